@@ -1,0 +1,74 @@
+//! What a controller and a built-in balancer say to each other (`docs/protocol.md` §4).
+
+use serde::{Deserialize, Serialize};
+pub use topology::Endpoint;
+
+/// The node behind a frontend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Backend {
+    /// Node id, 40 characters.
+    pub node: String,
+    /// Local host of the node.
+    pub host: String,
+    /// Local port of the node.
+    pub port: u16,
+}
+
+/// One announced endpoint and who answers there; without a backend it is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Frontend {
+    /// Where clients connect.
+    pub listen: Endpoint,
+    /// Who answers, if anybody.
+    pub backend: Option<Backend>,
+}
+
+/// Everything a balancer is to do, replaced as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Term of the controller that says so.
+    pub term: u64,
+    /// Rises within a term each time the content changes.
+    pub version: u64,
+    /// All frontends; one that is not listed is closed.
+    pub frontends: Vec<Frontend>,
+}
+
+/// Sessions of one frontend that lead to one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// Node id.
+    pub node: String,
+    /// Established or being set up.
+    pub count: u64,
+}
+
+/// What is in force at one frontend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendState {
+    /// Where clients connect.
+    pub listen: Endpoint,
+    /// Who answers.
+    pub backend: Option<Backend>,
+    /// Live sessions by node; nodes without one are left out.
+    pub sessions: Vec<Sessions>,
+    /// Connections accepted since start.
+    pub accepted: u64,
+    /// Connections closed at once because no backend was set or it refused.
+    pub refused: u64,
+    /// Whether the last connection attempt to the backend succeeded; `None` before the first.
+    pub backend_up: Option<bool>,
+}
+
+/// What a balancer instance has in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Random per process: a new one means that everything must be applied again.
+    pub start_id: String,
+    /// Highest term applied.
+    pub term: u64,
+    /// Version applied within it.
+    pub version: u64,
+    /// Every frontend known.
+    pub frontends: Vec<FrontendState>,
+}

@@ -1,0 +1,321 @@
+//! The reply of `CLUSTERX HEARTBEAT`, written by nodes and read by controllers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+/// What a node does at the moment it answers, whatever a topology says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Accepts writes, as far as its lease allows.
+    Master,
+    /// Applies another node's stream.
+    Slave,
+}
+
+/// What a master does without a valid lease (`master-lease-mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LeaseMode {
+    /// Leases are ignored; the node behaves as Kvrocks.
+    #[default]
+    Disabled,
+    /// A write without a lease is logged and done.
+    LogOnly,
+    /// A write without a lease is refused.
+    BlockWrite,
+    /// A keyed read or write without a lease is refused.
+    BlockAll,
+}
+
+/// Who may run keyed commands (`client-access`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ClientAccess {
+    /// Any authenticated connection.
+    #[default]
+    Any,
+    /// Only connections that came through a load balancer with a PROXY header.
+    BalancerOnly,
+}
+
+/// State of a replica's link to its master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LinkStatus {
+    /// No link is wanted (masters), or it is being made.
+    #[default]
+    Connecting,
+    /// A full sync is running.
+    Sync,
+    /// The stream is flowing.
+    Up,
+}
+
+/// Whether the node's data may be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Resync {
+    /// The data belongs to the history of the current master.
+    #[default]
+    None,
+    /// The node was master under an older version: its data is another history until a full sync is done.
+    Required,
+    /// That full sync is running.
+    Running,
+}
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word used on the wire and in configuration files.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+            /// Every accepted word, in declaration order.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+        impl FromStr for $type {
+            type Err = String;
+            fn from_str(word: &str) -> Result<Self, String> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(format!("`{word}` is none of {}", Self::WORDS.join(", "))),
+                }
+            }
+        }
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+words!(Role { Master = "master", Slave = "slave" });
+words!(LeaseMode { Disabled = "disabled", LogOnly = "log-only", BlockWrite = "block-write", BlockAll = "block-all" });
+words!(ClientAccess { Any = "any", BalancerOnly = "balancer-only" });
+words!(LinkStatus { Connecting = "connecting", Sync = "sync", Up = "up" });
+words!(Resync { None = "none", Required = "required", Running = "running" });
+
+/// One replica as its master sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaLine {
+    /// Address the replica announced with REPLCONF, or its TCP peer address.
+    pub ip: String,
+    /// Port it listens on.
+    pub port: u16,
+    /// Newest sequence it acknowledged (sent, for replicas that never acknowledge).
+    pub offset: u64,
+}
+
+/// The reply of one heartbeat. Sequence numbers are RocksDB's; times are of the node's CLOCK_BOOTTIME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// What the process does now.
+    pub role: Role,
+    /// Newest sequence number written or applied.
+    pub sequence: u64,
+    /// Node id, empty before SETNODEID.
+    pub myid: String,
+    /// Topology version, -1 when none was ever set.
+    pub version: i64,
+    /// Hash over the canonical topology text, empty when there is none.
+    pub topology_hash: String,
+    /// CLOCK_BOOTTIME at the moment of the answer, in ns.
+    pub clock_ns: u64,
+    /// Random number of this process in hex, never `0`.
+    pub nonce: String,
+    /// What this node does without a lease; only what is stated here counts as a fence.
+    pub lease_mode: LeaseMode,
+    /// How much of the lease is left, 0 when none.
+    pub lease_remaining_ms: u64,
+    /// Who may touch keys.
+    pub client_access: ClientAccess,
+    /// Source networks (CIDR) taken for balancers.
+    pub balancer_sources: Vec<String>,
+    /// State of the link to the master.
+    pub link_status: LinkStatus,
+    /// Where a replica replicates from.
+    pub master: Option<(String, u16)>,
+    /// Whether the data must be replaced first.
+    pub resync: Resync,
+    /// Writes are paused by CLIENT PAUSE.
+    pub paused: bool,
+    /// The node is replacing its data and answers clients with LOADING.
+    pub loading: bool,
+    /// Replicas with a live stream.
+    pub replicas: Vec<ReplicaLine>,
+    /// Age of the process in ms.
+    pub uptime_ms: u64,
+}
+
+/// Why a reply could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseError {
+    /// A field without which nothing can be decided is absent.
+    #[error("heartbeat reply lacks `{0}`")]
+    Missing(&'static str),
+    /// A field has a value this version cannot read.
+    #[error("heartbeat reply has a bad `{name}`: {why}")]
+    Bad {
+        /// The field.
+        name: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Reply {
+    /// The text that goes over the wire.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(640);
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{name}:{value}\r\n");
+        };
+        line("role", &self.role);
+        line("sequence", &self.sequence);
+        line("myid", &self.myid);
+        line("version", &self.version);
+        line("topology_hash", &self.topology_hash);
+        line("clock_ns", &self.clock_ns);
+        line("nonce", &self.nonce);
+        line("lease_mode", &self.lease_mode);
+        line("lease_remaining_ms", &self.lease_remaining_ms);
+        line("client_access", &self.client_access);
+        line("balancer_sources", &self.balancer_sources.join(","));
+        line("link_status", &self.link_status);
+        if let Some((host, port)) = &self.master {
+            line("master_host", host);
+            line("master_port", port);
+        }
+        line("resync", &self.resync);
+        line("paused", &u8::from(self.paused));
+        line("loading", &u8::from(self.loading));
+        line("connected_slaves", &self.replicas.len());
+        for (index, replica) in self.replicas.iter().enumerate() {
+            let lag = self.sequence.saturating_sub(replica.offset);
+            let ReplicaLine { ip, port, offset } = replica;
+            line(
+                &format!("slave{index}"),
+                &format_args!("ip={ip},port={port},offset={offset},lag={lag}"),
+            );
+        }
+        line("uptime_ms", &self.uptime_ms);
+        text
+    }
+
+    /// Reads a reply; unknown fields are skipped, so that older controllers work with newer nodes.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let fields: BTreeMap<&str, &str> =
+            text.lines().filter_map(|line| line.trim_end_matches('\r').split_once(':')).collect();
+        let fields = Fields(fields);
+        let master = match (fields.optional("master_host"), fields.optional("master_port")) {
+            (Some(host), Some(_)) => Some((host.to_owned(), fields.required("master_port")?)),
+            _ => None,
+        };
+        Ok(Self {
+            role: fields.required("role")?,
+            sequence: fields.required("sequence")?,
+            myid: fields.optional("myid").unwrap_or_default().to_owned(),
+            version: fields.required("version")?,
+            topology_hash: fields.optional("topology_hash").unwrap_or_default().to_owned(),
+            clock_ns: fields.or("clock_ns", 0)?,
+            nonce: fields.optional("nonce").unwrap_or("0").to_owned(),
+            lease_mode: fields.or("lease_mode", LeaseMode::Disabled)?,
+            lease_remaining_ms: fields.or("lease_remaining_ms", 0)?,
+            client_access: fields.or("client_access", ClientAccess::Any)?,
+            balancer_sources: fields
+                .optional("balancer_sources")
+                .unwrap_or_default()
+                .split(',')
+                .filter(|source| !source.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            link_status: fields.or("link_status", LinkStatus::Connecting)?,
+            master,
+            resync: fields.or("resync", Resync::None)?,
+            paused: fields.or("paused", 0_u8)? != 0,
+            loading: fields.or("loading", 0_u8)? != 0,
+            replicas: fields.replicas(),
+            uptime_ms: fields.or("uptime_ms", 0)?,
+        })
+    }
+}
+
+struct Fields<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Fields<'a> {
+    fn optional(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name).copied()
+    }
+
+    fn required<T: FromStr>(&self, name: &'static str) -> Result<T, ParseError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let value = self.optional(name).ok_or(ParseError::Missing(name))?;
+        value.parse().map_err(|error: T::Err| ParseError::Bad { name, why: error.to_string() })
+    }
+
+    fn or<T: FromStr>(&self, name: &'static str, default: T) -> Result<T, ParseError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        if self.optional(name).is_some() { self.required(name) } else { Ok(default) }
+    }
+
+    /// Lines that do not parse are left out: they inform, nothing is decided by them alone.
+    fn replicas(&self) -> Vec<ReplicaLine> {
+        (0..)
+            .map_while(|index| self.optional(&format!("slave{index}")))
+            .filter_map(|text| {
+                let pairs: BTreeMap<&str, &str> =
+                    text.split(',').filter_map(|pair| pair.split_once('=')).collect();
+                Some(ReplicaLine {
+                    ip: (*pairs.get("ip")?).to_owned(),
+                    port: pairs.get("port")?.parse().ok()?,
+                    offset: pairs.get("offset")?.parse().ok()?,
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Reply {
+        Reply {
+            role: Role::Slave,
+            sequence: 17,
+            myid: "a".repeat(40),
+            version: -1,
+            topology_hash: String::new(),
+            clock_ns: 5,
+            nonce: "beef".into(),
+            lease_mode: LeaseMode::BlockAll,
+            lease_remaining_ms: 3,
+            client_access: ClientAccess::BalancerOnly,
+            balancer_sources: vec!["127.0.0.2/32".into(), "::1/128".into()],
+            link_status: LinkStatus::Sync,
+            master: Some(("::1".into(), 6666)),
+            resync: Resync::Running,
+            paused: true,
+            loading: false,
+            replicas: vec![ReplicaLine { ip: "::1".into(), port: 1, offset: 2 }],
+            uptime_ms: 9,
+        }
+    }
+
+    #[test]
+    fn what_is_rendered_is_read_back() {
+        assert_eq!(Reply::parse(&sample().render()), Ok(sample()));
+    }
+
+    #[test]
+    fn unknown_fields_are_skipped_and_missing_ones_named() {
+        let text = format!("{}future:1\r\n", sample().render());
+        assert_eq!(Reply::parse(&text), Ok(sample()));
+        assert_eq!(Reply::parse("sequence:1\r\nversion:1\r\n"), Err(ParseError::Missing("role")));
+        let bad = "role:king\r\nsequence:1\r\nversion:1\r\n";
+        assert!(matches!(Reply::parse(bad), Err(ParseError::Bad { name: "role", .. })));
+    }
+}

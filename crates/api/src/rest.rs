@@ -1,0 +1,1 @@
+//! REST types of the controller, in the shape of kvrocks-controller where it has one.
