@@ -1,7 +1,22 @@
 //! Slots, nodes, endpoints and versions of a cluster, and every text form they have.
 //!
-//! Pure: no sockets, no clock; `persist` writes `nodes.conf` through a trait. An address is rendered for a viewer in [`view`] and nowhere else.
+//! Pure: no sockets, no clock; `persist` writes `nodes.conf` through a trait. An address is rendered for a client in [`view`] and nowhere else.
 
+pub mod announced;
+pub mod description;
 pub mod model;
+pub mod persist;
+pub mod route;
+pub mod slot;
+pub mod slots_arg;
+pub mod state;
+pub mod view;
 
-pub use model::{Endpoint, Node, NodeId, Role, Slot, SlotSet, Topology, Viewer};
+pub use description::{ParseError, Warning};
+pub use model::{
+    Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology, Viewer,
+};
+pub use route::{Route, RouteRequest};
+pub use slot::key_slot;
+pub use slots_arg::{SlotsError, parse_slots};
+pub use state::{Assignment, Change, Cluster, ClusterError, Outcome};

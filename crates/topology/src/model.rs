@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of hash slots of a cluster.
+/// Number of hash slots of a cluster; a power of two.
 pub const SLOT_COUNT: u16 = 16_384;
 
 /// Id of a node: exactly 40 bytes, any bytes (real controllers use alphanumerics).
@@ -15,6 +15,11 @@ impl NodeId {
     /// `None` unless `bytes` has exactly 40 bytes.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+
+    /// 40 random letters and digits.
+    pub fn random(rng: &mut impl rand::Rng) -> Self {
+        Self(std::array::from_fn(|_| rng.sample(rand::distr::Alphanumeric)))
     }
 
     /// The 40 bytes.
@@ -45,9 +50,75 @@ impl Slot {
         (number < SLOT_COUNT).then_some(Self(number))
     }
 
+    /// The slot `number` modulo the number of slots.
+    pub(crate) fn wrapping(number: u16) -> Self {
+        Self(number % SLOT_COUNT)
+    }
+
     /// 0..=16383.
     pub fn number(self) -> u16 {
         self.0
+    }
+
+    /// For indexing a table of [`SLOT_COUNT`] entries.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Consecutive slots, both ends included; the first is never above the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SlotRange {
+    first: Slot,
+    last: Slot,
+}
+
+impl SlotRange {
+    /// `None` if `first` is above `last`.
+    pub fn new(first: Slot, last: Slot) -> Option<Self> {
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// A range of one slot.
+    pub fn single(slot: Slot) -> Self {
+        Self { first: slot, last: slot }
+    }
+
+    /// The lowest slot.
+    pub fn first(self) -> Slot {
+        self.first
+    }
+
+    /// The highest slot.
+    pub fn last(self) -> Slot {
+        self.last
+    }
+
+    /// Whether the slot lies in the range.
+    pub fn contains(self, slot: Slot) -> bool {
+        self.first <= slot && slot <= self.last
+    }
+
+    /// Every slot, ascending.
+    pub fn slots(self) -> impl Iterator<Item = Slot> {
+        (self.first.0..=self.last.0).map(Slot)
+    }
+}
+
+impl fmt::Display for SlotRange {
+    /// `n` or `a-b`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -99,13 +170,13 @@ impl SlotSet {
         (0..SLOT_COUNT).map(Slot).filter(|slot| self.contains(*slot))
     }
 
-    /// Maximal runs of consecutive slots, ascending, both ends included.
-    pub fn ranges(&self) -> Vec<(Slot, Slot)> {
-        let mut ranges: Vec<(Slot, Slot)> = Vec::new();
+    /// Maximal runs of consecutive slots, ascending.
+    pub fn ranges(&self) -> Vec<SlotRange> {
+        let mut ranges: Vec<SlotRange> = Vec::new();
         for slot in self.iter() {
             match ranges.last_mut() {
-                Some((_, last)) if last.0 + 1 == slot.0 => *last = slot,
-                _ => ranges.push((slot, slot)),
+                Some(range) if range.last.0 + 1 == slot.0 => range.last = slot,
+                _ => ranges.push(SlotRange::single(slot)),
             }
         }
         ranges
@@ -116,11 +187,19 @@ impl SlotSet {
     }
 }
 
+impl FromIterator<Slot> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
+        let mut set = Self::default();
+        for slot in slots {
+            set.insert(slot);
+        }
+        set
+    }
+}
+
 impl fmt::Debug for SlotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.ranges().iter().map(|(a, b)| format!("{}-{}", a.0, b.0)))
-            .finish()
+        f.debug_list().entries(self.ranges().iter().map(ToString::to_string)).finish()
     }
 }
 
@@ -210,5 +289,20 @@ impl Topology {
     /// The node of that id.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == *id)
+    }
+
+    /// Masters that own at least one slot: the `cluster_size` of CLUSTER INFO.
+    pub fn size(&self) -> usize {
+        self.nodes.iter().filter(|node| !node.slots.is_empty()).count()
+    }
+
+    /// Slots with an owner, 0..=16384.
+    pub fn assigned_slots(&self) -> usize {
+        self.nodes.iter().map(|node| node.slots.len()).sum()
+    }
+
+    /// Replicas of a node, in table order.
+    pub fn replicas_of(&self, id: NodeId) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.role == Role::Replica { of: id })
     }
 }
