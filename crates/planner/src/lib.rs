@@ -1,1 +1,39 @@
-//! planner
+//! Decides what a cluster needs next: observed state + record + policy + now → actions.
+//!
+//! Pure and level-triggered: no sockets, no clock, no randomness, no memory between calls. Whatever
+//! happened before, [`plan`] looks only at what is in force now, so a controller may crash after any
+//! action and the next one carries on.
+//!
+//! Invariant: a record that makes a node master is only written, or only acted upon, when a sound
+//! fence of the previous master is confirmed ([`fence`]).
+//!
+//! It does not: talk to anybody, choose who leads among several controllers, move slots.
+
+mod candidate;
+mod fence;
+mod frontends;
+mod observed;
+mod plan;
+mod policy;
+mod record;
+mod shard;
+mod switchover;
+mod time;
+
+pub use candidate::Ineligible;
+pub use fence::{Confirmed, Fence, Soundness, soundness};
+pub use observed::{
+    BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Seen,
+};
+pub use plan::{Action, Plan, ShardState, plan};
+pub use policy::Policy;
+pub use record::{
+    Balancer, BalancerKind, Intent, IntentResult, Node, PendingFence, Record, RecordError, Role,
+    Shard, Stated,
+};
+pub use time::Time;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

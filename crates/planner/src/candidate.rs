@@ -1,0 +1,96 @@
+//! Which replica may take over, and which one should.
+
+use std::fmt;
+
+use api::heartbeat::{LinkStatus, Reply, Resync, Role};
+
+use crate::plan::{Context, Health};
+use crate::{Node, Shard};
+
+/// Why a replica cannot take over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ineligible {
+    /// It does not answer now.
+    Unreachable,
+    /// It is not a replica by its own account.
+    NotReplica,
+    /// Its data belong to another history.
+    Resync,
+    /// It is replacing its data.
+    Loading,
+    /// It follows somebody else, and does not hold the current topology.
+    Elsewhere,
+    /// It has nothing, the master had something.
+    Empty,
+}
+
+impl fmt::Display for Ineligible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "does not answer",
+            Self::NotReplica => "is not a replica",
+            Self::Resync => "needs a full sync",
+            Self::Loading => "is loading",
+            Self::Elsewhere => "follows another master",
+            Self::Empty => "is empty",
+        })
+    }
+}
+
+/// A replica that may take over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) sequence: u64,
+}
+
+/// Eligible replicas, the one to take first: most advanced, then smallest id.
+pub(crate) fn eligible<'a>(
+    cx: &Context<'a>,
+    shard: &'a Shard,
+    master: &Node,
+) -> Vec<Candidate<'a>> {
+    let mut found: Vec<Candidate<'a>> = shard
+        .replicas()
+        .filter_map(|node| {
+            let reply = check(cx, node, master).ok()?;
+            Some(Candidate { node, sequence: reply.sequence })
+        })
+        .collect();
+    found.sort_by(|a, b| b.sequence.cmp(&a.sequence).then_with(|| a.node.id.cmp(&b.node.id)));
+    found
+}
+
+/// Why nobody may, for people.
+pub(crate) fn reasons(cx: &Context<'_>, shard: &Shard, master: &Node) -> String {
+    let reasons: Vec<String> = shard
+        .replicas()
+        .filter_map(|node| check(cx, node, master).err().map(|why| format!("{} {why}", node.local)))
+        .collect();
+    if reasons.is_empty() { "it has no replica".to_owned() } else { reasons.join(", ") }
+}
+
+fn check<'a>(cx: &Context<'a>, node: &Node, master: &Node) -> Result<&'a Reply, Ineligible> {
+    if cx.health(&node.id) != Health::Up {
+        return Err(Ineligible::Unreachable);
+    }
+    let Some(reply) = cx.reply(&node.id) else { return Err(Ineligible::Unreachable) };
+    let follows = reply
+        .master
+        .as_ref()
+        .is_some_and(|(host, port)| *host == master.local.host && *port == master.local.port);
+    let had_data = cx.observed.node(&master.id).master_sequence != Some(0);
+    if reply.myid != node.id || reply.role != Role::Slave {
+        Err(Ineligible::NotReplica)
+    } else if reply.resync != Resync::None {
+        Err(Ineligible::Resync)
+    } else if reply.loading || reply.link_status == LinkStatus::Sync {
+        Err(Ineligible::Loading)
+    } else if !follows && reply.version != cx.record.version {
+        Err(Ineligible::Elsewhere)
+    } else if reply.sequence == 0 && had_data {
+        Err(Ineligible::Empty)
+    } else {
+        Ok(reply)
+    }
+}

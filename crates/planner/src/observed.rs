@@ -1,0 +1,148 @@
+//! What the controller saw, as the input of a plan.
+//!
+//! Filled by the heartbeat and balancer tasks; nothing here is a conclusion.
+
+use std::collections::BTreeMap;
+
+use api::balancer::{Frontend, Sessions};
+use api::heartbeat::Reply;
+
+use crate::Time;
+
+/// A heartbeat reply and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What the node said.
+    pub reply: Reply,
+    /// When the heartbeat left; the reply describes some moment after it.
+    pub sent_at: Time,
+    /// When the reply was read; the node's clock was read before it.
+    pub received_at: Time,
+}
+
+/// A topology the node acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// Version of it.
+    pub version: i64,
+    /// When the acknowledgement was read.
+    pub at: Time,
+}
+
+/// A CLIENT PAUSE this controller sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// For which intent.
+    pub intent: String,
+    /// When it left: writes stay paused until this + `for_ms` at least.
+    pub sent_at: Time,
+    /// Its bound, ms.
+    pub for_ms: u64,
+    /// When it was acknowledged: no write is in flight any more.
+    pub acked_at: Option<Time>,
+    /// Why it was not.
+    pub error: Option<String>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeObserved {
+    /// Newest reply.
+    pub seen: Option<Seen>,
+    /// Heartbeat intervals without an answer since the last one.
+    pub misses: u32,
+    /// When the current row of misses began.
+    pub missing_since: Option<Time>,
+    /// Connections refused or closed in a row, and when the last one was.
+    pub refused: u32,
+    /// When the last of them was.
+    pub refused_at: Option<Time>,
+    /// Last error text, cleared by the next good reply.
+    pub error: Option<String>,
+    /// A push of that version is under way.
+    pub pushing: Option<i64>,
+    /// Newest acknowledged push.
+    pub pushed: Option<Pushed>,
+    /// When the last push failed.
+    pub push_failed_at: Option<Time>,
+    /// No lease granted by this controller process lasts longer than this.
+    pub lease_until: Option<Time>,
+    /// Process (nonce) the newest grant was for.
+    pub lease_nonce: Option<String>,
+    /// Newest sequence seen from it while it was master at the record's version.
+    pub master_sequence: Option<u64>,
+    /// Our pause, until it was lifted.
+    pub pause: Option<Pause>,
+}
+
+/// What a balancer instance confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// Random per process of the balancer.
+    pub start_id: String,
+    /// Version of the [`Desired`] it answered to.
+    pub version: u64,
+    /// Where frontends lead, as the balancer says.
+    pub frontends: Vec<Frontend>,
+    /// Sessions that exist.
+    pub sessions: Vec<Sessions>,
+    /// When the answer was read.
+    pub at: Time,
+}
+
+/// One balancer instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BalancerObserved {
+    /// Newest answer.
+    pub in_force: Option<InForce>,
+    /// Why there is no newer one.
+    pub error: Option<String>,
+}
+
+/// What the balancers were told last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Rises with every change within this process.
+    pub version: u64,
+    /// All frontends.
+    pub frontends: Vec<Frontend>,
+}
+
+/// Everything seen of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// When this controller took over the cluster; every lease counts as granted in full then.
+    pub started_at: Time,
+    /// When the current record came into force.
+    pub record_at: Time,
+    /// Hash of the record's topology, as nodes compute it.
+    pub topology_hash: String,
+    /// By node id.
+    pub nodes: BTreeMap<String, NodeObserved>,
+    /// By name.
+    pub balancers: BTreeMap<String, BalancerObserved>,
+    /// What the balancers were told last; `None` before the first time.
+    pub desired: Option<Desired>,
+}
+
+impl Observed {
+    /// The node, or the emptiest observation.
+    pub fn node(&self, id: &str) -> &NodeObserved {
+        static NONE: NodeObserved = NodeObserved {
+            seen: None,
+            misses: 0,
+            missing_since: None,
+            refused: 0,
+            refused_at: None,
+            error: None,
+            pushing: None,
+            pushed: None,
+            push_failed_at: None,
+            lease_until: None,
+            lease_nonce: None,
+            master_sequence: None,
+            pause: None,
+        };
+        self.nodes.get(id).unwrap_or(&NONE)
+    }
+}

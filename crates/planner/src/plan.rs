@@ -1,0 +1,369 @@
+//! The plan of one cluster: what to do next, who is granted a lease, what each shard is doing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::heartbeat::{LeaseMode, Reply, Role as Does};
+
+use crate::record::Role;
+use crate::shard::{self, Verdict};
+use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, frontends};
+
+/// How often a node is asked while a change is awaited from it, ms.
+const PACE_MS: u64 = 10;
+
+/// Something to be done now. Executing one twice, or not at all, does no harm: the next plan is
+/// made from what is then seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the node at once instead of at the next interval.
+    HeartbeatNow {
+        /// Node id.
+        node: String,
+    },
+    /// SETNODEID and SETNODES of the record's topology.
+    Push {
+        /// Node id.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// Tell every balancer.
+    ApplyBalancers(Desired),
+    /// Replace the record, if its revision is still that of the plan.
+    CompareAndSwap {
+        /// The new record; its revision is one more.
+        record: Box<Record>,
+        /// Why.
+        reason: String,
+    },
+    /// CLIENT PAUSE … WRITE.
+    Pause {
+        /// Node id.
+        node: String,
+        /// Bound of the pause, ms.
+        for_ms: u64,
+        /// For which intent.
+        intent: String,
+    },
+    /// CLIENT UNPAUSE.
+    Unpause {
+        /// Node id.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a shard is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardState {
+    /// The master serves.
+    Steady,
+    /// A new master or topology is being spread.
+    Settling(String),
+    /// The master missed heartbeats.
+    Suspect(String),
+    /// The master is down and not yet fenced.
+    Fencing(String),
+    /// The master is down and nobody can take over.
+    Stuck(String),
+    /// A planned switchover is under way.
+    Switchover(String),
+}
+
+impl ShardState {
+    /// One word, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Settling(_) => "settling",
+            Self::Suspect(_) => "suspect",
+            Self::Fencing(_) => "fencing",
+            Self::Stuck(_) => "stuck",
+            Self::Switchover(_) => "switchover",
+        }
+    }
+
+    /// The rest, for people.
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Steady => "",
+            Self::Settling(text)
+            | Self::Suspect(text)
+            | Self::Fencing(text)
+            | Self::Stuck(text)
+            | Self::Switchover(text) => text,
+        }
+    }
+}
+
+/// The outcome of [`plan`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// What to do now, independent of each other; at most one compare-and-swap.
+    pub actions: Vec<Action>,
+    /// Nodes whose heartbeats carry a lease from now on; no others do.
+    pub leases: BTreeSet<String>,
+    /// Length of those leases, ms.
+    pub lease_ms: u64,
+    /// Plan again no later than this, even if nothing happens.
+    pub wake_at: Option<Time>,
+    /// What a person should know, as long as it lasts.
+    pub alarms: BTreeSet<String>,
+    /// By shard.
+    pub shards: Vec<ShardState>,
+}
+
+impl Plan {
+    pub(crate) fn wake(&mut self, at: Time) {
+        self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
+    }
+}
+
+/// How a node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Never heard of, and not yet missed long enough.
+    Unknown,
+    /// Answered last time.
+    Up,
+    /// Missed some heartbeats.
+    Suspect,
+    /// Missed too many, refused twice, or somebody else answers.
+    Down,
+}
+
+/// The arguments of [`plan`], for those who look things up in them.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) observed: &'a Observed,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Time,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn reply(&self, id: &str) -> Option<&'a Reply> {
+        self.observed.node(id).seen.as_ref().map(|seen| &seen.reply)
+    }
+
+    pub(crate) fn health(&self, id: &str) -> Health {
+        let node = self.observed.node(id);
+        let stranger =
+            self.reply(id).is_some_and(|reply| !reply.myid.is_empty() && reply.myid != id);
+        if node.misses >= self.policy.misses || node.refused >= 2 || stranger {
+            Health::Down
+        } else if node.seen.is_none() {
+            Health::Unknown
+        } else if node.misses > 0 || node.refused > 0 {
+            Health::Suspect
+        } else {
+            Health::Up
+        }
+    }
+
+    /// The node plays its role at the record's version, by its own account, and may serve.
+    pub(crate) fn settled(&self, node: &Node) -> bool {
+        let Some(reply) = self.reply(&node.id) else { return false };
+        let current = reply.myid == node.id
+            && reply.version == self.record.version
+            && reply.topology_hash == self.observed.topology_hash;
+        let blocking = matches!(reply.lease_mode, LeaseMode::BlockAll | LeaseMode::BlockWrite);
+        let role = match node.role {
+            Role::Master => {
+                reply.role == Does::Master && (!blocking || reply.lease_remaining_ms > 0)
+            }
+            Role::Slave => reply.role == Does::Slave,
+        };
+        current && role && self.health(&node.id) == Health::Up
+    }
+
+    /// The highest version anybody showed.
+    pub(crate) fn highest_version(&self) -> i64 {
+        let seen = self.record.nodes().filter_map(|(_, node)| self.reply(&node.id));
+        seen.map(|reply| reply.version).fold(self.record.version, i64::max)
+    }
+
+    /// A node may be asked again, if the last question is older than the pace.
+    pub(crate) fn ask(&self, id: &str, plan: &mut Plan) {
+        let node = self.observed.node(id);
+        let due = node.seen.as_ref().map_or(self.now, |seen| seen.sent_at.plus_millis(PACE_MS));
+        if due <= self.now {
+            plan.actions.push(Action::HeartbeatNow { node: id.to_owned() });
+            plan.wake(self.now.plus_millis(PACE_MS));
+        } else {
+            plan.wake(due);
+        }
+    }
+}
+
+/// Decides what the cluster needs now.
+pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) -> Plan {
+    let cx = Context { record, observed, policy, now };
+    let mut plan =
+        Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
+    let verdicts: Vec<Verdict> =
+        (0..record.shards.len()).map(|index| shard::decide(&cx, index, &mut plan)).collect();
+    let mut swap = None;
+    let mut closed = BTreeSet::new();
+    for (shard, verdict) in record.shards.iter().zip(&verdicts) {
+        if let Some(master) = shard.master().filter(|_| verdict.grant) {
+            plan.leases.insert(master.id.clone());
+        }
+        closed.extend(verdict.closed.as_deref());
+        swap = swap.or_else(|| verdict.swap.clone());
+    }
+    recheck_refused(&cx, &mut plan);
+    identities(&cx, &mut plan);
+    pushes(&cx, &verdicts, &mut plan);
+    balancers(&cx, &closed, &mut plan);
+    plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();
+    let swap = swap.or_else(|| raise_version(&cx)).or_else(|| bookkeeping(&cx));
+    if let Some((record, reason)) = swap {
+        plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });
+    }
+    plan
+}
+
+/// A refused connection is asked again soon: the second refusal settles it.
+fn recheck_refused(cx: &Context<'_>, plan: &mut Plan) {
+    for (_, node) in cx.record.nodes() {
+        let seen = cx.observed.node(&node.id);
+        let Some(at) = seen.refused_at.filter(|_| seen.refused == 1) else { continue };
+        let due = at.plus_millis(cx.policy.recheck_ms);
+        if due <= cx.now {
+            plan.actions.push(Action::HeartbeatNow { node: node.id.clone() });
+            plan.wake(cx.now.plus_millis(cx.policy.recheck_ms));
+        } else {
+            plan.wake(due);
+        }
+    }
+}
+
+fn identities(cx: &Context<'_>, plan: &mut Plan) {
+    for (_, node) in cx.record.nodes() {
+        if let Some(reply) = cx.reply(&node.id)
+            && !reply.myid.is_empty()
+            && reply.myid != node.id
+        {
+            plan.alarms.insert(format!(
+                "{} answers as node {}, not {}: another cluster's node listens there; \
+                 reset it (CLUSTER RESET HARD) or remove it from this cluster",
+                node.local, reply.myid, node.id
+            ));
+        }
+        if let Some(error) = &cx.observed.node(&node.id).error {
+            plan.alarms.insert(format!("{}: {error}", node.local));
+        }
+    }
+}
+
+/// New masters hear first; the others when theirs serves, is down, or takes too long.
+fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
+    let patience = cx.observed.record_at.plus_millis(cx.policy.settle_ms);
+    for (shard, verdict) in cx.record.shards.iter().zip(verdicts) {
+        let Some(master) = shard.master() else { continue };
+        let down = matches!(cx.health(&master.id), Health::Down | Health::Unknown);
+        let followers = cx.settled(master) || down || cx.now >= patience;
+        for node in &shard.nodes {
+            let deposed = shard.fence.as_ref().is_some_and(|fence| fence.node == node.id);
+            let allowed = match node.role {
+                Role::Master => !verdict.hold_master,
+                Role::Slave => deposed || (followers && shard.fence.is_none()),
+            };
+            if allowed {
+                push(cx, node, plan);
+            } else if node.role == Role::Slave && cx.now < patience {
+                plan.wake(patience);
+            }
+        }
+    }
+}
+
+fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
+    let seen = cx.observed.node(&node.id);
+    let Some(answer) = &seen.seen else { return };
+    if cx.health(&node.id) != Health::Up
+        || seen.pushing.is_some()
+        || answer.reply.version >= cx.record.version
+    {
+        return;
+    }
+    let acknowledged = seen
+        .pushed
+        .is_some_and(|pushed| pushed.version >= cx.record.version && answer.sent_at < pushed.at);
+    if acknowledged {
+        return cx.ask(&node.id, plan);
+    }
+    let retry = seen.push_failed_at.map(|at| at.plus_millis(cx.policy.push_retry_ms));
+    if let Some(retry) = retry.filter(|retry| *retry > cx.now) {
+        return plan.wake(retry);
+    }
+    let reason = match answer.reply.version {
+        -1 => format!("it has no topology, the record has {}", cx.record.version),
+        version => format!("it has version {version}, the record has {}", cx.record.version),
+    };
+    plan.actions.push(Action::Push { node: node.id.clone(), reason });
+}
+
+fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, plan: &mut Plan) {
+    if cx.record.balancers.is_empty() {
+        return;
+    }
+    for balancer in &cx.record.balancers {
+        let seen = cx.observed.balancers.get(&balancer.name);
+        if let Some(error) = seen.and_then(|seen| seen.error.as_ref()) {
+            plan.alarms.insert(format!("balancer {}: {error}", balancer.name));
+        }
+    }
+    let Some(frontends) = frontends::wanted(cx, closed) else { return };
+    let old = cx.observed.desired.as_ref();
+    if old.is_some_and(|old| old.frontends == frontends) {
+        return;
+    }
+    let version = old.map_or(0, |old| old.version) + 1;
+    plan.actions.push(Action::ApplyBalancers(Desired { version, frontends }));
+}
+
+/// A node may know a version this store never gave, or give another meaning to the same one:
+/// its topology is never adopted, ours gets a higher version.
+fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
+    let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
+        let reply = cx.reply(&node.id)?;
+        let known = reply.myid.is_empty() || reply.myid == node.id;
+        let other =
+            reply.version == cx.record.version && reply.topology_hash != cx.observed.topology_hash;
+        (known && (reply.version > cx.record.version || other)).then_some((node, reply))
+    })?;
+    let what =
+        if reply.version > cx.record.version { "a higher version" } else { "another topology" };
+    let mut record = cx.record.next();
+    record.version = cx.highest_version() + 1;
+    let reason = format!("{} has {what} ({}), not this controller's", node.local, reply.version);
+    Some((record, reason))
+}
+
+/// What the store must know before a restart makes it necessary; no new topology version.
+fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
+    let mut record = cx.record.next();
+    let mut reasons = Vec::new();
+    if cx.policy.lease_ms > record.longest_lease_ms {
+        record.longest_lease_ms = cx.policy.lease_ms;
+        reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
+    }
+    let statements: BTreeMap<&str, Stated> = cx
+        .record
+        .nodes()
+        .filter(|(_, node)| cx.health(&node.id) == Health::Up)
+        .filter_map(|(_, node)| Some((node.id.as_str(), Stated::of(cx.reply(&node.id)?))))
+        .collect();
+    for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
+        if let Some(stated) = statements.get(node.id.as_str())
+            && node.stated.as_ref() != Some(stated)
+        {
+            node.stated = Some(stated.clone());
+            reasons.push(format!("{} stated how it is fenced", node.local));
+        }
+    }
+    (!reasons.is_empty()).then(|| (record, reasons.join(", ")))
+}

@@ -1,0 +1,306 @@
+//! What the controller's store holds for one cluster: the only truth about who is master.
+//!
+//! Invariants, checked by [`Record::check`]: one master per shard, ids unique, slots disjoint,
+//! no two masters behind one announced endpoint. Every change is one compare-and-swap on
+//! `revision`; `version` is what nodes see and rises with every change of the topology.
+
+use std::collections::BTreeSet;
+
+use api::heartbeat::{ClientAccess, LeaseMode, Reply};
+use serde::{Deserialize, Serialize};
+use topology::Endpoint;
+
+/// What the record makes of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Owns the shard's slots.
+    Master,
+    /// Follows the shard's master.
+    Slave,
+}
+
+/// What a node said of itself: the properties a fence is built on. Kept in the store, because a
+/// restarted controller may have to fence a node that no longer answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stated {
+    /// `lease_mode` of its last reply.
+    pub lease_mode: String,
+    /// `client_access` of its last reply.
+    pub client_access: String,
+    /// `balancer_sources` of its last reply.
+    pub balancer_sources: Vec<String>,
+}
+
+impl Stated {
+    /// The statement inside a heartbeat reply.
+    pub fn of(reply: &Reply) -> Self {
+        Self {
+            lease_mode: reply.lease_mode.as_str().to_owned(),
+            client_access: reply.client_access.as_str().to_owned(),
+            balancer_sources: reply.balancer_sources.clone(),
+        }
+    }
+
+    /// The lease mode; anything unreadable counts as the weakest.
+    pub fn lease_mode(&self) -> LeaseMode {
+        self.lease_mode.parse().unwrap_or_default()
+    }
+
+    /// Who may touch keys; anything unreadable counts as the weakest.
+    pub fn client_access(&self) -> ClientAccess {
+        self.client_access.parse().unwrap_or_default()
+    }
+}
+
+/// One node of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// 40 characters.
+    pub id: String,
+    /// Where the controller and peers reach it.
+    pub local: Endpoint,
+    /// Where clients reach the role this node has; moves with the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<Endpoint>,
+    /// Master or slave.
+    pub role: Role,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub created_at: u64,
+    /// What it said of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<Stated>,
+}
+
+/// A planned switchover that was asked for and is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Chosen by whoever asked, to find the result again.
+    pub id: String,
+    /// Wanted new master; the most advanced one without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<String>,
+    /// Go on when the replica does not catch up in time.
+    pub force: bool,
+    /// How long the replica may take to catch up, ms.
+    pub sync_timeout_ms: u64,
+    /// How long the old master pauses writes at most, ms.
+    pub pause_ms: u64,
+}
+
+/// How the last switchover of a shard ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentResult {
+    /// Of the intent.
+    pub id: String,
+    /// Why it was given up; `None` if it was done.
+    pub error: Option<String>,
+}
+
+/// The store already names a new master, but its predecessor is not yet known to be fenced: until
+/// then the new one gets neither topology nor lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingFence {
+    /// The predecessor.
+    pub node: String,
+    /// The version at which it is not master.
+    pub version: i64,
+}
+
+/// A master, its replicas and its slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Exactly one is master.
+    pub nodes: Vec<Node>,
+    /// Both ends included, ascending, disjoint.
+    pub slot_ranges: Vec<(u16, u16)>,
+    /// A switchover under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// How the last one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_intent: Option<IntentResult>,
+    /// A predecessor that must be fenced first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<PendingFence>,
+}
+
+impl Shard {
+    /// The master.
+    pub fn master(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.role == Role::Master)
+    }
+
+    /// Everybody else.
+    pub fn replicas(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role == Role::Slave)
+    }
+
+    /// The node of that id.
+    pub fn node(&self, id: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+}
+
+/// The driver that speaks to a balancer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BalancerKind {
+    /// `holdfast balancer`, over HTTP.
+    Builtin,
+    /// HAProxy's Runtime API.
+    Haproxy,
+}
+
+/// One balancer instance in front of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancer {
+    /// Unique within the cluster.
+    pub name: String,
+    /// Which driver.
+    pub kind: BalancerKind,
+    /// URL of the built-in balancer, or `host:port` / socket path of HAProxy's Runtime API.
+    pub endpoint: String,
+    /// Bearer token of the built-in balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Networks (CIDR or address) it dials nodes from.
+    #[serde(default)]
+    pub sources: Vec<String>,
+}
+
+/// One cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Grouping of clusters.
+    pub namespace: String,
+    /// Unique within the namespace.
+    pub name: String,
+    /// Rises with every write; what compare-and-swap compares.
+    pub revision: u64,
+    /// Topology version, pushed to nodes.
+    pub version: i64,
+    /// In slot order at creation; the index is the shard's name.
+    pub shards: Vec<Shard>,
+    /// Every balancer instance in front of the nodes.
+    #[serde(default)]
+    pub balancers: Vec<Balancer>,
+    /// Longest lease a node of this cluster may ever have been granted, ms; never shrinks.
+    pub longest_lease_ms: u64,
+    /// Failover is allowed although no sound fence is possible.
+    #[serde(default)]
+    pub allow_unfenced: bool,
+    /// Secret the nodes know as `peer-auth`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Why a record cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Zero or several masters.
+    #[error("shard {0} must have exactly one master")]
+    Masters(usize),
+    /// An id is there twice or has a bad length.
+    #[error("node id `{0}` must be 40 characters and unique")]
+    Id(String),
+    /// Two nodes at one address.
+    #[error("address {0} is used by two nodes")]
+    Address(Endpoint),
+    /// Two masters behind one announced endpoint: clients would be redirected for ever.
+    #[error("announced endpoint {0} is used by two masters")]
+    Announced(Endpoint),
+    /// A slot is out of range or owned twice.
+    #[error("slots {0}-{1} are out of range or overlap")]
+    Slots(u16, u16),
+    /// Two balancers share a name or an endpoint.
+    #[error("balancer `{0}` is listed twice")]
+    Balancer(String),
+}
+
+impl Record {
+    /// Every node with the index of its shard.
+    pub fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.shards
+            .iter()
+            .enumerate()
+            .flat_map(|(index, shard)| shard.nodes.iter().map(move |node| (index, node)))
+    }
+
+    /// The node of that id.
+    pub fn node(&self, id: &str) -> Option<&Node> {
+        self.nodes().map(|(_, node)| node).find(|node| node.id == id)
+    }
+
+    /// Checks the invariants of the module.
+    pub fn check(&self) -> Result<(), RecordError> {
+        let mut ids = BTreeSet::new();
+        let mut addresses = BTreeSet::new();
+        let mut announced = BTreeSet::new();
+        let mut owned = BTreeSet::new();
+        for (index, shard) in self.shards.iter().enumerate() {
+            if shard.nodes.iter().filter(|node| node.role == Role::Master).count() != 1 {
+                return Err(RecordError::Masters(index));
+            }
+            for node in &shard.nodes {
+                if node.id.len() != 40 || !ids.insert(&node.id) {
+                    return Err(RecordError::Id(node.id.clone()));
+                }
+                if !addresses.insert(&node.local) {
+                    return Err(RecordError::Address(node.local.clone()));
+                }
+                if let Some(endpoint) = &node.announced
+                    && node.role == Role::Master
+                    && !announced.insert(endpoint)
+                {
+                    return Err(RecordError::Announced(endpoint.clone()));
+                }
+            }
+            for &(first, last) in &shard.slot_ranges {
+                let fits = first <= last && last < topology::model::SLOT_COUNT;
+                if !fits || !(first..=last).all(|slot| owned.insert(slot)) {
+                    return Err(RecordError::Slots(first, last));
+                }
+            }
+        }
+        let mut balancers = BTreeSet::new();
+        for balancer in &self.balancers {
+            if !balancers.insert(&balancer.name) || !balancers.insert(&balancer.endpoint) {
+                return Err(RecordError::Balancer(balancer.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// This record after one more write, before any change.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { revision: self.revision + 1, ..self.clone() }
+    }
+
+    /// Makes `id` master of shard `index`: roles and announced endpoints change places. Returns
+    /// false if there is nothing to swap.
+    pub fn promote(&mut self, index: usize, id: &str) -> bool {
+        let Some(shard) = self.shards.get_mut(index) else { return false };
+        let old = shard.nodes.iter().position(|node| node.role == Role::Master);
+        let new = shard.nodes.iter().position(|node| node.id == id);
+        let (Some(old), Some(new)) = (old, new) else { return false };
+        if old == new {
+            return false;
+        }
+        let of_master = shard.nodes[old].announced.take();
+        let of_replica = shard.nodes[new].announced.take();
+        // A master without an announced endpoint has nothing to hand over: its clients use local
+        // endpoints, and the replica keeps the one that is its own.
+        if of_master.is_some() {
+            shard.nodes[new].announced = of_master;
+            shard.nodes[old].announced = of_replica;
+        } else {
+            shard.nodes[new].announced = of_replica;
+        }
+        shard.nodes[old].role = Role::Slave;
+        shard.nodes[new].role = Role::Master;
+        true
+    }
+}

@@ -1,0 +1,268 @@
+//! What one shard needs: nothing, a failover, or the rest of one that has begun.
+
+use api::heartbeat::{Resync, Role as Does};
+
+use crate::candidate::{self, Candidate};
+use crate::fence::{self, Confirmed, Fence};
+use crate::plan::{Context, Health};
+use crate::{
+    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, switchover,
+};
+
+/// The decision about one shard.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    /// Heartbeats to the record's master carry a lease.
+    pub(crate) grant: bool,
+    /// A node no balancer may lead to.
+    pub(crate) closed: Option<String>,
+    /// The record's master is not to be told of the topology yet.
+    pub(crate) hold_master: bool,
+    /// A change of the record and why.
+    pub(crate) swap: Option<(Record, String)>,
+    pub(crate) state: ShardState,
+}
+
+impl Verdict {
+    pub(crate) fn serving(state: ShardState) -> Self {
+        Self { grant: true, closed: None, hold_master: false, swap: None, state }
+    }
+
+    /// `node` is kept from serving.
+    pub(crate) fn fencing(node: &Node, state: ShardState) -> Self {
+        Self { grant: false, closed: Some(node.id.clone()), hold_master: true, swap: None, state }
+    }
+}
+
+pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict {
+    let shard = &cx.record.shards[index];
+    let Some(master) = shard.master() else {
+        return Verdict::serving(ShardState::Stuck("the record has no master".to_owned()));
+    };
+    if let Some(pending) = &shard.fence {
+        return await_fence(cx, (index, shard, master), pending, plan);
+    }
+    match cx.health(&master.id) {
+        Health::Down => {
+            let reason = format!("master {} is down", master.local);
+            failover(cx, (index, shard, master), &reason, plan)
+        }
+        Health::Unknown => Verdict::serving(ShardState::Suspect(format!(
+            "master {} has not been heard of yet",
+            master.local
+        ))),
+        Health::Suspect => Verdict::serving(ShardState::Suspect(format!(
+            "master {} missed {} heartbeats",
+            master.local,
+            cx.observed.node(&master.id).misses.max(1)
+        ))),
+        Health::Up => alive(cx, (index, shard, master), plan),
+    }
+}
+
+fn alive(
+    cx: &Context<'_>,
+    (index, shard, master): (usize, &Shard, &Node),
+    plan: &mut Plan,
+) -> Verdict {
+    if let Some(verdict) = lost_data(cx, (index, shard, master), plan) {
+        return verdict;
+    }
+    if let Some(intent) = &shard.intent {
+        return switchover::decide(cx, (index, shard, master), intent, plan);
+    }
+    if cx.observed.node(&master.id).pause.is_some() {
+        let reason = "the switchover is over".to_owned();
+        plan.actions.push(Action::Unpause { node: master.id.clone(), reason });
+    }
+    if let Some(reply) = cx.reply(&master.id)
+        && reply.resync != Resync::None
+    {
+        plan.alarms.insert(format!(
+            "shard {index}: master {} holds data of another history (resync {})",
+            master.local, reply.resync
+        ));
+    }
+    if cx.settled(master) {
+        return Verdict::serving(ShardState::Steady);
+    }
+    let told = cx.observed.node(&master.id).pushed;
+    if told.is_some_and(|pushed| pushed.version >= cx.record.version) {
+        cx.ask(&master.id, plan);
+    }
+    let state = format!("master {} takes over version {}", master.local, cx.record.version);
+    Verdict::serving(ShardState::Settling(state))
+}
+
+/// A newer process of the master has less than the master had: its disk was lost. It must not
+/// lead its replicas into forgetting what they hold.
+fn lost_data(
+    cx: &Context<'_>,
+    (index, shard, master): (usize, &Shard, &Node),
+    plan: &mut Plan,
+) -> Option<Verdict> {
+    let observed = cx.observed.node(&master.id);
+    let reply = cx.reply(&master.id)?;
+    let had = observed.master_sequence?;
+    let newer = observed.lease_nonce.as_deref().is_some_and(|nonce| nonce != reply.nonce);
+    if !newer || reply.sequence >= had {
+        return None;
+    }
+    let what = format!("master {} came back at {} of {had}", master.local, reply.sequence);
+    let better = candidate::eligible(cx, shard, master)
+        .first()
+        .is_some_and(|candidate| candidate.sequence > reply.sequence);
+    if better {
+        return Some(failover(cx, (index, shard, master), &what, plan));
+    }
+    plan.alarms.insert(format!("shard {index}: {what}, and no replica has more"));
+    None
+}
+
+fn failover(
+    cx: &Context<'_>,
+    (index, shard, master): (usize, &Shard, &Node),
+    reason: &str,
+    plan: &mut Plan,
+) -> Verdict {
+    let candidates = candidate::eligible(cx, shard, master);
+    let Some(best) = candidates.first() else {
+        let why = candidate::reasons(cx, shard, master);
+        plan.alarms.insert(format!("shard {index}: {reason}, nobody can take over: {why}"));
+        return Verdict::serving(ShardState::Stuck(format!("{reason}; {why}")));
+    };
+    let stated = fence::stated(master, cx.observed);
+    let sound = fence::soundness(stated.as_ref(), cx.record);
+    if !sound.any() && !cx.record.allow_unfenced {
+        let why = sound.reasons.join("; ");
+        plan.alarms.insert(format!(
+            "shard {index}: {reason} and cannot be fenced: {why}; set `master-lease-mode block-all`, \
+             or `client-access balancer-only` with every balancer listed"
+        ));
+        return Verdict::serving(ShardState::Stuck(format!("{reason}; no sound fence: {why}")));
+    }
+    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (master, None));
+    let Some(fenced) = fenced else {
+        if sound.lease || !sound.any() {
+            plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &master.id));
+        }
+        let text = format!("{reason}; closing its frontends, waiting for a fence");
+        return Verdict::fencing(master, ShardState::Fencing(text));
+    };
+    if candidates.len() > 1 && !compared(cx, &candidates, fenced, plan) {
+        let text = format!("{reason}; {}; comparing positions", fenced.fence);
+        return Verdict::fencing(master, ShardState::Fencing(text));
+    }
+    promote(cx, (index, master), best, &format!("{reason}; {}", fenced.fence))
+}
+
+/// Positions count only if they were read after the old master stopped serving.
+fn compared(
+    cx: &Context<'_>,
+    candidates: &[Candidate<'_>],
+    fenced: Confirmed,
+    plan: &mut Plan,
+) -> bool {
+    let mut all = true;
+    for candidate in candidates {
+        let id = &candidate.node.id;
+        let seen = cx.observed.node(id).seen.as_ref();
+        if seen.is_none_or(|seen| seen.sent_at < fenced.since) {
+            plan.actions.push(Action::HeartbeatNow { node: id.clone() });
+            all = false;
+        }
+    }
+    all
+}
+
+fn promote(
+    cx: &Context<'_>,
+    (index, master): (usize, &Node),
+    best: &Candidate<'_>,
+    reason: &str,
+) -> Verdict {
+    let text =
+        format!("shard {index}: {reason}; {} takes over at {}", best.node.local, best.sequence);
+    let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
+    let mut record = cx.record.next();
+    record.version = cx.highest_version() + 1;
+    record.promote(index, &best.node.id);
+    let shard = &mut record.shards[index];
+    if let Some(intent) = shard.intent.take() {
+        let wanted = intent.preferred.is_none_or(|preferred| preferred == best.node.id);
+        let error = (!wanted).then(|| format!("{} took over instead", best.node.local));
+        shard.last_intent = Some(IntentResult { id: intent.id, error });
+    }
+    verdict.swap = Some((record, text));
+    verdict
+}
+
+/// The record names a new master whose predecessor may still serve.
+fn await_fence(
+    cx: &Context<'_>,
+    (index, shard, master): (usize, &Shard, &Node),
+    pending: &PendingFence,
+    plan: &mut Plan,
+) -> Verdict {
+    let Some(old) = shard.node(&pending.node) else {
+        let state = ShardState::Switchover("the old master left the cluster".to_owned());
+        let mut verdict = Verdict::fencing(master, state);
+        verdict.swap = Some(fence_over(cx, index, "the old master left the cluster"));
+        return verdict;
+    };
+    let text = format!("{} takes over once {} is fenced", master.local, old.local);
+    let mut verdict = Verdict::fencing(old, ShardState::Switchover(text));
+    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
+    if let Some(fenced) = fenced {
+        let late = if in_pause(cx, old, fenced) { "" } else { LATE };
+        let reason = format!("shard {index}: {} is fenced: {}{late}", old.local, fenced.fence);
+        verdict.swap = Some(fence_over(cx, index, &reason));
+        return verdict;
+    }
+    if cx.health(&master.id) == Health::Down && intact(cx, old) {
+        // The new master was never told: whatever was written is with the old one.
+        let mut record = cx.record.next();
+        record.version = cx.highest_version() + 1;
+        record.promote(index, &old.id);
+        let back = &mut record.shards[index];
+        back.fence = None;
+        if let Some(result) = &mut back.last_intent {
+            result.error = Some(format!("{} went down before it took over", master.local));
+        }
+        let reason = format!("shard {index}: {} is down before it took over", master.local);
+        verdict.swap = Some((record, reason));
+        return verdict;
+    }
+    if cx.observed.node(&old.id).pushed.is_some_and(|pushed| pushed.version >= pending.version)
+        && cx.health(&old.id) == Health::Up
+    {
+        cx.ask(&old.id, plan);
+    }
+    plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &old.id));
+    verdict
+}
+
+const LATE: &str = "; not within its pause: writes it took meanwhile may be lost";
+
+fn in_pause(cx: &Context<'_>, old: &Node, fenced: Confirmed) -> bool {
+    let pause = cx.observed.node(&old.id).pause.as_ref();
+    pause.is_some_and(|pause| {
+        fenced.fence == Fence::Acknowledged
+            && fenced.since < pause.sent_at.plus_millis(pause.for_ms)
+    })
+}
+
+fn intact(cx: &Context<'_>, old: &Node) -> bool {
+    cx.health(&old.id) == Health::Up
+        && cx.reply(&old.id).is_some_and(|reply| {
+            !reply.loading
+                && reply.resync != Resync::Running
+                && (reply.role == Does::Master || reply.myid == old.id)
+        })
+}
+
+fn fence_over(cx: &Context<'_>, index: usize, reason: &str) -> (Record, String) {
+    let mut record = cx.record.next();
+    record.shards[index].fence = None;
+    (record, reason.to_owned())
+}

@@ -1,0 +1,1 @@
+//! Seeded random schedules, invariants after every step.

@@ -1,0 +1,121 @@
+//! A planned switchover, before the store names the new master.
+//!
+//! pause → no write in flight → replica at the paused sequence → compare-and-swap. Anything that
+//! takes too long ends it without a trace: the pause has a bound, and is lifted.
+
+use crate::candidate::{self, Candidate};
+use crate::plan::Context;
+use crate::shard::Verdict;
+use crate::{Action, Intent, IntentResult, Node, Pause, PendingFence, Plan, Shard, ShardState};
+
+type Place<'a> = (usize, &'a Shard, &'a Node);
+
+pub(crate) fn decide(
+    cx: &Context<'_>,
+    place: Place<'_>,
+    intent: &Intent,
+    plan: &mut Plan,
+) -> Verdict {
+    let (_, shard, master) = place;
+    let candidates = candidate::eligible(cx, shard, master);
+    let chosen = match &intent.preferred {
+        Some(id) => candidates.iter().find(|candidate| candidate.node.id == *id),
+        None => candidates.first(),
+    };
+    let Some(chosen) = chosen else {
+        let why = candidate::reasons(cx, shard, master);
+        return give_up(cx, place, intent, &format!("no replica can take over: {why}"));
+    };
+    if !cx.settled(master) {
+        let text = format!("{} must settle first", master.local);
+        return Verdict::serving(ShardState::Switchover(text));
+    }
+    let state = ShardState::Switchover(format!("{} to {}", master.local, chosen.node.local));
+    let pause = cx.observed.node(&master.id).pause.as_ref();
+    match pause {
+        Some(pause) if pause.intent == intent.id => {
+            paused(cx, place, intent, (pause, chosen), plan)
+        }
+        _ => {
+            plan.actions.push(Action::Pause {
+                node: master.id.clone(),
+                for_ms: intent.pause_ms,
+                intent: intent.id.clone(),
+            });
+            Verdict::serving(state)
+        }
+    }
+}
+
+fn paused(
+    cx: &Context<'_>,
+    place: Place<'_>,
+    intent: &Intent,
+    (pause, chosen): (&Pause, &Candidate<'_>),
+    plan: &mut Plan,
+) -> Verdict {
+    let (_, _, master) = place;
+    let text = format!("{} waits for {}", master.local, chosen.node.local);
+    let waiting = Verdict::serving(ShardState::Switchover(text));
+    // The second half of the pause is kept for the store and the demotion.
+    let deadline = pause.sent_at.plus_millis(intent.sync_timeout_ms.min(pause.for_ms / 2));
+    if let Some(error) = &pause.error {
+        return give_up(cx, place, intent, &format!("pausing {}: {error}", master.local));
+    }
+    plan.wake(deadline);
+    let final_sequence = pause.acked_at.and_then(|acked| {
+        let seen = cx.observed.node(&master.id).seen.as_ref()?;
+        (seen.sent_at >= acked && seen.reply.paused).then_some(seen.reply.sequence)
+    });
+    let behind = match final_sequence {
+        Some(wanted) if chosen.sequence == wanted => return swap(cx, place, intent, chosen),
+        Some(wanted) => format!("it is at {} of {wanted}", chosen.sequence),
+        None => "the pause is not confirmed".to_owned(),
+    };
+    if cx.now < deadline {
+        if final_sequence.is_some() {
+            cx.ask(&chosen.node.id, plan);
+        } else if pause.acked_at.is_some() {
+            cx.ask(&master.id, plan);
+        }
+        return waiting;
+    }
+    if intent.force && final_sequence.is_some() {
+        return swap(cx, place, intent, chosen);
+    }
+    give_up(cx, place, intent, &format!("{} did not catch up: {behind}", chosen.node.local))
+}
+
+fn swap(
+    cx: &Context<'_>,
+    (index, _, master): Place<'_>,
+    intent: &Intent,
+    chosen: &Candidate<'_>,
+) -> Verdict {
+    let mut record = cx.record.next();
+    record.version = cx.highest_version() + 1;
+    record.promote(index, &chosen.node.id);
+    let version = record.version;
+    let shard = &mut record.shards[index];
+    shard.intent = None;
+    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: None });
+    shard.fence = Some(PendingFence { node: master.id.clone(), version });
+    let reason = format!(
+        "shard {index}: switchover from {} to {} at {}",
+        master.local, chosen.node.local, chosen.sequence
+    );
+    let mut verdict = Verdict::serving(ShardState::Switchover(reason.clone()));
+    verdict.grant = false;
+    verdict.swap = Some((record, reason));
+    verdict
+}
+
+fn give_up(cx: &Context<'_>, (index, ..): Place<'_>, intent: &Intent, why: &str) -> Verdict {
+    let mut record = cx.record.next();
+    let shard = &mut record.shards[index];
+    shard.intent = None;
+    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: Some(why.to_owned()) });
+    let mut verdict = Verdict::serving(ShardState::Switchover(why.to_owned()));
+    verdict.swap = Some((record, format!("shard {index}: switchover given up: {why}")));
+    verdict
+}
