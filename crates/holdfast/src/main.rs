@@ -1,1 +1,111 @@
-fn main() {}
+//! The `holdfast` binary: picks the subcommand, sets up logging and signals, and turns outcomes into exit codes.
+//!
+//! No logic of its own. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the command line was not understood
+//! (clap's), and for `ctl` and `node` whatever they return.
+
+mod client;
+mod ctl;
+mod drill;
+mod logging;
+mod signals;
+mod up;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A Redis-protocol database cluster on RocksDB whose clients come through load balancers.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a data node: `holdfast node -c FILE [--name value …]`
+    #[command(disable_help_flag = true)]
+    Node {
+        /// Passed on as they are: option names are Kvrocks', and unknown ones only warn
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run the controller: observes nodes, plans and carries out failover
+    Controller(ConfigFile),
+    /// Run the built-in TCP load balancer
+    Balancer(ConfigFile),
+    /// Talk to the controller
+    Ctl(ctl::Args),
+    /// Run a whole local cluster, load balancers included, until Ctrl-C
+    Up(up::Args),
+    /// Kill, stop and restart masters of a local cluster under load, and time the outages
+    Drill(drill::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    // Not clap for this one: an unknown option of a node is a warning, not an error.
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdfast: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Node { arguments } => node::main(utf8(arguments)?),
+        Command::Controller(file) => {
+            let config = controller::Config::load(&file.config)?;
+            logging::init(&config.log_level)?;
+            multi_thread()?
+                .block_on(async { controller::run(config, signals::shutdown()?).await })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Balancer(file) => {
+            let config = balancer::server::Config::load(&file.config)?;
+            logging::init(&config.log_level)?;
+            multi_thread()?
+                .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Ctl(args) => current_thread()?.block_on(ctl::run(args)),
+        // These two start children that must die with this very thread (see `up::process`).
+        Command::Up(args) => current_thread()?.block_on(up::run(args)),
+        Command::Drill(args) => current_thread()?.block_on(drill::run(args)),
+    }
+}
+
+fn utf8(arguments: Vec<OsString>) -> Result<Vec<String>> {
+    arguments
+        .into_iter()
+        .map(|argument| {
+            argument
+                .into_string()
+                .map_err(|raw| anyhow::anyhow!("argument {} is not UTF-8", raw.display()))
+        })
+        .collect()
+}
+
+fn current_thread() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+fn multi_thread() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
+}

@@ -1,0 +1,42 @@
+# Verbs only; the logic is in scripts/ and in the binary. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap build up check test fmt drill bench
+MAKEFLAGS += --no-print-directory
+
+ENV := . scripts/env &&
+
+# Arguments for the binary: make up ARGS='--balancer haproxy'
+ARGS ?=
+DIR ?= $(CURDIR)/target/local
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+bootstrap: ## install what is missing (Debian 12), check the rest
+	@scripts/bootstrap
+
+build: bootstrap ## build the binary
+	@$(ENV) cargo build --release --locked --bin holdfast
+
+up: build ## run a cluster behind load balancers here; Ctrl-C ends it
+	@$(ENV) exec "$$HOLDFAST_BIN" up --shards 3 --replicas 1 --dir "$(DIR)" $(ARGS)
+
+check: bootstrap ## format, lint and unit tests; writes nothing
+	@$(ENV) cargo fmt --all --check
+	@$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@$(ENV) cargo test --release --locked --workspace --exclude testkit --quiet
+	@$(ENV) cargo test --release --locked -p testkit --lib --quiet
+
+test: bootstrap ## unit tests, transcripts, clusters, client libraries
+	@scripts/test
+
+fmt: ## format the code
+	@cargo fmt --all
+
+drill: build ## kill, stop and restart masters under load and time the outages
+	@$(ENV) exec "$$HOLDFAST_BIN" drill $(ARGS)
+
+bench: build ## throughput of one node beside redis-server
+	@$(ENV) scripts/bench $(ARGS)

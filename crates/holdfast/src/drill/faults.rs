@@ -1,0 +1,299 @@
+//! The faults, and the story around each: settle, write, hurt, wait for the takeover, wait for the return, look.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use resp::{Value, encode_command};
+
+use super::Timeline;
+use super::dns;
+use super::outcome::Outcome;
+use super::route::Route;
+use super::witness::{Seen, Witness};
+use super::writer::{Acknowledged, Log, Writer};
+use crate::client::Client;
+use crate::up::configs;
+use crate::up::process;
+use crate::up::running::{RESTART_DELAY, Running, client_address};
+use crate::up::state::{Node, Role};
+use crate::up::supervisor::Restart;
+
+const WRITERS: usize = 2;
+/// How long writes flow before the fault and after the return.
+const CALM: Duration = Duration::from_millis(500);
+/// How long a deposed master stays stopped after its successor answered.
+const STOPPED_ON: Duration = Duration::from_secs(1);
+/// Bound for everything that is waited for.
+const PATIENCE: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(5);
+/// Keys looked for in one packet.
+const BATCH: usize = 500;
+
+/// What happens to a master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// SIGKILL; its supervisor restarts it after 2 s.
+    Kill,
+    /// SIGSTOP; SIGCONT once its replica has taken over.
+    Stop,
+    /// SIGKILL; its supervisor restarts it at once.
+    KillAndRestart,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 3] = [Self::Kill, Self::Stop, Self::KillAndRestart];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill -9, restarted after 2 s",
+            Self::Stop => "SIGSTOP, SIGCONT after the takeover",
+            Self::KillAndRestart => "kill -9, restarted at once",
+        })
+    }
+}
+
+/// A cluster to hurt.
+#[derive(Debug)]
+pub(crate) struct Drill<'a> {
+    pub(crate) running: Running,
+    pub(crate) timeline: &'a Timeline,
+}
+
+impl Drill<'_> {
+    /// One fault on the master of one shard.
+    pub(crate) async fn fault(&mut self, fault: Fault, shard: usize, run: u32) -> Result<Outcome> {
+        self.settled().await?;
+        let old = self.master(shard)?;
+        let announced = client_address(&old)?;
+        let tag = tag_of(announced).await.context("find a key of the shard")?;
+        let writers: Vec<Writer> = (0..WRITERS)
+            .map(|writer| {
+                let prefix = format!("{{{tag}}}:{fault:?}:{run}:{writer}");
+                Writer::start(Route::Announced(announced), prefix)
+            })
+            .collect();
+        let probe = format!("{{{tag}}}:probe");
+        let mut witness = Witness::start(announced, &probe);
+        tokio::time::sleep(CALM).await;
+
+        let hurt_at = Instant::now();
+        self.hurt(fault, &old)?;
+        witness.knock(local_address(&old)?, &probe);
+        let by = self.takeover(&writers, hurt_at).await?;
+        self.tell_takeover(&old, &by, hurt_at);
+        if fault == Fault::Stop {
+            tokio::time::sleep(STOPPED_ON).await;
+            process::signal(old.pid.unwrap_or_default(), libc::SIGCONT);
+            self.timeline.say(&format!("{} continued", old.port));
+        }
+        self.settled().await?;
+        self.timeline.say(&format!("{} is back and in step", old.port));
+        tokio::time::sleep(CALM).await;
+
+        let mut logs = Vec::new();
+        for writer in writers {
+            logs.push(writer.finish().await);
+        }
+        let seen = witness.finish().await;
+        self.judge(&logs, seen, &old, announced).await
+    }
+
+    /// SIGKILL for the master of shard 0, with one writer per TTL that follows a name.
+    pub(crate) async fn kill_by_name(
+        &mut self,
+        server: &dns::Server,
+        ttls: &[Duration],
+        run: u32,
+    ) -> Result<Vec<Outcome>> {
+        self.settled().await?;
+        let old = self.master(0)?;
+        let address = local_address(&old)?;
+        server.set(0, old.port);
+        let tag = tag_of(address).await.context("find a key of the shard")?;
+        let writers: Vec<Writer> = ttls
+            .iter()
+            .map(|ttl| {
+                let route = Route::by_name(server.address(), dns::name(0, *ttl));
+                Writer::start(route, format!("{{{tag}}}:dns:{run}:{}", ttl.as_secs()))
+            })
+            .collect();
+        // The longer writers wait here, the less of the longest TTL is left when the fault comes; runs differ by it,
+        // as clients in the field do.
+        tokio::time::sleep(CALM * (1 + 3 * run)).await;
+        let hurt_at = Instant::now();
+        self.hurt(Fault::Kill, &old)?;
+        let mut recovered = vec![false; writers.len()];
+        while recovered.contains(&false) {
+            self.running.changed().await?;
+            let now = self.master(0)?;
+            server.set(0, now.port);
+            for ((writer, done), ttl) in writers.iter().zip(&mut recovered).zip(ttls) {
+                let last = writer.last().filter(|write| write.at > hurt_at && write.by != old.id);
+                if let (false, Some(write)) = (*done, last) {
+                    *done = true;
+                    let after = write.at.duration_since(hurt_at).as_secs_f64();
+                    self.timeline
+                        .say(&format!("TTL {} s: writes again by {after:.2} s", ttl.as_secs()));
+                }
+            }
+            if hurt_at.elapsed() > PATIENCE {
+                bail!("clients that follow a name do not write again");
+            }
+        }
+        let master = local_address(&self.master(0)?)?;
+        let mut outcomes = Vec::new();
+        for writer in writers {
+            let logs = [writer.finish().await];
+            outcomes.push(self.judge(&logs, Seen::default(), &old, master).await?);
+        }
+        Ok(outcomes)
+    }
+
+    fn master(&self, shard: usize) -> Result<Node> {
+        let master = self.running.state().master(shard);
+        master.cloned().with_context(|| format!("shard {shard} has no master"))
+    }
+
+    fn hurt(&self, fault: Fault, node: &Node) -> Result<()> {
+        let pid = node.pid.with_context(|| format!("node {} is not running", node.port))?;
+        let supervisor = self.running.supervisor();
+        let name = configs::name(configs::Kind::Node, node.port);
+        let (signal, delay, what) = match fault {
+            Fault::Kill => (libc::SIGKILL, RESTART_DELAY, "killed"),
+            Fault::KillAndRestart => {
+                (libc::SIGKILL, Duration::ZERO, "killed, to be restarted at once")
+            }
+            Fault::Stop => (libc::SIGSTOP, RESTART_DELAY, "stopped"),
+        };
+        supervisor.set_restart(&name, Restart::After(delay));
+        process::signal(pid, signal);
+        self.timeline.say(&format!("master {} {what}", node.port));
+        Ok(())
+    }
+
+    /// Waits until every writer wrote again.
+    async fn takeover(&mut self, writers: &[Writer], hurt_at: Instant) -> Result<Acknowledged> {
+        loop {
+            let last: Option<Vec<Acknowledged>> = writers
+                .iter()
+                .map(|writer| writer.last().filter(|write| write.at > hurt_at + POLL))
+                .collect();
+            if let Some(write) = last.and_then(|writes| writes.into_iter().next()) {
+                return Ok(write);
+            }
+            if hurt_at.elapsed() > PATIENCE {
+                bail!("no write succeeded within {} s of the fault", PATIENCE.as_secs());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn tell_takeover(&self, old: &Node, write: &Acknowledged, hurt_at: Instant) {
+        let nodes = &self.running.state().nodes;
+        let by = nodes.iter().find(|node| node.id == write.by).map_or(0, |node| node.port);
+        let how = if write.by == old.id { "itself again" } else { "its replica" };
+        let after = write.at.duration_since(hurt_at).as_secs_f64();
+        self.timeline.say(&format!("writes again by {after:.2} s, served by {by} ({how})"));
+    }
+
+    /// Waits until all processes run, have the wanted topology, and every replica follows.
+    async fn settled(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.running.changed().await?;
+            let obstacle = self.obstacle().await;
+            if obstacle.is_none() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "not settled after {} s: {}",
+                    PATIENCE.as_secs(),
+                    obstacle.unwrap_or_default()
+                );
+            }
+        }
+    }
+
+    async fn obstacle(&self) -> Option<String> {
+        let nodes = match self.running.controller().nodes().await {
+            Ok(nodes) => nodes,
+            Err(error) => return Some(format!("{error:#}")),
+        };
+        if let Some(node) = self.running.state().nodes.iter().find(|node| node.pid.is_none()) {
+            return Some(format!("node {} is not running", node.port));
+        }
+        nodes.iter().find_map(|node| {
+            let follows = node.role == Role::Master || node.link_up;
+            (!node.in_step || !follows)
+                .then(|| format!("{} is not in step: {node:?}", node.address))
+        })
+    }
+
+    async fn judge(
+        &self,
+        logs: &[Log],
+        seen: Seen,
+        old: &Node,
+        address: SocketAddr,
+    ) -> Result<Outcome> {
+        let end = logs
+            .iter()
+            .filter_map(|log| log.acknowledged.last())
+            .map(|write| write.at)
+            .max()
+            .unwrap_or_else(Instant::now);
+        let mut outcome = Outcome::of(logs, seen, &old.id, end);
+        let keys: Vec<&str> =
+            logs.iter().flat_map(|log| &log.acknowledged).map(|write| write.key.as_str()).collect();
+        outcome.missing = missing(address, &keys).await.context("look for acknowledged writes")?;
+        self.timeline.say(&format!(
+            "longest time without a write {:.3} s; {} writes acknowledged, {} of them missing",
+            outcome.outage.as_secs_f64(),
+            outcome.acknowledged,
+            outcome.missing
+        ));
+        Ok(outcome)
+    }
+}
+
+fn local_address(node: &Node) -> Result<SocketAddr> {
+    let host = node.host.parse().with_context(|| format!("read address `{}`", node.host))?;
+    Ok(SocketAddr::new(host, node.port))
+}
+
+/// A word that hashes to a slot of the node behind this address.
+async fn tag_of(address: SocketAddr) -> Result<String> {
+    let mut client = Client::connect(address, PATIENCE).await?;
+    for number in 0_u32..1000 {
+        let tag = format!("drill-{number}");
+        match client.call(&["GET", &tag]).await? {
+            Value::Error(text) if text.starts_with("MOVED ") => {}
+            Value::Error(text) => bail!("{text}"),
+            _ => return Ok(tag),
+        }
+    }
+    bail!("{address} owns no slots")
+}
+
+/// How many of the keys are not there.
+async fn missing(address: SocketAddr, keys: &[&str]) -> Result<usize> {
+    let mut client = Client::connect(address, PATIENCE).await?;
+    let mut missing = 0;
+    for batch in keys.chunks(BATCH) {
+        let bytes: Vec<u8> =
+            batch.iter().flat_map(|key| encode_command(&["EXISTS", key])).collect();
+        for reply in client.pipeline(&bytes, batch.len()).await? {
+            match reply {
+                Value::Integer(1) => {}
+                Value::Integer(_) => missing += 1,
+                other => bail!("answered {other:?} to EXISTS"),
+            }
+        }
+    }
+    Ok(missing)
+}

@@ -1,0 +1,148 @@
+//! `holdfast drill`: a scripted story against a real local cluster, told as a timeline.
+//!
+//! Writes flow through the announced addresses while masters are killed, stopped and restarted; for each fault the drill
+//! tells how long clients could not write, which acknowledged writes are gone, and what the returning node answered to
+//! clients. Then the same kill with clients that follow a DNS name instead. It measures and reports; it does not judge.
+
+mod dns;
+mod faults;
+mod outcome;
+mod report;
+mod route;
+mod witness;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::faults::{Drill, Fault};
+use self::outcome::Outcome;
+use crate::up::layout::BalancerKind;
+use crate::up::running::{Running, Wanted};
+
+/// `holdfast drill`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// An empty folder to work in (a temporary one, removed afterwards, if left out)
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// What stands in front of the nodes
+    #[arg(long, value_enum, default_value_t = BalancerKind::Builtin)]
+    balancer: BalancerKind,
+    /// How often each fault happens
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// First of some 310 ports
+    #[arg(long, default_value_t = 8000)]
+    base_port: u16,
+    /// Leave out the clients that follow a DNS name; with a TTL of 30 s they take up to 30 s a run
+    #[arg(long)]
+    no_dns: bool,
+}
+
+/// TTLs of the names in the DNS part.
+const TTLS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+
+/// Runs the whole story; fails only if it cannot be told.
+pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    if args.balancer == BalancerKind::None {
+        bail!("the drill is about what happens behind balancers: --balancer builtin or haproxy");
+    }
+    let temporary = args.dir.is_none();
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => std::env::temp_dir().join(format!("holdfast-drill-{}", std::process::id())),
+    };
+    let outcome = tokio::select! {
+        outcome = story(&args, &dir) => outcome.map(|()| ExitCode::SUCCESS),
+        () = crate::signals::shutdown()? => Ok(ExitCode::from(130)),
+    };
+    if temporary && outcome.is_ok() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    outcome.with_context(|| format!("drill in {}", dir.display()))
+}
+
+async fn story(args: &Args, dir: &Path) -> Result<()> {
+    let timeline = Timeline::start();
+    timeline.say(&format!(
+        "starting 3 shards with a replica each behind 2 {} balancers",
+        args.balancer
+    ));
+    let running = start(&dir.join("lb"), args.balancer, args.base_port).await?;
+    timeline.say("every slot accepts writes");
+    let mut drill = Drill { running, timeline: &timeline };
+    let mut rows = Vec::new();
+    for (shard, fault) in Fault::ALL.into_iter().enumerate() {
+        let mut outcomes = Vec::new();
+        for run in 1..=args.runs {
+            timeline.say(&format!("-- {fault}: run {run} of {}", args.runs));
+            outcomes.push(drill.fault(fault, shard, run).await?);
+        }
+        rows.push((fault.to_string(), outcomes));
+    }
+    drill.running.stop().await;
+    if !args.no_dns {
+        rows.extend(by_name(args, dir, &timeline).await?);
+    }
+    report::print(&rows, args.runs);
+    Ok(())
+}
+
+/// The kill once more, without balancers, for clients that follow names of several TTLs at the same time.
+async fn by_name(
+    args: &Args,
+    dir: &Path,
+    timeline: &Timeline,
+) -> Result<Vec<(String, Vec<Outcome>)>> {
+    timeline.say("starting a cluster without balancers, for clients that follow a DNS name");
+    let running = start(&dir.join("dns"), BalancerKind::None, args.base_port).await?;
+    let server = dns::Server::start().await.context("start the name server")?;
+    let mut drill = Drill { running, timeline };
+    let mut rows: Vec<(String, Vec<Outcome>)> = TTLS
+        .iter()
+        .map(|ttl| (format!("kill -9, clients follow DNS, TTL {} s", ttl.as_secs()), Vec::new()))
+        .collect();
+    for run in 1..=args.runs {
+        timeline.say(&format!("-- kill -9, DNS: run {run} of {}", args.runs));
+        let outcomes = drill.kill_by_name(&server, &TTLS, run).await?;
+        for ((_, row), outcome) in rows.iter_mut().zip(outcomes) {
+            row.push(outcome);
+        }
+    }
+    drill.running.stop().await;
+    Ok(rows)
+}
+
+async fn start(dir: &Path, balancer: BalancerKind, base_port: u16) -> Result<Running> {
+    let balancers = if balancer == BalancerKind::None { 0 } else { 2 };
+    let wanted = Wanted {
+        shards: Some(3),
+        replicas: Some(1),
+        balancer: Some(balancer),
+        balancers: Some(balancers),
+        base_port: Some(base_port),
+    };
+    let mut running = Running::start(dir, &wanted, true, false)?;
+    running.ready().await?;
+    Ok(running)
+}
+
+/// Lines with the time since the start.
+#[derive(Debug)]
+pub(crate) struct Timeline(Instant);
+
+impl Timeline {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    #[expect(clippy::print_stdout, reason = "the drill talks to the person who started it")]
+    pub(crate) fn say(&self, text: &str) {
+        println!("[{:7.2} s] {text}", self.0.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,196 @@
+//! The configuration files of the processes, and the command lines that use them. Written anew at every start.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value as Json, json};
+
+use super::folder::Folder;
+use super::layout::{BalancerKind, HOST, Layout};
+use super::process::Spec;
+use super::state::replace;
+
+/// Name of the controller's process.
+pub(crate) const CONTROLLER: &str = "controller";
+
+/// Down detection and leases as the controller is told; `design.md`'s starting values.
+pub(crate) const HEARTBEAT_MS: u64 = 200;
+/// Heartbeats in a row without an answer before a node counts as down.
+pub(crate) const MISSES: u32 = 4;
+/// How long a master may serve after the last heartbeat it saw.
+pub(crate) const LEASE_MS: u64 = 1000;
+
+/// Small: many nodes share one machine.
+const BLOCK_CACHE_MB: u32 = 16;
+const WORKERS: u32 = 2;
+
+/// The processes that come in numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// Numbered by port.
+    Node,
+    /// Numbered from 0.
+    Balancer,
+}
+
+/// Name of a process: also of its log.
+pub(crate) fn name(kind: Kind, number: u16) -> String {
+    match kind {
+        Kind::Node => format!("node-{number}"),
+        Kind::Balancer => format!("balancer-{number}"),
+    }
+}
+
+/// Writes all files; returns what to start, in order.
+pub(crate) fn write_all(folder: &Folder, layout: &Layout) -> Result<Vec<Spec>> {
+    let holdfast = std::env::current_exe().context("find the path of this program")?;
+    let ours = |name: &str, command: &str, config: &Path| Spec {
+        name: name.to_owned(),
+        program: holdfast.clone(),
+        arguments: vec![command.into(), "-c".into(), config.into()],
+        log: folder.log(name),
+    };
+    let mut specs = Vec::new();
+    for node in 0..layout.nodes() {
+        let port = layout.node_port(node);
+        let dir = folder.of("nodes", &port.to_string())?;
+        let config = write(dir.join("node.conf"), &node_conf(folder, layout, node, &dir))?;
+        specs.push(ours(&name(Kind::Node, port), "node", &config));
+    }
+    let dir = folder.path().join("controller");
+    let config = write(dir.join("controller.toml"), &controller_toml(folder, layout, &dir))?;
+    specs.push(ours(CONTROLLER, "controller", &config));
+    for balancer in 0..layout.balancers {
+        let name = name(Kind::Balancer, u16::from(balancer));
+        let dir = folder.of("balancers", &balancer.to_string())?;
+        specs.push(match layout.balancer {
+            BalancerKind::Haproxy => haproxy(folder, layout, balancer, &name, &dir)?,
+            _ => {
+                let text = balancer_toml(folder, layout, balancer, &name);
+                ours(&name, "balancer", &write(dir.join("balancer.toml"), &text)?)
+            }
+        });
+    }
+    Ok(specs)
+}
+
+/// Every file may hold the secret, so none is for others to read.
+fn write(path: PathBuf, text: &str) -> Result<PathBuf> {
+    replace(&path, text.as_bytes(), 0o600)?;
+    Ok(path)
+}
+
+fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String {
+    let secret = &folder.secret;
+    let access = match layout.balancer {
+        BalancerKind::None => "client-access any\n".to_owned(),
+        _ => {
+            let sources: Vec<String> = (0..layout.balancers)
+                .map(|balancer| format!("{}/32", layout.balancer_source(balancer)))
+                .collect();
+            format!("client-access balancer-only\nbalancer-sources {}\n", sources.join(","))
+        }
+    };
+    format!(
+        "# Written by `holdfast up` at every start.\n\
+         bind {HOST}\n\
+         port {port}\n\
+         admin-port {admin}\n\
+         dir {dir}\n\
+         cluster-enabled yes\n\
+         workers {WORKERS}\n\
+         rocksdb.block_cache_size {BLOCK_CACHE_MB}\n\
+         peer-auth {secret}\n\
+         masterauth {secret}\n\
+         master-lease-mode block-all\n\
+         {access}",
+        port = layout.node_port(node),
+        admin = layout.admin_port(node),
+        dir = dir.display(),
+    )
+}
+
+fn controller_toml(folder: &Folder, layout: &Layout, dir: &Path) -> String {
+    format!(
+        "# Written by `holdfast up` at every start.\n\
+         listen = \"{HOST}:{port}\"\n\
+         data-dir = {dir:?}\n\
+         peer-auth = \"{secret}\"\n\
+         heartbeat-ms = {HEARTBEAT_MS}\n\
+         misses = {MISSES}\n\
+         lease-ms = {LEASE_MS}\n",
+        port = layout.controller_port(),
+        secret = folder.secret,
+    )
+}
+
+fn balancer_toml(folder: &Folder, layout: &Layout, balancer: u8, name: &str) -> String {
+    format!(
+        "# Written by `holdfast up` at every start.\n\
+         name = \"{name}\"\n\
+         listen = \"{HOST}:{port}\"\n\
+         token = \"{token}\"\n\
+         bind-source = \"{source}\"\n",
+        port = layout.balancer_port(balancer),
+        token = folder.secret,
+        source = layout.balancer_source(balancer),
+    )
+}
+
+/// Master-worker mode: a reload leaves the old worker where the controller can see it, on the master's socket.
+fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Path) -> Result<Spec> {
+    let listen: Vec<topology::Endpoint> = (0..layout.nodes())
+        .filter_map(|node| layout.announced_port(node))
+        .map(|port| topology::Endpoint { host: HOST.to_owned(), port })
+        .collect();
+    let text = balancer::haproxy::render_config(&balancer::haproxy::ConfigFile {
+        frontends: listen,
+        source: layout.balancer_source(balancer).into(),
+        runtime_socket: dir.join("runtime.sock"),
+    });
+    let config = write(dir.join("haproxy.cfg"), &text)?;
+    let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+        .context("find haproxy (on Debian: apt-get install haproxy)")?;
+    Ok(Spec {
+        name: name.to_owned(),
+        program,
+        arguments: vec![
+            "-W".into(),
+            "-S".into(),
+            dir.join("master.sock").into(),
+            "-f".into(),
+            config.into(),
+        ],
+        log: folder.log(name),
+    })
+}
+
+/// How the controller reaches the balancers: part of the request that creates the cluster.
+pub(crate) fn balancers_for_controller(folder: &Folder, layout: &Layout) -> Json {
+    let balancers: Vec<Json> = (0..layout.balancers)
+        .map(|balancer| {
+            let name = name(Kind::Balancer, u16::from(balancer));
+            match layout.balancer {
+                BalancerKind::Haproxy => {
+                    let dir = folder.path().join("balancers").join(balancer.to_string());
+                    json!({
+                        "name": name,
+                        "kind": "haproxy",
+                        "runtime_socket": dir.join("runtime.sock"),
+                        "master_socket": dir.join("master.sock"),
+                    })
+                }
+                _ => json!({
+                    "name": name,
+                    "kind": "builtin",
+                    "url": format!("http://{HOST}:{}", layout.balancer_port(balancer)),
+                    "token": folder.secret,
+                }),
+            }
+        })
+        .collect();
+    Json::Array(balancers)
+}

@@ -1,0 +1,235 @@
+//! Keeps children running: one task per child starts it, waits for its end, and starts it again after a while.
+//!
+//! Knows nothing of what the children are. Stopping goes in the reverse order of starting.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::process::{self, Spec};
+
+/// What happens when a child ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// It is started again after this time.
+    After(Duration),
+    /// It stays dead.
+    Never,
+}
+
+/// What is known of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// None while it does not run.
+    pub(crate) pid: Option<u32>,
+    /// How many times it ended by itself.
+    pub(crate) ends: u32,
+    restart: Restart,
+}
+
+#[derive(Debug)]
+struct Shared {
+    children: Mutex<BTreeMap<String, Status>>,
+    /// Raised at every change of a pid.
+    changed: watch::Sender<u64>,
+    announce: bool,
+}
+
+impl Shared {
+    fn update(&self, name: &str, change: impl FnOnce(&mut Status)) -> Restart {
+        let mut children = self.children.lock();
+        let status = children.entry(name.to_owned()).or_insert(Status {
+            pid: None,
+            ends: 0,
+            restart: Restart::Never,
+        });
+        change(status);
+        let restart = status.restart;
+        drop(children);
+        self.changed.send_modify(|count| *count += 1);
+        restart
+    }
+}
+
+/// All children of this process.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    shared: Arc<Shared>,
+    tasks: Vec<(watch::Sender<bool>, JoinHandle<()>)>,
+}
+
+impl Supervisor {
+    /// `announce`: say on standard output when a child dies and comes back.
+    pub(crate) fn new(announce: bool) -> Self {
+        let shared = Shared {
+            children: Mutex::new(BTreeMap::new()),
+            changed: watch::channel(0).0,
+            announce,
+        };
+        Self { shared: Arc::new(shared), tasks: Vec::new() }
+    }
+
+    /// Starts a child. An error here means that it could not be started at all.
+    pub(crate) fn start(&mut self, spec: Spec, restart: Restart) -> Result<()> {
+        let child = process::spawn(&spec)?;
+        self.shared.update(&spec.name, |status| {
+            status.pid = child.id();
+            status.restart = restart;
+        });
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(supervise(spec, child, Arc::clone(&self.shared), stopped));
+        self.tasks.push((stop, task));
+        Ok(())
+    }
+
+    /// What is known of a child.
+    pub(crate) fn status(&self, name: &str) -> Option<Status> {
+        self.shared.children.lock().get(name).copied()
+    }
+
+    /// The children that ended by themselves at least once.
+    pub(crate) fn ended(&self) -> Vec<String> {
+        let children = self.shared.children.lock();
+        children.iter().filter(|(_, s)| s.ends > 0).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Changes what happens at the next end of a child.
+    pub(crate) fn set_restart(&self, name: &str, restart: Restart) {
+        self.shared.update(name, |status| status.restart = restart);
+    }
+
+    /// Resolves when a pid changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Stops all children, the last started first: balancers close before nodes do, so clients see a clean end.
+    pub(crate) async fn stop(self) {
+        for (stop, task) in self.tasks.into_iter().rev() {
+            stop.send_replace(true);
+            // A task that panicked has dropped its child, which killed it.
+            let _ = task.await;
+        }
+    }
+}
+
+async fn supervise(
+    spec: Spec,
+    mut child: tokio::process::Child,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let since = Instant::now();
+        tokio::select! {
+            end = child.wait() => {
+                let restart = shared.update(&spec.name, |status| {
+                    status.pid = None;
+                    status.ends += 1;
+                });
+                let how = end.map_or_else(|error| error.to_string(), |status| status.to_string());
+                say(&shared, &format!(
+                    "{} ended after {:.1} s: {how} (log: {})",
+                    spec.name, since.elapsed().as_secs_f64(), spec.log.display()
+                ));
+                match restarted(&spec, restart, &shared, &mut stopped).await {
+                    Some(next) => child = next,
+                    None => return,
+                }
+            }
+            _ = stopped.changed() => {
+                if let Err(error) = process::stop(&mut child).await {
+                    say(&shared, &format!("{}: {error:#}", spec.name));
+                }
+                shared.update(&spec.name, |status| status.pid = None);
+                return;
+            }
+        }
+    }
+}
+
+/// The child's next life, or none if it is to stay dead.
+async fn restarted(
+    spec: &Spec,
+    restart: Restart,
+    shared: &Shared,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<tokio::process::Child> {
+    let Restart::After(mut delay) = restart else {
+        say(shared, &format!("{} is not restarted (--no-restart)", spec.name));
+        return None;
+    };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = stopped.changed() => return None,
+        }
+        match process::spawn(spec) {
+            Ok(child) => {
+                shared.update(&spec.name, |status| status.pid = child.id());
+                say(shared, &format!("{} restarted", spec.name));
+                return Some(child);
+            }
+            Err(error) => say(shared, &format!("{}: {error:#}", spec.name)),
+        }
+        delay = delay.max(Duration::from_secs(1));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "`up` talks to the person who started it")]
+fn say(shared: &Shared, text: &str) {
+    if shared.announce {
+        println!("{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(dir: &std::path::Path) -> Spec {
+        Spec {
+            name: "sleeper".into(),
+            program: "/bin/sleep".into(),
+            arguments: vec!["600".into()],
+            log: dir.join("sleeper.log"),
+        }
+    }
+
+    async fn pid_other_than(supervisor: &Supervisor, old: Option<u32>) -> u32 {
+        let mut changes = supervisor.changes();
+        let wait = changes.wait_for(|_| {
+            let pid = supervisor.status("sleeper").and_then(|status| status.pid);
+            pid.is_some() && pid != old
+        });
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap().unwrap();
+        supervisor.status("sleeper").unwrap().pid.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_killed_child_comes_back_and_a_stopped_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut supervisor = Supervisor::new(false);
+        supervisor.start(sleeper(dir.path()), Restart::After(Duration::ZERO)).unwrap();
+        let first = pid_other_than(&supervisor, None).await;
+        process::signal(first, libc::SIGKILL);
+        let second = pid_other_than(&supervisor, Some(first)).await;
+        assert_eq!(supervisor.ended(), ["sleeper"]);
+        // SIGTERM alone would not end a stopped process.
+        process::signal(second, libc::SIGSTOP);
+        supervisor.stop().await;
+        assert!(!std::path::Path::new(&format!("/proc/{second}/exe")).exists());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = Spec { program: dir.path().join("nothing"), ..sleeper(dir.path()) };
+        assert!(Supervisor::new(false).start(spec, Restart::Never).is_err());
+    }
+}
