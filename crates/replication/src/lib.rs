@@ -1,1 +1,28 @@
-//! replication
+//! Replication over Kvrocks' wire protocol, as state machines: bytes and facts in, actions out.
+//!
+//! Invariant: nothing here opens a socket or a file, reads a clock or draws a random number. Time is an argument in
+//! milliseconds of any monotonic clock, randomness a seed. Bytes from the other side are never trusted: they can end a
+//! link, but not panic, and not allocate more than the stated limits.
+//!
+//! Not here: RocksDB, threads, role changes (`node::replication` drives these machines).
+
+pub mod backoff;
+pub mod files;
+pub mod master;
+pub mod name;
+pub mod replica;
+pub mod wire;
+
+pub use name::FileName;
+
+/// The 16 characters `[0-9A-Z]` that name a history (`use-rsid-psync`).
+pub type ReplicationId = [u8; 16];
+
+/// Argument of `REPLCONF` by which two Holdfast nodes recognise each other; Kvrocks answers `-ERR unknown option`.
+///
+/// On a connection where it was accepted, `_fetch_meta` and `_fetch_file` use the forms of [`files`] with sizes,
+/// checksums and offsets, and acknowledgements follow every applied group.
+pub const EXTENSION: &str = "holdfast";
+
+/// Version of the extension, the value of [`EXTENSION`].
+pub const EXTENSION_VERSION: &str = "1";

@@ -1,0 +1,442 @@
+//! The replica's side: from a master's address to an up-to-date copy, for ever.
+//!
+//! One attempt = a connection with AUTH, `_db_name`, `replconf`, `PSYNC`; then the stream, or a full sync over further
+//! connections and another attempt. A failed attempt is followed by the next one after a delay of 50 ms doubling to 5 s.
+//!
+//! Invariant: batches are handed out for application only in unbroken sequence, and acknowledged only after the driver
+//! said that they are in the database. A node that must not trust its own data never sends `PSYNC` before a full sync.
+
+mod dialog;
+mod download;
+mod event;
+mod stream;
+
+#[cfg(test)]
+mod capture_tests;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, State};
+
+use crate::ReplicationId;
+use crate::backoff::Backoff;
+use crate::files::{FileList, ListReader};
+use dialog::{Dialog, Outcome, Purpose};
+use download::Download;
+use stream::Stream;
+
+/// What the machine needs to know. Times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `masterauth`; without it no AUTH is sent.
+    pub password: Option<Vec<u8>>,
+    /// `db-name`, the same on both sides.
+    pub db_name: String,
+    /// Port the master is to show for this replica.
+    pub announce_port: u16,
+    /// Address the master is to show, if not the connection's.
+    pub announce_ip: Option<String>,
+    /// Sent with `PSYNC` when `use-rsid-psync` is on and an id is known.
+    pub replication_id: Option<ReplicationId>,
+    /// Sequence of the next write here.
+    pub next: u64,
+    /// The data may hold writes that the master has not (the node was a master under an older topology):
+    /// no partial sync before a full one.
+    pub must_full_sync: bool,
+    /// Ask the master whether it is Holdfast.
+    pub offer_extension: bool,
+    /// `replication-connect-timeout-ms`, for connecting and for each plain answer; 3100.
+    pub connect_timeout_ms: u64,
+    /// `replication-recv-timeout-ms`: longest silence in the stream; above the master's heartbeat interval; 3200.
+    pub receive_timeout_ms: u64,
+    /// Longest silence in a transfer. Kvrocks masters with `max-replication-mb` pause between files.
+    pub transfer_timeout_ms: u64,
+    /// Largest batch accepted.
+    pub batch_bytes_max: u64,
+    /// Shortest and longest delay between attempts.
+    pub retry_ms: (u64, u64),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            password: None,
+            db_name: "change.me.db".to_owned(),
+            announce_port: 6666,
+            announce_ip: None,
+            replication_id: None,
+            next: 1,
+            must_full_sync: false,
+            offer_extension: true,
+            connect_timeout_ms: 3100,
+            receive_timeout_ms: 3200,
+            transfer_timeout_ms: 60_000,
+            batch_bytes_max: 2 << 30,
+            retry_ms: (50, 5000),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing open; the next attempt at this time, or at `Start`.
+    Idle {
+        retry_at: Option<u64>,
+    },
+    /// Up to the answer to `PSYNC`.
+    Handshake(Dialog),
+    Streaming(Stream),
+    /// Up to the end of the file list.
+    Listing {
+        dialog: Dialog,
+        is_asked: bool,
+        list: ListReader,
+    },
+    /// The driver prepares the folder.
+    Preparing(FileList),
+    Downloading {
+        download: Download,
+        sequence: u64,
+    },
+    /// The driver swaps the database.
+    Swapping {
+        sequence: u64,
+    },
+}
+
+/// The replica's link to its master. See the module's page.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    backoff: Backoff,
+    phase: Phase,
+    conns: u32,
+    peer: Peer,
+    reported: Option<State>,
+}
+
+impl Machine {
+    /// A machine that waits for [`Event::Start`]; `seed` spreads the retries of many replicas.
+    pub fn new(config: Config, seed: u64) -> Self {
+        let backoff = Backoff::new(config.retry_ms.0, config.retry_ms.1, seed);
+        let phase = Phase::Idle { retry_at: None };
+        Self { config, backoff, phase, conns: 0, peer: Peer::Kvrocks, reported: None }
+    }
+
+    /// Takes one event; `now` never goes back.
+    pub fn step<'a>(&mut self, event: Event<'a>, now: u64) -> Vec<Action<'a>> {
+        let mut out = Vec::new();
+        if let Err(fault) = self.take(event, now, &mut out) {
+            self.fail(fault, now, &mut out);
+        }
+        self.report(&mut out);
+        out
+    }
+
+    /// When to send [`Event::Tick`], if nothing else happens before.
+    pub fn deadline(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Idle { retry_at } => *retry_at,
+            Phase::Handshake(dialog) | Phase::Listing { dialog, .. } => Some(dialog.deadline),
+            Phase::Streaming(stream) => {
+                Some(stream.ack_deadline().map_or(stream.deadline, |at| at.min(stream.deadline)))
+            }
+            Phase::Downloading { download, .. } => download.deadline().map(|(at, _)| at),
+            Phase::Preparing(_) | Phase::Swapping { .. } => None,
+        }
+    }
+
+    /// State for ROLE and INFO.
+    pub fn state(&self) -> State {
+        match &self.phase {
+            Phase::Idle { .. } => State::Connecting,
+            Phase::Handshake(dialog) | Phase::Listing { dialog, .. } => dialog.state(),
+            Phase::Streaming(_) => State::Connected,
+            Phase::Preparing(_) | Phase::Downloading { .. } | Phase::Swapping { .. } => State::Sync,
+        }
+    }
+
+    /// What the master is, as far as known.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Is a full sync due before the data here may be trusted?
+    pub fn must_full_sync(&self) -> bool {
+        self.config.must_full_sync
+    }
+
+    fn take<'a>(
+        &mut self,
+        event: Event<'a>,
+        now: u64,
+        out: &mut Vec<Action<'a>>,
+    ) -> Result<(), Fault> {
+        match event {
+            Event::Start => {
+                if matches!(self.phase, Phase::Idle { retry_at: None }) {
+                    self.attempt(now, out);
+                }
+                Ok(())
+            }
+            Event::Tick => self.tick(now, out),
+            Event::Connected(conn) => self.connected(conn, now, out),
+            Event::Closed { conn, cause } if self.is_open(conn) => Err(Fault::Closed(cause)),
+            Event::Closed { .. } => Ok(()),
+            Event::Received { conn, bytes } if self.is_open(conn) => {
+                self.received(conn, bytes, now, out)
+            }
+            Event::Received { .. } => Ok(()),
+            Event::Applied { next } => self.applied(next, now, out),
+            Event::ApplyFailed { next, cause } => {
+                self.config.next = next;
+                Err(Fault::Local(cause))
+            }
+            Event::Prepared { held } => {
+                self.download(&held, now, out);
+                Ok(())
+            }
+            Event::FileFailed { cause } => match self.phase {
+                Phase::Preparing(_) | Phase::Downloading { .. } => Err(Fault::Local(cause)),
+                _ => Ok(()),
+            },
+            Event::Swapped { next, replication_id } => self.swapped(next, replication_id, now, out),
+            Event::SwapFailed { cause } => Err(Fault::Local(cause)),
+        }
+    }
+
+    fn next_conn(&mut self) -> Conn {
+        self.conns = self.conns.wrapping_add(1);
+        Conn(self.conns)
+    }
+
+    fn open_conns(&self) -> Vec<Conn> {
+        match &self.phase {
+            Phase::Handshake(dialog) | Phase::Listing { dialog, .. } => vec![dialog.conn],
+            Phase::Streaming(stream) => vec![stream.conn],
+            Phase::Downloading { download, .. } => download.conns().collect(),
+            Phase::Idle { .. } | Phase::Preparing(_) | Phase::Swapping { .. } => Vec::new(),
+        }
+    }
+
+    fn is_open(&self, conn: Conn) -> bool {
+        self.open_conns().contains(&conn)
+    }
+
+    fn attempt(&mut self, now: u64, out: &mut Vec<Action<'_>>) {
+        let conn = self.next_conn();
+        let purpose = Purpose::Psync {
+            next: self.config.next,
+            replication_id: self.config.replication_id,
+            full_sync: self.config.must_full_sync,
+        };
+        let dialog = Dialog::open(conn, purpose, Peer::Kvrocks, &self.config, now, out);
+        self.phase = Phase::Handshake(dialog);
+    }
+
+    fn connected(&mut self, conn: Conn, now: u64, out: &mut Vec<Action<'_>>) -> Result<(), Fault> {
+        let config = &self.config;
+        match &mut self.phase {
+            Phase::Handshake(dialog) if dialog.conn == conn => {
+                dialog.connected(config, now, out);
+            }
+            Phase::Listing { dialog, is_asked, .. } if dialog.conn == conn => {
+                *is_asked |= dialog.connected(config, now, out) == Outcome::Data;
+            }
+            Phase::Downloading { download, .. } => download.connected(conn, config, now, out),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn received<'a>(
+        &mut self,
+        conn: Conn,
+        mut input: &'a [u8],
+        now: u64,
+        out: &mut Vec<Action<'a>>,
+    ) -> Result<(), Fault> {
+        match &mut self.phase {
+            Phase::Handshake(dialog) => {
+                let outcome = dialog.received(&mut input, &self.config, now, out)?;
+                self.peer = dialog.peer;
+                match outcome {
+                    Outcome::Pending | Outcome::Data => Ok(()),
+                    Outcome::Refused(text) => {
+                        self.full_sync(Reason::Refused(text), now, out);
+                        Ok(())
+                    }
+                    Outcome::FullSync => {
+                        self.full_sync(Reason::Required, now, out);
+                        Ok(())
+                    }
+                    Outcome::Streaming => {
+                        let next = self.config.next;
+                        let stream = Stream::new(conn, self.peer, next, &self.config, now);
+                        self.phase = Phase::Streaming(stream);
+                        self.stream(input, now, out)
+                    }
+                }
+            }
+            Phase::Streaming(_) => self.stream(input, now, out),
+            Phase::Listing { .. } => self.listed(conn, input, now, out),
+            Phase::Downloading { download, sequence } => {
+                download.received(conn, input, &self.config, now, out)?;
+                if download.is_done() {
+                    self.phase = Phase::Swapping { sequence: *sequence };
+                    out.push(Action::Swap);
+                }
+                Ok(())
+            }
+            Phase::Idle { .. } | Phase::Preparing(_) | Phase::Swapping { .. } => Ok(()),
+        }
+    }
+
+    fn stream<'a>(
+        &mut self,
+        input: &'a [u8],
+        now: u64,
+        out: &mut Vec<Action<'a>>,
+    ) -> Result<(), Fault> {
+        let Phase::Streaming(stream) = &mut self.phase else { return Ok(()) };
+        let result = stream.received(input, &self.config, now, out);
+        self.config.next = stream.next;
+        if stream.is_alive {
+            self.backoff.reset();
+        }
+        stream.acknowledge(now, out);
+        result
+    }
+
+    fn applied(&mut self, next: u64, now: u64, out: &mut Vec<Action<'_>>) -> Result<(), Fault> {
+        let expected = std::mem::replace(&mut self.config.next, next);
+        if expected != next {
+            // Two histories under the same numbers: only a copy of the master's data helps.
+            self.config.must_full_sync = true;
+            return Err(Fault::Diverged { expected, found: next });
+        }
+        if let Phase::Streaming(stream) = &mut self.phase {
+            stream.applied();
+            stream.acknowledge(now, out);
+        }
+        Ok(())
+    }
+
+    fn full_sync(&mut self, reason: Reason, now: u64, out: &mut Vec<Action<'_>>) {
+        out.extend(self.open_conns().into_iter().map(Action::Close));
+        out.push(Action::FullSync(reason));
+        let conn = self.next_conn();
+        let dialog = Dialog::open(conn, Purpose::Meta, self.peer, &self.config, now, out);
+        self.phase = Phase::Listing { dialog, is_asked: false, list: ListReader::default() };
+    }
+
+    fn listed(
+        &mut self,
+        conn: Conn,
+        mut input: &[u8],
+        now: u64,
+        out: &mut Vec<Action<'_>>,
+    ) -> Result<(), Fault> {
+        let Phase::Listing { dialog, is_asked, list } = &mut self.phase else { return Ok(()) };
+        if !*is_asked {
+            *is_asked = dialog.received(&mut input, &self.config, now, out)? == Outcome::Data;
+        }
+        while *is_asked && !input.is_empty() {
+            let Some(line) = dialog.lines.read(&mut input)? else { break };
+            if line.starts_with(b"-") {
+                let reply = String::from_utf8_lossy(&line).into_owned();
+                return Err(Fault::Refused { request: "_fetch_meta", reply });
+            }
+            dialog.deadline = now.saturating_add(self.config.transfer_timeout_ms);
+            let found = match dialog.peer {
+                Peer::Kvrocks => Some(ListReader::plain(&line)?),
+                Peer::Holdfast => list.line(&line)?,
+            };
+            if let Some(found) = found {
+                out.push(Action::Close(conn));
+                let (checkpoint, files) = (found.checkpoint.clone(), found.files.clone());
+                out.push(Action::Prepare { checkpoint, files });
+                self.phase = Phase::Preparing(found);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn download(&mut self, held: &[Held], now: u64, out: &mut Vec<Action<'_>>) {
+        let Phase::Preparing(list) = &self.phase else { return };
+        let sequence = list.sequence;
+        let conns = &mut self.conns;
+        let next_conn = || {
+            *conns = conns.wrapping_add(1);
+            Conn(*conns)
+        };
+        let download = Download::open(list, held, self.peer, &self.config, now, next_conn, out);
+        if download.is_done() {
+            out.push(Action::Swap);
+            self.phase = Phase::Swapping { sequence };
+        } else {
+            self.phase = Phase::Downloading { download, sequence };
+        }
+    }
+
+    fn swapped(
+        &mut self,
+        next: u64,
+        replication_id: Option<ReplicationId>,
+        now: u64,
+        out: &mut Vec<Action<'_>>,
+    ) -> Result<(), Fault> {
+        let Phase::Swapping { sequence: announced } = self.phase else { return Ok(()) };
+        let found = next.saturating_sub(1);
+        self.config.next = next;
+        self.config.replication_id = replication_id;
+        if found < announced {
+            self.config.must_full_sync = true;
+            return Err(Fault::ShortCopy { announced, found });
+        }
+        self.config.must_full_sync = false;
+        self.attempt(now, out);
+        Ok(())
+    }
+
+    fn tick(&mut self, now: u64, out: &mut Vec<Action<'_>>) -> Result<(), Fault> {
+        match &mut self.phase {
+            Phase::Idle { retry_at: Some(at) } if *at <= now => {
+                self.attempt(now, out);
+                Ok(())
+            }
+            Phase::Handshake(dialog) | Phase::Listing { dialog, .. } if dialog.deadline <= now => {
+                Err(Fault::TimedOut(dialog.patience_ms()))
+            }
+            Phase::Streaming(stream) if stream.deadline <= now => {
+                Err(Fault::TimedOut(self.config.receive_timeout_ms))
+            }
+            Phase::Streaming(stream) => {
+                stream.acknowledge(now, out);
+                Ok(())
+            }
+            Phase::Downloading { download, .. } => match download.deadline() {
+                Some((at, patience_ms)) if at <= now => Err(Fault::TimedOut(patience_ms)),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the attempt up and plans the next one.
+    fn fail(&mut self, fault: Fault, now: u64, out: &mut Vec<Action<'_>>) {
+        out.extend(self.open_conns().into_iter().map(Action::Close));
+        let retry_ms = self.backoff.next_delay_ms();
+        self.phase = Phase::Idle { retry_at: Some(now.saturating_add(retry_ms)) };
+        out.push(Action::Failed { fault, retry_ms });
+    }
+
+    fn report(&mut self, out: &mut Vec<Action<'_>>) {
+        let state = self.state();
+        if self.reported != Some(state) {
+            self.reported = Some(state);
+            out.push(Action::Report(state));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The stream after `PSYNC`: batches, heartbeats, requests for an acknowledgement; and when to acknowledge.
+
+use super::Config;
+use super::event::{Action, Conn, Fault, Peer};
+use crate::wire::{self, BatchHead, BulkReader, GETACK_PAYLOAD, PING_PAYLOAD};
+
+/// Least time between unasked acknowledgements to Kvrocks, as Kvrocks' own replicas keep.
+const ACK_INTERVAL_MS: u64 = 1000;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) conn: Conn,
+    peer: Peer,
+    bulks: BulkReader,
+    /// Sequence of the next batch.
+    pub(super) next: u64,
+    /// When silence has lasted too long.
+    pub(super) deadline: u64,
+    /// Has anything come? Only then was the attempt worth something.
+    pub(super) is_alive: bool,
+    /// Batches were handed out whose `Applied` is not in yet.
+    is_applying: bool,
+    /// An acknowledgement was asked for.
+    is_ack_owed: bool,
+    acked: Option<u64>,
+    ack_at: u64,
+}
+
+impl Stream {
+    pub(super) fn new(conn: Conn, peer: Peer, next: u64, config: &Config, now: u64) -> Self {
+        Self {
+            conn,
+            peer,
+            bulks: BulkReader::new(config.batch_bytes_max),
+            next,
+            deadline: now.saturating_add(config.receive_timeout_ms),
+            is_alive: false,
+            is_applying: false,
+            is_ack_owed: true,
+            acked: None,
+            ack_at: now,
+        }
+    }
+
+    /// Takes all of `input`. Batches that came before a fault are good and are applied.
+    pub(super) fn received<'a>(
+        &mut self,
+        mut input: &'a [u8],
+        config: &Config,
+        now: u64,
+        out: &mut Vec<Action<'a>>,
+    ) -> Result<(), Fault> {
+        self.deadline = now.saturating_add(config.receive_timeout_ms);
+        while !input.is_empty() {
+            let Some(payload) = self.bulks.read(&mut input)? else { break };
+            self.is_alive = true;
+            match &*payload {
+                // An answer to each heartbeat shows a Holdfast master that this end still applies.
+                PING_PAYLOAD => self.is_ack_owed |= self.peer == Peer::Holdfast,
+                GETACK_PAYLOAD => self.is_ack_owed = true,
+                batch => {
+                    let head = BatchHead::parse(batch)?;
+                    // RocksDB ignores the sequence in the batch: a gap would shift all that follows, silently.
+                    if head.sequence != self.next {
+                        return Err(Fault::Gap { expected: self.next, found: head.sequence });
+                    }
+                    self.next = head.next();
+                    self.is_applying = true;
+                    out.push(Action::Apply(payload));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The batches handed out are in the database.
+    pub(super) fn applied(&mut self) {
+        self.is_applying = false;
+    }
+
+    /// Acknowledges, if it is time to and nothing is on its way into the database.
+    pub(super) fn acknowledge(&mut self, now: u64, out: &mut Vec<Action<'_>>) {
+        if self.is_applying || self.ack_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let sequence = self.next.saturating_sub(1);
+        out.push(Action::SendAck { conn: self.conn, bytes: wire::ack(sequence) });
+        self.is_ack_owed = false;
+        self.acked = Some(sequence);
+        self.ack_at = now.saturating_add(ACK_INTERVAL_MS);
+    }
+
+    /// When the next acknowledgement is due, if one is.
+    pub(super) fn ack_deadline(&self) -> Option<u64> {
+        if self.is_applying {
+            return None;
+        }
+        let is_news = self.acked != Some(self.next.saturating_sub(1));
+        if self.is_ack_owed || (is_news && self.peer == Peer::Holdfast) {
+            return Some(0);
+        }
+        is_news.then_some(self.ack_at)
+    }
+}
