@@ -80,7 +80,7 @@ pub enum LoadError {
 
 /// Why a file could not be written durably.
 #[derive(Debug, thiserror::Error)]
-#[error("{step} {path}: {source}")]
+#[error("{step} {path}")]
 pub struct SaveError {
     /// What was tried: `create`, `write`, `sync`, `rename`, `sync folder`, `remove`.
     pub step: &'static str,
@@ -88,6 +88,16 @@ pub struct SaveError {
     pub path: PathBuf,
     /// What the file system said.
     pub source: io::Error,
+}
+
+impl SaveError {
+    /// The error line of the reply with its code, without the leading `-`. The text of a failed rename is Kvrocks'.
+    pub fn reply(&self) -> String {
+        match self.step {
+            "rename" => format!("ERR rename file encounter error: {}", self.source),
+            step => format!("ERR {step} {}: {}", self.path.display(), self.source),
+        }
+    }
 }
 
 impl NodesConf {

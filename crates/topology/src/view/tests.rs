@@ -1,1 +1,189 @@
+use expect_test::{Expect, expect};
 
+use super::*;
+use crate::description::tests::EXAMPLE;
+
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const C: &str = "cccccccccccccccccccccccccccccccccccccccc";
+const D: &str = "dddddddddddddddddddddddddddddddddddddddd";
+
+fn example() -> Topology {
+    Topology::parse(EXAMPLE, 7).unwrap()
+}
+
+fn id(text: &str) -> NodeId {
+    NodeId::new(text.as_bytes()).unwrap()
+}
+
+fn check(text: &[u8], expected: &Expect) {
+    expected.assert_eq(&String::from_utf8_lossy(text).replace('\r', "<cr>"));
+}
+
+#[test]
+fn nodes_of_the_request() {
+    let myself = Some(id("9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs"));
+    check(
+        &nodes_text(&example(), myself, 1000, &Jobs::default()),
+        &expect![[r#"
+        ZrFserb4Mqi5dbyCLCMUm9zFXMNPhzKE4RbFauJa 10.190.28.10:7115@17115 master - 999 1000 7 connected 0-5460
+        qhbVLW9dc2VF9CZOmvBJOzzqkhNA3oHoD3NVWVyg 10.190.28.10:7133@17133 master - 999 1000 7 connected 5461-10921
+        9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs 192.168.0.2:1222@11222 myself,master - 999 1000 7 connected 10922-16383
+        fuCHh8Ru9tFSY313QPfBcPQ3QeP63Z4rWpqpyaOl 10.190.28.10:7255@17255 slave ZrFserb4Mqi5dbyCLCMUm9zFXMNPhzKE4RbFauJa 999 1000 7 connected
+        cIqdj5C37cMrr7r7ydZDZ8zm1T1vPLMWj8516rrF 10.190.28.10:6741@16741 slave qhbVLW9dc2VF9CZOmvBJOzzqkhNA3oHoD3NVWVyg 999 1000 7 connected
+        3D8JRN8YVONqRU57jP99E3JdH2QnLHzZpFN4rcQQ 192.168.0.1:1234@11234 slave 9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs 999 1000 7 connected
+    "#]],
+    );
+}
+
+#[test]
+fn odd_nodes() {
+    let text =
+        format!("{A} h 1 master -\n{B} h 2 slave,fail {A} 2001:db8::1 65535\n{C} h 3 slave {D}");
+    let topology = Topology::parse(&text, 0).unwrap();
+    check(
+        &nodes_text(&topology, Some(id(B)), 0, &Jobs::default()),
+        &expect![[r#"
+        aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa h:1@10001 master - 0 0 0 connected
+        bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 2001:db8::1:65535@75535 myself,slave,fail aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0 0 0 connected
+        cccccccccccccccccccccccccccccccccccccccc h:3@10003 slave dddddddddddddddddddddddddddddddddddddddd 0 0 0 connected
+    "#]],
+    );
+    assert_eq!(slots(&topology), []);
+}
+
+fn range(first: u16, last: u16) -> Option<SlotRange> {
+    SlotRange::new(Slot::new(first)?, Slot::new(last)?)
+}
+
+#[test]
+fn slot_jobs() {
+    let topology =
+        Topology::parse(format!("{A} h 1 master - 0-8191\n{B} h 2 master - 8192-16383"), 1)
+            .unwrap();
+    let mut jobs = Jobs {
+        migrating: Some(Migrating { range: range(5, 6), to: id(B), state: JobState::Start }),
+        importing: Some(Importing { range: range(9000, 9000), state: JobState::Start }),
+    };
+    check(
+        &nodes_text(&topology, Some(id(A)), 2, &jobs),
+        &expect![[r#"
+        aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa h:1@10001 myself,master - 1 2 1 connected 0-8191 [5-6->-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb] [9000-<-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb]
+        bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb h:2@10002 master - 1 2 1 connected 8192-16383
+    "#]],
+    );
+    check(
+        &info_text(&topology, &jobs),
+        &expect![[r#"
+        cluster_state:ok<cr>
+        cluster_slots_assigned:16384<cr>
+        cluster_slots_ok:16384<cr>
+        cluster_slots_pfail:0<cr>
+        cluster_slots_fail:0<cr>
+        cluster_known_nodes:2<cr>
+        cluster_size:2<cr>
+        cluster_current_epoch:1<cr>
+        cluster_my_epoch:1<cr>
+        migrating_slot(s): 5-6<cr>
+        destination_node: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb<cr>
+        migrating_state: start<cr>
+        importing_slot(s): 9000<cr>
+        import_state: start<cr>
+    "#]],
+    );
+    // Jobs that are over are seen in INFO only.
+    jobs.migrating.as_mut().unwrap().state = JobState::Failed;
+    jobs.importing = Some(Importing { range: None, state: JobState::Failed });
+    let text = nodes_text(&topology, Some(id(A)), 2, &jobs);
+    assert!(!String::from_utf8(text).unwrap().contains('['));
+    let info = String::from_utf8(info_text(&topology, &jobs)).unwrap();
+    assert!(
+        info.ends_with("migrating_state: fail\r\nimporting_slot(s): -1\r\nimport_state: error\r\n")
+    );
+}
+
+#[test]
+fn info_as_recorded() {
+    let info = String::from_utf8(info_text(&example(), &Jobs::default())).unwrap();
+    assert_eq!(
+        info,
+        "cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\ncluster_slots_pfail:0\r\n\
+         cluster_slots_fail:0\r\ncluster_known_nodes:6\r\ncluster_size:3\r\ncluster_current_epoch:7\r\n\
+         cluster_my_epoch:7\r\n"
+    );
+}
+
+#[test]
+fn slots_in_order_with_announced_endpoints() {
+    let text = format!(
+        "{B} 10.0.0.2 2 master - 101-199 201-16383\n{C} 10.0.0.3 3 slave {A} lb3 33\n\
+         {A} 10.0.0.1 1 master - 0-100 200 fd00::1 11\n{D} 10.0.0.4 4 slave {A}"
+    );
+    let runs: String = slots(&Topology::parse(&text, 1).unwrap())
+        .iter()
+        .map(|run| {
+            let nodes: Vec<String> = run
+                .nodes
+                .iter()
+                .map(|node| format!("{} {} {}", node.host, node.port, node.id))
+                .collect();
+            format!("{} {} {}\n", run.start, run.end, nodes.join(", "))
+        })
+        .collect();
+    expect![[r#"
+        0 100 fd00::1 11 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, lb3 33 cccccccccccccccccccccccccccccccccccccccc, 10.0.0.4 4 dddddddddddddddddddddddddddddddddddddddd
+        101 199 10.0.0.2 2 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+        200 200 fd00::1 11 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, lb3 33 cccccccccccccccccccccccccccccccccccccccc, 10.0.0.4 4 dddddddddddddddddddddddddddddddddddddddd
+        201 16383 10.0.0.2 2 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+    "#]].assert_eq(&runs);
+}
+
+#[test]
+fn replicas() {
+    let topology = example();
+    check(
+        &replicas_text(&topology, b"9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs", 1000).unwrap(),
+        &expect![[r#"
+            3D8JRN8YVONqRU57jP99E3JdH2QnLHzZpFN4rcQQ 192.168.0.1:1234@11234 slave 9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs 999 1000 7 connected
+        "#]],
+    );
+    let error = |id: &[u8]| replicas_text(&topology, id, 0).unwrap_err().reply();
+    assert_eq!(error(b"3D8JRN8YVONqRU57jP99E3JdH2QnLHzZpFN4rcQQ"), "ERR The node isn't a master");
+    assert_eq!(error(A.as_bytes()), "ERR Invalid cluster node id");
+    assert_eq!(error(b"abc"), "ERR Invalid cluster node id");
+}
+
+#[test]
+fn shards_show_no_local_address_where_another_is_announced() {
+    let text = format!(
+        "{A} 10.0.0.1 1 master - 0-9 20 lb1 11\n{B} 10.0.0.2 2 slave,fail {A} fd00::1 12\n{C} 10.0.0.3 3 master -"
+    );
+    let shards = shards(&Topology::parse(&text, 1).unwrap(), Some(id(A)), 42);
+    assert_eq!(shards.len(), 2);
+    assert_eq!(shards[0].slots, [(0, 9), (20, 20)]);
+    let node = |id, ip: &str, port, role, replication_offset, health| ShardNode {
+        id,
+        port,
+        ip: ip.to_owned(),
+        endpoint: ip.to_owned(),
+        hostname: (ip == "lb1").then(|| ip.to_owned()),
+        role,
+        replication_offset,
+        health,
+    };
+    assert_eq!(
+        shards[0].nodes,
+        [
+            node(id(A), "lb1", 11, "master", 42, "online"),
+            node(id(B), "fd00::1", 12, "replica", 0, "failed")
+        ]
+    );
+    assert_eq!(shards[1].nodes, [node(id(C), "10.0.0.3", 3, "master", 0, "online")]);
+    assert!(shards[1].slots.is_empty());
+}
+
+#[test]
+fn clusterx_nodes_parses_back() {
+    let text = clusterx_nodes_text(&example());
+    assert_eq!(Topology::parse(text, 7), Ok(example()));
+}
