@@ -109,6 +109,12 @@ impl Change {
     pub fn next(&self) -> &Cluster {
         &self.next
     }
+
+    /// The new state and what to do, for a caller that publishes states by swapping a pointer. Unlike [`Cluster::commit`] this cannot
+    /// notice another change: the caller holds one lock from the preparation to the swap.
+    pub fn into_parts(self) -> (Cluster, Outcome) {
+        (self.next, self.outcome)
+    }
 }
 
 /// What forbids a reset.
