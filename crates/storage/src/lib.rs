@@ -1,1 +1,44 @@
-//! storage
+//! The storage engine of a data server: Kvrocks' on-disk format in RocksDB, the write-ahead log as replication feed, and
+//! the data types on top.
+//!
+//! This is the only crate that names RocksDB. What it promises:
+//!
+//! * **Bytes.** Families, keys, metadata, values and the content of every write batch are those of Kvrocks
+//!   (`docs/compat/encoding.md`), so that data directories and replication streams are interchangeable.
+//! * **One command, one batch, one WAL record.** RocksDB's merging of concurrent writers into one WAL record is switched
+//!   off ([`store`]), so a batch boundary is the same on every node whatever way the batch travelled.
+//! * **Written is not published.** Writes stay in the process's WAL buffer until [`Store::publish`] hands them to the
+//!   operating system (or to the disk with `sync_writes`). A worker executes all commands of one read buffer, publishes
+//!   once, and only then lets replies leave; replicas are only ever given published batches, so a killed master is never
+//!   behind its replica.
+//! * **Nothing read from disk or network panics.** Foreign batches are validated before RocksDB sees them.
+//!
+//! What it does not do: RESP, command parsing, locks between commands (the caller serialises read-modify-write of one
+//! key), roles, leases.
+
+mod engine;
+mod error;
+mod family;
+mod filters;
+mod format;
+mod options;
+mod overlay;
+
+pub mod batch;
+pub mod feed;
+pub mod key;
+pub mod read;
+pub mod stats;
+pub mod store;
+pub mod txn;
+pub mod types;
+
+pub use error::Error;
+pub use family::Family;
+pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
+pub use key::{KeyBuf, Scope};
+pub use options::{Compression, Options};
+pub use read::{Cursor, Direction, Read, Value};
+pub use stats::Stats;
+pub use store::{CloseError, Store};
+pub use txn::Txn;

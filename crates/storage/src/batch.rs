@@ -1,0 +1,344 @@
+//! RocksDB's write-batch bytes: the unit of atomicity, the WAL record, and what replicas receive.
+//!
+//! Layout: u64 sequence, u32 count (both little-endian), then records. A record is a tag, for families other than 0 the
+//! family id (varint32), and length-prefixed (varint32) strings. Log data carries no sequence number and is not counted.
+//!
+//! [`Writer`] builds a batch in a reused buffer; [`parse`] validates foreign bytes completely, because RocksDB applies a
+//! batch record by record and notices a wrong count only after having changed the database.
+
+use crate::Family;
+
+/// Bytes before the first record.
+pub const HEADER_BYTES: usize = 12;
+
+const TAG_DELETE: u8 = 0x0;
+const TAG_PUT: u8 = 0x1;
+const TAG_LOG: u8 = 0x3;
+const TAG_FAMILY_DELETE: u8 = 0x4;
+const TAG_FAMILY_PUT: u8 = 0x5;
+const TAG_SINGLE_DELETE: u8 = 0x7;
+const TAG_FAMILY_SINGLE_DELETE: u8 = 0x8;
+const TAG_NOOP: u8 = 0xd;
+const TAG_FAMILY_DELETE_RANGE: u8 = 0xe;
+const TAG_DELETE_RANGE: u8 = 0xf;
+
+/// Why foreign bytes are not a batch that may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// Shorter than the header.
+    #[error("batch of {0} bytes has no header")]
+    NoHeader(usize),
+    /// A record ends behind the end of the batch.
+    #[error("batch is truncated at byte {0}")]
+    Truncated(usize),
+    /// A record kind that Kvrocks does not write.
+    #[error("batch has a record of unknown kind {0:#x}")]
+    UnknownTag(u8),
+    /// A family this version does not have.
+    #[error("batch names the unknown column family {0}")]
+    UnknownFamily(u32),
+    /// The header's count is not the number of records.
+    #[error("batch header counts {header} records, but there are {found}")]
+    WrongCount {
+        /// As the header says.
+        header: u32,
+        /// As found.
+        found: u32,
+    },
+    /// Nothing to write.
+    #[error("batch is empty")]
+    Empty,
+}
+
+/// One record of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// Sets a key.
+    Put {
+        /// Where.
+        family: Family,
+        /// Raw key.
+        key: &'a [u8],
+        /// Raw value.
+        value: &'a [u8],
+    },
+    /// Removes a key.
+    Delete {
+        /// Where.
+        family: Family,
+        /// Raw key.
+        key: &'a [u8],
+    },
+    /// Removes `[begin, end)`.
+    DeleteRange {
+        /// Where.
+        family: Family,
+        /// First key.
+        begin: &'a [u8],
+        /// First key that stays.
+        end: &'a [u8],
+    },
+    /// Informational: which type or command the following records belong to.
+    LogData(&'a [u8]),
+}
+
+/// Header of a batch: (sequence, count).
+pub fn header(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
+    let (Some(sequence), Some(count)) =
+        (bytes.first_chunk::<8>(), bytes.get(8..).and_then(|rest| rest.first_chunk::<4>()))
+    else {
+        return Err(BatchError::NoHeader(bytes.len()));
+    };
+    Ok((u64::from_le_bytes(*sequence), u32::from_le_bytes(*count)))
+}
+
+/// Iterates over the records of a batch. Ends after the first error. The count of the header is not checked here.
+pub fn records(bytes: &[u8]) -> Records<'_> {
+    Records { bytes, at: HEADER_BYTES.min(bytes.len()), failed: bytes.len() < HEADER_BYTES }
+}
+
+/// Validates a batch completely and returns its (sequence, count).
+pub fn parse(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
+    let (sequence, count) = header(bytes)?;
+    let mut found = 0u32;
+    for record in records(bytes) {
+        if !matches!(record?, Record::LogData(_)) {
+            found += 1;
+        }
+    }
+    if found != count {
+        return Err(BatchError::WrongCount { header: count, found });
+    }
+    if count == 0 {
+        return Err(BatchError::Empty);
+    }
+    Ok((sequence, count))
+}
+
+/// See [`records`].
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    failed: bool,
+}
+
+impl<'a> Records<'a> {
+    fn varint(&mut self) -> Result<u32, BatchError> {
+        let mut value = 0u64;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = *self.bytes.get(self.at).ok_or(BatchError::Truncated(self.at))?;
+            self.at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return u32::try_from(value).map_err(|_| BatchError::Truncated(self.at));
+            }
+        }
+        Err(BatchError::Truncated(self.at))
+    }
+
+    fn string(&mut self) -> Result<&'a [u8], BatchError> {
+        let length = self.varint()? as usize;
+        let start = self.at;
+        let end = start.checked_add(length).ok_or(BatchError::Truncated(start))?;
+        let string = self.bytes.get(start..end).ok_or(BatchError::Truncated(start))?;
+        self.at = end;
+        Ok(string)
+    }
+
+    fn family(&mut self, tag: u8) -> Result<Family, BatchError> {
+        match tag {
+            TAG_FAMILY_DELETE
+            | TAG_FAMILY_PUT
+            | TAG_FAMILY_SINGLE_DELETE
+            | TAG_FAMILY_DELETE_RANGE => {
+                let id = self.varint()?;
+                Family::from_id(id).ok_or(BatchError::UnknownFamily(id))
+            }
+            _ => Ok(Family::Default),
+        }
+    }
+
+    fn record(&mut self) -> Result<Option<Record<'a>>, BatchError> {
+        while let Some(&tag) = self.bytes.get(self.at) {
+            self.at += 1;
+            let family = self.family(tag)?;
+            return Ok(Some(match tag {
+                TAG_NOOP => continue,
+                TAG_LOG => Record::LogData(self.string()?),
+                TAG_PUT | TAG_FAMILY_PUT => {
+                    Record::Put { family, key: self.string()?, value: self.string()? }
+                }
+                TAG_DELETE | TAG_FAMILY_DELETE | TAG_SINGLE_DELETE | TAG_FAMILY_SINGLE_DELETE => {
+                    Record::Delete { family, key: self.string()? }
+                }
+                TAG_DELETE_RANGE | TAG_FAMILY_DELETE_RANGE => {
+                    Record::DeleteRange { family, begin: self.string()?, end: self.string()? }
+                }
+                other => return Err(BatchError::UnknownTag(other)),
+            }));
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let record = self.record();
+        self.failed = record.is_err();
+        record.transpose()
+    }
+}
+
+/// Builds a batch. Bytes are exactly those of RocksDB's own builder.
+#[derive(Debug)]
+pub struct Writer {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Writer {
+    /// An empty batch in `buffer`, whose content is dropped and whose capacity is reused.
+    pub fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER_BYTES, 0);
+        Self { bytes: buffer, count: 0 }
+    }
+
+    /// Records so far, log data not counted.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Size of the whole batch in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True without any record; log data does not count.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Appends log data.
+    pub fn log(&mut self, data: &[u8]) {
+        self.bytes.push(TAG_LOG);
+        self.string(&[data]);
+    }
+
+    /// Appends a put of the concatenated `key` and `value` parts.
+    pub fn put(&mut self, family: Family, key: &[&[u8]], value: &[&[u8]]) {
+        self.tag(family, TAG_PUT, TAG_FAMILY_PUT);
+        self.string(key);
+        self.string(value);
+    }
+
+    /// Appends a delete.
+    pub fn delete(&mut self, family: Family, key: &[u8]) {
+        self.tag(family, TAG_DELETE, TAG_FAMILY_DELETE);
+        self.string(&[key]);
+    }
+
+    /// Appends a delete of `[begin, end)`.
+    pub fn delete_range(&mut self, family: Family, begin: &[u8], end: &[u8]) {
+        self.tag(family, TAG_DELETE_RANGE, TAG_FAMILY_DELETE_RANGE);
+        self.string(&[begin]);
+        self.string(&[end]);
+    }
+
+    /// The batch, with the count filled in and sequence 0.
+    pub fn finish(&mut self) -> &mut Vec<u8> {
+        if let Some(count) = self.bytes.get_mut(8..HEADER_BYTES) {
+            count.copy_from_slice(&self.count.to_le_bytes());
+        }
+        &mut self.bytes
+    }
+
+    /// Gives the buffer back.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn tag(&mut self, family: Family, plain: u8, with_family: u8) {
+        self.count += 1;
+        match family {
+            Family::Default => self.bytes.push(plain),
+            // Ids are below 128, so the varint is one byte.
+            _ => self.bytes.extend_from_slice(&[with_family, family.id()]),
+        }
+    }
+
+    fn string(&mut self, parts: &[&[u8]]) {
+        let mut rest: usize = parts.iter().map(|part| part.len()).sum();
+        while rest >= 0x80 {
+            self.bytes.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.bytes.push(rest as u8);
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn set_is_the_recorded_batch() {
+        let mut writer = Writer::new(Vec::new());
+        writer.log(b"1");
+        writer.put(Family::Metadata, &[b"\x0b__namespace", b"a"], &[b"\x81\0\0\0\0\0\0\0\0", b"1"]);
+        let bytes = writer.finish();
+        bytes[0] = 1;
+        assert_eq!(
+            bytes.as_slice(),
+            b"\x01\0\0\0\0\0\0\0\x01\0\0\0\x03\x011\x05\x01\x0d\x0b__namespacea\x0a\x81\0\0\0\0\0\0\0\x001"
+        );
+        assert_eq!(parse(bytes), Ok((1, 1)));
+    }
+
+    #[test]
+    fn rejects_what_would_break_the_database() {
+        let mut writer = Writer::new(Vec::new());
+        writer.put(Family::Search, &[b"k"], &[b"v"]);
+        let good = writer.finish().clone();
+        assert_eq!(parse(&good), Ok((0, 1)));
+        let mut wrong_count = good.clone();
+        wrong_count[8] = 2;
+        assert_eq!(parse(&wrong_count), Err(BatchError::WrongCount { header: 2, found: 1 }));
+        let mut wrong_family = good.clone();
+        wrong_family[13] = 7;
+        assert_eq!(parse(&wrong_family), Err(BatchError::UnknownFamily(7)));
+        let mut merge = good.clone();
+        merge[12] = 2;
+        assert_eq!(parse(&merge), Err(BatchError::UnknownTag(2)));
+        assert!(matches!(parse(&good[..good.len() - 1]), Err(BatchError::Truncated(_))));
+        assert!(matches!(parse(&good[..5]), Err(BatchError::NoHeader(5))));
+        assert_eq!(parse(&[0; 12]), Err(BatchError::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn parse_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn lengths_survive(length in 0usize..70_000) {
+            let value = vec![7; length];
+            let mut writer = Writer::new(Vec::new());
+            writer.put(Family::Default, &[b"k"], &[&value]);
+            let bytes = writer.finish().clone();
+            let all: Vec<_> = records(&bytes).collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(all, vec![Record::Put { family: Family::Default, key: b"k", value: &value }]);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Turns [`Options`] into RocksDB's options.
+//!
+//! Decisions that are not Kvrocks' defaults, and why:
+//! * `manual_wal_flush`: many commands share one `write()` system call, see [`crate::Store::publish`].
+//! * `avoid_flush_during_recovery`, `avoid_flush_during_shutdown`: the tail of the history stays in the WAL across
+//!   restarts, where a deposed master can still cut it off; in tables it could not.
+//! * `max_write_batch_group_size_bytes = 1`: concurrent writers are not merged into one WAL record. A record is then one
+//!   command, and a replica that stopped after any of them finds its place in any other node's WAL.
+//! * Point-in-time WAL recovery and checksums are RocksDB's defaults and stay.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType,
+};
+
+use crate::filters::{FilterKind, Filters};
+use crate::{Compression, Family, Options};
+
+/// Data blocks of the tables are read by this many bits per key of Bloom filter.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// Index and filter partitions, bytes.
+const METADATA_BLOCK_SIZE: usize = 4096;
+/// Memtable Bloom filter as a share of the write buffer.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.1;
+/// Share of deletions in a table that marks it for compaction.
+const DELETION_RATIO: f64 = 0.3;
+/// Levels of every family.
+const LEVELS: usize = 7;
+
+/// The block cache shared by all families.
+pub(crate) fn cache(options: &Options) -> Cache {
+    if options.hyper_clock_cache {
+        // 0: RocksDB estimates the charge of an entry itself.
+        Cache::new_hyper_clock_cache(options.block_cache_size, 0)
+    } else {
+        Cache::new_lru_cache(options.block_cache_size)
+    }
+}
+
+/// Options of the database as a whole.
+pub(crate) fn database(options: &Options) -> rocksdb::Options {
+    let mut db = rocksdb::Options::default();
+    db.create_if_missing(true);
+    db.create_missing_column_families(true);
+    db.set_manual_wal_flush(true);
+    db.set_avoid_flush_during_recovery(true);
+    db.set_avoid_flush_during_shutdown(true);
+    db.set_max_write_batch_group_size_bytes(1);
+    db.set_max_open_files(options.max_open_files);
+    db.set_max_background_jobs(options.max_background_jobs);
+    db.set_max_subcompactions(options.max_subcompactions);
+    db.set_max_total_wal_size(options.max_total_wal_size);
+    db.set_wal_ttl_seconds(options.wal_ttl_seconds);
+    db.set_wal_size_limit_mb(options.wal_size_limit_mb);
+    db.set_delayed_write_rate(options.delayed_write_rate);
+    db.set_compaction_readahead_size(options.compaction_readahead_size);
+    db.set_stats_dump_period_sec(options.stats_dump_period_sec);
+    db.set_avoid_unnecessary_blocking_io(true);
+    db.set_max_manifest_file_size(64 << 20);
+    db.set_max_log_file_size(256 << 20);
+    db.set_keep_log_file_num(12);
+    db.set_bytes_per_sync(1 << 20);
+    if options.compress_wal {
+        db.set_wal_compression_type(DBCompressionType::Zstd);
+    }
+    if let Ok(rate @ 1..) = i64::try_from(options.rate_limit) {
+        db.set_auto_tuned_ratelimiter(rate, 100_000, 10);
+    }
+    db
+}
+
+/// Options of one family.
+pub(crate) fn family(
+    family: Family,
+    options: &Options,
+    cache: &Cache,
+    filters: &Filters,
+) -> rocksdb::Options {
+    let mut cf = rocksdb::Options::default();
+    levels(&mut cf, options);
+    cf.set_block_based_table_factory(&table(options, cache));
+    match family {
+        Family::Metadata => {
+            cf.set_memtable_whole_key_filtering(true);
+            cf.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+            cf.add_compact_on_deletion_collector_factory(0, 0, DELETION_RATIO);
+            cf.set_compaction_filter_factory(filters.factory(FilterKind::Metadata));
+        }
+        Family::Default | Family::ZsetScore | Family::Stream => {
+            cf.add_compact_on_deletion_collector_factory(0, 0, DELETION_RATIO);
+            cf.set_compaction_filter_factory(filters.factory(FilterKind::SubKey));
+        }
+        Family::Pubsub => cf.set_compaction_filter_factory(filters.factory(FilterKind::All)),
+        Family::Propagate => {
+            cf.set_compaction_filter_factory(filters.factory(FilterKind::Propagate));
+        }
+        Family::Search => {}
+    }
+    cf
+}
+
+fn levels(cf: &mut rocksdb::Options, options: &Options) {
+    cf.set_num_levels(LEVELS as i32);
+    cf.set_write_buffer_size(options.write_buffer_size);
+    cf.set_max_write_buffer_number(options.max_write_buffer_number);
+    cf.set_min_write_buffer_number_to_merge(options.min_write_buffer_number_to_merge);
+    cf.set_target_file_size_base(options.target_file_size_base);
+    cf.set_max_bytes_for_level_base(options.max_bytes_for_level_base);
+    cf.set_max_bytes_for_level_multiplier(options.max_bytes_for_level_multiplier);
+    cf.set_level_compaction_dynamic_level_bytes(options.level_compaction_dynamic_level_bytes);
+    cf.set_level_zero_file_num_compaction_trigger(options.level0_file_num_compaction_trigger);
+    cf.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_writes_trigger);
+    cf.set_level_zero_stop_writes_trigger(options.level0_stop_writes_trigger);
+    cf.set_disable_auto_compactions(options.disable_auto_compactions);
+    let algorithm = match options.compression {
+        Compression::None => DBCompressionType::None,
+        Compression::Snappy => DBCompressionType::Snappy,
+        Compression::Zlib => DBCompressionType::Zlib,
+        Compression::Lz4 => DBCompressionType::Lz4,
+        Compression::Zstd => DBCompressionType::Zstd,
+    };
+    let mut per_level = [DBCompressionType::None; LEVELS];
+    for level in per_level.iter_mut().skip(options.compression_start_level) {
+        *level = algorithm;
+    }
+    cf.set_compression_per_level(&per_level);
+    // -14 and 0 are RocksDB's defaults for the window and the strategy; no dictionary.
+    cf.set_compression_options(-14, options.compression_level, 0, 0);
+    if options.enable_blob_files {
+        cf.set_enable_blob_files(true);
+        cf.set_min_blob_size(options.min_blob_size);
+        cf.set_blob_file_size(options.blob_file_size);
+        cf.set_blob_compression_type(algorithm);
+        cf.set_enable_blob_gc(options.enable_blob_garbage_collection);
+        cf.set_blob_gc_age_cutoff(f64::from(options.blob_garbage_collection_age_cutoff) / 100.0);
+    }
+}
+
+fn table(options: &Options, cache: &Cache) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    // Kvrocks of the same age must be able to open the directory.
+    table.set_format_version(5);
+    table.set_block_size(options.block_size);
+    table.set_block_cache(cache);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    table.set_whole_key_filtering(true);
+    table.set_optimize_filters_for_memory(true);
+    table.set_metadata_block_size(METADATA_BLOCK_SIZE);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    table.set_data_block_hash_ratio(0.75);
+    table.set_cache_index_and_filter_blocks(options.cache_index_and_filter_blocks);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_pin_top_level_index_and_filter(true);
+    table
+}

@@ -1,0 +1,105 @@
+//! Errors of the engine. Errors of a command (wrong type, not an integer, …) are in [`crate::types`].
+
+use std::path::PathBuf;
+
+use crate::batch::BatchError;
+
+/// What can go wrong between a caller and the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process (or another `Store` of this one) holds the directory.
+    #[error(
+        "data directory {} is in use by another process; stop it or choose another directory",
+        dir.display()
+    )]
+    InUse {
+        /// The database folder.
+        dir: PathBuf,
+    },
+    /// The directory was written in the other cluster mode.
+    #[error(
+        "data directory {} was written with cluster-enabled {}, but cluster-enabled {} is configured; \
+         set cluster-enabled {} or use another directory",
+        dir.display(), yes_no(*found), yes_no(!*found), yes_no(*found)
+    )]
+    WrongMode {
+        /// The database folder.
+        dir: PathBuf,
+        /// Whether the data is that of a cluster.
+        found: bool,
+    },
+    /// The file system refused something.
+    #[error("{action}: {message}")]
+    Io {
+        /// Verb and object.
+        action: &'static str,
+        /// RocksDB's or the system's text.
+        message: String,
+    },
+    /// The disk is full.
+    #[error("{action}: no space left on the device")]
+    NoSpace {
+        /// Verb and object.
+        action: &'static str,
+    },
+    /// Checksums or structure of stored data are wrong.
+    #[error("{action}: data is corrupt: {message}")]
+    Corrupt {
+        /// Verb and object.
+        action: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// A foreign write batch is malformed; nothing was written.
+    #[error("write batch is malformed")]
+    BadBatch(#[from] BatchError),
+    /// A foreign write batch does not continue the history; nothing was written.
+    #[error("write batch starts at sequence {found}, expected {expected}")]
+    OutOfSequence {
+        /// Latest sequence number + 1.
+        expected: u64,
+        /// Sequence number in the header of the batch.
+        found: u64,
+    },
+    /// Any other refusal of RocksDB.
+    #[error("{action}: {message}")]
+    Engine {
+        /// Verb and object.
+        action: &'static str,
+        /// RocksDB's text.
+        message: String,
+    },
+}
+
+fn yes_no(cluster: bool) -> &'static str {
+    if cluster { "yes" } else { "no" }
+}
+
+impl Error {
+    /// Wraps an error of RocksDB. `action` is verb and object, lower case.
+    pub(crate) fn engine(action: &'static str, error: rocksdb::Error) -> Self {
+        let kind = error.kind();
+        let message = error.into_string();
+        match kind {
+            rocksdb::ErrorKind::IOError if message.contains("No space left") => {
+                Self::NoSpace { action }
+            }
+            rocksdb::ErrorKind::IOError => Self::Io { action, message },
+            rocksdb::ErrorKind::Corruption => Self::Corrupt { action, message },
+            _ => Self::Engine { action, message },
+        }
+    }
+
+    /// Wraps an error of the file system.
+    pub(crate) fn io(action: &'static str, error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            return Self::NoSpace { action };
+        }
+        Self::Io { action, message: error.to_string() }
+    }
+
+    /// Stored data that cannot be decoded.
+    pub(crate) fn corrupt(action: &'static str, message: impl Into<String>) -> Self {
+        Self::Corrupt { action, message: message.into() }
+    }
+}

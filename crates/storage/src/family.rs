@@ -1,0 +1,58 @@
+//! Column families. Their ids are part of every write batch, hence of the WAL and of the replication stream.
+
+/// A column family; the discriminant is its id in write batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Family {
+    /// Sub-keys of every type that has them.
+    Default = 0,
+    /// One entry per user key; the whole value of strings and JSON.
+    Metadata = 1,
+    /// Sorted sets ordered by score.
+    ZsetScore = 2,
+    /// Transient: published messages on their way to replicas.
+    Pubsub = 3,
+    /// Scripts, functions, namespaces, replication id, transient commands.
+    Propagate = 4,
+    /// Stream entries, groups, consumers, pending entries.
+    Stream = 5,
+    /// Index definitions and index data of FT.*.
+    Search = 6,
+}
+
+impl Family {
+    /// All families in the order of their ids. RocksDB numbers families in the order of creation, so a new directory
+    /// must create them in exactly this order.
+    pub const ALL: [Self; 7] = [
+        Self::Default,
+        Self::Metadata,
+        Self::ZsetScore,
+        Self::Pubsub,
+        Self::Propagate,
+        Self::Stream,
+        Self::Search,
+    ];
+
+    /// Name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Metadata => "metadata",
+            Self::ZsetScore => "zset_score",
+            Self::Pubsub => "pubsub",
+            Self::Propagate => "propagate",
+            Self::Stream => "stream",
+            Self::Search => "search",
+        }
+    }
+
+    /// Id in write batches.
+    pub fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The family with this id, if there is one.
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| u32::from(family.id()) == id)
+    }
+}

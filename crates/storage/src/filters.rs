@@ -1,0 +1,188 @@
+//! Compaction filters: they remove what no reader can see any more (expired keys, sub-keys of deleted or re-created
+//! keys, transient families). Source: `encoding.md` §11.
+//!
+//! Invariant: when in doubt, keep. Undecodable entries are kept, and until [`Filters::attach`] nothing is removed, so a
+//! directory opened in the wrong cluster mode loses nothing.
+//!
+//! One difference from Kvrocks: both the metadata of an expired key and its sub-keys stay for the same grace period. With
+//! grace for the sub-keys only, a replica whose clock is ahead drops the metadata first, then the sub-keys of the missing
+//! metadata at once, while the master may still prolong the key.
+
+use std::ffi::CStr;
+use std::sync::{Arc, OnceLock, Weak};
+
+use rocksdb::{CompactionDecision, DB};
+
+use crate::Family;
+use crate::key::metadata_key_of;
+use crate::types::metadata::{Header, Type};
+
+/// How long an expired key survives compaction, milliseconds.
+pub(crate) const GRACE_MS: u64 = 5 * 60 * 1000;
+
+/// What the filters of one database share.
+#[derive(Clone)]
+pub(crate) struct Filters {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    cluster: bool,
+    /// Weak: the filters are owned by the database. The store waits for background work before it drops its strong
+    /// reference, so a filter never holds the last one.
+    db: OnceLock<Weak<DB>>,
+}
+
+/// Which rule a family's filter follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FilterKind {
+    /// Expired keys.
+    Metadata,
+    /// Sub-keys without living metadata.
+    SubKey,
+    /// Everything.
+    All,
+    /// The key `script`.
+    Propagate,
+}
+
+impl Filters {
+    pub(crate) fn new(cluster: bool) -> Self {
+        Self { shared: Arc::new(Shared { cluster, db: OnceLock::new() }) }
+    }
+
+    /// Lets the filters work: from now on they remove entries.
+    pub(crate) fn attach(&self, db: &Arc<DB>) {
+        // A second call would name the same database; the first one wins.
+        let _ = self.shared.db.set(Arc::downgrade(db));
+    }
+
+    pub(crate) fn factory(&self, kind: FilterKind) -> Factory {
+        Factory { kind, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Makes one filter per compaction.
+pub(crate) struct Factory {
+    kind: FilterKind,
+    shared: Arc<Shared>,
+}
+
+impl rocksdb::compaction_filter_factory::CompactionFilterFactory for Factory {
+    type Filter = Filter;
+
+    fn create(&mut self, _: rocksdb::compaction_filter_factory::CompactionFilterContext) -> Filter {
+        Filter {
+            kind: self.kind,
+            shared: Arc::clone(&self.shared),
+            now_ms: crate::types::now_ms(),
+            last_key: Vec::new(),
+            last: Owner::Unknown,
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        self.kind.name()
+    }
+}
+
+impl FilterKind {
+    fn name(self) -> &'static CStr {
+        match self {
+            Self::Metadata => c"MetadataFilter",
+            Self::SubKey => c"SubKeyFilter",
+            Self::All => c"PubSubFilter",
+            Self::Propagate => c"PropagateFilter",
+        }
+    }
+}
+
+/// What is known about the key that owns a sub-key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Not looked up, or not decodable: keep.
+    Unknown,
+    /// No metadata, or a type without sub-keys, or expired beyond the grace.
+    Dead,
+    /// Sub-keys of this version live.
+    Alive { version: u64, bitmap: bool },
+}
+
+/// The filter of one compaction, used by one thread.
+pub(crate) struct Filter {
+    kind: FilterKind,
+    shared: Arc<Shared>,
+    now_ms: u64,
+    last_key: Vec<u8>,
+    last: Owner,
+}
+
+impl Filter {
+    fn is_dead(&mut self, key: &[u8], value: &[u8]) -> bool {
+        match self.kind {
+            FilterKind::All => true,
+            FilterKind::Propagate => key == b"script",
+            FilterKind::Metadata => {
+                Header::decode(value).is_some_and(|header| self.is_expired(header.expire_ms))
+            }
+            FilterKind::SubKey => self.is_dead_sub_key(key, value),
+        }
+    }
+
+    fn is_expired(&self, expire_ms: u64) -> bool {
+        expire_ms != 0 && expire_ms.saturating_add(GRACE_MS) < self.now_ms
+    }
+
+    fn is_dead_sub_key(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let mut owner_key = std::mem::take(&mut self.last_key);
+        let version = metadata_key_of(key, self.shared.cluster, |prefix, user_key| {
+            let is_same = owner_key.strip_prefix(prefix).is_some_and(|rest| rest == user_key);
+            if !is_same {
+                owner_key.clear();
+                owner_key.extend_from_slice(prefix);
+                owner_key.extend_from_slice(user_key);
+                self.last = self.look_up(&owner_key);
+            }
+        });
+        self.last_key = owner_key;
+        match (version, self.last) {
+            (None, _) | (_, Owner::Unknown) => false,
+            (_, Owner::Dead) => true,
+            (Some(version), Owner::Alive { version: current, bitmap }) => {
+                version != current || (bitmap && value.iter().all(|byte| *byte == 0))
+            }
+        }
+    }
+
+    fn look_up(&self, metadata_key: &[u8]) -> Owner {
+        let Some(db) = self.shared.db.get().and_then(Weak::upgrade) else { return Owner::Unknown };
+        let Some(family) = db.cf_handle(Family::Metadata.name()) else { return Owner::Unknown };
+        let Ok(found) = db.get_pinned_cf(family, metadata_key) else { return Owner::Unknown };
+        let Some(value) = found else { return Owner::Dead };
+        let Some(header) = Header::decode(&value) else { return Owner::Unknown };
+        if self.is_expired(header.expire_ms) || header.is_single() {
+            return Owner::Dead;
+        }
+        match header.version_and_size() {
+            Some((version, _)) => {
+                Owner::Alive { version, bitmap: header.kind() == Some(Type::Bitmap) }
+            }
+            None => Owner::Unknown,
+        }
+    }
+}
+
+impl rocksdb::compaction_filter::CompactionFilter for Filter {
+    fn filter(&mut self, _level: u32, key: &[u8], value: &[u8]) -> CompactionDecision {
+        let is_attached = self.shared.db.get().is_some();
+        if is_attached && self.is_dead(key, value) {
+            CompactionDecision::Remove
+        } else {
+            CompactionDecision::Keep
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        self.kind.name()
+    }
+}

@@ -1,0 +1,277 @@
+//! Keys as they lie on disk (`encoding.md` §3), and the scope (namespace, cluster mode, clock) a command runs in.
+//!
+//! * Namespace key (metadata family): `u8 len(ns) | ns | [u16 slot] | user key`.
+//! * Internal key (sub-keys): `u8 len(ns) | ns | [u16 slot] | u32 len(key) | key | u64 version | sub-key`.
+//!
+//! The slot is present in cluster mode only.
+
+use std::ops::Deref;
+
+/// Name of the namespace of connections without one of their own.
+pub const DEFAULT_NAMESPACE: &[u8] = b"__namespace";
+
+/// Slots of a cluster.
+const SLOT_COUNT: u16 = 16_384;
+
+/// What turns a user key into keys on disk, and when "now" is. Made once per command.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// 1..=255 bytes; longer names are refused where namespaces are created and cut here.
+    pub namespace: &'a [u8],
+    /// Keys carry their slot.
+    pub cluster: bool,
+    /// Unix time in milliseconds that decides about expiry.
+    pub now_ms: u64,
+}
+
+impl Scope<'_> {
+    /// `u8 len(ns) | ns`.
+    pub fn namespace_prefix(&self) -> KeyBuf {
+        let namespace = self.namespace.get(..255).unwrap_or(self.namespace);
+        let mut key = KeyBuf::default();
+        key.push(&[namespace.len() as u8]);
+        key.push(namespace);
+        key
+    }
+
+    /// `u8 len(ns) | ns | u16 slot`: every key of one slot starts with it. Cluster mode only.
+    pub fn slot_prefix(&self, slot: u16) -> KeyBuf {
+        let mut key = self.namespace_prefix();
+        key.push(&slot.to_be_bytes());
+        key
+    }
+
+    /// Key of the metadata family.
+    pub fn ns_key(&self, user_key: &[u8]) -> KeyBuf {
+        let mut key = self.namespace_prefix();
+        if self.cluster {
+            key.push(&key_slot(user_key).to_be_bytes());
+        }
+        key.push(user_key);
+        key
+    }
+
+    /// Prefix of all sub-keys of one version of a key.
+    pub fn sub_key_prefix(&self, user_key: &[u8], version: u64) -> KeyBuf {
+        let mut key = self.namespace_prefix();
+        if self.cluster {
+            key.push(&key_slot(user_key).to_be_bytes());
+        }
+        // A key longer than u32 cannot be received: the protocol limit is far below.
+        key.push(&(user_key.len() as u32).to_be_bytes());
+        key.push(user_key);
+        key.push(&version.to_be_bytes());
+        key
+    }
+
+    /// Internal key of one sub-key.
+    pub fn sub_key(&self, user_key: &[u8], version: u64, sub_key: &[u8]) -> KeyBuf {
+        let mut key = self.sub_key_prefix(user_key, version);
+        key.push(sub_key);
+        key
+    }
+
+    /// The user key in a key of the metadata family; `None` if that belongs to another namespace or is malformed.
+    pub fn user_key<'k>(&self, ns_key: &'k [u8]) -> Option<&'k [u8]> {
+        let (namespace, rest) = split_namespace(ns_key)?;
+        if namespace != self.namespace {
+            return None;
+        }
+        if self.cluster { rest.get(2..) } else { Some(rest) }
+    }
+}
+
+/// Splits any key of the metadata, default, zset_score or stream family into namespace and rest.
+pub fn split_namespace(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = key.split_first()?;
+    rest.split_at_checked(usize::from(*length))
+}
+
+/// Takes an internal key apart: calls `owner` with the two halves of the owning metadata key and returns the version.
+/// `None` (and no call) if the key is malformed.
+pub(crate) fn metadata_key_of(
+    internal: &[u8],
+    cluster: bool,
+    owner: impl FnOnce(&[u8], &[u8]),
+) -> Option<u64> {
+    let (_, rest) = split_namespace(internal)?;
+    let slot_bytes = if cluster { 2 } else { 0 };
+    let rest = rest.get(slot_bytes..)?;
+    let (prefix, _) = internal.split_at_checked(internal.len() - rest.len())?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (user_key, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    let (version, _) = rest.split_first_chunk::<8>()?;
+    owner(prefix, user_key);
+    Some(u64::from_be_bytes(*version))
+}
+
+/// The smallest byte string that is greater than every string starting with `prefix`; empty if there is none.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            break;
+        }
+        end.pop();
+    }
+    end
+}
+
+/// Hash slot of a user key, 0..=16383: CRC16 (XMODEM) of the part between the first `{` and the next `}` if that is not
+/// empty, else of the whole key.
+pub fn key_slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = key.get(open + 1..)?;
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        rest.get(..close).filter(|tag| !tag.is_empty())
+    });
+    crc16(tag.unwrap_or(key)) % SLOT_COUNT
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ *byte)])
+}
+
+/// CRC16/XMODEM, polynomial 0x1021.
+const CRC16: [u16; 256] = {
+    let mut table = [0u16; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut crc = (index as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+};
+
+/// Bytes a [`KeyBuf`] holds without allocating.
+const INLINE_BYTES: usize = 104;
+
+/// A key on disk, built on the stack unless it is long.
+#[derive(Clone)]
+pub struct KeyBuf {
+    inline: [u8; INLINE_BYTES],
+    inline_length: usize,
+    /// Holds everything as soon as the inline part is too small.
+    heap: Vec<u8>,
+}
+
+impl Default for KeyBuf {
+    fn default() -> Self {
+        Self { inline: [0; INLINE_BYTES], inline_length: 0, heap: Vec::new() }
+    }
+}
+
+impl KeyBuf {
+    /// Appends bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let end = self.inline_length + bytes.len();
+        if self.heap.is_empty() {
+            if let Some(room) = self.inline.get_mut(self.inline_length..end) {
+                room.copy_from_slice(bytes);
+                self.inline_length = end;
+                return;
+            }
+            self.heap.reserve(end);
+            self.heap.extend_from_slice(self.inline.get(..self.inline_length).unwrap_or_default());
+        }
+        self.heap.extend_from_slice(bytes);
+    }
+
+    /// Shortens to `length` bytes; does nothing if it is not longer.
+    pub fn truncate(&mut self, length: usize) {
+        if self.heap.is_empty() {
+            self.inline_length = self.inline_length.min(length);
+        } else {
+            // An emptied heap would read as "inline", with the old inline bytes.
+            self.inline_length = self.inline_length.min(length);
+            self.heap.truncate(length);
+        }
+    }
+}
+
+impl Deref for KeyBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        if self.heap.is_empty() {
+            self.inline.get(..self.inline_length).unwrap_or_default()
+        } else {
+            &self.heap
+        }
+    }
+}
+
+impl AsRef<[u8]> for KeyBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl std::fmt::Debug for KeyBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyBuf(\"{}\")", self.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scope(cluster: bool) -> Scope<'static> {
+        Scope { namespace: DEFAULT_NAMESPACE, cluster, now_ms: 0 }
+    }
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        assert_eq!(key_slot(b"a"), 0x3c87);
+        assert_eq!(key_slot(b"foo"), 12182);
+        assert_eq!(key_slot(b"{foo}.bar"), 12182);
+        assert_eq!(key_slot(b"x{foo}{bar}"), 12182);
+        assert_eq!(key_slot(b"foo{}{bar}"), 8363);
+        assert_eq!(key_slot(b""), 0);
+    }
+
+    #[test]
+    fn worked_examples() {
+        assert_eq!(&*scope(true).ns_key(b"a"), b"\x0b__namespace\x3c\x87a");
+        assert_eq!(
+            &*scope(false).sub_key(b"h", 1, b"f"),
+            b"\x0b__namespace\0\0\0\x01h\0\0\0\0\0\0\0\x01f"
+        );
+        assert_eq!(prefix_end(b"a\xff"), b"b");
+        assert_eq!(prefix_end(b"\xff"), b"");
+    }
+
+    proptest! {
+        #[test]
+        fn sub_keys_lead_back_to_their_owner(
+            key in proptest::collection::vec(any::<u8>(), 0..200),
+            sub_key in proptest::collection::vec(any::<u8>(), 0..20),
+            version: u64,
+            cluster: bool,
+        ) {
+            let scope = scope(cluster);
+            let internal = scope.sub_key(&key, version, &sub_key);
+            let mut owner = Vec::new();
+            let found = metadata_key_of(&internal, cluster, |a, b| owner = [a, b].concat());
+            prop_assert_eq!(found, Some(version));
+            let ns_key = scope.ns_key(&key);
+            prop_assert_eq!(&*owner, &*ns_key);
+            prop_assert_eq!(scope.user_key(&ns_key), Some(&*key));
+        }
+
+        #[test]
+        fn foreign_keys_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), cluster: bool) {
+            let _ = metadata_key_of(&bytes, cluster, |_, _| {});
+            let _ = scope(cluster).user_key(&bytes);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The open database: reading, the one way of writing, publishing, checkpoints, closing.
+//!
+//! Everything that is appended to the history passes [`Store::append`] (private to the crate): transactions of this node
+//! and batches of its master alike.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, ReadOptions, WriteBatch, WriteOptions};
+
+use crate::feed::{FeedReader, Ring};
+use crate::filters::Filters;
+use crate::overlay::Slice as OverlaySlice;
+use crate::{Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format};
+
+/// A handle of the open database; clones are cheap and share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+type PublishHook = Box<dyn Fn(u64) + Send + Sync>;
+
+pub(crate) struct Inner {
+    /// Dropped by `Drop` after background work has ended.
+    db: Arc<DB>,
+    pub(crate) cache: Cache,
+    pub(crate) ring: Ring,
+    dir: PathBuf,
+    options: Options,
+    write_options: WriteOptions,
+    /// Everything up to here is with the operating system (or the disk).
+    published: AtomicU64,
+    on_publish: RwLock<Vec<PublishHook>>,
+    /// Held while a batch of the master is checked against the latest sequence and written.
+    applying: Mutex<()>,
+}
+
+/// Why a store could not be closed.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// Clones, or feed readers, are alive; the database stays open until the last of them is gone.
+    #[error("database is still used by {0} others")]
+    InUse(usize),
+    /// The last writes could not be handed to the operating system. The database is closed.
+    #[error(transparent)]
+    Storage(#[from] Error),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A compaction filter may hold a strong reference for a moment. Closing the database from a thread of the
+        // database would wait for itself, so background work ends first.
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+impl Store {
+    /// Opens the database folder `dir`, and creates it and missing families.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::WrongMode`], I/O errors, corruption.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
+        std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
+        let cache = engine::cache(&options);
+        let filters = Filters::new(options.cluster);
+        let db_options = engine::database(&options);
+        let mut names: Vec<String> = Family::ALL.iter().map(|f| f.name().to_owned()).collect();
+        if dir.join("CURRENT").exists() {
+            // Families of later versions must be opened too, though nothing here touches them.
+            let on_disk = DB::list_cf(&db_options, dir)
+                .map_err(|error| Error::engine("list column families", error))?;
+            names.extend(on_disk.into_iter().filter(|n| Family::ALL.iter().all(|f| f.name() != n)));
+        }
+        let descriptors = names.into_iter().map(|name| {
+            let family = Family::ALL.into_iter().find(|f| f.name() == name);
+            let cf = engine::family(family.unwrap_or(Family::Search), &options, &cache, &filters);
+            ColumnFamilyDescriptor::new(name, cf)
+        });
+        let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
+            .map_err(|error| open_error(dir, error))?;
+        format::check(&db, dir, options.cluster)?;
+        let db = Arc::new(db);
+        filters.attach(&db);
+        let published = AtomicU64::new(db.latest_sequence_number());
+        let mut write_options = WriteOptions::default();
+        write_options.set_no_slowdown(options.no_slowdown);
+        let inner = Inner {
+            db,
+            cache,
+            ring: Ring::new(options.feed_ring_bytes),
+            dir: dir.to_owned(),
+            options,
+            write_options,
+            published,
+            on_publish: RwLock::default(),
+            applying: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The database folder.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The options it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// Sequence number of the newest record, published or not; 0 in an empty database.
+    pub fn latest_sequence(&self) -> u64 {
+        self.inner.db.latest_sequence_number()
+    }
+
+    /// Sequence number up to which everything is published.
+    pub fn published(&self) -> u64 {
+        self.inner.published.load(Ordering::Acquire)
+    }
+
+    /// A transaction for one command: it does not see its own writes.
+    pub fn txn(&self) -> Txn<'_> {
+        Txn::new(self, false)
+    }
+
+    /// A transaction for MULTI/EXEC: its reads see its earlier writes.
+    pub fn txn_isolated(&self) -> Txn<'_> {
+        Txn::new(self, true)
+    }
+
+    /// Hands everything written so far to the operating system (with `sync_writes` to the disk), makes it visible to
+    /// feed readers, and returns the published sequence. Cheap if there is nothing new. Must be called before a reply
+    /// leaves that tells of a write, the reader's own or another's.
+    ///
+    /// # Errors
+    /// When the WAL cannot be written: acknowledge nothing any more then.
+    pub fn publish(&self) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        let latest = inner.db.latest_sequence_number();
+        let published = inner.published.load(Ordering::Acquire);
+        if latest <= published {
+            return Ok(published);
+        }
+        inner
+            .db
+            .flush_wal(inner.options.sync_writes)
+            .map_err(|error| Error::engine("write the log", error))?;
+        let before = inner.published.fetch_max(latest, Ordering::AcqRel);
+        if before >= latest {
+            return Ok(before);
+        }
+        for hook in inner.on_publish.read().iter() {
+            hook(latest);
+        }
+        Ok(latest)
+    }
+
+    /// Calls `f` with the published sequence after every publish that advanced it, on the publishing thread. Must be
+    /// quick, and must not call `on_publish`.
+    pub fn on_publish(&self, f: Box<dyn Fn(u64) + Send + Sync>) {
+        self.inner.on_publish.write().push(f);
+    }
+
+    /// Applies a batch of the master and returns the new latest sequence. Not published yet.
+    ///
+    /// # Errors
+    /// [`Error::BadBatch`] and [`Error::OutOfSequence`] before anything is written.
+    pub fn write_raw(&self, bytes: &[u8]) -> Result<u64, Error> {
+        let (found, count) = batch::parse(bytes)?;
+        let _applying = self.inner.applying.lock();
+        let expected = self.latest_sequence() + 1;
+        if found != expected {
+            return Err(Error::OutOfSequence { expected, found });
+        }
+        let last = self.append(bytes)?;
+        // Possible only if something else wrote at the same time, which a replica must not.
+        let first = last + 1 - u64::from(count);
+        if first == found { Ok(last) } else { Err(Error::OutOfSequence { expected: first, found }) }
+    }
+
+    /// Registers a consumer of the feed. While there is one, published batches are kept in memory too.
+    pub fn feed(&self) -> FeedReader {
+        FeedReader::new(self.clone())
+    }
+
+    /// Makes a checkpoint in `dir`, which must not exist while its parent must. Memtables are not flushed: the tail of
+    /// the history is in the checkpoint's WAL. Returns a sequence it contains at least.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn checkpoint(&self, dir: &Path) -> Result<u64, Error> {
+        let published = self.publish()?;
+        Checkpoint::new(&*self.inner.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(dir, u64::MAX))
+            .map_err(|error| Error::engine("make a checkpoint", error))?;
+        Ok(published)
+    }
+
+    /// Writes all memtables to tables.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn flush(&self) -> Result<(), Error> {
+        for family in Family::ALL {
+            self.inner
+                .db
+                .flush_cf(self.cf(family)?)
+                .map_err(|error| Error::engine("flush memtables", error))?;
+        }
+        Ok(())
+    }
+
+    /// Compacts `[lower, upper)` of every family; empty bounds are open. Blocks until done.
+    ///
+    /// # Errors
+    /// If a family is missing. RocksDB reports failures of the work itself as background errors.
+    pub fn compact(&self, lower: &[u8], upper: &[u8]) -> Result<(), Error> {
+        let bound = |key| Some(key).filter(|key: &&[u8]| !key.is_empty());
+        for family in Family::ALL {
+            self.inner.db.compact_range_cf(self.cf(family)?, bound(lower), bound(upper));
+        }
+        Ok(())
+    }
+
+    /// Publishes and closes the database; afterwards its folder can be renamed or removed.
+    ///
+    /// # Errors
+    /// [`CloseError::InUse`] if this is not the last handle.
+    pub fn close(self) -> Result<(), CloseError> {
+        let published = self.publish();
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => drop(inner),
+            Err(shared) => return Err(CloseError::InUse(Arc::strong_count(&shared) - 1)),
+        }
+        published?;
+        Ok(())
+    }
+
+    pub(crate) fn db(&self) -> &DB {
+        &self.inner.db
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    pub(crate) fn cf(&self, family: Family) -> Result<&rocksdb::ColumnFamily, Error> {
+        self.inner.db.cf_handle(family.name()).ok_or(Error::Engine {
+            action: "find a column family",
+            message: family.name().to_owned(),
+        })
+    }
+
+    /// The one place where the history grows. Returns the sequence number of the batch's last record.
+    pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        let batch = WriteBatch::from_data(bytes);
+        let feeding = inner.ring.begin();
+        inner
+            .db
+            .write_opt(&batch, &inner.write_options)
+            .map_err(|error| Error::engine("write a batch", error))?;
+        // RocksDB has stamped the sequence number it assigned into the batch.
+        let (first, count) = batch::header(batch.data())?;
+        if let Some(feeding) = feeding {
+            feeding.push(first, count, batch.data());
+        }
+        Ok((first + u64::from(count)).saturating_sub(1))
+    }
+
+    pub(crate) fn cursor(
+        &self,
+        family: Family,
+        lower: &[u8],
+        upper: &[u8],
+        direction: Direction,
+        overlay: Option<OverlaySlice>,
+    ) -> Result<Cursor<'_>, Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(lower);
+        if !upper.is_empty() {
+            options.set_iterate_upper_bound(upper);
+        }
+        let iterator = self.inner.db.raw_iterator_cf_opt(self.cf(family)?, options);
+        Ok(Cursor::new(iterator, direction, overlay))
+    }
+}
+
+impl Read for Store {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
+        self.inner
+            .db
+            .get_pinned_cf(self.cf(family)?, key)
+            .map(|found| found.map(Value::pinned))
+            .map_err(|error| Error::engine("read a key", error))
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Vec<Option<Value<'_>>>, Error> {
+        let keys = keys.iter().map(AsRef::as_ref);
+        self.inner
+            .db
+            .batched_multi_get_cf_slice(self.cf(family)?, keys, false)
+            .into_iter()
+            .map(|found| match found {
+                Ok(found) => Ok(found.map(Value::pinned)),
+                Err(error) => Err(Error::engine("read keys", error)),
+            })
+            .collect()
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        lower: &[u8],
+        upper: &[u8],
+        direction: Direction,
+    ) -> Result<Cursor<'_>, Error> {
+        self.cursor(family, lower, upper, direction, None)
+    }
+}
+
+fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
+    let is_lock = error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("/LOCK");
+    if is_lock {
+        return Error::InUse { dir: dir.to_owned() };
+    }
+    Error::engine("open the database", error)
+}
+
+#[cfg(test)]
+mod tests;

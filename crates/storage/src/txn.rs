@@ -1,0 +1,169 @@
+//! The writes of one command, or of one MULTI: collected as the bytes of one write batch and written at once.
+//!
+//! A plain transaction reads straight from the database; it does not see its own writes, and nothing is copied for it.
+//! An isolated one (MULTI/EXEC) sees them. Neither locks anything: the caller serialises commands on the same keys.
+
+use std::cell::Cell;
+
+use crate::batch::Writer;
+use crate::overlay::{Lookup, Overlay};
+use crate::{Cursor, Direction, Error, Family, Read, Store, Value};
+
+thread_local! {
+    /// The batch buffer of the last transaction of this thread, to be reused by the next.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Larger buffers are not kept for reuse.
+const KEPT_BUFFER_BYTES: usize = 64 << 10;
+
+/// See the module documentation. Dropped without [`Txn::commit`] it writes nothing.
+pub struct Txn<'a> {
+    store: &'a Store,
+    batch: Option<Writer>,
+    overlay: Option<Overlay>,
+}
+
+impl<'a> Txn<'a> {
+    pub(crate) fn new(store: &'a Store, isolated: bool) -> Self {
+        let batch = Some(Writer::new(BUFFER.take()));
+        Self { store, batch, overlay: isolated.then(Overlay::default) }
+    }
+
+    /// The store behind this transaction.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// Appends log data: tells consumers of the WAL which type or command the following records belong to.
+    pub fn log(&mut self, data: &[u8]) {
+        self.writer().log(data);
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.put_parts(family, &[key], &[value]);
+    }
+
+    /// Sets a key; key and value are given in parts, which saves the caller their concatenation.
+    pub fn put_parts(&mut self, family: Family, key: &[&[u8]], value: &[&[u8]]) {
+        self.writer().put(family, key, value);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.put(family, key, value);
+        }
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, family: Family, key: &[u8]) {
+        self.writer().delete(family, key);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.delete(family, key);
+        }
+    }
+
+    /// Removes `[begin, end)`.
+    pub fn delete_range(&mut self, family: Family, begin: &[u8], end: &[u8]) {
+        self.writer().delete_range(family, begin, end);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.delete_range(family, begin, end);
+        }
+    }
+
+    /// Number of records so far; log data does not count.
+    pub fn count(&self) -> u32 {
+        self.batch.as_ref().map_or(0, Writer::count)
+    }
+
+    /// Bytes of the batch so far.
+    pub fn size_bytes(&self) -> usize {
+        self.batch.as_ref().map_or(0, Writer::len)
+    }
+
+    /// Writes everything as one batch, and returns the sequence number of its last record. Without any record nothing is
+    /// written, not even log data, and the answer is `None`.
+    ///
+    /// # Errors
+    /// When RocksDB refuses the write; then nothing of it is visible.
+    pub fn commit(mut self) -> Result<Option<u64>, Error> {
+        let store = self.store;
+        let writer = self.writer();
+        if writer.is_empty() {
+            return Ok(None);
+        }
+        store.append(writer.finish()).map(Some)
+    }
+
+    /// The value of a key, as [`Read::get`], but independent of a borrow of the transaction.
+    ///
+    /// # Errors
+    /// I/O errors and corruption.
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
+        if let Some(overlay) = &self.overlay {
+            match overlay.get(family, key) {
+                Lookup::Value(value) => return Ok(Some(Value::owned(value))),
+                Lookup::Deleted => return Ok(None),
+                Lookup::Unknown => {}
+            }
+        }
+        self.store.get(family, key)
+    }
+
+    /// A range, as [`Read::scan`], but the transaction can be written to while the scan is open; the scan does not see
+    /// that.
+    ///
+    /// # Errors
+    /// As [`Read::scan`].
+    pub fn scan(
+        &self,
+        family: Family,
+        lower: &[u8],
+        upper: &[u8],
+        direction: Direction,
+    ) -> Result<Cursor<'a>, Error> {
+        let overlay = self.overlay.as_ref().map(|overlay| overlay.slice(family, lower, upper));
+        self.store.cursor(family, lower, upper, direction, overlay)
+    }
+
+    fn writer(&mut self) -> &mut Writer {
+        // Only `drop` takes the writer out.
+        self.batch.get_or_insert_with(|| Writer::new(Vec::new()))
+    }
+}
+
+impl Drop for Txn<'_> {
+    fn drop(&mut self) {
+        if let Some(writer) = self.batch.take() {
+            let buffer = writer.into_buffer();
+            if buffer.capacity() <= KEPT_BUFFER_BYTES {
+                BUFFER.set(buffer);
+            }
+        }
+    }
+}
+
+impl Read for Txn<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
+        Txn::get(self, family, key)
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Vec<Option<Value<'_>>>, Error> {
+        match &self.overlay {
+            None => self.store.multi_get(family, keys),
+            Some(_) => keys.iter().map(|key| Txn::get(self, family, key.as_ref())).collect(),
+        }
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        lower: &[u8],
+        upper: &[u8],
+        direction: Direction,
+    ) -> Result<Cursor<'_>, Error> {
+        Txn::scan(self, family, lower, upper, direction)
+    }
+}

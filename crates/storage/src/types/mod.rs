@@ -1,0 +1,52 @@
+//! Data types as functions over [`crate::Read`] and [`crate::Txn`]: no RESP, no parsing of arguments, no locks.
+//!
+//! Semantics of Redis' own commands are those of Redis 7; bytes on disk and in write batches are those of Kvrocks.
+//! A function that changes nothing leaves the transaction empty, so that no batch is written.
+
+pub mod metadata;
+pub mod version;
+
+/// Why a command fails. The texts of replies are made by the server.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The key holds another type.
+    #[error("key holds another type")]
+    WrongType,
+    /// A stored value or an argument is not a 64-bit integer.
+    #[error("value is not an integer or out of range")]
+    NotAnInteger,
+    /// An increment would leave the 64-bit range.
+    #[error("increment or decrement would overflow")]
+    Overflow,
+    /// A stored value or an argument is not a float.
+    #[error("value is not a valid float")]
+    NotAFloat,
+    /// An increment would produce NaN or infinity.
+    #[error("increment would produce NaN or Infinity")]
+    NanOrInfinity,
+    /// A value would be longer than the limit for strings.
+    #[error("string exceeds maximum allowed size")]
+    TooLong,
+    /// A time to live that is not positive, or too far away.
+    #[error("invalid expire time")]
+    InvalidExpire,
+    /// A source key does not exist.
+    #[error("no such key")]
+    NoSuchKey,
+    /// The engine failed.
+    #[error(transparent)]
+    Storage(#[from] crate::Error),
+}
+
+impl CommandError {
+    pub(crate) fn corrupt(message: &'static str) -> Self {
+        Self::Storage(crate::Error::corrupt("decode a stored value", message))
+    }
+}
+
+/// Unix time in milliseconds by this machine's clock.
+pub fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
