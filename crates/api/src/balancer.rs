@@ -58,6 +58,9 @@ pub struct FrontendState {
     pub refused: u64,
     /// Whether the last connection attempt to the backend succeeded; `None` before the first.
     pub backend_up: Option<bool>,
+    /// Why this frontend is not served as wished, for instance a port in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What a balancer instance has in force.
@@ -69,6 +72,9 @@ pub struct State {
     pub term: u64,
     /// Version applied within it.
     pub version: u64,
+    /// The address it dials nodes from, where one is configured; to be inside the nodes' `balancer-sources`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind_source: Option<String>,
     /// Every frontend known.
     pub frontends: Vec<FrontendState>,
 }

@@ -4,4 +4,5 @@
 
 pub mod balancer;
 pub mod heartbeat;
+pub mod proxy;
 pub mod rest;

@@ -1,1 +1,13 @@
-//! balancer
+//! Load balancers: one driver per kind, and the built-in TCP balancer.
+//!
+//! Invariant: an instance counts as a fence of a node only by its own answer that no frontend leads there and no session of it is left ([`Applied::fenced`]).
+//! Which node stands behind which frontend is the controller's business; nothing here decides it.
+
+mod builtin;
+mod driver;
+pub mod haproxy;
+pub mod server;
+
+pub use builtin::Builtin;
+pub use driver::{AnyDriver, Applied, Driver, Error, SessionCount};
+pub use haproxy::Haproxy;

@@ -1,0 +1,301 @@
+//! PROXY protocol version 2: the header that tells a node which client is behind a balancer's connection.
+//!
+//! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length the header states and never panics on any input.
+//! Not here: version 1 (text), checksums and the contents of TLVs, which are skipped; who may send a header at all (`docs/protocol.md` §3).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use thiserror::Error;
+
+/// The twelve bytes every header starts with.
+pub const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Longest header accepted, in bytes. The format allows 65,551; addresses and customary TLVs need far less.
+pub const MAX_HEADER: usize = 4096;
+
+/// Signature, version and command, family and transport, length.
+const FIXED: usize = 16;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+const TCP4_LEN: usize = 12;
+const TCP6_LEN: usize = 36;
+
+/// What the sender of the header stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// The balancer itself speaks, for instance a health check.
+    Local,
+    /// A client speaks through it.
+    Proxy,
+}
+
+/// A complete header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes the header took, 16..=[`MAX_HEADER`]; what follows is the client's.
+    pub len: usize,
+    /// Who speaks.
+    pub command: Command,
+    /// The client; `None` with LOCAL and with families that are not TCP over IP.
+    pub source: Option<SocketAddr>,
+    /// The frontend the client connected to; `None` where `source` is.
+    pub destination: Option<SocketAddr>,
+}
+
+/// What was found at the start of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// A correct beginning; more bytes are needed.
+    Incomplete,
+    /// A whole header.
+    Header(Header),
+}
+
+/// Why bytes are not an acceptable header. The connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The signature is wrong: this peer does not speak PROXY protocol version 2.
+    #[error("not a PROXY protocol v2 header")]
+    Signature,
+    /// The high half of byte 13 is not 2.
+    #[error("PROXY protocol version {0} is not supported")]
+    Version(u8),
+    /// The low half of byte 13 is neither LOCAL nor PROXY.
+    #[error("PROXY protocol command {0} is not known")]
+    Command(u8),
+    /// Byte 14 names a family or transport that does not exist.
+    #[error("PROXY protocol family {0:#04x} is not known")]
+    Family(u8),
+    /// The stated length makes the header longer than [`MAX_HEADER`].
+    #[error("PROXY protocol header of {0} bytes is too long")]
+    TooLong(usize),
+    /// The stated length is too small for the addresses of the family.
+    #[error("PROXY protocol header has {0} bytes of addresses, too few for its family")]
+    TooShort(usize),
+}
+
+/// Looks for a header at the start of `bytes`. Wrong bytes are refused as soon as they are seen, before the header is complete.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
+    let seen = bytes.len().min(SIGNATURE.len());
+    if bytes[..seen] != SIGNATURE[..seen] {
+        return Err(Error::Signature);
+    }
+    let command = match bytes.get(12) {
+        None => return Ok(Parsed::Incomplete),
+        Some(byte) => command(*byte)?,
+    };
+    let family = match bytes.get(13) {
+        None => return Ok(Parsed::Incomplete),
+        Some(byte) => check_family(*byte)?,
+    };
+    let (Some(&high), Some(&low)) = (bytes.get(14), bytes.get(15)) else {
+        return Ok(Parsed::Incomplete);
+    };
+    let body_len = usize::from(u16::from_be_bytes([high, low]));
+    let len = FIXED + body_len;
+    if len > MAX_HEADER {
+        return Err(Error::TooLong(len));
+    }
+    let needed = match (command, family) {
+        (Command::Proxy, TCP4) => TCP4_LEN,
+        (Command::Proxy, TCP6) => TCP6_LEN,
+        _ => 0,
+    };
+    if body_len < needed {
+        return Err(Error::TooShort(body_len));
+    }
+    let Some(body) = bytes.get(FIXED..len) else {
+        return Ok(Parsed::Incomplete);
+    };
+    // LOCAL says nothing about a client, whatever addresses stand in it.
+    let (source, destination) = match needed {
+        TCP4_LEN => tcp4(body),
+        TCP6_LEN => tcp6(body),
+        _ => None,
+    }
+    .unzip();
+    Ok(Parsed::Header(Header { len, command, source, destination }))
+}
+
+/// A header for a client's connection. With one IPv4 and one IPv6 address both are written as IPv6, the former as `::ffff:a.b.c.d`.
+pub fn encode(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FIXED + TCP6_LEN);
+    out.extend_from_slice(&SIGNATURE);
+    out.push(0x21);
+    match (plain(source.ip()), plain(destination.ip())) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            out.push(TCP4);
+            out.extend_from_slice(&(TCP4_LEN as u16).to_be_bytes());
+            out.extend_from_slice(&from.octets());
+            out.extend_from_slice(&to.octets());
+        }
+        (from, to) => {
+            out.push(TCP6);
+            out.extend_from_slice(&(TCP6_LEN as u16).to_be_bytes());
+            out.extend_from_slice(&wide(from).octets());
+            out.extend_from_slice(&wide(to).octets());
+        }
+    }
+    out.extend_from_slice(&source.port().to_be_bytes());
+    out.extend_from_slice(&destination.port().to_be_bytes());
+    out
+}
+
+/// A header for the balancer's own connection, such as a health check.
+pub fn encode_local() -> Vec<u8> {
+    let mut out = SIGNATURE.to_vec();
+    out.extend_from_slice(&[0x20, 0x00, 0, 0]);
+    out
+}
+
+fn command(byte: u8) -> Result<Command, Error> {
+    match (byte >> 4, byte & 0x0f) {
+        (2, 0) => Ok(Command::Local),
+        (2, 1) => Ok(Command::Proxy),
+        (2, other) => Err(Error::Command(other)),
+        (version, _) => Err(Error::Version(version)),
+    }
+}
+
+/// UNSPEC, IPv4, IPv6 or UNIX over nothing, stream or datagram.
+fn check_family(byte: u8) -> Result<u8, Error> {
+    if byte >> 4 <= 3 && byte & 0x0f <= 2 { Ok(byte) } else { Err(Error::Family(byte)) }
+}
+
+fn tcp4(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let from: [u8; 4] = body.get(0..4)?.try_into().ok()?;
+    let to: [u8; 4] = body.get(4..8)?.try_into().ok()?;
+    let (from, to) = (Ipv4Addr::from(from), Ipv4Addr::from(to));
+    Some(((from, port(body, 8)?).into(), (to, port(body, 10)?).into()))
+}
+
+fn tcp6(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let from: [u8; 16] = body.get(0..16)?.try_into().ok()?;
+    let to: [u8; 16] = body.get(16..32)?.try_into().ok()?;
+    let (from, to) = (plain(Ipv6Addr::from(from).into()), plain(Ipv6Addr::from(to).into()));
+    Some(((from, port(body, 32)?).into(), (to, port(body, 34)?).into()))
+}
+
+fn port(body: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]))
+}
+
+/// `::ffff:a.b.c.d` is the same client as `a.b.c.d`: rules about addresses must see one of them only.
+fn plain(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+fn wide(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn header(bytes: &[u8]) -> Header {
+        match parse(bytes) {
+            Ok(Parsed::Header(header)) => header,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Recorded from HAProxy 2.6 `send-proxy-v2`, client 127.0.0.1:36504, frontend 127.0.0.1:17001.
+    const HAPROXY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01\x8e\x98Bi";
+
+    #[test]
+    fn reads_what_haproxy_sends() {
+        let bytes = [HAPROXY, b"hi"].concat();
+        assert_eq!(
+            header(&bytes),
+            Header {
+                len: 28,
+                command: Command::Proxy,
+                source: Some(address("127.0.0.1:36504")),
+                destination: Some(address("127.0.0.1:17001")),
+            }
+        );
+        assert_eq!(encode(address("127.0.0.1:36504"), address("127.0.0.1:17001")), HAPROXY);
+    }
+
+    #[test]
+    fn skips_tlvs_and_leaves_the_clients_bytes() {
+        let mut bytes = HAPROXY.to_vec();
+        bytes[15] = 17;
+        bytes.extend_from_slice(b"\x04\0\x02xyPING");
+        assert_eq!(header(&bytes).len, 33);
+        assert_eq!(parse(&bytes[..32]), Ok(Parsed::Incomplete));
+    }
+
+    #[test]
+    fn local_and_unspecified_name_nobody() {
+        let local = header(&encode_local());
+        assert_eq!((local.len, local.command, local.source), (16, Command::Local, None));
+        let mut unspecified = encode_local();
+        unspecified[12] = 0x21;
+        assert_eq!(header(&unspecified).source, None);
+        let mut addressed = HAPROXY.to_vec();
+        addressed[12] = 0x20;
+        assert_eq!(header(&addressed).source, None);
+    }
+
+    #[test]
+    fn a_mapped_client_is_an_ipv4_client() {
+        let bytes = encode(address("[::ffff:10.0.0.1]:5"), address("[2001:db8::1]:6"));
+        assert_eq!(header(&bytes).source, Some(address("10.0.0.1:5")));
+        assert_eq!(header(&bytes).destination, Some(address("[2001:db8::1]:6")));
+    }
+
+    #[test]
+    fn refuses_at_the_first_wrong_byte() {
+        assert_eq!(parse(b"*1\r\n"), Err(Error::Signature));
+        assert_eq!(parse(b"\r\n\r\nP"), Err(Error::Signature));
+        let with = |at: usize, byte: u8| {
+            let mut bytes = HAPROXY.to_vec();
+            bytes[at] = byte;
+            parse(&bytes)
+        };
+        assert_eq!(with(12, 0x11), Err(Error::Version(1)));
+        assert_eq!(with(12, 0x22), Err(Error::Command(2)));
+        assert_eq!(with(13, 0x41), Err(Error::Family(0x41)));
+        assert_eq!(with(13, 0x13), Err(Error::Family(0x13)));
+        assert_eq!(with(14, 0xff), Err(Error::TooLong(16 + 0xff0c)));
+        assert_eq!(with(15, 11), Err(Error::TooShort(11)));
+        assert_eq!(with(13, TCP6), Err(Error::TooShort(12)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(tail in proptest::collection::vec(any::<u8>(), 0..80), keep in 0usize..17) {
+            let bytes = [&HAPROXY[..keep], &tail[..]].concat();
+            if let Ok(Parsed::Header(header)) = parse(&bytes) {
+                prop_assert!(header.len <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(from: (u128, u16), to: (u128, u16), short: bool) {
+            let ip = |n: u128| match short {
+                true => IpAddr::V4(Ipv4Addr::from(n as u32)),
+                false => plain(Ipv6Addr::from(n).into()),
+            };
+            let (from, to) = (SocketAddr::new(ip(from.0), from.1), SocketAddr::new(ip(to.0), to.1));
+            let bytes = encode(from, to);
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(parse(&bytes[..cut]), Ok(Parsed::Incomplete));
+            }
+            let header = header(&bytes);
+            prop_assert_eq!((header.source, header.destination), (Some(from), Some(to)));
+            prop_assert_eq!(header.len, bytes.len());
+        }
+    }
+}

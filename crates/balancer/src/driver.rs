@@ -1,0 +1,211 @@
+//! What a controller asks of a load balancer, whatever its kind, and what an instance answers.
+//!
+//! Invariant: [`Applied`] is made only from the instance's own answers, never from what it was told to do.
+
+use std::future::Future;
+use std::time::Duration;
+
+use api::balancer::{Backend, Desired};
+use thiserror::Error;
+use topology::Endpoint;
+
+use crate::builtin::Builtin;
+use crate::haproxy::Haproxy;
+
+/// Sessions of one frontend that lead to one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCount {
+    /// The announced endpoint.
+    pub frontend: Endpoint,
+    /// Node id.
+    pub node: String,
+    /// 1 and up; those being set up are counted.
+    pub count: u64,
+}
+
+/// What one instance has in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Changes with every start of the instance: a new one means that everything must be applied again.
+    pub start_id: String,
+    /// Every frontend known to the instance and the node behind it; `None` is closed.
+    /// A frontend stands here more than once if more than one server takes its connections.
+    pub in_force: Vec<(Endpoint, Option<Backend>)>,
+    /// Live sessions.
+    pub sessions: Vec<SessionCount>,
+    /// Addresses the instance dials nodes from, where known.
+    pub sources: Vec<String>,
+    /// Frontends that could not be served as wished, and why.
+    pub errors: Vec<(Endpoint, String)>,
+    /// Why this answer does not cover every process of the instance; nothing is fenced then.
+    pub uncertain: Option<String>,
+}
+
+impl Applied {
+    /// Whether this instance has no way to the node any more and no session of it (`docs/protocol.md` §4).
+    /// One instance's answer is a fence only together with those of all other instances in front of the node.
+    pub fn fenced(&self, node: &str) -> bool {
+        let led = self.in_force.iter().flat_map(|(_, backend)| backend).any(|b| b.node == node);
+        let held = self.sessions.iter().any(|sessions| sessions.node == node && sessions.count > 0);
+        self.uncertain.is_none() && !led && !held
+    }
+
+    /// Whether every listed frontend has exactly the wished backend.
+    pub fn matches(&self, desired: &Desired) -> bool {
+        desired.frontends.iter().all(|wanted| {
+            let mut found = self.in_force.iter().filter(|(listen, _)| *listen == wanted.listen);
+            found.next().is_some_and(|(_, backend)| *backend == wanted.backend)
+                && found.next().is_none()
+        })
+    }
+}
+
+/// Why an instance did not do or tell what it was asked. `instance` is the name it was configured with.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Not reached, or no answer in time.
+    #[error("balancer {instance}: {action}")]
+    Unreachable {
+        /// Which one.
+        instance: String,
+        /// What was tried.
+        action: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something newer than the caller's `(term, version)` is in force: the caller is not in charge any more.
+    #[error("balancer {instance}: a newer state is in force: {detail}")]
+    Stale {
+        /// Which one.
+        instance: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The process started anew between two steps; look at it again.
+    #[error("balancer {instance}: it was restarted meanwhile: {detail}")]
+    Restarted {
+        /// Which one.
+        instance: String,
+        /// What it said.
+        detail: String,
+    },
+    /// It answered, but refused.
+    #[error("balancer {instance}: refused: {detail}")]
+    Refused {
+        /// Which one.
+        instance: String,
+        /// What it said.
+        detail: String,
+    },
+    /// Its answer makes no sense.
+    #[error("balancer {instance}: answer not understood: {detail}: {line:?}")]
+    Nonsense {
+        /// Which one.
+        instance: String,
+        /// What was expected.
+        detail: String,
+        /// The line, cut to a readable length.
+        line: String,
+    },
+    /// The switch is in force, but sessions of a former backend are still there.
+    #[error("balancer {instance}: {count} sessions remain at {server}")]
+    Remaining {
+        /// Which one.
+        instance: String,
+        /// Where.
+        server: String,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// One load balancer instance.
+pub trait Driver {
+    /// Brings `desired` into force and answers what is; `Ok` only once no session to a former backend is left.
+    fn apply(&self, desired: &Desired) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// Answers what is in force, changing nothing.
+    fn observe(&self) -> impl Future<Output = Result<Applied, Error>> + Send;
+}
+
+/// An instance of any kind.
+#[derive(Debug)]
+pub enum AnyDriver {
+    /// Ours.
+    Builtin(Builtin),
+    /// HAProxy 2.6 and later.
+    Haproxy(Haproxy),
+}
+
+impl AnyDriver {
+    /// The configured name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Builtin(driver) => driver.name(),
+            Self::Haproxy(driver) => driver.name(),
+        }
+    }
+}
+
+impl Driver for AnyDriver {
+    async fn apply(&self, desired: &Desired) -> Result<Applied, Error> {
+        match self {
+            Self::Builtin(driver) => driver.apply(desired).await,
+            Self::Haproxy(driver) => driver.apply(desired).await,
+        }
+    }
+
+    async fn observe(&self) -> Result<Applied, Error> {
+        match self {
+            Self::Builtin(driver) => driver.observe().await,
+            Self::Haproxy(driver) => driver.observe().await,
+        }
+    }
+}
+
+/// Longest single exchange with an instance, where nothing else is configured.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint { host: "127.0.0.1".to_owned(), port }
+    }
+
+    fn backend(node: &str) -> Option<Backend> {
+        Some(Backend { node: node.to_owned(), host: "127.0.0.1".to_owned(), port: 1 })
+    }
+
+    #[test]
+    fn fenced_means_no_way_and_no_session() {
+        let mut applied = Applied {
+            in_force: vec![(endpoint(1), backend("b")), (endpoint(2), None)],
+            ..Applied::default()
+        };
+        assert!(applied.fenced("a"));
+        assert!(!applied.fenced("b"));
+        applied.sessions.push(SessionCount {
+            frontend: endpoint(2),
+            node: "a".to_owned(),
+            count: 1,
+        });
+        assert!(!applied.fenced("a"));
+        applied.sessions.clear();
+        applied.uncertain = Some("an old worker does not answer".to_owned());
+        assert!(!applied.fenced("a"));
+    }
+
+    #[test]
+    fn a_second_server_behind_a_frontend_is_no_match() {
+        let frontend = api::balancer::Frontend { listen: endpoint(1), backend: backend("a") };
+        let desired = Desired { term: 1, version: 1, frontends: vec![frontend] };
+        let mut applied =
+            Applied { in_force: vec![(endpoint(1), backend("a"))], ..Applied::default() };
+        assert!(applied.matches(&desired));
+        applied.in_force.push((endpoint(1), backend("b")));
+        assert!(!applied.matches(&desired));
+    }
+}

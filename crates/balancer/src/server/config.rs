@@ -1,0 +1,160 @@
+//! Configuration of the built-in balancer (TOML).
+//!
+//! Unknown keys are errors; an admin address that is not loopback needs a token.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Everything an operator can say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// Admin HTTP address.
+    pub listen: SocketAddr,
+    /// Secret that `/api` and `/metrics` ask for as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// Address nodes are dialled from, so that they can tell a balancer by it.
+    pub bind_source: Option<IpAddr>,
+    /// Whether backends get a PROXY protocol v2 header. Holdfast nodes need it; switch it off only for other servers.
+    pub send_proxy: bool,
+    /// Threads that move bytes; 0 means one per CPU.
+    pub workers: usize,
+    /// Limits on what clients can make the balancer hold.
+    pub limits: Limits,
+}
+
+/// Limits; all times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sessions over all frontends, 1 and up; a connection above is reset.
+    pub max_sessions: usize,
+    /// Longest time to reach a backend, 1 and up; then the client is reset.
+    pub connect_timeout_ms: u64,
+    /// Time that sessions get to finish when the process is told to stop.
+    pub drain_ms: u64,
+}
+
+/// Why a configuration is not usable.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong type; the text names line and key.
+    #[error("balancer configuration: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// Reachable from elsewhere without a secret.
+    #[error(
+        "balancer configuration: listen = \"{0}\" is not a loopback address: set token = \"…\", or listen on 127.0.0.1"
+    )]
+    OpenAdmin(SocketAddr),
+    /// A value out of its range.
+    #[error("balancer configuration: {key} must be at least 1")]
+    TooSmall {
+        /// The key.
+        key: &'static str,
+    },
+    /// An empty token would let everybody in.
+    #[error("balancer configuration: token must not be empty")]
+    EmptyToken,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "balancer".to_owned(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9400)),
+            token: None,
+            bind_source: None,
+            send_proxy: true,
+            workers: 0,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_sessions: 20_000, connect_timeout_ms: 1_000, drain_ms: 1_000 }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The rules that types cannot say.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.token.as_deref() == Some("") {
+            return Err(ConfigError::EmptyToken);
+        }
+        if self.token.is_none() && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::OpenAdmin(self.listen));
+        }
+        if self.limits.max_sessions == 0 {
+            return Err(ConfigError::TooSmall { key: "limits.max_sessions" });
+        }
+        if self.limits.connect_timeout_ms == 0 {
+            return Err(ConfigError::TooSmall { key: "limits.connect_timeout_ms" });
+        }
+        Ok(())
+    }
+
+    pub(super) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            given => given,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms)
+    }
+
+    pub(super) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::from_toml("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = Config::from_toml(
+            "name = 'lb1'\nlisten = '0.0.0.0:9401'\ntoken = 's'\nbind_source = '127.0.0.2'\nsend_proxy = false\n\
+             workers = 3\n[limits]\nmax_sessions = 5\nconnect_timeout_ms = 6\ndrain_ms = 7\n",
+        )
+        .unwrap();
+        assert_eq!(config.worker_count(), 3);
+        assert_eq!(config.bind_source, Some("127.0.0.2".parse().unwrap()));
+        assert_eq!(config.limits.drain(), Duration::from_millis(7));
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        let error = |text: &str| Config::from_toml(text).unwrap_err().to_string();
+        assert!(error("nmae = 'x'").contains("nmae"));
+        assert!(error("[limits]\nmax_sesions = 1").contains("max_sesions"));
+        assert!(error("[limits]\nmax_sessions = 0").contains("limits.max_sessions"));
+        assert!(error("listen = '0.0.0.0:1'").contains("token"));
+        assert!(error("token = ''").contains("token"));
+        assert!(error("workers = 'many'").contains("workers"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The built-in TCP balancer: a process that owns frontends, sends PROXY protocol v2 to nodes, and cuts sessions on a switch.
+//!
+//! Invariants: it starts closed; a switch is answered only when no session to a former backend is left; a lower `(term, version)` changes nothing.
+//! It keeps nothing on disk: after a restart its `start_id` is new and the controller applies everything again.
+
+mod admin;
+mod config;
+mod frontend;
+mod metrics;
+mod relay;
+mod session;
+mod sys;
+mod table;
+mod workers;
+
+use std::future::{Future, IntoFuture};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+pub use config::{Config, ConfigError, Limits};
+use table::Table;
+use workers::Workers;
+
+/// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
+///
+/// Errors: the configuration is unusable, the admin address cannot be bound, or a worker thread cannot be started.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    config.check()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("bind the admin address {}", config.listen))?;
+    serve(config, listener, shutdown).await
+}
+
+/// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    config.check()?;
+    let workers = Workers::start(config.worker_count()).context("start worker threads")?;
+    let table = Arc::new(Table::new(&config, workers));
+    let address = listener.local_addr().context("read the admin address")?;
+    tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
+
+    let router = admin::router(Arc::clone(&table), config.token.clone());
+    let server = axum::serve(listener, router);
+    let mut server = tokio::spawn(server.into_future());
+    tokio::select! {
+        () = shutdown => {}
+        ended = &mut server => {
+            ended.context("run the admin server")?.context("serve the admin address")?;
+        }
+    }
+    // The admin interface answers while sessions drain, so that a controller can still confirm a fence here.
+    table.stop(config.limits.drain()).await;
+    server.abort();
+    tracing::info!("balancer stopped");
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! From an accepted connection to its end.
+//!
+//! Invariant: whatever ends a session other than both sides closing — a cut, an error, the end of the process — resets both sides.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use api::balancer::Backend;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::frontend::{Frontend, Pass, Reach};
+use super::relay::relay;
+use super::sys;
+use super::workers::{Seat, Workers};
+
+/// How long accepting rests when the process has no descriptors left.
+const ACCEPT_REST: Duration = Duration::from_millis(20);
+
+/// What all sessions share.
+pub(super) struct Shared {
+    pub(super) workers: Workers,
+    pub(super) bind_source: Option<IpAddr>,
+    pub(super) send_proxy: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) max_sessions: usize,
+    pub(super) sessions: AtomicUsize,
+}
+
+/// A place under `limits.max_sessions`.
+struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Both ends. Fields are dropped in this order: the sockets are closed before the session stops counting.
+struct Ends {
+    client: TcpStream,
+    backend: Option<TcpStream>,
+    clean: bool,
+    pass: Pass,
+    _place: Place,
+    _seat: Seat,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !self.clean {
+            sys::reset_on_close(&self.client);
+            if let Some(backend) = &self.backend {
+                sys::reset_on_close(backend);
+            }
+        }
+    }
+}
+
+/// Accepts for ever; ended by aborting its task.
+pub(super) async fn accept(
+    listener: std::net::TcpListener,
+    frontend: Arc<Frontend>,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    let listener = sys::watch(listener)?;
+    loop {
+        let mut ready = listener.readable().await?;
+        match ready.try_io(|listener| listener.get_ref().accept()) {
+            Err(_would_block) => {}
+            Ok(Ok((client, peer))) => admit(client, peer, &frontend, &shared),
+            // The client was gone before it was accepted.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => {
+                tracing::warn!(frontend = %frontend.listen, %error, "cannot accept, resting");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// Starts a session on the least loaded worker, or resets the client.
+fn admit(client: StdStream, peer: SocketAddr, frontend: &Arc<Frontend>, shared: &Arc<Shared>) {
+    frontend.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    let place = take_place(shared);
+    let entered = place.and_then(|place| Some((place, frontend.enter()?)));
+    let Some((place, pass)) = entered else {
+        frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
+        sys::reset_on_close(&client);
+        return;
+    };
+    let id = pass.id();
+    let seat = shared.workers.seat();
+    let handle = seat.handle.clone();
+    let task = handle.spawn(run(client, peer, pass, place, seat));
+    frontend.started(id, task.abort_handle());
+}
+
+fn take_place(shared: &Arc<Shared>) -> Option<Place> {
+    let before = shared.sessions.fetch_add(1, Ordering::Relaxed);
+    let place = Place(Arc::clone(shared));
+    (before < shared.max_sessions).then_some(place)
+}
+
+async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat: Seat) {
+    let shared = Arc::clone(&place.0);
+    let client = match client.set_nonblocking(true).and_then(|()| TcpStream::from_std(client)) {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::warn!(%error, "cannot use an accepted connection");
+            return;
+        }
+    };
+    let mut ends = Ends { client, backend: None, clean: false, pass, _place: place, _seat: seat };
+    let frontend = Arc::clone(&ends.pass.frontend);
+    match timeout(shared.connect_timeout, connect(&ends, peer, &shared)).await {
+        Ok(Ok(backend)) => {
+            frontend.set_reach(Reach::Up);
+            ends.backend = Some(backend);
+        }
+        failed => {
+            let error = match failed {
+                Ok(Err(error)) => error,
+                _ => io::ErrorKind::TimedOut.into(),
+            };
+            frontend.set_reach(Reach::Down);
+            frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(frontend = %frontend.listen, node = %ends.pass.backend.node, %error, "backend not reached");
+            return;
+        }
+    }
+    let Ends { client, backend: Some(backend), clean, .. } = &mut ends else { return };
+    let counters = &frontend.counters;
+    *clean = relay(client, backend, &counters.inbound, &counters.outbound).await.is_ok();
+}
+
+/// Dials the backend and sends the PROXY header.
+async fn connect(ends: &Ends, peer: SocketAddr, shared: &Shared) -> io::Result<TcpStream> {
+    sys::tune(&ends.client)?;
+    let target = resolve(&ends.pass.backend).await?;
+    let mut backend = sys::dialler(target, shared.bind_source)?.connect(target).await?;
+    sys::tune(&backend)?;
+    if shared.send_proxy {
+        let header = api::proxy::encode(peer, ends.client.local_addr()?);
+        backend.write_all(&header).await?;
+    }
+    Ok(backend)
+}
+
+async fn resolve(backend: &Backend) -> io::Result<SocketAddr> {
+    if let Ok(ip) = backend.host.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, backend.port));
+    }
+    let mut found = lookup_host((backend.host.as_str(), backend.port)).await?;
+    found.next().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", backend.host))
+    })
+}

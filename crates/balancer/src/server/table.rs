@@ -1,0 +1,256 @@
+//! All frontends of the process, and how a new desired state comes into force.
+//!
+//! Invariants: one state is applied at a time; a lower `(term, version)` is refused before anything is touched; old sessions are cut before new listeners are made.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use api::balancer::{Backend, Desired, State};
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout_at};
+use topology::Endpoint;
+
+use super::config::Config;
+use super::frontend::Frontend;
+use super::session::{self, Shared};
+use super::sys;
+use super::workers::Workers;
+
+/// Longest wait for cut sessions to be gone; a cut needs one turn of its worker.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a desired state was not applied.
+#[derive(Debug, Error)]
+pub(super) enum Refusal {
+    #[error(
+        "term {term} version {version} is older than what is applied: term {applied_term} version {applied_version}"
+    )]
+    Older { term: u64, version: u64, applied_term: u64, applied_version: u64 },
+    #[error("term {term} version {version} was applied with other content")]
+    Ambiguous { term: u64, version: u64 },
+    #[error("this process started as {is}, not as {expected}")]
+    Restarted { is: String, expected: String },
+    #[error("frontend {0} is listed twice")]
+    Twice(Endpoint),
+    #[error("{0} has no port")]
+    NoPort(Endpoint),
+    #[error("sessions of former backends remain at {0}")]
+    Remaining(Endpoint),
+    #[error("the balancer is stopping")]
+    Stopping,
+}
+
+/// See the module.
+pub(super) struct Table {
+    name: String,
+    start_id: String,
+    bind_source: Option<IpAddr>,
+    shared: Arc<Shared>,
+    frontends: Mutex<BTreeMap<Endpoint, Arc<Frontend>>>,
+    applied: Mutex<Option<Desired>>,
+    /// Held while a state is brought into force; true once the process is stopping.
+    turn: tokio::sync::Mutex<bool>,
+}
+
+impl Table {
+    pub(super) fn new(config: &Config, workers: Workers) -> Self {
+        Self {
+            name: config.name.clone(),
+            start_id: format!("{:016x}", rand::random::<u64>()),
+            bind_source: config.bind_source,
+            shared: Arc::new(Shared {
+                workers,
+                bind_source: config.bind_source,
+                send_proxy: config.send_proxy,
+                connect_timeout: config.limits.connect_timeout(),
+                max_sessions: config.limits.max_sessions,
+                sessions: AtomicUsize::new(0),
+            }),
+            frontends: Mutex::default(),
+            applied: Mutex::default(),
+            turn: tokio::sync::Mutex::new(false),
+        }
+    }
+
+    pub(super) fn start_id(&self) -> &str {
+        &self.start_id
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All frontends, by address.
+    pub(super) fn frontends(&self) -> Vec<Arc<Frontend>> {
+        self.frontends.lock().values().cloned().collect()
+    }
+
+    /// What is in force.
+    pub(super) fn state(&self) -> State {
+        let (term, version) =
+            self.applied.lock().as_ref().map_or((0, 0), |applied| (applied.term, applied.version));
+        State {
+            start_id: self.start_id.clone(),
+            term,
+            version,
+            bind_source: self.bind_source.map(|ip| ip.to_string()),
+            frontends: self.frontends().iter().map(|frontend| frontend.state()).collect(),
+        }
+    }
+
+    /// Brings `desired` into force. Answers once every session to a former backend is gone.
+    pub(super) async fn apply(
+        &self,
+        desired: Desired,
+        expected_start: Option<&str>,
+    ) -> Result<State, Refusal> {
+        check(&desired)?;
+        if let Some(expected) = expected_start.filter(|expected| *expected != self.start_id) {
+            return Err(Refusal::Restarted {
+                is: self.start_id.clone(),
+                expected: expected.into(),
+            });
+        }
+        let stopping = self.turn.lock().await;
+        if *stopping {
+            return Err(Refusal::Stopping);
+        }
+        self.admit(&desired)?;
+        let unlisted = self.cut(&desired);
+        for frontend in &unlisted {
+            frontend.unbind().await;
+        }
+        for wanted in &desired.frontends {
+            self.open(&wanted.listen, wanted.backend.as_ref()).await;
+        }
+        let deadline = Instant::now() + CUT_TIMEOUT;
+        for frontend in self.frontends() {
+            if timeout_at(deadline, frontend.drained()).await.is_err() {
+                return Err(Refusal::Remaining(frontend.listen.clone()));
+            }
+        }
+        self.frontends
+            .lock()
+            .retain(|listen, _| desired.frontends.iter().any(|f| f.listen == *listen));
+        Ok(self.state())
+    }
+
+    /// Compares with what is applied, and remembers `desired` from here on: an older one is refused even while this one is half-way.
+    fn admit(&self, desired: &Desired) -> Result<(), Refusal> {
+        let (term, version) = (desired.term, desired.version);
+        let mut applied = self.applied.lock();
+        if let Some(last) = applied.as_ref() {
+            if (term, version) < (last.term, last.version) {
+                return Err(Refusal::Older {
+                    term,
+                    version,
+                    applied_term: last.term,
+                    applied_version: last.version,
+                });
+            }
+            if (term, version) == (last.term, last.version) && desired != last {
+                return Err(Refusal::Ambiguous { term, version });
+            }
+        }
+        *applied = Some(desired.clone());
+        Ok(())
+    }
+
+    /// Switches all known frontends in one go; returns those that are not listed any more.
+    fn cut(&self, desired: &Desired) -> Vec<Arc<Frontend>> {
+        let mut unlisted = Vec::new();
+        for frontend in self.frontends() {
+            match desired.frontends.iter().find(|wanted| wanted.listen == frontend.listen) {
+                Some(wanted) => frontend.switch(wanted.backend.as_ref()),
+                None => {
+                    frontend.switch(None);
+                    unlisted.push(frontend);
+                }
+            }
+        }
+        unlisted
+    }
+
+    /// Makes sure that the frontend listens; its listener is new or was lost.
+    async fn open(&self, listen: &Endpoint, backend: Option<&Backend>) {
+        let frontend = {
+            let mut frontends = self.frontends.lock();
+            let new = || Arc::new(Frontend::new(listen.clone()));
+            Arc::clone(frontends.entry(listen.clone()).or_insert_with(new))
+        };
+        if frontend.is_open() {
+            return;
+        }
+        match bind(listen).await {
+            Ok(listener) => {
+                frontend.switch(backend);
+                let accepting =
+                    session::accept(listener, Arc::clone(&frontend), Arc::clone(&self.shared));
+                let listen = listen.clone();
+                frontend.opened(tokio::spawn(async move {
+                    if let Err(error) = accepting.await {
+                        tracing::error!(frontend = %listen, %error, "frontend stopped accepting");
+                    }
+                }));
+            }
+            Err(error) => {
+                tracing::warn!(frontend = %listen, %error, "cannot bind a frontend");
+                frontend.switch(None);
+                frontend.failed(format!("bind {listen}: {error}"));
+            }
+        }
+    }
+
+    /// Closes all listeners, gives sessions `drain` to finish and resets the rest.
+    pub(super) async fn stop(&self, drain: Duration) {
+        let mut stopping = self.turn.lock().await;
+        *stopping = true;
+        let frontends = self.frontends();
+        for frontend in &frontends {
+            frontend.unbind().await;
+        }
+        let deadline = Instant::now() + drain;
+        while Instant::now() < deadline && frontends.iter().any(|f| f.session_count() > 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let deadline = Instant::now() + CUT_TIMEOUT;
+        for frontend in &frontends {
+            frontend.switch(None);
+            let _ = timeout_at(deadline, frontend.drained()).await;
+        }
+    }
+}
+
+fn check(desired: &Desired) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    for frontend in &desired.frontends {
+        let listen = &frontend.listen;
+        if listen.port == 0 {
+            return Err(Refusal::NoPort(listen.clone()));
+        }
+        if let Some(backend) = frontend.backend.as_ref().filter(|backend| backend.port == 0) {
+            return Err(Refusal::NoPort(Endpoint { host: backend.host.clone(), port: 0 }));
+        }
+        if !seen.insert(listen) {
+            return Err(Refusal::Twice(listen.clone()));
+        }
+    }
+    Ok(())
+}
+
+async fn bind(listen: &Endpoint) -> io::Result<std::net::TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in lookup_host((listen.host.as_str(), listen.port)).await? {
+        match sys::listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

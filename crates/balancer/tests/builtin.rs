@@ -1,0 +1,273 @@
+//! The built-in balancer through its driver: real sockets, real HTTP.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use api::balancer::Frontend;
+use balancer::server::{Config, serve};
+use balancer::{Applied, Builtin, Driver, Error};
+use common::{Client, Node, desired, eventually, free_endpoint};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use topology::Endpoint;
+
+struct Balancer {
+    driver: Builtin,
+    admin: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+async fn start(config: Config) -> Balancer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = listener.local_addr().unwrap();
+    let token = config.token.clone();
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(serve(config, listener, async {
+        let _ = stopped.await;
+    }));
+    let driver =
+        Builtin::new("lb", &format!("http://{admin}"), token, Some(Duration::from_secs(10)))
+            .unwrap();
+    Balancer { driver, admin, stop, task }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.bind_source = Some("127.0.0.2".parse().unwrap());
+    config.workers = 2;
+    config.limits.drain_ms = 0;
+    config
+}
+
+fn sessions(applied: &Applied, node: &Node) -> u64 {
+    applied.sessions.iter().filter(|s| s.node == node.id).map(|s| s.count).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_closed_and_names_the_client() {
+    let balancer = start(config()).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    assert!(balancer.driver.observe().await.unwrap().in_force.is_empty());
+    assert!(Client::connect(&listen).await.is_err());
+
+    let applied = balancer.driver.apply(&desired(1, 1, &[(&listen, None)])).await.unwrap();
+    assert_eq!(applied.in_force, [(listen.clone(), None)]);
+    let refused = Client::connect(&listen).await.err().unwrap();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset);
+
+    let applied = balancer.driver.apply(&desired(1, 2, &[(&listen, Some(&a))])).await.unwrap();
+    assert_eq!(applied.in_force, [(listen.clone(), Some(a.backend()))]);
+    assert_eq!(applied.sources, ["127.0.0.2"]);
+    let mut client = Client::connect(&listen).await.unwrap();
+    let want = [a.id.clone(), client.local.to_string(), listen.to_string(), "127.0.0.2".to_owned()];
+    assert_eq!(client.greeting, want);
+    client.echo(&"x".repeat(300_000)).await.unwrap();
+    assert_eq!(sessions(&balancer.driver.observe().await.unwrap(), &a), 1);
+    drop(client);
+    eventually("the node's connection is closed", || a.open() == 0).await;
+    assert_eq!(a.resets.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_resets_both_sides_before_it_is_answered() {
+    let balancer = start(config()).await;
+    let (listen, other) = (free_endpoint(), free_endpoint());
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let first = desired(1, 1, &[(&listen, Some(&a)), (&other, Some(&b))]);
+    balancer.driver.apply(&first).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(Client::connect(&listen).await.unwrap());
+    }
+    let mut bystander = Client::connect(&other).await.unwrap();
+    let second = desired(1, 2, &[(&listen, Some(&b)), (&other, Some(&b))]);
+    let applied = balancer.driver.apply(&second).await.unwrap();
+    assert!(applied.fenced(&a.id) && applied.matches(&second));
+    assert_eq!(sessions(&applied, &a), 0);
+    for client in &mut clients {
+        assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
+    }
+    eventually("the old node saw the resets", || {
+        a.open() == 0 && a.resets.load(std::sync::atomic::Ordering::SeqCst) == 50
+    })
+    .await;
+    assert_eq!(Client::connect(&listen).await.unwrap().greeting[0], b.id);
+    bystander.echo("still here").await.unwrap();
+}
+
+/// Clients connect without a pause while the route flips: none may stay with a node that is no longer the backend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_being_set_up_notice_a_switch() {
+    let balancer = start(config()).await;
+    let listen = free_endpoint();
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    balancer.driver.apply(&desired(1, 0, &[(&listen, Some(&a))])).await.unwrap();
+    let crowd: Vec<_> = (0..8)
+        .map(|_| {
+            let listen = listen.clone();
+            tokio::spawn(async move {
+                loop {
+                    let _ = Client::connect(&listen).await;
+                }
+            })
+        })
+        .collect();
+    for version in 1..=40 {
+        let (new, old) = if version % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let state = desired(1, version, &[(&listen, Some(new))]);
+        let applied = balancer.driver.apply(&state).await.unwrap();
+        assert!(applied.fenced(&old.id), "{applied:?}");
+        eventually("the old node has no connection", || old.open() == 0).await;
+    }
+    crowd.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_and_ambiguous_states_change_nothing() {
+    let balancer = start(config()).await;
+    let listen = free_endpoint();
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let current = desired(5, 3, &[(&listen, Some(&a))]);
+    balancer.driver.apply(&current).await.unwrap();
+    for stale in [desired(4, 9, &[(&listen, Some(&b))]), desired(5, 2, &[]), desired(5, 3, &[])] {
+        let error = balancer.driver.apply(&stale).await.unwrap_err();
+        assert!(matches!(error, Error::Stale { .. }), "{error}");
+    }
+    assert!(balancer.driver.observe().await.unwrap().matches(&current));
+    balancer.driver.apply(&current).await.unwrap();
+    balancer.driver.apply(&desired(6, 0, &[(&listen, Some(&b))])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unlisted_frontend_is_closed_and_unbound() {
+    let balancer = start(config()).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    let applied = balancer.driver.apply(&desired(1, 2, &[])).await.unwrap();
+    assert_eq!(applied.in_force, []);
+    assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
+    let refused = Client::connect(&listen).await.err().unwrap();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    // Without SO_REUSEPORT: nobody else may be bound there.
+    std::net::TcpListener::bind((listen.host.as_str(), listen.port)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_use_is_reported_and_the_rest_applied() {
+    let balancer = start(config()).await;
+    let (listen, taken, a) = (free_endpoint(), free_endpoint(), Node::start('a').await);
+    let holder = std::net::TcpListener::bind((taken.host.as_str(), taken.port)).unwrap();
+    let state = desired(1, 1, &[(&taken, Some(&a)), (&listen, Some(&a))]);
+    let applied = balancer.driver.apply(&state).await.unwrap();
+    assert_eq!(applied.errors.len(), 1);
+    assert_eq!(applied.errors[0].0, taken);
+    assert!(!applied.matches(&state));
+    assert_eq!(Client::connect(&listen).await.unwrap().greeting[0], a.id);
+    drop(holder);
+    let applied = balancer.driver.apply(&state).await.unwrap();
+    assert!(applied.matches(&state) && applied.errors.is_empty());
+    Client::connect(&taken).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusing_backend_resets_the_client() {
+    let balancer = start(config()).await;
+    let (listen, nowhere) = (free_endpoint(), free_endpoint());
+    let mut state = desired(1, 1, &[]);
+    let backend =
+        api::balancer::Backend { node: "x".repeat(40), host: nowhere.host, port: nowhere.port };
+    state.frontends.push(Frontend { listen: listen.clone(), backend: Some(backend) });
+    balancer.driver.apply(&state).await.unwrap();
+    let error = Client::connect(&listen).await.err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let page = get(&balancer, "/metrics").await;
+    assert!(page.contains("holdfast_balancer_refused_total") && page.contains("} 1\n"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_share_an_address() {
+    let (one, two) = (start(config()).await, start(config()).await);
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let state = desired(1, 1, &[(&listen, Some(&a))]);
+    assert!(one.driver.apply(&state).await.unwrap().errors.is_empty());
+    assert!(two.driver.apply(&state).await.unwrap().errors.is_empty());
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        clients.push(Client::connect(&listen).await.unwrap());
+    }
+    let (first, second) =
+        (one.driver.observe().await.unwrap(), two.driver.observe().await.unwrap());
+    assert!(sessions(&first, &a) > 0 && sessions(&second, &a) > 0);
+    assert_eq!(sessions(&first, &a) + sessions(&second, &a), 64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_shows_and_a_put_for_the_old_process_is_refused() {
+    let (first, second) = (start(config()).await, start(config()).await);
+    let old = first.driver.observe().await.unwrap().start_id;
+    assert_ne!(old, second.driver.observe().await.unwrap().start_id);
+    let answer = reqwest::Client::new()
+        .put(format!("http://{}/api/v1/desired", second.admin))
+        .header("If-Match", format!("\"{old}\""))
+        .json(&desired(1, 1, &[]))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 412);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_is_asked_for() {
+    let mut config = config();
+    config.token = Some("secret".to_owned());
+    let balancer = start(config).await;
+    balancer.driver.observe().await.unwrap();
+    let url = format!("http://{}", balancer.admin);
+    for token in [None, Some("wrong!".to_owned())] {
+        let error = Builtin::new("lb", &url, token, None).unwrap().observe().await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+    }
+    assert_eq!(get(&balancer, "/healthz").await, "ok\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_requests_change_nothing() {
+    let balancer = start(config()).await;
+    let listen = free_endpoint();
+    let twice = desired(1, 1, &[(&listen, None), (&listen, None)]);
+    let none = Endpoint { host: "127.0.0.1".to_owned(), port: 0 };
+    for bad in [twice, desired(1, 1, &[(&none, None)])] {
+        assert!(matches!(balancer.driver.apply(&bad).await, Err(Error::Refused { .. })));
+    }
+    let answer = reqwest::Client::new()
+        .put(format!("http://{}/api/v1/desired", balancer.admin))
+        .header("content-type", "application/json")
+        .body("{\"term\":")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().await.unwrap().contains("\"error\""));
+    assert!(balancer.driver.observe().await.unwrap().in_force.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_ends_sessions_and_the_process() {
+    let balancer = start(config()).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    balancer.stop.send(()).unwrap();
+    assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
+    tokio::time::timeout(common::PATIENCE, balancer.task).await.unwrap().unwrap().unwrap();
+    eventually("the node's connection is gone", || a.open() == 0).await;
+}
+
+async fn get(balancer: &Balancer, path: &str) -> String {
+    reqwest::get(format!("http://{}{path}", balancer.admin)).await.unwrap().text().await.unwrap()
+}

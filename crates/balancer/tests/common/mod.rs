@@ -1,0 +1,162 @@
+//! What the integration tests share: backends that check the PROXY header, clients, bounded waits.
+#![allow(dead_code, unreachable_pub)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use api::balancer::{Backend, Desired, Frontend};
+use api::proxy::{Parsed, parse};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
+use topology::Endpoint;
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A backend: reads a PROXY header, greets with `<node> <client> <frontend> <who connected>`, then echoes.
+pub struct Node {
+    pub id: String,
+    pub address: SocketAddr,
+    pub open: Arc<AtomicUsize>,
+    pub resets: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    pub async fn start(letter: char) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let id: String = std::iter::repeat_n(letter, 40).collect();
+        let (open, resets) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (name, opened, reset) = (id.clone(), Arc::clone(&open), Arc::clone(&resets));
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, peer)) = listener.accept().await else { continue };
+                let (name, opened, reset) = (name.clone(), Arc::clone(&opened), Arc::clone(&reset));
+                tokio::spawn(async move {
+                    opened.fetch_add(1, Ordering::SeqCst);
+                    if let Err(error) = answer(stream, peer, &name).await
+                        && error.kind() == io::ErrorKind::ConnectionReset
+                    {
+                        reset.fetch_add(1, Ordering::SeqCst);
+                    }
+                    opened.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { id, address, open, resets, task }
+    }
+
+    pub fn backend(&self) -> Backend {
+        Backend {
+            node: self.id.clone(),
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+        }
+    }
+
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer(mut stream: TcpStream, peer: SocketAddr, name: &str) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let header = loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match parse(&bytes).map_err(io::Error::other)? {
+            Parsed::Header(header) => break header,
+            Parsed::Incomplete => {}
+        }
+    };
+    let (source, destination) = (header.source.unwrap(), header.destination.unwrap());
+    let greeting = format!("{name} {source} {destination} {}\n", peer.ip());
+    stream.write_all(greeting.as_bytes()).await?;
+    stream.write_all(&bytes[header.len..]).await?;
+    let mut buffer = [0; 16384];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
+    }
+}
+
+/// A client that was greeted.
+pub struct Client {
+    pub stream: BufReader<TcpStream>,
+    pub local: SocketAddr,
+    pub greeting: Vec<String>,
+}
+
+impl Client {
+    pub async fn connect(to: &Endpoint) -> io::Result<Self> {
+        timeout(PATIENCE, async {
+            let stream = TcpStream::connect((to.host.as_str(), to.port)).await?;
+            let local = stream.local_addr()?;
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            if stream.read_line(&mut line).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let greeting = line.split_whitespace().map(str::to_owned).collect();
+            Ok(Self { stream, local, greeting })
+        })
+        .await
+        .expect("an answer or an end of the connection")
+    }
+
+    pub async fn echo(&mut self, text: &str) -> io::Result<()> {
+        self.stream.write_all(text.as_bytes()).await?;
+        let mut back = vec![0; text.len()];
+        timeout(PATIENCE, self.stream.read_exact(&mut back)).await.expect("an echo")?;
+        assert_eq!(back, text.as_bytes());
+        Ok(())
+    }
+
+    /// Waits for the other side to end the connection, and says how.
+    pub async fn end(&mut self) -> Result<usize, io::ErrorKind> {
+        let mut rest = Vec::new();
+        timeout(PATIENCE, self.stream.read_to_end(&mut rest))
+            .await
+            .expect("an end of the connection")
+            .map_err(|error| error.kind())
+    }
+}
+
+/// A port nobody uses right now.
+pub fn free_endpoint() -> Endpoint {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    Endpoint { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() }
+}
+
+pub fn desired(term: u64, version: u64, frontends: &[(&Endpoint, Option<&Node>)]) -> Desired {
+    let frontends = frontends
+        .iter()
+        .map(|(listen, node)| Frontend {
+            listen: (*listen).clone(),
+            backend: node.map(Node::backend),
+        })
+        .collect();
+    Desired { term, version, frontends }
+}
+
+/// Bounded, level-triggered wait.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
