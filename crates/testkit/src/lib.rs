@@ -1,1 +1,13 @@
-//! testkit
+//! Starts, wounds and awaits real processes, and compares what they answer with recordings.
+//!
+//! Invariant: it sees the binary and nothing behind it, so that what is tested is what runs; therefore it has a RESP
+//! reader of its own. Every wait is bounded and says what it saw last; every process dies with its handle.
+
+pub mod clients;
+pub mod cluster;
+pub mod netns;
+pub mod ports;
+pub mod process;
+pub mod transcript;
+pub mod wait;
+pub mod wire;

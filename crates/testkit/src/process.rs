@@ -1,0 +1,204 @@
+//! Real processes: started with their output in a file, signalled by pid, killed when the handle goes.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::wait;
+use crate::wire::Connection;
+
+/// Time to come up: a cold machine with two cores and a dozen processes.
+pub const START_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The binary under test: `HOLDFAST_BIN`, or the one beside the running test.
+pub fn holdfast() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("HOLDFAST_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe().context("find the running test")?;
+    // target/release/deps/<test> → target/release/holdfast
+    let path = test.ancestors().nth(2).context("find the target folder")?.join("holdfast");
+    if !path.exists() {
+        bail!("{} is not there: cargo build --release --bin holdfast", path.display());
+    }
+    Ok(path)
+}
+
+/// A child that is killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program; its output goes to the file `log`.
+    pub fn start<A: AsRef<OsStr>>(program: &Path, arguments: &[A], log: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::start_command(command, log)
+    }
+
+    /// The same for a command with more to it.
+    pub fn start_command(mut command: Command, log: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("open {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("share the log")?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("start {:?}", command.get_program()))?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// None while it runs.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("look after a child")
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().context("kill a child")?;
+        self.child.wait().context("wait for a killed child").map(|_| ())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        signal(self.pid(), libc::SIGTERM)?;
+        wait::until("the end of a process", STOP_PATIENCE, || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(other),
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a child that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal.
+#[expect(unsafe_code, reason = "std sends no signal but SIGKILL to its own children")]
+pub fn signal(pid: u32, signal: i32) -> Result<()> {
+    let pid = libc::pid_t::try_from(pid).context("a pid")?;
+    // SAFETY: kill takes two integers and touches no memory.
+    if unsafe { libc::kill(pid, signal) } != 0 {
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("send signal {signal} to {pid}"));
+    }
+    Ok(())
+}
+
+/// True while a process of this id exists and is no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
+}
+
+/// A server that speaks RESP, alone, in a folder of its own.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its data.
+    pub dir: PathBuf,
+    process: Process,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// A `holdfast node` with a configuration file of these lines, on a free port, in a temporary folder.
+    pub fn node(lines: &str) -> Result<Self> {
+        let folder = tempfile::tempdir().context("create a folder")?;
+        let mut server = Self::node_at(folder.path(), free_port()?, lines)?;
+        server._folder = Some(folder);
+        Ok(server)
+    }
+
+    /// The same in a given folder, on a given port.
+    pub fn node_at(dir: &Path, port: u16, lines: &str) -> Result<Self> {
+        let config = dir.join("node.conf");
+        // CONFIG REWRITE may have changed the file: at a restart it stays as the node left it.
+        if !config.exists() {
+            let text = format!("bind 127.0.0.1\nport {port}\ndir {}\n{lines}\n", dir.display());
+            std::fs::write(&config, text).context("write node.conf")?;
+        }
+        let arguments = [OsStr::new("node"), OsStr::new("-c"), config.as_os_str()];
+        Self::start(&holdfast()?, &arguments, dir, port)
+    }
+
+    /// Debian's redis-server, nothing stored.
+    pub fn redis() -> Result<Self> {
+        let folder = tempfile::tempdir().context("create a folder")?;
+        let port = free_port()?;
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\ndir {}\nsave \"\"\nenable-debug-command yes\n",
+            folder.path().display()
+        );
+        let config = folder.path().join("redis.conf");
+        std::fs::write(&config, text).context("write redis.conf")?;
+        let mut server =
+            Self::start(Path::new("redis-server"), &[config.as_os_str()], folder.path(), port)?;
+        server._folder = Some(folder);
+        Ok(server)
+    }
+
+    fn start(program: &Path, arguments: &[&OsStr], dir: &Path, port: u16) -> Result<Self> {
+        let mut process = Process::start(program, arguments, &dir.join("log"))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        wait::until("a server answers PING", START_PATIENCE, || {
+            if let Some(status) = process.ended()? {
+                bail!("it ended with {status}: {}", process.log());
+            }
+            Connection::open(address)?.call(&["PING"]).map(|_| ())
+        })?;
+        Ok(Self { address, dir: dir.to_owned(), process, _folder: None })
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Result<Connection> {
+        Connection::open(self.address)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// SIGKILL.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// SIGTERM; returns how it ended.
+    pub fn terminate(self) -> Result<ExitStatus> {
+        self.process.terminate()
+    }
+}
+
+/// A port that nothing listened on a moment ago.
+pub fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
+    Ok(listener.local_addr().context("find a free port")?.port())
+}

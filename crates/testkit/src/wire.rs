@@ -1,0 +1,202 @@
+//! RESP2 and RESP3 as a test sees them: every type kept apart, nothing interpreted.
+//!
+//! Written apart from the crate `resp`, so that the two check each other.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A reply, as it was on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// `+`
+    Simple(Vec<u8>),
+    /// `-`
+    Error(Vec<u8>),
+    /// `:`
+    Integer(i64),
+    /// `$`
+    Bulk(Vec<u8>),
+    /// `$-1`
+    NilBulk,
+    /// `*-1`
+    NilArray,
+    /// `_`
+    Null,
+    /// `,` as written
+    Double(Vec<u8>),
+    /// `#`
+    Boolean(bool),
+    /// `(`
+    BigNumber(Vec<u8>),
+    /// `=` with its three letters
+    Verbatim(Vec<u8>),
+    /// `*`, `~`, `>` or `%`, with the elements; a map has two for each entry
+    Many(Shape, Vec<Reply>),
+}
+
+/// Which kind of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `*`
+    Array,
+    /// `~`
+    Set,
+    /// `>`
+    Push,
+    /// `%`
+    Map,
+}
+
+impl Shape {
+    /// The byte that stands for it, on the wire and in transcripts.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Array => '*',
+            Self::Set => '~',
+            Self::Push => '>',
+            Self::Map => '%',
+        }
+    }
+}
+
+impl Reply {
+    /// The text of anything that has one.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Simple(bytes)
+            | Self::Error(bytes)
+            | Self::Bulk(bytes)
+            | Self::Double(bytes)
+            | Self::BigNumber(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Verbatim(bytes) => {
+                String::from_utf8_lossy(bytes.get(4..).unwrap_or_default()).into_owned()
+            }
+            Self::Integer(number) => number.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// The elements of anything that has them.
+    pub fn elements(&self) -> &[Self] {
+        match self {
+            Self::Many(_, elements) => elements,
+            _ => &[],
+        }
+    }
+
+    /// The code of an error: its first word.
+    pub fn error_code(&self) -> Option<String> {
+        match self {
+            Self::Error(_) => Some(self.text().split(' ').next().unwrap_or_default().to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A connection whose every wait is bounded.
+#[derive(Debug)]
+pub struct Connection {
+    reader: BufReader<TcpStream>,
+}
+
+impl Connection {
+    /// Connects.
+    pub fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)
+            .with_context(|| format!("connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { reader: BufReader::new(stream) })
+    }
+
+    /// How long a read may take.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
+        self.reader.get_ref().set_read_timeout(Some(patience)).context("set a time limit")
+    }
+
+    /// One command, one reply.
+    pub fn call<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Reply> {
+        self.send(arguments)?;
+        self.receive()
+    }
+
+    /// Sends a command.
+    pub fn send<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<()> {
+        let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
+        for argument in arguments {
+            let argument = argument.as_ref();
+            bytes.extend(format!("${}\r\n", argument.len()).bytes());
+            bytes.extend(argument);
+            bytes.extend(b"\r\n");
+        }
+        self.send_raw(&bytes)
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> Result<()> {
+        self.reader.get_mut().write_all(bytes).context("send")
+    }
+
+    /// Reads one reply.
+    pub fn receive(&mut self) -> Result<Reply> {
+        let line = self.line()?;
+        let (kind, rest) = line.split_first().context("read an empty line as a reply")?;
+        let rest = rest.to_vec();
+        Ok(match kind {
+            b'+' => Reply::Simple(rest),
+            b'-' => Reply::Error(rest),
+            b':' => Reply::Integer(number(&rest)?),
+            b',' => Reply::Double(rest),
+            b'(' => Reply::BigNumber(rest),
+            b'#' => Reply::Boolean(rest == b"t"),
+            b'_' => Reply::Null,
+            b'$' => match number(&rest)? {
+                -1 => Reply::NilBulk,
+                length => Reply::Bulk(self.bulk(length)?),
+            },
+            b'=' => Reply::Verbatim(self.bulk(number(&rest)?)?),
+            b'*' if number(&rest)? == -1 => Reply::NilArray,
+            b'*' => self.many(Shape::Array, number(&rest)?)?,
+            b'~' => self.many(Shape::Set, number(&rest)?)?,
+            b'>' => self.many(Shape::Push, number(&rest)?)?,
+            b'%' => self.many(Shape::Map, 2 * number(&rest)?)?,
+            other => bail!("a reply begins with {:?}", char::from(*other)),
+        })
+    }
+
+    fn line(&mut self) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).context("read a reply")?;
+        if !line.ends_with(b"\r\n") {
+            bail!("the connection was closed after {:?}", String::from_utf8_lossy(&line));
+        }
+        line.truncate(line.len() - 2);
+        Ok(line)
+    }
+
+    fn bulk(&mut self, length: i64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length).context("a negative length")? + 2];
+        self.reader.read_exact(&mut bytes).context("read a bulk string")?;
+        if !bytes.ends_with(b"\r\n") {
+            bail!("a bulk string of {length} bytes does not end where it says");
+        }
+        bytes.truncate(bytes.len() - 2);
+        Ok(bytes)
+    }
+
+    fn many(&mut self, shape: Shape, count: i64) -> Result<Reply> {
+        let elements = (0..count).map(|_| self.receive()).collect::<Result<_>>()?;
+        Ok(Reply::Many(shape, elements))
+    }
+}
+
+fn number(text: &[u8]) -> Result<i64> {
+    let text = String::from_utf8_lossy(text);
+    text.parse().with_context(|| format!("read `{text}` as a number"))
+}
