@@ -1,1 +1,456 @@
 //! REST types of the controller, in the shape of kvrocks-controller where it has one.
+//!
+//! Requests accept what existing users send, misspellings of known tools included; secrets go in
+//! and never come out. Ports are 0..=65535, times in ms unless a name says otherwise.
+
+use serde::{Deserialize, Serialize};
+
+/// A success: `{"data": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data<T> {
+    /// The answer.
+    pub data: T,
+}
+
+/// A failure: `{"error":{"message":…},"data":null}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Message,
+    /// Always null.
+    #[serde(default)]
+    pub data: (),
+}
+
+/// The inside of a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// For people.
+    pub message: String,
+}
+
+/// `POST /namespaces`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceSpec {
+    /// Its name.
+    #[serde(default)]
+    pub namespace: String,
+}
+
+/// A node to create, add or import: an address, or an address with more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NodeSpec {
+    /// `host:port`, IPv6 in brackets.
+    Address(String),
+    /// The same with an announced endpoint.
+    Full(NodeFields),
+}
+
+impl NodeSpec {
+    /// Both forms as the second.
+    pub fn into_fields(self) -> NodeFields {
+        match self {
+            Self::Address(addr) => NodeFields { addr, ..NodeFields::default() },
+            Self::Full(fields) => fields,
+        }
+    }
+}
+
+/// A node with everything that can be said of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeFields {
+    /// `host:port`, IPv6 in brackets.
+    pub addr: String,
+    /// `slave` (default) or `master`; for nodes added to a shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The nodes' `peer-auth` secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Where clients reach it.
+    #[serde(flatten)]
+    pub announced: Announced,
+}
+
+/// An announced endpoint: both fields or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Announced {
+    /// Host name, IPv4 or IPv6.
+    #[serde(default, alias = "lb_host", skip_serializing_if = "Option::is_none")]
+    pub announced_host: Option<String>,
+    /// 1..=65535.
+    #[serde(default, alias = "lb_port", skip_serializing_if = "Option::is_none")]
+    pub announced_port: Option<u16>,
+}
+
+/// `POST …/clusters`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// In order: the first of every `replicas` nodes is a master.
+    #[serde(default)]
+    pub nodes: Vec<NodeSpec>,
+    /// The nodes' `peer-auth` secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Nodes per shard, the master included; 0 means 1.
+    #[serde(default, alias = "replica")]
+    pub replicas: i64,
+    /// Create the cluster although nothing could fence its masters.
+    #[serde(default)]
+    pub allow_unfenced: bool,
+    /// Every balancer in front of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub balancers: Vec<BalancerSpec>,
+}
+
+/// `POST …/clusters/:c/import`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ImportSpec {
+    /// The first is asked for the topology; announced endpoints replace what the node knows.
+    #[serde(default)]
+    pub nodes: Vec<NodeSpec>,
+    /// The nodes' `peer-auth` secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Import it although nothing could fence its masters.
+    #[serde(default)]
+    pub allow_unfenced: bool,
+    /// Every balancer in front of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub balancers: Vec<BalancerSpec>,
+}
+
+/// `POST …/shards`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ShardSpec {
+    /// The first is the master.
+    #[serde(default)]
+    pub nodes: Vec<NodeSpec>,
+    /// Accepted and ignored: the secret belongs to the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// `POST …/shards/:i/failover`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FailoverSpec {
+    /// Wanted new master; the most advanced replica without.
+    #[serde(default, alias = "preferred", skip_serializing_if = "Option::is_none")]
+    pub preferred_node_id: Option<String>,
+    /// Bounds.
+    #[serde(default)]
+    pub options: FailoverOptions,
+    /// Same as `options.force_on_timeout`.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Bounds of a planned switchover; 0 means the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailoverOptions {
+    /// Go on when the replica does not catch up in time.
+    pub force_on_timeout: bool,
+    /// How long it may take, ms; default 1000.
+    pub sync_timeout_ms: u64,
+    /// Longest pause of writes, ms; default 3000.
+    pub pause_timeout_ms: u64,
+}
+
+/// `POST …/balancers`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BalancerSpec {
+    /// Unique within the cluster.
+    #[serde(default)]
+    pub name: String,
+    /// `builtin` or `haproxy`.
+    #[serde(default)]
+    pub kind: String,
+    /// URL of the built-in balancer; `host:port` or path of HAProxy's Runtime API.
+    #[serde(default)]
+    pub endpoint: String,
+    /// Bearer token of the built-in balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Address or network it dials nodes from; several are separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// `GET /namespaces`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Sorted.
+    pub namespaces: Vec<String>,
+}
+
+/// `GET …/clusters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clusters {
+    /// Sorted.
+    pub clusters: Vec<String>,
+}
+
+/// An answer that holds one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterAnswer {
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+/// `GET …/shards`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shards {
+    /// By index.
+    pub shards: Vec<Shard>,
+}
+
+/// An answer that holds one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardAnswer {
+    /// The shard.
+    pub shard: Shard,
+}
+
+/// `GET …/nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// Master first at creation; order is kept.
+    pub nodes: Vec<Node>,
+}
+
+/// The answer of a failover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// 40 characters.
+    pub new_master_id: String,
+}
+
+/// What the store holds of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// Topology version.
+    pub version: i64,
+    /// By index.
+    pub shards: Vec<Shard>,
+    /// Failover without a sound fence is allowed.
+    #[serde(default)]
+    pub allow_unfenced: bool,
+}
+
+/// What the store holds of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its nodes.
+    pub nodes: Vec<Node>,
+    /// `n` or `a-b`.
+    pub slot_ranges: Vec<String>,
+    /// -1 unless slots are moving.
+    pub target_shard_index: i64,
+    /// Null unless slots are moving.
+    pub migrating_slot: Option<String>,
+}
+
+/// What the store holds of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// 40 characters.
+    pub id: String,
+    /// `host:port`, IPv6 in brackets.
+    pub addr: String,
+    /// `master` or `slave`.
+    pub role: String,
+    /// Always empty: secrets are not told.
+    #[serde(default)]
+    pub password: String,
+    /// Seconds since 1970.
+    pub created_at: u64,
+    /// Where clients reach it.
+    #[serde(flatten)]
+    pub announced: Announced,
+}
+
+/// A balancer, without its token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancer {
+    /// Unique within the cluster.
+    pub name: String,
+    /// `builtin` or `haproxy`.
+    pub kind: String,
+    /// Where it is driven.
+    pub endpoint: String,
+    /// Networks it dials nodes from, separated by commas.
+    pub source: String,
+}
+
+/// `GET …/balancers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancers {
+    /// In the order they were added.
+    pub balancers: Vec<Balancer>,
+}
+
+/// `GET …/clusters/:c/status`: what is seen now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its grouping.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Topology version.
+    pub version: i64,
+    /// Hash of the topology.
+    pub topology_hash: String,
+    /// Term of the controller.
+    pub term: u64,
+    /// Every shard is steady and every node plays its role at this version.
+    pub healthy: bool,
+    /// By index.
+    pub shards: Vec<ShardStatus>,
+    /// Balancer instances.
+    pub balancers: Vec<BalancerStatus>,
+    /// What a person should know.
+    pub alarms: Vec<String>,
+}
+
+/// What a shard is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its index.
+    pub index: usize,
+    /// `steady`, `settling`, `suspect`, `fencing`, `stuck` or `switchover`.
+    pub state: String,
+    /// More, for people.
+    pub detail: String,
+    /// `n` or `a-b`.
+    pub slot_ranges: Vec<String>,
+    /// Its nodes.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// What is seen of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// 40 characters.
+    pub id: String,
+    /// `host:port`.
+    pub addr: String,
+    /// Where clients reach it.
+    pub announced: Option<String>,
+    /// What the record makes of it: `master` or `slave`.
+    pub role: String,
+    /// `up`, `suspect`, `down` or `unknown`.
+    pub health: String,
+    /// It plays its role at the record's version.
+    pub settled: bool,
+    /// Its last answer, if there is one.
+    pub answer: Option<NodeAnswer>,
+    /// Sequence numbers behind its master, for replicas.
+    pub lag: Option<u64>,
+    /// Heartbeats missed in a row.
+    pub misses: u32,
+    /// Last error.
+    pub error: Option<String>,
+}
+
+/// The last heartbeat reply of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// Age of it, ms.
+    pub age_ms: u64,
+    /// What the process does: `master` or `slave`.
+    pub role: String,
+    /// Newest sequence.
+    pub sequence: u64,
+    /// Topology version it holds.
+    pub version: i64,
+    /// What it does without a lease.
+    pub lease_mode: String,
+    /// Rest of its lease at that moment, ms.
+    pub lease_remaining_ms: u64,
+    /// Who may touch keys.
+    pub client_access: String,
+    /// State of its replication link.
+    pub link_status: String,
+    /// Whether its data must be replaced first.
+    pub resync: String,
+    /// Writes are paused.
+    pub paused: bool,
+    /// It is replacing its data.
+    pub loading: bool,
+}
+
+/// What is seen of a balancer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerStatus {
+    /// Its name.
+    pub name: String,
+    /// `builtin` or `haproxy`.
+    pub kind: String,
+    /// Where it is driven.
+    pub endpoint: String,
+    /// What is wanted is in force.
+    pub in_force: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// By announced endpoint.
+    pub frontends: Vec<FrontendStatus>,
+}
+
+/// What a frontend does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendStatus {
+    /// Where clients connect.
+    pub listen: String,
+    /// Id of the node behind it; none when closed.
+    pub node: Option<String>,
+}
+
+/// `GET …/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Oldest first.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the log.
+    pub number: u64,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Term of the controller that wrote it.
+    pub term: u64,
+    /// `namespace/cluster`, empty for the controller itself.
+    pub cluster: String,
+    /// `start`, `change`, `alarm`, `over` or `failed`.
+    pub kind: String,
+    /// What and why.
+    pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_addresses_or_objects_with_either_name_of_the_endpoint() {
+        let spec: ClusterSpec = serde_json::from_str(
+            r#"{"name":"c","nodes":["a:1",{"addr":"b:2","lb_host":"lb","lb_port":3}],"replica":2}"#,
+        )
+        .expect("both forms are read");
+        assert_eq!(spec.replicas, 2);
+        let nodes: Vec<NodeFields> = spec.nodes.into_iter().map(NodeSpec::into_fields).collect();
+        assert_eq!(nodes[0].addr, "a:1");
+        assert_eq!(nodes[0].announced, Announced::default());
+        assert_eq!(nodes[1].announced.announced_host.as_deref(), Some("lb"));
+        assert_eq!(nodes[1].announced.announced_port, Some(3));
+    }
+}

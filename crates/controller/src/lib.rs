@@ -1,1 +1,20 @@
-//! controller
+//! The controller: observes nodes and balancers, plans with `planner`, acts, and keeps the record.
+//!
+//! Reading order: [`config`], [`store`], [`client`], `cluster` (the loop), `rest`.
+//!
+//! Invariants: the store is opened by one process at a time; a record changes only by
+//! compare-and-swap; the plan is the only place that decides who is master or holds a lease.
+//! It never links the storage engine: to it a node is a RESP port.
+
+pub mod client;
+mod cluster;
+pub mod config;
+mod events;
+mod metrics;
+mod registry;
+mod rest;
+mod server;
+pub mod store;
+
+pub use config::Config;
+pub use server::{bind, run, serve};

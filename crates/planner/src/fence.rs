@@ -113,6 +113,11 @@ fn covered(source: &str, record: &Record) -> bool {
         .any(|listed| listed.contains(&wanted))
 }
 
+/// Whether `text` is an address or a network, as balancer sources are written.
+pub fn is_network(text: &str) -> bool {
+    network(text).is_some()
+}
+
 fn network(text: &str) -> Option<IpNet> {
     IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from)).ok()
 }

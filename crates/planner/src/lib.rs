@@ -21,11 +21,11 @@ mod switchover;
 mod time;
 
 pub use candidate::Ineligible;
-pub use fence::{Confirmed, Fence, Soundness, soundness};
+pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Seen,
 };
-pub use plan::{Action, Plan, ShardState, plan};
+pub use plan::{Action, Plan, ShardState, health, plan, settled};
 pub use policy::Policy;
 pub use record::{
     Balancer, BalancerKind, Intent, IntentResult, Node, PendingFence, Record, RecordError, Role,

@@ -197,6 +197,21 @@ impl<'a> Context<'a> {
     }
 }
 
+/// `up`, `suspect`, `down` or `unknown`: how the node of that id answers.
+pub fn health(record: &Record, observed: &Observed, policy: &Policy, id: &str) -> &'static str {
+    match (Context { record, observed, policy, now: Time::default() }).health(id) {
+        Health::Up => "up",
+        Health::Suspect => "suspect",
+        Health::Down => "down",
+        Health::Unknown => "unknown",
+    }
+}
+
+/// Whether the node plays its role at the record's version, and may serve.
+pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Node) -> bool {
+    Context { record, observed, policy, now: Time::default() }.settled(node)
+}
+
 /// Decides what the cluster needs now.
 pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) -> Plan {
     let cx = Context { record, observed, policy, now };

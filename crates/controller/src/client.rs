@@ -1,0 +1,138 @@
+//! One RESP connection to a node.
+//!
+//! Commands are answered in order; whoever sends waits. A connection on which anything went wrong
+//! is dropped by its owner, never reused.
+
+use std::io;
+use std::time::Duration;
+
+use resp::{Value, encode_command};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use topology::Endpoint;
+
+/// Largest reply read from a node: a heartbeat or a topology is far below it.
+const REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// Why a node could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens, or the connection was closed.
+    #[error("connection refused or closed")]
+    Refused(#[source] Option<io::Error>),
+    /// Any other failure of the transport.
+    #[error("{0}")]
+    Io(io::Error),
+    /// Not RESP.
+    #[error("answer is not RESP: {0}")]
+    Protocol(String),
+    /// The node answered with an error.
+    #[error("{0}")]
+    Node(String),
+    /// The node answered something else than expected.
+    #[error("unexpected answer to {command}")]
+    Unexpected {
+        /// What was asked.
+        command: &'static str,
+    },
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
+        match error.kind() {
+            ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe => {
+                Self::Refused(Some(error))
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// An authenticated connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Dials, and authenticates where a secret is given.
+    pub async fn open(endpoint: &Endpoint, password: Option<&str>) -> Result<Self, ClientError> {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        stream.set_nodelay(true)?;
+        let mut connection = Self { stream, buffer: Vec::new() };
+        if let Some(password) = password.filter(|password| !password.is_empty()) {
+            connection.expect_ok("AUTH", &["AUTH", password]).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Sends one command and reads its reply; an error reply is an error.
+    pub async fn command(&mut self, arguments: &[&str]) -> Result<Value, ClientError> {
+        self.stream.write_all(&encode_command(arguments)).await?;
+        self.read().await
+    }
+
+    /// Sends a command that must be answered `+OK`.
+    pub async fn expect_ok(
+        &mut self,
+        command: &'static str,
+        arguments: &[&str],
+    ) -> Result<(), ClientError> {
+        let answer = self.command(arguments).await?;
+        if answer.is_ok() { Ok(()) } else { Err(ClientError::Unexpected { command }) }
+    }
+
+    /// Returns when the peer closes the connection, or sends something nobody asked for.
+    pub async fn closed(&mut self) {
+        let mut byte = [0_u8; 1];
+        loop {
+            if self.stream.readable().await.is_err() {
+                return;
+            }
+            match self.stream.try_read(&mut byte) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Value, ClientError> {
+        loop {
+            if let Some((value, length)) = Value::parse(&self.buffer, REPLY_BYTES_MAX)
+                .map_err(|error| ClientError::Protocol(error.to_string()))?
+            {
+                self.buffer.drain(..length);
+                return match value {
+                    Value::Error(text) => Err(ClientError::Node(text)),
+                    value => Ok(value),
+                };
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(ClientError::Refused(None));
+            }
+        }
+    }
+}
+
+/// Dials, sends commands that must all be answered `+OK`, and closes: for what happens rarely and
+/// must not wait behind a heartbeat.
+pub async fn once(
+    endpoint: &Endpoint,
+    password: Option<&str>,
+    commands: &[(&'static str, Vec<&str>)],
+    limit: Duration,
+) -> Result<(), ClientError> {
+    let work = async {
+        let mut connection = Connection::open(endpoint, password).await?;
+        for (name, arguments) in commands {
+            connection.expect_ok(name, arguments).await?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(limit, work).await.map_err(|_| ClientError::Timeout(limit))?
+}

@@ -1,0 +1,384 @@
+//! One cluster at run time: what is known, who asks, who plans, who acts.
+//!
+//! [`Cluster`] holds record, observations and the newest plan behind one lock, so that a heartbeat
+//! carries a lease only if the plan in force says so, and the bound of that lease is written down
+//! before the heartbeat leaves. The lock is never held across an await.
+
+mod balancer_task;
+mod driver;
+mod node_task;
+mod planner_task;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use planner::{Desired, Observed, Plan, Policy, Record, RecordError, Time};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use topology::{Endpoint, NodeId, Slot, Topology};
+
+use crate::events::Event;
+use crate::metrics::Counters;
+use crate::store::{Store, StoreError};
+
+/// What all clusters share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) policy: Policy,
+    pub(crate) counters: Counters,
+    epoch: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(store: Store, policy: Policy) -> Self {
+        Self { store, policy, counters: Counters::default(), epoch: Instant::now() }
+    }
+
+    /// The controller's monotonic clock. It may stand still while this machine sleeps, which
+    /// makes leases seem longer than they are: the safe side.
+    pub(crate) fn now(&self) -> Time {
+        Time::from_nanos(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment `time` on the runtime's clock.
+    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
+        let offset = std::time::Duration::from_nanos(time.nanos());
+        tokio::time::Instant::from_std(self.epoch) + offset
+    }
+}
+
+/// Why a record was not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpdateError {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The result would break an invariant.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The topology cannot be expressed.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// Whoever asked changed its mind when it saw the current record.
+    #[error("{0}")]
+    Refused(String),
+    /// The store's thread is gone.
+    #[error("the store does not answer")]
+    Gone,
+}
+
+/// What nodes are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopologyText {
+    pub(crate) version: i64,
+    pub(crate) text: String,
+    pub(crate) hash: String,
+}
+
+/// Why a record is no topology.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TopologyError {
+    #[error("node id `{0}` is not 40 bytes")]
+    Id(String),
+    #[error("slots {0}-{1} are out of range")]
+    Slots(u16, u16),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Renders the record as nodes take it, and reads it back: a node must never be sent what it
+/// would refuse or read otherwise.
+pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError> {
+    let id =
+        |text: &str| NodeId::new(text.as_bytes()).ok_or_else(|| TopologyError::Id(text.to_owned()));
+    let mut nodes = Vec::new();
+    for shard in &record.shards {
+        let Some(master) = shard.master() else { continue };
+        for node in &shard.nodes {
+            let is_master = node.role == planner::Role::Master;
+            let mut slots = topology::SlotSet::default();
+            for &(first, last) in shard.slot_ranges.iter().filter(|_| is_master) {
+                for number in first..=last {
+                    slots.insert(Slot::new(number).ok_or(TopologyError::Slots(first, last))?);
+                }
+            }
+            let role = if is_master {
+                topology::Role::Master
+            } else {
+                topology::Role::Replica { of: id(&master.id)? }
+            };
+            nodes.push(topology::Node {
+                id: id(&node.id)?,
+                local: node.local.clone(),
+                announced: node.announced.clone(),
+                role,
+                failed: false,
+                slots,
+            });
+        }
+    }
+    let topology = Topology { version: record.version, nodes };
+    let text = topology.render();
+    if !topology.nodes.is_empty() {
+        let read = Topology::parse(&text, record.version)
+            .map_err(|error| TopologyError::Refused(error.to_string()))?;
+        if read != topology {
+            return Err(TopologyError::Refused("an address cannot be expressed".to_owned()));
+        }
+    }
+    Ok(TopologyText { version: record.version, hash: topology.hash(), text })
+}
+
+/// Everything known about the cluster.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) record: Arc<Record>,
+    pub(crate) topology: Arc<TopologyText>,
+    pub(crate) observed: Observed,
+    /// The newest plan; its `leases` are what heartbeats carry.
+    pub(crate) plan: Plan,
+    nodes: BTreeMap<String, NodeTask>,
+    balancers: BTreeMap<String, BalancerTask>,
+    deleted: bool,
+}
+
+#[derive(Debug)]
+struct NodeTask {
+    local: Endpoint,
+    password: Option<String>,
+    now: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct BalancerTask {
+    balancer: planner::Balancer,
+    task: JoinHandle<()>,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Mutex<State>,
+    /// Something was seen or changed: plan again.
+    wake: Notify,
+    desired: watch::Sender<Option<Desired>>,
+    /// Counts changes of the record, for those who wait for one.
+    changed: watch::Sender<u64>,
+    planner: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Cluster {
+    /// Starts all tasks of a cluster that is in the store.
+    pub(crate) fn start(shared: Arc<Shared>, record: Record) -> Result<Arc<Self>, TopologyError> {
+        let topology = Arc::new(topology_of(&record)?);
+        let now = shared.now();
+        let observed = Observed {
+            started_at: now,
+            record_at: now,
+            topology_hash: topology.hash.clone(),
+            ..Observed::default()
+        };
+        let cluster = Arc::new(Self {
+            shared,
+            state: Mutex::new(State {
+                record: Arc::new(record),
+                topology,
+                observed,
+                plan: Plan::default(),
+                nodes: BTreeMap::new(),
+                balancers: BTreeMap::new(),
+                deleted: false,
+            }),
+            wake: Notify::new(),
+            desired: watch::Sender::new(None),
+            changed: watch::Sender::new(0),
+            planner: Mutex::new(None),
+        });
+        cluster.follow_record();
+        let task = tokio::spawn(planner_task::run(Arc::clone(&cluster)));
+        *cluster.planner.lock() = Some(task);
+        Ok(cluster)
+    }
+
+    /// Ends all tasks. Nothing is told to nodes or balancers: they keep what they have.
+    pub(crate) fn stop(&self) {
+        if let Some(task) = self.planner.lock().take() {
+            task.abort();
+        }
+        let mut state = self.state.lock();
+        state.deleted = true;
+        for (_, node) in std::mem::take(&mut state.nodes) {
+            node.task.abort();
+        }
+        for (_, balancer) in std::mem::take(&mut state.balancers) {
+            balancer.task.abort();
+        }
+    }
+
+    pub(crate) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.state.lock().record)
+    }
+
+    /// `namespace/cluster`, as events name it.
+    pub(crate) fn label(&self) -> String {
+        let record = self.record();
+        format!("{}/{}", record.namespace, record.name)
+    }
+
+    /// Told of every change of the record.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Changes the record by compare-and-swap, trying again when somebody else was faster.
+    /// `change` gets a copy of the current record and may refuse; a new topology gets a new
+    /// version here.
+    pub(crate) async fn update(
+        self: &Arc<Self>,
+        reason: &str,
+        change: impl Fn(&mut Record) -> Result<(), String>,
+    ) -> Result<Arc<Record>, UpdateError> {
+        loop {
+            let current = self.record();
+            let mut record = current.next();
+            change(&mut record).map_err(UpdateError::Refused)?;
+            let before = topology_of(&current)?;
+            if topology_of(&record)?.text != before.text {
+                record.version = self.highest_version(&current) + 1;
+            }
+            match self.swap(record, reason).await {
+                Err(UpdateError::Store(StoreError::Conflict)) => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
+    }
+
+    fn highest_version(&self, record: &Record) -> i64 {
+        let state = self.state.lock();
+        let seen = record.nodes().filter_map(|(_, node)| state.observed.nodes.get(&node.id));
+        seen.filter_map(|node| node.seen.as_ref())
+            .map(|seen| seen.reply.version)
+            .fold(record.version, i64::max)
+    }
+
+    /// Writes `record` if the store still has the revision before it, and lets everybody know.
+    async fn swap(
+        self: &Arc<Self>,
+        record: Record,
+        reason: &str,
+    ) -> Result<Arc<Record>, UpdateError> {
+        record.check()?;
+        topology_of(&record)?;
+        let shared = Arc::clone(&self.shared);
+        let reason = reason.to_owned();
+        let written = tokio::task::spawn_blocking(move || {
+            let cluster = format!("{}/{}", record.namespace, record.name);
+            let event = Event::now(shared.store.term(), cluster, "change", reason);
+            shared.store.swap(&record, &event).map(|()| record)
+        });
+        let record = Arc::new(written.await.map_err(|_| UpdateError::Gone)??);
+        self.adopt(Arc::clone(&record))?;
+        Ok(record)
+    }
+
+    /// Makes a record that is in the store the one in force; an older one is ignored.
+    fn adopt(self: &Arc<Self>, record: Arc<Record>) -> Result<(), TopologyError> {
+        let topology = topology_of(&record)?;
+        {
+            let mut state = self.state.lock();
+            if record.revision <= state.record.revision {
+                return Ok(());
+            }
+            if topology.version != state.record.version {
+                state.observed.record_at = self.shared.now();
+            }
+            state.observed.topology_hash = topology.hash.clone();
+            state.topology = Arc::new(topology);
+            for (_, node) in record.nodes() {
+                if node.role != planner::Role::Master
+                    && let Some(seen) = state.observed.nodes.get_mut(&node.id)
+                {
+                    seen.master_sequence = None;
+                }
+            }
+            state.record = record;
+        }
+        self.follow_record();
+        self.changed.send_modify(|count| *count += 1);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// One task per node and balancer of the record, none for others.
+    fn follow_record(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return;
+        }
+        let record = Arc::clone(&state.record);
+        let wanted: BTreeSet<&str> = record.nodes().map(|(_, node)| node.id.as_str()).collect();
+        let stale = |id: &str, task: &NodeTask| {
+            !wanted.contains(id)
+                || task.password != record.password
+                || record.node(id).is_none_or(|node| node.local != task.local)
+        };
+        let gone: Vec<String> = (state.nodes.iter())
+            .filter(|(id, task)| stale(id, task))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            if let Some(node) = state.nodes.remove(&id) {
+                node.task.abort();
+            }
+            state.observed.nodes.remove(&id);
+        }
+        for (_, node) in record.nodes() {
+            if state.nodes.contains_key(&node.id) {
+                continue;
+            }
+            let now = Arc::new(Notify::new());
+            let ask = node_task::NodeTask {
+                cluster: Arc::clone(self),
+                id: node.id.clone(),
+                local: node.local.clone(),
+                password: record.password.clone(),
+                now: Arc::clone(&now),
+            };
+            let task = NodeTask {
+                local: node.local.clone(),
+                password: record.password.clone(),
+                now,
+                task: tokio::spawn(ask.run()),
+            };
+            state.nodes.insert(node.id.clone(), task);
+        }
+        self.follow_balancers(&mut state, &record);
+    }
+
+    fn follow_balancers(self: &Arc<Self>, state: &mut State, record: &Record) {
+        let gone: Vec<String> = (state.balancers.values())
+            .filter(|task| !record.balancers.contains(&task.balancer))
+            .map(|task| task.balancer.name.clone())
+            .collect();
+        for name in gone {
+            if let Some(balancer) = state.balancers.remove(&name) {
+                balancer.task.abort();
+            }
+            state.observed.balancers.remove(&name);
+        }
+        for balancer in &record.balancers {
+            if state.balancers.contains_key(&balancer.name) {
+                continue;
+            }
+            let apply =
+                balancer_task::run(Arc::clone(self), balancer.clone(), self.desired.subscribe());
+            let task = BalancerTask { balancer: balancer.clone(), task: tokio::spawn(apply) };
+            state.balancers.insert(balancer.name.clone(), task);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! plan → act, for one cluster. Woken by what is seen; nothing slow runs inside the loop except
+//! the store, whose answer decides what may be planned next.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{Action, Pause, Pushed};
+
+use super::{Cluster, UpdateError};
+use crate::client;
+use crate::events::Event;
+use crate::store::StoreError;
+
+/// Longest time a push, pause or unpause may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// After the store failed, before it is tried again.
+const STORE_RETRY: Duration = Duration::from_millis(200);
+
+pub(super) async fn run(cluster: Arc<Cluster>) {
+    let mut alarms = BTreeSet::new();
+    loop {
+        let (actions, wake_at) = step(&cluster, &mut alarms);
+        let mut swap = None;
+        for action in actions {
+            match action {
+                Action::CompareAndSwap { record, reason } => swap = Some((record, reason)),
+                other => act(&cluster, other),
+            }
+        }
+        if let Some((record, reason)) = swap {
+            commit(&cluster, *record, &reason).await;
+            continue;
+        }
+        let timer = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(cluster.shared.instant(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = cluster.wake.notified() => {}
+            () = timer => {}
+        }
+    }
+}
+
+/// Plans, and puts into force what must not lag behind the plan: leases, pushes and pauses that
+/// are under way, what balancers are told.
+fn step(
+    cluster: &Arc<Cluster>,
+    alarms: &mut BTreeSet<String>,
+) -> (Vec<Action>, Option<planner::Time>) {
+    let shared = &cluster.shared;
+    let now = shared.now();
+    let mut state = cluster.state.lock();
+    let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
+    let actions = std::mem::take(&mut plan.actions);
+    let version = state.record.version;
+    for action in &actions {
+        match action {
+            Action::Push { node, .. } => {
+                state.observed.nodes.entry(node.clone()).or_default().pushing = Some(version);
+            }
+            Action::Pause { node, for_ms, intent } => {
+                state.observed.nodes.entry(node.clone()).or_default().pause = Some(Pause {
+                    intent: intent.clone(),
+                    sent_at: now,
+                    for_ms: *for_ms,
+                    acked_at: None,
+                    error: None,
+                });
+            }
+            // Not asked for twice: the pause has a bound of its own.
+            Action::Unpause { node, .. } => {
+                state.observed.nodes.entry(node.clone()).or_default().pause = None;
+            }
+            Action::ApplyBalancers(desired) => state.observed.desired = Some(desired.clone()),
+            Action::HeartbeatNow { .. } | Action::CompareAndSwap { .. } => {}
+        }
+    }
+    let raised: Vec<String> = plan.alarms.difference(alarms).cloned().collect();
+    let over: Vec<String> = alarms.difference(&plan.alarms).cloned().collect();
+    alarms.clone_from(&plan.alarms);
+    let wake_at = plan.wake_at;
+    state.plan = plan;
+    drop(state);
+    for text in raised {
+        tracing::warn!(cluster = %cluster.label(), "{text}");
+        note(cluster, "alarm", text);
+    }
+    for text in over {
+        tracing::info!(cluster = %cluster.label(), "over: {text}");
+        note(cluster, "over", text);
+    }
+    (actions, wake_at)
+}
+
+/// Writes an event without waiting for the disk.
+fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) {
+    let event = Event::now(cluster.shared.store.term(), cluster.label(), kind, text);
+    let shared = Arc::clone(&cluster.shared);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = shared.store.append(&event) {
+            tracing::error!(%error, "write an event");
+        }
+    });
+}
+
+async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
+    tracing::info!(cluster = %cluster.label(), version = record.version, "{reason}");
+    let promoted = record.version;
+    let before = cluster.record().version;
+    match cluster.swap(record, reason).await {
+        Ok(_) => {
+            cluster.shared.counters.record_changes.add(1);
+            if promoted != before {
+                cluster.shared.counters.topology_changes.add(1);
+            }
+        }
+        // Whoever was faster has put the newer record into force, or is about to.
+        Err(UpdateError::Store(StoreError::Conflict)) => tokio::task::yield_now().await,
+        Err(error) => {
+            tracing::error!(cluster = %cluster.label(), %error, "change the record");
+            tokio::time::sleep(STORE_RETRY).await;
+        }
+    }
+}
+
+fn act(cluster: &Arc<Cluster>, action: Action) {
+    match action {
+        Action::HeartbeatNow { node } => {
+            if let Some(task) = cluster.state.lock().nodes.get(&node) {
+                task.now.notify_one();
+            }
+        }
+        Action::Push { node, reason } => {
+            tracing::info!(cluster = %cluster.label(), node, "push the topology: {reason}");
+            tokio::spawn(push(Arc::clone(cluster), node));
+        }
+        Action::ApplyBalancers(desired) => {
+            tracing::info!(cluster = %cluster.label(), version = desired.version, "tell balancers");
+            cluster.desired.send_replace(Some(desired));
+        }
+        Action::Pause { node, for_ms, intent } => {
+            tracing::info!(cluster = %cluster.label(), node, for_ms, "pause writes");
+            tokio::spawn(pause(Arc::clone(cluster), node, for_ms, intent));
+        }
+        Action::Unpause { node, reason } => {
+            tracing::info!(cluster = %cluster.label(), node, "lift the pause: {reason}");
+            tokio::spawn(unpause(Arc::clone(cluster), node));
+        }
+        // Handled by the loop.
+        Action::CompareAndSwap { .. } => {}
+    }
+}
+
+async fn push(cluster: Arc<Cluster>, id: String) {
+    let found = {
+        let state = cluster.state.lock();
+        let node = state.record.node(&id).map(|node| node.local.clone());
+        node.map(|local| (local, state.record.password.clone(), Arc::clone(&state.topology)))
+    };
+    let Some((local, password, topology)) = found else { return };
+    let version = topology.version.to_string();
+    let commands = [
+        ("CLUSTERX SETNODEID", vec!["CLUSTERX", "SETNODEID", &id]),
+        ("CLUSTERX SETNODES", vec!["CLUSTERX", "SETNODES", &topology.text, &version]),
+    ];
+    let result = client::once(&local, password.as_deref(), &commands, COMMAND_LIMIT).await;
+    cluster.shared.counters.pushes.add(1);
+    {
+        let mut state = cluster.state.lock();
+        let now = cluster.shared.now();
+        let node = state.observed.nodes.entry(id.clone()).or_default();
+        node.pushing = None;
+        match &result {
+            Ok(()) => {
+                node.pushed = Some(Pushed { version: topology.version, at: now });
+                node.push_failed_at = None;
+            }
+            Err(_) => node.push_failed_at = Some(now),
+        }
+        if let Some(task) = state.nodes.get(&id) {
+            task.now.notify_one();
+        }
+    }
+    if let Err(error) = result {
+        tracing::warn!(cluster = %cluster.label(), node = id, %error, "push the topology");
+        note(&cluster, "failed", format!("push version {version} to {local}: {error}"));
+    }
+    cluster.wake.notify_one();
+}
+
+async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
+    let Some((local, password)) = address(&cluster, &id) else { return };
+    let bound = for_ms.to_string();
+    let command = [("CLIENT PAUSE", vec!["CLIENT", "PAUSE", &bound, "WRITE"])];
+    let result = client::once(&local, password.as_deref(), &command, COMMAND_LIMIT).await;
+    {
+        let mut state = cluster.state.lock();
+        let now = cluster.shared.now();
+        let node = state.observed.nodes.entry(id.clone()).or_default();
+        if let Some(pause) = node.pause.as_mut().filter(|pause| pause.intent == intent) {
+            match result {
+                Ok(()) => pause.acked_at = Some(now),
+                Err(error) => pause.error = Some(error.to_string()),
+            }
+        }
+        if let Some(task) = state.nodes.get(&id) {
+            task.now.notify_one();
+        }
+    }
+    cluster.wake.notify_one();
+}
+
+async fn unpause(cluster: Arc<Cluster>, id: String) {
+    let Some((local, password)) = address(&cluster, &id) else { return };
+    let command = [("CLIENT UNPAUSE", vec!["CLIENT", "UNPAUSE"])];
+    if let Err(error) = client::once(&local, password.as_deref(), &command, COMMAND_LIMIT).await {
+        tracing::warn!(cluster = %cluster.label(), node = id, %error, "lift the pause");
+    }
+}
+
+fn address(cluster: &Cluster, id: &str) -> Option<(topology::Endpoint, Option<String>)> {
+    let record = cluster.record();
+    record.node(id).map(|node| (node.local.clone(), record.password.clone()))
+}

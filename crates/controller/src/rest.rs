@@ -1,0 +1,117 @@
+//! The REST interface: routes, authentication, errors. Handlers are grouped by what they touch.
+
+mod balancers;
+mod clusters;
+mod error;
+mod namespaces;
+mod nodes;
+mod probe;
+mod shards;
+mod status;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post};
+use serde::de::DeserializeOwned;
+
+use self::error::ApiError;
+use crate::cluster::Cluster;
+use crate::registry::Registry;
+
+/// What every handler gets.
+type App = State<Arc<Registry>>;
+
+/// All routes.
+pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
+    const CLUSTERS: &str = "/api/v1/namespaces/{ns}/clusters";
+    let cluster = |rest: &str| format!("{CLUSTERS}/{{c}}{rest}");
+    Router::new()
+        .route("/api/v1/namespaces", get(namespaces::list).post(namespaces::create))
+        .route("/api/v1/namespaces/{ns}", get(namespaces::show).delete(namespaces::remove))
+        .route(CLUSTERS, get(clusters::list).post(clusters::create))
+        .route(&cluster(""), get(clusters::show).delete(clusters::remove))
+        .route(&cluster("/import"), post(clusters::import))
+        .route(&cluster("/status"), get(status::show))
+        .route(&cluster("/events"), get(status::events_of))
+        .route(&cluster("/balancers"), get(balancers::list).post(balancers::add))
+        .route(&cluster("/balancers/{name}"), delete(balancers::remove))
+        .route(&cluster("/nodes/{id}"), patch(nodes::change_anywhere))
+        .route(&cluster("/shards"), get(shards::list).post(shards::create))
+        .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
+        .route(&cluster("/shards/{i}/failover"), post(shards::failover))
+        .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
+        .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
+        .route("/api/v1/events", get(status::events))
+        .route("/metrics", get(status::metrics))
+        .fallback(|| async { ApiError::not_found("not found") })
+        .layer(middleware::from_fn_with_state(
+            (Arc::clone(&registry), token.map(Arc::<str>::from)),
+            guard,
+        ))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(registry)
+}
+
+async fn guard(
+    State((registry, token)): State<(Arc<Registry>, Option<Arc<str>>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    registry.shared.counters.requests.add(1);
+    if let Some(token) = token {
+        let given = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+            .unwrap_or_default();
+        if !same(given, token.as_bytes()) {
+            return ApiError::unauthorized().into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Compares in a time that depends on the length of `given` only.
+fn same(given: &[u8], wanted: &[u8]) -> bool {
+    let mut difference = u8::from(given.len() != wanted.len());
+    for (index, byte) in given.iter().enumerate() {
+        difference |= byte ^ wanted.get(index % wanted.len().max(1)).copied().unwrap_or(0);
+    }
+    std::hint::black_box(difference) == 0
+}
+
+/// Reads a JSON body; an empty one counts as `{}`.
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    serde_json::from_slice(text).map_err(|error| ApiError::bad(format!("request body: {error}")))
+}
+
+fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Arc<Cluster>, ApiError> {
+    registry.get(namespace, name).ok_or_else(|| ApiError::not_found("cluster: not found"))
+}
+
+fn shard_index(text: &str, count: usize) -> Result<usize, ApiError> {
+    let index: usize =
+        text.parse().map_err(|_| ApiError::bad(format!("shard index `{text}` is no number")))?;
+    if index < count { Ok(index) } else { Err(ApiError::bad("index out of range")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_token_is_the_same() {
+        assert!(same(b"secret", b"secret"));
+        for other in ["", "secre", "secrets", "secreT", "secretsecret"] {
+            assert!(!same(other.as_bytes(), b"secret"), "{other}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! `/clusters`: create, import, show, forget.
+
+use api::rest::{BalancerSpec, ClusterAnswer, ClusterSpec, Clusters, ImportSpec, NodeSpec};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use planner::{Balancer, Node, Record, Role, Shard, Stated};
+use topology::{Endpoint, SLOT_COUNT, Topology};
+
+use super::error::{ApiError, created, gone, ok};
+use super::{App, body, find, namespaces, probe, view};
+use crate::client::Connection;
+
+/// Upstream's header that skips the look at the nodes.
+const DONT_CHECK: &str = "x-dont-check-cluster-mode";
+
+pub(super) async fn list(registry: App, Path(ns): Path<String>) -> Result<Response, ApiError> {
+    known_namespace(&registry, &ns).await?;
+    let clusters = registry
+        .all()
+        .iter()
+        .map(|cluster| cluster.record())
+        .filter(|record| record.namespace == ns)
+        .map(|record| record.name.clone())
+        .collect();
+    Ok(ok(Clusters { clusters }))
+}
+
+async fn known_namespace(registry: &App, ns: &str) -> Result<(), ApiError> {
+    if namespaces::exists(registry, ns).await? {
+        Ok(())
+    } else {
+        Err(ApiError::bad("namespace not found"))
+    }
+}
+
+pub(super) fn skips_checks(headers: &HeaderMap) -> bool {
+    headers.get(DONT_CHECK).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"yes"))
+}
+
+pub(super) async fn create(
+    registry: App,
+    Path(ns): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    known_namespace(&registry, &ns).await?;
+    let spec: ClusterSpec = body(&bytes)?;
+    namespaces::check_name("cluster", &spec.name)?;
+    let per_shard = nodes_per_shard(&spec)?;
+    let mut password = spec.password;
+    let mut nodes = Vec::new();
+    for (place, node) in spec.nodes.into_iter().map(NodeSpec::into_fields).enumerate() {
+        let role = if place % per_shard == 0 { Role::Master } else { Role::Slave };
+        nodes.push(probe::new_node(&node, role)?);
+        password = password.or(node.password);
+    }
+    if !skips_checks(&headers) {
+        probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
+    }
+    let record = Record {
+        namespace: ns,
+        name: spec.name,
+        revision: 1,
+        version: 1,
+        shards: shards(&nodes, per_shard),
+        balancers: balancers(spec.balancers)?,
+        longest_lease_ms: registry.shared.policy.lease_ms,
+        allow_unfenced: spec.allow_unfenced,
+        password: password.filter(|password| !password.is_empty()),
+    };
+    probe::fenceable(&record)?;
+    let reason = format!("created with {} shards of {per_shard}", record.shards.len());
+    let cluster = registry.create(record, reason).await?;
+    Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+fn nodes_per_shard(spec: &ClusterSpec) -> Result<usize, ApiError> {
+    if spec.nodes.is_empty() {
+        return Err(ApiError::bad("cluster nodes should NOT be empty"));
+    }
+    let per_shard = usize::try_from(spec.replicas)
+        .map_err(|_| ApiError::bad("replicas should NOT be less than 0"))?
+        .max(1);
+    if !spec.nodes.len().is_multiple_of(per_shard) {
+        return Err(ApiError::bad("cluster nodes should be divisible by replicas"));
+    }
+    if spec.nodes.len() / per_shard > usize::from(SLOT_COUNT) {
+        return Err(ApiError::bad("a cluster has at most 16384 shards"));
+    }
+    Ok(per_shard)
+}
+
+/// Equal shares; the last shard takes the remainder.
+fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
+    let count = nodes.len() / per_shard;
+    let share = SLOT_COUNT / u16::try_from(count).unwrap_or(SLOT_COUNT);
+    nodes
+        .chunks(per_shard)
+        .zip(0_u16..)
+        .map(|(nodes, index)| {
+            let first = index * share;
+            let is_last = usize::from(index) + 1 == count;
+            let last = if is_last { SLOT_COUNT - 1 } else { first + share - 1 };
+            Shard {
+                nodes: nodes.to_vec(),
+                slot_ranges: vec![(first, last)],
+                intent: None,
+                last_intent: None,
+                fence: None,
+            }
+        })
+        .collect()
+}
+
+fn balancers(specs: Vec<BalancerSpec>) -> Result<Vec<Balancer>, ApiError> {
+    specs.into_iter().map(view::new_balancer).collect()
+}
+
+pub(super) async fn import(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    known_namespace(&registry, &ns).await?;
+    namespaces::check_name("cluster", &name)?;
+    let spec: ImportSpec = body(&bytes)?;
+    let fields: Vec<_> = spec.nodes.into_iter().map(NodeSpec::into_fields).collect();
+    let first = fields.first().ok_or_else(|| ApiError::bad("cluster nodes should NOT be empty"))?;
+    let first_at = view::endpoint(&first.addr)?;
+    let password = spec.password.or_else(|| first.password.clone());
+    let reply = probe::hello(&registry, &first_at, password.as_deref()).await?;
+    if reply.version < 0 {
+        return Err(ApiError::bad(format!(
+            "node {first_at} holds no topology: create the cluster"
+        )));
+    }
+    let topology = topology_at(&first_at, password.as_deref(), reply.version).await?;
+    let mut record = Record {
+        namespace: ns,
+        name,
+        revision: 1,
+        version: reply.version,
+        shards: imported_shards(&topology)?,
+        balancers: balancers(spec.balancers)?,
+        longest_lease_ms: registry.shared.policy.lease_ms,
+        allow_unfenced: spec.allow_unfenced,
+        password: password.clone().filter(|password| !password.is_empty()),
+    };
+    for given in &fields {
+        let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
+        let known = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
+        let node = known.into_iter().find(|node| node.local == local);
+        let node = node.ok_or_else(|| {
+            ApiError::bad(format!("node {local} is not in the topology of {first_at}"))
+        })?;
+        if announced.is_some() && node.announced != announced {
+            node.announced = announced;
+            // Every node must learn it: a version nobody holds yet.
+            record.version = reply.version + 1;
+        }
+    }
+    for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
+        let answer = probe::hello(&registry, &node.local, password.as_deref()).await;
+        node.stated = answer.ok().map(|reply| Stated::of(&reply));
+    }
+    probe::fenceable(&record)?;
+    let reason = format!("imported version {} from {first_at}", reply.version);
+    let cluster = registry.create(record, reason).await?;
+    Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+async fn topology_at(
+    at: &Endpoint,
+    password: Option<&str>,
+    version: i64,
+) -> Result<Topology, ApiError> {
+    let failed = |error: &crate::client::ClientError| ApiError::node(at, error);
+    let mut connection = Connection::open(at, password).await.map_err(|e| failed(&e))?;
+    let value = connection.command(&["CLUSTERX", "NODES"]).await.map_err(|e| failed(&e))?;
+    let text = value.as_bytes().unwrap_or_default();
+    Topology::parse(text, version)
+        .map_err(|error| ApiError::bad(format!("node {at}: its topology cannot be read: {error}")))
+}
+
+fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
+    let now = crate::events::now_ms() / 1_000;
+    let node = |node: &topology::Node| Node {
+        id: node.id.to_string(),
+        local: node.local.clone(),
+        announced: node.announced.clone(),
+        role: if node.is_master() { Role::Master } else { Role::Slave },
+        created_at: now,
+        stated: None,
+    };
+    let mut shards = Vec::new();
+    for master in topology.nodes.iter().filter(|node| node.is_master()) {
+        let follows =
+            |other: &&topology::Node| other.role == topology::Role::Replica { of: master.id };
+        let replicas = topology.nodes.iter().filter(follows).map(node);
+        let ranges = master.slots.ranges();
+        shards.push(Shard {
+            nodes: std::iter::once(node(master)).chain(replicas).collect(),
+            slot_ranges: ranges
+                .iter()
+                .map(|range| (range.first().number(), range.last().number()))
+                .collect(),
+            intent: None,
+            last_intent: None,
+            fence: None,
+        });
+    }
+    let placed: usize = shards.iter().map(|shard| shard.nodes.len()).sum();
+    if placed != topology.nodes.len() {
+        return Err(ApiError::bad("the topology has a replica without its master"));
+    }
+    Ok(shards)
+}
+
+pub(super) async fn show(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+pub(super) async fn remove(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    find(&registry, &ns, &name)?;
+    registry.delete(&ns, &name).await?;
+    Ok(gone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_shared_out_and_the_last_shard_takes_the_rest() {
+        let fields = |addr: &str| api::rest::NodeFields { addr: addr.into(), ..Default::default() };
+        let nodes: Vec<Node> = ["a:1", "b:1", "c:1"]
+            .iter()
+            .filter_map(|addr| probe::new_node(&fields(addr), Role::Master).ok())
+            .collect();
+        let ranges: Vec<_> = shards(&nodes, 1).into_iter().map(|s| s.slot_ranges).collect();
+        assert_eq!(ranges, [vec![(0, 5460)], vec![(5461, 10921)], vec![(10922, 16383)]]);
+    }
+}

@@ -1,0 +1,92 @@
+//! Failures as `{"error":{"message":…},"data":null}`.
+
+use api::rest::{Data, Failure, Message};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::client::ClientError;
+use crate::cluster::UpdateError;
+use crate::store::StoreError;
+
+/// What a client is told.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer <token>`")
+    }
+
+    /// A node that could not be asked.
+    pub(super) fn node(address: &impl std::fmt::Display, error: &ClientError) -> Self {
+        Self::bad(format!("node {address}: {error}"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Failure { error: Message { message: self.message }, data: () };
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<UpdateError> for ApiError {
+    fn from(error: UpdateError) -> Self {
+        let message = error.to_string();
+        match error {
+            UpdateError::Store(StoreError::NotFound) => Self::not_found(message),
+            UpdateError::Store(
+                StoreError::Exists | StoreError::Conflict | StoreError::Used { .. },
+            ) => Self::conflict(message),
+            UpdateError::Store(StoreError::NotEmpty) => Self::new(StatusCode::FORBIDDEN, message),
+            UpdateError::Refused(_) | UpdateError::Record(_) | UpdateError::Topology(_) => {
+                Self::bad(message)
+            }
+            UpdateError::Store(ref inner) => {
+                let cause = std::error::Error::source(inner);
+                Self::failed(cause.map_or(message.clone(), |cause| format!("{message}: {cause}")))
+            }
+            UpdateError::Gone => Self::failed(message),
+        }
+    }
+}
+
+/// 200 with data.
+pub(super) fn ok<T: Serialize>(data: T) -> Response {
+    Json(Data { data }).into_response()
+}
+
+/// 201 with data.
+pub(super) fn created<T: Serialize>(data: T) -> Response {
+    (StatusCode::CREATED, Json(Data { data })).into_response()
+}
+
+/// 204.
+pub(super) fn gone() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

@@ -1,0 +1,53 @@
+//! `/namespaces`: groups of clusters, nothing to do with the nodes' own namespaces.
+
+use api::rest::{NamespaceSpec, Namespaces};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::response::Response;
+
+use super::error::{ApiError, created, gone, ok};
+use super::{App, body};
+
+pub(super) async fn list(registry: App) -> Result<Response, ApiError> {
+    let namespaces = registry.store(|store| store.namespaces()).await?;
+    Ok(ok(Namespaces { namespaces }))
+}
+
+pub(super) async fn create(registry: App, bytes: Bytes) -> Result<Response, ApiError> {
+    let spec: NamespaceSpec = body(&bytes)?;
+    if spec.namespace.is_empty() {
+        return Err(ApiError::bad("namespace should NOT be empty"));
+    }
+    check_name("namespace", &spec.namespace)?;
+    let name = spec.namespace.clone();
+    registry.store(move |store| store.create_namespace(&name)).await?;
+    Ok(created(spec))
+}
+
+pub(super) async fn show(registry: App, Path(name): Path<String>) -> Result<Response, ApiError> {
+    exists(&registry, &name).await?.then(|| ok(())).ok_or_else(|| ApiError::not_found("not found"))
+}
+
+pub(super) async fn remove(registry: App, Path(name): Path<String>) -> Result<Response, ApiError> {
+    registry.store(move |store| store.delete_namespace(&name)).await?;
+    Ok(gone())
+}
+
+pub(super) async fn exists(registry: &App, name: &str) -> Result<bool, ApiError> {
+    let names = registry.store(|store| store.namespaces()).await?;
+    Ok(names.iter().any(|known| known == name))
+}
+
+/// Names appear in paths and in labels of metrics.
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), ApiError> {
+    let fine = !name.is_empty()
+        && name.len() <= 255
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fine {
+        Ok(())
+    } else {
+        Err(ApiError::bad(format!(
+            "{what} `{name}` must be 1 to 255 letters, digits, `-`, `_`, `.`"
+        )))
+    }
+}

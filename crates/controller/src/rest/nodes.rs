@@ -1,0 +1,132 @@
+//! `/nodes` of a shard: list, add, remove, change the announced endpoint.
+
+use api::rest::{Announced, NodeFields, Nodes};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use planner::{Record, Role};
+
+use super::error::{ApiError, created, gone, ok};
+use super::{App, body, find, probe, shard_index, view};
+
+pub(super) async fn list(
+    registry: App,
+    Path((ns, name, index)): Path<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let record = find(&registry, &ns, &name)?.record();
+    let index = shard_index(&index, record.shards.len())?;
+    Ok(ok(Nodes { nodes: record.shards[index].nodes.iter().map(view::node).collect() }))
+}
+
+pub(super) async fn add(
+    registry: App,
+    Path((ns, name, index)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let fields: NodeFields = body(&bytes)?;
+    let record = cluster.record();
+    let index = shard_index(&index, record.shards.len())?;
+    match fields.role.as_deref() {
+        None | Some("" | "slave" | "replica") => {}
+        Some("master") => return Err(ApiError::bad("the shard has a master; add a slave")),
+        Some(other) => {
+            return Err(ApiError::bad(format!("role `{other}` is none of slave, master")));
+        }
+    }
+    let mut nodes = vec![probe::new_node(&fields, Role::Slave)?];
+    if !super::clusters::skips_checks(&headers) {
+        let password = fields.password.or_else(|| record.password.clone());
+        probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
+    }
+    let Some(node) = nodes.pop() else { return Err(ApiError::failed("no node")) };
+    let (id, added) = (node.id.clone(), node);
+    cluster
+        .update(&format!("shard {index}: node {} added", added.local), move |record| {
+            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            shard.nodes.push(added.clone());
+            Ok(())
+        })
+        .await?;
+    Ok(created(id))
+}
+
+pub(super) async fn remove(
+    registry: App,
+    Path((ns, name, index, id)): Path<(String, String, String, String)>,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let index = shard_index(&index, cluster.record().shards.len())?;
+    if cluster.record().shards[index].node(&id).is_none() {
+        return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
+    }
+    cluster
+        .update(&format!("shard {index}: node {id} removed"), move |record| {
+            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            let node = shard.node(&id).ok_or("the node was removed by others")?;
+            if node.role == Role::Master {
+                return Err("cannot take master node offline, failover first".to_owned());
+            }
+            if shard.fence.as_ref().is_some_and(|fence| fence.node == id) {
+                return Err("the node is not fenced yet; try again".to_owned());
+            }
+            shard.nodes.retain(|node| node.id != id);
+            Ok(())
+        })
+        .await?;
+    Ok(gone())
+}
+
+pub(super) async fn change(
+    registry: App,
+    Path((ns, name, index, id)): Path<(String, String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let record = find(&registry, &ns, &name)?.record();
+    let index = shard_index(&index, record.shards.len())?;
+    if record.shards[index].node(&id).is_none() {
+        return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
+    }
+    announce(registry, (&ns, &name), id, &bytes).await
+}
+
+pub(super) async fn change_anywhere(
+    registry: App,
+    Path((ns, name, id)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    announce(registry, (&ns, &name), id, &bytes).await
+}
+
+/// Sets the announced endpoint, or takes it away when the body has none.
+async fn announce(
+    registry: App,
+    (ns, name): (&str, &str),
+    id: String,
+    bytes: &Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, ns, name)?;
+    let spec: Announced = body(bytes)?;
+    let endpoint = view::announced(&spec)?;
+    if cluster.record().node(&id).is_none() {
+        return Err(ApiError::not_found(format!("node {id} is not in the cluster")));
+    }
+    let reason = match &endpoint {
+        Some(endpoint) => format!("node {id} is announced as {endpoint}"),
+        None => format!("node {id} is announced by its own address"),
+    };
+    let wanted = id.clone();
+    let record = cluster
+        .update(&reason, move |record: &mut Record| {
+            let mut nodes = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
+            let node = nodes.find(|node| node.id == wanted);
+            let node = node.ok_or("the node was removed by others")?;
+            node.announced.clone_from(&endpoint);
+            Ok(())
+        })
+        .await?;
+    let node = record.node(&id).ok_or_else(|| ApiError::not_found("not found"))?;
+    Ok(ok(view::node(node)))
+}

@@ -1,0 +1,111 @@
+//! Looking at nodes before they are taken into a cluster.
+
+use std::time::Duration;
+
+use api::heartbeat::Reply;
+use planner::{Node, Record, Role, Stated, soundness};
+use topology::Endpoint;
+
+use super::App;
+use super::error::ApiError;
+use crate::client::{ClientError, Connection};
+
+/// Longest time one node may take.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Says hello: a heartbeat that grants nothing.
+pub(super) async fn hello(
+    registry: &App,
+    at: &Endpoint,
+    password: Option<&str>,
+) -> Result<Reply, ApiError> {
+    let term = registry.shared.store.term().to_string();
+    let nobody = "0".repeat(40);
+    let ask = async {
+        let mut connection = Connection::open(at, password).await?;
+        let arguments = ["CLUSTERX", "HEARTBEAT", &nobody, "1000", &term, "CLOCK", "0", "0"];
+        let value = connection.command(&arguments).await?;
+        let text =
+            value.as_str().ok_or(ClientError::Unexpected { command: "CLUSTERX HEARTBEAT" })?;
+        Reply::parse(text).map_err(|error| ClientError::Node(error.to_string()))
+    };
+    let answer = tokio::time::timeout(LIMIT, ask).await.unwrap_or(Err(ClientError::Timeout(LIMIT)));
+    answer.map_err(|error| explain(at, &error))
+}
+
+fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
+    let text = error.to_string();
+    let remedy = if text.contains("not enabled") {
+        "; start it with `cluster-enabled yes`"
+    } else if text.contains("election version mismatch") {
+        "; another controller leads it, or led it with a higher term: stop that one, and set \
+         `min_term` above it"
+    } else if text.contains("NOAUTH")
+        || text.contains("WRONGPASS")
+        || text.contains("invalid password")
+    {
+        "; `password` must be its `peer-auth`"
+    } else {
+        ""
+    };
+    ApiError::bad(format!("node {at}: {text}{remedy}"))
+}
+
+/// Asks every node at once; each must be in cluster mode and hold no topology.
+pub(super) async fn fresh(
+    registry: &App,
+    nodes: &mut [Node],
+    password: Option<&str>,
+) -> Result<(), ApiError> {
+    let asked: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let (registry, at) = (registry.clone(), node.local.clone());
+            let password = password.map(str::to_owned);
+            tokio::spawn(async move { hello(&registry, &at, password.as_deref()).await })
+        })
+        .collect();
+    for (node, answer) in nodes.iter_mut().zip(asked) {
+        let reply = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))??;
+        if reply.version >= 0 {
+            return Err(ApiError::bad(format!(
+                "node {}: node is already in cluster mode; CLUSTER RESET HARD makes it forget",
+                node.local
+            )));
+        }
+        node.stated = Some(Stated::of(&reply));
+    }
+    Ok(())
+}
+
+/// A cluster whose masters nothing could fence can never fail over safely.
+pub(super) fn fenceable(record: &Record) -> Result<(), ApiError> {
+    if record.allow_unfenced {
+        return Ok(());
+    }
+    for (_, node) in record.nodes() {
+        let sound = soundness(node.stated.as_ref(), record);
+        if !sound.any() {
+            return Err(ApiError::bad(format!(
+                "node {} could not be fenced, so a failover would risk two masters: {}. Start \
+                 nodes with `master-lease-mode block-all`, or with `client-access balancer-only` \
+                 and list every balancer with its source; or send `allow_unfenced: true`",
+                node.local,
+                sound.reasons.join("; ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A node nobody knows yet.
+pub(super) fn new_node(fields: &api::rest::NodeFields, role: Role) -> Result<Node, ApiError> {
+    Ok(Node {
+        id: topology::NodeId::random(&mut rand::rng()).to_string(),
+        local: super::view::endpoint(&fields.addr)?,
+        announced: super::view::announced(&fields.announced)?,
+        role,
+        created_at: crate::events::now_ms() / 1_000,
+        stated: None,
+    })
+}

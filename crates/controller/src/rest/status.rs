@@ -1,0 +1,187 @@
+//! What is seen now, what happened, and numbers for Prometheus.
+
+use std::collections::BTreeMap;
+
+use api::rest;
+use axum::extract::{Path, Query};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use planner::{NodeObserved, Policy, Role, Shard, ShardState, Time};
+
+use super::error::{ApiError, ok};
+use super::{App, find, view};
+use crate::cluster::{Cluster, State};
+use crate::events::Event;
+
+/// Events told when the request does not say how many, and at most.
+const EVENTS: usize = 100;
+const EVENTS_MAX: usize = 10_000;
+
+pub(super) async fn show(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    Ok(ok(status(&*find(&registry, &ns, &name)?)))
+}
+
+fn status(cluster: &Cluster) -> rest::Status {
+    let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
+    let state = cluster.state.lock();
+    let record = &state.record;
+    let shards: Vec<rest::ShardStatus> = record
+        .shards
+        .iter()
+        .enumerate()
+        .map(|(index, shard)| shard_status(&state, (index, shard), policy, now))
+        .collect();
+    let healthy = shards
+        .iter()
+        .all(|shard| shard.state == "steady" && shard.nodes.iter().all(|node| node.settled));
+    let balancers: Vec<rest::BalancerStatus> =
+        record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
+    rest::Status {
+        namespace: record.namespace.clone(),
+        name: record.name.clone(),
+        version: record.version,
+        topology_hash: state.topology.hash.clone(),
+        term: cluster.shared.store.term(),
+        healthy: healthy && balancers.iter().all(|balancer| balancer.in_force),
+        shards,
+        balancers,
+        alarms: state.plan.alarms.iter().cloned().collect(),
+    }
+}
+
+fn shard_status(
+    state: &State,
+    (index, shard): (usize, &Shard),
+    policy: &Policy,
+    now: Time,
+) -> rest::ShardStatus {
+    let unplanned = ShardState::Settling("not planned yet".to_owned());
+    let doing = state.plan.shards.get(index).unwrap_or(&unplanned);
+    let sequence = |id: &str| state.observed.node(id).seen.as_ref().map(|seen| seen.reply.sequence);
+    let of_master = shard.master().and_then(|master| sequence(&master.id));
+    let nodes = shard.nodes.iter().map(|node| {
+        let seen = state.observed.node(&node.id);
+        let lag = match node.role {
+            Role::Master => None,
+            Role::Slave => of_master.zip(sequence(&node.id)).map(|(m, r)| m.saturating_sub(r)),
+        };
+        rest::NodeStatus {
+            id: node.id.clone(),
+            addr: node.local.to_string(),
+            announced: node.announced.as_ref().map(ToString::to_string),
+            role: view::role(node.role).to_owned(),
+            health: planner::health(&state.record, &state.observed, policy, &node.id).to_owned(),
+            settled: planner::settled(&state.record, &state.observed, policy, node),
+            answer: answer(seen, now),
+            lag,
+            misses: seen.misses,
+            error: seen.error.clone(),
+        }
+    });
+    rest::ShardStatus {
+        index,
+        state: doing.word().to_owned(),
+        detail: doing.detail().to_owned(),
+        slot_ranges: view::slot_ranges(shard),
+        nodes: nodes.collect(),
+    }
+}
+
+fn answer(seen: &NodeObserved, now: Time) -> Option<rest::NodeAnswer> {
+    let seen = seen.seen.as_ref()?;
+    let reply = &seen.reply;
+    Some(rest::NodeAnswer {
+        age_ms: now.millis_since(seen.received_at),
+        role: reply.role.to_string(),
+        sequence: reply.sequence,
+        version: reply.version,
+        lease_mode: reply.lease_mode.to_string(),
+        lease_remaining_ms: reply.lease_remaining_ms,
+        client_access: reply.client_access.to_string(),
+        link_status: reply.link_status.to_string(),
+        resync: reply.resync.to_string(),
+        paused: reply.paused,
+        loading: reply.loading,
+    })
+}
+
+fn balancer_status(state: &State, balancer: &planner::Balancer) -> rest::BalancerStatus {
+    let seen = state.observed.balancers.get(&balancer.name);
+    let in_force = seen.and_then(|seen| seen.in_force.as_ref());
+    let error = seen.and_then(|seen| seen.error.clone());
+    let wanted = state.observed.desired.as_ref();
+    let current = error.is_none()
+        && in_force.zip(wanted).is_some_and(|(in_force, wanted)| {
+            in_force.version == wanted.version
+                && wanted.frontends.iter().all(|f| in_force.frontends.contains(f))
+        });
+    let frontends = in_force.iter().flat_map(|in_force| &in_force.frontends);
+    rest::BalancerStatus {
+        name: balancer.name.clone(),
+        kind: view::kind(balancer.kind).to_owned(),
+        endpoint: balancer.endpoint.clone(),
+        in_force: current,
+        error,
+        frontends: frontends
+            .map(|frontend| rest::FrontendStatus {
+                listen: frontend.listen.to_string(),
+                node: frontend.backend.as_ref().map(|backend| backend.node.clone()),
+            })
+            .collect(),
+    }
+}
+
+pub(super) async fn events(
+    registry: App,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Response, ApiError> {
+    log(registry, &query, None).await
+}
+
+pub(super) async fn events_of(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Response, ApiError> {
+    find(&registry, &ns, &name)?;
+    log(registry, &query, Some(format!("{ns}/{name}"))).await
+}
+
+async fn log(
+    registry: App,
+    query: &BTreeMap<String, String>,
+    cluster: Option<String>,
+) -> Result<Response, ApiError> {
+    let limit = match query.get("limit") {
+        None => EVENTS,
+        Some(text) => text
+            .parse::<usize>()
+            .map_err(|_| ApiError::bad(format!("limit `{text}` is no number")))?
+            .clamp(1, EVENTS_MAX),
+    };
+    let wanted = move |event: &Event| cluster.as_ref().is_none_or(|name| event.cluster == *name);
+    let events = registry.store(move |store| store.events(limit, wanted)).await?;
+    let events = events.into_iter().map(|event| rest::Event {
+        number: event.number,
+        at_ms: event.at_ms,
+        term: event.term,
+        cluster: event.cluster,
+        kind: event.kind,
+        text: event.text,
+    });
+    Ok(ok(rest::Events { events: events.collect() }))
+}
+
+pub(super) async fn metrics(registry: App) -> Response {
+    let clusters = registry.all();
+    let shared = &registry.shared;
+    let text = crate::metrics::render(
+        shared.store.term(),
+        &shared.counters,
+        clusters.iter().map(|cluster| &**cluster),
+    );
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

@@ -1,0 +1,123 @@
+//! The record as REST shows it, and what REST is given as the record takes it.
+
+use api::rest;
+use planner::{Balancer, BalancerKind, Node, Record, Role, Shard};
+use topology::Endpoint;
+
+use super::error::ApiError;
+
+pub(super) fn cluster(record: &Record) -> rest::Cluster {
+    rest::Cluster {
+        name: record.name.clone(),
+        version: record.version,
+        shards: record.shards.iter().map(shard).collect(),
+        allow_unfenced: record.allow_unfenced,
+    }
+}
+
+pub(super) fn shard(shard: &Shard) -> rest::Shard {
+    rest::Shard {
+        nodes: shard.nodes.iter().map(node).collect(),
+        slot_ranges: slot_ranges(shard),
+        target_shard_index: -1,
+        migrating_slot: None,
+    }
+}
+
+pub(super) fn slot_ranges(shard: &Shard) -> Vec<String> {
+    let text = |&(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    shard.slot_ranges.iter().map(text).collect()
+}
+
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Master => "master",
+        Role::Slave => "slave",
+    }
+}
+
+pub(super) fn node(node: &Node) -> rest::Node {
+    rest::Node {
+        id: node.id.clone(),
+        addr: node.local.to_string(),
+        role: role(node.role).to_owned(),
+        password: String::new(),
+        created_at: node.created_at,
+        announced: rest::Announced {
+            announced_host: node.announced.as_ref().map(|endpoint| endpoint.host.clone()),
+            announced_port: node.announced.as_ref().map(|endpoint| endpoint.port),
+        },
+    }
+}
+
+pub(super) fn kind(kind: BalancerKind) -> &'static str {
+    match kind {
+        BalancerKind::Builtin => "builtin",
+        BalancerKind::Haproxy => "haproxy",
+    }
+}
+
+pub(super) fn balancer(balancer: &Balancer) -> rest::Balancer {
+    rest::Balancer {
+        name: balancer.name.clone(),
+        kind: kind(balancer.kind).to_owned(),
+        endpoint: balancer.endpoint.clone(),
+        source: balancer.sources.join(","),
+    }
+}
+
+/// `host:port`; IPv6 with or without brackets, the last colon separates.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, ApiError> {
+    let bad = || ApiError::bad(format!("address `{text}` must be host:port, IPv6 as [host]:port"));
+    let (host, port) = text.trim().rsplit_once(':').ok_or_else(bad)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "[]@,".contains(c);
+    if host.is_empty() || port == 0 || host.contains(strange) {
+        return Err(bad());
+    }
+    Ok(Endpoint { host: host.to_owned(), port })
+}
+
+/// Both fields or none.
+pub(super) fn announced(spec: &rest::Announced) -> Result<Option<Endpoint>, ApiError> {
+    match (spec.announced_host.as_deref(), spec.announced_port) {
+        (None | Some(""), None | Some(0)) => Ok(None),
+        (Some(host), Some(port)) if !host.is_empty() => topology::announced::check(host, port)
+            .map(Some)
+            .map_err(|error| ApiError::bad(format!("announced endpoint {host}:{port}: {error}"))),
+        _ => Err(ApiError::bad("announced_host and announced_port belong together")),
+    }
+}
+
+pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiError> {
+    super::namespaces::check_name("balancer", &spec.name)?;
+    let kind = match spec.kind.as_str() {
+        "" | "builtin" => BalancerKind::Builtin,
+        "haproxy" => BalancerKind::Haproxy,
+        other => {
+            return Err(ApiError::bad(format!(
+                "balancer kind `{other}` is none of builtin, haproxy"
+            )));
+        }
+    };
+    if spec.endpoint.is_empty() {
+        return Err(ApiError::bad(format!("balancer `{}` needs an endpoint", spec.name)));
+    }
+    let sources: Vec<String> = (spec.source.as_deref().unwrap_or_default().split(','))
+        .map(|source| source.trim().to_owned())
+        .filter(|source| !source.is_empty())
+        .collect();
+    if let Some(bad) = sources.iter().find(|source| !planner::is_network(source)) {
+        return Err(ApiError::bad(format!("balancer source `{bad}` is no address or network")));
+    }
+    Ok(Balancer {
+        name: spec.name,
+        kind,
+        endpoint: spec.endpoint,
+        token: spec.token.filter(|token| !token.is_empty()),
+        sources,
+    })
+}

@@ -1,0 +1,56 @@
+//! Start and stop of the controller.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use crate::cluster::Shared;
+use crate::config::Config;
+use crate::registry::Registry;
+use crate::rest;
+use crate::store::Store;
+
+/// Runs a controller until `shutdown` resolves. Nodes and balancers keep what they were told.
+///
+/// # Errors
+/// A configuration that cannot be used, a store that another controller holds, a port in use.
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let listener = bind(&config).await?;
+    serve(config, listener, shutdown).await
+}
+
+/// Checks the configuration and takes the port.
+pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    config.check().context("check the configuration")?;
+    TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {}: choose another `listen`", config.listen))
+}
+
+/// [`run`] on a port that is already taken.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (path, min_term) = (config.data.clone(), config.min_term);
+    let store = tokio::task::spawn_blocking(move || Store::open(&path, min_term)).await??;
+    let address = listener.local_addr().context("read the listening address")?;
+    tracing::info!(%address, term = store.term(), data = %config.data.display(), "controller started");
+    let shared = Arc::new(Shared::new(store, config.policy()));
+    let registry = Registry::start(shared).await?;
+    let app = rest::router(Arc::clone(&registry), config.token.clone());
+    // Not graceful: a stuck client must not keep a controller from ending.
+    let served = tokio::select! {
+        served = axum::serve(listener, app) => served.context("serve the REST interface"),
+        () = shutdown => Ok(()),
+    };
+    registry.stop();
+    tracing::info!("controller stopped");
+    served
+}
