@@ -57,7 +57,6 @@ struct ConfigFile {
 }
 
 fn main() -> ExitCode {
-    // Not clap for this one: an unknown option of a node is a warning, not an error.
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
@@ -69,17 +68,25 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Node { arguments } => node::main(utf8(arguments)?),
+        Command::Node { arguments } => node::main(&utf8(arguments)?, |level| {
+            // A node without logs is better than none.
+            if let Err(error) = logging::init(level) {
+                eprintln!("holdfast: {error:#}");
+            }
+        }),
         Command::Controller(file) => {
             let config = controller::Config::load(&file.config)?;
-            logging::init(&config.log_level)?;
+            logging::init("info")?;
             multi_thread()?
                 .block_on(async { controller::run(config, signals::shutdown()?).await })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Balancer(file) => {
-            let config = balancer::server::Config::load(&file.config)?;
-            logging::init(&config.log_level)?;
+            let text = std::fs::read_to_string(&file.config)
+                .with_context(|| format!("read {}", file.config.display()))?;
+            let config = balancer::server::Config::from_toml(&text)
+                .with_context(|| file.config.display().to_string())?;
+            logging::init("info")?;
             multi_thread()?
                 .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;
             Ok(ExitCode::SUCCESS)

@@ -228,7 +228,7 @@ impl Drill<'_> {
             return Some(format!("node {} is not running", node.port));
         }
         nodes.iter().find_map(|node| {
-            let follows = node.role == Role::Master || node.link_up;
+            let follows = node.role == Role::Master || node.follows;
             (!node.in_step || !follows)
                 .then(|| format!("{} is not in step: {node:?}", node.address))
         })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value as Json, json};
+use api::rest::BalancerSpec;
 
 use super::folder::Folder;
 use super::layout::{BalancerKind, HOST, Layout};
@@ -58,7 +58,7 @@ pub(crate) fn write_all(folder: &Folder, layout: &Layout) -> Result<Vec<Spec>> {
         specs.push(ours(&name(Kind::Node, port), "node", &config));
     }
     let dir = folder.path().join("controller");
-    let config = write(dir.join("controller.toml"), &controller_toml(folder, layout, &dir))?;
+    let config = write(dir.join("controller.toml"), &controller_toml(layout, &dir))?;
     specs.push(ours(CONTROLLER, "controller", &config));
     for balancer in 0..layout.balancers {
         let name = name(Kind::Balancer, u16::from(balancer));
@@ -110,17 +110,16 @@ fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String 
     )
 }
 
-fn controller_toml(folder: &Folder, layout: &Layout, dir: &Path) -> String {
+fn controller_toml(layout: &Layout, dir: &Path) -> String {
     format!(
         "# Written by `holdfast up` at every start.\n\
          listen = \"{HOST}:{port}\"\n\
-         data-dir = {dir:?}\n\
-         peer-auth = \"{secret}\"\n\
-         heartbeat-ms = {HEARTBEAT_MS}\n\
+         data = {data:?}\n\
+         heartbeat_ms = {HEARTBEAT_MS}\n\
          misses = {MISSES}\n\
-         lease-ms = {LEASE_MS}\n",
+         lease_ms = {LEASE_MS}\n",
         port = layout.controller_port(),
-        secret = folder.secret,
+        data = dir.join("controller.redb"),
     )
 }
 
@@ -130,7 +129,8 @@ fn balancer_toml(folder: &Folder, layout: &Layout, balancer: u8, name: &str) -> 
          name = \"{name}\"\n\
          listen = \"{HOST}:{port}\"\n\
          token = \"{token}\"\n\
-         bind-source = \"{source}\"\n",
+         bind_source = \"{source}\"\n\
+         workers = {WORKERS}\n",
         port = layout.balancer_port(balancer),
         token = folder.secret,
         source = layout.balancer_source(balancer),
@@ -146,7 +146,7 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
     let text = balancer::haproxy::render_config(&balancer::haproxy::ConfigFile {
         frontends: listen,
         source: layout.balancer_source(balancer).into(),
-        runtime_socket: dir.join("runtime.sock"),
+        runtime_socket: runtime_socket(folder, balancer),
     });
     let config = write(dir.join("haproxy.cfg"), &text)?;
     let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
@@ -169,28 +169,26 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
 }
 
 /// How the controller reaches the balancers: part of the request that creates the cluster.
-pub(crate) fn balancers_for_controller(folder: &Folder, layout: &Layout) -> Json {
-    let balancers: Vec<Json> = (0..layout.balancers)
-        .map(|balancer| {
-            let name = name(Kind::Balancer, u16::from(balancer));
-            match layout.balancer {
-                BalancerKind::Haproxy => {
-                    let dir = folder.path().join("balancers").join(balancer.to_string());
-                    json!({
-                        "name": name,
-                        "kind": "haproxy",
-                        "runtime_socket": dir.join("runtime.sock"),
-                        "master_socket": dir.join("master.sock"),
-                    })
-                }
-                _ => json!({
-                    "name": name,
-                    "kind": "builtin",
-                    "url": format!("http://{HOST}:{}", layout.balancer_port(balancer)),
-                    "token": folder.secret,
-                }),
+pub(crate) fn balancers_for_controller(folder: &Folder, layout: &Layout) -> Vec<BalancerSpec> {
+    let balancer = |balancer: u8| {
+        let (endpoint, token) = match layout.balancer {
+            BalancerKind::Haproxy => (runtime_socket(folder, balancer).display().to_string(), None),
+            _ => {
+                let url = format!("http://{HOST}:{}", layout.balancer_port(balancer));
+                (url, Some(folder.secret.clone()))
             }
-        })
-        .collect();
-    Json::Array(balancers)
+        };
+        BalancerSpec {
+            name: name(Kind::Balancer, u16::from(balancer)),
+            kind: layout.balancer.to_string(),
+            endpoint,
+            token,
+            source: Some(layout.balancer_source(balancer).to_string()),
+        }
+    };
+    (0..layout.balancers).map(balancer).collect()
+}
+
+fn runtime_socket(folder: &Folder, balancer: u8) -> PathBuf {
+    folder.path().join("balancers").join(balancer.to_string()).join("runtime.sock")
 }

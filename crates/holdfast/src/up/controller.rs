@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use api::heartbeat::{LinkStatus, Resync};
+use api::rest::{ClusterSpec, Data, NamespaceSpec, NodeStatus, Status};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::state::Role;
 
@@ -13,13 +15,6 @@ pub(crate) const NAMESPACE: &str = "local";
 pub(crate) const CLUSTER: &str = "main";
 
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A node that the cluster is created from.
-#[derive(Debug)]
-pub(crate) struct NewNode {
-    pub(crate) address: String,
-    pub(crate) announced: Option<(String, u16)>,
-}
 
 /// A node as the controller knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +26,8 @@ pub(crate) struct NodeView {
     pub(crate) announced: Option<(String, u16)>,
     /// It answered the last heartbeat, with the wanted topology.
     pub(crate) in_step: bool,
-    /// A replica: its stream flows.
-    pub(crate) link_up: bool,
+    /// A replica: its stream flows, on data that is its master's.
+    pub(crate) follows: bool,
 }
 
 /// A client for one controller.
@@ -64,20 +59,15 @@ impl Controller {
         }
     }
 
-    /// Creates namespace and cluster. `per_shard` counts the master too, as the controller does.
-    pub(crate) async fn create(
-        &self,
-        nodes: &[NewNode],
-        per_shard: u16,
-        balancers: Json,
-    ) -> Result<()> {
-        let body = json!({ "namespace": NAMESPACE });
+    /// Creates namespace and cluster.
+    pub(crate) async fn create(&self, cluster: &ClusterSpec) -> Result<()> {
+        let body = NamespaceSpec { namespace: NAMESPACE.to_owned() };
+        let body = serde_json::to_value(body).context("render the namespace")?;
         let (status, answer) = self.request(Method::POST, "/namespaces", Some(body)).await?;
         if !status.is_success() && status != StatusCode::CONFLICT {
             bail!("create the namespace: {}", message(status, &answer));
         }
-        let nodes: Vec<Json> = nodes.iter().map(new_node).collect();
-        let body = json!({ "name": CLUSTER, "replicas": per_shard, "nodes": nodes, "balancers": balancers });
+        let body = serde_json::to_value(cluster).context("render the cluster")?;
         let path = format!("/namespaces/{NAMESPACE}/clusters");
         let (status, answer) = self.request(Method::POST, &path, Some(body)).await?;
         if !status.is_success() {
@@ -93,7 +83,13 @@ impl Controller {
         if !status.is_success() {
             bail!("ask the controller for the status: {}", message(status, &body));
         }
-        node_views(&body)
+        let Data { data: Status { shards, .. } } =
+            serde_json::from_value(body).context("read the controller's status")?;
+        let nodes = shards.into_iter().flat_map(|shard| {
+            let index = shard.index;
+            shard.nodes.into_iter().map(move |node| view(node, index))
+        });
+        nodes.collect()
     }
 
     async fn request(
@@ -113,37 +109,32 @@ impl Controller {
     }
 }
 
-/// Reads the status, of which only what is used here must be there.
-fn node_views(body: &Json) -> Result<Vec<NodeView>> {
-    let nodes = body.pointer("/data/nodes").and_then(Json::as_array).context("find the nodes")?;
-    nodes.iter().map(|node| node_view(node).with_context(|| format!("read node {node}"))).collect()
-}
-
-fn node_view(node: &Json) -> Result<NodeView> {
-    let text = |name: &str| node.get(name).and_then(Json::as_str);
-    let announced =
-        match (text("announced_host"), node.get("announced_port").and_then(Json::as_u64)) {
-            (Some(host), Some(port)) => Some((host.to_owned(), u16::try_from(port)?)),
-            _ => None,
-        };
+/// A replica follows when its stream flows and its data is of its master's history.
+fn view(node: NodeStatus, shard: usize) -> Result<NodeView> {
+    let follows = node.answer.as_ref().is_some_and(|answer| {
+        answer.link_status == LinkStatus::Up.as_str() && answer.resync == Resync::None.as_str()
+    });
+    let announced = node.announced.as_deref().map(endpoint).transpose()?;
+    let role = match node.role.as_str() {
+        "master" => Role::Master,
+        _ => Role::Replica,
+    };
     Ok(NodeView {
-        id: text("id").context("find `id`")?.to_owned(),
-        address: text("addr").context("find `addr`")?.to_owned(),
-        shard: usize::try_from(node.get("shard").and_then(Json::as_u64).context("find `shard`")?)?,
-        role: serde_json::from_value(node.get("role").cloned().unwrap_or_default())?,
+        id: node.id,
+        address: node.addr,
+        shard,
+        role,
         announced,
-        in_step: node.get("in_step").and_then(Json::as_bool).unwrap_or_default(),
-        link_up: text("link_status") == Some("up"),
+        in_step: node.settled && node.health == "up",
+        follows,
     })
 }
 
-fn new_node(node: &NewNode) -> Json {
-    let mut json = json!({ "addr": node.address });
-    if let Some((host, port)) = &node.announced {
-        json["announced_host"] = json!(host);
-        json["announced_port"] = json!(port);
-    }
-    json
+/// `host:port`, IPv6 with or without brackets.
+pub(crate) fn endpoint(text: &str) -> Result<(String, u16)> {
+    let (host, port) = text.rsplit_once(':').with_context(|| format!("read endpoint `{text}`"))?;
+    let port = port.parse().with_context(|| format!("read the port of `{text}`"))?;
+    Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }
 
 fn message(status: StatusCode, body: &Json) -> String {

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use api::rest::{Announced, ClusterSpec, NodeFields, NodeSpec};
 use tokio::sync::watch;
 
 use super::configs::{self, Kind};
-use super::controller::{Controller, NewNode, NodeView};
+use super::controller::{CLUSTER, Controller, NodeView, endpoint};
 use super::folder::Folder;
 use super::layout::{BalancerKind, DEFAULT_BASE_PORT, HOST, Layout};
 use super::ports;
@@ -124,9 +125,7 @@ impl Running {
 
     async fn try_ready(&mut self, keys: &Keys) -> Result<()> {
         if !self.controller.has_cluster().await? {
-            let nodes: Vec<NewNode> = (0..self.layout.nodes()).map(|n| self.new_node(n)).collect();
-            let balancers = configs::balancers_for_controller(&self.folder, &self.layout);
-            self.controller.create(&nodes, self.layout.replicas + 1, balancers).await?;
+            self.controller.create(&self.cluster_spec()).await?;
         }
         self.refresh().await?;
         if let Some(node) = self.state.nodes.iter().find(|node| node.pid.is_none()) {
@@ -135,10 +134,26 @@ impl Running {
         slots::all_accept(&self.client_addresses()?, keys).await
     }
 
-    fn new_node(&self, node: u16) -> NewNode {
-        NewNode {
-            address: format!("{HOST}:{}", self.layout.node_port(node)),
-            announced: self.layout.announced_port(node).map(|port| (HOST.to_owned(), port)),
+    fn cluster_spec(&self) -> ClusterSpec {
+        let node = |node| {
+            let announced_port = self.layout.announced_port(node);
+            NodeSpec::Full(NodeFields {
+                addr: format!("{HOST}:{}", self.layout.node_port(node)),
+                announced: Announced {
+                    announced_host: announced_port.map(|_| HOST.to_owned()),
+                    announced_port,
+                },
+                ..NodeFields::default()
+            })
+        };
+        ClusterSpec {
+            name: CLUSTER.to_owned(),
+            nodes: (0..self.layout.nodes()).map(node).collect(),
+            password: Some(self.folder.secret.clone()),
+            // The controller counts the master too.
+            replicas: i64::from(self.layout.replicas) + 1,
+            balancers: configs::balancers_for_controller(&self.folder, &self.layout),
+            ..ClusterSpec::default()
         }
     }
 
@@ -195,16 +210,12 @@ impl Running {
     }
 
     fn node(&self, view: &NodeView) -> Result<state::Node> {
-        let (host, port) = view
-            .address
-            .rsplit_once(':')
-            .with_context(|| format!("the controller gave `{}` as an address", view.address))?;
-        let port: u16 = port.parse().with_context(|| format!("read port `{port}`"))?;
+        let (host, port) = endpoint(&view.address)?;
         let name = configs::name(Kind::Node, port);
         Ok(state::Node {
             id: view.id.clone(),
             pid: self.supervisor.status(&name).and_then(|status| status.pid),
-            host: host.to_owned(),
+            host,
             port,
             admin_port: self.layout.admin_port_of(port),
             shard: view.shard,

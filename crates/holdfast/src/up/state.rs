@@ -48,8 +48,6 @@ pub(crate) struct Node {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     Master,
-    /// kvrocks-controller says `slave`.
-    #[serde(alias = "slave")]
     Replica,
 }
 
