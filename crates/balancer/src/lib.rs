@@ -10,4 +10,4 @@ pub mod server;
 
 pub use builtin::Builtin;
 pub use driver::{AnyDriver, Applied, Driver, Error, SessionCount};
-pub use haproxy::Haproxy;
+pub use haproxy::{Haproxy, HaproxyConfig};

@@ -1,0 +1,384 @@
+//! The HAProxy driver against a real HAProxy in master-worker mode.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use balancer::haproxy::{ConfigFile, RuntimeAddress, backend_name, render_config};
+use balancer::{Applied, Driver, Error, Haproxy, HaproxyConfig};
+use common::{Client, Node, PATIENCE, desired, eventually, free_endpoint};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use topology::Endpoint;
+
+const HAPROXY: &str = "/usr/sbin/haproxy";
+
+struct Instance {
+    process: Child,
+    dir: TempDir,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.signal("-TERM");
+        let _ = self.process.wait();
+    }
+}
+
+impl Instance {
+    async fn start(frontends: &[Endpoint]) -> Self {
+        assert!(Path::new(HAPROXY).exists(), "{HAPROXY} is missing: run the bootstrap script");
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = RuntimeAddress::Unix(dir.path().join("run.sock"));
+        let text = render_config(&ConfigFile {
+            frontends,
+            bind_source: Some("127.0.0.3".parse().unwrap()),
+            runtime: &runtime,
+            master: None,
+            maxconn: 2_000,
+        });
+        std::fs::write(dir.path().join("haproxy.cfg"), text).unwrap();
+        let process = Self::spawn(dir.path());
+        let instance = Self { process, dir };
+        instance.up().await;
+        instance
+    }
+
+    fn spawn(dir: &Path) -> Child {
+        Command::new(HAPROXY)
+            .arg("-W")
+            .arg("-S")
+            .arg(dir.join("master.sock"))
+            .arg("-f")
+            .arg(dir.join("haproxy.cfg"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Waits until the workers answer.
+    async fn up(&self) {
+        let driver = self.driver();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match driver.observe().await {
+                Ok(_) => return,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.signal("-TERM");
+        self.process.wait().unwrap();
+        self.process = Self::spawn(self.dir.path());
+        self.up().await;
+    }
+
+    /// Reloads, and waits until a new worker answers.
+    async fn reload(&self) {
+        let driver = self.driver();
+        let before = driver.observe().await.unwrap().start_id;
+        self.signal("-USR2");
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if driver.observe().await.is_ok_and(|applied| applied.start_id != before) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no new worker");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn config(&self) -> HaproxyConfig {
+        HaproxyConfig {
+            name: "ha".to_owned(),
+            runtime: RuntimeAddress::Unix(self.dir.path().join("run.sock")),
+            master: Some(RuntimeAddress::Unix(self.dir.path().join("master.sock"))),
+            sources: vec!["127.0.0.3".to_owned()],
+            timeout: Some(Duration::from_secs(5)),
+        }
+    }
+
+    fn driver(&self) -> Haproxy {
+        Haproxy::new(self.config())
+    }
+
+    /// A command by hand, as an operator or a former controller would send it.
+    async fn by_hand(&self, command: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir.path().join("run.sock")).await.unwrap();
+        stream.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+fn sessions(applied: &Applied, node: &Node) -> u64 {
+    applied.sessions.iter().filter(|s| s.node == node.id).map(|s| s.count).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_closed_and_names_the_client() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver();
+    let seen = driver.observe().await.unwrap();
+    assert_eq!((seen.in_force, seen.uncertain), (vec![(listen.clone(), None)], None));
+    assert!(Client::connect(&listen).await.is_err());
+
+    let state = desired(1, 1, &[(&listen, Some(&a))]);
+    let applied = driver.apply(&state).await.unwrap();
+    assert!(applied.matches(&state), "{applied:?}");
+    let mut client = Client::connect(&listen).await.unwrap();
+    let want = [a.id.clone(), client.local.to_string(), listen.to_string(), "127.0.0.3".to_owned()];
+    assert_eq!(client.greeting, want);
+    client.echo("hello").await.unwrap();
+    assert_eq!(sessions(&driver.observe().await.unwrap(), &a), 1);
+    // A driver without memory reads the same from HAProxy's names.
+    assert!(instance.driver().observe().await.unwrap().matches(&state));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_leaves_no_session_of_the_old_node() {
+    let (listen, other) = (free_endpoint(), free_endpoint());
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let instance = Instance::start(&[listen.clone(), other.clone()]).await;
+    let driver = instance.driver();
+    let first = desired(1, 1, &[(&listen, Some(&a)), (&other, Some(&b))]);
+    driver.apply(&first).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(Client::connect(&listen).await.unwrap());
+    }
+    let mut bystander = Client::connect(&other).await.unwrap();
+    let second = desired(1, 2, &[(&listen, Some(&b)), (&other, Some(&b))]);
+    let applied = driver.apply(&second).await.unwrap();
+    assert!(applied.fenced(&a.id) && applied.matches(&second), "{applied:?}");
+    for client in &mut clients {
+        let end = client.end().await;
+        assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
+    }
+    eventually("the old node has no connection", || a.open() == 0).await;
+    assert_eq!(Client::connect(&listen).await.unwrap().greeting[0], b.id);
+    bystander.echo("still here").await.unwrap();
+
+    let applied = driver.apply(&desired(1, 3, &[])).await.unwrap();
+    assert!(applied.fenced(&b.id));
+    assert!(Client::connect(&listen).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_being_set_up_do_not_escape_a_switch() {
+    let listen = free_endpoint();
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver();
+    driver.apply(&desired(1, 0, &[(&listen, Some(&a))])).await.unwrap();
+    let crowd: Vec<_> = (0..8)
+        .map(|_| {
+            let listen = listen.clone();
+            tokio::spawn(async move {
+                loop {
+                    let _ = Client::connect(&listen).await;
+                }
+            })
+        })
+        .collect();
+    for version in 1..=20 {
+        let (new, old) = if version % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let applied = driver.apply(&desired(1, version, &[(&listen, Some(new))])).await.unwrap();
+        assert!(applied.fenced(&old.id), "{applied:?}");
+        eventually("the old node has no connection", || old.open() == 0).await;
+    }
+    crowd.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_controller_changes_nothing() {
+    let listen = free_endpoint();
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let (zombie, successor) = (instance.driver(), instance.driver());
+    zombie.apply(&desired(4, 7, &[(&listen, Some(&a))])).await.unwrap();
+    let current = desired(5, 1, &[(&listen, Some(&b))]);
+    successor.apply(&current).await.unwrap();
+    for stale in [desired(4, 99, &[(&listen, Some(&a))]), desired(4, 100, &[])] {
+        let error = zombie.apply(&stale).await.unwrap_err();
+        assert!(matches!(error, Error::Stale { .. }), "{error}");
+    }
+    let name = format!("{}/t4.7-{}", backend_name(&listen), a.id);
+    assert!(
+        instance
+            .by_hand(&format!("set server {name} state ready"))
+            .await
+            .contains("No such server")
+    );
+    assert!(successor.observe().await.unwrap().matches(&current));
+
+    // Also where the successor only closed: the marker stays.
+    successor.apply(&desired(5, 2, &[(&listen, None)])).await.unwrap();
+    let error = zombie.apply(&desired(4, 101, &[(&listen, Some(&a))])).await.unwrap_err();
+    assert!(matches!(error, Error::Stale { .. }), "{error}");
+    // And a server it had made, but not enabled yet, is gone after the successor's next apply.
+    let late = format!("{}/t4.102-{}", backend_name(&listen), a.id);
+    assert!(
+        instance.by_hand(&format!("add server {late} {}", a.address)).await.contains("New server")
+    );
+    successor.apply(&desired(5, 3, &[(&listen, Some(&b))])).await.unwrap();
+    assert!(
+        instance
+            .by_hand(&format!("set server {late} state ready"))
+            .await
+            .contains("No such server")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_term_with_the_same_backend_cuts_nothing() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    instance.driver().apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    let state = desired(2, 0, &[(&listen, Some(&a))]);
+    assert!(instance.driver().apply(&state).await.unwrap().matches(&state));
+    client.echo("still here").await.unwrap();
+    let error = instance.driver().apply(&desired(1, 9, &[(&listen, Some(&a))])).await.unwrap_err();
+    assert!(matches!(error, Error::Stale { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_shows_and_closes() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let mut instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver();
+    let state = desired(1, 1, &[(&listen, Some(&a))]);
+    let before = driver.apply(&state).await.unwrap();
+    instance.restart().await;
+    let after = driver.observe().await.unwrap();
+    assert_ne!(before.start_id, after.start_id);
+    assert_eq!(after.in_force, [(listen.clone(), None)]);
+    assert!(driver.apply(&state).await.unwrap().matches(&state));
+    Client::connect(&listen).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_old_workers_count_and_are_cut() {
+    let listen = free_endpoint();
+    let (a, b) = (Node::start('a').await, Node::start('b').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver();
+    driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(Client::connect(&listen).await.unwrap());
+    }
+    instance.reload().await;
+    let seen = driver.observe().await.unwrap();
+    assert_eq!(seen.in_force, [(listen.clone(), None)]);
+    assert!(!seen.fenced(&a.id));
+    assert_eq!(sessions(&seen, &a), 5);
+
+    // To the same backend they may stay …
+    driver.apply(&desired(1, 2, &[(&listen, Some(&a))])).await.unwrap();
+    clients[0].echo("still here").await.unwrap();
+    // … and to another one they go.
+    let applied = driver.apply(&desired(1, 3, &[(&listen, Some(&b))])).await.unwrap();
+    assert!(applied.fenced(&a.id), "{applied:?}");
+    for client in &mut clients {
+        let end = client.end().await;
+        assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
+    }
+    eventually("the old node has no connection", || a.open() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_share_an_address() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let one = Instance::start(std::slice::from_ref(&listen)).await;
+    let two = Instance::start(std::slice::from_ref(&listen)).await;
+    let state = desired(1, 1, &[(&listen, Some(&a))]);
+    one.driver().apply(&state).await.unwrap();
+    two.driver().apply(&state).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        clients.push(Client::connect(&listen).await.unwrap());
+    }
+    let (first, second) =
+        (one.driver().observe().await.unwrap(), two.driver().observe().await.unwrap());
+    assert!(sessions(&first, &a) > 0 && sessions(&second, &a) > 0);
+    assert_eq!(sessions(&first, &a) + sessions(&second, &a), 64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_master_socket_nothing_is_fenced() {
+    let listen = free_endpoint();
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = Haproxy::new(HaproxyConfig { master: None, ..instance.config() });
+    let applied = driver.apply(&desired(1, 1, &[(&listen, None)])).await.unwrap();
+    assert!(!applied.fenced("anybody") && applied.uncertain.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_made_by_hand_is_put_out_of_service() {
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let name = format!("{}/main", backend_name(&listen));
+    instance.by_hand(&format!("add server {name} {} send-proxy-v2", a.address)).await;
+    instance.by_hand(&format!("set server {name} state ready")).await;
+    let driver = instance.driver();
+    let mut client = Client::connect(&listen).await.unwrap();
+    let seen = driver.observe().await.unwrap();
+    assert!(!seen.fenced(&a.id) && seen.uncertain.is_some(), "{seen:?}");
+    driver.apply(&desired(1, 1, &[(&listen, None)])).await.unwrap();
+    let _ = client.end().await;
+    assert!(driver.observe().await.unwrap().fenced(&a.id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_endpoint_is_reported_and_the_rest_applied() {
+    let (listen, unknown, a) = (free_endpoint(), free_endpoint(), Node::start('a').await);
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let state = desired(1, 1, &[(&unknown, Some(&a)), (&listen, Some(&a))]);
+    let applied = instance.driver().apply(&state).await.unwrap();
+    assert_eq!(applied.errors.len(), 1);
+    assert_eq!(applied.errors[0].0, unknown);
+    assert!(!applied.matches(&state));
+    Client::connect(&listen).await.unwrap();
+}
+
+#[tokio::test]
+async fn nonsense_names_the_instance_and_the_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let runtime = RuntimeAddress::Unix(path.clone());
+    let config =
+        HaproxyConfig { name: "lb7".into(), runtime, master: None, sources: vec![], timeout: None };
+    let driver = Haproxy::new(config);
+    let error = driver.observe().await.unwrap_err();
+    assert!(
+        matches!(error, Error::Unreachable { .. }) && error.to_string().contains("lb7"),
+        "{error}"
+    );
+
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 1024];
+        while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\n> ").await.unwrap();
+        }
+    });
+    let error = driver.observe().await.unwrap_err().to_string();
+    assert!(error.contains("lb7") && error.contains("HTTP/1.1 400 Bad Request"), "{error}");
+}
