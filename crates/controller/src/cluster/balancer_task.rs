@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::balancer as wire;
-use planner::{Balancer, Desired, InForce};
+use balancer::{AnyDriver, Applied, Driver as _};
+use planner::{Balancer, Desired};
 use tokio::sync::watch;
 
-use super::Cluster;
-use super::driver::Driver;
+use super::{Cluster, driver};
 
 /// Longest time one application may take.
 const APPLY_LIMIT: Duration = Duration::from_secs(2);
@@ -25,66 +24,80 @@ pub(super) async fn run(
     balancer: Balancer,
     mut wanted: watch::Receiver<Option<Desired>>,
 ) {
-    let driver = Driver::new(&balancer);
+    let driver = match driver::open(&balancer) {
+        Ok(driver) => driver,
+        Err(error) => {
+            failed(&cluster, &balancer.name, error);
+            return;
+        }
+    };
     loop {
         let desired = wanted.borrow_and_update().clone();
         let mut pause = REFRESH;
         if let Some(desired) = desired {
-            let term = cluster.shared.store.term();
-            let work = tokio::time::timeout(APPLY_LIMIT, driver.apply(term, &desired));
             let result = tokio::select! {
-                result = work => result,
+                result = apply(&cluster, &driver, &desired) => result,
                 // Something newer is wanted: this answer no longer matters.
                 Ok(()) = wanted.changed() => {
                     wanted.mark_changed();
                     continue;
                 }
             };
-            let result =
-                result.unwrap_or_else(|_| Err(format!("no answer within {APPLY_LIMIT:?}")));
-            if !report(&cluster, &balancer.name, &desired, result) {
+            let done = match result {
+                Ok(answer) => answered(&cluster, &balancer.name, &desired, answer),
+                Err(error) => {
+                    failed(&cluster, &balancer.name, error);
+                    false
+                }
+            };
+            if !done {
                 pause = RETRY;
             }
         }
         tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
+            changed = wanted.changed() => match changed {
+                Ok(()) => wanted.mark_changed(),
+                Err(_) => return,
+            },
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Writes down the answer; true if what is wanted is in force.
-fn report(
-    cluster: &Arc<Cluster>,
-    name: &str,
+async fn apply(
+    cluster: &Cluster,
+    driver: &AnyDriver,
     desired: &Desired,
-    result: Result<wire::State, String>,
-) -> bool {
-    let now = cluster.shared.now();
-    let mut done = false;
+) -> Result<Applied, String> {
+    let wire = api::balancer::Desired {
+        term: cluster.shared.store.term(),
+        version: desired.version,
+        frontends: desired.frontends.clone(),
+    };
+    match tokio::time::timeout(APPLY_LIMIT, driver.apply(&wire)).await {
+        Ok(result) => result.map_err(|error| driver::chain(&error)),
+        Err(_) => Err(format!("no answer within {APPLY_LIMIT:?}")),
+    }
+}
+
+/// Writes down the answer; true if what is wanted is in force.
+fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -> bool {
+    let (in_force, error) = driver::in_force(answer, desired.version, cluster.shared.now());
+    let done = error.is_none()
+        && desired.frontends.iter().all(|frontend| in_force.frontends.contains(frontend));
     {
         let mut state = cluster.state.lock();
         let seen = state.observed.balancers.entry(name.to_owned()).or_default();
-        match result {
-            Ok(answer) => {
-                let in_force = InForce {
-                    start_id: answer.start_id,
-                    version: desired.version,
-                    sessions: answer.frontends.iter().flat_map(|f| f.sessions.clone()).collect(),
-                    frontends: answer
-                        .frontends
-                        .into_iter()
-                        .map(|f| wire::Frontend { listen: f.listen, backend: f.backend })
-                        .collect(),
-                    at: now,
-                };
-                done = desired.frontends.iter().all(|f| in_force.frontends.contains(f));
-                seen.in_force = Some(in_force);
-                seen.error = None;
-            }
-            Err(error) => seen.error = Some(error),
-        }
+        seen.in_force = Some(in_force);
+        seen.error = error;
     }
     cluster.wake.notify_one();
     done
+}
+
+fn failed(cluster: &Cluster, name: &str, error: String) {
+    let mut state = cluster.state.lock();
+    state.observed.balancers.entry(name.to_owned()).or_default().error = Some(error);
+    drop(state);
+    cluster.wake.notify_one();
 }

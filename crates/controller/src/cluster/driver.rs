@@ -1,65 +1,47 @@
-//! How a balancer instance is spoken to.
+//! From a balancer of the record to the driver that speaks to it, and from its answer to what the
+//! planner takes as proof.
 
-use std::time::Duration;
+use balancer::{AnyDriver, Applied, Builtin};
+use planner::{Balancer, BalancerKind, InForce, Time};
 
-use api::balancer as wire;
-use planner::{Balancer, BalancerKind, Desired};
-
-/// One instance behind its protocol.
-pub(super) enum Driver {
-    /// `holdfast balancer`: one PUT replaces everything.
-    Builtin { http: reqwest::Client, url: String, token: Option<String> },
-    /// This build cannot speak to it.
-    Unsupported(&'static str),
-}
-
-impl Driver {
-    pub(super) fn new(balancer: &Balancer) -> Self {
-        match balancer.kind {
-            BalancerKind::Builtin => {
-                let base = balancer.endpoint.trim_end_matches('/');
-                let base =
-                    if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-                Self::Builtin {
-                    http: reqwest::Client::builder()
-                        .connect_timeout(Duration::from_millis(500))
-                        .build()
-                        .unwrap_or_default(),
-                    url: format!("{base}/api/v1/desired"),
-                    token: balancer.token.clone(),
-                }
-            }
-            BalancerKind::Haproxy => Self::Unsupported("haproxy"),
+/// The driver of one instance.
+pub(super) fn open(of: &Balancer) -> Result<AnyDriver, String> {
+    match of.kind {
+        BalancerKind::Builtin => {
+            let scheme = if of.endpoint.contains("://") { "" } else { "http://" };
+            let url = format!("{scheme}{}", of.endpoint);
+            let driver = Builtin::new(&of.name, &url, of.token.clone(), None);
+            driver.map(AnyDriver::Builtin).map_err(|error| chain(&error))
         }
-    }
-
-    /// Returns what is in force after `desired` was put into force.
-    pub(super) async fn apply(&self, term: u64, desired: &Desired) -> Result<wire::State, String> {
-        match self {
-            Self::Builtin { http, url, token } => {
-                let body = wire::Desired {
-                    term,
-                    version: desired.version,
-                    frontends: desired.frontends.clone(),
-                };
-                let mut request = http.put(url).json(&body);
-                if let Some(token) = token {
-                    request = request.bearer_auth(token);
-                }
-                let answer = request.send().await.map_err(|error| chain(&error))?;
-                if !answer.status().is_success() {
-                    let status = answer.status();
-                    let text = answer.text().await.unwrap_or_default();
-                    return Err(format!("{status}: {text}"));
-                }
-                answer.json().await.map_err(|error| chain(&error))
-            }
-            Self::Unsupported(kind) => Err(format!("balancers of kind {kind} are not supported")),
-        }
+        BalancerKind::Haproxy => Err("balancers of kind haproxy are not supported yet".to_owned()),
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// What the instance has in force after `version` was applied, and what is wrong with it.
+///
+/// An answer that does not cover every process of the instance proves nothing: it is given a
+/// version nobody asks for.
+pub(super) fn in_force(answer: Applied, version: u64, at: Time) -> (InForce, Option<String>) {
+    let error = answer.uncertain.clone().or_else(|| {
+        let (listen, why) = answer.errors.first()?;
+        Some(format!("frontend {listen}: {why}"))
+    });
+    let version = if answer.uncertain.is_some() { 0 } else { version };
+    let frontends = answer
+        .in_force
+        .into_iter()
+        .map(|(listen, backend)| api::balancer::Frontend { listen, backend })
+        .collect();
+    let sessions = answer
+        .sessions
+        .into_iter()
+        .map(|sessions| api::balancer::Sessions { node: sessions.node, count: sessions.count })
+        .collect();
+    (InForce { start_id: answer.start_id, version, frontends, sessions, at }, error)
+}
+
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

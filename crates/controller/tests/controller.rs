@@ -1,0 +1,222 @@
+//! The real controller against nodes and a balancer that only talk.
+
+mod support;
+
+use serde_json::json;
+use support::fake_node::FakeNode;
+use support::{Controller, Stage, until};
+
+async fn written(node: &FakeNode, count: usize) {
+    for _ in 0..count {
+        until("a write", || async { node.write().then_some(()).ok_or("refused".into()) }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_cluster_serves_behind_its_balancer() {
+    let stage = Stage::new(2).await;
+    let status = stage.create().await;
+    assert_eq!(status.version, 1);
+    assert_eq!(stage.behind(7000), Some(0));
+    assert_eq!(stage.behind(7001), Some(1));
+    written(&stage.nodes[0], 3).await;
+    assert!(!stage.nodes[1].write());
+}
+
+#[tokio::test]
+async fn a_killed_master_is_cut_off_replaced_and_follows_when_it_returns() {
+    let mut stage = Stage::new(3).await;
+    stage.create().await;
+    written(&stage.nodes[0], 5).await;
+    let old = stage.nodes[0].id();
+    stage
+        .controller
+        .until("replicas to catch up", |status| {
+            status.shards[0].nodes[1..].iter().all(|node| node.lag == Some(0))
+        })
+        .await;
+    stage.nodes[0].kill().await;
+    let status = stage
+        .controller
+        .until("a new master", |status| {
+            status.shards[0].state == "steady" && status.shards[0].nodes[0].role == "slave"
+        })
+        .await;
+    assert!(status.version >= 2);
+    let new = until("the endpoint to move", || async {
+        stage.behind(7000).filter(|node| *node != 0).ok_or("closed".into())
+    })
+    .await;
+    written(&stage.nodes[new], 1).await;
+    assert_eq!(
+        stage.balancer.history(7000),
+        [None, Some(old.clone()), None, Some(stage.nodes[new].id())],
+        "closed before it leads elsewhere"
+    );
+    stage.nodes[0].restart().await;
+    stage.controller.until("the old master to follow", |status| status.healthy).await;
+    assert!(!stage.nodes[0].write());
+    assert_eq!(stage.behind(7000 + u16::try_from(new).expect("small")), Some(0));
+}
+
+#[tokio::test]
+async fn without_its_balancer_a_stopped_master_is_fenced_by_its_lease() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    written(&stage.nodes[0], 1).await;
+    stage.controller.until("the replica", |s| s.shards[0].nodes[1].lag == Some(0)).await;
+    stage.balancer.set_reachable(false);
+    stage.nodes[0].set_running(false);
+    until("the replica to serve", || async {
+        stage.nodes[1].write().then_some(()).ok_or("refused".into())
+    })
+    .await;
+    stage.nodes[0].set_running(true);
+    assert!(!stage.nodes[0].write(), "its lease is over");
+    stage.balancer.set_reachable(true);
+    stage.controller.until("everything to settle", |status| status.healthy).await;
+    assert_eq!(stage.behind(7000), Some(1));
+}
+
+#[tokio::test]
+async fn a_restarted_controller_finishes_a_failover() {
+    let mut stage = Stage::new(2).await;
+    stage.create().await;
+    written(&stage.nodes[0], 1).await;
+    stage.controller.until("the replica", |s| s.shards[0].nodes[1].lag == Some(0)).await;
+    stage.balancer.set_reachable(false);
+    stage.nodes[0].kill().await;
+    stage.controller.until("the fence", |status| status.shards[0].state == "fencing").await;
+    stage.restart_controller().await;
+    stage.balancer.set_reachable(true);
+    stage
+        .controller
+        .until("a new master", |status| {
+            status.shards[0].nodes[1].role == "master" && status.shards[0].state == "steady"
+        })
+        .await;
+    written(&stage.nodes[1], 1).await;
+    stage.nodes[0].restart().await;
+    stage.controller.until("the old master to follow", |status| status.healthy).await;
+}
+
+#[tokio::test]
+async fn a_switchover_moves_the_endpoint_and_loses_nothing() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    written(&stage.nodes[0], 7).await;
+    let path = "/namespaces/n/clusters/c/shards/0/failover";
+    let (code, body) = stage.controller.call("POST", path, json!({})).await;
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(body["data"]["new_master_id"], stage.nodes[1].id());
+    let status = stage.controller.until("everything to settle", |status| status.healthy).await;
+    assert_eq!(status.shards[0].nodes[1].role, "master");
+    assert_eq!(stage.behind(7000), Some(1));
+    assert!(stage.nodes[1].inside.lock().sequence >= 7);
+    assert!(!stage.nodes[0].write());
+    written(&stage.nodes[1], 1).await;
+}
+
+#[tokio::test]
+async fn a_master_restarted_at_once_keeps_its_role() {
+    let mut stage = Stage::new(1).await;
+    stage.create().await;
+    stage.nodes[0].restart().await;
+    written(&stage.nodes[0], 1).await;
+    let status = stage.controller.until("everything to settle", |status| status.healthy).await;
+    assert_eq!(status.version, 1);
+}
+
+#[tokio::test]
+async fn a_restarted_balancer_is_told_again() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    stage.balancer.restart();
+    until("the endpoint", || async {
+        (stage.behind(7000) == Some(0)).then_some(()).ok_or("closed".into())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_with_a_higher_version_is_never_believed() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    {
+        let mut inside = stage.nodes[1].inside.lock();
+        let mut topology = inside.topology.clone().expect("a topology");
+        topology.version = 41;
+        topology.nodes[0].announced = None;
+        inside.topology = Some(topology);
+    }
+    let status = stage
+        .controller
+        .until("a version above it", |status| status.version > 41 && status.healthy)
+        .await;
+    assert_eq!(status.shards[0].nodes[0].announced.as_deref(), Some("lb.test:7000"));
+}
+
+#[tokio::test]
+async fn a_cluster_that_cannot_be_fenced_is_refused() {
+    let stage = Stage::new(2).await;
+    for node in &stage.nodes {
+        node.inside.lock().lease_mode = api::heartbeat::LeaseMode::Disabled;
+        node.inside.lock().client_access = api::heartbeat::ClientAccess::Any;
+    }
+    let path = "/namespaces/n/clusters";
+    let (code, body) = stage.controller.call("POST", path, stage.spec()).await;
+    assert_eq!(code, 400);
+    let message = body["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("allow_unfenced"), "{message}");
+    let mut spec = stage.spec();
+    spec["allow_unfenced"] = json!(true);
+    let (code, body) = stage.controller.call("POST", path, spec).await;
+    assert_eq!(code, 201, "{body}");
+}
+
+#[tokio::test]
+async fn two_controllers_do_not_share_a_store() {
+    let stage = Stage::new(0).await;
+    let second = Controller::try_start(stage.folder.path().join("store.redb")).await;
+    let error = format!("{:#}", second.err().expect("a refusal"));
+    assert!(error.contains("another controller uses"), "{error}");
+}
+
+#[tokio::test]
+async fn endpoints_change_by_patch_and_secrets_stay_inside() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let id = stage.nodes[1].id();
+    let path = format!("/namespaces/n/clusters/c/shards/0/nodes/{id}");
+    let body = json!({"lb_host": "lb.test", "lb_port": 7100});
+    let (code, answer) = stage.controller.call("PATCH", &path, body).await;
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(answer["data"]["announced_port"], 7100);
+    stage.controller.until("everything to settle", |status| status.healthy).await;
+    assert_eq!(stage.behind(7100), Some(1));
+    assert_eq!(stage.behind(7001), None);
+    let (code, answer) =
+        stage.controller.call("PATCH", &path, json!({"announced_host": "7"})).await;
+    assert_eq!(code, 400, "{answer}");
+    let master = format!("/namespaces/n/clusters/c/shards/0/nodes/{}", stage.nodes[0].id());
+    let (code, answer) = stage.controller.call("DELETE", &master, json!({})).await;
+    assert_eq!(code, 400);
+    let message = &answer["error"]["message"];
+    assert_eq!(message, "cannot take master node offline, failover first");
+}
+
+#[tokio::test]
+async fn an_existing_cluster_is_imported_with_its_version() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let (code, _) = stage.controller.call("DELETE", "/namespaces/n/clusters/c", json!({})).await;
+    assert_eq!(code, 204);
+    let mut spec = stage.spec();
+    spec["nodes"] = json!([stage.nodes[0].address()]);
+    let (code, answer) =
+        stage.controller.call("POST", "/namespaces/n/clusters/c/import", spec).await;
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(answer["data"]["cluster"]["shards"][0]["slot_ranges"], json!(["0-16383"]));
+    let status = stage.controller.until("everything to settle", |status| status.healthy).await;
+    assert_eq!(status.version, 1);
+}

@@ -1,0 +1,301 @@
+//! A node that speaks heartbeats and topology pushes as `docs/protocol.md` has them, and keeps
+//! nothing but numbers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role};
+use parking_lot::Mutex;
+use resp::{Limits, Parser, Protocol, Writer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use topology::Topology;
+
+/// Where nodes find each other's data, by port.
+#[derive(Clone, Default)]
+pub struct World(Arc<Mutex<BTreeMap<u16, Arc<Mutex<Inside>>>>>);
+
+/// What the node knows; the first group survives a restart.
+pub struct Inside {
+    pub id: String,
+    pub topology: Option<Topology>,
+    pub sequence: u64,
+    pub resync: Resync,
+
+    pub nonce: u64,
+    pub lease_until_ns: u64,
+    pub paused_until_ns: u64,
+    pub term: u64,
+    pub alive: bool,
+
+    pub lease_mode: LeaseMode,
+    pub client_access: ClientAccess,
+    started: Instant,
+}
+
+pub struct FakeNode {
+    pub inside: Arc<Mutex<Inside>>,
+    world: World,
+    port: u16,
+    running: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl FakeNode {
+    pub async fn start(world: &World) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let inside = Arc::new(Mutex::new(Inside {
+            id: String::new(),
+            topology: None,
+            sequence: 0,
+            resync: Resync::None,
+            nonce: rand::random::<u64>() | 1,
+            lease_until_ns: 0,
+            paused_until_ns: 0,
+            term: 0,
+            alive: true,
+            lease_mode: LeaseMode::BlockAll,
+            client_access: ClientAccess::BalancerOnly,
+            started: Instant::now(),
+        }));
+        world.0.lock().insert(port, Arc::clone(&inside));
+        let running = watch::Sender::new(true);
+        let task = Some(serve(listener, &inside, world, &running));
+        Self { inside, world: world.clone(), port, running, task }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn id(&self) -> String {
+        self.inside.lock().id.clone()
+    }
+
+    /// kill -9.
+    pub async fn kill(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.inside.lock().alive = false;
+    }
+
+    /// A new process on the same data.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        let listener = super::until("the port", || async {
+            TcpListener::bind(("127.0.0.1", self.port)).await.map_err(|e| e.to_string())
+        })
+        .await;
+        {
+            let mut inside = self.inside.lock();
+            inside.nonce = rand::random::<u64>() | 1;
+            inside.lease_until_ns = 0;
+            inside.paused_until_ns = 0;
+            inside.term = 0;
+            inside.alive = true;
+        }
+        self.task = Some(serve(listener, &self.inside, &self.world, &self.running));
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub fn set_running(&self, running: bool) {
+        self.running.send_replace(running);
+    }
+
+    /// A write of a client that reached the node.
+    pub fn write(&self) -> bool {
+        let mut inside = self.inside.lock();
+        let now = inside.clock_ns();
+        let serves = inside.alive
+            && *self.running.borrow()
+            && inside.role() == Role::Master
+            && inside.paused_until_ns <= now
+            && (inside.lease_mode != LeaseMode::BlockAll || inside.lease_until_ns > now);
+        if serves {
+            inside.sequence += 1;
+        }
+        serves
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    inside: &Arc<Mutex<Inside>>,
+    world: &World,
+    running: &watch::Sender<bool>,
+) -> JoinHandle<()> {
+    let (inside, world, running) = (Arc::clone(inside), world.clone(), running.subscribe());
+    tokio::spawn(async move {
+        let mut sessions = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            sessions.spawn(session(stream, Arc::clone(&inside), world.clone(), running.clone()));
+        }
+    })
+}
+
+async fn session(
+    mut stream: TcpStream,
+    inside: Arc<Mutex<Inside>>,
+    world: World,
+    mut running: watch::Receiver<bool>,
+) -> Option<()> {
+    let mut buffer = Vec::new();
+    loop {
+        loop {
+            running.wait_for(|running| *running).await.ok()?;
+            let mut parser = Parser::new();
+            let parsed = parser.parse(&buffer, &Limits::new(1 << 20)).ok()?;
+            let resp::request::Parsed::Command { length } = parsed else { break };
+            let arguments: Vec<String> = parser
+                .arguments(&buffer)
+                .map(|argument| String::from_utf8_lossy(argument).into_owned())
+                .collect();
+            buffer.drain(..length);
+            let mut out = Vec::new();
+            answer(&inside, &world, &arguments, Writer::new(&mut out, Protocol::V2));
+            stream.write_all(&out).await.ok()?;
+        }
+        if stream.read_buf(&mut buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply: Writer<'_>) {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce] => {
+            catch_up(inside, world);
+            let mut inside = inside.lock();
+            let term: u64 = term.parse().expect("a term");
+            if term < inside.term {
+                return reply.error("ERR election version mismatch: a higher one was seen");
+            }
+            inside.term = term;
+            let end = clock.parse::<u64>().expect("a clock")
+                + lease.parse::<u64>().expect("a lease") * 1_000_000;
+            if inside.id == *master && *nonce == format!("{:x}", inside.nonce) {
+                inside.lease_until_ns = inside.lease_until_ns.max(end);
+            }
+            reply.bulk(inside.reply().render().as_bytes());
+        }
+        ["CLUSTERX", "SETNODEID", id] => {
+            inside.lock().id = (*id).to_owned();
+            reply.simple("OK");
+        }
+        ["CLUSTERX", "SETNODES", text, version] => {
+            let version = version.parse().expect("a version");
+            match Topology::parse(text, version) {
+                Err(error) => reply.error(&format!("ERR {error}")),
+                Ok(topology) => {
+                    inside.lock().set(topology);
+                    reply.simple("OK");
+                }
+            }
+        }
+        ["CLUSTERX", "NODES"] => match &inside.lock().topology {
+            Some(topology) => reply.bulk(topology.render().as_bytes()),
+            None => reply.error("CLUSTERDOWN The cluster is not initialized"),
+        },
+        ["CLIENT", "PAUSE", ms, "WRITE"] => {
+            let mut inside = inside.lock();
+            let end = inside.clock_ns() + ms.parse::<u64>().expect("a time") * 1_000_000;
+            inside.paused_until_ns = end;
+            reply.simple("OK");
+        }
+        ["CLIENT", "UNPAUSE"] => {
+            inside.lock().paused_until_ns = 0;
+            reply.simple("OK");
+        }
+        other => reply.error(&format!("ERR unknown command {other:?}")),
+    }
+}
+
+/// Replication: a replica is where its master is, at once, if the master lives.
+fn catch_up(inside: &Mutex<Inside>, world: &World) {
+    let Some(port) = inside.lock().master().map(|(_, port)| port) else { return };
+    let Some(master) = world.0.lock().get(&port).cloned() else { return };
+    let from = {
+        let master = master.lock();
+        (master.alive && master.role() == Role::Master).then_some(master.sequence)
+    };
+    if let Some(sequence) = from {
+        let mut inside = inside.lock();
+        inside.sequence = sequence;
+        inside.resync = Resync::None;
+    }
+}
+
+impl Inside {
+    fn clock_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).expect("not that long")
+    }
+
+    fn set(&mut self, topology: Topology) {
+        if self.topology.as_ref().is_some_and(|old| old.version >= topology.version) {
+            return;
+        }
+        let was_master = self.topology.is_some() && self.role() == Role::Master;
+        self.topology = Some(topology);
+        if self.role() == Role::Slave {
+            self.lease_until_ns = 0;
+            self.paused_until_ns = 0;
+            if was_master {
+                self.resync = Resync::Required;
+            }
+        }
+    }
+
+    fn myself(&self) -> Option<&topology::Node> {
+        let nodes = &self.topology.as_ref()?.nodes;
+        nodes.iter().find(|node| node.id.to_string() == self.id)
+    }
+
+    pub fn role(&self) -> Role {
+        match self.myself() {
+            Some(node) if !node.is_master() => Role::Slave,
+            _ => Role::Master,
+        }
+    }
+
+    fn master(&self) -> Option<(String, u16)> {
+        let topology::Role::Replica { of } = &self.myself()?.role else { return None };
+        let master = self.topology.as_ref()?.node(of)?;
+        Some((master.local.host.clone(), master.local.port))
+    }
+
+    fn reply(&self) -> Reply {
+        let now = self.clock_ns();
+        let link = if self.role() == Role::Slave { LinkStatus::Up } else { LinkStatus::Connecting };
+        Reply {
+            role: self.role(),
+            sequence: self.sequence,
+            myid: self.id.clone(),
+            version: self.topology.as_ref().map_or(-1, |topology| topology.version),
+            topology_hash: self.topology.as_ref().map(Topology::hash).unwrap_or_default(),
+            clock_ns: now,
+            nonce: format!("{:x}", self.nonce),
+            lease_mode: self.lease_mode,
+            lease_remaining_ms: self.lease_until_ns.saturating_sub(now).div_ceil(1_000_000),
+            client_access: self.client_access,
+            balancer_sources: vec!["127.0.0.2/32".to_owned()],
+            link_status: link,
+            master: self.master(),
+            resync: self.resync,
+            paused: self.paused_until_ns > now,
+            loading: false,
+            replicas: Vec::new(),
+            uptime_ms: now / 1_000_000,
+        }
+    }
+}

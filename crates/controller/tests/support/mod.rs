@@ -1,0 +1,184 @@
+//! A controller under test, with nodes and a balancer that only talk.
+
+pub mod fake_balancer;
+pub mod fake_node;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::rest::{Data, Status};
+use controller::Config;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use fake_balancer::FakeBalancer;
+use fake_node::FakeNode;
+
+/// Longest time anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` returns something; panics with `what` and the last state otherwise.
+pub async fn until<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let last = match condition().await {
+            Ok(value) => return value,
+            Err(state) => state,
+        };
+        assert!(tokio::time::Instant::now() < deadline, "waited for {what}; last: {last}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A running controller.
+pub struct Controller {
+    pub url: String,
+    http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Controller {
+    /// Starts one on `data`; waits for a predecessor's lock to go.
+    pub async fn start(data: PathBuf) -> Self {
+        until("a controller to start", || async {
+            Self::try_start(data.clone()).await.map_err(|error| format!("{error:#}"))
+        })
+        .await
+    }
+
+    pub async fn try_start(data: PathBuf) -> anyhow::Result<Self> {
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), data, ..Config::default() };
+        let listener = controller::bind(&config).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut task = tokio::spawn(controller::serve(config, listener, async {
+            let _ = stopped.await;
+        }));
+        let http = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+        loop {
+            tokio::select! {
+                done = &mut task => {
+                    done??;
+                    anyhow::bail!("the controller ended");
+                }
+                answer = http.get(format!("{url}/healthz")).send() => {
+                    if answer.is_ok_and(|answer| answer.status().is_success()) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Self { url, http, stop: Some(stop), task })
+    }
+
+    pub async fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        self.task.await.expect("no panic").expect("a clean end");
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let method = method.parse().expect("a method");
+        let url = format!("{}/api/v1{path}", self.url);
+        let request = self.http.request(method, url).json(&body);
+        let answer = request.send().await.expect("the controller answers");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a body");
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    pub async fn status(&self) -> Status {
+        let (code, body) = self.call("GET", "/namespaces/n/clusters/c/status", json!({})).await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_value::<Data<Status>>(body).expect("a status").data
+    }
+
+    /// Waits until `wanted` accepts the status.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        until(what, || async {
+            let status = self.status().await;
+            if wanted(&status) { Ok(status) } else { Err(format!("{status:#?}")) }
+        })
+        .await
+    }
+}
+
+/// One shard of a master and replicas, a balancer, and a controller.
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    pub nodes: Vec<FakeNode>,
+    pub balancer: FakeBalancer,
+    pub controller: Controller,
+}
+
+impl Stage {
+    pub async fn new(nodes: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let controller = Controller::start(folder.path().join("store.redb")).await;
+        let world = fake_node::World::default();
+        let mut started = Vec::new();
+        for _ in 0..nodes {
+            started.push(FakeNode::start(&world).await);
+        }
+        let balancer = FakeBalancer::start().await;
+        let stage = Self { folder, nodes: started, balancer, controller };
+        let (code, _) =
+            stage.controller.call("POST", "/namespaces", json!({"namespace": "n"})).await;
+        assert_eq!(code, 201);
+        stage
+    }
+
+    /// The request that creates the cluster.
+    pub fn spec(&self) -> Value {
+        let nodes: Vec<Value> = (self.nodes.iter().zip(7000..))
+            .map(|(node, port)| {
+                json!({"addr": node.address(), "announced_host": "lb.test", "announced_port": port})
+            })
+            .collect();
+        json!({
+            "name": "c",
+            "nodes": nodes,
+            "replicas": self.nodes.len(),
+            "balancers": [{
+                "name": "b", "kind": "builtin", "endpoint": self.balancer.url(),
+                "source": "127.0.0.2",
+            }],
+        })
+    }
+
+    /// Creates the cluster and waits until it serves.
+    pub async fn create(&self) -> Status {
+        let (code, body) =
+            self.controller.call("POST", "/namespaces/n/clusters", self.spec()).await;
+        assert_eq!(code, 201, "{body}");
+        self.controller.until("a healthy cluster", |status| status.healthy).await
+    }
+
+    /// Ends the controller and starts another on the same store.
+    pub async fn restart_controller(&mut self) {
+        let data = self.folder.path().join("store.redb");
+        let url = String::new();
+        let (stop, _) = oneshot::channel();
+        let parked = Controller {
+            url,
+            http: reqwest::Client::new(),
+            stop: Some(stop),
+            task: tokio::spawn(async { Ok(()) }),
+        };
+        std::mem::replace(&mut self.controller, parked).stop().await;
+        self.controller = Controller::start(data).await;
+    }
+
+    /// The node the balancer leads `lb.test:<port>` to.
+    pub fn behind(&self, port: u16) -> Option<usize> {
+        let backend = self.balancer.backend(port)?;
+        self.nodes.iter().position(|node| node.port() == backend.port)
+    }
+}

@@ -1,0 +1,141 @@
+//! `holdfast ctl`: the controller's REST interface for people and scripts, in kvctl's verbs.
+//!
+//! A skin: it decides nothing. Without `-n` and `-c` it takes the only namespace and cluster there
+//! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's).
+
+mod change;
+mod http;
+mod show;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use api::rest::{Clusters, Namespaces};
+use clap::Subcommand;
+
+use http::Http;
+
+/// Talk to the controller.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the controller is: URL or host:port [env: HOLDFAST_CONTROLLER]
+    #[arg(short = 'H', long, alias = "host", global = true, value_name = "URL")]
+    controller: Option<String>,
+    /// Bearer token of the controller [env: HOLDFAST_TOKEN]
+    #[arg(long, global = true)]
+    token: Option<String>,
+    /// Print the controller's answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a namespace, cluster, shard or node
+    #[command(subcommand)]
+    Create(change::Create),
+    /// List namespaces or clusters
+    #[command(subcommand)]
+    List(show::List),
+    /// Show what the store holds of a cluster or shard
+    #[command(subcommand)]
+    Get(show::Get),
+    /// Delete a namespace, cluster, shard or node
+    #[command(subcommand)]
+    Delete(change::Delete),
+    /// Make a replica the master, without losing writes
+    #[command(subcommand)]
+    Failover(change::Failover),
+    /// Change a node
+    #[command(subcommand)]
+    Node(change::NodeVerb),
+    /// Take over a cluster that runs
+    #[command(subcommand)]
+    Import(change::Import),
+    /// Add, list or remove load balancers
+    #[command(subcommand)]
+    Balancer(change::BalancerVerb),
+    /// Show what is seen of a cluster now
+    Status {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show what happened and why
+    Events {
+        #[command(flatten)]
+        place: Place,
+        /// How many, the newest
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+}
+
+/// Which cluster is meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// Namespace; the only one if left out
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Cluster; the only one if left out
+    #[arg(short, long)]
+    cluster: Option<String>,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// The controller cannot be reached, or refuses; the text names the thing and what to do.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let cx = Context { http: Http::new(args.controller, args.token)?, json: args.json };
+    match args.verb {
+        Verb::Create(create) => change::create(&cx, create).await?,
+        Verb::List(list) => show::list(&cx, list).await?,
+        Verb::Get(get) => show::get(&cx, get).await?,
+        Verb::Delete(delete) => change::delete(&cx, delete).await?,
+        Verb::Failover(failover) => change::failover(&cx, failover).await?,
+        Verb::Node(node) => change::node(&cx, node).await?,
+        Verb::Import(import) => change::import(&cx, import).await?,
+        Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
+        Verb::Status { place } => show::status(&cx, &place).await?,
+        Verb::Events { place, limit } => show::events(&cx, &place, limit).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What every verb needs.
+pub(crate) struct Context {
+    http: Http,
+    json: bool,
+}
+
+impl Context {
+    /// `/namespaces/<ns>/clusters`.
+    async fn namespace(&self, given: Option<&str>) -> Result<String> {
+        if let Some(name) = given {
+            return Ok(format!("/namespaces/{name}/clusters"));
+        }
+        let known: Namespaces = self.http.get("/namespaces").await?;
+        match known.namespaces.as_slice() {
+            [only] => Ok(format!("/namespaces/{only}/clusters")),
+            [] => bail!("there is no namespace; create one: holdfast ctl create namespace NAME"),
+            many => bail!("choose a namespace with -n: {}", many.join(", ")),
+        }
+    }
+
+    /// `/namespaces/<ns>/clusters/<c>`.
+    async fn cluster(&self, place: &Place) -> Result<String> {
+        let base = self.namespace(place.namespace.as_deref()).await?;
+        if let Some(name) = &place.cluster {
+            return Ok(format!("{base}/{name}"));
+        }
+        let known: Clusters = self.http.get(&base).await?;
+        match known.clusters.as_slice() {
+            [only] => Ok(format!("{base}/{only}")),
+            [] => bail!("there is no cluster in {base}; create or import one"),
+            many => bail!("choose a cluster with -c: {}", many.join(", ")),
+        }
+    }
+}
