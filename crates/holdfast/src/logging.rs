@@ -5,9 +5,14 @@
 use anyhow::{Context as _, Result};
 use tracing_subscriber::EnvFilter;
 
-/// Sets up logging for this process, once. `level` is `error`, `warn`, `info`, `debug` or `trace`, or a filter such as
-/// `info,controller=debug`.
+/// Sets up logging for this process, once. `level` is `error`, `warn`, `info`, `debug` or `trace`, a filter such as
+/// `info,controller=debug`, or one of Kvrocks' own words.
 pub(crate) fn init(level: &str) -> Result<()> {
+    let level = match level {
+        "warning" => "warn",
+        "fatal" => "error",
+        level => level,
+    };
     let filter = match EnvFilter::try_from_default_env() {
         Ok(filter) => filter,
         Err(_) => EnvFilter::try_new(level).with_context(|| format!("read log level `{level}`"))?,
