@@ -10,9 +10,6 @@ use std::ops::Deref;
 /// Name of the namespace of connections without one of their own.
 pub const DEFAULT_NAMESPACE: &[u8] = b"__namespace";
 
-/// Slots of a cluster.
-const SLOT_COUNT: u16 = 16_384;
-
 /// What turns a user key into keys on disk, and when "now" is. Made once per command.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
@@ -118,37 +115,10 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// Hash slot of a user key, 0..=16383: CRC16 (XMODEM) of the part between the first `{` and the next `}` if that is not
-/// empty, else of the whole key.
+/// Hash slot of a user key, 0..=16383.
 pub fn key_slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
-        let rest = key.get(open + 1..)?;
-        let close = rest.iter().position(|byte| *byte == b'}')?;
-        rest.get(..close).filter(|tag| !tag.is_empty())
-    });
-    crc16(tag.unwrap_or(key)) % SLOT_COUNT
+    topology::key_slot(key).number()
 }
-
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ *byte)])
-}
-
-/// CRC16/XMODEM, polynomial 0x1021.
-const CRC16: [u16; 256] = {
-    let mut table = [0u16; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut crc = (index as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
 
 /// Bytes a [`KeyBuf`] holds without allocating.
 const INLINE_BYTES: usize = 104;

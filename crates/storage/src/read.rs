@@ -21,7 +21,7 @@ impl<'a> Value<'a> {
         Self(Repr::Pinned(slice))
     }
 
-    pub(crate) fn owned(bytes: &[u8]) -> Self {
+    pub(crate) fn owned(bytes: impl Into<Box<[u8]>>) -> Self {
         Self(Repr::Owned(bytes.into()))
     }
 }

@@ -1,9 +1,19 @@
 //! Data types as functions over [`crate::Read`] and [`crate::Txn`]: no RESP, no parsing of arguments, no locks.
 //!
 //! Semantics of Redis' own commands are those of Redis 7; bytes on disk and in write batches are those of Kvrocks.
-//! A function that changes nothing leaves the transaction empty, so that no batch is written.
+//! A function that changes nothing leaves the transaction empty, so that no batch is written. A function that fails may
+//! leave records in the transaction: drop it then.
 
+mod bitmap;
+pub mod copy;
+pub mod expiry;
+pub mod glob;
+pub mod keys;
+pub mod keyspace;
+pub mod lcs;
 pub mod metadata;
+pub mod numbers;
+pub mod strings;
 pub mod version;
 
 /// Why a command fails. The texts of replies are made by the server.
@@ -24,6 +34,9 @@ pub enum CommandError {
     /// An increment would produce NaN or infinity.
     #[error("increment would produce NaN or Infinity")]
     NanOrInfinity,
+    /// An offset into a string is negative.
+    #[error("offset is out of range")]
+    OffsetOutOfRange,
     /// A value would be longer than the limit for strings.
     #[error("string exceeds maximum allowed size")]
     TooLong,

@@ -1,0 +1,215 @@
+//! Commands on keys of every type: existence, type, time to live, deletion.
+//!
+//! Deleting removes the metadata only; sub-keys without living metadata are garbage that compaction removes.
+
+use super::CommandError;
+use super::metadata::{Header, Prefix, Type};
+use crate::{Family, Read, Scope, Txn, Value};
+
+/// Log data of DEL and UNLINK.
+const LOG_DELETE: &[u8] = b"0";
+/// Log data of EXPIRE, its kin, and PERSIST.
+const LOG_EXPIRE: &[u8] = b"0 8";
+
+/// The metadata entry of a living key.
+fn living<'v>(value: Option<Value<'v>>, now_ms: u64) -> Result<Option<Value<'v>>, CommandError> {
+    let Some(value) = value else { return Ok(None) };
+    let header =
+        Header::decode(&value).ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
+    Ok(if header.is_dead(now_ms) { None } else { Some(value) })
+}
+
+fn find<'r>(
+    read: &'r impl Read,
+    scope: &Scope<'_>,
+    key: &[u8],
+) -> Result<Option<Value<'r>>, CommandError> {
+    living(read.get(Family::Metadata, &scope.ns_key(key))?, scope.now_ms)
+}
+
+/// TYPE: the name, `none` for a missing key.
+///
+/// # Errors
+/// Those of the engine.
+pub fn type_name(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    key: &[u8],
+) -> Result<&'static str, CommandError> {
+    let value = find(read, scope, key)?;
+    let kind = value.as_deref().and_then(Header::decode).map(|header| header.kind());
+    Ok(match kind {
+        None => "none",
+        Some(Some(kind)) => kind.name(),
+        Some(None) => "unknown",
+    })
+}
+
+/// Type of a living key. `Ok(Some(None))`: a type this version does not know.
+///
+/// # Errors
+/// Those of the engine.
+pub fn kind(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    key: &[u8],
+) -> Result<Option<Option<Type>>, CommandError> {
+    let value = find(read, scope, key)?;
+    Ok(value.as_deref().and_then(Header::decode).map(|header| header.kind()))
+}
+
+/// EXISTS: how many of `keys` exist; a key given twice counts twice.
+///
+/// # Errors
+/// Those of the engine.
+pub fn exists(read: &impl Read, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64, CommandError> {
+    if let [key] = keys {
+        return Ok(u64::from(find(read, scope, key)?.is_some()));
+    }
+    let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
+    let mut count = 0;
+    for value in read.multi_get(Family::Metadata, &ns_keys)? {
+        count += u64::from(living(value, scope.now_ms)?.is_some());
+    }
+    Ok(count)
+}
+
+/// When a key ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// There is no such key.
+    Absent,
+    /// Never.
+    Endless,
+    /// Unix time in milliseconds.
+    Until(u64),
+}
+
+impl Lifetime {
+    /// Reply of PTTL: -2, -1, or the milliseconds left.
+    pub fn ttl_ms(self, now_ms: u64) -> i64 {
+        match self {
+            Self::Absent => -2,
+            Self::Endless => -1,
+            Self::Until(at) => i64::try_from(at.saturating_sub(now_ms)).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Reply of TTL: -2, -1, or the seconds left, rounded to the nearest.
+    pub fn ttl_seconds(self, now_ms: u64) -> i64 {
+        match self.ttl_ms(now_ms) {
+            code @ ..0 => code,
+            milliseconds => milliseconds.saturating_add(500) / 1000,
+        }
+    }
+
+    /// Reply of PEXPIRETIME: -2, -1, or Unix milliseconds.
+    pub fn unix_ms(self) -> i64 {
+        self.ttl_ms(0)
+    }
+
+    /// Reply of EXPIRETIME: -2, -1, or Unix seconds, rounded to the nearest.
+    pub fn unix_seconds(self) -> i64 {
+        self.ttl_seconds(0)
+    }
+}
+
+/// TTL, PTTL, EXPIRETIME, PEXPIRETIME.
+///
+/// # Errors
+/// Those of the engine.
+pub fn lifetime(read: &impl Read, scope: &Scope<'_>, key: &[u8]) -> Result<Lifetime, CommandError> {
+    let value = find(read, scope, key)?;
+    Ok(match value.as_deref().and_then(Header::decode) {
+        None => Lifetime::Absent,
+        Some(Header { expire_ms: 0, .. }) => Lifetime::Endless,
+        Some(header) => Lifetime::Until(header.expire_ms),
+    })
+}
+
+/// When EXPIRE acts. NX excludes the others, GT excludes LT; XX goes with either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExpireCondition {
+    /// NX: only without a time to live.
+    pub only_endless: bool,
+    /// XX: only with one.
+    pub only_limited: bool,
+    /// GT: only later; no time to live is the latest.
+    pub only_later: bool,
+    /// LT: only earlier.
+    pub only_earlier: bool,
+}
+
+impl ExpireCondition {
+    fn is_met(self, current_ms: u64, at_ms: u64) -> bool {
+        let is_endless = current_ms == 0;
+        !(self.only_endless && !is_endless
+            || self.only_limited && is_endless
+            || self.only_later && (is_endless || at_ms <= current_ms)
+            || self.only_earlier && !is_endless && at_ms >= current_ms)
+    }
+}
+
+/// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT: lets a key end at `at_ms` (Unix milliseconds, at least 1; see
+/// [`super::expiry::Unit::for_expire`]). A time in the past ends it at once. Returns whether it did.
+///
+/// # Errors
+/// Those of the engine.
+pub fn expire(
+    txn: &mut Txn<'_>,
+    scope: &Scope<'_>,
+    key: &[u8],
+    at_ms: u64,
+    condition: ExpireCondition,
+) -> Result<bool, CommandError> {
+    set_lifetime(txn, scope, key, |current_ms| condition.is_met(current_ms, at_ms).then_some(at_ms))
+}
+
+/// PERSIST. Returns whether there was a time to live.
+///
+/// # Errors
+/// Those of the engine.
+pub fn persist(txn: &mut Txn<'_>, scope: &Scope<'_>, key: &[u8]) -> Result<bool, CommandError> {
+    set_lifetime(txn, scope, key, |current_ms| (current_ms != 0).then_some(0))
+}
+
+fn set_lifetime(
+    txn: &mut Txn<'_>,
+    scope: &Scope<'_>,
+    key: &[u8],
+    new: impl FnOnce(u64) -> Option<u64>,
+) -> Result<bool, CommandError> {
+    let ns_key = scope.ns_key(key);
+    let value = living(txn.get(Family::Metadata, &ns_key)?, scope.now_ms)?;
+    let Some(header) = value.as_deref().and_then(Header::decode) else { return Ok(false) };
+    let Some(expire_ms) = new(header.expire_ms) else { return Ok(false) };
+    let prefix = Prefix::rewritten(&header, expire_ms);
+    txn.log(LOG_EXPIRE);
+    txn.put_parts(Family::Metadata, &[&ns_key], &[prefix.as_bytes(), header.rest]);
+    Ok(true)
+}
+
+/// DEL and UNLINK: how many of `keys` existed; a key given twice counts once.
+///
+/// # Errors
+/// Those of the engine.
+pub fn del(txn: &mut Txn<'_>, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64, CommandError> {
+    let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
+    let mut is_living = Vec::with_capacity(keys.len());
+    for value in Read::multi_get(txn, Family::Metadata, &ns_keys)? {
+        is_living.push(living(value, scope.now_ms)?.is_some());
+    }
+    let mut deleted = std::collections::HashSet::new();
+    for (ns_key, _) in ns_keys.iter().zip(is_living).filter(|(_, is_living)| *is_living) {
+        if deleted.insert(&**ns_key) {
+            if deleted.len() == 1 {
+                txn.log(LOG_DELETE);
+            }
+            txn.delete(Family::Metadata, ns_key);
+        }
+    }
+    Ok(deleted.len() as u64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! Commands on many keys: SCAN, KEYS, RANDOMKEY, DBSIZE, FLUSHDB, FLUSHALL, and the keys of a slot.
+
+use super::metadata::{Header, Type};
+use super::{CommandError, glob};
+use crate::key::{KeyBuf, prefix_end};
+use crate::{Direction, Family, Read, Scope, Txn};
+
+/// Which keys a scan returns.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection<'a> {
+    /// MATCH.
+    pub pattern: Option<&'a [u8]>,
+    /// TYPE: the name as TYPE replies it, lower or upper case.
+    pub type_name: Option<&'a [u8]>,
+}
+
+/// A page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// User keys.
+    pub keys: Vec<Vec<u8>>,
+    /// Position of the next page; `None` at the end.
+    pub next: Option<Vec<u8>>,
+}
+
+/// SCAN: looks at up to `count` living keys behind `position` (empty at the start, else [`Page::next`]) and returns those
+/// selected. Keys come in the order of their bytes, in a cluster slot by slot. Every key that exists during the whole
+/// scan is returned exactly once.
+///
+/// # Errors
+/// Those of the engine.
+pub fn scan(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    position: &[u8],
+    count: usize,
+    selection: &Selection<'_>,
+) -> Result<Page, CommandError> {
+    let namespace = scope.namespace_prefix();
+    let (mut lower, mut upper) = (namespace.clone(), prefix_end(&namespace));
+    if let (Some(pattern), false) = (selection.pattern, scope.cluster) {
+        let mut prefix = namespace.clone();
+        prefix.push(glob::literal_prefix(pattern));
+        upper = prefix_end(&prefix);
+        lower = prefix;
+    }
+    if !position.is_empty() {
+        let mut start = namespace.clone();
+        start.push(position);
+        // The smallest key behind the last one looked at.
+        start.push(&[0]);
+        if *start > *lower {
+            lower = start;
+        }
+    }
+    let mut page = Page { keys: Vec::new(), next: None };
+    let mut looked_at = 0;
+    for_each_living(read, scope, &lower, &upper, |ns_key, user_key, header| {
+        if selection.includes(user_key, header) {
+            page.keys.push(user_key.to_vec());
+        }
+        looked_at += 1;
+        // The empty key has the position that means "start", so a page never ends with it.
+        let is_full = looked_at >= count.max(1) && ns_key.len() > namespace.len();
+        if is_full {
+            page.next = ns_key.strip_prefix(&*namespace).map(<[u8]>::to_vec);
+        }
+        !is_full
+    })?;
+    Ok(page)
+}
+
+/// KEYS.
+///
+/// # Errors
+/// Those of the engine.
+pub fn keys(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    pattern: &[u8],
+) -> Result<Vec<Vec<u8>>, CommandError> {
+    let selection = Selection { pattern: Some(pattern), type_name: None };
+    Ok(scan(read, scope, &[], usize::MAX, &selection)?.keys)
+}
+
+impl Selection<'_> {
+    fn includes(&self, user_key: &[u8], header: &Header<'_>) -> bool {
+        let is_type = |wanted: &[u8]| {
+            header.kind().is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
+        };
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, user_key))
+            && self.type_name.is_none_or(is_type)
+    }
+}
+
+/// Keys looked at around a random point; one of them is taken.
+const RANDOM_WINDOW: usize = 32;
+
+/// RANDOMKEY: any living key. Approximate: keys that follow a large gap in the order of bytes are likelier.
+///
+/// # Errors
+/// Those of the engine.
+pub fn random_key(read: &impl Read, scope: &Scope<'_>) -> Result<Option<Vec<u8>>, CommandError> {
+    let prefix = scope.namespace_prefix();
+    let end = prefix_end(&prefix);
+    let Some(middle) = random_point(read, &prefix, &end)? else { return Ok(None) };
+    for (lower, upper) in [(&*middle, &*end), (&*prefix, &*middle)] {
+        let mut window = Vec::new();
+        for_each_living(read, scope, lower, upper, |_, user_key, _| {
+            window.push(user_key.to_vec());
+            window.len() < RANDOM_WINDOW
+        })?;
+        if !window.is_empty() {
+            let index = rand::random_range(0..window.len());
+            return Ok(window.into_iter().nth(index));
+        }
+    }
+    Ok(None)
+}
+
+/// A random key between the first and the last entry of a range.
+fn random_point(
+    read: &impl Read,
+    lower: &[u8],
+    upper: &[u8],
+) -> Result<Option<Vec<u8>>, CommandError> {
+    let Some((first, last)) = ends(read, lower, upper)? else { return Ok(None) };
+    let common = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
+    // Eight bytes behind the common beginning are spread evenly enough.
+    let number = |key: &[u8]| {
+        let mut bytes = [0; 8];
+        for (byte, of_key) in bytes.iter_mut().zip(key.iter().skip(common)) {
+            *byte = *of_key;
+        }
+        u64::from_be_bytes(bytes)
+    };
+    let point = rand::random_range(number(&first)..=number(&last));
+    Ok(Some([first.get(..common).unwrap_or_default(), &point.to_be_bytes()].concat()))
+}
+
+/// First and last key.
+type Ends = (Vec<u8>, Vec<u8>);
+
+/// First and last key of a range; `None` if it is empty.
+fn ends(read: &impl Read, lower: &[u8], upper: &[u8]) -> Result<Option<Ends>, CommandError> {
+    let end = |direction| -> Result<Option<Vec<u8>>, CommandError> {
+        let mut cursor = read.scan(Family::Metadata, lower, upper, direction)?;
+        Ok(cursor.next()?.map(|(key, _)| key.to_vec()))
+    };
+    Ok(end(Direction::Forward)?.zip(end(Direction::Reverse)?))
+}
+
+/// What DBSIZE SCAN finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Living keys.
+    pub keys: u64,
+    /// Living keys with a time to live.
+    pub expires: u64,
+    /// Average time to live of those, milliseconds.
+    pub average_ttl_ms: u64,
+    /// Expired keys that are still stored.
+    pub expired: u64,
+}
+
+/// Counts the keys of a namespace. Reads all of them. `continues` is asked now and then and may end it early.
+///
+/// # Errors
+/// Those of the engine.
+pub fn census(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    mut continues: impl FnMut() -> bool,
+) -> Result<Census, CommandError> {
+    let prefix = scope.namespace_prefix();
+    let mut cursor =
+        read.scan(Family::Metadata, &prefix, &prefix_end(&prefix), Direction::Forward)?;
+    let (mut census, mut ttl_sum_ms) = (Census::default(), 0u128);
+    while let Some((_, value)) = cursor.next()? {
+        let Some(header) = Header::decode(value) else { continue };
+        if header.is_dead(scope.now_ms) {
+            census.expired += 1;
+            continue;
+        }
+        census.keys += 1;
+        if header.expire_ms != 0 {
+            census.expires += 1;
+            ttl_sum_ms += u128::from(header.expire_ms - scope.now_ms);
+        }
+        if census.keys.is_multiple_of(1024) && !continues() {
+            break;
+        }
+    }
+    census.average_ttl_ms = ttl_sum_ms.checked_div(u128::from(census.expires)).unwrap_or(0) as u64;
+    Ok(census)
+}
+
+/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none. No log data.
+pub fn flush_namespace(txn: &mut Txn<'_>, scope: &Scope<'_>) {
+    let prefix = scope.namespace_prefix();
+    txn.delete_range(Family::Metadata, &prefix, &prefix_end(&prefix));
+}
+
+/// FLUSHALL: removes the metadata of all namespaces with one range delete; nothing when there is none. No log data.
+///
+/// # Errors
+/// Those of the engine.
+pub fn flush_all(txn: &mut Txn<'_>) -> Result<(), CommandError> {
+    if let Some((first, last)) = ends(txn, &[], &[])? {
+        let mut end = prefix_end(&last);
+        if end.is_empty() {
+            // Nothing but bytes 255: the next key is the one with a zero behind.
+            end = [&*last, &[0]].concat();
+        }
+        txn.delete_range(Family::Metadata, &first, &end);
+    }
+    Ok(())
+}
+
+/// Bounds of a slot in the metadata family. In sub-key families they hold for the same slot as well.
+pub fn slot_bounds(scope: &Scope<'_>, slot: u16) -> (KeyBuf, KeyBuf) {
+    (scope.slot_prefix(slot), scope.slot_prefix(slot + 1))
+}
+
+/// CLUSTER COUNTKEYSINSLOT: living keys.
+///
+/// # Errors
+/// Those of the engine.
+pub fn count_in_slot(read: &impl Read, scope: &Scope<'_>, slot: u16) -> Result<u64, CommandError> {
+    let (lower, upper) = slot_bounds(scope, slot);
+    let mut count = 0;
+    for_each_living(read, scope, &lower, &upper, |_, _, _| {
+        count += 1;
+        true
+    })?;
+    Ok(count)
+}
+
+/// CLUSTER GETKEYSINSLOT: up to `limit` living keys.
+///
+/// # Errors
+/// Those of the engine.
+pub fn keys_in_slot(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    slot: u16,
+    limit: usize,
+) -> Result<Vec<Vec<u8>>, CommandError> {
+    let (lower, upper) = slot_bounds(scope, slot);
+    let mut keys = Vec::new();
+    if limit > 0 {
+        for_each_living(read, scope, &lower, &upper, |_, user_key, _| {
+            keys.push(user_key.to_vec());
+            keys.len() < limit
+        })?;
+    }
+    Ok(keys)
+}
+
+/// Removes the metadata of all keys of a slot with one range delete. No log data.
+pub fn delete_slot(txn: &mut Txn<'_>, scope: &Scope<'_>, slot: u16) {
+    let (lower, upper) = slot_bounds(scope, slot);
+    txn.delete_range(Family::Metadata, &lower, &upper);
+}
+
+/// Calls `visit` with (metadata key, user key, header) of every living key of a range until it returns false.
+fn for_each_living(
+    read: &impl Read,
+    scope: &Scope<'_>,
+    lower: &[u8],
+    upper: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8], &Header<'_>) -> bool,
+) -> Result<(), CommandError> {
+    let mut cursor = read.scan(Family::Metadata, lower, upper, Direction::Forward)?;
+    while let Some((ns_key, value)) = cursor.next()? {
+        let Some(user_key) = scope.user_key(ns_key) else { continue };
+        let Some(header) = Header::decode(value) else { continue };
+        if !header.is_dead(scope.now_ms) && !visit(ns_key, user_key, &header) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `name` is one TYPE can reply; SCAN … TYPE with another one is an error.
+pub fn is_type_name(name: &[u8]) -> bool {
+    Type::ALL.into_iter().any(|kind| kind.name().as_bytes().eq_ignore_ascii_case(name))
+}

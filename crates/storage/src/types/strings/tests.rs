@@ -1,0 +1,223 @@
+use super::*;
+use crate::key::DEFAULT_NAMESPACE;
+use crate::types::keys::{self, Lifetime};
+use crate::{Options, Store};
+
+const NOW_MS: u64 = 1_000_000;
+const SCOPE: Scope<'static> =
+    Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: NOW_MS };
+
+struct Db {
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+impl Db {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { block_cache_size: 1 << 20, ..Options::default() };
+        Self { store: Store::open(dir.path(), options).unwrap(), _dir: dir }
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut Txn<'_>) -> T) -> T {
+        let mut txn = self.store.txn();
+        let outcome = f(&mut txn);
+        txn.commit().unwrap();
+        outcome
+    }
+
+    fn set(&self, key: &str, value: &str) {
+        self.write(|txn| {
+            set(txn, &SCOPE, key.as_bytes(), value.as_bytes(), &SetOptions::default()).unwrap();
+        });
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        get(&self.store, &SCOPE, key.as_bytes()).unwrap().map(|p| text(&p))
+    }
+
+    fn lifetime(&self, key: &str) -> Lifetime {
+        keys::lifetime(&self.store, &SCOPE, key.as_bytes()).unwrap()
+    }
+
+    fn put_hash(&self, key: &str) {
+        self.write(|txn| {
+            let mut metadata = crate::types::metadata::Metadata::new(Type::Hash, 1);
+            metadata.size = 1;
+            txn.put(Family::Metadata, &SCOPE.ns_key(key.as_bytes()), &metadata.encode());
+        });
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+fn with(condition: Condition, expiry: Expiry, get: bool) -> SetOptions {
+    SetOptions { condition, expiry, get }
+}
+
+#[test]
+fn set_and_its_options() {
+    let db = Db::new();
+    let run = |key: &str, value: &str, options: SetOptions| {
+        let mut txn = db.store.txn();
+        let outcome = set(&mut txn, &SCOPE, key.as_bytes(), value.as_bytes(), &options).unwrap();
+        let answer = (outcome.is_set, outcome.old.as_deref().map(text));
+        txn.commit().unwrap();
+        answer
+    };
+    let old = |value: &str| Some(value.to_owned());
+    assert_eq!(run("k", "1", with(Condition::IfPresent, Expiry::Never, false)), (false, None));
+    assert_eq!(
+        run("k", "1", with(Condition::IfAbsent, Expiry::At(NOW_MS + 5), false)),
+        (true, None)
+    );
+    assert_eq!(run("k", "2", with(Condition::IfAbsent, Expiry::Never, true)), (false, old("1")));
+    assert_eq!(db.lifetime("k"), Lifetime::Until(NOW_MS + 5));
+    assert_eq!(run("k", "3", with(Condition::IfPresent, Expiry::Keep, true)), (true, old("1")));
+    assert_eq!(db.lifetime("k"), Lifetime::Until(NOW_MS + 5));
+    assert_eq!(run("k", "4", SetOptions::default()), (true, None));
+    assert_eq!(db.lifetime("k"), Lifetime::Endless);
+    assert_eq!(db.get("k").as_deref(), Some("4"));
+    // In the past: absent at once.
+    assert_eq!(run("k", "5", with(Condition::Always, Expiry::At(1), false)), (true, None));
+    assert_eq!(db.get("k"), None);
+    assert_eq!(run("k", "6", with(Condition::IfAbsent, Expiry::Keep, false)), (true, None));
+    assert_eq!(db.lifetime("k"), Lifetime::Endless);
+    // Over another type, unless its value is asked for.
+    db.put_hash("h");
+    let mut txn = db.store.txn();
+    let refused = set(&mut txn, &SCOPE, b"h", b"v", &with(Condition::Always, Expiry::Never, true));
+    assert!(matches!(refused, Err(CommandError::WrongType)));
+    drop(txn);
+    assert!(matches!(get(&db.store, &SCOPE, b"h"), Err(CommandError::WrongType)));
+    db.set("h", "v");
+    assert_eq!(db.get("h").as_deref(), Some("v"));
+}
+
+#[test]
+fn many_keys() {
+    let db = Db::new();
+    db.put_hash("h");
+    let write = |pairs: &[(&[u8], &[u8])]| db.write(|txn| msetnx(txn, &SCOPE, pairs).unwrap());
+    assert!(write(&[(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]));
+    assert!(!write(&[(b"c", b"1"), (b"b", b"9")]));
+    let values = mget(&db.store, &SCOPE, &[b"a", b"h", b"x", b"b"]).unwrap();
+    let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
+    assert_eq!(values, [Some(&b"3"[..]), None, None, Some(b"2")]);
+    assert_eq!(db.get("c"), None);
+}
+
+#[test]
+fn ranges() {
+    let db = Db::new();
+    db.set("k", "Hello");
+    for (start, end, expected) in [
+        (0, -1, "Hello"),
+        (1, 3, "ell"),
+        (-3, -1, "llo"),
+        (-1, -3, ""),
+        (3, 1, ""),
+        (10, 20, ""),
+        (-100, 1, "He"),
+        (0, 100, "Hello"),
+        (-100, -100, "H"),
+        (i64::MIN, i64::MAX, "Hello"),
+        (i64::MAX, i64::MIN, ""),
+    ] {
+        let found = getrange(&db.store, &SCOPE, b"k", start, end).unwrap().unwrap();
+        assert_eq!(text(&found), expected, "{start} {end}");
+    }
+    assert!(getrange(&db.store, &SCOPE, b"x", 0, -1).unwrap().is_none());
+    let patch = |key: &str, offset, patch: &str| {
+        db.write(|txn| setrange(txn, &SCOPE, key.as_bytes(), offset, patch.as_bytes()))
+    };
+    assert_eq!(patch("k", 6, "World").unwrap(), 11);
+    assert_eq!(db.get("k").as_deref(), Some("Hello\\x00World"));
+    assert_eq!(patch("k", 1, "E").unwrap(), 11);
+    assert_eq!(patch("none", 5, "").unwrap(), 0);
+    assert_eq!(db.get("none"), None);
+    assert!(matches!(patch("k", -1, "x"), Err(CommandError::OffsetOutOfRange)));
+    assert!(matches!(patch("k", MAX_BYTES as i64, "x"), Err(CommandError::TooLong)));
+    assert!(matches!(patch("k", i64::MAX, "x"), Err(CommandError::TooLong)));
+    assert_eq!(strlen(&db.store, &SCOPE, b"k").unwrap(), 11);
+    assert_eq!(db.write(|txn| append(txn, &SCOPE, b"k", b"!").unwrap()), 12);
+    assert_eq!(db.write(|txn| append(txn, &SCOPE, b"new", b"").unwrap()), 0);
+    assert_eq!(db.get("new").as_deref(), Some(""));
+}
+
+#[test]
+fn counters() {
+    let db = Db::new();
+    let add = |key: &str, delta| db.write(|txn| incrby(txn, &SCOPE, key.as_bytes(), delta));
+    assert_eq!(add("n", 5).unwrap(), 5);
+    assert_eq!(add("n", -7).unwrap(), -2);
+    db.set("n", "9223372036854775807");
+    assert!(matches!(add("n", 1), Err(CommandError::Overflow)));
+    db.set("n", " 1");
+    assert!(matches!(add("n", 1), Err(CommandError::NotAnInteger)));
+    let add = |key: &str, by: &str| {
+        db.write(|txn| incrbyfloat(txn, &SCOPE, key.as_bytes(), by.as_bytes())).map(|v| text(&v))
+    };
+    assert_eq!(add("f", "1.5").unwrap(), "1.5");
+    assert_eq!(add("f", "-0.5").unwrap(), "1");
+    assert!(matches!(add("n", "1"), Err(CommandError::NotAFloat)));
+    // The time to live stays.
+    db.write(|txn| {
+        let options = with(Condition::Always, Expiry::At(NOW_MS + 9), false);
+        set(txn, &SCOPE, b"t", b"1", &options).unwrap();
+    });
+    db.write(|txn| incrby(txn, &SCOPE, b"t", 1).unwrap());
+    db.write(|txn| append(txn, &SCOPE, b"t", b"0").unwrap());
+    db.write(|txn| setrange(txn, &SCOPE, b"t", 0, b"3").unwrap());
+    assert_eq!(db.get("t").as_deref(), Some("30"));
+    assert_eq!(db.lifetime("t"), Lifetime::Until(NOW_MS + 9));
+}
+
+#[test]
+fn get_and_change() {
+    let db = Db::new();
+    db.set("k", "v");
+    let getex = |expiry| {
+        let before = db.store.latest_sequence();
+        let found = db.write(|txn| getex(txn, &SCOPE, b"k", expiry).unwrap().map(|p| text(&p)));
+        (found.is_some(), db.store.latest_sequence() - before)
+    };
+    assert_eq!(getex(None), (true, 0));
+    assert_eq!(getex(Some(Expiry::Never)), (true, 0));
+    assert_eq!(getex(Some(Expiry::At(NOW_MS + 1))), (true, 1));
+    assert_eq!(getex(Some(Expiry::Never)), (true, 1));
+    assert_eq!(db.lifetime("k"), Lifetime::Endless);
+    assert_eq!(getex(Some(Expiry::At(1))), (true, 1));
+    assert_eq!(getex(None), (false, 0));
+    db.set("k", "v");
+    let cas = |old: &[u8], new: &[u8]| {
+        db.write(|txn| cas(txn, &SCOPE, b"k", old, new, Expiry::Never).unwrap())
+    };
+    assert_eq!(cas(b"x", b"y"), Compared::Different);
+    assert_eq!(cas(b"v", b"w"), Compared::Equal);
+    let cad = |old: &[u8]| db.write(|txn| cad(txn, &SCOPE, b"k", old).unwrap());
+    assert_eq!(cad(b"v"), Compared::Different);
+    assert_eq!(cad(b"w"), Compared::Equal);
+    assert_eq!(cad(b"w"), Compared::Absent);
+    db.set("k", "v");
+    assert_eq!(
+        db.write(|txn| getdel(txn, &SCOPE, b"k").unwrap().map(|p| text(&p))),
+        Some("v".into())
+    );
+    assert_eq!(db.get("k"), None);
+}
+
+#[test]
+fn old_form_stays_readable_and_keeps_its_form() {
+    let db = Db::new();
+    let key = SCOPE.ns_key(b"k");
+    // 32-bit form: expires at second 2000.
+    db.write(|txn| txn.put(Family::Metadata, &key, b"\x01\0\0\x07\xd05"));
+    assert_eq!(db.get("k").as_deref(), Some("5"));
+    assert_eq!(db.lifetime("k"), Lifetime::Until(2_000_000));
+    db.write(|txn| incrby(txn, &SCOPE, b"k", 1).unwrap());
+    let stored = db.store.get(Family::Metadata, &key).unwrap().unwrap();
+    assert_eq!(text(&stored), text(b"\x01\0\0\x07\xd06"));
+}
