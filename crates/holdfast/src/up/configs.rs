@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use api::rest::BalancerSpec;
+use balancer::haproxy::{ConfigFile, RuntimeAddress, render_config};
 
 use super::folder::Folder;
 use super::layout::{BalancerKind, HOST, Layout};
@@ -23,6 +24,8 @@ pub(crate) const LEASE_MS: u64 = 1000;
 /// Small: many nodes share one machine.
 const BLOCK_CACHE_MB: u32 = 16;
 const WORKERS: u32 = 2;
+/// Of one HAProxy.
+const MAX_CONNECTIONS: u32 = 10_000;
 
 /// The processes that come in numbers.
 #[derive(Debug, Clone, Copy)]
@@ -143,10 +146,15 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
         .filter_map(|node| layout.announced_port(node))
         .map(|port| topology::Endpoint { host: HOST.to_owned(), port })
         .collect();
-    let text = balancer::haproxy::render_config(&balancer::haproxy::ConfigFile {
-        frontends: listen,
-        source: layout.balancer_source(balancer).into(),
-        runtime_socket: runtime_socket(folder, balancer),
+    let runtime = RuntimeAddress::Unix(runtime_socket(folder, balancer));
+    let master_path = master_socket(folder, balancer);
+    let master = RuntimeAddress::Unix(master_path.clone());
+    let text = render_config(&ConfigFile {
+        frontends: &listen,
+        bind_source: Some(layout.balancer_source(balancer).into()),
+        runtime: &runtime,
+        master: Some(&master),
+        maxconn: MAX_CONNECTIONS,
     });
     let config = write(dir.join("haproxy.cfg"), &text)?;
     let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
@@ -157,13 +165,7 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
     Ok(Spec {
         name: name.to_owned(),
         program,
-        arguments: vec![
-            "-W".into(),
-            "-S".into(),
-            dir.join("master.sock").into(),
-            "-f".into(),
-            config.into(),
-        ],
+        arguments: vec!["-W".into(), "-S".into(), master_path.into(), "-f".into(), config.into()],
         log: folder.log(name),
     })
 }
@@ -191,4 +193,8 @@ pub(crate) fn balancers_for_controller(folder: &Folder, layout: &Layout) -> Vec<
 
 fn runtime_socket(folder: &Folder, balancer: u8) -> PathBuf {
     folder.path().join("balancers").join(balancer.to_string()).join("runtime.sock")
+}
+
+fn master_socket(folder: &Folder, balancer: u8) -> PathBuf {
+    folder.path().join("balancers").join(balancer.to_string()).join("master.sock")
 }
