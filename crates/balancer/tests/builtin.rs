@@ -1,4 +1,5 @@
 //! The built-in balancer through its driver: real sockets, real HTTP.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -6,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use api::balancer::Frontend;
-use balancer::server::{Config, serve};
+use balancer::server::{Config, Limits, serve};
 use balancer::{Applied, Builtin, Driver, Error};
 use common::{Client, Node, desired, eventually, free_endpoint};
 use tokio::net::TcpListener;
@@ -36,11 +37,13 @@ async fn start(config: Config) -> Balancer {
 }
 
 fn config() -> Config {
-    let mut config = Config::default();
-    config.bind_source = Some("127.0.0.2".parse().unwrap());
-    config.workers = 2;
-    config.limits.drain_ms = 0;
-    config
+    Config {
+        bind_source: Some("127.0.0.2".parse().unwrap()),
+        workers: 2,
+        health_interval_ms: 0,
+        limits: Limits { drain_ms: 0, ..Limits::default() },
+        ..Config::default()
+    }
 }
 
 fn sessions(applied: &Applied, node: &Node) -> u64 {
@@ -266,6 +269,52 @@ async fn stopping_ends_sessions_and_the_process() {
     assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
     tokio::time::timeout(common::PATIENCE, balancer.task).await.unwrap().unwrap().unwrap();
     eventually("the node's connection is gone", || a.open() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_known_without_clients() {
+    let mut config = config();
+    config.health_interval_ms = 5;
+    let balancer = start(config).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    wait_for_health(&balancer, Some(true)).await;
+    drop(a);
+    wait_for_health(&balancer, Some(false)).await;
+    balancer.driver.apply(&desired(1, 2, &[(&listen, None)])).await.unwrap();
+    wait_for_health(&balancer, None).await;
+}
+
+/// A switch has to stay quick however many clients there are; here that they are all cut and counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_is_cut_as_a_whole() {
+    let balancer = start(config()).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..1_000 {
+        clients.push(Client::connect(&listen).await.unwrap());
+    }
+    assert_eq!(sessions(&balancer.driver.observe().await.unwrap(), &a), 1_000);
+    let started = std::time::Instant::now();
+    let applied = balancer.driver.apply(&desired(1, 2, &[(&listen, None)])).await.unwrap();
+    println!("cut 1000 sessions in {:?}", started.elapsed());
+    assert!(applied.fenced(&a.id) && applied.sessions.is_empty());
+    let page = get(&balancer, "/metrics").await;
+    assert!(page.lines().any(|l| l.contains("cut_total{") && l.ends_with(" 1000")), "{page}");
+}
+
+async fn wait_for_health(balancer: &Balancer, wanted: Option<bool>) {
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    loop {
+        let text = get(balancer, "/api/v1/state").await;
+        let state: api::balancer::State = serde_json::from_str(&text).unwrap();
+        if state.frontends[0].backend_up == wanted {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{text}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn get(balancer: &Balancer, path: &str) -> String {

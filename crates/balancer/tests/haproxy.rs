@@ -1,4 +1,5 @@
 //! The HAProxy driver against a real HAProxy in master-worker mode.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

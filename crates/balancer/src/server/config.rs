@@ -25,6 +25,8 @@ pub struct Config {
     pub send_proxy: bool,
     /// Threads that move bytes; 0 means one per CPU.
     pub workers: usize,
+    /// Milliseconds between two health checks of a backend (PING behind a LOCAL header); 0 means that only clients' connections tell.
+    pub health_interval_ms: u64,
     /// Limits on what clients can make the balancer hold.
     pub limits: Limits,
 }
@@ -72,6 +74,7 @@ impl Default for Config {
             bind_source: None,
             send_proxy: true,
             workers: 0,
+            health_interval_ms: 1_000,
             limits: Limits::default(),
         }
     }
@@ -139,7 +142,7 @@ mod tests {
     fn every_key_is_read() {
         let config = Config::from_toml(
             "name = 'lb1'\nlisten = '0.0.0.0:9401'\ntoken = 's'\nbind_source = '127.0.0.2'\nsend_proxy = false\n\
-             workers = 3\n[limits]\nmax_sessions = 5\nconnect_timeout_ms = 6\ndrain_ms = 7\n",
+             workers = 3\nhealth_interval_ms = 9\n[limits]\nmax_sessions = 5\nconnect_timeout_ms = 6\ndrain_ms = 7\n",
         )
         .unwrap();
         assert_eq!(config.worker_count(), 3);

@@ -40,7 +40,7 @@ pub(super) struct Frontend {
     pub(super) counters: Counters,
     route: Mutex<Route>,
     reach: AtomicU8,
-    /// Signalled whenever a session that was to be cut is gone.
+    /// Signalled when the last session that was to be cut is gone.
     left: Notify,
 }
 
@@ -50,6 +50,8 @@ struct Route {
     error: Option<String>,
     listener: Option<JoinHandle<()>>,
     sessions: HashMap<u64, Entry>,
+    /// Entries that are doomed.
+    doomed: usize,
     next: u64,
 }
 
@@ -69,9 +71,12 @@ pub(super) struct Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let gone = self.frontend.route.lock().sessions.remove(&self.id);
-        if gone.is_some_and(|entry| entry.doomed) {
-            self.frontend.left.notify_waiters();
+        let mut route = self.frontend.route.lock();
+        if route.sessions.remove(&self.id).is_some_and(|entry| entry.doomed) {
+            route.doomed -= 1;
+            if route.doomed == 0 {
+                self.frontend.left.notify_waiters();
+            }
         }
     }
 }
@@ -119,6 +124,7 @@ impl Frontend {
         let mut tasks = Vec::new();
         {
             let mut route = self.route.lock();
+            let route = &mut *route;
             if route.backend.as_deref() != backend {
                 route.backend = backend.cloned().map(Arc::new);
                 self.reach.store(Reach::Unknown as u8, Ordering::Relaxed);
@@ -126,6 +132,7 @@ impl Frontend {
             for entry in route.sessions.values_mut() {
                 if Some(&*entry.backend) != backend && !entry.doomed {
                     entry.doomed = true;
+                    route.doomed += 1;
                     tasks.extend(entry.task.take());
                     self.counters.cut.fetch_add(1, Ordering::Relaxed);
                 }
@@ -143,7 +150,7 @@ impl Frontend {
             let left = self.left.notified();
             tokio::pin!(left);
             left.as_mut().enable();
-            if !self.route.lock().sessions.values().any(|entry| entry.doomed) {
+            if self.route.lock().doomed == 0 {
                 return;
             }
             left.await;
@@ -182,8 +189,17 @@ impl Frontend {
         self.route.lock().sessions.len()
     }
 
-    pub(super) fn set_reach(&self, reach: Reach) {
-        self.reach.store(reach as u8, Ordering::Relaxed);
+    /// Notes whether `backend` was reached, unless it is not the backend any more.
+    pub(super) fn set_reach(&self, backend: &Arc<Backend>, reach: Reach) {
+        let route = self.route.lock();
+        if route.backend.as_ref().is_some_and(|current| Arc::ptr_eq(current, backend)) {
+            self.reach.store(reach as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// Where new connections go.
+    pub(super) fn backend(&self) -> Option<Arc<Backend>> {
+        self.route.lock().backend.clone()
     }
 
     /// What is in force.

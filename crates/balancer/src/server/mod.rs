@@ -6,6 +6,7 @@
 mod admin;
 mod config;
 mod frontend;
+mod health;
 mod metrics;
 mod relay;
 mod session;
@@ -49,6 +50,7 @@ pub async fn serve(
     let router = admin::router(Arc::clone(&table), config.token.clone());
     let server = axum::serve(listener, router);
     let mut server = tokio::spawn(server.into_future());
+    let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));
     tokio::select! {
         () = shutdown => {}
         ended = &mut server => {
@@ -57,6 +59,7 @@ pub async fn serve(
     }
     // The admin interface answers while sessions drain, so that a controller can still confirm a fence here.
     table.stop(config.limits.drain()).await;
+    health.abort();
     server.abort();
     tracing::info!("balancer stopped");
     Ok(())

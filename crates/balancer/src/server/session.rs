@@ -120,7 +120,7 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
     let frontend = Arc::clone(&ends.pass.frontend);
     match timeout(shared.connect_timeout, connect(&ends, peer, &shared)).await {
         Ok(Ok(backend)) => {
-            frontend.set_reach(Reach::Up);
+            frontend.set_reach(&ends.pass.backend, Reach::Up);
             ends.backend = Some(backend);
         }
         failed => {
@@ -128,7 +128,7 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                 Ok(Err(error)) => error,
                 _ => io::ErrorKind::TimedOut.into(),
             };
-            frontend.set_reach(Reach::Down);
+            frontend.set_reach(&ends.pass.backend, Reach::Down);
             frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(frontend = %frontend.listen, node = %ends.pass.backend.node, %error, "backend not reached");
             return;
@@ -142,14 +142,20 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
 /// Dials the backend and sends the PROXY header.
 async fn connect(ends: &Ends, peer: SocketAddr, shared: &Shared) -> io::Result<TcpStream> {
     sys::tune(&ends.client)?;
-    let target = resolve(&ends.pass.backend).await?;
-    let mut backend = sys::dialler(target, shared.bind_source)?.connect(target).await?;
-    sys::tune(&backend)?;
+    let mut backend = dial(&ends.pass.backend, shared).await?;
     if shared.send_proxy {
         let header = api::proxy::encode(peer, ends.client.local_addr()?);
         backend.write_all(&header).await?;
     }
     Ok(backend)
+}
+
+/// A connection to a node, without a header yet.
+pub(super) async fn dial(backend: &Backend, shared: &Shared) -> io::Result<TcpStream> {
+    let target = resolve(backend).await?;
+    let stream = sys::dialler(target, shared.bind_source)?.connect(target).await?;
+    sys::tune(&stream)?;
+    Ok(stream)
 }
 
 async fn resolve(backend: &Backend) -> io::Result<SocketAddr> {

@@ -86,6 +86,10 @@ impl Table {
         &self.name
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// All frontends, by address.
     pub(super) fn frontends(&self) -> Vec<Arc<Frontend>> {
         self.frontends.lock().values().cloned().collect()

@@ -1,5 +1,5 @@
 //! What the integration tests share: backends that check the PROXY header, clients, bounded waits.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired, Frontend};
-use api::proxy::{Parsed, parse};
+use api::proxy::{Command, Parsed, parse};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -80,6 +80,9 @@ async fn answer(mut stream: TcpStream, peer: SocketAddr, name: &str) -> io::Resu
             Parsed::Incomplete => {}
         }
     };
+    if header.command == Command::Local {
+        return stream.write_all(b"+PONG\r\n").await;
+    }
     let (source, destination) = (header.source.unwrap(), header.destination.unwrap());
     let greeting = format!("{name} {source} {destination} {}\n", peer.ip());
     stream.write_all(greeting.as_bytes()).await?;
