@@ -1,0 +1,200 @@
+//! The admin port: `/metrics`, `/healthz`, `/primary`, `/replica` over HTTP. It only shows; nothing can be changed here.
+//!
+//! `/primary` is what a load balancer outside of ours may probe. It is answered from what the data path is answered from – role, lease, and the
+//! write gate itself – so a node that would not serve a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as
+//! not serving.
+
+mod metrics;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use api::heartbeat::{LinkStatus, Resync};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::clock;
+use crate::node::{Engine, Node, Role};
+
+/// Longest wait for the write gate. A change of role holds it for microseconds.
+const GATE_WAIT: Duration = Duration::from_millis(200);
+
+/// Serves the admin port until the node shuts down.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub async fn serve(node: Arc<Node>, listener: TcpListener) -> anyhow::Result<()> {
+    listener.set_nonblocking(true).context("prepare the admin port")?;
+    let address = listener.local_addr().context("name the admin port")?;
+    let listener = tokio::net::TcpListener::from_std(listener).context("serve the admin port")?;
+    if address.ip().is_loopback() {
+        tracing::info!(%address, "admin port open");
+    } else {
+        tracing::warn!(%address, "admin port open to other machines: it needs no password and shows metrics and state");
+    }
+    let mut shutdown = node.shutdown();
+    let ended = async move {
+        // The sender lives as long as the node, so this only ends with a shutdown.
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    };
+    axum::serve(listener, router(node))
+        .with_graceful_shutdown(ended)
+        .await
+        .context("serve the admin port")
+}
+
+fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|node| probe(node, health)))
+        .route("/primary", get(|node| probe(node, primary)))
+        .route("/replica", get(|node| probe(node, replica)))
+        .with_state(node)
+}
+
+/// What a probe answers: why, in words for people.
+type Verdict = Result<String, String>;
+
+/// Answers a probe away from the runtime's thread, because the gate may have to be waited for.
+async fn probe(State(node): State<Arc<Node>>, ask: fn(&Node, &Engine) -> Verdict) -> Response {
+    let verdict = tokio::task::spawn_blocking(move || judge(&node, ask)).await;
+    let (status, text) = match verdict {
+        Ok(Ok(text)) => (StatusCode::OK, text),
+        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the probe ended early: {error}"))
+        }
+    };
+    (status, text + "\n").into_response()
+}
+
+fn judge(node: &Node, ask: fn(&Node, &Engine) -> Verdict) -> Verdict {
+    if *node.shutdown().borrow() {
+        return Err("shutting down".into());
+    }
+    match node.gate.try_read_for(GATE_WAIT) {
+        Some(engine) => ask(node, &engine),
+        None => Err("busy: the write gate is taken, nothing is served".into()),
+    }
+}
+
+/// Whether the store is open and takes writes.
+fn health(_node: &Node, engine: &Engine) -> Verdict {
+    let store = engine.store.as_ref().ok_or("loading: the data is being replaced")?;
+    store.publish().map_err(|error| format!("the WAL cannot be written: {error}"))?;
+    let stats = store.stats().map_err(|error| format!("the database cannot be read: {error}"))?;
+    if stats.is_write_stopped {
+        return Err("the database takes no writes: it waits for flush or compaction".into());
+    }
+    Ok(format!("ok sequence={}", stats.latest_sequence))
+}
+
+/// Whether a write would be served here and now, as far as role and lease go.
+fn primary(node: &Node, engine: &Engine) -> Verdict {
+    if let Role::Replica { from } = &engine.role {
+        return Err(format!("not master: replica of {from}"));
+    }
+    if engine.store.is_none() {
+        return Err("loading: the data is being replaced".into());
+    }
+    if node.resync.now() != Resync::None {
+        return Err("deposed: this node must take a full sync first".into());
+    }
+    let mode = node.config.now().master_lease_mode;
+    let now_ns = clock::boottime_ns();
+    if Node::is_lease_blocking(mode) && !node.lease.is_valid(now_ns) {
+        return Err("lease expired: this node has not heard from its controller".into());
+    }
+    Ok(format!("master lease_mode={mode} lease_remaining_ms={}", node.lease.remaining_ms(now_ns)))
+}
+
+/// Whether this is a replica whose data follows its master's.
+fn replica(node: &Node, engine: &Engine) -> Verdict {
+    let Role::Replica { from } = &engine.role else { return Err("not replica: master".into()) };
+    if engine.store.is_none() {
+        return Err("loading: the data is being replaced".into());
+    }
+    match (node.resync.now(), node.replication.link_status()) {
+        (Resync::None, LinkStatus::Up) => Ok(format!("replica of {from}")),
+        (Resync::None, status) => Err(format!("link to {from}: {status}")),
+        (resync, _) => Err(format!("full sync {resync}")),
+    }
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    match tokio::task::spawn_blocking(move || metrics::render(&node, GATE_WAIT)).await {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("collect metrics: {error}\n"))
+            .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{Options, Store};
+    use topology::{Cluster, Endpoint};
+
+    use super::*;
+    use crate::config::{Config, Values};
+    use crate::lease::Heartbeat;
+
+    fn node(folder: &std::path::Path, role: Role) -> Node {
+        let store = Store::open(&folder.join("db"), Options::default()).unwrap();
+        let config = Config::new(Values::default(), None);
+        Node::new(config, folder.to_owned(), store, Cluster::default(), role)
+    }
+
+    fn grant(node: &Node, lease_ms: u64) {
+        let now_ns = clock::boottime_ns();
+        let clock = Some((now_ns, node.lease.nonce()));
+        let beat = Heartbeat { is_for_me: true, lease_ms, term: 1, clock };
+        node.lease.heartbeat(beat, now_ns, 60_000).unwrap();
+    }
+
+    #[test]
+    fn a_master_is_primary_only_while_its_lease_lasts_and_its_data_is_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path(), Role::Master);
+        assert!(judge(&node, health).is_ok());
+        assert!(judge(&node, primary).unwrap().starts_with("master lease_mode=disabled"));
+        node.config.set(&[("master-lease-mode", "block-write")]).unwrap();
+        assert!(judge(&node, primary).unwrap_err().starts_with("lease expired"));
+        grant(&node, 60_000);
+        assert!(judge(&node, primary).is_ok());
+        node.resync.set_required(true);
+        assert!(judge(&node, primary).unwrap_err().starts_with("deposed"));
+        assert_eq!(judge(&node, replica), Err("not replica: master".into()));
+    }
+
+    #[test]
+    fn a_replica_without_a_link_is_neither() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = Endpoint { host: "127.0.0.1".into(), port: 1 };
+        let node = node(folder.path(), Role::Replica { from });
+        assert_eq!(judge(&node, primary), Err("not master: replica of 127.0.0.1:1".into()));
+        assert_eq!(judge(&node, replica), Err("link to 127.0.0.1:1: connecting".into()));
+    }
+
+    #[test]
+    fn a_taken_gate_is_not_serving() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path(), Role::Master);
+        let _taken = node.gate.write();
+        assert!(judge(&node, primary).unwrap_err().starts_with("busy"));
+    }
+
+    #[test]
+    fn a_database_that_is_being_replaced_is_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path(), Role::Master);
+        node.gate.write().store = None;
+        for ask in [health as fn(&Node, &Engine) -> Verdict, primary] {
+            assert!(judge(&node, ask).unwrap_err().starts_with("loading"));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What is done once a second: rates, disk use, idle connections.
+//!
+//! Nothing here waits for the write gate: while it is taken, a round is left out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock;
+use crate::info::process;
+use crate::node::Node;
+
+/// Rounds between two looks at the disk when no `max-db-size` depends on them.
+const RELAXED_ROUNDS: u64 = 10;
+
+/// Counters at the last round, to tell rates by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counted {
+    at_ns: u64,
+    commands: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Counted {
+    fn now(node: &Node) -> Self {
+        Self {
+            at_ns: clock::boottime_ns(),
+            commands: node.stats.commands(),
+            bytes_in: node.stats.sum(|worker| &worker.bytes_in),
+            bytes_out: node.stats.sum(|worker| &worker.bytes_out),
+        }
+    }
+
+    /// Growth per second of one counter since `earlier`; 0 after CONFIG RESETSTAT.
+    fn rate(&self, earlier: &Self, counter: impl Fn(&Self) -> u64) -> u64 {
+        let passed_ns = u128::from(self.at_ns.saturating_sub(earlier.at_ns));
+        let grown = u128::from(counter(self).saturating_sub(counter(earlier)));
+        let rate = (grown * 1_000_000_000).checked_div(passed_ns).unwrap_or(0);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+}
+
+/// Runs once a second until the node shuts down.
+///
+/// # Errors
+/// Only if the runtime is being torn down around it.
+pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
+    // Remembered for INFO.
+    process::startup_bytes();
+    let mut shutdown = node.shutdown();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut counted = Counted::now(&node);
+    for round in 0_u64.. {
+        tokio::select! {
+            _ = second.tick() => {}
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        }
+        counted = measure(&node, &counted);
+        close_idle(&node, clock::unix_ms());
+        let is_due = node.config.now().max_db_size > 0 || round.is_multiple_of(RELAXED_ROUNDS);
+        if is_due {
+            let node = Arc::clone(&node);
+            tokio::task::spawn_blocking(move || weigh(&node))
+                .await
+                .context("look at the disk use")?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(node: &Node, earlier: &Counted) -> Counted {
+    let now = Counted::now(node);
+    let stats = &node.stats;
+    stats.ops_per_second.store(now.rate(earlier, |c| c.commands), Ordering::Relaxed);
+    stats.bytes_in_per_second.store(now.rate(earlier, |c| c.bytes_in), Ordering::Relaxed);
+    stats.bytes_out_per_second.store(now.rate(earlier, |c| c.bytes_out), Ordering::Relaxed);
+    now
+}
+
+/// `timeout`: as in Redis, never for replicas; nor for peers, who keep a connection for when they need it.
+fn close_idle(node: &Node, now_ms: u64) {
+    let longest_ms = u64::from(node.config.now().timeout) * 1000;
+    if longest_ms == 0 {
+        return;
+    }
+    let count = node.clients.kill_where(|client| {
+        let idle_ms = now_ms.saturating_sub(client.last_ms.load(Ordering::Relaxed));
+        let is_exempt =
+            client.is_replica.load(Ordering::Relaxed) || client.is_peer.load(Ordering::Relaxed);
+        idle_ms > longest_ms && !is_exempt
+    });
+    if count > 0 {
+        tracing::debug!(count, "closed idle connections");
+    }
+}
+
+fn weigh(node: &Node) {
+    let Some(engine) = node.gate.try_read() else { return };
+    let Some(store) = &engine.store else { return };
+    match store.stats() {
+        Ok(stats) => node.used_bytes.store(stats.disk_bytes(), Ordering::Relaxed),
+        Err(error) => tracing::warn!(%error, "cannot tell how much disk the database takes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_per_second_and_never_negative() {
+        let earlier = Counted { at_ns: 1_000_000_000, commands: 100, bytes_in: 50, bytes_out: 0 };
+        let later = Counted { at_ns: 1_500_000_000, commands: 150, bytes_in: 0, bytes_out: 7 };
+        assert_eq!(later.rate(&earlier, |c| c.commands), 100);
+        assert_eq!(later.rate(&earlier, |c| c.bytes_in), 0);
+        assert_eq!(later.rate(&later, |c| c.bytes_out), 0);
+    }
+}

@@ -1,0 +1,439 @@
+//! COMMAND: what the table says of itself, and one line of documentation per command.
+//!
+//! Everything but the summaries is derived from the table, so it cannot differ from what the gates do.
+
+use std::borrow::Cow;
+
+use resp::Writer;
+use storage::types::glob;
+
+use super::connection::unknown_subcommand;
+use crate::command::table::{Family, Keys};
+use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Result, Table};
+use crate::session::{Flow, SessionCx};
+
+/// Documentation of one command.
+#[derive(Debug, Clone, Copy)]
+pub struct Doc {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Redis version that first had it; empty for commands Redis does not have.
+    pub since: &'static str,
+}
+
+const fn doc(name: &'static str, since: &'static str, summary: &'static str) -> Doc {
+    Doc { name, summary, since }
+}
+
+#[rustfmt::skip]
+const DOCS: &[Doc] = &[
+    // Strings.
+    doc("append",      "2.0.0",  "Adds to the end of a string; creates it if needed."),
+    doc("cad",         "",       "Deletes a string if it has the given value."),
+    doc("cas",         "",       "Replaces a string if it has the given value."),
+    doc("decr",        "1.0.0",  "Subtracts one from an integer; a missing key counts as 0."),
+    doc("decrby",      "1.0.0",  "Subtracts from an integer; a missing key counts as 0."),
+    doc("get",         "1.0.0",  "Reads a string."),
+    doc("getdel",      "6.2.0",  "Reads a string and deletes its key."),
+    doc("getex",       "6.2.0",  "Reads a string and sets or removes its expiry time."),
+    doc("getrange",    "2.4.0",  "Reads a part of a string by positions."),
+    doc("getset",      "1.0.0",  "Replaces a string and returns its old value."),
+    doc("incr",        "1.0.0",  "Adds one to an integer; a missing key counts as 0."),
+    doc("incrby",      "1.0.0",  "Adds to an integer; a missing key counts as 0."),
+    doc("incrbyfloat", "2.6.0",  "Adds to a floating-point number; a missing key counts as 0."),
+    doc("lcs",         "7.0.0",  "Finds the longest common subsequence of two strings."),
+    doc("mget",        "1.0.0",  "Reads several strings."),
+    doc("mset",        "1.0.1",  "Writes several strings at once."),
+    doc("msetnx",      "1.0.1",  "Writes several strings at once if none of their keys exists."),
+    doc("psetex",      "2.6.0",  "Writes a string that expires after some milliseconds."),
+    doc("set",         "1.0.0",  "Writes a string, whatever the key held before."),
+    doc("setex",       "2.0.0",  "Writes a string that expires after some seconds."),
+    doc("setnx",       "1.0.0",  "Writes a string if its key does not exist."),
+    doc("setrange",    "2.2.0",  "Overwrites a part of a string from a position on."),
+    doc("strlen",      "2.2.0",  "Tells the length of a string."),
+    doc("substr",      "1.0.0",  "Reads a part of a string by positions; older name of GETRANGE."),
+    // Keys.
+    doc("copy",        "6.2.0",  "Copies the value of a key to another key."),
+    doc("del",         "1.0.0",  "Deletes keys."),
+    doc("dump",        "2.6.0",  "Returns the value of a key in serialised form."),
+    doc("exists",      "1.0.0",  "Counts how many of the keys exist."),
+    doc("expire",      "1.0.0",  "Lets a key expire after some seconds."),
+    doc("expireat",    "1.2.0",  "Lets a key expire at a Unix time in seconds."),
+    doc("expiretime",  "7.0.0",  "Tells when a key expires, as a Unix time in seconds."),
+    doc("keys",        "1.0.0",  "Lists all keys that match a pattern."),
+    doc("move",        "1.0.0",  "Answers as if a key was moved to another database; there is only one."),
+    doc("movex",       "",       "Moves a key to another namespace."),
+    doc("object",      "2.2.3",  "Looks into how a key is stored."),
+    doc("persist",     "2.2.0",  "Removes the expiry time of a key."),
+    doc("pexpire",     "2.6.0",  "Lets a key expire after some milliseconds."),
+    doc("pexpireat",   "2.6.0",  "Lets a key expire at a Unix time in milliseconds."),
+    doc("pexpiretime", "7.0.0",  "Tells when a key expires, as a Unix time in milliseconds."),
+    doc("pttl",        "2.6.0",  "Tells how many milliseconds a key has left."),
+    doc("randomkey",   "1.0.0",  "Returns one of the keys by chance."),
+    doc("rename",      "1.0.0",  "Gives a key another name, in place of any key that has it."),
+    doc("renamenx",    "1.0.0",  "Gives a key another name if no key has it."),
+    doc("restore",     "2.6.0",  "Creates a key from its serialised form."),
+    doc("scan",        "2.8.0",  "Walks through the keys step by step."),
+    doc("sort",        "1.0.0",  "Sorts the elements of a list or set; may store the result."),
+    doc("sort_ro",     "7.0.0",  "Sorts the elements of a list or set."),
+    doc("touch",       "3.2.1",  "Counts how many of the keys exist."),
+    doc("ttl",         "1.0.0",  "Tells how many seconds a key has left."),
+    doc("type",        "1.0.0",  "Tells which type the value of a key has."),
+    doc("unlink",      "4.0.0",  "Deletes keys, as DEL does."),
+    // Connection.
+    doc("auth",        "1.0.0",  "Authenticates the connection."),
+    doc("client",      "2.4.0",  "Shows, names, pauses and ends connections."),
+    doc("echo",        "1.0.0",  "Returns its argument."),
+    doc("hello",       "6.0.0",  "Chooses the protocol version; may authenticate and name the connection."),
+    doc("ping",        "1.0.0",  "Answers, to show that the node does."),
+    doc("quit",        "1.0.0",  "Ends the connection."),
+    doc("reset",       "6.2.0",  "Puts the connection back into the state it began with."),
+    doc("select",      "1.0.0",  "Chooses database 0, the only one."),
+    // Server.
+    doc("command",     "2.8.13", "Describes the commands."),
+    doc("config",      "2.0.0",  "Shows and changes the options of the node."),
+    doc("dbsize",      "1.0.0",  "Counts the keys by looking at each."),
+    doc("debug",       "1.0.0",  "Makes the node misbehave, for tests."),
+    doc("flushall",    "1.0.0",  "Deletes all keys of all namespaces."),
+    doc("flushdb",     "1.0.0",  "Deletes all keys."),
+    doc("info",        "1.0.0",  "Shows what the node is, does and has done."),
+    doc("lastsave",    "1.0.0",  "Tells the time of the start: every write is kept as it is made."),
+    doc("role",        "2.8.12", "Tells the role of the node and with whom it replicates."),
+    doc("shutdown",    "1.0.0",  "Ends the process."),
+    doc("slowlog",     "2.2.12", "Shows the commands that took longest lately."),
+    doc("time",        "2.6.0",  "Tells the time of the node's clock."),
+    // Transactions.
+    doc("discard",     "2.0.0",  "Forgets the queued commands and ends the transaction."),
+    doc("exec",        "1.2.0",  "Runs the queued commands as one."),
+    doc("multi",       "1.2.0",  "Begins to queue commands for one transaction."),
+    doc("unwatch",     "2.2.0",  "Watches no key any more."),
+    doc("watch",       "2.2.0",  "Lets the next EXEC do nothing if one of the keys changes before."),
+    // Cluster.
+    doc("asking",      "3.0.0",  "Lets the next command use a slot that is being imported."),
+    doc("cluster",     "3.0.0",  "Shows the topology of the cluster."),
+    doc("clusterx",    "",       "Sets the topology of the cluster and grants leases; for controllers."),
+    doc("readonly",    "3.0.0",  "Lets the connection read from a replica."),
+    doc("readwrite",   "3.0.0",  "Ends what READONLY began."),
+    // Replication.
+    doc("_db_name",    "",       "Tells the name both ends of a replication link must agree on."),
+    doc("_fetch_file", "",       "Sends files of a full sync; for replicas."),
+    doc("_fetch_meta", "",       "Lists the files of a full sync; for replicas."),
+    doc("failover",    "6.2.0",  "Hands the role of master to a replica."),
+    doc("pollupdates", "",       "Returns write batches behind a sequence number."),
+    doc("psync",       "2.8.0",  "Begins a replication stream; for replicas."),
+    doc("replconf",    "3.0.0",  "Tells a master about its replica; for replicas."),
+    doc("replicaof",   "5.0.0",  "Makes the node a replica of another, or a master."),
+    doc("slaveof",     "1.0.0",  "Makes the node a replica of another, or a master."),
+    doc("sync",        "1.0.0",  "Begins a replication stream of Redis; refused."),
+    doc("wait",        "3.0.0",  "Waits until replicas have acknowledged the writes so far."),
+];
+
+/// Documentation of the command of that lower-case name.
+pub fn find(name: &str) -> Option<&'static Doc> {
+    DOCS.iter().find(|doc| doc.name == name)
+}
+
+const HELP: &[&str] = &[
+    "COMMAND [<subcommand> [<arg> ...]]. Subcommands are:",
+    "(no subcommand)",
+    "    Describe all commands.",
+    "COUNT",
+    "    Say how many commands there are.",
+    "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
+    "    List the names of commands.",
+    "INFO [<command-name> ...]",
+    "    Describe commands; all if none is named.",
+    "DOCS [<command-name> ...]",
+    "    Document commands; all if none is named.",
+    "GETKEYS <full-command>",
+    "    List the keys in a command.",
+    "HELP",
+    "    Print this help.",
+];
+
+/// COMMAND.
+pub(super) fn command(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<Flow> {
+    let _ = cx;
+    let Some(word) = args.word() else { return Ok(describe_all(reply).into()) };
+    let too_many = |fits: bool| {
+        if fits {
+            return Ok(());
+        }
+        Err(Error::Arity(format!("command|{}", String::from_utf8_lossy(&word).to_lowercase())))
+    };
+    Ok(match &*word {
+        b"COUNT" => {
+            too_many(args.is_empty())?;
+            reply.count(Table::get().commands().len())
+        }
+        b"LIST" => list(args, reply)?,
+        b"INFO" if args.is_empty() => describe_all(reply),
+        b"INFO" => describe_some(args.rest(), reply),
+        b"DOCS" => document(args.rest(), reply),
+        b"GETKEYS" => {
+            too_many(args.len() >= 2)?;
+            get_keys(args.rest(), reply)?
+        }
+        b"HELP" => {
+            too_many(args.is_empty())?;
+            reply.help(HELP)
+        }
+        _ => return Err(unknown_subcommand("command", &word, "COMMAND")),
+    }
+    .into())
+}
+
+fn list(args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let names = || Table::get().commands().iter();
+    let chosen: Vec<&str> = match args.word().as_deref() {
+        None => names().map(|command| command.name).collect(),
+        Some(b"FILTERBY") => {
+            let kind = args.word().ok_or(Error::Syntax)?;
+            let wanted = args.bytes()?.to_ascii_lowercase();
+            args.end()?;
+            match &*kind {
+                // There are no modules.
+                b"MODULE" => Vec::new(),
+                b"ACLCAT" => names()
+                    .filter(|command| {
+                        categories(command).iter().any(|c| c.as_bytes()[1..] == *wanted)
+                    })
+                    .map(|command| command.name)
+                    .collect(),
+                b"PATTERN" => names()
+                    .map(|command| command.name)
+                    .filter(|name| glob::matches(&wanted, name.as_bytes()))
+                    .collect(),
+                _ => return Err(Error::Syntax),
+            }
+        }
+        Some(_) => return Err(Error::Syntax),
+    };
+    Ok(reply.bulks(&chosen))
+}
+
+fn get_keys(words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
+    let name = words.first().copied().unwrap_or_default();
+    let (_, command) =
+        Table::get().find(name).ok_or_else(|| Error::err("Invalid command specified"))?;
+    if command.keys == Keys::None {
+        return Err(Error::err("The command has no key arguments"));
+    }
+    if !command.accepts(words.len()) {
+        return Err(Error::err("Invalid number of arguments specified for command"));
+    }
+    let keys: Vec<&[u8]> =
+        command.keys.positions(words.len()).filter_map(|at| words.get(at).copied()).collect();
+    Ok(reply.bulks(&keys))
+}
+
+fn describe_all(reply: Reply<'_>) -> Replied {
+    let commands = Table::get().commands();
+    reply.with(|writer| {
+        writer.array(commands.len());
+        for command in commands {
+            describe(writer, command);
+        }
+    })
+}
+
+fn describe_some(names: &[&[u8]], reply: Reply<'_>) -> Replied {
+    reply.with(|writer| {
+        writer.array(names.len());
+        for name in names {
+            match Table::get().find(name) {
+                Some((_, command)) => describe(writer, command),
+                None => writer.null_array(),
+            }
+        }
+    })
+}
+
+/// The ten elements of Redis 7: name, arity, flags, first and last key, step, ACL categories, tips, key specifications, subcommands.
+fn describe(writer: &mut Writer<'_>, command: &Command) {
+    writer.array(10);
+    writer.bulk(command.name.as_bytes());
+    writer.integer(i64::from(command.arity));
+    simple_set(writer, &flag_words(command));
+    let (first, last, step) = match command.keys {
+        Keys::None => (0, 0, 0),
+        Keys::Range { first, last, step } => (i64::from(first), i64::from(last), i64::from(step)),
+    };
+    writer.integer(first);
+    writer.integer(last);
+    writer.integer(step);
+    simple_set(writer, &categories(command));
+    writer.array(0);
+    key_specifications(writer, command);
+    writer.array(0);
+}
+
+fn simple_set(writer: &mut Writer<'_>, words: &[impl AsRef<str>]) {
+    writer.set(words.len());
+    for word in words {
+        writer.simple(word.as_ref());
+    }
+}
+
+fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
+    let Keys::Range { first, last, step } = command.keys else { return writer.array(0) };
+    // Counted from the first key; from the end where it is negative.
+    let last = if last < 0 { i64::from(last) } else { i64::from(last) - i64::from(first) };
+    writer.array(1);
+    writer.map(3);
+    writer.bulk(b"flags");
+    let flags: &[&str] = if command.is_write() { &["RW", "update"] } else { &["RO", "access"] };
+    simple_set(writer, flags);
+    for (role, kind, facts) in [
+        ("begin_search", "index", &[("index", i64::from(first))][..]),
+        ("find_keys", "range", &[("lastkey", last), ("keystep", i64::from(step)), ("limit", 0)]),
+    ] {
+        writer.bulk(role.as_bytes());
+        writer.map(2);
+        writer.bulk(b"type");
+        writer.bulk(kind.as_bytes());
+        writer.bulk(b"spec");
+        writer.map(facts.len());
+        for (name, value) in facts {
+            writer.bulk(name.as_bytes());
+            writer.integer(*value);
+        }
+    }
+}
+
+fn flag_words(command: &Command) -> Vec<&'static str> {
+    let kind = match command.handler {
+        Handler::Write(_) => Some("write"),
+        Handler::Read(_) => Some("readonly"),
+        // DBSIZE counts outside the gate, but what it does is read.
+        Handler::Session(_) if command.flags.has(Flags::KEYSPACE) => Some("readonly"),
+        Handler::Session(_) | Handler::Exec => None,
+    };
+    kind.into_iter().chain(command.flags.words()).collect()
+}
+
+/// ACL categories, in Redis' order.
+fn categories(command: &Command) -> Vec<Cow<'static, str>> {
+    let flags = command.flags;
+    let family = family(command);
+    let is_fast = flags.has(Flags::FAST);
+    let is_admin = flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
+    let kind = flag_words(command).first().copied();
+    let facts = [
+        ("@keyspace", family == "generic" || flags.has(Flags::KEYSPACE)),
+        ("@read", kind == Some("readonly")),
+        ("@write", kind == Some("write")),
+        ("@string", family == "string"),
+        ("@admin", is_admin),
+        ("@fast", is_fast),
+        ("@slow", !is_fast),
+        ("@blocking", flags.has(Flags::BLOCKING)),
+        ("@dangerous", is_admin || flags.has(Flags::ALL_KEYS)),
+        ("@connection", family == "connection"),
+        ("@transaction", family == "transactions"),
+    ];
+    let mut found: Vec<Cow<'static, str>> =
+        facts.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.into()).collect();
+    let is_named_above = matches!(
+        family,
+        "string" | "generic" | "connection" | "transactions" | "server" | "cluster" | "replication"
+    );
+    if !is_named_above {
+        found.push(format!("@{family}").into());
+    }
+    found
+}
+
+fn family(command: &Command) -> &'static str {
+    let has = |family: &&Family| family.commands.iter().any(|row| row.name == command.name);
+    super::ALL.iter().find(has).map_or("generic", |family| family.name)
+}
+
+fn document(names: &[&[u8]], reply: Reply<'_>) -> Replied {
+    let table = Table::get();
+    let found: Vec<&Command> = if names.is_empty() {
+        table.commands().to_vec()
+    } else {
+        names.iter().filter_map(|name| table.find(name)).map(|(_, command)| command).collect()
+    };
+    reply.with(|writer| {
+        writer.map(found.len());
+        for command in found {
+            writer.bulk(command.name.as_bytes());
+            let doc = find(command.name);
+            let facts = [
+                ("summary", doc.map_or("", |doc| doc.summary)),
+                ("since", doc.map_or("", |doc| doc.since)),
+                ("group", group(command)),
+            ];
+            let known = facts.iter().filter(|(_, text)| !text.is_empty());
+            writer.map(known.clone().count());
+            for (name, text) in known {
+                writer.bulk(name.as_bytes());
+                writer.bulk(text.as_bytes());
+            }
+        }
+    })
+}
+
+/// Redis has no group for replication: its commands are the server's.
+fn group(command: &Command) -> &'static str {
+    match family(command) {
+        "replication" => "server",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_one_summary() {
+        for command in Table::get().commands() {
+            let count = DOCS.iter().filter(|doc| doc.name == command.name).count();
+            assert_eq!(count, 1, "documentation of `{}`", command.name);
+        }
+        for doc in DOCS {
+            assert!(doc.summary.ends_with('.') && doc.summary.len() < 80, "{}", doc.name);
+        }
+    }
+
+    fn replied(run: impl FnOnce(Reply<'_>) -> Replied) -> String {
+        let mut out = Vec::new();
+        run(Reply::new(Writer::new(&mut out, resp::Protocol::V2)));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_description_has_the_shape_of_redis_7() {
+        let text = replied(|reply| describe_some(&[b"GET", b"nosuch"], reply));
+        let expected = "*2 *10 $3 get :2 *2 +readonly +fast :1 :1 :1 *3 +@read +@string +@fast *0 *1 *6 $5 flags *2 +RO +access \
+            $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 \
+            $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 *-1";
+        assert_eq!(text.split("\r\n").collect::<Vec<_>>().join(" ").trim_end(), expected);
+    }
+
+    #[test]
+    fn keys_are_found_and_missing_ones_explained() {
+        let keys = replied(|reply| get_keys(&[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap());
+        assert_eq!(keys, "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+        let refused = |words: &[&[u8]]| {
+            let mut out = Vec::new();
+            let reply = Reply::new(Writer::new(&mut out, resp::Protocol::V2));
+            get_keys(words, reply).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&[b"nosuch", b"a"]), "ERR Invalid command specified");
+        assert_eq!(refused(&[b"ping", b"a"]), "ERR The command has no key arguments");
+        assert_eq!(
+            refused(&[b"set", b"a"]),
+            "ERR Invalid number of arguments specified for command"
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Commands about the node as a whole: INFO, CONFIG, COMMAND, DBSIZE, FLUSHALL, SLOWLOG, SHUTDOWN, DEBUG.
+//!
+//! Behaviour and error texts are Redis 7's; ROLE has Kvrocks' shape. What changes the node itself is refused to clients that came through a
+//! balancer of a balancer-only node.
+
+mod config;
+mod dbsize;
+
+use std::time::Duration;
+
+use api::heartbeat::ClientAccess;
+use storage::types::keyspace;
+
+use super::connection::unknown_subcommand;
+use super::docs;
+use crate::clients::Via;
+use crate::clock;
+use crate::command::table::NONE;
+use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::info;
+use crate::session::{Flow, SessionCx, WriteCx};
+use crate::slowlog::Entry;
+
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    Command::session("info",     -1, info_text).loading().stale(),
+    Command::session("config",   -2, config::config).admin().loading().stale().no_script(),
+    Command::session("command",  -1, docs::command).loading().stale(),
+    Command::session("dbsize",   -1, dbsize::dbsize).keyspace(),
+    Command::write  ("flushdb",  -1, NONE, flushdb).removes().keyspace().all_keys(),
+    Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys(),
+    Command::session("time",      1, time).fast().loading().stale(),
+    Command::session("lastsave",  1, lastsave).fast().loading().stale(),
+    Command::session("role",      1, role).fast().loading().stale().no_script(),
+    Command::session("slowlog",  -2, slowlog).admin().loading().stale(),
+    Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
+    Command::session("debug",    -2, debug).admin().peer().loading().stale().no_script().no_multi(),
+];
+
+/// Refuses what concerns the node itself to clients that came through a balancer of a balancer-only node: the rule of the flag PEER, for single
+/// subcommands.
+fn must_be_at_node(cx: &SessionCx<'_>, what: &str) -> Result<()> {
+    let is_guarded = cx.config.client_access == ClientAccess::BalancerOnly;
+    if is_guarded && matches!(cx.session.client.via, Via::Balancer { .. }) {
+        return Err(Error::text(format!(
+            "NOPERM '{what}' is not served through a load balancer: connect to the node itself and authenticate with peer-auth"
+        )));
+    }
+    Ok(())
+}
+
+/// Redis checks the arity of subcommands before anything else.
+fn arity(container: &str, word: &[u8], fits: bool) -> Result<()> {
+    if fits {
+        return Ok(());
+    }
+    let word = String::from_utf8_lossy(word).to_lowercase();
+    Err(Error::Arity(format!("{container}|{word}")))
+}
+
+fn info_text(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let wanted: Vec<String> =
+        args.rest().iter().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    Ok(reply.verbatim(&info::render(cx.node, &wanted)).into())
+}
+
+/// ASYNC and SYNC are the same: one range delete takes no time, compaction does the rest.
+fn no_options_but_sync(args: &mut Args<'_>) -> Result<()> {
+    match args.word().as_deref() {
+        None | Some(b"ASYNC" | b"SYNC") => args.end(),
+        Some(_) => Err(Error::Syntax),
+    }
+}
+
+fn flushdb(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    no_options_but_sync(args)?;
+    keyspace::flush_namespace(&mut cx.txn, &cx.scope);
+    Ok(reply.ok())
+}
+
+fn flushall(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    no_options_but_sync(args)?;
+    keyspace::flush_all(&mut cx.txn)?;
+    Ok(reply.ok())
+}
+
+fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let now_us = clock::unix_us();
+    let (seconds, micros) = (now_us / 1_000_000, now_us % 1_000_000);
+    Ok(reply.bulks(&[seconds.to_string(), micros.to_string()]).into())
+}
+
+/// Every write is in the WAL, so there is no save: as Redis before its first one, the time of the start.
+fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let started = cx.now_ms.saturating_sub(cx.node.uptime_ms()) / 1000;
+    Ok(reply.integer(i64::try_from(started).unwrap_or(i64::MAX)).into())
+}
+
+fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let role = crate::replication::role(cx.node);
+    Ok(reply.with(|writer| role.write(writer)).into())
+}
+
+const SLOWLOG_HELP: &[&str] = &[
+    "SLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET [<count>]",
+    "    Show the newest <count> slow commands (default: 10, -1: all), each with",
+    "    id, Unix time, microseconds, arguments, client address, client name.",
+    "LEN",
+    "    Say how many entries there are.",
+    "RESET",
+    "    Forget all entries.",
+    "HELP",
+    "    Print this help.",
+];
+
+fn slowlog(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let Some(word) = args.word() else { return Err(Error::Syntax) };
+    let count = args.len();
+    Ok(match &*word {
+        b"GET" => {
+            arity("slowlog", &word, count <= 1)?;
+            slowlog_get(cx, args, reply)?
+        }
+        b"LEN" => {
+            arity("slowlog", &word, count == 0)?;
+            reply.count(cx.node.slowlog.len())
+        }
+        b"RESET" => {
+            arity("slowlog", &word, count == 0)?;
+            cx.node.slowlog.clear();
+            reply.ok()
+        }
+        b"HELP" => {
+            arity("slowlog", &word, count == 0)?;
+            reply.help(SLOWLOG_HELP)
+        }
+        _ => return Err(unknown_subcommand("slowlog", &word, "SLOWLOG")),
+    }
+    .into())
+}
+
+fn slowlog_get(cx: &SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let count = if args.is_empty() { Ok(10) } else { args.integer() };
+    let count = count.ok().filter(|count| *count >= -1);
+    let count = count.ok_or_else(|| Error::err("count should be greater than or equal to -1"))?;
+    let entries = cx.node.slowlog.newest(usize::try_from(count).unwrap_or(usize::MAX));
+    let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    Ok(reply.with(|writer| {
+        writer.array(entries.len());
+        for Entry { id, at, micros, words, client, name } in &entries {
+            writer.array(6);
+            writer.integer(integer(*id));
+            writer.integer(integer(*at));
+            writer.integer(integer(*micros));
+            writer.array(words.len());
+            for word in words {
+                writer.bulk(word);
+            }
+            writer.bulk(client.as_bytes());
+            writer.bulk(name.as_bytes());
+        }
+    }))
+}
+
+/// Ends the process. Like Redis it answers nothing on success: the client sees its connection end.
+fn shutdown(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+    let (mut saves, mut says_not, mut aborts, mut others) = (false, false, false, 0);
+    while let Some(word) = args.word() {
+        match &*word {
+            b"SAVE" => saves = true,
+            b"NOSAVE" => says_not = true,
+            b"NOW" | b"FORCE" => others += 1,
+            b"ABORT" => aborts = true,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    if (saves && says_not) || (aborts && (saves || says_not || others > 0)) {
+        return Err(Error::Syntax);
+    }
+    if aborts {
+        // It never waits for replicas, so there is never one to abort.
+        return Err(Error::err("No shutdown in progress."));
+    }
+    tracing::info!(client = %cx.session.client.address, "SHUTDOWN received");
+    cx.node.shut_down();
+    Ok(Flow::Close)
+}
+
+const DEBUG_HELP: &[&str] = &[
+    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "SLEEP <seconds>",
+    "    Stop serving for <seconds>. Decimals allowed.",
+    "HELP",
+    "    Print this help.",
+];
+
+fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let name = args.clone().bytes().unwrap_or_default();
+    let word = args.word();
+    match (word.as_deref(), args.len()) {
+        (Some(b"SLEEP"), 1) => {
+            let seconds =
+                args.text()?.parse().map_err(|_| Error::err("value is not a valid float"))?;
+            let length = Duration::try_from_secs_f64(seconds)
+                .map_err(|_| Error::err("value is out of range"))?;
+            sleep(cx, length);
+            Ok(reply.ok().into())
+        }
+        (Some(b"HELP"), 0) => Ok(reply.help(DEBUG_HELP).into()),
+        _ => Err(Error::err(format!(
+            "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+            String::from_utf8_lossy(name)
+        ))),
+    }
+}
+
+/// Redis has one thread, so DEBUG SLEEP stops all of it; here the write gate does: no command, heartbeat or replicated batch runs meanwhile.
+#[expect(clippy::disallowed_methods, reason = "sleeping is what DEBUG SLEEP is for")]
+fn sleep(cx: &SessionCx<'_>, length: Duration) {
+    let _alone = cx.node.gate.write();
+    std::thread::sleep(length);
+}

@@ -1,0 +1,289 @@
+//! CONFIG: reading, changing and keeping the options.
+//!
+//! Secrets are never shown: their value reads as empty whether or not one is set. CONFIG SET changes all of its options or none.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use api::heartbeat::{ClientAccess, LeaseMode};
+use storage::types::glob;
+
+use super::super::connection::unknown_subcommand;
+use super::{arity, must_be_at_node};
+use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::config::{OPTIONS, SetError, Values, file};
+use crate::session::{Flow, SessionCx};
+
+const HELP: &[&str] = &[
+    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET <pattern> [<pattern> ...]",
+    "    Show the options whose names match. Secrets read as empty.",
+    "SET <option> <value> [<option> <value> ...]",
+    "    Change options, all or none.",
+    "RESETSTAT",
+    "    Set the counters of INFO back to zero.",
+    "REWRITE",
+    "    Write the options of now into the configuration file.",
+    "HELP",
+    "    Print this help.",
+];
+
+/// CONFIG.
+pub(super) fn config(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<Flow> {
+    let Some(word) = args.word() else { return Err(Error::Syntax) };
+    let count = args.len();
+    Ok(match &*word {
+        b"GET" => {
+            arity("config", &word, count >= 1)?;
+            get(&cx.node.config.now(), args.rest(), reply)
+        }
+        b"SET" => {
+            must_be_at_node(cx, "config|set")?;
+            arity("config", &word, count >= 2)?;
+            set(cx, args.rest())?;
+            reply.ok()
+        }
+        b"RESETSTAT" => {
+            must_be_at_node(cx, "config|resetstat")?;
+            arity("config", &word, count == 0)?;
+            cx.node.stats.reset();
+            reply.ok()
+        }
+        b"REWRITE" => {
+            must_be_at_node(cx, "config|rewrite")?;
+            arity("config", &word, count == 0)?;
+            rewrite(cx)?;
+            reply.ok()
+        }
+        b"HELP" => {
+            arity("config", &word, count == 0)?;
+            reply.help(HELP)
+        }
+        _ => return Err(unknown_subcommand("config", &word, "CONFIG")),
+    }
+    .into())
+}
+
+fn get(values: &Values, patterns: &[&[u8]], reply: Reply<'_>) -> Replied {
+    let patterns: Vec<Vec<u8>> =
+        patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+    let found: Vec<(&str, String)> = OPTIONS
+        .iter()
+        .filter(|option| {
+            patterns.iter().any(|pattern| glob::matches(pattern, option.name.as_bytes()))
+        })
+        .map(|option| {
+            let shown = if option.is_secret { None } else { values.get(option.name) };
+            (option.name, shown.unwrap_or_default())
+        })
+        .collect();
+    reply.with(|writer| {
+        writer.map(found.len());
+        for (name, value) in &found {
+            writer.bulk(name.as_bytes());
+            writer.bulk(value.as_bytes());
+        }
+    })
+}
+
+/// Redis' text for an option that could not be set.
+fn failed(name: &str, why: impl std::fmt::Display) -> Error {
+    Error::err(format!("CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+}
+
+fn set_error(name: &str, error: &SetError) -> Error {
+    match error {
+        SetError::Unknown => {
+            Error::err(format!("Unknown option or number of arguments for CONFIG SET - '{name}'"))
+        }
+        SetError::Restart => failed(name, "can't set immutable config"),
+        SetError::Value(why) => failed(name, why),
+    }
+}
+
+/// Options and their values as CONFIG SET was given them.
+fn pairs<'a>(words: &[&'a [u8]]) -> Result<Vec<(&'a str, &'a str)>> {
+    let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(words.len() / 2);
+    for pair in words.chunks(2) {
+        let &[name, value] = pair else { return Err(Error::Arity("config|set".into())) };
+        let name = std::str::from_utf8(name).map_err(|_| Error::Syntax)?;
+        let value =
+            std::str::from_utf8(value).map_err(|_| failed(name, "the value is no UTF-8 text"))?;
+        if pairs.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return Err(failed(name, "duplicate parameter"));
+        }
+        pairs.push((name, value));
+    }
+    Ok(pairs)
+}
+
+const PEER_AUTH: &str = "peer-auth";
+const PERSIST: &str = "persist-cluster-nodes-enabled";
+
+fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
+    let pairs = pairs(words)?;
+    let config = &cx.node.config;
+    let drops_peers =
+        pairs.iter().any(|(name, value)| name.eq_ignore_ascii_case(PEER_AUTH) && value.is_empty());
+    if drops_peers && config.now().client_access == ClientAccess::BalancerOnly {
+        return Err(failed(
+            PEER_AUTH,
+            "client-access balancer-only needs it, or no peer or controller could ever come",
+        ));
+    }
+    let (before, after) = config.set(&pairs).map_err(|(name, error)| set_error(&name, &error))?;
+    let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
+    tracing::info!(options = ?names, client = %cx.session.client.address, "options changed");
+    if after.master_lease_mode != before.master_lease_mode {
+        warn_of_weaker_lease_mode(cx, before.master_lease_mode, after.master_lease_mode);
+    }
+    if after.cluster_enabled
+        && after.persist_cluster_nodes_enabled != before.persist_cluster_nodes_enabled
+    {
+        keep_topology(cx, after.persist_cluster_nodes_enabled)?;
+    }
+    Ok(())
+}
+
+/// A controller that counts on this node's fence learns of the change with its next heartbeat; what happens until then is the operator's decision.
+fn warn_of_weaker_lease_mode(cx: &SessionCx<'_>, before: LeaseMode, after: LeaseMode) {
+    let strength =
+        |mode: LeaseMode| LeaseMode::WORDS.iter().position(|word| *word == mode.as_str());
+    if strength(after) < strength(before) && cx.node.engine().role.is_master() {
+        tracing::warn!(%before, %after, "master-lease-mode was made weaker while this node is master");
+    }
+}
+
+/// Writes or removes `nodes.conf`; takes the option back when that fails, so that it never promises what the disk does not hold.
+fn keep_topology(cx: &SessionCx<'_>, is_kept: bool) -> Result<()> {
+    let outcome = match cx.node.changing.try_lock() {
+        Ok(_one_at_a_time) => {
+            crate::cluster::persist_now(cx.node, is_kept).map_err(|error| error.to_string())
+        }
+        Err(_) => Err("a change of topology is running: try again".to_owned()),
+    };
+    let Err(why) = outcome else { return Ok(()) };
+    let word = if is_kept { "no" } else { "yes" };
+    // The option is known and the word is one of its two: this cannot be refused.
+    let _ = cx.node.config.set(&[(PERSIST, word)]);
+    Err(failed(PERSIST, why))
+}
+
+fn rewrite(cx: &SessionCx<'_>) -> Result<()> {
+    let Some(path) = &cx.node.config.file else {
+        return Err(Error::err("The server is running without a config file"));
+    };
+    match rewrite_file(path, &cx.node.config.now()) {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "configuration file rewritten");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot rewrite the configuration file");
+            Err(Error::err(format!("Rewriting config file: {error}")))
+        }
+    }
+}
+
+/// Replaces the file as a whole: after a crash there is the old one or the new one. The new one is as private as the old one was.
+fn rewrite_file(path: &Path, values: &Values) -> io::Result<()> {
+    let present = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".rewrite");
+    let temporary = folder.join(name);
+    let outcome = write_then_rename(&temporary, path, &file::rewrite(&present, values));
+    if outcome.is_err() {
+        // Nothing depends on it, and it may not even be there.
+        let _ = fs::remove_file(&temporary);
+    }
+    outcome?;
+    fs::File::open(folder)?.sync_all()
+}
+
+fn write_then_rename(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(temporary)?;
+    if let Ok(present) = fs::metadata(path) {
+        file.set_permissions(present.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn pairs_are_whole_and_named_once() {
+        let text = |words: &[&[u8]]| pairs(words).unwrap_err().to_string();
+        assert_eq!(text(&[b"a"]), "ERR wrong number of arguments for 'config|set' command");
+        assert_eq!(
+            text(&[b"maxclients", b"1", b"MAXCLIENTS", b"2"]),
+            "ERR CONFIG SET failed (possibly related to argument 'MAXCLIENTS') - duplicate parameter"
+        );
+        assert_eq!(pairs(&[b"a", b"1"]).unwrap(), [("a", "1")]);
+    }
+
+    #[test]
+    fn errors_are_worded_as_redis_does() {
+        assert_eq!(
+            set_error("nosuch", &SetError::Unknown).to_string(),
+            "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"
+        );
+        assert_eq!(
+            set_error("port", &SetError::Restart).to_string(),
+            "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config"
+        );
+    }
+
+    #[test]
+    fn secrets_read_as_empty() {
+        let values = Values { requirepass: "hush".into(), port: 7000, ..Values::default() };
+        let mut out = Vec::new();
+        let reply = Reply::new(resp::Writer::new(&mut out, resp::Protocol::V2));
+        get(&values, &[b"REQUIREPASS", b"por?"], reply);
+        assert_eq!(out, b"*4\r\n$4\r\nport\r\n$4\r\n7000\r\n$11\r\nrequirepass\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_rewritten_file_keeps_its_permissions_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.conf");
+        fs::write(&path, "# mine\nport 1\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        rewrite_file(&path, &Values { port: 7000, ..Values::default() }).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\nport 7000\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_with_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone").join("node.conf");
+        assert_eq!(
+            rewrite_file(&path, &Values::default()).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+}

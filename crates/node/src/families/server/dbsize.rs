@@ -1,0 +1,183 @@
+//! DBSIZE: an exact count, by looking at every key.
+//!
+//! Kvrocks answers with the result of the last `DBSIZE SCAN`; Redis clients and tests expect the truth. So DBSIZE counts, off the worker and
+//! outside the write gate, and is answered when the count is done. A count is kept and answered again as long as nothing was written since and no
+//! counted key can expire. A change of role or database ends a count within a thousand keys, so a count never delays a failover.
+
+use std::sync::Arc;
+
+use api::heartbeat::LeaseMode;
+use resp::Writer;
+use storage::types::keyspace::{self, Census};
+use storage::{Scope, Store};
+
+use crate::clock;
+use crate::command::{Args, Error, Reply, Result};
+use crate::node::{Keyspace, Node};
+use crate::session::dispatch::NAMESPACE;
+use crate::session::{Flow, SessionCx};
+
+/// Counts begun anew because the write gate was taken meanwhile.
+const ATTEMPTS: usize = 8;
+/// Keys counted between two looks at the bound inside EXEC, in the steps of the census.
+const EXEC_STEPS_MAX: usize = 1024;
+
+/// DBSIZE, and DBSIZE SCAN (Kvrocks): counts in the background for INFO.
+pub(super) fn dbsize(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<Flow> {
+    let is_background = match (args.word().as_deref(), args.len()) {
+        (None, _) => false,
+        (Some(b"SCAN"), 0) => true,
+        (Some(b"SCAN"), _) => return Err(Error::Arity("dbsize".into())),
+        _ => return Err(Error::Syntax),
+    };
+    if is_background {
+        start(cx)?;
+        return Ok(reply.ok().into());
+    }
+    if cx.is_exec {
+        return Ok(reply.integer(count_in_exec(cx)?).into());
+    }
+    if let Some(keys) = known(cx.node) {
+        return Ok(reply.integer(keys).into());
+    }
+    let (node, protocol) = (Arc::clone(cx.node), cx.session.protocol);
+    Ok(Flow::Later(Box::pin(async move {
+        let counted = tokio::task::spawn_blocking(move || count(&node)).await;
+        let counted =
+            counted.unwrap_or_else(|error| Err(Error::err(format!("count keys: {error}"))));
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, protocol);
+        match counted {
+            Ok(keys) => writer.integer(keys),
+            Err(error) => writer.error(&error.to_string()),
+        }
+        bytes
+    })))
+}
+
+fn integer(keys: u64) -> i64 {
+    i64::try_from(keys).unwrap_or(i64::MAX)
+}
+
+fn scope(node: &Node) -> Scope<'static> {
+    Scope {
+        namespace: NAMESPACE,
+        cluster: node.config.now().cluster_enabled,
+        now_ms: clock::unix_ms(),
+    }
+}
+
+/// The last count, if it still holds.
+fn known(node: &Node) -> Option<i64> {
+    let latest = node.engine().store.as_ref().map(Store::latest_sequence)?;
+    let last = *node.keyspace.lock();
+    let holds = last.at_ms != 0 && last.sequence == latest && last.expires == 0;
+    holds.then(|| integer(last.keys))
+}
+
+fn start(cx: &SessionCx<'_>) -> Result<()> {
+    let node = Arc::clone(cx.node);
+    {
+        let mut last = node.keyspace.lock();
+        if last.is_running {
+            return Ok(());
+        }
+        last.is_running = true;
+    }
+    let spawned = std::thread::Builder::new().name("dbsize".into()).spawn({
+        let node = Arc::clone(&node);
+        move || {
+            if let Err(error) = count(&node) {
+                tracing::warn!(%error, "DBSIZE SCAN ended without a result");
+            }
+            node.keyspace.lock().is_running = false;
+        }
+    });
+    if let Err(error) = spawned {
+        node.keyspace.lock().is_running = false;
+        return Err(Error::err(format!("start a scan: {error}")));
+    }
+    Ok(())
+}
+
+/// Counts all keys. The answer is that of one moment, and of the role and lease the node still has at the end.
+fn count(node: &Node) -> Result<i64> {
+    for _ in 0..ATTEMPTS {
+        let (store, generation) = {
+            let engine = node.engine();
+            let store = engine.store.clone();
+            (
+                store.ok_or_else(|| {
+                    Error::text("LOADING kvrocks is restoring the db from backup")
+                })?,
+                engine.generation,
+            )
+        };
+        let sequence = store.latest_sequence();
+        let mut is_whole = true;
+        let census = keyspace::census(&store, &scope(node), || {
+            // Whoever wants the gate for himself may want to close the database: it must not wait for this handle.
+            let goes_on =
+                node.gate.try_read().is_some_and(|engine| engine.generation == generation);
+            is_whole = goes_on && !*node.shutdown().borrow();
+            is_whole
+        })?;
+        drop(store);
+        if *node.shutdown().borrow() {
+            break;
+        }
+        if !is_whole {
+            continue;
+        }
+        still_mine(node, generation)?;
+        keep(node, &census, sequence);
+        return Ok(integer(census.keys));
+    }
+    Err(Error::err("the keys could not be counted because this node was changing: try again"))
+}
+
+/// The same check a data command passes before its reply leaves: a count may take longer than a lease.
+fn still_mine(node: &Node, generation: u64) -> Result<()> {
+    let mode = node.config.now().master_lease_mode;
+    let engine = node.engine();
+    if mode != LeaseMode::Disabled && engine.generation != generation {
+        return Err(Error::err("the role of this node changed while the command ran"));
+    }
+    node.check_lease(mode, false, &engine.role).map_err(|_| {
+        Error::text("CLUSTERDOWN master lease expired: this node has not heard from its controller")
+    })
+}
+
+fn keep(node: &Node, census: &Census, sequence: u64) {
+    let mut last = node.keyspace.lock();
+    *last = Keyspace {
+        at_ms: clock::unix_ms(),
+        keys: census.keys,
+        expires: census.expires,
+        expired: census.expired,
+        average_ttl_ms: census.average_ttl_ms,
+        is_running: last.is_running,
+        sequence,
+    };
+}
+
+/// Inside EXEC nothing may wait, and everything else does: a bounded count, of the state before the transaction.
+fn count_in_exec(cx: &SessionCx<'_>) -> Result<i64> {
+    let engine = cx.node.engine();
+    let Some(store) = &engine.store else {
+        return Err(Error::text("LOADING kvrocks is restoring the db from backup"));
+    };
+    let mut steps = 0;
+    let census = keyspace::census(store, &scope(cx.node), || {
+        steps += 1;
+        steps < EXEC_STEPS_MAX
+    })?;
+    if steps >= EXEC_STEPS_MAX {
+        return Err(Error::err("DBSIZE of so many keys is not possible inside EXEC"));
+    }
+    Ok(integer(census.keys))
+}

@@ -1,0 +1,419 @@
+//! INFO: what the node is, does and has done, as text.
+//!
+//! Sections, names and order are Kvrocks'; fields Redis clients look for are added behind them. Every number is measured: a field without
+//! a meaning here is left out rather than invented. Which sections exist is one table; INFO and its tests read it.
+
+pub mod process;
+
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::Ordering;
+
+use storage::Stats;
+
+use crate::clients::PauseKind;
+use crate::clock;
+use crate::command::Table;
+use crate::families::connection::REDIS_VERSION;
+use crate::node::Node;
+
+/// The release of Kvrocks whose topology commands this node understands: controllers look at it before they send them.
+pub const KVROCKS_VERSION: &str = "2.11.0";
+/// Of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// One section.
+struct Section {
+    /// Lower-case name, as INFO's argument.
+    name: &'static str,
+    /// Shown when none is named; others only by name, `all` or `everything`.
+    is_default: bool,
+    render: fn(&Node, &mut Lines),
+}
+
+const SECTIONS: &[Section] = &[
+    Section { name: "server", is_default: true, render: server },
+    Section { name: "clients", is_default: true, render: clients },
+    Section { name: "memory", is_default: true, render: memory },
+    Section { name: "persistence", is_default: true, render: persistence },
+    Section { name: "stats", is_default: true, render: stats },
+    Section { name: "replication", is_default: true, render: replication },
+    Section { name: "cpu", is_default: true, render: cpu },
+    Section { name: "commandstats", is_default: false, render: command_stats },
+    Section { name: "cluster", is_default: true, render: cluster },
+    Section { name: "keyspace", is_default: true, render: keyspace },
+    Section { name: "rocksdb", is_default: true, render: rocksdb },
+    Section { name: "holdfast", is_default: true, render: holdfast },
+];
+
+/// The text of the wanted sections (lower case), of the default ones when none is named. Unknown names yield nothing, as in Redis.
+pub fn render(node: &Node, wanted: &[String]) -> String {
+    let is_wanted = |section: &Section| {
+        if wanted.is_empty() {
+            return section.is_default;
+        }
+        wanted.iter().any(|name| match name.as_str() {
+            "default" => section.is_default,
+            "all" | "everything" => true,
+            name => name == section.name,
+        })
+    };
+    let mut lines = Lines(String::with_capacity(4096));
+    for section in SECTIONS.iter().filter(|section| is_wanted(section)) {
+        if !lines.0.is_empty() {
+            lines.0.push_str("\r\n");
+        }
+        (section.render)(node, &mut lines);
+    }
+    lines.0
+}
+
+/// `name:value` lines.
+struct Lines(String);
+
+impl Lines {
+    fn title(&mut self, title: &str) {
+        // Writing to a string cannot fail, here and below.
+        let _ = write!(self.0, "# {title}\r\n");
+    }
+
+    fn add(&mut self, name: &str, value: impl Display) {
+        let _ = write!(self.0, "{name}:{value}\r\n");
+    }
+
+    /// A number of bytes, for programs and for people.
+    fn bytes(&mut self, name: &str, bytes: u64) {
+        self.add(name, bytes);
+        let _ = write!(self.0, "{name}_human:{}\r\n", human(bytes));
+    }
+}
+
+/// Bytes as Redis shows them to people: `512B`, `1.50K`.
+fn human(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "K", "M", "G", "T"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.2}{unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.2}P")
+}
+
+/// A share in per cent; 0 of nothing is 0.
+fn percent(part: u64, whole: u64) -> u64 {
+    u128::from(part)
+        .saturating_mul(100)
+        .checked_div(u128::from(whole))
+        .map_or(0, |share| u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+fn server(node: &Node, lines: &mut Lines) {
+    let config = node.config.now();
+    let mode = if config.cluster_enabled { "cluster" } else { "standalone" };
+    let uptime_s = node.uptime_ms() / 1000;
+    lines.title("Server");
+    lines.add("version", KVROCKS_VERSION);
+    lines.add("kvrocks_version", KVROCKS_VERSION);
+    lines.add("redis_version", REDIS_VERSION);
+    lines.add("holdfast_version", VERSION);
+    lines.add("redis_mode", mode);
+    lines.add("kvrocks_mode", mode);
+    lines.add("os", process::os());
+    lines.add("arch_bits", usize::BITS);
+    lines.add("process_id", std::process::id());
+    lines.add("run_id", &node.run_id);
+    lines.add("tcp_port", config.port);
+    lines.add("server_time_usec", clock::unix_us());
+    lines.add("uptime_in_seconds", uptime_s);
+    lines.add("uptime_in_days", uptime_s / 86_400);
+    let file = node.config.file.as_ref().map(|file| file.display().to_string());
+    lines.add("config_file", file.unwrap_or_default());
+}
+
+fn clients(node: &Node, lines: &mut Lines) {
+    let replicas = node.replication.replicas().len();
+    lines.title("Clients");
+    lines.add("maxclients", node.config.now().maxclients);
+    lines.add("connected_clients", node.clients.len().saturating_sub(replicas));
+    // Neither MONITOR nor blocking reads exist in this build.
+    lines.add("monitor_clients", 0);
+    lines.add("blocked_clients", 0);
+    let pause = node.clients.paused(clock::boottime_ns);
+    let word = pause.map_or("none", |pause| match pause.kind {
+        PauseKind::Write => "write",
+        PauseKind::All => "all",
+    });
+    lines.add("paused_actions", word);
+}
+
+fn memory(_node: &Node, lines: &mut Lines) {
+    let rss = process::resident_bytes();
+    let heap = process::heap();
+    lines.title("Memory");
+    if let Some(heap) = &heap {
+        lines.bytes("used_memory", heap.allocated);
+    }
+    lines.bytes("used_memory_rss", rss);
+    // There are no scripts in this build.
+    lines.bytes("used_memory_lua", 0);
+    lines.add("used_memory_startup", process::startup_bytes());
+    if let Some(heap) = heap {
+        lines.add("allocator_allocated", heap.allocated);
+        lines.add("allocator_active", heap.active);
+        lines.add("allocator_resident", heap.resident);
+        lines.add("mem_allocator", "jemalloc");
+    }
+}
+
+fn persistence(node: &Node, lines: &mut Lines) {
+    let is_loading = node.engine().store.is_none();
+    lines.title("Persistence");
+    lines.add("loading", u8::from(is_loading));
+    // Every write is in the WAL before it is answered: there are no snapshots to make.
+    lines.add("bgsave_in_progress", 0);
+    lines.add("last_bgsave_time", -1);
+    lines.add("last_bgsave_status", "ok");
+    lines.add("last_bgsave_time_sec", -1);
+}
+
+fn stats(node: &Node, lines: &mut Lines) {
+    let stats = &node.stats;
+    let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let kbps = |counter| format!("{:.2}", now(counter) as f64 / 1024.0);
+    lines.title("Stats");
+    lines.add("total_connections_received", stats.sum(|worker| &worker.connections));
+    lines.add("total_commands_processed", stats.commands());
+    lines.add("instantaneous_ops_per_sec", now(&stats.ops_per_second));
+    lines.add("total_net_input_bytes", stats.sum(|worker| &worker.bytes_in));
+    lines.add("total_net_output_bytes", stats.sum(|worker| &worker.bytes_out));
+    lines.add("instantaneous_input_kbps", kbps(&stats.bytes_in_per_second));
+    lines.add("instantaneous_output_kbps", kbps(&stats.bytes_out_per_second));
+    lines.add("rejected_connections", now(&stats.rejected_connections));
+    lines.add("sync_full", now(&stats.sync_full));
+    lines.add("sync_partial_ok", now(&stats.sync_partial_ok));
+    lines.add("sync_partial_err", now(&stats.sync_partial_err));
+    lines.add("keyspace_hits", stats.sum(|worker| &worker.hits));
+    lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
+    lines.add("pubsub_channels", 0);
+    lines.add("pubsub_patterns", 0);
+}
+
+fn replication(node: &Node, lines: &mut Lines) {
+    lines.0.push_str(&crate::replication::info(node));
+}
+
+fn cpu(_node: &Node, lines: &mut Lines) {
+    let used = process::cpu_seconds();
+    lines.title("CPU");
+    lines.add("used_cpu_sys", format_args!("{:.6}", used.system));
+    lines.add("used_cpu_user", format_args!("{:.6}", used.user));
+}
+
+fn command_stats(node: &Node, lines: &mut Lines) {
+    lines.title("Commandstats");
+    for (index, command) in Table::get().commands().iter().enumerate() {
+        let total = node.stats.command(index);
+        if total.calls == 0 && total.rejected == 0 {
+            continue;
+        }
+        let per_call = total.micros as f64 / total.calls.max(1) as f64;
+        lines.add(
+            &format!("cmdstat_{}", command.name),
+            format_args!(
+                "calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
+                total.calls, total.micros, total.rejected, total.failed
+            ),
+        );
+    }
+}
+
+fn cluster(node: &Node, lines: &mut Lines) {
+    lines.title("Cluster");
+    lines.add("cluster_enabled", u8::from(node.config.now().cluster_enabled));
+}
+
+fn keyspace(node: &Node, lines: &mut Lines) {
+    const GIB: u64 = 1 << 30;
+    let counted = *node.keyspace.lock();
+    let sequence = node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
+    let used = node.used_bytes.load(Ordering::Relaxed);
+    let limit = u64::from(node.config.now().max_db_size) * GIB;
+    lines.title("Keyspace");
+    if counted.at_ms == 0 {
+        lines.0.push_str("# WARN: DBSIZE SCAN never performed yet\r\n");
+    } else {
+        let _ = write!(lines.0, "# Last DBSIZE SCAN time: {}\r\n", date(counted.at_ms / 1000));
+    }
+    lines.add(
+        "db0",
+        format_args!(
+            "keys={},expires={},avg_ttl={},expired={}",
+            counted.keys, counted.expires, counted.average_ttl_ms, counted.expired
+        ),
+    );
+    lines.add("sequence", sequence);
+    lines.add("used_db_size", used);
+    lines.add("max_db_size", limit);
+    lines.add("used_percent", format_args!("{}%", percent(used, limit)));
+    if let Some(disk) = process::disk(&node.dir) {
+        lines.add("disk_capacity", disk.capacity);
+        lines.add("used_disk_size", disk.used);
+        lines.add("used_disk_percent", format_args!("{}%", percent(disk.used, disk.capacity)));
+    }
+}
+
+/// Unix seconds as `2026-11-22 13:00:00 UTC`: days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
+fn date(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC", year + era * 400)
+}
+
+fn rocksdb(node: &Node, lines: &mut Lines) {
+    lines.title("RocksDB");
+    let stats = match &node.engine().store {
+        Some(store) => store.stats(),
+        None => return,
+    };
+    match stats {
+        Ok(stats) => engine(&stats, lines),
+        Err(error) => lines.add("error", error),
+    }
+}
+
+fn engine(stats: &Stats, lines: &mut Lines) {
+    for family in &stats.families {
+        let name = family.family.name();
+        let mut add = |what: &str, value: u64| lines.add(&format!("{what}[{name}]"), value);
+        add("estimate_keys", family.estimate_keys);
+        add("all_mem_tables", family.memtable_bytes);
+        add("num_immutable_tables", family.immutable_memtables);
+        add("sst_bytes", family.table_bytes);
+        add("live_sst_bytes", family.live_table_bytes);
+        add("blob_bytes", family.blob_bytes);
+        add("num_files", family.files_per_level.iter().sum());
+        add("num_files_level0", family.files_per_level.first().copied().unwrap_or(0));
+        add("estimate_pending_compaction_bytes", family.pending_compaction_bytes);
+        add("index_and_filter_cache_usage", family.table_reader_bytes);
+    }
+    lines.add("all_mem_tables", stats.memtable_bytes());
+    lines.add("block_cache_usage", stats.block_cache_bytes);
+    lines.add("block_cache_pinned_usage", stats.block_cache_pinned_bytes);
+    lines.add("block_cache_capacity", stats.block_cache_capacity);
+    lines.add("wal_bytes", stats.wal_bytes);
+    lines.add("archived_wal_bytes", stats.archived_wal_bytes);
+    lines.add("oldest_wal_sequence", stats.oldest_wal_sequence.unwrap_or(0));
+    lines.add("published_sequence", stats.published);
+    lines.add("snapshots", stats.snapshots);
+    lines.add("num_running_flushes", stats.running_flushes);
+    lines.add("num_running_compactions", stats.running_compactions);
+    lines.add("num_background_errors", stats.background_errors);
+    lines.add("is_write_stopped", u8::from(stats.is_write_stopped));
+    lines.add("actual_delayed_write_rate", stats.delayed_write_rate);
+}
+
+fn holdfast(node: &Node, lines: &mut Lines) {
+    let reply = crate::cluster::heartbeat_reply(node);
+    let is_safe = Node::is_lease_blocking(reply.lease_mode);
+    lines.title("Holdfast");
+    lines.add("failover_safety", if is_safe { "on" } else { "off" });
+    lines.add("master_lease_mode", reply.lease_mode);
+    lines.add("lease_remaining_ms", reply.lease_remaining_ms);
+    lines.add("term", node.lease.term());
+    lines.add("node_id", &reply.myid);
+    lines.add("topology_version", reply.version);
+    lines.add("topology_hash", &reply.topology_hash);
+    lines.add("client_access", reply.client_access);
+    lines.add("balancer_sources", reply.balancer_sources.join(","));
+    lines.add("resync", reply.resync);
+    lines.add("deposed_data", u8::from(node.path("db.deposed").exists()));
+    lines.add("paused", u8::from(reply.paused));
+    lines.add("peers_connected", peers(node));
+}
+
+fn peers(node: &Node) -> usize {
+    node.clients.list().iter().filter(|client| client.is_peer.load(Ordering::Relaxed)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{Options, Store};
+    use topology::Cluster;
+
+    use super::*;
+    use crate::config::{Config, Values};
+    use crate::node::Role;
+
+    fn node(folder: &std::path::Path) -> Node {
+        let store = Store::open(&folder.join("db"), Options::default()).unwrap();
+        let config = Config::new(Values::default(), None);
+        Node::new(config, folder.to_owned(), store, Cluster::default(), Role::Master)
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(ToString::to_string).collect()
+    }
+
+    /// Names of the fields, to compare with the order of the reference.
+    fn names(text: &str) -> Vec<&str> {
+        text.lines().map(|line| line.split(':').next().unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn sections_are_chosen_by_name_and_separated() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        assert_eq!(render(&node, &words(&["cluster"])), "# Cluster\r\ncluster_enabled:0\r\n");
+        assert_eq!(render(&node, &words(&["nosuch"])), "");
+        let two = render(&node, &words(&["cluster", "replication"]));
+        assert_eq!(
+            two,
+            "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_repl_offset:0\r\n\r\n# Cluster\r\ncluster_enabled:0\r\n"
+        );
+        let titles = |wanted: &[&str]| render(&node, &words(wanted)).matches("# ").count();
+        assert!(titles(&[]) < titles(&["all"]));
+    }
+
+    #[test]
+    fn fields_come_in_the_order_of_the_reference() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        let text = render(&node, &words(&["stats"]));
+        let expected = "total_connections_received total_commands_processed instantaneous_ops_per_sec total_net_input_bytes \
+            total_net_output_bytes instantaneous_input_kbps instantaneous_output_kbps sync_full sync_partial_ok sync_partial_err \
+            keyspace_hits keyspace_misses pubsub_channels pubsub_patterns";
+        let found: Vec<&str> =
+            names(&text).into_iter().filter(|name| expected.contains(name)).collect();
+        assert_eq!(found.join(" "), expected);
+        let text = render(&node, &words(&["keyspace"]));
+        assert!(text.contains("\r\n# WARN: DBSIZE SCAN never performed yet\r\ndb0:keys=0,expires=0,avg_ttl=0,expired=0\r\nsequence:"), "{text}");
+    }
+
+    #[test]
+    fn a_lease_mode_that_blocks_is_failover_safety() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        assert!(render(&node, &words(&["holdfast"])).contains("failover_safety:off\r\n"));
+        node.config.set(&[("master-lease-mode", "block-write")]).unwrap();
+        assert!(render(&node, &words(&["holdfast"])).contains("failover_safety:on\r\n"));
+    }
+
+    #[test]
+    fn bytes_shares_and_dates_are_readable() {
+        assert_eq!(
+            (human(512), human(1536), human(3 << 30)),
+            ("512B".into(), "1.50K".into(), "3.00G".into())
+        );
+        assert_eq!((percent(1, 4), percent(1, 0)), (25, 0));
+        assert_eq!(date(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(date(951_827_696), "2000-02-29 12:34:56 UTC");
+        assert_eq!(date(1_795_353_978), "2026-11-22 13:26:18 UTC");
+    }
+}
