@@ -45,9 +45,6 @@ pub enum BatchError {
         /// As found.
         found: u32,
     },
-    /// Nothing to write.
-    #[error("batch is empty")]
-    Empty,
 }
 
 /// One record of a batch.
@@ -97,7 +94,8 @@ pub fn records(bytes: &[u8]) -> Records<'_> {
     Records { bytes, at: HEADER_BYTES.min(bytes.len()), failed: bytes.len() < HEADER_BYTES }
 }
 
-/// Validates a batch completely and returns its (sequence, count).
+/// Validates a batch completely and returns its (sequence, count). The count may be 0: RocksDB itself writes such records
+/// when it starts a log file after recovery, and a Kvrocks master sends them along.
 pub fn parse(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
     let (sequence, count) = header(bytes)?;
     let mut found = 0u32;
@@ -108,9 +106,6 @@ pub fn parse(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
     }
     if found != count {
         return Err(BatchError::WrongCount { header: count, found });
-    }
-    if count == 0 {
-        return Err(BatchError::Empty);
     }
     Ok((sequence, count))
 }
@@ -322,7 +317,7 @@ mod tests {
         assert_eq!(parse(&merge), Err(BatchError::UnknownTag(2)));
         assert!(matches!(parse(&good[..good.len() - 1]), Err(BatchError::Truncated(_))));
         assert!(matches!(parse(&good[..5]), Err(BatchError::NoHeader(5))));
-        assert_eq!(parse(&[0; 12]), Err(BatchError::Empty));
+        assert_eq!(parse(&[0; 12]), Ok((0, 0)));
     }
 
     proptest! {

@@ -256,16 +256,19 @@ impl WalCursor {
     }
 
     fn next(&mut self) -> Result<Option<FeedBatch>, Error> {
-        match self.iterator.0.next() {
-            Some(Ok((sequence, written))) => {
-                let (_, count) = batch::header(written.data())?;
-                Ok(Some(FeedBatch { sequence, count, data: written.data().into() }))
+        loop {
+            let (sequence, written) = match self.iterator.0.next() {
+                Some(Ok(next)) => next,
+                Some(Err(error)) => return Self::end(error),
+                None => {
+                    return self.iterator.0.status().map_or_else(Self::end, |()| Ok(None));
+                }
+            };
+            let (_, count) = batch::header(written.data())?;
+            // RocksDB starts a log file after recovery with a batch without records.
+            if count > 0 {
+                return Ok(Some(FeedBatch { sequence, count, data: written.data().into() }));
             }
-            Some(Err(error)) => Self::end(error),
-            None => match self.iterator.0.status() {
-                Ok(()) => Ok(None),
-                Err(error) => Self::end(error),
-            },
         }
     }
 

@@ -173,6 +173,10 @@ impl Store {
         let (found, count) = batch::parse(bytes)?;
         let _applying = self.inner.applying.lock();
         let expected = self.latest_sequence() + 1;
+        if count == 0 {
+            // Holds no record and takes no sequence number.
+            return Ok(expected - 1);
+        }
         if found != expected {
             return Err(Error::OutOfSequence { expected, found });
         }
