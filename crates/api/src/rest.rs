@@ -170,7 +170,8 @@ pub struct BalancerSpec {
     /// `builtin` or `haproxy`.
     #[serde(default)]
     pub kind: String,
-    /// URL of the built-in balancer; `host:port` or path of HAProxy's Runtime API.
+    /// URL of the built-in balancer; `host:port` or path of HAProxy's Runtime API, a comma, and
+    /// that of its master socket, without which it never counts as a fence.
     #[serde(default)]
     pub endpoint: String,
     /// Bearer token of the built-in balancer.

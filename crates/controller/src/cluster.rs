@@ -5,12 +5,13 @@
 //! before the heartbeat leaves. The lock is never held across an await.
 
 mod balancer_task;
-mod driver;
+pub(crate) mod driver;
 mod node_task;
 mod planner_task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -30,11 +31,18 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
     pub(crate) counters: Counters,
     epoch: Instant,
+    starts: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(store: Store, policy: Policy) -> Self {
-        Self { store, policy, counters: Counters::default(), epoch: Instant::now() }
+        Self {
+            store,
+            policy,
+            counters: Counters::default(),
+            epoch: Instant::now(),
+            starts: AtomicU64::new(0),
+        }
     }
 
     /// The controller's monotonic clock. It may stand still while this machine sleeps, which
@@ -181,6 +189,9 @@ impl Cluster {
             started_at: now,
             record_at: now,
             topology_hash: topology.hash.clone(),
+            // Balancers refuse what is older than the newest they saw in this term, and they may
+            // have served another cluster before.
+            desired_floor: shared.starts.fetch_add(1, Ordering::Relaxed) << 32,
             ..Observed::default()
         };
         let cluster = Arc::new(Self {

@@ -1,5 +1,7 @@
 //! The real controller against nodes and a balancer that only talk.
 
+#![allow(unreachable_pub, reason = "the support module is shared by tests, not published")]
+
 mod support;
 
 use serde_json::json;
@@ -29,12 +31,7 @@ async fn a_killed_master_is_cut_off_replaced_and_follows_when_it_returns() {
     stage.create().await;
     written(&stage.nodes[0], 5).await;
     let old = stage.nodes[0].id();
-    stage
-        .controller
-        .until("replicas to catch up", |status| {
-            status.shards[0].nodes[1..].iter().all(|node| node.lag == Some(0))
-        })
-        .await;
+    stage.replicated(5).await;
     stage.nodes[0].kill().await;
     let status = stage
         .controller
@@ -64,7 +61,7 @@ async fn without_its_balancer_a_stopped_master_is_fenced_by_its_lease() {
     let stage = Stage::new(2).await;
     stage.create().await;
     written(&stage.nodes[0], 1).await;
-    stage.controller.until("the replica", |s| s.shards[0].nodes[1].lag == Some(0)).await;
+    stage.replicated(1).await;
     stage.balancer.set_reachable(false);
     stage.nodes[0].set_running(false);
     until("the replica to serve", || async {
@@ -83,7 +80,7 @@ async fn a_restarted_controller_finishes_a_failover() {
     let mut stage = Stage::new(2).await;
     stage.create().await;
     written(&stage.nodes[0], 1).await;
-    stage.controller.until("the replica", |s| s.shards[0].nodes[1].lag == Some(0)).await;
+    stage.replicated(1).await;
     stage.balancer.set_reachable(false);
     stage.nodes[0].kill().await;
     stage.controller.until("the fence", |status| status.shards[0].state == "fencing").await;

@@ -44,19 +44,35 @@ pub(crate) struct Candidate<'a> {
     pub(crate) sequence: u64,
 }
 
-/// Eligible replicas, the one to take first: most advanced, then smallest id.
+/// Replicas that may take over from a master that lives and waits for them: how far they are is
+/// asked once it is paused.
+pub(crate) fn for_switchover<'a>(
+    cx: &Context<'a>,
+    shard: &'a Shard,
+    master: &Node,
+) -> Vec<Candidate<'a>> {
+    found(shard, |node| match check(cx, node, master) {
+        Err(Ineligible::Empty) => cx.reply(&node.id),
+        other => other.ok(),
+    })
+}
+
+/// Replicas that may take over from a dead master, the one to take first: most advanced, then
+/// smallest id.
 pub(crate) fn eligible<'a>(
     cx: &Context<'a>,
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
-    let mut found: Vec<Candidate<'a>> = shard
-        .replicas()
-        .filter_map(|node| {
-            let reply = check(cx, node, master).ok()?;
-            Some(Candidate { node, sequence: reply.sequence })
-        })
-        .collect();
+    found(shard, |node| check(cx, node, master).ok())
+}
+
+fn found<'a>(
+    shard: &'a Shard,
+    accept: impl Fn(&'a Node) -> Option<&'a Reply>,
+) -> Vec<Candidate<'a>> {
+    let candidate = |node: &'a Node| Some(Candidate { node, sequence: accept(node)?.sequence });
+    let mut found: Vec<Candidate<'a>> = shard.replicas().filter_map(candidate).collect();
     found.sort_by(|a, b| b.sequence.cmp(&a.sequence).then_with(|| a.node.id.cmp(&b.node.id)));
     found
 }

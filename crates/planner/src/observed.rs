@@ -123,6 +123,9 @@ pub struct Observed {
     pub balancers: BTreeMap<String, BalancerObserved>,
     /// What the balancers were told last; `None` before the first time.
     pub desired: Option<Desired>,
+    /// Demands are numbered above this: the balancers may have been told more, in this term, by
+    /// a cluster that is gone.
+    pub desired_floor: u64,
 }
 
 impl Observed {

@@ -284,7 +284,8 @@ fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
             let deposed = shard.fence.as_ref().is_some_and(|fence| fence.node == node.id);
             let allowed = match node.role {
                 Role::Master => !verdict.hold_master,
-                Role::Slave => deposed || (followers && shard.fence.is_none()),
+                Role::Slave if deposed => !verdict.hold_deposed,
+                Role::Slave => followers && shard.fence.is_none(),
             };
             if allowed {
                 push(cx, node, plan);
@@ -336,7 +337,7 @@ fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, plan: &mut Plan) {
     if old.is_some_and(|old| old.frontends == frontends) {
         return;
     }
-    let version = old.map_or(0, |old| old.version) + 1;
+    let version = old.map_or(cx.observed.desired_floor, |old| old.version) + 1;
     plan.actions.push(Action::ApplyBalancers(Desired { version, frontends }));
 }
 

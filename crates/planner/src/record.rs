@@ -160,7 +160,8 @@ pub struct Balancer {
     pub name: String,
     /// Which driver.
     pub kind: BalancerKind,
-    /// URL of the built-in balancer, or `host:port` / socket path of HAProxy's Runtime API.
+    /// URL of the built-in balancer, or HAProxy's Runtime API and, after a comma, its master
+    /// socket, each as `host:port` or path.
     pub endpoint: String,
     /// Bearer token of the built-in balancer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

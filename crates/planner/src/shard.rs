@@ -18,6 +18,8 @@ pub(crate) struct Verdict {
     pub(crate) closed: Option<String>,
     /// The record's master is not to be told of the topology yet.
     pub(crate) hold_master: bool,
+    /// A predecessor that is not fenced is not to be told of the topology any more.
+    pub(crate) hold_deposed: bool,
     /// A change of the record and why.
     pub(crate) swap: Option<(Record, String)>,
     pub(crate) state: ShardState,
@@ -25,12 +27,26 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     pub(crate) fn serving(state: ShardState) -> Self {
-        Self { grant: true, closed: None, hold_master: false, swap: None, state }
+        Self {
+            grant: true,
+            closed: None,
+            hold_master: false,
+            hold_deposed: false,
+            swap: None,
+            state,
+        }
     }
 
     /// `node` is kept from serving.
     pub(crate) fn fencing(node: &Node, state: ShardState) -> Self {
-        Self { grant: false, closed: Some(node.id.clone()), hold_master: true, swap: None, state }
+        Self {
+            grant: false,
+            closed: Some(node.id.clone()),
+            hold_master: true,
+            hold_deposed: false,
+            swap: None,
+            state,
+        }
     }
 }
 
@@ -230,6 +246,7 @@ fn await_fence(
             result.error = Some(format!("{} went down before it took over", master.local));
         }
         let reason = format!("shard {index}: {} is down before it took over", master.local);
+        verdict.hold_deposed = true;
         verdict.swap = Some((record, reason));
         return verdict;
     }

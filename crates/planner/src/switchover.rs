@@ -17,7 +17,7 @@ pub(crate) fn decide(
     plan: &mut Plan,
 ) -> Verdict {
     let (_, shard, master) = place;
-    let candidates = candidate::eligible(cx, shard, master);
+    let candidates = candidate::for_switchover(cx, shard, master);
     let chosen = match &intent.preferred {
         Some(id) => candidates.iter().find(|candidate| candidate.node.id == *id),
         None => candidates.first(),
@@ -80,7 +80,8 @@ fn paused(
         }
         return waiting;
     }
-    if intent.force && final_sequence.is_some() {
+    // Forced: behind, but not empty-handed.
+    if intent.force && final_sequence.is_some() && chosen.sequence > 0 {
         return swap(cx, place, intent, chosen);
     }
     give_up(cx, place, intent, &format!("{} did not catch up: {behind}", chosen.node.local))

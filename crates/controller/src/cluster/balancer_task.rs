@@ -96,6 +96,11 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -
 }
 
 fn failed(cluster: &Cluster, name: &str, error: String) {
+    // Drivers name the instance themselves, and so does whoever shows this.
+    let error = match error.strip_prefix(&format!("balancer {name}: ")) {
+        Some(rest) => rest.to_owned(),
+        None => error,
+    };
     let mut state = cluster.state.lock();
     state.observed.balancers.entry(name.to_owned()).or_default().error = Some(error);
     drop(state);

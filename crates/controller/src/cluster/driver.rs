@@ -1,7 +1,8 @@
 //! From a balancer of the record to the driver that speaks to it, and from its answer to what the
 //! planner takes as proof.
 
-use balancer::{AnyDriver, Applied, Builtin};
+use balancer::haproxy::RuntimeAddress;
+use balancer::{AnyDriver, Applied, Builtin, Haproxy, HaproxyConfig};
 use planner::{Balancer, BalancerKind, InForce, Time};
 
 /// The driver of one instance.
@@ -13,8 +14,33 @@ pub(super) fn open(of: &Balancer) -> Result<AnyDriver, String> {
             let driver = Builtin::new(&of.name, &url, of.token.clone(), None);
             driver.map(AnyDriver::Builtin).map_err(|error| chain(&error))
         }
-        BalancerKind::Haproxy => Err("balancers of kind haproxy are not supported yet".to_owned()),
+        BalancerKind::Haproxy => haproxy(of).map(AnyDriver::Haproxy),
     }
+}
+
+/// `RUNTIME[,MASTER]`: without the master's socket the old workers of a reload stay unseen, and
+/// the instance never counts as a fence.
+fn haproxy(of: &Balancer) -> Result<Haproxy, String> {
+    let address = |text: &str| {
+        RuntimeAddress::parse(text.trim())
+            .ok_or_else(|| format!("`{text}` is neither host:port nor a path"))
+    };
+    let (runtime, master) = match of.endpoint.split_once(',') {
+        Some((runtime, master)) => (address(runtime)?, Some(address(master)?)),
+        None => (address(&of.endpoint)?, None),
+    };
+    Ok(Haproxy::new(HaproxyConfig {
+        name: of.name.clone(),
+        runtime,
+        master,
+        sources: of.sources.clone(),
+        timeout: None,
+    }))
+}
+
+/// Whether a driver could be made: the endpoint can be read.
+pub(crate) fn check(of: &Balancer) -> Result<(), String> {
+    open(of).map(drop)
 }
 
 /// What the instance has in force after `version` was applied, and what is wrong with it.

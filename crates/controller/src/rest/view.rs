@@ -113,11 +113,14 @@ pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiErro
     if let Some(bad) = sources.iter().find(|source| !planner::is_network(source)) {
         return Err(ApiError::bad(format!("balancer source `{bad}` is no address or network")));
     }
-    Ok(Balancer {
+    let balancer = Balancer {
         name: spec.name,
         kind,
         endpoint: spec.endpoint,
         token: spec.token.filter(|token| !token.is_empty()),
         sources,
-    })
+    };
+    crate::cluster::driver::check(&balancer)
+        .map_err(|error| ApiError::bad(format!("balancer `{}`: {error}", balancer.name)))?;
+    Ok(balancer)
 }

@@ -34,8 +34,10 @@ impl FakeBalancer {
         });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let app =
-            Router::new().route("/api/v1/desired", put(apply)).with_state(Arc::clone(&inside));
+        let app = Router::new()
+            .route("/api/v1/desired", put(apply))
+            .route("/api/v1/state", get(observe))
+            .with_state(Arc::clone(&inside));
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { inside, port }
     }

@@ -161,6 +161,16 @@ impl Stage {
         self.controller.until("a healthy cluster", |status| status.healthy).await
     }
 
+    /// Waits until the controller has seen every replica of the first shard at `sequence`.
+    pub async fn replicated(&self, sequence: u64) {
+        self.controller
+            .until("replicas to catch up", |status| {
+                let mut nodes = status.shards[0].nodes.iter().filter_map(|n| n.answer.as_ref());
+                nodes.all(|answer| answer.sequence >= sequence)
+            })
+            .await;
+    }
+
     /// Ends the controller and starts another on the same store.
     pub async fn restart_controller(&mut self) {
         let data = self.folder.path().join("store.redb");
