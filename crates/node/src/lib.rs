@@ -1,1 +1,28 @@
-//! node
+//! The data server: sockets, sessions, commands, gates.
+//!
+//! Reading order: [`run`] starts it; [`worker`] and [`connection`] bring bytes; [`session`] turns them into replies through the gates; [`families`] are the commands;
+//! [`node`] is what all threads share; [`cluster`] changes topology and role; [`replication`] drives the streams.
+
+pub mod admin;
+pub mod clients;
+pub mod clock;
+pub mod cluster;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod cron;
+pub mod cursors;
+pub mod families;
+pub mod info;
+pub mod lease;
+pub mod locks;
+pub mod node;
+pub mod replication;
+pub mod run;
+pub mod session;
+pub mod slowlog;
+pub mod stats;
+pub mod watch;
+pub mod worker;
+
+pub use run::main;

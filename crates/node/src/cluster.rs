@@ -1,0 +1,195 @@
+//! Changing the topology and the role of this node.
+//!
+//! One change at a time: prepare on a copy, make `nodes.conf` durable, then commit topology and role together under the write gate. So `+OK` means
+//! durable, and nothing is half applied when the disk refuses. Nothing here waits for replication threads.
+
+use std::sync::Arc;
+
+use topology::persist::{self, Disk};
+use topology::state::FileChange;
+use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
+
+use crate::node::{Node, Role};
+
+/// Why a change was not made. `Display` is the reply without the leading `-`.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The topology refused it.
+    #[error("{}", .0.reply())]
+    Refused(#[from] ClusterError),
+    /// `nodes.conf` could not be written: nothing was changed.
+    #[error("ERR {0}: nothing was changed")]
+    Save(#[from] persist::SaveError),
+    /// The engine could not delete the keys of slots that were handed over.
+    #[error("ERR delete keys of moved slots: {0}")]
+    Storage(#[from] storage::Error),
+    /// The task that wrote the file ended early.
+    #[error("ERR the change was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Makes one change of topology, durably.
+pub async fn change(
+    node: Arc<Node>,
+    prepare: impl FnOnce(&Cluster) -> Result<Change, ClusterError>,
+) -> Result<(), ChangeError> {
+    let _one_at_a_time = node.changing.lock().await;
+    let change = prepare(&node.cluster.load())?;
+    let is_kept = node.config.now().persist_cluster_nodes_enabled;
+    let (folder, file) = (node.dir.clone(), change.file.clone());
+    if is_kept {
+        tokio::task::spawn_blocking(move || save(&folder, &file)).await??;
+    }
+    let next = change.next().clone();
+    let outcome = change.outcome;
+    let version = next.version();
+    commit(&node, next, &outcome)?;
+    tracing::info!(version, role = role_word(&node), "topology changed");
+    Ok(())
+}
+
+fn save(folder: &std::path::Path, change: &FileChange) -> Result<(), persist::SaveError> {
+    match change {
+        FileChange::Write(content) => persist::save(&Disk, folder, content),
+        FileChange::Remove => persist::remove(&Disk, folder),
+    }
+}
+
+/// Writes or removes `nodes.conf` when `persist-cluster-nodes-enabled` is switched.
+pub fn persist_now(node: &Node, is_kept: bool) -> Result<(), persist::SaveError> {
+    if is_kept {
+        let content = node.cluster.load().nodes_conf().to_bytes();
+        persist::save(&Disk, &node.dir, &content)
+    } else {
+        persist::remove(&Disk, &node.dir)
+    }
+}
+
+fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), ChangeError> {
+    let change = {
+        let mut engine = node.gate.write();
+        node.cluster.store(Arc::new(next));
+        node.resync.set_required(outcome.full_sync_required);
+        let wanted = wanted_role(&outcome.assignment, &engine.role);
+        if wanted == engine.role {
+            None
+        } else {
+            engine.role = wanted.clone();
+            engine.generation += 1;
+            Some((wanted, engine.generation))
+        }
+    };
+    if let Some((role, generation)) = change {
+        take_role(node, role, generation);
+    }
+    clear_slots(node, outcome)
+}
+
+fn wanted_role(assignment: &Assignment, now: &Role) -> Role {
+    match assignment {
+        Assignment::Unchanged => now.clone(),
+        Assignment::Master | Assignment::NotInTable => Role::Master,
+        Assignment::ReplicaOf { local, .. } => Role::Replica { from: local.clone() },
+    }
+}
+
+/// What follows from a new role. The gate has already been passed on: this only starts and ends things, and waits for none of them.
+pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
+    match role {
+        Role::Master => {
+            tracing::info!(generation, "role: master");
+            crate::replication::stop(node);
+        }
+        Role::Replica { from } => {
+            let needs_full_sync = node.resync.is_required();
+            tracing::info!(generation, master = %from, needs_full_sync, "role: replica");
+            node.lease.clear();
+            node.clients.unpause();
+            node.watches.touch_all();
+            if Node::is_lease_blocking(node.config.now().master_lease_mode) {
+                node.close_clients("this node is no master any more");
+            }
+            crate::replication::follow(node, from, generation);
+        }
+    }
+}
+
+fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
+    if outcome.clear_slots.is_empty() {
+        return Ok(());
+    }
+    let engine = node.engine();
+    let Some(store) = &engine.store else { return Ok(()) };
+    let scope = storage::Scope {
+        namespace: crate::session::dispatch::NAMESPACE,
+        cluster: true,
+        now_ms: crate::clock::unix_ms(),
+    };
+    let mut txn = store.txn();
+    for slot in outcome.clear_slots.iter() {
+        storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
+    }
+    txn.commit()?;
+    store.publish()?;
+    node.watches.touch_all();
+    Ok(())
+}
+
+/// Whether a local endpoint of a topology is one of this process' listeners, by the rules of the reference (`cluster.md` §6.6): the port, and a host that is one
+/// of the `bind` words, or any interface address where a wildcard is bound.
+pub fn identifies(node: &Node, endpoint: &Endpoint) -> bool {
+    let config = node.config.now();
+    if endpoint.port != config.port {
+        return false;
+    }
+    let binds = &config.bind.0;
+    let is_wild = binds.iter().any(|bind| matches!(bind.as_str(), "0.0.0.0" | "::" | "*"));
+    binds.contains(&endpoint.host) || (is_wild && is_interface_address(&endpoint.host))
+}
+
+/// An address is local exactly if a socket can be bound to it.
+fn is_interface_address(host: &str) -> bool {
+    let Ok(ip) = host.parse::<std::net::IpAddr>() else { return false };
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn role_word(node: &Node) -> &'static str {
+    if node.engine().role.is_master() { "master" } else { "slave" }
+}
+
+/// The reply to a heartbeat: everything a controller decides by.
+pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
+    use api::heartbeat::{Reply, Role as Word};
+    let config = node.config.now();
+    let (role, sequence, is_loading) = {
+        let engine = node.engine();
+        let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
+        (engine.role.clone(), sequence, engine.store.is_none())
+    };
+    let cluster = node.cluster.load();
+    let now_ns = crate::clock::boottime_ns();
+    let (word, master) = match role {
+        Role::Master => (Word::Master, None),
+        Role::Replica { from } => (Word::Slave, Some((from.host, from.port))),
+    };
+    Reply {
+        role: word,
+        sequence,
+        myid: cluster.id().map(|id| id.to_string()).unwrap_or_default(),
+        version: cluster.version(),
+        topology_hash: cluster.hash(),
+        clock_ns: now_ns,
+        nonce: format!("{:x}", node.lease.nonce()),
+        lease_mode: config.master_lease_mode,
+        lease_remaining_ms: node.lease.remaining_ms(now_ns),
+        client_access: config.client_access,
+        balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
+        link_status: node.replication.link_status(),
+        master,
+        resync: node.resync.now(),
+        paused: node.clients.paused(|| now_ns).is_some(),
+        loading: is_loading,
+        replicas: node.replication.replicas(),
+        uptime_ms: node.uptime_ms(),
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a command was refused, and the one place that turns it into the text a client sees.
+
+use std::borrow::Cow;
+
+/// Result of a handler.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A reply that is an error. `Display` is the text behind the `-`, code included.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Options that make no sense together, unknown words, missing values.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// An argument or stored value is no 64-bit integer.
+    #[error("ERR value is not an integer or out of range")]
+    NotInteger,
+    /// The key holds another type.
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    /// Too few or too many arguments.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(String),
+    /// A text of its own, beginning with its code.
+    #[error("{0}")]
+    Text(Cow<'static, str>),
+    /// A data type or the engine refused.
+    #[error("{}", storage_text(.0))]
+    Storage(#[from] storage::Error),
+}
+
+impl Error {
+    /// An error with a text of its own, beginning with its code (`ERR …`).
+    pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// `ERR` and a formatted text.
+    pub fn err(text: impl std::fmt::Display) -> Self {
+        Self::Text(format!("ERR {text}").into())
+    }
+}
+
+impl From<storage::types::CommandError> for Error {
+    /// The texts of Redis 7.
+    fn from(error: storage::types::CommandError) -> Self {
+        use storage::types::CommandError as Cause;
+        match error {
+            Cause::WrongType => Self::WrongType,
+            Cause::NotAnInteger => Self::NotInteger,
+            Cause::Overflow => Self::text("ERR increment or decrement would overflow"),
+            Cause::NotAFloat => Self::text("ERR value is not a valid float"),
+            Cause::NanOrInfinity => Self::text("ERR increment would produce NaN or Infinity"),
+            Cause::OffsetOutOfRange => Self::text("ERR offset is out of range"),
+            Cause::TooLong => {
+                Self::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+            }
+            // The command's name is known to the handler only, which words it.
+            Cause::InvalidExpire => Self::text("ERR invalid expire time"),
+            Cause::NoSuchKey => Self::text("ERR no such key"),
+            Cause::Storage(cause) => Self::Storage(cause),
+        }
+    }
+}
+
+/// What went wrong below is for the log; a client learns that its command was not done and where to look.
+fn storage_text(error: &storage::Error) -> String {
+    format!("ERR storage: {error}")
+}

@@ -1,0 +1,89 @@
+//! The one reply of a command, consumed when given.
+
+use resp::Writer;
+
+/// Proof that a handler has answered.
+#[derive(Debug)]
+pub struct Replied(());
+
+/// The right to answer once.
+#[derive(Debug)]
+pub struct Reply<'a>(Writer<'a>);
+
+impl<'a> Reply<'a> {
+    /// Wraps the connection's writer for one command.
+    pub fn new(writer: Writer<'a>) -> Self {
+        Self(writer)
+    }
+
+    /// `+OK`.
+    pub fn ok(self) -> Replied {
+        self.with(|writer| writer.raw(b"+OK\r\n"))
+    }
+
+    /// A simple string.
+    pub fn simple(self, text: &str) -> Replied {
+        self.with(|writer| writer.simple(text))
+    }
+
+    /// An integer.
+    pub fn integer(self, value: i64) -> Replied {
+        self.with(|writer| writer.integer(value))
+    }
+
+    /// A count.
+    pub fn count(self, value: usize) -> Replied {
+        self.integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+
+    /// 1 or 0, in both protocol versions.
+    pub fn flag(self, value: bool) -> Replied {
+        self.integer(i64::from(value))
+    }
+
+    /// A bulk string.
+    pub fn bulk(self, bytes: &[u8]) -> Replied {
+        self.with(|writer| writer.bulk(bytes))
+    }
+
+    /// A bulk string, or null when there is no value.
+    pub fn bulk_or_null(self, bytes: Option<&[u8]>) -> Replied {
+        self.with(|writer| writer.bulk_or_null(bytes))
+    }
+
+    /// Null.
+    pub fn null(self) -> Replied {
+        self.with(|writer| writer.null())
+    }
+
+    /// Text for people.
+    pub fn verbatim(self, text: &str) -> Replied {
+        self.with(|writer| writer.verbatim(text.as_bytes()))
+    }
+
+    /// An array of bulk strings.
+    pub fn bulks<B: AsRef<[u8]>>(self, items: &[B]) -> Replied {
+        self.with(|writer| {
+            writer.array(items.len());
+            for item in items {
+                writer.bulk(item.as_ref());
+            }
+        })
+    }
+
+    /// Help texts, as Redis gives them: an array of simple strings.
+    pub fn help(self, lines: &[&str]) -> Replied {
+        self.with(|writer| {
+            writer.array(lines.len());
+            for line in lines {
+                writer.simple(line);
+            }
+        })
+    }
+
+    /// A reply of several parts; `write` must write exactly one value.
+    pub fn with(mut self, write: impl FnOnce(&mut Writer<'a>)) -> Replied {
+        write(&mut self.0);
+        Replied(())
+    }
+}

@@ -1,0 +1,282 @@
+//! The options, declared once.
+
+use api::heartbeat::{ClientAccess, LeaseMode};
+
+use super::value::{Compression, LogLevel, Networks, Size, Value, Words};
+
+/// Why an option could not be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// No such option.
+    #[error("unknown option")]
+    Unknown,
+    /// Only read at start.
+    #[error("can't set at run time: change the file and restart")]
+    Restart,
+    /// The value is not accepted.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// What is known of an option beside its value.
+#[derive(Debug, Clone, Copy)]
+pub struct Option_ {
+    /// Name in files.
+    pub name: &'static str,
+    /// One paragraph for people.
+    pub doc: &'static str,
+    /// Whether CONFIG SET works.
+    pub is_live: bool,
+    /// Whether its value is never shown or logged.
+    pub is_secret: bool,
+}
+
+/// The option of that name, in any case.
+pub fn find(name: &str) -> Option<&'static Option_> {
+    OPTIONS.iter().find(|option| option.name.eq_ignore_ascii_case(name))
+}
+
+macro_rules! mode {
+    (Live) => {
+        (true, false)
+    };
+    (Restart) => {
+        (false, false)
+    };
+    (LiveSecret) => {
+        (true, true)
+    };
+    (RestartSecret) => {
+        (false, true)
+    };
+}
+
+macro_rules! check {
+    ($value:ident, $min:expr, $max:expr) => {
+        if let Some(number) = $value.number()
+            && !(i128::from($min)..=i128::from($max)).contains(&number)
+        {
+            return Err(SetError::Value(format!("argument must be between {} and {}", $min, $max)));
+        }
+    };
+    ($value:ident) => {};
+}
+
+macro_rules! options {
+    ($($(#[doc = $doc:literal])+ $name:literal $field:ident: $type:ty = $default:expr,
+        $([$min:expr, $max:expr],)? $mode:ident;)+) => {
+        /// The value of every option.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Values {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+            /// `rename-command FROM TO`; an empty TO disables the command.
+            pub renamed_commands: Vec<(String, String)>,
+        }
+
+        impl Default for Values {
+            fn default() -> Self {
+                Self { $($field: $default,)+ renamed_commands: Vec::new() }
+            }
+        }
+
+        /// Every option, in the order of the sample file.
+        pub const OPTIONS: &[Option_] = &[$(Option_ {
+            name: $name,
+            doc: concat!($($doc, "\n"),+),
+            is_live: mode!($mode).0,
+            is_secret: mode!($mode).1,
+        }),+];
+
+        impl Values {
+            /// Sets one option from text, whether or not it may change at run time.
+            pub fn set(&mut self, name: &str, text: &str) -> Result<(), SetError> {
+                $(if name.eq_ignore_ascii_case($name) {
+                    let value = <$type as Value>::parse(text).map_err(SetError::Value)?;
+                    check!(value $(, $min, $max)?);
+                    self.$field = value;
+                    return Ok(());
+                })+
+                Err(SetError::Unknown)
+            }
+
+            /// The text of an option's value.
+            pub fn get(&self, name: &str) -> Option<String> {
+                $(if name.eq_ignore_ascii_case($name) {
+                    return Some(self.$field.render());
+                })+
+                None
+            }
+        }
+    };
+}
+
+const MAX: i32 = i32::MAX;
+
+#[rustfmt::skip]
+options! {
+    /// Addresses to listen on, separated by blanks.
+    "bind" bind: Words = Words(vec!["127.0.0.1".into()]), Restart;
+    /// Port for clients, peers and controllers.
+    "port" port: u16 = 6666, [1, 65535], Restart;
+    /// Address of the HTTP port with /metrics, /healthz, /primary, /replica.
+    "admin-bind" admin_bind: String = "127.0.0.1".into(), Restart;
+    /// Its port; 0 switches it off.
+    "admin-port" admin_port: u16 = 0, Restart;
+    /// Threads that serve connections.
+    "workers" workers: u32 = 8, [1, 256], Restart;
+    /// Directory of data, nodes.conf and pid file.
+    "dir" dir: String = "/tmp/holdfast".into(), Restart;
+    /// Name both ends of a replication link must agree on.
+    "db-name" db_name: String = "change.me.db".into(), Restart;
+    /// File with the process id; empty: <dir>/kvrocks.pid.
+    "pidfile" pidfile: String = String::new(), Restart;
+    /// Least severe message that is logged.
+    "log-level" log_level: LogLevel = LogLevel::Info, Live;
+    /// Close connections idle for that many seconds; 0 never.
+    "timeout" timeout: u32 = 0, [0, MAX], Live;
+    /// Length of the accept queue.
+    "tcp-backlog" tcp_backlog: u32 = 511, [0, MAX], Restart;
+    /// Most connections at a time.
+    "maxclients" maxclients: u32 = 10_240, [0, MAX], Live;
+    /// Password of administrators and clients; empty: none.
+    "requirepass" requirepass: String = String::new(), LiveSecret;
+    /// Password this node sends to its master.
+    "masterauth" masterauth: String = String::new(), LiveSecret;
+    /// Without a password, serve loopback only.
+    "protected-mode" protected_mode: bool = true, Live;
+    /// Longest argument of a command.
+    "proto-max-bulk-len" proto_max_bulk_len: Size = Size(512 << 20), [1 << 20, i64::MAX], Live;
+    /// Most bytes one connection may have sent without having been served.
+    "client-query-buffer-limit" client_query_buffer_limit: Size = Size(1 << 30), [1 << 20, i64::MAX], Live;
+    /// Whether HELLO 3 is accepted.
+    "resp3-enabled" resp3_enabled: bool = true, Live;
+
+    /// Cluster mode; decides how keys are stored and cannot be changed for existing data.
+    "cluster-enabled" cluster_enabled: bool = false, Restart;
+    /// Keep the topology in <dir>/nodes.conf.
+    "persist-cluster-nodes-enabled" persist_cluster_nodes_enabled: bool = true, Live;
+    /// What a master does without a valid lease: disabled, log-only, block-write, block-all.
+    /// In the block modes a missing lease counts as expired.
+    "master-lease-mode" master_lease_mode: LeaseMode = LeaseMode::Disabled, Live;
+    /// A heartbeat cannot grant a lease that ends further ahead than this, in milliseconds.
+    "master-lease-max-ms" master_lease_max_ms: u32 = 60_000, [1, 600_000], Live;
+    /// Who may run keyed commands: any, balancer-only.
+    "client-access" client_access: ClientAccess = ClientAccess::Any, Restart;
+    /// Networks whose connections are balancers' and start with a PROXY protocol v2 header.
+    "balancer-sources" balancer_sources: Networks = Networks(Vec::new()), Restart;
+    /// Secret of nodes and controllers; clients never have it.
+    "peer-auth" peer_auth: String = String::new(), LiveSecret;
+
+    /// `host port` of the master, outside cluster mode.
+    "slaveof" slaveof: String = String::new(), Restart;
+    /// Refuse writes of clients on a replica.
+    "slave-read-only" slave_read_only: bool = true, Live;
+    /// Serve reads while the link to the master is down.
+    "slave-serve-stale-data" slave_serve_stale_data: bool = true, Live;
+    /// Reported only.
+    "slave-priority" slave_priority: u32 = 100, [0, MAX], Live;
+    /// Delete local data before a full sync is downloaded.
+    "slave-empty-db-before-fullsync" slave_empty_db_before_fullsync: bool = false, Live;
+    /// Address a replica announces to its master.
+    "replica-announce-ip" replica_announce_ip: String = String::new(), Live;
+    /// Port a replica announces to its master; 0: its own.
+    "replica-announce-port" replica_announce_port: u16 = 0, Live;
+    /// Full-sync speed limit in MB/s; 0: none.
+    "max-replication-mb" max_replication_mb: u32 = 0, [0, MAX], Live;
+    /// Longest wait for a connection to the master.
+    "replication-connect-timeout-ms" replication_connect_timeout_ms: u32 = 3_100, [1, MAX], Live;
+    /// Longest silence of a master.
+    "replication-recv-timeout-ms" replication_recv_timeout_ms: u32 = 3_200, [1, MAX], Live;
+    /// Longest time a replica may leave the stream unread.
+    "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
+    /// fsync before an acknowledgement.
+    "replication-group-sync" replication_group_sync: bool = false, Live;
+    /// Idle time after which a master pings its replicas, in milliseconds.
+    "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
+
+    /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
+    "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;
+    /// Entries SLOWLOG keeps.
+    "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
+    /// Numeric SCAN cursors; no: `_<last key>`.
+    "redis-cursor-compatible" redis_cursor_compatible: bool = true, Live;
+    /// Refuse writes above that many GiB on disk; 0: no limit.
+    "max-db-size" max_db_size: u32 = 0, [0, MAX], Live;
+    /// RocksDB flush and compaction limit in MiB/s; 0: none.
+    "max-io-mb" max_io_mb: u32 = 0, [0, MAX], Restart;
+
+    /// Block compression: no, snappy, zlib, lz4, zstd.
+    "rocksdb.compression" rocksdb_compression: Compression = Compression::No, Restart;
+    /// Bytes of a block.
+    "rocksdb.block_size" rocksdb_block_size: u32 = 16_384, [0, MAX], Restart;
+    /// Files kept open; -1: all.
+    "rocksdb.max_open_files" rocksdb_max_open_files: i32 = 8_096, [-1, MAX], Restart;
+    /// MiB of a memtable.
+    "rocksdb.write_buffer_size" rocksdb_write_buffer_size: u32 = 64, [1, 4_096], Restart;
+    /// Memtables per family.
+    "rocksdb.max_write_buffer_number" rocksdb_max_write_buffer_number: u32 = 4, [1, 256], Restart;
+    /// Memtables merged per flush.
+    "rocksdb.min_write_buffer_number_to_merge" rocksdb_min_write_buffer_number_to_merge: u32 = 2, [1, 256], Restart;
+    /// MiB of a table file.
+    "rocksdb.target_file_size_base" rocksdb_target_file_size_base: u32 = 128, [1, 1_024], Restart;
+    /// Background threads.
+    "rocksdb.max_background_jobs" rocksdb_max_background_jobs: u32 = 4, [1, 32], Restart;
+    /// MiB of one cache for all families; 0: the two below.
+    "rocksdb.block_cache_size" rocksdb_block_cache_size: u32 = 0, [0, MAX], Restart;
+    /// MiB of cache for sub-keys.
+    "rocksdb.subkey_block_cache_size" rocksdb_subkey_block_cache_size: u32 = 2_048, [0, MAX], Restart;
+    /// MiB of cache for metadata.
+    "rocksdb.metadata_block_cache_size" rocksdb_metadata_block_cache_size: u32 = 2_048, [0, MAX], Restart;
+    /// How long archived WAL is kept, in seconds.
+    "rocksdb.wal_ttl_seconds" rocksdb_wal_ttl_seconds: u32 = 10_800, [0, MAX], Restart;
+    /// How much archived WAL is kept, in MB.
+    "rocksdb.wal_size_limit_mb" rocksdb_wal_size_limit_mb: u32 = 16_384, [0, MAX], Restart;
+    /// MiB of live WAL above which memtables are flushed.
+    "rocksdb.max_total_wal_size" rocksdb_max_total_wal_size: u32 = 512, [0, MAX], Restart;
+    /// No automatic compaction.
+    "rocksdb.disable_auto_compactions" rocksdb_disable_auto_compactions: bool = false, Restart;
+    /// Table files in level 0 that start a compaction.
+    "rocksdb.level0_file_num_compaction_trigger" rocksdb_level0_file_num_compaction_trigger: u32 = 4, [1, 1_024], Restart;
+    /// Table files in level 0 that slow writes down.
+    "rocksdb.level0_slowdown_writes_trigger" rocksdb_level0_slowdown_writes_trigger: u32 = 20, [1, 1_024], Restart;
+    /// Table files in level 0 that stop writes.
+    "rocksdb.level0_stop_writes_trigger" rocksdb_level0_stop_writes_trigger: u32 = 40, [1, 1_024], Restart;
+    /// MiB of level 1.
+    "rocksdb.max_bytes_for_level_base" rocksdb_max_bytes_for_level_base: Size = Size(268_435_456), Restart;
+    /// Sizes of levels are chosen from the last one upwards.
+    "rocksdb.level_compaction_dynamic_level_bytes" rocksdb_level_compaction_dynamic_level_bytes: bool = true, Restart;
+    /// fsync the WAL before every reply.
+    "rocksdb.write_options.sync" rocksdb_write_options_sync: bool = false, Restart;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_and_read_back() {
+        let mut values = Values::default();
+        assert_eq!(values.set("PORT", "7000"), Ok(()));
+        assert_eq!(values.get("port").as_deref(), Some("7000"));
+        assert_eq!(
+            values.set("port", "0"),
+            Err(SetError::Value("argument must be between 1 and 65535".into()))
+        );
+        assert_eq!(values.set("nonsense", "1"), Err(SetError::Unknown));
+        let modes = "invalid enum option, acceptable values are 'disabled', 'log-only', 'block-write', 'block-all'";
+        assert_eq!(values.set("master-lease-mode", "x"), Err(SetError::Value(modes.into())));
+        assert_eq!(values.set("proto-max-bulk-len", "16m"), Ok(()));
+        assert_eq!(values.proto_max_bulk_len, Size(16 << 20));
+    }
+
+    #[test]
+    fn every_default_is_accepted_by_its_own_parser() {
+        let defaults = Values::default();
+        let mut values = Values::default();
+        for option in OPTIONS {
+            let text = defaults.get(option.name).unwrap();
+            assert_eq!(values.set(option.name, &text), Ok(()), "{}", option.name);
+        }
+        assert_eq!(values, defaults);
+    }
+}

@@ -1,0 +1,196 @@
+//! How single values are written in files and by CONFIG SET.
+
+use api::heartbeat::{ClientAccess, LeaseMode};
+
+/// A value of an option.
+pub trait Value: Sized {
+    /// Reads it; the error says what would be accepted.
+    fn parse(text: &str) -> Result<Self, String>;
+    /// Writes it as it would be read.
+    fn render(&self) -> String;
+    /// For range checks.
+    fn number(&self) -> Option<i128> {
+        None
+    }
+}
+
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err("argument must be 'yes' or 'no'".into()),
+        }
+    }
+    fn render(&self) -> String {
+        if *self { "yes" } else { "no" }.into()
+    }
+}
+
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+    fn render(&self) -> String {
+        self.clone()
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty),+) => {$(
+        impl Value for $type {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!(
+                    "argument must be an integer between {} and {}", <$type>::MIN, <$type>::MAX))
+            }
+            fn render(&self) -> String {
+                self.to_string()
+            }
+            fn number(&self) -> Option<i128> {
+                Some(i128::from(*self))
+            }
+        }
+    )+};
+}
+integers!(u16, u32, u64, i32, i64);
+
+macro_rules! words {
+    ($($type:ty),+) => {$(
+        impl Value for $type {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!(
+                    "invalid enum option, acceptable values are '{}'", <$type>::WORDS.join("', '")))
+            }
+            fn render(&self) -> String {
+                self.as_str().into()
+            }
+        }
+    )+};
+}
+words!(LeaseMode, ClientAccess, LogLevel, Compression);
+
+/// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Value for Size {
+    fn parse(text: &str) -> Result<Self, String> {
+        let error = || "argument must be a memory value such as 1024, 16k, 512m or 1g".to_owned();
+        let lower = text.to_ascii_lowercase();
+        let lower = lower.strip_suffix('b').unwrap_or(&lower);
+        let (digits, shift) = match lower.chars().last() {
+            Some('k') => (&lower[..lower.len() - 1], 10),
+            Some('m') => (&lower[..lower.len() - 1], 20),
+            Some('g') => (&lower[..lower.len() - 1], 30),
+            Some('t') => (&lower[..lower.len() - 1], 40),
+            Some('p') => (&lower[..lower.len() - 1], 50),
+            _ => (lower, 0),
+        };
+        let number: u64 = digits.parse().map_err(|_| error())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(error)
+    }
+    fn render(&self) -> String {
+        self.0.to_string()
+    }
+    fn number(&self) -> Option<i128> {
+        Some(i128::from(self.0))
+    }
+}
+
+/// Words separated by blanks or commas (`bind`, `balancer-sources`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Words(pub Vec<String>);
+
+impl Value for Words {
+    fn parse(text: &str) -> Result<Self, String> {
+        let words = text.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        Ok(Self(words.map(str::to_owned).collect()))
+    }
+    fn render(&self) -> String {
+        self.0.join(" ")
+    }
+}
+
+/// Networks in CIDR form or single addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Networks(pub Vec<ipnet::IpNet>);
+
+impl Networks {
+    /// Whether an address lies in one of them; IPv4 in IPv6 clothes counts as IPv4.
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Value for Networks {
+    fn parse(text: &str) -> Result<Self, String> {
+        let words = text.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        words
+            .map(|word| {
+                word.parse::<ipnet::IpNet>()
+                    .or_else(|_| word.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
+                    .map_err(|_| {
+                        format!("`{word}` is neither an address nor a network such as 10.0.0.0/8")
+                    })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+    fn render(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+macro_rules! word_enum {
+    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $type { $($(#[$vdoc])* $variant),+ }
+
+        impl $type {
+            /// Accepted words.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            /// The word in files.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+        impl std::str::FromStr for $type {
+            type Err = ();
+            fn from_str(word: &str) -> Result<Self, ()> {
+                match word { $($word => Ok(Self::$variant),)+ _ => Err(()) }
+            }
+        }
+    };
+}
+word_enum! {
+    /// Least severe message that is logged.
+    LogLevel {
+        /// Everything.
+        Debug = "debug",
+        /// State changes.
+        Info = "info",
+        /// Odd but continued.
+        Warning = "warning",
+        /// Somebody must look.
+        Error = "error",
+        /// As error.
+        Fatal = "fatal",
+    }
+}
+word_enum! {
+    /// RocksDB block compression.
+    Compression {
+        /// None.
+        No = "no",
+        /// Snappy.
+        Snappy = "snappy",
+        /// Zlib.
+        Zlib = "zlib",
+        /// LZ4.
+        Lz4 = "lz4",
+        /// Zstandard.
+        Zstd = "zstd",
+    }
+}

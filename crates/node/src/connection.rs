@@ -1,0 +1,316 @@
+//! One socket: greeting, reading, running what is complete, answering.
+//!
+//! Everything a client makes the node hold is bounded: its unserved bytes, its unsent replies, one command. A client that does not read its replies is
+//! not read from either.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use api::proxy;
+use resp::{Limits, Parser, Writer, request::Parsed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::clients::{Client, Pause, Via};
+use crate::clock;
+use crate::node::Node;
+use crate::session::dispatch::{Batch, Step, Words};
+use crate::session::{Auth, Detached, Session, gates};
+use crate::stats::WorkerStats;
+
+/// Read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Unsent replies above which they are sent before more commands are run.
+const REPLY_BYTES: usize = 256 * 1024;
+/// Buffers larger than that are given back when they are empty.
+const KEEP_BYTES: usize = 64 * 1024;
+/// Longest wait for a PROXY header.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// Why a connection ended; for the debug log.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client closed it")]
+    Eof,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Refused(String),
+    #[error("it was asked to end")]
+    Killed,
+    #[error("its last command ended it")]
+    Quit,
+    #[error("it became a replication stream")]
+    Detached,
+}
+
+/// Serves one accepted socket until it ends.
+pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: SocketAddr) {
+    let local = stream.local_addr().unwrap_or(peer);
+    // A socket without it works, only slower.
+    let _ = stream.set_nodelay(true);
+    let mut connection =
+        Connection { node, worker, stream, buffer: Vec::new(), start: 0, out: Vec::new() };
+    let (address, via) = match connection.greet(peer, local).await {
+        Ok(who) => who,
+        Err(end) => {
+            tracing::debug!(%peer, %end, "connection refused");
+            return;
+        }
+    };
+    let node = Arc::clone(&connection.node);
+    let client = node.clients.add(address, local, via, clock::unix_ms());
+    let end = connection.run(Arc::clone(&client)).await;
+    if !matches!(end, End::Detached) {
+        node.clients.remove(client.id);
+    }
+    tracing::debug!(conn = client.id, %address, %end, "connection ended");
+}
+
+struct Connection {
+    node: Arc<Node>,
+    worker: usize,
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// Reads the PROXY header where one must be, and tells who is calling and how.
+    async fn greet(
+        &mut self,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<(SocketAddr, Via), End> {
+        let config = self.node.config.now();
+        let is_balancer = config.balancer_sources.contains(peer.ip());
+        if !is_balancer {
+            return Ok((canonical(peer), Via::Direct));
+        }
+        let header = tokio::time::timeout(GREETING, self.read_header())
+            .await
+            .map_err(|_| End::Refused("no PROXY header came from a balancer's address".into()))??;
+        let client = header.source.unwrap_or(peer);
+        let frontend = header.destination.unwrap_or(local);
+        Ok((canonical(client), Via::Balancer { balancer: peer, frontend }))
+    }
+
+    async fn read_header(&mut self) -> Result<proxy::Header, End> {
+        loop {
+            match proxy::parse(&self.buffer) {
+                Ok(proxy::Parsed::Header(header)) => {
+                    self.buffer.drain(..header.len);
+                    return Ok(header);
+                }
+                Ok(proxy::Parsed::Incomplete) => {}
+                Err(error) => return Err(End::Refused(format!("bad PROXY header: {error}"))),
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(End::Eof);
+            }
+        }
+    }
+
+    async fn run(mut self, client: Arc<Client>) -> End {
+        let config = self.node.config.now();
+        let is_denied = config.protected_mode
+            && config.requirepass.is_empty()
+            && !client.address.ip().is_loopback();
+        if is_denied && config.peer_auth.is_empty() {
+            Writer::new(&mut self.out, resp::Protocol::V2).error(gates::DENIED);
+            let _ = self.stream.write_all(&self.out).await;
+            return End::Refused("protected mode".into());
+        }
+        let mut session = Session::new(client, &config, is_denied);
+        drop(config);
+        let end = self.serve_commands(&mut session).await;
+        session.transaction.unwatch(&self.node);
+        match end {
+            Ok(detach) => {
+                self.detach(session, detach);
+                End::Detached
+            }
+            Err(end) => end,
+        }
+    }
+
+    /// Returns `Ok` when the socket is to leave the worker.
+    async fn serve_commands(
+        &mut self,
+        session: &mut Session,
+    ) -> Result<Box<dyn FnOnce(Detached) + Send>, End> {
+        let mut parser = Parser::new();
+        loop {
+            let step = self.run_buffered(session, &mut parser)?;
+            let is_silent = matches!(step, Next::Drop(_));
+            if !is_silent {
+                self.send(session).await?;
+            }
+            match step {
+                Next::Read => self.read(session, &parser).await?,
+                Next::More => {}
+                Next::Wait(pause) => self.wait(session, pause).await?,
+                Next::Later(answer) => {
+                    let client = Arc::clone(&session.client);
+                    tokio::select! {
+                        bytes = answer => self.out.extend_from_slice(&bytes),
+                        () = client.killed() => return Err(End::Killed),
+                    }
+                    self.send(session).await?;
+                }
+                Next::Close => return Err(End::Quit),
+                Next::Drop(why) => return Err(End::Refused(why.into())),
+                Next::Detach(take) => return Ok(take),
+            }
+        }
+    }
+
+    /// Runs the complete commands in the buffer, up to a bound of unsent replies.
+    fn run_buffered(&mut self, session: &mut Session, parser: &mut Parser) -> Result<Next, End> {
+        let config = self.node.config.now();
+        let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
+        let node = Arc::clone(&self.node);
+        let mut batch = Batch::begin(&node, config, self.worker);
+        session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
+        let next = loop {
+            if self.out.len() > REPLY_BYTES {
+                break Next::More;
+            }
+            let limits = match session.auth {
+                Auth::None => Limits::unauthenticated(),
+                _ => Limits::new(bulk_max),
+            };
+            let pending = &self.buffer[self.start..];
+            let length = match parser.parse(pending, &limits) {
+                Ok(Parsed::Incomplete) => break Next::Read,
+                Ok(Parsed::Command { length }) => length,
+                Err(error) => {
+                    Writer::new(&mut self.out, session.protocol).error(&format!("ERR {error}"));
+                    break Next::Close;
+                }
+            };
+            let words: Words<'_> = parser.arguments(pending).collect();
+            let step = batch.run(session, &words, &mut self.out);
+            drop(words);
+            if let Step::Wait(pause) = step {
+                // Not consumed: the parser starts again at the same command.
+                *parser = Parser::new();
+                break Next::Wait(pause);
+            }
+            self.start += length;
+            match step {
+                Step::Done | Step::Wait(_) => {}
+                Step::Close => break Next::Close,
+                Step::Drop(why) => break Next::Drop(why),
+                Step::Later(answer) => break Next::Later(answer),
+                Step::Detach(take) => break Next::Detach(take),
+            }
+        };
+        session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        batch.finish().map_err(|why| End::Refused(why.into()))?;
+        Ok(next)
+    }
+
+    async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+            if self.buffer.capacity() > KEEP_BYTES {
+                self.buffer = Vec::new();
+            }
+        } else if self.start > READ_BYTES {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        let pending = self.buffer.len() - self.start;
+        let limit = self.node.config.now().client_query_buffer_limit.0;
+        if u64::try_from(pending).unwrap_or(u64::MAX) > limit {
+            return Err(End::Refused("client-query-buffer-limit exceeded".into()));
+        }
+        self.buffer.reserve(parser.wanted(pending).clamp(READ_BYTES, 1 << 20));
+        let read = tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.buffer) => read?,
+            () = session.client.killed() => return Err(End::Killed),
+        };
+        if read == 0 {
+            return Err(End::Eof);
+        }
+        self.count(|stats| &stats.bytes_in, read);
+        Ok(())
+    }
+
+    async fn send(&mut self, session: &Session) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        if session.client.is_killed() {
+            return Err(End::Killed);
+        }
+        tokio::select! {
+            biased;
+            sent = self.stream.write_all(&self.out) => sent?,
+            () = session.client.killed() => return Err(End::Killed),
+        }
+        self.count(|stats| &stats.bytes_out, self.out.len());
+        self.out.clear();
+        if self.out.capacity() > KEEP_BYTES * 4 {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
+        let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
+        tokio::select! {
+            () = self.node.clients.resumed(left.max(Duration::from_millis(1))) => Ok(()),
+            () = session.client.killed() => Err(End::Killed),
+        }
+    }
+
+    fn count(
+        &self,
+        counter: impl Fn(&WorkerStats) -> &std::sync::atomic::AtomicU64,
+        amount: usize,
+    ) {
+        if let Some(stats) = self.node.stats.workers.get(self.worker) {
+            WorkerStats::add(counter(stats), amount as u64);
+        }
+    }
+
+    fn detach(self, session: Session, take: Box<dyn FnOnce(Detached) + Send>) {
+        let client = session.client;
+        match self.stream.into_std() {
+            Ok(stream) => take(Detached {
+                stream,
+                unread: self.buffer.get(self.start..).unwrap_or_default().to_vec(),
+                client,
+                node: self.node,
+                facts: session.replica,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a socket from its worker");
+                self.node.clients.remove(client.id);
+            }
+        }
+    }
+}
+
+/// What the loop does after the replies are sent.
+enum Next {
+    Read,
+    More,
+    Wait(Pause),
+    Later(std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    Close,
+    Drop(&'static str),
+    Detach(Box<dyn FnOnce(Detached) + Send>),
+}
+
+/// IPv4 in IPv6 clothes is shown as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

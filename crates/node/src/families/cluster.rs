@@ -1,0 +1,375 @@
+//! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
+
+use std::sync::Arc;
+
+use topology::state::ResetGuards;
+use topology::view::{self, Jobs};
+use topology::{Change, Cluster, ClusterError, key_slot, parse_slots};
+
+use crate::cluster::{change, heartbeat_reply, identifies};
+use crate::command::args::parse_integer;
+use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::lease::Heartbeat;
+use crate::node::Node;
+use crate::session::dispatch::NAMESPACE;
+use crate::session::{Auth, Flow, SessionCx};
+
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    Command::session("cluster",   -2, cluster).no_script().stale(),
+    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer().no_multi(),
+    Command::session("readonly",   1, readonly).fast().stale().loading().no_multi(),
+    Command::session("readwrite",  1, readwrite).fast().stale().loading().no_multi(),
+    Command::session("asking",     1, asking).fast(),
+];
+
+const CLUSTER_USAGE: &str = "ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
+const CLUSTERX_USAGE: &str =
+    "ERR CLUSTERX command, CLUSTERX VERSION|MYID|SETNODEID|SETNODES|SETSLOT|MIGRATE";
+
+impl From<ClusterError> for Error {
+    fn from(error: ClusterError) -> Self {
+        Self::text(error.reply())
+    }
+}
+
+fn must_be_cluster(cx: &SessionCx<'_>) -> Result<()> {
+    if cx.config.cluster_enabled {
+        return Ok(());
+    }
+    Err(Error::text("ERR Cluster mode is not enabled"))
+}
+
+fn must_be_admin(cx: &SessionCx<'_>) -> Result<()> {
+    if cx.session.auth == Auth::None {
+        return Err(Error::text("ERR admin permission required to perform the command"));
+    }
+    Ok(())
+}
+
+fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let usage = || Error::text(CLUSTER_USAGE);
+    let word = args.word().ok_or_else(usage)?;
+    let count = args.len();
+    let is_known = match &*word {
+        b"INFO" | b"NODES" | b"SLOTS" | b"SHARDS" | b"MYID" => count == 0,
+        b"KEYSLOT" | b"REPLICAS" | b"SLAVES" | b"COUNTKEYSINSLOT" => count == 1,
+        b"GETKEYSINSLOT" => count == 2,
+        b"RESET" => count <= 1,
+        _ => false,
+    };
+    if !is_known {
+        return Err(usage());
+    }
+    if &*word == b"RESET" {
+        return reset(cx, args);
+    }
+    must_be_cluster(cx)?;
+    let state = cx.node.cluster.load();
+    let myself = state.id();
+    Ok(match &*word {
+        b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
+        b"NODES" => {
+            text(reply, view::nodes_text(state.topology()?, myself, cx.now_ms, &Jobs::default()))
+        }
+        b"SLOTS" => slots(reply, &view::slots(state.topology()?)),
+        b"SHARDS" => {
+            let store_sequence =
+                cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
+            shards(reply, &view::shards(state.topology()?, myself, store_sequence))
+        }
+        b"MYID" => reply.bulk(myself.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())),
+        b"KEYSLOT" => reply.integer(i64::from(key_slot(args.bytes()?).number())),
+        b"REPLICAS" | b"SLAVES" => {
+            text(reply, view::replicas_text(state.topology()?, args.bytes()?, cx.now_ms)?)
+        }
+        b"COUNTKEYSINSLOT" => {
+            let count = count_in_slot(cx.node, cx.now_ms, slot_number(args)?)?;
+            reply.integer(i64::try_from(count).unwrap_or(i64::MAX))
+        }
+        _ => {
+            let slot = slot_number(args)?;
+            let most = args.integer()?;
+            let most =
+                usize::try_from(most).map_err(|_| Error::text("ERR Invalid number of keys"))?;
+            reply.bulks(&keys_in_slot(cx.node, cx.now_ms, slot, most)?)
+        }
+    }
+    .into())
+}
+
+fn slot_number(args: &mut Args<'_>) -> Result<u16> {
+    let slot = args.integer()?;
+    let slot = u16::try_from(slot).ok().filter(|slot| *slot < topology::SLOT_COUNT);
+    slot.ok_or_else(|| Error::text("ERR Invalid slot"))
+}
+
+fn keys_in_slot(node: &Node, now_ms: u64, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
+    let engine = node.engine();
+    let store = engine
+        .store
+        .as_ref()
+        .ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))?;
+    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
+    Ok(storage::types::keyspace::keys_in_slot(&store.txn(), &scope, slot, most)?)
+}
+
+fn count_in_slot(node: &Node, now_ms: u64, slot: u16) -> Result<u64> {
+    let engine = node.engine();
+    let store = engine
+        .store
+        .as_ref()
+        .ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))?;
+    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
+    Ok(storage::types::keyspace::count_in_slot(&store.txn(), &scope, slot)?)
+}
+
+/// A text for people: a verbatim string in RESP3.
+fn text(reply: Reply<'_>, bytes: Vec<u8>) -> Replied {
+    reply.with(|writer| writer.verbatim(&bytes))
+}
+
+fn slots(reply: Reply<'_>, runs: &[view::SlotRun]) -> Replied {
+    reply.with(|writer| {
+        writer.array(runs.len());
+        for run in runs {
+            writer.array(2 + run.nodes.len());
+            writer.integer(i64::from(run.start));
+            writer.integer(i64::from(run.end));
+            for node in &run.nodes {
+                writer.array(3);
+                writer.bulk(node.host.as_bytes());
+                writer.integer(i64::from(node.port));
+                writer.bulk(node.id.as_bytes());
+            }
+        }
+    })
+}
+
+fn shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
+    reply.with(|writer| {
+        writer.array(shards.len());
+        for shard in shards {
+            writer.map(2);
+            writer.bulk(b"slots");
+            writer.array(shard.slots.len() * 2);
+            for (first, last) in &shard.slots {
+                writer.integer(i64::from(*first));
+                writer.integer(i64::from(*last));
+            }
+            writer.bulk(b"nodes");
+            writer.array(shard.nodes.len());
+            for node in &shard.nodes {
+                writer.map(7 + usize::from(node.hostname.is_some()));
+                writer.bulk(b"id");
+                writer.bulk(node.id.as_bytes());
+                writer.bulk(b"port");
+                writer.integer(i64::from(node.port));
+                let texts = [
+                    ("ip", Some(node.ip.as_str())),
+                    ("endpoint", Some(node.endpoint.as_str())),
+                    ("hostname", node.hostname.as_deref()),
+                    ("role", Some(node.role)),
+                ];
+                for (name, value) in texts.iter().filter_map(|(n, v)| v.map(|v| (n, v))) {
+                    writer.bulk(name.as_bytes());
+                    writer.bulk(value.as_bytes());
+                }
+                writer.bulk(b"replication-offset");
+                writer.integer(i64::try_from(node.replication_offset).unwrap_or(i64::MAX));
+                writer.bulk(b"health");
+                writer.bulk(node.health.as_bytes());
+            }
+        }
+    })
+}
+
+fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+    match args.word().as_deref() {
+        None | Some(b"HARD" | b"SOFT") => {}
+        Some(_) => return Err(Error::Syntax),
+    }
+    must_be_cluster(cx)?;
+    must_be_admin(cx)?;
+    if cx.is_exec || cx.session.client.via != crate::clients::Via::Direct {
+        return Err(Error::text(
+            "ERR CLUSTER RESET is only possible on a connection to the node itself, outside MULTI",
+        ));
+    }
+    let has_data = {
+        let engine = cx.node.engine();
+        let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+        match &engine.store {
+            Some(store) => storage::types::keyspace::random_key(&store.txn(), &scope)?.is_some(),
+            None => true,
+        }
+    };
+    let guards = ResetGuards { has_data, ..ResetGuards::default() };
+    Ok(change_later(cx.node, move |cluster, _| cluster.prepare_reset(guards)))
+}
+
+fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let usage = || Error::text(CLUSTERX_USAGE);
+    let word = args.word().ok_or_else(usage)?;
+    match (&*word, args.len()) {
+        (b"VERSION", 0) => {
+            checked(cx)?;
+            Ok(reply.bulk(cx.node.cluster.load().version().to_string().as_bytes()).into())
+        }
+        (b"MYID", 0) => {
+            checked(cx)?;
+            let id = cx.node.cluster.load().id();
+            Ok(reply.bulk(id.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())).into())
+        }
+        (b"NODES", 0) => {
+            checked(cx)?;
+            let state = cx.node.cluster.load();
+            Ok(reply.bulk(&view::clusterx_nodes_text(state.topology()?)).into())
+        }
+        (b"SETNODEID", 1) => {
+            let id = args.bytes()?.to_vec();
+            if id.len() != 40 {
+                return Err(usage());
+            }
+            checked(cx)?;
+            Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id)))
+        }
+        (b"SETNODES", 2..) => set_nodes(cx, args),
+        (b"SETSLOT", 4) => set_slot(cx, args),
+        (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
+        (b"HEARTBEAT", 3 | 6) => heartbeat(cx, args, reply),
+        _ => Err(usage()),
+    }
+}
+
+/// The two run-time checks every subcommand makes after its arguments were parsed.
+fn checked(cx: &SessionCx<'_>) -> Result<()> {
+    must_be_cluster(cx)?;
+    must_be_admin(cx)
+}
+
+/// Changes the topology and answers once the change is durable and in force.
+fn change_later(
+    node: &Arc<Node>,
+    prepare: impl FnOnce(&Cluster, &Node) -> std::result::Result<Change, ClusterError> + 'static,
+) -> Flow {
+    let node = Arc::clone(node);
+    Flow::Later(Box::pin(async move {
+        let asked = Arc::clone(&node);
+        let result = change(node, move |cluster| prepare(cluster, &asked)).await;
+        let mut bytes = Vec::new();
+        let mut writer = resp::Writer::new(&mut bytes, resp::Protocol::V2);
+        match result {
+            Ok(()) => writer.simple("OK"),
+            Err(error) => writer.error(&error.to_string()),
+        }
+        bytes
+    }))
+}
+
+fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+    let description = args.bytes()?.to_vec();
+    let version = parse_integer(args.bytes()?).ok_or_else(|| Error::text("ERR Invalid version"))?;
+    let invalid = || Error::text("ERR Invalid setnodes options");
+    let force = match args.word().as_deref() {
+        None => false,
+        Some(b"FORCE") => true,
+        Some(_) => return Err(invalid()),
+    };
+    if !args.is_empty() {
+        return Err(invalid());
+    }
+    checked(cx)?;
+    Ok(change_later(cx.node, move |cluster, node| {
+        cluster
+            .prepare_set_nodes(&description, version, force, &|endpoint| identifies(node, endpoint))
+    }))
+}
+
+fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+    let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
+    if args.word().as_deref() != Some(b"NODE") {
+        return Err(Error::text("ERR Invalid setslot options"));
+    }
+    let id = args.bytes()?.to_vec();
+    if id.len() != 40 {
+        return Err(Error::text("ERR Invalid node id"));
+    }
+    let version = parse_integer(args.bytes()?).ok_or(Error::NotInteger)?;
+    if version < 0 {
+        return Err(Error::text("ERR Invalid version"));
+    }
+    checked(cx)?;
+    Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_slot(&slots, &id, version)))
+}
+
+fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
+    checked(cx)?;
+    let engine = cx.node.gate.write();
+    if !engine.role.is_master() {
+        return Err(Error::text("READONLY You can't write against a read only replica."));
+    }
+    if cx.node.check_lease(cx.config.master_lease_mode, true, &engine.role).is_err() {
+        return Err(Error::text(
+            "CLUSTERDOWN master lease expired: this node has not heard from its controller",
+        ));
+    }
+    let store = engine
+        .store
+        .as_ref()
+        .ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))?;
+    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    let mut txn = store.txn();
+    for slot in slots.iter().flat_map(|range| range.slots()) {
+        storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
+    }
+    txn.commit()?;
+    store.publish()?;
+    cx.node.watches.touch_all();
+    Ok(reply.ok().into())
+}
+
+fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let master = args.bytes()?;
+    let lease_ms = args.integer().ok().and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+    let term: u64 = args.number()?;
+    let clock = match args.word().as_deref() {
+        None => None,
+        Some(b"CLOCK") => {
+            let ns = args.text()?.parse().map_err(|_| Error::NotInteger)?;
+            let nonce = u64::from_str_radix(args.text()?, 16)
+                .map_err(|_| Error::text("ERR invalid nonce: hexadecimal digits expected"))?;
+            Some((ns, nonce))
+        }
+        Some(_) => return Err(Error::Syntax),
+    };
+    if !cx.config.cluster_enabled {
+        return Err(Error::text("ERR cluster mode is not enabled"));
+    }
+    must_be_admin(cx)?;
+    let is_for_me = {
+        let engine = cx.node.engine();
+        engine.role.is_master()
+            && cx.node.cluster.load().id().is_some_and(|id| id.as_bytes() == master)
+    };
+    let beat = Heartbeat { is_for_me, lease_ms, term, clock };
+    let longest_ms = u64::from(cx.config.master_lease_max_ms);
+    cx.node.lease.heartbeat(beat, crate::clock::boottime_ns(), longest_ms).map_err(Error::err)?;
+    Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
+}
+
+fn readonly(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    cx.session.is_readonly = true;
+    Ok(reply.ok().into())
+}
+
+fn readwrite(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    cx.session.is_readonly = false;
+    Ok(reply.ok().into())
+}
+
+fn asking(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    cx.session.is_asking = true;
+    Ok(reply.ok().into())
+}

@@ -1,0 +1,458 @@
+//! Commands about the connection itself: greeting, authentication, CLIENT.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use resp::{Protocol, Writer};
+
+use crate::clients::{Client, Kind, PauseKind, Via};
+use crate::clock;
+use crate::command::{Args, Command, Error, Reply, Result};
+use crate::session::{Auth, Flow, ReplyMode, SessionCx};
+
+/// The version clients take for Redis'. Some choose commands by it.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    Command::session("auth",   -2, auth).fast().no_auth().loading().stale().no_script().skip_slowlog().no_multi(),
+    Command::session("hello",  -1, hello).fast().no_auth().loading().stale().no_script().skip_slowlog(),
+    Command::session("ping",   -1, ping).fast().loading().stale(),
+    Command::session("echo",    2, echo).fast().loading().stale(),
+    Command::session("select",  2, select).fast().loading().stale(),
+    Command::session("quit",   -1, quit).fast().no_auth().loading().stale().unqueued().no_script(),
+    Command::session("reset",   1, reset).fast().no_auth().loading().stale().unqueued().no_script(),
+    Command::session("client", -2, client).loading().stale().no_script(),
+];
+
+fn auth(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let (user, password) = match args.rest() {
+        [password] => (None, *password),
+        [user, password] => (Some(*user), *password),
+        _ => return Err(Error::Syntax),
+    };
+    log_in(cx, user, password)?;
+    Ok(reply.ok().into())
+}
+
+/// Compares in time that does not depend on where the difference is.
+fn is_same_secret(given: &[u8], secret: &str) -> bool {
+    let secret = secret.as_bytes();
+    let difference = given
+        .iter()
+        .zip(secret)
+        .fold(given.len() ^ secret.len(), |sum, (a, b)| sum | usize::from(a ^ b));
+    difference == 0
+}
+
+fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Result<()> {
+    let config = cx.config;
+    let is_known_user = user.is_none_or(|user| user == b"default");
+    let is_direct = cx.session.client.via == Via::Direct;
+    if is_known_user
+        && is_direct
+        && !config.peer_auth.is_empty()
+        && is_same_secret(password, &config.peer_auth)
+    {
+        cx.session.auth = Auth::Peer;
+        cx.session.client.is_peer.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
+    let may_log_in =
+        cx.session.initial_auth(config) == Auth::Client || !config.requirepass.is_empty();
+    if config.requirepass.is_empty() && may_log_in {
+        if user.is_some() {
+            // Redis: the default user without a password takes any.
+            return if is_known_user { Ok(()) } else { Err(wrong_password()) };
+        }
+        return Err(Error::text(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ));
+    }
+    let needs_peer =
+        cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly && is_direct;
+    if is_known_user && !needs_peer && is_same_secret(password, &config.requirepass) {
+        cx.session.auth = Auth::Client;
+        cx.session.is_denied = false;
+        return Ok(());
+    }
+    Err(wrong_password())
+}
+
+fn wrong_password() -> Error {
+    Error::text("WRONGPASS invalid username-password pair or user is disabled.")
+}
+
+fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let mut protocol = cx.session.protocol;
+    if !args.is_empty() {
+        let version = args
+            .integer()
+            .map_err(|_| Error::text("ERR Protocol version is not an integer or out of range"))?;
+        protocol = match version {
+            2 => Protocol::V2,
+            3 if cx.config.resp3_enabled => Protocol::V3,
+            _ => return Err(Error::text("NOPROTO unsupported protocol version")),
+        };
+    }
+    let mut name = None;
+    while let Some(word) = args.word() {
+        match &*word {
+            b"AUTH" => {
+                let (user, password) = (args.bytes()?, args.bytes()?);
+                log_in(cx, Some(user), password)?;
+            }
+            b"SETNAME" => name = Some(check_name(args.bytes()?)?),
+            _ => {
+                return Err(Error::err(format!(
+                    "Syntax error in HELLO option '{}'",
+                    String::from_utf8_lossy(&word).to_lowercase()
+                )));
+            }
+        }
+    }
+    if cx.session.auth == Auth::None {
+        return Err(Error::text(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    cx.session.protocol = protocol;
+    {
+        let mut names = cx.session.client.names.lock();
+        names.resp = if protocol == Protocol::V3 { 3 } else { 2 };
+        if let Some(name) = name {
+            names.name = name;
+        }
+    }
+    let role = if cx.node.engine().role.is_master() { "master" } else { "replica" };
+    let mode = if cx.config.cluster_enabled { "cluster" } else { "standalone" };
+    let id = i64::try_from(cx.session.client.id).unwrap_or(i64::MAX);
+    Ok(reply
+        .with(|writer| {
+            // The answer already comes in the version that was asked for.
+            let mut bytes = Vec::with_capacity(160);
+            let mut hello = Writer::new(&mut bytes, protocol);
+            hello.map(7);
+            let texts = [("server", "redis"), ("version", REDIS_VERSION)];
+            for (key, value) in texts {
+                hello.bulk(key.as_bytes());
+                hello.bulk(value.as_bytes());
+            }
+            hello.bulk(b"proto");
+            hello.integer(if protocol == Protocol::V3 { 3 } else { 2 });
+            hello.bulk(b"id");
+            hello.integer(id);
+            for (key, value) in [("mode", mode), ("role", role)] {
+                hello.bulk(key.as_bytes());
+                hello.bulk(value.as_bytes());
+            }
+            hello.bulk(b"modules");
+            hello.array(0);
+            writer.raw(&bytes);
+        })
+        .into())
+}
+
+fn ping(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    Ok(match args.rest() {
+        [] => reply.simple("PONG"),
+        [text] => reply.bulk(text),
+        _ => return Err(Error::Arity("ping".into())),
+    }
+    .into())
+}
+
+fn echo(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    Ok(reply.bulk(args.bytes()?).into())
+}
+
+/// There is one database. Redis clients select 0 without being asked to.
+fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let index = args.integer().map_err(|_| Error::text("ERR invalid DB index"))?;
+    if index == 0 {
+        return Ok(reply.ok().into());
+    }
+    Err(Error::text(if cx.config.cluster_enabled {
+        "ERR SELECT is not allowed in cluster mode"
+    } else {
+        "ERR DB index is out of range"
+    }))
+}
+
+fn quit(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    reply.ok();
+    Ok(Flow::Close)
+}
+
+fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let session = &mut *cx.session;
+    session.transaction.take();
+    session.transaction.unwatch(cx.node);
+    session.protocol = Protocol::V2;
+    session.is_readonly = false;
+    session.is_asking = false;
+    session.reply_mode = ReplyMode::On;
+    session.auth = session.initial_auth(cx.config);
+    session.client.is_peer.store(false, Ordering::Relaxed);
+    {
+        let mut names = session.client.names.lock();
+        names.name.clear();
+        names.resp = 2;
+        names.queued = None;
+    }
+    // Written in RESP2, which is what the connection speaks from here on.
+    Ok(reply.simple("RESET").into())
+}
+
+fn client(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let Some(word) = args.word() else { return Err(Error::Syntax) };
+    match &*word {
+        b"ID" => Ok(reply.integer(i64::try_from(cx.session.client.id).unwrap_or(i64::MAX)).into()),
+        b"GETNAME" => {
+            let name = cx.session.client.names.lock().name.clone();
+            Ok(reply.bulk_or_null((!name.is_empty()).then_some(name.as_bytes())).into())
+        }
+        b"SETNAME" => {
+            let name = check_name(args.bytes()?)?;
+            args.end()?;
+            cx.session.client.names.lock().name = name;
+            Ok(reply.ok().into())
+        }
+        b"SETINFO" => set_info(cx, args, reply),
+        b"INFO" => {
+            let line = cx.session.client.line(cx.now_ms) + "\n";
+            Ok(reply.verbatim(&line).into())
+        }
+        b"LIST" => list(cx, args, reply),
+        b"KILL" => kill(cx, args, reply),
+        b"PAUSE" => pause(cx, args, reply),
+        b"UNPAUSE" => {
+            may_control(cx)?;
+            cx.node.clients.unpause();
+            Ok(reply.ok().into())
+        }
+        b"REPLY" => set_reply_mode(cx, args, reply),
+        b"NO-EVICT" | b"NO-TOUCH" => match args.word().as_deref() {
+            Some(b"ON" | b"OFF") => Ok(reply.ok().into()),
+            _ => Err(Error::Syntax),
+        },
+        b"GETREDIR" => Ok(reply.integer(-1).into()),
+        b"HELP" => Ok(reply.help(CLIENT_HELP).into()),
+        _ => Err(unknown_subcommand("client", &word, "CLIENT")),
+    }
+}
+
+const CLIENT_HELP: &[&str] = &[
+    "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GETNAME",
+    "    Return the name of the current connection.",
+    "ID",
+    "    Return the ID of the current connection.",
+    "INFO",
+    "    Return information about the current client connection.",
+    "KILL <ip:port>",
+    "    Kill connection made from <ip:port>.",
+    "KILL <option> <value> [<option> <value> [...]]",
+    "    Kill connections. Options are: ADDR, LADDR, TYPE (NORMAL|REPLICA), USER, SKIPME (YES|NO), ID.",
+    "LIST [options ...]",
+    "    Return information about client connections. Options: TYPE (NORMAL|REPLICA), ID <id> [<id>...].",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
+    "SETNAME <name>",
+    "    Assign the name <name> to the current connection.",
+    "SETINFO <option> <value>",
+    "    Set client meta attr. Options are: LIB-NAME, LIB-VER.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
+    "HELP",
+    "    Print this help.",
+];
+
+/// As Redis words it.
+pub fn unknown_subcommand(container: &str, word: &[u8], upper: &str) -> Error {
+    let _ = container;
+    Error::err(format!(
+        "unknown subcommand '{}'. Try {upper} HELP.",
+        String::from_utf8_lossy(word).to_lowercase()
+    ))
+}
+
+/// Pausing clients stops a whole node: behind balancers only peers may.
+fn may_control(cx: &SessionCx<'_>) -> Result<()> {
+    let is_guarded = cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly;
+    if is_guarded && cx.session.auth != Auth::Peer {
+        return Err(Error::text("NOPERM only peers may pause the clients of this node"));
+    }
+    Ok(())
+}
+
+fn check_name(name: &[u8]) -> Result<String> {
+    if name.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
+        return Err(Error::text(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let option = args.word().ok_or(Error::Syntax)?;
+    let value = args.bytes()?;
+    args.end()?;
+    let name = String::from_utf8_lossy(&option).into_owned();
+    if value.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
+        return Err(Error::err(format!(
+            "{} cannot contain spaces, newlines or special characters.",
+            name.to_lowercase()
+        )));
+    }
+    let value = String::from_utf8_lossy(value).into_owned();
+    let mut names = cx.session.client.names.lock();
+    match &*option {
+        b"LIB-NAME" => names.library = value,
+        b"LIB-VER" => names.version = value,
+        _ => return Err(Error::err(format!("Unrecognized option '{}'", name.to_lowercase()))),
+    }
+    Ok(reply.ok().into())
+}
+
+fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let (mut kind, mut ids) = (None, Vec::new());
+    match args.word().as_deref() {
+        None => {}
+        Some(b"TYPE") => {
+            kind = Some(parse_kind(args)?);
+            args.end()?;
+        }
+        Some(b"ID") => {
+            ids.push(parse_id(args)?);
+            while !args.is_empty() {
+                ids.push(parse_id(args)?);
+            }
+        }
+        Some(_) => return Err(Error::Syntax),
+    }
+    let mut text = String::new();
+    for client in cx.node.clients.list() {
+        let is_wanted = kind.is_none_or(|kind| kind == client.kind())
+            && (ids.is_empty() || ids.contains(&client.id));
+        if is_wanted {
+            text.push_str(&client.line(cx.now_ms));
+            text.push('\n');
+        }
+    }
+    Ok(reply.verbatim(&text).into())
+}
+
+fn parse_id(args: &mut Args<'_>) -> Result<u64> {
+    let id = args.integer().ok().and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+    id.ok_or_else(|| Error::text("ERR client-id should be greater than 0"))
+}
+
+fn parse_kind(args: &mut Args<'_>) -> Result<Kind> {
+    let word = args.word().ok_or(Error::Syntax)?;
+    match &*word {
+        b"NORMAL" => Ok(Kind::Normal),
+        b"REPLICA" | b"SLAVE" => Ok(Kind::Replica),
+        other => Err(Error::err(format!(
+            "Unknown client type '{}'",
+            String::from_utf8_lossy(other).to_lowercase()
+        ))),
+    }
+}
+
+/// Filters of CLIENT KILL; all must match.
+#[derive(Default)]
+struct KillFilter {
+    id: Option<u64>,
+    address: Option<String>,
+    local: Option<String>,
+    kind: Option<Kind>,
+    spares_me: bool,
+}
+
+impl KillFilter {
+    fn matches(&self, client: &Client, me: u64) -> bool {
+        self.id.is_none_or(|id| id == client.id)
+            && self.address.as_ref().is_none_or(|address| *address == client.address.to_string())
+            && self.local.as_ref().is_none_or(|local| *local == client.local.to_string())
+            && self.kind.is_none_or(|kind| kind == client.kind())
+            && !(self.spares_me && client.id == me)
+    }
+}
+
+fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let me = cx.session.client.id;
+    if args.len() == 1 {
+        let address = args.text()?.to_owned();
+        let filter = KillFilter { address: Some(address), ..KillFilter::default() };
+        return match cx.node.clients.kill_where(|client| filter.matches(client, me)) {
+            0 => Err(Error::text("ERR No such client")),
+            _ => Ok(reply.ok().into()),
+        };
+    }
+    let mut filter = KillFilter { spares_me: true, ..KillFilter::default() };
+    while let Some(word) = args.word() {
+        match &*word {
+            b"ID" => filter.id = Some(parse_id(args)?),
+            b"ADDR" => filter.address = Some(args.text()?.to_owned()),
+            b"LADDR" => filter.local = Some(args.text()?.to_owned()),
+            b"TYPE" => filter.kind = Some(parse_kind(args)?),
+            b"USER" => {
+                let user = args.text()?;
+                if user != "default" {
+                    return Err(Error::err(format!("No such user '{user}'")));
+                }
+            }
+            b"SKIPME" => match args.word().as_deref() {
+                Some(b"YES") => filter.spares_me = true,
+                Some(b"NO") => filter.spares_me = false,
+                _ => return Err(Error::Syntax),
+            },
+            _ => return Err(Error::Syntax),
+        }
+    }
+    let mut kills_me = false;
+    let count = cx.node.clients.kill_where(|client| {
+        let is_chosen = filter.matches(client, me);
+        kills_me |= is_chosen && client.id == me;
+        is_chosen && client.id != me
+    });
+    let replied = reply.count(count + usize::from(kills_me));
+    Ok(if kills_me { Flow::Close } else { replied.into() })
+}
+
+fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    may_control(cx)?;
+    let ms = args.integer().ok().and_then(|ms| u64::try_from(ms).ok());
+    let ms = ms.ok_or_else(|| Error::text("ERR timeout is not an integer or out of range"))?;
+    let kind = match args.word().as_deref() {
+        None | Some(b"ALL") => PauseKind::All,
+        Some(b"WRITE") => PauseKind::Write,
+        Some(_) => return Err(Error::Syntax),
+    };
+    let now_ns = clock::boottime_ns();
+    let length = Duration::from_millis(ms);
+    let until_ns = now_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+    cx.node.clients.pause(kind, until_ns, now_ns);
+    if !cx.is_exec {
+        // Commands look for a pause under the gate: once it was held alone, no write is in flight that did not see this one.
+        drop(cx.node.gate.write());
+    }
+    Ok(reply.ok().into())
+}
+
+fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let mode = match args.word().as_deref() {
+        Some(b"ON") => ReplyMode::On,
+        Some(b"OFF") => ReplyMode::Off,
+        Some(b"SKIP") if cx.session.reply_mode == ReplyMode::Off => ReplyMode::Off,
+        // Counts this reply too.
+        Some(b"SKIP") => ReplyMode::Skip(1),
+        _ => return Err(Error::Syntax),
+    };
+    cx.session.reply_mode = mode;
+    Ok(reply.ok().into())
+}

@@ -1,0 +1,23 @@
+//! The commands, one module per family: the table first, its handlers below in table order.
+
+pub mod cluster;
+pub mod connection;
+pub mod docs;
+pub mod key;
+pub mod replication;
+pub mod server;
+pub mod string;
+pub mod transaction;
+
+use crate::command::table::Family;
+
+/// Every family of this build.
+pub const ALL: &[Family] = &[
+    Family { name: "string", commands: string::COMMANDS },
+    Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "connection", commands: connection::COMMANDS },
+    Family { name: "server", commands: server::COMMANDS },
+    Family { name: "transactions", commands: transaction::COMMANDS },
+    Family { name: "cluster", commands: cluster::COMMANDS },
+    Family { name: "replication", commands: replication::COMMANDS },
+];

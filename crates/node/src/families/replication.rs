@@ -1,0 +1,164 @@
+//! PSYNC, REPLCONF and the other requests of replicas; WAIT; SLAVEOF. Texts and rules: Kvrocks' replication reference.
+
+use std::sync::Arc;
+
+use ::replication::files::{self, CheckpointId};
+use ::replication::master::psync;
+use ::replication::master::replconf::Replconf;
+use ::replication::master::wait::{self, Wait};
+use topology::Endpoint;
+
+use crate::cluster::{identifies, take_role};
+use crate::command::{Args, Command, Error, Reply, Result};
+use crate::node::{Node, Role};
+use crate::replication::{self, FileRequest};
+use crate::session::{Flow, SessionCx};
+
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    // The least number of words is checked below: the text of a wrong one is Kvrocks', and its replicas look at it.
+    Command::session("psync",       -1, psync).admin().peer().no_multi().no_script().stale().skip_slowlog(),
+    Command::session("replconf",    -1, replconf).admin().peer().no_script().stale(),
+    Command::session("_fetch_meta",  1, fetch_meta).admin().peer().no_multi().no_script().stale().skip_slowlog(),
+    Command::session("_fetch_file", -2, fetch_file).admin().peer().no_multi().no_script().stale().skip_slowlog(),
+    Command::session("_db_name",     1, db_name).admin().peer().no_script().stale(),
+    Command::session("wait",         3, wait).blocking().no_script().skip_slowlog(),
+    Command::session("slaveof",      3, slaveof).admin().peer().no_multi().no_script().stale(),
+    Command::session("replicaof",    3, slaveof).admin().peer().no_multi().no_script().stale(),
+];
+
+/// The decision needs the WAL, so it is taken on the thread that will feed the replica.
+fn psync(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+    let request = psync::parse(args.rest()).map_err(Error::err)?;
+    Ok(Flow::Detach(Box::new(move |detached| replication::feed(detached, request))))
+}
+
+fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let mut said = Replconf::default();
+    said.apply(args.rest()).map_err(Error::err)?;
+    let facts = &mut cx.session.replica;
+    if let Some(port) = said.listening_port {
+        facts.port = port;
+    }
+    if said.ip_address.is_some() {
+        facts.ip = said.ip_address;
+    }
+    facts.is_holdfast |= said.is_holdfast;
+    Ok(reply.ok().into())
+}
+
+fn fetch_meta(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+    Ok(Flow::Detach(Box::new(|detached| replication::send_files(detached, FileRequest::Meta))))
+}
+
+/// `_fetch_file <names>`, or from a Holdfast replica `_fetch_file <checkpoint> <names with offsets>`.
+fn fetch_file(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+    let request = match (cx.session.replica.is_holdfast, args.rest()) {
+        (false, [names]) => files::parse_plain_fetch(names).map(|wanted| (None, wanted)),
+        (true, [id, names]) => {
+            let id = CheckpointId::parse(id).ok_or(Error::Syntax)?;
+            files::parse_fetch(names).map(|wanted| (Some(id), wanted))
+        }
+        _ => return Err(Error::Syntax),
+    };
+    match request {
+        Ok((checkpoint, wanted)) => {
+            let request = FileRequest::Files { checkpoint, wanted };
+            Ok(Flow::Detach(Box::new(move |detached| replication::send_files(detached, request))))
+        }
+        Err(error) => {
+            // As Kvrocks does for what it does not have: the connection ends without a byte.
+            tracing::warn!(client = %cx.session.client.address, %error, "file request refused");
+            Ok(Flow::Close)
+        }
+    }
+}
+
+/// The name, without any RESP around it.
+fn db_name(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let line = format!("{}\r\n", cx.config.db_name);
+    Ok(reply.with(|writer| writer.raw(line.as_bytes())).into())
+}
+
+fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let (replicas, timeout) = (args.bytes()?, args.bytes()?);
+    let sequence = {
+        let engine = cx.node.engine();
+        if !engine.role.is_master() {
+            return Err(Error::err(wait::Refusal::NotMaster));
+        }
+        let loading = || Error::text("LOADING kvrocks is restoring the db from backup");
+        // Published first: replicas are never sent what is not.
+        engine.store.as_ref().ok_or_else(loading)?.publish()?
+    };
+    let wait = Wait::parse(replicas, timeout, sequence, cx.now_ms).map_err(Error::err)?;
+    let acked = cx.node.replication.acked();
+    let reached =
+        if cx.is_exec { Some(count(&acked, sequence)) } else { wait.poll(acked, cx.now_ms) };
+    match reached {
+        Some(count) => Ok(reply.count(count).into()),
+        None => Ok(Flow::Later(Box::pin(wait_for_acks(Arc::clone(cx.node), wait)))),
+    }
+}
+
+fn count(acked: &[u64], sequence: u64) -> usize {
+    acked.iter().filter(|acked| **acked >= sequence).count()
+}
+
+async fn wait_for_acks(node: Arc<Node>, wait: Wait) -> Vec<u8> {
+    let mut news = node.replication.acks();
+    node.replication.ask_for_acks();
+    loop {
+        let now_ms = crate::clock::unix_ms();
+        let (is_master, acked) = (node.engine().role.is_master(), node.replication.acked());
+        if !is_master {
+            return format!("-ERR {}\r\n", wait::Refusal::NotMaster).into_bytes();
+        }
+        if let Some(count) = wait.poll(acked, now_ms) {
+            return format!(":{count}\r\n").into_bytes();
+        }
+        // Now and then a look at the role, which tells nobody that it changed.
+        let longest = wait.deadline.map_or(500, |at| at.saturating_sub(now_ms).clamp(1, 500));
+        let longest = std::time::Duration::from_millis(longest);
+        // News, or time: the loop looks at both.
+        let _ = tokio::time::timeout(longest, news.changed()).await;
+    }
+}
+
+fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+    let (host, port) = (args.bytes()?, args.bytes()?);
+    if cx.config.cluster_enabled {
+        return Err(Error::err("can't change to slave in cluster mode"));
+    }
+    let wanted = if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+        Role::Master
+    } else {
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Error::Syntax);
+        let port = text(port)?.parse().map_err(|_| Error::err("port should be number"))?;
+        let from = Endpoint { host: text(host)?.to_owned(), port };
+        if identifies(cx.node, &from) || (from.host == "localhost" && from.port == cx.config.port) {
+            return Err(Error::err("can't replicate itself"));
+        }
+        let replicas = cx.node.replication.replicas();
+        if replicas.iter().any(|replica| replica.ip == from.host && replica.port == from.port) {
+            return Err(Error::err("can't replicate your own replicas"));
+        }
+        Role::Replica { from }
+    };
+    Ok(Flow::Later(Box::pin(change_role(Arc::clone(cx.node), wanted))))
+}
+
+async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
+    let _one_at_a_time = node.changing.lock().await;
+    let generation = {
+        let mut engine = node.gate.write();
+        if engine.role == wanted {
+            return b"+OK\r\n".to_vec();
+        }
+        engine.role = wanted.clone();
+        engine.generation += 1;
+        engine.generation
+    };
+    take_role(&node, wanted, generation);
+    b"+OK\r\n".to_vec()
+}

@@ -1,0 +1,327 @@
+//! Strings. Replies are Redis 7's; CAS and CAD are Kvrocks'.
+
+use storage::types::CommandError;
+use storage::types::expiry::{Expiry, Unit};
+use storage::types::lcs;
+use storage::types::strings::{self, Compared, Condition, SetOptions};
+
+use crate::command::table::{KEY, KEYS, KEYS2, PAIRS};
+use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::session::{ReadCx, WriteCx};
+
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    Command::read ("get",          2, KEY,   get).fast(),
+    Command::write("getex",       -2, KEY,   getex).fast(),
+    Command::read ("strlen",       2, KEY,   strlen).fast(),
+    Command::write("getset",       3, KEY,   getset).fast().deny_oom(),
+    Command::read ("getrange",     4, KEY,   getrange),
+    Command::read ("substr",       4, KEY,   getrange),
+    Command::write("getdel",       2, KEY,   getdel).fast().removes(),
+    Command::write("setrange",     4, KEY,   setrange).deny_oom(),
+    Command::read ("mget",        -2, KEYS,  mget).fast(),
+    Command::write("append",       3, KEY,   append).fast().deny_oom(),
+    Command::write("set",         -3, KEY,   set).deny_oom(),
+    Command::write("setex",        4, KEY,   setex).deny_oom(),
+    Command::write("psetex",       4, KEY,   psetex).deny_oom(),
+    Command::write("setnx",        3, KEY,   setnx).fast().deny_oom(),
+    Command::write("msetnx",      -3, PAIRS, msetnx).deny_oom(),
+    Command::write("mset",        -3, PAIRS, mset).deny_oom(),
+    Command::write("incrby",       3, KEY,   incrby).fast().deny_oom(),
+    Command::write("incrbyfloat",  3, KEY,   incrbyfloat).fast().deny_oom(),
+    Command::write("incr",         2, KEY,   incr).fast().deny_oom(),
+    Command::write("decrby",       3, KEY,   decrby).fast().deny_oom(),
+    Command::write("decr",         2, KEY,   decr).fast().deny_oom(),
+    Command::write("cas",         -4, KEY,   cas).deny_oom(),
+    Command::write("cad",          3, KEY,   cad).removes(),
+    Command::read ("lcs",         -3, KEYS2, lcs),
+];
+
+fn get(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let value = strings::get(cx.txn, &cx.scope, args.bytes()?)?;
+    cx.count(value.is_some());
+    Ok(reply.bulk_or_null(value.as_deref()))
+}
+
+fn getex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let key = args.bytes()?;
+    let mut expiry = None;
+    while let Some(word) = args.word() {
+        let is_first = expiry.is_none();
+        expiry = Some(match &*word {
+            b"PERSIST" if is_first => Expiry::Never,
+            other if is_first => expiry_option(other, args, cx, "getex")?.ok_or(Error::Syntax)?,
+            _ => return Err(Error::Syntax),
+        });
+    }
+    let value = strings::getex(&mut cx.txn, &cx.scope, key, expiry)?;
+    Ok(reply.bulk_or_null(value.as_deref()))
+}
+
+fn strlen(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    Ok(reply.count(strings::strlen(cx.txn, &cx.scope, args.bytes()?)?))
+}
+
+fn getset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, value) = (args.bytes()?, args.bytes()?);
+    let options = SetOptions { get: true, ..SetOptions::default() };
+    let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    Ok(reply.bulk_or_null(outcome.old.as_deref()))
+}
+
+fn getrange(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, start, end) = (args.bytes()?, args.integer()?, args.integer()?);
+    let part = strings::getrange(cx.txn, &cx.scope, key, start, end)?;
+    Ok(reply.bulk(part.as_deref().unwrap_or_default()))
+}
+
+fn getdel(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let value = strings::getdel(&mut cx.txn, &cx.scope, args.bytes()?)?;
+    Ok(reply.bulk_or_null(value.as_deref()))
+}
+
+fn setrange(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, offset, patch) = (args.bytes()?, args.integer()?, args.bytes()?);
+    Ok(reply.count(strings::setrange(&mut cx.txn, &cx.scope, key, offset, patch)?))
+}
+
+fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let values = strings::mget(cx.txn, &cx.scope, args.rest())?;
+    for value in &values {
+        cx.count(value.is_some());
+    }
+    Ok(reply.with(|writer| {
+        writer.array(values.len());
+        for value in &values {
+            writer.bulk_or_null(value.as_deref());
+        }
+    }))
+}
+
+fn append(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, suffix) = (args.bytes()?, args.bytes()?);
+    Ok(reply.count(strings::append(&mut cx.txn, &cx.scope, key, suffix)?))
+}
+
+/// EX, PX, EXAT, PXAT and their number; `None` for any other word.
+fn expiry_option(
+    word: &[u8],
+    args: &mut Args<'_>,
+    cx: &WriteCx<'_>,
+    command: &str,
+) -> Result<Option<Expiry>> {
+    let unit = match word {
+        b"EX" => Unit::Seconds,
+        b"PX" => Unit::Milliseconds,
+        b"EXAT" => Unit::UnixSeconds,
+        b"PXAT" => Unit::UnixMilliseconds,
+        _ => return Ok(None),
+    };
+    let amount = args.integer()?;
+    point_in_time(unit, amount, cx, command).map(Some)
+}
+
+fn point_in_time(unit: Unit, amount: i64, cx: &WriteCx<'_>, command: &str) -> Result<Expiry> {
+    match unit.for_value(amount, &cx.scope) {
+        Ok(at_ms) => Ok(Expiry::At(at_ms)),
+        Err(CommandError::InvalidExpire) => {
+            Err(Error::err(format!("invalid expire time in '{command}' command")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, value) = (args.bytes()?, args.bytes()?);
+    let mut options = SetOptions::default();
+    let mut has_expiry = false;
+    while let Some(word) = args.word() {
+        match &*word {
+            b"NX" if options.condition != Condition::IfPresent => {
+                options.condition = Condition::IfAbsent
+            }
+            b"XX" if options.condition != Condition::IfAbsent => {
+                options.condition = Condition::IfPresent
+            }
+            b"GET" => options.get = true,
+            b"KEEPTTL" if !has_expiry => {
+                options.expiry = Expiry::Keep;
+                has_expiry = true;
+            }
+            other if !has_expiry => {
+                options.expiry = expiry_option(other, args, cx, "set")?.ok_or(Error::Syntax)?;
+                has_expiry = true;
+            }
+            _ => return Err(Error::Syntax),
+        }
+    }
+    let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    Ok(match (options.get, outcome.is_set) {
+        (true, _) => reply.bulk_or_null(outcome.old.as_deref()),
+        (false, true) => reply.ok(),
+        (false, false) => reply.null(),
+    })
+}
+
+fn setex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    set_with(Unit::Seconds, "setex", cx, args, reply)
+}
+
+fn psetex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    set_with(Unit::Milliseconds, "psetex", cx, args, reply)
+}
+
+fn set_with(
+    unit: Unit,
+    command: &str,
+    cx: &mut WriteCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<Replied> {
+    let (key, amount, value) = (args.bytes()?, args.integer()?, args.bytes()?);
+    let expiry = point_in_time(unit, amount, cx, command)?;
+    let options = SetOptions { expiry, ..SetOptions::default() };
+    strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    Ok(reply.ok())
+}
+
+fn setnx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, value) = (args.bytes()?, args.bytes()?);
+    let options = SetOptions { condition: Condition::IfAbsent, ..SetOptions::default() };
+    let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    Ok(reply.flag(outcome.is_set))
+}
+
+fn pairs<'a>(args: &mut Args<'a>, command: &str) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+    let (pairs, rest) = args.rest().as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Error::Arity(command.into()));
+    }
+    Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
+}
+
+fn msetnx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let pairs = pairs(args, "msetnx")?;
+    Ok(reply.flag(strings::msetnx(&mut cx.txn, &cx.scope, &pairs)?))
+}
+
+fn mset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let pairs = pairs(args, "mset")?;
+    strings::mset(&mut cx.txn, &cx.scope, &pairs);
+    Ok(reply.ok())
+}
+
+fn add(cx: &mut WriteCx<'_>, key: &[u8], delta: i64, reply: Reply<'_>) -> Result<Replied> {
+    Ok(reply.integer(strings::incrby(&mut cx.txn, &cx.scope, key, delta)?))
+}
+
+fn incrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, delta) = (args.bytes()?, args.integer()?);
+    add(cx, key, delta, reply)
+}
+
+fn incrbyfloat(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, delta) = (args.bytes()?, args.bytes()?);
+    Ok(reply.bulk(&strings::incrbyfloat(&mut cx.txn, &cx.scope, key, delta)?))
+}
+
+fn incr(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    add(cx, args.bytes()?, 1, reply)
+}
+
+fn decrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, delta) = (args.bytes()?, args.integer()?);
+    let delta = delta.checked_neg().ok_or_else(|| Error::text("ERR decrement would overflow"))?;
+    add(cx, key, delta, reply)
+}
+
+fn decr(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    add(cx, args.bytes()?, -1, reply)
+}
+
+fn compared(reply: Reply<'_>, outcome: Compared) -> Replied {
+    reply.integer(match outcome {
+        Compared::Absent => -1,
+        Compared::Different => 0,
+        Compared::Equal => 1,
+    })
+}
+
+fn cas(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, old, new) = (args.bytes()?, args.bytes()?, args.bytes()?);
+    let mut expiry = Expiry::Never;
+    while let Some(word) = args.word() {
+        if expiry != Expiry::Never {
+            return Err(Error::Syntax);
+        }
+        expiry = expiry_option(&word, args, cx, "cas")?.ok_or(Error::Syntax)?;
+    }
+    Ok(compared(reply, strings::cas(&mut cx.txn, &cx.scope, key, old, new, expiry)?))
+}
+
+fn cad(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, old) = (args.bytes()?, args.bytes()?);
+    Ok(compared(reply, strings::cad(&mut cx.txn, &cx.scope, key, old)?))
+}
+
+/// Options of LCS.
+#[derive(Default)]
+struct LcsOptions {
+    length: bool,
+    index: bool,
+    least: i64,
+    with_lengths: bool,
+}
+
+fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (first, second) = (args.bytes()?, args.bytes()?);
+    let mut options = LcsOptions::default();
+    while let Some(word) = args.word() {
+        match &*word {
+            b"LEN" => options.length = true,
+            b"IDX" => options.index = true,
+            b"MINMATCHLEN" => options.least = args.integer()?,
+            b"WITHMATCHLEN" => options.with_lengths = true,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    if options.length && options.index {
+        return Err(Error::text(
+            "ERR If you want both the length and indexes, please just use IDX.",
+        ));
+    }
+    let not_strings = |_| Error::text("ERR The specified keys must contain string values");
+    let first = strings::get(cx.txn, &cx.scope, first).map_err(not_strings)?;
+    let second = strings::get(cx.txn, &cx.scope, second).map_err(not_strings)?;
+    let found =
+        lcs::lcs(first.as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default())?;
+    Ok(match (options.length, options.index) {
+        (true, _) => reply.count(found.text.len()),
+        (_, true) => indexes(reply, &found, &options),
+        _ => reply.bulk(&found.text),
+    })
+}
+
+fn indexes(reply: Reply<'_>, found: &lcs::Lcs, options: &LcsOptions) -> Replied {
+    let least = usize::try_from(options.least).unwrap_or(0);
+    let matches: Vec<_> = found.matches.iter().filter(|m| m.length() >= least).collect();
+    let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    reply.with(|writer| {
+        writer.map(2);
+        writer.bulk(b"matches");
+        writer.array(matches.len());
+        for item in &matches {
+            writer.array(if options.with_lengths { 3 } else { 2 });
+            for (start, end) in [item.first, item.second] {
+                writer.array(2);
+                writer.integer(number(start));
+                writer.integer(number(end));
+            }
+            if options.with_lengths {
+                writer.integer(number(item.length()));
+            }
+        }
+        writer.bulk(b"len");
+        writer.integer(number(found.text.len()));
+    })
+}

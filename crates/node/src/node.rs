@@ -1,0 +1,273 @@
+//! What all threads of a node share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use api::heartbeat::{LeaseMode, Resync};
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use storage::Store;
+use tokio::sync::watch;
+use topology::{Cluster, Endpoint};
+
+use crate::clients::Clients;
+use crate::clock;
+use crate::config::Config;
+use crate::lease::Lease;
+use crate::locks::Locks;
+use crate::slowlog::Slowlog;
+use crate::stats::Stats;
+use crate::watch::Watches;
+
+/// What the node does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Accepts writes.
+    Master,
+    /// Applies the stream of `from`.
+    Replica {
+        /// Local endpoint of the master.
+        from: Endpoint,
+    },
+}
+
+impl Role {
+    /// True for a master.
+    pub fn is_master(&self) -> bool {
+        *self == Self::Master
+    }
+}
+
+/// What the write gate covers: who may append, and to what. Commands hold it shared from their last check until their batch is in the WAL;
+/// a change of role or of the database takes it exclusively, so nothing can slip through between check and append (rule R5).
+pub struct Engine {
+    /// `None` while the database is being replaced.
+    pub store: Option<Store>,
+    /// Role of now.
+    pub role: Role,
+    /// Rises with every change of role or database: a replication link that was started under another generation may not append.
+    pub generation: u64,
+}
+
+/// The data must be replaced by the master's before anything else.
+#[derive(Debug, Default)]
+pub struct ResyncState {
+    required: AtomicBool,
+    running: AtomicBool,
+}
+
+impl ResyncState {
+    /// As the heartbeat reply says it.
+    pub fn now(&self) -> Resync {
+        match (self.required.load(Ordering::SeqCst), self.running.load(Ordering::SeqCst)) {
+            (true, true) => Resync::Running,
+            (true, false) => Resync::Required,
+            (false, _) => Resync::None,
+        }
+    }
+
+    /// Sets whether a full sync is required.
+    pub fn set_required(&self, required: bool) {
+        self.required.store(required, Ordering::SeqCst);
+    }
+
+    /// Sets whether a full sync runs.
+    pub fn set_running(&self, running: bool) {
+        self.running.store(running, Ordering::SeqCst);
+    }
+
+    /// True while the data here is not to be trusted.
+    pub fn is_required(&self) -> bool {
+        self.required.load(Ordering::SeqCst)
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// Options.
+    pub config: Config,
+    /// `dir`, absolute.
+    pub dir: PathBuf,
+    /// The write gate.
+    pub gate: RwLock<Engine>,
+    /// What is known of the cluster. Replaced as a whole, under the gate when the role changes with it.
+    pub cluster: ArcSwap<Cluster>,
+    /// One change of topology or role at a time.
+    pub changing: tokio::sync::Mutex<()>,
+    /// Serving lease.
+    pub lease: Lease,
+    /// Connections.
+    pub clients: Clients,
+    /// Key locks.
+    pub locks: Locks,
+    /// WATCH.
+    pub watches: Watches,
+    /// Counters.
+    pub stats: Stats,
+    /// SLOWLOG.
+    pub slowlog: Slowlog,
+    /// Whether a full sync is due.
+    pub resync: ResyncState,
+    /// Replication: feeders and the link to the master.
+    pub replication: crate::replication::Replication,
+    /// CLOCK_BOOTTIME at start, ns.
+    pub started_ns: u64,
+    /// 40 hex digits of this process, for INFO's run_id.
+    pub run_id: String,
+    /// Unix ms of the last lease warning, so that `log-only` does not flood the log.
+    pub lease_warned_ms: AtomicU64,
+    /// Bytes the database takes on disk, as of the last look (once a second).
+    pub used_bytes: AtomicU64,
+    /// Result of the last DBSIZE SCAN.
+    pub keyspace: Mutex<Keyspace>,
+    /// SCAN cursors handed out as numbers.
+    pub cursors: crate::cursors::Cursors,
+    shutdown: watch::Sender<bool>,
+}
+
+/// Key counts of the last scan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keyspace {
+    /// Unix ms of the scan; 0: never.
+    pub at_ms: u64,
+    /// Live keys.
+    pub keys: u64,
+    /// Those with an expiry time.
+    pub expires: u64,
+    /// Expired but not yet removed.
+    pub expired: u64,
+    /// Mean time to live in ms of those with an expiry time.
+    pub average_ttl_ms: u64,
+    /// A scan runs.
+    pub is_running: bool,
+    /// Sequence number the count was taken at.
+    pub sequence: u64,
+}
+
+/// Why a data command cannot run because of the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseExpired;
+
+impl Node {
+    /// A node that serves nothing yet.
+    pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
+        let workers = usize::try_from(config.now().workers).unwrap_or(1);
+        Self {
+            config,
+            dir,
+            gate: RwLock::new(Engine { store: Some(store), role, generation: 0 }),
+            cluster: ArcSwap::from_pointee(cluster),
+            changing: tokio::sync::Mutex::new(()),
+            lease: Lease::new(clock::nonce()),
+            clients: Clients::default(),
+            locks: Locks::default(),
+            watches: Watches::default(),
+            stats: Stats::new(workers),
+            slowlog: Slowlog::default(),
+            resync: ResyncState::default(),
+            replication: crate::replication::Replication::default(),
+            started_ns: clock::boottime_ns(),
+            run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
+            lease_warned_ms: AtomicU64::new(0),
+            used_bytes: AtomicU64::new(0),
+            keyspace: Mutex::new(Keyspace::default()),
+            cursors: crate::cursors::Cursors::default(),
+            shutdown: watch::channel(false).0,
+        }
+    }
+
+    /// The engine, shared. Recursive, so that a command inside EXEC may look again.
+    pub fn engine(&self) -> RwLockReadGuard<'_, Engine> {
+        self.gate.read_recursive()
+    }
+
+    /// The database folder.
+    pub fn db_path(&self) -> PathBuf {
+        self.dir.join("db")
+    }
+
+    /// A file or folder in `dir`.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Whether the node serves under leases: then a missing one counts as expired.
+    pub fn is_lease_blocking(mode: LeaseMode) -> bool {
+        matches!(mode, LeaseMode::BlockWrite | LeaseMode::BlockAll)
+    }
+
+    /// Whether a data command may run, or its answer may leave, as far as the lease goes. Replicas need none for what they may serve.
+    pub fn check_lease(
+        &self,
+        mode: LeaseMode,
+        is_write: bool,
+        role: &Role,
+    ) -> Result<(), LeaseExpired> {
+        let concerns = match mode {
+            LeaseMode::Disabled => false,
+            LeaseMode::LogOnly | LeaseMode::BlockWrite => is_write,
+            LeaseMode::BlockAll => true,
+        };
+        if !concerns || !role.is_master() || self.lease.is_valid(clock::boottime_ns()) {
+            return Ok(());
+        }
+        if mode == LeaseMode::LogOnly {
+            self.warn_of_lease();
+            return Ok(());
+        }
+        Err(LeaseExpired)
+    }
+
+    fn warn_of_lease(&self) {
+        let now = clock::unix_ms();
+        let last = self.lease_warned_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(last) >= 1_000 {
+            self.lease_warned_ms.store(now, Ordering::Relaxed);
+            tracing::warn!(
+                "master lease expired; writes go on because master-lease-mode is log-only"
+            );
+        }
+    }
+
+    /// Asks the whole process to stop.
+    pub fn shut_down(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Changes to true when the process is to stop.
+    pub fn shutdown(&self) -> watch::Receiver<bool> {
+        self.shutdown.subscribe()
+    }
+
+    /// Milliseconds since start.
+    pub fn uptime_ms(&self) -> u64 {
+        clock::boottime_ns().saturating_sub(self.started_ns) / 1_000_000
+    }
+
+    /// Ends the connections of clients, not those of peers: after a demotion nobody may go on believing this is the master (rule R6).
+    pub fn close_clients(self: &Arc<Self>, why: &str) {
+        let count = self.clients.kill_where(|client| {
+            !client.is_peer.load(Ordering::Relaxed) && !client.is_replica.load(Ordering::Relaxed)
+        });
+        if count > 0 {
+            tracing::info!(count, why, "closed client connections");
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("is_open", &self.store.is_some())
+            .field("role", &self.role)
+            .field("generation", &self.generation)
+            .finish()
+    }
+}

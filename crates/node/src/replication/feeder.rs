@@ -1,0 +1,359 @@
+//! Feeding one replica: the connection of a `PSYNC` on a thread of its own, from the decision to its end.
+//!
+//! Invariant: only published batches leave, in unbroken sequence. What the feed cannot continue ends the connection; the replica comes back
+//! and is told to take a full sync.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use api::heartbeat::ReplicaLine;
+use parking_lot::Mutex;
+use replication::master::LOADING;
+use replication::master::feed::{Config, Fault, Feed};
+use replication::master::psync::{Facts, Refusal, Request};
+use replication::master::replconf::Replconf;
+use storage::{FeedRead, FeedReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::now_ms;
+use crate::clients::Client;
+use crate::node::Node;
+use crate::session::Detached;
+
+/// Wakes feeders when something was published. Silent, and nearly free, without listeners.
+#[derive(Debug)]
+pub(super) struct Bell {
+    listeners: AtomicUsize,
+    rung: watch::Sender<()>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self { listeners: AtomicUsize::new(0), rung: watch::channel(()).0 }
+    }
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        if self.listeners.load(Ordering::SeqCst) > 0 {
+            self.ring_now();
+        }
+    }
+
+    pub(super) fn ring_now(&self) {
+        self.rung.send_replace(());
+    }
+}
+
+/// The replicas being fed.
+#[derive(Debug)]
+pub(super) struct Feeders {
+    all: Mutex<BTreeMap<u64, Arc<Replica>>>,
+    acks: watch::Sender<u64>,
+}
+
+impl Default for Feeders {
+    fn default() -> Self {
+        Self { all: Mutex::default(), acks: watch::channel(0).0 }
+    }
+}
+
+/// A replica as INFO, ROLE, WAIT and the controller see it.
+#[derive(Debug)]
+pub(super) struct Replica {
+    ip: String,
+    port: u16,
+    offset: AtomicU64,
+    /// Acknowledged sequence + 1; 0 before the first acknowledgement.
+    acked_next: AtomicU64,
+    is_ack_wanted: AtomicBool,
+    end: watch::Sender<bool>,
+}
+
+impl Replica {
+    pub(super) fn line(&self) -> ReplicaLine {
+        let offset = self.offset.load(Ordering::Relaxed);
+        ReplicaLine { ip: self.ip.clone(), port: self.port, offset }
+    }
+
+    pub(super) fn acked(&self) -> Option<u64> {
+        self.acked_next.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    pub(super) fn ask_for_ack(&self) {
+        self.is_ack_wanted.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Feeders {
+    pub(super) fn list(&self) -> Vec<Arc<Replica>> {
+        self.all.lock().values().cloned().collect()
+    }
+
+    pub(super) fn end_all(&self) {
+        for replica in self.all.lock().values() {
+            replica.end.send_replace(true);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.lock().is_empty()
+    }
+
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.acks.subscribe()
+    }
+}
+
+/// Answers a `PSYNC` on a thread of its own and, if it is accepted, feeds the replica until either side ends.
+pub fn serve(detached: Detached, request: Request) {
+    super::spawn("repl-feed", move || super::block_on(run(detached, request)));
+}
+
+async fn run(detached: Detached, request: Request) {
+    let Detached { stream, unread, client, node, facts } = detached;
+    client.is_replica.store(true, Ordering::Relaxed);
+    match TcpStream::from_std(stream) {
+        Ok(mut stream) => {
+            let replica = Replconf {
+                listening_port: Some(facts.port),
+                ip_address: facts.ip,
+                is_holdfast: facts.is_holdfast,
+                ack: None,
+            };
+            let result = answer(&node, &client, &mut stream, request, replica, &unread).await;
+            let address = client.address;
+            match result {
+                Ok(end) => tracing::info!(conn = client.id, replica = %address, end, "feed ended"),
+                Err(error) => {
+                    tracing::warn!(conn = client.id, replica = %address, %error, "feed ended");
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot take a replica's socket"),
+    }
+    node.clients.remove(client.id);
+}
+
+/// Why a feed ended, where it was not asked to.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("read the feed: {0}")]
+    Storage(#[from] storage::Error),
+    #[error("the replica reads nothing for {0} ms")]
+    Stalled(u64),
+}
+
+/// Decides, says so, and feeds.
+async fn answer(
+    node: &Arc<Node>,
+    client: &Arc<Client>,
+    stream: &mut TcpStream,
+    request: Request,
+    replica: Replconf,
+    unread: &[u8],
+) -> Result<&'static str, End> {
+    let (reader, generation) = match accept(node, request)? {
+        Ok(accepted) => accepted,
+        Err(text) => {
+            node.stats.sync_partial_err.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(replica = %client.address, next = request.next, reason = text, "partial sync refused");
+            stream.write_all(format!("-{text}\r\n").as_bytes()).await?;
+            return Ok("partial sync refused");
+        }
+    };
+    node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
+    tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
+    let config = Config {
+        ping_interval_ms: u64::from(node.config.now().replication_ping_ms),
+        ..Config::default()
+    };
+    let (end, ended) = watch::channel(false);
+    let shown = Arc::new(Replica {
+        ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
+        port: replica.listening_port.unwrap_or(0),
+        offset: AtomicU64::new(request.next.saturating_sub(1)),
+        acked_next: AtomicU64::new(0),
+        is_ack_wanted: AtomicBool::new(false),
+        end,
+    });
+    let _registered = Registered::new(node, client.id, &shown);
+    // Whoever changes the generation ends the feeds that are registered; this one may have come too late for that.
+    if node.engine().generation != generation {
+        return Ok("the role or the database changed");
+    }
+    let mut feeding = Feeding {
+        node: Arc::clone(node),
+        client: Arc::clone(client),
+        bell: node.replication.bell.rung.subscribe(),
+        ended,
+        feed: Feed::new(config, replica, request.next, now_ms()),
+        reader,
+        shown,
+        out: b"+OK\r\n".to_vec(),
+        sent: 0,
+        progress_at: now_ms(),
+    };
+    feeding.received(unread)?;
+    feeding.run(stream).await
+}
+
+/// The decision of `replication.md` §4; `Err` is the error reply.
+fn accept(node: &Node, request: Request) -> Result<Result<(FeedReader, u64), String>, End> {
+    let (store, generation) = {
+        let engine = node.engine();
+        // Data that is about to be thrown away must not be passed on.
+        match (&engine.store, node.resync.is_required()) {
+            (Some(store), false) => {
+                node.replication.hang_bell(store);
+                (store.clone(), engine.generation)
+            }
+            _ => return Ok(Err(LOADING.to_owned())),
+        }
+    };
+    // The feed is opened first: from now on nothing it will need is missed.
+    let reader = store.feed();
+    let latest = store.latest_sequence();
+    let wal_batch = if request.is_in_wal(latest) && storage::starts_batch(&store, request.next)? {
+        Some(request.next)
+    } else {
+        None
+    };
+    let facts = Facts { latest, id_before: None, wal_batch };
+    let refused = |refusal: Refusal| format!("ERR {refusal}");
+    Ok(request.decide(facts).map(|()| (reader, generation)).map_err(refused))
+}
+
+/// Puts a replica on the list and takes it off again, however its feed ends.
+struct Registered<'a> {
+    node: &'a Node,
+    id: u64,
+}
+
+impl<'a> Registered<'a> {
+    fn new(node: &'a Node, id: u64, replica: &Arc<Replica>) -> Self {
+        node.replication.feeders.all.lock().insert(id, Arc::clone(replica));
+        node.replication.bell.listeners.fetch_add(1, Ordering::SeqCst);
+        Self { node, id }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.node.replication.bell.listeners.fetch_sub(1, Ordering::SeqCst);
+        self.node.replication.feeders.all.lock().remove(&self.id);
+    }
+}
+
+struct Feeding {
+    node: Arc<Node>,
+    client: Arc<Client>,
+    bell: watch::Receiver<()>,
+    ended: watch::Receiver<bool>,
+    feed: Feed,
+    reader: FeedReader,
+    shown: Arc<Replica>,
+    out: Vec<u8>,
+    sent: usize,
+    /// When the replica last took bytes, or had taken all.
+    progress_at: u64,
+}
+
+/// Bytes asked of the feed at once.
+const GROUP_BYTES: usize = 256 * 1024;
+/// Buffers larger than that are given back once they are sent.
+const KEEP_BYTES: usize = 4 * GROUP_BYTES;
+
+impl Feeding {
+    async fn run(&mut self, stream: &mut TcpStream) -> Result<&'static str, End> {
+        let (mut reader, mut writer) = stream.split();
+        let mut acks = [0_u8; 4096];
+        loop {
+            if self.sent == self.out.len() {
+                self.bell.mark_unchanged();
+                if !self.refill()? {
+                    return Ok("the WAL does not continue where the replica is");
+                }
+            }
+            let is_sending = self.sent < self.out.len();
+            let wake = if is_sending { self.stall_at() } else { self.feed.ping_at() };
+            tokio::select! {
+                written = writer.write(&self.out[self.sent..]), if is_sending => {
+                    self.sent += written?;
+                    self.progress_at = now_ms();
+                }
+                read = reader.read(&mut acks) => match read? {
+                    0 => return Ok("closed by the replica"),
+                    read => self.received(acks.get(..read).unwrap_or_default())?,
+                },
+                _ = self.bell.changed(), if !is_sending => {}
+                () = until(wake) => if is_sending && now_ms() >= self.stall_at() {
+                    return Err(End::Stalled(now_ms().saturating_sub(self.progress_at)));
+                },
+                () = self.client.killed() => return Ok("killed"),
+                () = ended(&mut self.ended) => return Ok("the role or the database changed"),
+            }
+        }
+    }
+
+    fn stall_at(&self) -> u64 {
+        let patience_ms = u64::from(self.node.config.now().replication_send_timeout_ms);
+        self.progress_at.saturating_add(patience_ms)
+    }
+
+    /// What to send next, if anything; false when the feed cannot go on.
+    fn refill(&mut self) -> Result<bool, End> {
+        self.out.clear();
+        self.sent = 0;
+        if self.out.capacity() > KEEP_BYTES {
+            self.out = Vec::new();
+        }
+        let now = now_ms();
+        self.progress_at = now;
+        match self.reader.read(self.feed.next(), GROUP_BYTES)? {
+            FeedRead::Batches(batches) => {
+                for batch in &batches {
+                    self.feed.batch(&batch.data, now, &mut self.out)?;
+                }
+            }
+            FeedRead::UpToDate => {}
+            FeedRead::Gone => return Ok(false),
+        }
+        if self.shown.is_ack_wanted.swap(false, Ordering::SeqCst) {
+            self.feed.getack(now, &mut self.out);
+        }
+        self.feed.ping(now, &mut self.out);
+        self.shown.offset.store(self.feed.offset(), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn received(&mut self, bytes: &[u8]) -> Result<(), End> {
+        if self.feed.received(bytes)? {
+            let acked = self.feed.acked().unwrap_or(0);
+            self.shown.acked_next.store(acked.saturating_add(1), Ordering::SeqCst);
+            self.shown.offset.store(acked, Ordering::Relaxed);
+            self.node.replication.feeders.acks.send_modify(|news| *news = news.wrapping_add(1));
+        }
+        Ok(())
+    }
+}
+
+/// Returns when a feed is told to end.
+async fn ended(receiver: &mut watch::Receiver<bool>) {
+    // An error means that whoever could say so is gone: the same.
+    let _ = receiver.wait_for(|ended| *ended).await;
+}
+
+/// Returns at a time of [`now_ms`].
+pub(super) async fn until(at_ms: u64) {
+    let left = at_ms.saturating_sub(now_ms());
+    tokio::time::sleep(Duration::from_millis(left)).await;
+}

@@ -1,0 +1,314 @@
+//! Sending a checkpoint: `_fetch_meta` and `_fetch_file`, each connection on a thread of its own.
+//!
+//! One checkpoint at a time, in `<dir>/checkpoint`, shared by all replicas that copy and deleted when none does. Names are plain file names
+//! by type (`FileName`), so nothing outside that folder can be read.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use replication::FileName;
+use replication::files::{self, CheckpointId, FileHead, Wanted};
+use replication::master::checkpoint::{Decision, Fitness};
+use storage::Store;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::folder::remove_folder_if_there;
+use super::now_ms;
+use crate::clock;
+use crate::node::Node;
+use crate::session::Detached;
+
+/// Name of the checkpoint's folder in `dir`.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+/// Read and sent at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// What a replica asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The file list.
+    Meta,
+    /// Files, of a checkpoint it names or (Kvrocks) of the one there is.
+    Files {
+        /// The checkpoint.
+        checkpoint: Option<CheckpointId>,
+        /// The files.
+        wanted: Vec<Wanted>,
+    },
+}
+
+/// Why a transfer ended early.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("{action} {name}: {cause}")]
+    File {
+        action: &'static str,
+        name: FileName,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("make a checkpoint: {0}")]
+    Storage(#[from] storage::Error),
+    #[error("read the checkpoint's folder: {0}")]
+    Folder(std::io::Error),
+    #[error("the replica takes nothing for {0} ms")]
+    Stalled(u32),
+    #[error("the checkpoint is no longer there")]
+    Gone,
+    #[error("{0} is shorter than where the replica wants to go on")]
+    Shrunk(FileName),
+    #[error("the connection was ended by an administrator")]
+    Killed,
+}
+
+/// Answers on a thread of its own, then closes the connection, as Kvrocks does.
+pub fn serve(detached: Detached, request: Request) {
+    super::spawn("repl-files", move || super::block_on(run(detached, request)));
+}
+
+async fn run(detached: Detached, request: Request) {
+    let Detached { stream, client, node, facts, .. } = detached;
+    client.is_replica.store(true, Ordering::Relaxed);
+    let result = match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            let mut sending =
+                Sending { node: Arc::clone(&node), stream, is_holdfast: facts.is_holdfast };
+            tokio::select! {
+                result = sending.answer(request) => result,
+                () = client.killed() => Err(End::Killed),
+            }
+        }
+        Err(error) => Err(End::Io(error)),
+    };
+    if let Err(error) = result {
+        tracing::warn!(conn = client.id, replica = %client.address, %error, "file transfer ended early");
+    }
+    node.clients.remove(client.id);
+}
+
+struct Sending {
+    node: Arc<Node>,
+    stream: TcpStream,
+    is_holdfast: bool,
+}
+
+impl Sending {
+    async fn answer(&mut self, request: Request) -> Result<(), End> {
+        match request {
+            Request::Meta => self.meta().await,
+            Request::Files { checkpoint, wanted } => {
+                let begun = self.node.replication.shelf.lock().begin(checkpoint.as_ref(), now_ms());
+                let Some(id) = begun else {
+                    // Kvrocks only closes; its replicas would take a text for a size.
+                    return if self.is_holdfast {
+                        self.send(b"-ERR checkpoint is gone\r\n").await
+                    } else {
+                        Err(End::Gone)
+                    };
+                };
+                let result = self.files(&id, &wanted).await;
+                self.node.replication.shelf.lock().end(&id, now_ms());
+                result
+            }
+        }?;
+        self.hang_up().await
+    }
+
+    /// Ends the sending direction and waits for the replica to close: a reset could overtake the last bytes.
+    async fn hang_up(&mut self) -> Result<(), End> {
+        self.stream.shutdown().await?;
+        let mut rest = [0; 512];
+        let drained =
+            async { while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+        // Whoever does not close within this time is closed.
+        let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
+        Ok(())
+    }
+
+    async fn meta(&mut self) -> Result<(), End> {
+        let (id, sequence) = match checkpoint(&self.node) {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.send(files::NO_CHECKPOINT).await,
+            Err(error) => {
+                self.send(files::NO_CHECKPOINT).await?;
+                return Err(error);
+            }
+        };
+        self.node.stats.sync_full.fetch_add(1, Ordering::Relaxed);
+        let listed = list(&self.node).map_err(End::Folder)?;
+        tracing::info!(
+            checkpoint = id.as_str(),
+            sequence,
+            files = listed.len(),
+            "full sync: sending the file list"
+        );
+        let text = if self.is_holdfast {
+            files::list(&id, sequence, &listed)
+        } else {
+            files::plain_list(&listed.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        self.send(&text).await
+    }
+
+    async fn files(&mut self, id: &CheckpointId, wanted: &[Wanted]) -> Result<(), End> {
+        for file in wanted {
+            self.file(id, file).await?;
+        }
+        Ok(())
+    }
+
+    async fn file(&mut self, id: &CheckpointId, wanted: &Wanted) -> Result<(), End> {
+        let fail = |action| {
+            let name = wanted.name.clone();
+            move |cause| End::File { action, name, cause }
+        };
+        let path = folder(&self.node).join(wanted.name.as_str());
+        let mut file = fs::File::open(path).map_err(fail("open"))?;
+        let size = file.metadata().map_err(fail("look at"))?.len();
+        let head = FileHead { size, offset: wanted.offset };
+        if wanted.offset > size {
+            return Err(End::Shrunk(wanted.name.clone()));
+        }
+        let text = if self.is_holdfast { head.text() } else { FileHead::plain(size) };
+        self.send(&text).await?;
+        // What the replica has already counts for the checksum too.
+        let mut crc32c = 0;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut at = if self.is_holdfast { 0 } else { wanted.offset };
+        file.seek(SeekFrom::Start(at)).map_err(fail("read"))?;
+        while at < size {
+            let boundary = if at < wanted.offset { wanted.offset } else { size };
+            let length =
+                usize::try_from(boundary - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            let bytes = &mut chunk[..length];
+            file.read_exact(bytes).map_err(fail("read"))?;
+            if self.is_holdfast {
+                crc32c = crc32c::crc32c_append(crc32c, bytes);
+            }
+            if at >= wanted.offset {
+                // Rule R13: nothing of a history that is over may leave.
+                if !self.node.replication.shelf.lock().is_valid(id) {
+                    return Err(End::Gone);
+                }
+                self.pace(length).await;
+                self.send(&chunk[..length]).await?;
+            }
+            at += length as u64;
+        }
+        if self.is_holdfast { self.send(&files::trailer(crc32c)).await } else { Ok(()) }
+    }
+
+    async fn pace(&self, bytes: usize) {
+        let limit = self.node.config.now().max_replication_mb;
+        let delay = self.node.replication.pacer.delay(bytes, limit, clock::boottime_ns());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let patience_ms = self.node.config.now().replication_send_timeout_ms;
+        let patience = Duration::from_millis(u64::from(patience_ms));
+        tokio::time::timeout(patience, self.stream.write_all(bytes))
+            .await
+            .map_err(|_| End::Stalled(patience_ms))??;
+        Ok(())
+    }
+}
+
+fn folder(node: &Node) -> PathBuf {
+    node.path(CHECKPOINT)
+}
+
+/// The files of the checkpoint with their sizes.
+fn list(node: &Node) -> std::io::Result<Vec<(FileName, u64)>> {
+    let mut listed = Vec::new();
+    for entry in fs::read_dir(folder(node))? {
+        let entry = entry?;
+        // RocksDB makes no other names.
+        if let Ok(name) = FileName::parse(entry.file_name().as_encoded_bytes()) {
+            listed.push((name, entry.metadata()?.len()));
+        }
+    }
+    Ok(listed)
+}
+
+/// The checkpoint to copy, made if need be; `None` while the present one can be neither given nor replaced, or there is no data to give.
+fn checkpoint(node: &Arc<Node>) -> Result<Option<(CheckpointId, u64)>, End> {
+    let replication = &node.replication;
+    let _one_at_a_time = replication.making.lock();
+    let (store, generation) = {
+        let engine = node.engine();
+        match (&engine.store, node.resync.is_required()) {
+            (Some(store), false) => (store.clone(), engine.generation),
+            _ => return Ok(None),
+        }
+    };
+    let wal_ttl_ms = u64::from(node.config.now().rocksdb_wal_ttl_seconds) * 1000;
+    let known = replication.shelf.lock().sequence();
+    let wal_from = match known {
+        Some(sequence) if !storage::starts_batch(&store, sequence + 1)? => u64::MAX,
+        _ => 0,
+    };
+    let decision = replication.shelf.lock().ask(Fitness { wal_from, wal_ttl_ms }, now_ms());
+    match decision {
+        Decision::Reuse { id, sequence } => Ok(Some((id, sequence))),
+        Decision::Busy => Ok(None),
+        Decision::Create { .. } => make(node, &store, generation).map(Some),
+    }
+}
+
+fn make(node: &Arc<Node>, store: &Store, generation: u64) -> Result<(CheckpointId, u64), End> {
+    let path = folder(node);
+    remove_folder_if_there(&path).map_err(End::Folder)?;
+    let sequence = store.checkpoint(&path)?;
+    let id = CheckpointId::from_random(rand::random());
+    let engine = node.engine();
+    if engine.generation != generation {
+        return Err(End::Gone);
+    }
+    // Under the gate: a change of role that follows invalidates it.
+    node.replication.shelf.lock().made(id.clone(), sequence, now_ms());
+    drop(engine);
+    tracing::info!(checkpoint = id.as_str(), sequence, "checkpoint made");
+    sweep(node);
+    Ok((id, sequence))
+}
+
+/// Deletes the checkpoint once nobody needs it, from a thread that ends then.
+fn sweep(node: &Arc<Node>) {
+    if node.replication.is_sweeping.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let node = Arc::clone(node);
+    super::spawn("repl-sweep", move || {
+        super::block_on(async move {
+            let mut shutdown = node.shutdown();
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    _ = shutdown.wait_for(|stop| *stop) => return,
+                }
+                let replication = &node.replication;
+                let _one_at_a_time = replication.making.lock();
+                if let Some(id) = replication.shelf.lock().expire(now_ms()) {
+                    match remove_folder_if_there(&folder(&node)) {
+                        Ok(()) => tracing::info!(checkpoint = id.as_str(), "checkpoint deleted"),
+                        Err(error) => tracing::warn!(%error, "cannot delete a checkpoint"),
+                    }
+                }
+                if replication.shelf.lock().sequence().is_none() {
+                    replication.is_sweeping.store(false, Ordering::SeqCst);
+                    return;
+                }
+            }
+        });
+    });
+}

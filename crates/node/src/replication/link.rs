@@ -1,0 +1,503 @@
+//! The link to the master: executes what the replica's machine orders, on a thread of its own.
+//!
+//! Invariant: every batch is applied under the write gate and only while its generation is the one this link was started under (or made
+//! itself, by replacing the database). A link that was told to end, or finds another generation, touches nothing any more.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use api::heartbeat::LinkStatus;
+use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
+use storage::Store;
+use tokio::sync::{mpsc, watch};
+use topology::Endpoint;
+
+use super::conn::{Incoming, Socket};
+use super::feeder::until;
+use super::folder::{self, Folder, remove_folder_if_there};
+use super::{now_ms, swap};
+use crate::node::Node;
+
+/// File in `dir` that says, across restarts, that the data here is another history than the master's.
+const UNTRUSTED: &str = "fullsync.required";
+
+/// What a link is started with.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) node: Arc<Node>,
+    pub(super) master: Endpoint,
+    /// Who may speak for the node's link.
+    pub(super) serial: u64,
+    /// Of the write gate.
+    pub(super) generation: u64,
+    pub(super) cancelled: watch::Receiver<bool>,
+}
+
+/// The link's thread.
+pub(super) fn run(job: Job) {
+    let node = Arc::clone(&job.node);
+    // The link before this one may be in the middle of replacing the database; it ends by itself.
+    let _alone = node.replication.one_link.lock();
+    if *job.cancelled.borrow() {
+        return;
+    }
+    super::block_on(async move {
+        let (events, incoming) = mpsc::channel(16);
+        let Some(mut driver) = Driver::new(job, events) else { return };
+        let end = driver.run(incoming).await;
+        tracing::info!(master = %driver.job.master, %end, "replication link ended");
+    });
+}
+
+/// Why a link is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Over {
+    #[error("it was told to end")]
+    Cancelled,
+    #[error("the role or the database changed")]
+    Stale,
+    #[error("the node stops")]
+    Shutdown,
+}
+
+struct Driver {
+    job: Job,
+    machine: Machine,
+    events: mpsc::Sender<Incoming>,
+    sockets: HashMap<Conn, Socket>,
+    folder: Folder,
+}
+
+impl Driver {
+    /// `None` if the node is not what it was when the link was ordered.
+    fn new(job: Job, events: mpsc::Sender<Incoming>) -> Option<Self> {
+        let node = &job.node;
+        if node.path(UNTRUSTED).exists() {
+            node.resync.set_required(true);
+        }
+        let next = {
+            let engine = node.engine();
+            let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
+            store.latest_sequence() + 1
+        };
+        let machine = Machine::new(config(node, next), rand::random());
+        let folder = Folder::new(&node.dir);
+        Some(Self { job, machine, events, sockets: HashMap::new(), folder })
+    }
+
+    async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
+        let mut cancelled = self.job.cancelled.clone();
+        let mut shutdown = self.job.node.shutdown();
+        if let Err(over) = self.feed(Event::Start).await {
+            return over;
+        }
+        loop {
+            let deadline = self.machine.deadline();
+            let step = tokio::select! {
+                biased;
+                // An error means that whoever could cancel is gone: the same.
+                _ = cancelled.wait_for(|cancelled| *cancelled) => return Over::Cancelled,
+                _ = shutdown.wait_for(|stop| *stop) => return Over::Shutdown,
+                Some(message) = incoming.recv() => self.take(message).await,
+                () = until(deadline.unwrap_or(0)), if deadline.is_some() => self.feed(Event::Tick).await,
+            };
+            if let Err(over) = step {
+                return over;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Incoming) -> Result<(), Over> {
+        match message {
+            Incoming::Connected(conn) => self.feed(Event::Connected(conn)).await,
+            Incoming::Closed(conn, cause) => self.feed(Event::Closed { conn, cause }).await,
+            Incoming::Data(conn, bytes) => {
+                self.job.node.replication.last_io_ms.store(now_ms(), Ordering::Relaxed);
+                self.feed(Event::Received { conn, bytes: &bytes }).await
+            }
+        }
+    }
+
+    /// Gives the machine an event, and then those that executing its actions makes.
+    async fn feed(&mut self, event: Event<'_>) -> Result<(), Over> {
+        let mut follow = self.step(event)?;
+        while let Some(done) = follow.pop_front() {
+            let event = match done {
+                Done::Event(event) => event,
+                Done::Swap => self.swap().await?,
+            };
+            let was_swapped = matches!(event, Event::Swapped { .. });
+            follow.extend(self.step(event)?);
+            if was_swapped && !self.machine.must_full_sync() {
+                self.trust().await;
+            }
+        }
+        if self.machine.must_full_sync() && !self.job.node.resync.is_required() {
+            self.distrust();
+        }
+        Ok(())
+    }
+
+    /// One step of the machine, with everything it orders but a swap.
+    fn step(&mut self, event: Event<'_>) -> Result<VecDeque<Done>, Over> {
+        let mut done = VecDeque::new();
+        let mut applying = Applying::default();
+        let mut has_failed = false;
+        for action in self.machine.step(event, now_ms()) {
+            let result = match action {
+                Action::Apply(batch) => {
+                    apply(&self.job, &batch, &mut applying)?;
+                    Ok(())
+                }
+                Action::Connect(conn) => {
+                    let socket = Socket::open(conn, &self.job.master, self.events.clone());
+                    self.sockets.insert(conn, socket);
+                    Ok(())
+                }
+                Action::Send { conn, bytes } => {
+                    self.sockets.get(&conn).into_iter().for_each(|socket| socket.send(&bytes));
+                    Ok(())
+                }
+                Action::SendAck { conn, bytes } => {
+                    if let Some(socket) = self.sockets.get(&conn) {
+                        socket.send_ack(bytes);
+                    }
+                    Ok(())
+                }
+                Action::Close(conn) => {
+                    self.sockets.remove(&conn);
+                    self.folder.close(conn);
+                    Ok(())
+                }
+                Action::Prepare { checkpoint, files } => {
+                    let held = self.folder.prepare(checkpoint.as_ref(), &files);
+                    held.map(|held| done.push_back(Done::Event(Event::Prepared { held })))
+                }
+                Action::OpenFile { .. } | Action::WriteFile { .. } | Action::FinishFile { .. }
+                    if has_failed =>
+                {
+                    Ok(())
+                }
+                Action::OpenFile { conn, name, offset } => self.folder.open(conn, name, offset),
+                Action::WriteFile { conn, bytes } => self.folder.write(conn, bytes),
+                Action::FinishFile { conn } => self.folder.finish(conn),
+                Action::DiscardFile { conn } => self.folder.discard(conn),
+                Action::Swap => {
+                    done.push_back(Done::Swap);
+                    Ok(())
+                }
+                Action::Report(state) => {
+                    report(&self.job, state);
+                    Ok(())
+                }
+                Action::Failed { fault, retry_ms } => {
+                    log_failure(&self.job.master, &fault, retry_ms);
+                    Ok(())
+                }
+                Action::FullSync(reason) => {
+                    log_full_sync(&self.job.master, &reason);
+                    Ok(())
+                }
+            };
+            if let Err(error) = result {
+                has_failed = true;
+                let cause = format!("write the downloaded files: {error}");
+                done.push_back(Done::Event(Event::FileFailed { cause }));
+            }
+        }
+        if has_failed {
+            // Nothing incomplete is put in service, whatever else this step ordered.
+            done.retain(|done| !matches!(done, Done::Swap));
+        }
+        done.extend(applying.finish(&self.job)?.map(Done::Event));
+        Ok(done)
+    }
+
+    /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
+    async fn swap(&mut self) -> Result<Event<'static>, Over> {
+        let node = Arc::clone(&self.job.node);
+        let is_deposed = node.resync.is_required();
+        let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
+        let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
+            cause: format!("{what}: {error}"),
+        };
+        if let Err(error) = self.folder.seal().and_then(|()| swap::intend(&node.dir, old)) {
+            return Ok(failed("prepare the exchange of databases", &error));
+        }
+        let Some(store) = self.take_store() else {
+            if let Err(error) = swap::forget(&node.dir) {
+                tracing::error!(%error, "cannot take back the intent of an exchange of databases");
+            }
+            return Err(Over::Stale);
+        };
+        let options = store.options().clone();
+        close(store, &node).await;
+        let opened =
+            swap::move_on(&node.dir, old).map_err(|error| error.to_string()).and_then(|()| {
+                Store::open(&node.db_path(), options.clone()).map_err(|e| e.to_string())
+            });
+        let (store, error) = match opened {
+            Ok(store) => (store, None),
+            Err(error) => {
+                if let Err(error) = swap::move_back(&node.dir, old) {
+                    tracing::error!(%error, "cannot take back an exchange of databases");
+                }
+                (reopen(&node, &options).await?, Some(error))
+            }
+        };
+        let next = store.latest_sequence() + 1;
+        let is_current = self.install(store);
+        if let Some(error) = error {
+            return Ok(failed("open the downloaded database", &error));
+        }
+        if let Err(error) = swap::forget(&node.dir) {
+            // The next start finds nothing left to move.
+            tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
+        }
+        if is_deposed {
+            tracing::warn!(
+                kept = %swap::old_path(&node.dir, old).display(),
+                "full sync done; the data this node had as a master is kept aside"
+            );
+        } else {
+            remove_in_background(swap::old_path(&node.dir, old));
+        }
+        if is_current {
+            Ok(Event::Swapped { next, replication_id: None })
+        } else {
+            Err(Over::Stale)
+        }
+    }
+
+    /// Takes the database out of service, if this link still speaks for the node.
+    fn take_store(&mut self) -> Option<Store> {
+        let node = &self.job.node;
+        let store = {
+            let mut engine = node.gate.write();
+            if engine.generation != self.job.generation {
+                return None;
+            }
+            engine.generation += 1;
+            self.job.generation = engine.generation;
+            engine.store.take()
+        };
+        node.replication.cut_replicas();
+        store
+    }
+
+    /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
+    fn install(&mut self, store: Store) -> bool {
+        let node = &self.job.node;
+        let is_current = {
+            let mut engine = node.gate.write();
+            let is_current = engine.generation == self.job.generation;
+            *node.replication.is_bell_hung.lock() = false;
+            engine.store = Some(store);
+            engine.generation += 1;
+            if is_current {
+                self.job.generation = engine.generation;
+            }
+            is_current
+        };
+        node.watches.touch_all();
+        if !is_current {
+            restart_link(node);
+        }
+        is_current
+    }
+
+    /// The data here is the master's: partial syncs are sound again.
+    async fn trust(&self) {
+        let node = &self.job.node;
+        if !node.resync.is_required() {
+            return;
+        }
+        if let Err(error) = folder::remove_if_there(&node.path(UNTRUSTED)) {
+            tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
+        }
+        node.resync.set_running(false);
+        node.resync.set_required(false);
+        if node.config.now().cluster_enabled {
+            let change = crate::cluster::change(Arc::clone(node), |cluster| {
+                Ok(cluster.prepare_full_sync_done())
+            });
+            if let Err(error) = change.await {
+                tracing::warn!(%error, "cannot note the full sync in nodes.conf: the next start takes another one");
+            }
+        }
+        tracing::info!("the data of this node is its master's again");
+    }
+
+    /// The data here turned out to be another history.
+    fn distrust(&self) {
+        let node = &self.job.node;
+        node.resync.set_required(true);
+        let kept = folder::write_durably(&node.path(UNTRUSTED), b"")
+            .and_then(|()| folder::sync_folder(&node.dir));
+        if let Err(error) = kept {
+            tracing::error!(%error, "cannot keep in mind that a full sync is required");
+        }
+    }
+}
+
+/// What is left to do after a step.
+enum Done {
+    Event(Event<'static>),
+    Swap,
+}
+
+fn config(node: &Node, next: u64) -> Config {
+    let config = node.config.now();
+    let password = [&config.masterauth, &config.peer_auth].into_iter().find(|p| !p.is_empty());
+    let announced = config.replica_announce_port;
+    Config {
+        password: password.map(|password| password.clone().into_bytes()),
+        db_name: config.db_name.clone(),
+        announce_port: if announced == 0 { config.port } else { announced },
+        announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
+        next,
+        must_full_sync: node.resync.is_required(),
+        connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
+        receive_timeout_ms: u64::from(config.replication_recv_timeout_ms),
+        ..Config::default()
+    }
+}
+
+/// The batches of one step on their way into the database.
+#[derive(Debug, Default)]
+struct Applying {
+    has_applied: bool,
+    failure: Option<storage::Error>,
+}
+
+/// Writes one batch; after a failure the further ones of the step are skipped.
+fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
+    if applying.failure.is_some() {
+        return Ok(());
+    }
+    let engine = job.node.engine();
+    let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
+    match current.ok_or(Over::Stale)?.write_raw(batch) {
+        Ok(_) => applying.has_applied = true,
+        Err(error) => applying.failure = Some(error),
+    }
+    Ok(())
+}
+
+impl Applying {
+    /// Publishes what was written; the event that tells the machine.
+    fn finish(self, job: &Job) -> Result<Option<Event<'static>>, Over> {
+        if !self.has_applied && self.failure.is_none() {
+            return Ok(None);
+        }
+        let engine = job.node.engine();
+        let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
+        let store = current.ok_or(Over::Stale)?;
+        let published = store.publish();
+        let next = store.latest_sequence() + 1;
+        Ok(Some(match (self.failure, published) {
+            // Something else wrote here: the machine sees it by the number.
+            (None | Some(storage::Error::OutOfSequence { .. }), Ok(_)) => Event::Applied { next },
+            (Some(error), _) | (None, Err(error)) => {
+                Event::ApplyFailed { next, cause: format!("apply a batch: {error}") }
+            }
+        }))
+    }
+}
+
+fn report(job: &Job, state: State) {
+    let status = match state {
+        State::Connecting => LinkStatus::Connecting,
+        State::Sync => LinkStatus::Sync,
+        State::Connected => LinkStatus::Up,
+    };
+    job.node.replication.set_status(job.serial, status);
+    job.node.resync.set_running(state == State::Sync);
+    tracing::info!(master = %job.master, state = state.as_str(), "replication link");
+}
+
+fn log_failure(master: &Endpoint, fault: &replication::replica::Fault, retry_ms: u64) {
+    match fault.blame() {
+        Blame::Peer => tracing::warn!(%master, %fault, retry_ms, "replication attempt failed"),
+        Blame::Local => tracing::error!(%master, %fault, retry_ms, "replication attempt failed"),
+    }
+}
+
+fn log_full_sync(master: &Endpoint, reason: &Reason) {
+    match reason {
+        Reason::Required => tracing::warn!(
+            %master,
+            "full sync: this node was master under an older version, or its data is another history; a partial sync would not be sound"
+        ),
+        Reason::Refused(answer) => {
+            tracing::info!(%master, answer, "full sync: partial sync was refused")
+        }
+    }
+}
+
+/// Closes the database for good: afterwards nothing in this process holds its folder.
+async fn close(store: Store, node: &Node) {
+    let options = store.options().clone();
+    let path = node.db_path();
+    let mut result = store.close();
+    loop {
+        match result {
+            Ok(()) => return,
+            Err(storage::CloseError::Storage(error)) => {
+                tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
+                return;
+            }
+            Err(storage::CloseError::InUse(others)) => {
+                tracing::debug!(
+                    others,
+                    "waiting for the last users of the database that is replaced"
+                );
+            }
+        }
+        // The last user closes it. That it is closed is known once it can be opened again.
+        result = loop {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            match Store::open(&path, options.clone()) {
+                Ok(store) => break store.close(),
+                Err(storage::Error::InUse { .. }) => {}
+                // Closed, and unusable: the better to replace it.
+                Err(_) => return,
+            }
+        };
+    }
+}
+
+/// Opens the present database, as often as it takes: a node without a database is of no use.
+async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
+    let mut shutdown = node.shutdown();
+    loop {
+        match Store::open(&node.db_path(), options.clone()) {
+            Ok(store) => return Ok(store),
+            Err(error) => tracing::error!(%error, "cannot open the database again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return Err(Over::Shutdown),
+        }
+    }
+}
+
+/// The role changed while the database was out of service: a link that was ordered meanwhile found none and ended.
+fn restart_link(node: &Arc<Node>) {
+    let (role, generation) = {
+        let engine = node.engine();
+        (engine.role.clone(), engine.generation)
+    };
+    if let crate::node::Role::Replica { from } = role {
+        super::follow(node, from, generation);
+    }
+}
+
+fn remove_in_background(path: std::path::PathBuf) {
+    super::spawn("repl-remove", move || {
+        if let Err(error) = remove_folder_if_there(&path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove the replaced database");
+        }
+    });
+}

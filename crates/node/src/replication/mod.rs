@@ -1,0 +1,172 @@
+//! Drives the state machines of crate `replication` with sockets, threads and the database.
+//!
+//! One thread follows the master ([`link`]), one thread feeds each replica ([`feeder`]), one sends each set of files ([`files`]).
+//! A change of role only tells them to end and starts others: it waits for none of them. What protects the data meanwhile is the
+//! write gate: a link applies under it, and only while the generation it was started under is the present one.
+
+mod conn;
+mod feeder;
+mod files;
+mod folder;
+mod link;
+mod pace;
+mod show;
+mod swap;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use api::heartbeat::{LinkStatus, ReplicaLine};
+use parking_lot::Mutex;
+use replication::master::checkpoint::Shelf;
+use storage::Store;
+use tokio::sync::watch;
+use topology::Endpoint;
+
+use crate::clock;
+use crate::node::Node;
+
+pub use feeder::serve as feed;
+pub use files::{Request as FileRequest, serve as send_files};
+pub use show::{Role, info, role};
+pub use swap::{DirLock, recover};
+
+/// Replication of one node: the link to its master and the feeds of its replicas.
+#[derive(Debug, Default)]
+pub struct Replication {
+    link: Mutex<Link>,
+    /// Held by the link's thread for its whole life: an old one may still be replacing the database.
+    one_link: Mutex<()>,
+    last_io_ms: AtomicU64,
+    feeders: feeder::Feeders,
+    bell: Arc<feeder::Bell>,
+    /// Whether the present database rings the bell.
+    is_bell_hung: Mutex<bool>,
+    shelf: Mutex<Shelf>,
+    /// One checkpoint at a time is being made.
+    making: Mutex<()>,
+    is_sweeping: AtomicBool,
+    pacer: pace::Pacer,
+}
+
+/// The present link, as others see it.
+#[derive(Debug, Default)]
+struct Link {
+    /// Rises with every link, so that an old one cannot speak for a new one.
+    serial: u64,
+    /// Of the write gate, when the link was ordered.
+    generation: u64,
+    status: LinkStatus,
+    cancel: Option<watch::Sender<bool>>,
+}
+
+impl Replication {
+    /// State of the link to the master.
+    pub fn link_status(&self) -> LinkStatus {
+        self.link.lock().status
+    }
+
+    /// Replicas with a live stream, oldest first.
+    pub fn replicas(&self) -> Vec<ReplicaLine> {
+        self.feeders.list().iter().map(|replica| replica.line()).collect()
+    }
+
+    /// Sequences the replicas have acknowledged as applied; only of those that acknowledge.
+    pub fn acked(&self) -> Vec<u64> {
+        self.feeders.list().iter().filter_map(|replica| replica.acked()).collect()
+    }
+
+    /// Asks replicas that acknowledge only now and then to do so now.
+    pub fn ask_for_acks(&self) {
+        self.feeders.list().iter().for_each(|replica| replica.ask_for_ack());
+        self.bell.ring_now();
+    }
+
+    /// Changes with every acknowledgement that is news.
+    pub fn acks(&self) -> watch::Receiver<u64> {
+        self.feeders.news()
+    }
+
+    /// Whole seconds since the master was heard; `None` if it never was.
+    pub fn last_io_seconds(&self) -> Option<u64> {
+        let last = self.last_io_ms.load(Ordering::Relaxed);
+        (last > 0).then(|| now_ms().saturating_sub(last) / 1000)
+    }
+
+    fn set_status(&self, serial: u64, status: LinkStatus) {
+        let mut link = self.link.lock();
+        if link.serial == serial {
+            link.status = status;
+        }
+    }
+
+    /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.
+    fn hang_bell(&self, store: &Store) {
+        let mut is_hung = self.is_bell_hung.lock();
+        if !*is_hung {
+            let bell = Arc::clone(&self.bell);
+            store.on_publish(Box::new(move |_| bell.ring()));
+            *is_hung = true;
+        }
+    }
+
+    /// No replica may go on with what the present database said: the history changes.
+    fn cut_replicas(&self) {
+        self.feeders.end_all();
+        self.shelf.lock().invalidate();
+    }
+}
+
+/// Replicates from `master` from now on, under write-gate generation `generation`; ends what was before. Never waits.
+pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
+    node.replication.cut_replicas();
+    let (cancel, cancelled) = watch::channel(false);
+    let serial = {
+        let mut link = node.replication.link.lock();
+        // Orders are given after the gate is passed on, so one can be late.
+        if generation < link.generation {
+            return;
+        }
+        end_link(&mut link);
+        link.generation = generation;
+        link.cancel = Some(cancel);
+        link.serial
+    };
+    let job = link::Job { node: Arc::clone(node), master, serial, generation, cancelled };
+    spawn("repl-link", move || link::run(job));
+}
+
+/// Replicates from nobody. Never waits.
+pub fn stop(node: &Arc<Node>) {
+    end_link(&mut node.replication.link.lock());
+}
+
+fn end_link(link: &mut Link) {
+    link.serial += 1;
+    link.status = LinkStatus::Connecting;
+    if let Some(cancel) = link.cancel.take() {
+        cancel.send_replace(true);
+    }
+}
+
+/// Milliseconds of the clock that all replication times are counted in.
+fn now_ms() -> u64 {
+    clock::boottime_ns() / 1_000_000
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+        tracing::error!(%error, name, "cannot start a replication thread");
+    }
+}
+
+/// Runs a future on a runtime of the calling thread's own.
+fn block_on(future: impl Future<Output = ()>) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => tracing::error!(%error, "cannot start a replication runtime"),
+    }
+}

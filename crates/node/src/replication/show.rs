@@ -1,0 +1,126 @@
+//! Replication as INFO and ROLE show it.
+
+use std::fmt::Write as _;
+
+use api::heartbeat::{LinkStatus, ReplicaLine, Resync};
+
+use crate::node::{self, Node};
+
+/// What ROLE answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A master at `sequence`, and its replicas.
+    Master {
+        /// Newest sequence.
+        sequence: u64,
+        /// In the order they came.
+        replicas: Vec<ReplicaLine>,
+    },
+    /// A replica.
+    Replica {
+        /// Its master's local host.
+        host: String,
+        /// And port.
+        port: u16,
+        /// `connected`, `sync` or `connecting`.
+        state: &'static str,
+        /// Newest sequence applied.
+        sequence: u64,
+    },
+}
+
+/// The facts for ROLE.
+pub fn role(node: &Node) -> Role {
+    let (role, sequence) = role_and_sequence(node);
+    match role {
+        node::Role::Master => Role::Master { sequence, replicas: node.replication.replicas() },
+        node::Role::Replica { from } => {
+            let state = match node.replication.link_status() {
+                LinkStatus::Up => "connected",
+                LinkStatus::Sync => "sync",
+                LinkStatus::Connecting => "connecting",
+            };
+            Role::Replica { host: from.host, port: from.port, state, sequence }
+        }
+    }
+}
+
+impl Role {
+    /// As Kvrocks answers: numbers are bulk strings, and a master without replicas has two elements.
+    pub fn write(&self, writer: &mut resp::Writer<'_>) {
+        let text = |writer: &mut resp::Writer<'_>, items: &[&str]| {
+            items.iter().for_each(|item| writer.bulk(item.as_bytes()));
+        };
+        match self {
+            Self::Master { sequence, replicas } => {
+                writer.array(if replicas.is_empty() { 2 } else { 3 });
+                text(writer, &["master", &sequence.to_string()]);
+                if replicas.is_empty() {
+                    return;
+                }
+                writer.array(replicas.len());
+                for replica in replicas {
+                    writer.array(3);
+                    let (port, offset) = (replica.port.to_string(), replica.offset.to_string());
+                    text(writer, &[&replica.ip, &port, &offset]);
+                }
+            }
+            Self::Replica { host, port, state, sequence } => {
+                writer.array(5);
+                let (port, sequence) = (port.to_string(), sequence.to_string());
+                text(writer, &["slave", host, &port, state, &sequence]);
+            }
+        }
+    }
+}
+
+/// The section `# Replication` of INFO, in Kvrocks' order, with one line of ours while a full sync is due.
+pub fn info(node: &Node) -> String {
+    let (role, sequence) = role_and_sequence(node);
+    let mut out = String::from("# Replication\r\n");
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{name}:{value}\r\n");
+    };
+    match role {
+        node::Role::Master => line("role", &"master"),
+        node::Role::Replica { from } => {
+            let status = node.replication.link_status();
+            line("role", &"slave");
+            line("master_host", &from.host);
+            line("master_port", &from.port);
+            line("master_link_status", &if status == LinkStatus::Up { "up" } else { "down" });
+            line("master_sync_unrecoverable_error", &"no");
+            line("master_sync_in_progress", &u8::from(status == LinkStatus::Sync));
+            let seconds = node.replication.last_io_seconds();
+            line(
+                "master_last_io_seconds_ago",
+                &seconds.map_or(-1, |s| i64::try_from(s).unwrap_or(i64::MAX)),
+            );
+            line("slave_repl_offset", &sequence);
+            line("slave_priority", &node.config.now().slave_priority);
+        }
+    }
+    match node.resync.now() {
+        Resync::None => {}
+        due => line("resync", &due),
+    }
+    let replicas = node.replication.replicas();
+    line("connected_slaves", &replicas.len());
+    for (index, replica) in replicas.iter().enumerate() {
+        let ReplicaLine { ip, port, offset } = replica;
+        let lag = sequence.saturating_sub(*offset);
+        line(
+            &format!("slave{index}"),
+            &format_args!("ip={ip},port={port},offset={offset},lag={lag}"),
+        );
+    }
+    line("master_repl_offset", &sequence);
+    out
+}
+
+fn role_and_sequence(node: &Node) -> (node::Role, u64) {
+    let engine = node.engine();
+    let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
+    (engine.role.clone(), sequence)
+}

@@ -1,0 +1,201 @@
+//! Putting a downloaded database in the place of the present one, so that a crash at any moment leaves one whole database.
+//!
+//! The intent file `fullsync.swap` is durable before anything moves and names where the old database goes: `db.deposed` (kept: it may hold
+//! writes nobody else has) or `db.old` (removed once the new one is open). While it exists, the moves are finished before the database opens.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::folder::{self, remove_folder_if_there, remove_if_there, sync_folder, write_durably};
+
+const INTENT: &str = "fullsync.swap";
+const DB: &str = "db";
+
+/// What becomes of the old database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Old {
+    /// Moved to `db.deposed`, in place of an earlier one.
+    Keep,
+    /// Removed in the end.
+    Remove,
+}
+
+impl Old {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Keep => "db.deposed",
+            Self::Remove => "db.old",
+        }
+    }
+}
+
+/// Where the old database goes.
+pub(super) fn old_path(dir: &Path, old: Old) -> PathBuf {
+    dir.join(old.folder())
+}
+
+/// Says durably that the downloaded database, complete on disk, is to take the place of the present one.
+pub(super) fn intend(dir: &Path, old: Old) -> io::Result<()> {
+    write_durably(&dir.join(INTENT), old.folder().as_bytes())?;
+    sync_folder(dir)
+}
+
+/// The intent is carried out, or given up before anything moved.
+pub(super) fn forget(dir: &Path) -> io::Result<()> {
+    remove_if_there(&dir.join(INTENT))?;
+    sync_folder(dir)
+}
+
+/// Moves what has not moved yet. The database must be closed.
+pub(super) fn move_on(dir: &Path, old: Old) -> io::Result<()> {
+    let (db, new, aside) = (dir.join(DB), dir.join(folder::NAME), old_path(dir, old));
+    if !new.exists() {
+        return Ok(());
+    }
+    if db.exists() {
+        remove_folder_if_there(&aside)?;
+        fs::rename(&db, &aside)?;
+        sync_folder(dir)?;
+    }
+    fs::rename(&new, &db)?;
+    sync_folder(dir)
+}
+
+/// Takes the moves back because the new database cannot be opened. The new one is removed.
+pub(super) fn move_back(dir: &Path, old: Old) -> io::Result<()> {
+    let (db, aside) = (dir.join(DB), old_path(dir, old));
+    if aside.exists() {
+        remove_folder_if_there(&db)?;
+        fs::rename(&aside, &db)?;
+        sync_folder(dir)?;
+    }
+    remove_folder_if_there(&dir.join(folder::NAME))?;
+    forget(dir)
+}
+
+/// Keeps other processes from `dir` for as long as it lives: the lock of the database itself moves with its folder.
+#[derive(Debug)]
+#[must_use = "the lock ends with this value"]
+pub struct DirLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+const LOCK: &str = "lock";
+
+/// Locks `dir`, finishes what a full sync had begun when the last process ended, and removes what nobody needs. To be called before the
+/// database is opened; the lock is to be held until it is closed.
+///
+/// # Errors
+/// Another process uses `dir`; I/O errors. The database must not be opened then.
+pub fn recover(dir: &Path) -> io::Result<DirLock> {
+    let lock = File::create(dir.join(LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!(
+                "data directory {} is in use by another process; stop it or choose another directory",
+                dir.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+    }
+    finish(dir)?;
+    Ok(DirLock(lock))
+}
+
+fn finish(dir: &Path) -> io::Result<()> {
+    let old = match fs::read(dir.join(INTENT)) {
+        Ok(text) if text == Old::Keep.folder().as_bytes() => Some(Old::Keep),
+        Ok(text) if text == Old::Remove.folder().as_bytes() => Some(Old::Remove),
+        // Cut short while it was being written: nothing had moved yet.
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // The database opened since the last exchange: the old one is not needed.
+            remove_folder_if_there(&old_path(dir, Old::Remove))?;
+            return remove_folder_if_there(&dir.join(super::files::CHECKPOINT));
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(old) = old {
+        tracing::info!(old = old.folder(), "finishing the exchange of databases after a full sync");
+        move_on(dir, old)?;
+    }
+    forget(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(dir: &Path, name: &str, content: &str) {
+        fs::create_dir(dir.join(name)).unwrap();
+        fs::write(dir.join(name).join("what"), content).unwrap();
+    }
+
+    fn content(dir: &Path, name: &str) -> Option<String> {
+        fs::read_to_string(dir.join(name).join("what")).ok()
+    }
+
+    /// What is on disk after the first `steps` steps of an exchange.
+    fn crashed_after(steps: usize, old: Old) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        folder_with(dir, DB, "old");
+        folder_with(dir, folder::NAME, "new");
+        folder_with(dir, old.folder(), "older");
+        let aside = old_path(dir, old);
+        let all: [&dyn Fn(); 4] = [
+            &|| intend(dir, old).unwrap(),
+            &|| fs::remove_dir_all(&aside).unwrap(),
+            &|| fs::rename(dir.join(DB), &aside).unwrap(),
+            &|| fs::rename(dir.join(folder::NAME), dir.join(DB)).unwrap(),
+        ];
+        all.iter().take(steps).for_each(|step| step());
+        temp
+    }
+
+    #[test]
+    fn a_crash_at_any_step_leaves_one_whole_database() {
+        for old in [Old::Keep, Old::Remove] {
+            for steps in 0..=4 {
+                let temp = crashed_after(steps, old);
+                let dir = temp.path();
+                drop(recover(dir).unwrap());
+                let expected = if steps == 0 { "old" } else { "new" };
+                assert_eq!(content(dir, DB).as_deref(), Some(expected), "{old:?} {steps}");
+                if steps > 0 {
+                    assert_eq!(
+                        content(dir, old.folder()).as_deref(),
+                        Some("old"),
+                        "{old:?} {steps}"
+                    );
+                }
+                drop(recover(dir).unwrap());
+                assert_eq!(content(dir, DB).as_deref(), Some(expected), "{old:?} {steps} again");
+                let is_kept = content(dir, old.folder()).is_some();
+                assert_eq!(is_kept, old == Old::Keep, "{old:?} {steps}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_intent_cut_short_moves_nothing() {
+        let temp = crashed_after(1, Old::Keep);
+        let dir = temp.path();
+        fs::write(dir.join(INTENT), b"db.de").unwrap();
+        let lock = recover(dir).unwrap();
+        assert_eq!(content(dir, DB).as_deref(), Some("old"));
+        assert!(!dir.join(INTENT).exists());
+        assert!(recover(dir).unwrap_err().to_string().contains("in use by another process"));
+        drop(lock);
+    }
+
+    #[test]
+    fn a_new_database_that_does_not_open_is_taken_back() {
+        let temp = crashed_after(4, Old::Remove);
+        let dir = temp.path();
+        move_back(dir, Old::Remove).unwrap();
+        assert_eq!(content(dir, DB).as_deref(), Some("old"));
+        assert!(!dir.join(INTENT).exists());
+    }
+}

@@ -1,0 +1,210 @@
+//! Starting and stopping a node.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use storage::{Options, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use topology::persist::{self, Disk, NodesConf};
+use topology::{Assignment, Cluster, Endpoint};
+
+use crate::config::load::{Loaded, Request};
+use crate::config::value::Compression;
+use crate::config::{Config, Values, load};
+use crate::node::{Node, Role};
+use crate::{admin, cluster, cron, replication, worker};
+
+/// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level.
+pub fn main(arguments: &[String], log: impl FnOnce(&str)) -> anyhow::Result<ExitCode> {
+    let loaded = match load::load(arguments)? {
+        Request::Start(loaded) => *loaded,
+        Request::Print(text) => {
+            use std::io::Write;
+            // A closed pipe is no failure of ours.
+            let _ = std::io::stdout()
+                .write_all(text.as_bytes())
+                .and_then(|()| std::io::stdout().write_all(b"\n"));
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    log(loaded.values.log_level.as_str());
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(loaded))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    let values = &loaded.values;
+    let dir = PathBuf::from(&values.dir);
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("create data directory {}", dir.display()))?;
+    let dir =
+        dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    // Ports first: a node that cannot be reached must not touch its data.
+    let listeners = worker::listen(&values.bind.0, values.port, values.tcp_backlog)?;
+    let admin_listener = match values.admin_port {
+        0 => None,
+        port => worker::listen(std::slice::from_ref(&values.admin_bind), port, 64)?.pop(),
+    };
+    let _lock = replication::recover(&dir)
+        .context("lock the data directory and finish an interrupted full sync")?;
+    let store = Store::open(&dir.join("db"), storage_options(values))?;
+    let node = Arc::new(build(loaded, dir, store)?);
+    write_pid_file(&node)?;
+    begin_role(&node);
+    let workers = worker::start(&node)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(worker::accept(Arc::clone(&node), listener, workers.clone()));
+    }
+    if let Some(listener) = admin_listener {
+        tasks.spawn(admin::serve(Arc::clone(&node), listener));
+    }
+    tasks.spawn(cron::run(Arc::clone(&node)));
+    let config = node.config.now();
+    tracing::info!(
+        port = config.port,
+        dir = %node.dir.display(),
+        cluster = config.cluster_enabled,
+        version = node.cluster.load().version(),
+        "ready to serve"
+    );
+    wait_for_end(&node, &mut tasks).await?;
+    stop(&node)
+}
+
+fn build(loaded: Loaded, dir: PathBuf, store: Store) -> anyhow::Result<Node> {
+    let has_cluster = loaded.values.cluster_enabled;
+    let slaveof = loaded.values.slaveof.clone();
+    let config = Config::new(loaded.values, loaded.file);
+    let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
+    let node = Node::new(config, dir, store, Cluster::default(), Role::Master);
+    if let Some(conf) = conf {
+        load_topology(&node, conf);
+    } else if let Some((host, port)) = slaveof.split_once(' ') {
+        let port = port
+            .trim()
+            .parse()
+            .with_context(|| format!("option `slaveof`: `{port}` is no port"))?;
+        node.gate.write().role = Role::Replica { from: Endpoint { host: host.to_owned(), port } };
+    }
+    Ok(node)
+}
+
+/// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a master: that takes a lease.
+fn load_topology(node: &Node, conf: NodesConf) {
+    let loaded = Cluster::load(conf, &|endpoint| cluster::identifies(node, endpoint));
+    let outcome = loaded.outcome();
+    node.resync.set_required(outcome.full_sync_required);
+    if let Assignment::ReplicaOf { local, .. } = outcome.assignment {
+        node.gate.write().role = Role::Replica { from: local };
+    }
+    node.cluster.store(Arc::new(loaded));
+}
+
+fn begin_role(node: &Arc<Node>) {
+    let (role, generation) = {
+        let engine = node.engine();
+        (engine.role.clone(), engine.generation)
+    };
+    if let Role::Replica { .. } = role {
+        cluster::take_role(node, role, generation);
+    }
+}
+
+fn write_pid_file(node: &Node) -> anyhow::Result<()> {
+    let config = node.config.now();
+    let path = match config.pidfile.as_str() {
+        "" => node.path("kvrocks.pid"),
+        path => PathBuf::from(path),
+    };
+    std::fs::write(&path, format!("{}\n", std::process::id()))
+        .with_context(|| format!("write pid file {}", path.display()))
+}
+
+async fn wait_for_end(
+    node: &Arc<Node>,
+    tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+    let mut shutdown = node.shutdown();
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        _ = shutdown.wait_for(|stop| *stop) => tracing::info!("SHUTDOWN: stopping"),
+        Some(ended) = tasks.join_next() => {
+            ended.context("a service task ended")??;
+        }
+    }
+    node.shut_down();
+    Ok(())
+}
+
+/// Nothing is written from here on: the gate is held while the last bytes go to the disk, and the database is closed.
+fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
+    replication::stop(node);
+    let store = node.gate.write().store.take();
+    if let Some(store) = store {
+        store.publish().context("write the last of the WAL")?;
+        if let Err(error) = store.close() {
+            // A feed or scan of a connection that is just ending may hold it; the kernel ends that with the process.
+            tracing::info!(%error, "the database was closed by the end of the process");
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the engine is opened with.
+pub fn storage_options(values: &Values) -> Options {
+    const MIB: u64 = 1 << 20;
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mib = |count: u32| u64::from(count) * MIB;
+    let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let caches = match values.rocksdb_block_cache_size {
+        0 => {
+            mib(values.rocksdb_metadata_block_cache_size)
+                + mib(values.rocksdb_subkey_block_cache_size)
+        }
+        one => mib(one),
+    };
+    Options {
+        cluster: values.cluster_enabled,
+        sync_writes: values.rocksdb_write_options_sync,
+        block_cache_size: size(caches),
+        block_size: size(u64::from(values.rocksdb_block_size)),
+        compression: match values.rocksdb_compression {
+            Compression::No => storage::Compression::None,
+            Compression::Snappy => storage::Compression::Snappy,
+            Compression::Zlib => storage::Compression::Zlib,
+            Compression::Lz4 => storage::Compression::Lz4,
+            Compression::Zstd => storage::Compression::Zstd,
+        },
+        max_open_files: values.rocksdb_max_open_files,
+        write_buffer_size: size(mib(values.rocksdb_write_buffer_size)),
+        max_write_buffer_number: int(values.rocksdb_max_write_buffer_number),
+        min_write_buffer_number_to_merge: int(values.rocksdb_min_write_buffer_number_to_merge),
+        target_file_size_base: mib(values.rocksdb_target_file_size_base),
+        max_bytes_for_level_base: values.rocksdb_max_bytes_for_level_base.0,
+        level_compaction_dynamic_level_bytes: values.rocksdb_level_compaction_dynamic_level_bytes,
+        level0_file_num_compaction_trigger: int(values.rocksdb_level0_file_num_compaction_trigger),
+        level0_slowdown_writes_trigger: int(values.rocksdb_level0_slowdown_writes_trigger),
+        level0_stop_writes_trigger: int(values.rocksdb_level0_stop_writes_trigger),
+        max_background_jobs: int(values.rocksdb_max_background_jobs),
+        disable_auto_compactions: values.rocksdb_disable_auto_compactions,
+        rate_limit: mib(values.max_io_mb),
+        wal_ttl_seconds: u64::from(values.rocksdb_wal_ttl_seconds),
+        wal_size_limit_mb: u64::from(values.rocksdb_wal_size_limit_mb),
+        max_total_wal_size: mib(values.rocksdb_max_total_wal_size),
+        ..Options::default()
+    }
+}

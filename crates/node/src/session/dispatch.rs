@@ -1,0 +1,529 @@
+//! From a parsed command to its reply: look-up, gates, locks, handler, commit.
+//!
+//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it wrote may be answered before [`Batch::finish`] has handed
+//! the WAL to the operating system, and nothing may be answered at all once the lease is over or the role has changed meanwhile.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::Guard;
+use parking_lot::RwLockReadGuard;
+use resp::Writer;
+use smallvec::SmallVec;
+use storage::{Scope, Store};
+use topology::Cluster;
+
+use super::gates::{self, Check, Refusal};
+use super::transaction::QUEUE_BYTES_MAX;
+use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, WriteCx};
+use crate::clients::Pause;
+use crate::clock;
+use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Table};
+use crate::config::Values;
+use crate::node::{Engine, Node};
+use crate::slowlog;
+use crate::stats::Outcome;
+
+/// The only namespace: cluster mode has no other.
+pub const NAMESPACE: &[u8] = b"__namespace";
+
+/// Words of one command; most have few.
+pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
+
+/// What the connection does next.
+pub enum Step {
+    /// Goes on.
+    Done,
+    /// Sends what is written and closes.
+    Close,
+    /// Closes without sending what is written.
+    Drop(&'static str),
+    /// Sends what is written, waits, and tries the same command again.
+    Wait(Pause),
+    /// Sends what is written, waits for the answer, sends it.
+    Later(std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    /// Sends what is written and hands the socket over.
+    Detach(Box<dyn FnOnce(super::Detached) + Send>),
+}
+
+/// The commands of one read buffer.
+pub struct Batch<'n> {
+    node: &'n Arc<Node>,
+    /// Options of this batch.
+    pub config: Arc<Values>,
+    guard: Option<RwLockReadGuard<'n, Engine>>,
+    cluster: Option<Guard<Arc<Cluster>>>,
+    worker: usize,
+    now_ms: u64,
+    has_written: bool,
+    has_data: bool,
+    generation: u64,
+}
+
+impl<'n> Batch<'n> {
+    /// Begins a batch on a worker.
+    pub fn begin(node: &'n Arc<Node>, config: Arc<Values>, worker: usize) -> Self {
+        let now_ms = clock::unix_ms();
+        Self {
+            node,
+            config,
+            guard: None,
+            cluster: None,
+            worker,
+            now_ms,
+            has_written: false,
+            has_data: false,
+            generation: 0,
+        }
+    }
+
+    /// Unix ms at which this batch began.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Runs one command and appends its reply to `out`.
+    pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
+        let Some(name) = words.first() else { return Step::Done };
+        let started = Instant::now();
+        let mark = out.len();
+        let found = self.find(name);
+        let Some((index, command)) = found else {
+            session.transaction.is_aborted |= session.transaction.is_open();
+            write_error(session, out, &unknown_command(words));
+            return Self::silence(session, out, mark, Step::Done);
+        };
+        session.client.last_command.store(index, std::sync::atomic::Ordering::Relaxed);
+        let (step, outcome) = self.run_found(session, command, words, out);
+        if matches!(step, Step::Wait(_)) {
+            return step;
+        }
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(stats) = self.node.stats.workers.get(self.worker) {
+            stats.command(index, micros, outcome);
+        }
+        self.note_if_slow(session, command, words, micros);
+        Self::silence(session, out, mark, step)
+    }
+
+    /// Hands what was written to the operating system. `Err` when the replies of this batch may not be sent.
+    pub fn finish(mut self) -> Result<(), &'static str> {
+        self.guard = None;
+        if !self.has_data {
+            return Ok(());
+        }
+        let engine = self.node.engine();
+        if self.has_written
+            && let Some(store) = &engine.store
+            && let Err(error) = store.publish()
+        {
+            tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
+            return Err("the WAL could not be written");
+        }
+        let mode = self.config.master_lease_mode;
+        if !Node::is_lease_blocking(mode) {
+            return Ok(());
+        }
+        // A write was in the WAL before the role changed, but who reads the answer later could take it for a promise of the new master.
+        if engine.generation != self.generation {
+            return Err("the role of this node changed while the command ran");
+        }
+        let check = self.node.check_lease(mode, self.has_written, &engine.role);
+        check.map_err(|_| "the lease ran out while the command ran")
+    }
+
+    fn find(&self, name: &[u8]) -> Option<(usize, &'static Command)> {
+        let table = Table::get();
+        if self.config.renamed_commands.is_empty() {
+            return table.find(name);
+        }
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let renamed = &self.config.renamed_commands;
+        if let Some((from, _)) = renamed.iter().find(|(_, to)| *to == name) {
+            return table.find(from.as_bytes());
+        }
+        if renamed.iter().any(|(from, _)| *from == name) {
+            return None;
+        }
+        table.find(name.as_bytes())
+    }
+
+    fn run_found(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> (Step, Outcome) {
+        self.hold();
+        let is_queueing = session.transaction.is_open() && !command.flags.has(Flags::UNQUEUED);
+        if let Err(refusal) = self.pass(session, command, words, is_queueing, false) {
+            return (self.refuse(session, refusal, out), Outcome::Rejected);
+        }
+        session.is_asking = false;
+        if is_queueing {
+            return (queue(session, words, out), Outcome::Done);
+        }
+        self.has_data |= command.is_data();
+        let mark = out.len();
+        let result = match command.handler {
+            Handler::Read(_) | Handler::Write(_) => {
+                self.run_data(session, command, words, out).map(|(replied, has_written)| {
+                    self.has_written |= has_written;
+                    Flow::Replied(replied)
+                })
+            }
+            Handler::Exec => self.exec(session, out).map(Flow::Replied),
+            Handler::Session(handler) => {
+                self.release();
+                let protocol = session.protocol;
+                let reply = Reply::new(Writer::new(out, protocol));
+                let mut cx = SessionCx {
+                    node: self.node,
+                    session,
+                    config: &self.config,
+                    is_exec: false,
+                    now_ms: self.now_ms,
+                };
+                handler(&mut cx, &mut Args::new(words), reply)
+            }
+        };
+        match result {
+            Ok(Flow::Replied(_)) => (Step::Done, Outcome::Done),
+            Ok(Flow::Close) => (Step::Close, Outcome::Done),
+            Ok(Flow::Later(answer)) => (Step::Later(answer), Outcome::Done),
+            Ok(Flow::Detach(take)) => (Step::Detach(take), Outcome::Done),
+            Err(error) => {
+                out.truncate(mark);
+                self.log_failure(command, &error);
+                write_error(session, out, &error.to_string());
+                (Step::Done, Outcome::Failed)
+            }
+        }
+    }
+
+    /// Takes the write gate, once per batch.
+    fn hold(&mut self) {
+        if self.guard.is_some() {
+            return;
+        }
+        let guard = self.node.gate.read();
+        if !self.has_data {
+            self.generation = guard.generation;
+        }
+        // Loaded under the gate: role and topology change together.
+        self.cluster = self.config.cluster_enabled.then(|| self.node.cluster.load());
+        self.guard = Some(guard);
+    }
+
+    /// Lets go of the gate, for handlers that may wait or change the role.
+    fn release(&mut self) {
+        self.guard = None;
+        self.cluster = None;
+    }
+
+    fn pass(
+        &self,
+        session: &Session,
+        command: &Command,
+        words: &[&[u8]],
+        is_queueing: bool,
+        is_exec: bool,
+    ) -> Result<(), Refusal> {
+        let Some(engine) = self.guard.as_deref() else {
+            return Err(Refusal::Close("the write gate is not held"));
+        };
+        gates::pass(&Check {
+            node: self.node,
+            config: &self.config,
+            session,
+            command,
+            words,
+            engine,
+            cluster: self.cluster.as_deref().map(Arc::as_ref),
+            is_queueing,
+            is_exec,
+        })
+    }
+
+    fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> Step {
+        session.transaction.is_aborted |= session.transaction.is_open();
+        match refusal {
+            Refusal::Error(text) => {
+                write_error(session, out, &text);
+                Step::Done
+            }
+            Refusal::ErrorAndClose(text) => {
+                write_error(session, out, &text);
+                Step::Close
+            }
+            Refusal::Close(why) => Step::Drop(why),
+            Refusal::Wait(pause) => {
+                // It was not refused after all: it is tried again.
+                session.transaction.is_aborted = false;
+                self.release();
+                Step::Wait(pause)
+            }
+        }
+    }
+
+    fn scope(&self) -> Scope<'static> {
+        Scope { namespace: NAMESPACE, cluster: self.config.cluster_enabled, now_ms: self.now_ms }
+    }
+
+    fn store(&self) -> Result<&Store, Error> {
+        let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
+        store.ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))
+    }
+
+    /// The reply, and whether something was written.
+    fn run_data(
+        &self,
+        session: &Session,
+        command: &Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(Replied, bool), Error> {
+        let reply = Reply::new(Writer::new(out, session.protocol));
+        let (node, config, worker, scope) = (self.node, &self.config, self.worker, self.scope());
+        let mut args = Args::new(words);
+        match command.handler {
+            Handler::Read(handler) => {
+                let txn = self.store()?.txn();
+                let cx = ReadCx { txn: &txn, scope, node, config, worker };
+                Ok((handler(&cx, &mut args, reply)?, false))
+            }
+            Handler::Write(handler) => {
+                let txn = self.store()?.txn();
+                let mut cx = WriteCx { txn, scope, node, config, worker };
+                let _alone = if command.flags.has(Flags::ALL_KEYS) {
+                    node.locks.lock_all()
+                } else {
+                    node.locks.lock(keys(command, words))
+                };
+                let replied = handler(&mut cx, &mut args, reply)?;
+                let has_written = cx.txn.commit()?.is_some();
+                if has_written {
+                    touch(node, command, words);
+                }
+                Ok((replied, has_written))
+            }
+            Handler::Session(_) | Handler::Exec => Err(Error::err("not a data command")),
+        }
+    }
+
+    fn exec(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Result<Replied, Error> {
+        if !session.transaction.is_open() {
+            return Err(Error::text("ERR EXEC without MULTI"));
+        }
+        let is_aborted = session.transaction.is_aborted;
+        let queued = session.transaction.take();
+        if is_aborted {
+            session.transaction.unwatch(self.node);
+            return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
+        }
+        let commands: Vec<(&'static Command, Words<'_>)> = queued
+            .iter()
+            .filter_map(|words| {
+                let (_, command) = self.find(words.first()?)?;
+                Some((command, words.iter().map(Vec::as_slice).collect()))
+            })
+            .collect();
+        let node = Arc::clone(self.node);
+        let _alone = if commands.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
+            node.locks.lock_all()
+        } else {
+            node.locks.lock(commands.iter().flat_map(|(command, words)| keys(command, words)))
+        };
+        let has_changed = session.transaction.is_dirty() || self.has_expired(session)?;
+        session.transaction.unwatch(&node);
+        if has_changed {
+            return Ok(Reply::new(Writer::new(out, session.protocol)).with(|w| w.null_array()));
+        }
+        self.exec_all(session, &commands, out)
+    }
+
+    /// A watched key that existed and has expired since is a change too.
+    fn has_expired(&self, session: &Session) -> Result<bool, Error> {
+        let txn = self.store()?.txn();
+        for key in session.transaction.watched_existing() {
+            if storage::types::keys::exists(&txn, &self.scope(), &[key])? == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn exec_all(
+        &mut self,
+        session: &mut Session,
+        commands: &[(&'static Command, Words<'_>)],
+        out: &mut Vec<u8>,
+    ) -> Result<Replied, Error> {
+        let mark = out.len();
+        Writer::new(out, session.protocol).array(commands.len());
+        let store = self.store()?.clone();
+        let (node, config, worker, scope) =
+            (Arc::clone(self.node), Arc::clone(&self.config), self.worker, self.scope());
+        let mut cx =
+            WriteCx { txn: store.txn_isolated(), scope, node: &node, config: &config, worker };
+        for (command, words) in commands {
+            self.has_data |= command.is_data();
+            let element = out.len();
+            let result = match self.pass(session, command, words, false, true) {
+                Ok(()) => self.exec_one(session, &mut cx, command, words, out),
+                Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => Err(Error::Text(text)),
+                Err(_) => Err(Error::err("not possible inside EXEC")),
+            };
+            if let Err(error) = result {
+                out.truncate(element);
+                self.log_failure(command, &error);
+                write_error(session, out, &error.to_string());
+            }
+        }
+        match cx.txn.commit() {
+            Ok(Some(_)) => {
+                for (command, words) in commands.iter().filter(|(command, _)| command.is_write()) {
+                    touch(&node, command, words);
+                }
+                self.has_written = true;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                out.truncate(mark);
+                return Err(error.into());
+            }
+        }
+        // The array was written piece by piece; this only says so.
+        Ok(Reply::new(Writer::new(out, session.protocol)).with(|_| {}))
+    }
+
+    fn exec_one(
+        &self,
+        session: &mut Session,
+        cx: &mut WriteCx<'_>,
+        command: &Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let mut args = Args::new(words);
+        let reply = Reply::new(Writer::new(out, session.protocol));
+        match command.handler {
+            Handler::Read(handler) => {
+                let read = ReadCx {
+                    txn: &cx.txn,
+                    scope: cx.scope,
+                    node: cx.node,
+                    config: cx.config,
+                    worker: cx.worker,
+                };
+                handler(&read, &mut args, reply)?;
+            }
+            Handler::Write(handler) => {
+                handler(cx, &mut args, reply)?;
+            }
+            Handler::Session(handler) => {
+                let mut cx = SessionCx {
+                    node: self.node,
+                    session,
+                    config: &self.config,
+                    is_exec: true,
+                    now_ms: self.now_ms,
+                };
+                let Flow::Replied(_) = handler(&mut cx, &mut args, reply)? else {
+                    return Err(Error::err("this command is not possible inside EXEC"));
+                };
+            }
+            Handler::Exec => return Err(Error::err("MULTI calls can not be nested")),
+        }
+        Ok(())
+    }
+
+    fn log_failure(&self, command: &Command, error: &Error) {
+        if let Error::Storage(cause) = error {
+            tracing::error!(command = command.name, error = %cause, "a command failed in storage");
+        }
+    }
+
+    fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
+        let limit = self.config.slowlog_log_slower_than;
+        let is_slow = u64::try_from(limit).is_ok_and(|limit| micros >= limit);
+        if !is_slow || command.flags.has(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let entry = slowlog::Entry {
+            id: 0,
+            at: self.now_ms / 1000,
+            micros,
+            words: slowlog::shorten(words),
+            client: session.client.address.to_string(),
+            name: session.client.names.lock().name.clone(),
+        };
+        self.node.slowlog.add(entry, usize::try_from(self.config.slowlog_max_len).unwrap_or(0));
+    }
+
+    /// CLIENT REPLY OFF and SKIP: what was written is taken back.
+    fn silence(session: &mut Session, out: &mut Vec<u8>, mark: usize, step: Step) -> Step {
+        match session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => out.truncate(mark),
+            ReplyMode::Skip(left) => {
+                out.truncate(mark);
+                session.reply_mode =
+                    if left == 0 { ReplyMode::On } else { ReplyMode::Skip(left - 1) };
+            }
+        }
+        step
+    }
+}
+
+/// The keys among the words.
+fn keys<'a>(command: &Command, words: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
+    command.keys.positions(words.len()).filter_map(|position| words.get(position).copied())
+}
+
+fn touch(node: &Node, command: &Command, words: &[&[u8]]) {
+    if command.flags.has(Flags::ALL_KEYS) {
+        node.watches.touch_all();
+    } else {
+        node.watches.touch(keys(command, words));
+    }
+}
+
+fn queue(session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
+    let bytes: usize = words.iter().map(|word| word.len() + 24).sum();
+    let transaction = &mut session.transaction;
+    if transaction.queue_bytes + bytes > QUEUE_BYTES_MAX {
+        transaction.is_aborted = true;
+        write_error(session, out, "ERR transaction is too large");
+        return Step::Done;
+    }
+    transaction.queue_bytes += bytes;
+    let length = transaction.queue.as_mut().map(|queue| {
+        queue.push(words.iter().map(|word| word.to_vec()).collect());
+        queue.len()
+    });
+    session.client.names.lock().queued = length;
+    Writer::new(out, session.protocol).simple("QUEUED");
+    Step::Done
+}
+
+fn write_error(session: &Session, out: &mut Vec<u8>, text: &str) {
+    Writer::new(out, session.protocol).error(text);
+}
+
+/// As Redis 7: the name cut at 128 bytes, then arguments while they fit into 128 bytes.
+fn unknown_command(words: &[&[u8]]) -> String {
+    let text = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
+    let name = words.first().map(|word| text(word)).unwrap_or_default();
+    let mut arguments = String::new();
+    for word in words.iter().skip(1) {
+        if arguments.len() >= 128 {
+            break;
+        }
+        let room = 128 - arguments.len();
+        let word = String::from_utf8_lossy(&word[..word.len().min(room)]).into_owned();
+        arguments.push_str(&format!("'{word}' "));
+    }
+    format!("ERR unknown command '{name}', with args beginning with: {arguments}")
+}

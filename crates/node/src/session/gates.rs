@@ -1,0 +1,246 @@
+//! The gates: every check that stands between a command and its handler, in one ordered list.
+//!
+//! A gate reads the table row, the connection, the node; it changes nothing. A command in MULTI passes the gates marked for queueing when it is
+//! queued, and all of them again at EXEC, because the topology may have changed in between.
+
+use std::borrow::Cow;
+
+use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
+use topology::{Cluster, Route, RouteRequest, key_slot};
+
+use super::{Auth, Session};
+use crate::clients::{Pause, PauseKind, Via};
+use crate::clock;
+use crate::command::{Command, Flags};
+use crate::config::Values;
+use crate::node::{Engine, Node};
+
+/// Why a command does not run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The reply, without the leading `-`.
+    Error(Cow<'static, str>),
+    /// No reply: the connection is closed.
+    Close(&'static str),
+    /// Reply, then close.
+    ErrorAndClose(Cow<'static, str>),
+    /// To be tried again when the pause is over.
+    Wait(Pause),
+}
+
+fn error(text: impl Into<Cow<'static, str>>) -> Result<(), Refusal> {
+    Err(Refusal::Error(text.into()))
+}
+
+/// What gates look at.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// Options of now.
+    pub config: &'a Values,
+    /// The connection.
+    pub session: &'a Session,
+    /// Row of the table.
+    pub command: &'a Command,
+    /// The command, name included.
+    pub words: &'a [&'a [u8]],
+    /// Role and database.
+    pub engine: &'a Engine,
+    /// The cluster; `None` outside cluster mode.
+    pub cluster: Option<&'a Cluster>,
+    /// The command is only being queued.
+    pub is_queueing: bool,
+    /// It runs inside EXEC, which has waited for any pause itself.
+    pub is_exec: bool,
+}
+
+type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
+
+/// Passed when a command arrives, queued or not.
+const ALWAYS: &[Gate] = &[arity, authenticated, door, loading, in_multi, slot_owner];
+
+/// Passed in addition when it is about to run.
+const RUNNING: &[Gate] =
+    &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease];
+
+/// All gates, in order.
+pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
+    for gate in ALWAYS {
+        gate(check)?;
+    }
+    if !check.is_queueing {
+        for gate in RUNNING {
+            gate(check)?;
+        }
+    }
+    Ok(())
+}
+
+fn arity(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.command.accepts(check.words.len()) {
+        return Ok(());
+    }
+    error(format!("ERR wrong number of arguments for '{}' command", check.command.name))
+}
+
+/// A password where one is needed; nothing but a greeting from strangers in protected mode.
+fn authenticated(check: &Check<'_>) -> Result<(), Refusal> {
+    let flags = check.command.flags;
+    if check.session.is_denied && check.session.auth != Auth::Peer && !flags.has(Flags::NO_AUTH) {
+        return Err(Refusal::ErrorAndClose(DENIED.into()));
+    }
+    if check.session.auth == Auth::None && !flags.has(Flags::NO_AUTH) {
+        return error("NOAUTH Authentication required.");
+    }
+    Ok(())
+}
+
+/// Text of Redis' protected mode.
+pub const DENIED: &str = "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. \
+In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: \
+1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, \
+however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. \
+2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. \
+3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. \
+NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.";
+
+/// Who came through which door: where only balancers bring clients, keys are for clients and the node's own affairs for peers.
+fn door(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.config.client_access != ClientAccess::BalancerOnly {
+        return Ok(());
+    }
+    match check.session.client.via {
+        Via::Direct if check.command.is_data() => {
+            error("ERR this node serves clients only through its load balancer")
+        }
+        Via::Balancer { .. } if check.command.flags.has(Flags::PEER) => error(format!(
+            "NOPERM '{}' is not served through a load balancer: connect to the node itself and authenticate with peer-auth",
+            check.command.name
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn loading(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.engine.store.is_some() || check.command.flags.has(Flags::LOADING) {
+        return Ok(());
+    }
+    error("LOADING kvrocks is restoring the db from backup")
+}
+
+fn in_multi(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.session.transaction.is_open() && check.command.flags.has(Flags::NO_MULTI) {
+        return error(format!("ERR Can't execute {} in MULTI", check.command.name));
+    }
+    Ok(())
+}
+
+/// Rules of the reference, `cluster.md` §8: is the slot of these keys served here?
+fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
+    let Some(cluster) = check.cluster else { return Ok(()) };
+    let command = check.command;
+    let positions = command.keys.positions(check.words.len());
+    let slots = positions.filter_map(|position| check.words.get(position)).map(|key| key_slot(key));
+    let request = RouteRequest {
+        is_write: command.is_write(),
+        readonly: check.session.is_readonly,
+        asking: check.session.is_asking,
+    };
+    match cluster.route(slots, request) {
+        Route::Run => Ok(()),
+        Route::Moved { to, .. } if leads_back(check.session, &to) => {
+            Err(Refusal::Close("reached through a balancer address that belongs to another node"))
+        }
+        other => error(other.to_string()),
+    }
+}
+
+/// A redirection to the very address the client dialled would never end (rule R15).
+fn leads_back(session: &Session, to: &str) -> bool {
+    match session.client.via {
+        Via::Direct => false,
+        Via::Balancer { frontend, .. } => {
+            let ip = frontend.ip().to_canonical();
+            *to == format!("{ip}:{}", frontend.port())
+        }
+    }
+}
+
+fn paused(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.is_exec {
+        return Ok(());
+    }
+    let Some(pause) = check.node.clients.paused(clock::boottime_ns) else { return Ok(()) };
+    let client = &check.session.client;
+    let is_exempt =
+        check.session.auth == Auth::Peer || client.kind() != crate::clients::Kind::Normal;
+    let concerns = match pause.kind {
+        PauseKind::Write => check.command.is_write() || executes_writes(check),
+        PauseKind::All => !check.command.flags.has(Flags::PEER),
+    };
+    if concerns && !is_exempt { Err(Refusal::Wait(pause)) } else { Ok(()) }
+}
+
+/// EXEC writes if one of its commands does.
+fn executes_writes(check: &Check<'_>) -> bool {
+    let queue = check.session.transaction.queue.iter().flatten();
+    check.command.name == "exec"
+        && queue
+            .filter_map(|words| words.first())
+            .filter_map(|name| crate::command::Table::get().find(name))
+            .any(|(_, command)| command.is_write())
+}
+
+/// The data of a deposed master is another history until it has been replaced: nobody may read it (rule R15).
+fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.command.is_data() && check.node.resync.is_required() {
+        return error(
+            "MASTERDOWN this node was master under an older version and replaces its data by its master's first",
+        );
+    }
+    Ok(())
+}
+
+fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
+    let is_refused =
+        check.command.is_write() && !check.engine.role.is_master() && check.config.slave_read_only;
+    if is_refused { error("READONLY You can't write against a read only replica.") } else { Ok(()) }
+}
+
+fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {
+    let is_refused = !check.config.slave_serve_stale_data
+        && !check.engine.role.is_master()
+        && !check.command.flags.has(Flags::STALE)
+        && check.node.replication.link_status() != LinkStatus::Up;
+    if is_refused {
+        error("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")
+    } else {
+        Ok(())
+    }
+}
+
+fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
+    let limit = u64::from(check.config.max_db_size) << 30;
+    let grows = check.command.is_write() && !check.command.flags.has(Flags::REMOVES);
+    if limit > 0
+        && grows
+        && check.node.used_bytes.load(std::sync::atomic::Ordering::Relaxed) > limit
+    {
+        return error("ERR write command not allowed when reached max-db-size.");
+    }
+    Ok(())
+}
+
+fn lease(check: &Check<'_>) -> Result<(), Refusal> {
+    let mode = check.config.master_lease_mode;
+    if mode == LeaseMode::Disabled || !check.command.is_data() {
+        return Ok(());
+    }
+    match check.node.check_lease(mode, check.command.is_write(), &check.engine.role) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            error("CLUSTERDOWN master lease expired: this node has not heard from its controller")
+        }
+    }
+}

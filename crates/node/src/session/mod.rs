@@ -1,0 +1,198 @@
+//! One connection's state, and what handlers are given.
+
+pub mod dispatch;
+pub mod gates;
+pub mod transaction;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use resp::Protocol;
+use storage::{Scope, Txn};
+
+use crate::clients::Client;
+use crate::command::Replied;
+use crate::config::Values;
+use crate::node::Node;
+use crate::stats::WorkerStats;
+use transaction::Transaction;
+
+/// What a connection has proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Nothing, and a password is needed.
+    None,
+    /// A password (or none is needed): a client, and an administrator.
+    Client,
+    /// `peer-auth`: a node or a controller.
+    Peer,
+}
+
+/// State of one connection. It stays on its worker, so nothing here needs a lock.
+#[derive(Debug)]
+pub struct Session {
+    /// What others see of it.
+    pub client: Arc<Client>,
+    /// RESP version.
+    pub protocol: Protocol,
+    /// What it has proved.
+    pub auth: Auth,
+    /// READONLY was sent.
+    pub is_readonly: bool,
+    /// ASKING was sent just before.
+    pub is_asking: bool,
+    /// MULTI and WATCH.
+    pub transaction: Transaction,
+    /// REPLCONF listening-port and ip-address.
+    pub replica: ReplicaFacts,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// Protected mode refuses everything but authentication.
+    pub is_denied: bool,
+}
+
+/// What a replica said of itself before PSYNC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplicaFacts {
+    /// `replconf listening-port`; 0 when it said none.
+    pub port: u16,
+    /// `replconf ip-address`.
+    pub ip: Option<String>,
+    /// It understands Holdfast's additions to the file transfer.
+    pub is_holdfast: bool,
+}
+
+/// CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    /// Replies are sent.
+    #[default]
+    On,
+    /// None are.
+    Off,
+    /// The reply of SKIP itself and of the next command are not sent: value = commands still to skip.
+    Skip(u8),
+}
+
+/// What a session handler wants of the connection.
+pub enum Flow {
+    /// It answered.
+    Replied(Replied),
+    /// Answer what is written, then close.
+    Close,
+    /// The answer comes later; the connection waits for it. The bytes are RESP.
+    Later(Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    /// The socket leaves its worker: it becomes a replication stream or file transfer.
+    Detach(Box<dyn FnOnce(Detached) + Send>),
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Replied(_) => "Replied",
+            Self::Close => "Close",
+            Self::Later(_) => "Later",
+            Self::Detach(_) => "Detach",
+        })
+    }
+}
+
+impl From<Replied> for Flow {
+    fn from(replied: Replied) -> Self {
+        Self::Replied(replied)
+    }
+}
+
+/// A socket that has left its worker.
+#[derive(Debug)]
+pub struct Detached {
+    /// The socket, non-blocking, not bound to a runtime.
+    pub stream: std::net::TcpStream,
+    /// Bytes that were read and not used.
+    pub unread: Vec<u8>,
+    /// Its entry in CLIENT LIST; to be removed by whoever owns the socket last.
+    pub client: Arc<Client>,
+    /// The node.
+    pub node: Arc<Node>,
+    /// What it said of itself.
+    pub facts: ReplicaFacts,
+}
+
+/// What a read handler sees.
+pub struct ReadCx<'a> {
+    /// Reads go here: outside MULTI straight to the database.
+    pub txn: &'a Txn<'a>,
+    /// Namespace, mode and time.
+    pub scope: Scope<'a>,
+    /// The node.
+    pub node: &'a Node,
+    /// The options of now.
+    pub config: &'a Values,
+    /// Which worker runs this, for counters.
+    pub worker: usize,
+}
+
+/// What a write handler sees.
+pub struct WriteCx<'a> {
+    /// Reads and writes go here; committed when the handler returns `Ok`.
+    pub txn: Txn<'a>,
+    /// Namespace, mode and time.
+    pub scope: Scope<'a>,
+    /// The node.
+    pub node: &'a Node,
+    /// The options of now.
+    pub config: &'a Values,
+    /// Which worker runs this, for counters.
+    pub worker: usize,
+}
+
+/// What a session handler sees.
+#[derive(Debug)]
+pub struct SessionCx<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The connection.
+    pub session: &'a mut Session,
+    /// The options of now.
+    pub config: &'a Values,
+    /// Runs inside EXEC: it may not wait.
+    pub is_exec: bool,
+    /// Unix ms.
+    pub now_ms: u64,
+}
+
+impl ReadCx<'_> {
+    /// Counts a look-up of a key for INFO.
+    pub fn count(&self, is_hit: bool) {
+        if let Some(stats) = self.node.stats.workers.get(self.worker) {
+            WorkerStats::add(if is_hit { &stats.hits } else { &stats.misses }, 1);
+        }
+    }
+}
+
+impl Session {
+    /// A connection that has just been accepted.
+    pub fn new(client: Arc<Client>, config: &Values, is_denied: bool) -> Self {
+        let mut session = Self {
+            client,
+            protocol: Protocol::V2,
+            auth: Auth::None,
+            is_readonly: false,
+            is_asking: false,
+            transaction: Transaction::default(),
+            replica: ReplicaFacts::default(),
+            reply_mode: ReplyMode::On,
+            is_denied,
+        };
+        session.auth = session.initial_auth(config);
+        session
+    }
+
+    /// What a connection has before it says anything: everything where no password is set, unless it came around the balancers.
+    pub fn initial_auth(&self, config: &Values) -> Auth {
+        let needs_peer_auth = config.client_access == api::heartbeat::ClientAccess::BalancerOnly
+            && self.client.via == crate::clients::Via::Direct;
+        if needs_peer_auth || !config.requirepass.is_empty() { Auth::None } else { Auth::Client }
+    }
+}

@@ -1,0 +1,166 @@
+//! Counters of the node: what INFO and /metrics show.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::command::Table;
+
+/// Calls and time of one command on one worker.
+#[derive(Debug, Default)]
+pub struct CommandStats {
+    calls: AtomicU64,
+    micros: AtomicU64,
+    failed: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// Counters of one worker thread. Only that thread adds, so the additions never meet.
+#[derive(Debug)]
+pub struct WorkerStats {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Bytes read from clients.
+    pub bytes_in: AtomicU64,
+    /// Bytes written to clients.
+    pub bytes_out: AtomicU64,
+    /// Reads that found a key.
+    pub hits: AtomicU64,
+    /// Reads that found none.
+    pub misses: AtomicU64,
+    commands: Box<[CommandStats]>,
+}
+
+impl Default for WorkerStats {
+    fn default() -> Self {
+        Self {
+            connections: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            commands: Table::get().commands().iter().map(|_| CommandStats::default()).collect(),
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ran.
+    Done,
+    /// It ran and answered an error.
+    Failed,
+    /// A gate refused it.
+    Rejected,
+}
+
+impl WorkerStats {
+    /// Adds to a counter that only this worker writes: no locked instruction is needed.
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// One more call of the command at that index of the table.
+    pub fn command(&self, index: usize, micros: u64, outcome: Outcome) {
+        let Some(stats) = self.commands.get(index) else { return };
+        if outcome == Outcome::Rejected {
+            return Self::add(&stats.rejected, 1);
+        }
+        Self::add(&stats.calls, 1);
+        Self::add(&stats.micros, micros);
+        if outcome == Outcome::Failed {
+            Self::add(&stats.failed, 1);
+        }
+    }
+}
+
+/// Calls and time of one command on the whole node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommandTotal {
+    /// Times it ran.
+    pub calls: u64,
+    /// Microseconds spent.
+    pub micros: u64,
+    /// Times it answered an error.
+    pub failed: u64,
+    /// Times a gate refused it.
+    pub rejected: u64,
+}
+
+/// Counters of the node: the workers' sums and some of its own.
+#[derive(Debug)]
+pub struct Stats {
+    /// One per worker.
+    pub workers: Vec<WorkerStats>,
+    /// Connections refused by `maxclients`.
+    pub rejected_connections: AtomicU64,
+    /// Full syncs served.
+    pub sync_full: AtomicU64,
+    /// Partial syncs accepted.
+    pub sync_partial_ok: AtomicU64,
+    /// Partial syncs refused.
+    pub sync_partial_err: AtomicU64,
+    /// Commands per second, measured over the last second.
+    pub ops_per_second: AtomicU64,
+    /// Bytes read from clients over the last second.
+    pub bytes_in_per_second: AtomicU64,
+    /// Bytes written to clients over the last second.
+    pub bytes_out_per_second: AtomicU64,
+}
+
+impl Stats {
+    /// Counters for that many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| WorkerStats::default()).collect(),
+            rejected_connections: AtomicU64::new(0),
+            sync_full: AtomicU64::new(0),
+            sync_partial_ok: AtomicU64::new(0),
+            sync_partial_err: AtomicU64::new(0),
+            ops_per_second: AtomicU64::new(0),
+            bytes_in_per_second: AtomicU64::new(0),
+            bytes_out_per_second: AtomicU64::new(0),
+        }
+    }
+
+    /// Sum of one counter over the workers.
+    pub fn sum(&self, counter: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Sums of one command.
+    pub fn command(&self, index: usize) -> CommandTotal {
+        let mut total = CommandTotal::default();
+        for stats in self.workers.iter().filter_map(|worker| worker.commands.get(index)) {
+            total.calls += stats.calls.load(Ordering::Relaxed);
+            total.micros += stats.micros.load(Ordering::Relaxed);
+            total.failed += stats.failed.load(Ordering::Relaxed);
+            total.rejected += stats.rejected.load(Ordering::Relaxed);
+        }
+        total
+    }
+
+    /// Commands processed since start.
+    pub fn commands(&self) -> u64 {
+        (0..Table::get().commands().len()).map(|index| self.command(index).calls).sum()
+    }
+
+    /// CONFIG RESETSTAT: back to zero. A counter its worker adds to at this very moment may keep its value.
+    pub fn reset(&self) {
+        let own = [
+            &self.rejected_connections,
+            &self.sync_full,
+            &self.sync_partial_ok,
+            &self.sync_partial_err,
+        ];
+        let of_workers = self.workers.iter().flat_map(|worker| {
+            [&worker.connections, &worker.bytes_in, &worker.bytes_out, &worker.hits, &worker.misses]
+        });
+        let of_commands =
+            self.workers.iter().flat_map(|worker| &worker.commands).flat_map(|command| {
+                [&command.calls, &command.micros, &command.failed, &command.rejected]
+            });
+        for counter in own.into_iter().chain(of_workers).chain(of_commands) {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
