@@ -31,6 +31,10 @@ impl Drop for Instance {
 
 impl Instance {
     async fn start(frontends: &[Endpoint]) -> Self {
+        Self::start_with(frontends, |text| text).await
+    }
+
+    async fn start_with(frontends: &[Endpoint], edit: impl FnOnce(String) -> String) -> Self {
         assert!(Path::new(HAPROXY).exists(), "{HAPROXY} is missing: run the bootstrap script");
         let dir = tempfile::tempdir().unwrap();
         let runtime = RuntimeAddress::Unix(dir.path().join("run.sock"));
@@ -41,7 +45,7 @@ impl Instance {
             master: None,
             maxconn: 2_000,
         });
-        std::fs::write(dir.path().join("haproxy.cfg"), text).unwrap();
+        std::fs::write(dir.path().join("haproxy.cfg"), edit(text)).unwrap();
         let process = Self::spawn(dir.path());
         let instance = Self { process, dir };
         instance.up().await;
@@ -203,6 +207,40 @@ async fn connections_being_set_up_do_not_escape_a_switch() {
         eventually("the old node has no connection", || old.open() == 0).await;
     }
     crowd.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Sessions that wait for their next attempt hang on no server, so neither `shutdown sessions server` nor `del server` minds them;
+/// HAProxy would connect them to the old address a second later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_being_retried_do_not_escape_a_switch() {
+    let (listen, dead, b) = (free_endpoint(), free_endpoint(), Node::start('b').await);
+    let retrying = |text: String| text.replace("retries 0", "retries 5");
+    let instance = Instance::start_with(std::slice::from_ref(&listen), retrying).await;
+    let driver = instance.driver();
+    let old = "a".repeat(40);
+    let mut state = desired(1, 1, &[(&listen, None)]);
+    let (host, port) = (dead.host.clone(), dead.port);
+    state.frontends[0].backend = Some(api::balancer::Backend { node: old.clone(), host, port });
+    driver.apply(&state).await.unwrap();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let listen = listen.clone();
+            tokio::spawn(async move { Client::connect(&listen).await.is_err() })
+        })
+        .collect();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while driver.observe().await.unwrap().sessions.iter().map(|s| s.count).sum::<u64>() < 4 {
+        assert!(tokio::time::Instant::now() < deadline, "the sessions are never retried");
+    }
+    let applied = driver.apply(&desired(1, 2, &[(&listen, Some(&b))])).await.unwrap();
+    assert!(applied.fenced(&old), "{applied:?}");
+    // The old node comes back: nobody may arrive there. HAProxy's next attempt would be within a second.
+    let back = tokio::net::TcpListener::bind((dead.host.as_str(), dead.port)).await.unwrap();
+    let arrived = tokio::time::timeout(Duration::from_millis(2_500), back.accept()).await;
+    assert!(arrived.is_err(), "{arrived:?}");
+    for client in clients {
+        assert!(client.await.unwrap(), "a retried session was cut");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,9 +5,10 @@
 //! every backend holds a marker of the newest term; and a driver adds its marker, *then* reads all names, *then* enables. Of two drivers at
 //! work at once the older either finds the newer one's marker, or had its servers made before and sees them deleted.
 //!
-//! Sessions are gone when HAProxy itself deletes the server: it does so only with nothing attached. Connection counters are not trusted
-//! for this (`show servers conn` shows 0 while a connection is being retried). After a reload old workers live on with their sessions and refuse
-//! commands on servers; they are seen through the master socket only, and cut session by session. Without a master socket nothing is ever fenced.
+//! Connection counters are not trusted (`show servers conn` shows 0 while a connection is being retried), nor is a deleted server: a session that waits for a
+//! retry survives it and goes to the old address. So all sessions of a backend are listed and seen to be gone before the next server is opened.
+//! After a reload old workers live on with their sessions and refuse commands on servers; they are seen through the master socket only, and cut session
+//! by session. Without a master socket nothing is ever fenced.
 //!
 //! Not here: starting, reloading and supervising HAProxy.
 

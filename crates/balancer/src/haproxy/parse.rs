@@ -94,6 +94,8 @@ pub(super) fn servers(text: &str) -> Result<Vec<Server>, Nonsense> {
 pub(super) struct Session {
     /// As `shutdown session` takes it.
     pub(super) id: String,
+    /// The client, `address:port`. With the id it names one session: ids are used again.
+    pub(super) source: String,
     pub(super) frontend: String,
     pub(super) backend: String,
     pub(super) server: String,
@@ -109,13 +111,12 @@ pub(super) fn sessions(text: &str) -> Result<Vec<Session>, Nonsense> {
         }
         let value =
             |key: &str| rest.split(' ').find_map(|word| word.strip_prefix(key)).map(str::to_owned);
-        let (Some(frontend), Some(backend), Some(server)) =
-            (value("fe="), value("be="), value("srv="))
-        else {
-            return nonsense("fe=, be= and srv= in `show sess`", line);
+        let fields = [value("src="), value("fe="), value("be="), value("srv=")];
+        let [Some(source), Some(frontend), Some(backend), Some(server)] = fields else {
+            return nonsense("src=, fe=, be= and srv= in `show sess`", line);
         };
         if !matches!(frontend.as_str(), "GLOBAL" | "MASTER") {
-            sessions.push(Session { id: id.to_owned(), frontend, backend, server });
+            sessions.push(Session { id: id.to_owned(), source, frontend, backend, server });
         }
     }
     Ok(sessions)
@@ -155,7 +156,7 @@ pub(super) fn processes(text: &str) -> Result<Processes, Nonsense> {
 /// Answers of `del server`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
-    /// It is gone; HAProxy checks under a stop of all threads that nothing is attached to it.
+    /// It is gone: no connection is attached to it. A session waiting for a retry does not count here.
     Yes,
     /// Connections are still attached.
     Busy,

@@ -1,6 +1,6 @@
-//! Brings a desired state into force: mark, look, cut, open, wait.
+//! Brings a desired state into force: mark, look, cut, wait until nothing is left, open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use api::balancer::Desired;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use topology::Endpoint;
 
 use super::names::{ServerName, backend_name};
-use super::parse::{self, Deleted, Server};
+use super::parse::{self, Deleted, Server, Session};
 use super::{Cx, Memory, Target};
 use crate::driver::Error;
 
@@ -54,10 +54,11 @@ pub(super) async fn apply(
     for victim in victims.iter().filter(|victim| is_node(victim)) {
         shut(cx, victim).await?;
     }
+    sweep(cx, &dirty(&backends, &servers, &victims, &targets)).await?;
+    remove(cx, &victims).await?;
     for (backend, target) in &targets {
         open(cx, backend, target, &servers, desired).await?;
     }
-    remove(cx, &victims).await?;
     cut_old_workers(cx, &targets).await?;
     Ok(errors)
 }
@@ -114,6 +115,55 @@ fn victims(servers: &[Server], targets: &HashMap<String, Target>, term: u64) -> 
 
 fn is_node(server: &Server) -> bool {
     !matches!(ServerName::parse(&server.name), Some(ServerName::Marker { .. }))
+}
+
+/// Backends in which a session may be on its way to a node that is not the target.
+fn dirty(
+    backends: &[String],
+    servers: &[Server],
+    victims: &[Server],
+    targets: &HashMap<String, Target>,
+) -> HashSet<String> {
+    let behind = |backend: &String| {
+        let target = targets.get(backend);
+        target.is_some_and(|t| servers.iter().any(|s| s.backend == *backend && t.is_behind(s)))
+    };
+    let cut = |backend: &String| victims.iter().any(|v| v.backend == *backend && is_node(v));
+    backends.iter().filter(|backend| cut(backend) || !behind(backend)).cloned().collect()
+}
+
+/// Ends every session that was in one of these backends when all its victims were in maintenance already, and waits until each is gone.
+///
+/// `shutdown sessions server` misses a session that waits for its next connection attempt, `del server` succeeds in spite of it, and HAProxy 2.6
+/// then connects it to the *deleted* server's address, though it shows the new server's name. Later sessions never saw a victim.
+async fn sweep(cx: &mut Cx<'_>, backends: &HashSet<String>) -> Result<(), Error> {
+    let deadline = Instant::now() + cx.driver.timeout;
+    let mut pause = SHORTEST_PAUSE;
+    let mut doomed: Option<HashSet<(String, String)>> = None;
+    loop {
+        let text = cx.ask("show sess").await?;
+        let mut seen = parse::sessions(&text).map_err(|error| cx.driver.nonsense(error))?;
+        seen.retain(|session| backends.contains(&session.backend));
+        let key = |session: &Session| (session.id.clone(), session.source.clone());
+        match &doomed {
+            // The bulk is on its way out by `shutdown sessions server`; give it one pause.
+            None => doomed = Some(seen.iter().map(key).collect()),
+            Some(doomed) => {
+                seen.retain(|session| doomed.contains(&key(session)));
+                for session in &seen {
+                    // The answer does not matter: the next round looks again.
+                    cx.ask(&format!("shutdown session {}", session.id)).await?;
+                }
+            }
+        }
+        let Some(last) = seen.last() else { return Ok(()) };
+        if Instant::now() >= deadline {
+            let server = format!("{}/{}", last.backend, last.server);
+            return Err(remaining(cx, server, seen.len() as u64));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 /// Makes sure that the backend's one enabled server leads to the target.
