@@ -174,7 +174,11 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
 pub(crate) fn balancers_for_controller(folder: &Folder, layout: &Layout) -> Vec<BalancerSpec> {
     let balancer = |balancer: u8| {
         let (endpoint, token) = match layout.balancer {
-            BalancerKind::Haproxy => (runtime_socket(folder, balancer).display().to_string(), None),
+            BalancerKind::Haproxy => {
+                let runtime = runtime_socket(folder, balancer);
+                let master = master_socket(folder, balancer);
+                (format!("{},{}", runtime.display(), master.display()), None)
+            }
             _ => {
                 let url = format!("http://{HOST}:{}", layout.balancer_port(balancer));
                 (url, Some(folder.secret.clone()))

@@ -42,6 +42,9 @@ impl Folder {
                 path.display()
             );
         }
+        if path.as_os_str().as_encoded_bytes().contains(&b',') {
+            bail!("{} has a comma, which separates sockets: choose another --dir", path.display());
+        }
         let lock = File::create(path.join("lock")).context("create the lock file")?;
         if lock.try_lock().is_err() {
             bail!("another `holdfast up` is running in {}", path.display());
