@@ -73,6 +73,11 @@ impl Shelf {
         Decision::Busy
     }
 
+    /// Least sequence the present checkpoint holds, if there is one.
+    pub fn sequence(&self) -> Option<u64> {
+        self.current.as_ref().map(|entry| entry.sequence)
+    }
+
     /// A checkpoint was made that holds at least `sequence`.
     pub fn made(&mut self, id: CheckpointId, sequence: u64, now: u64) {
         let entry = Entry { id, sequence, made_at: now, used_at: now, users: 0, is_valid: true };
