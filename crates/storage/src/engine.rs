@@ -4,8 +4,7 @@
 //! * `manual_wal_flush`: many commands share one `write()` system call, see [`crate::Store::publish`].
 //! * `avoid_flush_during_recovery`, `avoid_flush_during_shutdown`: the tail of the history stays in the WAL across
 //!   restarts, where a deposed master can still cut it off; in tables it could not.
-//! * `max_write_batch_group_size_bytes = 1`: concurrent writers are not merged into one WAL record. A record is then one
-//!   command, and a replica that stopped after any of them finds its place in any other node's WAL.
+//! * `allow_concurrent_memtable_write = false`: there is one writer at a time, see `Store::append`.
 //! * Point-in-time WAL recovery and checksums are RocksDB's defaults and stay.
 
 use rocksdb::{
@@ -44,7 +43,7 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.set_manual_wal_flush(true);
     db.set_avoid_flush_during_recovery(true);
     db.set_avoid_flush_during_shutdown(true);
-    db.set_max_write_batch_group_size_bytes(1);
+    db.set_allow_concurrent_memtable_write(false);
     db.set_max_open_files(options.max_open_files);
     db.set_max_background_jobs(options.max_background_jobs);
     db.set_max_subcompactions(options.max_subcompactions);

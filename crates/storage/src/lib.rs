@@ -5,8 +5,8 @@
 //!
 //! * **Bytes.** Families, keys, metadata, values and the content of every write batch are those of Kvrocks
 //!   (`docs/compat/encoding.md`), so that data directories and replication streams are interchangeable.
-//! * **One command, one batch, one WAL record.** RocksDB's merging of concurrent writers into one WAL record is switched
-//!   off ([`store`]), so a batch boundary is the same on every node whatever way the batch travelled.
+//! * **One command, one batch, one WAL record.** RocksDB gets one writer at a time and so cannot merge several into one
+//!   WAL record: a batch boundary is the same on every node, whatever way the batch travelled.
 //! * **Written is not published.** Writes stay in the process's WAL buffer until [`Store::publish`] hands them to the
 //!   operating system (or to the disk with `sync_writes`). A worker executes all commands of one read buffer, publishes
 //!   once, and only then lets replies leave; replicas are only ever given published batches, so a killed master is never
