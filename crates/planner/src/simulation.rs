@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use api::balancer::{Backend, Frontend};
-use api::heartbeat::{Reply, Resync, Role as Does};
+use api::heartbeat::{ClientAccess, LeaseMode, Reply, Resync, Role as Does};
 
 use crate::tests::{id, record, reply};
 use crate::{
@@ -35,6 +35,16 @@ impl SplitMix {
     }
 }
 
+/// What keeps a deposed master from serving. With both, one would hide a hole in the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Clients reach nodes past the balancer: only leases fence.
+    Lease,
+    /// Leases mean nothing to nodes: only the balancer fences.
+    Balancer,
+    Both,
+}
+
 /// One process and its disk. Clocks of nodes run with the true time.
 #[derive(Debug, Clone)]
 struct Sim {
@@ -57,11 +67,12 @@ enum Message {
     Pushed { node: String, version: i64 },
     Pause { node: String, for_ms: u64 },
     Paused { node: String },
-    Apply(Desired, u64),
+    Apply(Desired, u64, u64),
     Applied(InForce, u64),
 }
 
 struct World {
+    mode: Mode,
     rng: SplitMix,
     now: Time,
     nodes: BTreeMap<String, Sim>,
@@ -69,6 +80,8 @@ struct World {
     frontends: Vec<Frontend>,
     balancer_term: (u64, u64),
     balancer_reachable: bool,
+    /// Process of the balancer; a demand meant for an earlier one is refused.
+    balancer_start: u64,
     record: Record,
     observed: Observed,
     plan: crate::Plan,
@@ -93,12 +106,14 @@ impl World {
         };
         let now = Time::from_millis(100_000);
         let mut world = Self {
+            mode: [Mode::Lease, Mode::Balancer, Mode::Both][seed as usize % 3],
             rng: SplitMix(seed),
             now,
             nodes: NODES.iter().map(|name| (id(name), sim(name))).collect(),
             frontends: Vec::new(),
             balancer_term: (0, 0),
             balancer_reachable: true,
+            balancer_start: 0,
             record: record(&NODES),
             observed: Observed::default(),
             plan: crate::Plan::default(),
@@ -146,12 +161,12 @@ impl World {
     fn step(&mut self) {
         self.now = self.now.plus_millis(1);
         self.faults();
-        if self.now.nanos() / 1_000_000 % 50 == 0 {
+        if (self.now.nanos() / 1_000_000).is_multiple_of(50) {
             for name in NODES {
                 self.heartbeat(&id(name));
             }
             if let Some(desired) = self.observed.desired.clone() {
-                self.send(Message::Apply(desired, self.term));
+                self.send(Message::Apply(desired, self.term, self.balancer_start));
             }
         }
         let (due, later): (Vec<_>, Vec<_>) =
@@ -184,6 +199,7 @@ impl World {
             20 => {
                 self.frontends.clear();
                 self.balancer_term = (0, 0);
+                self.balancer_start += 1;
             }
             21 => self.start_controller(),
             22 | 23 if self.record.shards[0].intent.is_none() => {
@@ -235,38 +251,11 @@ impl World {
             {
                 self.inflight.push((now.plus_millis(20), term, message));
             }
-            Message::Heartbeat { node, grant, sent_at } => {
-                if !self.nodes[&node].up {
-                    return;
-                }
-                let sim = self.sim(&node);
-                if let Some((clock, nonce)) = grant
-                    && nonce == sim.nonce
-                {
-                    sim.lease_until = sim.lease_until.max(clock.plus_millis(LEASE_MS));
-                }
-                let reply = Box::new(self.answer(&node));
-                self.send(Message::Reply { node, reply, sent_at });
-            }
+            Message::Heartbeat { node, grant, sent_at } => self.heard(node, grant, sent_at),
             Message::Reply { node, reply, sent_at } if mine => {
                 self.answered(&node, *reply, sent_at)
             }
-            Message::Push { node, record } if self.nodes[&node].up => {
-                let master = record.shards[0].master().expect("a master").id.clone();
-                let version = record.version;
-                let sim = self.sim(&node);
-                if version > sim.version {
-                    let was = sim.master == node;
-                    (sim.version, sim.master) = (version, master);
-                    if sim.master != node {
-                        (sim.lease_until, sim.paused_until) = (Time::default(), Time::default());
-                        if was {
-                            sim.resync = Resync::Required;
-                        }
-                    }
-                }
-                self.send(Message::Pushed { node, version });
-            }
+            Message::Push { node, record } if self.nodes[&node].up => self.told(node, &record),
             Message::Push { node, .. } => self.observed_push_over(&node),
             Message::Pushed { node, version } if mine => {
                 let seen = self.observed.nodes.entry(node).or_default();
@@ -284,7 +273,9 @@ impl World {
                     pause.acked_at = Some(now);
                 }
             }
-            Message::Apply(desired, term) if self.balancer_reachable => {
+            Message::Apply(desired, term, start)
+                if self.balancer_reachable && start == self.balancer_start =>
+            {
                 if (term, desired.version) < self.balancer_term {
                     return;
                 }
@@ -306,6 +297,37 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn heard(&mut self, node: String, grant: Option<(Time, u64)>, sent_at: Time) {
+        if !self.nodes[&node].up {
+            return;
+        }
+        let sim = self.sim(&node);
+        if let Some((clock, nonce)) = grant
+            && nonce == sim.nonce
+        {
+            sim.lease_until = sim.lease_until.max(clock.plus_millis(LEASE_MS));
+        }
+        let reply = Box::new(self.answer(&node));
+        self.send(Message::Reply { node, reply, sent_at });
+    }
+
+    fn told(&mut self, node: String, record: &Record) {
+        let master = record.shards[0].master().expect("a master").id.clone();
+        let version = record.version;
+        let sim = self.sim(&node);
+        if version > sim.version {
+            let was = sim.master == node;
+            (sim.version, sim.master) = (version, master);
+            if sim.master != node {
+                (sim.lease_until, sim.paused_until) = (Time::default(), Time::default());
+                if was {
+                    sim.resync = Resync::Required;
+                }
+            }
+        }
+        self.send(Message::Pushed { node, version });
     }
 
     fn observed_push_over(&mut self, node: &str) {
@@ -342,6 +364,14 @@ impl World {
             master: (does == Does::Slave).then(|| (sim.master.trim_end_matches('_').to_owned(), 1)),
             resync: sim.resync,
             paused: sim.paused_until > self.now,
+            lease_mode: match self.mode {
+                Mode::Balancer => LeaseMode::Disabled,
+                _ => LeaseMode::BlockAll,
+            },
+            client_access: match self.mode {
+                Mode::Lease => ClientAccess::Any,
+                _ => ClientAccess::BalancerOnly,
+            },
             ..reply(name, sim.version, does)
         }
     }
@@ -355,9 +385,9 @@ impl World {
         sim.up
             && sim.running
             && sim.master == *node
-            && sim.lease_until > self.now
+            && (self.mode == Mode::Balancer || sim.lease_until > self.now)
             && sim.paused_until <= self.now
-            && self.frontends.iter().any(reachable)
+            && (self.mode == Mode::Lease || self.frontends.iter().any(reachable))
     }
 
     /// Writes at whoever serves; replicas of a living master are where it is.
@@ -400,7 +430,7 @@ impl World {
                 }
                 Action::ApplyBalancers(desired) => {
                     self.observed.desired = Some(desired.clone());
-                    self.send(Message::Apply(desired, self.term));
+                    self.send(Message::Apply(desired, self.term, self.balancer_start));
                 }
                 Action::CompareAndSwap { record, .. } => self.store(*record),
                 Action::Pause { node, for_ms, intent } => {
@@ -428,6 +458,12 @@ impl World {
                 // Fence precedes the store: from here on the old one must not serve.
                 assert!(!self.serves(&old), "{old} serves while {new} is promoted");
             }
+        }
+        if let Some(pending) = &self.record.shards[0].fence
+            && record.shards[0].fence.is_none()
+            && old == new
+        {
+            assert!(!self.serves(&pending.node), "{} is not fenced", pending.node);
         }
         if record.version != self.record.version {
             self.observed.record_at = self.now;
@@ -472,7 +508,7 @@ fn run(seed: u64) -> u32 {
         world.step();
         // Faults go on; only what lasts counts.
         let master = world.record.shards[0].master().expect("a master").id.clone();
-        now % 500 == 0 && {
+        now.is_multiple_of(500) && {
             world.heal();
             world.serves(&master)
         }
