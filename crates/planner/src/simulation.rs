@@ -57,6 +57,8 @@ struct Sim {
     paused_until: Time,
     up: bool,
     running: bool,
+    /// The controller cannot reach it; clients can.
+    cut: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +105,7 @@ impl World {
             paused_until: Time::default(),
             up: true,
             running: true,
+            cut: false,
         };
         let now = Time::from_millis(100_000);
         let mut world = Self {
@@ -201,8 +204,10 @@ impl World {
                 self.balancer_term = (0, 0);
                 self.balancer_start += 1;
             }
-            21 => self.start_controller(),
-            22 | 23 if self.record.shards[0].intent.is_none() => {
+            21..=25 => self.start_controller(),
+            26..=29 => self.sim(&node).cut = true,
+            30..=35 => self.sim(&node).cut = false,
+            36 | 37 if self.record.shards[0].intent.is_none() => {
                 let mut record = self.record.next();
                 record.shards[0].intent = Some(Intent {
                     id: format!("{}", self.now.nanos()),
@@ -243,6 +248,9 @@ impl World {
         let now = self.now;
         let mine = term == self.term;
         match message {
+            Message::Heartbeat { ref node, .. } | Message::Pause { ref node, .. }
+                if self.nodes[node].cut => {}
+            Message::Push { ref node, .. } if self.nodes[node].cut => self.observed_push_over(node),
             // A stopped process finds everything in its socket when it goes on.
             Message::Heartbeat { ref node, .. }
             | Message::Push { ref node, .. }
@@ -492,7 +500,7 @@ impl World {
                 sim.nonce += 2;
                 sim.lease_until = Time::default();
             }
-            (sim.up, sim.running) = (true, true);
+            (sim.up, sim.running, sim.cut) = (true, true, false);
         }
     }
 }

@@ -27,6 +27,8 @@ impl Http {
             .unwrap_or_else(|| DEFAULT.to_owned());
         let scheme = if at.contains("://") { "" } else { "http://" };
         let client = reqwest::Client::builder()
+            // A proxy of the environment has no business between an operator and a controller.
+            .no_proxy()
             .connect_timeout(Duration::from_secs(3))
             .timeout(PATIENCE)
             .build()

@@ -18,7 +18,7 @@ use http::Http;
 
 /// Talk to the controller.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Where the controller is: URL or host:port [env: HOLDFAST_CONTROLLER]
     #[arg(short = 'H', long, alias = "host", global = true, value_name = "URL")]
     controller: Option<String>,
@@ -88,7 +88,7 @@ pub(crate) struct Place {
 ///
 /// # Errors
 /// The controller cannot be reached, or refuses; the text names the thing and what to do.
-pub async fn run(args: Args) -> Result<ExitCode> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let cx = Context { http: Http::new(args.controller, args.token)?, json: args.json };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,
