@@ -704,3 +704,26 @@ fn a_failed_push_is_tried_again() {
         steady: 
     "#]]);
 }
+
+#[test]
+fn an_answer_to_an_earlier_demand_is_no_fence() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.misses("a", 4);
+    s.acts();
+    s.balancer_answers(&[]);
+    s.answers("a", reply("a", 7, Does::Master));
+    s.acts();
+    // The balancer may have opened again by now; the answer to that got lost.
+    s.misses("a", 4);
+    s.acts();
+    s.check(expect![[r#"
+        leases: 
+        fencing: master a:1 is down; closing its frontends, waiting for a fence
+    "#]]);
+    s.balancer_answers(&[]);
+    let swaps = |s: &Script| {
+        let plan = s.plan();
+        plan.actions.iter().any(|action| matches!(action, Action::CompareAndSwap { .. }))
+    };
+    assert!(swaps(&s));
+}
