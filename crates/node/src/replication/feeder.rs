@@ -100,10 +100,6 @@ impl Feeders {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.lock().is_empty()
-    }
-
     pub(super) fn news(&self) -> watch::Receiver<u64> {
         self.acks.subscribe()
     }

@@ -1,1 +1,418 @@
+//! Nodes in this process, on loopback, with real sockets and databases.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use topology::{Cluster, Endpoint};
+
+use super::*;
+use crate::config::{Config, Values};
+use crate::node::Role;
+
+struct Running {
+    node: Arc<Node>,
+    port: u16,
+    dir: tempfile::TempDir,
+    _lock: DirLock,
+}
+
+impl Running {
+    fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    fn start_with(change: impl FnOnce(&mut Values)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut values = Values { workers: 2, ..Values::default() };
+        values.rocksdb_metadata_block_cache_size = 8;
+        values.rocksdb_subkey_block_cache_size = 8;
+        values.rocksdb_write_buffer_size = 4;
+        change(&mut values);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        values.port = port;
+        listener.set_nonblocking(true).unwrap();
+        let lock = recover(dir.path()).unwrap();
+        let store =
+            Store::open(&dir.path().join("db"), crate::run::storage_options(&values)).unwrap();
+        let config = Config::new(values, None);
+        let path = dir.path().to_owned();
+        let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
+        let workers = crate::worker::start(&node).unwrap();
+        let accepting = Arc::clone(&node);
+        spawn("accept", move || {
+            block_on(async move {
+                crate::worker::accept(accepting, listener, workers).await.unwrap();
+            });
+        });
+        Self { node, port, dir, _lock: lock }
+    }
+
+    /// One request, one answer as text; arrays are flattened.
+    fn ask(&self, words: &[&str]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(&::replication::wire::request(&bytes(words))).unwrap();
+        answer(&mut stream)
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn follow(&self, port: u16) {
+        assert_eq!(self.ask(&["SLAVEOF", "127.0.0.1", &port.to_string()]), "+OK");
+    }
+
+    fn sequence(&self) -> u64 {
+        self.node.engine().store.as_ref().map_or(0, Store::latest_sequence)
+    }
+
+    fn await_up_with(&self, master: &Self) {
+        wait_until(|| {
+            let (theirs, ours) = (master.sequence(), self.sequence());
+            let status = self.node.replication.link_status();
+            let is_done =
+                status == LinkStatus::Up && theirs == ours && !self.node.resync.is_required();
+            if is_done { Ok(()) } else { Err(format!("{status}: {ours} of {theirs}")) }
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.node.shut_down();
+        stop(&self.node);
+    }
+}
+
+fn bytes<'a>(words: &[&'a str]) -> Vec<&'a [u8]> {
+    words.iter().map(|word| word.as_bytes()).collect()
+}
+
+fn line(stream: &mut TcpStream) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while !line.ends_with(b"\r\n") {
+        if stream.read(&mut byte).unwrap() == 0 {
+            return format!("(closed) {}", String::from_utf8_lossy(&line));
+        }
+        line.push(byte[0]);
+    }
+    String::from_utf8_lossy(&line[..line.len() - 2]).into_owned()
+}
+
+fn answer(stream: &mut TcpStream) -> String {
+    let head = line(stream);
+    let count = || head[1..].parse::<i64>().unwrap();
+    match head.as_bytes().first() {
+        Some(b'$') if count() < 0 => "nil".to_owned(),
+        Some(b'$') => {
+            let mut payload = vec![0; usize::try_from(count()).unwrap() + 2];
+            stream.read_exact(&mut payload).unwrap();
+            String::from_utf8_lossy(&payload[..payload.len() - 2]).into_owned()
+        }
+        Some(b'*') => {
+            let items: Vec<_> = (0..count()).map(|_| answer(stream)).collect();
+            items.join(" ")
+        }
+        _ => head,
+    }
+}
+
+/// Waits for a condition, at most 30 s; then fails with what was seen last.
+fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match look() {
+            Ok(()) => return,
+            Err(seen) if Instant::now() > end => panic!("waited in vain, last seen: {seen}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// A way to a master that ends chosen connections after so many bytes of the master's.
+struct Relay {
+    port: u16,
+    /// Bytes from the master, by connection.
+    carried: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Relay {
+    fn to(master: u16, cut: impl Fn(usize) -> Option<usize> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let carried: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let all = Arc::clone(&carried);
+        spawn("relay", move || {
+            let accepted = AtomicUsize::new(0);
+            for replica in listener.incoming().map_while(Result::ok) {
+                let index = accepted.fetch_add(1, Ordering::SeqCst);
+                all.lock().unwrap().push(0);
+                let upstream = TcpStream::connect(("127.0.0.1", master)).unwrap();
+                let (mut from, mut to) =
+                    (replica.try_clone().unwrap(), upstream.try_clone().unwrap());
+                spawn("relay-up", move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+                let (all, limit) = (Arc::clone(&all), cut(index).unwrap_or(usize::MAX));
+                spawn("relay-down", move || pass(upstream, replica, limit, index, &all));
+            }
+        });
+        Self { port, carried }
+    }
+}
+
+fn pass(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    limit: usize,
+    index: usize,
+    all: &Mutex<Vec<usize>>,
+) {
+    let mut buffer = [0; 16384];
+    let mut total = 0;
+    while total < limit {
+        let Ok(read @ 1..) = from.read(&mut buffer) else { break };
+        let read = read.min(limit - total);
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+        total += read;
+        all.lock().unwrap()[index] = total;
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+    let _ = from.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn a_replica_follows_and_waits_are_answered() {
+    let (master, replica) = (Running::start(), Running::start());
+    master.ask(&["SET", "before", "1"]);
+    replica.follow(master.port);
+    replica.await_up_with(&master);
+    assert_eq!(replica.ask(&["GET", "before"]), "1");
+    assert!(replica.ask(&["SET", "x", "1"]).starts_with("-READONLY"));
+
+    let mut client = master.connect();
+    for index in 0..100 {
+        let value = index.to_string();
+        client
+            .write_all(&::replication::wire::request(&bytes(&["SET", "during", &value])))
+            .unwrap();
+        assert_eq!(answer(&mut client), "+OK");
+    }
+    client.write_all(&::replication::wire::request(&bytes(&["WAIT", "1", "0"]))).unwrap();
+    assert_eq!(answer(&mut client), ":1");
+    assert_eq!(replica.ask(&["GET", "during"]), "99");
+    assert_eq!(master.ask(&["WAIT", "2", "50"]), ":1");
+    assert_eq!(master.ask(&["WAIT", "-1", "0"]), "-ERR numreplicas should be a positive integer");
+    assert_eq!(
+        replica.ask(&["WAIT", "1", "0"]),
+        "-ERR WAIT command can only be executed on master"
+    );
+
+    let at = master.sequence();
+    let port = replica.port;
+    assert_eq!(master.ask(&["ROLE"]), format!("master {at} 127.0.0.1 {port} {at}"));
+    assert_eq!(replica.ask(&["ROLE"]), format!("slave 127.0.0.1 {} connected {at}", master.port));
+    let text = info(&master.node);
+    let expected =
+        format!("slave0:ip=127.0.0.1,port={port},offset={at},lag=0\r\nmaster_repl_offset:{at}\r\n");
+    assert!(text.ends_with(&expected), "{text}");
+    assert!(info(&replica.node).contains("master_link_status:up\r\n"));
+}
+
+#[test]
+fn a_replica_ahead_of_its_master_takes_a_full_sync() {
+    let (master, replica) = (Running::start(), Running::start());
+    master.ask(&["SET", "kept", "1"]);
+    for index in 0..10 {
+        replica.ask(&["SET", "discarded", &index.to_string()]);
+    }
+    replica.follow(master.port);
+    replica.await_up_with(&master);
+    assert_eq!(replica.ask(&["GET", "kept"]), "1");
+    assert_eq!(replica.ask(&["GET", "discarded"]), "nil");
+    assert!(!replica.dir.path().join("db.deposed").exists());
+    wait_until(|| match replica.dir.path().join("db.old").exists() {
+        false => Ok(()),
+        true => Err("db.old is there".into()),
+    });
+    master.ask(&["SET", "after", "2"]);
+    assert_eq!(master.ask(&["WAIT", "1", "0"]), ":1");
+    assert_eq!(replica.ask(&["GET", "after"]), "2");
+}
+
+#[test]
+fn a_deposed_master_never_joins_by_partial_sync_and_keeps_its_data_aside() {
+    let (master, deposed) = (Running::start(), Running::start());
+    // Sequences that a partial sync would accept.
+    master.ask(&["SET", "a", "new"]);
+    master.ask(&["SET", "b", "new"]);
+    deposed.ask(&["SET", "a", "old"]);
+    deposed.node.resync.set_required(true);
+    assert!(deposed.ask(&["PSYNC", "1"]).starts_with("-LOADING"));
+    deposed.follow(master.port);
+    deposed.await_up_with(&master);
+    assert_eq!(deposed.ask(&["GET", "a"]), "new");
+    assert_eq!(deposed.ask(&["GET", "b"]), "new");
+    assert!(deposed.dir.path().join("db.deposed").join("CURRENT").exists());
+    assert_eq!(master.node.stats.sync_full.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_broken_transfer_resumes_where_it_was() {
+    let (master, replica) = (Running::start(), Running::start());
+    // Random, so that no compression makes it small; in tables, so that files are large.
+    let value: String = (0..3 << 20).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    for key in ["a", "b"] {
+        master.ask(&["SET", key, &value]);
+    }
+    master.node.engine().store.as_ref().unwrap().flush().unwrap();
+    replica.node.resync.set_required(true);
+    // Connections: handshake, file list, files (cut), then the same again.
+    let relay = Relay::to(master.port, |index| (index == 2).then_some(2 << 20));
+    replica.follow(relay.port);
+    replica.await_up_with(&master);
+    assert_eq!(replica.ask(&["GET", "b"]), value);
+    let carried = relay.carried.lock().unwrap().clone();
+    assert_eq!(carried[2], 2 << 20);
+    let again: usize = carried[3..].iter().sum();
+    assert!(again < 5 << 20, "{carried:?}: more than what was missing came");
+}
+
+#[test]
+fn a_promoted_replica_is_not_written_to_by_its_old_link() {
+    let (master, replica) = (Running::start(), Running::start());
+    replica.follow(master.port);
+    replica.await_up_with(&master);
+    let is_writing = Arc::new(AtomicBool::new(true));
+    let (port, flag) = (master.port, Arc::clone(&is_writing));
+    let writer = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        while flag.load(Ordering::SeqCst) {
+            stream.write_all(&::replication::wire::request(&bytes(&["INCR", "n"]))).unwrap();
+            line(&mut stream);
+        }
+    });
+    wait_until(|| if replica.sequence() > 100 { Ok(()) } else { Err("too few writes".into()) });
+    assert_eq!(replica.ask(&["SLAVEOF", "NO", "ONE"]), "+OK");
+    let at = replica.sequence();
+    assert_eq!(replica.ask(&["SET", "mine", "1"]), "+OK");
+    let before = master.sequence();
+    wait_until(|| {
+        if master.sequence() > before + 100 { Ok(()) } else { Err("too few writes".into()) }
+    });
+    assert_eq!(replica.sequence(), at + 1);
+    is_writing.store(false, Ordering::SeqCst);
+    writer.join().unwrap();
+    assert!(replica.ask(&["ROLE"]).starts_with("master"));
+}
+
+#[test]
+fn role_changes_in_quick_succession_end_in_the_last() {
+    let (one, two, replica) = (Running::start(), Running::start(), Running::start());
+    one.ask(&["SET", "from", "one"]);
+    for _ in 0..5 {
+        two.ask(&["SET", "from", "two"]);
+    }
+    for _ in 0..5 {
+        replica.node.resync.set_required(true);
+        replica.follow(one.port);
+        replica.follow(two.port);
+    }
+    replica.await_up_with(&two);
+    assert_eq!(replica.ask(&["GET", "from"]), "two");
+}
+
+#[test]
+fn a_chain_passes_on_what_it_gets() {
+    let (master, middle, last) = (Running::start(), Running::start(), Running::start());
+    middle.follow(master.port);
+    middle.await_up_with(&master);
+    last.follow(middle.port);
+    last.await_up_with(&middle);
+    master.ask(&["SET", "k", "v"]);
+    wait_until(|| match last.ask(&["GET", "k"]).as_str() {
+        "v" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    assert_eq!(last.sequence(), master.sequence());
+}
+
+/// What a Kvrocks replica sends, and the bytes it must get.
+#[test]
+fn kvrocks_replicas_are_answered_in_kvrocks_bytes() {
+    let master = Running::start();
+    master.ask(&["SET", "k", "v"]);
+    let mut stream = master.connect();
+    let mut ask = |words: &[&str]| {
+        stream.write_all(&::replication::wire::request(&bytes(words))).unwrap();
+        line(&mut stream)
+    };
+    assert_eq!(ask(&["_db_name"]), "change.me.db");
+    assert_eq!(ask(&["replconf", "listening-port"]), "-ERR wrong number of arguments");
+    assert_eq!(ask(&["replconf", "version", "1"]), "-ERR unknown option");
+    assert_eq!(ask(&["replconf", "listening-port", "7000"]), "+OK");
+    assert_eq!(ask(&["PSYNC"]), "-ERR wrong number of arguments");
+    assert_eq!(ask(&["PSYNC", "x"]), "-ERR value is not an unsigned long long or out of range");
+    assert_eq!(ask(&["PSYNC", "1"]), "+OK");
+    let batch = answer(&mut stream);
+    assert!(batch.starts_with("\u{1}\0\0\0\0\0\0\0\u{1}\0\0\0\u{3}\u{1}1\u{5}\u{1}"), "{batch:?}");
+    assert_eq!(answer(&mut stream), "ping");
+
+    assert_eq!(master.ask(&["PSYNC", "3"]), "-ERR sequence out of range, please use fullsync");
+    let names = master.ask(&["_fetch_meta"]);
+    assert!(names.split(',').any(|name| name == "CURRENT"), "{names}");
+    let mut stream = master.connect();
+    stream.write_all(&::replication::wire::request(&bytes(&["_fetch_file", "CURRENT"]))).unwrap();
+    let mut body = String::new();
+    stream.read_to_string(&mut body).unwrap();
+    let (size, content) = body.split_once("\r\n").unwrap();
+    assert_eq!(size, content.len().to_string());
+    assert!(content.starts_with("MANIFEST-"), "{content}");
+    for hostile in ["../db/CURRENT", "nope", "/etc/passwd", ".."] {
+        let mut stream = master.connect();
+        stream.write_all(&::replication::wire::request(&bytes(&["_fetch_file", hostile]))).unwrap();
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).unwrap();
+        assert!(body.is_empty(), "{hostile}");
+    }
+}
+
+#[test]
+fn a_master_that_is_away_is_found_again() {
+    let (master, replica) = (Running::start(), Running::start());
+    // Every connection but the fourth and later ends in the middle of the stream.
+    let relay = Relay::to(master.port, |index| (index < 3).then_some(120));
+    replica.follow(relay.port);
+    for index in 0..20 {
+        master.ask(&["SET", "k", &index.to_string()]);
+    }
+    replica.await_up_with(&master);
+    assert_eq!(replica.ask(&["GET", "k"]), "19");
+}
+
+#[test]
+fn slaveof_refuses_what_makes_no_sense() {
+    let node = Running::start();
+    assert_eq!(node.ask(&["SLAVEOF", "127.0.0.1", "x"]), "-ERR port should be number");
+    let own = node.port.to_string();
+    assert_eq!(node.ask(&["SLAVEOF", "127.0.0.1", &own]), "-ERR can't replicate itself");
+    assert_eq!(node.ask(&["SLAVEOF", "no", "one"]), "+OK");
+    let cluster = Running::start_with(|values| values.cluster_enabled = true);
+    let text = "-ERR can't change to slave in cluster mode";
+    assert_eq!(cluster.ask(&["SLAVEOF", "no", "one"]), text);
+    let endpoint = Endpoint { host: "127.0.0.1".into(), port: 1 };
+    // Late orders are not obeyed.
+    follow(&node.node, endpoint.clone(), 7);
+    follow(&node.node, endpoint, 6);
+    assert_eq!(node.node.replication.link.lock().generation, 7);
+}
