@@ -416,3 +416,49 @@ fn slaveof_refuses_what_makes_no_sense() {
     follow(&node.node, endpoint, 6);
     assert_eq!(node.node.replication.link.lock().generation, 7);
 }
+
+/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.
+#[test]
+fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
+    let cluster = |values: &mut Values| values.cluster_enabled = true;
+    let (one, two) = (Running::start_with(cluster), Running::start_with(cluster));
+    let ids = ["1".repeat(40), "2".repeat(40)];
+    let nodes = [&one, &two];
+    let push = |master: usize, version: &str| {
+        let line = |index: usize| {
+            let start = format!("{} 127.0.0.1 {}", ids[index], nodes[index].port);
+            let of = if index == master {
+                "master - 0-16383".into()
+            } else {
+                format!("slave {}", ids[master])
+            };
+            format!("{start} {of}")
+        };
+        for index in [1 - master, master] {
+            let node = nodes[index];
+            assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &ids[index]]), "+OK");
+            let text = format!("{}\n{}", line(0), line(1));
+            assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
+        }
+    };
+    push(0, "1");
+    one.ask(&["SET", "k", "old"]);
+    two.await_up_with(&one);
+    push(1, "2");
+    two.ask(&["SET", "k", "new"]);
+    one.await_up_with(&two);
+    assert!(one.dir.path().join("db.deposed").join("CURRENT").exists());
+    assert_eq!(two.node.stats.sync_full.load(Ordering::Relaxed), 1);
+    wait_until(|| {
+        let outcome = one.node.cluster.load().outcome();
+        if outcome.full_sync_required { Err("still required".into()) } else { Ok(()) }
+    });
+    let kept = topology::persist::load(&topology::persist::Disk, one.dir.path()).unwrap().unwrap();
+    assert_eq!(kept.mastered_at, None);
+    let mut client = one.connect();
+    for (words, expected) in [(["READONLY", ""], "+OK"), (["GET", "k"], "new")] {
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        client.write_all(&::replication::wire::request(&bytes(&words))).unwrap();
+        assert_eq!(answer(&mut client), expected);
+    }
+}
