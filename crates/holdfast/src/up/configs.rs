@@ -24,8 +24,10 @@ pub(crate) const LEASE_MS: u64 = 1000;
 /// Small: many nodes share one machine.
 const BLOCK_CACHE_MB: u32 = 16;
 const WORKERS: u32 = 2;
-/// Of one HAProxy.
+/// Of one HAProxy, if the system lets it open that many files.
 const MAX_CONNECTIONS: u32 = 10_000;
+/// Files a HAProxy needs besides the two of each connection: listeners, sockets, event queues.
+const OTHER_FILES: u64 = 200;
 
 /// The processes that come in numbers.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +156,7 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
         bind_source: Some(layout.balancer_source(balancer).into()),
         runtime: &runtime,
         master: Some(&master),
-        maxconn: MAX_CONNECTIONS,
+        maxconn: max_connections(),
     });
     let config = write(dir.join("haproxy.cfg"), &text)?;
     let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
@@ -168,6 +170,20 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
         arguments: vec!["-W".into(), "-S".into(), master_path.into(), "-f".into(), config.into()],
         log: folder.log(name),
     })
+}
+
+/// HAProxy refuses to start with more connections than the hard limit of open files allows.
+fn max_connections() -> u32 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[expect(unsafe_code, reason = "std does not read resource limits")]
+    // SAFETY: getrlimit writes one rlimit to the address, which is that of a live local.
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    if read { connections_within(limit.rlim_max) } else { MAX_CONNECTIONS }
+}
+
+fn connections_within(files: u64) -> u32 {
+    let possible = files.saturating_sub(OTHER_FILES) / 2;
+    u32::try_from(possible).unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS)
 }
 
 /// How the controller reaches the balancers: part of the request that creates the cluster.
@@ -201,4 +217,16 @@ fn runtime_socket(folder: &Folder, balancer: u8) -> PathBuf {
 
 fn master_socket(folder: &Folder, balancer: u8) -> PathBuf {
     folder.path().join("balancers").join(balancer.to_string()).join("master.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn haproxy_asks_for_no_more_files_than_it_may_open() {
+        assert_eq!(connections_within(u64::MAX), MAX_CONNECTIONS);
+        assert_eq!(connections_within(20_000), 9_900);
+        assert_eq!(connections_within(100), 1);
+    }
 }
