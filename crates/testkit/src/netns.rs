@@ -1,4 +1,4 @@
-//! Network namespaces: addresses and routes of a test's own. Needs root; a test that has none says so and does nothing.
+//! Network namespaces: addresses and routes of a test's own. Needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN).
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,21 +14,12 @@ pub struct Namespace {
     name: String,
 }
 
-/// Whether this process may create namespaces.
-pub fn is_possible() -> bool {
-    let name = format!("hf-try-{}", std::process::id());
-    let possible = ip(&["netns", "add", &name]).is_ok();
-    if possible {
-        let _ = ip(&["netns", "delete", &name]);
-    }
-    possible
-}
-
 impl Namespace {
     /// Creates one with its loopback up.
     pub fn create(purpose: &str) -> Result<Self> {
         let namespace = Self { name: format!("hf-{purpose}-{}", std::process::id()) };
-        ip(&["netns", "add", &namespace.name])?;
+        ip(&["netns", "add", &namespace.name])
+            .context("create a network namespace (this test needs root)")?;
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
     }

@@ -1,12 +1,13 @@
 //! No controller: topologies sent with redis-cli, HAProxy pointed by hand, addresses of another network.
 //!
-//! Runs in network namespaces of its own; without the right to make them there is nothing to run.
+//! Runs in network namespaces of its own, and fails where it may not make them (it needs root): a pass always means that
+//! it was tried.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::netns::{self, Namespace};
+use testkit::netns::Namespace;
 use testkit::process::{self, Process};
 use testkit::wait;
 
@@ -170,9 +171,6 @@ fn repoint(network: &Network, listen: &str, port: &str) -> Result<()> {
 
 #[test]
 fn the_example_of_the_request() -> Result<()> {
-    if !netns::is_possible() {
-        return Ok(());
-    }
     let mut network = Network::create()?;
     network.set_nodes(&topology(false), VERSION)?;
     let _haproxy = haproxy(&network)?;
@@ -227,9 +225,6 @@ impl Network {
 /// Replication uses local addresses: the announced ones do not even route where the replica is.
 #[test]
 fn a_replica_in_a_network_without_the_announced_addresses() -> Result<()> {
-    if !netns::is_possible() {
-        return Ok(());
-    }
     let (near, far) = (Namespace::create("near")?, Namespace::create("far")?);
     near.connect("10.190.28.1/24", &far, "10.190.28.2/24")?;
     near.own("192.168.0.2")?;
