@@ -243,6 +243,35 @@ async fn connections_being_retried_do_not_escape_a_switch() {
     }
 }
 
+/// Clients lose patience with a stopped node and close; HAProxy waits for the node to close as well, which it cannot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_left_a_stopped_node_do_not_hold_up_a_switch() {
+    let (listen, b) = (free_endpoint(), Node::start('b').await);
+    // Connections are accepted by the kernel and answered by nobody.
+    let stopped = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = stopped.local_addr().unwrap();
+    let instance = Instance::start(std::slice::from_ref(&listen)).await;
+    let driver = instance.driver();
+    let old = "a".repeat(40);
+    let mut state = desired(1, 1, &[(&listen, None)]);
+    let (host, port) = (address.ip().to_string(), address.port());
+    state.frontends[0].backend = Some(api::balancer::Backend { node: old.clone(), host, port });
+    driver.apply(&state).await.unwrap();
+    for _ in 0..4 {
+        let to = (listen.host.as_str(), listen.port);
+        let mut client = tokio::net::TcpStream::connect(to).await.unwrap();
+        client.write_all(b"PING\r\n").await.unwrap();
+        let seen = || async { driver.observe().await.unwrap() };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while seen().await.sessions.is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "the client never gets a session");
+        }
+    }
+    let applied = driver.apply(&desired(1, 2, &[(&listen, Some(&b))])).await.unwrap();
+    assert!(applied.fenced(&old), "{applied:?}");
+    assert_eq!(Client::connect(&listen).await.unwrap().greeting[0], b.id);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_controller_changes_nothing() {
     let listen = free_endpoint();

@@ -51,7 +51,10 @@ fn write_all(out: &mut String, file: &ConfigFile<'_>) -> std::fmt::Result {
         out,
         "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 24h\n  timeout server 24h"
     )?;
-    writeln!(out, "  timeout client-fin 30s\n  timeout server-fin 30s")?;
+    // HAProxy cannot shut a session down whose client has closed already (`shutdown session` looks
+    // at the request side only), so one at a stopped node would hold up a switch for all of
+    // `server-fin`. Short is right: a Redis server drops what it has not sent to such a client.
+    writeln!(out, "  timeout client-fin 30s\n  timeout server-fin 200ms")?;
     writeln!(out, "  option clitcpka\n  option srvtcpka\n  retries 0")?;
     for endpoint in file.frontends {
         let backend = backend_name(endpoint);
