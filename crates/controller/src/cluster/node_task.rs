@@ -96,12 +96,17 @@ impl NodeTask {
     ) -> Result<Seen, ClientError> {
         let mut answer = std::pin::pin!(self.exchange(connection));
         let mut waited = 0;
+        let mut due = started + interval;
         loop {
-            let due = started + interval * (waited + 1);
             tokio::select! {
+                // An answer that is there counts, however late this process gets to read it.
+                biased;
                 result = &mut answer => return result,
                 () = tokio::time::sleep_until(due) => {
                     waited += 1;
+                    // Counted from now: a controller that was stopped or starved itself has seen
+                    // one miss, not as many as fit into the time it slept.
+                    due = Instant::now() + interval;
                     self.missed(None, false);
                     if waited >= GIVE_UP_MISSES {
                         return Err(ClientError::Timeout(interval * waited));

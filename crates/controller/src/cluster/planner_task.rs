@@ -159,14 +159,20 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     let found = {
         let state = cluster.state.lock();
         let node = state.record.node(&id).map(|node| node.local.clone());
-        node.map(|local| (local, state.record.password.clone(), Arc::clone(&state.topology)))
+        let is_named = (state.observed.nodes.get(&id).and_then(|node| node.seen.as_ref()))
+            .is_some_and(|seen| seen.reply.myid == id);
+        let (password, topology) = (state.record.password.clone(), Arc::clone(&state.topology));
+        node.map(|local| (local, is_named, password, topology))
     };
-    let Some((local, password, topology)) = found else { return };
+    let Some((local, is_named, password, topology)) = found else { return };
     let version = topology.version.to_string();
-    let commands = [
-        ("CLUSTERX SETNODEID", vec!["CLUSTERX", "SETNODEID", &id]),
-        ("CLUSTERX SETNODES", vec!["CLUSTERX", "SETNODES", &topology.text, &version]),
-    ];
+    let mut commands =
+        vec![("CLUSTERX SETNODES", vec!["CLUSTERX", "SETNODES", &topology.text, &version])];
+    // Each of the two is a durable write on the node, and a takeover waits for it. A node that lost
+    // its id since it was asked finds itself in the topology by its address.
+    if !is_named {
+        commands.insert(0, ("CLUSTERX SETNODEID", vec!["CLUSTERX", "SETNODEID", &id]));
+    }
     let result = client::once(&local, password.as_deref(), &commands, COMMAND_LIMIT).await;
     cluster.shared.counters.pushes.add(1);
     {
