@@ -83,7 +83,7 @@ impl Drill<'_> {
         let hurt_at = Instant::now();
         self.hurt(fault, &old)?;
         witness.knock(local_address(&old)?, &probe);
-        let by = self.takeover(&writers, hurt_at).await?;
+        let by = self.takeover(&writers, (fault, &old), hurt_at).await?;
         self.tell_takeover(&old, &by, hurt_at);
         if fault == Fault::Stop {
             tokio::time::sleep(STOPPED_ON).await;
@@ -175,13 +175,20 @@ impl Drill<'_> {
         Ok(())
     }
 
-    /// Waits until every writer wrote again.
-    async fn takeover(&mut self, writers: &[Writer], hurt_at: Instant) -> Result<Acknowledged> {
+    /// Waits until every writer wrote again. An answer that the master still gave before the signal reached all its
+    /// threads is none of these, even if it was read later.
+    async fn takeover(
+        &mut self,
+        writers: &[Writer],
+        (fault, old): (Fault, &Node),
+        hurt_at: Instant,
+    ) -> Result<Acknowledged> {
+        let is_again = |write: &Acknowledged| {
+            write.sent > hurt_at + POLL && (fault != Fault::Stop || write.by != old.id)
+        };
         loop {
-            let last: Option<Vec<Acknowledged>> = writers
-                .iter()
-                .map(|writer| writer.last().filter(|write| write.at > hurt_at + POLL))
-                .collect();
+            let last: Option<Vec<Acknowledged>> =
+                writers.iter().map(|writer| writer.last().filter(is_again)).collect();
             if let Some(write) = last.and_then(|writes| writes.into_iter().next()) {
                 return Ok(write);
             }

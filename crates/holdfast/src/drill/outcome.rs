@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn write(at: Instant, by: &str) -> Acknowledged {
-        Acknowledged { key: String::new(), at, by: by.into() }
+        Acknowledged { key: String::new(), sent: at, at, by: by.into() }
     }
 
     #[test]

@@ -26,6 +26,9 @@ const PACE: Duration = Duration::from_millis(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) key: String,
+    /// When the attempt began.
+    pub(crate) sent: Instant,
+    /// When the answer was read.
     pub(crate) at: Instant,
     /// Node id of who answered.
     pub(crate) by: String,
@@ -81,9 +84,10 @@ async fn write(
     while !*stopped.borrow() {
         number += 1;
         let key = format!("{prefix}:{number}");
+        let sent = Instant::now();
         match attempt(&mut route, &mut connection, &key, number).await {
             Ok(by) => {
-                log.lock().acknowledged.push(Acknowledged { key, at: Instant::now(), by });
+                log.lock().acknowledged.push(Acknowledged { key, sent, at: Instant::now(), by });
                 tokio::time::sleep(PACE).await;
             }
             Err(message) => {
