@@ -128,6 +128,8 @@ impl Cluster {
 
     /// Starts `up` in the same folder once more.
     pub fn up_again(&mut self) -> Result<()> {
+        // A killed `up` leaves its file, and the next one needs a moment to get to removing it.
+        let _ = std::fs::remove_file(self.dir().join("cluster.json"));
         let mut command = Command::new(process::holdfast()?);
         command
             .arg("up")

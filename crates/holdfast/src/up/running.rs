@@ -55,11 +55,12 @@ impl Running {
         announce: bool,
     ) -> Result<Self> {
         let folder = Folder::open(dir)?;
+        // What a run that was killed left says nothing about this one: gone before anything else
+        // can fail or take time.
+        let _ = std::fs::remove_file(folder.path().join(state::FILE));
         let layout = settle(wanted, folder.layout()?)?;
         layout.check()?;
         ports::check_free(&layout)?;
-        // What an earlier run left says nothing about this one.
-        let _ = std::fs::remove_file(folder.path().join(state::FILE));
         folder.keep_layout(&layout)?;
         let restart = if restart { Restart::After(RESTART_DELAY) } else { Restart::Never };
         let mut supervisor = Supervisor::new(announce);
