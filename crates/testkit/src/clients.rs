@@ -1,13 +1,18 @@
 //! The programs under `tests/clients`: real client libraries, each told where to begin and how many keys to write.
 //!
 //! Each writes keys over all slots, reads them back, and prints `ok <written> <masters>`; what it was shown of the
-//! cluster is its own library's view.
+//! cluster is its own library's view. Told to go on, it prints `pass <errors>` whenever it has written and read them
+//! all once more.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+
+use crate::process::{self, Process};
 
 /// A client program that is installed here.
 #[derive(Debug)]
@@ -35,14 +40,20 @@ fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients")
 }
 
-/// All clients, and those of them that are installed.
-pub fn installed() -> Vec<Client> {
-    let folder = folder();
-    let all = [
+/// All clients, whether their libraries are here or not.
+fn all() -> Result<Vec<Client>> {
+    let (folder, sources) = (folder(), sources());
+    Ok(vec![
+        Client { name: "redis-cli", program: sources.join("cli/client.sh"), arguments: vec![] },
+        Client {
+            name: "redis-crate",
+            program: process::sibling("redis-crate-client")?,
+            arguments: vec![],
+        },
         Client {
             name: "redis-py",
             program: folder.join("python/bin/python"),
-            arguments: vec![sources().join("python/client.py")],
+            arguments: vec![sources.join("python/client.py")],
         },
         Client {
             name: "ioredis",
@@ -55,21 +66,44 @@ pub fn installed() -> Vec<Client> {
             program: "java".into(),
             arguments: vec!["-jar".into(), folder.join("java/target/client.jar")],
         },
-    ];
+    ])
+}
+
+/// The clients whose libraries are installed here. The others are named on standard error; in CI, where every one of
+/// them has to run, they are an error.
+pub fn installed() -> Result<Vec<Client>> {
     let is_there = |client: &Client| {
         let files = client.arguments.iter().filter(|argument| argument.is_absolute());
         let program = Some(&client.program).filter(|program| program.is_absolute());
         files.chain(program).all(|path| path.exists())
     };
-    all.into_iter().filter(is_there).collect()
+    let (present, missing): (Vec<Client>, Vec<Client>) = all()?.into_iter().partition(is_there);
+    let missing: Vec<&str> = missing.iter().map(|client| client.name).collect();
+    if !missing.is_empty() {
+        let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        ensure!(!is_ci, "not installed: {missing:?}; scripts/client-libraries says why");
+        // Not through eprintln!, which the test harness swallows when the test succeeds.
+        writeln!(std::io::stderr(), "\nNOT TESTED, not installed: {missing:?}\n")
+            .context("write to standard error")?;
+    }
+    Ok(present)
 }
 
 impl Client {
+    fn command(&self, start: SocketAddr, keys: u32) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).args([
+            start.ip().to_string(),
+            start.port().to_string(),
+            keys.to_string(),
+        ]);
+        command
+    }
+
     /// Writes and reads `keys` keys; returns how many masters the library wrote to.
     pub fn run(&self, start: SocketAddr, keys: u32) -> Result<u32> {
-        let output = Command::new(&self.program)
-            .args(&self.arguments)
-            .args([start.ip().to_string(), start.port().to_string(), keys.to_string()])
+        let output = self
+            .command(start, keys)
             .output()
             .with_context(|| format!("run the {} client", self.name))?;
         let said = String::from_utf8_lossy(&output.stdout);
@@ -84,5 +118,48 @@ impl Client {
         let written: u32 = words.get(1).unwrap_or(&"").parse().context("read the count")?;
         ensure!(written == keys, "{} wrote {written} of {keys} keys", self.name);
         words.get(2).unwrap_or(&"").parse().context("read the number of masters")
+    }
+
+    /// Writes and reads `keys` keys over and over, at most for `longest`; ends with the handle.
+    pub fn start(
+        &self,
+        start: SocketAddr,
+        keys: u32,
+        longest: Duration,
+        folder: &Path,
+    ) -> Result<Running> {
+        let mut command = self.command(start, keys);
+        command.arg(longest.as_secs().to_string());
+        let log = folder.join(format!("{}.log", self.name));
+        let process = Process::start_command(command, &log)
+            .with_context(|| format!("start the {} client", self.name))?;
+        Ok(Running { name: self.name, process })
+    }
+}
+
+/// A client that goes on and on.
+#[derive(Debug)]
+pub struct Running {
+    /// Name of the library.
+    pub name: &'static str,
+    process: Process,
+}
+
+impl Running {
+    /// The number of errors in each pass that was completed.
+    pub fn passes(&mut self) -> Result<Vec<u32>> {
+        if let Some(status) = self.process.ended()? {
+            anyhow::bail!("{} ended with {status}: {}", self.name, self.process.log());
+        }
+        let said = self.process.log();
+        let passes = said.lines().filter_map(|line| line.strip_prefix("pass "));
+        passes.map(|errors| errors.parse().with_context(|| format!("read {errors:?}"))).collect()
+    }
+
+    /// The end of what it said.
+    pub fn said(&self) -> String {
+        let said = self.process.log();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
     }
 }

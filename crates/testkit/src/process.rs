@@ -21,11 +21,16 @@ pub fn holdfast() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("HOLDFAST_BIN") {
         return Ok(path.into());
     }
+    sibling("holdfast")
+}
+
+/// A program that was built beside the running test.
+pub fn sibling(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("find the running test")?;
-    // target/release/deps/<test> → target/release/holdfast
-    let path = test.ancestors().nth(2).context("find the target folder")?.join("holdfast");
+    // target/release/deps/<test> → target/release/<name>
+    let path = test.ancestors().nth(2).context("find the target folder")?.join(name);
     if !path.exists() {
-        bail!("{} is not there: cargo build --release --bin holdfast", path.display());
+        bail!("{} is not there: cargo build --release --workspace --bins", path.display());
     }
     Ok(path)
 }

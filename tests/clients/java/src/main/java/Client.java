@@ -3,23 +3,54 @@ import java.util.Set;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
 import redis.clients.jedis.JedisCluster;
+import redis.clients.jedis.exceptions.JedisException;
 
-/** Jedis in cluster mode: Client HOST PORT KEYS. */
+/** Jedis in cluster mode: Client HOST PORT KEYS [SECONDS]. */
 public final class Client {
-    public static void main(String[] args) {
+    public static void main(String[] args) throws InterruptedException {
         HostAndPort start = new HostAndPort(args[0], Integer.parseInt(args[1]));
         int keys = Integer.parseInt(args[2]);
         try (JedisCluster cluster = new JedisCluster(Set.of(start))) {
-            for (int number = 0; number < keys; number++) {
-                cluster.set("jedis:" + number, Integer.toString(number));
+            once(cluster, keys);
+            if (args.length > 3) {
+                onAndOn(cluster, keys, Long.parseLong(args[3]));
             }
+        }
+    }
+
+    private static void once(JedisCluster cluster, int keys) {
+        for (int number = 0; number < keys; number++) {
+            cluster.set("jedis:" + number, Integer.toString(number));
+        }
+        for (int number = 0; number < keys; number++) {
+            String value = cluster.get("jedis:" + number);
+            if (!Integer.toString(number).equals(value)) {
+                throw new AssertionError("key " + number + " is " + value);
+            }
+        }
+        System.out.println("ok " + keys + " " + masters(cluster));
+    }
+
+    private static void onAndOn(JedisCluster cluster, int keys, long seconds) throws InterruptedException {
+        long end = System.nanoTime() + seconds * 1_000_000_000L;
+        while (System.nanoTime() < end) {
+            int errors = 0;
+            String value = Long.toString(System.nanoTime());
             for (int number = 0; number < keys; number++) {
-                String value = cluster.get("jedis:" + number);
-                if (!Integer.toString(number).equals(value)) {
-                    throw new AssertionError("key " + number + " is " + value);
+                String key = "jedis:loop:" + number;
+                try {
+                    cluster.set(key, value);
+                    String got = cluster.get(key);
+                    if (!value.equals(got)) {
+                        throw new JedisException("was not kept: " + got);
+                    }
+                } catch (JedisException error) {
+                    errors++;
+                    System.err.println(key + ": " + error);
                 }
             }
-            System.out.println("ok " + keys + " " + masters(cluster));
+            System.out.println("pass " + errors);
+            Thread.sleep(50);
         }
     }
 
