@@ -1,4 +1,5 @@
 # Verbs only; the logic is in scripts/ and in the binary. `make help` lists them.
+# Every cargo command selects the whole workspace: see "One selection" in CONTRIBUTING.md.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -18,16 +19,15 @@ bootstrap: ## install what is missing (Debian 12), check the rest
 	@scripts/bootstrap
 
 build: bootstrap ## build the binary
-	@$(ENV) cargo build --release --locked --bin holdfast
+	@$(ENV) cargo build --release --locked --workspace --bin holdfast
 
 up: build ## run a cluster behind load balancers here; Ctrl-C ends it
 	@$(ENV) exec "$$HOLDFAST_BIN" up --shards 3 --replicas 1 --dir "$(DIR)" $(ARGS)
 
-check: bootstrap ## format, lint and unit tests; writes nothing
+check: bootstrap ## format, lint, unit tests, rules of the tree; writes nothing
 	@$(ENV) cargo fmt --all --check
 	@$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	@$(ENV) cargo test --release --locked --workspace --exclude testkit --quiet
-	@$(ENV) cargo test --release --locked -p testkit --lib --quiet
+	@$(ENV) cargo test --release --locked --workspace --lib --bins --test tidy --quiet
 
 test: bootstrap ## unit tests, transcripts, clusters, client libraries
 	@scripts/test
