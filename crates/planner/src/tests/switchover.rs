@@ -1,0 +1,137 @@
+//! Scripted switchovers: carried out, given up, and overtaken by a fault of either side.
+
+use super::*;
+
+fn intent() -> Intent {
+    Intent {
+        id: "i".into(),
+        preferred: None,
+        force: false,
+        sync_timeout_ms: 1_000,
+        pause_ms: 3_000,
+    }
+}
+
+#[test]
+fn switchover() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].intent = Some(intent());
+    s.check(expect![[r#"
+        pause a 3000 ms
+        leases: a
+        switchover: a:1 to b:1
+    "#]]);
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| {
+        reply.paused = true;
+        reply.sequence = 120;
+    });
+    s.check(expect![[r#"
+        ask b
+        leases: a
+        switchover: a:1 waits for b:1
+    "#]]);
+    s.after_ms(10);
+    s.answers_with("b", |reply| reply.sequence = 120);
+    s.check(expect![[r#"
+        store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 120
+        leases: 
+        switchover: shard 0: switchover from a:1 to b:1 at 120
+    "#]]);
+    s.acts();
+    // The store names b, but it hears nothing before a has let go.
+    s.check(expect![[r#"
+        push a: it has version 7, the record has 8
+        balancers 2: lb0=- lb1=-
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.acts();
+    s.answers("a", reply("a", 8, Does::Slave));
+    s.check(expect![[r#"
+        store v8 a@lb1 b*@lb0: shard 0: a:1 is fenced: it acknowledged its demotion
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        push b: it has version 7, the record has 8
+        balancers 3: lb0=- lb1=a
+        leases: b
+        settling: master b:1 takes over version 8
+    "#]]);
+    s.acts();
+    s.answers("b", reply("b", 8, Does::Master));
+    s.check(expect![[r#"
+        balancers 4: lb0=b lb1=a
+        leases: b
+        steady: 
+    "#]]);
+}
+
+#[test]
+fn switchover_is_given_up_when_the_replica_does_not_catch_up() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].intent = Some(intent());
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| {
+        reply.paused = true;
+        reply.sequence = 120;
+    });
+    s.after_ms(990);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1: shard 0: switchover given up: b:1 did not catch up: it is at 100 of 120
+        leases: a
+        switchover: b:1 did not catch up: it is at 100 of 120
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        unpause a: the switchover is over
+        leases: a
+        steady: 
+    "#]]);
+}
+
+#[test]
+fn switchover_whose_old_master_vanishes_waits_for_another_fence() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].intent = Some(intent());
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    s.answers_with("b", |reply| reply.sequence = 100);
+    s.acts();
+    assert!(s.record.shards[0].fence.is_some());
+    s.misses("a", 4);
+    s.acts();
+    s.check(expect![[r#"
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.balancer_answers(&[]);
+    s.check(expect![[r#"
+        store v8 a@lb1 b*@lb0: shard 0: a:1 is fenced: every balancer cut it off; not within its pause: writes it took meanwhile may be lost
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+}
+
+#[test]
+fn switchover_whose_new_master_vanishes_goes_back() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].intent = Some(intent());
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    s.answers_with("b", |reply| reply.sequence = 100);
+    s.acts();
+    s.refuses("b", 2);
+    s.check(expect![[r#"
+        balancers 2: lb0=- lb1=-
+        store v9 a*@lb0 b@lb1: shard 0: b:1 is down before it took over
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+}
