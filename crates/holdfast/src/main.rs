@@ -68,12 +68,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Node { arguments } => node::main(&utf8(arguments)?, |level| {
-            // A node without logs is better than none.
-            if let Err(error) = logging::init(level) {
-                eprintln!("holdfast: {error:#}");
-            }
-        }),
+        Command::Node { arguments } => {
+            let log = logging::init("info")?;
+            node::main(&utf8(arguments)?, move |level| log.set_level(level))
+        }
         Command::Controller(file) => {
             let config = controller::Config::load(&file.config)?;
             logging::init("info")?;

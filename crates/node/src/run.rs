@@ -16,8 +16,12 @@ use crate::config::{Config, Values, load};
 use crate::node::{Node, Role};
 use crate::{admin, cluster, cron, replication, worker};
 
-/// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level.
-pub fn main(arguments: &[String], log: impl FnOnce(&str)) -> anyhow::Result<ExitCode> {
+/// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
+/// at the start, and again whenever CONFIG SET changes it.
+pub fn main(
+    arguments: &[String],
+    log: impl Fn(&str) + Send + Sync + 'static,
+) -> anyhow::Result<ExitCode> {
     let loaded = match load::load(arguments)? {
         Request::Start(loaded) => *loaded,
         Request::Print(text) => {
@@ -37,11 +41,11 @@ pub fn main(arguments: &[String], log: impl FnOnce(&str)) -> anyhow::Result<Exit
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(loaded))?;
+    runtime.block_on(serve(loaded, log))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(loaded: Loaded) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
     std::fs::create_dir_all(&dir)
@@ -57,7 +61,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
     let store = Store::open(&dir.join("db"), storage_options(values))?;
-    let node = Arc::new(build(loaded, dir, store)?);
+    let node = Arc::new(build(loaded, dir, store, log)?);
     write_pid_file(&node)?;
     begin_role(&node);
     let workers = worker::start(&node)?;
@@ -81,10 +85,15 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     stop(&node)
 }
 
-fn build(loaded: Loaded, dir: PathBuf, store: Store) -> anyhow::Result<Node> {
+fn build(
+    loaded: Loaded,
+    dir: PathBuf,
+    store: Store,
+    log: impl Fn(&str) + Send + Sync + 'static,
+) -> anyhow::Result<Node> {
     let has_cluster = loaded.values.cluster_enabled;
     let slaveof = loaded.values.slaveof.clone();
-    let config = Config::new(loaded.values, loaded.file);
+    let config = Config::new(loaded.values, loaded.file).with_log(log);
     let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master);
     if let Some(conf) = conf {

@@ -16,11 +16,13 @@ use parking_lot::Mutex;
 
 pub use options::{OPTIONS, SetError, Values};
 
+type SetLogLevel = Box<dyn Fn(&str) + Send + Sync>;
+
 /// The live configuration of a node.
-#[derive(Debug)]
 pub struct Config {
     values: ArcSwap<Values>,
     changing: Mutex<()>,
+    set_log_level: SetLogLevel,
     /// The file the node was started with; CONFIG REWRITE needs one.
     pub file: Option<PathBuf>,
 }
@@ -28,7 +30,18 @@ pub struct Config {
 impl Config {
     /// A configuration that starts with `values`.
     pub fn new(values: Values, file: Option<PathBuf>) -> Self {
-        Self { values: ArcSwap::from_pointee(values), changing: Mutex::new(()), file }
+        Self {
+            values: ArcSwap::from_pointee(values),
+            changing: Mutex::new(()),
+            set_log_level: Box::new(|_| {}),
+            file,
+        }
+    }
+
+    /// Has `set_log_level` told each new value of `log-level`, in the order of the changes. It must not change options.
+    #[must_use]
+    pub fn with_log(self, set_log_level: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { set_log_level: Box::new(set_log_level), ..self }
     }
 
     /// The values of now. A command keeps one view from start to end.
@@ -53,6 +66,28 @@ impl Config {
         }
         let after = Arc::new(after);
         self.values.store(Arc::clone(&after));
+        if after.log_level != before.log_level {
+            (self.set_log_level)(after.log_level.as_str());
+        }
         Ok((before, after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_new_levels_only() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let ear = Arc::clone(&told);
+        let config = Config::new(Values::default(), None)
+            .with_log(move |level| ear.lock().push(level.to_owned()));
+        config.set(&[("log-level", "debug")]).unwrap();
+        config.set(&[("maxclients", "7")]).unwrap();
+        config.set(&[("log-level", "debug")]).unwrap();
+        config.set(&[("log-level", "nonsense")]).unwrap_err();
+        config.set(&[("log-level", "warning")]).unwrap();
+        assert_eq!(*told.lock(), ["debug", "warning"]);
     }
 }
