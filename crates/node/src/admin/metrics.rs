@@ -297,6 +297,10 @@ fn storage_metrics(stats: &Stats, out: &mut Exposition) {
         "Rate writes are slowed to; 0: they are not.",
         stats.delayed_write_rate,
     );
+    family_metrics(stats, out);
+}
+
+fn family_metrics(stats: &Stats, out: &mut Exposition) {
     let mut family = |name: &str, help: &str, value: fn(&storage::stats::FamilyStats) -> u64| {
         out.head(name, "gauge", help);
         for of in &stats.families {

@@ -93,8 +93,7 @@ pub fn disk(folder: &Path) -> Option<Disk> {
     if outcome != 0 {
         return None;
     }
-    let bytes =
-        |blocks: libc::fsblkcnt_t| u64::from(blocks).saturating_mul(u64::from(facts.f_frsize));
+    let bytes = |blocks: libc::fsblkcnt_t| blocks.saturating_mul(facts.f_frsize);
     let capacity = bytes(facts.f_blocks);
     Some(Disk { capacity, used: capacity.saturating_sub(bytes(facts.f_bfree)) })
 }
