@@ -29,6 +29,10 @@ pub enum Kind {
     Normal,
     /// A replica reading the stream.
     Replica,
+    /// The link to this node's master. It is dialled, not accepted, and never in the list.
+    Master,
+    /// A subscriber of channels.
+    Subscriber,
 }
 
 /// One connection as others see it.
@@ -99,18 +103,24 @@ impl Client {
         if self.is_replica.load(Ordering::Relaxed) { Kind::Replica } else { Kind::Normal }
     }
 
+    /// Name of its last command; `NULL` before the first.
+    pub fn command(&self) -> &'static str {
+        let table = crate::command::Table::get();
+        let row = table.commands().get(self.last_command.load(Ordering::Relaxed));
+        row.map_or("NULL", |command| command.name)
+    }
+
     /// The line of CLIENT LIST, without line end.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names.lock().clone();
-        let command = crate::command::Table::get()
-            .commands()
-            .get(self.last_command.load(Ordering::Relaxed))
-            .map_or("NULL", |command| command.name);
+        let command = self.command();
         let seconds = |from: u64| now_ms.saturating_sub(from) / 1000;
         let flags = match self.kind() {
             Kind::Replica => "S",
             Kind::Normal if names.queued.is_some() => "x",
             Kind::Normal => "N",
+            Kind::Master => "M",
+            Kind::Subscriber => "P",
         };
         let via = match self.via {
             Via::Direct => "direct".to_owned(),

@@ -4,8 +4,10 @@
 //! not read from either.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use api::proxy;
@@ -62,11 +64,36 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
     };
     let node = Arc::clone(&connection.node);
     let client = node.clients.add(address, local, via, clock::unix_ms());
-    let end = connection.run(Arc::clone(&client)).await;
-    if !matches!(end, End::Detached) {
-        node.clients.remove(client.id);
+    match surviving(connection.run(Arc::clone(&client))).await {
+        Ok(End::Detached) => {}
+        Ok(end) => {
+            node.clients.remove(client.id);
+            tracing::debug!(conn = client.id, %address, %end, "connection ended");
+        }
+        Err(panic) => {
+            // A defect of ours. Locks and gates were let go of on the way here, and nothing was answered.
+            node.clients.remove(client.id);
+            let command = client.command();
+            tracing::error!(conn = client.id, %address, command, panic, "a command panicked: its connection is closed");
+        }
     }
-    tracing::debug!(conn = client.id, %address, %end, "connection ended");
+}
+
+/// Runs a connection to its end; a panic in it becomes an error, so that the other connections of the worker live on.
+async fn surviving<T>(connection: impl Future<Output = T>) -> Result<T, String> {
+    let mut connection = std::pin::pin!(connection);
+    std::future::poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx)));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(cause) => {
+                let text = cause.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+                Poll::Ready(Err(text.unwrap_or_default()))
+            }
+        }
+    })
+    .await
 }
 
 struct Connection {
@@ -313,4 +340,20 @@ enum Next {
 /// IPv4 in IPv6 clothes is shown as IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_connection_only() {
+        assert_eq!(surviving(async { 1 }).await, Ok(1));
+        let panics = async {
+            tokio::task::yield_now().await;
+            assert_eq!(std::hint::black_box(1), 2, "told");
+        };
+        let told = surviving(panics).await.unwrap_err();
+        assert!(told.contains("told"), "{told}");
+    }
 }

@@ -137,6 +137,22 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A floating-point number in RESP3, its text in RESP2. `value` is in the form clients are to see.
+    pub fn double(&mut self, value: &str) {
+        match self.protocol {
+            Protocol::V2 => self.bulk(value.as_bytes()),
+            Protocol::V3 => self.line(b',', value),
+        }
+    }
+
+    /// An integer of any size, as decimal digits: a number of its own in RESP3, its text in RESP2.
+    pub fn big_number(&mut self, digits: &str) {
+        match self.protocol {
+            Protocol::V2 => self.bulk(digits.as_bytes()),
+            Protocol::V3 => self.line(b'(', digits),
+        }
+    }
+
     fn head(&mut self, kind: u8, number: impl itoa::Integer) {
         self.out.push(kind);
         self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -190,14 +206,16 @@ mod tests {
             writer.set(0);
             writer.boolean(true);
             writer.verbatim(b"t");
+            writer.double("1.5");
+            writer.big_number("123");
         };
         assert_eq!(
             written(Protocol::V2, everything),
-            "*2\r\n$1\r\nk\r\n$-1\r\n*0\r\n:1\r\n$1\r\nt\r\n"
+            "*2\r\n$1\r\nk\r\n$-1\r\n*0\r\n:1\r\n$1\r\nt\r\n$3\r\n1.5\r\n$3\r\n123\r\n"
         );
         assert_eq!(
             written(Protocol::V3, everything),
-            "%1\r\n$1\r\nk\r\n_\r\n~0\r\n#t\r\n=5\r\ntxt:t\r\n"
+            "%1\r\n$1\r\nk\r\n_\r\n~0\r\n#t\r\n=5\r\ntxt:t\r\n,1.5\r\n(123\r\n"
         );
     }
 

@@ -10,7 +10,7 @@ pub struct Args<'a> {
 }
 
 /// A word in upper case on the stack, to match options against; longer words than any option are cut, and match none.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Word {
     bytes: [u8; 32],
     length: usize,

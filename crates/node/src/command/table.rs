@@ -7,13 +7,18 @@ use std::sync::OnceLock;
 use super::{Args, Replied, Reply, Result};
 use crate::session::{Flow, ReadCx, SessionCx, WriteCx};
 
+/// See [`Handler::Read`].
+pub type ReadHandler = fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
+/// See [`Handler::Write`].
+pub type WriteHandler = fn(&mut WriteCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
+
 /// What runs a command. The type says what it may do.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// Sees data.
-    Read(fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>),
+    Read(ReadHandler),
     /// Sees data and puts into a transaction that is committed when it returns `Ok`.
-    Write(fn(&mut WriteCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>),
+    Write(WriteHandler),
     /// Changes the connection or the node, and may answer later. Runs outside the write gate.
     Session(fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Flow>),
     /// EXEC: runs what the connection has queued (`session::dispatch`).
@@ -139,6 +144,20 @@ flags! {
     ALL_KEYS = 14, all_keys, "";
 }
 
+/// One word behind a command that is a command of its own, as CLIENT ID is.
+#[derive(Debug, Clone, Copy)]
+pub struct Subcommand {
+    /// Lower-case name.
+    pub name: &'static str,
+    /// Words including both names; negative: at least that many.
+    pub arity: i8,
+}
+
+/// A row of a container's list.
+pub const fn subcommand(name: &'static str, arity: i8) -> Subcommand {
+    Subcommand { name, arity }
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Command {
@@ -152,27 +171,19 @@ pub struct Command {
     pub handler: Handler,
     /// The rest.
     pub flags: Flags,
+    /// What may stand behind the name; empty when that is the handler's affair.
+    pub subcommands: &'static [Subcommand],
 }
 
 impl Command {
     /// A command that sees data.
-    pub const fn read(
-        name: &'static str,
-        arity: i8,
-        keys: Keys,
-        handler: fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>,
-    ) -> Self {
-        Self { name, arity, keys, handler: Handler::Read(handler), flags: Flags(0) }
+    pub const fn read(name: &'static str, arity: i8, keys: Keys, handler: ReadHandler) -> Self {
+        Self::new(name, arity, keys, Handler::Read(handler))
     }
 
     /// A command that changes data.
-    pub const fn write(
-        name: &'static str,
-        arity: i8,
-        keys: Keys,
-        handler: fn(&mut WriteCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>,
-    ) -> Self {
-        Self { name, arity, keys, handler: Handler::Write(handler), flags: Flags(0) }
+    pub const fn write(name: &'static str, arity: i8, keys: Keys, handler: WriteHandler) -> Self {
+        Self::new(name, arity, keys, Handler::Write(handler))
     }
 
     /// A command about the connection or the node.
@@ -181,12 +192,22 @@ impl Command {
         arity: i8,
         handler: fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Flow>,
     ) -> Self {
-        Self { name, arity, keys: Keys::None, handler: Handler::Session(handler), flags: Flags(0) }
+        Self::new(name, arity, Keys::None, Handler::Session(handler))
     }
 
     /// EXEC.
     pub const fn exec(name: &'static str) -> Self {
-        Self { name, arity: 1, keys: Keys::None, handler: Handler::Exec, flags: Flags(0) }
+        Self::new(name, 1, Keys::None, Handler::Exec)
+    }
+
+    const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
+        Self { name, arity, keys, handler, flags: Flags(0), subcommands: &[] }
+    }
+
+    /// With a closed list of subcommands: unknown ones and wrong numbers of words are refused before the handler, also while queueing.
+    pub const fn containing(mut self, subcommands: &'static [Subcommand]) -> Self {
+        self.subcommands = subcommands;
+        self
     }
 
     /// With keys, for session commands that name some (WATCH).
@@ -197,8 +218,7 @@ impl Command {
 
     /// Whether a number of words, name included, fits.
     pub fn accepts(&self, words: usize) -> bool {
-        let arity = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 { words >= arity } else { words == arity }
+        fits(self.arity, words)
     }
 
     /// True for commands that change data.
@@ -210,6 +230,18 @@ impl Command {
     pub fn is_data(&self) -> bool {
         self.keys != Keys::None || self.flags.has(Flags::KEYSPACE)
     }
+}
+
+impl Subcommand {
+    /// Whether a number of words, both names included, fits.
+    pub fn accepts(&self, words: usize) -> bool {
+        fits(self.arity, words)
+    }
+}
+
+fn fits(arity: i8, words: usize) -> bool {
+    let least = usize::from(arity.unsigned_abs());
+    if arity < 0 { words >= least } else { words == least }
 }
 
 /// All commands of this build.

@@ -17,7 +17,7 @@ use crate::session::{Auth, Flow, SessionCx};
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command::session("cluster",   -2, cluster).no_script().stale(),
-    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer().no_multi(),
+    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer(),
     Command::session("readonly",   1, readonly).fast().stale().loading().no_multi(),
     Command::session("readwrite",  1, readwrite).fast().stale().loading().no_multi(),
     Command::session("asking",     1, asking).fast(),
@@ -191,7 +191,7 @@ fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     }
     must_be_cluster(cx)?;
     must_be_admin(cx)?;
-    if cx.is_exec || cx.session.client.via != crate::clients::Via::Direct {
+    if cx.exec.is_some() || cx.session.client.via != crate::clients::Via::Direct {
         return Err(Error::text(
             "ERR CLUSTER RESET is only possible on a connection to the node itself, outside MULTI",
         ));
@@ -306,6 +306,9 @@ fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
 fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
     checked(cx)?;
+    if cx.exec.is_some() {
+        return Err(Error::text("ERR CLUSTERX FLUSHSLOTS is not possible inside EXEC"));
+    }
     let engine = cx.node.gate.write();
     if !engine.role.is_master() {
         return Err(Error::text("READONLY You can't write against a read only replica."));

@@ -7,6 +7,7 @@ use resp::{Protocol, Writer};
 
 use crate::clients::{Client, Kind, PauseKind, Via};
 use crate::clock;
+use crate::command::table::{Subcommand, subcommand};
 use crate::command::{Args, Command, Error, Reply, Result};
 use crate::session::{Auth, Flow, ReplyMode, SessionCx};
 
@@ -15,14 +16,31 @@ pub const REDIS_VERSION: &str = "7.0.15";
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::session("auth",   -2, auth).fast().no_auth().loading().stale().no_script().skip_slowlog().no_multi(),
+    Command::session("auth",   -2, auth).fast().no_auth().loading().stale().no_script().skip_slowlog(),
     Command::session("hello",  -1, hello).fast().no_auth().loading().stale().no_script().skip_slowlog(),
     Command::session("ping",   -1, ping).fast().loading().stale(),
     Command::session("echo",    2, echo).fast().loading().stale(),
     Command::session("select",  2, select).fast().loading().stale(),
     Command::session("quit",   -1, quit).fast().no_auth().loading().stale().unqueued().no_script(),
     Command::session("reset",   1, reset).fast().no_auth().loading().stale().unqueued().no_script(),
-    Command::session("client", -2, client).loading().stale().no_script(),
+    Command::session("client", -2, client).loading().stale().no_script().containing(CLIENT),
+];
+
+const CLIENT: &[Subcommand] = &[
+    subcommand("getname", 2),
+    subcommand("getredir", 2),
+    subcommand("help", 2),
+    subcommand("id", 2),
+    subcommand("info", 2),
+    subcommand("kill", -3),
+    subcommand("list", -2),
+    subcommand("no-evict", 3),
+    subcommand("no-touch", 3),
+    subcommand("pause", -3),
+    subcommand("reply", 3),
+    subcommand("setinfo", 4),
+    subcommand("setname", 3),
+    subcommand("unpause", 2),
 ];
 
 fn auth(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
@@ -96,17 +114,18 @@ fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
         };
     }
     let mut name = None;
-    while let Some(word) = args.word() {
-        match &*word {
-            b"AUTH" => {
+    while !args.is_empty() {
+        let option = args.bytes()?;
+        match (option.to_ascii_uppercase().as_slice(), args.len()) {
+            (b"AUTH", 2..) => {
                 let (user, password) = (args.bytes()?, args.bytes()?);
                 log_in(cx, Some(user), password)?;
             }
-            b"SETNAME" => name = Some(check_name(args.bytes()?)?),
+            (b"SETNAME", 1..) => name = Some(check_name(args.bytes()?)?),
             _ => {
                 return Err(Error::err(format!(
                     "Syntax error in HELLO option '{}'",
-                    String::from_utf8_lossy(&word).to_lowercase()
+                    String::from_utf8_lossy(option)
                 )));
             }
         }
@@ -168,8 +187,7 @@ fn echo(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
 
 /// There is one database. Redis clients select 0 without being asked to.
 fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let index = args.integer().map_err(|_| Error::text("ERR invalid DB index"))?;
-    if index == 0 {
+    if args.integer()? == 0 {
         return Ok(reply.ok().into());
     }
     Err(Error::text(if cx.config.cluster_enabled {
@@ -214,7 +232,6 @@ fn client(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
         }
         b"SETNAME" => {
             let name = check_name(args.bytes()?)?;
-            args.end()?;
             cx.session.client.names.lock().name = name;
             Ok(reply.ok().into())
         }
@@ -238,7 +255,8 @@ fn client(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
         },
         b"GETREDIR" => Ok(reply.integer(-1).into()),
         b"HELP" => Ok(reply.help(CLIENT_HELP).into()),
-        _ => Err(unknown_subcommand("client", &word, "CLIENT")),
+        // The gate lets nothing else through.
+        _ => Err(Error::Syntax),
     }
 }
 
@@ -270,15 +288,6 @@ const CLIENT_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-/// As Redis words it.
-pub fn unknown_subcommand(container: &str, word: &[u8], upper: &str) -> Error {
-    let _ = container;
-    Error::err(format!(
-        "unknown subcommand '{}'. Try {upper} HELP.",
-        String::from_utf8_lossy(word).to_lowercase()
-    ))
-}
-
 /// Pausing clients stops a whole node: behind balancers only peers may.
 fn may_control(cx: &SessionCx<'_>) -> Result<()> {
     let is_guarded = cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly;
@@ -300,7 +309,6 @@ fn check_name(name: &[u8]) -> Result<String> {
 fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
     let option = args.word().ok_or(Error::Syntax)?;
     let value = args.bytes()?;
-    args.end()?;
     let name = String::from_utf8_lossy(&option).into_owned();
     if value.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
         return Err(Error::err(format!(
@@ -326,10 +334,11 @@ fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
             kind = Some(parse_kind(args)?);
             args.end()?;
         }
-        Some(b"ID") => {
-            ids.push(parse_id(args)?);
+        Some(b"ID") if !args.is_empty() => {
             while !args.is_empty() {
-                ids.push(parse_id(args)?);
+                let id = args.integer().map_err(|_| Error::text("ERR Invalid client ID"))?;
+                // Nobody has a negative one.
+                ids.push(u64::try_from(id).unwrap_or(0));
             }
         }
         Some(_) => return Err(Error::Syntax),
@@ -356,6 +365,8 @@ fn parse_kind(args: &mut Args<'_>) -> Result<Kind> {
     match &*word {
         b"NORMAL" => Ok(Kind::Normal),
         b"REPLICA" | b"SLAVE" => Ok(Kind::Replica),
+        b"MASTER" => Ok(Kind::Master),
+        b"PUBSUB" => Ok(Kind::Subscriber),
         other => Err(Error::err(format!(
             "Unknown client type '{}'",
             String::from_utf8_lossy(other).to_lowercase()
@@ -426,18 +437,20 @@ fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 
 fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
     may_control(cx)?;
-    let ms = args.integer().ok().and_then(|ms| u64::try_from(ms).ok());
-    let ms = ms.ok_or_else(|| Error::text("ERR timeout is not an integer or out of range"))?;
+    let ms =
+        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
     let kind = match args.word().as_deref() {
         None | Some(b"ALL") => PauseKind::All,
         Some(b"WRITE") => PauseKind::Write,
-        Some(_) => return Err(Error::Syntax),
+        Some(_) => return Err(Error::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
+    args.end()?;
     let now_ns = clock::boottime_ns();
     let length = Duration::from_millis(ms);
     let until_ns = now_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
     cx.node.clients.pause(kind, until_ns, now_ns);
-    if !cx.is_exec {
+    if cx.exec.is_none() {
         // Commands look for a pause under the gate: once it was held alone, no write is in flight that did not see this one.
         drop(cx.node.gate.write());
     }

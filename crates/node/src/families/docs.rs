@@ -7,8 +7,7 @@ use std::borrow::Cow;
 use resp::Writer;
 use storage::types::glob;
 
-use super::connection::unknown_subcommand;
-use crate::command::table::{Family, Keys};
+use crate::command::table::{Family, Keys, Subcommand, subcommand};
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Result, Table};
 use crate::session::{Flow, SessionCx};
 
@@ -153,6 +152,15 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
+    subcommand("count", 2),
+    subcommand("docs", -2),
+    subcommand("getkeys", -3),
+    subcommand("help", 2),
+    subcommand("info", -2),
+    subcommand("list", -2),
+];
+
 /// COMMAND.
 pub(super) fn command(
     cx: &mut SessionCx<'_>,
@@ -161,30 +169,16 @@ pub(super) fn command(
 ) -> Result<Flow> {
     let _ = cx;
     let Some(word) = args.word() else { return Ok(describe_all(reply).into()) };
-    let too_many = |fits: bool| {
-        if fits {
-            return Ok(());
-        }
-        Err(Error::Arity(format!("command|{}", String::from_utf8_lossy(&word).to_lowercase())))
-    };
     Ok(match &*word {
-        b"COUNT" => {
-            too_many(args.is_empty())?;
-            reply.count(Table::get().commands().len())
-        }
+        b"COUNT" => reply.count(Table::get().commands().len()),
         b"LIST" => list(args, reply)?,
         b"INFO" if args.is_empty() => describe_all(reply),
         b"INFO" => describe_some(args.rest(), reply),
         b"DOCS" => document(args.rest(), reply),
-        b"GETKEYS" => {
-            too_many(args.len() >= 2)?;
-            get_keys(args.rest(), reply)?
-        }
-        b"HELP" => {
-            too_many(args.is_empty())?;
-            reply.help(HELP)
-        }
-        _ => return Err(unknown_subcommand("command", &word, "COMMAND")),
+        b"GETKEYS" => get_keys(args.rest(), reply)?,
+        b"HELP" => reply.help(HELP),
+        // The gate lets nothing else through.
+        _ => return Err(Error::Syntax),
     }
     .into())
 }
@@ -249,7 +243,7 @@ fn describe_some(names: &[&[u8]], reply: Reply<'_>) -> Replied {
         for name in names {
             match Table::get().find(name) {
                 Some((_, command)) => describe(writer, command),
-                None => writer.null_array(),
+                None => writer.null(),
             }
         }
     })
@@ -269,9 +263,9 @@ fn describe(writer: &mut Writer<'_>, command: &Command) {
     writer.integer(last);
     writer.integer(step);
     simple_set(writer, &categories(command));
-    writer.array(0);
+    writer.set(0);
     key_specifications(writer, command);
-    writer.array(0);
+    writer.set(0);
 }
 
 fn simple_set(writer: &mut Writer<'_>, words: &[impl AsRef<str>]) {
@@ -282,10 +276,10 @@ fn simple_set(writer: &mut Writer<'_>, words: &[impl AsRef<str>]) {
 }
 
 fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
-    let Keys::Range { first, last, step } = command.keys else { return writer.array(0) };
+    let Keys::Range { first, last, step } = command.keys else { return writer.set(0) };
     // Counted from the first key; from the end where it is negative.
     let last = if last < 0 { i64::from(last) } else { i64::from(last) - i64::from(first) };
-    writer.array(1);
+    writer.set(1);
     writer.map(3);
     writer.bulk(b"flags");
     let flags: &[&str] = if command.is_write() { &["RW", "update"] } else { &["RO", "access"] };
@@ -416,7 +410,7 @@ mod tests {
         let text = replied(|reply| describe_some(&[b"GET", b"nosuch"], reply));
         let expected = "*2 *10 $3 get :2 *2 +readonly +fast :1 :1 :1 *3 +@read +@string +@fast *0 *1 *6 $5 flags *2 +RO +access \
             $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 \
-            $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 *-1";
+            $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 $-1";
         assert_eq!(text.split("\r\n").collect::<Vec<_>>().join(" ").trim_end(), expected);
     }
 

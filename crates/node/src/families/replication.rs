@@ -94,7 +94,7 @@ fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let wait = Wait::parse(replicas, timeout, sequence, cx.now_ms).map_err(Error::err)?;
     let acked = cx.node.replication.acked();
     let reached =
-        if cx.is_exec { Some(count(&acked, sequence)) } else { wait.poll(acked, cx.now_ms) };
+        if cx.exec.is_some() { Some(count(&acked, sequence)) } else { wait.poll(acked, cx.now_ms) };
     match reached {
         Some(count) => Ok(reply.count(count).into()),
         None => Ok(Flow::Later(Box::pin(wait_for_acks(Arc::clone(cx.node), wait)))),

@@ -11,11 +11,10 @@ use std::time::Duration;
 use api::heartbeat::ClientAccess;
 use storage::types::keyspace;
 
-use super::connection::unknown_subcommand;
 use super::docs;
 use crate::clients::Via;
 use crate::clock;
-use crate::command::table::NONE;
+use crate::command::table::{NONE, Subcommand, subcommand};
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
 use crate::info;
 use crate::session::{Flow, SessionCx, WriteCx};
@@ -24,15 +23,15 @@ use crate::slowlog::Entry;
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command::session("info",     -1, info_text).loading().stale(),
-    Command::session("config",   -2, config::config).admin().loading().stale().no_script(),
-    Command::session("command",  -1, docs::command).loading().stale(),
+    Command::session("config",   -2, config::config).admin().loading().stale().no_script().containing(config::SUBCOMMANDS),
+    Command::session("command",  -1, docs::command).loading().stale().containing(docs::SUBCOMMANDS),
     Command::session("dbsize",   -1, dbsize::dbsize).keyspace(),
     Command::write  ("flushdb",  -1, NONE, flushdb).removes().keyspace().all_keys(),
     Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys(),
     Command::session("time",      1, time).fast().loading().stale(),
     Command::session("lastsave",  1, lastsave).fast().loading().stale(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
-    Command::session("slowlog",  -2, slowlog).admin().loading().stale(),
+    Command::session("slowlog",  -2, slowlog).admin().loading().stale().containing(SLOWLOG),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
     Command::session("debug",    -2, debug).admin().peer().loading().stale().no_script().no_multi(),
 ];
@@ -47,15 +46,6 @@ fn must_be_at_node(cx: &SessionCx<'_>, what: &str) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Redis checks the arity of subcommands before anything else.
-fn arity(container: &str, word: &[u8], fits: bool) -> Result<()> {
-    if fits {
-        return Ok(());
-    }
-    let word = String::from_utf8_lossy(word).to_lowercase();
-    Err(Error::Arity(format!("{container}|{word}")))
 }
 
 fn info_text(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
@@ -101,6 +91,9 @@ fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     Ok(reply.with(|writer| role.write(writer)).into())
 }
 
+const SLOWLOG: &[Subcommand] =
+    &[subcommand("get", -2), subcommand("help", 2), subcommand("len", 2), subcommand("reset", 2)];
+
 const SLOWLOG_HELP: &[&str] = &[
     "SLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "GET [<count>]",
@@ -116,26 +109,16 @@ const SLOWLOG_HELP: &[&str] = &[
 
 fn slowlog(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
     let Some(word) = args.word() else { return Err(Error::Syntax) };
-    let count = args.len();
     Ok(match &*word {
-        b"GET" => {
-            arity("slowlog", &word, count <= 1)?;
-            slowlog_get(cx, args, reply)?
-        }
-        b"LEN" => {
-            arity("slowlog", &word, count == 0)?;
-            reply.count(cx.node.slowlog.len())
-        }
+        b"GET" => slowlog_get(cx, args, reply)?,
+        b"LEN" => reply.count(cx.node.slowlog.len()),
         b"RESET" => {
-            arity("slowlog", &word, count == 0)?;
             cx.node.slowlog.clear();
             reply.ok()
         }
-        b"HELP" => {
-            arity("slowlog", &word, count == 0)?;
-            reply.help(SLOWLOG_HELP)
-        }
-        _ => return Err(unknown_subcommand("slowlog", &word, "SLOWLOG")),
+        b"HELP" => reply.help(SLOWLOG_HELP),
+        // The gate lets nothing else through.
+        _ => return Err(Error::Syntax),
     }
     .into())
 }
@@ -144,6 +127,7 @@ fn slowlog_get(cx: &SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     let count = if args.is_empty() { Ok(10) } else { args.integer() };
     let count = count.ok().filter(|count| *count >= -1);
     let count = count.ok_or_else(|| Error::err("count should be greater than or equal to -1"))?;
+    args.end()?;
     let entries = cx.node.slowlog.newest(usize::try_from(count).unwrap_or(usize::MAX));
     let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     Ok(reply.with(|writer| {
@@ -191,6 +175,8 @@ const DEBUG_HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "SLEEP <seconds>",
     "    Stop serving for <seconds>. Decimals allowed.",
+    "PROTOCOL <type>",
+    "    Answer with a value of that type of RESP.",
     "HELP",
     "    Print this help.",
 ];
@@ -207,12 +193,46 @@ fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
             sleep(cx, length);
             Ok(reply.ok().into())
         }
+        (Some(b"PROTOCOL"), 1) => Ok(protocol(&args.word().unwrap_or_default(), reply)?.into()),
         (Some(b"HELP"), 0) => Ok(reply.help(DEBUG_HELP).into()),
         _ => Err(Error::err(format!(
             "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
             String::from_utf8_lossy(name)
         ))),
     }
+}
+
+/// DEBUG PROTOCOL: Redis' own sample values, for tests of client libraries.
+fn protocol(kind: &[u8], reply: Reply<'_>) -> Result<Replied> {
+    Ok(match kind {
+        b"STRING" => reply.bulk(b"Hello World"),
+        b"INTEGER" => reply.integer(12345),
+        b"DOUBLE" => reply.with(|writer| writer.double("3.141")),
+        b"NULL" => reply.null(),
+        b"ARRAY" | b"SET" => reply.with(|writer| {
+            if kind == b"SET" {
+                writer.set(3)
+            } else {
+                writer.array(3)
+            }
+            (0..3).for_each(|number| writer.integer(number));
+        }),
+        b"MAP" => reply.with(|writer| {
+            writer.map(3);
+            for number in 0..3 {
+                writer.integer(number);
+                writer.boolean(number == 1);
+            }
+        }),
+        b"VERBATIM" => reply.verbatim("This is a verbatim\nstring"),
+        b"BIGNUM" => reply.with(|w| w.big_number("1234567999999999999999999999999999999")),
+        b"TRUE" | b"FALSE" => reply.with(|writer| writer.boolean(kind == b"TRUE")),
+        _ => {
+            return Err(Error::err(
+                "Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|verbatim|bignum|true|false",
+            ));
+        }
+    })
 }
 
 /// Redis has one thread, so DEBUG SLEEP stops all of it; here the write gate does: no command, heartbeat or replicated batch runs meanwhile.

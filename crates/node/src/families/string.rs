@@ -5,6 +5,7 @@ use storage::types::expiry::{Expiry, Unit};
 use storage::types::lcs;
 use storage::types::strings::{self, Compared, Condition, SetOptions};
 
+use crate::command::args::parse_integer;
 use crate::command::table::{KEY, KEYS, KEYS2, PAIRS};
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
 use crate::session::{ReadCx, WriteCx};
@@ -45,15 +46,20 @@ fn get(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied
 
 fn getex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let key = args.bytes()?;
-    let mut expiry = None;
+    let mut chosen = None;
     while let Some(word) = args.word() {
-        let is_first = expiry.is_none();
-        expiry = Some(match &*word {
-            b"PERSIST" if is_first => Expiry::Never,
-            other if is_first => expiry_option(other, args, cx, "getex")?.ok_or(Error::Syntax)?,
-            _ => return Err(Error::Syntax),
-        });
+        match &*word {
+            b"PERSIST" => choose(&mut chosen, Lifetime::Endless)?,
+            other => timed(&mut chosen, other, args)?,
+        }
     }
+    // A key that is not there is no error, whatever the time.
+    let expiry = match chosen {
+        Some(chosen) if strings::get(&cx.txn, &cx.scope, key)?.is_some() => {
+            Some(chosen.expiry(cx, "getex")?)
+        }
+        _ => None,
+    };
     let value = strings::getex(&mut cx.txn, &cx.scope, key, expiry)?;
     Ok(reply.bulk_or_null(value.as_deref()))
 }
@@ -103,22 +109,54 @@ fn append(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     Ok(reply.count(strings::append(&mut cx.txn, &cx.scope, key, suffix)?))
 }
 
-/// EX, PX, EXAT, PXAT and their number; `None` for any other word.
-fn expiry_option(
-    word: &[u8],
-    args: &mut Args<'_>,
-    cx: &WriteCx<'_>,
-    command: &str,
-) -> Result<Option<Expiry>> {
+/// What options said about the time to live. Numbers are read only after all options have been: a word that makes no sense is told first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lifetime<'a> {
+    /// EX, PX, EXAT, PXAT and what follows.
+    Until(Unit, &'a [u8]),
+    /// KEEPTTL.
+    Kept,
+    /// PERSIST.
+    Endless,
+}
+
+impl Lifetime<'_> {
+    fn expiry(self, cx: &WriteCx<'_>, command: &str) -> Result<Expiry> {
+        match self {
+            Self::Until(unit, amount) => {
+                let amount = parse_integer(amount).ok_or(Error::NotInteger)?;
+                point_in_time(unit, amount, cx, command)
+            }
+            Self::Kept => Ok(Expiry::Keep),
+            Self::Endless => Ok(Expiry::Never),
+        }
+    }
+}
+
+/// As in Redis an option may be repeated, and the last one counts; two different ones may not.
+fn choose<'a>(chosen: &mut Option<Lifetime<'a>>, new: Lifetime<'a>) -> Result<()> {
+    let is_same = match (*chosen, new) {
+        (None, _) => true,
+        (Some(Lifetime::Until(old, _)), Lifetime::Until(new, _)) => old == new,
+        (Some(old), new) => old == new,
+    };
+    if !is_same {
+        return Err(Error::Syntax);
+    }
+    *chosen = Some(new);
+    Ok(())
+}
+
+/// EX, PX, EXAT or PXAT and its number; any other word is an error.
+fn timed<'a>(chosen: &mut Option<Lifetime<'a>>, word: &[u8], args: &mut Args<'a>) -> Result<()> {
     let unit = match word {
         b"EX" => Unit::Seconds,
         b"PX" => Unit::Milliseconds,
         b"EXAT" => Unit::UnixSeconds,
         b"PXAT" => Unit::UnixMilliseconds,
-        _ => return Ok(None),
+        _ => return Err(Error::Syntax),
     };
-    let amount = args.integer()?;
-    point_in_time(unit, amount, cx, command).map(Some)
+    choose(chosen, Lifetime::Until(unit, args.bytes()?))
 }
 
 fn point_in_time(unit: Unit, amount: i64, cx: &WriteCx<'_>, command: &str) -> Result<Expiry> {
@@ -134,7 +172,7 @@ fn point_in_time(unit: Unit, amount: i64, cx: &WriteCx<'_>, command: &str) -> Re
 fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, value) = (args.bytes()?, args.bytes()?);
     let mut options = SetOptions::default();
-    let mut has_expiry = false;
+    let mut chosen = None;
     while let Some(word) = args.word() {
         match &*word {
             b"NX" if options.condition != Condition::IfPresent => {
@@ -144,16 +182,12 @@ fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
                 options.condition = Condition::IfPresent
             }
             b"GET" => options.get = true,
-            b"KEEPTTL" if !has_expiry => {
-                options.expiry = Expiry::Keep;
-                has_expiry = true;
-            }
-            other if !has_expiry => {
-                options.expiry = expiry_option(other, args, cx, "set")?.ok_or(Error::Syntax)?;
-                has_expiry = true;
-            }
-            _ => return Err(Error::Syntax),
+            b"KEEPTTL" => choose(&mut chosen, Lifetime::Kept)?,
+            other => timed(&mut chosen, other, args)?,
         }
+    }
+    if let Some(chosen) = chosen {
+        options.expiry = chosen.expiry(cx, "set")?;
     }
     let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
     Ok(match (options.get, outcome.is_set) {
@@ -249,13 +283,14 @@ fn compared(reply: Reply<'_>, outcome: Compared) -> Replied {
 
 fn cas(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, old, new) = (args.bytes()?, args.bytes()?, args.bytes()?);
-    let mut expiry = Expiry::Never;
+    let mut chosen = None;
     while let Some(word) = args.word() {
-        if expiry != Expiry::Never {
-            return Err(Error::Syntax);
-        }
-        expiry = expiry_option(&word, args, cx, "cas")?.ok_or(Error::Syntax)?;
+        timed(&mut chosen, &word, args)?;
     }
+    let expiry = match chosen {
+        Some(chosen) => chosen.expiry(cx, "cas")?,
+        None => Expiry::Never,
+    };
     Ok(compared(reply, strings::cas(&mut cx.txn, &cx.scope, key, old, new, expiry)?))
 }
 

@@ -158,6 +158,10 @@ impl<'n> Batch<'n> {
         self.hold();
         let is_queueing = session.transaction.is_open() && !command.flags.has(Flags::UNQUEUED);
         if let Err(refusal) = self.pass(session, command, words, is_queueing, false) {
+            let refusal = match command.handler {
+                Handler::Exec => self.abort_exec(session, refusal),
+                _ => refusal,
+            };
             return (self.refuse(session, refusal, out), Outcome::Rejected);
         }
         session.is_asking = false;
@@ -182,7 +186,7 @@ impl<'n> Batch<'n> {
                     node: self.node,
                     session,
                     config: &self.config,
-                    is_exec: false,
+                    exec: None,
                     now_ms: self.now_ms,
                 };
                 handler(&mut cx, &mut Args::new(words), reply)
@@ -244,6 +248,21 @@ impl<'n> Batch<'n> {
             is_queueing,
             is_exec,
         })
+    }
+
+    /// As Redis: an EXEC that is refused ends its transaction, and says so.
+    fn abort_exec(&self, session: &mut Session, refusal: Refusal) -> Refusal {
+        let (Refusal::Error(text) | Refusal::ErrorAndClose(text)) = &refusal else {
+            return refusal;
+        };
+        let why = text.strip_prefix("ERR ").unwrap_or(text);
+        let text = format!("EXECABORT Transaction discarded because of: {why}").into();
+        session.transaction.take();
+        session.transaction.unwatch(self.node);
+        match refusal {
+            Refusal::ErrorAndClose(_) => Refusal::ErrorAndClose(text),
+            _ => Refusal::Error(text),
+        }
     }
 
     fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> Step {
@@ -427,7 +446,7 @@ impl<'n> Batch<'n> {
                     node: self.node,
                     session,
                     config: &self.config,
-                    is_exec: true,
+                    exec: Some(&cx.txn),
                     now_ms: self.now_ms,
                 };
                 let Flow::Replied(_) = handler(&mut cx, &mut args, reply)? else {

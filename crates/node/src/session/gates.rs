@@ -58,7 +58,7 @@ pub struct Check<'a> {
 type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
 
 /// Passed when a command arrives, queued or not.
-const ALWAYS: &[Gate] = &[arity, authenticated, door, loading, in_multi, slot_owner];
+const ALWAYS: &[Gate] = &[arity, subcommand, authenticated, door, loading, in_multi, slot_owner];
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
@@ -82,6 +82,28 @@ fn arity(check: &Check<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     error(format!("ERR wrong number of arguments for '{}' command", check.command.name))
+}
+
+/// The second word of a command that is a container of others.
+fn subcommand(check: &Check<'_>) -> Result<(), Refusal> {
+    let container = check.command;
+    let Some(word) = check.words.get(1).filter(|_| !container.subcommands.is_empty()) else {
+        return Ok(());
+    };
+    let row =
+        container.subcommands.iter().find(|row| word.eq_ignore_ascii_case(row.name.as_bytes()));
+    match row {
+        Some(row) if row.accepts(check.words.len()) => Ok(()),
+        Some(row) => error(format!(
+            "ERR wrong number of arguments for '{}|{}' command",
+            container.name, row.name
+        )),
+        None => error(format!(
+            "ERR unknown subcommand '{}'. Try {} HELP.",
+            String::from_utf8_lossy(&word[..word.len().min(128)]),
+            container.name.to_uppercase()
+        )),
+    }
 }
 
 /// A password where one is needed; nothing but a greeting from strangers in protected mode.

@@ -148,7 +148,6 @@ pub struct WriteCx<'a> {
 }
 
 /// What a session handler sees.
-#[derive(Debug)]
 pub struct SessionCx<'a> {
     /// The node.
     pub node: &'a Arc<Node>,
@@ -156,8 +155,8 @@ pub struct SessionCx<'a> {
     pub session: &'a mut Session,
     /// The options of now.
     pub config: &'a Values,
-    /// Runs inside EXEC: it may not wait.
-    pub is_exec: bool,
+    /// Inside EXEC what the transaction has written so far. A command there may not wait.
+    pub exec: Option<&'a Txn<'a>>,
     /// Unix ms.
     pub now_ms: u64,
 }

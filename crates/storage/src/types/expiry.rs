@@ -54,7 +54,10 @@ impl Unit {
     /// [`CommandError::InvalidExpire`] if it cannot be represented.
     pub fn for_expire(self, amount: i64, scope: &Scope<'_>) -> Result<u64, CommandError> {
         let at = self.milliseconds(amount, scope.now_ms).ok_or(CommandError::InvalidExpire)?;
-        Ok(u64::try_from(at).unwrap_or(0).max(1))
+        let at = u64::try_from(at).unwrap_or(0);
+        // A key lives through the millisecond in which it ends; one that is to end now must be gone for the next command.
+        let at = if at <= scope.now_ms { at.min(scope.now_ms.saturating_sub(1)) } else { at };
+        Ok(at.max(1))
     }
 }
 
@@ -71,6 +74,7 @@ mod tests {
         assert!(Unit::Milliseconds.for_value(i64::MAX, &scope).is_err());
         assert_eq!(Unit::UnixMilliseconds.for_value(5, &scope).unwrap(), 5);
         assert_eq!(Unit::Seconds.for_expire(-1, &scope).unwrap(), 999_000);
+        assert_eq!(Unit::Seconds.for_expire(0, &scope).unwrap(), 999_999);
         assert_eq!(Unit::Seconds.for_expire(-5000, &scope).unwrap(), 1);
         assert_eq!(Unit::UnixSeconds.for_expire(0, &scope).unwrap(), 1);
         assert!(Unit::UnixSeconds.for_expire(i64::MIN, &scope).is_err());

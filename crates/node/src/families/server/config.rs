@@ -10,8 +10,8 @@ use std::path::Path;
 use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
-use super::super::connection::unknown_subcommand;
-use super::{arity, must_be_at_node};
+use super::must_be_at_node;
+use crate::command::table::{Subcommand, subcommand};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{OPTIONS, SetError, Values, file};
 use crate::session::{Flow, SessionCx};
@@ -30,6 +30,14 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
+    subcommand("get", -3),
+    subcommand("help", 2),
+    subcommand("resetstat", 2),
+    subcommand("rewrite", 2),
+    subcommand("set", -4),
+];
+
 /// CONFIG.
 pub(super) fn config(
     cx: &mut SessionCx<'_>,
@@ -37,35 +45,26 @@ pub(super) fn config(
     reply: Reply<'_>,
 ) -> Result<Flow> {
     let Some(word) = args.word() else { return Err(Error::Syntax) };
-    let count = args.len();
     Ok(match &*word {
-        b"GET" => {
-            arity("config", &word, count >= 1)?;
-            get(&cx.node.config.now(), args.rest(), reply)
-        }
+        b"GET" => get(&cx.node.config.now(), args.rest(), reply),
         b"SET" => {
             must_be_at_node(cx, "config|set")?;
-            arity("config", &word, count >= 2)?;
             set(cx, args.rest())?;
             reply.ok()
         }
         b"RESETSTAT" => {
             must_be_at_node(cx, "config|resetstat")?;
-            arity("config", &word, count == 0)?;
             cx.node.stats.reset();
             reply.ok()
         }
         b"REWRITE" => {
             must_be_at_node(cx, "config|rewrite")?;
-            arity("config", &word, count == 0)?;
             rewrite(cx)?;
             reply.ok()
         }
-        b"HELP" => {
-            arity("config", &word, count == 0)?;
-            reply.help(HELP)
-        }
-        _ => return Err(unknown_subcommand("config", &word, "CONFIG")),
+        b"HELP" => reply.help(HELP),
+        // The gate lets nothing else through.
+        _ => return Err(Error::Syntax),
     }
     .into())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::heartbeat::LeaseMode;
 use resp::Writer;
 use storage::types::keyspace::{self, Census};
-use storage::{Scope, Store};
+use storage::{Scope, Store, Txn};
 
 use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
@@ -38,8 +38,8 @@ pub(super) fn dbsize(
         start(cx)?;
         return Ok(reply.ok().into());
     }
-    if cx.is_exec {
-        return Ok(reply.integer(count_in_exec(cx)?).into());
+    if let Some(txn) = cx.exec {
+        return Ok(reply.integer(count_in_exec(cx.node, txn)?).into());
     }
     if let Some(keys) = known(cx.node) {
         return Ok(reply.integer(keys).into());
@@ -165,14 +165,10 @@ fn keep(node: &Node, census: &Census, sequence: u64) {
     };
 }
 
-/// Inside EXEC nothing may wait, and everything else does: a bounded count, of the state before the transaction.
-fn count_in_exec(cx: &SessionCx<'_>) -> Result<i64> {
-    let engine = cx.node.engine();
-    let Some(store) = &engine.store else {
-        return Err(Error::text("LOADING kvrocks is restoring the db from backup"));
-    };
+/// Inside EXEC nothing may wait, and everything else does: a bounded count.
+fn count_in_exec(node: &Node, txn: &Txn<'_>) -> Result<i64> {
     let mut steps = 0;
-    let census = keyspace::census(store, &scope(cx.node), || {
+    let census = keyspace::census(txn, &scope(node), || {
         steps += 1;
         steps < EXEC_STEPS_MAX
     })?;
