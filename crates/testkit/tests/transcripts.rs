@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use testkit::process::Server;
+use testkit::transcript::probe;
 use testkit::transcript::{Exceptions, File, play};
 
 fn folder() -> PathBuf {
@@ -64,6 +65,79 @@ fn cluster() -> Result<()> {
 #[test]
 fn core_resp3() -> Result<()> {
     check("core.resp3")
+}
+
+/// Both versions of RESP, each with its own servers: what one asked changes no other.
+fn probe(name: &str) -> Result<()> {
+    let text = std::fs::read_to_string(folder().join(name))?;
+    for is_resp3 in [false, true] {
+        let (ours, theirs) = (Server::node("workers 2\nresp3-enabled yes")?, Server::redis()?);
+        let outcome = probe::ask(&text, is_resp3, &ours, &theirs)?;
+        ensure!(outcome.wrong.is_empty(), "{name}, RESP3 {is_resp3}:\n{}", outcome.wrong);
+        ensure!(outcome.compared > 100, "{name}: only {} answers compared", outcome.compared);
+    }
+    Ok(())
+}
+
+#[test]
+fn odd_strings() -> Result<()> {
+    probe("string.probe")
+}
+
+#[test]
+fn odd_keys() -> Result<()> {
+    probe("key.probe")
+}
+
+#[test]
+fn odd_transactions() -> Result<()> {
+    probe("txn.probe")
+}
+
+#[test]
+fn odd_connections() -> Result<()> {
+    probe("connection.probe")
+}
+
+/// Every row of the table refuses too few and too many words as Redis does, and says of its arity and keys what Redis says.
+#[test]
+fn arity_of_every_row() -> Result<()> {
+    // DBSIZE SCAN and FLUSHSLOTS are Kvrocks'; the rest has Kvrocks' arity, whose peers send it so.
+    const OTHERWISE: [&str; 3] = ["dbsize", "psync", "replconf"];
+    let (ours, theirs) = (Server::node("workers 2")?, Server::redis()?);
+    let (mut ours, mut theirs) = (ours.connect()?, theirs.connect()?);
+    let table = ours.call(&["COMMAND"])?;
+    ensure!(table.elements().len() > 50, "the table is too short: {table:?}");
+    for row in table.elements() {
+        let [name, arity, _, first, last, step, ..] = row.elements() else {
+            anyhow::bail!("a row without facts: {row:?}");
+        };
+        let name = name.text();
+        let arity_number: i64 = arity.text().parse()?;
+        let words = |count: u64| {
+            (0..count).map(|at| if at == 0 { name.clone() } else { "x".into() }).collect::<Vec<_>>()
+        };
+        let least = arity_number.unsigned_abs();
+        let wrong = [(least - 1, least > 1), (least + 1, arity_number > 0)];
+        for (count, _) in wrong.iter().filter(|(_, is_wrong)| *is_wrong) {
+            let reply = ours.call(&words(*count))?;
+            ensure!(
+                reply.text().contains("wrong number of arguments"),
+                "{name} with {count} words: {reply:?}"
+            );
+        }
+        let reference = theirs.call(&["COMMAND", "INFO", name.as_str()])?;
+        let reference = reference.elements().first().map(|row| row.elements()).unwrap_or_default();
+        if let [_, arity_there, _, first_there, last_there, step_there, ..] = reference
+            && !OTHERWISE.contains(&name.as_str())
+        {
+            ensure!(
+                [arity, first, last, step] == [arity_there, first_there, last_there, step_there],
+                "{name}: {row:?}, but Redis {reference:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A command that is there must not be left out of the comparison.

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod exceptions;
 pub mod parse;
 pub mod player;
+pub mod probe;
 
 pub use exceptions::Exceptions;
 pub use parse::{Block, File};

@@ -1,7 +1,8 @@
 //! Plays a file against a server and lists what differs.
 //!
 //! A command that is not implemented yet is left out, and the replies of every later one in its block that uses one of
-//! its words (its keys among them) or looks at the whole key space are not compared, because they depend on it.
+//! its words (its keys among them) or looks at the whole key space are not compared, because they depend on it. A
+//! connection that would have authenticated with something that is not there is left out from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -112,17 +113,17 @@ fn play_block(
     let mut ours = Side::fresh(server, file)?;
     // A redis-server that cannot follow a block (Kvrocks' own commands) is asked no more in it.
     let mut theirs = redis.map(|redis| Side::fresh(redis, file)).transpose()?;
-    let mut taint = BTreeSet::new();
+    let mut taint = Taint::default();
     for step in &block.steps {
-        let course = course(step, exceptions, &mut taint);
+        let course = taint.course(step, exceptions);
         if course == Course::LeaveOut {
             report.skipped += 1;
             continue;
         }
         let actual =
             ours.step(step).with_context(|| format!("line {}: {}", step.line, step.text))?;
-        let reference = theirs.as_mut().map(|side| side.step(step));
-        if let Some(Err(_)) = reference {
+        let reference = theirs.as_mut().filter(|_| !moves_away(step)).map(|side| side.step(step));
+        if reference.as_ref().is_some_and(Result::is_err) {
             theirs = None;
         }
         if course == Course::SendOnly {
@@ -130,12 +131,14 @@ fn play_block(
             continue;
         }
         report.compared += 1;
-        if let Some(mut difference) = ours.compare(step, &actual) {
+        let difference = ours.compare(step, &actual);
+        if let Some(mut difference) = difference.filter(|_| !is_unknown_as_recorded(step, &actual))
+        {
             let reference = reference.and_then(Result::ok);
-            difference.is_redis = reference.map(|theirs| {
-                actual.len() == theirs.len()
-                    && actual.iter().zip(&theirs).all(|(ours, theirs)| same_answer(ours, theirs))
-            });
+            difference.is_redis = match reference {
+                Some(theirs) => Some(is_like(step, &actual, &theirs)),
+                None => is_code_recorded(step, &actual).then_some(true),
+            };
             if exceptions.allow(&file.name, &step.text) {
                 report.declared += 1;
             } else if difference.is_redis == Some(true) {
@@ -164,32 +167,120 @@ enum Course {
     LeaveOut,
 }
 
-fn course(step: &Step, exceptions: &Exceptions, taint: &mut BTreeSet<Vec<u8>>) -> Course {
-    let none = Variables::new();
-    let mut words = step.arguments.iter().map(|argument| argument.fill(&none));
-    let Some(name) = words.next() else {
-        return if taint.is_empty() { Course::Compare } else { Course::LeaveOut };
-    };
-    let name = String::from_utf8_lossy(&name).to_lowercase();
-    let mut words = words.peekable();
-    let subcommand = words.peek().map(|word| String::from_utf8_lossy(word).to_lowercase());
-    if subcommand
-        .as_ref()
-        .is_some_and(|word| exceptions.not_yet.contains(&format!("{name}+{word}")))
+/// What of a block depends on commands that are not there.
+#[derive(Default)]
+struct Taint {
+    /// Words of commands that were left out.
+    words: BTreeSet<Vec<u8>>,
+    /// Names of commands of which a subcommand was left out.
+    names: BTreeSet<String>,
+    /// Connections that did not become what they were to be.
+    connections: BTreeSet<String>,
+}
+
+impl Taint {
+    fn course(&mut self, step: &Step, exceptions: &Exceptions) -> Course {
+        if self.connections.contains(&step.connection) {
+            return Course::LeaveOut;
+        }
+        let none = Variables::new();
+        let mut words = step.arguments.iter().map(|argument| argument.fill(&none));
+        let Some(name) = words.next() else {
+            return if self.words.is_empty() { Course::Compare } else { Course::LeaveOut };
+        };
+        let name = lower(&name);
+        let mut words = words.peekable();
+        let subcommand = words.peek().map(|word| format!("{name}+{}", lower(word)));
+        if subcommand.is_some_and(|subcommand| exceptions.not_yet.contains(&subcommand)) {
+            self.names.insert(name);
+            return Course::LeaveOut;
+        }
+        let words: BTreeSet<Vec<u8>> = words.collect();
+        let is_not_yet = exceptions.not_yet.contains(&name);
+        let depends = !words.is_disjoint(&self.words)
+            || self.names.contains(&name)
+            || (!self.words.is_empty() && KEY_SPACE.contains(&name.as_str()));
+        if !is_not_yet && !depends {
+            return Course::Compare;
+        }
+        if depends && name == "auth" {
+            self.connections.insert(step.connection.clone());
+            return Course::LeaveOut;
+        }
+        self.words.extend(words);
+        // Something is tainted even by a command without arguments.
+        self.words.insert(name.into_bytes());
+        if is_not_yet { Course::LeaveOut } else { Course::SendOnly }
+    }
+}
+
+fn lower(word: &[u8]) -> String {
+    String::from_utf8_lossy(word).to_lowercase()
+}
+
+/// The name of a step's command in lower case.
+fn name(step: &Step) -> String {
+    let name = step.arguments.first().map(|name| name.fill(&Variables::new()));
+    lower(&name.unwrap_or_default())
+}
+
+/// Whether redis-server would do it and be gone from its port.
+fn moves_away(step: &Step) -> bool {
+    ["CONFIG SET port", "CONFIG SET bind"].iter().any(|start| step.text.starts_with(start))
+}
+
+/// Whether two servers answered a step alike.
+fn is_like(step: &Step, ours: &[Reply], theirs: &[Reply]) -> bool {
+    let name = name(step);
+    // Time passes between the two questions.
+    if let ("ttl" | "pttl", [Reply::Integer(ours)], [Reply::Integer(theirs)]) =
+        (name.as_str(), ours, theirs)
+        && *ours > 0
+        && *theirs > 0
     {
-        return Course::LeaveOut;
+        return ours.abs_diff(*theirs) <= if name == "ttl" { 1 } else { 1000 };
     }
-    let words: BTreeSet<Vec<u8>> = words.collect();
-    let is_not_yet = exceptions.not_yet.contains(&name);
-    let depends =
-        !words.is_disjoint(taint) || (!taint.is_empty() && KEY_SPACE.contains(&name.as_str()));
-    if !is_not_yet && !depends {
-        return Course::Compare;
+    let is_hello = name == "hello";
+    let comparable = |reply: &Reply| if is_hello { without_id(reply) } else { reply.clone() };
+    ours.len() == theirs.len()
+        && ours
+            .iter()
+            .zip(theirs)
+            .all(|(ours, theirs)| same_answer(&comparable(ours), &comparable(theirs)))
+}
+
+/// HELLO's reply without the number of the connection, which no two servers share.
+fn without_id(reply: &Reply) -> Reply {
+    let Reply::Many(shape, elements) = reply else { return reply.clone() };
+    let mut elements = elements.clone();
+    if let Some(id) = elements.iter().position(|element| element.text() == "id")
+        && let Some(number @ Reply::Integer(_)) = elements.get_mut(id + 1)
+    {
+        *number = Reply::Integer(0);
     }
-    taint.extend(words);
-    // Something is tainted even by a command without arguments.
-    taint.insert(name.into_bytes());
-    if is_not_yet { Course::LeaveOut } else { Course::SendOnly }
+    Reply::Many(*shape, elements)
+}
+
+/// Whether the command is unknown, as it was when recorded: each server has its own quotes for that.
+fn is_unknown_as_recorded(step: &Step, actual: &[Reply]) -> bool {
+    const START: &[u8] = b"ERR unknown command ";
+    let ([Expected::Line('-', recorded)], [Reply::Error(actual)]) =
+        (step.replies.as_slice(), actual)
+    else {
+        return false;
+    };
+    recorded.fill(&Variables::new()).starts_with(START) && actual.starts_with(START)
+}
+
+/// Where no redis-server can be asked: whether a command that is not Kvrocks' own failed with the recorded code.
+fn is_code_recorded(step: &Step, actual: &[Reply]) -> bool {
+    let ([Expected::Line('-', recorded)], [reply]) = (step.replies.as_slice(), actual) else {
+        return false;
+    };
+    let recorded = recorded.fill(&Variables::new());
+    let code = recorded.split(|byte| *byte == b' ').next().unwrap_or_default();
+    !matches!(name(step).as_str(), "cluster" | "clusterx")
+        && reply.error_code().is_some_and(|actual| actual.as_bytes() == code)
 }
 
 impl<'a> Side<'a> {
@@ -241,6 +332,10 @@ impl<'a> Side<'a> {
                 break;
             }
         }
+        // Redis ends the connection whatever stands behind QUIT, Kvrocks only when nothing does: the rest needs a new one.
+        if name(step) == "quit" && matches!(replies.last(), Some(Reply::Simple(_))) {
+            self.connections.remove(&step.connection);
+        }
         Ok(replies)
     }
 
@@ -264,17 +359,22 @@ impl<'a> Side<'a> {
         Some(Difference { line: step.line, command, recorded, actual, is_redis: None })
     }
 
-    /// Recorded and actual lines of nodes.conf, if they differ.
+    /// Recorded and actual lines of nodes.conf, if they differ. Its reader takes any number of blanks and skips comments.
     fn compare_nodes_conf(&self, step: &Step) -> Option<(String, String)> {
         if step.nodes_conf.is_empty() {
             return None;
         }
         let text = std::fs::read_to_string(self.server.dir.join("nodes.conf"))
             .unwrap_or_else(|_| "(none)".to_owned());
-        let mut left: Vec<&str> =
-            text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut left: Vec<String> = text
+            .lines()
+            .map(words)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect();
         let found = step.nodes_conf.iter().all(|pattern| {
-            let at = left.iter().position(|line| pattern.matches(line.as_bytes(), &self.variables));
+            let recorded = words(&String::from_utf8_lossy(&pattern.fill(&self.variables)));
+            let at = left.iter().position(|line| *line == recorded);
             at.map(|index| left.swap_remove(index)).is_some()
         });
         if found && left.is_empty() {
