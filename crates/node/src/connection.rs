@@ -237,7 +237,7 @@ impl Connection {
             }
         };
         session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
-        batch.finish().map_err(|why| End::Refused(why.into()))?;
+        batch.finish(session, &mut self.out).map_err(|why| End::Refused(why.into()))?;
         Ok(next)
     }
 

@@ -6,12 +6,15 @@ use smallvec::SmallVec;
 /// Number of stripes; two keys share one with a chance of 1 in 4096.
 const STRIPES: usize = 4096;
 
-/// Locks over keys. Several stripes are always taken in ascending order, so nobody waits in a circle.
+/// Locks over keys. Whoever waits for a stripe holds none, or takes several in ascending order: nobody waits in a circle.
 #[derive(Debug)]
 pub struct Locks(Box<[Mutex<()>]>);
 
 /// Held stripes.
 pub type Held<'a> = SmallVec<[MutexGuard<'a, ()>; 2]>;
+
+/// Stripes of some keys, ascending, each once.
+pub type Stripes = SmallVec<[u16; 8]>;
 
 impl Default for Locks {
     fn default() -> Self {
@@ -20,29 +23,43 @@ impl Default for Locks {
 }
 
 impl Locks {
-    /// Locks the stripes of these keys.
-    pub fn lock<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Held<'_> {
-        let mut stripes: SmallVec<[usize; 8]> = keys.map(stripe).collect();
+    /// The stripes of these keys.
+    pub fn stripes<'k>(keys: impl Iterator<Item = &'k [u8]>) -> Stripes {
+        let mut stripes: Stripes = keys.map(stripe).collect();
         if stripes.len() > 1 {
             stripes.sort_unstable();
             stripes.dedup();
         }
-        stripes.iter().filter_map(|stripe| self.0.get(*stripe)).map(Mutex::lock).collect()
+        stripes
     }
 
-    /// Locks everything.
+    /// Locks these stripes; the caller holds none.
+    pub fn lock(&self, stripes: &[u16]) -> Held<'_> {
+        stripes
+            .iter()
+            .filter_map(|stripe| self.0.get(usize::from(*stripe)))
+            .map(Mutex::lock)
+            .collect()
+    }
+
+    /// Locks these stripes if all are free, without waiting: allowed to who holds others.
+    pub fn try_lock(&self, stripes: &[u16]) -> Option<Held<'_>> {
+        stripes.iter().map(|stripe| self.0.get(usize::from(*stripe))?.try_lock()).collect()
+    }
+
+    /// Locks everything; the caller holds none.
     pub fn lock_all(&self) -> Held<'_> {
         self.0.iter().map(Mutex::lock).collect()
     }
 }
 
 /// FNV-1a, folded: good enough to spread keys, and the same for every process.
-fn stripe(key: &[u8]) -> usize {
+fn stripe(key: &[u8]) -> u16 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in key {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    usize::try_from((hash ^ (hash >> 32)) & (STRIPES as u64 - 1)).unwrap_or(0)
+    u16::try_from((hash ^ (hash >> 32)) & (STRIPES as u64 - 1)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -52,7 +69,21 @@ mod tests {
     #[test]
     fn the_same_key_twice_is_locked_once() {
         let locks = Locks::default();
-        assert_eq!(locks.lock([b"a".as_slice(), b"a", b"b"].into_iter()).len(), 2);
+        let stripes = Locks::stripes([b"a".as_slice(), b"a", b"b"].into_iter());
+        assert_eq!(locks.lock(&stripes).len(), 2);
         assert_eq!(locks.lock_all().len(), STRIPES);
+    }
+
+    #[test]
+    fn trying_takes_all_or_nothing() {
+        let locks = Locks::default();
+        let (a, both) = (
+            Locks::stripes([b"a".as_slice()].into_iter()),
+            Locks::stripes([b"a".as_slice(), b"b"].into_iter()),
+        );
+        let held = locks.lock(&a);
+        assert!(locks.try_lock(&both).is_none());
+        drop(held);
+        assert_eq!(locks.try_lock(&both).map(|held| held.len()), Some(2));
     }
 }

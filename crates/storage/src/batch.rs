@@ -190,6 +190,13 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
+/// A place in a batch that is being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    bytes: usize,
+    count: u32,
+}
+
 /// Builds a batch. Bytes are exactly those of RocksDB's own builder.
 #[derive(Debug)]
 pub struct Writer {
@@ -218,6 +225,22 @@ impl Writer {
     /// True without any record; log data does not count.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Where the batch ends now, to come back to with [`Writer::rollback`].
+    pub fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), count: self.count }
+    }
+
+    /// Takes back everything appended since `mark`.
+    pub fn rollback(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.count = mark.count;
+    }
+
+    /// The records so far; sequence and count of the header are not filled in yet.
+    pub fn records(&self) -> Records<'_> {
+        records(&self.bytes)
     }
 
     /// Appends log data.

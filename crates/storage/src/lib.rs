@@ -41,4 +41,4 @@ pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use stats::Stats;
 pub use store::{CloseError, Store};
-pub use txn::Txn;
+pub use txn::{Suspended, Txn};

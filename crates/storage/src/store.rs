@@ -14,6 +14,7 @@ use rocksdb::{Cache, ColumnFamilyDescriptor, DB, ReadOptions, WriteBatch, WriteO
 use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
 use crate::overlay::Slice as OverlaySlice;
+use crate::txn::Suspended;
 use crate::{Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format};
 
 /// A handle of the open database; clones are cheap and share it.
@@ -125,6 +126,11 @@ impl Store {
     /// A transaction for one command: it does not see its own writes.
     pub fn txn(&self) -> Txn<'_> {
         Txn::new(self, false)
+    }
+
+    /// A plain transaction that goes on with writes that were put aside ([`Txn::suspend`]).
+    pub fn txn_resumed(&self, suspended: Suspended) -> Txn<'_> {
+        Txn::resume(self, suspended)
     }
 
     /// A transaction for MULTI/EXEC: its reads see its earlier writes.

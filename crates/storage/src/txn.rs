@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use crate::batch::Writer;
+use crate::batch::{Mark, Record, Writer};
 use crate::overlay::{Lookup, Overlay};
 use crate::{Cursor, Direction, Error, Family, Read, Store, Value};
 
@@ -24,7 +24,48 @@ pub struct Txn<'a> {
     overlay: Option<Overlay>,
 }
 
+/// The writes of a transaction, put aside: it borrows nothing. See [`Txn::suspend`].
+#[derive(Debug)]
+pub struct Suspended(Writer);
+
 impl<'a> Txn<'a> {
+    /// Goes on with writes that were put aside, as a plain transaction. Log data of the next command follows what is there, as in a MULTI.
+    pub(crate) fn resume(store: &'a Store, suspended: Suspended) -> Self {
+        Self { store, batch: Some(suspended.0), overlay: None }
+    }
+
+    /// Puts the writes aside without committing them, so that the next command of a pipeline can join the batch. For plain transactions:
+    /// what an isolated one could read of its own writes is lost.
+    pub fn suspend(mut self) -> Suspended {
+        Suspended(self.batch.take().unwrap_or_else(|| Writer::new(BUFFER.take())))
+    }
+
+    /// Where the transaction stands, to come back to when a command fails half way.
+    pub fn mark(&self) -> Mark {
+        self.batch.as_ref().map_or_else(|| Writer::new(Vec::new()).mark(), Writer::mark)
+    }
+
+    /// Takes back everything since `mark`.
+    pub fn rollback(&mut self, mark: Mark) {
+        if self.writer().mark() == mark {
+            return;
+        }
+        self.writer().rollback(mark);
+        let Some(overlay) = &mut self.overlay else { return };
+        *overlay = Overlay::default();
+        for record in self.batch.iter().flat_map(Writer::records) {
+            // Our own bytes: every record decodes.
+            match record {
+                Ok(Record::Put { family, key, value }) => overlay.put(family, &[key], &[value]),
+                Ok(Record::Delete { family, key }) => overlay.delete(family, key),
+                Ok(Record::DeleteRange { family, begin, end }) => {
+                    overlay.delete_range(family, begin, end);
+                }
+                Ok(Record::LogData(_)) | Err(_) => {}
+            }
+        }
+    }
+
     pub(crate) fn new(store: &'a Store, isolated: bool) -> Self {
         let batch = Some(Writer::new(BUFFER.take()));
         Self { store, batch, overlay: isolated.then(Overlay::default) }

@@ -11,7 +11,7 @@ use crate::command::args::parse_integer;
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
 use crate::lease::Heartbeat;
 use crate::node::Node;
-use crate::session::dispatch::NAMESPACE;
+use crate::session::dispatch::{LOADING, NAMESPACE};
 use crate::session::{Auth, Flow, SessionCx};
 
 #[rustfmt::skip]
@@ -106,20 +106,14 @@ fn slot_number(args: &mut Args<'_>) -> Result<u16> {
 
 fn keys_in_slot(node: &Node, now_ms: u64, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
     let engine = node.engine();
-    let store = engine
-        .store
-        .as_ref()
-        .ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))?;
+    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
     let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
     Ok(storage::types::keyspace::keys_in_slot(&store.txn(), &scope, slot, most)?)
 }
 
 fn count_in_slot(node: &Node, now_ms: u64, slot: u16) -> Result<u64> {
     let engine = node.engine();
-    let store = engine
-        .store
-        .as_ref()
-        .ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))?;
+    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
     let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
     Ok(storage::types::keyspace::count_in_slot(&store.txn(), &scope, slot)?)
 }
@@ -318,10 +312,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
             "CLUSTERDOWN master lease expired: this node has not heard from its controller",
         ));
     }
-    let store = engine
-        .store
-        .as_ref()
-        .ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))?;
+    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
     let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {

@@ -10,22 +10,28 @@ use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use resp::Writer;
 use smallvec::SmallVec;
-use storage::{Scope, Store};
+use storage::{Scope, Store, Suspended};
 use topology::Cluster;
 
 use super::gates::{self, Check, Refusal};
+use super::pipeline::Pending;
 use super::transaction::QUEUE_BYTES_MAX;
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, WriteCx};
 use crate::clients::Pause;
 use crate::clock;
+use crate::command::table::{ReadHandler, WriteHandler};
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Table};
 use crate::config::Values;
+use crate::locks::Locks;
 use crate::node::{Engine, Node};
 use crate::slowlog;
 use crate::stats::Outcome;
 
 /// The only namespace: cluster mode has no other.
 pub const NAMESPACE: &[u8] = b"__namespace";
+
+/// What commands are told while the database is being replaced; replicas look for its first word.
+pub const LOADING: &str = "LOADING kvrocks is restoring the db from backup";
 
 /// Words of one command; most have few.
 pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
@@ -55,6 +61,7 @@ pub struct Batch<'n> {
     cluster: Option<Guard<Arc<Cluster>>>,
     worker: usize,
     now_ms: u64,
+    pending: Pending<'n>,
     has_written: bool,
     has_data: bool,
     generation: u64,
@@ -71,6 +78,7 @@ impl<'n> Batch<'n> {
             cluster: None,
             worker,
             now_ms,
+            pending: Pending::default(),
             has_written: false,
             has_data: false,
             generation: 0,
@@ -86,8 +94,11 @@ impl<'n> Batch<'n> {
     pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
         let Some(name) = words.first() else { return Step::Done };
         let started = Instant::now();
-        let mark = out.len();
         let found = self.find(name);
+        if !found.is_some_and(|(_, command)| can_join(session, command)) {
+            self.settle(session, out);
+        }
+        let mark = out.len();
         let Some((index, command)) = found else {
             session.transaction.is_aborted |= session.transaction.is_open();
             write_error(session, out, &unknown_command(words));
@@ -107,7 +118,8 @@ impl<'n> Batch<'n> {
     }
 
     /// Hands what was written to the operating system. `Err` when the replies of this batch may not be sent.
-    pub fn finish(mut self) -> Result<(), &'static str> {
+    pub fn finish(mut self, session: &Session, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        self.settle(session, out);
         self.guard = None;
         if !self.has_data {
             return Ok(());
@@ -158,6 +170,7 @@ impl<'n> Batch<'n> {
         self.hold();
         let is_queueing = session.transaction.is_open() && !command.flags.has(Flags::UNQUEUED);
         if let Err(refusal) = self.pass(session, command, words, is_queueing, false) {
+            self.settle(session, out);
             let refusal = match command.handler {
                 Handler::Exec => self.abort_exec(session, refusal),
                 _ => refusal,
@@ -171,11 +184,12 @@ impl<'n> Batch<'n> {
         self.has_data |= command.is_data();
         let mark = out.len();
         let result = match command.handler {
-            Handler::Read(_) | Handler::Write(_) => {
-                self.run_data(session, command, words, out).map(|(replied, has_written)| {
-                    self.has_written |= has_written;
-                    Flow::Replied(replied)
-                })
+            Handler::Read(handler) => {
+                let reply = Reply::new(Writer::new(out, session.protocol));
+                self.run_read(handler, words, reply).map(Flow::Replied)
+            }
+            Handler::Write(handler) => {
+                self.run_write(session, command, handler, words, out).map(Flow::Replied)
             }
             Handler::Exec => self.exec(session, out).map(Flow::Replied),
             Handler::Session(handler) => {
@@ -199,6 +213,7 @@ impl<'n> Batch<'n> {
             Ok(Flow::Detach(take)) => (Step::Detach(take), Outcome::Done),
             Err(error) => {
                 out.truncate(mark);
+                self.settle(session, out);
                 self.log_failure(command, &error);
                 write_error(session, out, &error.to_string());
                 (Step::Done, Outcome::Failed)
@@ -292,43 +307,106 @@ impl<'n> Batch<'n> {
 
     fn store(&self) -> Result<&Store, Error> {
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        store.ok_or_else(|| Error::text("LOADING kvrocks is restoring the db from backup"))
+        store.ok_or_else(|| Error::text(LOADING))
     }
 
-    /// The reply, and whether something was written.
-    fn run_data(
+    /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
+    fn settle(&mut self, session: &Session, out: &mut Vec<u8>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
+        match self.pending.commit(self.node, store) {
+            Ok(has_written) => self.has_written |= has_written,
+            Err(failed) => {
+                tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
+                out.truncate(failed.mark);
+                let text = Error::from(failed.cause).to_string();
+                for _ in 0..failed.commands {
+                    write_error(session, out, &text);
+                }
+            }
+        }
+    }
+
+    fn run_read(
         &self,
+        handler: ReadHandler,
+        words: &[&[u8]],
+        reply: Reply<'_>,
+    ) -> Result<Replied, Error> {
+        let txn = self.store()?.txn();
+        let cx = ReadCx {
+            txn: &txn,
+            scope: self.scope(),
+            node: self.node,
+            config: &self.config,
+            worker: self.worker,
+        };
+        handler(&cx, &mut Args::new(words), reply)
+    }
+
+    /// Runs a write and leaves it to be committed with the next ones of the pipeline, where it can wait.
+    fn run_write(
+        &mut self,
         session: &Session,
         command: &Command,
+        handler: WriteHandler,
         words: &[&[u8]],
         out: &mut Vec<u8>,
-    ) -> Result<(Replied, bool), Error> {
-        let reply = Reply::new(Writer::new(out, session.protocol));
-        let (node, config, worker, scope) = (self.node, &self.config, self.worker, self.scope());
-        let mut args = Args::new(words);
-        match command.handler {
-            Handler::Read(handler) => {
-                let txn = self.store()?.txn();
-                let cx = ReadCx { txn: &txn, scope, node, config, worker };
-                Ok((handler(&cx, &mut args, reply)?, false))
+    ) -> Result<Replied, Error> {
+        let node: &'n Arc<Node> = self.node;
+        let takes_all = command.flags.has(Flags::ALL_KEYS);
+        let stripes = Locks::stripes(keys(command, words));
+        let joined = if takes_all { None } else { self.pending.join(&node.locks, &stripes) };
+        let held = match joined {
+            Some(held) => held,
+            None => {
+                // Whoever waits for a lock may hold none.
+                self.settle(session, out);
+                if takes_all { node.locks.lock_all() } else { node.locks.lock(&stripes) }
             }
-            Handler::Write(handler) => {
-                let txn = self.store()?.txn();
-                let mut cx = WriteCx { txn, scope, node, config, worker };
-                let _alone = if command.flags.has(Flags::ALL_KEYS) {
-                    node.locks.lock_all()
-                } else {
-                    node.locks.lock(keys(command, words))
-                };
-                let replied = handler(&mut cx, &mut args, reply)?;
-                let has_written = cx.txn.commit()?.is_some();
-                if has_written {
-                    touch(node, command, words);
-                }
-                Ok((replied, has_written))
-            }
-            Handler::Session(_) | Handler::Exec => Err(Error::err("not a data command")),
+        };
+        let waiting = self.pending.take_writes();
+        let mark = out.len();
+        let (result, writes) = self.run_handler(handler, words, waiting, session, out)?;
+        if result.is_err() {
+            self.pending.put_back(writes);
+            return result;
         }
+        self.pending.add(writes, held, &stripes, keys(command, words), mark);
+        if takes_all {
+            self.pending.touch_everything();
+            self.settle(session, out);
+        }
+        result
+    }
+
+    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed.
+    fn run_handler(
+        &self,
+        handler: WriteHandler,
+        words: &[&[u8]],
+        waiting: Option<Suspended>,
+        session: &Session,
+        out: &mut Vec<u8>,
+    ) -> Result<(Result<Replied, Error>, Suspended), Error> {
+        let store = self.store()?;
+        let txn = waiting.map_or_else(|| store.txn(), |writes| store.txn_resumed(writes));
+        let before = txn.mark();
+        let mut cx = WriteCx {
+            txn,
+            scope: self.scope(),
+            node: self.node,
+            config: &self.config,
+            worker: self.worker,
+        };
+        let reply = Reply::new(Writer::new(out, session.protocol));
+        let result = handler(&mut cx, &mut Args::new(words), reply);
+        if result.is_err() {
+            cx.txn.rollback(before);
+        }
+        Ok((result, cx.txn.suspend()))
     }
 
     fn exec(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Result<Replied, Error> {
@@ -352,7 +430,8 @@ impl<'n> Batch<'n> {
         let _alone = if commands.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
             node.locks.lock_all()
         } else {
-            node.locks.lock(commands.iter().flat_map(|(command, words)| keys(command, words)))
+            let keys = commands.iter().flat_map(|(command, words)| keys(command, words));
+            node.locks.lock(&Locks::stripes(keys))
         };
         let has_changed = session.transaction.is_dirty() || self.has_expired(session)?;
         session.transaction.unwatch(&node);
@@ -388,13 +467,14 @@ impl<'n> Batch<'n> {
             WriteCx { txn: store.txn_isolated(), scope, node: &node, config: &config, worker };
         for (command, words) in commands {
             self.has_data |= command.is_data();
-            let element = out.len();
+            let (element, before) = (out.len(), cx.txn.mark());
             let result = match self.pass(session, command, words, false, true) {
                 Ok(()) => self.exec_one(session, &mut cx, command, words, out),
                 Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => Err(Error::Text(text)),
                 Err(_) => Err(Error::err("not possible inside EXEC")),
             };
             if let Err(error) = result {
+                cx.txn.rollback(before);
                 out.truncate(element);
                 self.log_failure(command, &error);
                 write_error(session, out, &error.to_string());
@@ -494,6 +574,13 @@ impl<'n> Batch<'n> {
         }
         step
     }
+}
+
+/// Whether a command may wait for the next ones of its pipeline before it is committed.
+fn can_join(session: &Session, command: &Command) -> bool {
+    matches!(command.handler, Handler::Write(_))
+        && !session.transaction.is_open()
+        && session.reply_mode == ReplyMode::On
 }
 
 /// The keys among the words.

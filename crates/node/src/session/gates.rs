@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
+use super::dispatch::LOADING;
 use super::{Auth, Session};
 use crate::clients::{Pause, PauseKind, Via};
 use crate::clock;
@@ -148,7 +149,7 @@ fn loading(check: &Check<'_>) -> Result<(), Refusal> {
     if check.engine.store.is_some() || check.command.flags.has(Flags::LOADING) {
         return Ok(());
     }
-    error("LOADING kvrocks is restoring the db from backup")
+    error(LOADING)
 }
 
 fn in_multi(check: &Check<'_>) -> Result<(), Refusal> {

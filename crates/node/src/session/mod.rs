@@ -2,6 +2,7 @@
 
 pub mod dispatch;
 pub mod gates;
+pub mod pipeline;
 pub mod transaction;
 
 use std::future::Future;
@@ -195,3 +196,6 @@ impl Session {
         if needs_peer_auth || !config.requirepass.is_empty() { Auth::None } else { Auth::Client }
     }
 }
+
+#[cfg(test)]
+mod tests;

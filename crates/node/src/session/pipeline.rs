@@ -1,0 +1,126 @@
+//! Writes of one pipeline that have run but are not committed: they become one batch, as the commands of a MULTI do.
+//!
+//! A client that sends sixteen SETs at once pays for one append to the WAL instead of sixteen. Nobody can tell: the keys stay locked until the commit,
+//! no reply leaves before it, and a command that touches one of the keys, or is not a write, commits first. If the commit fails, every one of the
+//! commands is answered with the error.
+
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+use storage::{Store, Suspended};
+
+use crate::locks::{Held, Locks, Stripes};
+use crate::node::Node;
+
+/// Commands that may wait together. More gain little and keep others from the keys.
+const COMMANDS_MAX: usize = 64;
+
+/// The waiting writes.
+#[derive(Default)]
+pub struct Pending<'n> {
+    writes: Option<Suspended>,
+    held: SmallVec<[MutexGuard<'n, ()>; 16]>,
+    stripes: SmallVec<[u16; 16]>,
+    keys: Vec<u8>,
+    key_ends: SmallVec<[usize; 16]>,
+    touches_all: bool,
+    commands: usize,
+    /// Where in the output the first of their replies begins.
+    mark: usize,
+}
+
+/// A commit that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Where the replies of the commands begin in the output.
+    pub mark: usize,
+    /// How many commands are to be answered with the error.
+    pub commands: usize,
+    /// Why.
+    pub cause: storage::Error,
+}
+
+impl<'n> Pending<'n> {
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.commands == 0
+    }
+
+    /// Locks the stripes of one more command, if that is possible without waiting and without touching a key that waits already.
+    pub fn join(&self, locks: &'n Locks, stripes: &[u16]) -> Option<Held<'n>> {
+        let is_free = self.commands < COMMANDS_MAX
+            && !stripes.iter().any(|stripe| self.stripes.contains(stripe));
+        if is_free { locks.try_lock(stripes) } else { None }
+    }
+
+    /// Takes the writes, to add to them.
+    pub fn take_writes(&mut self) -> Option<Suspended> {
+        self.writes.take()
+    }
+
+    /// Gives the writes back after a command that added nothing.
+    pub fn put_back(&mut self, writes: Suspended) {
+        if !self.is_empty() {
+            self.writes = Some(writes);
+        }
+    }
+
+    /// Gives the writes back with those of one more command, whose reply begins at `mark`.
+    pub fn add<'k>(
+        &mut self,
+        writes: Suspended,
+        held: Held<'n>,
+        stripes: &Stripes,
+        keys: impl Iterator<Item = &'k [u8]>,
+        mark: usize,
+    ) {
+        if self.is_empty() {
+            self.mark = mark;
+        }
+        self.commands += 1;
+        self.writes = Some(writes);
+        self.held.extend(held);
+        self.stripes.extend_from_slice(stripes);
+        for key in keys {
+            self.keys.extend_from_slice(key);
+            self.key_ends.push(self.keys.len());
+        }
+    }
+
+    /// The commit changes more than the named keys.
+    pub fn touch_everything(&mut self) {
+        self.touches_all = true;
+    }
+
+    /// Commits what waits and lets go of the keys. Returns whether something was written.
+    pub fn commit(&mut self, node: &Node, store: Option<&Store>) -> Result<bool, Failed> {
+        let (commands, mark) = (self.commands, self.mark);
+        let (Some(writes), Some(store)) = (self.writes.take(), store) else {
+            self.clear();
+            return Ok(false);
+        };
+        let result = store.txn_resumed(writes).commit();
+        if let Ok(Some(_)) = result {
+            // While the keys are locked: who watches one and reads it afterwards sees the new value.
+            if self.touches_all {
+                node.watches.touch_all();
+            }
+            let starts = std::iter::once(0).chain(self.key_ends.iter().copied());
+            let ranges = starts.zip(self.key_ends.iter().copied());
+            node.watches.touch(ranges.filter_map(|(start, end)| self.keys.get(start..end)));
+        }
+        self.clear();
+        match result {
+            Ok(sequence) => Ok(sequence.is_some()),
+            Err(cause) => Err(Failed { mark, commands, cause }),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.held.clear();
+        self.stripes.clear();
+        self.keys.clear();
+        self.key_ends.clear();
+        self.touches_all = false;
+        self.commands = 0;
+    }
+}

@@ -1,0 +1,119 @@
+//! Commands of one read buffer, from words to replies, on a real database.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use storage::{FeedRead, Store};
+use topology::Cluster;
+
+use super::Session;
+use super::dispatch::{Batch, Step};
+use crate::clients::Via;
+use crate::config::{Config, Values};
+use crate::node::{Node, Role};
+
+struct Bench {
+    node: Arc<Node>,
+    session: Session,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut values = Values { workers: 1, ..Values::default() };
+        values.rocksdb_metadata_block_cache_size = 8;
+        values.rocksdb_subkey_block_cache_size = 8;
+        let options = crate::run::storage_options(&values);
+        let store = Store::open(&dir.path().join("db"), options).unwrap();
+        let config = Config::new(values, None);
+        let path = dir.path().to_owned();
+        let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
+        let session = Self::session(&node);
+        Self { node, session, _dir: dir }
+    }
+
+    fn session(node: &Node) -> Session {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = node.clients.add(address, address, Via::Direct, 0);
+        Session::new(client, &node.config.now(), false)
+    }
+
+    /// Runs a pipeline and returns its replies as text.
+    fn pipeline(&mut self, commands: &[&str]) -> String {
+        Self::run(&self.node, &mut self.session, commands)
+    }
+
+    fn run(node: &Arc<Node>, session: &mut Session, commands: &[&str]) -> String {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(node, node.config.now(), 0);
+        for command in commands {
+            let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+            assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
+        }
+        batch.finish(session, &mut out).unwrap();
+        String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    }
+
+    /// Record counts of the batches written since `sequence`.
+    fn batches_since(&self, sequence: u64) -> Vec<u32> {
+        let engine = self.node.engine();
+        let mut reader = engine.store.as_ref().unwrap().feed();
+        match reader.read(sequence + 1, 1 << 20).unwrap() {
+            FeedRead::Batches(batches) => batches.iter().map(|batch| batch.count).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn sequence(&self) -> u64 {
+        self.node.engine().store.as_ref().map_or(0, Store::latest_sequence)
+    }
+}
+
+#[test]
+fn writes_of_a_pipeline_share_a_batch_until_a_key_comes_again() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.pipeline(&["SET a 1", "SET b 2", "INCR a", "SET c 3"]), "+OK +OK :2 +OK");
+    assert_eq!(bench.batches_since(0), [2, 2]);
+    assert_eq!(bench.pipeline(&["SET d 1", "GET d", "INCR d"]), "+OK $1 1 :2");
+}
+
+#[test]
+fn a_command_that_fails_leaves_the_others_of_its_pipeline_alone() {
+    let mut bench = Bench::new();
+    let replies = bench.pipeline(&["SET a x", "SET b 1", "INCR a", "INCR b", "NOPE", "SET c 1"]);
+    assert!(
+        replies.starts_with(
+            "+OK +OK -ERR value is not an integer or out of range :2 -ERR unknown command"
+        ),
+        "{replies}"
+    );
+    assert!(replies.ends_with("+OK"));
+    assert_eq!(bench.pipeline(&["MGET a b c"]), "*3 $1 x $1 2 $1 1");
+}
+
+#[test]
+fn exec_is_one_batch_and_sees_its_own_writes() {
+    let mut bench = Bench::new();
+    let replies = bench.pipeline(&["MULTI", "SET a 1", "INCR a", "GET a", "INCR b x", "EXEC"]);
+    assert!(replies.starts_with("+OK +QUEUED +QUEUED +QUEUED -ERR wrong number"), "{replies}");
+    assert!(replies.ends_with("-EXECABORT Transaction discarded because of previous errors."));
+    let before = bench.sequence();
+    let replies = bench.pipeline(&["MULTI", "SET a 1", "INCR a", "GET a", "EXEC"]);
+    assert_eq!(replies, "+OK +QUEUED +QUEUED +QUEUED *3 +OK :2 $1 2");
+    assert_eq!(bench.batches_since(before), [2]);
+}
+
+#[test]
+fn a_write_that_waits_in_a_pipeline_still_touches_who_watches() {
+    let mut bench = Bench::new();
+    let mut watcher = Bench::session(&bench.node);
+    Bench::run(&bench.node, &mut watcher, &["WATCH a"]);
+    bench.pipeline(&["SET x 1", "SET a 1"]);
+    let replies = Bench::run(&bench.node, &mut watcher, &["MULTI", "SET b 1", "EXEC"]);
+    assert_eq!(replies, "+OK +QUEUED *-1");
+    Bench::run(&bench.node, &mut watcher, &["WATCH a"]);
+    bench.pipeline(&["FLUSHALL"]);
+    let replies = Bench::run(&bench.node, &mut watcher, &["MULTI", "SET b 1", "EXEC"]);
+    assert_eq!(replies, "+OK +QUEUED *-1");
+}
