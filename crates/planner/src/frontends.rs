@@ -7,24 +7,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Backend, Frontend};
+use api::heartbeat::Role as Does;
 use topology::Endpoint;
 
-use crate::Node;
 use crate::plan::{Context, Health};
+use crate::{Node, Plan, Role};
 
 /// The frontends wanted now, or `None` while too little is known to say.
 ///
 /// `closed` are nodes nobody may reach.
-pub(crate) fn wanted(cx: &Context<'_>, closed: &BTreeSet<&str>) -> Option<Vec<Frontend>> {
+pub(crate) fn wanted(
+    cx: &Context<'_>,
+    closed: &BTreeSet<&str>,
+    plan: &mut Plan,
+) -> Option<Vec<Frontend>> {
     let mut holders: BTreeMap<&Endpoint, Vec<&Node>> = BTreeMap::new();
     for (_, node) in cx.record.nodes() {
         if let Some(endpoint) = &node.announced {
             holders.entry(endpoint).or_default().push(node);
         }
     }
-    // A restarted controller must not close what works before it has asked.
+    // A restarted controller must not close what works before it has asked, nor before masters
+    // whose leases ran out meanwhile have new ones: that would cut every session for nothing.
     let unknown = |node: &&Node| cx.health(&node.id) == Health::Unknown;
-    if cx.observed.desired.is_none() && holders.values().flatten().any(unknown) {
+    let renewed = |node: &&Node| lacks_only_a_lease(cx, node);
+    let patience = cx.observed.started_at.plus_millis(cx.policy.settle_ms);
+    // Somebody to be fenced does not wait.
+    let waits = closed.is_empty() && cx.now < patience;
+    if cx.observed.desired.is_none()
+        && holders.values().flatten().any(|node| unknown(node) || (waits && renewed(node)))
+    {
+        plan.wake(patience);
         return None;
     }
     let frontends = holders
@@ -35,6 +48,14 @@ pub(crate) fn wanted(cx: &Context<'_>, closed: &BTreeSet<&str>) -> Option<Vec<Fr
         })
         .collect();
     Some(frontends)
+}
+
+fn lacks_only_a_lease(cx: &Context<'_>, node: &Node) -> bool {
+    let current = cx
+        .reply(&node.id)
+        .is_some_and(|reply| reply.version == cx.record.version && reply.role == Does::Master);
+    let is_up = cx.health(&node.id) == Health::Up;
+    node.role == Role::Master && is_up && current && !cx.settled(node)
 }
 
 fn backend(

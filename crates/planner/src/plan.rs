@@ -332,7 +332,7 @@ fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, plan: &mut Plan) {
             plan.alarms.insert(format!("balancer {}: {error}", balancer.name));
         }
     }
-    let Some(frontends) = frontends::wanted(cx, closed) else { return };
+    let Some(frontends) = frontends::wanted(cx, closed, plan) else { return };
     let old = cx.observed.desired.as_ref();
     if old.is_some_and(|old| old.frontends == frontends) {
         return;

@@ -478,6 +478,32 @@ fn without_a_sound_fence_nobody_is_promoted() {
     "#]]);
 }
 
+/// Leases ran out while there was no controller; the frontends are as they were, and stay so.
+#[test]
+fn a_restarted_controller_closes_nothing_before_masters_have_their_leases_back() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.controller_restarts();
+    s.answers("b", reply("b", 7, Does::Slave));
+    s.answers("a", Reply { lease_remaining_ms: 0, ..reply("a", 7, Does::Master) });
+    let is_told = |s: &Script| {
+        s.plan().actions.iter().any(|action| matches!(action, Action::ApplyBalancers(_)))
+    };
+    assert!(!is_told(&s));
+    s.answers("a", reply("a", 7, Does::Master));
+    s.check(expect![[r#"
+        balancers 1: lb0=a lb1=b
+        leases: a
+        steady: 
+    "#]]);
+    // One that gets none is closed in the end.
+    s.controller_restarts();
+    s.answers("b", reply("b", 7, Does::Slave));
+    s.answers("a", Reply { lease_remaining_ms: 0, ..reply("a", 7, Does::Master) });
+    assert!(!is_told(&s));
+    s.after_ms(1_000);
+    assert!(is_told(&s));
+}
+
 #[test]
 fn a_restarted_controller_waits_out_every_lease_it_does_not_know() {
     let mut s = Script::serving(&["a", "b"]);
