@@ -1,4 +1,4 @@
-//! What is done once a second: rates, disk use, idle connections.
+//! What is done once a second: rates, disk use, idle connections, a word about a lost lease.
 //!
 //! Nothing here waits for the write gate: while it is taken, a round is left out.
 
@@ -44,6 +44,29 @@ impl Counted {
     }
 }
 
+/// What is known of this node's lease from one round to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum LeaseState {
+    /// It needs none, or never had one.
+    #[default]
+    None,
+    /// It had one at the last round.
+    Held,
+    /// It had one and has it no more.
+    Lost,
+}
+
+impl LeaseState {
+    fn next(self, is_needed: bool, is_valid: bool) -> Self {
+        match (is_needed, is_valid) {
+            (false, _) => Self::None,
+            (true, true) => Self::Held,
+            (true, false) if self == Self::None => Self::None,
+            (true, false) => Self::Lost,
+        }
+    }
+}
+
 /// Runs once a second until the node shuts down.
 ///
 /// # Errors
@@ -55,12 +78,14 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut counted = Counted::now(&node);
+    let mut lease = LeaseState::default();
     for round in 0_u64.. {
         tokio::select! {
             _ = second.tick() => {}
             _ = shutdown.wait_for(|stop| *stop) => break,
         }
         counted = measure(&node, &counted);
+        lease = look_at_lease(&node, lease);
         close_idle(&node, clock::unix_ms());
         let is_due = node.config.now().max_db_size > 0 || round.is_multiple_of(RELAXED_ROUNDS);
         if is_due {
@@ -71,6 +96,24 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Tells the operator, once, that a master stopped serving because nobody renews its lease, and once that it serves again.
+fn look_at_lease(node: &Node, before: LeaseState) -> LeaseState {
+    let Some(engine) = node.gate.try_read() else { return before };
+    let mode = node.config.now().master_lease_mode;
+    let is_needed = engine.role.is_master() && mode != api::heartbeat::LeaseMode::Disabled;
+    drop(engine);
+    let now = before.next(is_needed, node.lease.is_valid(clock::boottime_ns()));
+    match (before, now) {
+        (LeaseState::Held, LeaseState::Lost) => tracing::warn!(
+            mode = mode.as_str(),
+            "master lease expired: the controller does not renew it; it is valid again with its next heartbeats"
+        ),
+        (LeaseState::Lost, LeaseState::Held) => tracing::info!("master lease renewed"),
+        _ => {}
+    }
+    now
 }
 
 fn measure(node: &Node, earlier: &Counted) -> Counted {
@@ -119,5 +162,17 @@ mod tests {
         assert_eq!(later.rate(&earlier, |c| c.commands), 100);
         assert_eq!(later.rate(&earlier, |c| c.bytes_in), 0);
         assert_eq!(later.rate(&later, |c| c.bytes_out), 0);
+    }
+    #[test]
+    fn a_lease_is_lost_only_by_a_master_that_had_one() {
+        let states = [(true, false), (true, true), (true, false), (true, false), (true, true)];
+        let mut state = LeaseState::default();
+        let seen = states.map(|(is_needed, is_valid)| {
+            state = state.next(is_needed, is_valid);
+            state
+        });
+        let [none, held, lost] = [LeaseState::None, LeaseState::Held, LeaseState::Lost];
+        assert_eq!(seen, [none, held, lost, lost, held]);
+        assert_eq!(lost.next(false, false), none);
     }
 }
