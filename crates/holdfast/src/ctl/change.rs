@@ -72,7 +72,7 @@ pub(crate) struct Members {
     /// peer-auth of the nodes
     #[arg(long)]
     password: Option<String>,
-    /// A load balancer: name=…,endpoint=…[,kind=builtin|haproxy][,source=…][,token=…]
+    /// A load balancer: name=…,endpoint=…[,kind=builtin|haproxy][,master=…][,source=…][,token=…]
     #[arg(long = "balancer", value_name = "FIELDS")]
     balancers: Vec<String>,
     /// Go on although nothing could fence a master: a failover then risks two of them
@@ -178,6 +178,9 @@ pub(crate) enum BalancerVerb {
         /// URL of the built-in balancer; address or path of HAProxy's Runtime API
         #[arg(long)]
         endpoint: String,
+        /// HAProxy's master socket (`-W -S`); without it a failover waits for the lease
+        #[arg(long)]
+        master: Option<String>,
         /// Bearer token of the built-in balancer
         #[arg(long = "balancer-token")]
         balancer_token: Option<String>,
@@ -309,7 +312,8 @@ pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
 
 pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
     match verb {
-        BalancerVerb::Add { name, place, kind, endpoint, balancer_token, source } => {
+        BalancerVerb::Add { name, place, kind, endpoint, master, balancer_token, source } => {
+            let endpoint = with_master(endpoint, master);
             let path = format!("{}/balancers", cx.cluster(&place).await?);
             let done = format!("balancer {name} added");
             let body = BalancerSpec { name, kind, endpoint, token: balancer_token, source };
@@ -372,6 +376,7 @@ fn balancers(members: &Members) -> Result<Vec<BalancerSpec>> {
 
 fn balancer_spec(text: &str) -> Result<BalancerSpec> {
     let mut spec = BalancerSpec { kind: "builtin".to_owned(), ..BalancerSpec::default() };
+    let mut master = None;
     for field in text.split(',') {
         let (name, value) = field
             .split_once('=')
@@ -381,6 +386,7 @@ fn balancer_spec(text: &str) -> Result<BalancerSpec> {
             "name" => spec.name = value,
             "kind" => spec.kind = value,
             "endpoint" => spec.endpoint = value,
+            "master" => master = Some(value),
             "token" => spec.token = Some(value),
             // Several sources are several fields.
             "source" => {
@@ -388,11 +394,20 @@ fn balancer_spec(text: &str) -> Result<BalancerSpec> {
                     Some(spec.source.map_or(value.clone(), |old| format!("{old},{value}")));
             }
             _ => bail!(
-                "--balancer `{text}`: `{name}` is none of name, kind, endpoint, source, token"
+                "--balancer `{text}`: `{name}` is none of name, kind, endpoint, master, source, token"
             ),
         }
     }
+    spec.endpoint = with_master(spec.endpoint, master);
     Ok(spec)
+}
+
+/// An HAProxy is reached at its Runtime API and its master socket.
+fn with_master(endpoint: String, master: Option<String>) -> String {
+    match master {
+        Some(master) => format!("{endpoint},{master}"),
+        None => endpoint,
+    }
 }
 
 #[cfg(test)]
@@ -408,6 +423,8 @@ mod tests {
         let spec = balancer_spec("name=b,endpoint=http://h:1,source=10.0.0.1,source=10.0.0.2")
             .expect("a balancer");
         assert_eq!(spec.source.as_deref(), Some("10.0.0.1,10.0.0.2"));
+        let spec = balancer_spec("name=b,kind=haproxy,endpoint=/run/r,master=/run/m").expect("one");
+        assert_eq!(spec.endpoint, "/run/r,/run/m");
         assert!(balancer_spec("colour=red").is_err());
     }
 }

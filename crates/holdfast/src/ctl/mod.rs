@@ -4,6 +4,7 @@
 //! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's).
 
 mod change;
+mod haproxy;
 mod http;
 mod show;
 mod table;
@@ -58,6 +59,8 @@ enum Verb {
     /// Add, list or remove load balancers
     #[command(subcommand)]
     Balancer(change::BalancerVerb),
+    /// Print the configuration of an HAProxy in front of a cluster
+    HaproxyConfig(haproxy::HaproxyConfig),
     /// Show what is seen of a cluster now
     Status {
         #[command(flatten)]
@@ -98,6 +101,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Failover(failover) => change::failover(&cx, failover).await?,
         Verb::Node(node) => change::node(&cx, node).await?,
         Verb::Import(import) => change::import(&cx, import).await?,
+        Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
         Verb::Status { place } => show::status(&cx, &place).await?,
         Verb::Events { place, limit } => show::events(&cx, &place, limit).await?,
