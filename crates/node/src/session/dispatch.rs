@@ -3,6 +3,8 @@
 //! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it wrote may be answered before [`Batch::finish`] has handed
 //! the WAL to the operating system, and nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
+mod exec;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -407,135 +409,6 @@ impl<'n> Batch<'n> {
             cx.txn.rollback(before);
         }
         Ok((result, cx.txn.suspend()))
-    }
-
-    fn exec(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Result<Replied, Error> {
-        if !session.transaction.is_open() {
-            return Err(Error::text("ERR EXEC without MULTI"));
-        }
-        let is_aborted = session.transaction.is_aborted;
-        let queued = session.transaction.take();
-        if is_aborted {
-            session.transaction.unwatch(self.node);
-            return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
-        }
-        let commands: Vec<(&'static Command, Words<'_>)> = queued
-            .iter()
-            .filter_map(|words| {
-                let (_, command) = self.find(words.first()?)?;
-                Some((command, words.iter().map(Vec::as_slice).collect()))
-            })
-            .collect();
-        let node = Arc::clone(self.node);
-        let _alone = if commands.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
-            node.locks.lock_all()
-        } else {
-            let keys = commands.iter().flat_map(|(command, words)| keys(command, words));
-            node.locks.lock(&Locks::stripes(keys))
-        };
-        let has_changed = session.transaction.is_dirty() || self.has_expired(session)?;
-        session.transaction.unwatch(&node);
-        if has_changed {
-            return Ok(Reply::new(Writer::new(out, session.protocol)).with(|w| w.null_array()));
-        }
-        self.exec_all(session, &commands, out)
-    }
-
-    /// A watched key that existed and has expired since is a change too.
-    fn has_expired(&self, session: &Session) -> Result<bool, Error> {
-        let txn = self.store()?.txn();
-        for key in session.transaction.watched_existing() {
-            if storage::types::keys::exists(&txn, &self.scope(), &[key])? == 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn exec_all(
-        &mut self,
-        session: &mut Session,
-        commands: &[(&'static Command, Words<'_>)],
-        out: &mut Vec<u8>,
-    ) -> Result<Replied, Error> {
-        let mark = out.len();
-        Writer::new(out, session.protocol).array(commands.len());
-        let store = self.store()?.clone();
-        let (node, config, worker, scope) =
-            (Arc::clone(self.node), Arc::clone(&self.config), self.worker, self.scope());
-        let mut cx =
-            WriteCx { txn: store.txn_isolated(), scope, node: &node, config: &config, worker };
-        for (command, words) in commands {
-            self.has_data |= command.is_data();
-            let (element, before) = (out.len(), cx.txn.mark());
-            let result = match self.pass(session, command, words, false, true) {
-                Ok(()) => self.exec_one(session, &mut cx, command, words, out),
-                Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => Err(Error::Text(text)),
-                Err(_) => Err(Error::err("not possible inside EXEC")),
-            };
-            if let Err(error) = result {
-                cx.txn.rollback(before);
-                out.truncate(element);
-                self.log_failure(command, &error);
-                write_error(session, out, &error.to_string());
-            }
-        }
-        match cx.txn.commit() {
-            Ok(Some(_)) => {
-                for (command, words) in commands.iter().filter(|(command, _)| command.is_write()) {
-                    touch(&node, command, words);
-                }
-                self.has_written = true;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                out.truncate(mark);
-                return Err(error.into());
-            }
-        }
-        // The array was written piece by piece; this only says so.
-        Ok(Reply::new(Writer::new(out, session.protocol)).with(|_| {}))
-    }
-
-    fn exec_one(
-        &self,
-        session: &mut Session,
-        cx: &mut WriteCx<'_>,
-        command: &Command,
-        words: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        let mut args = Args::new(words);
-        let reply = Reply::new(Writer::new(out, session.protocol));
-        match command.handler {
-            Handler::Read(handler) => {
-                let read = ReadCx {
-                    txn: &cx.txn,
-                    scope: cx.scope,
-                    node: cx.node,
-                    config: cx.config,
-                    worker: cx.worker,
-                };
-                handler(&read, &mut args, reply)?;
-            }
-            Handler::Write(handler) => {
-                handler(cx, &mut args, reply)?;
-            }
-            Handler::Session(handler) => {
-                let mut cx = SessionCx {
-                    node: self.node,
-                    session,
-                    config: &self.config,
-                    exec: Some(&cx.txn),
-                    now_ms: self.now_ms,
-                };
-                let Flow::Replied(_) = handler(&mut cx, &mut args, reply)? else {
-                    return Err(Error::err("this command is not possible inside EXEC"));
-                };
-            }
-            Handler::Exec => return Err(Error::err("MULTI calls can not be nested")),
-        }
-        Ok(())
     }
 
     fn log_failure(&self, command: &Command, error: &Error) {
