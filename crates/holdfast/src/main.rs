@@ -42,7 +42,7 @@ enum Command {
     /// Run the built-in TCP load balancer
     Balancer(ConfigFile),
     /// Talk to the controller
-    Ctl(ctl::Args),
+    Ctl(Box<ctl::Args>),
     /// Run a whole local cluster, load balancers included, until Ctrl-C
     Up(up::Args),
     /// Kill, stop and restart masters of a local cluster under load, and time the outages
@@ -89,7 +89,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Ctl(args) => current_thread()?.block_on(ctl::run(args)),
+        Command::Ctl(args) => current_thread()?.block_on(ctl::run(*args)),
         // These two start children that must die with this very thread (see `up::process`).
         Command::Up(args) => current_thread()?.block_on(up::run(args)),
         Command::Drill(args) => current_thread()?.block_on(drill::run(args)),

@@ -11,7 +11,11 @@ use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
 use crate::locks::Locks;
 
 impl Batch<'_> {
-    pub(super) fn exec(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Result<Replied, Error> {
+    pub(super) fn exec(
+        &mut self,
+        session: &mut Session,
+        out: &mut Vec<u8>,
+    ) -> Result<Replied, Error> {
         if !session.transaction.is_open() {
             return Err(Error::text("ERR EXEC without MULTI"));
         }
