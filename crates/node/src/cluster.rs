@@ -69,8 +69,10 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
     let change = {
         let mut engine = node.gate.write();
         node.cluster.store(Arc::new(next));
-        node.resync.set_required(outcome.full_sync_required);
         let wanted = wanted_role(&outcome.assignment, &engine.role);
+        // A link that found another history said so; no later topology makes that data trustworthy, only a full sync does.
+        let is_untrusted = !wanted.is_master() && node.resync.is_required();
+        node.resync.set_required(outcome.full_sync_required || is_untrusted);
         if wanted == engine.role {
             None
         } else {
@@ -161,12 +163,12 @@ fn role_word(node: &Node) -> &'static str {
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     use api::heartbeat::{Reply, Role as Word};
     let config = node.config.now();
-    let (role, sequence, is_loading) = {
+    // Role and topology of one moment: a controller takes both together for an acknowledged demotion.
+    let (role, sequence, is_loading, cluster) = {
         let engine = node.engine();
         let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
-        (engine.role.clone(), sequence, engine.store.is_none())
+        (engine.role.clone(), sequence, engine.store.is_none(), node.cluster.load_full())
     };
-    let cluster = node.cluster.load();
     let now_ns = crate::clock::boottime_ns();
     let (word, master) = match role {
         Role::Master => (Word::Master, None),
@@ -191,5 +193,55 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         uptime_ms: node.uptime_ms(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::Store;
+
+    use super::*;
+    use crate::config::{Config, Values};
+
+    const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn node(dir: &std::path::Path) -> Arc<Node> {
+        let mut values = Values { workers: 1, cluster_enabled: true, ..Values::default() };
+        values.rocksdb_metadata_block_cache_size = 8;
+        values.rocksdb_subkey_block_cache_size = 8;
+        let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
+        let config = Config::new(values, None);
+        let cluster = Cluster::default();
+        Arc::new(Node::new(config, dir.to_owned(), store, cluster, Role::Master))
+    }
+
+    async fn set_nodes(node: &Arc<Node>, me_as_master: bool, version: i64) {
+        let text = if me_as_master {
+            format!("{ME} 127.0.0.1 1 master - 0-16383\n{OTHER} 127.0.0.1 2 slave {ME}")
+        } else {
+            format!("{ME} 127.0.0.1 1 slave {OTHER}\n{OTHER} 127.0.0.1 2 master - 0-16383")
+        };
+        change(Arc::clone(node), |cluster| {
+            cluster.prepare_set_nodes(text.as_bytes(), version, false, &|at| at.port == 1)
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_new_topology_does_not_make_another_history_trustworthy() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path());
+        set_nodes(&node, false, 1).await;
+        assert!(!node.resync.is_required());
+        node.resync.set_required(true);
+        set_nodes(&node, false, 2).await;
+        assert!(node.resync.is_required());
+        set_nodes(&node, true, 3).await;
+        assert!(!node.resync.is_required());
+        set_nodes(&node, false, 4).await;
+        assert!(node.resync.is_required(), "it was master under version 3");
+        crate::replication::stop(&node);
     }
 }

@@ -247,10 +247,11 @@ fn change_later(
     node: &Arc<Node>,
     prepare: impl FnOnce(&Cluster, &Node) -> std::result::Result<Change, ClusterError> + 'static,
 ) -> Flow {
-    let node = Arc::clone(node);
+    let (node, asked) = (Arc::clone(node), Arc::clone(node));
+    // A task of its own: a connection that ends meanwhile must not leave nodes.conf ahead of the node.
+    let task = tokio::task::spawn_local(change(node, move |cluster| prepare(cluster, &asked)));
     Flow::Later(Box::pin(async move {
-        let asked = Arc::clone(&node);
-        let result = change(node, move |cluster| prepare(cluster, &asked)).await;
+        let result = task.await.unwrap_or_else(|error| Err(error.into()));
         let mut bytes = Vec::new();
         let mut writer = resp::Writer::new(&mut bytes, resp::Protocol::V2);
         match result {
@@ -342,14 +343,16 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
         return Err(Error::text("ERR cluster mode is not enabled"));
     }
     must_be_admin(cx)?;
-    let is_for_me = {
+    {
+        // Under the gate: a lease is not granted to a role that is just being lost.
         let engine = cx.node.engine();
-        engine.role.is_master()
-            && cx.node.cluster.load().id().is_some_and(|id| id.as_bytes() == master)
-    };
-    let beat = Heartbeat { is_for_me, lease_ms, term, clock };
-    let longest_ms = u64::from(cx.config.master_lease_max_ms);
-    cx.node.lease.heartbeat(beat, crate::clock::boottime_ns(), longest_ms).map_err(Error::err)?;
+        let is_for_me = engine.role.is_master()
+            && cx.node.cluster.load().id().is_some_and(|id| id.as_bytes() == master);
+        let beat = Heartbeat { is_for_me, lease_ms, term, clock };
+        let longest_ms = u64::from(cx.config.master_lease_max_ms);
+        let now_ns = crate::clock::boottime_ns();
+        cx.node.lease.heartbeat(beat, now_ns, longest_ms).map_err(Error::err)?;
+    }
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
 }
 

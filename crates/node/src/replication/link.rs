@@ -325,6 +325,8 @@ impl Driver {
             if let Err(error) = change.await {
                 tracing::warn!(%error, "cannot note the full sync in nodes.conf: the next start takes another one");
             }
+            // A topology that came while the mark was still in nodes.conf asked for the sync again.
+            node.resync.set_required(false);
         }
         tracing::info!("the data of this node is its master's again");
     }
