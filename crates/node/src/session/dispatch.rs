@@ -116,6 +116,10 @@ impl<'n> Batch<'n> {
             stats.command(index, micros, outcome);
         }
         self.note_if_slow(session, command, words, micros);
+        if session.reply_mode != ReplyMode::On {
+            // An error of the commit is a reply too, and is not sent either.
+            self.settle(session, out);
+        }
         Self::silence(session, out, mark, step)
     }
 
@@ -214,7 +218,10 @@ impl<'n> Batch<'n> {
             Ok(Flow::Later(answer)) => (Step::Later(answer), Outcome::Done),
             Ok(Flow::Detach(take)) => (Step::Detach(take), Outcome::Done),
             Err(error) => {
-                out.truncate(mark);
+                // A write took its own half reply back: committing what waited before it may have moved the mark.
+                if !command.is_write() {
+                    out.truncate(mark);
+                }
                 self.settle(session, out);
                 self.log_failure(command, &error);
                 write_error(session, out, &error.to_string());
@@ -373,6 +380,7 @@ impl<'n> Batch<'n> {
         let mark = out.len();
         let (result, writes) = self.run_handler(handler, words, waiting, session, out)?;
         if result.is_err() {
+            out.truncate(mark);
             self.pending.put_back(writes);
             return result;
         }
