@@ -14,7 +14,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("replication", &[]),
     ("api", &["topology"]),
     ("planner", &["api", "topology"]),
-    ("storage", &["topology"]),
+    ("storage", &["replication", "topology"]),
     ("balancer", &["api", "topology"]),
     ("controller", &["api", "balancer", "planner", "resp", "topology"]),
     ("node", &["api", "replication", "resp", "storage", "topology"]),
