@@ -15,7 +15,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("api", &["topology"]),
     ("grant", &["api", "topology"]),
     ("planner", &["api", "grant", "topology"]),
-    ("storage", &["topology"]),
+    ("storage", &["replication", "topology"]),
     ("balancer", &["api", "topology"]),
     ("controller", &["api", "balancer", "planner", "resp", "topology"]),
     ("node", &["api", "grant", "replication", "resp", "storage", "topology"]),
