@@ -14,7 +14,7 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, replication, worker};
+use crate::{admin, cluster, cron, grants, replication, worker};
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
@@ -73,6 +73,7 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
         tasks.spawn(admin::serve(Arc::clone(&node), listener));
     }
     tasks.spawn(cron::run(Arc::clone(&node)));
+    tasks.spawn(grants::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
         port = config.port,
@@ -188,7 +189,7 @@ pub fn storage_options(values: &Values) -> Options {
     };
     Options {
         cluster: values.cluster_enabled,
-        sync_writes: values.rocksdb_write_options_sync,
+        sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         block_cache_size: size(caches),
         hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),

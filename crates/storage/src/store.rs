@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
 use crate::hot::{Found, Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
 use crate::txn::Suspended;
-use crate::{Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format};
+use crate::{
+    Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
+};
 
 /// A handle of the open database; clones are cheap and share it.
 #[derive(Clone)]
@@ -37,9 +40,13 @@ pub(crate) struct Inner {
     write_options: WriteOptions,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
+    /// Bytes of all batches written since the database was opened.
+    appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
+    /// The epochs, as the records of the propagate family have them. Changed under `writing`.
+    history: RwLock<Arc<History>>,
 }
 
 /// Why a store could not be closed.
@@ -65,30 +72,23 @@ impl Store {
     /// Opens the database folder `dir`, and creates it and missing families.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::WrongMode`], I/O errors, corruption.
+    /// [`Error::InUse`], [`Error::WrongMode`], [`Error::RewindPending`], I/O errors, corruption.
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
+        if rewind::pending(dir)?.is_some() {
+            return Err(Error::RewindPending { dir: dir.to_owned() });
+        }
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
         let db_options = engine::database(&options);
-        let mut names: Vec<String> = Family::ALL.iter().map(|f| f.name().to_owned()).collect();
-        if dir.join("CURRENT").exists() {
-            // Families of later versions must be opened too, though nothing here touches them.
-            let on_disk = DB::list_cf(&db_options, dir)
-                .map_err(|error| Error::engine("list column families", error))?;
-            names.extend(on_disk.into_iter().filter(|n| Family::ALL.iter().all(|f| f.name() != n)));
-        }
-        let descriptors = names.into_iter().map(|name| {
-            let family = Family::ALL.into_iter().find(|f| f.name() == name);
-            let cf = engine::family(family.unwrap_or(Family::Search), &options, &cache, &filters);
-            ColumnFamilyDescriptor::new(name, cf)
-        });
+        let descriptors = engine::descriptors(&db_options, dir, &options, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
         format::check(&db, dir, options.cluster)?;
         let db = Arc::new(db);
         filters.attach(&db);
         let published = AtomicU64::new(db.latest_sequence_number());
+        let history = RwLock::new(Arc::new(epochs::load(&db)?));
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
         let inner = Inner {
@@ -100,8 +100,10 @@ impl Store {
             options,
             write_options,
             published,
+            appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             writing: Mutex::default(),
+            history,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -124,6 +126,11 @@ impl Store {
     /// Sequence number up to which everything is published.
     pub fn published(&self) -> u64 {
         self.inner.published.load(Ordering::Acquire)
+    }
+
+    /// Bytes of all batches written since the database was opened: how fast the history grows.
+    pub fn appended_bytes(&self) -> u64 {
+        self.inner.appended_bytes.load(Ordering::SeqCst)
     }
 
     /// A transaction for one command: it does not see its own writes.
@@ -177,7 +184,8 @@ impl Store {
     /// Applies a batch of the master and returns the new latest sequence. Not published yet.
     ///
     /// # Errors
-    /// [`Error::BadBatch`] and [`Error::OutOfSequence`] before anything is written.
+    /// [`Error::BadBatch`], [`Error::OutOfSequence`], and [`Error::EpochRefused`] for an epoch that cannot follow ours, before anything is
+    /// written.
     pub fn write_raw(&self, bytes: &[u8]) -> Result<u64, Error> {
         let (found, count) = batch::parse(bytes)?;
         let batch = WriteBatch::from_data(bytes);
@@ -191,7 +199,10 @@ impl Store {
         if found != expected {
             return Err(Error::OutOfSequence { expected, found });
         }
-        self.append_locked(&batch, &mut hot)
+        let effect = epochs::effect(bytes, found, &self.inner.history.read())?;
+        let last = self.append_locked(&batch, &mut hot)?;
+        self.note(effect)?;
+        Ok(last)
     }
 
     /// Registers a consumer of the feed. While there is one, published batches are kept in memory too.
@@ -290,6 +301,9 @@ impl Store {
         hot.written();
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
+        // Written under the lock of `writing` only.
+        let bytes = inner.appended_bytes.load(Ordering::Relaxed) + batch.data().len() as u64;
+        inner.appended_bytes.store(bytes, Ordering::SeqCst);
         if let Some(feeding) = feeding {
             feeding.push(first, count, batch.data());
         }
@@ -371,5 +385,6 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
     Error::engine("open the database", error)
 }
 
+mod epochs;
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,9 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         facts.ip = said.ip_address;
     }
     facts.is_holdfast |= said.is_holdfast;
+    if let Some(text) = said.member {
+        facts.member = Some(text.parse().map_err(Error::err)?);
+    }
     Ok(reply.ok().into())
 }
 

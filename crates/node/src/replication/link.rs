@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
+use replication::history::EpochId;
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
+use replication::wire::Stamp;
 use storage::Store;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
@@ -126,8 +128,19 @@ impl Driver {
             let event = match done {
                 Done::Event(event) => event,
                 Done::Swap => self.swap().await?,
+                Done::Pinged(stamp) => {
+                    if !crate::grants::promise(&self.job.node, stamp.lease_ms) {
+                        continue;
+                    }
+                    self.machine.echo(stamp);
+                    Event::Tick
+                }
             };
             let was_swapped = matches!(event, Event::Swapped { .. });
+            if was_swapped {
+                self.machine.set_member(member(&self.job.node));
+                self.machine.set_epoch(newest_epoch(&self.job.node));
+            }
             follow.extend(self.step(event)?);
             if was_swapped && !self.machine.must_full_sync() {
                 self.trust().await;
@@ -187,6 +200,10 @@ impl Driver {
                     done.push_back(Done::Swap);
                     Ok(())
                 }
+                Action::Pinged(stamp) => {
+                    done.push_back(Done::Pinged(stamp));
+                    Ok(())
+                }
                 Action::Report(state) => {
                     report(&self.job, state);
                     Ok(())
@@ -210,7 +227,10 @@ impl Driver {
             // Nothing incomplete is put in service, whatever else this step ordered.
             done.retain(|done| !matches!(done, Done::Swap));
         }
-        done.extend(applying.finish(&self.job)?.map(Done::Event));
+        if let Some(event) = applying.finish(&self.job)? {
+            self.machine.set_epoch(newest_epoch(&self.job.node));
+            done.push_back(Done::Event(event));
+        }
         Ok(done)
     }
 
@@ -280,6 +300,7 @@ impl Driver {
             }
             engine.generation += 1;
             self.job.generation = engine.generation;
+            node.grants.identity.forget();
             engine.store.take()
         };
         node.replication.cut_replicas();
@@ -293,6 +314,7 @@ impl Driver {
             let mut engine = node.gate.write();
             let is_current = engine.generation == self.job.generation;
             *node.replication.is_bell_hung.lock() = false;
+            node.grants.identity.reload(&node.db_path());
             engine.store = Some(store);
             engine.generation += 1;
             if is_current {
@@ -347,6 +369,14 @@ impl Driver {
 enum Done {
     Event(Event<'static>),
     Swap,
+    /// The master sent its clock.
+    Pinged(Stamp),
+}
+
+/// The newest epoch in the database.
+fn newest_epoch(node: &Node) -> Option<EpochId> {
+    let engine = node.engine();
+    engine.store.as_ref()?.history().newest().map(|newest| newest.id)
 }
 
 fn config(node: &Node, next: u64) -> Config {
@@ -360,10 +390,19 @@ fn config(node: &Node, next: u64) -> Config {
         announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
         next,
         must_full_sync: node.resync.is_required(),
+        member: member(node),
+        epoch: newest_epoch(node),
         connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
         receive_timeout_ms: u64::from(config.replication_recv_timeout_ms),
         ..Config::default()
     }
+}
+
+/// What the data here is called in in-sync sets.
+fn member(node: &Node) -> Option<String> {
+    let is_durable = node.config.now().durable_ack;
+    let member = node.grants.identity.member(node.cluster.load().id(), is_durable);
+    member.map(|member| member.to_string())
 }
 
 /// The batches of one step on their way into the database.

@@ -7,14 +7,14 @@
 mod conn;
 mod feeder;
 mod files;
-mod folder;
+pub(crate) mod folder;
 mod link;
 mod pace;
 mod show;
 mod swap;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -77,6 +77,11 @@ impl Replication {
     /// Sequences the replicas have acknowledged as applied; only of those that acknowledge.
     pub fn acked(&self) -> Vec<u64> {
         self.feeders.list().iter().filter_map(|replica| replica.acked()).collect()
+    }
+
+    /// The replicas that could be members of the in-sync set.
+    pub fn links(&self) -> Vec<::grant::Link> {
+        self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.

@@ -12,6 +12,8 @@ pub struct Replconf {
     pub ip_address: Option<String>,
     /// The other side is Holdfast: the forms of [`crate::files`] apply on this connection.
     pub is_holdfast: bool,
+    /// Which data it is, as in-sync sets name it. The text is checked by whoever knows members.
+    pub member: Option<String>,
     /// Newest sequence applied (seen here only outside a stream).
     pub ack: Option<u64>,
 }
@@ -28,6 +30,9 @@ pub enum Refusal {
     /// An address of no characters.
     #[error("ip-address should not be empty")]
     Address,
+    /// Too long, or with signs that would break a line.
+    #[error("member expected")]
+    Member,
     /// Not a sequence number.
     #[error("value is not an integer or out of range")]
     Ack,
@@ -51,6 +56,7 @@ impl Replconf {
             match &option[..] {
                 b"listening-port" => new.listening_port = Some(port(value)?),
                 b"ip-address" => new.ip_address = Some(address(value)?),
+                b"member" => new.member = Some(address(value).map_err(|_| Refusal::Member)?),
                 b"ack" => new.ack = Some(decimal(value).ok_or(Refusal::Ack)?),
                 other if other == EXTENSION.as_bytes() && value == EXTENSION_VERSION.as_bytes() => {
                     new.is_holdfast = true;

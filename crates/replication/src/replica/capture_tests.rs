@@ -166,7 +166,10 @@ impl Replay {
                 Action::Failed { fault, .. } => {
                     assert!(matches!(fault, Fault::Closed(_)), "{fault}")
                 }
-                Action::SendAck { .. } | Action::Close(_) | Action::FullSync(_) => {}
+                Action::SendAck { .. }
+                | Action::Close(_)
+                | Action::FullSync(_)
+                | Action::Pinged(_) => {}
             }
         }
         if let Some(next) = last_apply {

@@ -25,6 +25,7 @@ enum Step {
     DbName,
     Listening { with_address: bool },
     Extension,
+    Member,
     Psync { with_id: bool },
     Data,
 }
@@ -150,6 +151,8 @@ impl Dialog {
             // Any other error only means that the master shows no address of this replica.
             Step::Listening { .. } => Ok(self.offer(config, now, out)),
             Step::Extension => self.offered(line == b"+OK", &text, config, now, out),
+            // A master of before members knows nothing of them, and needs nothing.
+            Step::Member => Ok(self.data(config, now, out)),
             Step::Psync { .. } if line.starts_with(b"+") => Ok(Outcome::Streaming),
             Step::Psync { with_id: true } if line == b"-ERR wrong number of arguments" => {
                 self.psync(false, config, now, out);
@@ -212,7 +215,15 @@ impl Dialog {
             return Err(Fault::Refused { request: "REPLCONF", reply: text.to_owned() });
         }
         self.peer = if accepted { Peer::Holdfast } else { Peer::Kvrocks };
-        Ok(self.data(config, now, out))
+        let is_stream = matches!(self.purpose, Purpose::Psync { full_sync: false, .. });
+        match config.member.as_ref().filter(|_| accepted && is_stream) {
+            Some(member) => {
+                let words = [b"replconf".as_slice(), b"member", member.as_bytes()];
+                self.ask(Step::Member, request(&words), config, now, out);
+                Ok(Outcome::Pending)
+            }
+            None => Ok(self.data(config, now, out)),
+        }
     }
 
     /// The request all this was for.

@@ -21,6 +21,8 @@ pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, Sta
 use crate::ReplicationId;
 use crate::backoff::Backoff;
 use crate::files::{FileList, ListReader};
+use crate::history::EpochId;
+use crate::wire::Stamp;
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
@@ -45,6 +47,10 @@ pub struct Config {
     pub must_full_sync: bool,
     /// Ask the master whether it is Holdfast.
     pub offer_extension: bool,
+    /// What a Holdfast master is told that the data here is called in in-sync sets.
+    pub member: Option<String>,
+    /// Newest epoch in the database, see [`Machine::set_epoch`].
+    pub epoch: Option<EpochId>,
     /// `replication-connect-timeout-ms`, for connecting and for each plain answer; 3100.
     pub connect_timeout_ms: u64,
     /// `replication-recv-timeout-ms`: longest silence in the stream; above the master's heartbeat interval; 3200.
@@ -68,6 +74,8 @@ impl Default for Config {
             next: 1,
             must_full_sync: false,
             offer_extension: true,
+            member: None,
+            epoch: None,
             connect_timeout_ms: 3100,
             receive_timeout_ms: 3200,
             transfer_timeout_ms: 60_000,
@@ -164,6 +172,26 @@ impl Machine {
     /// Is a full sync due before the data here may be trusted?
     pub fn must_full_sync(&self) -> bool {
         self.config.must_full_sync
+    }
+
+    /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
+    pub fn set_epoch(&mut self, epoch: Option<EpochId>) {
+        self.config.epoch = epoch;
+        if let Phase::Streaming(stream) = &mut self.phase {
+            stream.epoch = epoch;
+        }
+    }
+
+    /// What the data here is called from now on; to be said before [`Event::Swapped`].
+    pub fn set_member(&mut self, member: Option<String>) {
+        self.config.member = member;
+    }
+
+    /// The stamp of [`Action::Pinged`] may go back: this node has promised what that means. It leaves with the next [`Event::Tick`].
+    pub fn echo(&mut self, stamp: Stamp) {
+        if let Phase::Streaming(stream) = &mut self.phase {
+            stream.echo(stamp);
+        }
     }
 
     fn take<'a>(
