@@ -60,7 +60,9 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     };
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
-    let store = Store::open(&dir.join("db"), storage_options(values))?;
+    let options = storage_options(values);
+    replication::finish_rewind(&dir, &options)?;
+    let store = Store::open(&dir.join("db"), options)?;
     let node = Arc::new(build(loaded, dir, store, log)?);
     write_pid_file(&node)?;
     begin_role(&node);

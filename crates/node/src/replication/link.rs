@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
+use replication::history::Position;
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
 use storage::Store;
 use tokio::sync::{mpsc, watch};
@@ -19,8 +20,8 @@ use super::folder::{self, Folder, remove_folder_if_there};
 use super::{now_ms, swap};
 use crate::node::Node;
 
-/// File in `dir` that says, across restarts, that the data here is another history than the master's.
-const UNTRUSTED: &str = "fullsync.required";
+/// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
+pub(super) const UNTRUSTED: &str = "fullsync.required";
 
 /// What a link is started with.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(super) fn run(job: Job) {
 
 /// Why a link is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Over {
+pub(super) enum Over {
     #[error("it was told to end")]
     Cancelled,
     #[error("the role or the database changed")]
@@ -61,12 +62,14 @@ enum Over {
     Shutdown,
 }
 
-struct Driver {
-    job: Job,
+pub(super) struct Driver {
+    pub(super) job: Job,
     machine: Machine,
     events: mpsc::Sender<Incoming>,
     sockets: HashMap<Conn, Socket>,
     folder: Folder,
+    /// What the master has not was exported, up to the newest record.
+    pub(super) is_exported: bool,
 }
 
 impl Driver {
@@ -76,14 +79,15 @@ impl Driver {
         if node.path(UNTRUSTED).exists() {
             node.resync.set_required(true);
         }
-        let next = {
+        let position = {
             let engine = node.engine();
             let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
-            store.latest_sequence() + 1
+            store.position()
         };
-        let machine = Machine::new(config(node, next), rand::random());
+        let machine = Machine::new(config(node, position), rand::random());
         let folder = Folder::new(&node.dir);
-        Some(Self { job, machine, events, sockets: HashMap::new(), folder })
+        let sockets = HashMap::new();
+        Some(Self { job, machine, events, sockets, folder, is_exported: false })
     }
 
     async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
@@ -126,15 +130,20 @@ impl Driver {
             let event = match done {
                 Done::Event(event) => event,
                 Done::Swap => self.swap().await?,
+                Done::Rewind(fork) => self.rewind(fork).await?,
             };
-            let was_swapped = matches!(event, Event::Swapped { .. });
             follow.extend(self.step(event)?);
-            if was_swapped && !self.machine.must_full_sync() {
-                self.trust().await;
-            }
         }
-        if self.machine.must_full_sync() && !self.job.node.resync.is_required() {
-            self.distrust();
+        let resync = &self.job.node.resync;
+        match (self.machine.is_distrusted(), resync.is_required()) {
+            (true, _)
+                if self.machine.must_full_sync() && !self.job.node.path(UNTRUSTED).exists() =>
+            {
+                self.distrust();
+            }
+            (true, false) => resync.set_required(true),
+            (false, true) => self.trust().await,
+            (true, true) | (false, false) => {}
         }
         Ok(())
     }
@@ -144,6 +153,9 @@ impl Driver {
         let mut done = VecDeque::new();
         let mut applying = Applying::default();
         let mut has_failed = false;
+        if self.machine.state() != State::Connected {
+            self.tell_history();
+        }
         for action in self.machine.step(event, now_ms()) {
             let result = match action {
                 Action::Apply(batch) => {
@@ -187,6 +199,10 @@ impl Driver {
                     done.push_back(Done::Swap);
                     Ok(())
                 }
+                Action::Rewind { fork } => {
+                    done.push_back(Done::Rewind(fork));
+                    Ok(())
+                }
                 Action::Report(state) => {
                     report(&self.job, state);
                     Ok(())
@@ -217,7 +233,7 @@ impl Driver {
     /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
     async fn swap(&mut self) -> Result<Event<'static>, Over> {
         let node = Arc::clone(&self.job.node);
-        let is_deposed = node.resync.is_required();
+        let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
         let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
         let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
             cause: format!("{what}: {error}"),
@@ -270,8 +286,15 @@ impl Driver {
         }
     }
 
+    fn tell_history(&mut self) {
+        let engine = self.job.node.engine();
+        if let Some(store) = &engine.store {
+            self.machine.know(store.history());
+        }
+    }
+
     /// Takes the database out of service, if this link still speaks for the node.
-    fn take_store(&mut self) -> Option<Store> {
+    pub(super) fn take_store(&mut self) -> Option<Store> {
         let node = &self.job.node;
         let store = {
             let mut engine = node.gate.write();
@@ -287,7 +310,7 @@ impl Driver {
     }
 
     /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
-    fn install(&mut self, store: Store) -> bool {
+    pub(super) fn install(&mut self, store: Store) -> bool {
         let node = &self.job.node;
         let is_current = {
             let mut engine = node.gate.write();
@@ -347,9 +370,10 @@ impl Driver {
 enum Done {
     Event(Event<'static>),
     Swap,
+    Rewind(u64),
 }
 
-fn config(node: &Node, next: u64) -> Config {
+fn config(node: &Node, position: Position) -> Config {
     let config = node.config.now();
     let password = [&config.masterauth, &config.peer_auth].into_iter().find(|p| !p.is_empty());
     let announced = config.replica_announce_port;
@@ -358,8 +382,10 @@ fn config(node: &Node, next: u64) -> Config {
         db_name: config.db_name.clone(),
         announce_port: if announced == 0 { config.port } else { announced },
         announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
-        next,
-        must_full_sync: node.resync.is_required(),
+        next: position.latest + 1,
+        history: Arc::new(position.history),
+        must_full_sync: node.path(UNTRUSTED).exists(),
+        is_deposed: node.resync.is_required(),
         connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
         receive_timeout_ms: u64::from(config.replication_recv_timeout_ms),
         ..Config::default()
@@ -432,6 +458,11 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
             %master,
             "full sync: this node was master under an older version, or its data is another history; a partial sync would not be sound"
         ),
+        Reason::Parted(why) => tracing::warn!(
+            %master,
+            why,
+            "full sync: the data here has parted from the master's; it is kept aside or exported"
+        ),
         Reason::Refused(answer) => {
             tracing::info!(%master, answer, "full sync: partial sync was refused")
         }
@@ -439,7 +470,7 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
 }
 
 /// Closes the database for good: afterwards nothing in this process holds its folder.
-async fn close(store: Store, node: &Node) {
+pub(super) async fn close(store: Store, node: &Node) {
     let options = store.options().clone();
     let path = node.db_path();
     let mut result = store.close();
@@ -471,7 +502,7 @@ async fn close(store: Store, node: &Node) {
 }
 
 /// Opens the present database, as often as it takes: a node without a database is of no use.
-async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
+pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
     let mut shutdown = node.shutdown();
     loop {
         match Store::open(&node.db_path(), options.clone()) {

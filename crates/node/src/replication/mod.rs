@@ -10,6 +10,7 @@ mod files;
 mod folder;
 mod link;
 mod pace;
+mod rewind;
 mod show;
 mod swap;
 
@@ -31,6 +32,7 @@ use crate::node::Node;
 
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, serve as send_files};
+pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
 
