@@ -248,7 +248,7 @@ impl Driver {
             return Err(Over::Stale);
         };
         let options = store.options().clone();
-        close(store, &node).await;
+        close(store).await;
         let opened =
             swap::move_on(&node.dir, old).map_err(|error| error.to_string()).and_then(|()| {
                 Store::open(&node.db_path(), options.clone()).map_err(|e| e.to_string())
@@ -441,6 +441,10 @@ fn report(job: &Job, state: State) {
         State::Connected => LinkStatus::Up,
     };
     job.node.replication.set_status(job.serial, status);
+    let store = job.node.engine().store.clone();
+    if let Some(store) = store.filter(|store| status == LinkStatus::Up && store.is_holding()) {
+        super::settle(store);
+    }
     job.node.resync.set_running(state == State::Sync);
     tracing::info!(master = %job.master, state = state.as_str(), "replication link");
 }
@@ -470,34 +474,20 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
 }
 
 /// Closes the database for good: afterwards nothing in this process holds its folder.
-pub(super) async fn close(store: Store, node: &Node) {
-    let options = store.options().clone();
-    let path = node.db_path();
-    let mut result = store.close();
-    loop {
-        match result {
-            Ok(()) => return,
-            Err(storage::CloseError::Storage(error)) => {
-                tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
-                return;
-            }
-            Err(storage::CloseError::InUse(others)) => {
-                tracing::debug!(
-                    others,
-                    "waiting for the last users of the database that is replaced"
-                );
-            }
+pub(super) async fn close(store: Store) {
+    let watch = store.close_watch();
+    match store.close() {
+        Ok(()) => return,
+        Err(storage::CloseError::Storage(error)) => {
+            tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
+            return;
         }
-        // The last user closes it. That it is closed is known once it can be opened again.
-        result = loop {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            match Store::open(&path, options.clone()) {
-                Ok(store) => break store.close(),
-                Err(storage::Error::InUse { .. }) => {}
-                // Closed, and unusable: the better to replace it.
-                Err(_) => return,
-            }
-        };
+        Err(storage::CloseError::InUse(others)) => {
+            tracing::debug!(others, "waiting for the last users of the database that is replaced");
+        }
+    }
+    while !watch.is_closed() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
 }
 

@@ -154,6 +154,15 @@ fn end_link(link: &mut Link) {
     }
 }
 
+/// Lets flushes and compactions run as configured, from a thread of its own: it writes files.
+pub fn settle(store: Store) {
+    spawn("repl-settle", move || {
+        if let Err(error) = store.settle() {
+            tracing::warn!(%error, "cannot set the configured memtable size; the present one stays until the next start");
+        }
+    });
+}
+
 /// Milliseconds of the clock that all replication times are counted in.
 fn now_ms() -> u64 {
     clock::boottime_ns() / 1_000_000

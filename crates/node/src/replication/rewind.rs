@@ -71,7 +71,7 @@ impl Driver {
         let node = Arc::clone(&self.job.node);
         let Some(store) = self.take_store() else { return Err(Over::Stale) };
         let options = store.options().clone();
-        link::close(store, &node).await;
+        link::close(store).await;
         let at_ms = clock::unix_ms();
         let discarded = node.path(DISCARDED);
         let mut result = rewind::run(&node.db_path(), &discarded, &options, fork, at_ms);
