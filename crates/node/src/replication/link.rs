@@ -142,7 +142,7 @@ impl Driver {
                 self.distrust();
             }
             (true, false) => resync.set_required(true),
-            (false, true) => self.trust().await,
+            (false, true) => self.trust().await?,
             (true, true) | (false, false) => {}
         }
         Ok(())
@@ -330,28 +330,41 @@ impl Driver {
         is_current
     }
 
-    /// The data here is the master's: partial syncs are sound again.
-    async fn trust(&self) {
-        let node = &self.job.node;
-        if !node.resync.is_required() {
-            return;
+    /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
+    async fn trust(&self) -> Result<(), Over> {
+        let (node, generation) = (&self.job.node, self.job.generation);
+        {
+            // Whoever changes the role sets these under the gate.
+            let engine = node.engine();
+            if engine.generation != generation {
+                return Err(Over::Stale);
+            }
+            node.resync.set_running(false);
+            node.resync.set_required(false);
         }
         if let Err(error) = folder::remove_if_there(&node.path(UNTRUSTED)) {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
-        node.resync.set_running(false);
-        node.resync.set_required(false);
         if node.config.now().cluster_enabled {
             let change = crate::cluster::change(Arc::clone(node), |cluster| {
+                // One change at a time: the role stays what it is now until this one is made.
+                if node.engine().generation != generation {
+                    return Err(topology::ClusterError::Version);
+                }
                 Ok(cluster.prepare_full_sync_done())
             });
             if let Err(error) = change.await {
-                tracing::warn!(%error, "cannot note the full sync in nodes.conf: the next start takes another one");
+                tracing::warn!(%error, "cannot note in nodes.conf that the data is the master's: the next start looks again");
+            }
+            let engine = node.engine();
+            if engine.generation != generation {
+                return Err(Over::Stale);
             }
             // A topology that came while the mark was still in nodes.conf asked for the sync again.
             node.resync.set_required(false);
         }
         tracing::info!("the data of this node is its master's again");
+        Ok(())
     }
 
     /// The data here turned out to be another history.
