@@ -113,7 +113,7 @@ fn look_at_lease(node: &Node, before: LeaseState) -> LeaseState {
     let mode = node.config.now().master_lease_mode;
     let is_needed = engine.role.is_master() && mode != api::heartbeat::LeaseMode::Disabled;
     drop(engine);
-    let now = before.next(is_needed, node.lease.is_valid(clock::boottime_ns()));
+    let now = before.next(is_needed, node.grants.is_valid(clock::boottime_ns()));
     match (before, now) {
         (LeaseState::Held, LeaseState::Lost) => tracing::warn!(
             mode = mode.as_str(),

@@ -14,7 +14,7 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, replication, worker};
+use crate::{admin, cluster, cron, grants, replication, worker};
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
@@ -76,6 +76,7 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
         tasks.spawn(admin::serve(Arc::clone(&node), listener));
     }
     tasks.spawn(cron::run(Arc::clone(&node)));
+    tasks.spawn(grants::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
         port = config.port,
@@ -193,7 +194,7 @@ pub fn storage_options(values: &Values) -> Options {
     };
     Options {
         cluster: values.cluster_enabled,
-        sync_writes: values.rocksdb_write_options_sync,
+        sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         block_cache_size: size(caches),
         block_size: size(u64::from(values.rocksdb_block_size)),
         compression: match values.rocksdb_compression {

@@ -84,6 +84,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         loading: false,
         replicas: Vec::new(),
         uptime_ms: 1,
+        standing: Default::default(),
     }
 }
 

@@ -95,8 +95,7 @@ pub struct Options {
     pub enable_blob_garbage_collection: bool,
     /// Oldest share of blob files that is rewritten, percent.
     pub blob_garbage_collection_age_cutoff: u8,
-    /// Keep all of the log out of the tables, and do not compact, until [`crate::Store::settle`] or
-    /// [`crate::Store::open_epoch`]: what is in tables cannot be rewound.
+    /// Keep all of the log out of the tables, and do not compact, until [`crate::Store::settle`]: what is in tables cannot be rewound.
     pub hold_tail: bool,
     /// Bytes of published batches kept in memory for replicas while at least one is attached.
     pub feed_ring_bytes: usize,

@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     write_options: WriteOptions,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
+    /// Bytes of all batches written since the database was opened.
+    appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
@@ -127,6 +129,7 @@ impl Store {
             options,
             write_options,
             published,
+            appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             writing: Mutex::default(),
             history,
@@ -156,6 +159,11 @@ impl Store {
     /// Sequence number up to which everything is published.
     pub fn published(&self) -> u64 {
         self.inner.published.load(Ordering::Acquire)
+    }
+
+    /// Bytes of all batches written since the database was opened: how fast the history grows.
+    pub fn appended_bytes(&self) -> u64 {
+        self.inner.appended_bytes.load(Ordering::SeqCst)
     }
 
     /// A transaction for one command: it does not see its own writes.
@@ -328,6 +336,9 @@ impl Store {
             .map_err(|error| Error::engine("write a batch", error))?;
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
+        // Written under the lock of `writing` only.
+        let bytes = inner.appended_bytes.load(Ordering::Relaxed) + batch.data().len() as u64;
+        inner.appended_bytes.store(bytes, Ordering::SeqCst);
         if let Some(feeding) = feeding {
             feeding.push(first, count, batch.data());
         }

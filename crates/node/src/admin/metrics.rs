@@ -179,14 +179,14 @@ fn lease_metrics(node: &Node, out: &mut Exposition) {
     for word in LeaseMode::WORDS {
         out.sample("holdfast_node_lease_mode", "mode", word, u8::from(*word == mode.as_str()));
     }
-    let left_s = node.lease.remaining_ms(now_ns) as f64 / 1000.0;
+    let left_s = node.grants.remaining_ms(now_ns) as f64 / 1000.0;
     out.gauge("holdfast_node_lease_remaining_seconds", "What is left of the lease.", left_s);
     out.gauge(
         "holdfast_node_lease_valid",
         "1 while there is a lease.",
-        u8::from(node.lease.is_valid(now_ns)),
+        u8::from(node.grants.is_valid(now_ns)),
     );
-    out.gauge("holdfast_node_lease_term", "Highest term of a controller seen.", node.lease.term());
+    out.gauge("holdfast_node_lease_term", "Highest term of a controller seen.", node.grants.term());
     let version = node.cluster.load().version();
     out.gauge(
         "holdfast_node_topology_version",

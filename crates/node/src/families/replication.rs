@@ -45,6 +45,9 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         facts.ip = said.ip_address;
     }
     facts.is_holdfast |= said.is_holdfast;
+    if let Some(text) = said.member {
+        facts.member = Some(text.parse().map_err(Error::err)?);
+    }
     if said.position.is_none() {
         return Ok(reply.ok().into());
     }

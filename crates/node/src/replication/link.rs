@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
-use replication::history::Position;
+use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
+use replication::wire::Stamp;
 use storage::Store;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
@@ -131,7 +132,19 @@ impl Driver {
                 Done::Event(event) => event,
                 Done::Swap => self.swap().await?,
                 Done::Rewind(fork) => self.rewind(fork).await?,
+                Done::Pinged(stamp) => {
+                    if !crate::grants::promise(&self.job.node, stamp.lease_ms) {
+                        continue;
+                    }
+                    self.machine.echo(stamp);
+                    Event::Tick
+                }
             };
+            // Data of another history has another epoch; copied data another identity, too.
+            if matches!(event, Event::Swapped { .. } | Event::Rewound { .. }) {
+                self.machine.set_member(member(&self.job.node));
+                self.machine.set_epoch(newest_epoch(&self.job.node));
+            }
             follow.extend(self.step(event)?);
         }
         let resync = &self.job.node.resync;
@@ -203,6 +216,10 @@ impl Driver {
                     done.push_back(Done::Rewind(fork));
                     Ok(())
                 }
+                Action::Pinged(stamp) => {
+                    done.push_back(Done::Pinged(stamp));
+                    Ok(())
+                }
                 Action::Report(state) => {
                     report(&self.job, state);
                     Ok(())
@@ -226,7 +243,10 @@ impl Driver {
             // Nothing incomplete is put in service, whatever else this step ordered.
             done.retain(|done| !matches!(done, Done::Swap));
         }
-        done.extend(applying.finish(&self.job)?.map(Done::Event));
+        if let Some(event) = applying.finish(&self.job)? {
+            self.machine.set_epoch(newest_epoch(&self.job.node));
+            done.push_back(Done::Event(event));
+        }
         Ok(done)
     }
 
@@ -303,6 +323,7 @@ impl Driver {
             }
             engine.generation += 1;
             self.job.generation = engine.generation;
+            node.grants.identity.forget();
             engine.store.take()
         };
         node.replication.cut_replicas();
@@ -316,6 +337,7 @@ impl Driver {
             let mut engine = node.gate.write();
             let is_current = engine.generation == self.job.generation;
             *node.replication.is_bell_hung.lock() = false;
+            node.grants.identity.reload(&node.db_path());
             engine.store = Some(store);
             engine.generation += 1;
             if is_current {
@@ -384,6 +406,14 @@ enum Done {
     Event(Event<'static>),
     Swap,
     Rewind(u64),
+    /// The master sent its clock.
+    Pinged(Stamp),
+}
+
+/// The newest epoch in the database.
+fn newest_epoch(node: &Node) -> Option<EpochId> {
+    let engine = node.engine();
+    engine.store.as_ref()?.history().newest().map(|newest| newest.id)
 }
 
 fn config(node: &Node, position: Position) -> Config {
@@ -399,10 +429,19 @@ fn config(node: &Node, position: Position) -> Config {
         history: Arc::new(position.history),
         must_full_sync: node.path(UNTRUSTED).exists(),
         is_deposed: node.resync.is_required(),
+        member: member(node),
+        epoch: newest_epoch(node),
         connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
         receive_timeout_ms: u64::from(config.replication_recv_timeout_ms),
         ..Config::default()
     }
+}
+
+/// What the data here is called in in-sync sets.
+fn member(node: &Node) -> Option<String> {
+    let is_durable = node.config.now().durable_ack;
+    let member = node.grants.identity.member(node.cluster.load().id(), is_durable);
+    member.map(|member| member.to_string())
 }
 
 /// The batches of one step on their way into the database.
@@ -455,7 +494,7 @@ fn report(job: &Job, state: State) {
     };
     job.node.replication.set_status(job.serial, status);
     let store = job.node.engine().store.clone();
-    if let Some(store) = store.filter(|store| status == LinkStatus::Up && store.is_holding()) {
+    if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
         super::settle(store);
     }
     job.node.resync.set_running(state == State::Sync);

@@ -7,7 +7,7 @@
 mod conn;
 mod feeder;
 mod files;
-mod folder;
+pub(crate) mod folder;
 mod link;
 mod pace;
 mod rewind;
@@ -79,6 +79,11 @@ impl Replication {
     /// Sequences the replicas have acknowledged as applied; only of those that acknowledge.
     pub fn acked(&self) -> Vec<u64> {
         self.feeders.list().iter().filter_map(|replica| replica.acked()).collect()
+    }
+
+    /// The replicas that could be members of the in-sync set.
+    pub fn links(&self) -> Vec<::grant::Link> {
+        self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.
@@ -156,6 +161,9 @@ fn end_link(link: &mut Link) {
 
 /// Lets flushes and compactions run as configured, from a thread of its own: it writes files.
 pub fn settle(store: Store) {
+    if !store.is_holding() {
+        return;
+    }
     spawn("repl-settle", move || {
         if let Err(error) = store.settle() {
             tracing::warn!(%error, "cannot set the configured memtable size; the present one stays until the next start");

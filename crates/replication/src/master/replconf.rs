@@ -15,6 +15,8 @@ pub struct Replconf {
     pub is_holdfast: bool,
     /// Epochs and end of the replica's data; a request with it is answered with the master's.
     pub position: Option<Position>,
+    /// Which data it is, as in-sync sets name it. The text is checked by whoever knows members.
+    pub member: Option<String>,
     /// Newest sequence applied (seen here only outside a stream).
     pub ack: Option<u64>,
 }
@@ -31,6 +33,9 @@ pub enum Refusal {
     /// An address of no characters.
     #[error("ip-address should not be empty")]
     Address,
+    /// Too long, or with signs that would break a line.
+    #[error("member expected")]
+    Member,
     /// Not a sequence number.
     #[error("value is not an integer or out of range")]
     Ack,
@@ -60,6 +65,7 @@ impl Replconf {
                 HISTORY => {
                     new.position = Some(Position::parse(value).map_err(|_| Refusal::History)?);
                 }
+                b"member" => new.member = Some(address(value).map_err(|_| Refusal::Member)?),
                 b"ack" => new.ack = Some(decimal(value).ok_or(Refusal::Ack)?),
                 other if other == EXTENSION.as_bytes() && value == EXTENSION_VERSION.as_bytes() => {
                     new.is_holdfast = true;

@@ -31,6 +31,7 @@ enum Step {
     History,
     /// The histories are with whoever compares them.
     Compared,
+    Member,
     Psync {
         with_id: bool,
     },
@@ -165,6 +166,8 @@ impl Dialog {
                 Some(Ok(position)) => Ok(self.compare(Some(position))),
                 _ => refused("REPLCONF history"),
             },
+            // A master of before members knows nothing of them, and needs nothing.
+            Step::Member => Ok(self.data(config, now, out)),
             Step::Psync { .. } if line.starts_with(b"+") => Ok(Outcome::Streaming),
             Step::Psync { with_id: true } if line == b"-ERR wrong number of arguments" => {
                 self.psync(false, config, now, out);
@@ -227,7 +230,15 @@ impl Dialog {
             return Err(Fault::Refused { request: "REPLCONF", reply: text.to_owned() });
         }
         self.peer = if accepted { Peer::Holdfast } else { Peer::Kvrocks };
-        Ok(self.data(config, now, out))
+        let is_stream = matches!(self.purpose, Purpose::Psync { full_sync: false, .. });
+        match config.member.as_ref().filter(|_| accepted && is_stream) {
+            Some(member) => {
+                let words = [b"replconf".as_slice(), b"member", member.as_bytes()];
+                self.ask(Step::Member, request(&words), config, now, out);
+                Ok(Outcome::Pending)
+            }
+            None => Ok(self.data(config, now, out)),
+        }
     }
 
     /// The request all this was for.

@@ -3,7 +3,7 @@
 use crate::ReplicationId;
 use crate::files::{BadFiles, CheckpointId, RemoteFile};
 use crate::name::FileName;
-use crate::wire::Malformed;
+use crate::wire::{Malformed, Stamp};
 use std::borrow::Cow;
 
 /// A connection to the master. Numbers are never used twice by one machine, so a late event of a closed one is known.
@@ -173,6 +173,8 @@ pub enum Action<'a> {
         /// Newest sequence that stays.
         fork: u64,
     },
+    /// The master sent its clock. If this node promises not to become master while the lease counted from it may last: [`super::Machine::echo`].
+    Pinged(Stamp),
     /// Put the downloaded database in the place of the present one. Answered by `Swapped` or `SwapFailed`.
     Swap,
     /// The link's state changed.

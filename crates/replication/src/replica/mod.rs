@@ -26,7 +26,8 @@ use std::sync::Arc;
 use crate::ReplicationId;
 use crate::backoff::Backoff;
 use crate::files::{FileList, ListReader};
-use crate::history::{History, Position};
+use crate::history::{EpochId, History, Position};
+use crate::wire::Stamp;
 use compare::Verdict;
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
@@ -58,6 +59,10 @@ pub struct Config {
     pub epoch_patience_ms: u64,
     /// Ask the master whether it is Holdfast.
     pub offer_extension: bool,
+    /// What a Holdfast master is told that the data here is called in in-sync sets.
+    pub member: Option<String>,
+    /// Newest epoch in the database, see [`Machine::set_epoch`].
+    pub epoch: Option<EpochId>,
     /// `replication-connect-timeout-ms`, for connecting and for each plain answer; 3100.
     pub connect_timeout_ms: u64,
     /// `replication-recv-timeout-ms`: longest silence in the stream; above the master's heartbeat interval; 3200.
@@ -84,6 +89,8 @@ impl Default for Config {
             is_deposed: false,
             epoch_patience_ms: 10_000,
             offer_extension: true,
+            member: None,
+            epoch: None,
             connect_timeout_ms: 3100,
             receive_timeout_ms: 3200,
             transfer_timeout_ms: 60_000,
@@ -214,6 +221,26 @@ impl Machine {
     /// Tells the epochs of the data here, as of now. Needed before every step outside the stream.
     pub fn know(&mut self, history: Arc<History>) {
         self.config.history = history;
+    }
+
+    /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
+    pub fn set_epoch(&mut self, epoch: Option<EpochId>) {
+        self.config.epoch = epoch;
+        if let Phase::Streaming(stream) = &mut self.phase {
+            stream.epoch = epoch;
+        }
+    }
+
+    /// What the data here is called from now on; to be said before [`Event::Swapped`].
+    pub fn set_member(&mut self, member: Option<String>) {
+        self.config.member = member;
+    }
+
+    /// The stamp of [`Action::Pinged`] may go back: this node has promised what that means. It leaves with the next [`Event::Tick`].
+    pub fn echo(&mut self, stamp: Stamp) {
+        if let Phase::Streaming(stream) = &mut self.phase {
+            stream.echo(stamp);
+        }
     }
 
     fn take<'a>(

@@ -85,8 +85,6 @@ impl Store {
         let first = self.append_epoch(epoch, id, wall_ms)?;
         self.inner.db.flush_wal(true).map_err(|error| Error::engine("sync the log", error))?;
         self.publish()?;
-        // Whose epoch is opened here is what others are compared with.
-        self.settle()?;
         Ok(first)
     }
 
