@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
-use replication::history::EpochId;
+use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
 use replication::wire::Stamp;
 use storage::Store;
@@ -21,8 +21,8 @@ use super::folder::{self, Folder, remove_folder_if_there};
 use super::{now_ms, swap};
 use crate::node::Node;
 
-/// File in `dir` that says, across restarts, that the data here is another history than the master's.
-const UNTRUSTED: &str = "fullsync.required";
+/// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
+pub(super) const UNTRUSTED: &str = "fullsync.required";
 
 /// What a link is started with.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) fn run(job: Job) {
 
 /// Why a link is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Over {
+pub(super) enum Over {
     #[error("it was told to end")]
     Cancelled,
     #[error("the role or the database changed")]
@@ -63,12 +63,14 @@ enum Over {
     Shutdown,
 }
 
-struct Driver {
-    job: Job,
+pub(super) struct Driver {
+    pub(super) job: Job,
     machine: Machine,
     events: mpsc::Sender<Incoming>,
     sockets: HashMap<Conn, Socket>,
     folder: Folder,
+    /// What the master has not was exported, up to the newest record.
+    pub(super) is_exported: bool,
 }
 
 impl Driver {
@@ -78,14 +80,15 @@ impl Driver {
         if node.path(UNTRUSTED).exists() {
             node.resync.set_required(true);
         }
-        let next = {
+        let position = {
             let engine = node.engine();
             let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
-            store.latest_sequence() + 1
+            store.position()
         };
-        let machine = Machine::new(config(node, next), rand::random());
+        let machine = Machine::new(config(node, position), rand::random());
         let folder = Folder::new(&node.dir);
-        Some(Self { job, machine, events, sockets: HashMap::new(), folder })
+        let sockets = HashMap::new();
+        Some(Self { job, machine, events, sockets, folder, is_exported: false })
     }
 
     async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
@@ -128,6 +131,7 @@ impl Driver {
             let event = match done {
                 Done::Event(event) => event,
                 Done::Swap => self.swap().await?,
+                Done::Rewind(fork) => self.rewind(fork).await?,
                 Done::Pinged(stamp) => {
                     if !crate::grants::promise(&self.job.node, stamp.lease_ms) {
                         continue;
@@ -136,18 +140,23 @@ impl Driver {
                     Event::Tick
                 }
             };
-            let was_swapped = matches!(event, Event::Swapped { .. });
-            if was_swapped {
+            // Data of another history has another epoch; copied data another identity, too.
+            if matches!(event, Event::Swapped { .. } | Event::Rewound { .. }) {
                 self.machine.set_member(member(&self.job.node));
                 self.machine.set_epoch(newest_epoch(&self.job.node));
             }
             follow.extend(self.step(event)?);
-            if was_swapped && !self.machine.must_full_sync() {
-                self.trust().await;
-            }
         }
-        if self.machine.must_full_sync() && !self.job.node.resync.is_required() {
-            self.distrust();
+        let resync = &self.job.node.resync;
+        match (self.machine.is_distrusted(), resync.is_required()) {
+            (true, _)
+                if self.machine.must_full_sync() && !self.job.node.path(UNTRUSTED).exists() =>
+            {
+                self.distrust();
+            }
+            (true, false) => resync.set_required(true),
+            (false, true) => self.trust().await?,
+            (true, true) | (false, false) => {}
         }
         Ok(())
     }
@@ -157,6 +166,9 @@ impl Driver {
         let mut done = VecDeque::new();
         let mut applying = Applying::default();
         let mut has_failed = false;
+        if self.machine.state() != State::Connected {
+            self.tell_history();
+        }
         for action in self.machine.step(event, now_ms()) {
             let result = match action {
                 Action::Apply(batch) => {
@@ -200,6 +212,10 @@ impl Driver {
                     done.push_back(Done::Swap);
                     Ok(())
                 }
+                Action::Rewind { fork } => {
+                    done.push_back(Done::Rewind(fork));
+                    Ok(())
+                }
                 Action::Pinged(stamp) => {
                     done.push_back(Done::Pinged(stamp));
                     Ok(())
@@ -237,7 +253,7 @@ impl Driver {
     /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
     async fn swap(&mut self) -> Result<Event<'static>, Over> {
         let node = Arc::clone(&self.job.node);
-        let is_deposed = node.resync.is_required();
+        let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
         let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
         let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
             cause: format!("{what}: {error}"),
@@ -252,7 +268,7 @@ impl Driver {
             return Err(Over::Stale);
         };
         let options = store.options().clone();
-        close(store, &node).await;
+        close(store).await;
         let opened =
             swap::move_on(&node.dir, old).map_err(|error| error.to_string()).and_then(|()| {
                 Store::open(&node.db_path(), options.clone()).map_err(|e| e.to_string())
@@ -290,8 +306,15 @@ impl Driver {
         }
     }
 
+    fn tell_history(&mut self) {
+        let engine = self.job.node.engine();
+        if let Some(store) = &engine.store {
+            self.machine.know(store.history());
+        }
+    }
+
     /// Takes the database out of service, if this link still speaks for the node.
-    fn take_store(&mut self) -> Option<Store> {
+    pub(super) fn take_store(&mut self) -> Option<Store> {
         let node = &self.job.node;
         let store = {
             let mut engine = node.gate.write();
@@ -308,7 +331,7 @@ impl Driver {
     }
 
     /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
-    fn install(&mut self, store: Store) -> bool {
+    pub(super) fn install(&mut self, store: Store) -> bool {
         let node = &self.job.node;
         let is_current = {
             let mut engine = node.gate.write();
@@ -329,28 +352,41 @@ impl Driver {
         is_current
     }
 
-    /// The data here is the master's: partial syncs are sound again.
-    async fn trust(&self) {
-        let node = &self.job.node;
-        if !node.resync.is_required() {
-            return;
+    /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
+    async fn trust(&self) -> Result<(), Over> {
+        let (node, generation) = (&self.job.node, self.job.generation);
+        {
+            // Whoever changes the role sets these under the gate.
+            let engine = node.engine();
+            if engine.generation != generation {
+                return Err(Over::Stale);
+            }
+            node.resync.set_running(false);
+            node.resync.set_required(false);
         }
         if let Err(error) = folder::remove_if_there(&node.path(UNTRUSTED)) {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
-        node.resync.set_running(false);
-        node.resync.set_required(false);
         if node.config.now().cluster_enabled {
             let change = crate::cluster::change(Arc::clone(node), |cluster| {
+                // One change at a time: the role stays what it is now until this one is made.
+                if node.engine().generation != generation {
+                    return Err(topology::ClusterError::Version);
+                }
                 Ok(cluster.prepare_full_sync_done())
             });
             if let Err(error) = change.await {
-                tracing::warn!(%error, "cannot note the full sync in nodes.conf: the next start takes another one");
+                tracing::warn!(%error, "cannot note in nodes.conf that the data is the master's: the next start looks again");
+            }
+            let engine = node.engine();
+            if engine.generation != generation {
+                return Err(Over::Stale);
             }
             // A topology that came while the mark was still in nodes.conf asked for the sync again.
             node.resync.set_required(false);
         }
         tracing::info!("the data of this node is its master's again");
+        Ok(())
     }
 
     /// The data here turned out to be another history.
@@ -369,6 +405,7 @@ impl Driver {
 enum Done {
     Event(Event<'static>),
     Swap,
+    Rewind(u64),
     /// The master sent its clock.
     Pinged(Stamp),
 }
@@ -379,7 +416,7 @@ fn newest_epoch(node: &Node) -> Option<EpochId> {
     engine.store.as_ref()?.history().newest().map(|newest| newest.id)
 }
 
-fn config(node: &Node, next: u64) -> Config {
+fn config(node: &Node, position: Position) -> Config {
     let config = node.config.now();
     let password = [&config.masterauth, &config.peer_auth].into_iter().find(|p| !p.is_empty());
     let announced = config.replica_announce_port;
@@ -388,8 +425,10 @@ fn config(node: &Node, next: u64) -> Config {
         db_name: config.db_name.clone(),
         announce_port: if announced == 0 { config.port } else { announced },
         announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
-        next,
-        must_full_sync: node.resync.is_required(),
+        next: position.latest + 1,
+        history: Arc::new(position.history),
+        must_full_sync: node.path(UNTRUSTED).exists(),
+        is_deposed: node.resync.is_required(),
         member: member(node),
         epoch: newest_epoch(node),
         connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
@@ -454,6 +493,10 @@ fn report(job: &Job, state: State) {
         State::Connected => LinkStatus::Up,
     };
     job.node.replication.set_status(job.serial, status);
+    let store = job.node.engine().store.clone();
+    if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
+        super::settle(store);
+    }
     job.node.resync.set_running(state == State::Sync);
     tracing::info!(master = %job.master, state = state.as_str(), "replication link");
 }
@@ -471,6 +514,11 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
             %master,
             "full sync: this node was master under an older version, or its data is another history; a partial sync would not be sound"
         ),
+        Reason::Parted(why) => tracing::warn!(
+            %master,
+            why,
+            "full sync: the data here has parted from the master's; it is kept aside or exported"
+        ),
         Reason::Refused(answer) => {
             tracing::info!(%master, answer, "full sync: partial sync was refused")
         }
@@ -478,39 +526,25 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
 }
 
 /// Closes the database for good: afterwards nothing in this process holds its folder.
-async fn close(store: Store, node: &Node) {
-    let options = store.options().clone();
-    let path = node.db_path();
-    let mut result = store.close();
-    loop {
-        match result {
-            Ok(()) => return,
-            Err(storage::CloseError::Storage(error)) => {
-                tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
-                return;
-            }
-            Err(storage::CloseError::InUse(others)) => {
-                tracing::debug!(
-                    others,
-                    "waiting for the last users of the database that is replaced"
-                );
-            }
+pub(super) async fn close(store: Store) {
+    let watch = store.close_watch();
+    match store.close() {
+        Ok(()) => return,
+        Err(storage::CloseError::Storage(error)) => {
+            tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
+            return;
         }
-        // The last user closes it. That it is closed is known once it can be opened again.
-        result = loop {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            match Store::open(&path, options.clone()) {
-                Ok(store) => break store.close(),
-                Err(storage::Error::InUse { .. }) => {}
-                // Closed, and unusable: the better to replace it.
-                Err(_) => return,
-            }
-        };
+        Err(storage::CloseError::InUse(others)) => {
+            tracing::debug!(others, "waiting for the last users of the database that is replaced");
+        }
+    }
+    while !watch.is_closed() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
 }
 
 /// Opens the present database, as often as it takes: a node without a database is of no use.
-async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
+pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
     let mut shutdown = node.shutdown();
     loop {
         match Store::open(&node.db_path(), options.clone()) {

@@ -51,6 +51,9 @@ fn streaming(peer: Peer) -> Machine {
     for answer in [b"change.me.db\r\n", &b"+OK\r\n"[..], extension] {
         says(&mut machine, 1, answer, 0);
     }
+    if peer == Peer::Holdfast {
+        says(&mut machine, 1, b"+5;-\r\n", 0);
+    }
     assert_eq!(
         says(&mut machine, 1, b"+OK\r\n", 0),
         [acked(1, 5), Action::Report(State::Connected)]
