@@ -150,6 +150,12 @@ impl Commit {
         }
     }
 
+    /// Connections that wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.desks.iter().map(|desk| desk.waiting.load(Ordering::SeqCst)).sum()
+    }
+
     /// Returns with the next acknowledgement of the whole set; at once if nobody is waited for.
     pub fn acked(&self, worker: usize) -> Reached<'_> {
         let reached = self.reached.load(Ordering::SeqCst);

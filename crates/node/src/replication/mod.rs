@@ -5,6 +5,7 @@
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
 mod conn;
+mod exchange;
 mod feeder;
 mod files;
 pub(crate) mod folder;
@@ -15,7 +16,7 @@ mod show;
 mod swap;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -14,9 +14,9 @@ use crate::node::Role;
 
 mod epochs;
 
-struct Running {
-    node: Arc<Node>,
-    port: u16,
+pub(crate) struct Running {
+    pub(crate) node: Arc<Node>,
+    pub(crate) port: u16,
     dir: tempfile::TempDir,
     _lock: DirLock,
 }
@@ -26,7 +26,7 @@ impl Running {
         Self::start_with(|_| {})
     }
 
-    fn start_with(change: impl FnOnce(&mut Values)) -> Self {
+    pub(crate) fn start_with(change: impl FnOnce(&mut Values)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut values = Values { workers: 2, ..Values::default() };
         values.rocksdb_metadata_block_cache_size = 8;
@@ -50,17 +50,19 @@ impl Running {
                 crate::worker::accept(accepting, listener, workers).await.unwrap();
             });
         });
+        let looking = Arc::clone(&node);
+        spawn("look", move || block_on(async move { crate::grants::run(looking).await.unwrap() }));
         Self { node, port, dir, _lock: lock }
     }
 
     /// One request, one answer as text; arrays are flattened.
-    fn ask(&self, words: &[&str]) -> String {
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
         let mut stream = self.connect();
         stream.write_all(&::replication::wire::request(&bytes(words))).unwrap();
         answer(&mut stream)
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
@@ -70,7 +72,7 @@ impl Running {
         assert_eq!(self.ask(&["SLAVEOF", "127.0.0.1", &port.to_string()]), "+OK");
     }
 
-    fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.node.engine().store.as_ref().map_or(0, Store::latest_sequence)
     }
 
@@ -108,7 +110,7 @@ fn line(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&line[..line.len() - 2]).into_owned()
 }
 
-fn answer(stream: &mut TcpStream) -> String {
+pub(crate) fn answer(stream: &mut TcpStream) -> String {
     let head = line(stream);
     let count = || head[1..].parse::<i64>().unwrap();
     match head.as_bytes().first() {
@@ -127,7 +129,7 @@ fn answer(stream: &mut TcpStream) -> String {
 }
 
 /// Waits for a condition, at most 30 s; then fails with what was seen last.
-fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
+pub(crate) fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         match look() {
