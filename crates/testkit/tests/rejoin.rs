@@ -2,6 +2,8 @@
 //!
 //! No controller: topologies and grants are sent by hand, so that the moments are ours.
 
+#![expect(clippy::print_stdout, reason = "times are for the reader of the output")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

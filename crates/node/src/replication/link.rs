@@ -11,14 +11,13 @@ use api::heartbeat::LinkStatus;
 use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
 use replication::wire::Stamp;
-use storage::Store;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
 
 use super::conn::{Incoming, Socket};
 use super::feeder::until;
-use super::folder::{self, Folder, remove_folder_if_there};
-use super::{now_ms, swap};
+use super::folder::{self, Folder};
+use super::now_ms;
 use crate::node::Node;
 
 /// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
@@ -68,7 +67,7 @@ pub(super) struct Driver {
     machine: Machine,
     events: mpsc::Sender<Incoming>,
     sockets: HashMap<Conn, Socket>,
-    folder: Folder,
+    pub(super) folder: Folder,
     /// What the master has not was exported, up to the newest record.
     pub(super) is_exported: bool,
 }
@@ -175,26 +174,6 @@ impl Driver {
                     apply(&self.job, &batch, &mut applying)?;
                     Ok(())
                 }
-                Action::Connect(conn) => {
-                    let socket = Socket::open(conn, &self.job.master, self.events.clone());
-                    self.sockets.insert(conn, socket);
-                    Ok(())
-                }
-                Action::Send { conn, bytes } => {
-                    self.sockets.get(&conn).into_iter().for_each(|socket| socket.send(&bytes));
-                    Ok(())
-                }
-                Action::SendAck { conn, bytes } => {
-                    if let Some(socket) = self.sockets.get(&conn) {
-                        socket.send_ack(bytes);
-                    }
-                    Ok(())
-                }
-                Action::Close(conn) => {
-                    self.sockets.remove(&conn);
-                    self.folder.close(conn);
-                    Ok(())
-                }
                 Action::Prepare { checkpoint, files } => {
                     let held = self.folder.prepare(checkpoint.as_ref(), &files);
                     held.map(|held| done.push_back(Done::Event(Event::Prepared { held })))
@@ -208,28 +187,8 @@ impl Driver {
                 Action::WriteFile { conn, bytes } => self.folder.write(conn, bytes),
                 Action::FinishFile { conn } => self.folder.finish(conn),
                 Action::DiscardFile { conn } => self.folder.discard(conn),
-                Action::Swap => {
-                    done.push_back(Done::Swap);
-                    Ok(())
-                }
-                Action::Rewind { fork } => {
-                    done.push_back(Done::Rewind(fork));
-                    Ok(())
-                }
-                Action::Pinged(stamp) => {
-                    done.push_back(Done::Pinged(stamp));
-                    Ok(())
-                }
-                Action::Report(state) => {
-                    report(&self.job, state);
-                    Ok(())
-                }
-                Action::Failed { fault, retry_ms } => {
-                    log_failure(&self.job.master, &fault, retry_ms);
-                    Ok(())
-                }
-                Action::FullSync(reason) => {
-                    log_full_sync(&self.job.master, &reason);
+                other => {
+                    done.extend(self.plain(other));
                     Ok(())
                 }
             };
@@ -250,60 +209,42 @@ impl Driver {
         Ok(done)
     }
 
-    /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
-    async fn swap(&mut self) -> Result<Event<'static>, Over> {
-        let node = Arc::clone(&self.job.node);
-        let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
-        let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
-        let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
-            cause: format!("{what}: {error}"),
-        };
-        if let Err(error) = self.folder.seal().and_then(|()| swap::intend(&node.dir, old)) {
-            return Ok(failed("prepare the exchange of databases", &error));
-        }
-        let Some(store) = self.take_store() else {
-            if let Err(error) = swap::forget(&node.dir) {
-                tracing::error!(%error, "cannot take back the intent of an exchange of databases");
+    /// An action that cannot fail, or is done later.
+    fn plain(&mut self, action: Action<'_>) -> Option<Done> {
+        match action {
+            Action::Connect(conn) => {
+                let socket = Socket::open(conn, &self.job.master, self.events.clone());
+                self.sockets.insert(conn, socket);
             }
-            return Err(Over::Stale);
-        };
-        let options = store.options().clone();
-        close(store).await;
-        let opened =
-            swap::move_on(&node.dir, old).map_err(|error| error.to_string()).and_then(|()| {
-                Store::open(&node.db_path(), options.clone()).map_err(|e| e.to_string())
-            });
-        let (store, error) = match opened {
-            Ok(store) => (store, None),
-            Err(error) => {
-                if let Err(error) = swap::move_back(&node.dir, old) {
-                    tracing::error!(%error, "cannot take back an exchange of databases");
+            Action::Send { conn, bytes } => {
+                self.sockets.get(&conn).into_iter().for_each(|socket| socket.send(&bytes));
+            }
+            Action::SendAck { conn, bytes } => {
+                if let Some(socket) = self.sockets.get(&conn) {
+                    socket.send_ack(bytes);
                 }
-                (reopen(&node, &options).await?, Some(error))
             }
-        };
-        let next = store.latest_sequence() + 1;
-        let is_current = self.install(store);
-        if let Some(error) = error {
-            return Ok(failed("open the downloaded database", &error));
+            Action::Close(conn) => {
+                self.sockets.remove(&conn);
+                self.folder.close(conn);
+            }
+            Action::Swap => return Some(Done::Swap),
+            Action::Rewind { fork } => return Some(Done::Rewind(fork)),
+            Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
+            Action::Report(state) => report(&self.job, state),
+            Action::Failed { fault, retry_ms } => {
+                log_failure(&self.job.master, &fault, retry_ms);
+            }
+            Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
+            // Done in `step`, where they can fail.
+            Action::Apply(_)
+            | Action::Prepare { .. }
+            | Action::OpenFile { .. }
+            | Action::WriteFile { .. }
+            | Action::FinishFile { .. }
+            | Action::DiscardFile { .. } => {}
         }
-        if let Err(error) = swap::forget(&node.dir) {
-            // The next start finds nothing left to move.
-            tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
-        }
-        if is_deposed {
-            tracing::warn!(
-                kept = %swap::old_path(&node.dir, old).display(),
-                "full sync done; the data this node had as a master is kept aside"
-            );
-        } else {
-            remove_in_background(swap::old_path(&node.dir, old));
-        }
-        if is_current {
-            Ok(Event::Swapped { next, replication_id: None })
-        } else {
-            Err(Over::Stale)
-        }
+        None
     }
 
     fn tell_history(&mut self) {
@@ -311,45 +252,6 @@ impl Driver {
         if let Some(store) = &engine.store {
             self.machine.know(store.history());
         }
-    }
-
-    /// Takes the database out of service, if this link still speaks for the node.
-    pub(super) fn take_store(&mut self) -> Option<Store> {
-        let node = &self.job.node;
-        let store = {
-            let mut engine = node.gate.write();
-            if engine.generation != self.job.generation {
-                return None;
-            }
-            engine.generation += 1;
-            self.job.generation = engine.generation;
-            node.grants.identity.forget();
-            engine.store.take()
-        };
-        node.replication.cut_replicas();
-        store
-    }
-
-    /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
-    pub(super) fn install(&mut self, store: Store) -> bool {
-        let node = &self.job.node;
-        let is_current = {
-            let mut engine = node.gate.write();
-            let is_current = engine.generation == self.job.generation;
-            *node.replication.is_bell_hung.lock() = false;
-            node.grants.identity.reload(&node.db_path());
-            engine.store = Some(store);
-            engine.generation += 1;
-            if is_current {
-                self.job.generation = engine.generation;
-            }
-            is_current
-        };
-        node.watches.touch_all();
-        if !is_current {
-            restart_link(node);
-        }
-        is_current
     }
 
     /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
@@ -523,56 +425,4 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
             tracing::info!(%master, answer, "full sync: partial sync was refused")
         }
     }
-}
-
-/// Closes the database for good: afterwards nothing in this process holds its folder.
-pub(super) async fn close(store: Store) {
-    let watch = store.close_watch();
-    match store.close() {
-        Ok(()) => return,
-        Err(storage::CloseError::Storage(error)) => {
-            tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
-            return;
-        }
-        Err(storage::CloseError::InUse(others)) => {
-            tracing::debug!(others, "waiting for the last users of the database that is replaced");
-        }
-    }
-    while !watch.is_closed() {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
-}
-
-/// Opens the present database, as often as it takes: a node without a database is of no use.
-pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
-    let mut shutdown = node.shutdown();
-    loop {
-        match Store::open(&node.db_path(), options.clone()) {
-            Ok(store) => return Ok(store),
-            Err(error) => tracing::error!(%error, "cannot open the database again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
-            _ = shutdown.wait_for(|stop| *stop) => return Err(Over::Shutdown),
-        }
-    }
-}
-
-/// The role changed while the database was out of service: a link that was ordered meanwhile found none and ended.
-fn restart_link(node: &Arc<Node>) {
-    let (role, generation) = {
-        let engine = node.engine();
-        (engine.role.clone(), engine.generation)
-    };
-    if let crate::node::Role::Replica { from } = role {
-        super::follow(node, from, generation);
-    }
-}
-
-fn remove_in_background(path: std::path::PathBuf) {
-    super::spawn("repl-remove", move || {
-        if let Err(error) = remove_folder_if_there(&path) {
-            tracing::warn!(%error, path = %path.display(), "cannot remove the replaced database");
-        }
-    });
 }

@@ -5,6 +5,7 @@
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
 mod conn;
+mod exchange;
 mod feeder;
 mod files;
 pub(crate) mod folder;

@@ -3,7 +3,7 @@
 //! The work is `storage::rewind`; here it is put between taking the database out of service and putting it back, as an exchange of databases
 //! is. A rewind that its process did not live to finish is finished before the database is opened ([`finish`]).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use replication::replica::Event;
 use storage::rewind::{self, Failure, Report};
 use storage::{Options, Store};
 
+use super::exchange::{close, reopen};
 use super::folder::{sync_folder, write_durably};
-use super::link::{self, Driver, Over, UNTRUSTED};
+use super::link::{Driver, Over, UNTRUSTED};
 use crate::clock;
 use crate::node::Node;
 
@@ -71,7 +72,7 @@ impl Driver {
         let node = Arc::clone(&self.job.node);
         let Some(store) = self.take_store() else { return Err(Over::Stale) };
         let options = store.options().clone();
-        link::close(store).await;
+        close(store).await;
         let at_ms = clock::unix_ms();
         let discarded = node.path(DISCARDED);
         let mut result = rewind::run(&node.db_path(), &discarded, &options, fork, at_ms);
@@ -107,7 +108,7 @@ impl Driver {
                 Event::RewindImpossible { cause: failure.to_string(), is_spoilt }
             }
         };
-        let store = link::reopen(&node, &options).await?;
+        let store = reopen(&node, &options).await?;
         if matches!(event, Event::RewindImpossible { is_spoilt: false, .. }) {
             self.is_exported = export(&store, &discarded, fork, at_ms);
         }
@@ -120,7 +121,7 @@ impl Driver {
 }
 
 /// Exports what the log still has of the records behind the fork; true if that is all of them.
-fn export(store: &Store, discarded: &PathBuf, fork: u64, at_ms: u64) -> bool {
+fn export(store: &Store, discarded: &Path, fork: u64, at_ms: u64) -> bool {
     match rewind::export::from_feed(store, discarded, fork, at_ms) {
         Ok((Some(path), is_all)) => {
             tracing::warn!(path = %path.display(), is_all, "exported the writes that the master has not");
