@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use topology::NodeId;
+
+use crate::grant::{EpochId, Member, Members, parse_id, show_id};
+
 /// What a node does at the moment it answers, whatever a topology says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -87,6 +91,7 @@ macro_rules! words {
         }
     };
 }
+pub(crate) use words;
 words!(Role { Master = "master", Slave = "slave" });
 words!(LeaseMode { Disabled = "disabled", LogOnly = "log-only", BlockWrite = "block-write", BlockAll = "block-all" });
 words!(ClientAccess { Any = "any", BalancerOnly = "balancer-only" });
@@ -102,6 +107,31 @@ pub struct ReplicaLine {
     pub port: u16,
     /// Newest sequence it acknowledged (sent, for replicas that never acknowledge).
     pub offset: u64,
+    /// Which data it is, if it said so.
+    pub member: Option<Member>,
+}
+
+/// What a node says of grants: who it is as a member of a set, what it holds, what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Of the data; `None` from nodes that have none.
+    pub incarnation: Option<u64>,
+    /// Of the kernel, `None` with `durable-ack`.
+    pub boot: Option<u128>,
+    /// Newest epoch in the database, 0 if none.
+    pub history_epoch: u64,
+    /// Its id.
+    pub history_id: Option<EpochId>,
+    /// The epoch this process holds a grant of, 0 if none.
+    pub granted_epoch: u64,
+    /// Newest sequence that the whole set has.
+    pub committed: u64,
+    /// Number of the newest set this master asks for, within its epoch.
+    pub request: u64,
+    /// That set.
+    pub request_members: Members,
+    /// For how long it refuses any grant, because it promised its master so.
+    pub promised_ms: u64,
 }
 
 /// The reply of one heartbeat. Sequence numbers are RocksDB's; times are of the node's CLOCK_BOOTTIME.
@@ -143,6 +173,8 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// Grants, epochs, sets.
+    pub standing: Standing,
 }
 
 /// Why a reply could not be read.
@@ -191,14 +223,36 @@ impl Reply {
         line("connected_slaves", &self.replicas.len());
         for (index, replica) in self.replicas.iter().enumerate() {
             let lag = self.sequence.saturating_sub(replica.offset);
-            let ReplicaLine { ip, port, offset } = replica;
+            let ReplicaLine { ip, port, offset, member } = replica;
+            let member = member.map(|member| format!(",member={member}")).unwrap_or_default();
             line(
                 &format!("slave{index}"),
-                &format_args!("ip={ip},port={port},offset={offset},lag={lag}"),
+                &format_args!("ip={ip},port={port},offset={offset},lag={lag}{member}"),
             );
         }
         line("uptime_ms", &self.uptime_ms);
+        let standing = &self.standing;
+        if let Some(incarnation) = standing.incarnation {
+            line("incarnation", &format_args!("{incarnation:016x}"));
+        }
+        match standing.boot {
+            Some(boot) => line("boot", &format_args!("{boot:032x}")),
+            None => line("boot", &"-"),
+        }
+        line("history_epoch", &standing.history_epoch);
+        line("history_id", &show_id(standing.history_id));
+        line("granted_epoch", &standing.granted_epoch);
+        line("committed", &standing.committed);
+        line("request", &standing.request);
+        line("request_members", &standing.request_members);
+        line("promised_ms", &standing.promised_ms);
         text
+    }
+
+    /// What a set calls this node's data; `None` if it cannot be a member of one.
+    pub fn member(&self) -> Option<Member> {
+        let node = NodeId::new(self.myid.as_bytes())?;
+        Member::new(node, self.standing.incarnation?, self.standing.boot)
     }
 
     /// Reads a reply; unknown fields are skipped, so that older controllers work with newer nodes.
@@ -235,6 +289,7 @@ impl Reply {
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
             uptime_ms: fields.or("uptime_ms", 0)?,
+            standing: fields.standing()?,
         })
     }
 }
@@ -261,6 +316,32 @@ impl<'a> Fields<'a> {
         if self.optional(name).is_some() { self.required(name) } else { Ok(default) }
     }
 
+    fn hex(&self, name: &'static str, digits: usize) -> Result<Option<u128>, ParseError> {
+        let Some(text) = self.optional(name).filter(|text| *text != "-") else { return Ok(None) };
+        let value = Some(text).filter(|text| text.len() <= digits && !text.starts_with('+'));
+        let value = value.and_then(|text| u128::from_str_radix(text, 16).ok());
+        let why = || "hexadecimal digits expected".to_owned();
+        value.map(Some).ok_or_else(|| ParseError::Bad { name, why: why() })
+    }
+
+    fn standing(&self) -> Result<Standing, ParseError> {
+        let bad = |name| {
+            move |error: crate::grant::WordError| ParseError::Bad { name, why: error.to_string() }
+        };
+        Ok(Standing {
+            incarnation: self.hex("incarnation", 16)?.and_then(|value| u64::try_from(value).ok()),
+            boot: self.hex("boot", 32)?,
+            history_epoch: self.or("history_epoch", 0)?,
+            history_id: parse_id(self.optional("history_id").unwrap_or("-"))
+                .map_err(bad("history_id"))?,
+            granted_epoch: self.or("granted_epoch", 0)?,
+            committed: self.or("committed", 0)?,
+            request: self.or("request", 0)?,
+            request_members: self.or("request_members", Members::default())?,
+            promised_ms: self.or("promised_ms", 0)?,
+        })
+    }
+
     /// Lines that do not parse are left out: they inform, nothing is decided by them alone.
     fn replicas(&self) -> Vec<ReplicaLine> {
         (0..)
@@ -272,6 +353,7 @@ impl<'a> Fields<'a> {
                     ip: (*pairs.get("ip")?).to_owned(),
                     port: pairs.get("port")?.parse().ok()?,
                     offset: pairs.get("offset")?.parse().ok()?,
+                    member: pairs.get("member").and_then(|text| text.parse().ok()),
                 })
             })
             .collect()
@@ -300,9 +382,36 @@ mod tests {
             resync: Resync::Running,
             paused: true,
             loading: false,
-            replicas: vec![ReplicaLine { ip: "::1".into(), port: 1, offset: 2 }],
+            replicas: vec![
+                ReplicaLine { ip: "::1".into(), port: 1, offset: 2, member: None },
+                ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
+            ],
             uptime_ms: 9,
+            standing: Standing {
+                incarnation: Some(0xbeef),
+                boot: Some(5),
+                history_epoch: 4,
+                history_id: Some(EpochId(3)),
+                granted_epoch: 4,
+                committed: 16,
+                request: 2,
+                request_members: [member()].into_iter().collect(),
+                promised_ms: 1,
+            },
         }
+    }
+
+    fn member() -> Member {
+        let node = NodeId::new("b".repeat(40).as_bytes()).unwrap();
+        Member::new(node, 1, None).unwrap()
+    }
+
+    #[test]
+    fn an_older_nodes_reply_says_nothing_of_grants() {
+        let reply = Reply::parse("role:master\r\nsequence:1\r\nversion:1\r\n").unwrap();
+        assert_eq!((&reply.standing, reply.member()), (&Standing::default(), None));
+        let node = NodeId::new("a".repeat(40).as_bytes()).unwrap();
+        assert_eq!(sample().member(), Member::new(node, 0xbeef, Some(5)));
     }
 
     #[test]

@@ -193,6 +193,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         uptime_ms: node.uptime_ms(),
+        standing: api::heartbeat::Standing::default(),
     }
 }
 

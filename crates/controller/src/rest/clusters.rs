@@ -69,6 +69,9 @@ pub(super) async fn create(
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.filter(|password| !password.is_empty()),
+        commit_mode: api::grant::CommitMode::default(),
+        min_in_sync: 1,
+        term: 0,
     };
     probe::fenceable(&record)?;
     let reason = format!("created with {} shards of {per_shard}", record.shards.len());
@@ -109,6 +112,7 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
                 intent: None,
                 last_intent: None,
                 fence: None,
+                epoch: planner::Epoch::default(),
             }
         })
         .collect()
@@ -147,6 +151,9 @@ pub(super) async fn import(
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.clone().filter(|password| !password.is_empty()),
+        commit_mode: api::grant::CommitMode::default(),
+        min_in_sync: 1,
+        term: 0,
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
@@ -209,6 +216,7 @@ fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
             intent: None,
             last_intent: None,
             fence: None,
+            epoch: planner::Epoch::default(),
         });
     }
     let placed: usize = shards.iter().map(|shard| shard.nodes.len()).sum();

@@ -77,7 +77,7 @@ pub(super) struct Replica {
 impl Replica {
     pub(super) fn line(&self) -> ReplicaLine {
         let offset = self.offset.load(Ordering::Relaxed);
-        ReplicaLine { ip: self.ip.clone(), port: self.port, offset }
+        ReplicaLine { ip: self.ip.clone(), port: self.port, offset, member: None }
     }
 
     pub(super) fn acked(&self) -> Option<u64> {

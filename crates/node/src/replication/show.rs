@@ -108,7 +108,7 @@ pub fn info(node: &Node) -> String {
     let replicas = node.replication.replicas();
     line("connected_slaves", &replicas.len());
     for (index, replica) in replicas.iter().enumerate() {
-        let ReplicaLine { ip, port, offset } = replica;
+        let ReplicaLine { ip, port, offset, .. } = replica;
         let lag = sequence.saturating_sub(*offset);
         line(
             &format!("slave{index}"),
