@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod files;
+pub mod history;
 pub mod master;
 pub mod name;
 pub mod replica;

@@ -7,12 +7,15 @@
 //! * `allow_concurrent_memtable_write = false`: there is one writer at a time, see `Store::append`.
 //! * Point-in-time WAL recovery and checksums are RocksDB's defaults and stay.
 
+use std::path::Path;
+
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DataBlockIndexType,
 };
 
 use crate::filters::{FilterKind, Filters};
-use crate::{Compression, Family, Options};
+use crate::{Compression, Error, Family, Options};
 
 /// Data blocks of the tables are read by this many bits per key of Bloom filter.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
@@ -65,6 +68,29 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
         db.set_auto_tuned_ratelimiter(rate, 100_000, 10);
     }
     db
+}
+
+/// All families of the database folder `dir`, or of a new one there, with their options.
+pub(crate) fn descriptors(
+    database: &rocksdb::Options,
+    dir: &Path,
+    options: &Options,
+    cache: &Cache,
+    filters: &Filters,
+) -> Result<Vec<ColumnFamilyDescriptor>, Error> {
+    let mut names: Vec<String> = Family::ALL.iter().map(|f| f.name().to_owned()).collect();
+    if dir.join("CURRENT").exists() {
+        // Families of later versions must be opened too, though nothing here touches them.
+        let on_disk = DB::list_cf(database, dir)
+            .map_err(|error| Error::engine("list column families", error))?;
+        names.extend(on_disk.into_iter().filter(|n| Family::ALL.iter().all(|f| f.name() != n)));
+    }
+    let with_options = |name: String| {
+        let known = Family::ALL.into_iter().find(|f| f.name() == name);
+        let cf = family(known.unwrap_or(Family::Search), options, cache, filters);
+        ColumnFamilyDescriptor::new(name, cf)
+    };
+    Ok(names.into_iter().map(with_options).collect())
 }
 
 /// Options of one family.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use replication::history::{Malformed, Misfit};
+
 use crate::batch::BatchError;
 
 /// What can go wrong between a caller and the disk.
@@ -27,6 +29,12 @@ pub enum Error {
         dir: PathBuf,
         /// Whether the data is that of a cluster.
         found: bool,
+    },
+    /// A rewind of the database was begun and must be finished first.
+    #[error("data directory {} is in the middle of a rewind", dir.display())]
+    RewindPending {
+        /// The database folder.
+        dir: PathBuf,
     },
     /// The file system refused something.
     #[error("{action}: {message}")]
@@ -61,6 +69,12 @@ pub enum Error {
         /// Sequence number in the header of the batch.
         found: u64,
     },
+    /// An epoch cannot follow those of this database; nothing was written.
+    #[error("{0}")]
+    EpochRefused(Misfit),
+    /// A foreign write batch has an epoch entry that cannot be read; nothing was written.
+    #[error("{0}")]
+    BadEpoch(Malformed),
     /// Any other refusal of RocksDB.
     #[error("{action}: {message}")]
     Engine {

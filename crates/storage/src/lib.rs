@@ -28,6 +28,7 @@ pub mod batch;
 pub mod feed;
 pub mod key;
 pub mod read;
+pub mod rewind;
 pub mod stats;
 pub mod store;
 pub mod txn;

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
 use crate::overlay::Slice as OverlaySlice;
 use crate::txn::Suspended;
-use crate::{Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format};
+use crate::{
+    Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
+};
 
 /// A handle of the open database; clones are cheap and share it.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub(crate) struct Inner {
     on_publish: RwLock<Vec<PublishHook>>,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
+    /// The epochs, as the records of the propagate family have them. Changed under `writing`.
+    history: RwLock<Arc<History>>,
 }
 
 /// Why a store could not be closed.
@@ -63,30 +68,23 @@ impl Store {
     /// Opens the database folder `dir`, and creates it and missing families.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::WrongMode`], I/O errors, corruption.
+    /// [`Error::InUse`], [`Error::WrongMode`], [`Error::RewindPending`], I/O errors, corruption.
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
+        if rewind::pending(dir)?.is_some() {
+            return Err(Error::RewindPending { dir: dir.to_owned() });
+        }
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
         let db_options = engine::database(&options);
-        let mut names: Vec<String> = Family::ALL.iter().map(|f| f.name().to_owned()).collect();
-        if dir.join("CURRENT").exists() {
-            // Families of later versions must be opened too, though nothing here touches them.
-            let on_disk = DB::list_cf(&db_options, dir)
-                .map_err(|error| Error::engine("list column families", error))?;
-            names.extend(on_disk.into_iter().filter(|n| Family::ALL.iter().all(|f| f.name() != n)));
-        }
-        let descriptors = names.into_iter().map(|name| {
-            let family = Family::ALL.into_iter().find(|f| f.name() == name);
-            let cf = engine::family(family.unwrap_or(Family::Search), &options, &cache, &filters);
-            ColumnFamilyDescriptor::new(name, cf)
-        });
+        let descriptors = engine::descriptors(&db_options, dir, &options, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
         format::check(&db, dir, options.cluster)?;
         let db = Arc::new(db);
         filters.attach(&db);
         let published = AtomicU64::new(db.latest_sequence_number());
+        let history = RwLock::new(Arc::new(epochs::load(&db)?));
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
         let inner = Inner {
@@ -99,6 +97,7 @@ impl Store {
             published,
             on_publish: RwLock::default(),
             writing: Mutex::default(),
+            history,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -174,7 +173,8 @@ impl Store {
     /// Applies a batch of the master and returns the new latest sequence. Not published yet.
     ///
     /// # Errors
-    /// [`Error::BadBatch`] and [`Error::OutOfSequence`] before anything is written.
+    /// [`Error::BadBatch`], [`Error::OutOfSequence`], and [`Error::EpochRefused`] for an epoch that cannot follow ours, before anything is
+    /// written.
     pub fn write_raw(&self, bytes: &[u8]) -> Result<u64, Error> {
         let (found, count) = batch::parse(bytes)?;
         let batch = WriteBatch::from_data(bytes);
@@ -187,7 +187,10 @@ impl Store {
         if found != expected {
             return Err(Error::OutOfSequence { expected, found });
         }
-        self.append_locked(&batch)
+        let effect = epochs::effect(bytes, found, &self.inner.history.read())?;
+        let last = self.append_locked(&batch)?;
+        self.note(effect)?;
+        Ok(last)
     }
 
     /// Registers a consumer of the feed. While there is one, published batches are kept in memory too.
@@ -353,5 +356,6 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
     Error::engine("open the database", error)
 }
 
+mod epochs;
 #[cfg(test)]
 mod tests;

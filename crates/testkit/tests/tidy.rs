@@ -13,18 +13,19 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("topology", &[]),
     ("replication", &[]),
     ("api", &["topology"]),
-    ("planner", &["api", "topology"]),
-    ("storage", &["topology"]),
+    ("grant", &["api", "topology"]),
+    ("planner", &["api", "grant", "topology"]),
+    ("storage", &["replication", "topology"]),
     ("balancer", &["api", "topology"]),
     ("controller", &["api", "balancer", "planner", "resp", "topology"]),
-    ("node", &["api", "replication", "resp", "storage", "topology"]),
+    ("node", &["api", "grant", "replication", "resp", "storage", "topology"]),
     ("holdfast", &["api", "balancer", "controller", "node", "resp", "topology"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];
 
 /// Values and state machines: none of them, and nothing they depend on, may be able to open a socket or wait.
-const PURE: &[&str] = &["resp", "topology", "api", "replication", "planner"];
+const PURE: &[&str] = &["resp", "topology", "api", "grant", "replication", "planner"];
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
 
 const ROCKSDB: &str = "rust-rocksdb";

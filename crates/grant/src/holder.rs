@@ -1,0 +1,382 @@
+//! The grant a process holds: what a heartbeat does to it, until when it lets the node serve, and what it is told by replicas.
+//!
+//! A node serves as master only under a grant held in the memory of this process (rule R1). `nodes.conf`, a topology and a restart give none. Every grant
+//! after a start, or after a demotion, opens a new epoch: the put that opens it is on disk before the grant is held, and so before anything is answered in it.
+
+use std::collections::BTreeMap;
+
+use api::grant::{CommitMode, EpochId, Grant, Member};
+
+use crate::history::{History, Opened};
+use crate::in_sync::{InSync, Unconfirmed};
+use crate::lease::{Heartbeat, HeartbeatError, Lease, MS};
+use crate::promise::{Answer, Kept, Promise};
+
+/// What a decision about a heartbeat looks at, all of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// CLOCK_BOOTTIME, ns.
+    pub now_ns: u64,
+    /// `master-lease-max-ms`.
+    pub longest_ms: u64,
+    /// The topology makes this node a master, and it is one.
+    pub is_master: bool,
+    /// What a set calls the data here; `None` without a node id.
+    pub me: Option<Member>,
+    /// What the database holds.
+    pub history: History<'a>,
+}
+
+/// Why a grant contradicts what this node has: the controller's record is not the newest, or not of this data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A lower epoch than one that was held or is in the database.
+    #[error("epoch {got} is older than {known}")]
+    OlderEpoch {
+        /// What came.
+        got: u64,
+        /// The newest known.
+        known: u64,
+    },
+    /// The same number, opened by somebody else.
+    #[error("epoch {epoch} has the id {known} here, not {got}")]
+    OtherId {
+        /// The number.
+        epoch: u64,
+        /// What came.
+        got: EpochId,
+        /// What is known.
+        known: EpochId,
+    },
+    /// The epoch was opened before and is not held any more: an earlier process, or before a demotion.
+    #[error("epoch {0} was opened before and given up: a new one is needed")]
+    GivenUp(u64),
+    /// Data is missing here.
+    #[error("this node lacks sequence {sequence} of epoch {id}: it has {position:?}")]
+    Lacks {
+        /// What must be there.
+        sequence: u64,
+        /// Of which epoch, `-` for none.
+        id: String,
+        /// What is there.
+        position: crate::history::Position,
+    },
+    /// The set names other data than what is here.
+    #[error("{0} is no member of the set")]
+    NoMember(Member),
+    /// The set is no request of this process.
+    #[error("request {0} of this epoch was not made here")]
+    UnknownRequest(u64),
+    /// The request named others.
+    #[error("request {0} of this epoch named other members")]
+    OtherMembers(u64),
+}
+
+/// Why a grant is passed over for now. The heartbeat is answered as usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// It names another node, or this one is no master (yet).
+    NotMaster,
+    /// It was meant for another process of this node.
+    OtherProcess,
+    /// It is so late that its lease is over, or lies in the future.
+    Late,
+    /// A promise to the master lasts.
+    Promised,
+    /// This node has no id, and so cannot be a member.
+    Nameless,
+}
+
+/// What a heartbeat came to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Taken {
+    /// Heard; the lease may have been extended, where no grants are in use.
+    Heard,
+    /// There was a grant, and it was passed over.
+    Ignored(Ignored),
+    /// The grant is held, the lease extended, the set confirmed.
+    Renewed,
+    /// A new epoch: put it in the database, make that durable, then call [`Holder::open`] under the same gate.
+    Open,
+}
+
+/// Why a master may not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoServing {
+    /// It holds no grant.
+    NoGrant,
+    /// Its lease is over.
+    Lease,
+}
+
+/// A grant that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Held {
+    /// Number of the epoch.
+    pub epoch: u64,
+    /// Its id.
+    pub id: EpochId,
+    /// Sequence of the put that opened it.
+    pub first: u64,
+    /// When replies may leave.
+    pub mode: CommitMode,
+    /// Least number of copies of an acknowledged write.
+    pub min_in_sync: u32,
+    /// Whom answers wait for.
+    pub in_sync: InSync,
+    /// Until when each member keeps its promise to this master, ns.
+    echoes: BTreeMap<Member, u64>,
+}
+
+impl Held {
+    /// Until when those that could be promoted have promised not to be; for ever when there are none.
+    fn promised_until_ns(&self) -> u64 {
+        if self.mode != CommitMode::InSync {
+            // Without a set anybody could be promoted.
+            return 0;
+        }
+        let others = self.in_sync.others_in_store();
+        let echoes = others.iter().map(|member| self.echoes.get(member).copied().unwrap_or(0));
+        echoes.min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether writes find enough members.
+    pub fn has_enough(&self) -> bool {
+        let wanted = self.in_sync.newest().1.len();
+        self.mode != CommitMode::InSync || self.has(wanted)
+    }
+
+    /// Whether an acknowledgement that leaves now has enough copies.
+    pub fn has_enough_copies(&self) -> bool {
+        self.mode != CommitMode::InSync || self.has(self.in_sync.copies())
+    }
+
+    fn has(&self, count: usize) -> bool {
+        u32::try_from(count).is_ok_and(|count| count >= self.min_in_sync)
+    }
+}
+
+/// Everything this process knows of leases, grants and promises.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Holder {
+    lease: Lease,
+    promise: Promise,
+    held: Option<Held>,
+    /// Some heartbeat carried a grant.
+    has_seen: bool,
+    /// Highest epoch ever held here: a rewind may take it out of the database again.
+    highest: u64,
+}
+
+impl Holder {
+    /// A process that has just begun holds nothing.
+    pub fn new(nonce: u64, promise: Promise) -> Self {
+        Self { lease: Lease::new(nonce), promise, held: None, has_seen: false, highest: 0 }
+    }
+
+    /// This process's nonce.
+    pub fn nonce(&self) -> u64 {
+        self.lease.nonce()
+    }
+
+    /// Highest term seen.
+    pub fn term(&self) -> u64 {
+        self.lease.term()
+    }
+
+    /// The grant that is held.
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// For how many ns any grant is passed over.
+    pub fn promised_ns(&self, now_ns: u64) -> u64 {
+        self.promise.left_ns(now_ns)
+    }
+
+    /// Whether this node serves only under a grant: some heartbeat carried one, or the database holds an epoch.
+    pub fn needs_grant(&self, history: &History<'_>) -> bool {
+        self.has_seen || !history.entries.is_empty()
+    }
+
+    /// Takes a heartbeat.
+    ///
+    /// # Errors
+    /// When it is not from a controller to be listened to, or its grant contradicts what is here; then nothing is extended.
+    pub fn heartbeat(
+        &mut self,
+        beat: &Heartbeat,
+        facts: &Facts<'_>,
+    ) -> Result<Taken, HeartbeatError> {
+        self.lease.admit(beat)?;
+        self.promise.heard(facts.now_ns);
+        let Some(grant) = &beat.grant else {
+            if beat.is_for_me && facts.is_master && !self.needs_grant(&facts.history) {
+                self.lease.extend(beat, facts.now_ns, facts.longest_ms);
+            }
+            return Ok(Taken::Heard);
+        };
+        self.has_seen = true;
+        let taken = self.judge(beat, grant, facts)?;
+        if taken == Taken::Renewed {
+            self.renew(grant)?;
+            self.lease.extend(beat, facts.now_ns, facts.longest_ms);
+        }
+        Ok(taken)
+    }
+
+    fn judge(&self, beat: &Heartbeat, grant: &Grant, facts: &Facts<'_>) -> Result<Taken, Refusal> {
+        if !beat.is_for_me || !facts.is_master {
+            return Ok(Taken::Ignored(Ignored::NotMaster));
+        }
+        if beat.clock.is_none_or(|(_, nonce)| nonce != self.lease.nonce()) {
+            return Ok(Taken::Ignored(Ignored::OtherProcess));
+        }
+        if let Some(held) = self.held.as_ref().filter(|held| held.epoch == grant.epoch) {
+            return same_id(grant, held.id).map(|()| Taken::Renewed);
+        }
+        self.check_epoch(grant, facts.history.newest())?;
+        let Some(me) = facts.me else { return Ok(Taken::Ignored(Ignored::Nameless)) };
+        if !facts.history.holds(grant.least) {
+            return Err(Refusal::Lacks {
+                sequence: grant.least.sequence,
+                id: api::grant::show_id(grant.least.id),
+                position: facts.history.position(),
+            });
+        }
+        if grant.mode == CommitMode::InSync && !grant.members.contains(&me) {
+            return Err(Refusal::NoMember(me));
+        }
+        if self.promise.left_ns(facts.now_ns) > 0 {
+            return Ok(Taken::Ignored(Ignored::Promised));
+        }
+        let offered = self.lease.offered(beat, facts.now_ns, facts.longest_ms);
+        if offered.is_none_or(|until| until <= facts.now_ns) {
+            return Ok(Taken::Ignored(Ignored::Late));
+        }
+        Ok(Taken::Open)
+    }
+
+    /// Only an epoch above all that were ever seen here may be opened.
+    fn check_epoch(&self, grant: &Grant, newest: Option<Opened>) -> Result<(), Refusal> {
+        let known = self.highest.max(newest.map_or(0, |newest| newest.epoch));
+        if grant.epoch < known {
+            return Err(Refusal::OlderEpoch { got: grant.epoch, known });
+        }
+        if grant.epoch > known {
+            return Ok(());
+        }
+        if let Some(newest) = newest.filter(|newest| newest.epoch == known) {
+            same_id(grant, newest.id)?;
+        }
+        Err(Refusal::GivenUp(grant.epoch))
+    }
+
+    fn renew(&mut self, grant: &Grant) -> Result<(), Refusal> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        if grant.request < held.in_sync.confirmed() {
+            // Late: its set and mode are no news.
+            return Ok(());
+        }
+        held.in_sync.confirm(grant.request, &grant.members).map_err(|why| match why {
+            Unconfirmed::Unknown => Refusal::UnknownRequest(grant.request),
+            Unconfirmed::OtherMembers => Refusal::OtherMembers(grant.request),
+        })?;
+        held.mode = grant.mode;
+        held.min_in_sync = grant.min_in_sync;
+        Ok(())
+    }
+
+    /// The epoch of `beat`'s grant is in the database, durably, from sequence `first` on: the grant is held from now on, and the lease with it. To be called
+    /// with the facts that [`Self::heartbeat`] said [`Taken::Open`] to, the gate held since.
+    pub fn open(&mut self, beat: &Heartbeat, first: u64, facts: &Facts<'_>) {
+        let (Some(grant), Some(me)) = (&beat.grant, facts.me) else { return };
+        let now_ms = facts.now_ns / MS;
+        let members = grant.members.clone();
+        self.highest = self.highest.max(grant.epoch);
+        self.held = Some(Held {
+            epoch: grant.epoch,
+            id: grant.id,
+            first,
+            mode: grant.mode,
+            min_in_sync: grant.min_in_sync,
+            in_sync: InSync::new(me, grant.id, grant.request, members, now_ms),
+            echoes: BTreeMap::new(),
+        });
+        self.lease.extend(beat, facts.now_ns, facts.longest_ms);
+    }
+
+    /// The set, to tell it what replicas do.
+    pub fn in_sync(&mut self) -> Option<&mut InSync> {
+        self.held.as_mut().map(|held| &mut held.in_sync)
+    }
+
+    /// A replica that applied the held epoch returned a stamp of this process' clock: it refuses grants until `stamp_ns` plus the lease is over.
+    pub fn echo(
+        &mut self,
+        member: Member,
+        id: Option<EpochId>,
+        stamp_ns: u64,
+        lease_ms: u64,
+        facts: (u64, u64),
+    ) {
+        let (now_ns, longest_ms) = facts;
+        let until = stamp_ns.saturating_add(lease_ms.saturating_mul(MS));
+        let is_sane = stamp_ns <= now_ns && lease_ms <= longest_ms;
+        if let Some(held) = self.held.as_mut().filter(|held| is_sane && id == Some(held.id)) {
+            let echo = held.echoes.entry(member).or_default();
+            *echo = until.max(*echo);
+        }
+    }
+
+    /// A ping of this node's master: whether its stamp may be returned.
+    pub fn ping(&mut self, lease_ms: u64, now_ns: u64, longest_ms: u64) -> Answer {
+        // A master promises nobody anything.
+        if self.held.is_some() {
+            return Answer::Silent;
+        }
+        self.promise.ping(lease_ms, now_ns, longest_ms)
+    }
+
+    /// A promise is on disk.
+    pub fn kept(&mut self, kept: Kept) {
+        self.promise.kept(kept);
+    }
+
+    /// CLOCK_BOOTTIME until which this node may serve, ns; `u64::MAX` for a master that is alone in its set. 0 for none.
+    pub fn until_ns(&self, history: &History<'_>) -> u64 {
+        match &self.held {
+            Some(held) => self.lease.until_ns().max(held.promised_until_ns()),
+            None if self.needs_grant(history) => 0,
+            None => self.lease.until_ns(),
+        }
+    }
+
+    /// Whether a master may serve at `now_ns`.
+    ///
+    /// # Errors
+    /// Says what it lacks.
+    pub fn may_serve(&self, now_ns: u64, history: &History<'_>) -> Result<(), NoServing> {
+        if self.held.is_none() && self.needs_grant(history) {
+            return Err(NoServing::NoGrant);
+        }
+        if now_ns < self.until_ns(history) { Ok(()) } else { Err(NoServing::Lease) }
+    }
+
+    /// The node is no master any more, or its database was replaced: grant and lease are over, and only a newer epoch brings them back (R6).
+    pub fn give_up(&mut self) {
+        self.held = None;
+        self.lease.clear();
+    }
+}
+
+fn same_id(grant: &Grant, known: EpochId) -> Result<(), Refusal> {
+    if grant.id == known {
+        return Ok(());
+    }
+    Err(Refusal::OtherId { epoch: grant.epoch, got: grant.id, known })
+}
+
+#[cfg(test)]
+#[path = "holder_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+//! The lease of a master: until when it may serve without hearing from its controller again.
+//!
+//! A lease is granted until *this node's* CLOCK_BOOTTIME reads a time that is computed from an earlier reply of this process, so a heartbeat that was
+//! read late grants the past (hazards F2, F10, rule R7).
+
+use api::grant::Grant;
+
+/// Longest lease a heartbeat may name, in milliseconds.
+pub const LEASE_MS_MAX: u64 = 600_000;
+
+/// Nanoseconds of a millisecond.
+pub(crate) const MS: u64 = 1_000_000;
+
+/// Why a heartbeat was refused. `Display` is the text behind `ERR `.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeartbeatError {
+    /// Out of 1..=600000.
+    #[error("invalid lease_ms: it must lie between 1 and 600000")]
+    LeaseMs,
+    /// A controller of an older term.
+    #[error("election version mismatch: {got} is older than {seen}")]
+    Term {
+        /// What came.
+        got: u64,
+        /// The highest seen.
+        seen: u64,
+    },
+    /// A heartbeat of the older kind after one with CLOCK.
+    #[error("heartbeat without CLOCK refused: one with CLOCK was seen")]
+    WithoutClock,
+    /// The grant in it contradicts what this node has.
+    #[error("grant refused: {0}")]
+    Grant(#[from] crate::holder::Refusal),
+}
+
+/// A heartbeat of a controller.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Heartbeat {
+    /// Whether this node is the master that is named, by its id.
+    pub is_for_me: bool,
+    /// 1..=600000.
+    pub lease_ms: u64,
+    /// Term of the controller.
+    pub term: u64,
+    /// `CLOCK <ns> <nonce>`.
+    pub clock: Option<(u64, u64)>,
+    /// `GRANT …`.
+    pub grant: Option<Grant>,
+}
+
+/// The lease that controllers gave this process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lease {
+    nonce: u64,
+    deadline_ns: u64,
+    term: u64,
+    has_clock: bool,
+}
+
+impl Lease {
+    /// No lease yet; `nonce` is this process's.
+    pub fn new(nonce: u64) -> Self {
+        Self { nonce, deadline_ns: 0, term: 0, has_clock: false }
+    }
+
+    /// This process's nonce.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// Highest term seen.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Whether a heartbeat is from a controller to be listened to; notes its term.
+    pub fn admit(&mut self, beat: &Heartbeat) -> Result<(), HeartbeatError> {
+        if !(1..=LEASE_MS_MAX).contains(&beat.lease_ms) {
+            return Err(HeartbeatError::LeaseMs);
+        }
+        if beat.term < self.term {
+            return Err(HeartbeatError::Term { got: beat.term, seen: self.term });
+        }
+        if beat.clock.is_none() && self.has_clock {
+            return Err(HeartbeatError::WithoutClock);
+        }
+        self.term = beat.term;
+        self.has_clock |= beat.clock.is_some();
+        Ok(())
+    }
+
+    /// Until when a heartbeat grants at `now_ns`; `None` if it is for another process or from the future. `longest_ms` is `master-lease-max-ms`.
+    pub fn offered(&self, beat: &Heartbeat, now_ns: u64, longest_ms: u64) -> Option<u64> {
+        let from = match beat.clock {
+            None => now_ns,
+            Some((ns, nonce)) if nonce == self.nonce => ns,
+            Some(_) => return None,
+        };
+        let until = from.saturating_add(beat.lease_ms.saturating_mul(MS));
+        (until <= now_ns.saturating_add(longest_ms.saturating_mul(MS))).then_some(until)
+    }
+
+    /// Takes what a heartbeat grants. A lease never shrinks.
+    pub fn extend(&mut self, beat: &Heartbeat, now_ns: u64, longest_ms: u64) {
+        let until = self.offered(beat, now_ns, longest_ms).unwrap_or(0);
+        self.deadline_ns = self.deadline_ns.max(until);
+    }
+
+    /// CLOCK_BOOTTIME at which it ends, ns; 0 if there never was one.
+    pub fn until_ns(&self) -> u64 {
+        self.deadline_ns
+    }
+
+    /// Ends the lease: the node is no master any more.
+    pub fn clear(&mut self) {
+        self.deadline_ns = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: u64 = 60_000;
+
+    fn beat(clock: Option<(u64, u64)>) -> Heartbeat {
+        Heartbeat { is_for_me: true, lease_ms: 1000, term: 3, clock, grant: None }
+    }
+
+    fn take(lease: &mut Lease, beat: &Heartbeat, now: u64) -> Result<(), HeartbeatError> {
+        lease.admit(beat)?;
+        lease.extend(beat, now, LONGEST);
+        Ok(())
+    }
+
+    #[test]
+    fn a_late_heartbeat_grants_the_past() {
+        let mut lease = Lease::new(7);
+        let stopped_for = 60_000 * MS;
+        take(&mut lease, &beat(Some((5 * MS, 7))), stopped_for).unwrap();
+        assert!(lease.until_ns() <= stopped_for);
+        take(&mut lease, &beat(Some((stopped_for, 7))), stopped_for + MS).unwrap();
+        assert_eq!(lease.until_ns(), stopped_for + 1000 * MS);
+    }
+
+    #[test]
+    fn a_stamp_of_another_process_or_from_the_future_grants_nothing() {
+        let mut lease = Lease::new(7);
+        take(&mut lease, &beat(Some((10 * MS, 8))), 10 * MS).unwrap();
+        let before_reboot = 1_000_000_000 * MS;
+        take(&mut lease, &beat(Some((before_reboot, 7))), 20_000 * MS).unwrap();
+        assert_eq!(lease.until_ns(), 0);
+    }
+
+    #[test]
+    fn older_terms_are_refused() {
+        let mut lease = Lease::new(7);
+        take(&mut lease, &beat(Some((MS, 7))), MS).unwrap();
+        let older = Heartbeat { term: 2, ..beat(Some((MS, 7))) };
+        let refused = Err(HeartbeatError::Term { got: 2, seen: 3 });
+        assert_eq!(take(&mut lease, &older, MS), refused);
+    }
+
+    #[test]
+    fn without_clock_it_is_upstreams_until_one_with_clock_was_seen() {
+        let mut lease = Lease::new(7);
+        take(&mut lease, &beat(None), 5 * MS).unwrap();
+        assert_eq!(lease.until_ns(), 1005 * MS);
+        take(&mut lease, &beat(Some((0, 0))), 6 * MS).unwrap();
+        let refused = Err(HeartbeatError::WithoutClock);
+        assert_eq!(take(&mut lease, &beat(None), 7 * MS), refused);
+    }
+
+    #[test]
+    fn a_lease_never_shrinks_and_zero_is_refused() {
+        let mut lease = Lease::new(7);
+        take(&mut lease, &Heartbeat { lease_ms: 5000, ..beat(Some((MS, 7))) }, MS).unwrap();
+        take(&mut lease, &Heartbeat { lease_ms: 1, ..beat(Some((MS, 7))) }, MS).unwrap();
+        assert_eq!(lease.until_ns(), 5001 * MS);
+        let zero = Heartbeat { lease_ms: 0, ..beat(None) };
+        assert_eq!(take(&mut Lease::new(1), &zero, MS), Err(HeartbeatError::LeaseMs));
+    }
+}
