@@ -143,15 +143,12 @@ pub(crate) fn highest(cx: &Context<'_>, index: usize) -> u64 {
         .unwrap_or(0)
 }
 
-/// The answer was given by a process that lives after the record's epoch was opened, and is not
-/// the one it was opened for: the data directory admits one process at a time, so that one is dead.
-/// An answer from before that moment may be of the process that the granted one replaced.
-pub(crate) fn is_newer_process(cx: &Context<'_>, shard: &Shard, node: &Node) -> bool {
-    let Some(seen) = &cx.observed.node(&node.id).seen else { return false };
-    !shard.epoch.is_none()
-        && seen.reply.myid == node.id
-        && seen.reply.nonce != shard.epoch.nonce
-        && seen.sent_at >= cx.observed.epoch_at
+/// The answer was given by a process that lives after the record's epoch was opened: if that is not
+/// the one it was opened for, that one is dead, since the data directory admits one at a time. An
+/// answer from before may be of the process that the granted one replaced.
+pub(crate) fn is_fresh(cx: &Context<'_>, node: &Node) -> bool {
+    let seen = cx.observed.node(&node.id).seen.as_ref();
+    seen.is_some_and(|seen| seen.reply.myid == node.id && seen.sent_at >= cx.observed.epoch_at)
 }
 
 /// A set the master asks for, if it can be one.

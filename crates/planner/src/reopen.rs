@@ -2,7 +2,7 @@
 //! what nodes hold.
 
 use api::grant::CommitMode;
-use api::heartbeat::Role as Does;
+use api::heartbeat::{Reply, Role as Does};
 
 use crate::candidate;
 use crate::epoch::{self, Position};
@@ -22,21 +22,29 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
     }
     let is_first = shard.epoch.is_none();
     let needs_set = cx.record.commit_mode == CommitMode::InSync && shard.epoch.in_sync.is_empty();
-    if reply.nonce == shard.epoch.nonce && !needs_set {
-        return None;
-    }
     if is_first || needs_set {
         return Some(open(cx, place, "its first epoch"));
     }
-    if !epoch::is_newer_process(cx, shard, master) {
+    let is_other = reply.nonce != shard.epoch.nonce;
+    if !is_other && !is_unfit(cx, shard, reply) {
+        return None;
+    }
+    if !epoch::is_fresh(cx, master) {
         cx.ask(&master.id, plan);
         let text = format!("asking which process of {} runs", master.local);
         return Some(Verdict::serving(ShardState::Settling(text)));
     }
+    let what = if is_other { "a new process of it answers" } else { "it holds its epoch no more" };
     if !epoch::by_set(cx.record, shard) {
-        return Some(open(cx, place, "a new process of it answers"));
+        return Some(open(cx, place, what));
     }
-    let what = format!("a new process of master {} answers", master.local);
+    let (why, what) = (
+        what,
+        match is_other {
+            true => format!("a new process of master {} answers", master.local),
+            false => format!("master {} cannot take its epoch", master.local),
+        },
+    );
     let others = candidate::intact(cx, shard, master);
     let own = Position::of(reply);
     if epoch::is_member(shard, reply) {
@@ -45,7 +53,7 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
                 let what = format!("{what} and holds less than {}", best.node.local);
                 shard::failover(cx, place, &what, plan)
             }
-            _ => open(cx, place, "a new process of it answers"),
+            _ => open(cx, place, why),
         });
     }
     if !others.is_empty() {
@@ -71,6 +79,16 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
         place.0
     ));
     Some(Verdict::waiting(ShardState::Stuck(format!("{what}; waiting for {missing}"))))
+}
+
+/// The granted process cannot hold the epoch that is open: it gave it up, and takes only a later one; or its data was
+/// replaced after it was chosen, and is not what the set names it for.
+fn is_unfit(cx: &Context<'_>, shard: &Shard, reply: &Reply) -> bool {
+    let epoch = &shard.epoch;
+    let standing = &reply.standing;
+    let gave_up = standing.history_id == Some(epoch.id);
+    let is_other = epoch::by_set(cx.record, shard) && !epoch::is_member(shard, reply);
+    standing.granted_epoch != epoch.number && (gave_up || is_other)
 }
 
 fn lost((index, ..): Place<'_>) -> String {

@@ -252,7 +252,8 @@ pub(crate) fn failover(
         let text = format!("{reason}; closing its frontends, waiting for a fence");
         return Verdict::fencing(master, ShardState::Fencing(text));
     };
-    if candidates.len() > 1 && !compared(cx, &candidates, fenced, plan) {
+    let is_read_again = candidates.len() > 1 || epoch::by_set(cx.record, shard);
+    if is_read_again && !compared(cx, &candidates, fenced, plan) {
         let text = format!("{reason}; {}; comparing positions", fenced.fence);
         return Verdict::fencing(master, ShardState::Fencing(text));
     }

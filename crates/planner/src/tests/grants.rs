@@ -149,6 +149,7 @@ fn a_rebooted_master_gives_way_to_the_member_that_has_everything() {
         (reply.nonce, reply.lease_remaining_ms, reply.sequence) = ("2".into(), 0, 82);
         reply.standing.boot = Some(2);
     });
+    s.answers_with("b", |_| {});
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
         store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 100
@@ -295,10 +296,14 @@ fn a_set_the_master_asks_for_is_taken_over_at_once() {
             change(reply);
         });
     };
-    ask(&mut s, |reply| reply.standing.granted_epoch = 2);
+    ask(&mut s, |reply| {
+        reply.standing.granted_epoch = 2;
+        reply.standing.history_id = Some(EpochId(2));
+    });
     assert_eq!(s.plan().actions, []);
     ask(&mut s, |reply| {
         reply.standing.granted_epoch = 3;
+        reply.standing.history_id = Some(EpochId(3));
         reply.standing.request_members = [member("c")].into_iter().collect();
     });
     assert_eq!(s.plan().actions, [], "a set without the master is none");
@@ -381,6 +386,43 @@ fn a_process_that_restarted_since_it_was_chosen_is_granted_nothing() {
     "#]]);
 }
 
+/// A full sync ended between the answer it was chosen by and the store: found by the model.
+#[test]
+fn a_new_master_whose_data_was_replaced_meanwhile_gives_way_to_another_member() {
+    let mut s = in_sync(&["a", "b", "c"]);
+    let members = ["a", "c"];
+    s.record.shards[0].epoch.in_sync = members.iter().map(|name| member(name)).collect();
+    s.answers_with("a", |reply| {
+        reply.standing.granted_epoch = 0;
+        (reply.standing.incarnation, reply.lease_remaining_ms) = (Some(2), 0);
+    });
+    s.acts();
+    s.balancer_answers(&[]);
+    s.after_ms(5);
+    s.answers_with("c", |_| {});
+    s.check(expect![[r#"
+        store v8 a@lb2 b@lb1 c*@lb0 epoch 4=f process 1 request 0 of c/1/1: shard 0: master a:1 cannot take its epoch without what the set names it for; every balancer cut it off; c:1 takes over at 100
+        leases: 
+        fencing: shard 0: master a:1 cannot take its epoch without what the set names it for; every balancer cut it off; c:1 takes over at 100
+    "#]]);
+}
+
+/// It was demoted and made master again, or lost its disk for a moment: only a later epoch is taken.
+#[test]
+fn a_master_that_gave_its_epoch_up_gets_another() {
+    let mut s = in_sync(&["a", "b"]);
+    s.answers_with("a", |reply| {
+        reply.lease_remaining_ms = 0;
+        reply.standing.granted_epoch = 0;
+    });
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 4=f process 1 request 0 of a/1/1 b/1/1: shard 0: epoch 4 for a:1: it holds its epoch no more
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        settling: shard 0: epoch 4 for a:1: it holds its epoch no more
+    "#]]);
+}
+
 #[test]
 fn a_grant_that_was_refused_is_tried_again_later_and_said() {
     let mut s = in_sync(&["a", "b"]);
@@ -401,6 +443,7 @@ fn a_new_master_that_promised_its_old_one_to_wait_is_asked_again_when_that_is_ov
     let mut s = in_sync(&["a", "b"]);
     s.answers_with("a", |reply| {
         reply.lease_remaining_ms = 0;
+        reply.standing.history_id = Some(EpochId(2));
         (reply.standing.granted_epoch, reply.standing.promised_ms) = (0, 700);
     });
     s.check(expect![[r#"
