@@ -99,9 +99,8 @@ impl Action {
     /// Which kind of fault it is.
     fn kind(self) -> Kinds {
         match self {
-            Self::Crash(..) | Self::Reboot(..) | Self::Stop(..) | Self::Replace(..) => {
-                Kinds::PROCESSES
-            }
+            Self::Crash(..) | Self::Stop(..) => Kinds::PROCESSES,
+            Self::Reboot(..) | Self::Replace(..) => Kinds::DATA,
             Self::Cut(..) | Self::Part(..) => Kinds::LINKS,
             Self::Isolate(..) | Self::RestartController => Kinds::CONTROLLERS,
             _ => Kinds::MESSAGES,
@@ -150,7 +149,8 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
         // Before the first fault the replicas differ in how far they are, at most: what happens to one could as well
         // happen to the other.
         let is_twin = match action {
-            Action::Follow(2) => is_alike,
+            // Nor does it matter who is first once nothing can happen between.
+            Action::Follow(2) => is_alike || (left == 0 && is_behind(model, world, 1)),
             action => is_alike && action.cost() > 0 && action.victim() == Some(2),
         };
         let is_fault = action.cost() > 0;
@@ -160,9 +160,16 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
     actions.append(&mut found);
 }
 
-/// Whatever can arrive has arrived: half a lease is far longer than that takes, unless a fault delays it.
-fn is_quiet(model: &Failover, world: &World) -> bool {
-    let asked = (0_u8..).zip(&world.controllers).all(|(at, controller)| {
+/// The replica can take something from its master.
+fn is_behind(model: &Failover, world: &World, at: u8) -> bool {
+    let replica = &world.nodes[usize::from(at)];
+    stream(model, world, at)
+        .is_some_and(|master| world.nodes[usize::from(master)].log != replica.log)
+}
+
+/// Every controller that leads has asked whom it reaches, and knows whom it does not.
+fn is_asked(world: &World) -> bool {
+    (0_u8..).zip(&world.controllers).all(|(at, controller)| {
         let is_idle = controller.term == 0 || world.now >= controller.leads_until;
         is_idle
             || (0_u8..3).all(|node| {
@@ -172,8 +179,12 @@ fn is_quiet(model: &Failover, world: &World) -> bool {
                 let is_known = seen.reply.is_some() && seen.sent == world.now;
                 if is_reached { is_known } else { seen.missed || is_known }
             })
-    });
-    asked
+    })
+}
+
+/// Whatever can arrive has arrived: half a lease is far longer than that takes, unless a fault delays it.
+fn is_quiet(model: &Failover, world: &World) -> bool {
+    is_asked(world)
         && (0_u8..3).all(|at| {
             let node = &world.nodes[usize::from(at)];
             let Some(master) = stream(model, world, at) else { return true };
@@ -243,7 +254,7 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
         if node.log != master.log {
             found.extend([Action::FollowLate(at), Action::Claim(at), Action::Replace(at)]);
         }
-        if model.rules.promises && master.holder.held().is_some() {
+        if model.rules.promises && master.holder.held().is_some() && is_asked(world) {
             found.push(Action::Echo(at));
         }
     }

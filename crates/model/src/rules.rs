@@ -26,8 +26,10 @@ pub struct Bounds {
 pub struct Kinds(u8);
 
 impl Kinds {
-    /// Crash, restart of the machine, stop, full sync.
+    /// Crash, stop.
     pub const PROCESSES: Self = Self(1);
+    /// What loses data: restart of the machine, full sync.
+    pub const DATA: Self = Self(16);
     /// Cuts between controllers and nodes, and between nodes.
     pub const LINKS: Self = Self(2);
     /// A controller that restarts, or does not reach the store while another is elected.
@@ -35,7 +37,7 @@ impl Kinds {
     /// Messages that are late, and come twice.
     pub const MESSAGES: Self = Self(8);
     /// All of them.
-    pub const ALL: Self = Self(15);
+    pub const ALL: Self = Self(31);
 
     /// Both.
     #[must_use]

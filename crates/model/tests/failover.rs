@@ -44,22 +44,101 @@ fn search(name: &str, model: Failover) -> Option<String> {
 }
 
 const BOUNDS: Bounds =
-    Bounds { faults: 2, ticks: 5, writes: 1, kinds: Kinds::ALL, recover_one_of: 256 };
+    Bounds { faults: 2, ticks: 3, writes: 1, kinds: Kinds::ALL, recover_one_of: 256 };
 
 #[test]
 fn nothing_is_found_with_all_rules() {
-    let kinds = [
-        ("processes", Kinds::PROCESSES),
-        ("links", Kinds::LINKS),
-        ("controllers", Kinds::CONTROLLERS),
-        ("messages", Kinds::MESSAGES),
+    let searches = [
+        ("processes", Kinds::PROCESSES, 3),
+        ("data", Kinds::DATA, 3),
+        ("links", Kinds::LINKS, 3),
+        ("controllers", Kinds::CONTROLLERS, 6),
+        ("messages", Kinds::MESSAGES, 3),
     ];
     for balanced in [false, true] {
-        for (name, kinds) in kinds {
+        for (name, kinds, ticks) in searches {
             let name = format!("{} {name}", if balanced { "balancer" } else { "leases" });
-            let bounds = Bounds { kinds, ..BOUNDS };
+            let bounds = Bounds { kinds, ticks, ..BOUNDS };
             let model = Failover { bounds, rules: Rules::ALL, balanced };
             assert_eq!(search(&name, model), None);
         }
     }
+}
+
+/// One rule is off: what is needed to see that?
+#[track_caller]
+fn is_needed(name: &str, balanced: bool, bounds: Bounds, off: impl FnOnce(&mut Rules)) {
+    let mut rules = Rules::ALL;
+    off(&mut rules);
+    let found = search(&format!("without {name}"), Failover { bounds, rules, balanced });
+    assert!(found.is_some(), "{name} makes no difference");
+}
+
+#[test]
+fn a_restarted_process_needs_a_grant() {
+    let bounds = Bounds { kinds: Kinds::PROCESSES, ..BOUNDS };
+    is_needed("grant after restart", false, bounds, |rules| rules.grant_after_restart = false);
+}
+
+#[test]
+fn the_fence_is_waited_for() {
+    let bounds = Bounds { kinds: Kinds::LINKS, ..BOUNDS };
+    is_needed("fence wait", false, bounds, |rules| rules.fence_wait = false);
+}
+
+#[test]
+fn a_lease_counts_from_the_nodes_own_clock() {
+    let bounds = Bounds { kinds: Kinds::MESSAGES.and(Kinds::LINKS), ticks: 4, ..BOUNDS };
+    is_needed("clock and nonce", false, bounds, |rules| rules.clock_and_nonce = false);
+}
+
+#[test]
+fn authority_bounds_leases() {
+    let kinds = Kinds::CONTROLLERS.and(Kinds::LINKS);
+    let bounds = Bounds { kinds, ticks: 6, writes: 0, ..BOUNDS };
+    is_needed("authority", false, bounds, |rules| rules.authority = false);
+}
+
+#[test]
+fn a_controller_writes_its_term_first() {
+    let kinds = Kinds::CONTROLLERS.and(Kinds::MESSAGES).and(Kinds::LINKS);
+    let bounds = Bounds { faults: 3, kinds, ticks: 6, writes: 0, ..BOUNDS };
+    is_needed("term first", false, bounds, |rules| rules.term_first = false);
+}
+
+#[test]
+fn all_sets_the_store_may_hold_are_waited_for() {
+    let bounds = Bounds { kinds: Kinds::PROCESSES.and(Kinds::LINKS), ..BOUNDS };
+    is_needed("union of sets", false, bounds, |rules| rules.union_of_sets = false);
+}
+
+#[test]
+fn answers_wait_for_the_set() {
+    let bounds = Bounds { faults: 1, kinds: Kinds::PROCESSES, ..BOUNDS };
+    is_needed("reply gate", false, bounds, |rules| rules.reply_gate = false);
+}
+
+#[test]
+fn acknowledgements_count_under_their_epoch() {
+    let bounds = Bounds { kinds: Kinds::PROCESSES, writes: 2, ..BOUNDS };
+    is_needed("epoch check", false, bounds, |rules| rules.epoch_check = false);
+}
+
+#[test]
+fn a_set_names_data() {
+    let bounds = Bounds { kinds: Kinds::DATA, ..BOUNDS };
+    is_needed("identity", false, bounds, |rules| rules.identity = false);
+}
+
+#[test]
+fn nothing_is_rewound_for_a_master_without_a_later_epoch() {
+    let bounds = Bounds { faults: 1, kinds: Kinds::DATA, ..BOUNDS };
+    is_needed("rewind to newer", false, bounds, |rules| rules.rewind_to_newer = false);
+}
+
+#[test]
+fn an_answer_from_before_the_epoch_is_no_newer_process() {
+    let kinds = Kinds::PROCESSES.and(Kinds::MESSAGES);
+    let bounds = Bounds { kinds, ..BOUNDS };
+    is_needed("newer process", false, bounds, |rules| rules.newer_process = false);
 }
