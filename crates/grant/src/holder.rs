@@ -122,6 +122,8 @@ pub struct Held {
     pub mode: CommitMode,
     /// Least number of copies of an acknowledged write.
     pub min_in_sync: u32,
+    /// Length of the lease the controller gives, and so of the one replicas are asked for.
+    pub lease_ms: u64,
     /// Whom answers wait for.
     pub in_sync: InSync,
     /// Until when each member keeps its promise to this master, ns.
@@ -189,6 +191,12 @@ impl Holder {
         self.held.as_ref()
     }
 
+    /// Length of the lease to ask replicas for; `None` where their promises would be worth nothing.
+    pub fn granted_lease_ms(&self) -> Option<u64> {
+        let held = self.held.as_ref().filter(|held| held.mode == CommitMode::InSync)?;
+        Some(held.lease_ms)
+    }
+
     /// For how many ns any grant is passed over.
     pub fn promised_ns(&self, now_ns: u64) -> u64 {
         self.promise.left_ns(now_ns)
@@ -219,7 +227,7 @@ impl Holder {
         self.has_seen = true;
         let taken = self.judge(beat, grant, facts)?;
         if taken == Taken::Renewed {
-            self.renew(grant)?;
+            self.renew(grant, beat.lease_ms)?;
             self.lease.extend(beat, facts.now_ns, facts.longest_ms);
         }
         Ok(taken)
@@ -272,7 +280,7 @@ impl Holder {
         Err(Refusal::GivenUp(grant.epoch))
     }
 
-    fn renew(&mut self, grant: &Grant) -> Result<(), Refusal> {
+    fn renew(&mut self, grant: &Grant, lease_ms: u64) -> Result<(), Refusal> {
         let Some(held) = &mut self.held else { return Ok(()) };
         if grant.request < held.in_sync.confirmed() {
             // Late: its set and mode are no news.
@@ -284,6 +292,7 @@ impl Holder {
         })?;
         held.mode = grant.mode;
         held.min_in_sync = grant.min_in_sync;
+        held.lease_ms = lease_ms;
         Ok(())
     }
 
@@ -300,6 +309,7 @@ impl Holder {
             first,
             mode: grant.mode,
             min_in_sync: grant.min_in_sync,
+            lease_ms: beat.lease_ms,
             in_sync: InSync::new(me, grant.id, grant.request, members, now_ms),
             echoes: BTreeMap::new(),
         });

@@ -50,8 +50,8 @@ pub struct InSync {
     requests: BTreeMap<u64, Members>,
     /// Newest sequence of each member, under this epoch.
     acked: BTreeMap<Member, u64>,
-    /// Waited for, not asked for yet: until they have acknowledged this.
-    joining: BTreeMap<Member, u64>,
+    /// Waited for, not asked for yet: until they have acknowledged this; `None` until [`InSync::settle`] says what that is.
+    joining: BTreeMap<Member, Option<u64>>,
     /// Streaming, not waited for: what was published when they were first seen.
     judged: BTreeMap<Member, u64>,
     owes: BTreeMap<Member, Owes>,
@@ -151,6 +151,8 @@ impl InSync {
 
     /// Judges everybody by what is seen now, and asks for another set where one is wanted: true if a new request was made. To be called every few ten
     /// milliseconds. `published` is the newest sequence replicas may have been sent; `timeout_ms` is `in-sync-timeout-ms`.
+    ///
+    /// Afterwards those that began to join are waited for ([`Self::waited_for`]); once that is in force everywhere, [`Self::settle`] is to be called.
     pub fn tick(&mut self, now_ms: u64, published: u64, timeout_ms: u64, links: &[Link]) -> bool {
         let published = published.max(self.committed);
         for link in links {
@@ -178,7 +180,7 @@ impl InSync {
         let arrived: Vec<Member> = self
             .joining
             .iter()
-            .filter(|(member, target)| self.acked_by(member) >= **target)
+            .filter(|(member, has)| has.is_some_and(|has| self.acked_by(member) >= has))
             .map(|(member, _)| *member)
             .collect();
         desired.0.extend(&arrived);
@@ -190,6 +192,21 @@ impl InSync {
             self.requests.insert(number + 1, desired);
         }
         is_new
+    }
+
+    /// Whoever began to join in the last [`Self::tick`] is waited for now, and nothing above `latest` was answered before that. They become members once they
+    /// have `latest`. Until this is called nobody who joined is ever asked for.
+    pub fn settle(&mut self, latest: u64) {
+        let has = latest.max(self.committed);
+        for target in self.joining.values_mut() {
+            target.get_or_insert(has);
+        }
+    }
+
+    /// Newest sequence whose answers may leave as far as others go; `None` where nobody is waited for.
+    pub fn reached(&self) -> Option<u64> {
+        let least = self.waited_for().iter().map(|member| self.acked_by(member)).min();
+        least.map(|least| least.max(self.committed))
     }
 
     /// Notes since when who owes what. The oldest write a member lacks is at least as old as its note.
@@ -225,7 +242,7 @@ impl InSync {
             let mark = *self.judged.entry(member).or_insert(published);
             if acked >= mark {
                 self.judged.remove(&member);
-                self.joining.insert(member, published);
+                self.joining.insert(member, None);
                 self.owes.remove(&member);
             }
         }

@@ -18,6 +18,12 @@ fn link(letter: char, acked: u64) -> Link {
     Link { member: member(letter), epoch_id: Some(EPOCH), acked }
 }
 
+fn tick(s: &mut InSync, now: u64, published: u64, timeout: u64, links: &[Link]) -> bool {
+    let is_new = s.tick(now, published, timeout, links);
+    s.settle(published);
+    is_new
+}
+
 /// Epoch opened at 1000 ms with a set; `m` is the master.
 fn in_sync(letters: &str) -> InSync {
     InSync::new(member('m'), EPOCH, 0, set(letters), 1000)
@@ -50,10 +56,10 @@ fn acknowledgements_of_another_epoch_or_of_other_data_count_for_nothing() {
 #[test]
 fn a_member_is_given_up_only_after_the_store_confirmed() {
     let mut s = in_sync("mr");
-    assert!(!s.tick(1001, 10, TIMEOUT, &[link('r', 10)]));
+    assert!(!tick(&mut s, 1001, 10, TIMEOUT, &[link('r', 10)]));
     assert_eq!(s.commit(10), 10);
     // Its link is lost, and a write waits.
-    assert!(s.tick(1050, 11, TIMEOUT, &[]));
+    assert!(tick(&mut s, 1050, 11, TIMEOUT, &[]));
     assert_eq!(s.newest(), (1, &set("m")));
     assert_eq!(s.commit(11), 10, "the store may still hold it");
     assert_eq!(s.confirm(1, &set("m")), Ok(()));
@@ -66,12 +72,12 @@ fn growth_waits_before_it_asks() {
     // F4: the store adds R2 while the master acknowledges without it.
     let mut s = in_sync("m");
     assert_eq!(s.commit(100), 100);
-    assert!(!s.tick(1000, 100, TIMEOUT, &[link('r', 90)]), "judged: it lacks 10");
+    assert!(!tick(&mut s, 1000, 100, TIMEOUT, &[link('r', 90)]), "judged: it lacks 10");
     assert_eq!(s.commit(105), 105, "not waited for yet");
-    assert!(!s.tick(1050, 105, TIMEOUT, &[link('r', 100)]), "joins, and lacks 5");
+    assert!(!tick(&mut s, 1050, 105, TIMEOUT, &[link('r', 100)]), "joins, and lacks 5");
     assert_eq!(s.commit(110), 105, "waited for from now on, though nobody was asked");
     assert_eq!(s.others_in_store().len(), 0);
-    assert!(s.tick(1100, 110, TIMEOUT, &[link('r', 105)]));
+    assert!(tick(&mut s, 1100, 110, TIMEOUT, &[link('r', 105)]));
     assert_eq!(s.newest(), (1, &set("mr")));
     // Whatever was committed, the new member has.
     assert_eq!(s.commit(110), 105);
@@ -85,13 +91,13 @@ fn growth_waits_before_it_asks() {
 fn a_stopped_member_is_dropped_after_the_time_out_and_only_if_it_owes_something() {
     let mut s = in_sync("mr");
     let stopped = [link('r', 10)];
-    assert!(!s.tick(1001, 10, TIMEOUT, &stopped));
-    assert!(!s.tick(60_000, 10, TIMEOUT, &stopped), "an idle one owes nothing");
-    assert!(!s.tick(60_010, 11, TIMEOUT, &stopped));
-    assert!(!s.tick(60_809, 500, TIMEOUT, &stopped));
-    assert!(s.tick(60_810, 900, TIMEOUT, &stopped));
+    assert!(!tick(&mut s, 1001, 10, TIMEOUT, &stopped));
+    assert!(!tick(&mut s, 60_000, 10, TIMEOUT, &stopped), "an idle one owes nothing");
+    assert!(!tick(&mut s, 60_010, 11, TIMEOUT, &stopped));
+    assert!(!tick(&mut s, 60_809, 500, TIMEOUT, &stopped));
+    assert!(tick(&mut s, 60_810, 900, TIMEOUT, &stopped));
     assert_eq!(s.newest(), (1, &set("m")));
-    assert!(!s.tick(60_900, 900, TIMEOUT, &stopped), "asked once");
+    assert!(!tick(&mut s, 60_900, 900, TIMEOUT, &stopped), "asked once");
 }
 
 #[test]
@@ -99,28 +105,28 @@ fn a_member_that_keeps_acknowledging_stays_though_it_is_never_level() {
     let mut s = in_sync("mr");
     for step in 0..100 {
         let published = 10 + step * 10;
-        assert!(!s.tick(1000 + step * 50, published, TIMEOUT, &[link('r', published - 5)]));
+        assert!(!tick(&mut s, 1000 + step * 50, published, TIMEOUT, &[link('r', published - 5)]));
     }
 }
 
 #[test]
 fn after_a_failover_the_others_have_a_moment_to_come() {
     let mut s = in_sync("mr");
-    assert!(!s.tick(1799, 10, TIMEOUT, &[]));
-    assert!(s.tick(1800, 10, TIMEOUT, &[]));
+    assert!(!tick(&mut s, 1799, 10, TIMEOUT, &[]));
+    assert!(tick(&mut s, 1800, 10, TIMEOUT, &[]));
     let mut s = in_sync("mr");
-    assert!(!s.tick(1500, 10, TIMEOUT, &[Link { epoch_id: None, ..link('r', 0) }]));
-    assert!(s.tick(1501, 10, TIMEOUT, &[]), "came, and was lost");
+    assert!(!tick(&mut s, 1500, 10, TIMEOUT, &[Link { epoch_id: None, ..link('r', 0) }]));
+    assert!(tick(&mut s, 1501, 10, TIMEOUT, &[]), "came, and was lost");
 }
 
 #[test]
 fn a_dropped_member_comes_back_by_joining() {
     let mut s = in_sync("mr");
-    s.tick(1001, 10, TIMEOUT, &[link('r', 10)]);
-    assert!(s.tick(1050, 11, TIMEOUT, &[]));
+    tick(&mut s, 1001, 10, TIMEOUT, &[link('r', 10)]);
+    assert!(tick(&mut s, 1050, 11, TIMEOUT, &[]));
     // Back before the store answered.
-    assert!(!s.tick(1100, 11, TIMEOUT, &[link('r', 11)]), "joins");
-    assert!(s.tick(1150, 11, TIMEOUT, &[link('r', 11)]));
+    assert!(!tick(&mut s, 1100, 11, TIMEOUT, &[link('r', 11)]), "joins");
+    assert!(tick(&mut s, 1150, 11, TIMEOUT, &[link('r', 11)]));
     assert_eq!(s.newest(), (2, &set("mr")));
     assert_eq!(s.others_in_store().len(), 1);
     assert_eq!(s.confirm(2, &set("mr")), Ok(()));
@@ -128,12 +134,24 @@ fn a_dropped_member_comes_back_by_joining() {
 }
 
 #[test]
+fn what_was_answered_while_one_began_to_join_is_not_taken_for_its_own() {
+    let mut s = in_sync("m");
+    assert_eq!((s.commit(100), s.reached()), (100, None));
+    s.tick(1000, 100, TIMEOUT, &[link('r', 100)]);
+    // Others answered up to 104 before they saw that somebody is waited for.
+    s.settle(104);
+    assert_eq!(s.reached(), Some(100));
+    assert!(!s.tick(1010, 104, TIMEOUT, &[link('r', 103)]));
+    assert!(s.tick(1020, 104, TIMEOUT, &[link('r', 104)]));
+}
+
+#[test]
 fn one_that_stalls_while_joining_is_let_go_without_asking() {
     let mut s = in_sync("m");
     s.commit(100);
-    s.tick(1000, 100, TIMEOUT, &[link('r', 100)]);
+    tick(&mut s, 1000, 100, TIMEOUT, &[link('r', 100)]);
     assert_eq!((s.waited_for().len(), s.commit(101)), (1, 100));
-    s.tick(1010, 101, TIMEOUT, &[]);
+    tick(&mut s, 1010, 101, TIMEOUT, &[]);
     assert_eq!((s.newest().0, s.waited_for().len(), s.commit(101)), (0, 0, 101));
 }
 
@@ -142,8 +160,8 @@ fn what_is_no_request_of_ours_is_not_confirmed() {
     let mut s = in_sync("mr");
     assert_eq!(s.confirm(1, &set("m")), Err(Unconfirmed::Unknown));
     assert_eq!(s.confirm(0, &set("m")), Err(Unconfirmed::OtherMembers));
-    s.tick(1001, 10, TIMEOUT, &[link('r', 10)]);
-    s.tick(1002, 10, TIMEOUT, &[]);
+    tick(&mut s, 1001, 10, TIMEOUT, &[link('r', 10)]);
+    tick(&mut s, 1002, 10, TIMEOUT, &[]);
     s.confirm(1, &set("m")).unwrap();
     assert_eq!(s.confirm(0, &set("mr")), Ok(()), "a late one is no news");
     assert_eq!(s.confirmed(), 1);
@@ -154,7 +172,7 @@ fn requests_under_way_are_bounded() {
     let mut s = in_sync("m");
     for step in 0..1000 {
         let links = [link('r', 10)];
-        s.tick(1000 + step * 10, 10, TIMEOUT, if step % 3 == 2 { &[] } else { &links });
+        tick(&mut s, 1000 + step * 10, 10, TIMEOUT, if step % 3 == 2 { &[] } else { &links });
     }
     assert!(s.newest().0 > 10 && s.requests.len() <= REQUESTS_MAX);
 }
@@ -164,7 +182,7 @@ fn replicas_of_another_epoch_do_not_join() {
     let mut s = in_sync("m");
     for step in 0..10 {
         let other = Link { epoch_id: Some(EpochId(6)), ..link('r', 100) };
-        assert!(!s.tick(1000 + step, 100, TIMEOUT, &[other]));
+        assert!(!tick(&mut s, 1000 + step, 100, TIMEOUT, &[other]));
     }
     assert_eq!(s.waited_for().len(), 0);
 }
@@ -214,7 +232,7 @@ fn whoever_the_store_holds_has_all_that_was_committed() {
                         .filter(|at| is_linked[*at])
                         .map(|at| link(letters[at], told[at]))
                         .collect();
-                    if s.tick(now, published, TIMEOUT, &links) {
+                    if tick(&mut s, now, published, TIMEOUT, &links) {
                         asked.insert(s.newest().0, s.newest().1.clone());
                     }
                 }

@@ -107,10 +107,10 @@ fn primary(node: &Node, engine: &Engine) -> Verdict {
     }
     let mode = node.config.now().master_lease_mode;
     let now_ns = clock::boottime_ns();
-    if Node::is_lease_blocking(mode) && !node.lease.is_valid(now_ns) {
+    if Node::is_lease_blocking(mode) && !node.grants.is_valid(now_ns) {
         return Err("lease expired: this node has not heard from its controller".into());
     }
-    Ok(format!("master lease_mode={mode} lease_remaining_ms={}", node.lease.remaining_ms(now_ns)))
+    Ok(format!("master lease_mode={mode} lease_remaining_ms={}", node.grants.remaining_ms(now_ns)))
 }
 
 /// Whether this is a replica whose data follows its master's.
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Values};
-    use crate::lease::Heartbeat;
+    use ::grant::Heartbeat;
 
     fn node(folder: &std::path::Path, role: Role) -> Node {
         let store = Store::open(&folder.join("db"), Options::default()).unwrap();
@@ -151,9 +151,9 @@ mod tests {
 
     fn grant(node: &Node, lease_ms: u64) {
         let now_ns = clock::boottime_ns();
-        let clock = Some((now_ns, node.lease.nonce()));
-        let beat = Heartbeat { is_for_me: true, lease_ms, term: 1, clock };
-        node.lease.heartbeat(beat, now_ns, 60_000).unwrap();
+        let clock = Some((now_ns, node.grants.nonce()));
+        let beat = Heartbeat { is_for_me: true, lease_ms, term: 1, clock, grant: None };
+        crate::grants::heartbeat(node, &beat).unwrap();
     }
 
     #[test]

@@ -101,11 +101,12 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
         Role::Master => {
             tracing::info!(generation, "role: master");
             crate::replication::stop(node);
+            settle_without_epochs(node);
         }
         Role::Replica { from } => {
             let needs_full_sync = node.resync.is_required();
             tracing::info!(generation, master = %from, needs_full_sync, "role: replica");
-            node.lease.clear();
+            node.grants.give_up();
             node.clients.unpause();
             node.watches.touch_all();
             if Node::is_lease_blocking(node.config.now().master_lease_mode) {
@@ -113,6 +114,14 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             }
             crate::replication::follow(node, from, generation);
         }
+    }
+}
+
+/// A master whose database has no epochs will never be asked to discard anything; one that has some settles when it opens its own.
+pub fn settle_without_epochs(node: &Arc<Node>) {
+    let store = node.engine().store.clone();
+    if let Some(store) = store.filter(|store| store.history().is_empty()) {
+        crate::replication::settle(store);
     }
 }
 
@@ -164,10 +173,12 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     use api::heartbeat::{Reply, Role as Word};
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged demotion.
-    let (role, sequence, is_loading, cluster) = {
+    let (role, sequence, is_loading, cluster, standing) = {
         let engine = node.engine();
         let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
-        (engine.role.clone(), sequence, engine.store.is_none(), node.cluster.load_full())
+        let standing = node.grants.standing(&engine, config.durable_ack);
+        let cluster = node.cluster.load_full();
+        (engine.role.clone(), sequence, engine.store.is_none(), cluster, standing)
     };
     let now_ns = crate::clock::boottime_ns();
     let (word, master) = match role {
@@ -181,9 +192,9 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         version: cluster.version(),
         topology_hash: cluster.hash(),
         clock_ns: now_ns,
-        nonce: format!("{:x}", node.lease.nonce()),
+        nonce: format!("{:x}", node.grants.nonce()),
         lease_mode: config.master_lease_mode,
-        lease_remaining_ms: node.lease.remaining_ms(now_ns),
+        lease_remaining_ms: node.grants.remaining_ms(now_ns),
         client_access: config.client_access,
         balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
         link_status: node.replication.link_status(),
@@ -193,7 +204,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         uptime_ms: node.uptime_ms(),
-        standing: api::heartbeat::Standing::default(),
+        standing,
     }
 }
 

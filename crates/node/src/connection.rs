@@ -2,6 +2,10 @@
 //!
 //! Everything a client makes the node hold is bounded: its unserved bytes, its unsent replies, one command. A client that does not read its replies is
 //! not read from either.
+//!
+//! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and run, up to a bound.
+
+mod held;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,10 +21,12 @@ use tokio::net::TcpStream;
 
 use crate::clients::{Client, Pause, Via};
 use crate::clock;
+use crate::grants::Ticket;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Step, Words};
 use crate::session::{Auth, Detached, Session, gates};
 use crate::stats::WorkerStats;
+use held::Held;
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -28,6 +34,8 @@ const READ_BYTES: usize = 16 * 1024;
 const REPLY_BYTES: usize = 256 * 1024;
 /// Buffers larger than that are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
+/// Longest wait of a write before it looks again whether the in-sync set has acknowledged more.
+const TAIL_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait for a PROXY header.
 const GREETING: Duration = Duration::from_secs(5);
 
@@ -53,8 +61,15 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
     let local = stream.local_addr().unwrap_or(peer);
     // A socket without it works, only slower.
     let _ = stream.set_nodelay(true);
-    let mut connection =
-        Connection { node, worker, stream, buffer: Vec::new(), start: 0, out: Vec::new() };
+    let mut connection = Connection {
+        node,
+        worker,
+        stream,
+        buffer: Vec::new(),
+        start: 0,
+        out: Vec::new(),
+        held: Held::default(),
+    };
     let (address, via) = match connection.greet(peer, local).await {
         Ok(who) => who,
         Err(end) => {
@@ -103,6 +118,7 @@ struct Connection {
     buffer: Vec<u8>,
     start: usize,
     out: Vec<u8>,
+    held: Held,
 }
 
 impl Connection {
@@ -171,14 +187,22 @@ impl Connection {
     ) -> Result<Box<dyn FnOnce(Detached) + Send>, End> {
         let mut parser = Parser::new();
         loop {
-            let step = self.run_buffered(session, &mut parser)?;
-            let is_silent = matches!(step, Next::Drop(_));
-            if !is_silent {
-                self.send(session).await?;
+            let (step, ticket) = self.run_buffered(session, &mut parser)?;
+            if let Next::Drop(why) = step {
+                return Err(End::Refused(why.into()));
+            }
+            if ticket.is_some() || !self.held.is_empty() {
+                self.held.push(&mut self.out, ticket);
             }
             match step {
+                // Further commands may run while replies wait.
+                Next::Read | Next::More => {}
+                _ => self.drain(session).await?,
+            }
+            self.send(session).await?;
+            match step {
                 Next::Read => self.read(session, &parser).await?,
-                Next::More => {}
+                Next::More => self.make_room(session).await?,
                 Next::Wait(pause) => self.wait(session, pause).await?,
                 Next::Later(answer) => {
                     let client = Arc::clone(&session.client);
@@ -188,15 +212,18 @@ impl Connection {
                     }
                     self.send(session).await?;
                 }
-                Next::Close => return Err(End::Quit),
-                Next::Drop(why) => return Err(End::Refused(why.into())),
+                Next::Close | Next::Drop(_) => return Err(End::Quit),
                 Next::Detach(take) => return Ok(take),
             }
         }
     }
 
     /// Runs the complete commands in the buffer, up to a bound of unsent replies.
-    fn run_buffered(&mut self, session: &mut Session, parser: &mut Parser) -> Result<Next, End> {
+    fn run_buffered(
+        &mut self,
+        session: &mut Session,
+        parser: &mut Parser,
+    ) -> Result<(Next, Option<Ticket>), End> {
         let config = self.node.config.now();
         let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
         let node = Arc::clone(&self.node);
@@ -237,8 +264,8 @@ impl Connection {
             }
         };
         session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
-        batch.finish(session, &mut self.out).map_err(|why| End::Refused(why.into()))?;
-        Ok(next)
+        let ticket = batch.finish(session, &mut self.out);
+        Ok((next, ticket.map_err(|why| End::Refused(why.into()))?))
     }
 
     async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
@@ -258,10 +285,14 @@ impl Connection {
             return Err(End::Refused("client-query-buffer-limit exceeded".into()));
         }
         self.buffer.reserve(parser.wanted(pending).clamp(READ_BYTES, 1 << 20));
-        let read = tokio::select! {
-            biased;
-            read = self.stream.read_buf(&mut self.buffer) => read?,
-            () = session.client.killed() => return Err(End::Killed),
+        let early = self.read_while_waiting(session).await?;
+        let read = match early {
+            Some(read) => read,
+            None => tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.buffer) => read?,
+                () = session.client.killed() => return Err(End::Killed),
+            },
         };
         if read == 0 {
             return Err(End::Eof);
@@ -293,8 +324,19 @@ impl Connection {
     async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
         tokio::select! {
-            () = self.node.clients.resumed(left.max(Duration::from_millis(1))) => Ok(()),
+            () = self.pause_over(left.max(Duration::from_millis(1))) => Ok(()),
             () = session.client.killed() => Err(End::Killed),
+        }
+    }
+
+    /// The end of CLIENT PAUSE, or of the wait for a set that is far behind, or of `left`.
+    async fn pause_over(&self, left: Duration) {
+        let acked = self.node.grants.commit.acked(self.worker);
+        if self.node.clients.paused(clock::boottime_ns).is_some() {
+            self.node.clients.resumed(left).await;
+        } else {
+            // In time or not: the command is tried again.
+            let _ = tokio::time::timeout(left.min(TAIL_WAIT), acked).await;
         }
     }
 

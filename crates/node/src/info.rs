@@ -326,7 +326,19 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     lines.add("failover_safety", if is_safe { "on" } else { "off" });
     lines.add("master_lease_mode", reply.lease_mode);
     lines.add("lease_remaining_ms", reply.lease_remaining_ms);
-    lines.add("term", node.lease.term());
+    lines.add("term", node.grants.term());
+    let standing = &reply.standing;
+    lines.add("epoch", standing.history_epoch);
+    lines.add("epoch_id", api::grant::show_id(standing.history_id));
+    lines.add("granted_epoch", standing.granted_epoch);
+    let mode = node.grants.mode();
+    lines.add("commit_mode", mode.map_or("none", |(mode, _)| mode.as_str()));
+    lines.add("min_in_sync", mode.map_or(0, |(_, least)| least));
+    lines.add("in_sync_members", standing.request_members.len());
+    lines.add("in_sync_request", standing.request);
+    lines.add("committed", standing.committed);
+    lines.add("unacknowledged_bytes", tail_bytes(node));
+    lines.add("promised_ms", standing.promised_ms);
     lines.add("node_id", &reply.myid);
     lines.add("topology_version", reply.version);
     lines.add("topology_hash", &reply.topology_hash);
@@ -336,6 +348,11 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     lines.add("deposed_data", u8::from(node.path("db.deposed").exists()));
     lines.add("paused", u8::from(reply.paused));
     lines.add("peers_connected", peers(node));
+}
+
+/// Bytes of writes the in-sync set has not acknowledged.
+pub fn tail_bytes(node: &Node) -> u64 {
+    node.engine().store.as_ref().map_or(0, |store| node.grants.commit.tail_bytes(store))
 }
 
 fn peers(node: &Node) -> usize {

@@ -14,7 +14,7 @@ use topology::{Cluster, Endpoint};
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
-use crate::lease::Lease;
+use crate::grants::Grants;
 use crate::locks::Locks;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
@@ -95,8 +95,8 @@ pub struct Node {
     pub cluster: ArcSwap<Cluster>,
     /// One change of topology or role at a time.
     pub changing: tokio::sync::Mutex<()>,
-    /// Serving lease.
-    pub lease: Lease,
+    /// Lease, grant, in-sync set, promises.
+    pub grants: Grants,
     /// Connections.
     pub clients: Clients,
     /// Key locks.
@@ -154,12 +154,12 @@ impl Node {
     pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
         let workers = usize::try_from(config.now().workers).unwrap_or(1);
         Self {
+            grants: Grants::new(&dir, &dir.join("db"), workers),
             config,
             dir,
             gate: RwLock::new(Engine { store: Some(store), role, generation: 0 }),
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
-            lease: Lease::new(clock::nonce()),
             clients: Clients::default(),
             locks: Locks::default(),
             watches: Watches::default(),
@@ -209,7 +209,7 @@ impl Node {
             LeaseMode::LogOnly | LeaseMode::BlockWrite => is_write,
             LeaseMode::BlockAll => true,
         };
-        if !concerns || !role.is_master() || self.lease.is_valid(clock::boottime_ns()) {
+        if !concerns || !role.is_master() || self.grants.is_valid(clock::boottime_ns()) {
             return Ok(());
         }
         if mode == LeaseMode::LogOnly {

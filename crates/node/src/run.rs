@@ -14,7 +14,7 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, replication, worker};
+use crate::{admin, cluster, cron, grants, replication, worker};
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
@@ -60,7 +60,10 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     };
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
-    let store = Store::open(&dir.join("db"), storage_options(values))?;
+    // What a deposed master has to discard must still be in the log when it learns of it.
+    let options = Options { hold_tail: true, ..storage_options(values) };
+    replication::finish_rewind(&dir, &options)?;
+    let store = Store::open(&dir.join("db"), options)?;
     let node = Arc::new(build(loaded, dir, store, log)?);
     write_pid_file(&node)?;
     begin_role(&node);
@@ -73,6 +76,7 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
         tasks.spawn(admin::serve(Arc::clone(&node), listener));
     }
     tasks.spawn(cron::run(Arc::clone(&node)));
+    tasks.spawn(grants::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
         port = config.port,
@@ -126,6 +130,8 @@ fn begin_role(node: &Arc<Node>) {
     };
     if let Role::Replica { .. } = role {
         cluster::take_role(node, role, generation);
+    } else {
+        cluster::settle_without_epochs(node);
     }
 }
 
@@ -188,7 +194,7 @@ pub fn storage_options(values: &Values) -> Options {
     };
     Options {
         cluster: values.cluster_enabled,
-        sync_writes: values.rocksdb_write_options_sync,
+        sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         block_cache_size: size(caches),
         block_size: size(u64::from(values.rocksdb_block_size)),
         compression: match values.rocksdb_compression {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::connection;
+use crate::grants::commit;
 use crate::node::Node;
 use crate::stats::WorkerStats;
 
@@ -80,6 +81,7 @@ pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accep
 
 async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
     let mut shutdown = node.shutdown();
+    tokio::task::spawn_local(commit::serve(Arc::clone(&node), index));
     loop {
         let next = tokio::select! {
             next = accepted.recv() => next,

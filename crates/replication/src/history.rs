@@ -31,6 +31,11 @@ impl EpochId {
         Self(bits)
     }
 
+    /// Its bits.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     /// Reads exactly 16 hex digits of lower case.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let is_plain =

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::history::EpochId;
+
 /// Heartbeat in the stream, a bulk like any other.
 pub const PING: &[u8] = b"$4\r\nping\r\n";
 /// Asks the replica for an acknowledgement at once (Kvrocks 2.14 and later).
@@ -65,6 +67,46 @@ pub fn bulk(payload: &[u8], out: &mut Vec<u8>) {
 /// The acknowledgement of everything up to `sequence`.
 pub fn ack(sequence: u64) -> Vec<u8> {
     request(&[b"replconf", b"ack", sequence.to_string().as_bytes()])
+}
+
+/// A master's clock, as it goes to a replica and comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The master's CLOCK_BOOTTIME, ns.
+    pub clock_ns: u64,
+    /// Length of its lease.
+    pub lease_ms: u64,
+}
+
+/// Longest payload of a heartbeat with a clock. A batch is longer, or is not all digits.
+const STAMP_BYTES_MAX: usize = 64;
+
+impl Stamp {
+    /// Appends a heartbeat with the clock, a bulk `ping <ns> <lease ms>`.
+    pub fn ping(self, out: &mut Vec<u8>) {
+        bulk(format!("ping {} {}", self.clock_ns, self.lease_ms).as_bytes(), out);
+    }
+
+    /// Reads the payload of such a heartbeat.
+    pub fn parse_ping(payload: &[u8]) -> Option<Self> {
+        if payload.len() > STAMP_BYTES_MAX {
+            return None;
+        }
+        let mut words = payload.strip_prefix(b"ping ")?.split(|byte| *byte == b' ');
+        let stamp = Self { clock_ns: decimal(words.next()?)?, lease_ms: decimal(words.next()?)? };
+        words.next().is_none().then_some(stamp)
+    }
+}
+
+/// The acknowledgement of a member of a set: everything up to `sequence` is applied, under the newest epoch `epoch`. With `echo` it says besides that this
+/// node will not become master before the master's lease, counted from that stamp, is over.
+pub fn ack_of_member(sequence: u64, epoch: Option<EpochId>, echo: Option<Stamp>) -> Vec<u8> {
+    let sequence = sequence.to_string();
+    let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+    let stamp = echo.map(|stamp| [stamp.clock_ns.to_string(), stamp.lease_ms.to_string()]);
+    let mut args: Vec<&[u8]> = vec![b"replconf", b"ack", sequence.as_bytes(), epoch.as_bytes()];
+    args.extend(stamp.iter().flatten().map(|number| number.as_bytes()));
+    request(&args)
 }
 
 /// A decimal number without sign, as ports, sizes and sequences are written.
@@ -223,6 +265,19 @@ mod tests {
     fn request_is_a_resp_array() {
         assert_eq!(request(&[b"_db_name"]), b"*1\r\n$8\r\n_db_name\r\n");
         assert_eq!(ack(42), b"*3\r\n$8\r\nreplconf\r\n$3\r\nack\r\n$2\r\n42\r\n");
+    }
+
+    #[test]
+    fn a_clock_travels_in_a_heartbeat_that_is_no_batch() {
+        let stamp = Stamp { clock_ns: 123, lease_ms: 1000 };
+        let mut out = Vec::new();
+        stamp.ping(&mut out);
+        assert_eq!(out, b"$13\r\nping 123 1000\r\n");
+        assert_eq!(Stamp::parse_ping(b"ping 123 1000"), Some(stamp));
+        let texts: [&[u8]; 5] = [b"ping", b"ping 1", b"ping 1 2 3", b"ping -1 2", b"ping 1  2"];
+        for text in texts {
+            assert_eq!(Stamp::parse_ping(text), None);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use replication::history::History;
@@ -16,6 +16,7 @@ use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
 use crate::overlay::Slice as OverlaySlice;
 use crate::txn::Suspended;
+use crate::view::Views;
 use crate::{
     Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
 };
@@ -32,17 +33,45 @@ pub(crate) struct Inner {
     /// Dropped by `Drop` after background work has ended.
     db: Arc<DB>,
     pub(crate) cache: Cache,
+    filters: Filters,
     pub(crate) ring: Ring,
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
+    /// Bytes of all batches written since the database was opened.
+    appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
     history: RwLock<Arc<History>>,
+    /// Shared with the compaction filters, which hold it weakly.
+    views: Arc<Views>,
+    /// Opened with `hold_tail` and not settled yet.
+    is_holding: AtomicBool,
+    /// The last field: when it is dropped, the database is closed.
+    closed: ClosedFlag,
+}
+
+/// Tells when a database is closed, whoever used it last.
+#[derive(Debug, Clone)]
+pub struct CloseWatch(Arc<AtomicBool>);
+
+impl CloseWatch {
+    /// True once nothing in this process uses the database any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+struct ClosedFlag(Arc<AtomicBool>);
+
+impl Drop for ClosedFlag {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Why a store could not be closed.
@@ -77,14 +106,19 @@ impl Store {
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
         let db_options = engine::database(&options);
-        let descriptors = engine::descriptors(&db_options, dir, &options, &cache, &filters)?;
+        let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
+        let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
         format::check(&db, dir, options.cluster)?;
         let db = Arc::new(db);
-        filters.attach(&db);
+        let views = Arc::<Views>::default();
         let published = AtomicU64::new(db.latest_sequence_number());
-        let history = RwLock::new(Arc::new(epochs::load(&db)?));
+        let history = epochs::load(&db)?;
+        filters.attach(&db, &views);
+        filters.set_epochs(!history.is_empty());
+        let history = RwLock::new(Arc::new(history));
+        let is_holding = AtomicBool::new(options.hold_tail);
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
         let inner = Inner {
@@ -95,9 +129,14 @@ impl Store {
             options,
             write_options,
             published,
+            appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             writing: Mutex::default(),
             history,
+            views,
+            filters,
+            is_holding,
+            closed: ClosedFlag(Arc::default()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -120,6 +159,11 @@ impl Store {
     /// Sequence number up to which everything is published.
     pub fn published(&self) -> u64 {
         self.inner.published.load(Ordering::Acquire)
+    }
+
+    /// Bytes of all batches written since the database was opened: how fast the history grows.
+    pub fn appended_bytes(&self) -> u64 {
+        self.inner.appended_bytes.load(Ordering::SeqCst)
     }
 
     /// A transaction for one command: it does not see its own writes.
@@ -237,6 +281,11 @@ impl Store {
         Ok(())
     }
 
+    /// Outlives the store, and says when the database is closed.
+    pub fn close_watch(&self) -> CloseWatch {
+        CloseWatch(Arc::clone(&self.inner.closed.0))
+    }
+
     /// Publishes and closes the database; afterwards its folder can be renamed or removed.
     ///
     /// # Errors
@@ -287,6 +336,9 @@ impl Store {
             .map_err(|error| Error::engine("write a batch", error))?;
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
+        // Written under the lock of `writing` only.
+        let bytes = inner.appended_bytes.load(Ordering::Relaxed) + batch.data().len() as u64;
+        inner.appended_bytes.store(bytes, Ordering::SeqCst);
         if let Some(feeding) = feeding {
             feeding.push(first, count, batch.data());
         }
@@ -359,3 +411,4 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
 mod epochs;
 #[cfg(test)]
 mod tests;
+mod upkeep;

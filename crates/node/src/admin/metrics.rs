@@ -6,13 +6,14 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::grant::CommitMode;
 use api::heartbeat::{LeaseMode, LinkStatus, Resync};
 use storage::Stats;
 
 use crate::clock;
 use crate::command::Table;
 use crate::info::{self, process};
-use crate::node::Node;
+use crate::node::{Engine, Node};
 use crate::stats::CommandTotal;
 
 /// Of the text format.
@@ -59,6 +60,7 @@ pub(super) fn render(node: &Node, wait: Duration) -> String {
         u8::from(engine.is_none()),
     );
     let Some(engine) = engine else { return out.0 };
+    grant_metrics(node, &engine, &mut out);
     out.gauge(
         "holdfast_node_role_master",
         "1 on a master, 0 on a replica.",
@@ -179,20 +181,42 @@ fn lease_metrics(node: &Node, out: &mut Exposition) {
     for word in LeaseMode::WORDS {
         out.sample("holdfast_node_lease_mode", "mode", word, u8::from(*word == mode.as_str()));
     }
-    let left_s = node.lease.remaining_ms(now_ns) as f64 / 1000.0;
+    let left_s = node.grants.remaining_ms(now_ns) as f64 / 1000.0;
     out.gauge("holdfast_node_lease_remaining_seconds", "What is left of the lease.", left_s);
     out.gauge(
         "holdfast_node_lease_valid",
         "1 while there is a lease.",
-        u8::from(node.lease.is_valid(now_ns)),
+        u8::from(node.grants.is_valid(now_ns)),
     );
-    out.gauge("holdfast_node_lease_term", "Highest term of a controller seen.", node.lease.term());
+    out.gauge("holdfast_node_lease_term", "Highest term of a controller seen.", node.grants.term());
     let version = node.cluster.load().version();
     out.gauge(
         "holdfast_node_topology_version",
         "Version of the topology; -1 without one.",
         version,
     );
+}
+
+fn grant_metrics(node: &Node, engine: &Engine, out: &mut Exposition) {
+    let standing = node.grants.standing(engine, node.config.now().durable_ack);
+    let is_in_sync = node.grants.mode().is_some_and(|(mode, _)| mode == CommitMode::InSync);
+    let commit = &node.grants.commit;
+    let tail = engine.store.as_ref().map_or(0, |store| commit.tail_bytes(store));
+    let members = standing.request_members.len();
+    let lacks = u8::from(commit.lacks_members());
+    let gauges: [(&str, &str, &dyn Display); 8] = [
+        ("epoch", "Newest epoch in the database.", &standing.history_epoch),
+        ("granted_epoch", "Epoch this process holds a grant of; 0: none.", &standing.granted_epoch),
+        ("in_sync_mode", "1 while replies wait for the in-sync set.", &u8::from(is_in_sync)),
+        ("in_sync_members", "Members of the newest set asked for.", &members),
+        ("in_sync_too_small", "1 while writes are refused for want of members.", &lacks),
+        ("committed_sequence", "Newest sequence the whole set has.", &standing.committed),
+        ("unacknowledged_bytes", "Bytes of writes the set has not acknowledged.", &tail),
+        ("promised_ms", "For how long every grant is passed over.", &standing.promised_ms),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(&format!("holdfast_node_{name}"), help, value);
+    }
 }
 
 fn replication_metrics(node: &Node, out: &mut Exposition) {

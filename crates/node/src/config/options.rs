@@ -160,6 +160,12 @@ options! {
     "master-lease-mode" master_lease_mode: LeaseMode = LeaseMode::Disabled, Live;
     /// A heartbeat cannot grant a lease that ends further ahead than this, in milliseconds.
     "master-lease-max-ms" master_lease_max_ms: u32 = 60_000, [1, 600_000], Live;
+    /// A member of the in-sync set that owes an acknowledgement for that long, in milliseconds, is dropped from it.
+    "in-sync-timeout-ms" in_sync_timeout_ms: u32 = 800, [50, 60_000], Live;
+    /// Most bytes of writes the in-sync set has not acknowledged yet; further writes wait.
+    "unacknowledged-max-bytes" unacknowledged_max_bytes: Size = Size(16 << 20), [1 << 16, i64::MAX], Live;
+    /// An acknowledgement, of a replica or of a client's write, means that it is on the disk. Must be the same on all nodes of a cluster.
+    "durable-ack" durable_ack: bool = false, Restart;
     /// Who may run keyed commands: any, balancer-only.
     "client-access" client_access: ClientAccess = ClientAccess::Any, Restart;
     /// Networks whose connections are balancers' and start with a PROXY protocol v2 header.

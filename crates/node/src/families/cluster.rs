@@ -9,10 +9,11 @@ use topology::{Change, Cluster, ClusterError, key_slot, parse_slots};
 use crate::cluster::{change, heartbeat_reply, identifies};
 use crate::command::args::parse_integer;
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
-use crate::lease::Heartbeat;
+use crate::grants;
 use crate::node::Node;
 use crate::session::dispatch::{LOADING, NAMESPACE};
 use crate::session::{Auth, Flow, SessionCx};
+use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -231,7 +232,8 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"SETNODES", 2..) => set_nodes(cx, args),
         (b"SETSLOT", 4) => set_slot(cx, args),
         (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
-        (b"HEARTBEAT", 3 | 6) => heartbeat(cx, args, reply),
+        (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
+        (b"RELAY", 5..) => relay(cx, args),
         _ => Err(usage()),
     }
 }
@@ -339,21 +341,51 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
         }
         Some(_) => return Err(Error::Syntax),
     };
+    let grant = match args.word().as_deref() {
+        None => None,
+        Some(b"GRANT") => Some(parse_grant(args)?),
+        Some(_) => return Err(Error::Syntax),
+    };
     if !cx.config.cluster_enabled {
         return Err(Error::text("ERR cluster mode is not enabled"));
     }
     must_be_admin(cx)?;
-    {
-        // Under the gate: a lease is not granted to a role that is just being lost.
-        let engine = cx.node.engine();
-        let is_for_me = engine.role.is_master()
-            && cx.node.cluster.load().id().is_some_and(|id| id.as_bytes() == master);
-        let beat = Heartbeat { is_for_me, lease_ms, term, clock };
-        let longest_ms = u64::from(cx.config.master_lease_max_ms);
-        let now_ns = crate::clock::boottime_ns();
-        cx.node.lease.heartbeat(beat, now_ns, longest_ms).map_err(Error::err)?;
+    if grant.is_some() && cx.exec.is_some() {
+        return Err(Error::text("ERR a grant is not possible inside EXEC"));
     }
+    let id = cx.node.cluster.load().id();
+    let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
+    let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
+    grants::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
+}
+
+fn parse_grant(args: &mut Args<'_>) -> Result<Grant> {
+    let words = args.rest().iter().map(|word| std::str::from_utf8(word));
+    let words = words.collect::<std::result::Result<Vec<_>, _>>().map_err(|_| Error::Syntax)?;
+    Grant::parse(&words).map_err(|error| Error::text(format!("ERR grant refused: {error}")))
+}
+
+/// `RELAY <master id> HEARTBEAT …`: passes a heartbeat to this replica's master, which its controller cannot reach.
+fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+    let master = args.bytes()?;
+    let words: Vec<Vec<u8>> = args.rest().iter().map(|word| word.to_vec()).collect();
+    if !words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"heartbeat")) {
+        return Err(Error::Syntax);
+    }
+    checked(cx)?;
+    let crate::node::Role::Replica { from } = cx.node.engine().role.clone() else {
+        return Err(Error::text("ERR relay: this node is no replica"));
+    };
+    let cluster = cx.node.cluster.load();
+    let is_known =
+        cluster.topology()?.nodes.iter().any(|node| {
+            node.id.as_bytes() == master && *node.endpoint(topology::Viewer::Peer) == from
+        });
+    if !is_known {
+        return Err(Error::text("ERR relay: that is not the master of this node"));
+    }
+    Ok(Flow::Later(Box::pin(grants::relay::pass_on(Arc::clone(cx.node), from, words))))
 }
 
 fn readonly(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {

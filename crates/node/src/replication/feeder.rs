@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ::grant::{EpochId, Link, Member};
 use api::heartbeat::ReplicaLine;
 use parking_lot::Mutex;
+use replication::FORKED;
+use replication::history::Position;
 use replication::master::LOADING;
 use replication::master::feed::{Config, Fault, Feed};
-use replication::master::psync::{Facts, Refusal, Request};
+use replication::master::psync::{self, Facts, Refusal, Request};
 use replication::master::replconf::Replconf;
-use storage::{FeedRead, FeedReader};
+use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -67,6 +70,10 @@ impl Default for Feeders {
 pub(super) struct Replica {
     ip: String,
     port: u16,
+    /// What its data is called in in-sync sets.
+    member: Option<Member>,
+    /// Newest epoch it has applied, as it said last.
+    epoch: Mutex<Option<EpochId>>,
     offset: AtomicU64,
     /// Acknowledged sequence + 1; 0 before the first acknowledgement.
     acked_next: AtomicU64,
@@ -77,7 +84,12 @@ pub(super) struct Replica {
 impl Replica {
     pub(super) fn line(&self) -> ReplicaLine {
         let offset = self.offset.load(Ordering::Relaxed);
-        ReplicaLine { ip: self.ip.clone(), port: self.port, offset, member: None }
+        ReplicaLine { ip: self.ip.clone(), port: self.port, offset, member: self.member }
+    }
+
+    /// As the in-sync set sees it; only of replicas that said who they are, and acknowledge.
+    pub(super) fn link(&self) -> Option<Link> {
+        Some(Link { member: self.member?, epoch_id: *self.epoch.lock(), acked: self.acked()? })
     }
 
     pub(super) fn acked(&self) -> Option<u64> {
@@ -119,6 +131,8 @@ async fn run(detached: Detached, request: Request) {
                 listening_port: Some(facts.port),
                 ip_address: facts.ip,
                 is_holdfast: facts.is_holdfast,
+                position: facts.position,
+                member: facts.member.map(|member| member.to_string()),
                 ack: None,
             };
             let result = answer(&node, &client, &mut stream, request, replica, &unread).await;
@@ -157,7 +171,7 @@ async fn answer(
     replica: Replconf,
     unread: &[u8],
 ) -> Result<&'static str, End> {
-    let (reader, generation) = match accept(node, request)? {
+    let (reader, store, generation) = match accept(node, request, replica.position.as_ref())? {
         Ok(accepted) => accepted,
         Err(text) => {
             node.stats.sync_partial_err.fetch_add(1, Ordering::Relaxed);
@@ -176,6 +190,8 @@ async fn answer(
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
         port: replica.listening_port.unwrap_or(0),
+        member: replica.member.as_ref().and_then(|text| text.parse().ok()),
+        epoch: Mutex::default(),
         offset: AtomicU64::new(request.next.saturating_sub(1)),
         acked_next: AtomicU64::new(0),
         is_ack_wanted: AtomicBool::new(false),
@@ -193,6 +209,7 @@ async fn answer(
         ended,
         feed: Feed::new(config, replica, request.next, now_ms()),
         reader,
+        store,
         shown,
         out: b"+OK\r\n".to_vec(),
         sent: 0,
@@ -203,7 +220,11 @@ async fn answer(
 }
 
 /// The decision of `replication.md` §4; `Err` is the error reply.
-fn accept(node: &Node, request: Request) -> Result<Result<(FeedReader, u64), String>, End> {
+fn accept(
+    node: &Node,
+    request: Request,
+    theirs: Option<&Position>,
+) -> Result<Result<(FeedReader, Store, u64), String>, End> {
     let (store, generation) = {
         let engine = node.engine();
         // Data that is about to be thrown away must not be passed on.
@@ -217,6 +238,9 @@ fn accept(node: &Node, request: Request) -> Result<Result<(FeedReader, u64), Str
     };
     // The feed is opened first: from now on nothing it will need is missed.
     let reader = store.feed();
+    if theirs.is_some_and(|theirs| !psync::continues(request, theirs, &store.position())) {
+        return Ok(Err(format!("{FORKED} the histories differ, compare again")));
+    }
     let latest = store.latest_sequence();
     let wal_batch = if request.is_in_wal(latest) && storage::starts_batch(&store, request.next)? {
         Some(request.next)
@@ -225,7 +249,7 @@ fn accept(node: &Node, request: Request) -> Result<Result<(FeedReader, u64), Str
     };
     let facts = Facts { latest, id_before: None, wal_batch };
     let refused = |refusal: Refusal| format!("ERR {refusal}");
-    Ok(request.decide(facts).map(|()| (reader, generation)).map_err(refused))
+    Ok(request.decide(facts).map(|()| (reader, store, generation)).map_err(refused))
 }
 
 /// Puts a replica on the list and takes it off again, however its feed ends.
@@ -246,6 +270,8 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.node.replication.bell.listeners.fetch_sub(1, Ordering::SeqCst);
         self.node.replication.feeders.all.lock().remove(&self.id);
+        // A lost member is dropped from the set at once.
+        crate::grants::look(self.node);
     }
 }
 
@@ -256,6 +282,7 @@ struct Feeding {
     ended: watch::Receiver<bool>,
     feed: Feed,
     reader: FeedReader,
+    store: Store,
     shown: Arc<Replica>,
     out: Vec<u8>,
     sent: usize,
@@ -326,14 +353,27 @@ impl Feeding {
         if self.shown.is_ack_wanted.swap(false, Ordering::SeqCst) {
             self.feed.getack(now, &mut self.out);
         }
+        if self.shown.member.is_some()
+            && let Some(stamp) = self.node.grants.stamp()
+        {
+            self.feed.stamp(now, stamp, &mut self.out);
+        }
         self.feed.ping(now, &mut self.out);
         self.shown.offset.store(self.feed.offset(), Ordering::Relaxed);
         Ok(true)
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), End> {
-        if self.feed.received(bytes)? {
-            let acked = self.feed.acked().unwrap_or(0);
+        let is_news = self.feed.received(bytes)?;
+        let Some(acked) = self.feed.acked() else { return Ok(()) };
+        let epoch = self.feed.epoch().map(|id| EpochId(id.bits()));
+        if let Some(member) = self.shown.member {
+            *self.shown.epoch.lock() = epoch;
+            let longest_ms = u64::from(self.node.config.now().master_lease_max_ms);
+            let echo = self.feed.take_echo();
+            self.node.grants.acked(&self.store, member, (epoch, acked), echo, longest_ms);
+        }
+        if is_news {
             self.shown.acked_next.store(acked.saturating_add(1), Ordering::SeqCst);
             self.shown.offset.store(acked, Ordering::Relaxed);
             self.node.replication.feeders.acks.send_modify(|news| *news = news.wrapping_add(1));

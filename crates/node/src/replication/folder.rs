@@ -171,8 +171,15 @@ pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Replaces a small file as a whole; durable once its folder is synced.
+pub(crate) fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    write_durably(&new, content)?;
+    fs::rename(&new, path)
+}
+
 /// Makes creations, renames and removals in a folder durable.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -5,16 +5,18 @@
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
 mod conn;
+mod exchange;
 mod feeder;
 mod files;
-mod folder;
+pub(crate) mod folder;
 mod link;
 mod pace;
+mod rewind;
 mod show;
 mod swap;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +33,7 @@ use crate::node::Node;
 
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, serve as send_files};
+pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
 
@@ -77,6 +80,11 @@ impl Replication {
     /// Sequences the replicas have acknowledged as applied; only of those that acknowledge.
     pub fn acked(&self) -> Vec<u64> {
         self.feeders.list().iter().filter_map(|replica| replica.acked()).collect()
+    }
+
+    /// The replicas that could be members of the in-sync set.
+    pub fn links(&self) -> Vec<::grant::Link> {
+        self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.
@@ -150,6 +158,18 @@ fn end_link(link: &mut Link) {
     if let Some(cancel) = link.cancel.take() {
         cancel.send_replace(true);
     }
+}
+
+/// Lets flushes and compactions run as configured, from a thread of its own: it writes files.
+pub fn settle(store: Store) {
+    if !store.is_holding() {
+        return;
+    }
+    spawn("repl-settle", move || {
+        if let Err(error) = store.settle() {
+            tracing::warn!(%error, "cannot set the configured memtable size; the present one stays until the next start");
+        }
+    });
 }
 
 /// Milliseconds of the clock that all replication times are counted in.

@@ -12,9 +12,11 @@ use super::*;
 use crate::config::{Config, Values};
 use crate::node::Role;
 
-struct Running {
-    node: Arc<Node>,
-    port: u16,
+mod epochs;
+
+pub(crate) struct Running {
+    pub(crate) node: Arc<Node>,
+    pub(crate) port: u16,
     dir: tempfile::TempDir,
     _lock: DirLock,
 }
@@ -24,7 +26,7 @@ impl Running {
         Self::start_with(|_| {})
     }
 
-    fn start_with(change: impl FnOnce(&mut Values)) -> Self {
+    pub(crate) fn start_with(change: impl FnOnce(&mut Values)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut values = Values { workers: 2, ..Values::default() };
         values.rocksdb_metadata_block_cache_size = 8;
@@ -48,17 +50,19 @@ impl Running {
                 crate::worker::accept(accepting, listener, workers).await.unwrap();
             });
         });
+        let looking = Arc::clone(&node);
+        spawn("look", move || block_on(async move { crate::grants::run(looking).await.unwrap() }));
         Self { node, port, dir, _lock: lock }
     }
 
     /// One request, one answer as text; arrays are flattened.
-    fn ask(&self, words: &[&str]) -> String {
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
         let mut stream = self.connect();
         stream.write_all(&::replication::wire::request(&bytes(words))).unwrap();
         answer(&mut stream)
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
@@ -68,7 +72,7 @@ impl Running {
         assert_eq!(self.ask(&["SLAVEOF", "127.0.0.1", &port.to_string()]), "+OK");
     }
 
-    fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.node.engine().store.as_ref().map_or(0, Store::latest_sequence)
     }
 
@@ -106,7 +110,7 @@ fn line(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&line[..line.len() - 2]).into_owned()
 }
 
-fn answer(stream: &mut TcpStream) -> String {
+pub(crate) fn answer(stream: &mut TcpStream) -> String {
     let head = line(stream);
     let count = || head[1..].parse::<i64>().unwrap();
     match head.as_bytes().first() {
@@ -125,7 +129,7 @@ fn answer(stream: &mut TcpStream) -> String {
 }
 
 /// Waits for a condition, at most 30 s; then fails with what was seen last.
-fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
+pub(crate) fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         match look() {
@@ -417,14 +421,22 @@ fn slaveof_refuses_what_makes_no_sense() {
     assert_eq!(node.node.replication.link.lock().generation, 7);
 }
 
-/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.
-#[test]
-fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
-    let cluster = |values: &mut Values| values.cluster_enabled = true;
-    let (one, two) = (Running::start_with(cluster), Running::start_with(cluster));
-    let ids = ["1".repeat(40), "2".repeat(40)];
-    let nodes = [&one, &two];
-    let push = |master: usize, version: &str| {
+/// Two nodes of a cluster with one shard.
+struct ClusterPair {
+    one: Running,
+    two: Running,
+    ids: [String; 2],
+}
+
+impl ClusterPair {
+    fn start() -> Self {
+        let start = || Running::start_with(|values| values.cluster_enabled = true);
+        Self { one: start(), two: start(), ids: ["1".repeat(40), "2".repeat(40)] }
+    }
+
+    /// Tells both nodes who is master, the one that is not first.
+    fn push(&self, master: usize, version: &str) {
+        let (ids, nodes) = (&self.ids, [&self.one, &self.two]);
         let line = |index: usize| {
             let start = format!("{} 127.0.0.1 {}", ids[index], nodes[index].port);
             let of = if index == master {
@@ -440,13 +452,20 @@ fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
             let text = format!("{}\n{}", line(0), line(1));
             assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
         }
-    };
-    push(0, "1");
+    }
+}
+
+/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.
+#[test]
+fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
+    let pair = ClusterPair::start();
+    let ClusterPair { one, two, .. } = &pair;
+    pair.push(0, "1");
     one.ask(&["SET", "k", "old"]);
-    two.await_up_with(&one);
-    push(1, "2");
+    two.await_up_with(one);
+    pair.push(1, "2");
     two.ask(&["SET", "k", "new"]);
-    one.await_up_with(&two);
+    one.await_up_with(two);
     assert!(one.dir.path().join("db.deposed").join("CURRENT").exists());
     assert_eq!(two.node.stats.sync_full.load(Ordering::Relaxed), 1);
     wait_until(|| {

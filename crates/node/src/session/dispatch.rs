@@ -24,6 +24,7 @@ use crate::clock;
 use crate::command::table::{ReadHandler, WriteHandler};
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Table};
 use crate::config::Values;
+use crate::grants::Ticket;
 use crate::locks::Locks;
 use crate::node::{Engine, Node};
 use crate::slowlog;
@@ -67,6 +68,8 @@ pub struct Batch<'n> {
     has_written: bool,
     has_data: bool,
     generation: u64,
+    /// Replies waited for the in-sync set when the first command ran.
+    waits: bool,
 }
 
 impl<'n> Batch<'n> {
@@ -84,6 +87,7 @@ impl<'n> Batch<'n> {
             has_written: false,
             has_data: false,
             generation: 0,
+            waits: false,
         }
     }
 
@@ -123,31 +127,49 @@ impl<'n> Batch<'n> {
         Self::silence(session, out, mark, step)
     }
 
-    /// Hands what was written to the operating system. `Err` when the replies of this batch may not be sent.
-    pub fn finish(mut self, session: &Session, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    /// Hands what was written to the operating system. `Ok` with a ticket: the replies wait for the in-sync set. `Err` when they may not be sent at all.
+    pub fn finish(
+        mut self,
+        session: &Session,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Ticket>, &'static str> {
         self.settle(session, out);
         self.guard = None;
         if !self.has_data {
-            return Ok(());
+            return Ok(None);
         }
         let engine = self.node.engine();
         if self.has_written
             && let Some(store) = &engine.store
-            && let Err(error) = store.publish()
         {
-            tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
-            return Err("the WAL could not be written");
+            publish(store)?;
+        }
+        let commit = &self.node.grants.commit;
+        if self.waits || commit.is_waiting() {
+            return self.ticket(&engine).map(Some);
+        }
+        if self.has_written && commit.lacks_copies() {
+            return Err("too few replicas have what the reply tells of");
         }
         let mode = self.config.master_lease_mode;
         if !Node::is_lease_blocking(mode) {
-            return Ok(());
+            return Ok(None);
         }
         // A write was in the WAL before the role changed, but who reads the answer later could take it for a promise of the new master.
         if engine.generation != self.generation {
             return Err("the role of this node changed while the command ran");
         }
         let check = self.node.check_lease(mode, self.has_written, &engine.role);
-        check.map_err(|_| "the lease ran out while the command ran")
+        check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
+    }
+
+    /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
+    fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
+        let store = engine.store.as_ref().ok_or("the database was replaced")?;
+        let sequence = store.latest_sequence();
+        // Replicas are sent only what is published, and what another worker wrote may not be yet.
+        publish(store)?;
+        Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
     }
 
     fn find(&self, name: &[u8]) -> Option<(usize, &'static Command)> {
@@ -238,6 +260,7 @@ impl<'n> Batch<'n> {
         let guard = self.node.gate.read();
         if !self.has_data {
             self.generation = guard.generation;
+            self.waits = self.node.grants.commit.is_waiting();
         }
         // Loaded under the gate: role and topology change together.
         self.cluster = self.config.cluster_enabled.then(|| self.node.cluster.load());
@@ -455,6 +478,13 @@ impl<'n> Batch<'n> {
         }
         step
     }
+}
+
+fn publish(store: &Store) -> Result<(), &'static str> {
+    store.publish().map(|_| ()).map_err(|error| {
+        tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
+        "the WAL could not be written"
+    })
 }
 
 /// Whether a command may wait for the next ones of its pipeline before it is committed.

@@ -63,7 +63,7 @@ const ALWAYS: &[Gate] = &[arity, subcommand, authenticated, door, loading, in_mu
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
-    &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease];
+    &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
 
 /// All gates, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
@@ -267,3 +267,30 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
         }
     }
 }
+
+/// How long a write waits at most before it looks again whether the set has acknowledged more.
+const TAIL_WAIT_NS: u64 = 100_000_000;
+
+/// A master whose set is too small takes no writes; one whose set is far behind lets them wait.
+fn in_sync(check: &Check<'_>) -> Result<(), Refusal> {
+    let commit = &check.node.grants.commit;
+    let (lacks, is_waiting) = (commit.lacks_members(), commit.is_waiting());
+    let is_in_use = lacks || is_waiting;
+    if !is_in_use || !(check.command.is_write() || executes_writes(check)) {
+        return Ok(());
+    }
+    if lacks {
+        return error(NOREPLICAS);
+    }
+    let limit = check.config.unacknowledged_max_bytes.0;
+    match &check.engine.store {
+        Some(store) if !check.is_exec && commit.tail_bytes(store) > limit => {
+            let until_ns = clock::boottime_ns() + TAIL_WAIT_NS;
+            Err(Refusal::Wait(Pause { kind: PauseKind::Write, until_ns }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Redis' text for `min-replicas-to-write`.
+pub const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";

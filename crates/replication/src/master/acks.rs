@@ -1,6 +1,26 @@
-//! Reads what a replica sends while it is fed: `replconf ack <sequence>`.
+//! Reads what a replica sends while it is fed: `replconf ack <sequence> [<epoch id> [<clock ns> <lease ms>]]`.
 
-use crate::wire::{BulkReader, LineReader, Malformed, decimal};
+use crate::history::EpochId;
+use crate::wire::{BulkReader, LineReader, Malformed, Stamp, decimal};
+
+/// What a replica acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// Newest sequence applied.
+    pub sequence: u64,
+    /// Newest epoch applied, of replicas that say so.
+    pub epoch: Option<EpochId>,
+    /// A stamp of the master's clock that came back.
+    pub echo: Option<Stamp>,
+}
+
+impl Ack {
+    /// What a later acknowledgement adds to this one.
+    fn and(self, later: Self) -> Self {
+        let newest = if later.sequence >= self.sequence { later } else { self };
+        Self { echo: later.echo.or(self.echo), ..newest }
+    }
+}
 
 /// Largest argument and most arguments of a request; an acknowledgement has three short ones.
 const ARG_BYTES_MAX: u64 = 1024;
@@ -23,9 +43,9 @@ impl Default for AckReader {
 }
 
 impl AckReader {
-    /// Takes all of `input`; the highest sequence acknowledged in it, if any. Other requests are skipped.
-    pub fn read(&mut self, mut input: &[u8]) -> Result<Option<u64>, Malformed> {
-        let mut highest = None;
+    /// Takes all of `input`; the highest acknowledgement in it, if any. Other requests are skipped.
+    pub fn read(&mut self, mut input: &[u8]) -> Result<Option<Ack>, Malformed> {
+        let mut highest: Option<Ack> = None;
         while !input.is_empty() {
             if self.missing == 0 {
                 let Some(line) = self.header.read(&mut input)? else { break };
@@ -38,20 +58,28 @@ impl AckReader {
             let Some(arg) = self.bulks.read(&mut input)? else { break };
             self.args.push(arg.into_owned());
             self.missing -= 1;
-            if self.missing == 0 {
-                highest = highest.max(self.acked());
+            if self.missing == 0
+                && let Some(ack) = self.acked()
+            {
+                highest = Some(highest.map_or(ack, |before| before.and(ack)));
             }
         }
         Ok(highest)
     }
 
-    fn acked(&self) -> Option<u64> {
+    fn acked(&self) -> Option<Ack> {
         match &self.args[..] {
-            [name, option, value, ..]
+            [name, option, value, rest @ ..]
                 if name.eq_ignore_ascii_case(b"replconf")
                     && option.eq_ignore_ascii_case(b"ack") =>
             {
-                decimal(value)
+                let number = |at: usize| rest.get(at).and_then(|text| decimal(text));
+                let echo = number(1).zip(number(2));
+                Some(Ack {
+                    sequence: decimal(value)?,
+                    epoch: rest.first().and_then(|text| EpochId::parse(text)),
+                    echo: echo.map(|(clock_ns, lease_ms)| Stamp { clock_ns, lease_ms }),
+                })
             }
             _ => None,
         }
@@ -61,18 +89,34 @@ impl AckReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{ack, request};
+    use crate::wire::{ack, ack_of_member, request};
     use proptest::prelude::*;
+
+    fn plain(sequence: u64) -> Ack {
+        Ack { sequence, epoch: None, echo: None }
+    }
+
+    #[test]
+    fn a_member_says_its_epoch_and_returns_a_clock() {
+        let epoch = Some(EpochId::from_random(0xbeef));
+        let echo = Some(Stamp { clock_ns: 5, lease_ms: 1000 });
+        let mut stream = ack_of_member(7, epoch, echo);
+        assert_eq!(AckReader::default().read(&stream), Ok(Some(Ack { sequence: 7, epoch, echo })));
+        // The newest epoch counts, and a clock is not lost to the acknowledgement behind it.
+        stream.extend(ack_of_member(7, None, None));
+        let found = AckReader::default().read(&stream);
+        assert_eq!(found, Ok(Some(Ack { sequence: 7, epoch: None, echo })));
+    }
 
     #[test]
     fn finds_acknowledgements_among_other_requests() {
         let mut stream = ack(5);
         stream.extend(request(&[b"ping"]));
         stream.extend(ack(9));
-        assert_eq!(AckReader::default().read(&stream), Ok(Some(9)));
+        assert_eq!(AckReader::default().read(&stream), Ok(Some(plain(9))));
         let mut reader = AckReader::default();
         let found: Vec<_> = stream.iter().filter_map(|b| reader.read(&[*b]).unwrap()).collect();
-        assert_eq!(found, [5, 9]);
+        assert_eq!(found, [plain(5), plain(9)]);
         assert!(AckReader::default().read(b"SET a b\r\n").is_err());
         assert!(AckReader::default().read(b"*99999\r\n").is_err());
     }

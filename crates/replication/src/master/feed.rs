@@ -1,8 +1,9 @@
 //! What one replica is sent: framed batches in sequence, heartbeats when idle; and what it acknowledged.
 
-use super::acks::AckReader;
+use super::acks::{Ack, AckReader};
 use super::replconf::Replconf;
-use crate::wire::{self, BatchHead, Malformed};
+use crate::history::EpochId;
+use crate::wire::{self, BatchHead, Malformed, Stamp};
 
 /// Times and limits of a feed.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +60,10 @@ pub struct Feed {
     next: u64,
     acked: Option<u64>,
     acks: AckReader,
+    epoch: Option<EpochId>,
+    echo: Option<Stamp>,
     ping_at: u64,
+    stamp_at: u64,
     /// Who the replica is.
     pub replica: Replconf,
 }
@@ -68,7 +72,17 @@ impl Feed {
     /// A feed that was accepted at `next`.
     pub fn new(config: Config, replica: Replconf, next: u64, now: u64) -> Self {
         let ping_at = now.saturating_add(config.ping_interval_ms);
-        Self { config, next, acked: None, acks: AckReader::default(), ping_at, replica }
+        Self {
+            config,
+            next,
+            acked: None,
+            acks: AckReader::default(),
+            epoch: None,
+            echo: None,
+            ping_at,
+            stamp_at: now,
+            replica,
+        }
     }
 
     /// Sequence of the next batch to send.
@@ -84,6 +98,16 @@ impl Feed {
     /// Newest sequence acknowledged as applied.
     pub fn acked(&self) -> Option<u64> {
         self.acked
+    }
+
+    /// Newest epoch it has applied, as its last acknowledgement said.
+    pub fn epoch(&self) -> Option<EpochId> {
+        self.epoch
+    }
+
+    /// A stamp of the master's clock that came back since the last call.
+    pub fn take_echo(&mut self) -> Option<Stamp> {
+        self.echo.take()
     }
 
     /// Appends a batch to the group in `out`.
@@ -111,6 +135,15 @@ impl Feed {
         }
     }
 
+    /// A heartbeat with the master's clock, once an interval even where batches leave no silence. Only for replicas that said which member they are.
+    pub fn stamp(&mut self, now: u64, stamp: Stamp, out: &mut Vec<u8>) {
+        if self.replica.member.is_some() && now >= self.stamp_at {
+            stamp.ping(out);
+            self.stamp_at = now.saturating_add(self.config.ping_interval_ms);
+            self.sent(now);
+        }
+    }
+
     /// When [`Self::ping`] has something to send.
     pub fn ping_at(&self) -> u64 {
         self.ping_at
@@ -127,13 +160,18 @@ impl Feed {
 
     /// Takes what the replica sent; true if its acknowledged sequence rose.
     pub fn received(&mut self, bytes: &[u8]) -> Result<bool, Fault> {
-        let Some(acked) = self.acks.read(bytes)? else { return Ok(false) };
+        let Some(Ack { sequence: acked, epoch, echo }) = self.acks.read(bytes)? else {
+            return Ok(false);
+        };
         let sent = self.next.saturating_sub(1);
         if acked > sent {
             return Err(Fault::AheadOfMaster { acked, sent });
         }
         let rose = self.acked.is_none_or(|before| before < acked);
         self.acked = self.acked.max(Some(acked));
+        // A replica says nothing of epochs it has left: what it said last is what it has.
+        self.epoch = epoch;
+        self.echo = echo.or(self.echo);
         Ok(rose)
     }
 
@@ -184,6 +222,24 @@ mod tests {
         assert_eq!(out, b"$4\r\nping\r\n");
         feed.batch(&batch(1, 1), 1350, &mut Vec::new()).unwrap();
         assert_eq!(feed.ping_at(), 1550);
+    }
+
+    #[test]
+    fn a_clock_is_sent_to_members_even_in_a_busy_stream() {
+        let stamp = Stamp { clock_ns: 1, lease_ms: 2 };
+        let (mut plain, mut out) = (feed(5), Vec::new());
+        plain.stamp(5000, stamp, &mut out);
+        assert!(out.is_empty());
+        let replica = Replconf { member: Some("m".into()), ..Replconf::default() };
+        let mut feed = Feed::new(Config::default(), replica, 1, 1000);
+        feed.stamp(1000, stamp, &mut out);
+        feed.batch(&batch(1, 1), 1150, &mut Vec::new()).unwrap();
+        feed.stamp(1199, stamp, &mut out);
+        feed.stamp(1200, stamp, &mut out);
+        assert_eq!(out, b"$8\r\nping 1 2\r\n".repeat(2));
+        feed.received(&wire::ack_of_member(1, Some(EpochId::from_random(3)), Some(stamp))).unwrap();
+        assert_eq!((feed.epoch(), feed.take_echo()), (Some(EpochId::from_random(3)), Some(stamp)));
+        assert_eq!(feed.take_echo(), None);
     }
 
     #[test]

@@ -163,10 +163,14 @@ impl Replay {
                 Action::Swap => answers.push(self.swapped()),
                 Action::Report(state) => self.states.push(state),
                 Action::DiscardFile { .. } => panic!("a recorded file is wrong"),
+                Action::Rewind { .. } => panic!("a recorded master keeps no epochs"),
                 Action::Failed { fault, .. } => {
                     assert!(matches!(fault, Fault::Closed(_)), "{fault}")
                 }
-                Action::SendAck { .. } | Action::Close(_) | Action::FullSync(_) => {}
+                Action::SendAck { .. }
+                | Action::Close(_)
+                | Action::FullSync(_)
+                | Action::Pinged(_) => {}
             }
         }
         if let Some(next) = last_apply {

@@ -2,7 +2,8 @@
 
 use super::Config;
 use super::event::{Action, Conn, Fault, Peer};
-use crate::wire::{self, BatchHead, BulkReader, GETACK_PAYLOAD, PING_PAYLOAD};
+use crate::history::EpochId;
+use crate::wire::{self, BatchHead, BulkReader, GETACK_PAYLOAD, PING_PAYLOAD, Stamp};
 
 /// Least time between unasked acknowledgements to Kvrocks, as Kvrocks' own replicas keep.
 const ACK_INTERVAL_MS: u64 = 1000;
@@ -11,6 +12,11 @@ const ACK_INTERVAL_MS: u64 = 1000;
 pub(super) struct Stream {
     pub(super) conn: Conn,
     peer: Peer,
+    /// The master was told which member this is, or would not hear it: either way it reads the longer acknowledgement.
+    is_member: bool,
+    /// Newest epoch in the database.
+    pub(super) epoch: Option<EpochId>,
+    echo: Option<Stamp>,
     bulks: BulkReader,
     /// Sequence of the next batch.
     pub(super) next: u64,
@@ -31,6 +37,9 @@ impl Stream {
         Self {
             conn,
             peer,
+            is_member: peer == Peer::Holdfast && config.member.is_some(),
+            epoch: config.epoch,
+            echo: None,
             bulks: BulkReader::new(config.batch_bytes_max),
             next,
             deadline: now.saturating_add(config.receive_timeout_ms),
@@ -58,6 +67,10 @@ impl Stream {
                 // An answer to each heartbeat shows a Holdfast master that this end still applies.
                 PING_PAYLOAD => self.is_ack_owed |= self.peer == Peer::Holdfast,
                 GETACK_PAYLOAD => self.is_ack_owed = true,
+                stamp if self.is_member && Stamp::parse_ping(stamp).is_some() => {
+                    self.is_ack_owed = true;
+                    out.extend(Stamp::parse_ping(stamp).map(Action::Pinged));
+                }
                 batch => {
                     let head = BatchHead::parse(batch)?;
                     // RocksDB ignores the sequence in the batch: a gap would shift all that follows, silently.
@@ -73,6 +86,12 @@ impl Stream {
         Ok(())
     }
 
+    /// Returns the master's clock with the next acknowledgement.
+    pub(super) fn echo(&mut self, stamp: Stamp) {
+        self.echo = Some(stamp);
+        self.is_ack_owed = true;
+    }
+
     /// The batches handed out are in the database.
     pub(super) fn applied(&mut self) {
         self.is_applying = false;
@@ -84,7 +103,12 @@ impl Stream {
             return;
         }
         let sequence = self.next.saturating_sub(1);
-        out.push(Action::SendAck { conn: self.conn, bytes: wire::ack(sequence) });
+        let bytes = if self.is_member {
+            wire::ack_of_member(sequence, self.epoch, self.echo.take())
+        } else {
+            wire::ack(sequence)
+        };
+        out.push(Action::SendAck { conn: self.conn, bytes });
         self.is_ack_owed = false;
         self.acked = Some(sequence);
         self.ack_at = now.saturating_add(ACK_INTERVAL_MS);

@@ -51,6 +51,9 @@ fn streaming(peer: Peer) -> Machine {
     for answer in [b"change.me.db\r\n", &b"+OK\r\n"[..], extension] {
         says(&mut machine, 1, answer, 0);
     }
+    if peer == Peer::Holdfast {
+        says(&mut machine, 1, b"+5;-\r\n", 0);
+    }
     assert_eq!(
         says(&mut machine, 1, b"+OK\r\n", 0),
         [acked(1, 5), Action::Report(State::Connected)]
@@ -306,6 +309,35 @@ fn a_copy_shorter_than_announced_is_not_trusted() {
     let fault = Fault::ShortCopy { announced: 50, found: 49 };
     assert!(matches!(&actions[0], Action::Failed { fault: f, .. } if *f == fault), "{actions:?}");
     assert!(m.must_full_sync());
+}
+
+#[test]
+fn a_member_names_itself_its_epoch_and_what_it_promised() {
+    let config = Config { member: Some("m/1/-".into()), ..config() };
+    let mut m = Machine::new(config, 1);
+    m.step(Event::Start, 0);
+    m.step(Event::Connected(Conn(1)), 0);
+    says(&mut m, 1, b"change.me.db\r\n+OK\r\n", 0);
+    assert_eq!(says(&mut m, 1, b"+OK\r\n", 0), [send(1, &["replconf", "member", "m/1/-"])]);
+    // A master that does not know the option is told nothing more, and streams all the same.
+    let psync = [send(1, &["PSYNC", "6"])];
+    assert_eq!(says(&mut m, 1, b"-ERR unknown option\r\n", 0), psync);
+    let ack = |sequence, epoch, echo| Action::SendAck {
+        conn: Conn(1),
+        bytes: wire::ack_of_member(sequence, epoch, echo),
+    };
+    let up = Action::Report(State::Connected);
+    assert_eq!(says(&mut m, 1, b"+OK\r\n", 0), [ack(5, None, None), up]);
+    let stamp = Stamp { clock_ns: 7, lease_ms: 1000 };
+    let pinged = says(&mut m, 1, b"$11\r\nping 7 1000\r\n", 100);
+    assert_eq!(pinged, [Action::Pinged(stamp), ack(5, None, None)]);
+    assert_eq!(m.step(Event::Tick, 100), []);
+    m.echo(stamp);
+    assert_eq!(m.step(Event::Tick, 100), [ack(5, None, Some(stamp))]);
+    let epoch = Some(EpochId::from_random(3));
+    says(&mut m, 1, &bulk(&batch(6, 1)), 110);
+    m.set_epoch(epoch);
+    assert_eq!(m.step(Event::Applied { next: 7 }, 110), [ack(6, epoch, None)]);
 }
 
 #[test]

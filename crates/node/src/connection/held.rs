@@ -1,0 +1,120 @@
+//! Replies that wait for the in-sync set, in the order of their commands.
+//!
+//! They leave once everybody has what their commands could see, and only if role, grant and lease are then still those of their time; otherwise the connection
+//! is closed and they never leave (rule R4).
+
+use std::collections::VecDeque;
+
+use tokio::io::AsyncReadExt;
+
+use super::{Connection, End, REPLY_BYTES};
+use crate::grants::{self, Ticket};
+use crate::session::Session;
+
+/// Groups of replies that may wait on one connection; above that nothing more is read from it.
+const GROUPS_MAX: usize = 1024;
+
+/// The waiting replies.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    groups: VecDeque<Group>,
+    bytes: usize,
+}
+
+/// Replies of one batch.
+#[derive(Debug)]
+struct Group {
+    bytes: Vec<u8>,
+    /// `None` for replies that only wait for their turn.
+    ticket: Option<Ticket>,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Takes what is in `out`.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, ticket: Option<Ticket>) {
+        if out.is_empty() {
+            return;
+        }
+        self.bytes += out.len();
+        self.groups.push_back(Group { bytes: std::mem::take(out), ticket });
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes > REPLY_BYTES || self.groups.len() >= GROUPS_MAX
+    }
+
+    /// What the oldest one waits for; 0 if for nothing.
+    fn sequence(&self) -> u64 {
+        let ticket = self.groups.front().and_then(|group| group.ticket);
+        ticket.map_or(0, |ticket| ticket.sequence)
+    }
+}
+
+impl Connection {
+    /// Sends what may leave by now.
+    async fn release(&mut self, session: &Session) -> Result<(), End> {
+        while let Some(group) = self.held.groups.front() {
+            if let Some(ticket) = &group.ticket {
+                if !self.node.grants.commit.has(ticket.sequence) {
+                    break;
+                }
+                grants::may_leave(&self.node, ticket).map_err(|why| End::Refused(why.into()))?;
+            }
+            if let Some(group) = self.held.groups.pop_front() {
+                self.held.bytes -= group.bytes.len();
+                self.out.extend_from_slice(&group.bytes);
+            }
+        }
+        self.send(session).await
+    }
+
+    /// Waits until the oldest reply may leave, and sends what may.
+    async fn release_next(&mut self, session: &Session) -> Result<(), End> {
+        let reached = self.node.grants.commit.reached(self.worker, self.held.sequence());
+        tokio::select! {
+            biased;
+            () = reached => {}
+            () = session.client.killed() => return Err(End::Killed),
+        }
+        self.release(session).await
+    }
+
+    /// Waits until nothing waits.
+    pub(super) async fn drain(&mut self, session: &Session) -> Result<(), End> {
+        while !self.held.is_empty() {
+            self.release_next(session).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room for the replies of further commands.
+    pub(super) async fn make_room(&mut self, session: &Session) -> Result<(), End> {
+        while self.held.is_full() {
+            self.release_next(session).await?;
+        }
+        Ok(())
+    }
+
+    /// While replies wait: sends those that become free, and reads what the client sends meanwhile. `None` once nothing waits and nothing was read.
+    pub(super) async fn read_while_waiting(
+        &mut self,
+        session: &Session,
+    ) -> Result<Option<usize>, End> {
+        while !self.held.is_empty() {
+            self.make_room(session).await?;
+            let reached = self.node.grants.commit.reached(self.worker, self.held.sequence());
+            tokio::select! {
+                biased;
+                () = reached => {}
+                read = self.stream.read_buf(&mut self.buffer) => return Ok(Some(read?)),
+                () = session.client.killed() => return Err(End::Killed),
+            }
+            self.release(session).await?;
+        }
+        Ok(None)
+    }
+}

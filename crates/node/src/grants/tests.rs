@@ -1,0 +1,444 @@
+//! A master under grants, on loopback, with a controller and replicas played by the test, and with a real replica.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+
+use ::grant::Members;
+use ::replication::wire;
+use api::heartbeat::{LeaseMode, LinkStatus, Reply};
+
+use crate::config::Values;
+use crate::config::value::Size;
+use crate::replication::tests::{Running, answer, wait_until};
+
+use super::*;
+
+/// Id of the master.
+fn m() -> String {
+    "m".repeat(40)
+}
+
+/// Id of the replica.
+fn r() -> String {
+    "r".repeat(40)
+}
+
+fn start(change: impl FnOnce(&mut Values)) -> Running {
+    Running::start_with(|values| {
+        values.cluster_enabled = true;
+        values.master_lease_mode = LeaseMode::BlockAll;
+        values.replication_ping_ms = 20;
+        values.peer_auth = "secret".into();
+        change(values);
+    })
+}
+
+/// A controller that says what the test wants.
+struct Controller {
+    lease_ms: u64,
+    epoch: u64,
+    min: u32,
+    request: u64,
+    members: Members,
+}
+
+impl Controller {
+    fn of(members: &[Member]) -> Self {
+        let members = members.iter().copied().collect();
+        Self { lease_ms: 30_000, epoch: 1, min: 1, request: 0, members }
+    }
+
+    fn hello(node: &Running) -> Reply {
+        let text = node.ask(&["CLUSTERX", "HEARTBEAT", "nobody", "1000", "1", "CLOCK", "0", "0"]);
+        Reply::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    fn words(&self, to: &str, seen: &Reply) -> Vec<String> {
+        let (lease, epoch) = (self.lease_ms.to_string(), self.epoch.to_string());
+        let (clock, id) = (seen.clock_ns.to_string(), format!("{:016x}", self.epoch * 11));
+        let words = ["HEARTBEAT", to, &lease, "1", "CLOCK", &clock, &seen.nonce, "GRANT"];
+        let (min, request) = (self.min.to_string(), self.request.to_string());
+        let members = self.members.to_string();
+        let grant = [&epoch, &id, "-", "0", "in-sync", &min, &request, &members];
+        words.iter().chain(&grant).map(ToString::to_string).collect()
+    }
+
+    /// Grants to the node of id `to`; the text of the reply.
+    fn try_grant(&self, node: &Running, to: &str) -> String {
+        let words = self.words(to, &Self::hello(node));
+        let words: Vec<&str> =
+            std::iter::once("CLUSTERX").chain(words.iter().map(String::as_str)).collect();
+        node.ask(&words)
+    }
+
+    fn grant(&self, node: &Running) -> Reply {
+        let text = self.try_grant(node, &m());
+        Reply::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Adopts what the node asks for, as the store does, and says so.
+    fn adopt(&mut self, node: &Running) -> Reply {
+        let seen = Self::hello(node).standing;
+        (self.request, self.members) = (seen.request, seen.request_members);
+        self.grant(node)
+    }
+}
+
+/// A replica that acknowledges what the test wants.
+struct Puppet {
+    stream: TcpStream,
+    member: Member,
+}
+
+impl Puppet {
+    fn member() -> Member {
+        format!("{}/1/1", r()).parse().unwrap()
+    }
+
+    fn follow(master: &Running) -> Self {
+        let (mut stream, member) = (master.connect(), Self::member());
+        for words in [
+            vec!["replconf", "holdfast", "1"],
+            vec!["replconf", "member", &member.to_string()],
+            vec!["PSYNC", &(master.sequence() + 1).to_string()],
+        ] {
+            stream
+                .write_all(&wire::request(&words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>()))
+                .unwrap();
+            assert_eq!(answer(&mut stream), "+OK");
+        }
+        Self { stream, member }
+    }
+
+    fn ack(&mut self, sequence: u64, epoch: u64, echo: Option<wire::Stamp>) {
+        let epoch = ::replication::history::EpochId::from_random(epoch * 11);
+        self.stream.write_all(&wire::ack_of_member(sequence, Some(epoch), echo)).unwrap();
+    }
+
+    /// The next ping with a clock.
+    fn stamp(&mut self) -> wire::Stamp {
+        let mut bulks = wire::BulkReader::new(1 << 30);
+        loop {
+            let mut buffer = [0; 4096];
+            let read = self.stream.read(&mut buffer).unwrap();
+            let mut input = &buffer[..read];
+            while let Some(payload) = bulks.read(&mut input).unwrap() {
+                if let Some(stamp) = wire::Stamp::parse_ping(&payload) {
+                    return stamp;
+                }
+            }
+        }
+    }
+}
+
+fn topology(master: &Running, replica_port: u16) -> String {
+    let (m, r) = (m(), r());
+    format!(
+        "{m} 127.0.0.1 {} master - 0-16383\n{r} 127.0.0.1 {replica_port} slave {m}",
+        master.port
+    )
+}
+
+/// As a controller: connections of others end with a demotion.
+fn set_nodes(node: &Running, text: &str, version: u32) {
+    let mut stream = node.connect();
+    send(&mut stream, &["AUTH", "secret"]);
+    send(&mut stream, &["CLUSTERX", "SETNODES", text, &version.to_string()]);
+    assert_eq!((answer(&mut stream), answer(&mut stream)), ("+OK".into(), "+OK".into()));
+}
+
+/// A master of a topology, without any grant.
+fn master(change: impl FnOnce(&mut Values)) -> Running {
+    let node = start(change);
+    assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &m()]), "+OK");
+    set_nodes(&node, &topology(&node, 1), 1);
+    node
+}
+
+fn member_of(node: &Running) -> Member {
+    Controller::hello(node).member().unwrap()
+}
+
+/// A master in sync with a puppet.
+fn in_sync(change: impl FnOnce(&mut Values), min: u32) -> (Running, Controller, Puppet) {
+    let node = master(change);
+    let mut puppet = Puppet::follow(&node);
+    let mut controller = Controller::of(&[member_of(&node), puppet.member]);
+    controller.min = min;
+    assert_eq!(controller.grant(&node).standing.granted_epoch, 1);
+    puppet.ack(node.sequence(), 1, None);
+    (node, controller, puppet)
+}
+
+fn send(stream: &mut TcpStream, words: &[&str]) {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    stream.write_all(&wire::request(&words)).unwrap();
+}
+
+/// Returns once the commands before ran, and `count` connections wait for the set.
+fn await_waiting(node: &Running, count: usize, sequence: u64) {
+    wait_until(|| {
+        let waiting = node.node.grants.commit.waiting();
+        let now = node.sequence();
+        let is_so = waiting == count && now >= sequence;
+        if is_so { Ok(()) } else { Err(format!("{waiting} wait, at {now}")) }
+    });
+}
+
+fn assert_silent(stream: &mut TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.read(&mut [0]);
+    assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    stream.set_nonblocking(false).unwrap();
+}
+
+fn assert_closed(stream: &mut TcpStream) {
+    let mut byte = [0];
+    assert!(matches!(stream.read(&mut byte), Ok(0) | Err(_)), "answered {byte:?}");
+}
+
+#[test]
+fn a_grant_opens_an_epoch_and_older_ones_are_refused() {
+    let node = master(|_| {});
+    let mut controller = Controller::of(&[member_of(&node)]);
+    assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+    let before = node.sequence();
+    let standing = controller.grant(&node).standing;
+    assert_eq!((standing.granted_epoch, standing.history_epoch), (1, 1));
+    assert_eq!((standing.committed, node.sequence()), (before + 1, before + 1));
+    assert_eq!(node.ask(&["SET", "k", "1"]), "+OK");
+    controller.epoch = 3;
+    assert_eq!(controller.grant(&node).standing.granted_epoch, 3);
+    controller.epoch = 2;
+    let refused = controller.try_grant(&node, &m());
+    assert_eq!(refused, "-ERR grant refused: epoch 2 is older than 3");
+    // A grant of another set, to other data.
+    controller.epoch = 4;
+    controller.members = [Puppet::member()].into_iter().collect();
+    assert!(controller.try_grant(&node, &m()).contains("is no member of the set"));
+    let info = node.ask(&["INFO", "holdfast"]);
+    assert!(info.contains("granted_epoch:3\r\ncommit_mode:in-sync\r\n"), "{info}");
+}
+
+#[test]
+fn once_grants_are_in_use_a_lease_alone_is_none() {
+    let node = master(|_| {});
+    let seen = Controller::hello(&node);
+    let lease = |seen: &Reply| {
+        let clock = seen.clock_ns.to_string();
+        let id = m();
+        node.ask(&["CLUSTERX", "HEARTBEAT", &id, "30000", "1", "CLOCK", &clock, &seen.nonce])
+    };
+    lease(&seen);
+    assert_eq!(node.ask(&["SET", "k", "1"]), "+OK", "as before, where nobody grants");
+    let controller = Controller { epoch: 7, ..Controller::of(&[Puppet::member()]) };
+    assert!(controller.try_grant(&node, &m()).starts_with("-ERR grant refused"));
+    lease(&seen);
+    assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+}
+
+#[test]
+fn replies_to_writes_and_to_reads_of_them_wait_and_leave_in_order() {
+    let (node, _, mut puppet) = in_sync(|_| {}, 1);
+    let (mut writer, mut reader) = (node.connect(), node.connect());
+    let first = node.sequence() + 1;
+    send(&mut writer, &["SET", "k", "1"]);
+    await_waiting(&node, 1, first);
+    // A further command of the same connection runs meanwhile.
+    send(&mut writer, &["INCR", "k"]);
+    await_waiting(&node, 1, first + 1);
+    send(&mut reader, &["GET", "k"]);
+    await_waiting(&node, 2, first + 1);
+    assert_silent(&mut writer);
+    assert_silent(&mut reader);
+    puppet.ack(first, 1, None);
+    assert_eq!(answer(&mut writer), "+OK");
+    await_waiting(&node, 2, first + 1);
+    assert_silent(&mut reader);
+    // An acknowledgement under another epoch counts for nothing.
+    puppet.ack(first + 1, 9, None);
+    puppet.ack(first + 1, 1, None);
+    assert_eq!((answer(&mut writer), answer(&mut reader)), (":2".into(), "2".into()));
+}
+
+#[test]
+fn a_lost_member_is_waited_for_until_the_store_confirmed() {
+    let (node, mut controller, puppet) = in_sync(|_| {}, 1);
+    let mut writer = node.connect();
+    send(&mut writer, &["SET", "k", "1"]);
+    await_waiting(&node, 1, node.sequence());
+    drop(puppet);
+    wait_until(|| match Controller::hello(&node).standing.request {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    // A renewal that does not know of it yet confirms nothing.
+    controller.grant(&node);
+    await_waiting(&node, 1, 0);
+    assert_silent(&mut writer);
+    assert_eq!(controller.adopt(&node).standing.request_members.len(), 1);
+    assert_eq!(answer(&mut writer), "+OK");
+    assert_eq!(node.ask(&["SET", "k", "2"]), "+OK");
+}
+
+#[test]
+fn below_min_in_sync_writes_are_refused_and_those_under_way_not_acknowledged() {
+    let (node, mut controller, puppet) = in_sync(|_| {}, 2);
+    let mut writer = node.connect();
+    let before = node.sequence();
+    send(&mut writer, &["SET", "k", "1"]);
+    await_waiting(&node, 1, before + 1);
+    drop(puppet);
+    wait_until(|| {
+        let said = node.ask(&["PING"]);
+        let lacks = node.node.grants.commit.lacks_members();
+        if lacks { Ok(()) } else { Err(said) }
+    });
+    controller.adopt(&node);
+    assert_closed(&mut writer);
+    let refused = "-NOREPLICAS Not enough good replicas to write.";
+    assert_eq!(node.ask(&["SET", "k", "2"]), refused);
+    assert_eq!(node.ask(&["GET", "k"]), "1");
+    let mut stream = node.connect();
+    for words in [vec!["MULTI"], vec!["SET", "k", "3"], vec!["EXEC"]] {
+        send(&mut stream, &words);
+    }
+    let replies: Vec<String> = (0..3).map(|_| answer(&mut stream)).collect();
+    let aborted = format!("-EXECABORT Transaction discarded because of: {}", &refused[1..]);
+    assert_eq!(replies, ["+OK", "+QUEUED", &aborted]);
+}
+
+#[test]
+fn a_demoted_master_closes_instead_of_answering() {
+    let (node, controller, _puppet) = in_sync(|_| {}, 1);
+    let mut writer = node.connect();
+    let before = node.sequence();
+    send(&mut writer, &["SET", "k", "1"]);
+    await_waiting(&node, 1, before + 1);
+    let (m, r) = (m(), r());
+    let text = format!("{r} 127.0.0.1 1 master - 0-16383\n{m} 127.0.0.1 {} slave {r}", node.port);
+    set_nodes(&node, &text, 2);
+    assert_closed(&mut writer);
+    assert_eq!(controller.grant(&node).standing.granted_epoch, 0);
+    // Back by topology, it is not back by the old grant.
+    set_nodes(&node, &topology(&node, 1), 3);
+    let refused = controller.try_grant(&node, &m);
+    assert!(refused.contains("was opened before and given up"), "{refused}");
+}
+
+#[test]
+fn the_unacknowledged_tail_is_bounded() {
+    let (node, _, mut puppet) =
+        in_sync(|values| values.unacknowledged_max_bytes = Size(1 << 16), 1);
+    let value = "v".repeat(50_000);
+    let mut writer = node.connect();
+    let before = node.sequence();
+    for _ in 0..2 {
+        send(&mut writer, &["SET", "k", &value]);
+        await_waiting(&node, 1, node.sequence());
+    }
+    wait_until(|| {
+        let bytes = crate::info::tail_bytes(&node.node);
+        if bytes > 1 << 16 { Ok(()) } else { Err(format!("{bytes} unacknowledged")) }
+    });
+    let full = node.sequence();
+    let mut other = node.connect();
+    send(&mut other, &["SET", "other", "1"]);
+    await_waiting(&node, 2, full);
+    assert_eq!(node.sequence(), full, "it waits before it writes");
+    assert!(full > before);
+    puppet.ack(full, 1, None);
+    assert_eq!((answer(&mut writer), answer(&mut writer)), ("+OK".into(), "+OK".into()));
+    await_waiting(&node, 1, full + 1);
+    puppet.ack(node.sequence(), 1, None);
+    assert_eq!(answer(&mut other), "+OK");
+}
+
+#[test]
+fn a_replicas_promise_is_a_lease() {
+    let node = master(|_| {});
+    let mut puppet = Puppet::follow(&node);
+    let mut controller = Controller::of(&[member_of(&node), puppet.member]);
+    controller.lease_ms = 300;
+    controller.grant(&node);
+    // The controller falls silent, and its lease runs out.
+    wait_until(|| {
+        puppet.ack(node.sequence(), 1, None);
+        match node.ask(&["GET", "k"]) {
+            refused if refused.starts_with("-CLUSTERDOWN") => Ok(()),
+            other => Err(other),
+        }
+    });
+    wait_until(|| {
+        let stamp = puppet.stamp();
+        puppet.ack(node.sequence(), 1, Some(stamp));
+        match node.ask(&["GET", "k"]) {
+            nil if nil == "nil" => Ok(()),
+            other => Err(format!("{other} {stamp:?}")),
+        }
+    });
+}
+
+#[test]
+fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
+    let (a, b) = (master(|_| {}), start(|_| {}));
+    assert_eq!(b.ask(&["CLUSTERX", "SETNODEID", &r()]), "+OK");
+    let text = topology(&a, b.port);
+    for node in [&a, &b] {
+        set_nodes(node, &text, 2);
+    }
+    let mut controller = Controller::of(&[member_of(&a)]);
+    controller.lease_ms = 3000;
+    controller.grant(&a);
+    // It joins by what the master asks for and the store adopts.
+    wait_until(|| {
+        let standing = controller.adopt(&a).standing;
+        let count = controller.members.len();
+        let is_in = count == 2 && b.node.replication.link_status() == LinkStatus::Up;
+        if is_in { Ok(()) } else { Err(format!("{standing:?}")) }
+    });
+    assert!(controller.members.contains(&member_of(&b)));
+    let mut client = a.connect();
+    send(&mut client, &["CLIENT", "REPLY", "SKIP"]);
+    for words in [vec!["SET", "k", "0"], vec!["MULTI"], vec!["INCR", "k"], vec!["EXEC"]] {
+        send(&mut client, &words);
+    }
+    send(&mut client, &["WAIT", "1", "10000"]);
+    send(&mut client, &["GET", "k"]);
+    let replies: Vec<String> = (0..5).map(|_| answer(&mut client)).collect();
+    assert_eq!(replies, ["+OK", "+QUEUED", ":1", ":1", "1"]);
+    // The controller is silent for longer than its lease; nobody but the replica keeps the master serving.
+    let silent_ns = clock::boottime_ns();
+    wait_until(|| {
+        let passed_ms = (clock::boottime_ns() - silent_ns) / MS;
+        if passed_ms > controller.lease_ms { Ok(()) } else { Err(format!("{passed_ms} ms")) }
+    });
+    assert_eq!(a.ask(&["SET", "k", "2"]), "+OK");
+    let promised = b.node.grants.holder.lock().promised_ns(clock::boottime_ns());
+    assert!(promised > 0);
+    // So it takes no grant itself, though a topology makes it master.
+    let (m_id, r_id) = (m(), r());
+    let text = format!(
+        "{r_id} 127.0.0.1 {} master - 0-16383\n{m_id} 127.0.0.1 {} slave {r_id}",
+        b.port, a.port
+    );
+    // Its controller reaches it through its replica.
+    let words = controller.words(&m_id, &Controller::hello(&a));
+    let relayed: Vec<&str> =
+        ["CLUSTERX", "RELAY", &m_id].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let reply = Reply::parse(&b.ask(&relayed)).unwrap();
+    assert_eq!((reply.myid, reply.standing.granted_epoch), (m(), 1));
+    let refused = b.ask(&["CLUSTERX", "RELAY", &r_id, "HEARTBEAT", "x", "1", "1"]);
+    assert_eq!(refused, "-ERR relay: that is not the master of this node");
+    set_nodes(&b, &text, 3);
+    (controller.epoch, controller.request) = (2, 0);
+    controller.members = [member_of(&b)].into_iter().collect();
+    let passed_over = Reply::parse(&controller.try_grant(&b, &r_id)).unwrap().standing;
+    assert_eq!(passed_over.granted_epoch, 0);
+    assert!(passed_over.promised_ms > 0);
+    wait_until(|| match Reply::parse(&controller.try_grant(&b, &r_id)).unwrap().standing {
+        taken if taken.granted_epoch == 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(b.ask(&["GET", "k"]).as_str(), "2");
+}
