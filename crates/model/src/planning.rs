@@ -258,7 +258,10 @@ fn think(model: &Failover, controller: &Controller, now: u8) -> Planned {
                 planned.desired = Some((version, backend.map(|backend| index_of(&backend.node))));
             }
             // Asking is possible at any time; nobody asks for a switchover here.
-            Action::HeartbeatNow { .. } | Action::Pause { .. } | Action::Unpause { .. } => {}
+            Action::HeartbeatNow { .. }
+            | Action::Relay { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. } => {}
         }
     }
     for index in 0..3_u8 {

@@ -88,6 +88,10 @@ pub struct NodeObserved {
     pub confirmed: Option<(u64, u64)>,
     /// The last grant it refused, until it takes one.
     pub refusal: Option<Refusal>,
+    /// When a heartbeat was last sent to it by way of a replica.
+    pub relaying: Option<Time>,
+    /// When its newest answer came by way of a replica; `None` if it came directly.
+    pub relayed_at: Option<Time>,
 }
 
 /// What a balancer instance confirmed.
@@ -171,6 +175,8 @@ impl Observed {
             pause: None,
             confirmed: None,
             refusal: None,
+            relaying: None,
+            relayed_at: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)
     }

@@ -21,6 +21,13 @@ pub enum Action {
         /// Node id.
         node: String,
     },
+    /// Send its heartbeat through a replica that sees it.
+    Relay {
+        /// The master.
+        node: String,
+        /// The replica.
+        via: String,
+    },
     /// SETNODEID and SETNODES of the record's topology.
     Push {
         /// Node id.

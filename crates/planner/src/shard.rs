@@ -1,13 +1,14 @@
 //! What one shard needs: nothing, a failover, or the rest of one that has begun.
 
-use api::heartbeat::{Resync, Role as Does};
+use api::heartbeat::{LinkStatus, Resync, Role as Does};
 
 use crate::candidate::{self, Candidate};
 use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, reopen, switchover,
+    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, reopen,
+    switchover,
 };
 
 /// The decision about one shard.
@@ -67,6 +68,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     if let Some(pending) = &shard.fence {
         return await_fence(cx, (index, shard, master), pending, plan);
     }
+    relay(cx, (index, shard, master), plan);
     match cx.health(&master.id) {
         Health::Down => {
             let reason = format!("master {} is down", master.local);
@@ -83,6 +85,40 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
         ))),
         Health::Up => alive(cx, (index, shard, master), plan),
     }
+}
+
+/// Intervals without an answer after which a master is asked by way of a replica.
+const RELAY_MISSES: u32 = 2;
+
+/// A master that its replicas see may be alive behind a broken path: its heartbeat goes through one
+/// of them. If that is not answered either, failover takes its course (hazard F2, rule R9).
+fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+    let observed = cx.observed.node(&master.id);
+    let lately = |at: Option<Time>, ms| at.is_some_and(|at| cx.now < at.plus_millis(ms));
+    let is_relayed = lately(observed.relayed_at, 2 * cx.policy.lease_ms);
+    let is_silent = observed.misses >= RELAY_MISSES || (is_relayed && observed.misses > 0);
+    let sees = |node: &&Node| {
+        cx.health(&node.id) == Health::Up
+            && cx.reply(&node.id).is_some_and(|reply| {
+                reply.link_status == LinkStatus::Up && reply.standing.incarnation.is_some()
+            })
+    };
+    let Some(via) = shard.replicas().find(sees) else { return };
+    if is_relayed {
+        plan.alarms.insert(format!(
+            "shard {index}: master {} is reached only through its replica {}: the path to it is broken",
+            master.local, via.local
+        ));
+    }
+    if !is_silent || observed.refused > 0 {
+        return;
+    }
+    if lately(observed.relaying, cx.policy.heartbeat_ms) {
+        let sent = observed.relaying.unwrap_or(cx.now);
+        plan.wake(sent.plus_millis(cx.policy.heartbeat_ms));
+        return;
+    }
+    plan.actions.push(Action::Relay { node: master.id.clone(), via: via.id.clone() });
 }
 
 fn alive(

@@ -164,6 +164,10 @@ impl Script {
                 Action::Unpause { node, .. } => {
                     self.observed.nodes.entry(node.clone()).or_default().pause = None;
                 }
+                Action::Relay { node, .. } => {
+                    let now = self.now;
+                    self.observed.nodes.entry(node.clone()).or_default().relaying = Some(now);
+                }
                 Action::HeartbeatNow { .. } => {}
             }
         }
@@ -281,6 +285,7 @@ fn show(plan: &Plan) -> String {
             }
             Action::Pause { node, for_ms, .. } => format!("pause {} {for_ms} ms", short(node)),
             Action::Unpause { node, reason } => format!("unpause {}: {reason}", short(node)),
+            Action::Relay { node, via } => format!("ask {} through {}", short(node), short(via)),
         });
     }
     let leases: Vec<&str> = plan.leases.iter().map(|id| short(id)).collect();

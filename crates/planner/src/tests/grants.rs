@@ -496,3 +496,26 @@ fn a_switchover_opens_an_epoch_and_going_back_another() {
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
 }
+
+/// F2: the controller's path to the master is broken, its replica's is not.
+#[test]
+fn a_master_that_only_its_replica_sees_is_asked_through_it() {
+    let mut s = in_sync(&["a", "b"]);
+    s.misses("a", 1);
+    assert_eq!(s.plan().actions, []);
+    s.misses("a", 2);
+    s.check(expect![]);
+    s.acts();
+    s.check(expect![]);
+    s.after_ms(100);
+    let at = s.now;
+    s.answers_with("a", |_| {});
+    s.observed.nodes.entry(id("a")).or_default().relayed_at = Some(at);
+    s.check(expect![]);
+    s.after_ms(100);
+    s.misses("a", 1);
+    s.check(expect![]);
+    // A refused connection is the end of a process, not of a path; nor does a failover wait.
+    s.refuses("a", 2);
+    s.check(expect![]);
+}
