@@ -101,6 +101,7 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
         Role::Master => {
             tracing::info!(generation, "role: master");
             crate::replication::stop(node);
+            settle_without_epochs(node);
         }
         Role::Replica { from } => {
             let needs_full_sync = node.resync.is_required();
@@ -113,6 +114,14 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             }
             crate::replication::follow(node, from, generation);
         }
+    }
+}
+
+/// A master whose database has no epochs will never be asked to discard anything; one that has some settles when it opens its own.
+pub fn settle_without_epochs(node: &Arc<Node>) {
+    let store = node.engine().store.clone();
+    if let Some(store) = store.filter(|store| store.history().is_empty()) {
+        crate::replication::settle(store);
     }
 }
 

@@ -16,6 +16,9 @@ use crate::node::Node;
 /// Rounds between two looks at the disk when no `max-db-size` depends on them.
 const RELAXED_ROUNDS: u64 = 10;
 
+/// The tail of the log stays out of the tables for no longer than this after the start, milliseconds: it costs memory.
+const HOLD_MS: u64 = 600_000;
+
 /// Counters at the last round, to tell rates by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counted {
@@ -94,6 +97,12 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
                 .await
                 .context("look at the disk use")?;
         }
+        if round.is_multiple_of(RELAXED_ROUNDS) {
+            let node = Arc::clone(&node);
+            tokio::task::spawn_blocking(move || tend(&node))
+                .await
+                .context("look after the log files")?;
+        }
     }
     Ok(())
 }
@@ -148,6 +157,25 @@ fn weigh(node: &Node) {
     match store.stats() {
         Ok(stats) => node.used_bytes.store(stats.disk_bytes(), Ordering::Relaxed),
         Err(error) => tracing::warn!(%error, "cannot tell how much disk the database takes"),
+    }
+}
+
+/// Purges old log files, keeps compactions going, and ends the care taken of the log's tail where no master was found for long.
+fn tend(node: &Node) {
+    let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
+    if node.uptime_ms() > HOLD_MS && store.is_holding() {
+        tracing::warn!(
+            "the history here was compared with nobody's; a later rewind may be impossible"
+        );
+        crate::replication::settle(store.clone());
+    }
+    match store.purge_logs() {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, "purged old log files"),
+        Err(error) => tracing::warn!(%error, "cannot purge old log files"),
+    }
+    if let Err(error) = store.tend() {
+        tracing::warn!(%error, "cannot keep in mind how far a rewind may go");
     }
 }
 

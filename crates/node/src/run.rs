@@ -60,7 +60,10 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     };
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
-    let store = Store::open(&dir.join("db"), storage_options(values))?;
+    // What a deposed master has to discard must still be in the log when it learns of it.
+    let options = Options { hold_tail: true, ..storage_options(values) };
+    replication::finish_rewind(&dir, &options)?;
+    let store = Store::open(&dir.join("db"), options)?;
     let node = Arc::new(build(loaded, dir, store, log)?);
     write_pid_file(&node)?;
     begin_role(&node);
@@ -127,6 +130,8 @@ fn begin_role(node: &Arc<Node>) {
     };
     if let Role::Replica { .. } = role {
         cluster::take_role(node, role, generation);
+    } else {
+        cluster::settle_without_epochs(node);
     }
 }
 

@@ -9,6 +9,7 @@
 //! The checksum follows the bytes, so that a master reads each file once, while it sends it. It covers the whole file
 //! also when a transfer resumes in the middle: what an earlier attempt left on the replica's disk is checked too.
 
+use crate::history::EpochId;
 use crate::name::{BadName, FileName};
 use crate::wire::{self, decimal};
 use std::collections::HashSet;
@@ -34,6 +35,14 @@ impl CheckpointId {
     /// The id of a checkpoint made now from 64 random bits.
     pub fn from_random(bits: u64) -> Self {
         Self(format!("{bits:016x}"))
+    }
+
+    /// The id of a checkpoint made in an epoch, so that none is resumed under another history.
+    pub fn in_epoch(epoch: Option<EpochId>, bits: u64) -> Self {
+        match epoch {
+            Some(epoch) => Self(format!("{epoch}{bits:016x}")),
+            None => Self::from_random(bits),
+        }
     }
 
     /// Its text.

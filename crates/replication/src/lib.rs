@@ -27,3 +27,10 @@ pub const EXTENSION: &str = "holdfast";
 
 /// Version of the extension, the value of [`EXTENSION`].
 pub const EXTENSION_VERSION: &str = "1";
+
+/// Option of `REPLCONF` with this node's epochs ([`history::Position`]), on a connection where [`EXTENSION`] was accepted;
+/// the answer is a simple string with the master's.
+pub const HISTORY: &[u8] = b"history";
+
+/// Begins the answer to a `PSYNC` of a replica whose history turned out not to be the master's: compare again.
+pub const FORKED: &str = "FORKED";

@@ -25,6 +25,10 @@ const METADATA_BLOCK_SIZE: usize = 4096;
 const MEMTABLE_BLOOM_RATIO: f64 = 0.1;
 /// Share of deletions in a table that marks it for compaction.
 const DELETION_RATIO: f64 = 0.3;
+/// No archived log file gets so old.
+const FOR_EVER_SECONDS: u64 = 1 << 40;
+/// A record takes at most so many times its bytes in the log when it is replayed into a memtable.
+const MEMTABLE_FACTOR: u64 = 6;
 /// Levels of every family.
 const LEVELS: usize = 7;
 
@@ -51,8 +55,9 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.set_max_background_jobs(options.max_background_jobs);
     db.set_max_subcompactions(options.max_subcompactions);
     db.set_max_total_wal_size(options.max_total_wal_size);
-    db.set_wal_ttl_seconds(options.wal_ttl_seconds);
-    db.set_wal_size_limit_mb(options.wal_size_limit_mb);
+    // RocksDB purges nothing by itself: `Store::purge_logs` does, and knows what must stay.
+    db.set_wal_ttl_seconds(FOR_EVER_SECONDS);
+    db.set_wal_size_limit_mb(0);
     db.set_delayed_write_rate(options.delayed_write_rate);
     db.set_compaction_readahead_size(options.compaction_readahead_size);
     db.set_stats_dump_period_sec(options.stats_dump_period_sec);
@@ -68,6 +73,32 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
         db.set_auto_tuned_ratelimiter(rate, 100_000, 10);
     }
     db
+}
+
+/// The filter of a memtable is allocated as a whole: no more for a large memtable than for a usual one.
+fn bloom_ratio(options: &Options) -> f64 {
+    const USUAL_BYTES: f64 = (256 << 20) as f64;
+    MEMTABLE_BLOOM_RATIO * (USUAL_BYTES / options.write_buffer_size.max(1) as f64).min(1.0)
+}
+
+/// Options under which the whole live log is replayed without filling a memtable: RocksDB would flush all of them at the
+/// end of the replay, and what is in tables cannot be rewound (rule R12).
+pub(crate) fn holding(options: &Options, dir: &Path) -> Options {
+    let log_bytes: u64 = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .map_while(Result::ok)
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum();
+    let needed = log_bytes.saturating_mul(MEMTABLE_FACTOR).saturating_add(64 << 20);
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    Options {
+        disable_auto_compactions: true,
+        write_buffer_size: options.write_buffer_size.max(needed),
+        ..options.clone()
+    }
 }
 
 /// All families of the database folder `dir`, or of a new one there, with their options.
@@ -106,13 +137,13 @@ pub(crate) fn family(
     match family {
         Family::Metadata => {
             cf.set_memtable_whole_key_filtering(true);
-            cf.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+            cf.set_memtable_prefix_bloom_ratio(bloom_ratio(options));
             cf.add_compact_on_deletion_collector_factory(0, 0, DELETION_RATIO);
             cf.set_compaction_filter_factory(filters.factory(FilterKind::Metadata));
         }
         Family::Default | Family::ZsetScore | Family::Stream => {
             cf.add_compact_on_deletion_collector_factory(0, 0, DELETION_RATIO);
-            cf.set_compaction_filter_factory(filters.factory(FilterKind::SubKey));
+            cf.set_compaction_filter_factory(filters.factory(FilterKind::SubKey(family)));
         }
         Family::Pubsub => cf.set_compaction_filter_factory(filters.factory(FilterKind::All)),
         Family::Propagate => {

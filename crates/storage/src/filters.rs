@@ -9,6 +9,7 @@
 //! metadata at once, while the master may still prolong the key.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use rocksdb::{CompactionDecision, DB};
@@ -16,6 +17,7 @@ use rocksdb::{CompactionDecision, DB};
 use crate::Family;
 use crate::key::metadata_key_of;
 use crate::types::metadata::{Header, Type};
+use crate::view::{View, Views};
 
 /// How long an expired key survives compaction, milliseconds.
 pub(crate) const GRACE_MS: u64 = 5 * 60 * 1000;
@@ -31,6 +33,10 @@ struct Shared {
     /// Weak: the filters are owned by the database. The store waits for background work before it drops its strong
     /// reference, so a filter never holds the last one.
     db: OnceLock<Weak<DB>>,
+    /// Weak for the same reason.
+    views: OnceLock<Weak<Views>>,
+    /// Epochs are in use: what is above the acknowledged sequence may be discarded, and must not be looked at.
+    has_epochs: AtomicBool,
 }
 
 /// Which rule a family's filter follows.
@@ -38,8 +44,8 @@ struct Shared {
 pub(crate) enum FilterKind {
     /// Expired keys.
     Metadata,
-    /// Sub-keys without living metadata.
-    SubKey,
+    /// Sub-keys without living metadata, in this family.
+    SubKey(Family),
     /// Everything.
     All,
     /// The key `script`.
@@ -48,13 +54,20 @@ pub(crate) enum FilterKind {
 
 impl Filters {
     pub(crate) fn new(cluster: bool) -> Self {
-        Self { shared: Arc::new(Shared { cluster, db: OnceLock::new() }) }
+        let (db, views, has_epochs) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(true));
+        Self { shared: Arc::new(Shared { cluster, db, views, has_epochs }) }
     }
 
     /// Lets the filters work: from now on they remove entries.
-    pub(crate) fn attach(&self, db: &Arc<DB>) {
+    pub(crate) fn attach(&self, db: &Arc<DB>, views: &Arc<Views>) {
         // A second call would name the same database; the first one wins.
+        let _ = self.shared.views.set(Arc::downgrade(views));
         let _ = self.shared.db.set(Arc::downgrade(db));
+    }
+
+    /// Whether the database has epochs, so that records can be discarded.
+    pub(crate) fn set_epochs(&self, has_epochs: bool) {
+        self.shared.has_epochs.store(has_epochs, Ordering::Release);
     }
 
     pub(crate) fn factory(&self, kind: FilterKind) -> Factory {
@@ -76,6 +89,7 @@ impl rocksdb::compaction_filter_factory::CompactionFilterFactory for Factory {
             kind: self.kind,
             shared: Arc::clone(&self.shared),
             now_ms: crate::types::now_ms(),
+            look: self.shared.look(),
             last_key: Vec::new(),
             last: Owner::Unknown,
         }
@@ -90,7 +104,7 @@ impl FilterKind {
     fn name(self) -> &'static CStr {
         match self {
             Self::Metadata => c"MetadataFilter",
-            Self::SubKey => c"SubKeyFilter",
+            Self::SubKey(_) => c"SubKeyFilter",
             Self::All => c"PubSubFilter",
             Self::Propagate => c"PropagateFilter",
         }
@@ -108,11 +122,32 @@ enum Owner {
     Alive { version: u64, bitmap: bool },
 }
 
+/// Where a filter looks metadata up.
+enum Look {
+    /// As it is now.
+    Now,
+    /// As it was at a sequence that stays.
+    At(Arc<View>),
+    /// Nowhere: nothing is known to stay.
+    Nowhere,
+}
+
+impl Shared {
+    fn look(&self) -> Look {
+        if !self.has_epochs.load(Ordering::Acquire) {
+            return Look::Now;
+        }
+        let views = self.views.get().and_then(Weak::upgrade);
+        views.and_then(|views| views.usable()).map_or(Look::Nowhere, Look::At)
+    }
+}
+
 /// The filter of one compaction, used by one thread.
 pub(crate) struct Filter {
     kind: FilterKind,
     shared: Arc<Shared>,
     now_ms: u64,
+    look: Look,
     last_key: Vec<u8>,
     last: Owner,
 }
@@ -125,7 +160,9 @@ impl Filter {
             FilterKind::Metadata => {
                 Header::decode(value).is_some_and(|header| self.is_expired(header.expire_ms))
             }
-            FilterKind::SubKey => self.is_dead_sub_key(key, value),
+            FilterKind::SubKey(family) => {
+                self.is_dead_sub_key(key, value) && self.is_old_enough(family, key)
+            }
         }
     }
 
@@ -154,12 +191,41 @@ impl Filter {
         }
     }
 
+    /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes back. A newer one may belong to
+    /// an owner that the view has not seen.
+    fn is_old_enough(&self, family: Family, key: &[u8]) -> bool {
+        match &self.look {
+            Look::Now => true,
+            Look::At(view) => view.get(family, key).is_ok_and(|found| found.is_some()),
+            Look::Nowhere => false,
+        }
+    }
+
     fn look_up(&self, metadata_key: &[u8]) -> Owner {
-        let Some(db) = self.shared.db.get().and_then(Weak::upgrade) else { return Owner::Unknown };
-        let Some(family) = db.cf_handle(Family::Metadata.name()) else { return Owner::Unknown };
-        let Ok(found) = db.get_pinned_cf(family, metadata_key) else { return Owner::Unknown };
-        let Some(value) = found else { return Owner::Dead };
-        let Some(header) = Header::decode(&value) else { return Owner::Unknown };
+        match &self.look {
+            Look::Nowhere => Owner::Unknown,
+            Look::At(view) => match view.get(Family::Metadata, metadata_key) {
+                Ok(found) => self.judge(found.as_deref()),
+                Err(_) => Owner::Unknown,
+            },
+            Look::Now => {
+                let Some(db) = self.shared.db.get().and_then(Weak::upgrade) else {
+                    return Owner::Unknown;
+                };
+                let Some(family) = db.cf_handle(Family::Metadata.name()) else {
+                    return Owner::Unknown;
+                };
+                let Ok(found) = db.get_pinned_cf(family, metadata_key) else {
+                    return Owner::Unknown;
+                };
+                self.judge(found.as_deref())
+            }
+        }
+    }
+
+    fn judge(&self, metadata: Option<&[u8]>) -> Owner {
+        let Some(value) = metadata else { return Owner::Dead };
+        let Some(header) = Header::decode(value) else { return Owner::Unknown };
         if self.is_expired(header.expire_ms) || header.is_single() {
             return Owner::Dead;
         }

@@ -24,6 +24,7 @@ mod format;
 mod hot;
 mod options;
 mod overlay;
+mod view;
 
 pub mod batch;
 pub mod feed;
@@ -42,5 +43,5 @@ pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use stats::Stats;
-pub use store::{CloseError, Store};
+pub use store::{CloseError, CloseWatch, Store};
 pub use txn::{Suspended, Txn};

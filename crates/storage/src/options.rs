@@ -97,6 +97,8 @@ pub struct Options {
     pub enable_blob_garbage_collection: bool,
     /// Oldest share of blob files that is rewritten, percent.
     pub blob_garbage_collection_age_cutoff: u8,
+    /// Keep all of the log out of the tables, and do not compact, until [`crate::Store::settle`]: what is in tables cannot be rewound.
+    pub hold_tail: bool,
     /// Bytes of published batches kept in memory for replicas while at least one is attached.
     pub feed_ring_bytes: usize,
 }
@@ -145,6 +147,7 @@ impl Default for Options {
             blob_file_size: 256 << 20,
             enable_blob_garbage_collection: true,
             blob_garbage_collection_age_cutoff: 25,
+            hold_tail: false,
             feed_ring_bytes: 64 * MIB,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use replication::history::History;
@@ -17,6 +17,7 @@ use crate::filters::Filters;
 use crate::hot::{Found, Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
 use crate::txn::Suspended;
+use crate::view::Views;
 use crate::{
     Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
 };
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     /// Dropped by `Drop` after background work has ended.
     db: Arc<DB>,
     pub(crate) cache: Cache,
+    filters: Filters,
     pub(crate) ring: Ring,
     hot: Hot,
     dir: PathBuf,
@@ -47,6 +49,31 @@ pub(crate) struct Inner {
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
     history: RwLock<Arc<History>>,
+    /// Shared with the compaction filters, which hold it weakly.
+    views: Arc<Views>,
+    /// Opened with `hold_tail` and not settled yet.
+    is_holding: AtomicBool,
+    /// The last field: when it is dropped, the database is closed.
+    closed: ClosedFlag,
+}
+
+/// Tells when a database is closed, whoever used it last.
+#[derive(Debug, Clone)]
+pub struct CloseWatch(Arc<AtomicBool>);
+
+impl CloseWatch {
+    /// True once nothing in this process uses the database any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+struct ClosedFlag(Arc<AtomicBool>);
+
+impl Drop for ClosedFlag {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Why a store could not be closed.
@@ -81,14 +108,19 @@ impl Store {
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
         let db_options = engine::database(&options);
-        let descriptors = engine::descriptors(&db_options, dir, &options, &cache, &filters)?;
+        let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
+        let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
         format::check(&db, dir, options.cluster)?;
         let db = Arc::new(db);
-        filters.attach(&db);
+        let views = Arc::<Views>::default();
         let published = AtomicU64::new(db.latest_sequence_number());
-        let history = RwLock::new(Arc::new(epochs::load(&db)?));
+        let history = epochs::load(&db)?;
+        filters.attach(&db, &views);
+        filters.set_epochs(!history.is_empty());
+        let history = RwLock::new(Arc::new(history));
+        let is_holding = AtomicBool::new(options.hold_tail);
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
         let inner = Inner {
@@ -104,6 +136,10 @@ impl Store {
             on_publish: RwLock::default(),
             writing: Mutex::default(),
             history,
+            views,
+            filters,
+            is_holding,
+            closed: ClosedFlag(Arc::default()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -249,6 +285,11 @@ impl Store {
         Ok(())
     }
 
+    /// Outlives the store, and says when the database is closed.
+    pub fn close_watch(&self) -> CloseWatch {
+        CloseWatch(Arc::clone(&self.inner.closed.0))
+    }
+
     /// Publishes and closes the database; afterwards its folder can be renamed or removed.
     ///
     /// # Errors
@@ -388,3 +429,4 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
 mod epochs;
 #[cfg(test)]
 mod tests;
+mod upkeep;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::replication::files::{self, CheckpointId};
+use ::replication::master::LOADING;
 use ::replication::master::psync;
 use ::replication::master::replconf::Replconf;
 use ::replication::master::wait::{self, Wait};
@@ -47,7 +48,17 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     if let Some(text) = said.member {
         facts.member = Some(text.parse().map_err(Error::err)?);
     }
-    Ok(reply.ok().into())
+    if said.position.is_none() {
+        return Ok(reply.ok().into());
+    }
+    facts.position = said.position;
+    // What it will be compared with. Data that must be replaced is no measure for anybody.
+    let engine = cx.node.engine();
+    let mine = match (&engine.store, cx.node.resync.is_required()) {
+        (Some(store), false) => store.position(),
+        _ => return Err(Error::text(LOADING)),
+    };
+    Ok(reply.simple(&mine.to_string()).into())
 }
 
 fn fetch_meta(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {

@@ -105,6 +105,9 @@ impl Commit {
         let before = self.reached.swap(reached, Ordering::SeqCst);
         if let Some(store) = store {
             self.mark(before == NOBODY, reached, store);
+            if reached != NOBODY {
+                store.set_acknowledged(reached);
+            }
         }
         if reached > before {
             self.ring();

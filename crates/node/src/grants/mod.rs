@@ -244,6 +244,8 @@ fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
             tracing::error!(%error, epoch = grant.epoch, "cannot open an epoch: the grant is not held");
         })?;
         holder.open(beat, first, facts);
+        // What others are compared with is not discarded any more.
+        crate::replication::settle(store.clone());
         grants.mirror(&holder, &NO_HISTORY, store);
         tracing::info!(
             epoch = grant.epoch, id = %grant.id, first, mode = %grant.mode, members = %grant.members,

@@ -11,9 +11,11 @@ use std::time::Duration;
 use ::grant::{EpochId, Link, Member};
 use api::heartbeat::ReplicaLine;
 use parking_lot::Mutex;
+use replication::FORKED;
+use replication::history::Position;
 use replication::master::LOADING;
 use replication::master::feed::{Config, Fault, Feed};
-use replication::master::psync::{Facts, Refusal, Request};
+use replication::master::psync::{self, Facts, Refusal, Request};
 use replication::master::replconf::Replconf;
 use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +131,7 @@ async fn run(detached: Detached, request: Request) {
                 listening_port: Some(facts.port),
                 ip_address: facts.ip,
                 is_holdfast: facts.is_holdfast,
+                position: facts.position,
                 member: facts.member.map(|member| member.to_string()),
                 ack: None,
             };
@@ -168,7 +171,7 @@ async fn answer(
     replica: Replconf,
     unread: &[u8],
 ) -> Result<&'static str, End> {
-    let (reader, store, generation) = match accept(node, request)? {
+    let (reader, store, generation) = match accept(node, request, replica.position.as_ref())? {
         Ok(accepted) => accepted,
         Err(text) => {
             node.stats.sync_partial_err.fetch_add(1, Ordering::Relaxed);
@@ -217,7 +220,11 @@ async fn answer(
 }
 
 /// The decision of `replication.md` §4; `Err` is the error reply.
-fn accept(node: &Node, request: Request) -> Result<Result<(FeedReader, Store, u64), String>, End> {
+fn accept(
+    node: &Node,
+    request: Request,
+    theirs: Option<&Position>,
+) -> Result<Result<(FeedReader, Store, u64), String>, End> {
     let (store, generation) = {
         let engine = node.engine();
         // Data that is about to be thrown away must not be passed on.
@@ -231,6 +238,9 @@ fn accept(node: &Node, request: Request) -> Result<Result<(FeedReader, Store, u6
     };
     // The feed is opened first: from now on nothing it will need is missed.
     let reader = store.feed();
+    if theirs.is_some_and(|theirs| !psync::continues(request, theirs, &store.position())) {
+        return Ok(Err(format!("{FORKED} the histories differ, compare again")));
+    }
     let latest = store.latest_sequence();
     let wal_batch = if request.is_in_wal(latest) && storage::starts_batch(&store, request.next)? {
         Some(request.next)

@@ -257,7 +257,8 @@ fn checkpoint(node: &Arc<Node>) -> Result<Option<(CheckpointId, u64)>, End> {
         Some(sequence) if !storage::starts_batch(&store, sequence + 1)? => u64::MAX,
         _ => 0,
     };
-    let decision = replication.shelf.lock().ask(Fitness { wal_from, wal_ttl_ms }, now_ms());
+    let epoch = store.history().newest().map(|entry| entry.id);
+    let decision = replication.shelf.lock().ask(Fitness { epoch, wal_from, wal_ttl_ms }, now_ms());
     match decision {
         Decision::Reuse { id, sequence } => Ok(Some((id, sequence))),
         Decision::Busy => Ok(None),
@@ -268,14 +269,16 @@ fn checkpoint(node: &Arc<Node>) -> Result<Option<(CheckpointId, u64)>, End> {
 fn make(node: &Arc<Node>, store: &Store, generation: u64) -> Result<(CheckpointId, u64), End> {
     let path = folder(node);
     remove_folder_if_there(&path).map_err(End::Folder)?;
+    // Before the checkpoint: one that has a newer epoch than it is known by is only made again.
+    let epoch = store.history().newest().map(|entry| entry.id);
     let sequence = store.checkpoint(&path)?;
-    let id = CheckpointId::from_random(rand::random());
+    let id = CheckpointId::in_epoch(epoch, rand::random());
     let engine = node.engine();
     if engine.generation != generation {
         return Err(End::Gone);
     }
-    // Under the gate: a change of role that follows invalidates it.
-    node.replication.shelf.lock().made(id.clone(), sequence, now_ms());
+    // Under the gate: a change of role that follows invalidates it. So does an epoch.
+    node.replication.shelf.lock().made(id.clone(), epoch, sequence, now_ms());
     drop(engine);
     tracing::info!(checkpoint = id.as_str(), sequence, "checkpoint made");
     sweep(node);

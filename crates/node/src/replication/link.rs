@@ -8,21 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
-use replication::history::EpochId;
+use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
 use replication::wire::Stamp;
-use storage::Store;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
 
 use super::conn::{Incoming, Socket};
 use super::feeder::until;
-use super::folder::{self, Folder, remove_folder_if_there};
-use super::{now_ms, swap};
+use super::folder::{self, Folder};
+use super::now_ms;
 use crate::node::Node;
 
-/// File in `dir` that says, across restarts, that the data here is another history than the master's.
-const UNTRUSTED: &str = "fullsync.required";
+/// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
+pub(super) const UNTRUSTED: &str = "fullsync.required";
 
 /// What a link is started with.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ pub(super) fn run(job: Job) {
 
 /// Why a link is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Over {
+pub(super) enum Over {
     #[error("it was told to end")]
     Cancelled,
     #[error("the role or the database changed")]
@@ -63,12 +62,14 @@ enum Over {
     Shutdown,
 }
 
-struct Driver {
-    job: Job,
+pub(super) struct Driver {
+    pub(super) job: Job,
     machine: Machine,
     events: mpsc::Sender<Incoming>,
     sockets: HashMap<Conn, Socket>,
-    folder: Folder,
+    pub(super) folder: Folder,
+    /// What the master has not was exported, up to the newest record.
+    pub(super) is_exported: bool,
 }
 
 impl Driver {
@@ -78,14 +79,15 @@ impl Driver {
         if node.path(UNTRUSTED).exists() {
             node.resync.set_required(true);
         }
-        let next = {
+        let position = {
             let engine = node.engine();
             let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
-            store.latest_sequence() + 1
+            store.position()
         };
-        let machine = Machine::new(config(node, next), rand::random());
+        let machine = Machine::new(config(node, position), rand::random());
         let folder = Folder::new(&node.dir);
-        Some(Self { job, machine, events, sockets: HashMap::new(), folder })
+        let sockets = HashMap::new();
+        Some(Self { job, machine, events, sockets, folder, is_exported: false })
     }
 
     async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
@@ -128,6 +130,7 @@ impl Driver {
             let event = match done {
                 Done::Event(event) => event,
                 Done::Swap => self.swap().await?,
+                Done::Rewind(fork) => self.rewind(fork).await?,
                 Done::Pinged(stamp) => {
                     if !crate::grants::promise(&self.job.node, stamp.lease_ms) {
                         continue;
@@ -136,18 +139,23 @@ impl Driver {
                     Event::Tick
                 }
             };
-            let was_swapped = matches!(event, Event::Swapped { .. });
-            if was_swapped {
+            // Data of another history has another epoch; copied data another identity, too.
+            if matches!(event, Event::Swapped { .. } | Event::Rewound { .. }) {
                 self.machine.set_member(member(&self.job.node));
                 self.machine.set_epoch(newest_epoch(&self.job.node));
             }
             follow.extend(self.step(event)?);
-            if was_swapped && !self.machine.must_full_sync() {
-                self.trust().await;
-            }
         }
-        if self.machine.must_full_sync() && !self.job.node.resync.is_required() {
-            self.distrust();
+        let resync = &self.job.node.resync;
+        match (self.machine.is_distrusted(), resync.is_required()) {
+            (true, _)
+                if self.machine.must_full_sync() && !self.job.node.path(UNTRUSTED).exists() =>
+            {
+                self.distrust();
+            }
+            (true, false) => resync.set_required(true),
+            (false, true) => self.trust().await?,
+            (true, true) | (false, false) => {}
         }
         Ok(())
     }
@@ -157,30 +165,13 @@ impl Driver {
         let mut done = VecDeque::new();
         let mut applying = Applying::default();
         let mut has_failed = false;
+        if self.machine.state() != State::Connected {
+            self.tell_history();
+        }
         for action in self.machine.step(event, now_ms()) {
             let result = match action {
                 Action::Apply(batch) => {
                     apply(&self.job, &batch, &mut applying)?;
-                    Ok(())
-                }
-                Action::Connect(conn) => {
-                    let socket = Socket::open(conn, &self.job.master, self.events.clone());
-                    self.sockets.insert(conn, socket);
-                    Ok(())
-                }
-                Action::Send { conn, bytes } => {
-                    self.sockets.get(&conn).into_iter().for_each(|socket| socket.send(&bytes));
-                    Ok(())
-                }
-                Action::SendAck { conn, bytes } => {
-                    if let Some(socket) = self.sockets.get(&conn) {
-                        socket.send_ack(bytes);
-                    }
-                    Ok(())
-                }
-                Action::Close(conn) => {
-                    self.sockets.remove(&conn);
-                    self.folder.close(conn);
                     Ok(())
                 }
                 Action::Prepare { checkpoint, files } => {
@@ -196,24 +187,8 @@ impl Driver {
                 Action::WriteFile { conn, bytes } => self.folder.write(conn, bytes),
                 Action::FinishFile { conn } => self.folder.finish(conn),
                 Action::DiscardFile { conn } => self.folder.discard(conn),
-                Action::Swap => {
-                    done.push_back(Done::Swap);
-                    Ok(())
-                }
-                Action::Pinged(stamp) => {
-                    done.push_back(Done::Pinged(stamp));
-                    Ok(())
-                }
-                Action::Report(state) => {
-                    report(&self.job, state);
-                    Ok(())
-                }
-                Action::Failed { fault, retry_ms } => {
-                    log_failure(&self.job.master, &fault, retry_ms);
-                    Ok(())
-                }
-                Action::FullSync(reason) => {
-                    log_full_sync(&self.job.master, &reason);
+                other => {
+                    done.extend(self.plain(other));
                     Ok(())
                 }
             };
@@ -234,123 +209,86 @@ impl Driver {
         Ok(done)
     }
 
-    /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
-    async fn swap(&mut self) -> Result<Event<'static>, Over> {
-        let node = Arc::clone(&self.job.node);
-        let is_deposed = node.resync.is_required();
-        let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
-        let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
-            cause: format!("{what}: {error}"),
-        };
-        if let Err(error) = self.folder.seal().and_then(|()| swap::intend(&node.dir, old)) {
-            return Ok(failed("prepare the exchange of databases", &error));
-        }
-        let Some(store) = self.take_store() else {
-            if let Err(error) = swap::forget(&node.dir) {
-                tracing::error!(%error, "cannot take back the intent of an exchange of databases");
+    /// An action that cannot fail, or is done later.
+    fn plain(&mut self, action: Action<'_>) -> Option<Done> {
+        match action {
+            Action::Connect(conn) => {
+                let socket = Socket::open(conn, &self.job.master, self.events.clone());
+                self.sockets.insert(conn, socket);
             }
-            return Err(Over::Stale);
-        };
-        let options = store.options().clone();
-        close(store, &node).await;
-        let opened =
-            swap::move_on(&node.dir, old).map_err(|error| error.to_string()).and_then(|()| {
-                Store::open(&node.db_path(), options.clone()).map_err(|e| e.to_string())
-            });
-        let (store, error) = match opened {
-            Ok(store) => (store, None),
-            Err(error) => {
-                if let Err(error) = swap::move_back(&node.dir, old) {
-                    tracing::error!(%error, "cannot take back an exchange of databases");
+            Action::Send { conn, bytes } => {
+                self.sockets.get(&conn).into_iter().for_each(|socket| socket.send(&bytes));
+            }
+            Action::SendAck { conn, bytes } => {
+                if let Some(socket) = self.sockets.get(&conn) {
+                    socket.send_ack(bytes);
                 }
-                (reopen(&node, &options).await?, Some(error))
             }
-        };
-        let next = store.latest_sequence() + 1;
-        let is_current = self.install(store);
-        if let Some(error) = error {
-            return Ok(failed("open the downloaded database", &error));
+            Action::Close(conn) => {
+                self.sockets.remove(&conn);
+                self.folder.close(conn);
+            }
+            Action::Swap => return Some(Done::Swap),
+            Action::Rewind { fork } => return Some(Done::Rewind(fork)),
+            Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
+            Action::Report(state) => report(&self.job, state),
+            Action::Failed { fault, retry_ms } => {
+                log_failure(&self.job.master, &fault, retry_ms);
+            }
+            Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
+            // Done in `step`, where they can fail.
+            Action::Apply(_)
+            | Action::Prepare { .. }
+            | Action::OpenFile { .. }
+            | Action::WriteFile { .. }
+            | Action::FinishFile { .. }
+            | Action::DiscardFile { .. } => {}
         }
-        if let Err(error) = swap::forget(&node.dir) {
-            // The next start finds nothing left to move.
-            tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
-        }
-        if is_deposed {
-            tracing::warn!(
-                kept = %swap::old_path(&node.dir, old).display(),
-                "full sync done; the data this node had as a master is kept aside"
-            );
-        } else {
-            remove_in_background(swap::old_path(&node.dir, old));
-        }
-        if is_current {
-            Ok(Event::Swapped { next, replication_id: None })
-        } else {
-            Err(Over::Stale)
+        None
+    }
+
+    fn tell_history(&mut self) {
+        let engine = self.job.node.engine();
+        if let Some(store) = &engine.store {
+            self.machine.know(store.history());
         }
     }
 
-    /// Takes the database out of service, if this link still speaks for the node.
-    fn take_store(&mut self) -> Option<Store> {
-        let node = &self.job.node;
-        let store = {
-            let mut engine = node.gate.write();
-            if engine.generation != self.job.generation {
-                return None;
+    /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
+    async fn trust(&self) -> Result<(), Over> {
+        let (node, generation) = (&self.job.node, self.job.generation);
+        {
+            // Whoever changes the role sets these under the gate.
+            let engine = node.engine();
+            if engine.generation != generation {
+                return Err(Over::Stale);
             }
-            engine.generation += 1;
-            self.job.generation = engine.generation;
-            node.grants.identity.forget();
-            engine.store.take()
-        };
-        node.replication.cut_replicas();
-        store
-    }
-
-    /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
-    fn install(&mut self, store: Store) -> bool {
-        let node = &self.job.node;
-        let is_current = {
-            let mut engine = node.gate.write();
-            let is_current = engine.generation == self.job.generation;
-            *node.replication.is_bell_hung.lock() = false;
-            node.grants.identity.reload(&node.db_path());
-            engine.store = Some(store);
-            engine.generation += 1;
-            if is_current {
-                self.job.generation = engine.generation;
-            }
-            is_current
-        };
-        node.watches.touch_all();
-        if !is_current {
-            restart_link(node);
-        }
-        is_current
-    }
-
-    /// The data here is the master's: partial syncs are sound again.
-    async fn trust(&self) {
-        let node = &self.job.node;
-        if !node.resync.is_required() {
-            return;
+            node.resync.set_running(false);
+            node.resync.set_required(false);
         }
         if let Err(error) = folder::remove_if_there(&node.path(UNTRUSTED)) {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
-        node.resync.set_running(false);
-        node.resync.set_required(false);
         if node.config.now().cluster_enabled {
             let change = crate::cluster::change(Arc::clone(node), |cluster| {
+                // One change at a time: the role stays what it is now until this one is made.
+                if node.engine().generation != generation {
+                    return Err(topology::ClusterError::Version);
+                }
                 Ok(cluster.prepare_full_sync_done())
             });
             if let Err(error) = change.await {
-                tracing::warn!(%error, "cannot note the full sync in nodes.conf: the next start takes another one");
+                tracing::warn!(%error, "cannot note in nodes.conf that the data is the master's: the next start looks again");
+            }
+            let engine = node.engine();
+            if engine.generation != generation {
+                return Err(Over::Stale);
             }
             // A topology that came while the mark was still in nodes.conf asked for the sync again.
             node.resync.set_required(false);
         }
         tracing::info!("the data of this node is its master's again");
+        Ok(())
     }
 
     /// The data here turned out to be another history.
@@ -369,6 +307,7 @@ impl Driver {
 enum Done {
     Event(Event<'static>),
     Swap,
+    Rewind(u64),
     /// The master sent its clock.
     Pinged(Stamp),
 }
@@ -379,7 +318,7 @@ fn newest_epoch(node: &Node) -> Option<EpochId> {
     engine.store.as_ref()?.history().newest().map(|newest| newest.id)
 }
 
-fn config(node: &Node, next: u64) -> Config {
+fn config(node: &Node, position: Position) -> Config {
     let config = node.config.now();
     let password = [&config.masterauth, &config.peer_auth].into_iter().find(|p| !p.is_empty());
     let announced = config.replica_announce_port;
@@ -388,8 +327,10 @@ fn config(node: &Node, next: u64) -> Config {
         db_name: config.db_name.clone(),
         announce_port: if announced == 0 { config.port } else { announced },
         announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
-        next,
-        must_full_sync: node.resync.is_required(),
+        next: position.latest + 1,
+        history: Arc::new(position.history),
+        must_full_sync: node.path(UNTRUSTED).exists(),
+        is_deposed: node.resync.is_required(),
         member: member(node),
         epoch: newest_epoch(node),
         connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
@@ -454,6 +395,10 @@ fn report(job: &Job, state: State) {
         State::Connected => LinkStatus::Up,
     };
     job.node.replication.set_status(job.serial, status);
+    let store = job.node.engine().store.clone();
+    if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
+        super::settle(store);
+    }
     job.node.resync.set_running(state == State::Sync);
     tracing::info!(master = %job.master, state = state.as_str(), "replication link");
 }
@@ -471,74 +416,13 @@ fn log_full_sync(master: &Endpoint, reason: &Reason) {
             %master,
             "full sync: this node was master under an older version, or its data is another history; a partial sync would not be sound"
         ),
+        Reason::Parted(why) => tracing::warn!(
+            %master,
+            why,
+            "full sync: the data here has parted from the master's; it is kept aside or exported"
+        ),
         Reason::Refused(answer) => {
             tracing::info!(%master, answer, "full sync: partial sync was refused")
         }
     }
-}
-
-/// Closes the database for good: afterwards nothing in this process holds its folder.
-async fn close(store: Store, node: &Node) {
-    let options = store.options().clone();
-    let path = node.db_path();
-    let mut result = store.close();
-    loop {
-        match result {
-            Ok(()) => return,
-            Err(storage::CloseError::Storage(error)) => {
-                tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
-                return;
-            }
-            Err(storage::CloseError::InUse(others)) => {
-                tracing::debug!(
-                    others,
-                    "waiting for the last users of the database that is replaced"
-                );
-            }
-        }
-        // The last user closes it. That it is closed is known once it can be opened again.
-        result = loop {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            match Store::open(&path, options.clone()) {
-                Ok(store) => break store.close(),
-                Err(storage::Error::InUse { .. }) => {}
-                // Closed, and unusable: the better to replace it.
-                Err(_) => return,
-            }
-        };
-    }
-}
-
-/// Opens the present database, as often as it takes: a node without a database is of no use.
-async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
-    let mut shutdown = node.shutdown();
-    loop {
-        match Store::open(&node.db_path(), options.clone()) {
-            Ok(store) => return Ok(store),
-            Err(error) => tracing::error!(%error, "cannot open the database again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
-            _ = shutdown.wait_for(|stop| *stop) => return Err(Over::Shutdown),
-        }
-    }
-}
-
-/// The role changed while the database was out of service: a link that was ordered meanwhile found none and ended.
-fn restart_link(node: &Arc<Node>) {
-    let (role, generation) = {
-        let engine = node.engine();
-        (engine.role.clone(), engine.generation)
-    };
-    if let crate::node::Role::Replica { from } = role {
-        super::follow(node, from, generation);
-    }
-}
-
-fn remove_in_background(path: std::path::PathBuf) {
-    super::spawn("repl-remove", move || {
-        if let Err(error) = remove_folder_if_there(&path) {
-            tracing::warn!(%error, path = %path.display(), "cannot remove the replaced database");
-        }
-    });
 }

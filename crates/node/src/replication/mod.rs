@@ -5,11 +5,13 @@
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
 mod conn;
+mod exchange;
 mod feeder;
 mod files;
 pub(crate) mod folder;
 mod link;
 mod pace;
+mod rewind;
 mod show;
 mod swap;
 
@@ -31,6 +33,7 @@ use crate::node::Node;
 
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, serve as send_files};
+pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
 
@@ -155,6 +158,18 @@ fn end_link(link: &mut Link) {
     if let Some(cancel) = link.cancel.take() {
         cancel.send_replace(true);
     }
+}
+
+/// Lets flushes and compactions run as configured, from a thread of its own: it writes files.
+pub fn settle(store: Store) {
+    if !store.is_holding() {
+        return;
+    }
+    spawn("repl-settle", move || {
+        if let Err(error) = store.settle() {
+            tracing::warn!(%error, "cannot set the configured memtable size; the present one stays until the next start");
+        }
+    });
 }
 
 /// Milliseconds of the clock that all replication times are counted in.

@@ -12,6 +12,8 @@ use super::*;
 use crate::config::{Config, Values};
 use crate::node::Role;
 
+mod epochs;
+
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
     pub(crate) port: u16,
@@ -419,14 +421,22 @@ fn slaveof_refuses_what_makes_no_sense() {
     assert_eq!(node.node.replication.link.lock().generation, 7);
 }
 
-/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.
-#[test]
-fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
-    let cluster = |values: &mut Values| values.cluster_enabled = true;
-    let (one, two) = (Running::start_with(cluster), Running::start_with(cluster));
-    let ids = ["1".repeat(40), "2".repeat(40)];
-    let nodes = [&one, &two];
-    let push = |master: usize, version: &str| {
+/// Two nodes of a cluster with one shard.
+struct ClusterPair {
+    one: Running,
+    two: Running,
+    ids: [String; 2],
+}
+
+impl ClusterPair {
+    fn start() -> Self {
+        let start = || Running::start_with(|values| values.cluster_enabled = true);
+        Self { one: start(), two: start(), ids: ["1".repeat(40), "2".repeat(40)] }
+    }
+
+    /// Tells both nodes who is master, the one that is not first.
+    fn push(&self, master: usize, version: &str) {
+        let (ids, nodes) = (&self.ids, [&self.one, &self.two]);
         let line = |index: usize| {
             let start = format!("{} 127.0.0.1 {}", ids[index], nodes[index].port);
             let of = if index == master {
@@ -442,13 +452,20 @@ fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
             let text = format!("{}\n{}", line(0), line(1));
             assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
         }
-    };
-    push(0, "1");
+    }
+}
+
+/// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.
+#[test]
+fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
+    let pair = ClusterPair::start();
+    let ClusterPair { one, two, .. } = &pair;
+    pair.push(0, "1");
     one.ask(&["SET", "k", "old"]);
-    two.await_up_with(&one);
-    push(1, "2");
+    two.await_up_with(one);
+    pair.push(1, "2");
     two.ask(&["SET", "k", "new"]);
-    one.await_up_with(&two);
+    one.await_up_with(two);
     assert!(one.dir.path().join("db.deposed").join("CURRENT").exists());
     assert_eq!(two.node.stats.sync_full.load(Ordering::Relaxed), 1);
     wait_until(|| {

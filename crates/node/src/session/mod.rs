@@ -62,6 +62,8 @@ pub struct ReplicaFacts {
     pub ip: Option<String>,
     /// It understands Holdfast's additions to the file transfer.
     pub is_holdfast: bool,
+    /// `replconf history`: its epochs and where it is.
+    pub position: Option<replication::history::Position>,
     /// `replconf member`: what its data is called in in-sync sets.
     pub member: Option<::grant::Member>,
 }

@@ -58,10 +58,10 @@ impl AckReader {
             let Some(arg) = self.bulks.read(&mut input)? else { break };
             self.args.push(arg.into_owned());
             self.missing -= 1;
-            if self.missing == 0 {
-                if let Some(ack) = self.acked() {
-                    highest = Some(highest.map_or(ack, |before| before.and(ack)));
-                }
+            if self.missing == 0
+                && let Some(ack) = self.acked()
+            {
+                highest = Some(highest.map_or(ack, |before| before.and(ack)));
             }
         }
         Ok(highest)

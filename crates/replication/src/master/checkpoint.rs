@@ -4,6 +4,7 @@
 //! (a role change or a replaced database invalidates it; copying connections are then cut by the driver).
 
 use crate::files::CheckpointId;
+use crate::history::EpochId;
 
 /// Kept this long after the last connection, so that a broken transfer can resume; milliseconds.
 pub const IDLE_MS: u64 = 30_000;
@@ -19,6 +20,7 @@ pub struct Shelf {
 #[derive(Debug)]
 struct Entry {
     id: CheckpointId,
+    epoch: Option<EpochId>,
     sequence: u64,
     made_at: u64,
     used_at: u64,
@@ -48,6 +50,8 @@ pub enum Decision {
 /// Facts on which a checkpoint's fitness depends.
 #[derive(Debug, Clone, Copy)]
 pub struct Fitness {
+    /// The present epoch: a checkpoint of an older one is not given any more.
+    pub epoch: Option<EpochId>,
     /// Oldest sequence from which the WAL can be read.
     pub wal_from: u64,
     /// `rocksdb.wal_ttl_seconds`, in milliseconds.
@@ -61,12 +65,13 @@ impl Shelf {
         let age_max = (fitness.wal_ttl_ms / 2).clamp(*AGE_MS.start(), *AGE_MS.end());
         let is_young = now.saturating_sub(entry.made_at) < age_max;
         // After copying it, the replica continues at sequence + 1.
+        let is_present = entry.epoch == fitness.epoch;
         let is_covered = entry.sequence.saturating_add(1) >= fitness.wal_from;
-        if entry.is_valid && is_young && is_covered {
+        if entry.is_valid && is_young && is_covered && is_present {
             entry.used_at = now;
             return Decision::Reuse { id: entry.id.clone(), sequence: entry.sequence };
         }
-        if entry.is_idle(now) || (entry.users == 0 && !entry.is_valid) {
+        if entry.is_idle(now) || (entry.users == 0 && !(entry.is_valid && is_present)) {
             let old = self.current.take().map(|e| e.id);
             return Decision::Create { old };
         }
@@ -78,10 +83,11 @@ impl Shelf {
         self.current.as_ref().map(|entry| entry.sequence)
     }
 
-    /// A checkpoint was made that holds at least `sequence`.
-    pub fn made(&mut self, id: CheckpointId, sequence: u64, now: u64) {
-        let entry = Entry { id, sequence, made_at: now, used_at: now, users: 0, is_valid: true };
-        self.current = Some(entry);
+    /// A checkpoint was made in this epoch that holds at least `sequence`.
+    pub fn made(&mut self, id: CheckpointId, epoch: Option<EpochId>, sequence: u64, now: u64) {
+        let (made_at, used_at) = (now, now);
+        let is_valid = true;
+        self.current = Some(Entry { id, epoch, sequence, made_at, used_at, users: 0, is_valid });
     }
 
     /// A connection copies files: of the checkpoint it names, or (Kvrocks) of the one there is.
@@ -132,7 +138,7 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const FIT: Fitness = Fitness { wal_from: 1, wal_ttl_ms: 10_800_000 };
+    const FIT: Fitness = Fitness { epoch: None, wal_from: 1, wal_ttl_ms: 10_800_000 };
 
     fn id(n: u64) -> CheckpointId {
         CheckpointId::from_random(n)
@@ -141,7 +147,7 @@ mod tests {
     fn shelf() -> Shelf {
         let mut shelf = Shelf::default();
         assert_eq!(shelf.ask(FIT, 0), Decision::Create { old: None });
-        shelf.made(id(1), 100, 0);
+        shelf.made(id(1), None, 100, 0);
         shelf
     }
 
@@ -174,6 +180,19 @@ mod tests {
         shelf.end(&id(1), 3_600_000);
         assert_eq!(shelf.ask(FIT, 3_629_999), Decision::Busy);
         assert_eq!(shelf.ask(FIT, 3_630_000), Decision::Create { old: Some(id(1)) });
+    }
+
+    #[test]
+    fn a_checkpoint_does_not_outlive_its_epoch() {
+        let mut shelf = shelf();
+        shelf.begin(None, 0);
+        let later = Fitness { epoch: Some(EpochId::from_random(5)), ..FIT };
+        assert_eq!(shelf.ask(later, 1), Decision::Busy, "it is being copied");
+        shelf.end(&id(1), 2);
+        assert_eq!(shelf.ask(later, 2), Decision::Create { old: Some(id(1)) });
+        let id = CheckpointId::in_epoch(later.epoch, 7);
+        assert_eq!(id.as_str(), "00000000000000050000000000000007");
+        assert_eq!(CheckpointId::parse(id.as_str().as_bytes()), Some(id));
     }
 
     #[test]

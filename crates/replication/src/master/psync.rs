@@ -1,6 +1,7 @@
 //! `PSYNC`: its arguments, and whether the WAL here continues the replica's.
 
 use crate::ReplicationId;
+use crate::history::{Fork, Position, fork};
 use crate::wire::decimal;
 
 /// A parsed `PSYNC`.
@@ -58,6 +59,15 @@ pub struct Facts {
     /// Sequence at which the first batch begins that the WAL returns when opened at `next`.
     /// Needed only if [`Request::is_in_wal`].
     pub wal_batch: Option<u64>,
+}
+
+/// May a replica that said `theirs` of itself go on at `request.next` in a database at `mine`? Histories are compared on
+/// both sides: between the replica's look and its `PSYNC`, the master's may have changed.
+pub fn continues(request: Request, theirs: &Position, mine: &Position) -> bool {
+    if theirs.history.is_empty() && mine.history.is_empty() {
+        return true;
+    }
+    theirs.latest.checked_add(1) == Some(request.next) && fork(theirs, mine) == Fork::Same
 }
 
 impl Request {
@@ -136,6 +146,19 @@ mod tests {
         assert_eq!(request.decide(facts(Some(*b"BBBBBBBBBBBBBBBB"))), Err(Refusal::OtherHistory));
         assert_eq!(request.decide(facts(Some(*b"AAAAAAAAAAAAAAAA"))), Ok(()));
         assert_eq!(request.decide(facts(None)), Ok(()));
+    }
+
+    #[test]
+    fn a_history_is_looked_at_once_more() {
+        let position = |text: &str| Position::parse(text.as_bytes()).unwrap();
+        let at = |next: u64| parsed(&format!("PSYNC {next}")).unwrap();
+        let mine = position("9;1:0000000000000001:1:0,2:0000000000000002:6:0");
+        let theirs = position("5;1:0000000000000001:1:0");
+        assert!(continues(at(6), &theirs, &mine));
+        assert!(!continues(at(5), &theirs, &mine), "not what it said");
+        assert!(!continues(at(7), &position("6;1:0000000000000001:1:0"), &mine), "parted");
+        assert!(!continues(at(6), &position("5;-"), &mine), "without history");
+        assert!(continues(at(3), &position("5;-"), &position("9;-")), "no epochs at all");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `REPLCONF`: what a replica says about itself.
 
+use crate::history::Position;
 use crate::wire::decimal;
-use crate::{EXTENSION, EXTENSION_VERSION};
+use crate::{EXTENSION, EXTENSION_VERSION, HISTORY};
 
 /// The options of one or several `REPLCONF` on a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Replconf {
     pub ip_address: Option<String>,
     /// The other side is Holdfast: the forms of [`crate::files`] apply on this connection.
     pub is_holdfast: bool,
+    /// Epochs and end of the replica's data; a request with it is answered with the master's.
+    pub position: Option<Position>,
     /// Which data it is, as in-sync sets name it. The text is checked by whoever knows members.
     pub member: Option<String>,
     /// Newest sequence applied (seen here only outside a stream).
@@ -36,6 +39,9 @@ pub enum Refusal {
     /// Not a sequence number.
     #[error("value is not an integer or out of range")]
     Ack,
+    /// Not a history of epochs.
+    #[error("malformed epoch history")]
+    History,
     /// An option this node does not have; other nodes then do without it.
     #[error("unknown option")]
     Unknown,
@@ -56,6 +62,9 @@ impl Replconf {
             match &option[..] {
                 b"listening-port" => new.listening_port = Some(port(value)?),
                 b"ip-address" => new.ip_address = Some(address(value)?),
+                HISTORY => {
+                    new.position = Some(Position::parse(value).map_err(|_| Refusal::History)?);
+                }
                 b"member" => new.member = Some(address(value).map_err(|_| Refusal::Member)?),
                 b"ack" => new.ack = Some(decimal(value).ok_or(Refusal::Ack)?),
                 other if other == EXTENSION.as_bytes() && value == EXTENSION_VERSION.as_bytes() => {
@@ -121,6 +130,8 @@ mod tests {
         );
         assert!(apply("REPLCONF holdfast 1").unwrap().is_holdfast);
         assert_eq!(apply("REPLCONF holdfast 2").unwrap_err(), "unknown option");
+        assert_eq!(apply("REPLCONF history 7;-").unwrap().position.map(|p| p.latest), Some(7));
+        assert_eq!(apply("REPLCONF history 7").unwrap_err(), "malformed epoch history");
         let mut replconf = both.clone();
         let bad: [&[u8]; 4] = [b"listening-port", b"7001", b"what", b"1"];
         assert_eq!(replconf.apply(&bad), Err(Refusal::Unknown));

@@ -163,6 +163,7 @@ impl Replay {
                 Action::Swap => answers.push(self.swapped()),
                 Action::Report(state) => self.states.push(state),
                 Action::DiscardFile { .. } => panic!("a recorded file is wrong"),
+                Action::Rewind { .. } => panic!("a recorded master keeps no epochs"),
                 Action::Failed { fault, .. } => {
                     assert!(matches!(fault, Fault::Closed(_)), "{fault}")
                 }

@@ -3,14 +3,15 @@
 use super::event::{Action, Conn, Fault, Peer};
 use super::{Config, State};
 use crate::files::{self, CheckpointId, LIST_BYTES_MAX, Wanted};
+use crate::history::{Position, TEXT_BYTES_MAX};
 use crate::wire::{LineReader, request};
-use crate::{EXTENSION, EXTENSION_VERSION, ReplicationId};
+use crate::{EXTENSION, EXTENSION_VERSION, HISTORY, ReplicationId};
 
 /// What the connection is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The stream.
-    Psync { next: u64, replication_id: Option<ReplicationId>, full_sync: bool },
+    /// The stream, after the histories were compared.
+    Psync { position: Position, replication_id: Option<ReplicationId>, full_sync: bool },
     /// The file list.
     Meta,
     /// Some files.
@@ -23,10 +24,17 @@ enum Step {
     Connect,
     Auth,
     DbName,
-    Listening { with_address: bool },
+    Listening {
+        with_address: bool,
+    },
     Extension,
+    History,
+    /// The histories are with whoever compares them.
+    Compared,
     Member,
-    Psync { with_id: bool },
+    Psync {
+        with_id: bool,
+    },
     Data,
 }
 
@@ -37,6 +45,8 @@ pub(super) enum Outcome {
     Pending,
     /// The master streams; what follows belongs to the stream.
     Streaming,
+    /// The master's history, `None` if it keeps none. Go on with [`Dialog::psync_now`], or not.
+    Compare(Option<Position>),
     /// Partial sync is impossible. The text is the master's.
     Refused(String),
     /// The node must not try a partial sync; the master's identity is checked.
@@ -131,7 +141,7 @@ impl Dialog {
         let text = String::from_utf8_lossy(line);
         let refused = |request| Err(Fault::Refused { request, reply: text.to_string() });
         match self.step {
-            Step::Connect | Step::Data => refused("a connection"),
+            Step::Connect | Step::Compared | Step::Data => refused("a connection"),
             Step::Auth if line == b"+OK" => Ok(self.authenticated(config, now, out)),
             Step::Auth => refused("AUTH"),
             Step::DbName if line.starts_with(b"-") => refused("_db_name"),
@@ -151,6 +161,11 @@ impl Dialog {
             // Any other error only means that the master shows no address of this replica.
             Step::Listening { .. } => Ok(self.offer(config, now, out)),
             Step::Extension => self.offered(line == b"+OK", &text, config, now, out),
+            Step::History if is_unknown_option(line) => Ok(self.compare(None)),
+            Step::History => match line.strip_prefix(b"+").map(Position::parse) {
+                Some(Ok(position)) => Ok(self.compare(Some(position))),
+                _ => refused("REPLCONF history"),
+            },
             // A master of before members knows nothing of them, and needs nothing.
             Step::Member => Ok(self.data(config, now, out)),
             Step::Psync { .. } if line.starts_with(b"+") => Ok(Outcome::Streaming),
@@ -230,8 +245,11 @@ impl Dialog {
     fn data(&mut self, config: &Config, now: u64, out: &mut Vec<Action<'_>>) -> Outcome {
         let bytes = match &self.purpose {
             Purpose::Psync { full_sync: true, .. } => return Outcome::FullSync,
-            Purpose::Psync { replication_id, .. } => {
-                self.psync(replication_id.is_some(), config, now, out);
+            Purpose::Psync { .. } if self.peer == Peer::Kvrocks => return self.compare(None),
+            Purpose::Psync { position, .. } => {
+                let bytes = request(&[b"replconf", HISTORY, position.to_string().as_bytes()]);
+                self.lines = LineReader::new(TEXT_BYTES_MAX + 1);
+                self.ask(Step::History, bytes, config, now, out);
                 return Outcome::Pending;
             }
             Purpose::Meta => request(&[b"_fetch_meta"]),
@@ -242,9 +260,21 @@ impl Dialog {
         Outcome::Data
     }
 
+    fn compare(&mut self, theirs: Option<Position>) -> Outcome {
+        self.step = Step::Compared;
+        Outcome::Compare(theirs)
+    }
+
+    /// The comparison allows a partial sync: asks for it.
+    pub(super) fn psync_now(&mut self, config: &Config, now: u64, out: &mut Vec<Action<'_>>) {
+        if let Purpose::Psync { replication_id, .. } = &self.purpose {
+            self.psync(replication_id.is_some(), config, now, out);
+        }
+    }
+
     fn psync(&mut self, with_id: bool, config: &Config, now: u64, out: &mut Vec<Action<'_>>) {
-        let Purpose::Psync { next, replication_id, .. } = &self.purpose else { return };
-        let next = next.to_string();
+        let Purpose::Psync { position, replication_id, .. } = &self.purpose else { return };
+        let next = position.latest.saturating_add(1).to_string();
         let mut args: Vec<&[u8]> = vec![b"PSYNC"];
         args.extend(replication_id.as_ref().filter(|_| with_id).map(|id| id.as_slice()));
         args.push(next.as_bytes());

@@ -62,6 +62,23 @@ pub enum Event<'a> {
         /// Its replication id, where the node uses one.
         replication_id: Option<ReplicationId>,
     },
+    /// The database was cut off where it parted from the master's.
+    Rewound {
+        /// Its newest sequence + 1.
+        next: u64,
+    },
+    /// It cannot be cut off there: only a copy helps.
+    RewindImpossible {
+        /// Why, for the log.
+        cause: String,
+        /// The attempt has spoilt the data: it must not be used at all.
+        is_spoilt: bool,
+    },
+    /// A step of the rewind failed; it can be tried again.
+    RewindFailed {
+        /// Why, for the log.
+        cause: String,
+    },
     /// The downloaded database cannot be used.
     SwapFailed {
         /// Why, for the log.
@@ -150,6 +167,12 @@ pub enum Action<'a> {
         /// The connection it belongs to.
         conn: Conn,
     },
+    /// Keep aside what the database has behind this sequence, and cut it off. Answered by `Rewound`, `RewindImpossible` or
+    /// `RewindFailed`.
+    Rewind {
+        /// Newest sequence that stays.
+        fork: u64,
+    },
     /// The master sent its clock. If this node promises not to become master while the lease counted from it may last: [`super::Machine::echo`].
     Pinged(Stamp),
     /// Put the downloaded database in the place of the present one. Answered by `Swapped` or `SwapFailed`.
@@ -196,6 +219,8 @@ pub enum Reason {
     Required,
     /// The master refused the partial sync, with this answer.
     Refused(String),
+    /// The data here has parted from the master's, and a rewind is not possible.
+    Parted(String),
 }
 
 /// Which program the master is.
@@ -284,6 +309,9 @@ pub enum Fault {
         /// The database's.
         found: u64,
     },
+    /// Whether the data here is the master's will be known once the master has opened its epoch.
+    #[error("master has not opened an epoch of its own yet")]
+    NoEpoch,
     /// A batch, a file or the swap failed here.
     #[error("{0}")]
     Local(String),

@@ -6,6 +6,7 @@
 //! Invariant: batches are handed out for application only in unbroken sequence, and acknowledged only after the driver
 //! said that they are in the database. A node that must not trust its own data never sends `PSYNC` before a full sync.
 
+mod compare;
 mod dialog;
 mod download;
 mod event;
@@ -14,15 +15,20 @@ mod stream;
 #[cfg(test)]
 mod capture_tests;
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod tests;
 
 pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, State};
 
+use std::sync::Arc;
+
 use crate::ReplicationId;
 use crate::backoff::Backoff;
 use crate::files::{FileList, ListReader};
-use crate::history::EpochId;
+use crate::history::{EpochId, History, Position};
 use crate::wire::Stamp;
+use compare::Verdict;
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
@@ -42,9 +48,15 @@ pub struct Config {
     pub replication_id: Option<ReplicationId>,
     /// Sequence of the next write here.
     pub next: u64,
-    /// The data may hold writes that the master has not (the node was a master under an older topology):
-    /// no partial sync before a full one.
+    /// Epochs of the data here, as of the start; later ones are told with [`Machine::know`].
+    pub history: Arc<History>,
+    /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,
+    /// The data may hold writes that the master has not (the node was a master under an older topology): no partial sync
+    /// unless the epochs prove it sound.
+    pub is_deposed: bool,
+    /// How long a master may take to open its epoch before the data here is replaced by a copy of its own.
+    pub epoch_patience_ms: u64,
     /// Ask the master whether it is Holdfast.
     pub offer_extension: bool,
     /// What a Holdfast master is told that the data here is called in in-sync sets.
@@ -72,7 +84,10 @@ impl Default for Config {
             announce_ip: None,
             replication_id: None,
             next: 1,
+            history: Arc::default(),
             must_full_sync: false,
+            is_deposed: false,
+            epoch_patience_ms: 10_000,
             offer_extension: true,
             member: None,
             epoch: None,
@@ -110,6 +125,8 @@ enum Phase {
     Swapping {
         sequence: u64,
     },
+    /// The driver cuts the database off.
+    Rewinding,
 }
 
 /// The replica's link to its master. See the module's page.
@@ -121,6 +138,14 @@ pub struct Machine {
     conns: u32,
     peer: Peer,
     reported: Option<State>,
+    /// The last comparison found data here that the master has not.
+    is_parted: bool,
+    /// A rewind turned out to be impossible.
+    is_unrewindable: bool,
+    /// The present master was streamed from.
+    is_proven: bool,
+    /// Since when the master's epoch is awaited.
+    waiting_since: Option<u64>,
 }
 
 impl Machine {
@@ -128,7 +153,18 @@ impl Machine {
     pub fn new(config: Config, seed: u64) -> Self {
         let backoff = Backoff::new(config.retry_ms.0, config.retry_ms.1, seed);
         let phase = Phase::Idle { retry_at: None };
-        Self { config, backoff, phase, conns: 0, peer: Peer::Kvrocks, reported: None }
+        Self {
+            config,
+            backoff,
+            phase,
+            conns: 0,
+            peer: Peer::Kvrocks,
+            reported: None,
+            is_parted: false,
+            is_unrewindable: false,
+            is_proven: false,
+            waiting_since: None,
+        }
     }
 
     /// Takes one event; `now` never goes back.
@@ -150,7 +186,7 @@ impl Machine {
                 Some(stream.ack_deadline().map_or(stream.deadline, |at| at.min(stream.deadline)))
             }
             Phase::Downloading { download, .. } => download.deadline().map(|(at, _)| at),
-            Phase::Preparing(_) | Phase::Swapping { .. } => None,
+            Phase::Preparing(_) | Phase::Swapping { .. } | Phase::Rewinding => None,
         }
     }
 
@@ -160,7 +196,10 @@ impl Machine {
             Phase::Idle { .. } => State::Connecting,
             Phase::Handshake(dialog) | Phase::Listing { dialog, .. } => dialog.state(),
             Phase::Streaming(_) => State::Connected,
-            Phase::Preparing(_) | Phase::Downloading { .. } | Phase::Swapping { .. } => State::Sync,
+            Phase::Preparing(_)
+            | Phase::Downloading { .. }
+            | Phase::Swapping { .. }
+            | Phase::Rewinding => State::Sync,
         }
     }
 
@@ -169,9 +208,19 @@ impl Machine {
         self.peer
     }
 
-    /// Is a full sync due before the data here may be trusted?
+    /// Is a full sync due before the data here may be trusted, whatever master it is?
     pub fn must_full_sync(&self) -> bool {
         self.config.must_full_sync
+    }
+
+    /// May the data here hold what the master has not? Not any more once its stream is accepted.
+    pub fn is_distrusted(&self) -> bool {
+        self.config.must_full_sync || self.config.is_deposed || self.is_parted
+    }
+
+    /// Tells the epochs of the data here, as of now. Needed before every step outside the stream.
+    pub fn know(&mut self, history: Arc<History>) {
+        self.config.history = history;
     }
 
     /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
@@ -230,6 +279,18 @@ impl Machine {
             },
             Event::Swapped { next, replication_id } => self.swapped(next, replication_id, now, out),
             Event::SwapFailed { cause } => Err(Fault::Local(cause)),
+            Event::Rewound { next } => {
+                self.config.next = next;
+                self.attempt(now, out);
+                Ok(())
+            }
+            Event::RewindImpossible { cause, is_spoilt } => {
+                self.is_unrewindable = true;
+                self.config.must_full_sync |= is_spoilt;
+                self.full_sync(Reason::Parted(cause), now, out);
+                Ok(())
+            }
+            Event::RewindFailed { cause } => Err(Fault::Local(cause)),
         }
     }
 
@@ -243,7 +304,10 @@ impl Machine {
             Phase::Handshake(dialog) | Phase::Listing { dialog, .. } => vec![dialog.conn],
             Phase::Streaming(stream) => vec![stream.conn],
             Phase::Downloading { download, .. } => download.conns().collect(),
-            Phase::Idle { .. } | Phase::Preparing(_) | Phase::Swapping { .. } => Vec::new(),
+            Phase::Idle { .. }
+            | Phase::Preparing(_)
+            | Phase::Swapping { .. }
+            | Phase::Rewinding => Vec::new(),
         }
     }
 
@@ -254,7 +318,7 @@ impl Machine {
     fn attempt(&mut self, now: u64, out: &mut Vec<Action<'_>>) {
         let conn = self.next_conn();
         let purpose = Purpose::Psync {
-            next: self.config.next,
+            position: self.position(),
             replication_id: self.config.replication_id,
             full_sync: self.config.must_full_sync,
         };
@@ -298,7 +362,13 @@ impl Machine {
                         self.full_sync(Reason::Required, now, out);
                         Ok(())
                     }
+                    Outcome::Compare(theirs) => {
+                        self.compare(theirs.as_ref(), now, out)?;
+                        // The master answers one request at a time: there is nothing more, unless it is none.
+                        if input.is_empty() { Ok(()) } else { self.received(conn, input, now, out) }
+                    }
                     Outcome::Streaming => {
+                        (self.config.is_deposed, self.is_proven) = (false, true);
                         let next = self.config.next;
                         let stream = Stream::new(conn, self.peer, next, &self.config, now);
                         self.phase = Phase::Streaming(stream);
@@ -316,8 +386,60 @@ impl Machine {
                 }
                 Ok(())
             }
-            Phase::Idle { .. } | Phase::Preparing(_) | Phase::Swapping { .. } => Ok(()),
+            Phase::Idle { .. }
+            | Phase::Preparing(_)
+            | Phase::Swapping { .. }
+            | Phase::Rewinding => Ok(()),
         }
+    }
+
+    fn position(&self) -> Position {
+        let latest = self.config.next.saturating_sub(1);
+        Position { history: History::clone(&self.config.history), latest }
+    }
+
+    /// Decides by the histories; `theirs` is `None` for a master that keeps none.
+    fn compare(
+        &mut self,
+        theirs: Option<&Position>,
+        now: u64,
+        out: &mut Vec<Action<'_>>,
+    ) -> Result<(), Fault> {
+        let (mine, is_deposed) = (self.position(), self.config.is_deposed);
+        let verdict = match theirs {
+            Some(theirs) => compare::judge(&mine, theirs, is_deposed),
+            None => compare::judge_unknown(&mine, is_deposed, self.is_proven),
+        };
+        let waited = now.saturating_sub(*self.waiting_since.get_or_insert(now));
+        if verdict != Verdict::Wait {
+            self.waiting_since = None;
+        }
+        self.is_parted = matches!(verdict, Verdict::Rewind(_) | Verdict::Parted(_));
+        match verdict {
+            Verdict::Continue => {
+                if let Phase::Handshake(dialog) = &mut self.phase {
+                    dialog.psync_now(&self.config, now, out);
+                }
+            }
+            Verdict::Rewind(fork) if !self.is_unrewindable => {
+                out.extend(self.open_conns().into_iter().map(Action::Close));
+                out.push(Action::Rewind { fork });
+                self.phase = Phase::Rewinding;
+            }
+            Verdict::Rewind(fork) => {
+                let why = format!("no rewind to {fork} is possible");
+                self.full_sync(Reason::Parted(why), now, out);
+            }
+            Verdict::Wait if waited < self.config.epoch_patience_ms => return Err(Fault::NoEpoch),
+            Verdict::Wait => {
+                self.is_parted = true;
+                let why = "the master opened no epoch of its own".to_owned();
+                self.full_sync(Reason::Parted(why), now, out);
+            }
+            Verdict::Required => self.full_sync(Reason::Required, now, out),
+            Verdict::Parted(why) => self.full_sync(Reason::Parted(why.to_owned()), now, out),
+        }
+        Ok(())
     }
 
     fn stream<'a>(
@@ -423,7 +545,10 @@ impl Machine {
             self.config.must_full_sync = true;
             return Err(Fault::ShortCopy { announced, found });
         }
-        self.config.must_full_sync = false;
+        (self.config.must_full_sync, self.config.is_deposed) = (false, false);
+        (self.is_parted, self.is_unrewindable, self.waiting_since) = (false, false, None);
+        // What was copied is this master's, whatever it keeps.
+        self.is_proven = true;
         self.attempt(now, out);
         Ok(())
     }

@@ -12,7 +12,7 @@ use rocksdb::wal_filter::{WalFilter, WalRecordAction};
 use super::export::{Head, Writer};
 use super::{Failure, Intent, Shared, quiet};
 use crate::filters::Filters;
-use crate::{Error, Options, batch, engine};
+use crate::{Error, Options, batch, engine, view};
 
 /// What the filter saw.
 struct Seen {
@@ -48,7 +48,8 @@ pub(super) fn export(
         writer: Writer::new(path, head),
         failure: None,
     }));
-    let in_tables = pass(db, options, Scan(Shared::clone(&seen)))?;
+    // Compactions have looked at what was there up to the floor.
+    let in_tables = pass(db, options, Scan(Shared::clone(&seen)))?.max(view::floor(db)?);
     let mut seen = seen.lock();
     if let Some(error) = seen.failure.take() {
         return Err(error.into());

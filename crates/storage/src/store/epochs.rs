@@ -108,8 +108,13 @@ impl Store {
             // RocksDB left numbers out after an error: the record says another place than it has.
             return Err(Error::OutOfSequence { expected: first, found: last });
         }
-        *self.inner.history.write() = Arc::new(history);
+        self.set_history(history);
         Ok(first)
+    }
+
+    fn set_history(&self, history: History) {
+        self.inner.filters.set_epochs(!history.is_empty());
+        *self.inner.history.write() = Arc::new(history);
     }
 
     /// Takes over what a batch did that is written now. Under the lock of `writing`.
@@ -121,9 +126,9 @@ impl Store {
                 for entry in entries {
                     history.push(entry)?;
                 }
-                *self.inner.history.write() = Arc::new(history);
+                self.set_history(history);
             }
-            Effect::Unknown => *self.inner.history.write() = Arc::new(load(&self.inner.db)?),
+            Effect::Unknown => self.set_history(load(&self.inner.db)?),
         }
         Ok(())
     }

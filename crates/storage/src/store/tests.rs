@@ -403,3 +403,28 @@ fn compaction_removes_what_is_dead_and_nothing_else() {
     expected.sort();
     assert_eq!(left, expected);
 }
+
+#[test]
+fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let store = open(&db);
+    let id = replication::history::EpochId::from_random(1);
+    store.open_epoch(1, id, 0).unwrap();
+    let fork = put(&store, "a", "1");
+    let looked_at = put(&store, "b", "1");
+    let inner = store.inner();
+    let lapse = || inner.views.lapse_after(&inner.db, &db, std::time::Duration::ZERO).unwrap();
+    lapse();
+    assert!(inner.views.usable().is_none(), "only now there is a snapshot");
+    lapse();
+    assert!(inner.views.usable().is_some());
+    store.close().unwrap();
+    let run = |fork| rewind::run(&db, &dir.path().join("discarded"), &options(), fork, 0);
+    let late = run(fork).unwrap_err();
+    assert!(
+        matches!(late, rewind::Failure::TooLate { in_tables, .. } if in_tables == looked_at),
+        "{late}"
+    );
+    assert_eq!(run(looked_at).unwrap().fork, looked_at);
+}

@@ -1,0 +1,163 @@
+//! Taking the database out of service and putting one back: the present one cut off ([`super::rewind`]), or a downloaded one.
+//!
+//! Meanwhile there is none, and clients are answered with LOADING. Every exchange makes the write gate's generation rise twice, so nothing that
+//! was begun with the old database goes on with the new one.
+
+use std::sync::Arc;
+
+use replication::replica::Event;
+use storage::Store;
+
+use super::folder::remove_folder_if_there;
+use super::link::{Driver, Over};
+use super::swap;
+use crate::node::Node;
+
+impl Driver {
+    /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
+    pub(super) async fn swap(&mut self) -> Result<Event<'static>, Over> {
+        let node = Arc::clone(&self.job.node);
+        let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
+        let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
+        let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
+            cause: format!("{what}: {error}"),
+        };
+        if let Err(error) = self.folder.seal().and_then(|()| swap::intend(&node.dir, old)) {
+            return Ok(failed("prepare the exchange of databases", &error));
+        }
+        let Some(store) = self.take_store() else {
+            if let Err(error) = swap::forget(&node.dir) {
+                tracing::error!(%error, "cannot take back the intent of an exchange of databases");
+            }
+            return Err(Over::Stale);
+        };
+        let options = store.options().clone();
+        close(store).await;
+        let opened =
+            swap::move_on(&node.dir, old).map_err(|error| error.to_string()).and_then(|()| {
+                Store::open(&node.db_path(), options.clone()).map_err(|e| e.to_string())
+            });
+        let (store, error) = match opened {
+            Ok(store) => (store, None),
+            Err(error) => {
+                if let Err(error) = swap::move_back(&node.dir, old) {
+                    tracing::error!(%error, "cannot take back an exchange of databases");
+                }
+                (reopen(&node, &options).await?, Some(error))
+            }
+        };
+        let next = store.latest_sequence() + 1;
+        let is_current = self.install(store);
+        if let Some(error) = error {
+            return Ok(failed("open the downloaded database", &error));
+        }
+        if let Err(error) = swap::forget(&node.dir) {
+            // The next start finds nothing left to move.
+            tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
+        }
+        if is_deposed {
+            tracing::warn!(
+                kept = %swap::old_path(&node.dir, old).display(),
+                "full sync done; the data this node had as a master is kept aside"
+            );
+        } else {
+            remove_in_background(swap::old_path(&node.dir, old));
+        }
+        if is_current {
+            Ok(Event::Swapped { next, replication_id: None })
+        } else {
+            Err(Over::Stale)
+        }
+    }
+
+    /// Takes the database out of service, if this link still speaks for the node.
+    pub(super) fn take_store(&mut self) -> Option<Store> {
+        let node = &self.job.node;
+        let store = {
+            let mut engine = node.gate.write();
+            if engine.generation != self.job.generation {
+                return None;
+            }
+            engine.generation += 1;
+            self.job.generation = engine.generation;
+            node.grants.identity.forget();
+            engine.store.take()
+        };
+        node.replication.cut_replicas();
+        store
+    }
+
+    /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
+    pub(super) fn install(&mut self, store: Store) -> bool {
+        let node = &self.job.node;
+        let is_current = {
+            let mut engine = node.gate.write();
+            let is_current = engine.generation == self.job.generation;
+            *node.replication.is_bell_hung.lock() = false;
+            node.grants.identity.reload(&node.db_path());
+            engine.store = Some(store);
+            engine.generation += 1;
+            if is_current {
+                self.job.generation = engine.generation;
+            }
+            is_current
+        };
+        node.watches.touch_all();
+        if !is_current {
+            restart_link(node);
+        }
+        is_current
+    }
+}
+
+/// Closes the database for good: afterwards nothing in this process holds its folder.
+pub(super) async fn close(store: Store) {
+    let watch = store.close_watch();
+    match store.close() {
+        Ok(()) => return,
+        Err(storage::CloseError::Storage(error)) => {
+            tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
+            return;
+        }
+        Err(storage::CloseError::InUse(others)) => {
+            tracing::debug!(others, "waiting for the last users of the database that is replaced");
+        }
+    }
+    while !watch.is_closed() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+/// Opens the present database, as often as it takes: a node without a database is of no use.
+pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
+    let mut shutdown = node.shutdown();
+    loop {
+        match Store::open(&node.db_path(), options.clone()) {
+            Ok(store) => return Ok(store),
+            Err(error) => tracing::error!(%error, "cannot open the database again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return Err(Over::Shutdown),
+        }
+    }
+}
+
+/// The role changed while the database was out of service: a link that was ordered meanwhile found none and ended.
+fn restart_link(node: &Arc<Node>) {
+    let (role, generation) = {
+        let engine = node.engine();
+        (engine.role.clone(), engine.generation)
+    };
+    if let crate::node::Role::Replica { from } = role {
+        super::follow(node, from, generation);
+    }
+}
+
+fn remove_in_background(path: std::path::PathBuf) {
+    super::spawn("repl-remove", move || {
+        if let Err(error) = remove_folder_if_there(&path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove the replaced database");
+        }
+    });
+}

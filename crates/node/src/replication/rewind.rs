@@ -1,0 +1,144 @@
+//! Cutting this node's data off where it parted from its master's, and keeping what is cut off in `dir/discarded`.
+//!
+//! The work is `storage::rewind`; here it is put between taking the database out of service and putting it back, as an exchange of databases
+//! is. A rewind that its process did not live to finish is finished before the database is opened ([`finish`]).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use replication::replica::Event;
+use storage::rewind::{self, Failure, Report};
+use storage::{Options, Store};
+
+use super::exchange::{close, reopen};
+use super::folder::{sync_folder, write_durably};
+use super::link::{Driver, Over, UNTRUSTED};
+use crate::clock;
+use crate::node::Node;
+
+/// Folder in `dir` with the writes that were cut off, a file for each rewind.
+pub const DISCARDED: &str = "discarded";
+
+/// Finishes a rewind that was under way when the last process ended. To be called before the database is opened.
+///
+/// # Errors
+/// A step fails again: the database must not be opened.
+pub fn finish(dir: &Path, options: &Options) -> anyhow::Result<()> {
+    let db = dir.join("db");
+    match rewind::resume(&db, &dir.join(DISCARDED), options) {
+        Ok(None) => Ok(()),
+        Ok(Some(report)) => {
+            log(&report);
+            Ok(())
+        }
+        Err(failure @ Failure::Spoiled { .. }) => {
+            tracing::error!(%failure, "the data cannot be used; a full sync will replace it");
+            spoil(dir).context("note that a full sync is required")
+        }
+        Err(failure @ (Failure::TooLate { .. } | Failure::NoBoundary { .. })) => {
+            tracing::warn!(%failure, "the rewind is given up; nothing was changed");
+            Ok(())
+        }
+        Err(Failure::Storage(error)) => Err(error).context("finish a rewind of the database"),
+    }
+}
+
+/// Notes durably that the data is of no use, before the intent that says so goes.
+fn spoil(dir: &Path) -> anyhow::Result<()> {
+    write_durably(&dir.join(UNTRUSTED), b"")?;
+    sync_folder(dir)?;
+    rewind::forget(&dir.join("db"))?;
+    Ok(())
+}
+
+fn log(report: &Report) {
+    let Report { fork, discarded, export_ms, cut_ms, clean_ms } = report;
+    let discarded = discarded.as_ref().map(|path| path.display().to_string());
+    tracing::warn!(
+        fork,
+        discarded = discarded.as_deref().unwrap_or("nothing"),
+        export_ms,
+        cut_ms,
+        clean_ms,
+        "rewound to where the data parted from the master's"
+    );
+}
+
+impl Driver {
+    /// Cuts the database off behind `fork`. Clients are answered with LOADING meanwhile.
+    pub(super) async fn rewind(&mut self, fork: u64) -> Result<Event<'static>, Over> {
+        let node = Arc::clone(&self.job.node);
+        let Some(store) = self.take_store() else { return Err(Over::Stale) };
+        let options = store.options().clone();
+        close(store).await;
+        let at_ms = clock::unix_ms();
+        let discarded = node.path(DISCARDED);
+        let mut result = rewind::run(&node.db_path(), &discarded, &options, fork, at_ms);
+        while let Err(Failure::Storage(error)) = &result {
+            if !matches!(rewind::pending(&node.db_path()), Ok(None)) {
+                // The cut may have been made: there is no way but on.
+                tracing::error!(%error, "a step of the rewind failed and is tried again");
+                wait_a_second(&node).await?;
+                result = match rewind::resume(&node.db_path(), &discarded, &options) {
+                    Ok(Some(report)) => Ok(report),
+                    Ok(None) => break,
+                    Err(failure) => Err(failure),
+                };
+                continue;
+            }
+            break;
+        }
+        let event = match result {
+            Ok(report) => {
+                log(&report);
+                Event::Rewound { next: report.fork + 1 }
+            }
+            Err(Failure::Storage(error)) => {
+                Event::RewindFailed { cause: format!("rewind to {fork}: {error}") }
+            }
+            Err(failure) => {
+                let is_spoilt = matches!(failure, Failure::Spoiled { .. });
+                while let Err(error) = self.note_spoilt(is_spoilt) {
+                    tracing::error!(%error, "cannot note that a full sync is required");
+                    wait_a_second(&node).await?;
+                }
+                self.is_exported = is_spoilt;
+                Event::RewindImpossible { cause: failure.to_string(), is_spoilt }
+            }
+        };
+        let store = reopen(&node, &options).await?;
+        if matches!(event, Event::RewindImpossible { is_spoilt: false, .. }) {
+            self.is_exported = export(&store, &discarded, fork, at_ms);
+        }
+        if self.install(store) { Ok(event) } else { Err(Over::Stale) }
+    }
+
+    fn note_spoilt(&self, is_spoilt: bool) -> anyhow::Result<()> {
+        if is_spoilt { spoil(&self.job.node.dir) } else { Ok(()) }
+    }
+}
+
+/// Exports what the log still has of the records behind the fork; true if that is all of them.
+fn export(store: &Store, discarded: &Path, fork: u64, at_ms: u64) -> bool {
+    match rewind::export::from_feed(store, discarded, fork, at_ms) {
+        Ok((Some(path), is_all)) => {
+            tracing::warn!(path = %path.display(), is_all, "exported the writes that the master has not");
+            is_all
+        }
+        Ok((None, is_all)) => is_all,
+        Err(error) => {
+            tracing::error!(%error, "cannot export the writes that the master has not");
+            false
+        }
+    }
+}
+
+async fn wait_a_second(node: &Node) -> Result<(), Over> {
+    let mut shutdown = node.shutdown();
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(1)) => Ok(()),
+        _ = shutdown.wait_for(|stop| *stop) => Err(Over::Shutdown),
+    }
+}

@@ -1,0 +1,170 @@
+//! What a machine does once it knows its master's epochs.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::history::{Entry, EpochId};
+use crate::wire;
+
+fn position(epochs: &[(u64, u64)], latest: u64) -> Position {
+    let mut history = History::default();
+    for (epoch, first) in epochs {
+        let id = EpochId::from_random(*epoch);
+        history.push(Entry { epoch: *epoch, id, first: *first, wall_ms: 0 }).unwrap();
+    }
+    Position { history, latest }
+}
+
+fn config(mine: &Position, is_deposed: bool) -> Config {
+    let history = Arc::new(mine.history.clone());
+    Config { next: mine.latest + 1, history, is_deposed, ..Config::default() }
+}
+
+fn says(machine: &mut Machine, conn: u32, text: &str, now: u64) -> Vec<Action<'static>> {
+    let bytes: &'static [u8] = text.as_bytes().to_vec().leak();
+    machine.step(Event::Received { conn: Conn(conn), bytes }, now)
+}
+
+fn send(conn: u32, args: &[&str]) -> Action<'static> {
+    let args: Vec<&[u8]> = args.iter().map(|a| a.as_bytes()).collect();
+    Action::Send { conn: Conn(conn), bytes: wire::request(&args) }
+}
+
+/// Connects as connection `conn`, and asks for the master's history; what its answer causes.
+fn compared(m: &mut Machine, conn: u32, theirs: &Position, now: u64) -> Vec<Action<'static>> {
+    m.step(Event::Connected(Conn(conn)), now);
+    let mine = m.position().to_string();
+    let asked = says(m, conn, "change.me.db\r\n+OK\r\n+OK\r\n", now);
+    assert_eq!(asked.last(), Some(&send(conn, &["replconf", "history", &mine])), "{asked:?}");
+    says(m, conn, &format!("+{theirs}\r\n"), now)
+}
+
+fn started(mine: &Position, is_deposed: bool) -> Machine {
+    let mut m = Machine::new(config(mine, is_deposed), 1);
+    m.step(Event::Start, 0);
+    m
+}
+
+#[test]
+fn a_deposed_master_rewinds_and_goes_on_by_partial_sync() {
+    let mine = position(&[(1, 1)], 70);
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    let mut m = started(&mine, true);
+    assert_eq!(
+        compared(&mut m, 1, &theirs, 0),
+        [Action::Close(Conn(1)), Action::Rewind { fork: 60 }, Action::Report(State::Sync)]
+    );
+    assert!(m.is_distrusted() && !m.must_full_sync());
+    assert_eq!(m.deadline(), None);
+    assert_eq!(
+        m.step(Event::Rewound { next: 61 }, 5),
+        [Action::Connect(Conn(2)), Action::Report(State::Connecting)]
+    );
+    assert_eq!(compared(&mut m, 2, &theirs, 5), [send(2, &["PSYNC", "61"])]);
+    says(&mut m, 2, "+OK\r\n", 5);
+    assert_eq!(m.state(), State::Connected);
+    assert!(!m.is_distrusted());
+}
+
+#[test]
+fn histories_that_agree_need_nothing() {
+    let mut m = started(&position(&[(1, 1)], 60), true);
+    let theirs = position(&[(1, 1), (2, 61)], 61);
+    assert_eq!(compared(&mut m, 1, &theirs, 0), [send(1, &["PSYNC", "61"])]);
+    assert!(m.is_distrusted(), "not before the master agrees");
+    // The master's history changed after it was asked.
+    let actions = says(&mut m, 1, "-FORKED the histories differ\r\n", 0);
+    assert!(matches!(actions[..], [Action::Close(_), Action::Failed { .. }]), "{actions:?}");
+}
+
+#[test]
+fn a_master_without_an_epoch_of_its_own_is_waited_for() {
+    let mut m = started(&position(&[(1, 1)], 60), true);
+    let not_yet = position(&[(1, 1)], 60);
+    let (mut conn, mut now) = (1, 0);
+    loop {
+        let actions = compared(&mut m, conn, &not_yet, now);
+        if let [Action::Close(_), Action::FullSync(Reason::Parted(_)), ..] = &actions[..] {
+            break;
+        }
+        let Some(Action::Failed { fault: Fault::NoEpoch, .. }) = actions.get(1) else {
+            panic!("{actions:?}")
+        };
+        now = m.deadline().unwrap();
+        m.step(Event::Tick, now);
+        conn += 1;
+    }
+    assert!((10_000..16_000).contains(&now), "{now}");
+    assert!(m.is_distrusted());
+}
+
+#[test]
+fn what_cannot_be_rewound_is_copied() {
+    let mine = position(&[(1, 1)], 70);
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    for is_spoilt in [false, true] {
+        let mut m = started(&mine, false);
+        compared(&mut m, 1, &theirs, 0);
+        let late = Event::RewindImpossible { cause: "late".into(), is_spoilt };
+        assert_eq!(
+            m.step(late, 0),
+            [Action::FullSync(Reason::Parted("late".into())), Action::Connect(Conn(2))]
+        );
+        assert_eq!(m.must_full_sync(), is_spoilt);
+        // The copy breaks off: no second rewind is tried.
+        m.step(Event::Closed { conn: Conn(2), cause: "broken".into() }, 0);
+        let now = m.deadline().unwrap();
+        m.step(Event::Tick, now);
+        if !is_spoilt {
+            let actions = compared(&mut m, 3, &theirs, now);
+            assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_rewind_is_tried_again_and_a_stranger_is_copied() {
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    let mut m = started(&position(&[(1, 1)], 70), true);
+    compared(&mut m, 1, &theirs, 0);
+    let actions = m.step(Event::RewindFailed { cause: "disk full".into() }, 0);
+    assert!(matches!(actions[0], Action::Failed { .. }), "{actions:?}");
+    let now = m.deadline().unwrap();
+    m.step(Event::Tick, now);
+    assert_eq!(compared(&mut m, 2, &theirs, now)[1], Action::Rewind { fork: 60 });
+
+    let mut m = started(&position(&[(9, 1)], 70), false);
+    let actions = compared(&mut m, 1, &theirs, 0);
+    assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
+    // An epoch learnt meanwhile counts at the next attempt.
+    m.step(Event::Closed { conn: Conn(2), cause: "broken".into() }, 0);
+    m.know(Arc::new(position(&[(1, 1), (2, 61)], 70).history));
+    let now = m.deadline().unwrap();
+    m.step(Event::Tick, now);
+    assert_eq!(compared(&mut m, 3, &theirs, now), [send(3, &["PSYNC", "71"])]);
+}
+
+#[test]
+fn a_master_without_histories_is_followed_only_where_there_is_none_here() {
+    for (mine, expected) in [(position(&[], 9), "PSYNC"), (position(&[(1, 1)], 9), "full sync")] {
+        for answers in [
+            // Kvrocks; a Holdfast that does not know histories yet.
+            "change.me.db\r\n+OK\r\n-ERR unknown option\r\n",
+            "change.me.db\r\n+OK\r\n+OK\r\n-ERR unknown option\r\n",
+        ] {
+            let mut m = started(&mine, false);
+            m.step(Event::Connected(Conn(1)), 0);
+            let actions = says(&mut m, 1, answers, 0);
+            let found = match &actions[..] {
+                [.., Action::FullSync(_), Action::Connect(_), Action::Report(_)] => "full sync",
+                [.., last] if *last == send(1, &["PSYNC", "10"]) => "PSYNC",
+                _ => panic!("{actions:?}"),
+            };
+            assert_eq!(found, expected);
+        }
+    }
+    let mut m = started(&position(&[(1, 1)], 9), false);
+    m.step(Event::Connected(Conn(1)), 0);
+    let actions = says(&mut m, 1, "change.me.db\r\n+OK\r\n+OK\r\n+nonsense\r\n", 0);
+    assert!(actions.iter().any(|action| matches!(action, Action::Failed { .. })), "{actions:?}");
+}
