@@ -1,7 +1,6 @@
 //! Rewinds of real databases: exact, refused where they cannot be, and whole after SIGKILL at any moment.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "figures are for the reader of the output")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
