@@ -12,10 +12,12 @@ use testkit::process::{self, Server};
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const WRITES: usize = 10_000;
 const IDS: [&str; 2] =
     ["1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222"];
+/// Megabytes of data both have, where the time with much data is of interest.
+const DATA_VARIABLE: &str = "HOLDFAST_REJOIN_MB";
 const LINES: &str = "cluster-enabled yes\nworkers 1\nrocksdb.block_cache_size 16";
 
 struct Node {
@@ -93,6 +95,25 @@ impl Node {
             for _ in chunk {
                 let said = connection.receive()?;
                 ensure!(said == Reply::Simple(b"OK".to_vec()), "{}", said.text());
+            }
+        }
+        Ok(())
+    }
+
+    /// Data that compresses badly, a kilobyte a key.
+    fn fill(&self, megabytes: usize) -> Result<()> {
+        let mut connection = self.connect()?;
+        for index in 0..megabytes {
+            for number in 0..1000 {
+                let value: Vec<u8> = (0..1000).map(|_| rand::random()).collect();
+                connection.send(&[
+                    b"SET".to_vec(),
+                    format!("{index} {number}").into_bytes(),
+                    value,
+                ])?;
+            }
+            for _ in 0..1000 {
+                connection.receive()?;
             }
         }
         Ok(())
@@ -184,6 +205,8 @@ fn comes_back(away: Away) -> Result<()> {
     push([&old, &new], 0, "1")?;
     old.grant("1", "00000000000000a1")?;
     old.write("common", 500)?;
+    let megabytes = std::env::var(DATA_VARIABLE).map_or(Ok(0), |text| text.parse())?;
+    old.fill(megabytes)?;
     await_in_sync(&new, &old)?;
     new.kill()?;
     old.write("discarded", WRITES)?;

@@ -319,7 +319,7 @@ fn a_member_names_itself_its_epoch_and_what_it_promised() {
     m.step(Event::Connected(Conn(1)), 0);
     says(&mut m, 1, b"change.me.db\r\n+OK\r\n", 0);
     assert_eq!(says(&mut m, 1, b"+OK\r\n", 0), [send(1, &["replconf", "member", "m/1/-"])]);
-    // A master that does not know the option streams all the same.
+    // A master that knows neither of the options streams all the same.
     let history = [send(1, &["replconf", "history", "5;-"])];
     assert_eq!(says(&mut m, 1, b"-ERR unknown option\r\n", 0), history);
     let psync = [send(1, &["PSYNC", "6"])];

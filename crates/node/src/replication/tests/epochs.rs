@@ -15,8 +15,13 @@ impl Running {
         self.store().open_epoch(epoch, EpochId::from_random(epoch), 0).unwrap()
     }
 
-    fn promote(&self) {
+    /// Becomes a master; the old one must have noticed before it may follow this one.
+    fn leave(&self, master: &Self) {
         assert_eq!(self.ask(&["SLAVEOF", "NO", "ONE"]), "+OK");
+        wait_until(|| match master.node.replication.replicas().len() {
+            0 => Ok(()),
+            some => Err(format!("{some} replicas")),
+        });
     }
 
     fn depose(&self, master: &Self) {
@@ -44,11 +49,7 @@ fn parted() -> (Running, Running) {
     new.follow(old.port);
     new.await_up_with(&old);
     assert_eq!(new.store().position(), old.store().position());
-    new.promote();
-    wait_until(|| match old.node.replication.replicas().len() {
-        0 => Ok(()),
-        some => Err(format!("{some} replicas")),
-    });
+    new.leave(&old);
     new.open_epoch(2);
     (old, new)
 }
@@ -105,7 +106,7 @@ fn a_successor_without_an_epoch_is_waited_for() {
     old.open_epoch(1);
     new.follow(old.port);
     new.await_up_with(&old);
-    new.promote();
+    new.leave(&old);
     old.ask(&["SET", "discarded", "x"]);
     old.depose(&new);
     let commands = || new.node.stats.commands();
@@ -150,6 +151,37 @@ fn a_stranger_with_epochs_of_its_own_is_replaced_and_kept_aside() {
     plain.follow(master.port);
     plain.await_up_with(&master);
     assert_eq!(plain.ask(&["GET", "mine"]), "nil");
+}
+
+#[test]
+fn a_rewind_that_its_process_did_not_finish_is_finished_before_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = storage::Options { block_cache_size: 8 << 20, ..storage::Options::default() };
+    let db = folder.path().join("db");
+    let store = Store::open(&db, options.clone()).unwrap();
+    store.open_epoch(1, EpochId::from_random(1), 0).unwrap();
+    let write = |store: &Store, key: &[u8]| {
+        let mut txn = store.txn();
+        txn.put(storage::Family::Metadata, key, b"v");
+        txn.commit().unwrap().unwrap()
+    };
+    let fork = write(&store, b"stays");
+    write(&store, b"goes");
+    store.close().unwrap();
+    std::fs::write(db.join("holdfast.rewind"), format!("rewind 1\nfork {fork}\nat 7\n")).unwrap();
+    finish_rewind(folder.path(), &options).unwrap();
+    let store = Store::open(&db, options.clone()).unwrap();
+    assert_eq!(store.latest_sequence(), fork);
+    assert!(folder.path().join(DISCARDED).join(format!("7-{fork}.jsonl")).exists());
+    // One that is impossible is given up, and the data stays as it is.
+    write(&store, b"goes");
+    store.flush().unwrap();
+    let latest = write(&store, b"goes, too");
+    store.close().unwrap();
+    std::fs::write(db.join("holdfast.rewind"), format!("rewind 1\nfork {fork}\nat 8\n")).unwrap();
+    finish_rewind(folder.path(), &options).unwrap();
+    let store = Store::open(&db, options).unwrap();
+    assert_eq!(store.latest_sequence(), latest);
 }
 
 #[test]
