@@ -97,7 +97,7 @@ pub fn prepare(history: Vec<ListOperation>) -> Vec<ListOperation> {
             _ => {}
         }
     }
-    let is_complete = last_read.is_some_and(|read| read >= last_append);
+    let is_complete = last_read.is_some_and(|read| read > last_append);
     let bound = |mut operation: ListOperation| {
         if operation.returned.is_some() {
             return Some(operation);

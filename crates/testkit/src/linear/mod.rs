@@ -84,20 +84,26 @@ pub fn check<M: Model>(
     Search::new(model, history).run(limit)
 }
 
-/// Positions in the list of events: 0 is its head; an operation's call and return are two of the others.
+/// Positions in the list of events: 0 is its head; a bounded operation's call and return are two of the others.
 const HEAD: usize = 0;
 
+/// Operations that must be placed are in a doubly linked list of calls and returns; those that may be are apart and are
+/// tried last: most are needed nowhere, and each one placed in vain doubles what is to be searched.
 struct Search<'a, M: Model> {
     model: &'a M,
     history: &'a [Operation<M::Call, M::Reply>],
-    /// Doubly linked list of the events of operations that are not placed; `next` of the last is `HEAD`.
+    /// The list of events that are not placed; `next` of the last is `HEAD`.
     next: Vec<usize>,
     previous: Vec<usize>,
-    /// By event: the operation, and whether the event is its return.
-    events: Vec<(usize, bool)>,
+    /// By event: its time, the operation, and whether it is the return.
+    events: Vec<(u64, usize, bool)>,
     call_of: Vec<usize>,
-    return_of: Vec<Option<usize>>,
-    /// The operation of the same effect that must be placed before this one.
+    return_of: Vec<usize>,
+    /// Open-ended operations by the time of their calls.
+    open: Vec<usize>,
+    /// Position in `open`, for those in it.
+    rank: Vec<Option<usize>>,
+    /// The open-ended operation of the same effect that must be placed before this one.
     twin: Vec<Option<usize>>,
     placed: Vec<bool>,
     to_place: usize,
@@ -105,37 +111,42 @@ struct Search<'a, M: Model> {
 
 impl<'a, M: Model> Search<'a, M> {
     fn new(model: &'a M, history: &'a [Operation<M::Call, M::Reply>]) -> Self {
-        let mut timed: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * history.len());
+        let mut events = vec![(0, usize::MAX, false)];
+        let mut open = Vec::new();
         for (index, operation) in history.iter().enumerate() {
-            timed.push((operation.invoked, false, index));
-            if let Some(returned) = operation.returned {
-                timed.push((returned, true, index));
+            match operation.returned {
+                Some(returned) => {
+                    events.push((operation.invoked, index, false));
+                    events.push((returned, index, true));
+                }
+                None => open.push(index),
             }
         }
         // Calls before returns of the same moment: such operations overlap.
-        timed.sort_unstable();
-        let count = timed.len() + 1;
-        let mut events = vec![(usize::MAX, false)];
-        let (mut call_of, mut return_of) = (vec![0; history.len()], vec![None; history.len()]);
-        for (position, (_, is_return, index)) in timed.into_iter().enumerate() {
-            events.push((index, is_return));
-            if is_return {
-                return_of[index] = Some(position + 1);
-            } else {
-                call_of[index] = position + 1;
-            }
+        events[1..].sort_unstable_by_key(|(at, index, is_return)| (*at, *is_return, *index));
+        open.sort_by_key(|index| history[*index].invoked);
+        let (mut call_of, mut return_of) = (vec![HEAD; history.len()], vec![HEAD; history.len()]);
+        for (event, (_, index, is_return)) in events.iter().enumerate().skip(1) {
+            if *is_return { return_of[*index] = event } else { call_of[*index] = event }
         }
+        let mut rank = vec![None; history.len()];
+        for (position, index) in open.iter().enumerate() {
+            rank[*index] = Some(position);
+        }
+        let count = events.len();
         Self {
             model,
             history,
             next: (0..count).map(|event| (event + 1) % count).collect(),
             previous: (0..count).map(|event| (event + count - 1) % count).collect(),
-            twin: twins(model, history, &events),
+            twin: twins(model, history, &open),
             events,
             call_of,
-            to_place: return_of.iter().flatten().count(),
             return_of,
+            open,
+            rank,
             placed: vec![false; history.len()],
+            to_place: (count - 1) / 2,
         }
     }
 
@@ -146,45 +157,67 @@ impl<'a, M: Model> Search<'a, M> {
         let mut placed_hash = 0_u128;
         let mut best: Option<(usize, Violation)> = None;
         let mut event = self.next[HEAD];
+        let mut optional = 0;
         while self.to_place > 0 {
-            let (operation, is_return) = self.events[event];
-            if event != HEAD && !is_return {
-                let then = if self.may_place(operation) {
-                    self.model.step(&state, &self.history[operation])
-                } else {
-                    None
-                };
-                if let Some(then) = then {
-                    let hash = placed_hash ^ of_operation(operation);
-                    if memory.insert(hash ^ of_state(&then)) {
-                        if memory.len() > limit {
-                            return Verdict::Undecided;
-                        }
-                        self.place(operation);
-                        stack.push((operation, std::mem::replace(&mut state, then)));
-                        placed_hash = hash;
-                        event = self.next[HEAD];
-                        continue;
+            let (_, operation, is_return) = self.events[event];
+            // An operation returned before anything that must be placed could be: is something else in between?
+            let candidate =
+                if is_return { self.optional(&mut optional, event) } else { Some(operation) };
+            if let Some(candidate) = candidate {
+                let then = self.model.step(&state, &self.history[candidate]);
+                let hash = placed_hash ^ of_operation(candidate);
+                if let Some(then) = then.filter(|then| memory.insert(hash ^ of_state(then))) {
+                    if memory.len() > limit {
+                        return Verdict::Undecided;
                     }
+                    self.place(candidate);
+                    stack.push((candidate, std::mem::replace(&mut state, then)));
+                    (placed_hash, event, optional) = (hash, self.next[HEAD], 0);
+                } else if !is_return {
+                    event = self.next[event];
                 }
-                event = self.next[event];
                 continue;
             }
-            // An operation returned before anything else could be placed: what was placed last was wrong.
-            if event != HEAD && best.as_ref().is_none_or(|(left, _)| self.to_place < *left) {
+            if best.as_ref().is_none_or(|(left, _)| self.to_place < *left) {
                 let order = stack.iter().map(|(operation, _)| *operation).collect();
                 best = Some((self.to_place, Violation { order, stuck: operation }));
             }
             let Some((last, before)) = stack.pop() else {
-                let none = Violation { order: Vec::new(), stuck: 0 };
+                let none = Violation { order: Vec::new(), stuck: operation };
                 return Verdict::Violated(best.map_or(none, |(_, violation)| violation));
             };
             self.take_back(last);
             placed_hash ^= of_operation(last);
             state = before;
-            event = self.next[self.call_of[last]];
+            (event, optional) = match self.rank[last] {
+                None => (self.next[self.call_of[last]], 0),
+                Some(position) => (self.first_return(), position + 1),
+            };
         }
         Verdict::Linearizable
+    }
+
+    /// The next open-ended operation that was invoked before a return, from a position on.
+    fn optional(&self, position: &mut usize, event: usize) -> Option<usize> {
+        let (before, ..) = self.events[event];
+        while let Some(index) = self.open.get(*position).copied() {
+            if self.history[index].invoked > before {
+                return None;
+            }
+            *position += 1;
+            if !self.placed[index] && self.may_place(index) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    fn first_return(&self) -> usize {
+        let mut event = self.next[HEAD];
+        while event != HEAD && !self.events[event].2 {
+            event = self.next[event];
+        }
+        event
     }
 
     fn may_place(&self, operation: usize) -> bool {
@@ -193,21 +226,21 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn place(&mut self, operation: usize) {
         self.placed[operation] = true;
-        self.unlink(self.call_of[operation]);
-        if let Some(event) = self.return_of[operation] {
-            self.unlink(event);
+        if self.rank[operation].is_none() {
+            self.unlink(self.call_of[operation]);
+            self.unlink(self.return_of[operation]);
             self.to_place -= 1;
         }
     }
 
     fn take_back(&mut self, operation: usize) {
         self.placed[operation] = false;
-        // In the opposite order of `place`, or neighbours would be linked wrongly.
-        if let Some(event) = self.return_of[operation] {
-            self.relink(event);
+        if self.rank[operation].is_none() {
+            // In the opposite order of `place`, or neighbours would be linked wrongly.
+            self.relink(self.return_of[operation]);
+            self.relink(self.call_of[operation]);
             self.to_place += 1;
         }
-        self.relink(self.call_of[operation]);
     }
 
     fn unlink(&mut self, event: usize) {
@@ -223,21 +256,16 @@ impl<'a, M: Model> Search<'a, M> {
     }
 }
 
-/// For every open-ended operation the one of the same effect that was invoked before it.
+/// For every open-ended operation the last one of the same effect that was invoked before it.
 fn twins<M: Model>(
     model: &M,
     history: &[Operation<M::Call, M::Reply>],
-    events: &[(usize, bool)],
+    open: &[usize],
 ) -> Vec<Option<usize>> {
     let mut twin = vec![None; history.len()];
-    let mut open: Vec<usize> = Vec::new();
-    for (index, is_return) in events.iter().skip(1).copied() {
-        if is_return || history[index].returned.is_some() {
-            continue;
-        }
-        let same = |other: &&usize| model.alike(&history[index].call, &history[**other].call);
-        twin[index] = open.iter().rev().find(same).copied();
-        open.push(index);
+    for (position, index) in open.iter().enumerate() {
+        let same = |other: &&usize| model.alike(&history[*index].call, &history[**other].call);
+        twin[*index] = open[..position].iter().rev().find(same).copied();
     }
     twin
 }

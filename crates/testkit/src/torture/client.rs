@@ -22,6 +22,8 @@ const CONNECT: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// After a refusal or a failed connection.
 const BACK_OFF: Duration = Duration::from_millis(20);
+/// After an operation without an answer: each makes the search for an order harder.
+const BACK_OFF_UNKNOWN: Duration = Duration::from_millis(200);
 /// Ids of one client: values, elements and tokens are unique over all clients.
 const IDS: u64 = 100_000;
 /// Bytes of an element of a list, its end mark included.
@@ -189,7 +191,7 @@ impl Client {
         link.uses += 1;
         let invoked = self.shared.clock.now();
         let mut broken = link.connection.send_raw(&bytes).err();
-        let mut is_refused = false;
+        let (mut is_refused, mut is_unknown) = (false, false);
         for (key, call) in calls.iter().copied() {
             let reply = match &broken {
                 Some(_) => None,
@@ -203,10 +205,13 @@ impl Client {
                 }
             };
             is_refused |= matches!(outcome, Outcome::Refused(_));
+            is_unknown |= matches!(outcome, Outcome::Unknown(_));
             self.remember(key, call, &outcome);
             self.write_down(key, call, invoked, outcome, link.by.clone());
         }
-        if broken.is_some() || is_refused {
+        if is_unknown {
+            wait::pause(BACK_OFF_UNKNOWN);
+        } else if is_refused {
             wait::pause(BACK_OFF);
         } else {
             self.links.insert(shard, link);
@@ -252,11 +257,12 @@ impl Client {
             }
             self.write_down(key, Call::Release(token), invoked, outcome, link.by.clone());
         }
-        let is_refused = matches!(done, Ok(Some(Outcome::Refused(_))));
-        if done.is_ok() && !is_refused {
-            self.links.insert(shard, link);
-        } else {
-            wait::pause(BACK_OFF);
+        match done {
+            Ok(Some(Outcome::Refused(_))) => wait::pause(BACK_OFF),
+            Err(_) | Ok(Some(Outcome::Unknown(_))) => wait::pause(BACK_OFF_UNKNOWN),
+            Ok(_) => {
+                self.links.insert(shard, link);
+            }
         }
     }
 

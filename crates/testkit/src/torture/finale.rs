@@ -18,6 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Not one of the clients.
 const READER: u32 = 999;
 
+/// Waits until every shard accepts writes; for a thread in the clients' namespace.
+pub fn await_writes(keys: &[Key], masters: &[SocketAddr]) -> Result<()> {
+    for key in keys.iter().filter(|key| key.kind == Kind::Ballast) {
+        let address = *masters.get(key.shard).context("find a shard's address")?;
+        wait::until(&format!("shard {} accepts a write", key.shard), PATIENCE, || {
+            let mut connection = Connection::open_within(address, CONNECT, EACH)?;
+            let said = connection.call(&["SET", &key.name, "x"])?.text();
+            ensure!(said == "OK", "{said}");
+            anyhow::Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Reads every key at its master; for a thread in the clients' namespace.
 pub fn read_all(keys: &[Key], masters: &[SocketAddr], clock: Clock) -> Result<Vec<Record>> {
     let mut records = Vec::new();

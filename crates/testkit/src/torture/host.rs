@@ -123,9 +123,9 @@ impl Host {
         self.process.is_some()
     }
 
-    /// The output of all its processes.
+    /// The output of all its processes; beside its folder, which may be a disk that is full and goes away.
     pub fn log_path(&self) -> PathBuf {
-        self.dir.join("log")
+        self.dir.with_extension("log")
     }
 
     /// The file that uses up its disk.

@@ -47,12 +47,20 @@ impl<'a> Nemesis<'a> {
         Self { site, reigns, timeline, undo: Vec::new(), surprises: Vec::new() }
     }
 
-    /// Carries out all faults and what ends them.
-    pub fn run(&mut self, faults: &[Fault], is_over: impl Fn() -> bool) -> Result<()> {
+    /// Carries out all faults and what ends them; takes `least_ms` at least.
+    pub fn run(
+        &mut self,
+        faults: &[Fault],
+        least_ms: u64,
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
         let start = self.now_ms();
         let mut next = faults.iter().peekable();
-        while !is_over() && (next.peek().is_some() || !self.undo.is_empty()) {
-            let now = self.now_ms();
+        let mut now = start;
+        while !is_over()
+            && (next.peek().is_some() || !self.undo.is_empty() || now < start + least_ms)
+        {
+            now = self.now_ms();
             if let Some(fault) = next.next_if(|fault| start + fault.at_ms <= now) {
                 self.begin(fault).with_context(|| fault.to_string())?;
             }

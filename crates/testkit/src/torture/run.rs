@@ -173,10 +173,14 @@ fn carry_out(
     let clients = start_clients(&space, plan.seed, &shared);
 
     let mut nemesis = Nemesis::new(&mut site, Arc::clone(&reigns), timeline);
-    let faults = nemesis.run(&plan.faults, || stop.load(Ordering::Relaxed));
+    let faults =
+        nemesis.run(&plan.faults, options.seconds * 1_000, || stop.load(Ordering::Relaxed));
     let healed = nemesis.heal();
     let mut findings: Vec<Finding> = Vec::new();
-    match nemesis.await_health(HEAL_PATIENCE) {
+    let usable = nemesis
+        .await_health(HEAL_PATIENCE)
+        .and_then(|()| netns::inside(&space, || finale::await_writes(&keys, &masters)));
+    match usable {
         Ok(()) => {
             timeline.note("healthy again");
             wait::pause(AFTER);
