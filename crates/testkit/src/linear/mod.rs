@@ -30,6 +30,9 @@ pub struct Operation<C, R> {
     pub returned: Option<u64>,
 }
 
+/// The operations of a model's object.
+pub type History<M> = Vec<Operation<<M as Model>::Call, <M as Model>::Reply>>;
+
 /// What an object does, one operation after the other.
 pub trait Model {
     /// What it remembers.

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::lock::{self, Lock};
-use super::{Model, Operation, Verdict, check, counter, list, register};
+use super::{History, Model, Operation, Verdict, check, counter, list, register};
 
 const LIMIT: usize = 1_000_000;
 
@@ -237,7 +237,7 @@ fn by_trying_all<M: Model>(
 /// Compares both searches on random histories; returns how many were linearizable.
 fn compare<M: Model>(
     model: &M,
-    prepare: fn(Vec<Operation<M::Call, M::Reply>>) -> Vec<Operation<M::Call, M::Reply>>,
+    prepare: fn(History<M>) -> History<M>,
     mut draw: impl FnMut(&mut StdRng, u64) -> (M::Call, M::Reply),
 ) -> usize
 where

@@ -23,10 +23,11 @@ pub fn await_writes(keys: &[Key], masters: &[SocketAddr]) -> Result<()> {
     for key in keys.iter().filter(|key| key.kind == Kind::Ballast) {
         let address = *masters.get(key.shard).context("find a shard's address")?;
         wait::until(&format!("shard {} accepts a write", key.shard), PATIENCE, || {
-            let mut connection = Connection::open_within(address, CONNECT, EACH)?;
-            let said = connection.call(&["SET", &key.name, "x"])?.text();
-            ensure!(said == "OK", "{said}");
-            anyhow::Ok(())
+            brief(Connection::open_within(address, CONNECT, EACH).and_then(|mut connection| {
+                let said = connection.call(&["SET", &key.name, "x"])?.text();
+                ensure!(said == "OK", "{said}");
+                Ok(())
+            }))
         })?;
     }
     Ok(())
@@ -41,25 +42,26 @@ pub fn read_all(keys: &[Key], masters: &[SocketAddr], clock: Clock) -> Result<Ve
         }
         let address = *masters.get(key.shard).context("find a shard's address")?;
         let record = wait::until(&format!("a last read of {}", key.name), PATIENCE, || {
-            let mut connection = Connection::open_within(address, CONNECT, EACH)?;
-            let by = client::who(&mut connection)?;
-            let invoked = clock.now();
-            let outcome = client::read(&mut connection, key)?;
-            ensure!(matches!(outcome, Outcome::Answered(_)), "{outcome}");
-            let (client, call, ended) = (READER, Call::Get, clock.now());
-            anyhow::Ok(Record {
-                client,
-                key: index,
-                call,
-                invoked,
-                ended,
-                outcome,
-                by: Some(by.into()),
-            })
+            brief(last_read(index, key, address, clock))
         })?;
         records.push(record);
     }
     Ok(records)
+}
+
+fn last_read(index: usize, key: &Key, address: SocketAddr, clock: Clock) -> Result<Record> {
+    let mut connection = Connection::open_within(address, CONNECT, EACH)?;
+    let by = client::who(&mut connection)?;
+    let invoked = clock.now();
+    let outcome = client::read(&mut connection, key)?;
+    ensure!(matches!(outcome, Outcome::Answered(_)), "{outcome}");
+    let (client, call, ended) = (READER, Call::Get, clock.now());
+    Ok(Record { client, key: index, call, invoked, ended, outcome, by: Some(by.into()) })
+}
+
+/// An obstacle in one line: without the stack that `Debug` would show.
+fn brief<T>(result: Result<T>) -> Result<T, String> {
+    result.map_err(|error| format!("{error:#}"))
 }
 
 /// Keys whose value at a replica differs from that of the last reads and stays so.
@@ -76,10 +78,9 @@ pub fn divergence(
     for record in last.iter().filter(|record| keys.get(record.key).is_some_and(here)) {
         let key = &keys[record.key];
         let same = wait::until(&key.name, PATIENCE, || {
-            let mut connection =
-                Connection::open_within(replica, CONNECT, EACH).map_err(|e| format!("{e:#}"))?;
-            connection.call(&["READONLY"]).map_err(|error| format!("{error:#}"))?;
-            let seen = client::read(&mut connection, key).map_err(|error| format!("{error:#}"))?;
+            let mut connection = brief(Connection::open_within(replica, CONNECT, EACH))?;
+            brief(connection.call(&["READONLY"]))?;
+            let seen = brief(client::read(&mut connection, key))?;
             if seen == record.outcome { Ok(()) } else { Err(describe(&seen, &record.outcome)) }
         });
         if let Err(error) = same {

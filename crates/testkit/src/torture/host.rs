@@ -123,6 +123,22 @@ impl Host {
         self.process.is_some()
     }
 
+    /// Its threads, each with its name and where in the kernel it waits: for reports about what hangs.
+    pub fn threads(&self) -> String {
+        let Some(process) = &self.process else { return format!("{}: no process\n", self.name) };
+        let tasks = format!("/proc/{}/task", process.pid());
+        let mut text = format!("{}: pid {}\n", self.name, process.pid());
+        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
+            let read = |name: &str| {
+                let text = std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+                text.trim().to_owned()
+            };
+            let (name, wait, call) = (read("comm"), read("wchan"), read("syscall"));
+            text += &format!("  {name:<16} {wait:<28} {call}\n");
+        }
+        text
+    }
+
     /// The output of all its processes; beside its folder, which may be a disk that is full and goes away.
     pub fn log_path(&self) -> PathBuf {
         self.dir.with_extension("log")

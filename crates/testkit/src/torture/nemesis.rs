@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::args::Balancer;
-use super::host::{self, Role};
+use super::host::{self, Host, Role};
 use super::observer::Reigns;
 use super::rest;
 use super::schedule::{Action, Fault, Target};
@@ -69,6 +69,11 @@ impl<'a> Nemesis<'a> {
             wait::pause(TICK);
         }
         Ok(())
+    }
+
+    /// All hosts, as they are now.
+    pub fn hosts(&self) -> &[Host] {
+        &self.site.hosts
     }
 
     /// Everything as it was: all processes run, all hosts hear each other.

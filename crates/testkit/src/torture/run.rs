@@ -13,10 +13,11 @@ use super::args::Options;
 use super::client::{Client, Shared};
 use super::finale;
 use super::history::Record;
+use super::host::Host;
 use super::keys;
 use super::nemesis::Nemesis;
 use super::network;
-use super::observer::{Observer, Reign};
+use super::observer::{Observer, Reign, Reigns};
 use super::report;
 use super::rest;
 use super::schedule::Plan;
@@ -93,6 +94,18 @@ struct Done {
     keys: Vec<keys::Key>,
     reigns: Vec<Reign>,
     findings: Vec<Finding>,
+}
+
+/// What the part with the faults needs to know of a run.
+struct Scene<'a> {
+    dir: &'a Path,
+    /// Namespace of the clients.
+    space: &'a str,
+    keys: &'a [keys::Key],
+    masters: &'a [SocketAddr],
+    timeline: &'a Timeline,
+    /// How long it takes at least.
+    least_ms: u64,
 }
 
 fn one(
@@ -172,28 +185,21 @@ fn carry_out(
     })?;
     let clients = start_clients(&space, plan.seed, &shared);
 
-    let mut nemesis = Nemesis::new(&mut site, Arc::clone(&reigns), timeline);
-    let faults =
-        nemesis.run(&plan.faults, options.seconds * 1_000, || stop.load(Ordering::Relaxed));
-    let healed = nemesis.heal();
-    let mut findings: Vec<Finding> = Vec::new();
-    let usable = nemesis
-        .await_health(HEAL_PATIENCE)
-        .and_then(|()| netns::inside(&space, || finale::await_writes(&keys, &masters)));
-    match usable {
-        Ok(()) => {
-            timeline.note("healthy again");
-            wait::pause(AFTER);
-        }
-        Err(error) => findings.push(stuck(timeline, &error)),
-    }
-    let surprises = std::mem::take(&mut nemesis.surprises);
+    let scene = Scene {
+        dir,
+        space: &space,
+        keys: &keys,
+        masters: &masters,
+        timeline,
+        least_ms: options.seconds * 1_000,
+    };
+    let wounded = wound(plan, &scene, &mut site, &reigns, stop);
     shared.stop.store(true, Ordering::Relaxed);
     let mut records = Vec::new();
     for client in clients {
         records.extend(client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
     }
-    faults.and(healed).context("carry out the faults")?;
+    let mut findings = wounded.context("carry out the faults")?;
     records.sort_by_key(|record| record.invoked);
     let last = records.len();
     match netns::inside(&space, || finale::read_all(&keys, &masters, timeline.clock())) {
@@ -203,15 +209,44 @@ fn carry_out(
         }
         Err(error) => findings.push(stuck(timeline, &error)),
     }
-    findings.extend(surprises.into_iter().map(|text| Finding {
-        kind: "ended",
-        text,
-        operations: Vec::new(),
-    }));
     add_events(&site, timeline);
     let reigns = observer.finish()?;
     ensure!(records.len() > last / 2 && last > 100, "clients did only {last} operations");
     Ok(Done { records, last, keys: keys.to_vec(), reigns, findings })
+}
+
+/// Faults, healing, and the time until everything works again; returns what went wrong in it.
+fn wound(
+    plan: &Plan,
+    scene: &Scene<'_>,
+    site: &mut Site,
+    reigns: &Reigns,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Finding>> {
+    let timeline = scene.timeline;
+    let mut nemesis = Nemesis::new(site, Arc::clone(reigns), timeline);
+    let faults = nemesis.run(&plan.faults, scene.least_ms, || stop.load(Ordering::Relaxed));
+    // Also after a failure: clients and processes are about to be asked to end.
+    nemesis.heal()?;
+    faults?;
+    let mut findings: Vec<Finding> = Vec::new();
+    let usable = nemesis.await_health(HEAL_PATIENCE).and_then(|()| {
+        netns::inside(scene.space, || finale::await_writes(scene.keys, scene.masters))
+    });
+    match usable {
+        Ok(()) => {
+            timeline.note("healthy again");
+            wait::pause(AFTER);
+        }
+        Err(error) => {
+            findings.push(stuck(timeline, &error));
+            let threads: String = nemesis.hosts().iter().map(Host::threads).collect();
+            std::fs::write(scene.dir.join("threads.txt"), threads).context("write threads.txt")?;
+        }
+    }
+    let ended = |text| Finding { kind: "ended", text, operations: Vec::new() };
+    findings.extend(nemesis.surprises.drain(..).map(ended));
+    Ok(findings)
 }
 
 fn stuck(timeline: &Timeline, error: &anyhow::Error) -> Finding {

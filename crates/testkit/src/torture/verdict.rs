@@ -193,7 +193,7 @@ impl History<'_> {
     fn search<M: Model>(
         &self,
         model: &M,
-        prepare: fn(Vec<Operation<M::Call, M::Reply>>) -> Vec<Operation<M::Call, M::Reply>>,
+        prepare: fn(linear::History<M>) -> linear::History<M>,
         convert: impl Fn(&Record) -> Option<Operation<M::Call, M::Reply>>,
     ) -> (Verdict, Vec<usize>)
     where
