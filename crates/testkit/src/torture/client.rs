@@ -192,7 +192,7 @@ impl Client {
         let invoked = self.shared.clock.now();
         let mut broken = link.connection.send_raw(&bytes).err();
         let (mut is_refused, mut is_unknown) = (false, false);
-        for (key, call) in calls.iter().copied() {
+        for (position, (key, call)) in (0..).zip(calls.iter().copied()) {
             let reply = match &broken {
                 Some(_) => None,
                 None => link.connection.receive().map_err(|error| broken = Some(error)).ok(),
@@ -207,7 +207,8 @@ impl Client {
             is_refused |= matches!(outcome, Outcome::Refused(_));
             is_unknown |= matches!(outcome, Outcome::Unknown(_));
             self.remember(key, call, &outcome);
-            self.write_down(key, call, invoked, outcome, link.by.clone());
+            // A ns apart, so that the time of its call names an operation.
+            self.write_down(key, call, invoked + position, outcome, link.by.clone());
         }
         if is_unknown {
             wait::pause(BACK_OFF_UNKNOWN);

@@ -1,5 +1,6 @@
 //! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -17,6 +18,8 @@ use crate::wait;
 const TICK: Duration = Duration::from_millis(5);
 /// A process that ended by itself is started again after that, as a supervisor would.
 const RESTART_MS: u64 = 300;
+/// So long after its disk was freed the end of a process may still be its doing.
+const FULL_UNTIL_MS: u64 = 500;
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.
@@ -37,6 +40,8 @@ pub struct Nemesis<'a> {
     timeline: &'a Timeline,
     /// When, ms since the start of the timeline.
     undo: Vec<(u64, Undo)>,
+    /// By host: when its disk had space again, ms.
+    freed: HashMap<usize, u64>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
@@ -44,7 +49,14 @@ pub struct Nemesis<'a> {
 impl<'a> Nemesis<'a> {
     /// For a site whose record is watched.
     pub fn new(site: &'a mut Site, reigns: Reigns, timeline: &'a Timeline) -> Self {
-        Self { site, reigns, timeline, undo: Vec::new(), surprises: Vec::new() }
+        Self {
+            site,
+            reigns,
+            timeline,
+            undo: Vec::new(),
+            freed: HashMap::new(),
+            surprises: Vec::new(),
+        }
     }
 
     /// Carries out all faults and what ends them; takes `least_ms` at least.
@@ -102,11 +114,13 @@ impl<'a> Nemesis<'a> {
 
     /// Starts what ended by itself, and remembers that it did.
     pub fn look_after(&mut self) -> Result<()> {
+        let now = self.now_ms();
         for index in 0..self.site.hosts.len() {
             let host = &mut self.site.hosts[index];
             let Some(status) = host.ended()? else { continue };
-            // A full disk is a good reason to give up; everything else is not.
-            let is_full = host.filling().exists();
+            // A full disk is a good reason to give up, and the end is noticed a little later; nothing else is.
+            let is_full = host.filling().exists()
+                || self.freed.get(&index).is_some_and(|at| at + FULL_UNTIL_MS > now);
             let text = format!("{} ended by itself: {status}", host.name);
             self.timeline.note(if is_full {
                 format!("{text} (its disk is full)")
@@ -251,6 +265,7 @@ impl<'a> Nemesis<'a> {
                     self.say("free the disk of", index);
                     // It may have been freed by another fault's end.
                     let _ = std::fs::remove_file(self.site.hosts[index].filling());
+                    self.freed.insert(index, self.now_ms());
                 }
             }
         }

@@ -211,7 +211,7 @@ impl History<'_> {
         (verdict, operations)
     }
 
-    /// Preparation leaves the moment of a call as it is; operations of one pipeline share it, on different keys mostly.
+    /// Preparation leaves the moment of a call as it is, and it names the operation.
     fn find(&self, invoked: u64) -> Option<usize> {
         self.indexes.iter().copied().find(|index| self.records[*index].invoked == invoked)
     }
