@@ -49,7 +49,7 @@ pub struct Wish {
 }
 
 impl Network {
-    /// Builds it; `prefix` begins the names of all namespaces.
+    /// Builds it, with one load balancer at least; `prefix` begins the names of all namespaces.
     pub fn create(prefix: &str, wishes: &[Wish]) -> Result<Self> {
         let switch = Namespace::named(format!("{prefix}-sw"))?;
         let clients = Namespace::named(format!("{prefix}-cli"))?;
@@ -179,6 +179,23 @@ pub fn sweep(stem: &str) -> Result<()> {
             }
         }
         let _ = std::process::Command::new("ip").args(["netns", "delete", name]).output();
+    }
+    Ok(())
+}
+
+/// Unmounts what such a harness left mounted: file systems of this name, below folders that end with the process id.
+pub fn sweep_disks(source: &str) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
+    let places = mounts.lines().filter_map(|line| {
+        let (name, rest) = line.split_once(' ')?;
+        (name == source).then(|| rest.split(' ').next())?
+    });
+    for place in places {
+        let folder = std::path::Path::new(place).parent().and_then(|folder| folder.file_name());
+        let owner = folder.and_then(|name| name.to_str()?.rsplit_once('-')?.1.parse().ok());
+        if owner.is_some_and(|pid: u32| !crate::process::is_alive(pid)) {
+            let _ = std::process::Command::new("umount").arg(place).output();
+        }
     }
     Ok(())
 }

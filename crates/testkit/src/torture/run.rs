@@ -54,6 +54,7 @@ pub fn all(
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
     network::sweep(site::STEM).context("remove what a killed harness left")?;
+    network::sweep_disks(site::DISK).context("unmount what a killed harness left")?;
     let folder = report::folder(options)?;
     let first = options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000_000));
     for seed in (0..options.runs).map(|run| first.wrapping_add(run)) {

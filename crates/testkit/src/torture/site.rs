@@ -21,6 +21,8 @@ use crate::wire::Connection;
 
 /// Stem of the names of namespaces; the process id follows.
 pub const STEM: &str = "hft";
+/// Name under which small disks are mounted.
+pub const DISK: &str = "holdfast-torture";
 const SECRET: &str = "torture";
 const NODE_PORT: u16 = 6666;
 const FIRST_ANNOUNCED: u16 = 6379;
@@ -108,7 +110,7 @@ impl Site {
     /// A small file system of its own.
     fn mount(&mut self, dir: &Path) -> Result<()> {
         let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={DISK_MB}m"), "torture"])
+            .args(["-t", "tmpfs", "-o", &format!("size={DISK_MB}m"), DISK])
             .arg(dir)
             .output()
             .context("run mount")?;
