@@ -95,6 +95,8 @@ struct Done {
     keys: Vec<keys::Key>,
     reigns: Vec<Reign>,
     findings: Vec<Finding>,
+    /// What everybody said of themselves at the end.
+    state: String,
 }
 
 /// What the part with the faults needs to know of a run.
@@ -135,6 +137,7 @@ fn one(
     report::add_result(&report::folder(options)?, &run)?;
     if !findings.is_empty() || options.keep {
         report::write(dir, &run)?;
+        std::fs::write(dir.join("state.txt"), &done.state).context("write state.txt")?;
     }
     if !options.keep {
         report::remove_data(dir)?;
@@ -211,9 +214,10 @@ fn carry_out(
         Err(error) => findings.push(stuck(timeline, &error)),
     }
     add_events(&site, timeline);
+    let state = site.state();
     let reigns = observer.finish()?;
     ensure!(records.len() > last / 2 && last > 100, "clients did only {last} operations");
-    Ok(Done { records, last, keys: keys.to_vec(), reigns, findings })
+    Ok(Done { records, last, keys: keys.to_vec(), reigns, findings, state })
 }
 
 /// Faults, healing, and the time until everything works again; returns what went wrong in it.

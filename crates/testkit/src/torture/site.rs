@@ -317,6 +317,26 @@ impl Site {
         }
     }
 
+    /// What the controller and every node say of themselves, for reports.
+    pub fn state(&self) -> String {
+        let status = rest::once(self.control(), ANSWER_PATIENCE, |client| {
+            client.get(&format!("{}/status", rest::CLUSTER))
+        });
+        let pretty = status.and_then(|status| Ok(serde_json::to_string_pretty(&status)?));
+        let mut text = format!("{}\n", pretty.unwrap_or_else(|error| format!("{error:#}")));
+        for (index, host) in self.hosts.iter().enumerate() {
+            if !matches!(host.role, Role::Node(_)) {
+                continue;
+            }
+            for command in [["INFO", "replication"], ["CLUSTERX", "NODES"]] {
+                let said = self.ask(index, &command);
+                let said = said.unwrap_or_else(|error| format!("{error:#}"));
+                text += &format!("\n{}: {}\n{said}\n", host.name, command.join(" "));
+            }
+        }
+        text
+    }
+
     /// Where clients reach the master of a shard, or one of its replicas (from 1).
     pub fn announced(&self, shard: usize, number: usize) -> Result<SocketAddr> {
         let port = FIRST_ANNOUNCED + u16::try_from(number * self.slots.len() + shard)?;
