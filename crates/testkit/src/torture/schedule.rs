@@ -44,6 +44,9 @@ pub enum Kind {
     ControllerStop,
     /// A master is lost, and the controller too while it is busy with that.
     FailoverController,
+    /// The controller reaches no load balancer, and a master is stopped for several leases, or cut off from all but its
+    /// clients: nothing but its lease can fence it.
+    Blind,
     /// A load balancer instance is killed.
     BalancerKill,
     /// A load balancer instance is reloaded (HAProxy) or restarted (built-in).
@@ -56,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Kill,
         Self::KillRestart,
         Self::ReplicaKill,
@@ -70,6 +73,7 @@ impl Kind {
         Self::ControllerKill,
         Self::ControllerStop,
         Self::FailoverController,
+        Self::Blind,
         Self::BalancerKill,
         Self::BalancerReload,
         Self::DiskFull,
@@ -92,6 +96,7 @@ impl Kind {
             Self::ControllerKill => "controller-kill",
             Self::ControllerStop => "controller-stop",
             Self::FailoverController => "failover-controller",
+            Self::Blind => "blind",
             Self::BalancerKill => "balancer-kill",
             Self::BalancerReload => "balancer-reload",
             Self::DiskFull => "disk-full",
@@ -264,6 +269,7 @@ impl Draw {
             Kind::ControllerKill => (away, Action::Kill(Target::Controller)),
             Kind::ControllerStop => (away, Action::Stop(Target::Controller)),
             Kind::FailoverController => return self.failover_controller(at_ms),
+            Kind::Blind => return self.blind(at_ms),
             Kind::BalancerKill => (away, Action::Kill(Target::Balancer(self.balancer()))),
             Kind::BalancerReload => (0, Action::Reload(self.balancer())),
             Kind::DiskFull => (away, Action::Fill(self.master())),
@@ -290,6 +296,26 @@ impl Draw {
         let for_controller = self.rng.random_range(0..3_000);
         self.faults.push(Fault { at_ms: then, for_ms: for_controller, action });
         (at_ms + for_ms).max(then + for_controller)
+    }
+
+    fn blind(&mut self, at_ms: u64) -> u64 {
+        let shard = self.shard();
+        let (master, controller) = (Target::Master(shard), Target::Controller);
+        let balancers = (0..BALANCERS).map(Target::Balancer).collect();
+        let cut = |from, to| Action::Cut { from, to, both: true, blackhole: false };
+        let for_ms = self.rng.random_range(3_000..5_500);
+        let action = if self.rng.random_bool(0.5) {
+            Action::Stop(master)
+        } else {
+            let others = (0..self.shape.nodes - 1).map(|number| Target::Replica(shard, number));
+            cut(vec![master], others.chain([controller]).collect())
+        };
+        self.faults.push(Fault { at_ms, for_ms, action });
+        // Longer, so that the master finds its clients when it comes back.
+        let blind_ms = for_ms + self.rng.random_range(300..1_500);
+        let action = cut(vec![controller], balancers);
+        self.faults.push(Fault { at_ms, for_ms: blind_ms, action });
+        at_ms + blind_ms
     }
 
     fn cut(&mut self, both: bool) -> Action {

@@ -48,14 +48,26 @@ pub fn judge(records: &[Record], last: usize, keys: &[Key], reigns: &[Reign]) ->
         findings.extend(end.and_then(|end| history.lost(end)));
         findings.extend(history.order());
     }
-    for (index, version) in deposed::answers(records, keys, reigns) {
-        findings.push(Finding {
-            kind: "deposed",
-            text: format!("a node answered that was not master under version {version}"),
-            operations: vec![index],
-        });
-    }
+    findings.extend(deposed(records, keys, reigns));
     findings
+}
+
+/// One finding for each shard and version.
+fn deposed(records: &[Record], keys: &[Key], reigns: &[Reign]) -> Vec<Finding> {
+    let mut groups: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
+    for (index, version) in deposed::answers(records, keys, reigns) {
+        let shard = keys.get(records[index].key).map_or(0, |key| key.shard);
+        groups.entry((shard, version)).or_default().push(index);
+    }
+    let finding = |((shard, version), indexes): ((usize, i64), Vec<usize>)| Finding {
+        kind: "deposed",
+        text: format!(
+            "shard {shard}: {} answers of a node that was not master under version {version}",
+            indexes.len()
+        ),
+        operations: indexes.into_iter().take(SHOWN).collect(),
+    };
+    groups.into_iter().map(finding).collect()
 }
 
 struct History<'a> {
