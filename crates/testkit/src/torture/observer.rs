@@ -53,8 +53,9 @@ impl Observer {
             std::thread::spawn(move || {
                 netns::enter(&space)?;
                 let client = rest::Client::new(PATIENCE)?;
+                let mut sets = String::new();
                 while !stop.load(Ordering::Relaxed) {
-                    look(&client, &reigns, &timeline);
+                    look(&client, &reigns, &mut sets, &timeline);
                     wait::pause(POLL);
                 }
                 Ok(())
@@ -75,28 +76,47 @@ impl Observer {
     }
 }
 
-fn look(client: &rest::Client, reigns: &Reigns, timeline: &Timeline) {
+fn look(client: &rest::Client, reigns: &Reigns, sets: &mut String, timeline: &Timeline) {
     let sent = timeline.clock().now();
     // A controller that is away is no news here; that it was sent away is in the timeline.
-    let Ok(answer) = client.get(rest::CLUSTER) else { return };
+    let Ok(status) = client.get(&format!("{}/status", rest::CLUSTER)) else { return };
     let received = timeline.clock().now();
-    let Some(seen) = read(&answer, sent, received) else { return };
+    let now = in_sync(&status);
+    if *sets != now {
+        timeline.note(format!("epochs and in-sync sets: {now}"));
+        *sets = now;
+    }
+    let Some(seen) = read(&status, sent, received) else { return };
     let mut reigns = reigns.lock();
     match reigns.last_mut() {
         Some(last) if last.version == seen.version => last.to = sent,
         _ => {
-            let masters: Vec<&str> =
-                seen.masters.iter().map(|id| id.get(..6).unwrap_or(id)).collect();
+            let masters: Vec<&str> = seen.masters.iter().map(|id| short(id)).collect();
             timeline.note(format!("topology {}: masters {}", seen.version, masters.join(" ")));
             reigns.push(seen);
         }
     }
 }
 
-fn read(answer: &Json, sent: u64, received: u64) -> Option<Reign> {
-    let cluster = answer.get("cluster")?;
+fn short(id: &str) -> &str {
+    id.get(..6).unwrap_or(id)
+}
+
+/// By shard: `epoch:member,member`; empty where the binary knows neither.
+fn in_sync(status: &Json) -> String {
+    let shards = status.get("shards").and_then(Json::as_array).into_iter().flatten();
+    let sets = shards.filter_map(|shard| {
+        let epoch = shard.get("epoch")?.as_u64()?;
+        let members = shard.get("in_sync")?.as_array()?;
+        let names: Vec<&str> = members.iter().filter_map(Json::as_str).map(short).collect();
+        Some(format!("{epoch}:{}", names.join(",")))
+    });
+    sets.collect::<Vec<_>>().join(" ")
+}
+
+fn read(status: &Json, sent: u64, received: u64) -> Option<Reign> {
     let (mut masters, mut replicas) = (Vec::new(), Vec::new());
-    for shard in cluster.get("shards")?.as_array()? {
+    for shard in status.get("shards")?.as_array()? {
         let (mut master, mut others) = (String::new(), Vec::new());
         for node in shard.get("nodes")?.as_array()? {
             let id = node.get("id")?.as_str()?.to_owned();
@@ -105,7 +125,7 @@ fn read(answer: &Json, sent: u64, received: u64) -> Option<Reign> {
         masters.push(master);
         replicas.push(others);
     }
-    let version = cluster.get("version")?.as_i64()?;
+    let version = status.get("version")?.as_i64()?;
     // Until a second answer there is no moment at which it certainly was in force.
     Some(Reign { version, masters, replicas, from: received, to: sent })
 }

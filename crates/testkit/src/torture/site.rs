@@ -406,7 +406,8 @@ fn obstacle(status: &Json) -> Option<String> {
         .iter()
         .map(|shard| {
             let text = |name: &str| shard.get(name).and_then(Json::as_str).unwrap_or("?");
-            format!("{} ({})", text("state"), text("detail"))
+            let set = shard.get("in_sync").map(|set| format!(" in-sync set {set}"));
+            format!("{} ({}){}", text("state"), text("detail"), set.unwrap_or_default())
         })
         .collect();
     let balancers = status.get("balancers").map(ToString::to_string).unwrap_or_default();
