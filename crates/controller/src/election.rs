@@ -8,7 +8,7 @@ use planner::Time;
 use crate::store::Store;
 
 /// The leadership of this process.
-pub trait Election: std::fmt::Debug + Send + Sync {
+pub(crate) trait Election: std::fmt::Debug + Send + Sync {
     /// The term it leads in.
     fn term(&self) -> u64;
 
