@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::grant::CommitMode;
+
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data<T> {
@@ -105,6 +107,12 @@ pub struct ClusterSpec {
     /// Every balancer in front of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub balancers: Vec<BalancerSpec>,
+    /// When writes count as done; without, in-sync where shards have replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_mode: Option<CommitMode>,
+    /// Writes are refused below so many members of the in-sync set, the master included; 0 means 1.
+    #[serde(default)]
+    pub min_in_sync: u32,
 }
 
 /// `POST …/clusters/:c/import`.
@@ -243,6 +251,12 @@ pub struct Cluster {
     /// Failover without a sound fence is allowed.
     #[serde(default)]
     pub allow_unfenced: bool,
+    /// When writes count as done.
+    #[serde(default)]
+    pub commit_mode: CommitMode,
+    /// Writes are refused below so many members of the in-sync set.
+    #[serde(default)]
+    pub min_in_sync: u32,
 }
 
 /// What the store holds of a shard.
@@ -310,8 +324,12 @@ pub struct Status {
     pub topology_hash: String,
     /// Term of the controller.
     pub term: u64,
-    /// Every shard is steady and every node plays its role at this version.
+    /// Every shard is steady, every node plays its role at this version, and in in-sync clusters every
+    /// node is in its shard's set.
     pub healthy: bool,
+    /// When writes count as done.
+    #[serde(default)]
+    pub commit_mode: CommitMode,
     /// By index.
     pub shards: Vec<ShardStatus>,
     /// Balancer instances.
@@ -331,6 +349,15 @@ pub struct ShardStatus {
     pub detail: String,
     /// `n` or `a-b`.
     pub slot_ranges: Vec<String>,
+    /// Number of its epoch, 0 before the first.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Nodes of its in-sync set, by id; empty in asynchronous clusters.
+    #[serde(default)]
+    pub in_sync: Vec<String>,
+    /// In an in-sync cluster: a node is not in the set, so a write has fewer copies than there are nodes.
+    #[serde(default)]
+    pub degraded: bool,
     /// Its nodes.
     pub nodes: Vec<NodeStatus>,
 }

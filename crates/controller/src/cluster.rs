@@ -8,6 +8,7 @@ mod balancer_task;
 pub(crate) mod driver;
 mod node_task;
 mod planner_task;
+mod question;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use topology::{Endpoint, NodeId, Slot, Topology};
 
+use crate::election::Election;
 use crate::events::Event;
 use crate::metrics::Counters;
 use crate::store::{Store, StoreError};
@@ -30,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) policy: Policy,
     pub(crate) counters: Counters,
+    /// Another than the store's, where several controllers share one.
+    election: Option<Box<dyn Election>>,
     epoch: Instant,
     starts: AtomicU64,
 }
@@ -40,9 +44,15 @@ impl Shared {
             store,
             policy,
             counters: Counters::default(),
+            election: None,
             epoch: Instant::now(),
             starts: AtomicU64::new(0),
         }
+    }
+
+    /// What says for how long this process leads.
+    pub(crate) fn election(&self) -> &dyn Election {
+        self.election.as_deref().unwrap_or(&self.store)
     }
 
     /// The controller's monotonic clock. It may stand still while this machine sleeps, which
@@ -188,6 +198,8 @@ impl Cluster {
         let observed = Observed {
             started_at: now,
             record_at: now,
+            epoch_at: now,
+            term: shared.election().term(),
             topology_hash: topology.hash.clone(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
             // have served another cluster before.
@@ -307,6 +319,12 @@ impl Cluster {
             }
             if topology.version != state.record.version {
                 state.observed.record_at = self.shared.now();
+            }
+            let opened = |record: &Record| -> Vec<_> {
+                record.shards.iter().map(|shard| (shard.epoch.number, shard.epoch.id)).collect()
+            };
+            if opened(&record) != opened(&state.record) {
+                state.observed.epoch_at = self.shared.now();
             }
             state.observed.topology_hash = topology.hash.clone();
             state.topology = Arc::new(topology);

@@ -9,6 +9,7 @@
 pub mod client;
 mod cluster;
 pub mod config;
+mod election;
 mod events;
 mod metrics;
 mod registry;

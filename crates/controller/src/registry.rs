@@ -66,9 +66,10 @@ impl Registry {
     /// Stores a new cluster and starts it.
     pub(crate) async fn create(
         &self,
-        record: Record,
+        mut record: Record,
         reason: String,
     ) -> Result<Arc<Cluster>, UpdateError> {
+        record.term = self.shared.election().term();
         record.check()?;
         crate::cluster::topology_of(&record)?;
         let label = format!("{}/{}", record.namespace, record.name);

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use api::grant::Member;
 use api::heartbeat::{LinkStatus, Reply, Resync, Role};
 
+use crate::epoch::{self, Position};
 use crate::plan::{Context, Health};
 use crate::{Node, Shard};
 
@@ -22,6 +24,8 @@ pub enum Ineligible {
     Elsewhere,
     /// It has nothing, the master had something.
     Empty,
+    /// It may lack what was acknowledged: the in-sync set does not name its data.
+    NotMember,
 }
 
 impl fmt::Display for Ineligible {
@@ -33,6 +37,7 @@ impl fmt::Display for Ineligible {
             Self::Loading => "is loading",
             Self::Elsewhere => "follows another master",
             Self::Empty => "is empty",
+            Self::NotMember => "is not in the in-sync set",
         })
     }
 }
@@ -41,7 +46,9 @@ impl fmt::Display for Ineligible {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
     pub(crate) node: &'a Node,
-    pub(crate) sequence: u64,
+    pub(crate) position: Position,
+    /// What an in-sync set names it; `None` from a node that knows no grants.
+    pub(crate) member: Option<Member>,
 }
 
 /// Replicas that may take over from a master that lives and waits for them: how far they are is
@@ -51,7 +58,7 @@ pub(crate) fn for_switchover<'a>(
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
-    found(shard, |node| match check(cx, node, master) {
+    found(shard, |node| match check(cx, shard, node, master) {
         Err(Ineligible::Empty) => cx.reply(&node.id),
         other => other.ok(),
     })
@@ -64,16 +71,33 @@ pub(crate) fn eligible<'a>(
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
-    found(shard, |node| check(cx, node, master).ok())
+    let found = intact(cx, shard, master);
+    let is_lost = found.is_empty() && epoch::by_set(cx.record, shard);
+    if is_lost && epoch::all_rebooted(cx, shard) { rebooted(cx, shard) } else { found }
+}
+
+/// Those that hold everything that was acknowledged.
+pub(crate) fn intact<'a>(cx: &Context<'a>, shard: &'a Shard, master: &Node) -> Vec<Candidate<'a>> {
+    found(shard, |node| check(cx, shard, node, master).ok())
+}
+
+/// Members whose machines restarted, when that is all there is.
+pub(crate) fn rebooted<'a>(cx: &Context<'a>, shard: &'a Shard) -> Vec<Candidate<'a>> {
+    found(shard, |node| {
+        check_own(cx, node).ok().filter(|reply| epoch::is_rebooted_member(shard, reply))
+    })
 }
 
 fn found<'a>(
     shard: &'a Shard,
     accept: impl Fn(&'a Node) -> Option<&'a Reply>,
 ) -> Vec<Candidate<'a>> {
-    let candidate = |node: &'a Node| Some(Candidate { node, sequence: accept(node)?.sequence });
+    let candidate = |node: &'a Node| {
+        let reply = accept(node)?;
+        Some(Candidate { node, position: Position::of(reply), member: reply.member() })
+    };
     let mut found: Vec<Candidate<'a>> = shard.replicas().filter_map(candidate).collect();
-    found.sort_by(|a, b| b.sequence.cmp(&a.sequence).then_with(|| a.node.id.cmp(&b.node.id)));
+    found.sort_by(|a, b| b.position.cmp(&a.position).then_with(|| a.node.id.cmp(&b.node.id)));
     found
 }
 
@@ -81,31 +105,49 @@ fn found<'a>(
 pub(crate) fn reasons(cx: &Context<'_>, shard: &Shard, master: &Node) -> String {
     let reasons: Vec<String> = shard
         .replicas()
-        .filter_map(|node| check(cx, node, master).err().map(|why| format!("{} {why}", node.local)))
+        .filter_map(|node| {
+            check(cx, shard, node, master).err().map(|why| format!("{} {why}", node.local))
+        })
         .collect();
     if reasons.is_empty() { "it has no replica".to_owned() } else { reasons.join(", ") }
 }
 
-fn check<'a>(cx: &Context<'a>, node: &Node, master: &Node) -> Result<&'a Reply, Ineligible> {
-    if cx.health(&node.id) != Health::Up {
-        return Err(Ineligible::Unreachable);
+fn check<'a>(
+    cx: &Context<'a>,
+    shard: &Shard,
+    node: &Node,
+    master: &Node,
+) -> Result<&'a Reply, Ineligible> {
+    let reply = check_own(cx, node)?;
+    if epoch::by_set(cx.record, shard) {
+        // Whoever it follows: it holds what was acknowledged.
+        return if epoch::is_member(shard, reply) { Ok(reply) } else { Err(Ineligible::NotMember) };
     }
-    let Some(reply) = cx.reply(&node.id) else { return Err(Ineligible::Unreachable) };
     let follows = reply
         .master
         .as_ref()
         .is_some_and(|(host, port)| *host == master.local.host && *port == master.local.port);
     let had_data = cx.observed.node(&master.id).master_sequence != Some(0);
+    if !follows && reply.version != cx.record.version {
+        Err(Ineligible::Elsewhere)
+    } else if reply.sequence == 0 && had_data {
+        Err(Ineligible::Empty)
+    } else {
+        Ok(reply)
+    }
+}
+
+fn check_own<'a>(cx: &Context<'a>, node: &Node) -> Result<&'a Reply, Ineligible> {
+    if cx.health(&node.id) != Health::Up {
+        return Err(Ineligible::Unreachable);
+    }
+    let Some(reply) = cx.reply(&node.id) else { return Err(Ineligible::Unreachable) };
     if reply.myid != node.id || reply.role != Role::Slave {
         Err(Ineligible::NotReplica)
     } else if reply.resync != Resync::None {
         Err(Ineligible::Resync)
     } else if reply.loading || reply.link_status == LinkStatus::Sync {
         Err(Ineligible::Loading)
-    } else if !follows && reply.version != cx.record.version {
-        Err(Ineligible::Elsewhere)
-    } else if reply.sequence == 0 && had_data {
-        Err(Ineligible::Empty)
     } else {
         Ok(reply)
     }

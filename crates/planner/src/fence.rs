@@ -146,7 +146,7 @@ pub(crate) fn confirmed(
     let sound = soundness(stated.as_ref(), record);
     let end = lease_end(record, observed, policy, &node.id);
     acknowledged(observed, &node.id, demoted)
-        .or_else(|| new_process(observed, &node.id, &sound))
+        .or_else(|| new_process(record, observed, (node, demoted), &sound))
         .or_else(|| sound.balancers.then(|| cut_off(record, observed, &node.id)).flatten())
         .or_else(|| {
             (sound.lease && now >= end).then_some(Confirmed { fence: Fence::Lease, since: end })
@@ -170,14 +170,25 @@ fn acknowledged(
     is.then_some(Confirmed { fence: Fence::Acknowledged, since: seen.received_at })
 }
 
-/// Only where a missing lease refuses everything, and if this controller granted that process none.
-fn new_process(observed: &Observed, id: &str, sound: &Soundness) -> Option<Confirmed> {
-    let node = observed.node(id);
-    let seen = node.seen.as_ref()?;
-    let granted = node.lease_nonce.as_deref()?;
+/// Only where a missing lease refuses everything, and if nobody granted that process one: with
+/// epochs the store knows whom it granted, without them this controller does.
+fn new_process(
+    record: &Record,
+    observed: &Observed,
+    (node, demoted): (&Node, Option<&PendingFence>),
+    sound: &Soundness,
+) -> Option<Confirmed> {
+    let seen = observed.node(&node.id).seen.as_ref()?;
+    let shard = record.shards.iter().find(|shard| shard.node(&node.id).is_some())?;
+    let is_newer = if shard.epoch.is_none() || demoted.is_some() {
+        let granted = observed.node(&node.id).lease_nonce.as_deref()?;
+        seen.reply.nonce != granted
+    } else {
+        seen.reply.nonce != shard.epoch.nonce && seen.sent_at >= observed.epoch_at
+    };
     let is = sound.lease
-        && seen.reply.myid == id
-        && seen.reply.nonce != granted
+        && seen.reply.myid == node.id
+        && is_newer
         && seen.reply.lease_mode == LeaseMode::BlockAll
         && seen.reply.lease_remaining_ms == 0;
     is.then_some(Confirmed { fence: Fence::NewProcess, since: seen.received_at })

@@ -10,20 +10,25 @@
 //! It does not: talk to anybody, choose who leads among several controllers, move slots.
 
 mod candidate;
+mod epoch;
 mod fence;
 mod frontends;
+mod heartbeat;
 mod observed;
 mod plan;
 mod policy;
 mod record;
+mod reopen;
 mod shard;
 mod switchover;
 mod time;
 
 pub use candidate::Ineligible;
+pub use epoch::Epoch;
 pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
+pub use heartbeat::{Granted, granted};
 pub use observed::{
-    BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Seen,
+    BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Refusal, Seen,
 };
 pub use plan::{Action, Plan, ShardState, health, plan, settled};
 pub use policy::Policy;

@@ -44,6 +44,17 @@ pub struct Pause {
     pub error: Option<String>,
 }
 
+/// A grant that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which epoch.
+    pub epoch: u64,
+    /// When the refusal was read.
+    pub at: Time,
+    /// The node's words.
+    pub why: String,
+}
+
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeObserved {
@@ -73,6 +84,14 @@ pub struct NodeObserved {
     pub master_sequence: Option<u64>,
     /// Our pause, until it was lifted.
     pub pause: Option<Pause>,
+    /// Epoch and request of the newest grant it answered to.
+    pub confirmed: Option<(u64, u64)>,
+    /// The last grant it refused, until it takes one.
+    pub refusal: Option<Refusal>,
+    /// When a heartbeat was last sent to it by way of a replica.
+    pub relaying: Option<Time>,
+    /// When its newest answer came by way of a replica; `None` if it came directly.
+    pub relayed_at: Option<Time>,
 }
 
 /// What a balancer instance confirmed.
@@ -115,6 +134,15 @@ pub struct Observed {
     pub started_at: Time,
     /// When the current record came into force.
     pub record_at: Time,
+    /// When this controller learned of the newest epoch of the record: only answers to questions
+    /// asked since then tell a newer process from one that the granted process replaced.
+    pub epoch_at: Time,
+    /// Id of the next epoch, random; another one after every plan.
+    pub fresh_id: u64,
+    /// Term of this controller.
+    pub term: u64,
+    /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
+    pub authority_until: Option<Time>,
     /// Hash of the record's topology, as nodes compute it.
     pub topology_hash: String,
     /// By node id.
@@ -145,6 +173,10 @@ impl Observed {
             lease_nonce: None,
             master_sequence: None,
             pause: None,
+            confirmed: None,
+            refusal: None,
+            relaying: None,
+            relayed_at: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)
     }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::grant::Grant;
 use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
 use crate::shard::{self, Verdict};
-use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, frontends};
+use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -19,6 +20,13 @@ pub enum Action {
     HeartbeatNow {
         /// Node id.
         node: String,
+    },
+    /// Send its heartbeat through a replica that sees it.
+    Relay {
+        /// The master.
+        node: String,
+        /// The replica.
+        via: String,
     },
     /// SETNODEID and SETNODES of the record's topology.
     Push {
@@ -104,8 +112,10 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Nodes whose heartbeats carry a lease from now on; no others do.
     pub leases: BTreeSet<String>,
-    /// Length of those leases, ms.
+    /// Length of those leases, ms, where the controller's authority does not bound it.
     pub lease_ms: u64,
+    /// What heartbeats to those nodes grant besides, by node id.
+    pub grants: BTreeMap<String, Grant>,
     /// Plan again no later than this, even if nothing happens.
     pub wake_at: Option<Time>,
     /// What a person should know, as long as it lasts.
@@ -217,13 +227,24 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let cx = Context { record, observed, policy, now };
     let mut plan =
         Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
+    if let Some(why) = leads_no_more(&cx) {
+        plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
+        return plan;
+    }
+    if record.term < observed.term {
+        return take_over(&cx, plan);
+    }
     let verdicts: Vec<Verdict> =
         (0..record.shards.len()).map(|index| shard::decide(&cx, index, &mut plan)).collect();
     let mut swap = None;
     let mut closed = BTreeSet::new();
     for (shard, verdict) in record.shards.iter().zip(&verdicts) {
-        if let Some(master) = shard.master().filter(|_| verdict.grant) {
+        let granted = |master: &&Node| verdict.grant && epoch::may_lease(&cx, shard, master);
+        if let Some(master) = shard.master().filter(granted) {
             plan.leases.insert(master.id.clone());
+            if let Some(grant) = epoch::grant(&cx, shard, master, &mut plan) {
+                plan.grants.insert(master.id.clone(), grant);
+            }
         }
         closed.extend(verdict.closed.as_deref());
         swap = swap.or_else(|| verdict.swap.clone());
@@ -237,6 +258,26 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     if let Some((record, reason)) = swap {
         plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });
     }
+    plan
+}
+
+/// Nothing this controller concludes may count once another one may lead (rule R8).
+fn leads_no_more(cx: &Context<'_>) -> Option<String> {
+    if cx.record.term > cx.observed.term && cx.observed.term > 0 {
+        return Some(format!("the controller of term {} leads", cx.record.term));
+    }
+    let until = cx.observed.authority_until?;
+    (cx.now >= until).then(|| "this controller no longer leads for certain".to_owned())
+}
+
+/// The first act of a controller: from here on the compare-and-swap of an older one fails. Only
+/// then does it grant, or conclude from what it granted.
+fn take_over(cx: &Context<'_>, mut plan: Plan) -> Plan {
+    let mut record = cx.record.next();
+    record.term = cx.observed.term;
+    let why = format!("the controller of term {} takes over", record.term);
+    plan.shards = vec![ShardState::Suspect(why.clone()); record.shards.len()];
+    plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason: why });
     plan
 }
 

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use api::grant::{CommitMode, Member};
 use api::heartbeat::{ClientAccess, LeaseMode, Reply};
 use serde::{Deserialize, Serialize};
 use topology::Endpoint;
+
+use crate::Epoch;
 
 /// What the record makes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,6 +109,9 @@ pub struct PendingFence {
     pub node: String,
     /// The version at which it is not master.
     pub version: i64,
+    /// What the in-sync set named it for: only with that data may it become master again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
 }
 
 /// A master, its replicas and its slots.
@@ -124,6 +130,9 @@ pub struct Shard {
     /// A predecessor that must be fenced first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<PendingFence>,
+    /// What its master is granted.
+    #[serde(default, skip_serializing_if = "Epoch::is_none")]
+    pub epoch: Epoch,
 }
 
 impl Shard {
@@ -195,6 +204,20 @@ pub struct Record {
     /// Secret the nodes know as `peer-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// When writes count as done.
+    #[serde(default)]
+    pub commit_mode: CommitMode,
+    /// Writes are refused below so many members of the in-sync set, the master included.
+    #[serde(default = "one")]
+    pub min_in_sync: u32,
+    /// Term of the newest controller that has taken over. It is written before that controller
+    /// grants or fences anything, so an older one's compare-and-swap fails from then on.
+    #[serde(default)]
+    pub term: u64,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Why a record cannot be.

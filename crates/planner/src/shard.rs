@@ -1,12 +1,14 @@
 //! What one shard needs: nothing, a failover, or the rest of one that has begun.
 
-use api::heartbeat::{Resync, Role as Does};
+use api::heartbeat::{LinkStatus, Resync, Role as Does};
 
 use crate::candidate::{self, Candidate};
+use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, switchover,
+    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, reopen,
+    switchover,
 };
 
 /// The decision about one shard.
@@ -37,6 +39,11 @@ impl Verdict {
         }
     }
 
+    /// Nobody is granted anything.
+    pub(crate) fn waiting(state: ShardState) -> Self {
+        Self { grant: false, ..Self::serving(state) }
+    }
+
     /// `node` is kept from serving.
     pub(crate) fn fencing(node: &Node, state: ShardState) -> Self {
         Self {
@@ -55,9 +62,13 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     let Some(master) = shard.master() else {
         return Verdict::serving(ShardState::Stuck("the record has no master".to_owned()));
     };
+    if let Some(verdict) = reopen::stale_store(cx, (index, shard, master), plan) {
+        return verdict;
+    }
     if let Some(pending) = &shard.fence {
         return await_fence(cx, (index, shard, master), pending, plan);
     }
+    relay(cx, (index, shard, master), plan);
     match cx.health(&master.id) {
         Health::Down => {
             let reason = format!("master {} is down", master.local);
@@ -76,14 +87,57 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     }
 }
 
+/// Intervals without an answer after which a master is asked by way of a replica.
+const RELAY_MISSES: u32 = 2;
+
+/// A master that its replicas see may be alive behind a broken path: its heartbeat goes through one
+/// of them. If that is not answered either, failover takes its course (hazard F2, rule R9).
+fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+    let observed = cx.observed.node(&master.id);
+    let lately = |at: Option<Time>, ms| at.is_some_and(|at| cx.now < at.plus_millis(ms));
+    let is_relayed = lately(observed.relayed_at, 2 * cx.policy.lease_ms);
+    let is_silent = observed.misses >= RELAY_MISSES || (is_relayed && observed.misses > 0);
+    let sees = |node: &&Node| {
+        cx.health(&node.id) == Health::Up
+            && cx.reply(&node.id).is_some_and(|reply| {
+                reply.link_status == LinkStatus::Up && reply.standing.incarnation.is_some()
+            })
+    };
+    let Some(via) = shard.replicas().find(sees) else { return };
+    if is_relayed {
+        plan.alarms.insert(format!(
+            "shard {index}: master {} is reached only through its replica {}: the path to it is broken",
+            master.local, via.local
+        ));
+    }
+    if !is_silent || observed.refused > 0 {
+        return;
+    }
+    if lately(observed.relaying, cx.policy.heartbeat_ms) {
+        let sent = observed.relaying.unwrap_or(cx.now);
+        plan.wake(sent.plus_millis(cx.policy.heartbeat_ms));
+        return;
+    }
+    plan.actions.push(Action::Relay { node: master.id.clone(), via: via.id.clone() });
+}
+
 fn alive(
     cx: &Context<'_>,
     (index, shard, master): (usize, &Shard, &Node),
     plan: &mut Plan,
 ) -> Verdict {
-    if let Some(verdict) = lost_data(cx, (index, shard, master), plan) {
+    if !epoch::by_set(cx.record, shard)
+        && let Some(verdict) = lost_data(cx, (index, shard, master), plan)
+    {
         return verdict;
     }
+    if let Some(verdict) = reopen::decide(cx, (index, shard, master), plan) {
+        return verdict;
+    }
+    if let Some(verdict) = adopt(cx, (index, shard, master)) {
+        return verdict;
+    }
+    follow_set(cx, (index, shard, master), plan);
     if let Some(intent) = &shard.intent {
         return switchover::decide(cx, (index, shard, master), intent, plan);
     }
@@ -99,15 +153,84 @@ fn alive(
             master.local, reply.resync
         ));
     }
+    let knows = epoch::is_known(cx, shard, master);
     if cx.settled(master) {
+        if !knows {
+            cx.ask(&master.id, plan);
+        }
         return Verdict::serving(ShardState::Steady);
     }
+    if let Some(until) = epoch::promised(cx, master) {
+        plan.wake(until);
+        if cx.now < until {
+            let text = format!("{} promised its old master to wait until {until}", master.local);
+            return Verdict::serving(ShardState::Settling(text));
+        }
+        cx.ask(&master.id, plan);
+    }
     let told = cx.observed.node(&master.id).pushed;
+    if !knows {
+        cx.ask(&master.id, plan);
+    }
     if told.is_some_and(|pushed| pushed.version >= cx.record.version) {
         cx.ask(&master.id, plan);
     }
     let state = format!("master {} takes over version {}", master.local, cx.record.version);
     Verdict::serving(ShardState::Settling(state))
+}
+
+/// The master asks for another in-sync set. It waits for the union of both until the store has it,
+/// so nothing but the order matters (hazards F4, F15).
+fn adopt(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node)) -> Option<Verdict> {
+    let reply = cx.reply(&master.id)?;
+    let members = epoch::request(shard, master, reply)?;
+    if !epoch::by_set(cx.record, shard) {
+        return None;
+    }
+    let mut record = cx.record.next();
+    let epoch = &mut record.shards[index].epoch;
+    epoch.request = reply.standing.request;
+    epoch.in_sync = members.clone();
+    let names = members.iter().filter_map(|member| epoch::node_of(shard, member));
+    let names: Vec<String> = names.map(|node| node.local.to_string()).collect();
+    let text = format!("shard {index}: in sync are {}", names.join(", "));
+    let mut verdict = Verdict::serving(ShardState::Settling(text.clone()));
+    verdict.swap = Some((record, text));
+    Some(verdict)
+}
+
+/// For how long a member that went silent makes its master be asked more often, ms: the master
+/// is about to ask for a set without it, and writes wait for that.
+const CHANGE_MS: u64 = 2_000;
+/// How often, ms.
+const CHANGE_PACE_MS: u64 = 50;
+
+fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+    if !epoch::by_set(cx.record, shard) {
+        return;
+    }
+    let count = u32::try_from(shard.epoch.in_sync.len()).unwrap_or(u32::MAX);
+    if count < cx.record.min_in_sync {
+        plan.alarms.insert(format!(
+            "shard {index}: {count} in sync of {} wanted: writes are refused",
+            cx.record.min_in_sync
+        ));
+    }
+    let silent = shard.epoch.in_sync.iter().any(|member| {
+        let node = epoch::node_of(shard, member);
+        let since = node.and_then(|node| cx.observed.node(&node.id).missing_since);
+        since.is_some_and(|since| cx.now < since.plus_millis(CHANGE_MS))
+    });
+    if silent {
+        let asked = cx.observed.node(&master.id).seen.as_ref().map(|seen| seen.sent_at);
+        let due = asked.map_or(cx.now, |at| at.plus_millis(CHANGE_PACE_MS));
+        if due <= cx.now {
+            plan.actions.push(Action::HeartbeatNow { node: master.id.clone() });
+            plan.wake(cx.now.plus_millis(CHANGE_PACE_MS));
+        } else {
+            plan.wake(due);
+        }
+    }
 }
 
 /// A newer process of the master has less than the master had: its disk was lost. It must not
@@ -127,7 +250,7 @@ fn lost_data(
     let what = format!("master {} came back at {} of {had}", master.local, reply.sequence);
     let better = candidate::eligible(cx, shard, master)
         .first()
-        .is_some_and(|candidate| candidate.sequence > reply.sequence);
+        .is_some_and(|candidate| candidate.position > Position::of(reply));
     if better {
         return Some(failover(cx, (index, shard, master), &what, plan));
     }
@@ -135,7 +258,7 @@ fn lost_data(
     None
 }
 
-fn failover(
+pub(crate) fn failover(
     cx: &Context<'_>,
     (index, shard, master): (usize, &Shard, &Node),
     reason: &str,
@@ -165,11 +288,13 @@ fn failover(
         let text = format!("{reason}; closing its frontends, waiting for a fence");
         return Verdict::fencing(master, ShardState::Fencing(text));
     };
-    if candidates.len() > 1 && !compared(cx, &candidates, fenced, plan) {
+    let is_read_again = candidates.len() > 1 || epoch::by_set(cx.record, shard);
+    if is_read_again && !compared(cx, &candidates, fenced, plan) {
         let text = format!("{reason}; {}; comparing positions", fenced.fence);
         return Verdict::fencing(master, ShardState::Fencing(text));
     }
-    promote(cx, (index, master), best, &format!("{reason}; {}", fenced.fence))
+    let others = &candidates[1..];
+    promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
 }
 
 /// Positions count only if they were read after the old master stopped serving.
@@ -194,15 +319,19 @@ fn compared(
 fn promote(
     cx: &Context<'_>,
     (index, master): (usize, &Node),
-    best: &Candidate<'_>,
+    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
     reason: &str,
 ) -> Verdict {
-    let text =
-        format!("shard {index}: {reason}; {} takes over at {}", best.node.local, best.sequence);
+    let at = best.position.sequence;
+    let text = format!("shard {index}: {reason}; {} takes over at {at}", best.node.local);
     let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
     let mut record = cx.record.next();
     record.version = cx.highest_version() + 1;
     record.promote(index, &best.node.id);
+    if let Some(reply) = cx.reply(&best.node.id) {
+        let members = others.iter().filter_map(|other| other.member);
+        epoch::open(cx, &mut record, index, reply, members);
+    }
     let shard = &mut record.shards[index];
     if let Some(intent) = shard.intent.take() {
         let wanted = intent.preferred.is_none_or(|preferred| preferred == best.node.id);
@@ -235,11 +364,17 @@ fn await_fence(
         verdict.swap = Some(fence_over(cx, index, &reason));
         return verdict;
     }
-    if cx.health(&master.id) == Health::Down && intact(cx, old) {
+    if cx.health(&master.id) == Health::Down && intact(cx, shard, old, pending) {
         // The new master was never told: whatever was written is with the old one.
         let mut record = cx.record.next();
         record.version = cx.highest_version() + 1;
         record.promote(index, &old.id);
+        if let Some(reply) = cx.reply(&old.id) {
+            // Nothing was acknowledged since but by the old master, with all of these.
+            let others = candidate::intact(cx, shard, master);
+            let members = others.into_iter().filter_map(|other| other.member);
+            epoch::open(cx, &mut record, index, reply, members);
+        }
         let back = &mut record.shards[index];
         back.fence = None;
         if let Some(result) = &mut back.last_intent {
@@ -269,10 +404,12 @@ fn in_pause(cx: &Context<'_>, old: &Node, fenced: Confirmed) -> bool {
     })
 }
 
-fn intact(cx: &Context<'_>, old: &Node) -> bool {
+fn intact(cx: &Context<'_>, shard: &Shard, old: &Node, pending: &PendingFence) -> bool {
+    let by_set = epoch::by_set(cx.record, shard);
     cx.health(&old.id) == Health::Up
         && cx.reply(&old.id).is_some_and(|reply| {
-            !reply.loading
+            (!by_set || (reply.member().is_some() && reply.member() == pending.member))
+                && !reply.loading
                 && reply.resync != Resync::Running
                 && (reply.role == Does::Master || reply.myid == old.id)
         })

@@ -441,6 +441,8 @@ impl World {
                     self.send(Message::Apply(desired, self.term, self.balancer_start));
                 }
                 Action::CompareAndSwap { record, .. } => self.store(*record),
+                // Its nodes know no grants, and relay nothing.
+                Action::Relay { .. } => {}
                 Action::Pause { node, for_ms, intent } => {
                     let sent_at = self.now;
                     let pause = Pause { intent, sent_at, for_ms, acked_at: None, error: None };

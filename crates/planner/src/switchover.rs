@@ -3,7 +3,10 @@
 //! pause → no write in flight → replica at the paused sequence → compare-and-swap. Anything that
 //! takes too long ends it without a trace: the pause has a bound, and is lifted.
 
+use api::heartbeat::Reply;
+
 use crate::candidate::{self, Candidate};
+use crate::epoch;
 use crate::plan::Context;
 use crate::shard::Verdict;
 use crate::{Action, Intent, IntentResult, Node, Pause, PendingFence, Plan, Shard, ShardState};
@@ -68,8 +71,10 @@ fn paused(
         (seen.sent_at >= acked && seen.reply.paused).then_some(seen.reply.sequence)
     });
     let behind = match final_sequence {
-        Some(wanted) if chosen.sequence == wanted => return swap(cx, place, intent, chosen),
-        Some(wanted) => format!("it is at {} of {wanted}", chosen.sequence),
+        Some(wanted) if chosen.position.sequence == wanted => {
+            return swap(cx, place, intent, chosen);
+        }
+        Some(wanted) => format!("it is at {} of {wanted}", chosen.position.sequence),
         None => "the pause is not confirmed".to_owned(),
     };
     if cx.now < deadline {
@@ -81,7 +86,7 @@ fn paused(
         return waiting;
     }
     // Forced: behind, but not empty-handed.
-    if intent.force && final_sequence.is_some() && chosen.sequence > 0 {
+    if intent.force && final_sequence.is_some() && chosen.position.sequence > 0 {
         return swap(cx, place, intent, chosen);
     }
     give_up(cx, place, intent, &format!("{} did not catch up: {behind}", chosen.node.local))
@@ -89,7 +94,7 @@ fn paused(
 
 fn swap(
     cx: &Context<'_>,
-    (index, _, master): Place<'_>,
+    (index, old, master): Place<'_>,
     intent: &Intent,
     chosen: &Candidate<'_>,
 ) -> Verdict {
@@ -97,13 +102,20 @@ fn swap(
     record.version = cx.highest_version() + 1;
     record.promote(index, &chosen.node.id);
     let version = record.version;
+    if let Some(reply) = cx.reply(&chosen.node.id) {
+        // All of them were in the old master's set, and stay in it until it has let go.
+        let others = candidate::intact(cx, old, master);
+        let members = others.into_iter().filter_map(|other| other.member);
+        epoch::open(cx, &mut record, index, reply, members);
+    }
+    let member = cx.reply(&master.id).and_then(Reply::member);
     let shard = &mut record.shards[index];
     shard.intent = None;
     shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: None });
-    shard.fence = Some(PendingFence { node: master.id.clone(), version });
+    shard.fence = Some(PendingFence { node: master.id.clone(), version, member });
     let reason = format!(
         "shard {index}: switchover from {} to {} at {}",
-        master.local, chosen.node.local, chosen.sequence
+        master.local, chosen.node.local, chosen.position.sequence
     );
     let mut verdict = Verdict::serving(ShardState::Switchover(reason.clone()));
     verdict.grant = false;

@@ -4,15 +4,18 @@
 //! done by the script only where the script says so.
 
 use api::balancer::Sessions;
-use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does};
+use api::grant::{CommitMode, EpochId, Least, Member};
+use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use expect_test::{Expect, expect};
 use topology::Endpoint;
 
 use crate::{
-    Action, Balancer, BalancerKind, Desired, InForce, Intent, Node, Observed, Pause, Plan, Policy,
-    Pushed, Record, Role, Seen, Shard, Time, plan,
+    Action, Balancer, BalancerKind, Desired, Epoch, InForce, Intent, Node, Observed, Pause, Plan,
+    Policy, Pushed, Record, Role, Seen, Shard, Time, plan,
 };
 
+mod authority;
+mod grants;
 mod switchover;
 
 const HASH: &str = "h";
@@ -50,6 +53,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
             intent: None,
             last_intent: None,
             fence: None,
+            epoch: Epoch::default(),
         }],
         balancers: vec![Balancer {
             name: "lb".into(),
@@ -61,6 +65,9 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         longest_lease_ms: 1_000,
         allow_unfenced: false,
         password: None,
+        commit_mode: CommitMode::Async,
+        min_in_sync: 1,
+        term: 0,
     }
 }
 
@@ -84,7 +91,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         loading: false,
         replicas: Vec::new(),
         uptime_ms: 1,
-        standing: Default::default(),
+        standing: Standing::default(),
     }
 }
 
@@ -156,6 +163,10 @@ impl Script {
                 }
                 Action::Unpause { node, .. } => {
                     self.observed.nodes.entry(node.clone()).or_default().pause = None;
+                }
+                Action::Relay { node, .. } => {
+                    let now = self.now;
+                    self.observed.nodes.entry(node.clone()).or_default().relaying = Some(now);
                 }
                 Action::HeartbeatNow { .. } => {}
             }
@@ -229,6 +240,25 @@ impl Script {
     }
 }
 
+fn name_of(member: &Member) -> String {
+    let text = member.to_string();
+    let (node, rest) = text.split_once('/').expect("a member");
+    let rest: Vec<&str> = rest.split('/').map(|part| part.trim_start_matches('0')).collect();
+    format!("{}/{}", short(node), rest.join("/"))
+}
+
+fn epoch(record: &Record) -> String {
+    let epoch = &record.shards[0].epoch;
+    if epoch.number == 0 {
+        return String::new();
+    }
+    let members: Vec<String> = epoch.in_sync.iter().map(name_of).collect();
+    let (number, nonce, request) = (epoch.number, &epoch.nonce, epoch.request);
+    let id = epoch.id.to_string();
+    let id = id.trim_start_matches('0');
+    format!(" epoch {number}={id} process {nonce} request {request} of {}", members.join(" "))
+}
+
 fn show(plan: &Plan) -> String {
     let mut lines = Vec::new();
     for action in &plan.actions {
@@ -250,14 +280,28 @@ fn show(plan: &Plan) -> String {
                     format!("{}{role}@{at}", short(&node.id))
                 });
                 let nodes: Vec<String> = nodes.collect();
-                format!("store v{} {}: {reason}", record.version, nodes.join(" "))
+                let epoch = epoch(record);
+                format!("store v{} {}{epoch}: {reason}", record.version, nodes.join(" "))
             }
             Action::Pause { node, for_ms, .. } => format!("pause {} {for_ms} ms", short(node)),
             Action::Unpause { node, reason } => format!("unpause {}: {reason}", short(node)),
+            Action::Relay { node, via } => format!("ask {} through {}", short(node), short(via)),
         });
     }
     let leases: Vec<&str> = plan.leases.iter().map(|id| short(id)).collect();
     lines.push(format!("leases: {}", leases.join(" ")));
+    for (id, grant) in &plan.grants {
+        let members: Vec<String> = grant.members.iter().map(name_of).collect();
+        lines.push(format!(
+            "grant {}: epoch {} least {:?} {} request {} of {}",
+            short(id),
+            grant.epoch,
+            grant.least.id,
+            grant.least.sequence,
+            grant.request,
+            members.join(" ")
+        ));
+    }
     lines.push(format!("{}: {}", plan.shards[0].word(), plan.shards[0].detail()));
     lines.extend(plan.alarms.iter().map(|alarm| format!("alarm: {alarm}")));
     lines.join("\n") + "\n"

@@ -10,7 +10,7 @@ use testkit::wire::{Connection, Reply};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LINES: &str = "cluster-enabled yes\nmaster-lease-mode block-all\nreplication-ping-ms 50\n\
-                     workers 1\nrocksdb.block_cache_size 16";
+                     peer-auth secret\nworkers 1\nrocksdb.block_cache_size 16";
 
 fn id(letter: char) -> String {
     letter.to_string().repeat(40)
@@ -99,7 +99,9 @@ struct Pair {
 }
 
 fn set_nodes(node: &Server, letter: char, topology: &str, version: u32) -> Result<()> {
+    // As a controller: connections of others end with a demotion.
     let mut connection = node.connect()?;
+    ensure!(connection.call(&["AUTH", "secret"])?.text() == "OK");
     let version = version.to_string();
     for words in [vec!["SETNODEID", &id(letter)], vec!["SETNODES", topology, &version]] {
         let said = connection.call(&[vec!["CLUSTERX"], words].concat())?;

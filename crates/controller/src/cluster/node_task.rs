@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::heartbeat::Reply;
-use planner::{Role, Seen, Time};
+use planner::Seen;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use topology::Endpoint;
 
 use super::Cluster;
+use super::question::{self, Question};
 use crate::client::{ClientError, Connection};
 
 /// Intervals without an answer after which the connection is given up: the path may be gone while
@@ -26,16 +26,6 @@ pub(super) struct NodeTask {
     pub(super) local: Endpoint,
     pub(super) password: Option<String>,
     pub(super) now: Arc<Notify>,
-}
-
-/// A heartbeat ready to leave.
-struct Question {
-    master: String,
-    lease_ms: u64,
-    term: u64,
-    clock_ns: u64,
-    nonce: String,
-    sent_at: Time,
 }
 
 impl NodeTask {
@@ -74,7 +64,9 @@ impl NodeTask {
     ) {
         let result = self.wait(connection, started, interval).await;
         match result {
-            Ok(seen) => self.answered(seen),
+            Ok((question, seen)) => {
+                question::answered(&self.cluster, &self.id, &question, seen, false);
+            }
             Err(error) => {
                 *connection = None;
                 let refused = matches!(error, ClientError::Refused(_));
@@ -93,7 +85,7 @@ impl NodeTask {
         connection: &mut Option<Connection>,
         started: Instant,
         interval: Duration,
-    ) -> Result<Seen, ClientError> {
+    ) -> Result<(Question, Seen), ClientError> {
         let mut answer = std::pin::pin!(self.exchange(connection));
         let mut waited = 0;
         let mut due = started + interval;
@@ -116,86 +108,24 @@ impl NodeTask {
         }
     }
 
-    async fn exchange(&self, connection: &mut Option<Connection>) -> Result<Seen, ClientError> {
+    async fn exchange(
+        &self,
+        connection: &mut Option<Connection>,
+    ) -> Result<(Question, Seen), ClientError> {
         let open = match connection.take() {
             Some(open) => connection.insert(open),
             None => {
                 connection.insert(Connection::open(&self.local, self.password.as_deref()).await?)
             }
         };
-        let question = self.question();
-        let lease = question.lease_ms.to_string();
-        let (term, clock) = (question.term.to_string(), question.clock_ns.to_string());
-        let arguments = [
-            "CLUSTERX",
-            "HEARTBEAT",
-            &question.master,
-            &lease,
-            &term,
-            "CLOCK",
-            &clock,
-            &question.nonce,
-        ];
-        let value = open.command(&arguments).await?;
-        let received_at = self.cluster.shared.now();
-        let text =
-            value.as_str().ok_or(ClientError::Unexpected { command: "CLUSTERX HEARTBEAT" })?;
-        let reply = Reply::parse(text).map_err(|error| ClientError::Node(error.to_string()))?;
-        Ok(Seen { reply, sent_at: question.sent_at, received_at })
-    }
-
-    /// Decides under the lock whether this heartbeat grants, and writes the bound down first.
-    fn question(&self) -> Question {
-        let shared = &self.cluster.shared;
-        let mut state = self.cluster.state.lock();
-        let master = state
-            .record
-            .shards
-            .iter()
-            .find(|shard| shard.node(&self.id).is_some())
-            .and_then(|shard| shard.master())
-            .map_or_else(|| self.id.clone(), |master| master.id.clone());
-        let lease_ms = state.plan.lease_ms.max(1);
-        let granted = state.plan.leases.contains(&self.id);
-        let node = state.observed.nodes.entry(self.id.clone()).or_default();
-        let mut question = Question {
-            master,
-            lease_ms,
-            term: shared.store.term(),
-            clock_ns: 0,
-            nonce: "0".to_owned(),
-            sent_at: shared.now(),
-        };
-        if let Some(seen) = node.seen.as_ref().filter(|_| granted)
-            && seen.reply.nonce != "0"
-            && seen.reply.myid == self.id
-        {
-            let end = shared.policy.lease_end(seen.received_at, lease_ms);
-            node.lease_until = Some(node.lease_until.map_or(end, |old| old.max(end)));
-            node.lease_nonce = Some(seen.reply.nonce.clone());
-            question.clock_ns = seen.reply.clock_ns;
-            question.nonce = seen.reply.nonce.clone();
-        }
-        question
-    }
-
-    fn answered(&self, seen: Seen) {
-        {
-            let mut state = self.cluster.state.lock();
-            let master = state.record.node(&self.id).is_some_and(|node| node.role == Role::Master);
-            let node = state.observed.nodes.entry(self.id.clone()).or_default();
-            if master && seen.reply.role == api::heartbeat::Role::Master {
-                let newest = node.master_sequence.unwrap_or(0).max(seen.reply.sequence);
-                node.master_sequence = Some(newest);
+        let question = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
+        match ask(open, &self.cluster, &question).await {
+            Err(error) if question::is_refusal(&self.cluster, &self.id, &question, &error) => {
+                let again = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
+                ask(open, &self.cluster, &again).await.map(|seen| (again, seen))
             }
-            node.seen = Some(seen);
-            node.misses = 0;
-            node.missing_since = None;
-            node.refused = 0;
-            node.refused_at = None;
-            node.error = None;
+            other => other.map(|seen| (question, seen)),
         }
-        self.cluster.wake.notify_one();
     }
 
     fn missed(&self, error: Option<&str>, refused: bool) {
@@ -217,4 +147,20 @@ impl NodeTask {
         }
         self.cluster.wake.notify_one();
     }
+}
+
+async fn ask(
+    connection: &mut Connection,
+    cluster: &Cluster,
+    question: &Question,
+) -> Result<Seen, ClientError> {
+    let words = question.words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let value = connection.command(&words).await?;
+    question::read(cluster, question, &value)
+}
+
+/// The node was taken out of the cluster: its task is about to end.
+fn gone() -> ClientError {
+    ClientError::Unexpected { command: "CLUSTERX HEARTBEAT" }
 }

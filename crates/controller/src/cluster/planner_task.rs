@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use planner::{Action, Pause, Pushed};
 
-use super::{Cluster, UpdateError};
+use super::{Cluster, UpdateError, question};
 use crate::client;
 use crate::events::Event;
 use crate::store::StoreError;
 
 /// Longest time a push, pause or unpause may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time a heartbeat may take by way of a replica.
+const RELAY_LIMIT: Duration = Duration::from_millis(1_500);
 /// After the store failed, before it is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
@@ -54,6 +56,8 @@ fn step(
     let shared = &cluster.shared;
     let now = shared.now();
     let mut state = cluster.state.lock();
+    state.observed.fresh_id = rand::random();
+    state.observed.authority_until = shared.election().leads_until();
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
     let version = state.record.version;
@@ -76,6 +80,9 @@ fn step(
                 state.observed.nodes.entry(node.clone()).or_default().pause = None;
             }
             Action::ApplyBalancers(desired) => state.observed.desired = Some(desired.clone()),
+            Action::Relay { node, .. } => {
+                state.observed.nodes.entry(node.clone()).or_default().relaying = Some(now);
+            }
             Action::HeartbeatNow { .. } | Action::CompareAndSwap { .. } => {}
         }
     }
@@ -133,6 +140,9 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
             if let Some(task) = cluster.state.lock().nodes.get(&node) {
                 task.now.notify_one();
             }
+        }
+        Action::Relay { node, via } => {
+            tokio::spawn(relay(Arc::clone(cluster), node, via));
         }
         Action::Push { node, reason } => {
             tracing::info!(cluster = %cluster.label(), node, "push the topology: {reason}");
@@ -196,6 +206,34 @@ async fn push(cluster: Arc<Cluster>, id: String) {
         note(&cluster, "failed", format!("push version {version} to {local}: {error}"));
     }
     cluster.wake.notify_one();
+}
+
+/// Reaches a master through one of its replicas, which passes the heartbeat on (rule R9).
+async fn relay(cluster: Arc<Cluster>, id: String, via: String) {
+    let (Some((local, password)), Some(question)) =
+        (address(&cluster, &via), question::ask(&cluster, &id))
+    else {
+        return;
+    };
+    let words = question.words();
+    let mut arguments = vec!["CLUSTERX", "RELAY", &id];
+    arguments.extend(words.iter().map(String::as_str).skip(1));
+    let exchange = async {
+        let mut connection = client::Connection::open(&local, password.as_deref()).await?;
+        connection.command(&arguments).await
+    };
+    let answer = tokio::time::timeout(RELAY_LIMIT, exchange).await;
+    let read = match answer {
+        Ok(Ok(value)) => question::read(&cluster, &question, &value),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(client::ClientError::Timeout(RELAY_LIMIT)),
+    };
+    match read {
+        Ok(seen) => question::answered(&cluster, &id, &question, seen, true),
+        Err(error) => {
+            tracing::debug!(cluster = %cluster.label(), node = id, via, %error, "relay a heartbeat");
+        }
+    }
 }
 
 async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {

@@ -1,5 +1,6 @@
 //! `/clusters`: create, import, show, forget.
 
+use api::grant::CommitMode;
 use api::rest::{BalancerSpec, ClusterAnswer, ClusterSpec, Clusters, ImportSpec, NodeSpec};
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -69,11 +70,27 @@ pub(super) async fn create(
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.filter(|password| !password.is_empty()),
+        commit_mode: spec.commit_mode.unwrap_or(default_mode(per_shard)),
+        min_in_sync: least(spec.min_in_sync, per_shard)?,
+        term: 0,
     };
     probe::fenceable(&record)?;
     let reason = format!("created with {} shards of {per_shard}", record.shards.len());
     let cluster = registry.create(record, reason).await?;
     Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+/// A write should survive its master, where there is somebody to survive with it.
+fn default_mode(per_shard: usize) -> CommitMode {
+    if per_shard > 1 { CommitMode::InSync } else { CommitMode::Async }
+}
+
+fn least(min_in_sync: u32, per_shard: usize) -> Result<u32, ApiError> {
+    let least = min_in_sync.max(1);
+    if usize::try_from(least).is_ok_and(|least| least <= per_shard) {
+        return Ok(least);
+    }
+    Err(ApiError::bad(format!("min_in_sync {least} is more than the {per_shard} nodes of a shard")))
 }
 
 fn nodes_per_shard(spec: &ClusterSpec) -> Result<usize, ApiError> {
@@ -109,6 +126,7 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
                 intent: None,
                 last_intent: None,
                 fence: None,
+                epoch: planner::Epoch::default(),
             }
         })
         .collect()
@@ -147,6 +165,9 @@ pub(super) async fn import(
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.clone().filter(|password| !password.is_empty()),
+        commit_mode: CommitMode::default(),
+        min_in_sync: 1,
+        term: 0,
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
@@ -209,6 +230,7 @@ fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
             intent: None,
             last_intent: None,
             fence: None,
+            epoch: planner::Epoch::default(),
         });
     }
     let placed: usize = shards.iter().map(|shard| shard.nodes.len()).sum();

@@ -58,8 +58,14 @@ pub(super) async fn create(
         let password = cluster.record().password.clone();
         probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
     }
-    let shard =
-        Shard { nodes, slot_ranges: Vec::new(), intent: None, last_intent: None, fence: None };
+    let shard = Shard {
+        nodes,
+        slot_ranges: Vec::new(),
+        intent: None,
+        last_intent: None,
+        fence: None,
+        epoch: planner::Epoch::default(),
+    };
     let mut wanted = (*cluster.record()).clone();
     wanted.shards = vec![shard.clone()];
     probe::fenceable(&wanted)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::grant::CommitMode;
 use api::rest;
 use axum::extract::{Path, Query};
 use axum::http::header::CONTENT_TYPE;
@@ -34,9 +35,9 @@ fn status(cluster: &Cluster) -> rest::Status {
         .enumerate()
         .map(|(index, shard)| shard_status(&state, (index, shard), policy, now))
         .collect();
-    let healthy = shards
-        .iter()
-        .all(|shard| shard.state == "steady" && shard.nodes.iter().all(|node| node.settled));
+    let healthy = shards.iter().all(|shard| {
+        shard.state == "steady" && !shard.degraded && shard.nodes.iter().all(|node| node.settled)
+    });
     let balancers: Vec<rest::BalancerStatus> =
         record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
     rest::Status {
@@ -46,6 +47,7 @@ fn status(cluster: &Cluster) -> rest::Status {
         topology_hash: state.topology.hash.clone(),
         term: cluster.shared.store.term(),
         healthy: healthy && balancers.iter().all(|balancer| balancer.in_force),
+        commit_mode: record.commit_mode,
         shards,
         balancers,
         alarms: state.plan.alarms.iter().cloned().collect(),
@@ -81,11 +83,16 @@ fn shard_status(
             error: seen.error.clone(),
         }
     });
+    let in_sync = shard.epoch.in_sync.iter().map(|member| member.node().to_string());
     rest::ShardStatus {
         index,
         state: doing.word().to_owned(),
         detail: doing.detail().to_owned(),
         slot_ranges: view::slot_ranges(shard),
+        epoch: shard.epoch.number,
+        in_sync: in_sync.collect(),
+        degraded: state.record.commit_mode == CommitMode::InSync
+            && shard.epoch.in_sync.len() < shard.nodes.len(),
         nodes: nodes.collect(),
     }
 }

@@ -12,6 +12,8 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
         version: record.version,
         shards: record.shards.iter().map(shard).collect(),
         allow_unfenced: record.allow_unfenced,
+        commit_mode: record.commit_mode,
+        min_in_sync: record.min_in_sync,
     }
 }
 

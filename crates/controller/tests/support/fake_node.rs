@@ -296,7 +296,7 @@ impl Inside {
             loading: false,
             replicas: Vec::new(),
             uptime_ms: now / 1_000_000,
-            standing: Default::default(),
+            standing: api::heartbeat::Standing::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Verbs that change something.
 
 use anyhow::{Context as _, Result, bail};
+use api::grant::CommitMode;
 use api::rest::{
     Announced, BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec, ImportSpec,
     NamespaceSpec, NodeFields, NodeSpec, ShardSpec,
@@ -59,6 +60,13 @@ pub(crate) struct ClusterArgs {
     /// Nodes per shard, the master included
     #[arg(short, long, alias = "replicas", default_value_t = 1)]
     replica: i64,
+    /// When a write counts as done: `in-sync`, once every member of the in-sync set has it (default
+    /// with replicas), or `async`, once the master has it
+    #[arg(long)]
+    commit_mode: Option<CommitMode>,
+    /// Refuse writes below so many members of the in-sync set, the master included
+    #[arg(long, default_value_t = 1)]
+    min_in_sync: u32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -229,6 +237,8 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
                 allow_unfenced: args.members.allow_unfenced,
                 balancers: balancers(&args.members)?,
                 password: args.members.password,
+                commit_mode: args.commit_mode,
+                min_in_sync: args.min_in_sync,
             };
             let done = format!("cluster {} created", args.name);
             send(cx, Method::POST, &path, Some(&body), &done).await

@@ -1,6 +1,7 @@
 //! Verbs that only look.
 
 use anyhow::Result;
+use api::grant::CommitMode;
 use api::rest::{
     BalancerStatus, Cluster, ClusterAnswer, Clusters, Events, Namespaces, NodeStatus, Shard,
     ShardAnswer, Status,
@@ -148,6 +149,15 @@ fn status_text(status: &Status) -> String {
         let rows: Vec<_> = status.balancers.iter().map(balancer_row).collect();
         out.push('\n');
         out.push_str(&render(&["BALANCER", "KIND", "ENDPOINT", "STATE", "OPEN"], &rows));
+    }
+    for shard in status.shards.iter().filter(|shard| shard.epoch > 0) {
+        out.push_str(&format!("\nshard {}: epoch {}", shard.index, shard.epoch));
+        if status.commit_mode == CommitMode::InSync {
+            let in_sync = shard.nodes.iter().filter(|node| shard.in_sync.contains(&node.id));
+            let in_sync: Vec<&str> = in_sync.map(|node| node.addr.as_str()).collect();
+            let note = if shard.degraded { ", DEGRADED" } else { "" };
+            out.push_str(&format!(", in sync {}{note}", in_sync.join(" ")));
+        }
     }
     for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
         out.push_str(&format!("\nshard {}: {}", shard.index, shard.detail));

@@ -1,0 +1,141 @@
+//! One heartbeat: what it asks and grants, and what its answer tells.
+//!
+//! What is granted is decided under the lock and written down before the heartbeat leaves.
+
+use std::sync::Arc;
+
+use api::grant::Grant;
+use api::heartbeat::Reply;
+use planner::{Refusal, Role, Seen, Time};
+use resp::Value;
+
+use super::Cluster;
+use crate::client::ClientError;
+
+/// What a node says to a grant that contradicts what it has. The node is alive all the same.
+const REFUSED: &str = "ERR grant refused";
+
+/// A heartbeat ready to leave.
+pub(super) struct Question {
+    master: String,
+    lease_ms: u64,
+    term: u64,
+    clock_ns: u64,
+    nonce: String,
+    grant: Option<Grant>,
+    pub(super) sent_at: Time,
+}
+
+impl Question {
+    /// The command.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words = vec!["CLUSTERX".to_owned(), "HEARTBEAT".to_owned(), self.master.clone()];
+        words.extend([self.lease_ms.to_string(), self.term.to_string(), "CLOCK".to_owned()]);
+        words.extend([self.clock_ns.to_string(), self.nonce.clone()]);
+        if let Some(grant) = &self.grant {
+            words.push("GRANT".to_owned());
+            words.extend(grant.words());
+        }
+        words
+    }
+}
+
+/// Decides under the lock what this heartbeat grants, and writes the bound down first. `None`: the
+/// node is in the cluster no more.
+pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
+    let shared = &cluster.shared;
+    let mut state = cluster.state.lock();
+    let shard = state.record.shards.iter().find(|shard| shard.node(id).is_some())?;
+    let master = shard.master().map_or_else(|| id.to_owned(), |master| master.id.clone());
+    let granted = planner::granted(&state.plan, &state.record, &state.observed, &shared.policy, id);
+    let node = state.observed.nodes.entry(id.to_owned()).or_default();
+    let mut question = Question {
+        master,
+        lease_ms: shared.policy.lease_ms.max(1),
+        term: shared.election().term(),
+        clock_ns: 0,
+        nonce: "0".to_owned(),
+        grant: None,
+        sent_at: shared.now(),
+    };
+    if let Some(granted) = granted {
+        node.lease_until = Some(node.lease_until.map_or(granted.end, |old| old.max(granted.end)));
+        node.lease_nonce = Some(granted.nonce.clone());
+        question.lease_ms = granted.lease_ms;
+        question.clock_ns = granted.clock_ns;
+        question.nonce = granted.nonce;
+        question.grant = granted.grant;
+    }
+    Some(question)
+}
+
+/// The answer in `value`.
+pub(super) fn read(
+    cluster: &Cluster,
+    question: &Question,
+    value: &Value,
+) -> Result<Seen, ClientError> {
+    let received_at = cluster.shared.now();
+    let text = value.as_str().ok_or(ClientError::Unexpected { command: "CLUSTERX HEARTBEAT" })?;
+    let reply = Reply::parse(text).map_err(|error| ClientError::Node(error.to_string()))?;
+    Ok(Seen { reply, sent_at: question.sent_at, received_at })
+}
+
+/// Writes an answer down. An older one than the newest is no news.
+pub(super) fn answered(
+    cluster: &Cluster,
+    id: &str,
+    question: &Question,
+    seen: Seen,
+    is_relayed: bool,
+) {
+    {
+        let mut state = cluster.state.lock();
+        let is_master = state.record.node(id).is_some_and(|node| node.role == Role::Master);
+        let node = state.observed.nodes.entry(id.to_owned()).or_default();
+        if node.seen.as_ref().is_some_and(|newest| newest.sent_at > seen.sent_at) {
+            return;
+        }
+        if is_master && seen.reply.role == api::heartbeat::Role::Master {
+            let newest = node.master_sequence.unwrap_or(0).max(seen.reply.sequence);
+            node.master_sequence = Some(newest);
+        }
+        if let Some(grant) = &question.grant
+            && seen.reply.standing.granted_epoch == grant.epoch
+        {
+            node.confirmed = Some((grant.epoch, grant.request));
+            node.refusal = None;
+        }
+        node.relayed_at = is_relayed.then_some(seen.received_at);
+        node.seen = Some(seen);
+        node.misses = 0;
+        node.refused = 0;
+        node.refused_at = None;
+        node.missing_since = None;
+        node.error = None;
+    }
+    cluster.wake.notify_one();
+}
+
+/// Whether the node only refused the grant; then it is noted, and the node is asked without one.
+pub(super) fn is_refusal(
+    cluster: &Cluster,
+    id: &str,
+    question: &Question,
+    error: &ClientError,
+) -> bool {
+    let ClientError::Node(why) = error else { return false };
+    let Some(grant) = question.grant.as_ref().filter(|_| why.starts_with(REFUSED)) else {
+        return false;
+    };
+    let at = cluster.shared.now();
+    {
+        let mut state = cluster.state.lock();
+        let node = state.observed.nodes.entry(id.to_owned()).or_default();
+        node.refusal = Some(Refusal { epoch: grant.epoch, at, why: why.clone() });
+        // Not to be granted again before the next plan has seen this.
+        state.plan.grants.remove(id);
+    }
+    cluster.wake.notify_one();
+    true
+}

@@ -1,0 +1,103 @@
+//! One controller: what it saw, and what it was told of the store.
+
+use std::sync::Arc;
+
+use crate::planning::{Answered, Stored};
+
+/// What a controller knows of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Seen {
+    /// Newest answer.
+    pub reply: Option<Arc<Answered>>,
+    /// When it was asked for.
+    pub sent: u8,
+    /// When it was read.
+    pub received: u8,
+    /// The last heartbeat was not answered.
+    pub missed: bool,
+    /// The answer was asked for after the newest epoch was known.
+    pub is_fresh: bool,
+    /// End of the newest lease that was granted.
+    pub lease_until: Option<u8>,
+    /// Version it acknowledged.
+    pub pushed: u8,
+    /// Epoch and request of the newest grant it answered.
+    pub confirmed: Option<(u64, u64)>,
+}
+
+/// What an instance of the balancer confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InForce {
+    /// The order it answered to.
+    pub version: u8,
+    /// Where it leads.
+    pub backend: Option<u8>,
+    /// When it said so.
+    pub at: u8,
+}
+
+/// One controller.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Controller {
+    /// Its term, 0 before it ever led.
+    pub term: u8,
+    /// When that began.
+    pub started: u8,
+    /// Until when it knows that it leads.
+    pub leads_until: u8,
+    /// It reaches the store.
+    pub is_connected: bool,
+    /// Its copy of the record.
+    pub record: Arc<Stored>,
+    /// By node.
+    pub nodes: [Seen; 3],
+    /// What it wants the balancer to do: number and backend.
+    pub desired: Option<(u8, Option<u8>)>,
+    /// By instance.
+    pub instances: [Option<InForce>; 2],
+}
+
+impl Controller {
+    pub(crate) fn new() -> Self {
+        Self {
+            term: 0,
+            started: 0,
+            leads_until: 0,
+            is_connected: true,
+            record: Arc::new(Stored::new()),
+            nodes: std::array::from_fn(|_| Seen::default()),
+            desired: None,
+            instances: [None; 2],
+        }
+    }
+
+    /// A new leader has seen nothing.
+    pub(crate) fn elected(&mut self, term: u8, now: u8, leads_until: u8, record: &Arc<Stored>) {
+        *self = Self { term, started: now, leads_until, record: Arc::clone(record), ..Self::new() };
+    }
+
+    /// The store's record became known.
+    pub(crate) fn adopt(&mut self, record: &Arc<Stored>) {
+        if (record.epoch, record.id) != (self.record.epoch, self.record.id) {
+            for node in &mut self.nodes {
+                node.is_fresh = false;
+            }
+        }
+        self.record = Arc::clone(record);
+    }
+
+    /// An answer is read at `now` that was asked for at `sent`, in the epoch `epoch` of the record.
+    pub(crate) fn answered(
+        &mut self,
+        node: u8,
+        reply: Answered,
+        (sent, now): (u8, u8),
+        epoch: u64,
+    ) {
+        let is_fresh = epoch == self.record.epoch;
+        let seen = &mut self.nodes[usize::from(node)];
+        seen.reply = Some(Arc::new(reply));
+        (seen.sent, seen.received) = (sent, now);
+        (seen.missed, seen.is_fresh) = (false, is_fresh);
+    }
+}

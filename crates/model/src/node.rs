@@ -1,0 +1,292 @@
+//! One node: a process that decides by crate `grant`, and its disk.
+
+use api::grant::Member;
+use grant::{
+    Answer, EpochId, Facts, Heartbeat, History, Holder, Kept, Link, Opened, Promise, Taken,
+};
+use topology::NodeId;
+
+use crate::planning::Answered;
+
+/// A tick, ns: half a lease.
+pub(crate) const TICK_NS: u64 = 500 * 1_000_000;
+/// A tick, ms.
+pub(crate) const TICK_MS: u64 = 500;
+/// Length of leases, ms.
+pub(crate) const LEASE_MS: u64 = 2 * TICK_MS;
+/// `master-lease-max-ms`.
+const LONGEST_MS: u64 = 60_000;
+
+/// A batch in a node's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entry {
+    /// The put that opens an epoch.
+    Epoch {
+        /// Its number.
+        number: u64,
+        /// Its id.
+        id: EpochId,
+    },
+    /// A client's write.
+    Write(u8),
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Power {
+    /// It runs.
+    Up,
+    /// SIGSTOP.
+    Stopped,
+    /// There is none.
+    Down,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Which of the three.
+    pub index: u8,
+    /// Its process.
+    pub power: Power,
+    /// Boots of the machine.
+    pub boot: u8,
+    /// Copies of the data.
+    pub incarnation: u8,
+    /// Processes so far.
+    pub starts: u8,
+    /// What the database holds, durable against a crash of the process.
+    pub log: Vec<Entry>,
+    /// Of it, what a crash of the machine leaves.
+    pub synced: usize,
+    /// Topology in `nodes.conf`.
+    pub version: u8,
+    /// The master by that topology.
+    pub master: u8,
+    /// What the process knows.
+    pub holder: Holder,
+    /// A promise on disk.
+    pub kept: Option<Kept>,
+    /// Its replicas' streams, as far as it has heard.
+    pub links: [Option<Link>; 3],
+}
+
+/// 40 equal letters.
+pub(crate) fn name(index: u8) -> String {
+    char::from(b'a' + index).to_string().repeat(40)
+}
+
+/// The node of that name.
+pub(crate) fn index_of(name: &str) -> u8 {
+    name.bytes().next().map_or(0, |letter| letter.saturating_sub(b'a'))
+}
+
+/// What a set calls data.
+pub(crate) fn member(index: u8, incarnation: u8, boot: u8) -> Option<Member> {
+    let id = NodeId::new(name(index).as_bytes())?;
+    Member::new(id, u64::from(incarnation), Some(u128::from(boot)))
+}
+
+/// The clock of every machine at a tick. Starts late enough for a lease to be over.
+pub(crate) fn clock(now: u8) -> u64 {
+    u64::from(now) * TICK_NS
+}
+
+impl Node {
+    pub(crate) fn new(index: u8) -> Self {
+        let mut node = Self {
+            index,
+            power: Power::Up,
+            boot: 1,
+            incarnation: 1,
+            starts: 0,
+            log: Vec::new(),
+            synced: 0,
+            version: 0,
+            master: 0,
+            holder: Holder::new(1, Promise::new(0, None, true)),
+            kept: None,
+            links: [None; 3],
+        };
+        node.start(0);
+        node
+    }
+
+    /// A new process on the same disk.
+    pub(crate) fn start(&mut self, now: u8) {
+        self.starts += 1;
+        let nonce = u64::from(self.index + 1) * 16 + u64::from(self.starts);
+        self.holder = Holder::new(nonce, Promise::new(clock(now), self.kept, true));
+        self.power = Power::Up;
+        self.links = [None; 3];
+    }
+
+    /// The machine restarts, without its processes: what was not on disk is gone.
+    pub(crate) fn reboot(&mut self, names_data: bool) {
+        self.power = Power::Down;
+        self.boot += u8::from(names_data);
+        self.log.truncate(self.synced);
+    }
+
+    /// A full sync: all data is replaced by a copy of another node's.
+    pub(crate) fn replace(&mut self, log: Vec<Entry>, names_data: bool) {
+        self.incarnation += u8::from(names_data);
+        self.synced = log.len();
+        self.log = log;
+    }
+
+    pub(crate) fn member(&self) -> Option<Member> {
+        member(self.index, self.incarnation, self.boot)
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        self.master == self.index && self.version > 0
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Opened> {
+        let opened = |(at, entry): (usize, &Entry)| match entry {
+            Entry::Epoch { number, id } => {
+                Some(Opened { epoch: *number, id: *id, first: at as u64 + 1 })
+            }
+            Entry::Write(_) => None,
+        };
+        self.log.iter().enumerate().filter_map(opened).collect()
+    }
+
+    pub(crate) fn newest(&self) -> Option<Opened> {
+        self.entries().last().copied()
+    }
+
+    pub(crate) fn write(&mut self, write: u8) {
+        self.log.push(Entry::Write(write));
+        self.commit();
+    }
+
+    /// What the set has is counted anew, after anything that may change it.
+    fn commit(&mut self) {
+        let latest = self.latest();
+        if let Some(set) = self.holder.in_sync() {
+            set.commit(latest);
+        }
+    }
+
+    pub(crate) fn latest(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    fn facts<'a>(&self, entries: &'a [Opened], now: u8) -> Facts<'a> {
+        Facts {
+            now_ns: clock(now),
+            longest_ms: LONGEST_MS,
+            is_master: self.is_master(),
+            me: self.member(),
+            history: History { entries, latest: self.latest() },
+        }
+    }
+
+    /// Takes a heartbeat as the node's command does; an epoch that opens is on disk before the grant is held.
+    /// Refusals need no care here: the answer shows what is held.
+    pub(crate) fn hear(&mut self, beat: &Heartbeat, now: u8) {
+        let entries = self.entries();
+        let facts = self.facts(&entries, now);
+        if self.holder.heartbeat(beat, &facts) == Ok(Taken::Open)
+            && let Some(grant) = &beat.grant
+        {
+            self.log.push(Entry::Epoch { number: grant.epoch, id: grant.id });
+            self.synced = self.log.len();
+            let first = self.latest();
+            self.holder.open(beat, first, &facts);
+        }
+        self.commit();
+    }
+
+    /// A topology is pushed: durable, then in force. Demotion gives everything up.
+    pub(crate) fn told(&mut self, version: u8, master: u8) {
+        if version <= self.version {
+            return;
+        }
+        (self.version, self.master) = (version, master);
+        if !self.is_master() {
+            self.holder.give_up();
+            self.links = [None; 3];
+        }
+    }
+
+    /// Whether lease and grant let this process answer clients.
+    pub(crate) fn may_serve(&self, now: u8) -> bool {
+        let entries = self.entries();
+        let history = History { entries: &entries, latest: self.latest() };
+        self.power == Power::Up
+            && self.is_master()
+            && self.holder.held().is_some()
+            && self.holder.may_serve(clock(now), &history).is_ok()
+    }
+
+    /// A replica's acknowledgement arrives.
+    pub(crate) fn acked(&mut self, from: u8, link: Link) {
+        let Some(set) = self.holder.in_sync() else { return };
+        set.ack(link.member, link.epoch_id, link.acked);
+        self.links[usize::from(from)] = Some(link);
+        self.commit();
+    }
+
+    /// The master judges its set; a write that is owed for a tick is late.
+    pub(crate) fn judge(&mut self, now: u8) {
+        let latest = self.latest();
+        let links: Vec<Link> = self.links.iter().flatten().copied().collect();
+        if let Some(set) = self.holder.in_sync() {
+            set.tick(u64::from(now) * TICK_MS, latest, TICK_MS, &links);
+        }
+        self.commit();
+    }
+
+    /// What this node would acknowledge as a replica.
+    pub(crate) fn ack(&self) -> Option<Link> {
+        let epoch_id = self.newest().map(|opened| opened.id);
+        Some(Link { member: self.member()?, epoch_id, acked: self.latest() })
+    }
+
+    /// Answers its master's ping: true if the stamp goes back.
+    pub(crate) fn pinged(&mut self, now: u8) -> bool {
+        match self.holder.ping(LEASE_MS, clock(now), LONGEST_MS) {
+            Answer::Silent => false,
+            Answer::Echo => true,
+            Answer::Keep(kept) => {
+                self.kept = Some(kept);
+                self.holder.kept(kept);
+                self.holder.ping(LEASE_MS, clock(now), LONGEST_MS) == Answer::Echo
+            }
+        }
+    }
+
+    /// A replica returned the stamp of tick `now`.
+    pub(crate) fn echoed(&mut self, from: Link, now: u8) {
+        let facts = (clock(now), LONGEST_MS);
+        self.holder.echo(from.member, from.epoch_id, clock(now), LEASE_MS, facts);
+    }
+
+    /// The reply of a heartbeat, as far as it decides anything.
+    pub(crate) fn reply(&self, now: u8) -> Answered {
+        let entries = self.entries();
+        let history = History { entries: &entries, latest: self.latest() };
+        let newest = history.newest();
+        let held = self.holder.held();
+        let until = self.holder.until_ns(&history);
+        Answered {
+            clock: now,
+            nonce: self.holder.nonce(),
+            version: self.version,
+            master: self.master,
+            sequence: self.latest(),
+            has_lease: self.is_master() && clock(now) < until,
+            incarnation: self.incarnation,
+            boot: self.boot,
+            history_epoch: newest.map_or(0, |newest| newest.epoch),
+            history_id: newest.map(|newest| newest.id),
+            granted_epoch: held.map_or(0, |held| held.epoch),
+            request: held.map_or(0, |held| held.in_sync.newest().0),
+            members: held.map(|held| held.in_sync.newest().1.clone()).unwrap_or_default(),
+            promised_ms: self.holder.promised_ns(clock(now)) / 1_000_000,
+        }
+    }
+}

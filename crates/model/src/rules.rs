@@ -1,0 +1,157 @@
+//! Bounds of the search, and the rules that can be switched off.
+
+use stateright::{Model, Property};
+
+use crate::act::{self, Action};
+use crate::check;
+use crate::world::World;
+
+/// How far the search goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Faults of processes, links, messages and controllers, together.
+    pub faults: u8,
+    /// Ticks of half a lease.
+    pub ticks: u8,
+    /// Writes of clients.
+    pub writes: u8,
+    /// Which.
+    pub kinds: Kinds,
+    /// One state of so many is made to recover, to see that the shard is not stuck.
+    pub recover_one_of: u64,
+}
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Crash, stop.
+    pub const PROCESSES: Self = Self(1);
+    /// What loses data: restart of the machine, full sync.
+    pub const DATA: Self = Self(16);
+    /// Cuts between controllers and nodes, and between nodes.
+    pub const LINKS: Self = Self(2);
+    /// A controller that restarts, or does not reach the store while another is elected.
+    pub const CONTROLLERS: Self = Self(4);
+    /// Messages that are late, and come twice.
+    pub const MESSAGES: Self = Self(8);
+    /// All of them.
+    pub const ALL: Self = Self(31);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Rules of the protocol. All are on in what ships; a test switches one off to see that it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// A restarted process holds no grant (R1).
+    pub grant_after_restart: bool,
+    /// Fence before promote: leases are waited for (R10).
+    pub fence_wait: bool,
+    /// Leases count from the node's own clock and for one process (R7).
+    pub clock_and_nonce: bool,
+    /// No lease outlasts the controller's authority (R8).
+    pub authority: bool,
+    /// A controller writes its term first (R8).
+    pub term_first: bool,
+    /// The master waits for the union of all sets the store may hold (R3).
+    pub union_of_sets: bool,
+    /// Answers wait for the set (R4).
+    pub reply_gate: bool,
+    /// Acknowledgements count under their epoch only (R11).
+    pub epoch_check: bool,
+    /// A set names data, not nodes (R3).
+    pub identity: bool,
+    /// Only answers from after the epoch was known tell a newer process (R1).
+    pub newer_process: bool,
+    /// Nothing is rewound or replaced but for a master that opened a later epoch (R12).
+    pub rewind_to_newer: bool,
+    /// Replicas that let a master go on without its controller refuse grants (R9).
+    pub promises: bool,
+}
+
+impl Rules {
+    /// As it ships.
+    pub const ALL: Self = Self {
+        grant_after_restart: true,
+        fence_wait: true,
+        clock_and_nonce: true,
+        authority: true,
+        term_first: true,
+        union_of_sets: true,
+        reply_gate: true,
+        epoch_check: true,
+        identity: true,
+        newer_process: true,
+        rewind_to_newer: true,
+        promises: true,
+    };
+}
+
+/// The model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failover {
+    /// How far.
+    pub bounds: Bounds,
+    /// By which rules.
+    pub rules: Rules,
+    /// Nodes serve clients only through the balancer; otherwise only leases fence.
+    pub balanced: bool,
+}
+
+impl Failover {
+    /// Where a world ends once faults have, and whether the shard serves then.
+    pub fn recovered(&self, world: &World) -> (World, bool) {
+        check::recovered(self, world.clone(), true)
+    }
+
+    /// The shard in its steady state: everybody up, in sync and granted.
+    pub fn steady(&self) -> World {
+        check::recovered(self, World::new(), false).0
+    }
+}
+
+impl Model for Failover {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let mut world = self.steady();
+        world.began = world.now;
+        vec![world]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        act::possible(self, world, actions);
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        act::act(self, &mut next, action);
+        check::observe(self, &mut next);
+        next.normalize();
+        (next != *world).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("nobody violates anything", |_: &Self, world: &World| {
+                world.violation.is_none()
+            }),
+            Property::always("the shard recovers", |model: &Self, world: &World| {
+                check::is_sampled(model, world)
+                    || world.violation.is_some()
+                    || check::recovers(model, world)
+            }),
+        ]
+    }
+}

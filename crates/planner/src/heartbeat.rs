@@ -1,0 +1,66 @@
+//! What one heartbeat grants, decided at the moment it leaves.
+//!
+//! Invariant: no lease outlasts what is written down as its end, nor the controller's authority.
+
+use api::grant::Grant;
+use api::heartbeat::Role as Does;
+
+use crate::{NodeObserved, Observed, Plan, Policy, Record, Time};
+
+/// The granting part of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// Length of the lease, ms, counted from `clock_ns` on the node's clock.
+    pub lease_ms: u64,
+    /// The node's own stamp.
+    pub clock_ns: u64,
+    /// The process that stamp is from.
+    pub nonce: String,
+    /// When the lease is over for certain, on the controller's clock: to be written down before
+    /// the heartbeat leaves.
+    pub end: Time,
+    /// The epoch, if this process is the one it was opened for.
+    pub grant: Option<Grant>,
+}
+
+/// What a heartbeat to `id` grants under `plan`; `None`: it only asks.
+pub fn granted(
+    plan: &Plan,
+    record: &Record,
+    observed: &Observed,
+    policy: &Policy,
+    id: &str,
+) -> Option<Granted> {
+    let node = observed.node(id);
+    let seen = node.seen.as_ref().filter(|_| plan.leases.contains(id))?;
+    if seen.reply.nonce == "0" || seen.reply.myid != id {
+        return None;
+    }
+    let lease_ms = bounded(plan.lease_ms, seen.received_at, observed.authority_until, policy)?;
+    let grant = plan.grants.get(id).filter(|_| takes_grants(record, node)).cloned();
+    Some(Granted {
+        lease_ms,
+        clock_ns: seen.reply.clock_ns,
+        nonce: seen.reply.nonce.clone(),
+        end: policy.lease_end(seen.received_at, lease_ms),
+        grant,
+    })
+}
+
+/// A node takes a grant only while its topology makes it master, and refuses it otherwise.
+fn takes_grants(record: &Record, node: &NodeObserved) -> bool {
+    let is_told = node.pushed.is_some_and(|pushed| pushed.version >= record.version);
+    is_told || node.seen.as_ref().is_some_and(|seen| seen.reply.role == Does::Master)
+}
+
+/// The lease that ends no later than the authority, whatever the drift.
+fn bounded(lease_ms: u64, from: Time, authority: Option<Time>, policy: &Policy) -> Option<u64> {
+    let Some(until) = authority else { return Some(lease_ms.max(1)) };
+    let left = until.millis_since(from);
+    let longest = left.saturating_mul(1_000) / (1_000 + policy.drift_permille);
+    // Both roundings are against the lease.
+    let fits = (0..2)
+        .map(|less| longest.saturating_sub(less))
+        .find(|ms| policy.lease_end(from, *ms) <= until)?;
+    (fits > 0).then(|| lease_ms.max(1).min(fits))
+}

@@ -1,0 +1,183 @@
+//! A master whose process is not the one its epoch was opened for, and a store that is older than
+//! what nodes hold.
+
+use api::grant::CommitMode;
+use api::heartbeat::{Reply, Role as Does};
+
+use crate::candidate;
+use crate::epoch::{self, Position};
+use crate::plan::{Context, Health};
+use crate::shard::{self, Verdict};
+use crate::{Node, Plan, Shard, ShardState};
+
+type Place<'a> = (usize, &'a Shard, &'a Node);
+
+/// Opens an epoch for the record's master if it needs one, or gives the shard to a member that
+/// holds more (hazards F1, F5; rule R1). `None`: its process is the granted one.
+pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let (_, shard, master) = place;
+    let reply = cx.reply(&master.id)?;
+    if reply.member().is_none() || reply.nonce == "0" {
+        return None;
+    }
+    let is_first = shard.epoch.is_none();
+    let needs_set = cx.record.commit_mode == CommitMode::InSync && shard.epoch.in_sync.is_empty();
+    if is_first || needs_set {
+        return Some(open(cx, place, "its first epoch"));
+    }
+    let is_other = reply.nonce != shard.epoch.nonce;
+    if !is_other && !is_unfit(cx, shard, reply) {
+        return None;
+    }
+    if !epoch::is_fresh(cx, master) {
+        cx.ask(&master.id, plan);
+        let text = format!("asking which process of {} runs", master.local);
+        return Some(Verdict::serving(ShardState::Settling(text)));
+    }
+    let what = if is_other { "a new process of it answers" } else { "it holds its epoch no more" };
+    if !epoch::by_set(cx.record, shard) {
+        return Some(open(cx, place, what));
+    }
+    let (why, what) = (
+        what,
+        match is_other {
+            true => format!("a new process of master {} answers", master.local),
+            false => format!("master {} cannot take its epoch", master.local),
+        },
+    );
+    let others = candidate::intact(cx, shard, master);
+    let own = Position::of(reply);
+    if epoch::is_member(shard, reply) {
+        return Some(match others.first() {
+            Some(best) if best.position > own => {
+                let what = format!("{what} and holds less than {}", best.node.local);
+                shard::failover(cx, place, &what, plan)
+            }
+            _ => open(cx, place, why),
+        });
+    }
+    if !others.is_empty() {
+        let what = format!("{what} without what the set names it for");
+        return Some(shard::failover(cx, place, &what, plan));
+    }
+    if epoch::all_rebooted(cx, shard) {
+        let best = candidate::rebooted(cx, shard).into_iter().next();
+        let is_own = epoch::is_rebooted_member(shard, reply)
+            && best.as_ref().is_none_or(|best| best.position <= own);
+        plan.alarms.insert(lost(place));
+        if is_own {
+            return Some(open(cx, place, "every member's machine restarted, it holds most"));
+        }
+        if best.is_some() {
+            let what = "every member's machine restarted".to_owned();
+            return Some(shard::failover(cx, place, &what, plan));
+        }
+    }
+    let missing = missing(cx, shard);
+    plan.alarms.insert(format!(
+        "shard {}: {what} without what it acknowledged; waiting for {missing}",
+        place.0
+    ));
+    Some(Verdict::waiting(ShardState::Stuck(format!("{what}; waiting for {missing}"))))
+}
+
+/// The granted process cannot hold the epoch that is open: it gave it up, and takes only a later one; or its data was
+/// replaced after it was chosen, and is not what the set names it for.
+fn is_unfit(cx: &Context<'_>, shard: &Shard, reply: &Reply) -> bool {
+    let epoch = &shard.epoch;
+    let standing = &reply.standing;
+    let gave_up = standing.history_id == Some(epoch.id);
+    let is_other = epoch::by_set(cx.record, shard) && !epoch::is_member(shard, reply);
+    standing.granted_epoch != epoch.number && (gave_up || is_other)
+}
+
+fn lost((index, ..): Place<'_>) -> String {
+    format!(
+        "shard {index}: every member of its in-sync set restarted with its machine: what was not \
+         on disk is lost; `durable-ack yes` prevents that"
+    )
+}
+
+/// Members whose data nobody holds at the moment, as people know them.
+pub(crate) fn missing(cx: &Context<'_>, shard: &Shard) -> String {
+    let names: Vec<String> = shard
+        .epoch
+        .in_sync
+        .iter()
+        .filter_map(|member| {
+            let node = epoch::node_of(shard, member)?;
+            let is_up = cx.health(&node.id) == Health::Up;
+            let holds = cx.reply(&node.id).and_then(|r| r.member()).is_some_and(|m| m == *member);
+            let why = match (is_up, holds) {
+                (false, _) => "does not answer",
+                (true, false) => "no longer holds what it acknowledged",
+                (true, true) => return None,
+            };
+            Some(format!("{} ({why})", node.local))
+        })
+        .collect();
+    if names.is_empty() { "its members to be ready".to_owned() } else { names.join(", ") }
+}
+
+fn open(cx: &Context<'_>, (index, shard, master): Place<'_>, why: &str) -> Verdict {
+    let mut record = cx.record.next();
+    if let Some(reply) = cx.reply(&master.id) {
+        let others = candidate::intact(cx, shard, master);
+        let members = others.iter().filter_map(|other| other.member);
+        let by_set = epoch::by_set(cx.record, shard);
+        epoch::open(cx, &mut record, index, reply, members.filter(|_| by_set));
+    }
+    let number = record.shards[index].epoch.number;
+    let text = format!("shard {index}: epoch {number} for {}: {why}", master.local);
+    let mut verdict = Verdict::serving(ShardState::Settling(text.clone()));
+    verdict.swap = Some((record, text));
+    verdict
+}
+
+/// Nodes hold an epoch that this store never opened: it was restored from a backup, or lost. What
+/// it says of sets and masters is old, so nobody is promoted by it. The process that holds the
+/// newest grant is the master; without one, the furthest node once all of the shard answer
+/// (hazards F14, rule R8).
+pub(crate) fn stale_store(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let (index, shard, master) = place;
+    let shown = epoch::highest(cx, index);
+    if shown <= shard.epoch.number {
+        return None;
+    }
+    // An answer from before this record says nothing about it: another controller's grant.
+    let up = |node: &&Node| cx.health(&node.id) == Health::Up;
+    let granted = shard.nodes.iter().filter(up).find(|node| {
+        cx.reply(&node.id).is_some_and(|reply| {
+            reply.standing.granted_epoch == shown && reply.role == Does::Master
+        })
+    });
+    let furthest = || {
+        if !shard.nodes.iter().all(|node| up(&node)) {
+            return None;
+        }
+        let position = |node: &&Node| cx.reply(&node.id).map(Position::of);
+        shard.nodes.iter().rev().max_by_key(position)
+    };
+    let what = format!("nodes hold epoch {shown}, the store knows {}", shard.epoch.number);
+    plan.alarms.insert(format!(
+        "shard {index}: {what}: it was restored from a backup, and promotes nobody before a node confirms the newest epoch"
+    ));
+    let Some(node) = granted.or_else(furthest) else {
+        return Some(Verdict::waiting(ShardState::Stuck(what)));
+    };
+    let reply = cx.reply(&node.id)?;
+    let mut record = cx.record.next();
+    if node.id != master.id {
+        record.version = cx.highest_version() + 1;
+        record.promote(index, &node.id);
+    }
+    record.shards[index].fence = None;
+    let is_granted = reply.standing.granted_epoch == shown;
+    let named = reply.standing.request_members.iter().copied().filter(|_| is_granted);
+    let members = named.filter(|member| epoch::node_of(shard, member).is_some());
+    epoch::open(cx, &mut record, index, reply, members);
+    let text = format!("shard {index}: {what}; {} goes on as master", node.local);
+    let mut verdict = Verdict::waiting(ShardState::Settling(text.clone()));
+    verdict.swap = Some((record, text));
+    Some(verdict)
+}

@@ -1,0 +1,125 @@
+//! Scripted plans of controllers that may not lead any more, and of stores older than their nodes.
+
+use super::grants::{in_sync, member};
+use super::*;
+use crate::granted;
+
+fn lease_of(s: &Script) -> Option<crate::Granted> {
+    granted(&s.plan(), &s.record, &s.observed, &s.policy, &id("a"))
+}
+
+/// F6, rule R8.
+#[test]
+fn no_lease_outlasts_the_authority() {
+    let mut s = in_sync(&["a", "b"]);
+    assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(1_000));
+    for left_ms in [5_000, 1_010, 1_009, 500, 2, 1, 0] {
+        s.observed.authority_until = Some(s.now.plus_millis(left_ms));
+        let end = lease_of(&s).map(|lease| lease.end);
+        assert!(end.is_none_or(|end| end <= s.now.plus_millis(left_ms)), "{left_ms} ms left");
+        assert_eq!(end.is_some(), left_ms > 1, "{left_ms} ms left");
+    }
+    s.observed.authority_until = Some(s.now.plus_millis(505));
+    assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(500));
+    // The stamp is older than the plan.
+    s.after_ms(400);
+    assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(500));
+}
+
+#[test]
+fn a_controller_whose_authority_is_over_does_nothing() {
+    let mut s = in_sync(&["a", "b"]);
+    s.observed.authority_until = Some(s.now);
+    s.refuses("a", 2);
+    s.after_ms(5_000);
+    s.check(expect![[r#"
+        leases: 
+        suspect: this controller no longer leads for certain
+    "#]]);
+}
+
+/// A controller's first act is to make the compare-and-swap of an older one fail: else one that
+/// knows only its own leases could think that the master's are over.
+#[test]
+fn a_new_controller_writes_its_term_before_anything_else() {
+    let mut s = in_sync(&["a", "b"]);
+    s.record.term = 4;
+    s.observed.term = 5;
+    s.refuses("a", 2);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 3=3 process 1 request 0 of a/1/1 b/1/1: the controller of term 5 takes over
+        leases: 
+        suspect: the controller of term 5 takes over
+    "#]]);
+    s.acts();
+    assert_eq!(s.record.term, 5);
+    s.check(expect![[r#"
+        balancers 2: lb0=- lb1=b
+        leases: 
+        fencing: master a:1 is down; closing its frontends, waiting for a fence
+    "#]]);
+    s.observed.term = 4;
+    s.check(expect![[r#"
+        leases: 
+        suspect: the controller of term 5 leads
+    "#]]);
+}
+
+/// F14: an epoch this store never opened.
+#[test]
+fn a_store_older_than_its_nodes_promotes_nobody_until_the_newest_master_says_its_set() {
+    let mut s = in_sync(&["a", "b", "c"]);
+    s.answers_with("c", |reply| reply.standing.history_epoch = 8);
+    s.misses("a", 4);
+    s.misses("b", 4);
+    s.check(expect![[r#"
+        leases: 
+        stuck: nodes hold epoch 8, the store knows 3
+        alarm: shard 0: nodes hold epoch 8, the store knows 3: it was restored from a backup, and promotes nobody before a node confirms the newest epoch
+    "#]]);
+    s.answers_with("b", |reply| {
+        reply.role = Does::Master;
+        reply.standing.granted_epoch = 9;
+        reply.standing.history_epoch = 9;
+        reply.standing.request_members = [member("b"), member("c")].into_iter().collect();
+    });
+    s.check(expect![[r#"
+        store v8 a@lb1 b*@lb0 c@lb2 epoch 10=f process 1 request 0 of b/1/1 c/1/1: shard 0: nodes hold epoch 9, the store knows 3; b:1 goes on as master
+        leases: 
+        settling: shard 0: nodes hold epoch 9, the store knows 3; b:1 goes on as master
+        alarm: shard 0: nodes hold epoch 9, the store knows 3: it was restored from a backup, and promotes nobody before a node confirms the newest epoch
+    "#]]);
+}
+
+#[test]
+fn without_a_granted_master_a_stale_store_waits_for_all_nodes() {
+    let mut s = in_sync(&["a", "b", "c"]);
+    s.answers_with("a", |reply| (reply.nonce, reply.lease_remaining_ms) = ("2".into(), 0));
+    s.answers_with("a", |reply| reply.standing.granted_epoch = 0);
+    s.answers_with("b", |reply| (reply.standing.history_epoch, reply.sequence) = (8, 90));
+    s.answers_with("c", |reply| (reply.standing.history_epoch, reply.sequence) = (8, 91));
+    s.check(expect![[r#"
+        store v8 a@lb2 b@lb1 c*@lb0 epoch 9=f process 1 request 0 of c/1/1: shard 0: nodes hold epoch 8, the store knows 3; c:1 goes on as master
+        leases: 
+        settling: shard 0: nodes hold epoch 8, the store knows 3; c:1 goes on as master
+        alarm: shard 0: nodes hold epoch 8, the store knows 3: it was restored from a backup, and promotes nobody before a node confirms the newest epoch
+    "#]]);
+}
+
+/// A record as the version before grants wrote it.
+#[test]
+fn a_record_without_the_new_fields_is_an_asynchronous_cluster_without_epochs() {
+    let mut old = serde_json::to_value(record(&["a", "b"])).expect("JSON");
+    let fields = old.as_object_mut().expect("an object");
+    for name in ["commit_mode", "min_in_sync", "term"] {
+        assert!(fields.remove(name).is_some(), "{name}");
+    }
+    assert!(!old.to_string().contains("epoch"), "{old}");
+    let read: Record = serde_json::from_value(old).expect("a record");
+    assert_eq!(read, record(&["a", "b"]));
+    let mut new = in_sync(&["a", "b"]).record;
+    new.shards[0].fence =
+        Some(crate::PendingFence { node: id("b"), version: 7, member: Some(member("b")) });
+    let text = serde_json::to_string(&new).expect("JSON");
+    assert_eq!(serde_json::from_str::<Record>(&text).expect("a record"), new);
+}
