@@ -192,10 +192,10 @@ impl Filter {
     }
 
     /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes back. A newer one may belong to
-    /// an owner that the view has not seen.
+    /// an owner that the view has not seen. A filter that began before the first epoch decides nothing after it.
     fn is_old_enough(&self, family: Family, key: &[u8]) -> bool {
         match &self.look {
-            Look::Now => true,
+            Look::Now => !self.shared.has_epochs.load(Ordering::Acquire),
             Look::At(view) => view.get(family, key).is_ok_and(|found| found.is_some()),
             Look::Nowhere => false,
         }

@@ -17,6 +17,11 @@ const FILE: &str = "holdfast.format";
 /// Keys looked at; a directory of the other mode passes with a probability of 2^-14 per key.
 const SAMPLE: usize = 256;
 
+/// Was the directory opened by Holdfast before? Not a copy made by a full sync, nor one of Kvrocks.
+pub(crate) fn is_recorded(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 /// Refuses a directory of the other mode, and records the mode.
 pub(crate) fn check(db: &DB, dir: &Path, cluster: bool) -> Result<(), Error> {
     let recorded = read(dir)?;

@@ -20,6 +20,7 @@ use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
     Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
+    view,
 };
 
 /// A handle of the open database; clones are cheap and share it.
@@ -105,6 +106,8 @@ impl Store {
         if rewind::pending(dir)?.is_some() {
             return Err(Error::RewindPending { dir: dir.to_owned() });
         }
+        // Compactions elsewhere may have looked as far as a copy goes.
+        let is_copy = dir.join("CURRENT").exists() && !format::is_recorded(dir);
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
         let db_options = engine::database(&options);
@@ -112,6 +115,9 @@ impl Store {
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
+        if is_copy {
+            view::raise_floor(dir, db.latest_sequence_number())?;
+        }
         format::check(&db, dir, options.cluster)?;
         let db = Arc::new(db);
         let views = Arc::<Views>::default();

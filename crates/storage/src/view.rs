@@ -3,9 +3,9 @@
 //!
 //! A filter decides about records in tables by their owner's metadata. Were that looked up as it is now, a DEL that is
 //! later cut off ([`crate::rewind`]) would have taken its key's fields with it. So it is looked up at a sequence that no
-//! fork can lie before: an acknowledged one ([`crate::Store::set_acknowledged`]). Where nobody tells what is acknowledged,
-//! a snapshot is used once it is [`LAPSE`] old, and the folder remembers its sequence as a floor below which it cannot be
-//! rewound.
+//! fork can lie before: an acknowledged one ([`crate::Store::set_acknowledged`]), or, where nobody says what is
+//! acknowledged, that of a snapshot [`LAPSE`] old. The folder remembers the sequence that was used as a floor, and is not
+//! rewound below it: neither an acknowledged write that was lost all the same nor a long silence does harm.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::{Error, Family};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Age at which a snapshot is used though nobody said that it is acknowledged.
 const LAPSE: Duration = Duration::from_secs(600);
-/// In the database folder: newest sequence of a snapshot that was used without being acknowledged.
+/// In the database folder: newest sequence of a snapshot that was used.
 const FLOOR: &str = "holdfast.floor";
 
 /// The database as it was at one sequence.
@@ -93,47 +93,41 @@ impl Views {
         Some(self.acknowledged.load(Ordering::Acquire)).filter(|sequence| *sequence > 0)
     }
 
-    /// Everything up to `sequence` stays for ever. Cheap when there is nothing to do.
-    pub(crate) fn acknowledge(&self, db: &Arc<DB>, sequence: u64) {
-        let before = self.acknowledged.fetch_max(sequence, Ordering::AcqRel);
-        // Whoever holds the lock is doing the same; the next call catches up.
-        let Some(mut held) = self.held.try_lock() else { return };
-        let sequence = sequence.max(before);
-        if let Some(view) = held.pending.take_if(|view| view.sequence <= sequence) {
-            held.usable = Some(Arc::new(view));
-        }
-        held.renew(db);
+    /// Everything up to `sequence` stays for ever.
+    pub(crate) fn acknowledge(&self, sequence: u64) {
+        self.acknowledged.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Uses what is old enough. To be called now and then.
+    /// Uses what is acknowledged, or old enough. To be called now and then.
     ///
     /// # Errors
     /// The floor cannot be written; nothing is used then.
-    pub(crate) fn lapse(&self, db: &Arc<DB>, dir: &Path) -> Result<(), Error> {
-        self.lapse_after(db, dir, LAPSE)
+    pub(crate) fn renew(&self, db: &Arc<DB>, dir: &Path) -> Result<(), Error> {
+        self.renew_after(db, dir, INTERVAL, LAPSE)
     }
 
-    pub(crate) fn lapse_after(&self, db: &Arc<DB>, dir: &Path, age: Duration) -> Result<(), Error> {
-        let mut held = self.held.lock();
+    pub(crate) fn renew_after(
+        &self,
+        db: &Arc<DB>,
+        dir: &Path,
+        interval: Duration,
+        lapse: Duration,
+    ) -> Result<(), Error> {
         let acknowledged = self.acknowledged().unwrap_or_default();
-        let is_old = |view: &mut View| view.taken_at.elapsed() >= age;
-        if let Some(view) = held.pending.take_if(is_old) {
-            if view.sequence > acknowledged {
-                raise_floor(dir, view.sequence)?;
-            }
-            held.usable = Some(Arc::new(view));
+        let mut held = self.held.lock();
+        let may_be_used =
+            |view: &View| view.sequence <= acknowledged || view.taken_at.elapsed() >= lapse;
+        if let Some(sequence) =
+            held.pending.as_ref().filter(|view| may_be_used(view)).map(|view| view.sequence)
+        {
+            raise_floor(dir, sequence)?;
+            held.usable = held.pending.take().map(Arc::new);
         }
-        held.renew(db);
+        let is_fresh = held.usable.as_ref().is_some_and(|view| view.taken_at.elapsed() < interval);
+        if held.pending.is_none() && !is_fresh {
+            held.pending = Some(View::take(db));
+        }
         Ok(())
-    }
-}
-
-impl Held {
-    fn renew(&mut self, db: &Arc<DB>) {
-        let is_fresh = self.usable.as_ref().is_some_and(|view| view.taken_at.elapsed() < INTERVAL);
-        if self.pending.is_none() && !is_fresh {
-            self.pending = Some(View::take(db));
-        }
     }
 }
 
@@ -147,7 +141,7 @@ pub(crate) fn floor(dir: &Path) -> Result<u64, Error> {
     }
 }
 
-fn raise_floor(dir: &Path, sequence: u64) -> Result<(), Error> {
+pub(crate) fn raise_floor(dir: &Path, sequence: u64) -> Result<(), Error> {
     if floor(dir)? >= sequence {
         return Ok(());
     }

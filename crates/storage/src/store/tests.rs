@@ -414,7 +414,8 @@ fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
     let fork = put(&store, "a", "1");
     let looked_at = put(&store, "b", "1");
     let inner = store.inner();
-    let lapse = || inner.views.lapse_after(&inner.db, &db, std::time::Duration::ZERO).unwrap();
+    let zero = std::time::Duration::ZERO;
+    let lapse = || inner.views.renew_after(&inner.db, &db, zero, zero).unwrap();
     lapse();
     assert!(inner.views.usable().is_none(), "only now there is a snapshot");
     lapse();
@@ -427,4 +428,17 @@ fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
         "{late}"
     );
     assert_eq!(run(looked_at).unwrap().fork, looked_at);
+    // A copy may carry traces of the other's compactions.
+    let store = open(&db);
+    let fork = put(&store, "c", "1");
+    let copied = put(&store, "d", "1");
+    let copy = dir.path().join("copy");
+    store.checkpoint(&copy).unwrap();
+    store.close().unwrap();
+    open(&copy).close().unwrap();
+    let late = rewind::run(&copy, &dir.path().join("discarded"), &options(), fork, 0).unwrap_err();
+    assert!(
+        matches!(late, rewind::Failure::TooLate { in_tables, .. } if in_tables == copied),
+        "{late}"
+    );
 }

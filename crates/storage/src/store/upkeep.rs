@@ -11,7 +11,7 @@ impl Store {
     /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it. Compactions then remove what
     /// was dead there, and old log files up to there may be purged. Cheap; may be called for every acknowledgement.
     pub fn set_acknowledged(&self, sequence: u64) {
-        self.inner.views.acknowledge(&self.inner.db, sequence);
+        self.inner.views.acknowledge(sequence);
     }
 
     /// Newest sequence that [`Store::set_acknowledged`] was told.
@@ -19,7 +19,7 @@ impl Store {
         self.inner.views.acknowledged()
     }
 
-    /// To be called every second or so: keeps compactions going where nobody says what is acknowledged.
+    /// To be called every ten seconds or so: lets compactions look at what is acknowledged now. May write a small file.
     ///
     /// # Errors
     /// I/O errors.
@@ -27,7 +27,7 @@ impl Store {
         if self.history().is_empty() {
             return Ok(());
         }
-        self.inner.views.lapse(&self.inner.db, &self.inner.dir)
+        self.inner.views.renew(&self.inner.db, &self.inner.dir)
     }
 
     /// Opened with [`crate::Options::hold_tail`], and not settled yet?
