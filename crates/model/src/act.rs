@@ -132,7 +132,7 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
         return;
     }
     let mut found = Vec::new();
-    if world.now < world.began + model.bounds.ticks && is_quiet(model, world) {
+    if is_quiet(model, world) {
         found.push(Action::Tick);
     }
     for index in 0..2 {
@@ -380,7 +380,7 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
 }
 
 fn tick(model: &Failover, world: &mut World) {
-    world.now += 1;
+    world.pass();
     renew(world);
     for at in 0..3 {
         let node = &world.nodes[usize::from(at)];

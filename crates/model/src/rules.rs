@@ -11,8 +11,6 @@ use crate::world::World;
 pub struct Bounds {
     /// Faults of processes, links, messages and controllers, together.
     pub faults: u8,
-    /// Ticks of half a lease.
-    pub ticks: u8,
     /// Writes of clients.
     pub writes: u8,
     /// Which.
@@ -125,9 +123,7 @@ impl Model for Failover {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let mut world = self.steady();
-        world.began = world.now;
-        vec![world]
+        vec![self.steady()]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
