@@ -61,7 +61,7 @@ pub enum Late {
 }
 
 /// The tick it always is: later than anything lasts that is counted from the past.
-pub(crate) const NOW: u8 = 5;
+pub(crate) const NOW: u8 = 3;
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
