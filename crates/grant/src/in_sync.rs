@@ -84,6 +84,11 @@ impl InSync {
         self.requests.last_key_value().map_or((0, NONE), |(number, set)| (*number, set))
     }
 
+    /// The set the store is known to have adopted.
+    pub fn confirmed_members(&self) -> impl Iterator<Item = &Member> {
+        self.requests.first_key_value().into_iter().flat_map(|(_, set)| set.iter())
+    }
+
     /// Number of the request the store is known to have adopted.
     pub fn confirmed(&self) -> u64 {
         self.requests.first_key_value().map_or(0, |(number, _)| *number)
