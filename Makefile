@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test fmt drill torture bench
+.PHONY: help bootstrap build up check test model fmt drill torture bench
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -31,6 +31,9 @@ check: bootstrap ## format, lint, unit tests, rules of the tree; writes nothing
 
 test: bootstrap ## unit tests, transcripts, clusters, client libraries
 	@scripts/test
+
+model: bootstrap ## search the model of the failover protocol within larger bounds than `make test` does
+	@$(ENV) cargo test --release --locked --workspace --test failover_model -- --ignored --nocapture --test-threads=1
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -209,6 +209,14 @@ impl InSync {
         least.map(|least| least.max(self.committed))
     }
 
+    /// The same on a clock that began `by_ms` later.
+    pub fn rebase(&mut self, by_ms: u64) {
+        self.opened_ms = self.opened_ms.saturating_sub(by_ms);
+        for owes in self.owes.values_mut() {
+            owes.since_ms = owes.since_ms.saturating_sub(by_ms);
+        }
+    }
+
     /// Notes since when who owes what. The oldest write a member lacks is at least as old as its note.
     fn note_debts(&mut self, now_ms: u64, published: u64) {
         let waited_for = self.waited_for();
