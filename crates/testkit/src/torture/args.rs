@@ -8,7 +8,7 @@ use super::schedule::{Kind, Style};
 
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
-                    FAULTS=<kind,…>|all[,alone|,mixed] SECONDS=n KEEP=yes DIR=folder";
+                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] SECONDS=n KEEP=yes DIR=folder";
 
 /// How the cluster acknowledges writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,25 +146,34 @@ impl Options {
     }
 
     fn set_faults(&mut self, value: &str) -> Result<()> {
-        let mut faults = Vec::new();
+        let (mut faults, mut without) = (Vec::new(), Vec::new());
         for word in value.split(',') {
             match word {
                 "all" => faults.extend(Kind::ALL),
                 "none" => {}
                 "alone" => self.style = Some(Style::Alone),
                 "mixed" => self.style = Some(Style::Mixed),
-                name => faults.push(Kind::parse(name).with_context(|| {
-                    let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-                    format!("no fault `{name}`; there are: {}", known.join(" "))
-                })?),
+                name => match name.strip_prefix('-') {
+                    Some(name) => without.push(kind(name)?),
+                    None => faults.push(kind(name)?),
+                },
             }
         }
         if faults.is_empty() && !value.contains("none") {
             faults.extend(Kind::ALL);
         }
-        self.faults = faults;
+        // In one order however they are written: schedules draw from it.
+        let is_wanted = |kind: &Kind| faults.contains(kind) && !without.contains(kind);
+        self.faults = Kind::ALL.into_iter().filter(is_wanted).collect();
         Ok(())
     }
+}
+
+fn kind(name: &str) -> Result<Kind> {
+    Kind::parse(name).with_context(|| {
+        let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        format!("no fault `{name}`; there are: {}", known.join(" "))
+    })
 }
 
 fn shape(text: &str) -> Result<Shape> {
@@ -195,6 +204,12 @@ mod tests {
         assert_eq!((options.faults, options.style), (vec![Kind::Kill], Some(Style::Mixed)));
         assert_eq!(parse("FAULTS=alone").unwrap().faults, Kind::ALL);
         assert!(parse("FAULTS=none").unwrap().faults.is_empty());
+        let most = parse("FAULTS=-disk-full,mixed").unwrap().faults;
+        assert_eq!(
+            parse("FAULTS=kill-restart,kill").unwrap().faults,
+            parse("FAULTS=kill,kill-restart").unwrap().faults
+        );
+        assert!(most.len() == Kind::ALL.len() - 1 && !most.contains(&Kind::DiskFull));
         for bad in ["RUNS", "RUNS=x", "MODE=sync", "SHAPE=3", "SHAPE=0x2", "FAULTS=rain", "X=1"] {
             assert!(format!("{:#}", parse(bad).unwrap_err()).contains(bad), "{bad}");
         }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::args::{Mode, Options};
 use super::history::Record;
 use super::keys::Key;
-use super::schedule::Plan;
+use super::schedule::{Kind, Plan};
 use super::verdict::Finding;
 
 const HEADER: &str = "when\tcommit\tseed\tmode\tbalancer\tshape\tstyle\toperations\tunknown\tseconds\tanomalies\toutcome\n";
@@ -109,12 +109,14 @@ fn commit() -> String {
 /// The arguments that replay a run.
 pub fn replay(plan: &Plan, options: &Options) -> String {
     let style = plan.style.as_str();
-    let faults: Vec<&str> = options.faults.iter().map(|kind| kind.as_str()).collect();
-    let all = super::schedule::Kind::ALL.len();
-    let faults = match faults.len() {
-        0 => "none".to_owned(),
-        count if count == all => "all".to_owned(),
-        _ => faults.join(","),
+    let missing = Kind::ALL.iter().filter(|kind| !options.faults.contains(kind));
+    let missing: Vec<String> = missing.map(|kind| format!("-{}", kind.as_str())).collect();
+    let named: Vec<&str> = options.faults.iter().map(|kind| kind.as_str()).collect();
+    let faults = match (named.len(), missing.len()) {
+        (0, _) => "none".to_owned(),
+        (_, 0) => "all".to_owned(),
+        (some, few) if few < some => missing.join(","),
+        _ => named.join(","),
     };
     let mode = match options.mode {
         Mode::InSync => "in-sync",
