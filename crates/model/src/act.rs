@@ -28,8 +28,7 @@ pub enum Action {
     AnswerLate(u8, u8),
     /// A controller notices that a node does not answer, and does what follows.
     Miss(u8, u8),
-    /// What a controller was about to write, push and order happened only so far: it is stopped or cut off from the
-    /// store, and its compare-and-swap is late.
+    /// The next compare-and-swap of a controller will be late: it is stopped, or cut off from the store, as it sends it.
     SwapLate(u8),
     /// An order to an instance of the balancer is late.
     OrderLate(u8, u8),
@@ -218,7 +217,7 @@ fn controller_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Act
     }
     found.extend([Action::AskMaster(at), Action::AskReplicas(at)]);
     let planned = plan(model, controller, world.now);
-    if planned.swap.is_some() {
+    if controller.is_connected && !controller.is_swap_late {
         found.push(Action::SwapLate(at));
     }
     for index in 0..3 {
@@ -299,7 +298,6 @@ fn may_write(world: &World, at: u8) -> bool {
 
 pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
     world.faults += action.cost();
-    let now = world.now;
     match action {
         Action::Tick => tick(model, world),
         Action::AskMaster(at) => {
@@ -314,6 +312,38 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
             }
             react(model, world, at);
         }
+        Action::Arrive(which) => arrive(model, world, which),
+        Action::Write(at) => {
+            let write = world.writes;
+            world.writes += 1;
+            world.node(at).write(write);
+        }
+        Action::Follow(at) => follow(model, world, at, false),
+        Action::FollowLate(at) => follow(model, world, at, true),
+        Action::Claim(at) => claim(model, world, at),
+        Action::Echo(at) => echo(model, world, at),
+        Action::Start(at) => start(model, world, at),
+        Action::Continue(at) => world.node(at).power = Power::Up,
+        Action::Mend(at, node) => world.cut &= !(1 << (3 * at + node)),
+        Action::Join(at) => world.parted &= !(1 << at),
+        Action::Reconnect(at) => {
+            world.controller(at).is_connected = true;
+            renew(world);
+            spread(world);
+            react(model, world, at);
+        }
+        Action::Elect(at) => {
+            elect(world, at);
+            react(model, world, at);
+        }
+        fault => disturb(model, world, fault),
+    }
+}
+
+/// A fault happens.
+fn disturb(model: &Failover, world: &mut World, fault: Action) {
+    let now = world.now;
+    match fault {
         Action::AskLate(at, node) => {
             let (beat, _) = heartbeat(model, world, at, node);
             world.late.push(Late::Beat(node, beat));
@@ -330,28 +360,11 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
             world.controller(at).nodes[usize::from(node)].missed = true;
             react(model, world, at);
         }
-        Action::SwapLate(at) => {
-            let controller = world.controllers[usize::from(at)].clone();
-            if let Some(new) = &plan(model, &controller, now).swap {
-                let (old, new) = ((*controller.record).clone(), (**new).clone());
-                world.late.push(Late::Swap { old, new });
-            }
-            world.controller(at).is_connected = false;
-        }
+        Action::SwapLate(at) => world.controller(at).is_swap_late = true,
         Action::OrderLate(at, instance) => {
             let (term, (version, backend)) = demand(model, world, at);
             world.late.push(Late::Order(instance, Instance { term, version, backend }));
         }
-        Action::Arrive(which) => arrive(model, world, which),
-        Action::Write(at) => {
-            let write = world.writes;
-            world.writes += 1;
-            world.node(at).write(write);
-        }
-        Action::Follow(at) => follow(model, world, at, false),
-        Action::FollowLate(at) => follow(model, world, at, true),
-        Action::Claim(at) => claim(model, world, at),
-        Action::Echo(at) => echo(model, world, at),
         Action::Crash(at) => world.node(at).power = Power::Down,
         Action::Reboot(at) => world.node(at).reboot(model.rules.identity),
         Action::Replace(at) => {
@@ -359,33 +372,21 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
             let log = world.nodes[usize::from(master)].log.clone();
             world.node(at).replace(log, model.rules.identity);
         }
-        Action::Start(at) => start(model, world, at),
         Action::Stop(at) => world.node(at).power = Power::Stopped,
-        Action::Continue(at) => world.node(at).power = Power::Up,
         Action::Cut(at, node) => world.cut |= 1 << (3 * at + node),
-        Action::Mend(at, node) => world.cut &= !(1 << (3 * at + node)),
         Action::Part(at) => {
             world.parted |= 1 << at;
             let master = world.nodes[usize::from(at)].master;
             world.node(master).links[usize::from(at)] = None;
         }
-        Action::Join(at) => world.parted &= !(1 << at),
         Action::Isolate(at) => world.controller(at).is_connected = false,
-        Action::Reconnect(at) => {
-            world.controller(at).is_connected = true;
-            renew(world);
-            spread(world);
-            react(model, world, at);
-        }
-        Action::Elect(at) => {
-            elect(world, at);
-            react(model, world, at);
-        }
         Action::RestartController => {
             let leader = world.leader;
             elect(world, leader);
             react(model, world, leader);
         }
+        // What is no fault is done by [`act`].
+        _ => {}
     }
 }
 
@@ -427,6 +428,13 @@ fn react(model: &Failover, world: &mut World, at: u8) {
         }
         let controller = &world.controllers[usize::from(at)];
         let Some(new) = planned.swap.clone().filter(|_| controller.is_connected) else { return };
+        if controller.is_swap_late {
+            let old = (*controller.record).clone();
+            world.late.push(Late::Swap { old, new: (*new).clone() });
+            let controller = world.controller(at);
+            (controller.is_swap_late, controller.is_connected) = (false, false);
+            return;
+        }
         if world.store.revision == controller.record.revision {
             world.store = new;
         }

@@ -47,6 +47,8 @@ pub struct Controller {
     pub leads_until: u8,
     /// It reaches the store.
     pub is_connected: bool,
+    /// It will not, once it has sent its next change.
+    pub is_swap_late: bool,
     /// Its copy of the record.
     pub record: Arc<Stored>,
     /// By node.
@@ -64,6 +66,7 @@ impl Controller {
             started: 0,
             leads_until: 0,
             is_connected: true,
+            is_swap_late: false,
             record: Arc::new(Stored::new()),
             nodes: std::array::from_fn(|_| Seen::default()),
             desired: None,

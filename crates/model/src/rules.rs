@@ -180,7 +180,7 @@ impl Model for Failover {
                 world.violation.is_none()
             }),
             Property::always("the shard recovers", |model: &Self, world: &World| {
-                check::is_sampled(model, world)
+                check::is_skipped(model, world)
                     || world.violation.is_some()
                     || check::recovers(model, world)
             }),

@@ -11,12 +11,14 @@ fn limit() -> Duration {
     Duration::from_secs(seconds.unwrap_or(600))
 }
 
-fn search(name: &str, model: Failover) -> Option<String> {
+/// All schedules of at most `depth` steps.
+fn search(name: &str, model: Failover, depth: usize) -> Option<String> {
     let began = Instant::now();
     let checker = model
         .checker()
         .threads(2)
         .finish_when(HasDiscoveries::AnyFailures)
+        .target_max_depth(depth)
         .timeout(limit())
         .spawn_bfs()
         .join();
@@ -43,6 +45,9 @@ fn search(name: &str, model: Failover) -> Option<String> {
     found
 }
 
+/// Deepest violation that is looked for where a rule is off.
+const DEPTH: usize = 16;
+
 const BOUNDS: Bounds = Bounds { faults: 2, writes: 1, kinds: Kinds::ALL, recover_one_of: 512 };
 
 fn all_rules(balanced: bool, kinds: Kinds, faults: u8) -> Failover {
@@ -59,33 +64,58 @@ fn the_search_begins_in_a_steady_state() {
     }
 }
 
+/// The master is cut off or dead, a replica took over, and the old one may return.
+const TAKEN_OVER: &[Action] = &[
+    Action::Write(0),
+    Action::Follow(1),
+    Action::Stop(0),
+    Action::AskReplicas(0),
+    Action::Miss(0, 0),
+    Action::Tick,
+    Action::AskReplicas(0),
+    Action::Tick,
+    Action::AskReplicas(0),
+    Action::AskReplicas(0),
+    Action::AskMaster(0),
+    Action::AskMaster(0),
+];
+
 #[test]
-fn two_faults_of_a_kind_violate_nothing() {
-    for (name, balanced, kinds) in [
-        ("leases, crash", false, Kinds::CRASH),
-        ("leases, stop", false, Kinds::STOP),
-        ("leases, cut", false, Kinds::CUT),
-        ("leases, isolate and restart", false, Kinds::CONTROLLERS),
-        ("leases, messages", false, Kinds::MESSAGES),
-        ("balancer, crash", true, Kinds::CRASH),
-        ("balancer, stop", true, Kinds::STOP),
-    ] {
-        assert_eq!(search(name, all_rules(balanced, kinds, 2)), None);
+fn two_faults_violate_nothing() {
+    for balanced in [false, true] {
+        let at = if balanced { "balancer" } else { "leases" };
+        let model = all_rules(balanced, Kinds::ALL, 2);
+        assert_eq!(search(&format!("{at}, two faults"), model, 7), None);
+        let model = all_rules(balanced, Kinds::PROCESSES.and(Kinds::REBOOT), 2);
+        assert_eq!(search(&format!("{at}, two faults of machines"), model, 9), None);
+        let mut model = all_rules(balanced, Kinds::ALL, 1);
+        (model.begin, model.bounds.writes) = (TAKEN_OVER, 2);
+        assert_eq!(search(&format!("{at}, taken over, one more"), model, 9), None);
     }
+    let model = all_rules(false, Kinds::MESSAGES, 2);
+    assert_eq!(search("leases, two late messages", model, 16), None);
 }
 
 #[test]
 #[ignore = "larger bounds: `make model`"]
-fn two_faults_of_any_kinds_violate_nothing() {
-    for (name, balanced, kinds) in [
-        ("leases, processes and data", false, Kinds::PROCESSES.and(Kinds::DATA)),
-        ("leases, processes and links", false, Kinds::PROCESSES.and(Kinds::LINKS)),
-        ("leases, links and controllers", false, Kinds::LINKS.and(Kinds::CONTROLLERS)),
-        ("leases, controllers and messages", false, Kinds::CONTROLLERS.and(Kinds::MESSAGES)),
-        ("leases, all", false, Kinds::ALL),
-        ("balancer, all", true, Kinds::ALL),
-    ] {
-        assert_eq!(search(name, all_rules(balanced, kinds, 2)), None);
+fn three_faults_violate_nothing() {
+    for balanced in [false, true] {
+        let at = if balanced { "balancer" } else { "leases" };
+        let model = all_rules(balanced, Kinds::ALL, 3);
+        assert_eq!(search(&format!("{at}, three faults"), model, 9), None);
+        for (name, kinds) in [
+            ("processes", Kinds::PROCESSES),
+            ("data", Kinds::DATA),
+            ("links", Kinds::LINKS),
+            ("controllers", Kinds::CONTROLLERS),
+            ("messages", Kinds::MESSAGES),
+        ] {
+            let model = all_rules(balanced, kinds, 2);
+            assert_eq!(search(&format!("{at}, two faults of {name}"), model, 20), None);
+        }
+        let mut model = all_rules(balanced, Kinds::ALL, 2);
+        (model.begin, model.bounds.writes) = (TAKEN_OVER, 2);
+        assert_eq!(search(&format!("{at}, taken over, two more"), model, 11), None);
     }
 }
 
@@ -94,7 +124,7 @@ fn two_faults_of_any_kinds_violate_nothing() {
 fn is_needed(name: &str, model: Failover, off: impl FnOnce(&mut Rules)) {
     let mut without = model;
     off(&mut without.rules);
-    let found = search(&format!("without {name}"), without);
+    let found = search(&format!("without {name}"), without, DEPTH);
     assert!(found.is_some(), "{name} makes no difference");
 }
 
@@ -116,18 +146,56 @@ fn a_lease_counts_from_the_nodes_own_clock() {
     is_needed("clock and nonce", model, |rules| rules.clock_and_nonce = false);
 }
 
+/// The leader lost the store, the other one is elected, and does not reach the master.
+const DEPOSED: &[Action] = &[
+    Action::Isolate(0),
+    Action::Tick,
+    Action::AskMaster(0),
+    Action::AskReplicas(0),
+    Action::Tick,
+    Action::AskMaster(0),
+    Action::AskReplicas(0),
+    Action::Tick,
+    Action::AskMaster(0),
+    Action::Elect(1),
+    Action::Cut(1, 0),
+];
+
 #[test]
 fn authority_bounds_leases() {
-    let mut model = all_rules(false, Kinds::ISOLATE.and(Kinds::CUT), 2);
-    model.bounds.writes = 0;
+    let mut model = all_rules(false, Kinds::CUT, 0);
+    (model.begin, model.bounds.writes) = (DEPOSED, 0);
     is_needed("authority", model, |rules| rules.authority = false);
+    assert_eq!(search("with authority", model, 12), None);
 }
+
+/// The leader sends a compare-and-swap for the lease of a master it does not reach is over, and is replaced by one that
+/// reaches it.
+const LATE_SWAP: &[Action] = &[
+    Action::Cut(0, 0),
+    Action::SwapLate(0),
+    Action::AskReplicas(0),
+    Action::Miss(0, 0),
+    Action::Tick,
+    Action::AskReplicas(0),
+    Action::Tick,
+    Action::AskReplicas(0),
+    Action::AskReplicas(0),
+    Action::Tick,
+    Action::Tick,
+    Action::Tick,
+    Action::Elect(1),
+    Action::AskMaster(1),
+    Action::AskReplicas(1),
+    Action::AskMaster(1),
+];
 
 #[test]
 fn a_controller_writes_its_term_first() {
-    let mut model = all_rules(false, Kinds::SWAP.and(Kinds::CUT), 2);
-    model.bounds.writes = 0;
+    let mut model = all_rules(false, Kinds::CUT, 0);
+    (model.begin, model.bounds.writes) = (LATE_SWAP, 0);
     is_needed("term first", model, |rules| rules.term_first = false);
+    assert_eq!(search("with term first", model, 12), None);
 }
 
 #[test]
@@ -167,7 +235,7 @@ fn acknowledgements_count_under_their_epoch() {
     let mut model = all_rules(false, Kinds::CRASH, 1);
     (model.begin, model.bounds.writes) = (AHEAD, 3);
     is_needed("epoch check", model, |rules| rules.epoch_check = false);
-    assert_eq!(search("with epoch check", model), None);
+    assert_eq!(search("with epoch check", model, 12), None);
 }
 
 #[test]
@@ -182,10 +250,24 @@ fn nothing_is_rewound_for_a_master_without_a_later_epoch() {
     is_needed("rewind to newer", model, |rules| rules.rewind_to_newer = false);
 }
 
+/// The answer of a process is read after its successor was granted an epoch, which the replicas have.
+const OLD_ANSWER: &[Action] = &[
+    Action::AnswerLate(0, 0),
+    Action::Crash(0),
+    Action::Start(0),
+    Action::AskMaster(0),
+    Action::AskMaster(0),
+    Action::AskMaster(0),
+    Action::Follow(1),
+    Action::Follow(2),
+];
+
 #[test]
 fn an_answer_from_before_the_epoch_is_no_newer_process() {
-    let model = all_rules(false, Kinds::CRASH.and(Kinds::ANSWER), 2);
+    let mut model = all_rules(false, Kinds::CRASH, 0);
+    (model.begin, model.bounds.writes) = (OLD_ANSWER, 0);
     is_needed("newer process", model, |rules| rules.newer_process = false);
+    assert_eq!(search("with newer process", model, 12), None);
 }
 
 /// The controller reaches nobody.
@@ -196,5 +278,5 @@ fn promises_are_kept() {
     let mut model = all_rules(false, Kinds::CUT, 0);
     (model.begin, model.bounds.writes) = (SILENCE, 0);
     is_needed("promises", model, |rules| rules.promises = false);
-    assert_eq!(search("with promises", model), None);
+    assert_eq!(search("with promises", model, 12), None);
 }
