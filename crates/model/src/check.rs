@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use crate::act::{self, Action};
 use crate::node::{Entry, Power};
+use crate::possible;
 use crate::rules::Failover;
 use crate::world::World;
 
@@ -133,7 +134,7 @@ fn round(model: &Failover, world: &mut World) {
         step(world, Action::AskMaster(leader));
         step(world, Action::AskReplicas(leader));
         for at in 0..3 {
-            if act::stream(model, world, at).is_some() {
+            if possible::stream(model, world, at).is_some() {
                 step(world, Action::Follow(at));
             }
         }

@@ -17,6 +17,7 @@ mod check;
 mod control;
 mod node;
 mod planning;
+mod possible;
 mod rules;
 mod world;
 

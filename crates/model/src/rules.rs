@@ -3,8 +3,8 @@
 use stateright::{Model, Property};
 
 use crate::act::{self, Action};
-use crate::check;
 use crate::world::World;
+use crate::{check, possible};
 
 /// How far the search goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl Model for Failover {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        act::possible(self, world, actions);
+        possible::possible(self, world, actions);
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {

@@ -1,0 +1,229 @@
+//! What can happen next.
+
+use crate::act::Action;
+use crate::node::{Node, Power};
+use crate::planning::plan;
+use crate::rules::{Failover, Kinds};
+use crate::world::World;
+
+impl Action {
+    /// What it takes of the budget.
+    pub(crate) fn cost(self) -> u8 {
+        match self {
+            Self::AskLate(..)
+            | Self::AnswerLate(..)
+            | Self::SwapLate(..)
+            | Self::OrderLate(..)
+            | Self::FollowLate(..)
+            | Self::Crash(..)
+            | Self::Reboot(..)
+            | Self::Replace(..)
+            | Self::Stop(..)
+            | Self::Cut(..)
+            | Self::Part(..)
+            | Self::Isolate(..)
+            | Self::RestartController => 1,
+            _ => 0,
+        }
+    }
+
+    /// Which kind of fault it is; of what is none, any.
+    fn kind(self) -> Kinds {
+        match self {
+            Self::Crash(..) => Kinds::CRASH,
+            Self::Stop(..) => Kinds::STOP,
+            Self::Reboot(..) => Kinds::REBOOT,
+            Self::Replace(..) => Kinds::REPLACE,
+            Self::Cut(..) => Kinds::CUT,
+            Self::Part(..) => Kinds::PART,
+            Self::Isolate(..) => Kinds::ISOLATE,
+            Self::RestartController => Kinds::RESTART,
+            Self::AskLate(..) => Kinds::BEAT,
+            Self::AnswerLate(..) => Kinds::ANSWER,
+            Self::FollowLate(..) => Kinds::ACK,
+            Self::SwapLate(..) => Kinds::SWAP,
+            _ => Kinds::ORDER,
+        }
+    }
+
+    /// The node that a fault is about.
+    fn victim(self) -> Option<u8> {
+        match self {
+            Self::AskLate(_, node)
+            | Self::AnswerLate(_, node)
+            | Self::FollowLate(node)
+            | Self::Crash(node)
+            | Self::Reboot(node)
+            | Self::Replace(node)
+            | Self::Stop(node)
+            | Self::Part(node)
+            | Self::Cut(_, node) => Some(node),
+            _ => None,
+        }
+    }
+}
+
+/// Longest log: the initial epochs, one for each fault, and the writes.
+const LOG_MAX: usize = 12;
+
+pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action>) {
+    if world.violation.is_some() || world.nodes.iter().any(|node| node.log.len() >= LOG_MAX) {
+        return;
+    }
+    let mut found = Vec::new();
+    if is_quiet(model, world) {
+        found.push(Action::Tick);
+    }
+    for index in 0..2 {
+        controller_steps(model, world, index, &mut found);
+    }
+    for index in 0..3 {
+        node_steps(model, world, index, &mut found);
+    }
+    let late = u8::try_from(world.late.len()).unwrap_or(u8::MAX);
+    found.extend((0..late).map(Action::Arrive));
+    let left = model.bounds.faults.saturating_sub(world.faults);
+    let is_alike = world.faults == 0
+        && model.begin.is_empty()
+        && world.nodes[1].log.len() == world.nodes[2].log.len();
+    found.retain(|action| {
+        // Before the first fault the replicas differ in how far they are, at most: what happens to one could as well
+        // happen to the other.
+        let is_twin = match action {
+            // Nor does it matter who is first once nothing can happen between.
+            Action::Follow(2) => is_alike || (left == 0 && is_behind(model, world, 1)),
+            action => is_alike && action.cost() > 0 && action.victim() == Some(2),
+        };
+        let is_fault = action.cost() > 0;
+        let may_be = !is_fault || (left > 0 && model.bounds.kinds.contains(action.kind()));
+        may_be && !is_twin
+    });
+    actions.append(&mut found);
+}
+
+/// The replica can take something from its master.
+fn is_behind(model: &Failover, world: &World, at: u8) -> bool {
+    let replica = &world.nodes[usize::from(at)];
+    stream(model, world, at)
+        .is_some_and(|master| world.nodes[usize::from(master)].log != replica.log)
+}
+
+/// Every controller that leads has asked whom it reaches, and knows whom it does not.
+fn is_asked(world: &World) -> bool {
+    (0_u8..).zip(&world.controllers).all(|(at, controller)| {
+        let is_idle = controller.term == 0 || world.now >= controller.leads_until;
+        is_idle
+            || (0_u8..3).all(|node| {
+                let seen = &controller.nodes[usize::from(node)];
+                let is_up = world.nodes[usize::from(node)].power == Power::Up;
+                let is_reached = is_up && !world.is_cut(at, node);
+                let is_known = seen.reply.is_some() && seen.sent == world.now;
+                if is_reached { is_known } else { seen.missed || is_known }
+            })
+    })
+}
+
+/// Whatever can arrive has arrived: half a lease is far longer than that takes, unless a fault delays it.
+fn is_quiet(model: &Failover, world: &World) -> bool {
+    is_asked(world)
+        && (0_u8..3).all(|at| {
+            let node = &world.nodes[usize::from(at)];
+            let Some(master) = stream(model, world, at) else { return true };
+            let master = &world.nodes[usize::from(master)];
+            master.log == node.log && master.links[usize::from(at)] == node.ack()
+        })
+}
+
+fn controller_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) {
+    let controller = &world.controllers[usize::from(at)];
+    if world.leader != at && world.now >= world.leads_until && controller.is_connected {
+        found.push(Action::Elect(at));
+    }
+    if controller.term == 0 {
+        return;
+    }
+    if !controller.is_connected {
+        found.push(Action::Reconnect(at));
+    } else if world.leader == at {
+        found.extend([Action::Isolate(at), Action::RestartController]);
+    }
+    found.extend([Action::AskMaster(at), Action::AskReplicas(at)]);
+    let planned = plan(model, controller, world.now);
+    if controller.is_connected && !controller.is_swap_late {
+        found.push(Action::SwapLate(at));
+    }
+    for index in 0..3 {
+        let is_cut = world.is_cut(at, index);
+        found.push(if is_cut { Action::Mend(at, index) } else { Action::Cut(at, index) });
+        let seen = &controller.nodes[usize::from(index)];
+        let power = world.nodes[usize::from(index)].power;
+        if power == Power::Up && !is_cut {
+            found.push(Action::AnswerLate(at, index));
+            if planned.granted[usize::from(index)].is_some() {
+                found.push(Action::AskLate(at, index));
+            }
+        } else if !seen.missed && (power == Power::Down || world.now > seen.received) {
+            found.push(Action::Miss(at, index));
+        }
+    }
+    if model.balanced && controller.desired.is_some() {
+        found.push(Action::OrderLate(at, 0));
+    }
+}
+
+fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) {
+    let node = &world.nodes[usize::from(at)];
+    match node.power {
+        Power::Down => return found.push(Action::Start(at)),
+        Power::Stopped => return found.push(Action::Continue(at)),
+        Power::Up => {
+            found.extend([Action::Crash(at), Action::Reboot(at), Action::Stop(at)]);
+        }
+    }
+    let is_parted = world.parted & (1 << at) != 0;
+    if is_parted {
+        found.push(Action::Join(at));
+    }
+    if node.is_master() {
+        if world.writes < model.bounds.writes && may_write(world, at) {
+            found.push(Action::Write(at));
+        }
+    } else if let Some(master) = stream(model, world, at) {
+        found.push(Action::Part(at));
+        let master = &world.nodes[usize::from(master)];
+        found.push(Action::Follow(at));
+        if node.log != master.log {
+            found.extend([Action::FollowLate(at), Action::Claim(at), Action::Replace(at)]);
+        }
+        if master.holder.held().is_some() && is_asked(world) {
+            found.push(Action::Echo(at));
+        }
+    }
+}
+
+/// The master whose stream the replica takes, if there is one. A master of an older epoch is refused; and nothing is
+/// given up for a master that has not opened an epoch after it, since it may have been acknowledged.
+pub(crate) fn stream(model: &Failover, world: &World, at: u8) -> Option<u8> {
+    let replica = &world.nodes[usize::from(at)];
+    let master = &world.nodes[usize::from(replica.master)];
+    let flows = replica.version > 0
+        && world.parted & (1 << at) == 0
+        && replica.master != at
+        && replica.power == Power::Up
+        && master.power == Power::Up
+        && master.is_master();
+    if !flows {
+        return None;
+    }
+    let newest = |node: &Node| node.newest().map_or(0, |opened| opened.epoch);
+    let is_older = newest(master) < newest(replica) && model.rules.epoch_check;
+    let is_newer = newest(master) > newest(replica) || !model.rules.rewind_to_newer;
+    let keeps = master.log.starts_with(&replica.log);
+    (!is_older && (keeps || is_newer)).then_some(replica.master)
+}
+
+/// Whether a client that reaches the node may write there.
+fn may_write(world: &World, at: u8) -> bool {
+    let node = &world.nodes[usize::from(at)];
+    node.may_serve(world.now) && node.holder.held().is_some_and(|held| held.has_enough())
+}
