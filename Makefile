@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test fmt drill bench
+.PHONY: help bootstrap build up check test model fmt drill torture bench
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -32,11 +32,19 @@ check: bootstrap ## format, lint, unit tests, rules of the tree; writes nothing
 test: bootstrap ## unit tests, transcripts, clusters, client libraries
 	@scripts/test
 
+model: bootstrap ## search the model of the failover protocol within larger bounds than `make test` does
+	@$(ENV) cargo test --release --locked --workspace --test failover_model -- --ignored --nocapture --test-threads=1
+
 fmt: ## format the code
 	@cargo fmt --all
 
 drill: build ## kill, stop and restart masters under load and time the outages
 	@$(ENV) exec "$$HOLDFAST_BIN" drill $(ARGS)
+
+torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= SECONDS=
+	@$(ENV) cargo build --release --locked --workspace --bin torture
+	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
+		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## throughput of one node beside redis-server
 	@$(ENV) scripts/bench $(ARGS)

@@ -50,6 +50,12 @@ impl Shared {
         }
     }
 
+    /// With another election than the store's.
+    #[cfg(test)]
+    pub(crate) fn elected_by(self, election: Box<dyn Election>) -> Self {
+        Self { election: Some(election), ..self }
+    }
+
     /// What says for how long this process leads.
     pub(crate) fn election(&self) -> &dyn Election {
         self.election.as_deref().unwrap_or(&self.store)
@@ -66,6 +72,12 @@ impl Shared {
         let offset = std::time::Duration::from_nanos(time.nanos());
         tokio::time::Instant::from_std(self.epoch) + offset
     }
+}
+
+/// The term, and until when it lasts, as plans take them.
+pub(crate) fn authority(shared: &Shared) -> (u64, Option<Time>) {
+    let election = shared.election();
+    (election.term(), election.leads_until())
 }
 
 /// Why a record was not changed.
@@ -199,7 +211,7 @@ impl Cluster {
             started_at: now,
             record_at: now,
             epoch_at: now,
-            term: shared.election().term(),
+            term: authority(&shared).0,
             topology_hash: topology.hash.clone(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
             // have served another cluster before.

@@ -373,6 +373,18 @@ impl Holder {
         if now_ns < self.until_ns(history) { Ok(()) } else { Err(NoServing::Lease) }
     }
 
+    /// The same on a clock that began `by_ns` later: a model's states must not grow with time.
+    pub fn rebase(&mut self, by_ns: u64) {
+        self.lease.rebase(by_ns);
+        self.promise.rebase(by_ns);
+        if let Some(held) = &mut self.held {
+            held.in_sync.rebase(by_ns / MS);
+            for echo in held.echoes.values_mut() {
+                *echo = echo.saturating_sub(by_ns);
+            }
+        }
+    }
+
     /// The node is no master any more, or its database was replaced: grant and lease are over, and only a newer epoch brings them back (R6).
     pub fn give_up(&mut self) {
         self.held = None;

@@ -84,6 +84,11 @@ impl InSync {
         self.requests.last_key_value().map_or((0, NONE), |(number, set)| (*number, set))
     }
 
+    /// The set the store is known to have adopted.
+    pub fn confirmed_members(&self) -> impl Iterator<Item = &Member> {
+        self.requests.first_key_value().into_iter().flat_map(|(_, set)| set.iter())
+    }
+
     /// Number of the request the store is known to have adopted.
     pub fn confirmed(&self) -> u64 {
         self.requests.first_key_value().map_or(0, |(number, _)| *number)
@@ -207,6 +212,14 @@ impl InSync {
     pub fn reached(&self) -> Option<u64> {
         let least = self.waited_for().iter().map(|member| self.acked_by(member)).min();
         least.map(|least| least.max(self.committed))
+    }
+
+    /// The same on a clock that began `by_ms` later.
+    pub fn rebase(&mut self, by_ms: u64) {
+        self.opened_ms = self.opened_ms.saturating_sub(by_ms);
+        for owes in self.owes.values_mut() {
+            owes.since_ms = owes.since_ms.saturating_sub(by_ms);
+        }
     }
 
     /// Notes since when who owes what. The oldest write a member lacks is at least as old as its note.

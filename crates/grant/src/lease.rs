@@ -111,6 +111,11 @@ impl Lease {
         self.deadline_ns
     }
 
+    /// The same on a clock that began `by_ns` later: a model's states must not grow with time.
+    pub fn rebase(&mut self, by_ns: u64) {
+        self.deadline_ns = self.deadline_ns.saturating_sub(by_ns);
+    }
+
     /// Ends the lease: the node is no master any more.
     pub fn clear(&mut self) {
         self.deadline_ns = 0;

@@ -85,6 +85,13 @@ impl Promise {
         self.kept_ns = self.kept_ns.max(kept.until_ns);
     }
 
+    /// The same on a clock that began `by_ns` later.
+    pub fn rebase(&mut self, by_ns: u64) {
+        self.heard_ns = self.heard_ns.saturating_sub(by_ns);
+        self.until_ns = self.until_ns.saturating_sub(by_ns);
+        self.kept_ns = self.kept_ns.saturating_sub(by_ns);
+    }
+
     /// For how many ns any grant is refused.
     pub fn left_ns(&self, now_ns: u64) -> u64 {
         self.until_ns.saturating_sub(now_ns)

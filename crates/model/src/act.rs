@@ -96,14 +96,22 @@ impl Action {
         }
     }
 
-    /// Which kind of fault it is.
+    /// Which kind of fault it is; of what is none, any.
     fn kind(self) -> Kinds {
         match self {
-            Self::Crash(..) | Self::Stop(..) => Kinds::PROCESSES,
-            Self::Reboot(..) | Self::Replace(..) => Kinds::DATA,
-            Self::Cut(..) | Self::Part(..) => Kinds::LINKS,
-            Self::Isolate(..) | Self::RestartController => Kinds::CONTROLLERS,
-            _ => Kinds::MESSAGES,
+            Self::Crash(..) => Kinds::CRASH,
+            Self::Stop(..) => Kinds::STOP,
+            Self::Reboot(..) => Kinds::REBOOT,
+            Self::Replace(..) => Kinds::REPLACE,
+            Self::Cut(..) => Kinds::CUT,
+            Self::Part(..) => Kinds::PART,
+            Self::Isolate(..) => Kinds::ISOLATE,
+            Self::RestartController => Kinds::RESTART,
+            Self::AskLate(..) => Kinds::BEAT,
+            Self::AnswerLate(..) => Kinds::ANSWER,
+            Self::FollowLate(..) => Kinds::ACK,
+            Self::SwapLate(..) => Kinds::SWAP,
+            _ => Kinds::ORDER,
         }
     }
 
@@ -132,7 +140,7 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
         return;
     }
     let mut found = Vec::new();
-    if world.now < world.began + model.bounds.ticks && is_quiet(model, world) {
+    if is_quiet(model, world) {
         found.push(Action::Tick);
     }
     for index in 0..2 {
@@ -144,7 +152,9 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
     let late = u8::try_from(world.late.len()).unwrap_or(u8::MAX);
     found.extend((0..late).map(Action::Arrive));
     let left = model.bounds.faults.saturating_sub(world.faults);
-    let is_alike = world.faults == 0 && world.nodes[1].log.len() == world.nodes[2].log.len();
+    let is_alike = world.faults == 0
+        && model.begin.is_empty()
+        && world.nodes[1].log.len() == world.nodes[2].log.len();
     found.retain(|action| {
         // Before the first fault the replicas differ in how far they are, at most: what happens to one could as well
         // happen to the other.
@@ -254,7 +264,7 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
         if node.log != master.log {
             found.extend([Action::FollowLate(at), Action::Claim(at), Action::Replace(at)]);
         }
-        if model.rules.promises && master.holder.held().is_some() && is_asked(world) {
+        if master.holder.held().is_some() && is_asked(world) {
             found.push(Action::Echo(at));
         }
     }
@@ -341,7 +351,7 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
         Action::Follow(at) => follow(model, world, at, false),
         Action::FollowLate(at) => follow(model, world, at, true),
         Action::Claim(at) => claim(model, world, at),
-        Action::Echo(at) => echo(world, at),
+        Action::Echo(at) => echo(model, world, at),
         Action::Crash(at) => world.node(at).power = Power::Down,
         Action::Reboot(at) => world.node(at).reboot(model.rules.identity),
         Action::Replace(at) => {
@@ -380,7 +390,7 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
 }
 
 fn tick(model: &Failover, world: &mut World) {
-    world.now += 1;
+    world.pass();
     renew(world);
     for at in 0..3 {
         let node = &world.nodes[usize::from(at)];
@@ -611,11 +621,16 @@ fn claim(model: &Failover, world: &mut World, at: u8) {
     world.node(master).acked(at, link);
 }
 
-fn echo(world: &mut World, at: u8) {
+fn echo(model: &Failover, world: &mut World, at: u8) {
     let now = world.now;
     let master = world.nodes[usize::from(at)].master;
     let Some(link) = world.nodes[usize::from(at)].ack() else { return };
-    if world.node(at).pinged(now) {
+    // Without the rule the stamp goes back, and nothing is promised.
+    let is_returned = match model.rules.promises {
+        true => world.node(at).pinged(now),
+        false => (*world.nodes[usize::from(at)]).clone().pinged(now),
+    };
+    if is_returned {
         world.node(master).echoed(link, now);
     }
 }

@@ -71,6 +71,25 @@ impl Controller {
         }
     }
 
+    /// A tick passes.
+    pub(crate) fn pass(&mut self) {
+        let earlier = |time: &mut u8| *time = time.saturating_sub(1);
+        earlier(&mut self.started);
+        earlier(&mut self.leads_until);
+        for seen in &mut self.nodes {
+            earlier(&mut seen.sent);
+            earlier(&mut seen.received);
+            // What is over needs no end.
+            seen.lease_until = seen.lease_until.filter(|until| *until > 1).map(|until| until - 1);
+            if let Some(reply) = &mut seen.reply {
+                earlier(&mut Arc::make_mut(reply).clock);
+            }
+        }
+        for in_force in self.instances.iter_mut().flatten() {
+            earlier(&mut in_force.at);
+        }
+    }
+
     /// A new leader has seen nothing.
     pub(crate) fn elected(&mut self, term: u8, now: u8, leads_until: u8, record: &Arc<Stored>) {
         *self = Self { term, started: now, leads_until, record: Arc::clone(record), ..Self::new() };

@@ -87,7 +87,7 @@ pub(crate) fn member(index: u8, incarnation: u8, boot: u8) -> Option<Member> {
     Member::new(id, u64::from(incarnation), Some(u128::from(boot)))
 }
 
-/// The clock of every machine at a tick. Starts late enough for a lease to be over.
+/// The clock of every machine at a tick.
 pub(crate) fn clock(now: u8) -> u64 {
     u64::from(now) * TICK_NS
 }
@@ -133,6 +133,14 @@ impl Node {
         self.incarnation += u8::from(names_data);
         self.synced = log.len();
         self.log = log;
+    }
+
+    /// A tick passes: all times are as many ticks ago, or ahead, from a clock that began a tick later.
+    pub(crate) fn pass(&mut self) {
+        self.holder.rebase(TICK_NS);
+        if let Some(kept) = &mut self.kept {
+            kept.until_ns = kept.until_ns.saturating_sub(TICK_NS);
+        }
     }
 
     pub(crate) fn member(&self) -> Option<Member> {
@@ -235,7 +243,11 @@ impl Node {
         let latest = self.latest();
         let links: Vec<Link> = self.links.iter().flatten().copied().collect();
         if let Some(set) = self.holder.in_sync() {
-            set.tick(u64::from(now) * TICK_MS, latest, TICK_MS, &links);
+            // Twice: who begins to join is waited for first, and asked for once it has everything.
+            for _ in 0..2 {
+                set.tick(u64::from(now) * TICK_MS, latest, TICK_MS, &links);
+                set.settle(latest);
+            }
         }
         self.commit();
     }

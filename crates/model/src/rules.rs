@@ -11,8 +11,6 @@ use crate::world::World;
 pub struct Bounds {
     /// Faults of processes, links, messages and controllers, together.
     pub faults: u8,
-    /// Ticks of half a lease.
-    pub ticks: u8,
     /// Writes of clients.
     pub writes: u8,
     /// Which.
@@ -23,21 +21,48 @@ pub struct Bounds {
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kinds(u8);
+pub struct Kinds(u16);
 
 impl Kinds {
-    /// Crash, stop.
-    pub const PROCESSES: Self = Self(1);
-    /// What loses data: restart of the machine, full sync.
-    pub const DATA: Self = Self(16);
-    /// Cuts between controllers and nodes, and between nodes.
-    pub const LINKS: Self = Self(2);
-    /// A controller that restarts, or does not reach the store while another is elected.
-    pub const CONTROLLERS: Self = Self(4);
+    /// kill -9.
+    pub const CRASH: Self = Self(1);
+    /// SIGSTOP.
+    pub const STOP: Self = Self(1 << 1);
+    /// The machine restarts.
+    pub const REBOOT: Self = Self(1 << 2);
+    /// A full sync.
+    pub const REPLACE: Self = Self(1 << 3);
+    /// Between controller and node.
+    pub const CUT: Self = Self(1 << 4);
+    /// Between replica and master.
+    pub const PART: Self = Self(1 << 5);
+    /// Between controller and store, or a controller stops.
+    pub const ISOLATE: Self = Self(1 << 6);
+    /// A controller restarts.
+    pub const RESTART: Self = Self(1 << 7);
+    /// Late heartbeats.
+    pub const BEAT: Self = Self(1 << 8);
+    /// Late answers.
+    pub const ANSWER: Self = Self(1 << 9);
+    /// Late acknowledgements.
+    pub const ACK: Self = Self(1 << 10);
+    /// A late compare-and-swap.
+    pub const SWAP: Self = Self(1 << 11);
+    /// Late orders to the balancer.
+    pub const ORDER: Self = Self(1 << 12);
+    /// Processes.
+    pub const PROCESSES: Self = Self::CRASH.and(Self::STOP);
+    /// What loses data.
+    pub const DATA: Self = Self::REBOOT.and(Self::REPLACE);
+    /// Links.
+    pub const LINKS: Self = Self::CUT.and(Self::PART);
+    /// Controllers.
+    pub const CONTROLLERS: Self = Self::ISOLATE.and(Self::RESTART);
     /// Messages that are late, and come twice.
-    pub const MESSAGES: Self = Self(8);
+    pub const MESSAGES: Self =
+        Self::BEAT.and(Self::ANSWER).and(Self::ACK).and(Self::SWAP).and(Self::ORDER);
     /// All of them.
-    pub const ALL: Self = Self(31);
+    pub const ALL: Self = Self(u16::MAX);
 
     /// Both.
     #[must_use]
@@ -106,6 +131,8 @@ pub struct Failover {
     pub rules: Rules,
     /// Nodes serve clients only through the balancer; otherwise only leases fence.
     pub balanced: bool,
+    /// What has happened when the search begins, after the steady state; its faults are not counted.
+    pub begin: &'static [Action],
 }
 
 impl Failover {
@@ -126,7 +153,12 @@ impl Model for Failover {
 
     fn init_states(&self) -> Vec<World> {
         let mut world = self.steady();
-        world.began = world.now;
+        for step in self.begin {
+            act::act(self, &mut world, *step);
+            check::observe(self, &mut world);
+        }
+        world.faults = 0;
+        world.normalize();
         vec![world]
     }
 

@@ -6,7 +6,7 @@ use grant::{Heartbeat, Link};
 
 use crate::check::Violation;
 use crate::control::Controller;
-use crate::node::Node;
+use crate::node::{Node, TICK_NS};
 use crate::planning::{Answered, Stored};
 
 /// One instance of the balancer. It starts closed.
@@ -60,13 +60,15 @@ pub enum Late {
     Order(u8, Instance),
 }
 
+/// The tick it always is: later than anything lasts that is counted from the past.
+pub(crate) const NOW: u8 = 3;
+
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
-    /// Ticks since the beginning.
+    /// The tick it is: always the same, since all other times are moved instead. So a world does not
+    /// differ from another in how long it has lasted, and the search need not end at some time.
     pub now: u8,
-    /// When the search began.
-    pub began: u8,
     /// Faults so far.
     pub faults: u8,
     /// Writes so far.
@@ -101,8 +103,7 @@ impl World {
     /// Nothing has happened yet; no node has data or a topology.
     pub(crate) fn new() -> Self {
         Self {
-            now: 0,
-            began: 0,
+            now: NOW,
             faults: 0,
             writes: 0,
             store: Arc::new(Stored::new()),
@@ -130,6 +131,29 @@ impl World {
 
     pub(crate) fn is_cut(&self, controller: u8, node: u8) -> bool {
         self.cut & (1 << (3 * controller + node)) != 0
+    }
+
+    /// A tick passes: whatever has a time is a tick longer ago, or less far ahead.
+    pub(crate) fn pass(&mut self) {
+        self.leads_until = self.leads_until.saturating_sub(1);
+        for controller in &mut self.controllers {
+            Arc::make_mut(controller).pass();
+        }
+        for node in &mut self.nodes {
+            Arc::make_mut(node).pass();
+        }
+        for late in &mut self.late {
+            match late {
+                Late::Beat(_, beat) => {
+                    beat.clock = beat.clock.map(|(ns, nonce)| (ns.saturating_sub(TICK_NS), nonce));
+                }
+                Late::Reply { sent, reply, .. } => {
+                    *sent = sent.saturating_sub(1);
+                    reply.clock = reply.clock.saturating_sub(1);
+                }
+                Late::Ack { .. } | Late::Swap { .. } | Late::Order(..) => {}
+            }
+        }
     }
 
     /// States that differ only in which instance of the balancer is which are one.

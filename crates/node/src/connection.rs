@@ -21,9 +21,8 @@ use tokio::net::TcpStream;
 
 use crate::clients::{Client, Pause, Via};
 use crate::clock;
-use crate::grants::Ticket;
 use crate::node::Node;
-use crate::session::dispatch::{Batch, Step, Words};
+use crate::session::dispatch::{Batch, Ran, Step, Words};
 use crate::session::{Auth, Detached, Session, gates};
 use crate::stats::WorkerStats;
 use held::Held;
@@ -36,6 +35,8 @@ const REPLY_BYTES: usize = 256 * 1024;
 const KEEP_BYTES: usize = 64 * 1024;
 /// Longest wait of a write before it looks again whether the in-sync set has acknowledged more.
 const TAIL_WAIT: Duration = Duration::from_millis(100);
+/// After a wait for other connections' writes that brought none, so many writes do without.
+const ALONE: u8 = 15;
 /// Longest wait for a PROXY header.
 const GREETING: Duration = Duration::from_secs(5);
 
@@ -69,6 +70,7 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
         start: 0,
         out: Vec::new(),
         held: Held::default(),
+        alone: 0,
     };
     let (address, via) = match connection.greet(peer, local).await {
         Ok(who) => who,
@@ -119,6 +121,8 @@ struct Connection {
     start: usize,
     out: Vec<u8>,
     held: Held,
+    /// Writes to come that do not wait for company.
+    alone: u8,
 }
 
 impl Connection {
@@ -187,7 +191,11 @@ impl Connection {
     ) -> Result<Box<dyn FnOnce(Detached) + Send>, End> {
         let mut parser = Parser::new();
         loop {
-            let (step, ticket) = self.run_buffered(session, &mut parser)?;
+            let (step, ran) = self.run_buffered(session, &mut parser)?;
+            if ran.has_written {
+                self.wait_for_company().await;
+            }
+            let ticket = ran.finish(&self.node).map_err(|why| End::Refused(why.into()))?;
             if let Next::Drop(why) = step {
                 return Err(End::Refused(why.into()));
             }
@@ -223,7 +231,7 @@ impl Connection {
         &mut self,
         session: &mut Session,
         parser: &mut Parser,
-    ) -> Result<(Next, Option<Ticket>), End> {
+    ) -> Result<(Next, Ran), End> {
         let config = self.node.config.now();
         let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
         let node = Arc::clone(&self.node);
@@ -264,8 +272,22 @@ impl Connection {
             }
         };
         session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
-        let ticket = batch.finish(session, &mut self.out);
-        Ok((next, ticket.map_err(|why| End::Refused(why.into()))?))
+        Ok((next, batch.close(session, &mut self.out)))
+    }
+
+    /// Lets the other connections of this worker that have something to run do so, so that one system call publishes the writes of all of them. Who was alone
+    /// lately does not wait.
+    async fn wait_for_company(&mut self) {
+        let Some(stats) = self.node.stats.workers.get(self.worker) else { return };
+        let before = WorkerStats::next(&stats.write_batches);
+        if self.alone > 0 {
+            self.alone -= 1;
+            return;
+        }
+        tokio::task::yield_now().await;
+        if stats.write_batches.load(Ordering::Relaxed) == before {
+            self.alone = ALONE;
+        }
     }
 
     async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {

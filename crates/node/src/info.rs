@@ -334,6 +334,7 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     let mode = node.grants.mode();
     lines.add("commit_mode", mode.map_or("none", |(mode, _)| mode.as_str()));
     lines.add("min_in_sync", mode.map_or(0, |(_, least)| least));
+    lines.add("in_sync_nodes", node.grants.in_sync_nodes());
     lines.add("in_sync_members", standing.request_members.len());
     lines.add("in_sync_request", standing.request);
     lines.add("committed", standing.committed);

@@ -196,6 +196,7 @@ pub fn storage_options(values: &Values) -> Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         block_cache_size: size(caches),
+        hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),
         compression: match values.rocksdb_compression {
             Compression::No => storage::Compression::None,

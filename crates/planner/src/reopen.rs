@@ -141,10 +141,15 @@ fn open(cx: &Context<'_>, (index, shard, master): Place<'_>, why: &str) -> Verdi
 pub(crate) fn stale_store(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
     let (index, shard, master) = place;
     let shown = epoch::highest(cx, index);
-    if shown <= shard.epoch.number {
+    // Of one number there is one id, unless this store gave the number again.
+    let is_twice = shard.nodes.iter().filter_map(|node| cx.reply(&node.id)).any(|reply| {
+        let standing = &reply.standing;
+        standing.history_epoch == shard.epoch.number
+            && standing.history_id.is_some_and(|id| id != shard.epoch.id)
+    });
+    if shown < shard.epoch.number || (shown == shard.epoch.number && !is_twice) {
         return None;
     }
-    // An answer from before this record says nothing about it: another controller's grant.
     let up = |node: &&Node| cx.health(&node.id) == Health::Up;
     let granted = shard.nodes.iter().filter(up).find(|node| {
         cx.reply(&node.id).is_some_and(|reply| {
@@ -158,7 +163,11 @@ pub(crate) fn stale_store(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -
         let position = |node: &&Node| cx.reply(&node.id).map(Position::of);
         shard.nodes.iter().rev().max_by_key(position)
     };
-    let what = format!("nodes hold epoch {shown}, the store knows {}", shard.epoch.number);
+    let known = shard.epoch.number;
+    let what = match is_twice {
+        true => format!("nodes hold another epoch {shown} than the store"),
+        false => format!("nodes hold epoch {shown}, the store knows {known}"),
+    };
     plan.alarms.insert(format!(
         "shard {index}: {what}: it was restored from a backup, and promotes nobody before a node confirms the newest epoch"
     ));

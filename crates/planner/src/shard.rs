@@ -359,7 +359,9 @@ fn await_fence(
     let mut verdict = Verdict::fencing(old, ShardState::Switchover(text));
     let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
     if let Some(fenced) = fenced {
-        let late = if in_pause(cx, old, fenced) { "" } else { LATE };
+        // Where answers wait for the set, the new master has whatever was acknowledged.
+        let is_safe = in_pause(cx, old, fenced) || epoch::by_set(cx.record, shard);
+        let late = if is_safe { "" } else { LATE };
         let reason = format!("shard {index}: {} is fenced: {}{late}", old.local, fenced.fence);
         verdict.swap = Some(fence_over(cx, index, &reason));
         return verdict;

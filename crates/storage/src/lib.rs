@@ -21,6 +21,7 @@ mod error;
 mod family;
 mod filters;
 mod format;
+mod hot;
 mod options;
 mod overlay;
 mod view;

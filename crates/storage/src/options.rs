@@ -29,6 +29,8 @@ pub struct Options {
     pub no_slowdown: bool,
     /// Bytes of one block cache shared by all families (`metadata_block_cache_size` + `subkey_block_cache_size`).
     pub block_cache_size: usize,
+    /// Bytes of metadata entries (so of whole small strings) kept in memory in front of RocksDB; 0 for none.
+    pub hot_bytes: usize,
     /// HyperClock instead of LRU (`block_cache_type hcc`).
     pub hyper_clock_cache: bool,
     /// Keep index and filter blocks in the block cache.
@@ -111,6 +113,7 @@ impl Default for Options {
             sync_writes: false,
             no_slowdown: false,
             block_cache_size: 4096 * MIB,
+            hot_bytes: 256 * MIB,
             hyper_clock_cache: false,
             cache_index_and_filter_blocks: true,
             block_size: 16_384,

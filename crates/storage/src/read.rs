@@ -2,23 +2,31 @@
 
 use std::cmp::Ordering;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use rocksdb::{DBPinnableSlice, DBRawIterator};
 
 use crate::overlay::Slice as OverlaySlice;
 use crate::{Error, Family};
 
-/// A value read from the database; pinned in the block cache or memtable where possible, so not copied.
+/// A value read from the database; not copied: pinned in the block cache or memtable, or shared with
+/// what is kept in memory.
 pub struct Value<'a>(Repr<'a>);
 
 enum Repr<'a> {
     Pinned(DBPinnableSlice<'a>),
     Owned(Box<[u8]>),
+    /// The value begins somewhere in it.
+    Shared(Arc<[u8]>, usize),
 }
 
 impl<'a> Value<'a> {
     pub(crate) fn pinned(slice: DBPinnableSlice<'a>) -> Self {
         Self(Repr::Pinned(slice))
+    }
+
+    pub(crate) fn shared(data: Arc<[u8]>, start: usize) -> Self {
+        Self(Repr::Shared(data, start))
     }
 
     pub(crate) fn owned(bytes: impl Into<Box<[u8]>>) -> Self {
@@ -33,6 +41,7 @@ impl Deref for Value<'_> {
         match &self.0 {
             Repr::Pinned(slice) => slice,
             Repr::Owned(bytes) => bytes,
+            Repr::Shared(data, start) => data.get(*start..).unwrap_or_default(),
         }
     }
 }

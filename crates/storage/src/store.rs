@@ -14,6 +14,7 @@ use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
+use crate::hot::{Found, Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
 use crate::txn::Suspended;
 use crate::view::Views;
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Cache,
     filters: Filters,
     pub(crate) ring: Ring,
+    hot: Hot,
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
@@ -131,6 +133,7 @@ impl Store {
             db,
             cache,
             ring: Ring::new(options.feed_ring_bytes),
+            hot: Hot::new(options.hot_bytes),
             dir: dir.to_owned(),
             options,
             write_options,
@@ -228,6 +231,7 @@ impl Store {
     pub fn write_raw(&self, bytes: &[u8]) -> Result<u64, Error> {
         let (found, count) = batch::parse(bytes)?;
         let batch = WriteBatch::from_data(bytes);
+        let mut hot = self.inner.hot.writing(bytes);
         let _writing = self.inner.writing.lock();
         let expected = self.latest_sequence() + 1;
         if count == 0 {
@@ -238,7 +242,7 @@ impl Store {
             return Err(Error::OutOfSequence { expected, found });
         }
         let effect = epochs::effect(bytes, found, &self.inner.history.read())?;
-        let last = self.append_locked(&batch)?;
+        let last = self.append_locked(&batch, &mut hot)?;
         self.note(effect)?;
         Ok(last)
     }
@@ -329,17 +333,19 @@ impl Store {
     /// RocksDB's queue restricted to groups of one, which hands the turn from thread to thread.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
         let batch = WriteBatch::from_data(bytes);
+        let mut hot = self.inner.hot.writing(bytes);
         let _writing = self.inner.writing.lock();
-        self.append_locked(&batch)
+        self.append_locked(&batch, &mut hot)
     }
 
-    fn append_locked(&self, batch: &WriteBatch) -> Result<u64, Error> {
+    fn append_locked(&self, batch: &WriteBatch, hot: &mut Writing<'_, '_>) -> Result<u64, Error> {
         let inner = &*self.inner;
         let feeding = inner.ring.begin();
         inner
             .db
             .write_opt(batch, &inner.write_options)
             .map_err(|error| Error::engine("write a batch", error))?;
+        hot.written();
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
         // Written under the lock of `writing` only.
@@ -371,11 +377,23 @@ impl Store {
 
 impl Read for Store {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
-        self.inner
+        let missed = match family {
+            Family::Metadata => match self.inner.hot.get(key) {
+                Found::Entry(data, start) => return Ok(Some(Value::shared(data, start))),
+                Found::Missing(ticket) => Some(ticket),
+                Found::Unknown => None,
+            },
+            _ => None,
+        };
+        let found = self
+            .inner
             .db
             .get_pinned_cf(self.cf(family)?, key)
-            .map(|found| found.map(Value::pinned))
-            .map_err(|error| Error::engine("read a key", error))
+            .map_err(|error| Error::engine("read a key", error))?;
+        if let (Some(ticket), Some(value)) = (&missed, &found) {
+            self.inner.hot.keep(ticket, key, value);
+        }
+        Ok(found.map(Value::pinned))
     }
 
     fn multi_get<K: AsRef<[u8]>>(

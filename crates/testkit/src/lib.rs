@@ -5,9 +5,11 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod linear;
 pub mod netns;
 pub mod ports;
 pub mod process;
+pub mod torture;
 pub mod transcript;
 pub mod wait;
 pub mod wire;

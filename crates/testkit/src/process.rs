@@ -104,15 +104,24 @@ impl Drop for Process {
 }
 
 /// Sends a signal.
-#[expect(unsafe_code, reason = "std sends no signal but SIGKILL to its own children")]
 pub fn signal(pid: u32, signal: i32) -> Result<()> {
-    let pid = libc::pid_t::try_from(pid).context("a pid")?;
+    let to = libc::pid_t::try_from(pid).context("a pid")?;
+    send(to, signal).with_context(|| format!("send signal {signal} to {pid}"))
+}
+
+/// Sends a signal to a process group.
+pub fn signal_group(leader: u32, signal: i32) -> Result<()> {
+    let group = libc::pid_t::try_from(leader).context("a pid")?;
+    send(-group, signal).with_context(|| format!("send signal {signal} to the group of {leader}"))
+}
+
+#[expect(unsafe_code, reason = "std sends no signal but SIGKILL to its own children")]
+fn send(to: libc::pid_t, signal: i32) -> std::io::Result<()> {
     // SAFETY: kill takes two integers and touches no memory.
-    if unsafe { libc::kill(pid, signal) } != 0 {
-        return Err(std::io::Error::last_os_error())
-            .with_context(|| format!("send signal {signal} to {pid}"));
+    match unsafe { libc::kill(to, signal) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
-    Ok(())
 }
 
 /// True while a process of this id exists and is no zombie.

@@ -107,11 +107,16 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)
+        Self::open_within(address, PATIENCE, PATIENCE)
+    }
+
+    /// Connects, with limits for that and for each read or write afterwards.
+    pub fn open_within(address: SocketAddr, to_connect: Duration, each: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, to_connect)
             .with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(each))?;
+        stream.set_write_timeout(Some(each))?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 
@@ -128,14 +133,7 @@ impl Connection {
 
     /// Sends a command.
     pub fn send<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<()> {
-        let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
-        for argument in arguments {
-            let argument = argument.as_ref();
-            bytes.extend(format!("${}\r\n", argument.len()).bytes());
-            bytes.extend(argument);
-            bytes.extend(b"\r\n");
-        }
-        self.send_raw(&bytes)
+        self.send_raw(&encode(arguments))
     }
 
     /// Sends bytes as they are.
@@ -194,6 +192,18 @@ impl Connection {
         let elements = (0..count).map(|_| self.receive()).collect::<Result<_>>()?;
         Ok(Reply::Many(shape, elements))
     }
+}
+
+/// A command as it is sent.
+pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        let argument = argument.as_ref();
+        bytes.extend(format!("${}\r\n", argument.len()).bytes());
+        bytes.extend(argument);
+        bytes.extend(b"\r\n");
+    }
+    bytes
 }
 
 fn number(text: &[u8]) -> Result<i64> {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use common::{PATIENCE, key_at, post, refuses_clients, write_until_ok};
+use common::{PATIENCE, in_set, key_at, post, refuses_clients, write_until_ok};
 use redis::Commands as _;
 use testkit::cluster::{Cluster, Options, State};
 use testkit::process;
@@ -151,6 +151,7 @@ fn a_planned_switchover_moves_the_address_and_loses_nothing() -> Result<()> {
     let address = old.announced()?;
     let key = key_at(address)?;
     write_until_ok(address, &key, "0")?;
+    in_set(&cluster, &old, &new)?;
     let url = cluster.state()?.controller.url;
     let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
     // Writes go on meanwhile, and each acknowledged one counts.

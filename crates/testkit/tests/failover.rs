@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::{Result, ensure};
-use common::{PATIENCE, key_at, master_is_replaced, write_until_ok};
+use common::{PATIENCE, in_set, key_at, master_is_replaced, write_until_ok};
 use testkit::cluster::{Cluster, Options};
 use testkit::process;
 use testkit::wait;
@@ -46,6 +46,7 @@ fn sessions_of_a_stopped_master_are_cut() -> Result<()> {
     let key = key_at(address)?;
     let mut session = testkit::wire::Connection::open(address)?;
     session.call(&["SET", &key, "before"])?;
+    in_set(&cluster, &old, &cluster.replica(0)?)?;
     process::signal(old.running()?, libc::SIGSTOP)?;
     let by = write_until_ok(address, &key, "after")?;
     ensure!(by != old.id, "the stopped master answered");
@@ -66,6 +67,7 @@ fn killed_three_times() -> Result<()> {
         let master = cluster.master(2)?;
         let address = master.announced()?;
         let key = key_at(address)?;
+        in_set(&cluster, &master, &cluster.replica(2)?)?;
         process::signal(master.running()?, libc::SIGKILL)?;
         write_until_ok(address, &key, &round.to_string())?;
         cluster.await_return(&master, 2 * PATIENCE)?;
@@ -80,6 +82,7 @@ fn controller_killed_with_a_master() -> Result<()> {
     let old = cluster.master(0)?;
     let address = old.announced()?;
     let key = key_at(address)?;
+    in_set(&cluster, &old, &cluster.replica(0)?)?;
     let state = cluster.state()?;
     process::signal(state.controller.pid.unwrap_or_default(), libc::SIGKILL)?;
     process::signal(old.running()?, libc::SIGKILL)?;

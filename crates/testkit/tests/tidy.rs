@@ -15,6 +15,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("api", &["topology"]),
     ("grant", &["api", "topology"]),
     ("planner", &["api", "grant", "topology"]),
+    ("model", &["api", "grant", "planner", "topology"]),
     ("storage", &["replication", "topology"]),
     ("balancer", &["api", "topology"]),
     ("controller", &["api", "balancer", "planner", "resp", "topology"]),

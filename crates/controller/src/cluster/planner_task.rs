@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use planner::{Action, Pause, Pushed};
 
-use super::{Cluster, UpdateError, question};
+use super::{Cluster, UpdateError, authority, question};
 use crate::client;
 use crate::events::Event;
 use crate::store::StoreError;
@@ -57,7 +57,7 @@ fn step(
     let now = shared.now();
     let mut state = cluster.state.lock();
     state.observed.fresh_id = rand::random();
-    state.observed.authority_until = shared.election().leads_until();
+    state.observed.authority_until = authority(shared).1;
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
     let version = state.record.version;

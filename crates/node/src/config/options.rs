@@ -233,6 +233,8 @@ options! {
     "rocksdb.subkey_block_cache_size" rocksdb_subkey_block_cache_size: u32 = 2_048, [0, MAX], Restart;
     /// MiB of cache for metadata.
     "rocksdb.metadata_block_cache_size" rocksdb_metadata_block_cache_size: u32 = 2_048, [0, MAX], Restart;
+    /// MiB of small values kept in memory in front of RocksDB, after they were read; 0: none.
+    "value-cache-size" value_cache_size: u32 = 256, [0, MAX], Restart;
     /// How long archived WAL is kept, in seconds.
     "rocksdb.wal_ttl_seconds" rocksdb_wal_ttl_seconds: u32 = 10_800, [0, MAX], Restart;
     /// How much archived WAL is kept, in MB.

@@ -176,6 +176,14 @@ impl Grants {
         standing
     }
 
+    /// Ids of the nodes whose data the store is known to hold as members, comma-separated.
+    pub fn in_sync_nodes(&self) -> String {
+        let holder = self.holder.lock();
+        let members = holder.held().map(|held| held.in_sync.confirmed_members());
+        let ids = members.into_iter().flatten().map(|member| member.node().to_string());
+        ids.collect::<Vec<_>>().join(",")
+    }
+
     /// Commit mode and least size of the set of the grant that is held.
     pub fn mode(&self) -> Option<(CommitMode, u32)> {
         self.holder.lock().held().map(|held| (held.mode, held.min_in_sync))

@@ -1,6 +1,6 @@
 //! From a parsed command to its reply: look-up, gates, locks, handler, commit.
 //!
-//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it wrote may be answered before [`Batch::finish`] has handed
+//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it wrote may be answered before [`Ran::finish`] has handed
 //! the WAL to the operating system, and nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
 mod exec;
@@ -8,6 +8,7 @@ mod exec;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::heartbeat::LeaseMode;
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use resp::Writer;
@@ -127,49 +128,19 @@ impl<'n> Batch<'n> {
         Self::silence(session, out, mark, step)
     }
 
-    /// Hands what was written to the operating system. `Ok` with a ticket: the replies wait for the in-sync set. `Err` when they may not be sent at all.
-    pub fn finish(
-        mut self,
-        session: &Session,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Ticket>, &'static str> {
+    /// Commits what is left and lets go of the gate.
+    pub fn close(mut self, session: &Session, out: &mut Vec<u8>) -> Ran {
         self.settle(session, out);
-        self.guard = None;
-        if !self.has_data {
-            return Ok(None);
+        let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
+        let sequence = sequence.map(Store::latest_sequence);
+        Ran {
+            has_written: self.has_written,
+            has_data: self.has_data,
+            generation: self.generation,
+            waits: self.waits,
+            lease_mode: self.config.master_lease_mode,
+            sequence,
         }
-        let engine = self.node.engine();
-        if self.has_written
-            && let Some(store) = &engine.store
-        {
-            publish(store)?;
-        }
-        let commit = &self.node.grants.commit;
-        if self.waits || commit.is_waiting() {
-            return self.ticket(&engine).map(Some);
-        }
-        if self.has_written && commit.lacks_copies() {
-            return Err("too few replicas have what the reply tells of");
-        }
-        let mode = self.config.master_lease_mode;
-        if !Node::is_lease_blocking(mode) {
-            return Ok(None);
-        }
-        // A write was in the WAL before the role changed, but who reads the answer later could take it for a promise of the new master.
-        if engine.generation != self.generation {
-            return Err("the role of this node changed while the command ran");
-        }
-        let check = self.node.check_lease(mode, self.has_written, &engine.role);
-        check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
-    }
-
-    /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
-    fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
-        let store = engine.store.as_ref().ok_or("the database was replaced")?;
-        let sequence = store.latest_sequence();
-        // Replicas are sent only what is published, and what another worker wrote may not be yet.
-        publish(store)?;
-        Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
     }
 
     fn find(&self, name: &[u8]) -> Option<(usize, &'static Command)> {
@@ -477,6 +448,62 @@ impl<'n> Batch<'n> {
             }
         }
         step
+    }
+}
+
+/// The commands of one read buffer, run and committed, but not answered yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran {
+    /// Something was written.
+    pub has_written: bool,
+    has_data: bool,
+    generation: u64,
+    waits: bool,
+    lease_mode: LeaseMode,
+    /// Newest sequence number the commands could see; `None` if the gate was let go of before.
+    sequence: Option<u64>,
+}
+
+impl Ran {
+    /// Hands what was written to the operating system. `Ok` with a ticket: the replies wait for the in-sync set.
+    ///
+    /// # Errors
+    /// Why the replies may not be sent at all.
+    pub fn finish(self, node: &Node) -> Result<Option<Ticket>, &'static str> {
+        if !self.has_data {
+            return Ok(None);
+        }
+        let engine = node.engine();
+        if self.has_written
+            && let Some(store) = &engine.store
+        {
+            publish(store)?;
+        }
+        let commit = &node.grants.commit;
+        if self.waits || commit.is_waiting() {
+            return self.ticket(&engine).map(Some);
+        }
+        if self.has_written && commit.lacks_copies() {
+            return Err("too few replicas have what the reply tells of");
+        }
+        if !Node::is_lease_blocking(self.lease_mode) {
+            return Ok(None);
+        }
+        // A write was in the WAL before the role changed, but who reads the answer later could take it for a promise of the new master.
+        if engine.generation != self.generation {
+            return Err("the role of this node changed while the command ran");
+        }
+        let check = node.check_lease(self.lease_mode, self.has_written, &engine.role);
+        check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
+    }
+
+    /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
+    fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
+        let store = engine.store.as_ref().ok_or("the database was replaced")?;
+        let sequence = self.sequence.unwrap_or_else(|| store.latest_sequence());
+        // Replicas are sent only what is published, and what another worker wrote may not be yet.
+        publish(store)?;
+        Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
     }
 }
 

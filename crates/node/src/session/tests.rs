@@ -51,7 +51,7 @@ impl Bench {
             let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
             assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
         }
-        batch.finish(session, &mut out).unwrap();
+        batch.close(session, &mut out).finish(node).unwrap();
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
     }
 

@@ -123,3 +123,19 @@ fn a_record_without_the_new_fields_is_an_asynchronous_cluster_without_epochs() {
     let text = serde_json::to_string(&new).expect("JSON");
     assert_eq!(serde_json::from_str::<Record>(&text).expect("a record"), new);
 }
+
+/// F13: the store was restored, and gave the number of an epoch again.
+#[test]
+fn an_epoch_whose_number_was_given_twice_is_not_taken_for_the_stores() {
+    let mut s = in_sync(&["a", "b"]);
+    s.answers_with("a", |reply| {
+        reply.standing.history_id = Some(EpochId(0xbad));
+        reply.standing.request_members = [member("a"), member("b")].into_iter().collect();
+    });
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 4=f process 1 request 0 of a/1/1 b/1/1: shard 0: nodes hold another epoch 3 than the store; a:1 goes on as master
+        leases: 
+        settling: shard 0: nodes hold another epoch 3 than the store; a:1 goes on as master
+        alarm: shard 0: nodes hold another epoch 3 than the store: it was restored from a backup, and promotes nobody before a node confirms the newest epoch
+    "#]]);
+}

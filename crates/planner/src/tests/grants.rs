@@ -298,12 +298,12 @@ fn a_set_the_master_asks_for_is_taken_over_at_once() {
     };
     ask(&mut s, |reply| {
         reply.standing.granted_epoch = 2;
-        reply.standing.history_id = Some(EpochId(2));
+        (reply.standing.history_epoch, reply.standing.history_id) = (2, Some(EpochId(2)));
     });
     assert_eq!(s.plan().actions, []);
     ask(&mut s, |reply| {
         reply.standing.granted_epoch = 3;
-        reply.standing.history_id = Some(EpochId(3));
+        (reply.standing.history_epoch, reply.standing.history_id) = (3, Some(EpochId(3)));
         reply.standing.request_members = [member("c")].into_iter().collect();
     });
     assert_eq!(s.plan().actions, [], "a set without the master is none");
@@ -443,7 +443,7 @@ fn a_new_master_that_promised_its_old_one_to_wait_is_asked_again_when_that_is_ov
     let mut s = in_sync(&["a", "b"]);
     s.answers_with("a", |reply| {
         reply.lease_remaining_ms = 0;
-        reply.standing.history_id = Some(EpochId(2));
+        (reply.standing.history_epoch, reply.standing.history_id) = (2, Some(EpochId(2)));
         (reply.standing.granted_epoch, reply.standing.promised_ms) = (0, 700);
     });
     s.check(expect![[r#"
@@ -504,18 +504,43 @@ fn a_master_that_only_its_replica_sees_is_asked_through_it() {
     s.misses("a", 1);
     assert_eq!(s.plan().actions, []);
     s.misses("a", 2);
-    s.check(expect![]);
+    s.check(expect![[r#"
+        ask a through b
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        suspect: master a:1 missed 2 heartbeats
+    "#]]);
     s.acts();
-    s.check(expect![]);
+    s.check(expect![[r#"
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        suspect: master a:1 missed 2 heartbeats
+    "#]]);
     s.after_ms(100);
     let at = s.now;
     s.answers_with("a", |_| {});
     s.observed.nodes.entry(id("a")).or_default().relayed_at = Some(at);
-    s.check(expect![]);
+    s.check(expect![[r#"
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        steady: 
+        alarm: shard 0: master a:1 is reached only through its replica b:1: the path to it is broken
+    "#]]);
     s.after_ms(100);
     s.misses("a", 1);
-    s.check(expect![]);
+    s.check(expect![[r#"
+        ask a through b
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        suspect: master a:1 missed 1 heartbeats
+        alarm: shard 0: master a:1 is reached only through its replica b:1: the path to it is broken
+    "#]]);
     // A refused connection is the end of a process, not of a path; nor does a failover wait.
     s.refuses("a", 2);
-    s.check(expect![]);
+    s.check(expect![[r#"
+        balancers 2: lb0=- lb1=b
+        leases: 
+        fencing: master a:1 is down; closing its frontends, waiting for a fence
+        alarm: shard 0: master a:1 is reached only through its replica b:1: the path to it is broken
+    "#]]);
 }

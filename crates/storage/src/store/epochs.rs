@@ -101,7 +101,9 @@ impl Store {
         history.push(entry)?;
         let mut writer = Writer::new(Vec::new());
         writer.put(Family::Propagate, &[&Entry::key(epoch)], &[&entry.value()]);
-        let last = self.append_locked(&WriteBatch::from_data(writer.finish()))?;
+        let bytes = writer.finish();
+        let mut hot = self.inner.hot.writing(bytes);
+        let last = self.append_locked(&WriteBatch::from_data(bytes), &mut hot)?;
         if last != first {
             // RocksDB left numbers out after an error: the record says another place than it has.
             return Err(Error::OutOfSequence { expected: first, found: last });

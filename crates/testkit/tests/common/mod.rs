@@ -59,6 +59,7 @@ pub(crate) fn master_is_replaced(cluster: &Cluster, shard: usize, signal: i32) -
     let key = key_at(address)?;
     write_until_ok(address, &key, "before")?;
     replicated(cluster, &replica, &key, "before")?;
+    in_set(cluster, &old, &replica)?;
 
     process::signal(old.running()?, signal)?;
     let by = write_until_ok(address, &key, "after")?;
@@ -107,6 +108,16 @@ pub(crate) fn replicated(cluster: &Cluster, replica: &Node, key: &str, value: &s
         };
         let (ahead, behind) = (sequence(&master)?, sequence(replica)?);
         ensure!(ahead == behind, "{value} of {key}: master at {ahead}, replica at {behind}");
+        Ok(())
+    })
+}
+
+/// Waits until the master knows that the store holds the replica as a member of its set: only then can that be promoted.
+pub(crate) fn in_set(cluster: &Cluster, master: &Node, replica: &Node) -> Result<()> {
+    wait::until("the replica is in the in-sync set", PATIENCE, || {
+        let info = cluster.peer(master)?.call(&["INFO", "holdfast"])?.text();
+        let line = info.lines().find(|line| line.starts_with("in_sync_nodes:"));
+        ensure!(line.is_some_and(|line| line.contains(&replica.id)), "{info}");
         Ok(())
     })
 }

@@ -1,0 +1,306 @@
+//! Metadata entries of late, in memory, in front of RocksDB.
+//!
+//! A look-up in RocksDB walks the skip lists of up to four memtables and then filters and blocks of tables: some forty
+//! cache misses. An entry that is kept here costs three. Only the metadata family is kept (strings lie there as a whole,
+//! every other type begins there), only small entries, and of those the ones last read or written.
+//!
+//! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches is marked; afterwards
+//! all of them are brought up to date, in the order of the log, and only then unmarked. Whoever looks at a marked stripe
+//! reads RocksDB instead, where the batch is there as a whole or not at all; and what was read from RocksDB is kept only
+//! if no batch touched its stripe since the look-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Family;
+use crate::batch::{self, Record};
+
+/// Bytes of a stripe: some twenty entries of a hundred bytes, found by running over their hashes.
+const STRIPE_BYTES: usize = 4096;
+/// Longest key and value together that is kept.
+const ENTRY_BYTES_MAX: usize = 2048;
+/// What an entry takes beside key and value.
+const ENTRY_OVERHEAD: usize = 48;
+
+/// See the module documentation.
+pub(crate) struct Hot {
+    /// Empty: nothing is kept.
+    stripes: Box<[Mutex<Stripe>]>,
+    /// Batches being written that remove a range.
+    removing: AtomicUsize,
+    /// Rises when such a batch is written: all that was kept before is void.
+    ranges: AtomicU64,
+}
+
+#[derive(Default)]
+struct Stripe {
+    /// Value of `ranges` the entries belong to.
+    ranges: u64,
+    /// Rises with every batch that touches the stripe.
+    version: u32,
+    /// Batches being written that touch the stripe.
+    marks: u32,
+    bytes: usize,
+    /// Where eviction goes on.
+    hand: usize,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    hash: u32,
+    key_len: u16,
+    /// Read since the hand last came by.
+    is_used: bool,
+    /// Key, then value.
+    data: Arc<[u8]>,
+}
+
+/// Answer of [`Hot::get`].
+pub(crate) enum Found {
+    /// Key and value, and where the value begins.
+    Entry(Arc<[u8]>, usize),
+    /// Not here: read RocksDB, and give what it says to [`Hot::keep`].
+    Missing(Ticket),
+    /// Not to be told here: read RocksDB.
+    Unknown,
+}
+
+/// When a key was found missing.
+pub(crate) struct Ticket {
+    hash: u64,
+    version: u32,
+    ranges: u64,
+}
+
+/// A batch that is being written; dropped when it is in RocksDB or has failed.
+pub(crate) struct Writing<'h, 'b> {
+    hot: &'h Hot,
+    touched: SmallVec<[Touched<'b>; 4]>,
+    removes_range: bool,
+    is_written: bool,
+}
+
+struct Touched<'b> {
+    hash: u64,
+    key: &'b [u8],
+    /// What is kept once it is written; `None` for deletions and large values.
+    data: Option<Arc<[u8]>>,
+}
+
+impl Hot {
+    /// Keeps up to about that many bytes; 0 for nothing.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let count = match bytes / STRIPE_BYTES {
+            0 => 0,
+            // A power of two, so that a hash finds its stripe by a mask.
+            count => 1 << count.ilog2(),
+        };
+        Self {
+            stripes: (0..count).map(|_| Mutex::default()).collect(),
+            removing: AtomicUsize::new(0),
+            ranges: AtomicU64::new(0),
+        }
+    }
+
+    fn stripe(&self, hash: u64) -> Option<&Mutex<Stripe>> {
+        // The upper half chooses the stripe, the lower one is compared within it.
+        let index = (hash >> 32) as usize & self.stripes.len().saturating_sub(1);
+        self.stripes.get(index)
+    }
+
+    /// Looks a key of the metadata family up.
+    pub(crate) fn get(&self, key: &[u8]) -> Found {
+        let hash = xxh3_64(key);
+        let Some(stripe) = self.stripe(hash) else { return Found::Unknown };
+        let mut stripe = stripe.lock();
+        if stripe.marks > 0 || self.removing.load(Ordering::SeqCst) > 0 {
+            return Found::Unknown;
+        }
+        let ranges = self.ranges.load(Ordering::SeqCst);
+        stripe.forget_older(ranges);
+        match stripe.entry(hash, key) {
+            Some(entry) => {
+                entry.is_used = true;
+                Found::Entry(Arc::clone(&entry.data), usize::from(entry.key_len))
+            }
+            None => Found::Missing(Ticket { hash, version: stripe.version, ranges }),
+        }
+    }
+
+    /// Keeps what RocksDB said after the ticket was given, if that is still so.
+    pub(crate) fn keep(&self, ticket: &Ticket, key: &[u8], value: &[u8]) {
+        let Some(stripe) = self.stripe(ticket.hash) else { return };
+        let Some(data) = joined(key, value) else { return };
+        let mut stripe = stripe.lock();
+        let is_current = stripe.marks == 0
+            && stripe.version == ticket.version
+            && stripe.ranges == ticket.ranges
+            && self.removing.load(Ordering::SeqCst) == 0
+            && self.ranges.load(Ordering::SeqCst) == ticket.ranges;
+        if is_current && stripe.entry(ticket.hash, key).is_none() {
+            stripe.add(ticket.hash, key.len(), data);
+        }
+    }
+
+    /// Marks what a batch is about to change.
+    pub(crate) fn writing<'b>(&self, bytes: &'b [u8]) -> Writing<'_, 'b> {
+        let mut writing = Writing {
+            hot: self,
+            touched: SmallVec::new(),
+            removes_range: false,
+            is_written: false,
+        };
+        if self.stripes.is_empty() {
+            return writing;
+        }
+        for record in batch::records(bytes).flatten() {
+            let (key, data) = match record {
+                Record::Put { family: Family::Metadata, key, value } => (key, joined(key, value)),
+                Record::Delete { family: Family::Metadata, key } => (key, None),
+                Record::DeleteRange { family: Family::Metadata, .. } => {
+                    writing.removes_range = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            let hash = xxh3_64(key);
+            if let Some(stripe) = self.stripe(hash) {
+                let mut stripe = stripe.lock();
+                stripe.marks += 1;
+                stripe.version = stripe.version.wrapping_add(1);
+                drop(stripe);
+                writing.touched.push(Touched { hash, key, data });
+            }
+        }
+        if writing.removes_range {
+            self.removing.fetch_add(1, Ordering::SeqCst);
+        }
+        writing
+    }
+}
+
+impl Writing<'_, '_> {
+    /// The batch is in RocksDB. To be called in the order of the log.
+    pub(crate) fn written(&mut self) {
+        self.is_written = true;
+        // One key cannot be seen apart from others.
+        let unmarks = self.touched.len() == 1;
+        for touched in &mut self.touched {
+            if let Some(stripe) = self.hot.stripe(touched.hash) {
+                let mut stripe = stripe.lock();
+                stripe.change(touched.hash, touched.key, touched.data.take());
+                stripe.marks -= u32::from(unmarks);
+            }
+        }
+        if unmarks {
+            self.touched.clear();
+        }
+        if self.removes_range {
+            self.hot.ranges.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Writing<'_, '_> {
+    fn drop(&mut self) {
+        for touched in &self.touched {
+            if let Some(stripe) = self.hot.stripe(touched.hash) {
+                let mut stripe = stripe.lock();
+                if !self.is_written {
+                    // RocksDB refused; whatever it did, what it says next is true.
+                    stripe.change(touched.hash, touched.key, None);
+                }
+                stripe.marks -= 1;
+            }
+        }
+        if self.removes_range {
+            if !self.is_written {
+                self.hot.ranges.fetch_add(1, Ordering::SeqCst);
+            }
+            self.hot.removing.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Stripe {
+    fn forget_older(&mut self, ranges: u64) {
+        if self.ranges != ranges {
+            self.entries.clear();
+            (self.bytes, self.hand, self.ranges) = (0, 0, ranges);
+        }
+    }
+
+    fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        let hash = hash as u32;
+        self.entries.iter().position(|entry| {
+            entry.hash == hash && entry.data.get(..usize::from(entry.key_len)) == Some(key)
+        })
+    }
+
+    fn entry(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
+        let position = self.position(hash, key)?;
+        self.entries.get_mut(position)
+    }
+
+    /// A new value for a key, or none.
+    fn change(&mut self, hash: u64, key: &[u8], data: Option<Arc<[u8]>>) {
+        if let Some(position) = self.position(hash, key) {
+            self.remove(position);
+        }
+        if let Some(data) = data {
+            self.add(hash, key.len(), data);
+        }
+    }
+
+    fn remove(&mut self, position: usize) {
+        let entry = self.entries.swap_remove(position);
+        self.bytes = self.bytes.saturating_sub(entry.bytes());
+    }
+
+    fn add(&mut self, hash: u64, key_len: usize, data: Arc<[u8]>) {
+        let Ok(key_len) = u16::try_from(key_len) else { return };
+        let entry = Entry { hash: hash as u32, key_len, is_used: false, data };
+        self.bytes += entry.bytes();
+        while self.bytes > STRIPE_BYTES && !self.entries.is_empty() {
+            self.evict();
+        }
+        self.entries.push(entry);
+    }
+
+    /// Second chance: the hand takes the first entry nobody read since it last came by.
+    fn evict(&mut self) {
+        loop {
+            if self.hand >= self.entries.len() {
+                self.hand = 0;
+            }
+            match self.entries.get_mut(self.hand) {
+                None => return,
+                Some(entry) if entry.is_used => entry.is_used = false,
+                Some(_) => return self.remove(self.hand),
+            }
+            self.hand += 1;
+        }
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.data.len() + ENTRY_OVERHEAD
+    }
+}
+
+/// Key and value, if they are short enough to be kept.
+fn joined(key: &[u8], value: &[u8]) -> Option<Arc<[u8]>> {
+    let mut both = [0; ENTRY_BYTES_MAX];
+    let (start, end) = (key.len(), key.len() + value.len());
+    both.get_mut(..start)?.copy_from_slice(key);
+    both.get_mut(start..end)?.copy_from_slice(value);
+    both.get(..end).map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use super::*;
+use crate::batch::Writer;
+
+const MIB: usize = 1 << 20;
+
+fn put(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.put(Family::Metadata, &[key], &[value]);
+    writer.finish().to_vec()
+}
+
+fn missing(hot: &Hot, key: &[u8]) -> Ticket {
+    match hot.get(key) {
+        Found::Missing(ticket) => ticket,
+        Found::Entry(..) => panic!("it is kept"),
+        Found::Unknown => panic!("it is being written"),
+    }
+}
+
+fn value(hot: &Hot, key: &[u8]) -> Option<Vec<u8>> {
+    match hot.get(key) {
+        Found::Entry(data, start) => Some(data[start..].to_vec()),
+        Found::Missing(_) | Found::Unknown => None,
+    }
+}
+
+fn write(hot: &Hot, bytes: &[u8]) {
+    hot.writing(bytes).written();
+}
+
+#[test]
+fn what_was_read_is_kept_and_follows_writes() {
+    let hot = Hot::new(MIB);
+    hot.keep(&missing(&hot, b"k"), b"k", b"1");
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"1"[..]));
+    write(&hot, &put(b"k", b"22"));
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"22"[..]));
+    let mut writer = Writer::new(Vec::new());
+    writer.delete(Family::Metadata, b"k");
+    write(&hot, writer.finish());
+    assert_eq!(value(&hot, b"k"), None);
+}
+
+#[test]
+fn what_was_written_is_kept() {
+    let hot = Hot::new(MIB);
+    write(&hot, &put(b"k", b"1"));
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_value_read_before_a_write_is_not_kept_after_it() {
+    let hot = Hot::new(MIB);
+    let before = missing(&hot, b"k");
+    write(&hot, &put(b"k", b"new"));
+    hot.keep(&before, b"k", b"old");
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_value_read_during_a_write_is_not_kept() {
+    let hot = Hot::new(MIB);
+    let mut writer = Writer::new(Vec::new());
+    writer.put(Family::Metadata, &[b"k"], &[b"new"]);
+    writer.put(Family::Metadata, &[b"other"], &[b"new"]);
+    let (bytes, before) = (writer.finish().to_vec(), missing(&hot, b"k"));
+    let mut writing = hot.writing(&bytes);
+    hot.keep(&before, b"k", b"old");
+    assert!(matches!(hot.get(b"k"), Found::Unknown));
+    writing.written();
+    assert!(matches!(hot.get(b"k"), Found::Unknown), "other stripes may not be up to date yet");
+    drop(writing);
+    assert_eq!(value(&hot, b"k").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_write_that_failed_leaves_nothing_behind() {
+    let hot = Hot::new(MIB);
+    hot.keep(&missing(&hot, b"k"), b"k", b"old");
+    let bytes = put(b"k", b"new");
+    drop(hot.writing(&bytes));
+    assert!(matches!(hot.get(b"k"), Found::Missing(_)));
+}
+
+#[test]
+fn removing_a_range_forgets_everything() {
+    let hot = Hot::new(MIB);
+    let other = missing(&hot, b"other");
+    hot.keep(&missing(&hot, b"k"), b"k", b"1");
+    let mut writer = Writer::new(Vec::new());
+    writer.delete_range(Family::Metadata, b"a", b"z");
+    let bytes = writer.finish().to_vec();
+    let mut writing = hot.writing(&bytes);
+    assert!(matches!(hot.get(b"k"), Found::Unknown));
+    writing.written();
+    drop(writing);
+    assert_eq!(value(&hot, b"k"), None);
+    hot.keep(&other, b"other", b"old");
+    assert_eq!(value(&hot, b"other"), None);
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_read_stays() {
+    let hot = Hot::new(STRIPE_BYTES);
+    hot.keep(&missing(&hot, b"wanted"), b"wanted", &[1; 100]);
+    for number in 0..1000_u32 {
+        let key = number.to_le_bytes();
+        hot.keep(&missing(&hot, &key), &key, &[0; 100]);
+        assert!(value(&hot, b"wanted").is_some(), "after {number}");
+    }
+    let stripe = hot.stripes[0].lock();
+    assert!(stripe.bytes <= STRIPE_BYTES);
+    assert_eq!(stripe.bytes, stripe.entries.iter().map(Entry::bytes).sum::<usize>());
+}
+
+#[test]
+fn large_values_and_a_size_of_zero() {
+    let hot = Hot::new(MIB);
+    hot.keep(&missing(&hot, b"k"), b"k", &[0; ENTRY_BYTES_MAX]);
+    assert_eq!(value(&hot, b"k"), None);
+    hot.keep(&missing(&hot, b"k"), b"k", b"small");
+    write(&hot, &put(b"k", &[0; ENTRY_BYTES_MAX]));
+    assert_eq!(value(&hot, b"k"), None);
+    let none = Hot::new(0);
+    assert!(matches!(none.get(b"k"), Found::Unknown));
+    write(&none, &put(b"k", b"1"));
+}
+
+/// Writers raise two keys in one batch; readers must never see them apart, nor any of them fall. The order
+/// look-up, "RocksDB", keep is that of `Store::get`.
+#[test]
+fn readers_never_see_half_a_batch_or_go_back() {
+    let hot = Hot::new(4 * STRIPE_BYTES);
+    let database = parking_lot::RwLock::new(0_u64);
+    let keys = [b"a".as_slice(), b"b".as_slice()];
+    let read = |key: &[u8]| -> u64 {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        match hot.get(key) {
+            Found::Entry(data, start) => number(&data[start..]),
+            Found::Unknown => *database.read(),
+            Found::Missing(ticket) => {
+                let value = *database.read();
+                hot.keep(&ticket, key, &value.to_le_bytes());
+                value
+            }
+        }
+    };
+    let is_finished = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for value in 1..=20_000_u64 {
+                let mut writer = Writer::new(Vec::new());
+                for key in keys {
+                    writer.put(Family::Metadata, &[key], &[&value.to_le_bytes()]);
+                }
+                let bytes = writer.finish().to_vec();
+                let mut writing = hot.writing(&bytes);
+                *database.write() = value;
+                writing.written();
+            }
+            is_finished.store(true, Ordering::SeqCst);
+        });
+        for turn in 0..2 {
+            let (first, second) = (keys[turn], keys[1 - turn]);
+            let (read, is_finished) = (&read, &is_finished);
+            scope.spawn(move || {
+                let mut last = 0;
+                while !is_finished.load(Ordering::SeqCst) {
+                    let one = read(first);
+                    let other = read(second);
+                    assert!(one >= last && other >= one, "{last}, {one}, {other}");
+                    last = other;
+                }
+            });
+        }
+    });
+    assert_eq!(read(keys[0]), 20_000);
+}

@@ -1,0 +1,202 @@
+//! What a torture is asked to do: `NAME=VALUE` arguments, as `make` gives them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::schedule::{Kind, Style};
+
+/// Names and what they take, for the message about a wrong one.
+const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
+                    FAULTS=<kind,…>|all[,alone|,mixed] SECONDS=n KEEP=yes DIR=folder";
+
+/// How the cluster acknowledges writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// After the in-sync set has them.
+    InSync,
+    /// At once.
+    Async,
+}
+
+impl Mode {
+    /// As the REST interface calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InSync => "in-sync",
+            Self::Async => "async",
+        }
+    }
+}
+
+/// What stands in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balancer {
+    /// `holdfast balancer`
+    Builtin,
+    /// HAProxy in master-worker mode.
+    Haproxy,
+}
+
+impl Balancer {
+    /// As the REST interface calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Builtin => "builtin",
+            Self::Haproxy => "haproxy",
+        }
+    }
+}
+
+/// Shards, and nodes in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// 1..=8
+    pub shards: usize,
+    /// 2..=5
+    pub nodes: usize,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.shards, self.nodes)
+    }
+}
+
+/// Everything that can be said. What is `None` is chosen by the seed of each run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How many runs; seeds count up.
+    pub runs: u64,
+    /// Seed of the first run.
+    pub seed: Option<u64>,
+    /// How writes are acknowledged.
+    pub mode: Mode,
+    /// What stands in front.
+    pub balancer: Option<Balancer>,
+    /// Shards and nodes.
+    pub shape: Option<Shape>,
+    /// Which faults may happen.
+    pub faults: Vec<Kind>,
+    /// One after the other, or several at a time.
+    pub style: Option<Style>,
+    /// For how long faults are begun, s.
+    pub seconds: u64,
+    /// Whether folders of runs without findings stay, data included.
+    pub keep: bool,
+    /// Where folders and results go.
+    pub dir: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            runs: 1,
+            seed: None,
+            mode: Mode::InSync,
+            balancer: None,
+            shape: None,
+            faults: Kind::ALL.to_vec(),
+            style: None,
+            seconds: 14,
+            keep: false,
+            dir: None,
+        }
+    }
+}
+
+impl Options {
+    /// Reads arguments; each is optional.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut options = Self::default();
+        for argument in arguments {
+            options.set(&argument).with_context(|| format!("`{argument}`; accepted: {HELP}"))?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, argument: &str) -> Result<()> {
+        let (name, value) = argument.split_once('=').context("not NAME=VALUE")?;
+        match name {
+            "RUNS" => self.runs = value.parse().context("not a number")?,
+            "SEED" => self.seed = Some(value.parse().context("not a number")?),
+            "SECONDS" => self.seconds = value.parse().context("not a number")?,
+            "MODE" => {
+                self.mode = match value {
+                    "in-sync" => Mode::InSync,
+                    "async" => Mode::Async,
+                    _ => bail!("no such mode"),
+                }
+            }
+            "BALANCER" => {
+                self.balancer = Some(match value {
+                    "builtin" => Balancer::Builtin,
+                    "haproxy" => Balancer::Haproxy,
+                    _ => bail!("no such balancer"),
+                });
+            }
+            "SHAPE" => self.shape = Some(shape(value)?),
+            "FAULTS" => self.set_faults(value)?,
+            "KEEP" => self.keep = value == "yes",
+            "DIR" => self.dir = Some(value.into()),
+            _ => bail!("no such argument"),
+        }
+        ensure!((1..=600).contains(&self.seconds), "SECONDS is 1..=600");
+        Ok(())
+    }
+
+    fn set_faults(&mut self, value: &str) -> Result<()> {
+        let mut faults = Vec::new();
+        for word in value.split(',') {
+            match word {
+                "all" => faults.extend(Kind::ALL),
+                "none" => {}
+                "alone" => self.style = Some(Style::Alone),
+                "mixed" => self.style = Some(Style::Mixed),
+                name => faults.push(Kind::parse(name).with_context(|| {
+                    let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+                    format!("no fault `{name}`; there are: {}", known.join(" "))
+                })?),
+            }
+        }
+        if faults.is_empty() && !value.contains("none") {
+            faults.extend(Kind::ALL);
+        }
+        self.faults = faults;
+        Ok(())
+    }
+}
+
+fn shape(text: &str) -> Result<Shape> {
+    let (shards, nodes) = text.split_once('x').context("not <shards>x<nodes>")?;
+    let shape = Shape {
+        shards: shards.parse().context("not a number of shards")?,
+        nodes: nodes.parse().context("not a number of nodes")?,
+    };
+    let fits = (1..=8).contains(&shape.shards) && (2..=5).contains(&shape.nodes);
+    ensure!(fits, "1 to 8 shards of 2 to 5 nodes");
+    Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Options> {
+        Options::parse(text.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn arguments_are_read_and_wrong_ones_named() {
+        let options =
+            parse("RUNS=3 SEED=9 MODE=async BALANCER=builtin SHAPE=3x2 FAULTS=kill,mixed").unwrap();
+        assert_eq!((options.runs, options.seed, options.mode), (3, Some(9), Mode::Async));
+        assert_eq!(options.shape, Some(Shape { shards: 3, nodes: 2 }));
+        assert_eq!((options.faults, options.style), (vec![Kind::Kill], Some(Style::Mixed)));
+        assert_eq!(parse("FAULTS=alone").unwrap().faults, Kind::ALL);
+        assert!(parse("FAULTS=none").unwrap().faults.is_empty());
+        for bad in ["RUNS", "RUNS=x", "MODE=sync", "SHAPE=3", "SHAPE=0x2", "FAULTS=rain", "X=1"] {
+            assert!(format!("{:#}", parse(bad).unwrap_err()).contains(bad), "{bad}");
+        }
+    }
+}

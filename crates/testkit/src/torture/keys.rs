@@ -1,0 +1,133 @@
+//! The keys of a run: which kind of object each is, and in which shard it lives.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+
+/// What a key is used as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// SET, GET, SET … GET of unique values.
+    Register,
+    /// INCR, GET.
+    Counter,
+    /// APPEND of unique elements, GET.
+    List,
+    /// SET NX PX, released by token.
+    Lock,
+    /// Written, never checked: fills the WAL and the memtables.
+    Ballast,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Register => "register",
+            Self::Counter => "counter",
+            Self::List => "list",
+            Self::Lock => "lock",
+            Self::Ballast => "ballast",
+        })
+    }
+}
+
+/// A key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// As the server knows it.
+    pub name: String,
+    /// How it is used.
+    pub kind: Kind,
+    /// Of which shard its slot is.
+    pub shard: usize,
+    /// Locks: how long they last, ms.
+    pub ttl_ms: u64,
+}
+
+/// Slots of a shard: inclusive ranges.
+pub type Ranges = Vec<(u16, u16)>;
+
+/// A lock that lasts longer than any run, and one that runs out within it.
+const TTLS_MS: [u64; 2] = [120_000, 1_500];
+
+/// The keys of a run over shards of these slots; the fewer shards, the more keys of each.
+pub fn keys(shards: &[Ranges]) -> Result<Vec<Key>> {
+    let each = if shards.len() > 1 { 1 } else { 2 };
+    let kinds = [
+        (Kind::Register, 2 * each),
+        (Kind::Counter, each),
+        (Kind::List, each),
+        (Kind::Lock, 2 * each),
+        (Kind::Ballast, 1),
+    ];
+    let mut keys = Vec::new();
+    for (shard, ranges) in shards.iter().enumerate() {
+        for (kind, count) in kinds {
+            for number in 0..count {
+                keys.push(Key {
+                    name: name_in(ranges, &format!("{kind}-{number}"))?,
+                    kind,
+                    shard,
+                    ttl_ms: TTLS_MS[number % TTLS_MS.len()],
+                });
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// A name with this beginning whose slot is within the ranges.
+fn name_in(ranges: &Ranges, stem: &str) -> Result<String> {
+    let is_in = |name: &String| {
+        let slot = slot(name.as_bytes());
+        ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+    };
+    let mut names = (0..1_000_000_u64).map(|number| format!("{stem}:{number}"));
+    names.find(is_in).with_context(|| format!("find a key for slots {ranges:?}"))
+}
+
+/// Slot of a key without a hash tag: CRC-16/XMODEM modulo 16384.
+pub fn slot(key: &[u8]) -> u16 {
+    let crc = key.iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 16_384
+}
+
+/// `0-5460` or `7`, as the controller writes them.
+pub fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!((slot(b"foo"), slot(b"123456789")), (12_182, 0x31c3));
+    }
+
+    #[test]
+    fn every_shard_gets_keys_of_its_own() {
+        let shards: Vec<Ranges> = ["0-5460", "5461-10922", "10923-16383"]
+            .iter()
+            .map(|text| vec![range(text).expect("a range")])
+            .collect();
+        let keys = keys(&shards).expect("keys for every shard");
+        for key in &keys {
+            let (first, last) = shards[key.shard][0];
+            assert!((first..=last).contains(&slot(key.name.as_bytes())), "{key:?}");
+        }
+        for kind in [Kind::Register, Kind::Counter, Kind::List, Kind::Lock] {
+            assert!((0..3).all(|s| keys.iter().any(|key| key.shard == s && key.kind == kind)));
+        }
+        let mut names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), keys.len());
+    }
+}

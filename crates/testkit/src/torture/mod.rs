@@ -1,0 +1,24 @@
+//! Real clusters in network namespaces, faults from a seed, and a check of everything clients were told.
+//!
+//! One run: a cluster of its own ([`site`]), clients that write down every operation ([`client`]), a schedule of faults
+//! that depends on nothing but the seed ([`schedule`]) and is carried out by [`nemesis`]; then everything is healed, all
+//! keys are read once more, and [`verdict`] says what cannot have happened. A run with findings leaves a folder
+//! ([`report`]).
+
+pub mod args;
+pub mod client;
+pub mod deposed;
+pub mod finale;
+pub mod history;
+pub mod host;
+pub mod keys;
+pub mod nemesis;
+pub mod network;
+pub mod observer;
+pub mod report;
+pub mod rest;
+pub mod run;
+pub mod schedule;
+pub mod site;
+pub mod timeline;
+pub mod verdict;

@@ -1,0 +1,292 @@
+//! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::args::Balancer;
+use super::host::{self, Host, Role};
+use super::observer::Reigns;
+use super::rest;
+use super::schedule::{Action, Fault, Target};
+use super::site::Site;
+use super::timeline::Timeline;
+use crate::wait;
+
+const TICK: Duration = Duration::from_millis(5);
+/// A process that ended by itself is started again after that, as a supervisor would.
+const RESTART_MS: u64 = 300;
+/// So long after its disk was freed the end of a process may still be its doing.
+const FULL_UNTIL_MS: u64 = 500;
+const REST_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Something to be undone: what a fault did, by host.
+#[derive(Debug, Clone)]
+enum Undo {
+    Start(usize),
+    GoOn(usize),
+    LinkUp(usize),
+    Join(Vec<(usize, usize)>, bool),
+    Free(usize),
+}
+
+/// The one who does it.
+#[derive(Debug)]
+pub struct Nemesis<'a> {
+    site: &'a mut Site,
+    reigns: Reigns,
+    timeline: &'a Timeline,
+    /// When, ms since the start of the timeline.
+    undo: Vec<(u64, Undo)>,
+    /// By host: when its disk had space again, ms.
+    freed: HashMap<usize, u64>,
+    /// Processes that ended without having been killed.
+    pub surprises: Vec<String>,
+}
+
+impl<'a> Nemesis<'a> {
+    /// For a site whose record is watched.
+    pub fn new(site: &'a mut Site, reigns: Reigns, timeline: &'a Timeline) -> Self {
+        Self {
+            site,
+            reigns,
+            timeline,
+            undo: Vec::new(),
+            freed: HashMap::new(),
+            surprises: Vec::new(),
+        }
+    }
+
+    /// Carries out all faults and what ends them; takes `least_ms` at least.
+    pub fn run(
+        &mut self,
+        faults: &[Fault],
+        least_ms: u64,
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
+        let start = self.now_ms();
+        let mut next = faults.iter().peekable();
+        let mut now = start;
+        while !is_over()
+            && (next.peek().is_some() || !self.undo.is_empty() || now < start + least_ms)
+        {
+            now = self.now_ms();
+            if let Some(fault) = next.next_if(|fault| start + fault.at_ms <= now) {
+                self.begin(fault).with_context(|| fault.to_string())?;
+            }
+            self.undo_due(now)?;
+            self.look_after()?;
+            wait::pause(TICK);
+        }
+        Ok(())
+    }
+
+    /// All hosts, as they are now.
+    pub fn hosts(&self) -> &[Host] {
+        &self.site.hosts
+    }
+
+    /// Everything as it was: all processes run, all hosts hear each other.
+    pub fn heal(&mut self) -> Result<()> {
+        self.undo_due(u64::MAX)?;
+        self.site.network.join_all()?;
+        for index in 0..self.site.hosts.len() {
+            self.site.network.set_link(self.site.hosts[index].place, true)?;
+            // Mostly there is none.
+            let _ = std::fs::remove_file(self.site.hosts[index].filling());
+            self.site.hosts[index].go_on()?;
+            self.site.hosts[index].start(&self.site.network)?;
+        }
+        self.timeline.note("healed");
+        Ok(())
+    }
+
+    /// Waits for a healthy cluster, and looks after its processes meanwhile.
+    pub fn await_health(&mut self, patience: Duration) -> Result<()> {
+        wait::until("the cluster is healthy", patience, || {
+            let looked = self.look_after().and_then(|()| self.undo_due(self.now_ms()));
+            looked.map_err(|error| format!("{error:#}"))?;
+            self.site.health()
+        })
+    }
+
+    /// Starts what ended by itself, and remembers that it did.
+    pub fn look_after(&mut self) -> Result<()> {
+        let now = self.now_ms();
+        for index in 0..self.site.hosts.len() {
+            let host = &mut self.site.hosts[index];
+            let Some(status) = host.ended()? else { continue };
+            // A full disk is a good reason to give up, and the end is noticed a little later; nothing else is.
+            let is_full = host.filling().exists()
+                || self.freed.get(&index).is_some_and(|at| at + FULL_UNTIL_MS > now);
+            let text = format!("{} ended by itself: {status}", host.name);
+            self.timeline.note(if is_full {
+                format!("{text} (its disk is full)")
+            } else {
+                text.clone()
+            });
+            if !is_full {
+                self.surprises.push(text);
+            }
+            self.undo.push((self.now_ms() + RESTART_MS, Undo::Start(index)));
+        }
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.timeline.clock().now() / 1_000_000
+    }
+
+    fn begin(&mut self, fault: &Fault) -> Result<()> {
+        let end = self.now_ms() + fault.for_ms;
+        self.timeline.note(format!("fault: {}, for {} ms", fault.action, fault.for_ms));
+        match &fault.action {
+            Action::Kill(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                self.say("kill", index);
+                self.site.hosts[index].kill()?;
+                self.undo.push((end, Undo::Start(index)));
+            }
+            Action::Stop(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                self.say("stop", index);
+                self.site.hosts[index].stop()?;
+                self.undo.push((end, Undo::GoOn(index)));
+            }
+            Action::LinkDown(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                self.say("interface down:", index);
+                self.site.network.set_link(self.site.hosts[index].place, false)?;
+                self.undo.push((end, Undo::LinkUp(index)));
+            }
+            Action::Cut { from, to, both, blackhole } => {
+                self.cut(from, to, *both, *blackhole, end)?;
+            }
+            Action::Reload(number) => self.reload(*number)?,
+            Action::Fill(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                self.say("fill the disk of", index);
+                host::fill(&self.site.hosts[index].filling())?;
+                self.undo.push((end, Undo::Free(index)));
+            }
+            Action::Switchover(shard) => self.switchover(*shard),
+        }
+        Ok(())
+    }
+
+    fn cut(
+        &mut self,
+        from: &[Target],
+        to: &[Target],
+        both: bool,
+        blackhole: bool,
+        end: u64,
+    ) -> Result<()> {
+        let places = |targets: &[Target]| -> Vec<usize> {
+            let hosts = targets.iter().filter_map(|target| self.host_of(*target));
+            let mut places: Vec<usize> = hosts.map(|index| self.site.hosts[index].place).collect();
+            places.sort_unstable();
+            places.dedup();
+            places
+        };
+        let (from, to) = (places(from), places(to));
+        let mut pairs = Vec::new();
+        for one in &from {
+            for other in &to {
+                if one != other {
+                    pairs.push((*one, *other));
+                    if both {
+                        pairs.push((*other, *one));
+                    }
+                }
+            }
+        }
+        for (one, other) in &pairs {
+            self.site.network.cut(*one, *other, blackhole)?;
+        }
+        self.undo.push((end, Undo::Join(pairs, blackhole)));
+        Ok(())
+    }
+
+    /// HAProxy keeps the old worker beside the new one; the built-in balancer is told to end and started again.
+    fn reload(&mut self, number: usize) -> Result<()> {
+        let Some(index) = self.host_of(Target::Balancer(number)) else { return Ok(()) };
+        self.say("reload", index);
+        match self.site.balancer {
+            Balancer::Haproxy => self.site.hosts[index].signal(libc::SIGUSR2),
+            Balancer::Builtin => {
+                self.site.hosts[index].kill()?;
+                self.site.hosts[index].start(&self.site.network)
+            }
+        }
+    }
+
+    /// Whether it succeeds is not the point: it may meet any other fault.
+    fn switchover(&mut self, shard: usize) {
+        let (control, timeline) = (self.site.control().to_owned(), self.timeline.clone());
+        // On a thread of its own: it may take seconds, and other faults are due.
+        std::thread::spawn(move || {
+            let path = format!("{}/shards/{shard}/failover", rest::CLUSTER);
+            let done = rest::once(&control, REST_PATIENCE, |client| client.post(&path, &json!({})));
+            timeline.note(match done {
+                Ok(answer) => format!("switchover of shard {shard}: {answer}"),
+                Err(error) => format!("switchover of shard {shard} failed: {error:#}"),
+            });
+        });
+    }
+
+    fn undo_due(&mut self, now: u64) -> Result<()> {
+        let (due, later) = self.undo.drain(..).partition(|(at, _)| *at <= now);
+        self.undo = later;
+        let due: Vec<(u64, Undo)> = due;
+        for (_, undo) in due {
+            match undo {
+                Undo::Start(index) => {
+                    self.say("start", index);
+                    self.site.hosts[index].start(&self.site.network)?;
+                }
+                Undo::GoOn(index) => {
+                    self.say("continue", index);
+                    self.site.hosts[index].go_on()?;
+                }
+                Undo::LinkUp(index) => {
+                    self.say("interface up:", index);
+                    self.site.network.set_link(self.site.hosts[index].place, true)?;
+                }
+                Undo::Join(pairs, blackhole) => {
+                    self.timeline.note(format!("join {} ways", pairs.len()));
+                    for (one, other) in pairs {
+                        self.site.network.join(one, other, blackhole)?;
+                    }
+                }
+                Undo::Free(index) => {
+                    self.say("free the disk of", index);
+                    // It may have been freed by another fault's end.
+                    let _ = std::fs::remove_file(self.site.hosts[index].filling());
+                    self.freed.insert(index, self.now_ms());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&self, what: &str, index: usize) {
+        self.timeline.note(format!("{what} {}", self.site.hosts[index].name));
+    }
+
+    /// Who plays a role now, as far as the controller told.
+    fn host_of(&self, target: Target) -> Option<usize> {
+        let by_role = |role: Role| self.site.hosts.iter().position(|host| host.role == role);
+        let reigns = self.reigns.lock();
+        let last = reigns.last()?;
+        let id = match target {
+            Target::Controller => return by_role(Role::Controller),
+            Target::Balancer(number) => return by_role(Role::Balancer(number)),
+            Target::Master(shard) => last.masters.get(shard)?,
+            Target::Replica(shard, number) => last.replicas.get(shard)?.get(number)?,
+        };
+        self.site.member(id).map(|member| member.host)
+    }
+}

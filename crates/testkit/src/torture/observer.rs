@@ -1,0 +1,131 @@
+//! Watches the controller's record while a run goes on: who is master of what under which version.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+
+use super::rest;
+use super::timeline::Timeline;
+use crate::{netns, wait};
+
+const POLL: Duration = Duration::from_millis(30);
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A version of the record, for the time in which it certainly was the one in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reign {
+    /// Rises with every change.
+    pub version: i64,
+    /// By shard: the master's id.
+    pub masters: Vec<String>,
+    /// By shard: the other nodes' ids.
+    pub replicas: Vec<Vec<String>>,
+    /// When the first answer with it had been read, ns.
+    pub from: u64,
+    /// When the last question that was answered with it had not been sent yet, ns.
+    pub to: u64,
+}
+
+/// What is known; shared.
+pub type Reigns = Arc<Mutex<Vec<Reign>>>;
+
+/// A thread that asks.
+#[derive(Debug)]
+pub struct Observer {
+    /// What it learned.
+    pub reigns: Reigns,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Observer {
+    /// Asks the controller in this namespace until told to stop.
+    pub fn start(space: &str, timeline: &Timeline) -> Self {
+        let (reigns, stop) = (Reigns::default(), Arc::new(AtomicBool::new(false)));
+        let thread = {
+            let (reigns, stop) = (Arc::clone(&reigns), Arc::clone(&stop));
+            let (space, timeline) = (space.to_owned(), timeline.clone());
+            std::thread::spawn(move || {
+                netns::enter(&space)?;
+                let client = rest::Client::new(PATIENCE)?;
+                let mut sets = String::new();
+                while !stop.load(Ordering::Relaxed) {
+                    look(&client, &reigns, &mut sets, &timeline);
+                    wait::pause(POLL);
+                }
+                Ok(())
+            })
+        };
+        Self { reigns, stop, thread }
+    }
+
+    /// Ends it; returns what it learned.
+    pub fn finish(self) -> Result<Vec<Reign>> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(done) => done.context("watch the controller")?,
+            Err(_) => bail!("the observer panicked"),
+        }
+        let reigns = self.reigns.lock().clone();
+        Ok(reigns)
+    }
+}
+
+fn look(client: &rest::Client, reigns: &Reigns, sets: &mut String, timeline: &Timeline) {
+    let sent = timeline.clock().now();
+    // A controller that is away is no news here; that it was sent away is in the timeline.
+    let Ok(status) = client.get(&format!("{}/status", rest::CLUSTER)) else { return };
+    let received = timeline.clock().now();
+    let now = in_sync(&status);
+    if *sets != now {
+        timeline.note(format!("epochs and in-sync sets: {now}"));
+        *sets = now;
+    }
+    let Some(seen) = read(&status, sent, received) else { return };
+    let mut reigns = reigns.lock();
+    match reigns.last_mut() {
+        Some(last) if last.version == seen.version => last.to = sent,
+        _ => {
+            let masters: Vec<&str> = seen.masters.iter().map(|id| short(id)).collect();
+            timeline.note(format!("topology {}: masters {}", seen.version, masters.join(" ")));
+            reigns.push(seen);
+        }
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..6).unwrap_or(id)
+}
+
+/// By shard: `epoch:member,member`; empty where the binary knows neither.
+fn in_sync(status: &Json) -> String {
+    let shards = status.get("shards").and_then(Json::as_array).into_iter().flatten();
+    let sets = shards.filter_map(|shard| {
+        let epoch = shard.get("epoch")?.as_u64()?;
+        let members = shard.get("in_sync")?.as_array()?;
+        let names: Vec<&str> = members.iter().filter_map(Json::as_str).map(short).collect();
+        Some(format!("{epoch}:{}", names.join(",")))
+    });
+    sets.collect::<Vec<_>>().join(" ")
+}
+
+fn read(status: &Json, sent: u64, received: u64) -> Option<Reign> {
+    let (mut masters, mut replicas) = (Vec::new(), Vec::new());
+    for shard in status.get("shards")?.as_array()? {
+        let (mut master, mut others) = (String::new(), Vec::new());
+        for node in shard.get("nodes")?.as_array()? {
+            let id = node.get("id")?.as_str()?.to_owned();
+            if node.get("role")?.as_str()? == "master" { master = id } else { others.push(id) }
+        }
+        masters.push(master);
+        replicas.push(others);
+    }
+    let version = status.get("version")?.as_i64()?;
+    // Until a second answer there is no moment at which it certainly was in force.
+    Some(Reign { version, masters, replicas, from: received, to: sent })
+}

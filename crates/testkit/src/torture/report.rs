@@ -1,0 +1,171 @@
+//! Where runs leave their traces: a folder for each with findings, and a line for each in the results file.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::args::{Mode, Options};
+use super::history::Record;
+use super::keys::Key;
+use super::schedule::Plan;
+use super::verdict::Finding;
+
+const HEADER: &str = "when\tcommit\tseed\tmode\tbalancer\tshape\tstyle\toperations\tunknown\tseconds\tanomalies\toutcome\n";
+
+/// Everything a run gives a report.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// What the seed decided.
+    pub plan: &'a Plan,
+    /// What was asked for.
+    pub options: &'a Options,
+    /// All operations, the last reads included.
+    pub records: &'a [Record],
+    /// All keys.
+    pub keys: &'a [Key],
+    /// What is wrong.
+    pub findings: &'a [Finding],
+    /// What happened, rendered.
+    pub timeline: &'a str,
+    /// How long it took, s.
+    pub seconds: u64,
+}
+
+/// The folder of all torture output.
+pub fn folder(options: &Options) -> Result<PathBuf> {
+    let target = || {
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+        target.join("torture")
+    };
+    let dir = options.dir.clone().unwrap_or_else(target);
+    std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    dir.canonicalize().with_context(|| format!("find {}", dir.display()))
+}
+
+/// The results file: `TORTURE_RESULTS`, or one in the folder.
+fn results(folder: &Path) -> PathBuf {
+    std::env::var_os("TORTURE_RESULTS").map_or_else(|| folder.join("results.tsv"), PathBuf::from)
+}
+
+/// Adds a line to the results file.
+pub fn add_result(folder: &Path, run: &Run<'_>) -> Result<()> {
+    let path = results(folder);
+    let is_new = !path.exists();
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    let mut kinds: Vec<&str> = run.findings.iter().map(|finding| finding.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let outcome = if kinds.is_empty() { "ok".to_owned() } else { kinds.join(", ") };
+    let when = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let plan = run.plan;
+    let line = format!(
+        "{when}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{outcome}\n",
+        commit(),
+        plan.seed,
+        run.options.mode.as_str(),
+        plan.balancer.as_str(),
+        plan.shape,
+        plan.style.as_str(),
+        run.records.len(),
+        unknown(run.records),
+        run.seconds,
+        run.findings.len(),
+    );
+    let text = if is_new { format!("{HEADER}{line}") } else { line };
+    file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+}
+
+/// Operations of which nobody knows whether they took effect.
+pub fn unknown(records: &[Record]) -> usize {
+    let is_unknown =
+        |record: &&Record| matches!(record.outcome, super::history::Outcome::Unknown(_));
+    records.iter().filter(is_unknown).count()
+}
+
+/// The commit of the checkout, with a `+` where files differ from it.
+fn commit() -> String {
+    if let Some(named) = std::env::var_os("TORTURE_COMMIT") {
+        return named.to_string_lossy().into_owned();
+    }
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let head = git(&["rev-parse", "--short=12", "HEAD"]).filter(|text| !text.is_empty());
+    let changed = git(&["status", "--porcelain"]).is_some_and(|text| !text.is_empty());
+    format!("{}{}", head.unwrap_or_else(|| "unknown".to_owned()), if changed { "+" } else { "" })
+}
+
+/// The arguments that replay a run.
+pub fn replay(plan: &Plan, options: &Options) -> String {
+    let style = plan.style.as_str();
+    let faults: Vec<&str> = options.faults.iter().map(|kind| kind.as_str()).collect();
+    let all = super::schedule::Kind::ALL.len();
+    let faults = match faults.len() {
+        0 => "none".to_owned(),
+        count if count == all => "all".to_owned(),
+        _ => faults.join(","),
+    };
+    let mode = match options.mode {
+        Mode::InSync => "in-sync",
+        Mode::Async => "async",
+    };
+    format!(
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} SECONDS={}",
+        plan.seed,
+        plan.balancer.as_str(),
+        plan.shape,
+        options.seconds
+    )
+}
+
+/// Writes `report.txt`, `timeline.txt` and `history.txt` beside the logs.
+pub fn write(dir: &Path, run: &Run<'_>) -> Result<()> {
+    let mut text = format!(
+        "commit {}\nreplay: make torture {}\n\nfaults:\n",
+        commit(),
+        replay(run.plan, run.options)
+    );
+    for fault in &run.plan.faults {
+        text += &format!("  {fault}\n");
+    }
+    for finding in run.findings {
+        text += &format!("\n{}: {}\n", finding.kind, finding.text);
+        for index in &finding.operations {
+            if let Some(record) = run.records.get(*index) {
+                text += &format!("  {}\n", record.line(run.keys));
+            }
+        }
+    }
+    let history: String = run.records.iter().map(|record| record.line(run.keys) + "\n").collect();
+    for (name, text) in
+        [("report.txt", text.as_str()), ("timeline.txt", run.timeline), ("history.txt", &history)]
+    {
+        std::fs::write(dir.join(name), text).with_context(|| format!("write {name}"))?;
+    }
+    Ok(())
+}
+
+/// Leaves logs and configurations of a run's hosts, and removes their data.
+pub fn remove_data(dir: &Path) -> Result<()> {
+    for host in std::fs::read_dir(dir).context("look into a run's folder")? {
+        let host = host.context("look into a run's folder")?.path();
+        let Ok(entries) = std::fs::read_dir(&host) else { continue };
+        for entry in entries.flatten() {
+            if entry.path().is_dir() {
+                std::fs::remove_dir_all(entry.path()).context("remove a node's data")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,481 @@
+//! Which faults happen when: a function of the seed and nothing else, so that a seed replays a schedule.
+//!
+//! Pure. Targets are roles (`the master of shard 0`) that are looked up when the fault begins.
+
+use std::fmt;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::args::{Balancer, Options, Shape};
+
+/// Instances of the load balancer.
+pub const BALANCERS: usize = 2;
+/// Faults begin this long after the clients.
+const QUIET_MS: u64 = 800;
+
+/// A kind of fault, as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A master is killed and stays away for a while.
+    Kill,
+    /// A master is killed and started again at once.
+    KillRestart,
+    /// A replica is killed and stays away for a while.
+    ReplicaKill,
+    /// A replica is killed and started again at once.
+    ReplicaKillRestart,
+    /// A master is stopped for less than a lease.
+    StopShort,
+    /// A master is stopped for several leases.
+    StopLong,
+    /// A replica is stopped.
+    ReplicaStop,
+    /// The network interface of a node goes down.
+    LinkDown,
+    /// Two sets of hosts do not hear each other.
+    Partition,
+    /// One set of hosts does not hear the other.
+    OneWay,
+    /// The controller is killed.
+    ControllerKill,
+    /// The controller is stopped.
+    ControllerStop,
+    /// A master is lost, and the controller too while it is busy with that.
+    FailoverController,
+    /// The controller reaches no load balancer, and a master is stopped for several leases, or cut off from all but its
+    /// clients: nothing but its lease can fence it.
+    Blind,
+    /// A load balancer instance is killed.
+    BalancerKill,
+    /// A load balancer instance is reloaded (HAProxy) or restarted (built-in).
+    BalancerReload,
+    /// The disk of a master is full.
+    DiskFull,
+    /// Not a fault: an operator asks for another master.
+    Switchover,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::Kill,
+        Self::KillRestart,
+        Self::ReplicaKill,
+        Self::ReplicaKillRestart,
+        Self::StopShort,
+        Self::StopLong,
+        Self::ReplicaStop,
+        Self::LinkDown,
+        Self::Partition,
+        Self::OneWay,
+        Self::ControllerKill,
+        Self::ControllerStop,
+        Self::FailoverController,
+        Self::Blind,
+        Self::BalancerKill,
+        Self::BalancerReload,
+        Self::DiskFull,
+        Self::Switchover,
+    ];
+
+    /// Its name in arguments.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::KillRestart => "kill-restart",
+            Self::ReplicaKill => "replica-kill",
+            Self::ReplicaKillRestart => "replica-kill-restart",
+            Self::StopShort => "stop-short",
+            Self::StopLong => "stop-long",
+            Self::ReplicaStop => "replica-stop",
+            Self::LinkDown => "link-down",
+            Self::Partition => "partition",
+            Self::OneWay => "one-way",
+            Self::ControllerKill => "controller-kill",
+            Self::ControllerStop => "controller-stop",
+            Self::FailoverController => "failover-controller",
+            Self::Blind => "blind",
+            Self::BalancerKill => "balancer-kill",
+            Self::BalancerReload => "balancer-reload",
+            Self::DiskFull => "disk-full",
+            Self::Switchover => "switchover",
+        }
+    }
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// How faults follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// The next begins when the last is over, and a little later.
+    Alone,
+    /// They overlap as it happens.
+    Mixed,
+}
+
+impl Style {
+    /// Its name in arguments.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+/// Who is hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// The controller.
+    Controller,
+    /// A load balancer instance.
+    Balancer(usize),
+    /// Whoever is master of a shard by then.
+    Master(usize),
+    /// One of a shard's replicas by then.
+    Replica(usize, usize),
+}
+
+/// What is done, and undone when the fault is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// SIGKILL; started again at the end.
+    Kill(Target),
+    /// SIGSTOP; SIGCONT at the end.
+    Stop(Target),
+    /// The interface goes down; up at the end.
+    LinkDown(Target),
+    /// Packets of the first set do not reach the second.
+    Cut {
+        /// Who is not heard.
+        from: Vec<Target>,
+        /// Who does not hear.
+        to: Vec<Target>,
+        /// The other way round too.
+        both: bool,
+        /// Refused at the sender, instead of lost on the way.
+        blackhole: bool,
+    },
+    /// A new load balancer process beside or after the old one.
+    Reload(usize),
+    /// No space left; freed at the end.
+    Fill(Target),
+    /// A planned switchover of a shard.
+    Switchover(usize),
+}
+
+/// A fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// ms after the clients began.
+    pub at_ms: u64,
+    /// How long it lasts, ms.
+    pub for_ms: u64,
+    /// What it is.
+    pub action: Action,
+}
+
+/// Everything about a run that its seed decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// What stands in front.
+    pub balancer: Balancer,
+    /// Shards and nodes.
+    pub shape: Shape,
+    /// How faults follow each other.
+    pub style: Style,
+    /// Size of a memtable, MiB: small ones put the tail into table files before it can be cut off.
+    pub memtable_mb: u32,
+    /// In order of their beginning.
+    pub faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64, options: &Options) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        // Drawn whether they are used or not: an argument must not change what else the seed means.
+        let haproxy = rng.random_bool(0.5);
+        let wide = rng.random_bool(0.5);
+        let mixed = rng.random_bool(0.6);
+        let small = rng.random_bool(0.5);
+        let drawn = if haproxy { Balancer::Haproxy } else { Balancer::Builtin };
+        let shape =
+            if wide { Shape { shards: 3, nodes: 2 } } else { Shape { shards: 1, nodes: 3 } };
+        let shape = options.shape.unwrap_or(shape);
+        let style = options.style.unwrap_or(if mixed { Style::Mixed } else { Style::Alone });
+        let mut draw = Draw { rng, shape, faults: Vec::new() };
+        draw.all(options, style);
+        draw.faults.sort_by_key(|fault| fault.at_ms);
+        let fills = draw.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)));
+        Self {
+            seed,
+            balancer: options.balancer.unwrap_or(drawn),
+            shape,
+            style,
+            // RocksDB reserves as much WAL as a memtable: a large one would not notice a full disk.
+            memtable_mb: if small || fills { 1 } else { 64 },
+            faults: draw.faults,
+        }
+    }
+
+    /// Whether disks are filled.
+    pub fn fills_disks(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)))
+    }
+}
+
+struct Draw {
+    rng: StdRng,
+    shape: Shape,
+    faults: Vec<Fault>,
+}
+
+impl Draw {
+    fn all(&mut self, options: &Options, style: Style) {
+        let mut at = QUIET_MS + self.rng.random_range(0..500);
+        while at < options.seconds * 1_000 {
+            let Some(kind) = options.faults.choose(&mut self.rng).copied() else { return };
+            let end = self.one(kind, at);
+            at = match style {
+                Style::Alone => end + self.rng.random_range(1_200..2_500),
+                Style::Mixed => at + self.rng.random_range(200..2_000),
+            };
+        }
+    }
+
+    /// Adds a fault; returns when it is over.
+    fn one(&mut self, kind: Kind, at_ms: u64) -> u64 {
+        let away = self.rng.random_range(600..5_000);
+        let (for_ms, action) = match kind {
+            Kind::Kill => (away, Action::Kill(self.master())),
+            Kind::KillRestart => (0, Action::Kill(self.master())),
+            Kind::ReplicaKill => (away, Action::Kill(self.replica())),
+            Kind::ReplicaKillRestart => (0, Action::Kill(self.replica())),
+            Kind::StopShort => (300, Action::Stop(self.master())),
+            Kind::StopLong => (self.rng.random_range(2_500..5_500), Action::Stop(self.master())),
+            Kind::ReplicaStop => (away, Action::Stop(self.replica())),
+            Kind::LinkDown => (away, Action::LinkDown(self.node())),
+            Kind::Partition => (away, self.cut(true)),
+            Kind::OneWay => (away, self.cut(false)),
+            Kind::ControllerKill => (away, Action::Kill(Target::Controller)),
+            Kind::ControllerStop => (away, Action::Stop(Target::Controller)),
+            Kind::FailoverController => return self.failover_controller(at_ms),
+            Kind::Blind => return self.blind(at_ms),
+            Kind::BalancerKill => (away, Action::Kill(Target::Balancer(self.balancer()))),
+            Kind::BalancerReload => (0, Action::Reload(self.balancer())),
+            Kind::DiskFull => (away, Action::Fill(self.master())),
+            Kind::Switchover => (0, Action::Switchover(self.shard())),
+        };
+        self.faults.push(Fault { at_ms, for_ms, action });
+        at_ms + for_ms
+    }
+
+    fn failover_controller(&mut self, at_ms: u64) -> u64 {
+        let master = self.master();
+        let lost =
+            if self.rng.random_bool(0.5) { Action::Kill(master) } else { Action::Stop(master) };
+        let for_ms = self.rng.random_range(2_000..6_000);
+        self.faults.push(Fault { at_ms, for_ms, action: lost });
+        // A killed master is noticed at once, a stopped one after about 0.8 s.
+        let then = at_ms + self.rng.random_range(0..1_300);
+        let controller = Target::Controller;
+        let action = if self.rng.random_bool(0.5) {
+            Action::Kill(controller)
+        } else {
+            Action::Stop(controller)
+        };
+        let for_controller = self.rng.random_range(0..3_000);
+        self.faults.push(Fault { at_ms: then, for_ms: for_controller, action });
+        (at_ms + for_ms).max(then + for_controller)
+    }
+
+    fn blind(&mut self, at_ms: u64) -> u64 {
+        let shard = self.shard();
+        let (master, controller) = (Target::Master(shard), Target::Controller);
+        let balancers = (0..BALANCERS).map(Target::Balancer).collect();
+        let cut = |from, to| Action::Cut { from, to, both: true, blackhole: false };
+        let for_ms = self.rng.random_range(3_000..5_500);
+        let action = if self.rng.random_bool(0.5) {
+            Action::Stop(master)
+        } else {
+            let others = (0..self.shape.nodes - 1).map(|number| Target::Replica(shard, number));
+            cut(vec![master], others.chain([controller]).collect())
+        };
+        self.faults.push(Fault { at_ms, for_ms, action });
+        // Longer, so that the master finds its clients when it comes back.
+        let blind_ms = for_ms + self.rng.random_range(300..1_500);
+        let action = cut(vec![controller], balancers);
+        self.faults.push(Fault { at_ms, for_ms: blind_ms, action });
+        at_ms + blind_ms
+    }
+
+    fn cut(&mut self, both: bool) -> Action {
+        let shard = self.shard();
+        let (master, controller) = (Target::Master(shard), Target::Controller);
+        let replicas: Vec<Target> =
+            (0..self.shape.nodes - 1).map(|number| Target::Replica(shard, number)).collect();
+        let balancers: Vec<Target> = (0..BALANCERS).map(Target::Balancer).collect();
+        let all = self.everyone();
+        let without = |out: &[Target]| -> Vec<Target> {
+            all.iter().copied().filter(|target| !out.contains(target)).collect()
+        };
+        let (from, to) = match self.rng.random_range(0..9) {
+            0 => (vec![controller], vec![master]),
+            1 => {
+                let nodes = without(&balancers);
+                (vec![controller], nodes.into_iter().filter(|t| *t != controller).collect())
+            }
+            2 => (balancers, vec![master]),
+            3 => (vec![balancers[self.rng.random_range(0..BALANCERS)]], vec![master]),
+            4 => (vec![controller], balancers),
+            5 => (vec![master], replicas),
+            6 => (vec![master], without(&[master])),
+            7 => {
+                let replica = self.replica();
+                (vec![replica], without(&[replica]))
+            }
+            _ => all.iter().copied().partition(|_| self.rng.random_bool(0.5)),
+        };
+        let (from, to) = if self.rng.random_bool(0.5) { (from, to) } else { (to, from) };
+        Action::Cut { from, to, both, blackhole: self.rng.random_bool(0.3) }
+    }
+
+    fn everyone(&self) -> Vec<Target> {
+        let mut all = vec![Target::Controller];
+        all.extend((0..BALANCERS).map(Target::Balancer));
+        for shard in 0..self.shape.shards {
+            all.push(Target::Master(shard));
+            all.extend((0..self.shape.nodes - 1).map(|number| Target::Replica(shard, number)));
+        }
+        all
+    }
+
+    fn shard(&mut self) -> usize {
+        self.rng.random_range(0..self.shape.shards)
+    }
+
+    fn balancer(&mut self) -> usize {
+        self.rng.random_range(0..BALANCERS)
+    }
+
+    fn master(&mut self) -> Target {
+        Target::Master(self.shard())
+    }
+
+    fn replica(&mut self) -> Target {
+        Target::Replica(self.shard(), self.rng.random_range(0..self.shape.nodes - 1))
+    }
+
+    fn node(&mut self) -> Target {
+        if self.rng.random_bool(0.7) { self.master() } else { self.replica() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller => f.write_str("controller"),
+            Self::Balancer(number) => write!(f, "balancer {number}"),
+            Self::Master(shard) => write!(f, "master of shard {shard}"),
+            Self::Replica(shard, number) => write!(f, "replica {number} of shard {shard}"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |targets: &[Target]| -> String {
+            targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::Kill(target) => write!(f, "kill the {target}"),
+            Self::Stop(target) => write!(f, "stop the {target}"),
+            Self::LinkDown(target) => write!(f, "interface down at the {target}"),
+            Self::Cut { from, to, both, blackhole } => {
+                let way = if *both { "<x>" } else { "x>" };
+                let how = if *blackhole { " (blackhole)" } else { "" };
+                write!(f, "cut [{}] {way} [{}]{how}", names(from), names(to))
+            }
+            Self::Reload(number) => write!(f, "reload balancer {number}"),
+            Self::Fill(target) => write!(f, "fill the disk of the {target}"),
+            Self::Switchover(shard) => write!(f, "switchover of shard {shard}"),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>6} ms + {:>4} ms  {}", self.at_ms, self.for_ms, self.action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_schedule_and_another_seed_another() {
+        let options = Options::default();
+        for seed in 0..200 {
+            let plan = Plan::new(seed, &options);
+            assert_eq!(plan, Plan::new(seed, &options));
+            assert_ne!(plan.faults, Plan::new(seed + 1, &options).faults);
+            assert!(!plan.faults.is_empty());
+            assert!(plan.faults.is_sorted_by_key(|fault| fault.at_ms));
+            assert!(plan.faults.iter().all(|fault| fault.at_ms < 20_000 && fault.for_ms < 10_000));
+        }
+    }
+
+    #[test]
+    fn every_kind_happens_and_only_what_is_asked_for() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+        }
+        let options = Options { faults: vec![Kind::ReplicaKillRestart], ..Options::default() };
+        for fault in Plan::new(5, &options).faults {
+            assert!(matches!(fault.action, Action::Kill(Target::Replica(..))), "{fault}");
+            assert_eq!(fault.for_ms, 0);
+        }
+        let text: String = (0..300)
+            .flat_map(|seed| Plan::new(seed, &Options::default()).faults)
+            .map(|fault| format!("{fault}\n"))
+            .collect();
+        for word in [
+            "kill the m",
+            "kill the r",
+            "stop the c",
+            "<x>",
+            " x> ",
+            "reload",
+            "fill",
+            "switch",
+            "interface",
+        ] {
+            assert!(text.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn alone_means_one_after_the_other() {
+        let options = Options {
+            style: Some(Style::Alone),
+            faults: vec![Kind::Kill, Kind::Partition, Kind::StopLong],
+            ..Options::default()
+        };
+        for seed in 0..50 {
+            let faults = Plan::new(seed, &options).faults;
+            for pair in faults.windows(2) {
+                assert!(pair[0].at_ms + pair[0].for_ms < pair[1].at_ms, "{pair:?}");
+            }
+        }
+    }
+}
