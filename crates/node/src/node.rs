@@ -1,8 +1,8 @@
 //! What all threads of a node share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use api::heartbeat::{LeaseMode, Resync};
 use arc_swap::ArcSwap;
@@ -124,6 +124,7 @@ pub struct Node {
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
+    failure: OnceLock<String>,
 }
 
 /// Key counts of the last scan.
@@ -174,6 +175,7 @@ impl Node {
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,
+            failure: OnceLock::new(),
         }
     }
 
@@ -233,6 +235,23 @@ impl Node {
     /// Asks the whole process to stop.
     pub fn shut_down(&self) {
         self.shutdown.send_replace(true);
+    }
+
+    /// The log cannot be written any more: the process ends, and with it its mastership (rule R14). RocksDB takes nothing more into a log it failed to
+    /// write, and what is in memory must not be read by anybody; the next process recovers what the log has.
+    pub fn give_up(&self, why: &str) {
+        if self.failure.set(why.to_owned()).is_ok() {
+            tracing::error!(
+                why,
+                "the write-ahead log cannot be written: this process ends. Is the disk full or broken?"
+            );
+        }
+        self.shut_down();
+    }
+
+    /// Why the process gives up, if it does.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Changes to true when the process is to stop.

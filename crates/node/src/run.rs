@@ -1,6 +1,6 @@
 //! Starting and stopping a node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -60,6 +60,7 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     };
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
+    has_room(&dir)?;
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
@@ -87,6 +88,26 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     );
     wait_for_end(&node, &mut tasks).await?;
     stop(&node)
+}
+
+/// Opening a database writes; on a full disk RocksDB may wait for ever instead of saying so.
+fn has_room(dir: &Path) -> anyhow::Result<()> {
+    const PROBE_BYTES: usize = 4 << 20;
+    let path = dir.join("probe");
+    let probe = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&path)?;
+        std::io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
+        file.sync_all()
+    };
+    let probed = probe();
+    let removed = std::fs::remove_file(&path);
+    probed.and(removed).with_context(|| {
+        format!(
+            "write {} MiB to try out the disk of {}: is it full?",
+            PROBE_BYTES >> 20,
+            dir.display()
+        )
+    })
 }
 
 fn build(
@@ -155,7 +176,10 @@ async fn wait_for_end(
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        _ = shutdown.wait_for(|stop| *stop) => tracing::info!("SHUTDOWN: stopping"),
+        _ = shutdown.wait_for(|stop| *stop) => match node.failure() {
+            Some(why) => anyhow::bail!("the write-ahead log in {} cannot be written: {why}", node.db_path().display()),
+            None => tracing::info!("SHUTDOWN: stopping"),
+        },
         Some(ended) = tasks.join_next() => {
             ended.context("a service task ended")??;
         }

@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     /// Bytes of all batches written since the database was opened.
     appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
+    /// The log could not be written: RocksDB writes nothing more to it until the database is opened again.
+    has_failed: AtomicBool,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
@@ -140,6 +142,7 @@ impl Store {
             published,
             appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
+            has_failed: AtomicBool::new(false),
             writing: Mutex::default(),
             history,
             views,
@@ -195,7 +198,8 @@ impl Store {
     /// leaves that tells of a write, the reader's own or another's.
     ///
     /// # Errors
-    /// When the WAL cannot be written: acknowledge nothing any more then.
+    /// When the WAL cannot be written: acknowledge nothing any more then, and tell nobody what was read
+    /// ([`Store::has_failed`]).
     pub fn publish(&self) -> Result<u64, Error> {
         let inner = &*self.inner;
         let latest = inner.db.latest_sequence_number();
@@ -206,6 +210,7 @@ impl Store {
         inner
             .db
             .flush_wal(inner.options.sync_writes)
+            .inspect_err(|_| inner.has_failed.store(true, Ordering::SeqCst))
             .map_err(|error| Error::engine("write the log", error))?;
         let before = inner.published.fetch_max(latest, Ordering::AcqRel);
         if before >= latest {
@@ -215,6 +220,12 @@ impl Store {
             hook(latest);
         }
         Ok(latest)
+    }
+
+    /// Whether a publish ever failed. What is in memory is then more than the log will ever hold, and no log record can
+    /// be written until the database is opened again (rule R14).
+    pub fn has_failed(&self) -> bool {
+        self.inner.has_failed.load(Ordering::Relaxed)
     }
 
     /// Calls `f` with the published sequence after every publish that advanced it, on the publishing thread. Must be

@@ -474,14 +474,18 @@ impl Ran {
             return Ok(None);
         }
         let engine = node.engine();
-        if self.has_written
-            && let Some(store) = &engine.store
-        {
-            publish(store)?;
+        if let Some(store) = &engine.store {
+            if self.has_written {
+                publish(node, store)?;
+            }
+            // Reads too: what is in memory is more than the log will ever hold.
+            if store.has_failed() {
+                return Err("the WAL could not be written");
+            }
         }
         let commit = &node.grants.commit;
         if self.waits || commit.is_waiting() {
-            return self.ticket(&engine).map(Some);
+            return self.ticket(node, &engine).map(Some);
         }
         if self.has_written && commit.lacks_copies() {
             return Err("too few replicas have what the reply tells of");
@@ -498,18 +502,18 @@ impl Ran {
     }
 
     /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
-    fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
+    fn ticket(&self, node: &Node, engine: &Engine) -> Result<Ticket, &'static str> {
         let store = engine.store.as_ref().ok_or("the database was replaced")?;
         let sequence = self.sequence.unwrap_or_else(|| store.latest_sequence());
         // Replicas are sent only what is published, and what another worker wrote may not be yet.
-        publish(store)?;
+        publish(node, store)?;
         Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
     }
 }
 
-fn publish(store: &Store) -> Result<(), &'static str> {
+fn publish(node: &Node, store: &Store) -> Result<(), &'static str> {
     store.publish().map(|_| ()).map_err(|error| {
-        tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
+        node.give_up(&error.to_string());
         "the WAL could not be written"
     })
 }
