@@ -33,8 +33,6 @@ const READ_BYTES: usize = 16 * 1024;
 const REPLY_BYTES: usize = 256 * 1024;
 /// Buffers larger than that are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
-/// Longest wait of a write before it looks again whether the in-sync set has acknowledged more.
-const TAIL_WAIT: Duration = Duration::from_millis(100);
 /// After a wait for other connections' writes that brought none, so many writes do without.
 const ALONE: u8 = 15;
 /// Longest wait for a PROXY header.
@@ -358,7 +356,7 @@ impl Connection {
             self.node.clients.resumed(left).await;
         } else {
             // In time or not: the command is tried again.
-            let _ = tokio::time::timeout(left.min(TAIL_WAIT), acked).await;
+            let _ = tokio::time::timeout(left, acked).await;
         }
     }
 

@@ -124,10 +124,14 @@ fn send(to: libc::pid_t, signal: i32) -> std::io::Result<()> {
     }
 }
 
-/// True while a process of this id exists and is no zombie.
+/// True while a process of this id exists and is no zombie. A first thread that is a zombie says nothing yet: the others
+/// hold the sockets until they have ended too.
 pub fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
+    let is_zombie = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'));
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .map_or(0, |threads| threads.flatten().count());
+    threads > usize::from(is_zombie)
 }
 
 /// A server that speaks RESP, alone, in a folder of its own.

@@ -145,6 +145,8 @@ impl Stage {
         json!({
             "name": "c",
             "nodes": nodes,
+            // These nodes keep no epochs; grants and in-sync sets are tested with real ones.
+            "commit_mode": "async",
             "replicas": self.nodes.len(),
             "balancers": [{
                 "name": "b", "kind": "builtin", "endpoint": self.balancer.url(),

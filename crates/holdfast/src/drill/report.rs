@@ -35,7 +35,7 @@ pub(crate) fn print(rows: &[(String, Vec<Outcome>)], runs: u32) {
     println!();
     println!("median, worst  longest time without a successful write of one client, over the runs");
     println!(
-        "missing        acknowledged writes not found afterwards (replication is asynchronous)"
+        "missing        acknowledged writes not found afterwards: must be 0 (commit mode in-sync)"
     );
     println!("direct         keyed commands the old master served at its own port: must be 0");
     println!("stale          answers of the old master after the new one had answered: must be 0");
