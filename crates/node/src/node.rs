@@ -1,13 +1,13 @@
 //! What all threads of a node share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use api::heartbeat::{LeaseMode, Resync};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use storage::Store;
+use storage::{FailureHook, Store};
 use tokio::sync::watch;
 use topology::{Cluster, Endpoint};
 
@@ -124,7 +124,7 @@ pub struct Node {
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
-    failure: OnceLock<String>,
+    on_failure: Option<FailureHook>,
 }
 
 /// Key counts of the last scan.
@@ -175,7 +175,7 @@ impl Node {
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,
-            failure: OnceLock::new(),
+            on_failure: None,
         }
     }
 
@@ -237,21 +237,21 @@ impl Node {
         self.shutdown.send_replace(true);
     }
 
-    /// The log cannot be written any more: the process ends, and with it its mastership (rule R14). RocksDB takes nothing more into a log it failed to
-    /// write, and what is in memory must not be read by anybody; the next process recovers what the log has.
-    pub fn give_up(&self, why: &str) {
-        if self.failure.set(why.to_owned()).is_ok() {
-            tracing::error!(
-                why,
-                "the write-ahead log cannot be written: this process ends. Is the disk full or broken?"
-            );
+    /// `hook` is called when this database, or one that takes its place, fails (rule R14). To be said before the node serves.
+    #[must_use]
+    pub fn on_failure(mut self, hook: FailureHook) -> Self {
+        self.on_failure = Some(hook);
+        if let Some(store) = &self.engine().store {
+            self.look_after(store);
         }
-        self.shut_down();
+        self
     }
 
-    /// Why the process gives up, if it does.
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
+    /// To be called for every database that is put in service.
+    pub fn look_after(&self, store: &Store) {
+        if let Some(hook) = &self.on_failure {
+            store.on_failure(Arc::clone(hook));
+        }
     }
 
     /// Changes to true when the process is to stop.

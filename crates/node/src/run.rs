@@ -1,6 +1,6 @@
 //! Starting and stopping a node.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, grants, replication, worker};
+use crate::{admin, cluster, cron, disk, grants, replication, worker};
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
@@ -41,8 +41,13 @@ pub fn main(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(loaded, log))?;
-    Ok(ExitCode::SUCCESS)
+    match runtime.block_on(serve(loaded, log)) {
+        Err(error) if disk::is_full(&error) => {
+            tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
+            Ok(ExitCode::from(disk::EXIT_CODE))
+        }
+        done => done.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
@@ -60,13 +65,15 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     };
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
-    has_room(&dir)?;
+    disk::try_out(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
+    let opening = disk::Opening::begin(&dir);
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
     let store = Store::open(&dir.join("db"), options)?;
     let node = Arc::new(build(loaded, dir, store, log)?);
     write_pid_file(&node)?;
+    drop(opening);
     begin_role(&node);
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
@@ -90,26 +97,6 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     stop(&node)
 }
 
-/// Opening a database writes; on a full disk RocksDB may wait for ever instead of saying so.
-fn has_room(dir: &Path) -> anyhow::Result<()> {
-    const PROBE_BYTES: usize = 4 << 20;
-    let path = dir.join("probe");
-    let probe = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&path)?;
-        std::io::Write::write_all(&mut file, &vec![0; PROBE_BYTES])?;
-        file.sync_all()
-    };
-    let probed = probe();
-    let removed = std::fs::remove_file(&path);
-    probed.and(removed).with_context(|| {
-        format!(
-            "write {} MiB to try out the disk of {}: is it full?",
-            PROBE_BYTES >> 20,
-            dir.display()
-        )
-    })
-}
-
 fn build(
     loaded: Loaded,
     dir: PathBuf,
@@ -120,7 +107,8 @@ fn build(
     let slaveof = loaded.values.slaveof.clone();
     let config = Config::new(loaded.values, loaded.file).with_log(log);
     let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
-    let node = Node::new(config, dir, store, Cluster::default(), Role::Master);
+    let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
+        .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
         load_topology(&node, conf);
     } else if let Some((host, port)) = slaveof.split_once(' ') {
@@ -176,10 +164,7 @@ async fn wait_for_end(
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        _ = shutdown.wait_for(|stop| *stop) => match node.failure() {
-            Some(why) => anyhow::bail!("the write-ahead log in {} cannot be written: {why}", node.db_path().display()),
-            None => tracing::info!("SHUTDOWN: stopping"),
-        },
+        _ = shutdown.wait_for(|stop| *stop) => tracing::info!("SHUTDOWN: stopping"),
         Some(ended) = tasks.join_next() => {
             ended.context("a service task ended")??;
         }

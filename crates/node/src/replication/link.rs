@@ -379,9 +379,6 @@ impl Applying {
         let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
         let store = current.ok_or(Over::Stale)?;
         let published = store.publish();
-        if let Err(error) = &published {
-            job.node.give_up(&error.to_string());
-        }
         let next = store.latest_sequence() + 1;
         Ok(Some(match (self.failure, published) {
             // Something else wrote here: the machine sees it by the number.

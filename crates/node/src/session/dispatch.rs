@@ -475,17 +475,11 @@ impl Ran {
         }
         let engine = node.engine();
         if let Some(store) = &engine.store {
-            if self.has_written {
-                publish(node, store)?;
-            }
-            // Reads too: what is in memory is more than the log will ever hold.
-            if store.has_failed() {
-                return Err("the WAL could not be written");
-            }
+            self.publish(store)?;
         }
         let commit = &node.grants.commit;
         if self.waits || commit.is_waiting() {
-            return self.ticket(node, &engine).map(Some);
+            return self.ticket(&engine).map(Some);
         }
         if self.has_written && commit.lacks_copies() {
             return Err("too few replicas have what the reply tells of");
@@ -501,20 +495,37 @@ impl Ran {
         check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
     }
 
+    /// Hands to the operating system what the replies tell of, whoever wrote it: also a read must not tell of what the next process would not know. After a
+    /// failed append nothing may be said at all, be it that the append failed (rule R14).
+    fn publish(&self, store: &Store) -> Result<(), &'static str> {
+        if self.has_written || self.seen(store) > store.published() {
+            publish(store)?;
+        }
+        if store.has_failed() { Err(UNWRITTEN) } else { Ok(()) }
+    }
+
+    /// Newest sequence the commands could see.
+    fn seen(&self, store: &Store) -> u64 {
+        self.sequence.unwrap_or_else(|| store.latest_sequence())
+    }
+
     /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
-    fn ticket(&self, node: &Node, engine: &Engine) -> Result<Ticket, &'static str> {
+    fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
         let store = engine.store.as_ref().ok_or("the database was replaced")?;
-        let sequence = self.sequence.unwrap_or_else(|| store.latest_sequence());
+        let sequence = self.seen(store);
         // Replicas are sent only what is published, and what another worker wrote may not be yet.
-        publish(node, store)?;
+        publish(store)?;
         Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
     }
 }
 
-fn publish(node: &Node, store: &Store) -> Result<(), &'static str> {
+/// Why a connection is closed after a failed append.
+pub(super) const UNWRITTEN: &str = "the WAL could not be written";
+
+fn publish(store: &Store) -> Result<(), &'static str> {
     store.publish().map(|_| ()).map_err(|error| {
-        node.give_up(&error.to_string());
-        "the WAL could not be written"
+        tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
+        UNWRITTEN
     })
 }
 
