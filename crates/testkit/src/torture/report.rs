@@ -122,8 +122,9 @@ pub fn replay(plan: &Plan, options: &Options) -> String {
         Mode::InSync => "in-sync",
         Mode::Async => "async",
     };
+    let clients = if plan.is_quiet { "quiet" } else { "busy" };
     format!(
-        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} SECONDS={}",
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} CLIENTS={clients} SECONDS={}",
         plan.seed,
         plan.balancer.as_str(),
         plan.shape,

@@ -12,6 +12,8 @@ use super::args::{Balancer, Options, Shape};
 
 /// Instances of the load balancer.
 pub const BALANCERS: usize = 2;
+/// Told apart from the seed of the schedule.
+const QUIET_SEED: u64 = 0x7175_6965_7400_0000;
 /// Faults begin this long after the clients.
 const QUIET_MS: u64 = 800;
 
@@ -194,6 +196,9 @@ pub struct Plan {
     pub style: Style,
     /// Size of a memtable, MiB: small ones put the tail into table files before it can be cut off.
     pub memtable_mb: u32,
+    /// Clients read nearly always: where answers wait for the in-sync set, one write that hangs holds all reads after it
+    /// back, and hides what a node would still have answered.
+    pub is_quiet: bool,
     /// In order of their beginning.
     pub faults: Vec<Fault>,
 }
@@ -223,6 +228,10 @@ impl Plan {
             style,
             // RocksDB reserves as much WAL as a memtable: a large one would not notice a full disk.
             memtable_mb: if small || fills { 1 } else { 64 },
+            // Of numbers of its own, so that seeds keep their schedules. Only writes notice a full disk.
+            is_quiet: options.quiet.unwrap_or_else(|| {
+                !fills && StdRng::seed_from_u64(seed ^ QUIET_SEED).random_ratio(1, 3)
+            }),
             faults: draw.faults,
         }
     }
