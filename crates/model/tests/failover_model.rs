@@ -184,6 +184,9 @@ fn three_faults_violate_nothing() {
             search(&format!("{at}, taken over, two more"), model, 11),
             Searched::NothingFound
         );
+        (model.begin, model.bounds.writes) = (WANTED, 3);
+        let name = format!("{at}, switchover, two faults");
+        assert_eq!(search(&name, model, 11), Searched::NothingFound);
     }
 }
 
