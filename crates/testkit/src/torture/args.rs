@@ -8,8 +8,8 @@ use super::schedule::{Kind, Style};
 
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
-                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] CLIENTS=busy|quiet SECONDS=n KEEP=yes \
-                    DIR=folder";
+                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] CLIENTS=busy|quiet LEASE=ms SECONDS=n \
+                    KEEP=yes DIR=folder";
 
 /// How the cluster acknowledges writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Options {
     pub style: Option<Style>,
     /// Clients that nearly only read.
     pub quiet: Option<bool>,
+    /// Length of leases, ms.
+    pub lease_ms: Option<u64>,
     /// For how long faults are begun, s.
     pub seconds: u64,
     /// Whether folders of runs without findings stay, data included.
@@ -102,6 +104,7 @@ impl Default for Options {
             faults: Kind::ALL.to_vec(),
             style: None,
             quiet: None,
+            lease_ms: None,
             seconds: 14,
             keep: false,
             dir: None,
@@ -146,6 +149,7 @@ impl Options {
                     _ => bail!("no such clients"),
                 });
             }
+            "LEASE" => self.lease_ms = Some(value.parse().context("not a number")?),
             "SHAPE" => self.shape = Some(shape(value)?),
             "FAULTS" => self.set_faults(value)?,
             "KEEP" => self.keep = value == "yes",
@@ -230,6 +234,7 @@ mod tests {
             "SHAPE=0x2",
             "FAULTS=rain",
             "CLIENTS=few",
+            "LEASE=1s",
             "X=1",
         ] {
             assert!(format!("{:#}", parse(bad).unwrap_err()).contains(bad), "{bad}");
