@@ -221,8 +221,8 @@ fn react(model: &Failover, world: &mut World, at: u8) {
         let controller = &world.controllers[usize::from(at)];
         let Some(new) = planned.swap.clone().filter(|_| controller.is_connected) else { return };
         if controller.is_swap_late {
-            let old = (*controller.record).clone();
-            world.late.push(Late::Swap { old, new: (*new).clone() });
+            let old = Arc::clone(&controller.record);
+            world.late.push(Late::Swap { old, new });
             let controller = world.controller(at);
             (controller.is_swap_late, controller.is_connected) = (false, false);
             return;
@@ -392,8 +392,8 @@ fn arrive(model: &Failover, world: &mut World, which: u8) {
             }
         }
         Late::Swap { old, new } => {
-            if *world.store == old {
-                world.store = Arc::new(new);
+            if world.store == old {
+                world.store = new;
                 spread(world);
             }
         }

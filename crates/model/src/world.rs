@@ -52,9 +52,9 @@ pub enum Late {
     /// A compare-and-swap on its way to the store.
     Swap {
         /// If the store still has this.
-        old: Stored,
+        old: Arc<Stored>,
         /// Then it has this.
-        new: Stored,
+        new: Arc<Stored>,
     },
     /// An order on its way to an instance of the balancer.
     Order(u8, Instance),

@@ -128,11 +128,11 @@ fn a_switchover_violates_nothing() {
         let at = if balanced { "balancer" } else { "leases" };
         let mut model = all_rules(balanced, Kinds::ALL, 1);
         (model.begin, model.bounds.writes) = (WANTED, 3);
-        assert_eq!(search(&format!("{at}, switchover"), model, 9), Searched::NothingFound);
+        assert_eq!(search(&format!("{at}, switchover"), model, 12), Searched::NothingFound);
         model.begin = &[];
         (model.bounds.writes, model.bounds.switchovers) = (1, 1);
         assert_eq!(
-            search(&format!("{at}, switchover at any time"), model, 8),
+            search(&format!("{at}, switchover at any time"), model, 10),
             Searched::NothingFound
         );
     }
