@@ -176,7 +176,7 @@ async fn wait_for_end(
 
 /// Nothing is written from here on: the gate is held while the last bytes go to the disk, and the database is closed.
 fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
-    replication::stop(node);
+    replication::end(node);
     let store = node.gate.write().store.take();
     if let Some(store) = store {
         store.publish().context("write the last of the WAL")?;
