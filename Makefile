@@ -38,8 +38,9 @@ model: bootstrap ## search the model of the failover protocol within larger boun
 fmt: ## format the code
 	@cargo fmt --all
 
-drill: build ## kill, stop and restart masters under load and time the outages
-	@$(ENV) exec "$$HOLDFAST_BIN" drill $(ARGS)
+drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down'
+	@$(ENV) cargo build --release --locked --workspace --bin network-drill
+	@scripts/drill $(ARGS)
 
 torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= SECONDS=
 	@$(ENV) cargo build --release --locked --workspace --bin torture

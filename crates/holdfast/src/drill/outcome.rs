@@ -23,6 +23,10 @@ pub(crate) struct Outcome {
     pub(crate) direct: BTreeMap<String, u64>,
     /// What writers were told instead of +OK.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// Another node than the old master acknowledged.
+    pub(crate) has_moved: bool,
+    /// And that would be wrong: the master was fit to go on.
+    pub(crate) may_not_move: bool,
 }
 
 /// Longest time between two successes, the end of the watch counting as one.
@@ -58,9 +62,16 @@ impl Outcome {
             }
         }
         outcome.stale = stale_answers(&all, &seen, old);
+        outcome.has_moved = all.iter().any(|write| write.by != old);
         outcome.direct_served = seen.direct_served;
         outcome.direct = seen.direct;
         outcome
+    }
+
+    /// Nothing happened that may never happen, however long it took.
+    pub(crate) fn is_good(&self) -> bool {
+        let is_deaf = self.stale == 0 && self.direct_served == 0;
+        self.missing == 0 && is_deaf && !(self.has_moved && self.may_not_move)
     }
 }
 
@@ -99,6 +110,17 @@ mod tests {
         writes.push(write(at(12), "old"));
         assert_eq!(stale_answers(&writes, &seen, "old"), 2);
         assert_eq!(stale_answers(&writes[..1], &seen, "old"), 0);
+    }
+
+    #[test]
+    fn a_lost_write_an_answer_of_the_old_master_and_a_needless_takeover_are_not_good() {
+        let good = || Outcome { outage: Duration::from_secs(9), has_moved: true, ..Outcome::default() };
+        assert!(good().is_good());
+        assert!(!Outcome { missing: 1, ..good() }.is_good());
+        assert!(!Outcome { stale: 1, ..good() }.is_good());
+        assert!(!Outcome { direct_served: 1, ..good() }.is_good());
+        assert!(!Outcome { may_not_move: true, ..good() }.is_good());
+        assert!(Outcome { may_not_move: true, has_moved: false, ..good() }.is_good());
     }
 
     #[test]
