@@ -115,6 +115,18 @@ pub struct ClusterSpec {
     pub min_in_sync: u32,
 }
 
+/// `PATCH …/clusters/:c`: what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterChange {
+    /// When writes count as done, from each shard's next epoch on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_mode: Option<CommitMode>,
+    /// Writes are refused below so many members of the in-sync set, the master included; 1..=nodes of the smallest shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_in_sync: Option<u32>,
+}
+
 /// `POST …/clusters/:c/import`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImportSpec {
@@ -167,6 +179,47 @@ pub struct FailoverOptions {
     pub sync_timeout_ms: u64,
     /// Longest pause of writes, ms; default 3000.
     pub pause_timeout_ms: u64,
+}
+
+/// `POST …/shards/:i/accept-loss`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSpec {
+    /// The node that is to go on as master, with what it has.
+    pub node_id: String,
+    /// Without it nothing is changed: the answer says what would be given up.
+    #[serde(default)]
+    pub confirm: bool,
+}
+
+/// The answer to it: what is, or would be, given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossAnswer {
+    /// `host:port` of the node that goes on.
+    pub addr: String,
+    /// Newest epoch of its data.
+    pub node_epoch: u64,
+    /// Newest sequence of its data.
+    pub node_sequence: u64,
+    /// Epoch of the in-sync set that is lost.
+    pub epoch: u64,
+    /// The members of that set; what only they held is gone.
+    pub members: Vec<LostMember>,
+    /// It was done; else it was only shown.
+    pub done: bool,
+}
+
+/// A member of a lost in-sync set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostMember {
+    /// `host:port`, or the id of a node that left the shard.
+    pub node: String,
+    /// Why it does not count.
+    pub why: String,
+    /// Newest epoch this controller saw it at, if it did.
+    pub seen_epoch: Option<u64>,
+    /// Newest sequence this controller saw it at, if it did.
+    pub seen_sequence: Option<u64>,
 }
 
 /// `POST …/balancers`.
@@ -330,6 +383,9 @@ pub struct Status {
     /// When writes count as done.
     #[serde(default)]
     pub commit_mode: CommitMode,
+    /// Writes are refused below so many members of the in-sync set.
+    #[serde(default)]
+    pub min_in_sync: u32,
     /// By index.
     pub shards: Vec<ShardStatus>,
     /// Balancer instances.

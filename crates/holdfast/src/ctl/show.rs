@@ -120,12 +120,17 @@ pub(crate) async fn status(cx: &Context, place: &Place) -> Result<()> {
 
 fn status_text(status: &Status) -> String {
     let mut out = format!(
-        "cluster {}/{}: {}, version {}, term {}\n\n",
+        "cluster {}/{}: {}, version {}, term {}, commit mode {}{}\n\n",
         status.namespace,
         status.name,
         if status.healthy { "healthy" } else { "DEGRADED" },
         status.version,
-        status.term
+        status.term,
+        status.commit_mode,
+        match status.commit_mode {
+            CommitMode::InSync => format!(", min-in-sync {}", status.min_in_sync),
+            CommitMode::Async => String::new(),
+        }
     );
     let mut rows = Vec::new();
     for shard in &status.shards {
@@ -152,7 +157,7 @@ fn status_text(status: &Status) -> String {
     }
     for shard in status.shards.iter().filter(|shard| shard.epoch > 0) {
         out.push_str(&format!("\nshard {}: epoch {}", shard.index, shard.epoch));
-        if status.commit_mode == CommitMode::InSync {
+        if status.commit_mode == CommitMode::InSync || !shard.in_sync.is_empty() {
             let in_sync = shard.nodes.iter().filter(|node| shard.in_sync.contains(&node.id));
             let in_sync: Vec<&str> = in_sync.map(|node| node.addr.as_str()).collect();
             let note = if shard.degraded { ", DEGRADED" } else { "" };

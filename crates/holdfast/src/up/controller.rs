@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use api::grant::CommitMode;
 use api::heartbeat::{LinkStatus, Resync};
 use api::rest::{
-    ClusterSpec, Data, Failover, FailoverSpec, NamespaceSpec, NodeStatus, Status,
+    ClusterChange, ClusterSpec, Data, Failover, FailoverSpec, NamespaceSpec, NodeStatus, Status,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value as Json;
@@ -98,6 +99,18 @@ impl Controller {
             })
         });
         nodes.collect()
+    }
+
+    /// From each shard's next epoch on.
+    pub(crate) async fn set_commit_mode(&self, mode: CommitMode) -> Result<()> {
+        let path = format!("/namespaces/{NAMESPACE}/clusters/{CLUSTER}");
+        let body = ClusterChange { commit_mode: Some(mode), min_in_sync: None };
+        let body = serde_json::to_value(body).context("render the change")?;
+        let (status, answer) = self.request(Method::PATCH, &path, Some(body)).await?;
+        if !status.is_success() {
+            bail!("change the commit mode: {}", message(status, &answer));
+        }
+        Ok(())
     }
 
     /// A planned switchover of one shard; the id of its new master.
