@@ -47,5 +47,6 @@ torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BA
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
 		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
 
-bench: build ## throughput of one node beside redis-server
+bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
 	@$(ENV) scripts/bench $(ARGS)
+	@$(ENV) scripts/bench-commit $(ARGS)

@@ -222,6 +222,97 @@ pub struct LostMember {
     pub seen_sequence: Option<u64>,
 }
 
+/// `GET …/discarded`: writes that deposed masters had to discard and keep.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Discarded {
+    /// By node, oldest first.
+    pub exports: Vec<DiscardedExport>,
+    /// Nodes that could not be asked.
+    pub silent: Vec<DiscardedSilent>,
+}
+
+/// One export in the folder of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedExport {
+    /// Id of the node that holds it.
+    pub node: String,
+    /// `host:port` of it.
+    pub addr: String,
+    /// Index of its shard.
+    pub shard: usize,
+    /// Name of the file.
+    pub file: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// When the node parted from its own writes, ms since 1970.
+    pub at_ms: u64,
+    /// Newest sequence that was kept.
+    pub fork: u64,
+    /// Number of the epoch in which the histories parted, 0 without epochs.
+    pub epoch: u64,
+    /// Its id, `-` without epochs.
+    pub epoch_id: String,
+    /// How many records were cut off.
+    pub records: u64,
+}
+
+/// A node that did not say what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedSilent {
+    /// `host:port`.
+    pub addr: String,
+    /// Why not.
+    pub error: String,
+}
+
+/// `GET …/discarded/:node/:file?offset=n`: a part of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedPage {
+    /// In the order in which they happened.
+    pub changes: Vec<DiscardedChange>,
+    /// `offset` of the next part; null after the last.
+    pub next: Option<u64>,
+}
+
+/// One discarded change. Bytes are the characters U+0000 to U+00FF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedChange {
+    /// `set`, `del`, or `other`: something that cannot be put back.
+    pub what: String,
+    /// The key.
+    pub key: String,
+    /// Of `set` the value, of `other` what it is.
+    pub value: String,
+    /// ms since 1970, 0 for never.
+    pub expire_ms: u64,
+}
+
+/// `POST …/discarded/:node/:file/apply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardedApply {
+    /// Without it nothing is changed: the answer says what would be.
+    #[serde(default)]
+    pub confirm: bool,
+    /// Put back keys that do not exist, and only those, without asking the master's log what changed since the fork.
+    #[serde(default)]
+    pub only_absent: bool,
+}
+
+/// What became, or would become, of each key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DiscardedOutcome {
+    /// `host:port` of the master.
+    pub master: String,
+    /// It was done; else it was only looked at.
+    pub done: bool,
+    /// How many: `applied`, `same` (it is so already), `changed` (written since the fork: kept as it is), `exists`,
+    /// `expired` (meanwhile), `moved` (to another shard), `unsupported`.
+    pub counts: std::collections::BTreeMap<String, u64>,
+    /// Some of the keys of each.
+    pub keys: std::collections::BTreeMap<String, Vec<String>>,
+}
+
 /// `POST …/balancers`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BalancerSpec {

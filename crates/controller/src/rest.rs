@@ -2,7 +2,7 @@
 
 mod balancers;
 mod clusters;
-//mod discarded;
+mod discarded;
 mod error;
 mod loss;
 mod namespaces;
@@ -49,9 +49,9 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
         .route(&cluster("/shards/{i}/failover"), post(shards::failover))
         .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
-        //.route(&cluster("/discarded"), get(discarded::list))
-        //.route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
-        //.route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
+        .route(&cluster("/discarded"), get(discarded::list))
+        .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
+        .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
         .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
         .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
         .route("/api/v1/events", get(status::events))

@@ -5,6 +5,7 @@
 
 mod change;
 mod decide;
+mod discarded;
 mod haproxy;
 mod http;
 mod show;
@@ -57,6 +58,9 @@ enum Verb {
     /// Decide about a shard
     #[command(subcommand)]
     Shard(decide::ShardVerb),
+    /// List, show or put back writes that deposed masters had to discard
+    #[command(subcommand)]
+    Discarded(discarded::DiscardedVerb),
     /// Change a node
     #[command(subcommand)]
     Node(change::NodeVerb),
@@ -108,6 +112,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Failover(failover) => change::failover(&cx, failover).await?,
         Verb::Set(set) => decide::set(&cx, set).await?,
         Verb::Shard(verb) => decide::shard(&cx, verb).await?,
+        Verb::Discarded(verb) => discarded::run(&cx, verb).await?,
         Verb::Node(node) => change::node(&cx, node).await?,
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,

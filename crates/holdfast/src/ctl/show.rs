@@ -253,7 +253,7 @@ pub(crate) async fn events(cx: &Context, place: &Place, limit: usize) -> Result<
 }
 
 /// `2026-01-31 23:59:59.123`, by the proleptic Gregorian calendar.
-fn utc(at_ms: u64) -> String {
+pub(super) fn utc(at_ms: u64) -> String {
     let (seconds, ms) = (at_ms / 1_000, at_ms % 1_000);
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Counted from 1 March of year 0, so that a leap day ends its year.

@@ -1,5 +1,7 @@
 //! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
 
+mod discarded;
+
 use std::sync::Arc;
 
 use topology::state::ResetGuards;
@@ -234,6 +236,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
+        (b"DISCARDED", 1..) => discarded::run(cx, args, reply),
         _ => Err(usage()),
     }
 }
