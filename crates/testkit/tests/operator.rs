@@ -74,8 +74,7 @@ fn name(number: usize) -> String {
 
 #[test]
 fn discarded_writes_are_listed_shown_and_put_back_where_nothing_is_newer() -> Result<()> {
-    let options =
-        Options { shards: 1, commit_mode: Some("async"), ..Options::default() };
+    let options = Options { shards: 1, commit_mode: Some("async"), ..Options::default() };
     let cluster = Cluster::start(options)?;
     until(&cluster, "a healthy cluster", is_healthy)?;
     let (old, replica) = (cluster.master(0)?, cluster.replica(0)?);
@@ -212,10 +211,7 @@ fn a_shard_whose_data_is_all_gone_goes_on_only_when_an_operator_accepts_that() -
         ctl(&cluster, &[&words, more].concat())
     };
     let refused = accept(&replica.id, &["--yes"]).map_err(|error| error.to_string());
-    ensure!(
-        refused.as_ref().is_err_and(|text| text.contains("nothing is lost")),
-        "{refused:?}"
-    );
+    ensure!(refused.as_ref().is_err_and(|text| text.contains("nothing is lost")), "{refused:?}");
 
     // Both disks, within the two seconds in which both are dead.
     for node in [&master, &replica] {

@@ -45,10 +45,9 @@ pub(super) async fn list(
     for (shard, node) in record.nodes() {
         match listed(&record, shard, node).await {
             Ok(exports) => answer.exports.extend(exports),
-            Err(error) => answer.silent.push(DiscardedSilent {
-                addr: node.local.to_string(),
-                error: error.to_string(),
-            }),
+            Err(error) => answer
+                .silent
+                .push(DiscardedSilent { addr: node.local.to_string(), error: error.to_string() }),
         }
     }
     Ok(ok(answer))
@@ -127,14 +126,8 @@ async fn page(
     offset: u64,
 ) -> Result<(Vec<Change>, Option<u64>), ApiError> {
     let (offset, bytes) = (offset.to_string(), PAGE_BYTES.to_string());
-    let words: [&[u8]; 6] = [
-        b"CLUSTERX",
-        b"DISCARDED",
-        b"READ",
-        file.as_bytes(),
-        offset.as_bytes(),
-        bytes.as_bytes(),
-    ];
+    let words: [&[u8]; 6] =
+        [b"CLUSTERX", b"DISCARDED", b"READ", file.as_bytes(), offset.as_bytes(), bytes.as_bytes()];
     let value = ask(&node.local, record, &words, PATIENCE).await;
     let value = value.map_err(|error| ApiError::node(&node.local, &error))?;
     read_page(&value)
@@ -192,7 +185,10 @@ pub(super) async fn apply(
     if spec.confirm {
         let counts = outcome.counts.iter().map(|(word, count)| format!("{count} {word}"));
         let counts = counts.collect::<Vec<_>>().join(", ");
-        let text = format!("discarded writes of {} ({file}) put back through {}: {counts}", node.local, master.local);
+        let text = format!(
+            "discarded writes of {} ({file}) put back through {}: {counts}",
+            node.local, master.local
+        );
         tracing::info!(cluster = %cluster.label(), "{text}");
         cluster.note("change", text);
     }
@@ -253,7 +249,10 @@ async fn put_back(
     let value = ask(&master.local, record, &words, APPLY_PATIENCE).await;
     let value = value.map_err(|error| ApiError::node(&master.local, &error))?;
     let Value::Array(answers) = value else {
-        return Err(ApiError::failed(format!("master {}: its answer cannot be read", master.local)));
+        return Err(ApiError::failed(format!(
+            "master {}: its answer cannot be read",
+            master.local
+        )));
     };
     for (change, answer) in batch.iter().zip(&answers) {
         count(outcome, answer.as_str().unwrap_or("unknown"), &change.key);

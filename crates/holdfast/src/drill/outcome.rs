@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_lost_write_an_answer_of_the_old_master_and_a_needless_takeover_are_not_good() {
-        let good = || Outcome { outage: Duration::from_secs(9), has_moved: true, ..Outcome::default() };
+        let good =
+            || Outcome { outage: Duration::from_secs(9), has_moved: true, ..Outcome::default() };
         assert!(good().is_good());
         assert!(!Outcome { missing: 1, ..good() }.is_good());
         assert!(!Outcome { stale: 1, ..good() }.is_good());

@@ -41,7 +41,9 @@ pub(crate) fn print(rows: &[(String, Vec<Outcome>)], runs: u32) {
     );
     println!("direct         keyed commands the old master served at its own port: must be 0");
     println!("stale          answers of the old master after the new one had answered: must be 0");
-    println!("moved          runs in which another master answered; 0 where the master was not hurt");
+    println!(
+        "moved          runs in which another master answered; 0 where the master was not hurt"
+    );
     println!("errors         attempts to write that failed; each was made again by the client");
     for (name, outcomes) in rows {
         details(name, "clients were told", outcomes.iter().map(|outcome| &outcome.errors));

@@ -30,8 +30,7 @@ fn main() -> Result<ExitCode> {
         std::env::temp_dir().join(format!("holdfast-drill-network-{}", std::process::id()))
     });
     let start = Instant::now();
-    let mut say =
-        |text: &str| println!("[{:7.2} s] {text}", start.elapsed().as_secs_f64());
+    let mut say = |text: &str| println!("[{:7.2} s] {text}", start.elapsed().as_secs_f64());
     let told = story::tell(&args, &dir, &stop, &mut say);
     if stop.load(Ordering::Relaxed) {
         remove(&args, &dir)?;

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use resp::{Protocol, Writer};
 use storage::rewind::review::{self, Change, Export};
 use storage::rewind::since::{Caught, Since};
-use storage::types::strings::{self, Expiry, SetOptions};
-use storage::types::{keys, metadata::Header};
+use storage::types::expiry::Expiry;
+use storage::types::keys;
+use storage::types::metadata::{Header, Type};
+use storage::types::strings::{self, SetOptions};
 use storage::{Family, Scope, Store, Txn};
 use topology::{Route, RouteRequest, key_slot};
 
@@ -193,9 +195,8 @@ fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
     let mut txn = store.txn();
     let mut words = Vec::with_capacity(keys.len());
     for (place, change) in request.changes.iter().enumerate() {
-        let is_changed = since.as_ref().is_some_and(|since| {
-            since.changed().get(place).copied().unwrap_or(true)
-        });
+        let is_changed =
+            since.as_ref().is_some_and(|since| since.changed().get(place).copied().unwrap_or(true));
         let word = judge(node, &txn, &scope, change, (is_changed, request.only_absent))?;
         if word == "applied" && !request.is_dry {
             put_back(&mut txn, &scope, change)?;
@@ -220,7 +221,9 @@ fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
 }
 
 fn gone() -> Error {
-    Error::text("GONE the log of this master does not go back to the fork: nobody can tell which keys changed since")
+    Error::text(
+        "GONE the log of this master does not go back to the fork: nobody can tell which keys changed since",
+    )
 }
 
 /// Looks through the log without holding anybody up: a change of role or database ends it.
@@ -261,7 +264,7 @@ fn judge(
     let header = header.filter(|header| !header.is_dead(scope.now_ms));
     let is_same = match (change, header) {
         (Change::Set { value, expire_ms, .. }, Some(header)) => {
-            let is_string = header.kind() == Some(storage::types::metadata::Type::String);
+            let is_string = header.kind() == Some(Type::String);
             is_string && header.rest == value.as_slice() && header.expire_ms == *expire_ms
         }
         (Change::Delete { .. }, None) => true,
