@@ -108,7 +108,9 @@ impl Drill<'_> {
             }
         };
         let by = self.written_again(writers, (fault, old), hurt_at).await?;
-        self.tell_takeover(old, &by, hurt_at);
+        if fault != Fault::ControllerKill {
+            self.tell_takeover(old, &by, hurt_at);
+        }
         if let (Fault::Stop | Fault::ReplicaStop, Some(victim)) = (fault, victim) {
             tokio::time::sleep(STOPPED_ON).await;
             process::signal(victim.pid.unwrap_or_default(), libc::SIGCONT);
@@ -286,8 +288,9 @@ impl Drill<'_> {
         let keys: Vec<&str> =
             logs.iter().flat_map(|log| &log.acknowledged).map(|write| write.key.as_str()).collect();
         outcome.missing = missing(address, &keys).await.context("look for acknowledged writes")?;
+        let from = outcome.outage_from.map_or(0.0, |from| self.timeline.at(from));
         self.timeline.say(&format!(
-            "longest time without a write {:.3} s; {} writes acknowledged, {} of them missing",
+            "longest time without a write {:.3} s, from {from:.2} s on; {} writes acknowledged, {} of them missing",
             outcome.outage.as_secs_f64(),
             outcome.acknowledged,
             outcome.missing

@@ -190,6 +190,11 @@ impl Timeline {
         Self(Instant::now())
     }
 
+    /// A moment as its lines show it, s.
+    pub(crate) fn at(&self, moment: Instant) -> f64 {
+        moment.duration_since(self.0).as_secs_f64()
+    }
+
     #[expect(clippy::print_stdout, reason = "the drill talks to the person who started it")]
     pub(crate) fn say(&self, text: &str) {
         println!("[{:7.2} s] {text}", self.0.elapsed().as_secs_f64());

@@ -11,6 +11,8 @@ use super::writer::{Acknowledged, Log};
 pub(crate) struct Outcome {
     /// Longest time without a successful write of any one writer.
     pub(crate) outage: Duration,
+    /// When it began.
+    pub(crate) outage_from: Option<Instant>,
     /// Writes acknowledged while it was watched.
     pub(crate) acknowledged: usize,
     /// Of these, not found afterwards.
@@ -29,10 +31,11 @@ pub(crate) struct Outcome {
     pub(crate) may_not_move: bool,
 }
 
-/// Longest time between two successes, the end of the watch counting as one.
-pub(crate) fn longest_gap(times: &[Instant], end: Instant) -> Duration {
+/// Longest time between two successes, the end of the watch counting as one, and when it began.
+pub(crate) fn longest_gap(times: &[Instant], end: Instant) -> (Duration, Option<Instant>) {
     let ends = times.iter().skip(1).copied().chain([end]);
-    times.iter().zip(ends).map(|(from, to)| to.duration_since(*from)).max().unwrap_or_default()
+    let gaps = times.iter().zip(ends).map(|(from, to)| (to.duration_since(*from), Some(*from)));
+    gaps.max().unwrap_or_default()
 }
 
 /// Answers of `old` that came after the first acknowledgement by another node.
@@ -54,7 +57,8 @@ impl Outcome {
         let mut all = Vec::new();
         for log in logs {
             let times: Vec<Instant> = log.acknowledged.iter().map(|write| write.at).collect();
-            outcome.outage = outcome.outage.max(longest_gap(&times, end));
+            let longest = (outcome.outage, outcome.outage_from).max(longest_gap(&times, end));
+            (outcome.outage, outcome.outage_from) = longest;
             outcome.acknowledged += times.len();
             all.extend(log.acknowledged.iter().cloned());
             for (message, count) in &log.errors {
@@ -94,9 +98,10 @@ mod tests {
     fn the_gap_to_the_end_counts() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(longest_gap(&[at(0), at(5), at(105), at(110)], at(111)).as_millis(), 100);
-        assert_eq!(longest_gap(&[at(0), at(5)], at(1000)).as_millis(), 995);
-        assert_eq!(longest_gap(&[], at(1)), Duration::ZERO);
+        let gap = |from, ms| (Duration::from_millis(ms), Some(at(from)));
+        assert_eq!(longest_gap(&[at(0), at(5), at(105), at(110)], at(111)), gap(5, 100));
+        assert_eq!(longest_gap(&[at(0), at(5)], at(1000)), gap(5, 995));
+        assert_eq!(longest_gap(&[], at(1)), (Duration::ZERO, None));
     }
 
     #[test]
