@@ -8,9 +8,18 @@ fn a_set_is_let_go_of_only_by_a_new_epoch_and_counts_until_then() {
     let mut s = in_sync(&["a", "b"]);
     s.record.commit_mode = CommitMode::Async;
     // The master hears nothing of it before.
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 4=f process 1 request 0 of : shard 0: epoch 4 for a:1: commit mode async begins
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        settling: shard 0: epoch 4 for a:1: commit mode async begins
+    "#]]);
     s.acts();
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        leases: a
+        grant a: epoch 4 least Some(0000000000000003) 100 request 0 of 
+        steady: 
+    "#]]);
 
     // Its master dies before: the set still says who may take over.
     let mut s = in_sync(&["a", "b", "c"]);
@@ -22,7 +31,11 @@ fn a_set_is_let_go_of_only_by_a_new_epoch_and_counts_until_then() {
     s.after_ms(5);
     s.balancer_answers(&[]);
     s.answers_with("b", |_| {});
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        store v8 a@lb1 b*@lb0 c@lb2 epoch 4=f process 1 request 0 of : shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
+        leases: 
+        fencing: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
+    "#]]);
 }
 
 #[test]
@@ -30,10 +43,19 @@ fn a_set_begins_with_a_new_epoch_and_nobody_is_promised_more_before() {
     let mut s = in_sync(&["a", "b"]);
     s.record.shards[0].epoch.in_sync = api::grant::Members::default();
     s.record.commit_mode = CommitMode::InSync;
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 4=f process 1 request 0 of a/1/1: shard 0: epoch 4 for a:1: commit mode in-sync begins
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of 
+        settling: shard 0: epoch 4 for a:1: commit mode in-sync begins
+    "#]]);
     assert!(s.plan().grants.values().all(|grant| grant.mode == CommitMode::Async));
     s.acts();
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        leases: a
+        grant a: epoch 4 least Some(0000000000000003) 100 request 0 of a/1/1
+        steady: 
+    "#]]);
     assert!(s.plan().grants.values().all(|grant| grant.mode == CommitMode::InSync));
 }
 
@@ -91,35 +113,59 @@ fn a_loss_is_told_before_it_is_accepted() {
 fn the_master_goes_on_in_an_epoch_whose_set_names_its_data_alone() {
     let mut s = lost();
     accepts(&mut s, "a");
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 4=f process 2 request 0 of a/2/1: shard 0: epoch 4 for a:1: the loss of its in-sync set was accepted
+        leases: 
+        settling: shard 0: epoch 4 for a:1: the loss of its in-sync set was accepted
+    "#]]);
     s.acts();
     assert_eq!(result(&s), None);
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        leases: a
+        grant a: epoch 4 least None 0 request 0 of a/2/1
+        settling: master a:1 takes over version 7
+    "#]]);
 }
 
 #[test]
-fn a_replica_goes_on_once_the_old_master_is_fenced() {
-    let mut s = lost();
+fn a_replica_goes_on_once_the_old_master_is_fenced_and_it_was_asked_again() {
+    let mut s = in_sync(&["a", "b"]);
+    s.answers_with("b", |reply| {
+        (reply.standing.incarnation, reply.sequence) = (Some(2), 40);
+    });
     s.misses("a", 4);
+    assert_eq!(s.plan().shards[0].word(), "stuck");
     accepts(&mut s, "b");
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        balancers 2: lb0=- lb1=b
+        leases: 
+        fencing: the loss of its in-sync set was accepted; closing its frontends, waiting for a fence
+    "#]]);
     s.acts();
     s.after_ms(5);
     s.balancer_answers(&[]);
-    // Not before it was asked again after the fence.
-    s.check(expect![[r#""#]]);
-    s.answers_with("b", |_| {});
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        ask b
+        leases: 
+        fencing: the loss of its in-sync set was accepted; every balancer cut it off; comparing positions
+    "#]]);
+    s.answers_with("b", |reply| reply.sequence = 41);
+    s.check(expect![[r#"
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/2/1: shard 0: the loss of its in-sync set was accepted; every balancer cut it off; b:1 takes over at 41
+        leases: 
+        fencing: shard 0: the loss of its in-sync set was accepted; every balancer cut it off; b:1 takes over at 41
+    "#]]);
     s.acts();
     assert_eq!(result(&s), None);
-    // The old master's data turns up again: it is nobody's any more.
-    s.answers_with("a", |reply| {
-        (reply.standing.incarnation, reply.sequence) = (Some(1), 1_000);
-        (reply.standing.history_epoch, reply.standing.history_id) = (3, Some(EpochId(3)));
-    });
-    assert_eq!(s.record.shards[0].master().map(|node| node.id.clone()), Some(id("b")));
-    assert!(!s.plan().leases.contains(&id("a")));
-    assert_eq!(s.record.shards[0].epoch.in_sync.0.len(), 1);
+    // The old master turns up again, with the data of the old set: it is nobody's any more.
+    s.answers_with("a", |reply| reply.sequence = 1_000);
+    s.check(expect![[r#"
+        push b: it has version 7, the record has 8
+        balancers 3: lb0=- lb1=-
+        leases: b
+        grant b: epoch 4 least Some(0000000000000003) 41 request 0 of b/2/1
+        settling: master b:1 takes over version 8
+    "#]]);
 }
 
 #[test]
@@ -127,9 +173,18 @@ fn nothing_is_given_up_when_a_member_comes_back_first() {
     let mut s = lost();
     accepts(&mut s, "a");
     s.answers_with("b", |reply| reply.standing.incarnation = Some(1));
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1 epoch 3=3 process 1 request 0 of a/1/1 b/1/1: shard 0: no loss is accepted: b:1 answers and holds what was acknowledged: nothing is lost
+        leases: 
+        settling: b:1 answers and holds what was acknowledged: nothing is lost
+    "#]]);
     s.acts();
     assert!(result(&s).is_some_and(|why| why.contains("b:1 answers and holds")));
     // And takes over, as it would have.
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        balancers 2: lb0=- lb1=b
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 40
+        leases: 
+        fencing: shard 0: a new process of master a:1 answers without what the set names it for; a newer process of it answers without a lease; b:1 takes over at 40
+    "#]]);
 }
