@@ -214,7 +214,8 @@ impl Drill<'_> {
         hurt_at: Instant,
     ) -> Result<Acknowledged> {
         let is_again = |write: &Acknowledged| {
-            write.sent > hurt_at + POLL && (fault != Fault::Stop || write.by != old.id)
+            let must_move = matches!(fault, Fault::Stop | Fault::Switchover);
+            write.sent > hurt_at + POLL && (!must_move || write.by != old.id)
         };
         loop {
             let last: Option<Vec<Acknowledged>> =
