@@ -42,10 +42,10 @@ drill: build ## kill, stop, cut off and switch over under load and time the outa
 	@$(ENV) cargo build --release --locked --workspace --bin network-drill
 	@scripts/drill $(ARGS)
 
-torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= SECONDS=
+torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= CLIENTS= LEASE= SECONDS=
 	@$(ENV) cargo build --release --locked --workspace --bin torture
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
-		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
+		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS CLIENTS LEASE SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
 	@$(ENV) scripts/bench $(ARGS)
