@@ -6,10 +6,13 @@ use std::time::Duration;
 use super::args::Row;
 use super::outcome::{Outcome, median_and_worst};
 
+/// Length of leases in the drill, ms: what clusters begin with.
+pub const LEASE_MS: u64 = 1_000;
+
 /// One line per row, and below it what clients were told.
 pub fn render(rows: &[(Row, Vec<Outcome>)], runs: u32) -> String {
     let mut text = format!(
-        "\n{runs} runs each, a network namespace per host; heartbeat 200 ms, down after 4 misses, lease 1000 ms\n\
+        "\n{runs} runs each, a network namespace per host; heartbeat 200 ms, down after 4 misses, lease {LEASE_MS} ms\n\
          {:<42} {:>9} {:>9} {:>8} {:>7} {:>8} {:>7} {:>6} {:>6}\n",
         "fault", "median s", "worst s", "acked", "errors", "missing", "direct", "stale", "moved"
     );

@@ -10,8 +10,9 @@ use serde_json::Value as Json;
 
 use super::args::{Args, Row};
 use super::outcome::Outcome;
+use super::report;
 use super::writer::{self, Reader, Writer};
-use crate::torture::args::{Mode, Shape};
+use crate::torture::args::{Mode, Options, Shape};
 use crate::torture::host::Role;
 use crate::torture::schedule::{Plan, Style};
 use crate::torture::site::{self, Site};
@@ -43,14 +44,15 @@ pub fn tell(
     network::sweep(site::STEM).context("remove what a killed harness left")?;
     std::fs::create_dir_all(dir).context("create the folder")?;
     say("starting a shard with a replica behind 2 load balancers, a namespace per host");
-    let plan = Plan {
-        seed: 0,
-        balancer: args.balancer,
-        shape: Shape { shards: 1, nodes: 2 },
-        style: Style::Alone,
-        memtable_mb: 64,
+    let options = Options {
+        balancer: Some(args.balancer),
+        shape: Some(Shape { shards: 1, nodes: 2 }),
+        style: Some(Style::Alone),
         faults: Vec::new(),
+        lease_ms: Some(report::LEASE_MS),
+        ..Options::default()
     };
+    let plan = Plan { memtable_mb: 64, ..Plan::new(0, &options) };
     let mut drill = Drill { site: Site::start(dir, &plan, Mode::InSync)?, say };
     let mut rows = Vec::new();
     for row in &args.rows {
