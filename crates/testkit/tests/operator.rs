@@ -139,6 +139,10 @@ fn discarded_writes_are_listed_shown_and_put_back_where_nothing_is_newer() -> Re
     let said = Connection::open(address)?.call(&["CLUSTERX", "DISCARDED", "LIST"])?;
     ensure!(said.error_code().as_deref() == Some("NOPERM"), "{said:?}");
     let mut peer = cluster.peer(&old)?;
+    let twice = ["CLUSTERX", "DISCARDED", "APPLY", "1", "-", "DRY", "ABSENT"].into_iter();
+    let twice: Vec<&str> =
+        twice.chain(["DEL", "k", "", "0"]).chain(["DEL", "k", "", "0"]).collect();
+    ensure!(peer.call(&twice)?.text().contains("named once"));
     for file in ["../../secret", "/etc/passwd", "1-2.jsonl"] {
         let said = peer.call(&["CLUSTERX", "DISCARDED", "READ", file, "0", "100"])?;
         ensure!(said.error_code().as_deref() == Some("ERR"), "{file}: {said:?}");

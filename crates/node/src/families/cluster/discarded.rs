@@ -3,6 +3,7 @@
 //! Putting back never overwrites what is newer: a key that was written at the master since the fork stays as it is. That is found in the log, from the fork
 //! on, the last stretch with the write gate held alone; where the log does not go back that far, nobody can tell, and nothing is put back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use resp::{Protocol, Writer};
@@ -160,6 +161,11 @@ impl Request {
                 true => Change::Set { key, value, expire_ms },
                 false => Change::Delete { key },
             });
+        }
+        // Of a key that is there twice, nobody could say what its last state is.
+        let distinct: HashSet<&[u8]> = changes.iter().map(key_of).collect();
+        if distinct.len() != changes.len() {
+            return Err(Error::text("ERR each key may be named once"));
         }
         Ok(Self { fork, epoch_id, is_dry, only_absent, changes })
     }
