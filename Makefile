@@ -38,13 +38,15 @@ model: bootstrap ## search the model of the failover protocol within larger boun
 fmt: ## format the code
 	@cargo fmt --all
 
-drill: build ## kill, stop and restart masters under load and time the outages
-	@$(ENV) exec "$$HOLDFAST_BIN" drill $(ARGS)
+drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down'
+	@$(ENV) cargo build --release --locked --workspace --bin network-drill
+	@scripts/drill $(ARGS)
 
 torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= CLIENTS= LEASE= SECONDS=
 	@$(ENV) cargo build --release --locked --workspace --bin torture
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
 		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS CLIENTS LEASE SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
 
-bench: build ## throughput of one node beside redis-server
+bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
 	@$(ENV) scripts/bench $(ARGS)
+	@$(ENV) scripts/bench-commit $(ARGS)

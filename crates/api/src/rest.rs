@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::CommitMode;
 
+mod operator;
+
+pub use operator::{
+    ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
+    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+};
+
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data<T> {
@@ -330,6 +337,9 @@ pub struct Status {
     /// When writes count as done.
     #[serde(default)]
     pub commit_mode: CommitMode,
+    /// Writes are refused below so many members of the in-sync set.
+    #[serde(default)]
+    pub min_in_sync: u32,
     /// By index.
     pub shards: Vec<ShardStatus>,
     /// Balancer instances.

@@ -72,7 +72,7 @@ impl Connection {
     }
 
     /// Sends one command and reads its reply; an error reply is an error.
-    pub async fn command(&mut self, arguments: &[&str]) -> Result<Value, ClientError> {
+    pub async fn command<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Value, ClientError> {
         self.stream.write_all(&encode_command(arguments)).await?;
         self.read().await
     }

@@ -2,7 +2,9 @@
 
 mod balancers;
 mod clusters;
+mod discarded;
 mod error;
+mod loss;
 mod namespaces;
 mod nodes;
 mod probe;
@@ -36,7 +38,7 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route("/api/v1/namespaces", get(namespaces::list).post(namespaces::create))
         .route("/api/v1/namespaces/{ns}", get(namespaces::show).delete(namespaces::remove))
         .route(CLUSTERS, get(clusters::list).post(clusters::create))
-        .route(&cluster(""), get(clusters::show).delete(clusters::remove))
+        .route(&cluster(""), get(clusters::show).patch(clusters::change).delete(clusters::remove))
         .route(&cluster("/import"), post(clusters::import))
         .route(&cluster("/status"), get(status::show))
         .route(&cluster("/events"), get(status::events_of))
@@ -46,6 +48,10 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route(&cluster("/shards"), get(shards::list).post(shards::create))
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
         .route(&cluster("/shards/{i}/failover"), post(shards::failover))
+        .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
+        .route(&cluster("/discarded"), get(discarded::list))
+        .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
+        .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
         .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
         .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
         .route("/api/v1/events", get(status::events))

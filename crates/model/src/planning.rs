@@ -191,6 +191,7 @@ fn intent(number: u8) -> Intent {
         force: false,
         sync_timeout_ms: u64::from(PAUSE) * TICK_MS,
         pause_ms: u64::from(PAUSE) * TICK_MS,
+        accept_loss: false,
     }
 }
 

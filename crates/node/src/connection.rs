@@ -216,7 +216,7 @@ impl Connection {
                         bytes = answer => self.out.extend_from_slice(&bytes),
                         () = client.killed() => return Err(End::Killed),
                     }
-                    self.send(session).await?;
+                    self.send_later(session, ran).await?;
                 }
                 Next::Close | Next::Drop(_) => return Err(End::Quit),
                 Next::Detach(take) => return Ok(take),

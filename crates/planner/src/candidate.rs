@@ -72,7 +72,7 @@ pub(crate) fn eligible<'a>(
     master: &Node,
 ) -> Vec<Candidate<'a>> {
     let found = intact(cx, shard, master);
-    let is_lost = found.is_empty() && epoch::by_set(cx.record, shard);
+    let is_lost = found.is_empty() && epoch::by_set(shard);
     if is_lost && epoch::all_rebooted(cx, shard) { rebooted(cx, shard) } else { found }
 }
 
@@ -119,7 +119,7 @@ fn check<'a>(
     master: &Node,
 ) -> Result<&'a Reply, Ineligible> {
     let reply = check_own(cx, node)?;
-    if epoch::by_set(cx.record, shard) {
+    if epoch::by_set(shard) {
         // Whoever it follows: it holds what was acknowledged.
         return if epoch::is_member(shard, reply) { Ok(reply) } else { Err(Ineligible::NotMember) };
     }

@@ -75,10 +75,16 @@ fn is_same_copy(a: &Member, b: &Member) -> bool {
     (a.node(), a.incarnation) == (b.node(), b.incarnation)
 }
 
-/// Whether only members of the set may take over. Before a cluster's first set there is none to
-/// hold on to.
-pub(crate) fn by_set(record: &Record, shard: &Shard) -> bool {
-    record.commit_mode == CommitMode::InSync && !shard.epoch.in_sync.is_empty()
+/// Whether only members of the set may take over: as long as the store has one, whatever mode is
+/// wanted by now. Before a cluster's first set there is none to hold on to.
+pub(crate) fn by_set(shard: &Shard) -> bool {
+    !shard.epoch.in_sync.is_empty()
+}
+
+/// The set is not what the wanted commit mode asks for. Only a new epoch changes that: its master
+/// begins alone in its set, or without one.
+pub(crate) fn is_other_mode(record: &Record, shard: &Shard) -> bool {
+    (record.commit_mode == CommitMode::InSync) != by_set(shard)
 }
 
 /// The node holds the data the set names it for.
@@ -200,7 +206,8 @@ pub(crate) fn grant(
         epoch: epoch.number,
         id: epoch.id,
         least: epoch.least,
-        mode: cx.record.commit_mode,
+        // That of the epoch: another one that is wanted comes with the next.
+        mode: if by_set(shard) { CommitMode::InSync } else { CommitMode::Async },
         min_in_sync: cx.record.min_in_sync.max(1),
         request: epoch.request,
         members: epoch.in_sync.clone(),

@@ -14,6 +14,7 @@ mod epoch;
 mod fence;
 mod frontends;
 mod heartbeat;
+mod loss;
 mod observed;
 mod plan;
 mod policy;
@@ -27,6 +28,7 @@ pub use candidate::Ineligible;
 pub use epoch::Epoch;
 pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
 pub use heartbeat::{Granted, granted};
+pub use loss::{Loss, MemberLoss, loss};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Refusal, Seen,
 };

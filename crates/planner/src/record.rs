@@ -76,7 +76,7 @@ pub struct Node {
     pub stated: Option<Stated>,
 }
 
-/// A planned switchover that was asked for and is not done.
+/// A planned switchover, or the end of a loss, that was asked for and is not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// Chosen by whoever asked, to find the result again.
@@ -90,6 +90,10 @@ pub struct Intent {
     pub sync_timeout_ms: u64,
     /// How long the old master pauses writes at most, ms.
     pub pause_ms: u64,
+    /// No switchover: `preferred` is to go on as master with what it has, because nobody holds what
+    /// the in-sync set acknowledged any more. An operator has said so.
+    #[serde(default)]
+    pub accept_loss: bool,
 }
 
 /// How the last switchover of a shard ended.

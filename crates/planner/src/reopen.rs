@@ -1,7 +1,6 @@
 //! A master whose process is not the one its epoch was opened for, and a store that is older than
 //! what nodes hold.
 
-use api::grant::CommitMode;
 use api::heartbeat::{Reply, Role as Does};
 
 use crate::candidate;
@@ -20,14 +19,14 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
     if reply.member().is_none() || reply.nonce == "0" {
         return None;
     }
-    let is_first = shard.epoch.is_none();
-    let needs_set = cx.record.commit_mode == CommitMode::InSync && shard.epoch.in_sync.is_empty();
-    if is_first || needs_set {
+    if shard.epoch.is_none() {
         return Some(open(cx, place, "its first epoch"));
     }
     let is_other = reply.nonce != shard.epoch.nonce;
-    if !is_other && !is_unfit(cx, shard, reply) {
-        return None;
+    if !is_other && !is_unfit(shard, reply) {
+        let mode = cx.record.commit_mode;
+        let changes = epoch::is_other_mode(cx.record, shard);
+        return changes.then(|| open(cx, place, &format!("commit mode {mode} begins")));
     }
     if !epoch::is_fresh(cx, master) {
         cx.ask(&master.id, plan);
@@ -35,7 +34,7 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
         return Some(Verdict::serving(ShardState::Settling(text)));
     }
     let what = if is_other { "a new process of it answers" } else { "it holds its epoch no more" };
-    if !epoch::by_set(cx.record, shard) {
+    if !epoch::by_set(shard) {
         return Some(open(cx, place, what));
     }
     let (why, what) = (
@@ -83,11 +82,11 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
 
 /// The granted process cannot hold the epoch that is open: it gave it up, and takes only a later one; or its data was
 /// replaced after it was chosen, and is not what the set names it for.
-fn is_unfit(cx: &Context<'_>, shard: &Shard, reply: &Reply) -> bool {
+fn is_unfit(shard: &Shard, reply: &Reply) -> bool {
     let epoch = &shard.epoch;
     let standing = &reply.standing;
     let gave_up = standing.history_id == Some(epoch.id);
-    let is_other = epoch::by_set(cx.record, shard) && !epoch::is_member(shard, reply);
+    let is_other = epoch::by_set(shard) && !epoch::is_member(shard, reply);
     standing.granted_epoch != epoch.number && (gave_up || is_other)
 }
 
@@ -124,7 +123,7 @@ fn open(cx: &Context<'_>, (index, shard, master): Place<'_>, why: &str) -> Verdi
     if let Some(reply) = cx.reply(&master.id) {
         let others = candidate::intact(cx, shard, master);
         let members = others.iter().filter_map(|other| other.member);
-        let by_set = epoch::by_set(cx.record, shard);
+        let by_set = epoch::by_set(shard);
         epoch::open(cx, &mut record, index, reply, members.filter(|_| by_set));
     }
     let number = record.shards[index].epoch.number;

@@ -7,7 +7,7 @@ use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, reopen,
+    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, loss, reopen,
     switchover,
 };
 
@@ -68,6 +68,9 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     if let Some(pending) = &shard.fence {
         return await_fence(cx, (index, shard, master), pending, plan);
     }
+    if let Some(intent) = shard.intent.as_ref().filter(|intent| intent.accept_loss) {
+        return loss::decide(cx, (index, shard, master), intent, plan);
+    }
     relay(cx, (index, shard, master), plan);
     match cx.health(&master.id) {
         Health::Down => {
@@ -126,7 +129,7 @@ fn alive(
     (index, shard, master): (usize, &Shard, &Node),
     plan: &mut Plan,
 ) -> Verdict {
-    if !epoch::by_set(cx.record, shard)
+    if !epoch::by_set(shard)
         && let Some(verdict) = lost_data(cx, (index, shard, master), plan)
     {
         return verdict;
@@ -184,7 +187,7 @@ fn alive(
 fn adopt(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node)) -> Option<Verdict> {
     let reply = cx.reply(&master.id)?;
     let members = epoch::request(shard, master, reply)?;
-    if !epoch::by_set(cx.record, shard) {
+    if !epoch::by_set(shard) {
         return None;
     }
     let mut record = cx.record.next();
@@ -206,7 +209,7 @@ const CHANGE_MS: u64 = 2_000;
 const CHANGE_PACE_MS: u64 = 50;
 
 fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
-    if !epoch::by_set(cx.record, shard) {
+    if !epoch::by_set(shard) {
         return;
     }
     let count = u32::try_from(shard.epoch.in_sync.len()).unwrap_or(u32::MAX);
@@ -270,6 +273,17 @@ pub(crate) fn failover(
         plan.alarms.insert(format!("shard {index}: {reason}, nobody can take over: {why}"));
         return Verdict::serving(ShardState::Stuck(format!("{reason}; {why}")));
     };
+    take_over(cx, (index, shard, master), (best, &candidates[1..]), reason, plan)
+}
+
+/// Fences the master and makes `best` the next one; the members among `others` are its set.
+pub(crate) fn take_over(
+    cx: &Context<'_>,
+    (index, shard, master): (usize, &Shard, &Node),
+    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
+    reason: &str,
+    plan: &mut Plan,
+) -> Verdict {
     let stated = fence::stated(master, cx.observed);
     let sound = fence::soundness(stated.as_ref(), cx.record);
     if !sound.any() && !cx.record.allow_unfenced {
@@ -288,24 +302,23 @@ pub(crate) fn failover(
         let text = format!("{reason}; closing its frontends, waiting for a fence");
         return Verdict::fencing(master, ShardState::Fencing(text));
     };
-    let is_read_again = candidates.len() > 1 || epoch::by_set(cx.record, shard);
-    if is_read_again && !compared(cx, &candidates, fenced, plan) {
+    let is_read_again = !others.is_empty() || epoch::by_set(shard);
+    if is_read_again && !compared(cx, (best, others), fenced, plan) {
         let text = format!("{reason}; {}; comparing positions", fenced.fence);
         return Verdict::fencing(master, ShardState::Fencing(text));
     }
-    let others = &candidates[1..];
     promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
 }
 
 /// Positions count only if they were read after the old master stopped serving.
 fn compared(
     cx: &Context<'_>,
-    candidates: &[Candidate<'_>],
+    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
     fenced: Confirmed,
     plan: &mut Plan,
 ) -> bool {
     let mut all = true;
-    for candidate in candidates {
+    for candidate in std::iter::once(best).chain(others) {
         let id = &candidate.node.id;
         let seen = cx.observed.node(id).seen.as_ref();
         if seen.is_none_or(|seen| seen.sent_at < fenced.since) {
@@ -360,7 +373,7 @@ fn await_fence(
     let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
     if let Some(fenced) = fenced {
         // Where answers wait for the set, the new master has whatever was acknowledged.
-        let is_safe = in_pause(cx, old, fenced) || epoch::by_set(cx.record, shard);
+        let is_safe = in_pause(cx, old, fenced) || epoch::by_set(shard);
         let late = if is_safe { "" } else { LATE };
         let reason = format!("shard {index}: {} is fenced: {}{late}", old.local, fenced.fence);
         verdict.swap = Some(fence_over(cx, index, &reason));
@@ -407,7 +420,7 @@ fn in_pause(cx: &Context<'_>, old: &Node, fenced: Confirmed) -> bool {
 }
 
 fn intact(cx: &Context<'_>, shard: &Shard, old: &Node, pending: &PendingFence) -> bool {
-    let by_set = epoch::by_set(cx.record, shard);
+    let by_set = epoch::by_set(shard);
     cx.health(&old.id) == Health::Up
         && cx.reply(&old.id).is_some_and(|reply| {
             (!by_set || (reply.member().is_some() && reply.member() == pending.member))

@@ -215,6 +215,7 @@ impl World {
                     force: false,
                     sync_timeout_ms: 500,
                     pause_ms: 1_500,
+                    accept_loss: false,
                 });
                 self.record = record;
             }

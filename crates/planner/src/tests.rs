@@ -16,6 +16,7 @@ use crate::{
 
 mod authority;
 mod grants;
+mod operator;
 mod switchover;
 
 const HASH: &str = "h";

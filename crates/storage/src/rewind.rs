@@ -29,7 +29,9 @@ use crate::filters::Filters;
 use crate::{Error, Options, batch, engine};
 
 pub mod export;
+pub mod review;
 mod scan;
+pub mod since;
 
 /// In the database folder.
 const INTENT: &str = "holdfast.rewind";

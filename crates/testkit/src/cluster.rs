@@ -99,11 +99,13 @@ pub struct Options {
     pub balancer: &'static str,
     /// Whether dead children come back after 2 s.
     pub restart: bool,
+    /// `in-sync` or `async`; without, what clusters begin with.
+    pub commit_mode: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 3, replicas: 1, balancer: "builtin", restart: true }
+        Self { shards: 3, replicas: 1, balancer: "builtin", restart: true, commit_mode: None }
     }
 }
 
@@ -139,6 +141,9 @@ impl Cluster {
             .args(["--base-port", &self.ports.base.to_string()])
             .arg("--dir")
             .arg(self.dir());
+        if let Some(mode) = self.options.commit_mode {
+            command.args(["--commit-mode", mode]);
+        }
         if !self.options.restart {
             command.arg("--no-restart");
         }

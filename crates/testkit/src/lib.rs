@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod disk;
+pub mod drill;
 pub mod linear;
 pub mod netns;
 pub mod ports;

@@ -192,6 +192,46 @@ fn a_write_waits_for_a_stopped_member_until_a_confirmed_set_is_without_it() -> R
     Ok(())
 }
 
+/// Answers that come later, and writes that peers ask for, tell of data as all others do (R4).
+#[test]
+fn what_is_answered_later_and_what_peers_write_waits_for_the_set_too() -> Result<()> {
+    let Pair { master, replica, mut record, _folders } = pair()?;
+    let mut peer = master.connect()?;
+    ensure!(peer.call(&["AUTH", "secret"])?.text() == "OK");
+    let mut client = master.connect()?;
+    ensure!(client.call(&["SET", "k", "1"])?.text() == "OK");
+    process::signal(replica.process().pid(), libc::SIGSTOP)?;
+    let before = sequence(&master)?;
+    // `foo` is of slot 12182.
+    client.send(&["SET", "foo", "2"])?;
+    let mut counter = master.connect()?;
+    wait::until("the write is in the log", PATIENCE, || {
+        ensure!(sequence(&master)? > before);
+        Ok(())
+    })?;
+    counter.send(&["DBSIZE"])?;
+    let written = sequence(&master)?;
+    peer.send(&["CLUSTERX", "FLUSHSLOTS", "12182"])?;
+    wait::until("the deletion is in the log", PATIENCE, || {
+        ensure!(sequence(&master)? > written);
+        Ok(())
+    })?;
+    wait::until("the master asks for a set without it", PATIENCE, || {
+        let seen = hello(&master)?;
+        ensure!(!seen["request_members"].contains(&id('r')), "{seen:?}");
+        Ok(())
+    })?;
+    for connection in [&mut client, &mut counter, &mut peer] {
+        is_silent(connection)?;
+    }
+    record.adopt(&master, 'm')?;
+    ensure!(client.receive()?.text() == "OK");
+    ensure!(matches!(counter.receive()?, Reply::Integer(1 | 2)));
+    ensure!(peer.receive()?.text() == "OK");
+    ensure!(client.call(&["EXISTS", "foo"])? == Reply::Integer(0));
+    process::signal(replica.process().pid(), libc::SIGCONT)
+}
+
 #[test]
 fn a_restarted_master_is_none_until_a_newer_epoch_is_granted_to_the_new_process() -> Result<()> {
     let Pair { master, replica: _replica, mut record, _folders } = pair()?;

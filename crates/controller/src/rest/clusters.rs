@@ -1,7 +1,9 @@
 //! `/clusters`: create, import, show, forget.
 
 use api::grant::CommitMode;
-use api::rest::{BalancerSpec, ClusterAnswer, ClusterSpec, Clusters, ImportSpec, NodeSpec};
+use api::rest::{
+    BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, ImportSpec, NodeSpec,
+};
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
@@ -246,6 +248,35 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+/// Changes when writes count as done. The store is changed at once, each shard with its next epoch, which its master gets
+/// as soon as it answers: until then the old set, or none, is what counts.
+pub(super) async fn change(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let change: ClusterChange = body(&bytes)?;
+    let mut said = Vec::new();
+    said.extend(change.commit_mode.map(|mode| format!("commit mode {mode}")));
+    said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
+    if said.is_empty() {
+        return Err(ApiError::bad("nothing to change: commit_mode and min_in_sync can be"));
+    }
+    let record = cluster
+        .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
+            record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);
+            if let Some(min_in_sync) = change.min_in_sync {
+                let smallest = record.shards.iter().map(|shard| shard.nodes.len()).min();
+                record.min_in_sync =
+                    least(min_in_sync, smallest.unwrap_or(1)).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(ok(ClusterAnswer { cluster: view::cluster(&record) }))
 }
 
 pub(super) async fn remove(

@@ -123,6 +123,7 @@ pub(super) async fn failover(
         force: spec.force || spec.options.force_on_timeout,
         sync_timeout_ms: or(spec.options.sync_timeout_ms, SYNC_TIMEOUT_MS),
         pause_ms: or(spec.options.pause_timeout_ms, PAUSE_MS),
+        accept_loss: false,
     };
     let mut changes = cluster.changes();
     let wanted = intent.clone();
@@ -173,7 +174,11 @@ fn check(shard: &Shard, intent: &Intent) -> Result<(), String> {
 }
 
 /// The new master, or why there is none; `None` while it is under way.
-fn result_of(cluster: &Cluster, index: usize, id: &str) -> Option<Result<String, String>> {
+pub(super) fn result_of(
+    cluster: &Cluster,
+    index: usize,
+    id: &str,
+) -> Option<Result<String, String>> {
     let record = cluster.record();
     let Some(shard) = record.shards.get(index) else {
         return Some(Err("the shard was removed".to_owned()));
@@ -189,8 +194,8 @@ fn result_of(cluster: &Cluster, index: usize, id: &str) -> Option<Result<String,
     Some(shard.master().map(|node| node.id.clone()).ok_or_else(|| "no master".to_owned()))
 }
 
-async fn withdraw(cluster: &std::sync::Arc<Cluster>, index: usize, id: &str) {
-    let reason = format!("shard {index}: switchover withdrawn, it took too long");
+pub(super) async fn withdraw(cluster: &std::sync::Arc<Cluster>, index: usize, id: &str) {
+    let reason = format!("shard {index}: withdrawn, it took too long");
     let result = cluster
         .update(&reason, |record| {
             let shard = record.shards.get_mut(index).ok_or("index out of range")?;

@@ -48,6 +48,7 @@ fn status(cluster: &Cluster) -> rest::Status {
         term: cluster.shared.store.term(),
         healthy: healthy && balancers.iter().all(|balancer| balancer.in_force),
         commit_mode: record.commit_mode,
+        min_in_sync: record.min_in_sync,
         shards,
         balancers,
         alarms: state.plan.alarms.iter().cloned().collect(),
@@ -91,8 +92,11 @@ fn shard_status(
         slot_ranges: view::slot_ranges(shard),
         epoch: shard.epoch.number,
         in_sync: in_sync.collect(),
-        degraded: state.record.commit_mode == CommitMode::InSync
-            && shard.epoch.in_sync.len() < shard.nodes.len(),
+        degraded: match state.record.commit_mode {
+            CommitMode::InSync => shard.epoch.in_sync.len() < shard.nodes.len(),
+            // Its last epoch was in-sync, and still is in force.
+            CommitMode::Async => !shard.epoch.in_sync.is_empty(),
+        },
         nodes: nodes.collect(),
     }
 }

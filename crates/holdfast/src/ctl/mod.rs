@@ -4,6 +4,8 @@
 //! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's).
 
 mod change;
+mod decide;
+mod discarded;
 mod haproxy;
 mod http;
 mod show;
@@ -50,6 +52,15 @@ enum Verb {
     /// Make a replica the master, without losing writes
     #[command(subcommand)]
     Failover(change::Failover),
+    /// Change what a cluster promises
+    #[command(subcommand)]
+    Set(decide::Set),
+    /// Decide about a shard
+    #[command(subcommand)]
+    Shard(decide::ShardVerb),
+    /// List, show or put back writes that deposed masters had to discard
+    #[command(subcommand)]
+    Discarded(discarded::DiscardedVerb),
     /// Change a node
     #[command(subcommand)]
     Node(change::NodeVerb),
@@ -99,6 +110,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Get(get) => show::get(&cx, get).await?,
         Verb::Delete(delete) => change::delete(&cx, delete).await?,
         Verb::Failover(failover) => change::failover(&cx, failover).await?,
+        Verb::Set(set) => decide::set(&cx, set).await?,
+        Verb::Shard(verb) => decide::shard(&cx, verb).await?,
+        Verb::Discarded(verb) => discarded::run(&cx, verb).await?,
         Verb::Node(node) => change::node(&cx, node).await?,
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,

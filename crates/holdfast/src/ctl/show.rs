@@ -120,12 +120,17 @@ pub(crate) async fn status(cx: &Context, place: &Place) -> Result<()> {
 
 fn status_text(status: &Status) -> String {
     let mut out = format!(
-        "cluster {}/{}: {}, version {}, term {}\n\n",
+        "cluster {}/{}: {}, version {}, term {}, commit mode {}{}\n\n",
         status.namespace,
         status.name,
         if status.healthy { "healthy" } else { "DEGRADED" },
         status.version,
-        status.term
+        status.term,
+        status.commit_mode,
+        match status.commit_mode {
+            CommitMode::InSync => format!(", min-in-sync {}", status.min_in_sync),
+            CommitMode::Async => String::new(),
+        }
     );
     let mut rows = Vec::new();
     for shard in &status.shards {
@@ -152,7 +157,7 @@ fn status_text(status: &Status) -> String {
     }
     for shard in status.shards.iter().filter(|shard| shard.epoch > 0) {
         out.push_str(&format!("\nshard {}: epoch {}", shard.index, shard.epoch));
-        if status.commit_mode == CommitMode::InSync {
+        if status.commit_mode == CommitMode::InSync || !shard.in_sync.is_empty() {
             let in_sync = shard.nodes.iter().filter(|node| shard.in_sync.contains(&node.id));
             let in_sync: Vec<&str> = in_sync.map(|node| node.addr.as_str()).collect();
             let note = if shard.degraded { ", DEGRADED" } else { "" };
@@ -248,7 +253,7 @@ pub(crate) async fn events(cx: &Context, place: &Place, limit: usize) -> Result<
 }
 
 /// `2026-01-31 23:59:59.123`, by the proleptic Gregorian calendar.
-fn utc(at_ms: u64) -> String {
+pub(super) fn utc(at_ms: u64) -> String {
     let (seconds, ms) = (at_ms / 1_000, at_ms % 1_000);
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Counted from 1 March of year 0, so that a leap day ends its year.

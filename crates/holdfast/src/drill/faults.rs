@@ -1,6 +1,5 @@
 //! The faults, and the story around each: settle, write, hurt, wait for the takeover, wait for the return, look.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use super::Timeline;
 use super::dns;
 use super::outcome::Outcome;
 use super::route::Route;
+use super::rows::Fault;
 use super::witness::{Seen, Witness};
 use super::writer::{Acknowledged, Log, Writer};
 use crate::client::Client;
@@ -31,31 +31,6 @@ const POLL: Duration = Duration::from_millis(5);
 /// Keys looked for in one packet.
 const BATCH: usize = 500;
 
-/// What happens to a master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// SIGKILL; its supervisor restarts it after 2 s.
-    Kill,
-    /// SIGSTOP; SIGCONT once its replica has taken over.
-    Stop,
-    /// SIGKILL; its supervisor restarts it at once.
-    KillAndRestart,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 3] = [Self::Kill, Self::Stop, Self::KillAndRestart];
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kill => "kill -9, restarted after 2 s",
-            Self::Stop => "SIGSTOP, SIGCONT after the takeover",
-            Self::KillAndRestart => "kill -9, restarted at once",
-        })
-    }
-}
-
 /// A cluster to hurt.
 #[derive(Debug)]
 pub(crate) struct Drill<'a> {
@@ -64,8 +39,13 @@ pub(crate) struct Drill<'a> {
 }
 
 impl Drill<'_> {
-    /// One fault on the master of one shard.
-    pub(crate) async fn fault(&mut self, fault: Fault, shard: usize, run: u32) -> Result<Outcome> {
+    /// One fault of one shard, from calm to calm. `away`: for how long a killed controller is.
+    pub(crate) async fn fault(
+        &mut self,
+        fault: Fault,
+        (shard, run): (usize, u32),
+        away: Duration,
+    ) -> Result<Outcome> {
         self.settled().await?;
         let old = self.master(shard)?;
         let announced = client_address(&old)?;
@@ -81,17 +61,12 @@ impl Drill<'_> {
         tokio::time::sleep(CALM).await;
 
         let hurt_at = Instant::now();
-        self.hurt(fault, &old)?;
-        witness.knock(local_address(&old)?, &probe);
-        let by = self.takeover(&writers, (fault, &old), hurt_at).await?;
-        self.tell_takeover(&old, &by, hurt_at);
-        if fault == Fault::Stop {
-            tokio::time::sleep(STOPPED_ON).await;
-            process::signal(old.pid.unwrap_or_default(), libc::SIGCONT);
-            self.timeline.say(&format!("{} continued", old.port));
+        if !fault.leaves_the_master() {
+            witness.knock(local_address(&old)?, &probe);
         }
+        self.carry_out(fault, &old, (&writers, hurt_at), away).await?;
         self.settled().await?;
-        self.timeline.say(&format!("{} is back and in step", old.port));
+        self.timeline.say("everybody is back and in step");
         tokio::time::sleep(CALM).await;
 
         let mut logs = Vec::new();
@@ -100,6 +75,60 @@ impl Drill<'_> {
         }
         let seen = witness.finish().await;
         self.judge(&logs, seen, &old, announced).await
+    }
+
+    /// Hurts, waits until clients write again, and takes back what does not end by itself.
+    async fn carry_out(
+        &mut self,
+        fault: Fault,
+        old: &Node,
+        (writers, hurt_at): (&[Writer], Instant),
+        away: Duration,
+    ) -> Result<()> {
+        let victim = match fault {
+            Fault::Switchover => {
+                self.timeline.say(&format!("another master than {} is asked for", old.port));
+                let id = self.running.controller().switch_over(old.shard).await?;
+                self.timeline.say(&format!("the controller says: done, {id}"));
+                None
+            }
+            Fault::ControllerKill => {
+                self.lose_controller(away).await?;
+                None
+            }
+            Fault::ReplicaKill | Fault::ReplicaStop => {
+                let replica = self.running.state().replica(old.shard);
+                let replica = replica.context("the shard has no replica")?.clone();
+                self.hurt(fault, &replica)?;
+                Some(replica)
+            }
+            Fault::Kill | Fault::Stop | Fault::KillAndRestart => {
+                self.hurt(fault, old)?;
+                Some(old.clone())
+            }
+        };
+        let by = self.written_again(writers, (fault, old), hurt_at).await?;
+        if fault != Fault::ControllerKill {
+            self.tell_takeover(old, &by, hurt_at);
+        }
+        if let (Fault::Stop | Fault::ReplicaStop, Some(victim)) = (fault, victim) {
+            tokio::time::sleep(STOPPED_ON).await;
+            process::signal(victim.pid.unwrap_or_default(), libc::SIGCONT);
+            self.timeline.say(&format!("{} continued", victim.port));
+        }
+        Ok(())
+    }
+
+    /// Kills the controller and waits until it has been away for long enough.
+    async fn lose_controller(&mut self, away: Duration) -> Result<()> {
+        let pid = self.running.state().controller.pid.context("the controller is not running")?;
+        self.running.supervisor().set_restart(configs::CONTROLLER, Restart::After(away));
+        process::signal(pid, libc::SIGKILL);
+        self.timeline.say(&format!("controller killed, back in {} s", away.as_secs()));
+        tokio::time::sleep(away).await;
+        self.running.supervisor().set_restart(configs::CONTROLLER, Restart::After(RESTART_DELAY));
+        self.timeline.say("controller started again");
+        Ok(())
     }
 
     /// SIGKILL for the master of shard 0, with one writer per TTL that follows a name.
@@ -163,28 +192,30 @@ impl Drill<'_> {
         let supervisor = self.running.supervisor();
         let name = configs::name(configs::Kind::Node, node.port);
         let (signal, delay, what) = match fault {
-            Fault::Kill => (libc::SIGKILL, RESTART_DELAY, "killed"),
             Fault::KillAndRestart => {
                 (libc::SIGKILL, Duration::ZERO, "killed, to be restarted at once")
             }
-            Fault::Stop => (libc::SIGSTOP, RESTART_DELAY, "stopped"),
+            Fault::Stop | Fault::ReplicaStop => (libc::SIGSTOP, RESTART_DELAY, "stopped"),
+            _ => (libc::SIGKILL, RESTART_DELAY, "killed"),
         };
         supervisor.set_restart(&name, Restart::After(delay));
         process::signal(pid, signal);
-        self.timeline.say(&format!("master {} {what}", node.port));
+        let role = if node.role == Role::Master { "master" } else { "replica" };
+        self.timeline.say(&format!("{role} {} {what}", node.port));
         Ok(())
     }
 
     /// Waits until every writer wrote again. An answer that the master still gave before the signal reached all its
     /// threads is none of these, even if it was read later.
-    async fn takeover(
+    async fn written_again(
         &mut self,
         writers: &[Writer],
         (fault, old): (Fault, &Node),
         hurt_at: Instant,
     ) -> Result<Acknowledged> {
         let is_again = |write: &Acknowledged| {
-            write.sent > hurt_at + POLL && (fault != Fault::Stop || write.by != old.id)
+            let must_move = matches!(fault, Fault::Stop | Fault::Switchover);
+            write.sent > hurt_at + POLL && (!must_move || write.by != old.id)
         };
         loop {
             let last: Option<Vec<Acknowledged>> =
@@ -202,9 +233,9 @@ impl Drill<'_> {
     fn tell_takeover(&self, old: &Node, write: &Acknowledged, hurt_at: Instant) {
         let nodes = &self.running.state().nodes;
         let by = nodes.iter().find(|node| node.id == write.by).map_or(0, |node| node.port);
-        let how = if write.by == old.id { "itself again" } else { "its replica" };
+        let how = if write.by == old.id { "master as before" } else { "the replica" };
         let after = write.at.duration_since(hurt_at).as_secs_f64();
-        self.timeline.say(&format!("writes again by {after:.2} s, served by {by} ({how})"));
+        self.timeline.say(&format!("every client wrote by {after:.2} s, served by {by} ({how})"));
     }
 
     /// Waits until all processes run, have the wanted topology, and every replica follows.
@@ -236,7 +267,7 @@ impl Drill<'_> {
         }
         nodes.iter().find_map(|node| {
             let follows = node.role == Role::Master || node.follows;
-            (!node.in_step || !follows)
+            (!node.in_step || !follows || !node.in_sync)
                 .then(|| format!("{} is not in step: {node:?}", node.address))
         })
     }
@@ -258,8 +289,9 @@ impl Drill<'_> {
         let keys: Vec<&str> =
             logs.iter().flat_map(|log| &log.acknowledged).map(|write| write.key.as_str()).collect();
         outcome.missing = missing(address, &keys).await.context("look for acknowledged writes")?;
+        let from = outcome.outage_from.map_or(0.0, |from| self.timeline.at(from));
         self.timeline.say(&format!(
-            "longest time without a write {:.3} s; {} writes acknowledged, {} of them missing",
+            "longest time without a write {:.3} s, from {from:.2} s on; {} writes acknowledged, {} of them missing",
             outcome.outage.as_secs_f64(),
             outcome.acknowledged,
             outcome.missing

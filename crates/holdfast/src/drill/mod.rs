@@ -1,14 +1,16 @@
 //! `holdfast drill`: a scripted story against a real local cluster, told as a timeline.
 //!
-//! Writes flow through the announced addresses while masters are killed, stopped and restarted; for each fault the drill
-//! tells how long clients could not write, which acknowledged writes are gone, and what the returning node answered to
-//! clients. Then the same kill with clients that follow a DNS name instead. It measures and reports; it does not judge.
+//! Writes flow through the announced addresses while masters, replicas and the controller are killed, stopped and
+//! restarted, and a master is replaced on purpose; for each the drill tells how long clients could not write, which
+//! acknowledged writes are gone, and what a returning node answered to clients. Then the same kill with clients that
+//! follow a DNS name instead. How long anything took is measured and not judged; what may never happen makes it fail.
 
 mod dns;
 mod faults;
 mod outcome;
 mod report;
 mod route;
+mod rows;
 mod witness;
 mod writer;
 
@@ -18,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::faults::{Drill, Fault};
+use self::faults::Drill;
 use self::outcome::Outcome;
+use self::rows::Row;
 use crate::up::layout::BalancerKind;
 use crate::up::running::{Running, Wanted};
 
@@ -35,6 +38,13 @@ pub(crate) struct Args {
     /// How often each fault happens
     #[arg(long, default_value_t = 5)]
     runs: u32,
+    /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover, controller-kill, dns; and,
+    /// where `make drill` runs them, link-down, partition-balancer, partition-controller
+    #[arg(long, value_delimiter = ',', value_name = "ROWS")]
+    only: Vec<Row>,
+    /// For how long a killed controller is away, s
+    #[arg(long, default_value_t = 60)]
+    away: u64,
     /// First of some 310 ports
     #[arg(long, default_value_t = 8000)]
     base_port: u16,
@@ -43,14 +53,18 @@ pub(crate) struct Args {
     no_dns: bool,
 }
 
+const SHARDS: u16 = 3;
 /// TTLs of the names in the DNS part.
 const TTLS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
-/// Runs the whole story; fails only if it cannot be told.
+/// Runs the whole story. Exit code 1: it could not be told, or something happened in it that may never happen.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if args.balancer == BalancerKind::None {
         bail!("the drill is about what happens behind balancers: --balancer builtin or haproxy");
+    }
+    if args.runs == 0 {
+        bail!("--runs must be at least 1");
     }
     let temporary = args.dir.is_none();
     let dir = match &args.dir {
@@ -58,39 +72,73 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         None => std::env::temp_dir().join(format!("holdfast-drill-{}", std::process::id())),
     };
     let outcome = tokio::select! {
-        outcome = story(&args, &dir) => outcome.map(|()| ExitCode::SUCCESS),
+        outcome = story(&args, &dir) => outcome.map(|is_good| match is_good {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }),
         () = crate::signals::shutdown()? => Ok(ExitCode::from(130)),
     };
-    if temporary && outcome.is_ok() {
+    if temporary && outcome.is_ok() && dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     }
     outcome.with_context(|| format!("drill in {}", dir.display()))
 }
 
-async fn story(args: &Args, dir: &Path) -> Result<()> {
+/// Tells it; whether nothing happened that may never happen.
+async fn story(args: &Args, dir: &Path) -> Result<bool> {
     let timeline = Timeline::start();
+    let chosen = Row::chosen(&args.only);
+    let mut rows = cluster_rows(args, &chosen, dir, &timeline).await?;
+    if chosen.contains(&Row::ByName) && !args.no_dns {
+        rows.extend(by_name(args, dir, &timeline).await?);
+    }
+    for name in chosen.iter().filter_map(|row| match row {
+        Row::Network(name) => Some(name),
+        _ => None,
+    }) {
+        timeline.say(&format!("{name} is not run here: it takes network namespaces (make drill)"));
+    }
+    if !rows.is_empty() {
+        report::print(&rows, args.runs);
+    }
+    Ok(rows.iter().flat_map(|(_, outcomes)| outcomes).all(Outcome::is_good))
+}
+
+async fn cluster_rows(
+    args: &Args,
+    chosen: &[Row],
+    dir: &Path,
+    timeline: &Timeline,
+) -> Result<Vec<(String, Vec<Outcome>)>> {
+    let mut rows = Vec::new();
+    let faults = chosen.iter().filter_map(|row| match row {
+        Row::Fault(fault) => Some(*fault),
+        _ => None,
+    });
+    let mut faults = faults.enumerate().peekable();
+    if faults.peek().is_none() {
+        return Ok(rows);
+    }
     timeline.say(&format!(
-        "starting 3 shards with a replica each behind 2 {} balancers",
+        "starting {SHARDS} shards with a replica each behind 2 {} balancers",
         args.balancer
     ));
     let running = start(&dir.join("lb"), args.balancer, args.base_port).await?;
     timeline.say("every slot accepts writes");
-    let mut drill = Drill { running, timeline: &timeline };
-    let mut rows = Vec::new();
-    for (shard, fault) in Fault::ALL.into_iter().enumerate() {
+    let mut drill = Drill { running, timeline };
+    let away = Duration::from_secs(args.away);
+    for (place, fault) in faults {
+        let (name, shard) = (fault.name(away), place % usize::from(SHARDS));
         let mut outcomes = Vec::new();
         for run in 1..=args.runs {
-            timeline.say(&format!("-- {fault}: run {run} of {}", args.runs));
-            outcomes.push(drill.fault(fault, shard, run).await?);
+            timeline.say(&format!("-- {name}: run {run} of {}", args.runs));
+            let outcome = drill.fault(fault, (shard, run), away).await?;
+            outcomes.push(Outcome { may_not_move: fault.leaves_the_master(), ..outcome });
         }
-        rows.push((fault.to_string(), outcomes));
+        rows.push((name, outcomes));
     }
     drill.running.stop().await;
-    if !args.no_dns {
-        rows.extend(by_name(args, dir, &timeline).await?);
-    }
-    report::print(&rows, args.runs);
-    Ok(())
+    Ok(rows)
 }
 
 /// The kill once more, without balancers, for clients that follow names of several TTLs at the same time.
@@ -121,11 +169,12 @@ async fn by_name(
 async fn start(dir: &Path, balancer: BalancerKind, base_port: u16) -> Result<Running> {
     let balancers = if balancer == BalancerKind::None { 0 } else { 2 };
     let wanted = Wanted {
-        shards: Some(3),
+        shards: Some(SHARDS),
         replicas: Some(1),
         balancer: Some(balancer),
         balancers: Some(balancers),
         base_port: Some(base_port),
+        commit_mode: None,
     };
     let mut running = Running::start(dir, &wanted, true, false)?;
     running.ready().await?;
@@ -139,6 +188,11 @@ pub(crate) struct Timeline(Instant);
 impl Timeline {
     fn start() -> Self {
         Self(Instant::now())
+    }
+
+    /// A moment as its lines show it, s.
+    pub(crate) fn at(&self, moment: Instant) -> f64 {
+        moment.duration_since(self.0).as_secs_f64()
     }
 
     #[expect(clippy::print_stdout, reason = "the drill talks to the person who started it")]

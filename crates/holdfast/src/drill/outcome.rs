@@ -11,6 +11,8 @@ use super::writer::{Acknowledged, Log};
 pub(crate) struct Outcome {
     /// Longest time without a successful write of any one writer.
     pub(crate) outage: Duration,
+    /// When it began.
+    pub(crate) outage_from: Option<Instant>,
     /// Writes acknowledged while it was watched.
     pub(crate) acknowledged: usize,
     /// Of these, not found afterwards.
@@ -23,12 +25,17 @@ pub(crate) struct Outcome {
     pub(crate) direct: BTreeMap<String, u64>,
     /// What writers were told instead of +OK.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// Another node than the old master acknowledged.
+    pub(crate) has_moved: bool,
+    /// And that would be wrong: the master was fit to go on.
+    pub(crate) may_not_move: bool,
 }
 
-/// Longest time between two successes, the end of the watch counting as one.
-pub(crate) fn longest_gap(times: &[Instant], end: Instant) -> Duration {
+/// Longest time between two successes, the end of the watch counting as one, and when it began.
+pub(crate) fn longest_gap(times: &[Instant], end: Instant) -> (Duration, Option<Instant>) {
     let ends = times.iter().skip(1).copied().chain([end]);
-    times.iter().zip(ends).map(|(from, to)| to.duration_since(*from)).max().unwrap_or_default()
+    let gaps = times.iter().zip(ends).map(|(from, to)| (to.duration_since(*from), Some(*from)));
+    gaps.max().unwrap_or_default()
 }
 
 /// Answers of `old` that came after the first acknowledgement by another node.
@@ -50,7 +57,8 @@ impl Outcome {
         let mut all = Vec::new();
         for log in logs {
             let times: Vec<Instant> = log.acknowledged.iter().map(|write| write.at).collect();
-            outcome.outage = outcome.outage.max(longest_gap(&times, end));
+            let longest = (outcome.outage, outcome.outage_from).max(longest_gap(&times, end));
+            (outcome.outage, outcome.outage_from) = longest;
             outcome.acknowledged += times.len();
             all.extend(log.acknowledged.iter().cloned());
             for (message, count) in &log.errors {
@@ -58,9 +66,16 @@ impl Outcome {
             }
         }
         outcome.stale = stale_answers(&all, &seen, old);
+        outcome.has_moved = all.iter().any(|write| write.by != old);
         outcome.direct_served = seen.direct_served;
         outcome.direct = seen.direct;
         outcome
+    }
+
+    /// Nothing happened that may never happen, however long it took.
+    pub(crate) fn is_good(&self) -> bool {
+        let is_deaf = self.stale == 0 && self.direct_served == 0;
+        self.missing == 0 && is_deaf && !(self.has_moved && self.may_not_move)
     }
 }
 
@@ -83,9 +98,10 @@ mod tests {
     fn the_gap_to_the_end_counts() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(longest_gap(&[at(0), at(5), at(105), at(110)], at(111)).as_millis(), 100);
-        assert_eq!(longest_gap(&[at(0), at(5)], at(1000)).as_millis(), 995);
-        assert_eq!(longest_gap(&[], at(1)), Duration::ZERO);
+        let gap = |from, ms| (Duration::from_millis(ms), Some(at(from)));
+        assert_eq!(longest_gap(&[at(0), at(5), at(105), at(110)], at(111)), gap(5, 100));
+        assert_eq!(longest_gap(&[at(0), at(5)], at(1000)), gap(5, 995));
+        assert_eq!(longest_gap(&[], at(1)), (Duration::ZERO, None));
     }
 
     #[test]
@@ -99,6 +115,18 @@ mod tests {
         writes.push(write(at(12), "old"));
         assert_eq!(stale_answers(&writes, &seen, "old"), 2);
         assert_eq!(stale_answers(&writes[..1], &seen, "old"), 0);
+    }
+
+    #[test]
+    fn a_lost_write_an_answer_of_the_old_master_and_a_needless_takeover_are_not_good() {
+        let good =
+            || Outcome { outage: Duration::from_secs(9), has_moved: true, ..Outcome::default() };
+        assert!(good().is_good());
+        assert!(!Outcome { missing: 1, ..good() }.is_good());
+        assert!(!Outcome { stale: 1, ..good() }.is_good());
+        assert!(!Outcome { direct_served: 1, ..good() }.is_good());
+        assert!(!Outcome { may_not_move: true, ..good() }.is_good());
+        assert!(Outcome { may_not_move: true, has_moved: false, ..good() }.is_good());
     }
 
     #[test]

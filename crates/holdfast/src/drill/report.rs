@@ -16,20 +16,22 @@ pub(crate) fn print(rows: &[(String, Vec<Outcome>)], runs: u32) {
         configs::LEASE_MS
     );
     println!(
-        "{:<42} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7}",
-        "fault", "median s", "worst s", "acked", "missing", "direct", "stale"
+        "{:<42} {:>9} {:>9} {:>8} {:>7} {:>8} {:>7} {:>6} {:>6}",
+        "fault", "median s", "worst s", "acked", "errors", "missing", "direct", "stale", "moved"
     );
     for (name, outcomes) in rows {
         let outages: Vec<Duration> = outcomes.iter().map(|outcome| outcome.outage).collect();
         let (median, worst) = median_and_worst(&outages).unwrap_or_default();
         println!(
-            "{name:<42} {:>9.3} {:>9.3} {:>8} {:>8} {:>7} {:>7}",
+            "{name:<42} {:>9.3} {:>9.3} {:>8} {:>7} {:>8} {:>7} {:>6} {:>6}",
             median.as_secs_f64(),
             worst.as_secs_f64(),
             outcomes.iter().map(|outcome| outcome.acknowledged).sum::<usize>(),
+            outcomes.iter().flat_map(|outcome| outcome.errors.values()).sum::<u64>(),
             outcomes.iter().map(|outcome| outcome.missing).sum::<usize>(),
             outcomes.iter().map(|outcome| outcome.direct_served).sum::<u64>(),
             outcomes.iter().map(|outcome| outcome.stale).sum::<usize>(),
+            outcomes.iter().filter(|outcome| outcome.has_moved).count(),
         );
     }
     println!();
@@ -39,6 +41,10 @@ pub(crate) fn print(rows: &[(String, Vec<Outcome>)], runs: u32) {
     );
     println!("direct         keyed commands the old master served at its own port: must be 0");
     println!("stale          answers of the old master after the new one had answered: must be 0");
+    println!(
+        "moved          runs in which another master answered; 0 where the master was not hurt"
+    );
+    println!("errors         attempts to write that failed; each was made again by the client");
     for (name, outcomes) in rows {
         details(name, "clients were told", outcomes.iter().map(|outcome| &outcome.errors));
         details(

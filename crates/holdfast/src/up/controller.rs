@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use api::grant::CommitMode;
 use api::heartbeat::{LinkStatus, Resync};
-use api::rest::{ClusterSpec, Data, NamespaceSpec, NodeStatus, Status};
+use api::rest::{
+    ClusterChange, ClusterSpec, Data, Failover, FailoverSpec, NamespaceSpec, NodeStatus, Status,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::Value as Json;
 
@@ -28,6 +31,8 @@ pub(crate) struct NodeView {
     pub(crate) in_step: bool,
     /// A replica: its stream flows, on data that is its master's.
     pub(crate) follows: bool,
+    /// It is in the in-sync set of its shard, or there is none.
+    pub(crate) in_sync: bool,
 }
 
 /// A client for one controller.
@@ -86,10 +91,39 @@ impl Controller {
         let Data { data: Status { shards, .. } } =
             serde_json::from_value(body).context("read the controller's status")?;
         let nodes = shards.into_iter().flat_map(|shard| {
-            let index = shard.index;
-            shard.nodes.into_iter().map(move |node| view(node, index))
+            let (index, set) = (shard.index, shard.in_sync);
+            let in_sync = move |node: &NodeStatus| set.is_empty() || set.contains(&node.id);
+            shard.nodes.into_iter().map(move |node| {
+                let in_sync = in_sync(&node);
+                view(node, index).map(|view| NodeView { in_sync, ..view })
+            })
         });
         nodes.collect()
+    }
+
+    /// From each shard's next epoch on.
+    pub(crate) async fn set_commit_mode(&self, mode: CommitMode) -> Result<()> {
+        let path = format!("/namespaces/{NAMESPACE}/clusters/{CLUSTER}");
+        let body = ClusterChange { commit_mode: Some(mode), min_in_sync: None };
+        let body = serde_json::to_value(body).context("render the change")?;
+        let (status, answer) = self.request(Method::PATCH, &path, Some(body)).await?;
+        if !status.is_success() {
+            bail!("change the commit mode: {}", message(status, &answer));
+        }
+        Ok(())
+    }
+
+    /// A planned switchover of one shard; the id of its new master.
+    pub(crate) async fn switch_over(&self, shard: usize) -> Result<String> {
+        let path = format!("/namespaces/{NAMESPACE}/clusters/{CLUSTER}/shards/{shard}/failover");
+        let body = serde_json::to_value(FailoverSpec::default()).context("render the request")?;
+        let (status, answer) = self.request(Method::POST, &path, Some(body)).await?;
+        if !status.is_success() {
+            bail!("switch shard {shard} over: {}", message(status, &answer));
+        }
+        let Data { data: Failover { new_master_id, .. } } =
+            serde_json::from_value(answer).context("read the answer to a switchover")?;
+        Ok(new_master_id)
     }
 
     async fn request(
@@ -127,6 +161,7 @@ fn view(node: NodeStatus, shard: usize) -> Result<NodeView> {
         announced,
         in_step: node.settled && node.health == "up",
         follows,
+        in_sync: true,
     })
 }
 

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use api::grant::CommitMode;
 
 use self::layout::BalancerKind;
 use self::running::Running;
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// How many balancers share each announced address (2 at the first start)
     #[arg(long)]
     balancers: Option<u8>,
+    /// When a write counts as done: in-sync (with replicas, at the first start) or async; a later start changes it
+    #[arg(long)]
+    commit_mode: Option<CommitMode>,
     /// Leave a dead process dead instead of restarting it after 2 s
     #[arg(long)]
     no_restart: bool,
@@ -59,6 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         balancer: args.balancer,
         balancers: args.balancers,
         base_port: args.base_port,
+        commit_mode: args.commit_mode,
     };
     let mut running = Running::start(&args.dir, &wanted, !args.no_restart, true)?;
     let outcome = tokio::select! {

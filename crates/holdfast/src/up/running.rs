@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use api::grant::CommitMode;
 use api::rest::{Announced, ClusterSpec, NodeFields, NodeSpec};
 use tokio::sync::watch;
 
@@ -33,6 +34,8 @@ pub(crate) struct Wanted {
     pub(crate) balancer: Option<BalancerKind>,
     pub(crate) balancers: Option<u8>,
     pub(crate) base_port: Option<u16>,
+    /// No part of the shape: the controller keeps it, and may be told to change it.
+    pub(crate) commit_mode: Option<CommitMode>,
 }
 
 /// The processes and what is known of them.
@@ -44,6 +47,8 @@ pub(crate) struct Running {
     changes: watch::Receiver<u64>,
     controller: Controller,
     state: State,
+    /// To be asked for once, if the cluster is there already.
+    commit_mode: Option<CommitMode>,
 }
 
 impl Running {
@@ -75,7 +80,8 @@ impl Running {
         };
         let changes = supervisor.changes();
         let controller = Controller::new(url)?;
-        Ok(Self { folder, layout, supervisor, changes, controller, state })
+        let commit_mode = wanted.commit_mode;
+        Ok(Self { folder, layout, supervisor, changes, controller, state, commit_mode })
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -127,7 +133,10 @@ impl Running {
     async fn try_ready(&mut self, keys: &Keys) -> Result<()> {
         if !self.controller.has_cluster().await? {
             self.controller.create(&self.cluster_spec()).await?;
+        } else if let Some(mode) = self.commit_mode {
+            self.controller.set_commit_mode(mode).await?;
         }
+        self.commit_mode = None;
         self.refresh().await?;
         if let Some(node) = self.state.nodes.iter().find(|node| node.pid.is_none()) {
             bail!("node {}:{} is not running", node.host, node.port);
@@ -154,6 +163,7 @@ impl Running {
             // The controller counts the master too.
             replicas: i64::from(self.layout.replicas) + 1,
             balancers: configs::balancers_for_controller(&self.folder, &self.layout),
+            commit_mode: self.commit_mode,
             ..ClusterSpec::default()
         }
     }

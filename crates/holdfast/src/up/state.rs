@@ -73,6 +73,11 @@ impl State {
     pub(crate) fn master(&self, shard: usize) -> Option<&Node> {
         self.nodes.iter().find(|node| node.shard == shard && node.role == Role::Master)
     }
+
+    /// A replica of a shard, the first.
+    pub(crate) fn replica(&self, shard: usize) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.shard == shard && node.role == Role::Replica)
+    }
 }
 
 /// Writes a file so that it is there whole or not at all, and still there after a power failure.

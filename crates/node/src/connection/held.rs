@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use super::{Connection, End, REPLY_BYTES};
 use crate::grants::{self, Ticket};
 use crate::session::Session;
+use crate::session::dispatch::Ran;
 
 /// Groups of replies that may wait on one connection; above that nothing more is read from it.
 const GROUPS_MAX: usize = 1024;
@@ -81,6 +82,16 @@ impl Connection {
             () = session.client.killed() => return Err(End::Killed),
         }
         self.release(session).await
+    }
+
+    /// Sends an answer that was made later than its batch, once it may leave.
+    pub(super) async fn send_later(&mut self, session: &Session, ran: Ran) -> Result<(), End> {
+        let ticket = ran.finish_later(&self.node).map_err(|why| End::Refused(why.into()))?;
+        if ticket.is_some() {
+            self.held.push(&mut self.out, ticket);
+            self.drain(session).await?;
+        }
+        self.send(session).await
     }
 
     /// Waits until nothing waits.

@@ -1,5 +1,7 @@
 //! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
 
+mod discarded;
+
 use std::sync::Arc;
 
 use topology::state::ResetGuards;
@@ -12,7 +14,7 @@ use crate::command::{Args, Command, Error, Replied, Reply, Result};
 use crate::grants;
 use crate::node::Node;
 use crate::session::dispatch::{LOADING, NAMESPACE};
-use crate::session::{Auth, Flow, SessionCx};
+use crate::session::{Auth, Flow, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
@@ -234,6 +236,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
+        (b"DISCARDED", 1..) => discarded::run(cx, args, reply),
         _ => Err(usage()),
     }
 }
@@ -252,7 +255,7 @@ fn change_later(
     let (node, asked) = (Arc::clone(node), Arc::clone(node));
     // A task of its own: a connection that ends meanwhile must not leave nodes.conf ahead of the node.
     let task = tokio::task::spawn_local(change(node, move |cluster| prepare(cluster, &asked)));
-    Flow::Later(Box::pin(async move {
+    let answer = Box::pin(async move {
         let result = task.await.unwrap_or_else(|error| Err(error.into()));
         let mut bytes = Vec::new();
         let mut writer = resp::Writer::new(&mut bytes, resp::Protocol::V2);
@@ -261,7 +264,8 @@ fn change_later(
             Err(error) => writer.error(&error.to_string()),
         }
         bytes
-    }))
+    });
+    Flow::Later(answer, Tells::Nothing)
 }
 
 fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
@@ -307,15 +311,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
         return Err(Error::text("ERR CLUSTERX FLUSHSLOTS is not possible inside EXEC"));
     }
     let engine = cx.node.gate.write();
-    if !engine.role.is_master() {
-        return Err(Error::text("READONLY You can't write against a read only replica."));
-    }
-    if cx.node.check_lease(cx.config.master_lease_mode, true, &engine.role).is_err() {
-        return Err(Error::text(
-            "CLUSTERDOWN master lease expired: this node has not heard from its controller",
-        ));
-    }
-    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
+    let store = gates::may_write(cx.node, cx.config, &engine)?;
     let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {
@@ -324,7 +320,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     txn.commit()?;
     store.publish()?;
     cx.node.watches.touch_all();
-    Ok(reply.ok().into())
+    Ok(Flow::Wrote(reply.ok()))
 }
 
 fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
@@ -385,7 +381,8 @@ fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if !is_known {
         return Err(Error::text("ERR relay: that is not the master of this node"));
     }
-    Ok(Flow::Later(Box::pin(grants::relay::pass_on(Arc::clone(cx.node), from, words))))
+    let answer = Box::pin(grants::relay::pass_on(Arc::clone(cx.node), from, words));
+    Ok(Flow::Later(answer, Tells::Nothing))
 }
 
 fn readonly(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {

@@ -13,7 +13,7 @@ use crate::cluster::{identifies, take_role};
 use crate::command::{Args, Command, Error, Reply, Result};
 use crate::node::{Node, Role};
 use crate::replication::{self, FileRequest};
-use crate::session::{Flow, SessionCx};
+use crate::session::{Flow, SessionCx, Tells};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -111,7 +111,10 @@ fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
         if cx.exec.is_some() { Some(count(&acked, sequence)) } else { wait.poll(acked, cx.now_ms) };
     match reached {
         Some(count) => Ok(reply.count(count).into()),
-        None => Ok(Flow::Later(Box::pin(wait_for_acks(Arc::clone(cx.node), wait)))),
+        None => {
+            let answer = Box::pin(wait_for_acks(Arc::clone(cx.node), wait));
+            Ok(Flow::Later(answer, Tells::Nothing))
+        }
     }
 }
 
@@ -159,7 +162,7 @@ fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Re
         }
         Role::Replica { from }
     };
-    Ok(Flow::Later(Box::pin(change_role(Arc::clone(cx.node), wanted))))
+    Ok(Flow::Later(Box::pin(change_role(Arc::clone(cx.node), wanted)), Tells::Nothing))
 }
 
 async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {

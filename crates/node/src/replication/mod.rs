@@ -11,7 +11,7 @@ mod files;
 pub(crate) mod folder;
 mod link;
 mod pace;
-mod rewind;
+pub mod rewind;
 mod show;
 mod swap;
 

@@ -19,7 +19,7 @@ use topology::Cluster;
 use super::gates::{self, Check, Refusal};
 use super::pipeline::Pending;
 use super::transaction::QUEUE_BYTES_MAX;
-use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, WriteCx};
+use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells, WriteCx};
 use crate::clients::Pause;
 use crate::clock;
 use crate::command::table::{ReadHandler, WriteHandler};
@@ -71,6 +71,8 @@ pub struct Batch<'n> {
     generation: u64,
     /// Replies waited for the in-sync set when the first command ran.
     waits: bool,
+    /// What the last command's answer tells of, if it comes later.
+    later: Tells,
 }
 
 impl<'n> Batch<'n> {
@@ -89,6 +91,7 @@ impl<'n> Batch<'n> {
             has_data: false,
             generation: 0,
             waits: false,
+            later: Tells::Nothing,
         }
     }
 
@@ -138,6 +141,7 @@ impl<'n> Batch<'n> {
             has_data: self.has_data,
             generation: self.generation,
             waits: self.waits,
+            later: self.later,
             lease_mode: self.config.master_lease_mode,
             sequence,
         }
@@ -208,7 +212,14 @@ impl<'n> Batch<'n> {
         match result {
             Ok(Flow::Replied(_)) => (Step::Done, Outcome::Done),
             Ok(Flow::Close) => (Step::Close, Outcome::Done),
-            Ok(Flow::Later(answer)) => (Step::Later(answer), Outcome::Done),
+            Ok(Flow::Wrote(_)) => {
+                (self.has_data, self.has_written) = (true, true);
+                (Step::Done, Outcome::Done)
+            }
+            Ok(Flow::Later(answer, tells)) => {
+                self.later = tells;
+                (Step::Later(answer), Outcome::Done)
+            }
             Ok(Flow::Detach(take)) => (Step::Detach(take), Outcome::Done),
             Err(error) => {
                 // A write took its own half reply back: committing what waited before it may have moved the mark.
@@ -459,6 +470,7 @@ pub struct Ran {
     has_data: bool,
     generation: u64,
     waits: bool,
+    later: Tells,
     lease_mode: LeaseMode,
     /// Newest sequence number the commands could see; `None` if the gate was let go of before.
     sequence: Option<u64>,
@@ -493,6 +505,17 @@ impl Ran {
         }
         let check = node.check_lease(self.lease_mode, self.has_written, &engine.role);
         check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
+    }
+
+    /// The same for the answer that came later, now that it is there.
+    ///
+    /// # Errors
+    /// Why it may not be sent.
+    pub fn finish_later(self, node: &Node) -> Result<Option<Ticket>, &'static str> {
+        let has_data = self.later != Tells::Nothing;
+        let has_written = self.later == Tells::Write;
+        // It may have seen anything that was written until now.
+        Self { has_data, has_written, sequence: None, ..self }.finish(node)
     }
 
     /// Hands to the operating system what the replies tell of, whoever wrote it: also a read must not tell of what the next process would not know. After a

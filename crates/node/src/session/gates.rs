@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
+use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
 use super::dispatch::LOADING;
 use super::{Auth, Session};
 use crate::clients::{Pause, PauseKind, Via};
 use crate::clock;
-use crate::command::{Command, Flags};
+use crate::command::{Command, Error, Flags};
 use crate::config::Values;
 use crate::node::{Engine, Node};
 
@@ -266,6 +267,30 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
             error("CLUSTERDOWN master lease expired: this node has not heard from its controller")
         }
     }
+}
+
+/// The same checks for a handler that writes by itself what a peer asks for, with the gate held alone: no key is named, so
+/// no gate above looked.
+///
+/// # Errors
+/// The reply that says what is in the way.
+pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result<&'e Store, Error> {
+    if !engine.role.is_master() {
+        return Err(Error::text("READONLY You can't write against a read only replica."));
+    }
+    if node.check_lease(config.master_lease_mode, true, &engine.role).is_err() {
+        return Err(Error::text(
+            "CLUSTERDOWN master lease expired: this node has not heard from its controller",
+        ));
+    }
+    if node.grants.commit.lacks_members() {
+        return Err(Error::text(NOREPLICAS));
+    }
+    // While it lasts, the controller takes the sequence for the final one; peers' commands are not paused.
+    if node.clients.paused(clock::boottime_ns).is_some() {
+        return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
+    }
+    engine.store.as_ref().ok_or_else(|| Error::text(LOADING))
 }
 
 /// How long a write waits at most before it looks again whether the set has acknowledged more.

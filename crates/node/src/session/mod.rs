@@ -84,20 +84,34 @@ pub enum ReplyMode {
 pub enum Flow {
     /// It answered.
     Replied(Replied),
+    /// It answered, and has written data by itself: the answer waits as that of any write (rule R4).
+    Wrote(Replied),
     /// Answer what is written, then close.
     Close,
     /// The answer comes later; the connection waits for it. The bytes are RESP.
-    Later(Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    Later(Pin<Box<dyn Future<Output = Vec<u8>>>>, Tells),
     /// The socket leaves its worker: it becomes a replication stream or file transfer.
     Detach(Box<dyn FnOnce(Detached) + Send>),
+}
+
+/// What an answer that comes later is about: one that tells of data waits for the in-sync set when it is there (rule R4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// Not of data: it leaves at once.
+    Nothing,
+    /// Of what was read.
+    Read,
+    /// Of what was written.
+    Write,
 }
 
 impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Replied(_) => "Replied",
+            Self::Wrote(_) => "Wrote",
             Self::Close => "Close",
-            Self::Later(_) => "Later",
+            Self::Later(..) => "Later",
             Self::Detach(_) => "Detach",
         })
     }

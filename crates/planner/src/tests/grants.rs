@@ -468,6 +468,7 @@ fn a_switchover_opens_an_epoch_and_going_back_another() {
         force: false,
         sync_timeout_ms: 1_000,
         pause_ms: 3_000,
+        accept_loss: false,
     });
     s.acts();
     s.after_ms(10);

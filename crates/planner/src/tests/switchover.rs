@@ -9,6 +9,7 @@ fn intent() -> Intent {
         force: false,
         sync_timeout_ms: 1_000,
         pause_ms: 3_000,
+        accept_loss: false,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
 use crate::node::{Keyspace, Node};
 use crate::session::dispatch::NAMESPACE;
-use crate::session::{Flow, SessionCx};
+use crate::session::{Flow, SessionCx, Tells};
 
 /// Counts begun anew because the write gate was taken meanwhile.
 const ATTEMPTS: usize = 8;
@@ -45,7 +45,7 @@ pub(super) fn dbsize(
         return Ok(reply.integer(keys).into());
     }
     let (node, protocol) = (Arc::clone(cx.node), cx.session.protocol);
-    Ok(Flow::Later(Box::pin(async move {
+    let answer = Box::pin(async move {
         let counted = tokio::task::spawn_blocking(move || count(&node)).await;
         let counted =
             counted.unwrap_or_else(|error| Err(Error::err(format!("count keys: {error}"))));
@@ -56,7 +56,8 @@ pub(super) fn dbsize(
             Err(error) => writer.error(&error.to_string()),
         }
         bytes
-    })))
+    });
+    Ok(Flow::Later(answer, Tells::Read))
 }
 
 fn integer(keys: u64) -> i64 {

@@ -1,0 +1,151 @@
+//! What operators decide: what a cluster promises, what is given up, what is put back. Beyond what kvrocks-controller has.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::grant::CommitMode;
+
+/// `PATCH …/clusters/:c`: what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterChange {
+    /// When writes count as done, from each shard's next epoch on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_mode: Option<CommitMode>,
+    /// Writes are refused below so many members of the in-sync set, the master included; 1..=nodes of the smallest shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_in_sync: Option<u32>,
+}
+
+/// `POST …/shards/:i/accept-loss`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSpec {
+    /// The node that is to go on as master, with what it has.
+    pub node_id: String,
+    /// Without it nothing is changed: the answer says what would be given up.
+    #[serde(default)]
+    pub confirm: bool,
+}
+
+/// The answer to it: what is, or would be, given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossAnswer {
+    /// `host:port` of the node that goes on.
+    pub addr: String,
+    /// Newest epoch of its data.
+    pub node_epoch: u64,
+    /// Newest sequence of its data.
+    pub node_sequence: u64,
+    /// Epoch of the in-sync set that is lost.
+    pub epoch: u64,
+    /// The members of that set; what only they held is gone.
+    pub members: Vec<LostMember>,
+    /// It was done; else it was only shown.
+    pub done: bool,
+}
+
+/// A member of a lost in-sync set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostMember {
+    /// `host:port`, or the id of a node that left the shard.
+    pub node: String,
+    /// Why it does not count.
+    pub why: String,
+    /// Newest epoch this controller saw it at, if it did.
+    pub seen_epoch: Option<u64>,
+    /// Newest sequence this controller saw it at, if it did.
+    pub seen_sequence: Option<u64>,
+}
+
+/// `GET …/discarded`: writes that deposed masters had to discard and keep.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Discarded {
+    /// By node, oldest first.
+    pub exports: Vec<DiscardedExport>,
+    /// Nodes that could not be asked.
+    pub silent: Vec<DiscardedSilent>,
+}
+
+/// One export in the folder of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedExport {
+    /// Id of the node that holds it.
+    pub node: String,
+    /// `host:port` of it.
+    pub addr: String,
+    /// Index of its shard.
+    pub shard: usize,
+    /// Name of the file.
+    pub file: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// When the node parted from its own writes, ms since 1970.
+    pub at_ms: u64,
+    /// Newest sequence that was kept.
+    pub fork: u64,
+    /// Number of the epoch in which the histories parted, 0 without epochs.
+    pub epoch: u64,
+    /// Its id, `-` without epochs.
+    pub epoch_id: String,
+    /// How many records were cut off.
+    pub records: u64,
+}
+
+/// A node that did not say what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedSilent {
+    /// `host:port`.
+    pub addr: String,
+    /// Why not.
+    pub error: String,
+}
+
+/// `GET …/discarded/:node/:file?offset=n`: a part of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedPage {
+    /// In the order in which they happened.
+    pub changes: Vec<DiscardedChange>,
+    /// `offset` of the next part; null after the last.
+    pub next: Option<u64>,
+}
+
+/// One discarded change. Bytes are the characters U+0000 to U+00FF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedChange {
+    /// `set`, `del`, or `other`: something that cannot be put back.
+    pub what: String,
+    /// The key.
+    pub key: String,
+    /// Of `set` the value, of `other` what it is.
+    pub value: String,
+    /// ms since 1970, 0 for never.
+    pub expire_ms: u64,
+}
+
+/// `POST …/discarded/:node/:file/apply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardedApply {
+    /// Without it nothing is changed: the answer says what would be.
+    #[serde(default)]
+    pub confirm: bool,
+    /// Put back keys that do not exist, and only those, without asking the master's log what changed since the fork.
+    #[serde(default)]
+    pub only_absent: bool,
+}
+
+/// What became, or would become, of each key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DiscardedOutcome {
+    /// `host:port` of the master.
+    pub master: String,
+    /// It was done; else it was only looked at.
+    pub done: bool,
+    /// How many: `applied`, `same` (it is so already), `changed` (written since the fork: kept as it is), `exists`,
+    /// `expired` (meanwhile), `moved` (to another shard), `unsupported`.
+    pub counts: BTreeMap<String, u64>,
+    /// Some of the keys of each.
+    pub keys: BTreeMap<String, Vec<String>>,
+}

@@ -1,0 +1,118 @@
+//! `/accept-loss` of a shard: nobody holds what its in-sync set acknowledged, and an operator lets a node go on.
+
+use std::time::Duration;
+
+use api::rest::{LossAnswer, LossSpec, LostMember};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::response::Response;
+use planner::{Intent, Loss};
+
+use super::error::{ApiError, ok};
+use super::shards::{result_of, withdraw};
+use super::{App, body, find, shard_index};
+use crate::cluster::Cluster;
+
+/// The longest lease of an old master that cannot be reached, and a slow store.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) async fn accept(
+    registry: App,
+    Path((ns, name, index)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let spec: LossSpec = body(&bytes)?;
+    let record = cluster.record();
+    let index = shard_index(&index, record.shards.len())?;
+    let (addr, loss) = judged(&cluster, index, &spec.node_id)?;
+    if !spec.confirm {
+        return Ok(ok(answer(addr, loss, false)));
+    }
+    let intent = Intent {
+        id: format!("{:016x}", rand::random::<u64>()),
+        preferred: Some(spec.node_id.clone()),
+        force: true,
+        sync_timeout_ms: 0,
+        pause_ms: 0,
+        accept_loss: true,
+    };
+    let reason = format!(
+        "shard {index}: AN OPERATOR ACCEPTED ITS LOSS: {addr} goes on from epoch {} sequence {}; \
+         given up: what only the in-sync set of epoch {} held, {}",
+        loss.node_at.0,
+        loss.node_at.1,
+        loss.epoch,
+        told(&loss)
+    );
+    tracing::warn!(cluster = %cluster.label(), "{reason}");
+    let mut changes = cluster.changes();
+    let wanted = intent.clone();
+    cluster
+        .update(&reason, move |record| {
+            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            if shard.intent.is_some() || shard.fence.is_some() {
+                return Err("a switchover of this shard is under way".to_owned());
+            }
+            shard.intent = Some(wanted.clone());
+            Ok(())
+        })
+        .await?;
+    let done = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(result) = result_of(&cluster, index, &intent.id) {
+                return result;
+            }
+            if changes.changed().await.is_err() {
+                return Err("the cluster was deleted".to_owned());
+            }
+        }
+    });
+    match done.await {
+        Ok(Ok(_)) => Ok(ok(answer(addr, loss, true))),
+        Ok(Err(why)) => Err(ApiError::failed(why)),
+        Err(_) => {
+            withdraw(&cluster, index, &intent.id).await;
+            Err(ApiError::failed(format!(
+                "not done within {PATIENCE:?}; `status` shows what shard {index} waits for"
+            )))
+        }
+    }
+}
+
+/// Address of the node, and what is lost if it goes on.
+fn judged(cluster: &Cluster, index: usize, id: &str) -> Result<(String, Loss), ApiError> {
+    let policy = &cluster.shared.policy;
+    let state = cluster.state.lock();
+    let loss = planner::loss(&state.record, &state.observed, policy, (index, id));
+    let loss = loss.map_err(|why| ApiError::conflict(format!("shard {index}: {why}")))?;
+    let node = state.record.node(id).ok_or_else(|| ApiError::not_found("node: not found"))?;
+    Ok((node.local.to_string(), loss))
+}
+
+fn told(loss: &Loss) -> String {
+    let member = |member: &planner::MemberLoss| match member.seen_at {
+        Some((epoch, sequence)) => {
+            format!("{} ({}, last seen at {epoch}/{sequence})", member.node, member.why)
+        }
+        None => format!("{} ({})", member.node, member.why),
+    };
+    loss.members.iter().map(member).collect::<Vec<_>>().join(", ")
+}
+
+fn answer(addr: String, loss: Loss, done: bool) -> LossAnswer {
+    let member = |member: planner::MemberLoss| LostMember {
+        node: member.node,
+        why: member.why,
+        seen_epoch: member.seen_at.map(|at| at.0),
+        seen_sequence: member.seen_at.map(|at| at.1),
+    };
+    LossAnswer {
+        addr,
+        node_epoch: loss.node_at.0,
+        node_sequence: loss.node_at.1,
+        epoch: loss.epoch,
+        members: loss.members.into_iter().map(member).collect(),
+        done,
+    }
+}

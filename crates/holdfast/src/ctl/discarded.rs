@@ -1,0 +1,213 @@
+//! Writes that deposed masters had to discard: what there is, what it holds, and putting it back.
+
+use anyhow::{Context as _, Result, bail};
+use api::rest::{
+    Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage,
+};
+use clap::Subcommand;
+use reqwest::Method;
+
+use super::show::utc;
+use super::table::{json, render, text};
+use super::{Context, Place};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DiscardedVerb {
+    /// Which nodes hold exports of discarded writes
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// What an export holds, in the order in which it happened
+    Show {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Put an export back through the present master, key by key with its last state
+    ///
+    /// A key that was written since the histories parted is newer: it is kept, and reported as `changed`.
+    /// Without --yes nothing is changed: it says what would become of each key.
+    Apply {
+        #[command(flatten)]
+        which: Which,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+        /// Put back keys that do not exist, and only those, without looking at what changed since: where the
+        /// master's log no longer goes back that far. Brings back what was removed since
+        #[arg(long)]
+        if_absent: bool,
+    },
+}
+
+/// Which export is meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Name of the file, as `list` shows it
+    file: String,
+    /// Id or address of the node that holds it, where several have a file of that name
+    #[arg(long)]
+    node: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(crate) async fn run(cx: &Context, verb: DiscardedVerb) -> Result<()> {
+    match verb {
+        DiscardedVerb::List { place } => {
+            let path = format!("{}/discarded", cx.cluster(&place).await?);
+            let value = cx.http.call(Method::GET, &path, None::<&()>).await?;
+            if cx.json {
+                return json(&value);
+            }
+            text(&list_text(&serde_json::from_value(value).context("read the list")?))
+        }
+        DiscardedVerb::Show { which } => show(cx, &path_of(cx, &which).await?).await,
+        DiscardedVerb::Apply { which, yes, if_absent } => {
+            let path = format!("{}/apply", path_of(cx, &which).await?);
+            let body = DiscardedApply { confirm: yes, only_absent: if_absent };
+            let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+            if cx.json {
+                return json(&value);
+            }
+            text(&outcome_text(&serde_json::from_value(value).context("read the outcome")?))
+        }
+    }
+}
+
+/// `/…/discarded/<node>/<file>`.
+async fn path_of(cx: &Context, which: &Which) -> Result<String> {
+    let base = format!("{}/discarded", cx.cluster(&which.place).await?);
+    let list: Discarded = cx.http.get(&base).await?;
+    let is_meant = |export: &&DiscardedExport| {
+        let is_there = |node: &String| export.node == *node || export.addr == *node;
+        export.file == which.file && which.node.as_ref().is_none_or(is_there)
+    };
+    let found: Vec<_> = list.exports.iter().filter(is_meant).collect();
+    match found.as_slice() {
+        [export] => Ok(format!("{base}/{}/{}", export.node, export.file)),
+        [] => bail!("no node that answers holds {}; see `ctl discarded list`", which.file),
+        many => {
+            let nodes: Vec<_> = many.iter().map(|export| export.addr.as_str()).collect();
+            bail!("choose one with --node: {}", nodes.join(", "))
+        }
+    }
+}
+
+/// Page by page: an export may be large.
+async fn show(cx: &Context, path: &str) -> Result<()> {
+    let mut offset = 0;
+    loop {
+        let page: DiscardedPage = cx.http.get(&format!("{path}?offset={offset}")).await?;
+        for change in &page.changes {
+            if cx.json {
+                text(&format!("{}\n", serde_json::to_string(change)?))?;
+            } else {
+                text(&change_text(change))?;
+            }
+        }
+        match page.next {
+            Some(next) if next > offset => offset = next,
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn change_text(change: &DiscardedChange) -> String {
+    let DiscardedChange { what, key, value, expire_ms } = change;
+    let expiry = match expire_ms {
+        0 => String::new(),
+        at => format!(" until {}", utc(*at)),
+    };
+    match what.as_str() {
+        "set" => format!("set {key:?} {value:?}{expiry}\n"),
+        "del" => format!("del {key:?}\n"),
+        _ => format!("# {key:?}: {value}\n"),
+    }
+}
+
+fn list_text(list: &Discarded) -> String {
+    let rows: Vec<_> = (list.exports.iter())
+        .map(|export| {
+            vec![
+                export.shard.to_string(),
+                export.addr.clone(),
+                export.file.clone(),
+                utc(export.at_ms),
+                export.epoch.to_string(),
+                export.fork.to_string(),
+                export.records.to_string(),
+                export.bytes.to_string(),
+            ]
+        })
+        .collect();
+    let head = ["SHARD", "NODE", "FILE", "TIME (UTC)", "EPOCH", "FORK", "RECORDS", "BYTES"];
+    let mut out = match rows.is_empty() {
+        true => "no node that answers holds discarded writes\n".to_owned(),
+        false => render(&head, &rows),
+    };
+    for silent in &list.silent {
+        out.push_str(&format!("not asked: {}: {}\n", silent.addr, silent.error));
+    }
+    out
+}
+
+fn outcome_text(outcome: &DiscardedOutcome) -> String {
+    let told = |word: &str| match word {
+        "applied" if !outcome.done => "would be applied",
+        "applied" => "applied",
+        "same" => "are so already",
+        "changed" => "were written since and are kept as they are",
+        "exists" => "exist and are kept as they are",
+        "expired" => "have expired meanwhile",
+        "moved" => "belong to another shard now",
+        "unsupported" => "hold what this cannot put back",
+        _ => "have an outcome that this version does not know",
+    };
+    let mut out = String::new();
+    for (word, count) in &outcome.counts {
+        out.push_str(&format!("{count:>8} {} ({word})\n", told(word)));
+        let keys = outcome.keys.get(word).map(Vec::as_slice).unwrap_or_default();
+        if word != "applied" && word != "same" {
+            for key in keys.iter().take(20) {
+                out.push_str(&format!("           {key:?}\n"));
+            }
+        }
+    }
+    let through = &outcome.master;
+    out.push_str(&match outcome.done {
+        true => format!("done through {through}\n"),
+        false => format!("nothing was changed; --yes does it, through {through}\n"),
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_name_the_keys_that_stay_and_say_whether_it_was_done() {
+        let mut outcome = DiscardedOutcome { master: "m:1".into(), ..Default::default() };
+        for (word, keys) in [("applied", vec!["a", "b"]), ("changed", vec!["c\n"])] {
+            outcome.counts.insert(word.into(), keys.len() as u64);
+            outcome.keys.insert(word.into(), keys.into_iter().map(Into::into).collect());
+        }
+        let said = outcome_text(&outcome);
+        assert!(said.contains("2 would be applied") && said.contains("\"c\\n\""), "{said}");
+        assert!(said.ends_with("nothing was changed; --yes does it, through m:1\n"), "{said}");
+        outcome.done = true;
+        assert!(outcome_text(&outcome).ends_with("done through m:1\n"));
+    }
+
+    #[test]
+    fn changes_are_told_with_every_byte_visible() {
+        let change = DiscardedChange {
+            what: "set".into(),
+            key: "k".into(),
+            value: "a\0\"".into(),
+            expire_ms: 0,
+        };
+        assert_eq!(change_text(&change), "set \"k\" \"a\\0\\\"\"\n");
+    }
+}

@@ -1,0 +1,157 @@
+//! The end of a shard's loss: nobody holds what the in-sync set acknowledged, and an operator says which node goes on.
+//!
+//! Nothing here happens by itself. Whoever answers as a member of the set ends it: then nothing is lost, and nothing may
+//! be given up. The old master is fenced as in any failover; the node goes on in a new epoch whose set names its data
+//! alone, so data of the old members counts for nothing any more, wherever it turns up.
+
+use api::grant::Member;
+
+use crate::candidate::Candidate;
+use crate::epoch::{self, Position};
+use crate::plan::{Context, Health};
+use crate::shard::{self, Verdict};
+use crate::{Intent, IntentResult, Node, Observed, Plan, Policy, Record, Shard, ShardState, Time};
+
+type Place<'a> = (usize, &'a Shard, &'a Node);
+
+/// What is known of one member of the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberLoss {
+    /// Its node, as people know it.
+    pub node: String,
+    /// Why it does not count: `does not answer`, `no longer holds what it acknowledged`.
+    pub why: String,
+    /// Newest position it was seen at since this controller began: epoch and sequence.
+    pub seen_at: Option<(u64, u64)>,
+}
+
+/// What is given up if a node goes on with what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Epoch of the set.
+    pub epoch: u64,
+    /// Its members; none of them answers with its data.
+    pub members: Vec<MemberLoss>,
+    /// Where the node that would go on stands: epoch and sequence.
+    pub node_at: (u64, u64),
+}
+
+/// What would be given up if `id` of shard `index` went on.
+///
+/// # Errors
+/// Why that is not possible, or not needed.
+pub fn loss(
+    record: &Record,
+    observed: &Observed,
+    policy: &Policy,
+    (index, id): (usize, &str),
+) -> Result<Loss, String> {
+    let cx = Context { record, observed, policy, now: Time::default() };
+    let shard = record.shards.get(index).ok_or("there is no such shard")?;
+    if shard.fence.is_some() {
+        return Err("a switchover of this shard is under way".to_owned());
+    }
+    let position = check(&cx, shard, id).map(Position::of)?;
+    let members = shard.epoch.in_sync.iter().map(|member| member_loss(&cx, shard, member));
+    Ok(Loss {
+        epoch: shard.epoch.number,
+        members: members.collect(),
+        node_at: (position.epoch, position.sequence),
+    })
+}
+
+/// The answer of the node that is to go on.
+fn check<'a>(
+    cx: &Context<'a>,
+    shard: &Shard,
+    id: &str,
+) -> Result<&'a api::heartbeat::Reply, String> {
+    if !epoch::by_set(shard) {
+        return Err("the shard has no in-sync set: any replica may take over".to_owned());
+    }
+    let node = shard.node(id).ok_or_else(|| format!("node {id} is not of this shard"))?;
+    let holder = shard.nodes.iter().find(|node| {
+        cx.health(&node.id) == Health::Up
+            && cx.reply(&node.id).is_some_and(|reply| epoch::is_member(shard, reply))
+    });
+    if let Some(holder) = holder {
+        return Err(format!(
+            "{} answers and holds what was acknowledged: nothing is lost",
+            holder.local
+        ));
+    }
+    let reply = cx.reply(id).filter(|_| cx.health(id) == Health::Up);
+    let reply = reply.ok_or_else(|| format!("{} does not answer", node.local))?;
+    if reply.myid != id {
+        return Err(format!("{} answers as another node", node.local));
+    }
+    if reply.member().is_none() || reply.loading {
+        return Err(format!("{} is replacing its data", node.local));
+    }
+    Ok(reply)
+}
+
+fn member_loss(cx: &Context<'_>, shard: &Shard, member: &Member) -> MemberLoss {
+    let Some(node) = epoch::node_of(shard, member) else {
+        let why = "left the shard".to_owned();
+        return MemberLoss { node: member.node().to_string(), why, seen_at: None };
+    };
+    let is_up = cx.health(&node.id) == Health::Up;
+    let reply = cx.reply(&node.id).filter(|reply| reply.member() == Some(*member));
+    let seen_at = reply.map(Position::of).map(|position| (position.epoch, position.sequence));
+    let why = if is_up { "no longer holds what it acknowledged" } else { "does not answer" };
+    MemberLoss { node: node.local.to_string(), why: why.to_owned(), seen_at }
+}
+
+/// Carries out what the operator asked for, or says why not.
+pub(crate) fn decide(
+    cx: &Context<'_>,
+    place: Place<'_>,
+    intent: &Intent,
+    plan: &mut Plan,
+) -> Verdict {
+    let (index, shard, master) = place;
+    let id = intent.preferred.as_deref().unwrap_or_default();
+    let reply = match check(cx, shard, id) {
+        Ok(reply) => reply,
+        Err(why) => return give_up(cx, index, intent, &why),
+    };
+    if id != master.id {
+        let Some(node) = shard.node(id) else {
+            return give_up(cx, index, intent, "the node left the shard");
+        };
+        let position = Position::of(reply);
+        let chosen = Candidate { node, position, member: reply.member() };
+        let reason = "the loss of its in-sync set was accepted";
+        return shard::take_over(cx, place, (&chosen, &[]), reason, plan);
+    }
+    // A process that is not known to live now may be one that the set's own data came back with.
+    if !epoch::is_fresh(cx, master) {
+        cx.ask(&master.id, plan);
+        let text = format!("asking which process of {} runs", master.local);
+        return Verdict::waiting(ShardState::Settling(text));
+    }
+    let mut record = cx.record.next();
+    epoch::open(cx, &mut record, index, reply, std::iter::empty());
+    let number = record.shards[index].epoch.number;
+    let shard = &mut record.shards[index];
+    shard.intent = None;
+    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: None });
+    let text = format!(
+        "shard {index}: epoch {number} for {}: the loss of its in-sync set was accepted",
+        master.local
+    );
+    let mut verdict = Verdict::waiting(ShardState::Settling(text.clone()));
+    verdict.swap = Some((record, text));
+    verdict
+}
+
+fn give_up(cx: &Context<'_>, index: usize, intent: &Intent, why: &str) -> Verdict {
+    let mut record = cx.record.next();
+    let shard = &mut record.shards[index];
+    shard.intent = None;
+    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: Some(why.to_owned()) });
+    let mut verdict = Verdict::waiting(ShardState::Settling(why.to_owned()));
+    verdict.swap = Some((record, format!("shard {index}: no loss is accepted: {why}")));
+    verdict
+}

@@ -1,0 +1,277 @@
+//! Reading exports of discarded writes again, for people and for applying them.
+//!
+//! An export says what lay on disk; here it is told in terms of keys and string values, which is what commands can put
+//! back. Whatever else it holds is named and left alone.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use serde_json::{Map, Value as Json};
+
+use super::export::Head;
+use crate::types::metadata::{Header, Type};
+use crate::{Error, Family, Scope};
+
+const ACTION: &str = "read discarded writes";
+/// Longest line that is read: a value of 512 MiB, escaped, is longer, and is not put back by this.
+const LINE_MAX: u64 = 64 << 20;
+/// Bytes from the end within which the last line begins.
+const LAST_LINE: u64 = 256;
+
+/// One export in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// Name of its file.
+    pub file: String,
+    /// Size of it.
+    pub bytes: u64,
+    /// What its first line says.
+    pub head: Head,
+    /// Newest discarded sequence.
+    pub end: u64,
+}
+
+/// Whether this is the name of an export: `<unix ms>-<fork>.jsonl`. Nothing else in the folder is ever opened.
+pub fn is_name(file: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = file.strip_suffix(".jsonl").and_then(|stem| stem.split_once('-'));
+    file.len() <= 64 && parts.is_some_and(|(at, fork)| is_number(at) && is_number(fork))
+}
+
+/// All complete exports in this folder, oldest first; none where there is no such folder.
+///
+/// # Errors
+/// I/O errors, a file that is none.
+pub fn list(discarded: &Path) -> Result<Vec<Export>, Error> {
+    let entries = match std::fs::read_dir(discarded) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(ACTION, &error)),
+    };
+    let mut exports = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io(ACTION, &error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_name(&name) {
+            exports.push(look(&entry.path(), name)?);
+        }
+    }
+    exports.sort_by_key(|export| (export.head.at_ms, export.head.fork));
+    Ok(exports)
+}
+
+fn look(path: &Path, file: String) -> Result<Export, Error> {
+    let read = || -> std::io::Result<(u64, String, String)> {
+        let mut open = BufReader::new(File::open(path)?);
+        let mut first = String::new();
+        open.by_ref().take(LAST_LINE).read_line(&mut first)?;
+        let bytes = open.seek(SeekFrom::End(0))?;
+        open.seek(SeekFrom::Start(bytes.saturating_sub(LAST_LINE)))?;
+        let mut rest = Vec::new();
+        open.take(LAST_LINE).read_to_end(&mut rest)?;
+        Ok((bytes, first, String::from_utf8_lossy(&rest).into_owned()))
+    };
+    let (bytes, first, rest) = read().map_err(|error| Error::io(ACTION, &error))?;
+    let head = parse(first.as_bytes())?;
+    let last = rest.lines().next_back().unwrap_or_default();
+    let end = number(&parse(last.as_bytes())?, "end")?;
+    let cluster = head.get("cluster").and_then(Json::as_bool).unwrap_or(false);
+    let head = Head { fork: number(&head, "fork")?, at_ms: number(&head, "at_ms")?, cluster };
+    Ok(Export { file, bytes, head, end })
+}
+
+/// What a discarded record did, in the order of the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A string was set.
+    Set {
+        /// As clients know it.
+        key: Vec<u8>,
+        /// The whole string.
+        value: Vec<u8>,
+        /// Unix ms, 0 for never.
+        expire_ms: u64,
+    },
+    /// A key was removed.
+    Delete {
+        /// As clients know it.
+        key: Vec<u8>,
+    },
+    /// Something that no command here puts back.
+    Other {
+        /// The key, where it is known.
+        key: Vec<u8>,
+        /// What it is.
+        what: String,
+    },
+}
+
+/// A part of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// In order.
+    pub changes: Vec<Change>,
+    /// Where the next part begins; `None` after the last one.
+    pub next: Option<u64>,
+}
+
+/// Reads records from an offset that an earlier page gave (or 0), until they have about `bytes` in the file, one at
+/// least. Only keys of `scope`'s namespace are told as such.
+///
+/// # Errors
+/// I/O errors; lines that are none of an export's.
+pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, bytes: u64) -> Result<Page, Error> {
+    let io = |error: std::io::Error| Error::io(ACTION, &error);
+    let mut file = File::open(path).map_err(io)?;
+    file.seek(SeekFrom::Start(offset)).map_err(io)?;
+    let mut file = BufReader::with_capacity(256 << 10, file);
+    let (mut at, mut changes, mut line) = (offset, Vec::new(), Vec::new());
+    while at < offset.saturating_add(bytes) || changes.is_empty() {
+        line.clear();
+        let read = file.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).map_err(io)?;
+        if read == 0 {
+            return Ok(Page { changes, next: None });
+        }
+        at += read as u64;
+        if line.last() != Some(&b'\n') {
+            return Err(Error::corrupt(ACTION, format!("no line ends before byte {at}")));
+        }
+        changes.extend(change(&parse(&line)?, scope)?);
+    }
+    Ok(Page { changes, next: Some(at) })
+}
+
+fn change(line: &Map<String, Json>, scope: &Scope<'_>) -> Result<Option<Change>, Error> {
+    let family = |name: &str| line.get(name).and_then(Json::as_str);
+    if let Some(family) = family("put") {
+        return put(family, &bytes(line, "key")?, &bytes(line, "value")?, scope);
+    }
+    if let Some(family) = family("delete") {
+        let ns_key = bytes(line, "key")?;
+        let key = scope.user_key(&ns_key).filter(|_| family == Family::Metadata.name());
+        return Ok(match key {
+            Some(key) => Some(Change::Delete { key: key.to_vec() }),
+            None => other(family, &ns_key, scope),
+        });
+    }
+    if let Some(family) = family("delete_range") {
+        let what = format!("a range of family {family} was removed");
+        return Ok(Some(Change::Other { key: Vec::new(), what }));
+    }
+    // Heads, log data, the end.
+    Ok(None)
+}
+
+fn put(
+    family: &str,
+    ns_key: &[u8],
+    value: &[u8],
+    scope: &Scope<'_>,
+) -> Result<Option<Change>, Error> {
+    let key = scope.user_key(ns_key).filter(|_| family == Family::Metadata.name());
+    let Some(key) = key else { return Ok(other(family, ns_key, scope)) };
+    let key = key.to_vec();
+    let header = Header::decode(value);
+    Ok(Some(match header.and_then(|header| Some((header, header.kind()?))) {
+        Some((header, Type::String)) => {
+            Change::Set { key, value: header.rest.to_vec(), expire_ms: header.expire_ms }
+        }
+        Some((_, kind)) => Change::Other { key, what: format!("a {}", kind.name()) },
+        None => Change::Other { key, what: "metadata of an unknown type".to_owned() },
+    }))
+}
+
+/// Epochs are no data of anybody; parts of other types' values are named once, with their metadata.
+fn other(family: &str, ns_key: &[u8], scope: &Scope<'_>) -> Option<Change> {
+    let is_metadata = family == Family::Metadata.name();
+    (is_metadata && scope.user_key(ns_key).is_none()).then(|| Change::Other {
+        key: ns_key.to_vec(),
+        what: "a key of another namespace".to_owned(),
+    })
+}
+
+fn parse(line: &[u8]) -> Result<Map<String, Json>, Error> {
+    serde_json::from_slice(line).map_err(|error| Error::corrupt(ACTION, error.to_string()))
+}
+
+fn number(line: &Map<String, Json>, name: &str) -> Result<u64, Error> {
+    let number = line.get(name).and_then(Json::as_u64);
+    number.ok_or_else(|| Error::corrupt(ACTION, format!("no `{name}`")))
+}
+
+/// Characters U+0000 to U+00FF.
+fn bytes(line: &Map<String, Json>, name: &str) -> Result<Vec<u8>, Error> {
+    let text = line.get(name).and_then(Json::as_str);
+    let bytes: Option<Vec<u8>> =
+        text.and_then(|text| text.chars().map(|char| u8::try_from(char).ok()).collect());
+    bytes.ok_or_else(|| Error::corrupt(ACTION, format!("`{name}` holds no bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rewind::export;
+    use crate::{Options, Store};
+
+    fn scope() -> Scope<'static> {
+        Scope { namespace: b"__namespace", cluster: true, now_ms: 1 }
+    }
+
+    #[test]
+    fn an_export_is_listed_and_told_in_pages() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { cluster: true, ..Options::default() };
+        let store = Store::open(&dir.path().join("db"), options).unwrap();
+        let set = |key: &[u8], value: &[u8]| {
+            let mut txn = store.txn();
+            let options = crate::types::strings::SetOptions::default();
+            crate::types::strings::set(&mut txn, &scope(), key, value, &options).unwrap();
+            txn.commit().unwrap();
+        };
+        set(b"before", b"the fork");
+        let fork = store.latest_sequence();
+        set(b"a\xff", b"\x00\"\\");
+        set(b"b", b"2");
+        let mut txn = store.txn();
+        crate::types::keys::del(&mut txn, &scope(), &[b"before"]).unwrap();
+        txn.put(Family::Metadata, &scope().ns_key(b"h"), &[2; 30]);
+        txn.delete_range(Family::Default, b"a", b"b");
+        txn.commit().unwrap();
+        let folder = dir.path().join("discarded");
+        assert_eq!(list(&folder).unwrap(), []);
+        export::from_feed(&store, &folder, fork, 77).unwrap();
+        std::fs::write(folder.join("78-1.unfinished"), "x").unwrap();
+        let exports = list(&folder).unwrap();
+        let [export] = exports.as_slice() else { panic!("{exports:?}") };
+        assert_eq!(export.head, Head { fork, at_ms: 77, cluster: true });
+        assert_eq!(export.end, store.latest_sequence());
+        let path = folder.join(&export.file);
+        let whole = page(&path, &scope(), 0, 1 << 20).unwrap();
+        assert_eq!(whole.next, None);
+        let (mut changes, mut next) = (Vec::new(), Some(0));
+        while let Some(offset) = next {
+            let page = page(&path, &scope(), offset, 1).unwrap();
+            changes.extend(page.changes);
+            next = page.next;
+        }
+        assert_eq!(changes, whole.changes);
+        let other = |key: &[u8], what: &str| Change::Other { key: key.into(), what: what.into() };
+        let expected = [
+            Change::Set { key: b"a\xff".into(), value: b"\x00\"\\".into(), expire_ms: 0 },
+            Change::Set { key: b"b".into(), value: b"2".into(), expire_ms: 0 },
+            Change::Delete { key: b"before".into() },
+            other(b"h", "a hash"),
+            other(b"", "a range of family default was removed"),
+        ];
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn only_names_of_exports_are_names() {
+        assert!(is_name("1790000000000-600.jsonl"));
+        for name in ["../1-2.jsonl", "1-2.unfinished", "-.jsonl", "1-2-3.jsonl", "a-1.jsonl", ""] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Command line: that of `holdfast drill`, of which it takes what concerns it and passes over the rest.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::torture::args::Balancer;
+
+/// What happens to the master's host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// Its interface goes down.
+    LinkDown,
+    /// It and the load balancers do not hear each other; everybody else hears it.
+    PartitionBalancer,
+    /// It and the controller do not hear each other; everybody else hears it.
+    PartitionController,
+}
+
+impl Row {
+    /// All, in the order in which they are drilled.
+    pub const ALL: [Self; 3] = [Self::LinkDown, Self::PartitionBalancer, Self::PartitionController];
+
+    /// As it is chosen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::LinkDown => "link-down",
+            Self::PartitionBalancer => "partition-balancer",
+            Self::PartitionController => "partition-controller",
+        }
+    }
+
+    /// As the table says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LinkDown => "interface of the master's host down",
+            Self::PartitionBalancer => "partition: load balancers | master",
+            Self::PartitionController => "partition: controller | master",
+        }
+    }
+
+    /// The master is to stay what it is: clients and replicas reach it.
+    pub fn leaves_the_master(self) -> bool {
+        self == Self::PartitionController
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args {
+    /// In the order of [`Row::ALL`].
+    pub rows: Vec<Row>,
+    /// How often each.
+    pub runs: u32,
+    /// What stands in front.
+    pub balancer: Balancer,
+    /// Where to work; a temporary folder without.
+    pub dir: Option<PathBuf>,
+}
+
+impl Args {
+    /// Reads `--name value` and `--name=value`.
+    pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut args =
+            Self { rows: Row::ALL.to_vec(), runs: 5, balancer: Balancer::Builtin, dir: None };
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            let (name, given) = match word.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (word, None),
+            };
+            if name == "--no-dns" {
+                continue;
+            }
+            let value = given.or_else(|| words.next());
+            let value = value.with_context(|| format!("{name} needs a value"))?;
+            args.set(&name, &value)?;
+        }
+        ensure!(args.runs > 0, "--runs must be at least 1");
+        Ok(args)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "--only" => {
+                let chosen: Vec<&str> = value.split(',').collect();
+                self.rows.retain(|row| chosen.contains(&row.word()));
+            }
+            "--runs" => self.runs = value.parse().context("--runs needs a number")?,
+            "--balancer" => {
+                self.balancer = match value {
+                    "builtin" => Balancer::Builtin,
+                    "haproxy" => Balancer::Haproxy,
+                    other => bail!("--balancer is builtin or haproxy, not {other}"),
+                }
+            }
+            "--dir" => self.dir = Some(PathBuf::from(value).join("network")),
+            // Of the other half only.
+            "--base-port" | "--away" => {}
+            other => bail!("there is no option {other}"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Args> {
+        Args::parse(text.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn its_own_rows_are_chosen_and_the_rest_is_passed_over() {
+        let args = parse("--only kill,link-down --runs=2 --away 3 --no-dns --dir /d").unwrap();
+        assert_eq!((args.rows.as_slice(), args.runs), (&[Row::LinkDown][..], 2));
+        assert_eq!(args.dir, Some(PathBuf::from("/d/network")));
+        assert_eq!(parse("").unwrap().rows, Row::ALL);
+        assert!(parse("--only dns").unwrap().rows.is_empty());
+        assert!(parse("--runs 0").is_err() && parse("--unknown 1").is_err());
+    }
+}

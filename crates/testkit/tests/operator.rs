@@ -1,0 +1,258 @@
+//! What operators decide, through `holdfast ctl` against real clusters: discarded writes, commit modes, losses.
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value as Json;
+use testkit::cluster::{Cluster, Options};
+use testkit::process;
+use testkit::wait;
+use testkit::wire::{Connection, Reply};
+
+use common::{PATIENCE, key_at, replicated, write_until_ok};
+
+const WRITES: usize = 100;
+/// Of these, written again by others before anybody thinks of putting them back.
+const NEWER: usize = 10;
+
+fn ctl(cluster: &Cluster, words: &[&str]) -> Result<String> {
+    let url = cluster.state()?.controller.url;
+    let output = Command::new(process::holdfast()?)
+        .args(["ctl", "-H", &url])
+        .args(words)
+        .output()
+        .context("run ctl")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(said)
+}
+
+fn ctl_json(cluster: &Cluster, words: &[&str]) -> Result<Json> {
+    let said = ctl(cluster, &[&["--json"], words].concat())?;
+    serde_json::from_str(&said).with_context(|| said)
+}
+
+/// Waits until the first shard is as it should be; the status then.
+fn until(cluster: &Cluster, what: &str, is_so: impl Fn(&Json) -> bool) -> Result<Json> {
+    wait::until(what, PATIENCE, || {
+        let status = ctl_json(cluster, &["status"])?;
+        ensure!(is_so(&status), "{status:#}");
+        Ok(status)
+    })
+    .with_context(|| cluster.logs())
+}
+
+fn is_healthy(status: &Json) -> bool {
+    status["healthy"] == true
+}
+
+fn members(status: &Json) -> usize {
+    status["shards"][0]["in_sync"].as_array().map_or(0, Vec::len)
+}
+
+/// `count` writes in one go; all must be acknowledged.
+fn write_all(connection: &mut Connection, count: usize, value: &str) -> Result<()> {
+    for number in 0..count {
+        connection.send(&["SET", &name(number), value])?;
+    }
+    for number in 0..count {
+        let said = connection.receive()?;
+        ensure!(said.text() == "OK", "{number}: {said:?}");
+    }
+    Ok(())
+}
+
+/// Binary, and with what JSON and terminals find hard.
+fn name(number: usize) -> String {
+    format!("k {number}\"\\\u{1}ÿ")
+}
+
+#[test]
+fn discarded_writes_are_listed_shown_and_put_back_where_nothing_is_newer() -> Result<()> {
+    let options = Options { shards: 1, commit_mode: Some("async"), ..Options::default() };
+    let cluster = Cluster::start(options)?;
+    until(&cluster, "a healthy cluster", is_healthy)?;
+    let (old, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    let address = old.announced()?;
+    write_until_ok(address, "before", "1")?;
+    replicated(&cluster, &replica, "before", "1")?;
+    ensure!(ctl(&cluster, &["discarded", "list"])?.contains("no node that answers holds"));
+
+    // Asynchronously acknowledged, while the replica is away for the two seconds before its restart.
+    let mut client = Connection::open(address)?;
+    process::signal(replica.running()?, libc::SIGKILL)?;
+    write_all(&mut client, WRITES, "discarded")?;
+    process::signal(old.running()?, libc::SIGSTOP)?;
+    wait::until("the replica takes over", PATIENCE, || {
+        let by = write_until_ok(address, "after", "1")?;
+        ensure!(by == replica.id, "{by}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())?;
+    let mut client = Connection::open(address)?;
+    ensure!(client.call(&["EXISTS", &name(0)])? == Reply::Integer(0), "they were replicated");
+    write_all(&mut client, NEWER, "newer")?;
+    process::signal(old.running()?, libc::SIGCONT)?;
+    cluster.await_return(&old, PATIENCE)?;
+
+    let list = ctl_json(&cluster, &["discarded", "list"])?;
+    let exports = list["exports"].as_array().context("exports")?;
+    ensure!(exports.len() == 1 && list["silent"] == serde_json::json!([]), "{list:#}");
+    let export = &exports[0];
+    ensure!(export["node"] == old.id.as_str() && export["records"] == WRITES, "{export}");
+    ensure!(export["epoch"].as_u64() > Some(0), "{export}");
+    let file = export["file"].as_str().context("a file")?;
+    let shown = ctl(&cluster, &["--json", "discarded", "show", file])?;
+    ensure!(shown.lines().count() == WRITES, "{shown}");
+    let first: Json = serde_json::from_str(shown.lines().next().unwrap_or_default())?;
+    let bytes: Vec<u8> = (first["key"].as_str().context("a key")?.chars())
+        .filter_map(|char| u8::try_from(char).ok())
+        .collect();
+    ensure!(bytes == name(0).as_bytes() && first["value"] == "discarded", "{first}");
+
+    // Nothing happens before it is said twice.
+    let dry = ctl_json(&cluster, &["discarded", "apply", file])?;
+    let expected = serde_json::json!({"applied": WRITES - NEWER, "changed": NEWER});
+    ensure!(dry["counts"] == expected && dry["done"] == false, "{dry:#}");
+    ensure!(client.call(&["EXISTS", &name(NEWER)])? == Reply::Integer(0));
+    let done = ctl_json(&cluster, &["discarded", "apply", file, "--yes"])?;
+    ensure!(done["counts"] == expected && done["done"] == true, "{done:#}");
+    for number in 0..WRITES {
+        let wanted = if number < NEWER { "newer" } else { "discarded" };
+        let said = client.call(&["GET", &name(number)])?;
+        ensure!(said == Reply::Bulk(wanted.into()), "{number}: {said:?}");
+    }
+    // Once more does no harm, also where a client has removed one since.
+    client.call(&["DEL", &name(NEWER)])?;
+    let again = ctl_json(&cluster, &["discarded", "apply", file, "--yes"])?;
+    let expected = serde_json::json!({"same": WRITES - NEWER - 1, "changed": NEWER + 1});
+    ensure!(again["counts"] == expected, "{again:#}");
+    ensure!(client.call(&["EXISTS", &name(NEWER)])? == Reply::Integer(0));
+    let absent = ctl_json(&cluster, &["discarded", "apply", file, "--if-absent"])?;
+    ensure!(absent["counts"]["applied"] == 1 && absent["counts"]["exists"] == NEWER, "{absent:#}");
+    // Whoever may not ask the node may not ask this.
+    let said = Connection::open(address)?.call(&["CLUSTERX", "DISCARDED", "LIST"])?;
+    ensure!(said.error_code().as_deref() == Some("NOPERM"), "{said:?}");
+    let mut peer = cluster.peer(&old)?;
+    let twice = ["CLUSTERX", "DISCARDED", "APPLY", "1", "-", "DRY", "ABSENT"].into_iter();
+    let twice: Vec<&str> =
+        twice.chain(["DEL", "k", "", "0"]).chain(["DEL", "k", "", "0"]).collect();
+    ensure!(peer.call(&twice)?.text().contains("named once"));
+    for file in ["../../secret", "/etc/passwd", "1-2.jsonl"] {
+        let said = peer.call(&["CLUSTERX", "DISCARDED", "READ", file, "0", "100"])?;
+        ensure!(said.error_code().as_deref() == Some("ERR"), "{file}: {said:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_commit_mode_changes_both_ways_while_clients_write() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let in_sync = |status: &Json| is_healthy(status) && members(status) == 2;
+    let status = until(&cluster, "a whole set", in_sync)?;
+    ensure!(status["commit_mode"] == "in-sync", "{status:#}");
+    let mut epoch = status["shards"][0]["epoch"].as_u64().context("an epoch")?;
+    let address = cluster.master(0)?.announced()?;
+    let mut written = 0;
+    let mut write = |count: usize| -> Result<()> {
+        for _ in 0..count {
+            write_until_ok(address, &format!("w{written}"), "1")?;
+            written += 1;
+        }
+        Ok(())
+    };
+    for (mode, members_then) in [("async", 0), ("in-sync", 2), ("async", 0), ("in-sync", 2)] {
+        ctl(&cluster, &["set", "cluster", "--commit-mode", mode])?;
+        write(5)?;
+        let status = until(&cluster, mode, |status| {
+            is_healthy(status) && status["commit_mode"] == mode && members(status) == members_then
+        })?;
+        let now = status["shards"][0]["epoch"].as_u64().context("an epoch")?;
+        ensure!(now > epoch, "epoch {epoch}, then {now}");
+        epoch = now;
+        write(5)?;
+    }
+    ctl(&cluster, &["set", "cluster", "--min-in-sync", "2"])?;
+    let refused = ctl(&cluster, &["set", "cluster", "--min-in-sync", "3"]);
+    ensure!(refused.is_err_and(|error| error.to_string().contains("more than the 2 nodes")));
+    // In-sync again means: a replica that does not acknowledge is waited for, or writes are refused.
+    until(&cluster, "min-in-sync 2", |status| status["min_in_sync"] == 2)?;
+    process::signal(cluster.replica(0)?.running()?, libc::SIGSTOP)?;
+    wait::until("writes are refused", PATIENCE, || {
+        let mut client = Connection::open(address)?;
+        client.set_patience(Duration::from_secs(2))?;
+        let said = client.call(&["SET", "w", "1"])?;
+        ensure!(said.error_code().as_deref() == Some("NOREPLICAS"), "{said:?}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())?;
+    process::signal(cluster.replica(0)?.running()?, libc::SIGCONT)?;
+    until(&cluster, "a whole set", in_sync)?;
+    write(1)?;
+    let mut client = Connection::open(address)?;
+    for number in 0..written {
+        let said = client.call(&["EXISTS", &format!("w{number}")])?;
+        ensure!(said == Reply::Integer(1), "w{number} is lost");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_shard_whose_data_is_all_gone_goes_on_only_when_an_operator_accepts_that() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    until(&cluster, "a whole set", |status| is_healthy(status) && members(status) == 2)?;
+    let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    let address = master.announced()?;
+    let key = key_at(address)?;
+    write_until_ok(address, &key, "1")?;
+    let accept = |node: &str, more: &[&str]| {
+        let words = ["--json", "shard", "accept-loss", "0", "--node", node];
+        ctl(&cluster, &[&words, more].concat())
+    };
+    let refused = accept(&replica.id, &["--yes"]).map_err(|error| error.to_string());
+    ensure!(refused.as_ref().is_err_and(|text| text.contains("nothing is lost")), "{refused:?}");
+
+    // Both disks, within the two seconds in which both are dead.
+    for node in [&master, &replica] {
+        process::signal(node.running()?, libc::SIGKILL)?;
+    }
+    for node in [&master, &replica] {
+        wait::until("it is dead", PATIENCE, || match process::is_alive(node.running()?) {
+            true => bail!("alive"),
+            false => Ok(()),
+        })?;
+        let db = cluster.dir().join("nodes").join(node.port.to_string()).join("db");
+        std::fs::remove_dir_all(&db).with_context(|| db.display().to_string())?;
+    }
+    let is_stuck = |status: &Json| {
+        let nodes = status["shards"][0]["nodes"].as_array();
+        let all_up = nodes.is_some_and(|nodes| nodes.iter().all(|node| node["health"] == "up"));
+        status["shards"][0]["state"] == "stuck" && all_up
+    };
+    until(&cluster, "a stuck shard", is_stuck)?;
+    let told = accept(&replica.id, &[])?;
+    let told: Json = serde_json::from_str(&told)?;
+    ensure!(told["done"] == false && told["members"].as_array().map(Vec::len) == Some(2));
+    let mut client = Connection::open(address);
+    let said = client.as_mut().ok().and_then(|client| client.call(&["SET", &key, "2"]).ok());
+    ensure!(!matches!(said, Some(Reply::Simple(_))), "{said:?}");
+    until(&cluster, "a stuck shard", is_stuck)?;
+
+    let done: Json = serde_json::from_str(&accept(&replica.id, &["--yes"])?)?;
+    ensure!(done["done"] == true, "{done}");
+    let by = write_until_ok(address, &key, "3")?;
+    ensure!(by == replica.id, "{by}");
+    let status =
+        until(&cluster, "a whole set", |status| is_healthy(status) && members(status) == 2)?;
+    ensure!(status["shards"][0]["epoch"].as_u64() > told["epoch"].as_u64(), "{status:#}");
+    let events = ctl(&cluster, &["events", "--limit", "1000"])?;
+    ensure!(events.contains("AN OPERATOR ACCEPTED ITS LOSS"), "{events}");
+    let refused = accept(&replica.id, &["--yes"]).map_err(|error| error.to_string());
+    ensure!(refused.is_err_and(|text| text.contains("nothing is lost")));
+    Ok(())
+}
