@@ -265,6 +265,11 @@ impl Cluster {
         format!("{}/{}", record.namespace, record.name)
     }
 
+    /// Writes an event, without waiting for the disk.
+    pub(crate) fn note(self: &Arc<Self>, kind: &'static str, text: String) {
+        planner_task::note(self, kind, text);
+    }
+
     /// Told of every change of the record.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

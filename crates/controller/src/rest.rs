@@ -8,6 +8,7 @@ mod nodes;
 mod probe;
 mod shards;
 mod status;
+mod switchover;
 mod view;
 
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route(&cluster("/nodes/{id}"), patch(nodes::change_anywhere))
         .route(&cluster("/shards"), get(shards::list).post(shards::create))
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
-        .route(&cluster("/shards/{i}/failover"), post(shards::failover))
+        .route(&cluster("/shards/{i}/failover"), post(switchover::failover))
         .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
         .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
         .route("/api/v1/events", get(status::events))

@@ -104,7 +104,7 @@ fn step(
 }
 
 /// Writes an event without waiting for the disk.
-fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) {
+pub(super) fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) {
     let event = Event::now(cluster.shared.store.term(), cluster.label(), kind, text);
     let shared = Arc::clone(&cluster.shared);
     tokio::task::spawn_blocking(move || {

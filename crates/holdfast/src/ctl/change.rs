@@ -294,7 +294,11 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
         return json(&value);
     }
     let id = value["new_master_id"].as_str().unwrap_or("?");
-    text(&format!("node {id} is master of shard {index}\n"))
+    let waited = value["stall_ms"].as_u64().map(|ms| format!(": writes waited {ms} ms"));
+    let count = |name: &str| value[name].as_u64().unwrap_or(0);
+    let sessions = format!("{} sessions moved, {} cut", count("moved"), count("cut"));
+    let told = waited.map(|waited| format!("{waited}, {sessions}")).unwrap_or_default();
+    text(&format!("node {id} is master of shard {index}{told}\n"))
 }
 
 pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {

@@ -18,7 +18,7 @@ use topology::Cluster;
 
 use super::gates::{self, Check, Refusal};
 use super::pipeline::Pending;
-use super::transaction::QUEUE_BYTES_MAX;
+use super::transaction::{QUEUE_BYTES_MAX, cost};
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, WriteCx};
 use crate::clients::Pause;
 use crate::clock;
@@ -535,7 +535,7 @@ fn touch(node: &Node, command: &Command, words: &[&[u8]]) {
 }
 
 fn queue(session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
-    let bytes: usize = words.iter().map(|word| word.len() + 24).sum();
+    let bytes = cost(words.iter().map(|word| word.len()));
     let transaction = &mut session.transaction;
     if transaction.queue_bytes + bytes > QUEUE_BYTES_MAX {
         transaction.is_aborted = true;
