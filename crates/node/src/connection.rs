@@ -143,11 +143,7 @@ struct Greeting {
 
 impl Connection {
     /// Reads the PROXY header where one must be, and tells who is calling and how.
-    async fn greet(
-        &mut self,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Result<Greeting, End> {
+    async fn greet(&mut self, peer: SocketAddr, local: SocketAddr) -> Result<Greeting, End> {
         let config = self.node.config.now();
         let is_balancer = config.balancer_sources.contains(peer.ip());
         if !is_balancer {

@@ -364,12 +364,7 @@ fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
     plan.actions.push(Action::Push { node: node.id.clone(), reason });
 }
 
-fn balancers(
-    cx: &Context<'_>,
-    closed: &BTreeSet<&str>,
-    moving: &BTreeSet<&str>,
-    plan: &mut Plan,
-) {
+fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, moving: &BTreeSet<&str>, plan: &mut Plan) {
     if cx.record.balancers.is_empty() {
         return;
     }

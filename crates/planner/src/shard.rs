@@ -414,8 +414,7 @@ fn in_pause(cx: &Context<'_>, old: &Node, fenced: Confirmed) -> bool {
         Fence::Balancers => is_paused,
         _ => false,
     };
-    is_sound
-        && pause.is_some_and(|pause| fenced.since < pause.sent_at.plus_millis(pause.for_ms))
+    is_sound && pause.is_some_and(|pause| fenced.since < pause.sent_at.plus_millis(pause.for_ms))
 }
 
 fn intact(cx: &Context<'_>, shard: &Shard, old: &Node, pending: &PendingFence) -> bool {

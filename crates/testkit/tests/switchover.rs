@@ -65,8 +65,7 @@ fn a_session_takes_everything_along() -> Result<()> {
         ensure!(!matches!(reply, Reply::Error(_)), "{greeting:?}: {reply:?}");
         Ok(connection)
     };
-    let mut named =
-        login(&["HELLO", "3", "AUTH", "default", "open", "SETNAME", "worker-1"])?;
+    let mut named = login(&["HELLO", "3", "AUTH", "default", "open", "SETNAME", "worker-1"])?;
     is(&mut named, &["CLIENT", "SETINFO", "LIB-NAME", "mylib"], "OK")?;
     is(&mut named, &["SET", "k", "1"], "OK")?;
     let mut in_multi = login(&["AUTH", "open"])?;
@@ -177,7 +176,7 @@ impl Load {
 }
 
 fn open(address: SocketAddr) -> Result<Connection> {
-    let connection = Connection::open(address)?;
+    let mut connection = Connection::open(address)?;
     connection.set_patience(CLIENT_PATIENCE).map(|()| connection)
 }
 
@@ -326,7 +325,12 @@ fn client_libraries_see_no_error() -> Result<()> {
     for client in &mut running {
         let count = client.passes()?.len();
         let passes = more_passes(client, count + 2)?;
-        ensure!(passes.iter().all(|errors| *errors == 0), "{}: {passes:?}\n{}", client.name, client.said());
+        ensure!(
+            passes.iter().all(|errors| *errors == 0),
+            "{}: {passes:?}\n{}",
+            client.name,
+            client.said()
+        );
     }
     Ok(())
 }

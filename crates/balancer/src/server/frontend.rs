@@ -167,8 +167,13 @@ impl Frontend {
         let id = route.next;
         route.next += 1;
         let order = Arc::new(Notify::new());
-        let entry =
-            Entry { at: None, task: None, order: Arc::clone(&order), leaving: false, doomed: false };
+        let entry = Entry {
+            at: None,
+            task: None,
+            order: Arc::clone(&order),
+            leaving: false,
+            doomed: false,
+        };
         route.sessions.insert(id, entry);
         Some(Pass { frontend: Arc::clone(self), order, id })
     }

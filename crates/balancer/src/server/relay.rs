@@ -106,7 +106,8 @@ pub(super) async fn relay(
             }
             let downward = down.step(cx, backend, client, scratch)?;
             match (upward, downward) {
-                (_, Poll::Ready(())) if is_asked => Poll::Ready(Ok(End::NotGiven)),
+                // A client that was going is not missed.
+                (_, Poll::Ready(())) if is_asked && !up.ended => Poll::Ready(Ok(End::NotGiven)),
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
                 _ => Poll::Pending,
             }

@@ -126,7 +126,9 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
     }
     let (mut luggage, mut record) = (Luggage::default(), None);
     while let Some(to) = ends.pass.next().await {
-        match timeout(shared.connect_timeout, connect(&ends, peer, (&to, record.take()), &shared)).await {
+        match timeout(shared.connect_timeout, connect(&ends, peer, (&to, record.take()), &shared))
+            .await
+        {
             Ok(Ok(backend)) => {
                 frontend.set_reach(&to, Reach::Up);
                 ends.backend = Some(backend);

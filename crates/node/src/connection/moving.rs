@@ -39,10 +39,11 @@ impl Connection {
         let record: Vec<u8> = self.buffer.drain(..length).collect();
         let secret = &self.node.config.now().peer_auth;
         let opened = self.node.taken.open(secret, &record, clock::unix_ms());
-        let opened = opened.and_then(|moved| match moved.client == client && moved.frontend == frontend {
-            true => Ok(moved),
-            false => Err(Refused::Foreign),
-        });
+        let opened =
+            opened.and_then(|moved| match moved.client == client && moved.frontend == frontend {
+                true => Ok(moved),
+                false => Err(Refused::Foreign),
+            });
         match opened {
             Ok(moved) => {
                 self.node.stats.moved_in.fetch_add(1, Ordering::Relaxed);
@@ -146,7 +147,7 @@ pub(super) fn unpack(session: &mut Session, moved: moving::Session) {
     };
     let transaction = &mut session.transaction;
     transaction.is_aborted = moved.is_aborted;
-    transaction.queue_bytes = moved.queue.iter().flatten().map(|words| bytes_of(words)).sum();
+    transaction.queue_bytes = moved.queue.iter().flatten().map(bytes_of).sum();
     let queued = moved.queue.as_ref().map(Vec::len);
     transaction.queue = moved.queue;
     if moved.is_watching {

@@ -266,9 +266,7 @@ impl Client {
         // Incompressible enough: nothing here depends on it.
         let value = vec![self.rng.random::<u8>(); BALLAST_BYTES];
         let Some(mut link) = self.links.remove(&shard) else { return };
-        if let Ok(Reply::Simple(_)) =
-            link.call(&[b"SET".as_slice(), name.as_bytes(), &value])
-        {
+        if let Ok(Reply::Simple(_)) = link.call(&[b"SET".as_slice(), name.as_bytes(), &value]) {
             self.links.insert(shard, link);
         } else {
             wait::pause(BACK_OFF);
