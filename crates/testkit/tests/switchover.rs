@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -119,6 +120,60 @@ fn a_session_takes_everything_along() -> Result<()> {
     is(&mut reader, &["GET", "k"], "4").or_else(|_| {
         wait::until("the new replica has it", PATIENCE, || is(&mut reader, &["GET", "k"], "4"))
     })
+}
+
+/// A header as a balancer sends it for a session that was elsewhere before, and behind it what is to pass for its record.
+fn moved_here(record: &[u8]) -> Vec<u8> {
+    let mut value = b"holdfast-move\x01".to_vec();
+    value.extend_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_be_bytes());
+    let mut body = vec![10, 0, 0, 1, 10, 0, 0, 2, 0, 5, 0, 6, 0xe7, 0];
+    body.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
+    body.extend_from_slice(&value);
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0".to_vec();
+    header.push(u8::try_from(body.len()).unwrap_or(u8::MAX));
+    [header, body, record.to_vec()].concat()
+}
+
+/// From a balancer's own address, which no client has, but without the nodes' secret.
+#[test]
+fn a_forged_record_is_no_login() -> Result<()> {
+    let cluster = start()?;
+    let (node, _) = pair(&cluster)?;
+    is(&mut cluster.peer(&node)?, &["CONFIG", "SET", "requirepass", "secret"], "OK")?;
+    let folder = cluster.dir().join("nodes").join(node.port.to_string());
+    let conf = std::fs::read_to_string(folder.join("node.conf")).context("read node.conf")?;
+    let sources = conf.lines().find_map(|line| line.strip_prefix("balancer-sources "));
+    let source = sources.and_then(|list| list.split('/').next()).context("find a source")?;
+    let source: std::net::IpAddr = source.parse()?;
+    let dial = |bytes: &[u8]| -> Result<Vec<u8>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let connected = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(node.local()?).await.context("reach the node")
+        });
+        let mut stream = connected?.into_std()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
+        stream.write_all(bytes)?;
+        let mut answer = [0; 512];
+        match stream.read(&mut answer) {
+            Ok(read) => Ok(answer[..read].to_vec()),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    };
+    let ping = encode(&["PING"]);
+    let new = [moved_here(b""), ping.clone()].concat();
+    ensure!(dial(&new)?.starts_with(b"-NOAUTH"), "a new session through this address");
+    // Format 1, authenticated, nothing else; then 32 bytes that should be an HMAC.
+    let mut plausible = vec![1, 1, 0];
+    plausible.resize(3 + 32 + 20 + 32, 0);
+    for record in [plausible, vec![0; 31], vec![0; 32], vec![0xff; 5_000]] {
+        let answer = dial(&[moved_here(&record), ping.clone()].concat())?;
+        ensure!(answer.is_empty(), "{} bytes: {}", record.len(), String::from_utf8_lossy(&answer));
+    }
+    Ok(())
 }
 
 /// A replica that does not catch up: writes waited for nothing, and nobody was disturbed otherwise.

@@ -7,7 +7,7 @@ use api::rest::{Failover, FailoverSpec};
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
-use planner::{Intent, Role, Shard, Time};
+use planner::{BalancerKind, Intent, Role, Shard, Time};
 
 use super::error::{ApiError, ok};
 use super::{App, body, find, shard_index};
@@ -164,14 +164,24 @@ async fn done_by(cluster: &Arc<Cluster>, before: &Before, new_master_id: String)
     let paused = before.master.as_ref().and_then(|old| paused_at(cluster, old));
     let stall = attached.zip(paused).map(|(at, from)| at.nanos().saturating_sub(from.nanos()));
     let (moved, cut) = totals(cluster);
+    let record = cluster.record();
+    let counts = !record.balancers.is_empty()
+        && record.balancers.iter().all(|balancer| balancer.kind == BalancerKind::Builtin);
     // A balancer that was restarted meanwhile counts from 0.
-    let (moved, cut) = (moved.saturating_sub(before.moved), cut.saturating_sub(before.cut));
-    let done = Failover { new_master_id, stall_ms: stall.map(|ns| ns / 1_000_000), moved, cut };
-    let waited = done.stall_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
-    let text = format!(
-        "switchover to {}: writes waited {waited}; sessions moved {moved}, cut {cut}",
-        done.new_master_id
-    );
+    let since = |now: u64, then: u64| counts.then(|| now.saturating_sub(then));
+    let done = Failover {
+        new_master_id,
+        stall_ms: stall.map(|ns| ns / 1_000_000),
+        moved: since(moved, before.moved),
+        cut: since(cut, before.cut),
+    };
+    let mut text = format!("switchover to {}", done.new_master_id);
+    if let Some(ms) = done.stall_ms {
+        text.push_str(&format!(": writes waited {ms} ms"));
+    }
+    if let (Some(moved), Some(cut)) = (done.moved, done.cut) {
+        text.push_str(&format!("; {moved} sessions moved, {cut} cut"));
+    }
     tracing::info!(cluster = %cluster.label(), "{text}");
     cluster.note("switchover", text);
     done

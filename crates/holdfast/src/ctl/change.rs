@@ -294,11 +294,14 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
         return json(&value);
     }
     let id = value["new_master_id"].as_str().unwrap_or("?");
-    let waited = value["stall_ms"].as_u64().map(|ms| format!(": writes waited {ms} ms"));
-    let count = |name: &str| value[name].as_u64().unwrap_or(0);
-    let sessions = format!("{} sessions moved, {} cut", count("moved"), count("cut"));
-    let told = waited.map(|waited| format!("{waited}, {sessions}")).unwrap_or_default();
-    text(&format!("node {id} is master of shard {index}{told}\n"))
+    let mut told = format!("node {id} is master of shard {index}");
+    if let Some(ms) = value["stall_ms"].as_u64() {
+        told.push_str(&format!(": writes waited {ms} ms"));
+    }
+    if let (Some(moved), Some(cut)) = (value["moved"].as_u64(), value["cut"].as_u64()) {
+        told.push_str(&format!("; {moved} sessions moved, {cut} cut"));
+    }
+    text(&format!("{told}\n"))
 }
 
 pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
