@@ -28,7 +28,7 @@ pub struct Frontend {
 }
 
 /// How long a balancer keeps connections without a backend, ms; then it resets them.
-pub const HOLD_MS: u64 = 2_000;
+pub const HOLD_MS: u64 = 3_000;
 
 /// How long a node may take to give a session back, ms; then it is reset on both sides.
 pub const GIVE_BACK_MS: u64 = 500;

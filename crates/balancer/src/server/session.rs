@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::frontend::{Frontend, Pass, Reach};
-use super::relay::{End, Leave, Luggage, relay};
+use super::relay::{Budget, End, Leave, Luggage, Record, relay};
 use super::sys;
 use super::workers::{Seat, Workers};
 
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) connect_timeout: Duration,
     pub(super) max_sessions: usize,
     pub(super) sessions: AtomicUsize,
+    /// For the ends of streams that may hold a record, and for records.
+    pub(super) withheld: Arc<Budget>,
 }
 
 /// A place under `limits.max_sessions`.
@@ -144,7 +146,7 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                 return;
             }
         }
-        match follow(&mut ends, &mut luggage, shared.send_proxy).await {
+        match follow(&mut ends, &mut luggage, &shared).await {
             Ok(End::Given(given)) => {
                 frontend.counters.moved.fetch_add(1, Ordering::Relaxed);
                 record = Some(given);
@@ -165,12 +167,13 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
 }
 
 /// Moves bytes until the session ends or leaves its node.
-async fn follow(ends: &mut Ends, luggage: &mut Luggage, is_possible: bool) -> io::Result<End> {
+async fn follow(ends: &mut Ends, luggage: &mut Luggage, shared: &Shared) -> io::Result<End> {
     let Ends { client, backend: Some(backend), pass, .. } = ends else {
         return Err(io::ErrorKind::NotConnected.into());
     };
     let counters = &pass.frontend.counters;
-    let leave = Leave { order: &pass.order, is_possible };
+    let (is_possible, budget) = (shared.send_proxy, &shared.withheld);
+    let leave = Leave { order: &pass.order, is_possible, budget };
     relay(client, backend, luggage, (&counters.inbound, &counters.outbound), leave).await
 }
 
@@ -178,12 +181,12 @@ async fn follow(ends: &mut Ends, luggage: &mut Luggage, is_possible: bool) -> io
 async fn connect(
     ends: &Ends,
     peer: SocketAddr,
-    (to, record): (&Backend, Option<Vec<u8>>),
+    (to, record): (&Backend, Option<Record>),
     shared: &Shared,
 ) -> io::Result<TcpStream> {
     let mut backend = dial(to, shared).await?;
     if shared.send_proxy {
-        let record = record.unwrap_or_default();
+        let record = record.map(|record| record.bytes).unwrap_or_default();
         let length = u32::try_from(record.len()).map_err(io::Error::other)?;
         let mut header = api::proxy::encode_moving(peer, ends.client.local_addr()?, length);
         header.extend_from_slice(&record);

@@ -71,6 +71,7 @@ impl Table {
                 connect_timeout: config.limits.connect_timeout(),
                 max_sessions: config.limits.max_sessions,
                 sessions: AtomicUsize::new(0),
+                withheld: Arc::default(),
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),

@@ -110,7 +110,7 @@ fn sessions_that_do_not_leave_delay_the_demotion_for_a_while_and_wait_for_a_whil
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
     s.acts();
-    s.after_ms(1_499);
+    s.after_ms(2_499);
     s.answers_with("a", |_| {});
     s.answers_with("b", |_| {});
     s.check(expect![[r#"
