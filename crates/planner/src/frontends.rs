@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Backend, Frontend, GIVE_BACK_MS, HOLD_MS};
-use api::heartbeat::Role as Does;
+use api::heartbeat::{Resync, Role as Does};
 use topology::Endpoint;
 
 use crate::plan::{Context, Health};
@@ -62,11 +62,23 @@ pub(crate) fn wanted(
                 true => None,
                 false => backend(cx, closed, endpoint, &nodes),
             };
+            let is_awaited = may_hold && is_held;
+            let backend = backend.filter(|at| !is_awaited || has_data(cx, &at.node));
             let hold = may_hold && backend.is_none() && (leaves || is_held);
+            if is_awaited && hold {
+                for node in nodes.iter().filter(|node| cx.health(&node.id) == Health::Up) {
+                    cx.ask(&node.id, plan);
+                }
+            }
             Frontend { listen: endpoint.clone(), backend, hold }
         })
         .collect();
     Some(frontends)
+}
+
+/// A former master refuses even reads until its data was compared with its successor's. Who is held can wait for that.
+fn has_data(cx: &Context<'_>, id: &str) -> bool {
+    cx.reply(id).is_none_or(|reply| reply.resync == Resync::None)
 }
 
 fn demanded<'a>(cx: &Context<'a>, endpoint: &Endpoint) -> Option<&'a Frontend> {

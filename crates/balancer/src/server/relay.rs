@@ -141,13 +141,13 @@ pub(super) async fn relay(
     let mut up = Pipe::new(std::mem::take(&mut luggage.to_backend), inbound, leave.budget);
     let mut down = Pipe::new(std::mem::take(&mut luggage.to_client), outbound, leave.budget);
     let mut asked = pin!(leave.order.notified());
-    let mut is_asked = false;
+    let (mut is_asked, mut was_over) = (false, false);
     let end = poll_fn(|cx| -> Poll<io::Result<End>> {
         if !is_asked && asked.as_mut().poll(cx).is_ready() {
             if !leave.is_possible {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            is_asked = true;
+            (is_asked, was_over) = (true, up.ended || down.ended);
         }
         BUFFER.with_borrow_mut(|scratch| {
             let upward = if is_asked {
@@ -157,14 +157,15 @@ pub(super) async fn relay(
             };
             if leave.is_possible && up.closed && !down.ended {
                 ready!(down.step_to_end(cx, backend, client, scratch))?;
-                if let Some(record) = down.untail().filter(|_| is_asked && !up.ended) {
+                if let Some(record) = down.untail().filter(|_| is_asked && !was_over) {
                     return Poll::Ready(Ok(End::Given(record)));
                 }
             }
             let downward = down.step(cx, backend, client, scratch)?;
             match (upward, downward) {
-                // A client that was going is not missed.
-                (_, Poll::Ready(())) if is_asked && !up.ended => Poll::Ready(Ok(End::NotGiven)),
+                (_, Poll::Ready(())) if is_asked && !was_over => Poll::Ready(Ok(End::NotGiven)),
+                // One side was going anyway.
+                (_, Poll::Ready(())) if is_asked => Poll::Ready(Ok(End::Closed)),
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
                 _ => Poll::Pending,
             }

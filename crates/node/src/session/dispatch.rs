@@ -284,7 +284,9 @@ impl<'n> Batch<'n> {
     }
 
     fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> Step {
-        session.transaction.is_aborted |= session.transaction.is_open();
+        if !matches!(refusal, Refusal::Wait(_)) {
+            session.transaction.is_aborted |= session.transaction.is_open();
+        }
         match refusal {
             Refusal::Error(text) => {
                 write_error(session, out, &text);
@@ -296,8 +298,7 @@ impl<'n> Batch<'n> {
             }
             Refusal::Close(why) => Step::Drop(why),
             Refusal::Wait(pause) => {
-                // It was not refused after all: it is tried again.
-                session.transaction.is_aborted = false;
+                // Not refused: it is tried again.
                 self.release();
                 Step::Wait(pause)
             }

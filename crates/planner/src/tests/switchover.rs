@@ -50,18 +50,21 @@ fn switchover() {
     s.acts();
     // The store names b, but it hears nothing before a has let go, and a not before its sessions have left it.
     s.check(expect![[r#"
+        ask a
         leases: 
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
     s.after_ms(5);
     s.balancer_answers(&["a"]);
     s.check(expect![[r#"
+        ask a
         leases: 
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
     s.balancer_answers(&[]);
     s.check(expect![[r#"
         push a: it has version 7, the record has 8
+        ask a
         store v8 a@lb1 b*@lb0: shard 0: a:1 is fenced: every balancer cut it off
         leases: 
         switchover: b:1 takes over once a:1 is fenced
@@ -69,6 +72,7 @@ fn switchover() {
     s.acts();
     s.check(expect![[r#"
         push b: it has version 7, the record has 8
+        ask a
         leases: b
         settling: master b:1 takes over version 8
     "#]]);
@@ -100,12 +104,16 @@ fn sessions_that_do_not_leave_delay_the_demotion_for_a_while_and_wait_for_a_whil
     s.acts();
     s.after_ms(499);
     s.check(expect![[r#"
+        ask b
+        ask a
         leases: 
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
     s.after_ms(1);
     s.check(expect![[r#"
         push a: it has version 7, the record has 8
+        ask b
+        ask a
         leases: 
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
@@ -137,6 +145,7 @@ fn a_switchover_that_loses_against_another_change_of_the_store_keeps_holding() {
     s.acts();
     s.record = record;
     s.check(expect![[r#"
+        ask a
         store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 120
         leases: 
         switchover: shard 0: switchover from a:1 to b:1 at 120
