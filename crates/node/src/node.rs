@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use api::heartbeat::{LeaseMode, Resync};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use storage::Store;
+use storage::{FailureHook, Store};
 use tokio::sync::watch;
 use topology::{Cluster, Endpoint};
 
@@ -126,6 +126,7 @@ pub struct Node {
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
+    on_failure: Option<FailureHook>,
 }
 
 /// Key counts of the last scan.
@@ -177,6 +178,7 @@ impl Node {
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,
+            on_failure: None,
         }
     }
 
@@ -236,6 +238,23 @@ impl Node {
     /// Asks the whole process to stop.
     pub fn shut_down(&self) {
         self.shutdown.send_replace(true);
+    }
+
+    /// `hook` is called when this database, or one that takes its place, fails (rule R14). To be said before the node serves.
+    #[must_use]
+    pub fn on_failure(mut self, hook: FailureHook) -> Self {
+        self.on_failure = Some(hook);
+        if let Some(store) = &self.engine().store {
+            self.look_after(store);
+        }
+        self
+    }
+
+    /// To be called for every database that is put in service.
+    pub fn look_after(&self, store: &Store) {
+        if let Some(hook) = &self.on_failure {
+            store.on_failure(Arc::clone(hook));
+        }
     }
 
     /// Changes to true when the process is to stop.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use storage::{Options, Store};
@@ -14,7 +15,7 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, grants, replication, worker};
+use crate::{admin, cluster, cron, disk, grants, replication, worker};
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
@@ -41,8 +42,13 @@ pub fn main(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(loaded, log))?;
-    Ok(ExitCode::SUCCESS)
+    match runtime.block_on(serve(loaded, log)) {
+        Err(error) if disk::is_full(&error) => {
+            tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
+            Ok(ExitCode::from(disk::EXIT_CODE))
+        }
+        done => done.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
@@ -60,12 +66,15 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     };
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
+    disk::try_out(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
+    let opening = disk::Opening::begin(&dir);
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
     let store = Store::open(&dir.join("db"), options)?;
     let node = Arc::new(build(loaded, dir, store, log)?);
     write_pid_file(&node)?;
+    drop(opening);
     begin_role(&node);
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
@@ -99,7 +108,8 @@ fn build(
     let slaveof = loaded.values.slaveof.clone();
     let config = Config::new(loaded.values, loaded.file).with_log(log);
     let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
-    let node = Node::new(config, dir, store, Cluster::default(), Role::Master);
+    let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
+        .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
         load_topology(&node, conf);
     } else if let Some((host, port)) = slaveof.split_once(' ') {
@@ -170,13 +180,30 @@ fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
     let store = node.gate.write().store.take();
     if let Some(store) = store {
         store.publish().context("write the last of the WAL")?;
+        let watch = store.close_watch();
         if let Err(error) = store.close() {
-            // A feed or scan of a connection that is just ending may hold it; the kernel ends that with the process.
-            tracing::info!(%error, "the database was closed by the end of the process");
+            // A feed or scan of a connection that is just ending may hold it.
+            if !watch.wait(CLOSE_PATIENCE) {
+                tracing::warn!(%error, "stopped; the kernel closes the database with the process");
+                exit_at_once(0);
+            }
         }
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How long a stop waits for the last users of the database.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Ends the process without its exit handlers.
+#[expect(
+    unsafe_code,
+    reason = "exit handlers of RocksDB wait for its threads, which may wait for the disk, and destroy what a database that is still in use needs"
+)]
+pub(crate) fn exit_at_once(code: u8) -> ! {
+    // SAFETY: _exit takes an integer and does not return; nothing of this process is used after it.
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// What the engine is opened with.

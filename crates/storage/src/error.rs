@@ -50,6 +50,9 @@ pub enum Error {
         /// Verb and object.
         action: &'static str,
     },
+    /// The database failed before ([`crate::Store::has_failed`]); nothing was tried.
+    #[error("the log could not be written before: the database must be opened again")]
+    Failed,
     /// Checksums or structure of stored data are wrong.
     #[error("{action}: data is corrupt: {message}")]
     Corrupt {

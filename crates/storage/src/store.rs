@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
@@ -22,6 +23,9 @@ use crate::{
     Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
     view,
 };
+use failure::Failure;
+
+pub use failure::FailureHook;
 
 /// A handle of the open database; clones are cheap and share it.
 #[derive(Clone)]
@@ -46,6 +50,7 @@ pub(crate) struct Inner {
     /// Bytes of all batches written since the database was opened.
     appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
+    failure: Arc<Failure>,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
@@ -59,21 +64,31 @@ pub(crate) struct Inner {
 }
 
 /// Tells when a database is closed, whoever used it last.
-#[derive(Debug, Clone)]
-pub struct CloseWatch(Arc<AtomicBool>);
+#[derive(Debug, Clone, Default)]
+pub struct CloseWatch(Arc<(Mutex<bool>, Condvar)>);
 
 impl CloseWatch {
     /// True once nothing in this process uses the database any more.
     pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.0.lock()
+    }
+
+    /// Waits for that, at most so long; false if it is still in use.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let (closed, changed) = &*self.0;
+        let mut closed = closed.lock();
+        changed.wait_while_for(&mut closed, |closed| !*closed, patience);
+        *closed
     }
 }
 
-struct ClosedFlag(Arc<AtomicBool>);
+struct ClosedFlag(CloseWatch);
 
 impl Drop for ClosedFlag {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        let (closed, changed) = &*self.0.0;
+        *closed.lock() = true;
+        changed.notify_all();
     }
 }
 
@@ -110,7 +125,9 @@ impl Store {
         let is_copy = dir.join("CURRENT").exists() && !format::is_recorded(dir);
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
-        let db_options = engine::database(&options);
+        let mut db_options = engine::database(&options);
+        let failure = Arc::<Failure>::default();
+        failure::listen(&mut db_options, &failure);
         let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
@@ -140,12 +157,13 @@ impl Store {
             published,
             appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
+            failure,
             writing: Mutex::default(),
             history,
             views,
             filters,
             is_holding,
-            closed: ClosedFlag(Arc::default()),
+            closed: ClosedFlag(CloseWatch::default()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -195,18 +213,17 @@ impl Store {
     /// leaves that tells of a write, the reader's own or another's.
     ///
     /// # Errors
-    /// When the WAL cannot be written: acknowledge nothing any more then.
+    /// When the WAL cannot be written, or could not before: acknowledge nothing any more then, and tell nobody what was
+    /// read ([`Store::has_failed`]).
     pub fn publish(&self) -> Result<u64, Error> {
         let inner = &*self.inner;
+        inner.failure.check()?;
         let latest = inner.db.latest_sequence_number();
         let published = inner.published.load(Ordering::Acquire);
         if latest <= published {
             return Ok(published);
         }
-        inner
-            .db
-            .flush_wal(inner.options.sync_writes)
-            .map_err(|error| Error::engine("write the log", error))?;
+        self.flush_log(inner.options.sync_writes)?;
         let before = inner.published.fetch_max(latest, Ordering::AcqRel);
         if before >= latest {
             return Ok(before);
@@ -215,6 +232,17 @@ impl Store {
             hook(latest);
         }
         Ok(latest)
+    }
+
+    /// Hands the buffer of the log to the operating system, or to the disk.
+    fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
+        let inner = &*self.inner;
+        inner.db.flush_wal(to_disk).map_err(|error| {
+            let action = if to_disk { "sync the log" } else { "write the log" };
+            inner.failure.failed(Error::engine(action, error))
+        })?;
+        // What another thread failed to write may have been in the buffer too.
+        inner.failure.check()
     }
 
     /// Calls `f` with the published sequence after every publish that advanced it, on the publishing thread. Must be
@@ -293,7 +321,7 @@ impl Store {
 
     /// Outlives the store, and says when the database is closed.
     pub fn close_watch(&self) -> CloseWatch {
-        CloseWatch(Arc::clone(&self.inner.closed.0))
+        self.inner.closed.0.clone()
     }
 
     /// Publishes and closes the database; afterwards its folder can be renamed or removed.
@@ -340,11 +368,14 @@ impl Store {
 
     fn append_locked(&self, batch: &WriteBatch, hot: &mut Writing<'_, '_>) -> Result<u64, Error> {
         let inner = &*self.inner;
+        inner.failure.check()?;
         let feeding = inner.ring.begin();
-        inner
-            .db
-            .write_opt(batch, &inner.write_options)
-            .map_err(|error| Error::engine("write a batch", error))?;
+        inner.db.write_opt(batch, &inner.write_options).map_err(|error| {
+            // "Not now", with `no_slowdown`: nothing was tried.
+            let is_refused = error.kind() == rocksdb::ErrorKind::Incomplete;
+            let error = Error::engine("write a batch", error);
+            if is_refused { error } else { inner.failure.failed(error) }
+        })?;
         hot.written();
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
@@ -433,6 +464,7 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
 }
 
 mod epochs;
+mod failure;
 #[cfg(test)]
 mod tests;
 mod upkeep;

@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod disk;
 pub mod linear;
 pub mod netns;
 pub mod ports;

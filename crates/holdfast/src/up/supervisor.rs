@@ -3,6 +3,7 @@
 //! Knows nothing of what the children are. Stopping goes in the reverse order of starting.
 
 use std::collections::BTreeMap;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::process::{self, Spec};
+
+/// EX_IOERR of sysexits.h.
+const IO_ERROR: i32 = 74;
 
 /// What happens when a child ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +136,7 @@ async fn supervise(
                     status.pid = None;
                     status.ends += 1;
                 });
-                let how = end.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let how = end.map_or_else(|error| error.to_string(), describe);
                 say(&shared, &format!(
                     "{} ended after {:.1} s: {how} (log: {})",
                     spec.name, since.elapsed().as_secs_f64(), spec.log.display()
@@ -150,6 +154,14 @@ async fn supervise(
                 return;
             }
         }
+    }
+}
+
+/// How a child ended, in words where the number says more to programs than to people.
+fn describe(status: ExitStatus) -> String {
+    match status.code() {
+        Some(IO_ERROR) => format!("{status} (its disk is full, or fails)"),
+        _ => status.to_string(),
     }
 }
 
@@ -224,6 +236,14 @@ mod tests {
         process::signal(second, libc::SIGSTOP);
         supervisor.stop().await;
         assert!(!std::path::Path::new(&format!("/proc/{second}/exe")).exists());
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let said = describe(ExitStatus::from_raw(IO_ERROR << 8));
+        assert_eq!(said, "exit status: 74 (its disk is full, or fails)");
+        assert_eq!(describe(ExitStatus::from_raw(1 << 8)), "exit status: 1");
     }
 
     #[tokio::test]

@@ -335,6 +335,9 @@ pub fn may_leave(node: &Node, ticket: &Ticket) -> Result<(), &'static str> {
     if engine.generation != ticket.generation {
         return Err("the role of this node changed while a reply waited");
     }
+    if engine.store.as_ref().is_none_or(Store::has_failed) {
+        return Err("the WAL could not be written while a reply waited");
+    }
     if !node.grants.is_held.load(Ordering::SeqCst) {
         return Err("the grant was given up while a reply waited");
     }

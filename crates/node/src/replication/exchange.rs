@@ -90,6 +90,7 @@ impl Driver {
     /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
     pub(super) fn install(&mut self, store: Store) -> bool {
         let node = &self.job.node;
+        node.look_after(&store);
         let is_current = {
             let mut engine = node.gate.write();
             let is_current = engine.generation == self.job.generation;

@@ -333,6 +333,8 @@ fn config(node: &Node, position: Position) -> Config {
         is_deposed: node.resync.is_required(),
         member: member(node),
         epoch: newest_epoch(node),
+        // Under grants a master without an epoch of its own will get one, or another node will: data that is ahead of it may hold what was acknowledged.
+        epoch_patience_ms: (!Node::is_lease_blocking(config.master_lease_mode)).then_some(10_000),
         connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
         receive_timeout_ms: u64::from(config.replication_recv_timeout_ms),
         ..Config::default()

@@ -475,10 +475,8 @@ impl Ran {
             return Ok(None);
         }
         let engine = node.engine();
-        if self.has_written
-            && let Some(store) = &engine.store
-        {
-            publish(store)?;
+        if let Some(store) = &engine.store {
+            self.publish(store)?;
         }
         let commit = &node.grants.commit;
         if self.waits || commit.is_waiting() {
@@ -498,20 +496,37 @@ impl Ran {
         check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
     }
 
+    /// Hands to the operating system what the replies tell of, whoever wrote it: also a read must not tell of what the next process would not know. After a
+    /// failed append nothing may be said at all, be it that the append failed (rule R14).
+    fn publish(&self, store: &Store) -> Result<(), &'static str> {
+        if self.has_written || self.seen(store) > store.published() {
+            publish(store)?;
+        }
+        if store.has_failed() { Err(UNWRITTEN) } else { Ok(()) }
+    }
+
+    /// Newest sequence the commands could see.
+    fn seen(&self, store: &Store) -> u64 {
+        self.sequence.unwrap_or_else(|| store.latest_sequence())
+    }
+
     /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
     fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
         let store = engine.store.as_ref().ok_or("the database was replaced")?;
-        let sequence = self.sequence.unwrap_or_else(|| store.latest_sequence());
+        let sequence = self.seen(store);
         // Replicas are sent only what is published, and what another worker wrote may not be yet.
         publish(store)?;
         Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
     }
 }
 
+/// Why a connection is closed after a failed append.
+pub(super) const UNWRITTEN: &str = "the WAL could not be written";
+
 fn publish(store: &Store) -> Result<(), &'static str> {
     store.publish().map(|_| ()).map_err(|error| {
         tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
-        "the WAL could not be written"
+        UNWRITTEN
     })
 }
 

@@ -1,15 +1,18 @@
 //! Commands of one read buffer, from words to replies, on a real database.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use storage::{FeedRead, Store};
 use topology::Cluster;
 
 use super::Session;
-use super::dispatch::{Batch, Step};
+use super::dispatch::{Batch, Step, UNWRITTEN};
 use crate::clients::{PauseKind, Via};
 use crate::config::{Config, Values};
+use crate::grants::Ticket;
 use crate::node::{Node, Role};
 
 struct Bench {
@@ -53,6 +56,33 @@ impl Bench {
         }
         batch.close(session, &mut out).finish(node).unwrap();
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    }
+
+    /// Runs a pipeline after which a connection is to be closed instead of answered; returns why.
+    fn unanswered(&mut self, command: &str) -> &'static str {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0);
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        batch.run(&mut self.session, &words, &mut out);
+        batch.close(&self.session, &mut out).finish(&self.node).unwrap_err()
+    }
+
+    /// From now on whatever is written to the log meets a full disk.
+    #[expect(unsafe_code, reason = "std cannot put another file behind an open descriptor")]
+    fn fill_disk(&self) {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut found = 0;
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+            let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+            let is_log = target.extension().is_some_and(|extension| extension == "log");
+            if is_log && target.starts_with(self._dir.path()) {
+                let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+                // SAFETY: dup2 takes two descriptors, both open, and touches no memory.
+                assert_eq!(unsafe { libc::dup2(full.as_raw_fd(), number) }, number);
+                found += 1;
+            }
+        }
+        assert!(found > 0);
     }
 
     /// Record counts of the batches written since `sequence`.
@@ -132,4 +162,45 @@ fn a_transaction_that_is_to_abort_still_is_after_a_pause() {
     bench.node.clients.unpause();
     let replies = bench.pipeline(&["EXEC", "GET k"]);
     assert_eq!(replies, "-EXECABORT Transaction discarded because of previous errors. $-1");
+}
+
+#[test]
+fn a_failed_append_is_answered_by_nobody_and_neither_is_what_was_read() {
+    let mut bench = Bench::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    // As `run` does it, where the hook ends the process.
+    let store = bench.node.engine().store.clone().unwrap();
+    store.on_failure(Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    }));
+    assert_eq!(bench.pipeline(&["SET a 1"]), "+OK");
+    let ticket = Ticket { sequence: bench.sequence(), generation: 0, is_write: false };
+    bench.fill_disk();
+    assert_eq!(bench.pipeline(&["GET a"]), "$1 1", "nothing had to be written for that");
+    // The append goes into a buffer; handing it over fails.
+    assert_eq!(bench.unanswered("SET a 2"), UNWRITTEN);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    for command in ["GET a", "SET b 1", "EXISTS a", "DEL a"] {
+        assert_eq!(bench.unanswered(command), UNWRITTEN, "{command}");
+    }
+    // What waited for the set does not leave any more either.
+    let why = crate::grants::may_leave(&bench.node, &ticket).unwrap_err();
+    assert!(why.contains("WAL"), "{why}");
+    assert_eq!(bench.pipeline(&["PING"]), "+PONG", "it tells of no data");
+}
+
+#[test]
+fn a_read_of_what_another_thread_has_not_published_yet_publishes_it() {
+    let mut bench = Bench::new();
+    let store = bench.node.engine().store.clone().unwrap();
+    let mut other = Bench::session(&bench.node);
+    let (mut out, config) = (Vec::new(), bench.node.config.now());
+    let mut batch = Batch::begin(&bench.node, config, 0);
+    batch.run(&mut other, &[b"SET".as_slice(), b"a", b"1"], &mut out);
+    let ran = batch.close(&other, &mut out);
+    assert!(store.published() < store.latest_sequence());
+    assert_eq!(bench.pipeline(&["GET a"]), "$1 1");
+    assert_eq!(store.published(), store.latest_sequence());
+    ran.finish(&bench.node).unwrap();
 }

@@ -99,6 +99,27 @@ fn a_master_without_an_epoch_of_its_own_is_waited_for() {
 }
 
 #[test]
+fn data_that_may_hold_acknowledged_writes_is_not_given_up_for_a_master_without_an_epoch() {
+    let mine = position(&[(1, 1)], 60);
+    let mut m = Machine::new(Config { epoch_patience_ms: None, ..config(&mine, false) }, 1);
+    m.step(Event::Start, 0);
+    let shorter = position(&[(1, 1)], 50);
+    let (mut conn, mut now) = (1, 0);
+    while now < 3_600_000 {
+        let actions = compared(&mut m, conn, &shorter, now);
+        let is_waiting =
+            matches!(actions.get(1), Some(Action::Failed { fault: Fault::NoEpoch, .. }));
+        assert!(is_waiting, "{actions:?}");
+        now = m.deadline().unwrap();
+        m.step(Event::Tick, now);
+        conn += 1;
+    }
+    let opened = position(&[(1, 1), (2, 51)], 51);
+    let actions = compared(&mut m, conn, &opened, now);
+    assert!(actions.contains(&Action::Rewind { fork: 50 }), "{actions:?}");
+}
+
+#[test]
 fn what_cannot_be_rewound_is_copied() {
     let mine = position(&[(1, 1)], 70);
     let theirs = position(&[(1, 1), (2, 61)], 80);

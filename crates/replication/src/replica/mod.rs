@@ -55,8 +55,9 @@ pub struct Config {
     /// The data may hold writes that the master has not (the node was a master under an older topology): no partial sync
     /// unless the epochs prove it sound.
     pub is_deposed: bool,
-    /// How long a master may take to open its epoch before the data here is replaced by a copy of its own.
-    pub epoch_patience_ms: u64,
+    /// How long a master may take to open its epoch before the data here is replaced by a copy of its own; `None`: for ever, because the data
+    /// here may hold acknowledged writes that the master has lost.
+    pub epoch_patience_ms: Option<u64>,
     /// Ask the master whether it is Holdfast.
     pub offer_extension: bool,
     /// What a Holdfast master is told that the data here is called in in-sync sets.
@@ -87,7 +88,7 @@ impl Default for Config {
             history: Arc::default(),
             must_full_sync: false,
             is_deposed: false,
-            epoch_patience_ms: 10_000,
+            epoch_patience_ms: Some(10_000),
             offer_extension: true,
             member: None,
             epoch: None,
@@ -430,7 +431,9 @@ impl Machine {
                 let why = format!("no rewind to {fork} is possible");
                 self.full_sync(Reason::Parted(why), now, out);
             }
-            Verdict::Wait if waited < self.config.epoch_patience_ms => return Err(Fault::NoEpoch),
+            Verdict::Wait if self.config.epoch_patience_ms.is_none_or(|limit| waited < limit) => {
+                return Err(Fault::NoEpoch);
+            }
             Verdict::Wait => {
                 self.is_parted = true;
                 let why = "the master opened no epoch of its own".to_owned();

@@ -83,7 +83,7 @@ impl Store {
     /// nothing may be acknowledged under it.
     pub fn open_epoch(&self, epoch: u64, id: EpochId, wall_ms: u64) -> Result<u64, Error> {
         let first = self.append_epoch(epoch, id, wall_ms)?;
-        self.inner.db.flush_wal(true).map_err(|error| Error::engine("sync the log", error))?;
+        self.flush_log(true)?;
         self.publish()?;
         Ok(first)
     }
@@ -106,7 +106,8 @@ impl Store {
         let last = self.append_locked(&WriteBatch::from_data(bytes), &mut hot)?;
         if last != first {
             // RocksDB left numbers out after an error: the record says another place than it has.
-            return Err(Error::OutOfSequence { expected: first, found: last });
+            let error = Error::OutOfSequence { expected: first, found: last };
+            return Err(self.inner.failure.failed(error));
         }
         self.set_history(history);
         Ok(first)

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use anyhow::{Context as _, Result};
@@ -143,11 +143,6 @@ impl Host {
     pub fn log_path(&self) -> PathBuf {
         self.dir.with_extension("log")
     }
-
-    /// The file that uses up its disk.
-    pub fn filling(&self) -> PathBuf {
-        self.dir.join("filling")
-    }
 }
 
 impl Drop for Host {
@@ -155,15 +150,4 @@ impl Drop for Host {
         // Fails only for what is gone.
         let _ = self.kill();
     }
-}
-
-/// Writes zeros until nothing more fits.
-pub fn fill(path: &Path) -> Result<()> {
-    use std::io::Write as _;
-    let mut file = std::fs::File::create(path).context("create the filling")?;
-    for size in [1 << 20, 4_096, 64] {
-        let zeros = vec![0_u8; size];
-        while file.write_all(&zeros).is_ok() {}
-    }
-    Ok(())
 }

@@ -7,19 +7,21 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::args::Balancer;
-use super::host::{self, Host, Role};
+use super::host::{Host, Role};
 use super::observer::Reigns;
 use super::rest;
 use super::schedule::{Action, Fault, Target};
 use super::site::Site;
 use super::timeline::Timeline;
-use crate::wait;
+use crate::{disk, wait};
 
 const TICK: Duration = Duration::from_millis(5);
 /// A process that ended by itself is started again after that, as a supervisor would.
 const RESTART_MS: u64 = 300;
 /// So long after its disk was freed the end of a process may still be its doing.
 const FULL_UNTIL_MS: u64 = 500;
+/// What a node ends with when its disk is full.
+const DISK_EXIT_CODE: i32 = 74;
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.
@@ -94,8 +96,7 @@ impl<'a> Nemesis<'a> {
         self.site.network.join_all()?;
         for index in 0..self.site.hosts.len() {
             self.site.network.set_link(self.site.hosts[index].place, true)?;
-            // Mostly there is none.
-            let _ = std::fs::remove_file(self.site.hosts[index].filling());
+            disk::free(&self.site.hosts[index].dir)?;
             self.site.hosts[index].go_on()?;
             self.site.hosts[index].start(&self.site.network)?;
         }
@@ -118,9 +119,10 @@ impl<'a> Nemesis<'a> {
         for index in 0..self.site.hosts.len() {
             let host = &mut self.site.hosts[index];
             let Some(status) = host.ended()? else { continue };
-            // A full disk is a good reason to give up, and the end is noticed a little later; nothing else is.
-            let is_full = host.filling().exists()
+            // A full disk is a good reason to give up, in the way that says so, and the end is noticed a little later; nothing else is.
+            let was_full = disk::filling(&host.dir).exists()
                 || self.freed.get(&index).is_some_and(|at| at + FULL_UNTIL_MS > now);
+            let is_full = was_full && status.code() == Some(DISK_EXIT_CODE);
             let text = format!("{} ended by itself: {status}", host.name);
             self.timeline.note(if is_full {
                 format!("{text} (its disk is full)")
@@ -168,7 +170,7 @@ impl<'a> Nemesis<'a> {
             Action::Fill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
                 self.say("fill the disk of", index);
-                host::fill(&self.site.hosts[index].filling())?;
+                disk::fill(&self.site.hosts[index].dir)?;
                 self.undo.push((end, Undo::Free(index)));
             }
             Action::Switchover(shard) => self.switchover(*shard),
@@ -264,7 +266,7 @@ impl<'a> Nemesis<'a> {
                 Undo::Free(index) => {
                     self.say("free the disk of", index);
                     // It may have been freed by another fault's end.
-                    let _ = std::fs::remove_file(self.site.hosts[index].filling());
+                    disk::free(&self.site.hosts[index].dir)?;
                     self.freed.insert(index, self.now_ms());
                 }
             }

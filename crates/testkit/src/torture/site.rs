@@ -15,6 +15,7 @@ use super::keys::{Ranges, range};
 use super::network::{ANNOUNCED, Network, Wish};
 use super::rest;
 use super::schedule::{BALANCERS, Plan};
+use crate::disk;
 use crate::process::{START_PATIENCE, holdfast};
 use crate::wait;
 use crate::wire::Connection;
@@ -99,24 +100,13 @@ impl Site {
             let dir = dir.join(name);
             std::fs::create_dir_all(&dir).context("create a host's folder")?;
             if plan.fills_disks() && matches!(role, Role::Node(_)) {
-                site.mount(&dir)?;
+                disk::mount(&dir, DISK_MB, DISK)?;
+                site.disks.push(dir.clone());
             }
             let address = site.network.places[place].address;
             site.hosts.push(Host::new(name, *role, place, address, dir));
         }
         Ok(site)
-    }
-
-    /// A small file system of its own.
-    fn mount(&mut self, dir: &Path) -> Result<()> {
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={DISK_MB}m"), DISK])
-            .arg(dir)
-            .output()
-            .context("run mount")?;
-        ensure!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
-        self.disks.push(dir.to_owned());
-        Ok(())
     }
 
     fn configure(&mut self, index: usize, plan: &Plan) -> Result<()> {
@@ -133,9 +123,10 @@ impl Site {
                 "controller",
                 "controller.toml",
                 format!(
-                    "listen = \"{}\"\ndata = {:?}\nheartbeat_ms = 200\nmisses = 4\nlease_ms = 1000\n",
+                    "listen = \"{}\"\ndata = {:?}\nheartbeat_ms = 200\nmisses = 4\nlease_ms = {}\n",
                     rest::LISTEN,
-                    dir.join("controller.redb")
+                    dir.join("controller.redb"),
+                    plan.lease_ms
                 ),
             )?,
             Role::Balancer(number) if plan.balancer == Balancer::Builtin => ours(
@@ -364,8 +355,8 @@ impl Drop for Site {
     fn drop(&mut self) {
         // Processes first: they hold files on the disks.
         self.hosts.clear();
-        for disk in &self.disks {
-            let _ = Command::new("umount").arg(disk).output();
+        for dir in &self.disks {
+            disk::unmount(dir);
         }
     }
 }

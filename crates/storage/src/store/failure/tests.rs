@@ -1,0 +1,130 @@
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+use replication::history::EpochId;
+
+use super::*;
+use crate::{Family, Options, Read as _};
+
+/// More than fits into the buffer of the log, so that the append itself has to write.
+const LARGE: usize = 4 << 20;
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, Options { block_cache_size: 8 << 20, ..Options::default() }).unwrap()
+}
+
+fn put(store: &Store, key: &str, bytes: usize) -> Result<u64, Error> {
+    let mut txn = store.txn();
+    txn.put(Family::Metadata, key.as_bytes(), &vec![7; bytes]);
+    txn.commit().map(Option::unwrap_or_default)
+}
+
+fn has(store: &Store, key: &str) -> bool {
+    store.get(Family::Metadata, key.as_bytes()).unwrap().is_some()
+}
+
+/// From now on whatever is written to a log file of the database meets a full disk.
+#[expect(unsafe_code, reason = "std cannot put another file behind an open descriptor")]
+fn fill(db: &Path) {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut found = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        if target.starts_with(db) && target.extension().is_some_and(|extension| extension == "log")
+        {
+            let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+            // SAFETY: dup2 takes two descriptors, both open, and touches no memory; RocksDB goes on with what it calls its log.
+            assert_eq!(unsafe { libc::dup2(full.as_raw_fd(), number) }, number);
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no log of {} is open", db.display());
+}
+
+/// A database whose log took `before` and takes nothing more; how often its hook was called.
+fn full(dir: &Path) -> (Store, Arc<AtomicUsize>) {
+    let store = open(dir);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    store.on_failure(Arc::new(move |why| {
+        assert!(why.contains("No space") || why.contains("no space"), "{why}");
+        counted.fetch_add(1, Ordering::SeqCst);
+    }));
+    put(&store, "before", 10).unwrap();
+    store.publish().unwrap();
+    fill(dir);
+    (store, calls)
+}
+
+/// Everything is refused, and the next process has what was published and nothing else.
+fn check_the_end(store: Store, calls: &AtomicUsize, dir: &Path, published: u64) {
+    assert!(store.has_failed());
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert!(matches!(store.publish(), Err(Error::Failed)));
+    assert!(matches!(put(&store, "later", 10), Err(Error::Failed)));
+    assert_eq!(store.published(), published);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    drop(store);
+    let store = open(dir);
+    assert!(!store.has_failed());
+    assert_eq!(store.latest_sequence(), published);
+    assert!(has(&store, "before") && !has(&store, "after") && !has(&store, "later"));
+    put(&store, "after", 10).unwrap();
+    store.publish().unwrap();
+}
+
+#[test]
+fn after_a_failed_publish_nothing_is_taken_or_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, calls) = full(temp.path());
+    let published = store.published();
+    put(&store, "after", 10).unwrap();
+    assert!(has(&store, "after"), "in memory");
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    assert!(matches!(store.publish(), Err(Error::NoSpace { .. })));
+    check_the_end(store, &calls, temp.path(), published);
+}
+
+#[test]
+fn a_failed_append_is_the_end_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, calls) = full(temp.path());
+    let published = store.published();
+    assert!(matches!(put(&store, "after", LARGE), Err(Error::NoSpace { .. })));
+    check_the_end(store, &calls, temp.path(), published);
+}
+
+#[test]
+fn an_epoch_that_does_not_reach_the_disk_is_the_end_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, calls) = full(temp.path());
+    let published = store.published();
+    assert!(matches!(store.open_epoch(1, EpochId::from_random(5), 0), Err(Error::NoSpace { .. })));
+    check_the_end(store, &calls, temp.path(), published);
+}
+
+#[test]
+fn a_batch_that_is_refused_before_it_is_tried_ends_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    assert!(store.write_raw(b"garbage").is_err());
+    assert!(!store.has_failed());
+    put(&store, "after", 10).unwrap();
+    store.publish().unwrap();
+}
+
+#[test]
+fn a_hook_that_comes_late_is_called_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    fill(temp.path());
+    put(&store, "after", 10).unwrap();
+    assert!(store.publish().is_err());
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    store.on_failure(Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    }));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
