@@ -21,7 +21,17 @@ pub struct Frontend {
     pub listen: Endpoint,
     /// Who answers, if anybody.
     pub backend: Option<Backend>,
+    /// With no backend: another one is about to follow. Sessions are taken back from their node and kept, and so are new connections, until the next demand
+    /// or for [`HOLD_MS`]. Who does not know the word cuts them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
 }
+
+/// How long a balancer keeps connections without a backend, ms; then it resets them.
+pub const HOLD_MS: u64 = 3_000;
+
+/// How long a node may take to give a session back, ms; then it is reset on both sides.
+pub const GIVE_BACK_MS: u64 = 500;
 
 /// Everything a balancer is to do, replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +62,18 @@ pub struct FrontendState {
     pub backend: Option<Backend>,
     /// Live sessions by node; nodes without one are left out.
     pub sessions: Vec<Sessions>,
+    /// Connections are kept for the backend to come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+    /// How many are.
+    #[serde(default)]
+    pub held: u64,
+    /// Sessions that their node gave back since start, to go on at another one.
+    #[serde(default)]
+    pub moved: u64,
+    /// Sessions that were reset because their node is no longer the backend, since start.
+    #[serde(default)]
+    pub cut: u64,
     /// Connections accepted since start.
     pub accepted: u64,
     /// Connections closed at once because no backend was set or it refused.

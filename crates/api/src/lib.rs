@@ -5,5 +5,6 @@
 pub mod balancer;
 pub mod grant;
 pub mod heartbeat;
+pub mod moving;
 pub mod proxy;
 pub mod rest;

@@ -1,7 +1,8 @@
 //! PROXY protocol version 2: the header that tells a node which client is behind a balancer's connection.
 //!
 //! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length the header states and never panics on any input.
-//! Not here: version 1 (text), checksums and the contents of TLVs, which are skipped; who may send a header at all (`docs/protocol.md` §3).
+//! Of the TLVs only Holdfast's own is read, by which a balancer says that it can move the session (`docs/protocol.md` §12); others are skipped.
+//! Not here: version 1 (text), checksums; who may send a header at all (`docs/protocol.md` §3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -19,6 +20,11 @@ const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 const TCP4_LEN: usize = 12;
 const TCP6_LEN: usize = 36;
+
+/// Of the range that the format leaves to applications.
+const TLV_MOVING: u8 = 0xe7;
+/// What its value begins with; the length of a record follows, 4 bytes.
+const MOVING: [u8; 14] = *b"holdfast-move\x01";
 
 /// What the sender of the header stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,9 @@ pub struct Header {
     pub source: Option<SocketAddr>,
     /// The frontend the client connected to; `None` where `source` is.
     pub destination: Option<SocketAddr>,
+    /// The sender can move the session to another node: when it ends its side, it wants a trailer. The value is the length of the record that follows this
+    /// header, 0 without one: then the session is new.
+    pub moving: Option<u32>,
 }
 
 /// What was found at the start of the bytes.
@@ -114,7 +123,37 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
         _ => None,
     }
     .unzip();
-    Ok(Parsed::Header(Header { len, command, source, destination }))
+    let moving = match command {
+        Command::Proxy => body.get(needed..).and_then(moving),
+        Command::Local => None,
+    };
+    Ok(Parsed::Header(Header { len, command, source, destination, moving }))
+}
+
+/// Looks through the TLVs; what is not well-formed ends the search.
+fn moving(mut tlvs: &[u8]) -> Option<u32> {
+    while let Some((&[kind, high, low], rest)) = tlvs.split_first_chunk() {
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+        if kind == TLV_MOVING
+            && let Some(length) = value.strip_prefix(&MOVING)
+        {
+            return length.try_into().ok().map(u32::from_be_bytes);
+        }
+        tlvs = rest;
+    }
+    None
+}
+
+/// A header for the connection of a client whose session can be moved; `record` is the length of the record that is sent behind it, 0 for a new session.
+pub fn encode_moving(source: SocketAddr, destination: SocketAddr, record: u32) -> Vec<u8> {
+    let mut out = encode(source, destination);
+    let value = [&MOVING[..], &record.to_be_bytes()[..]].concat();
+    out.push(TLV_MOVING);
+    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(&value);
+    let length = (out.len() - FIXED) as u16;
+    out[14..FIXED].copy_from_slice(&length.to_be_bytes());
+    out
 }
 
 /// A header for a client's connection. With one IPv4 and one IPv6 address both are written as IPv6, the former as `::ffff:a.b.c.d`.
@@ -222,6 +261,7 @@ mod tests {
                 command: Command::Proxy,
                 source: Some(address("127.0.0.1:36504")),
                 destination: Some(address("127.0.0.1:17001")),
+                moving: None,
             }
         );
         assert_eq!(encode(address("127.0.0.1:36504"), address("127.0.0.1:17001")), HAPROXY);
@@ -234,6 +274,31 @@ mod tests {
         bytes.extend_from_slice(b"\x04\0\x02xyPING");
         assert_eq!(header(&bytes).len, 33);
         assert_eq!(parse(&bytes[..32]), Ok(Parsed::Incomplete));
+    }
+
+    #[test]
+    fn a_balancer_that_can_move_says_so_behind_other_tlvs() {
+        let (from, to) = (address("10.0.0.1:5"), address("[2001:db8::1]:6"));
+        for record in [0, 7, u32::MAX] {
+            let bytes = encode_moving(from, to, record);
+            let header = header(&bytes);
+            assert_eq!((header.moving, header.len), (Some(record), bytes.len()));
+            assert_eq!((header.source, header.destination), (Some(from), Some(to)));
+        }
+        let ours = encode_moving(from, from, 9)[FIXED + TCP4_LEN..].to_vec();
+        let with = |tlvs: &[&[u8]]| {
+            let mut bytes = encode(from, from);
+            bytes.extend(tlvs.concat());
+            bytes[15] = (bytes.len() - FIXED) as u8;
+            header(&bytes).moving
+        };
+        assert_eq!(with(&[b"\x04\0\x02xy", &ours]), Some(9));
+        assert_eq!(with(&[b"\xe7\0\x02xy", &ours]), Some(9), "somebody else's use of the type");
+        assert_eq!(with(&[b"\x04\0\x7fxy", &ours]), None);
+        assert_eq!(with(&[&ours[..ours.len() - 1]]), None);
+        let mut local = encode_moving(from, from, 9);
+        local[12] = 0x20;
+        assert_eq!(header(&local).moving, None);
     }
 
     #[test]

@@ -244,6 +244,15 @@ pub struct Nodes {
 pub struct Failover {
     /// 40 characters.
     pub new_master_id: String,
+    /// How long writes waited, ms, as the controller saw it: from the pause until every balancer led to the new master; `None` where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_ms: Option<u64>,
+    /// Sessions that balancers took back from their nodes to go on elsewhere; `None` unless all are built-in: others cut, and do not say how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<u64>,
+    /// Sessions that they reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u64>,
 }
 
 /// What the store holds of a cluster.

@@ -128,6 +128,9 @@ fn applied(state: State) -> Applied {
                 count: sessions.count,
             });
         }
+        applied.held += frontend.held;
+        applied.moved += frontend.moved;
+        applied.cut += frontend.cut;
         applied.errors.extend(frontend.error.map(|error| (frontend.listen.clone(), error)));
         applied.in_force.push((frontend.listen, frontend.backend));
     }

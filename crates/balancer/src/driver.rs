@@ -33,6 +33,12 @@ pub struct Applied {
     pub in_force: Vec<(Endpoint, Option<Backend>)>,
     /// Live sessions.
     pub sessions: Vec<SessionCount>,
+    /// Connections that wait for a backend.
+    pub held: u64,
+    /// Sessions that were moved to another node since the start.
+    pub moved: u64,
+    /// Sessions that were reset since the start because their node was no longer the backend.
+    pub cut: u64,
     /// Addresses the instance dials nodes from, where known.
     pub sources: Vec<String>,
     /// Frontends that could not be served as wished, and why.
@@ -200,7 +206,9 @@ mod tests {
 
     #[test]
     fn a_second_server_behind_a_frontend_is_no_match() {
-        let frontend = api::balancer::Frontend { listen: endpoint(1), backend: backend("a") };
+        let backend_a = backend("a");
+        let frontend =
+            api::balancer::Frontend { listen: endpoint(1), backend: backend_a, hold: false };
         let desired = Desired { term: 1, version: 1, frontends: vec![frontend] };
         let mut applied =
             Applied { in_force: vec![(endpoint(1), backend("a"))], ..Applied::default() };

@@ -184,7 +184,7 @@ async fn a_refusing_backend_resets_the_client() {
     let mut state = desired(1, 1, &[]);
     let backend =
         api::balancer::Backend { node: "x".repeat(40), host: nowhere.host, port: nowhere.port };
-    state.frontends.push(Frontend { listen: listen.clone(), backend: Some(backend) });
+    state.frontends.push(Frontend { listen: listen.clone(), backend: Some(backend), hold: false });
     balancer.driver.apply(&state).await.unwrap();
     let error = Client::connect(&listen).await.err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

@@ -10,6 +10,7 @@ mod nodes;
 mod probe;
 mod shards;
 mod status;
+mod switchover;
 mod view;
 
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route(&cluster("/nodes/{id}"), patch(nodes::change_anywhere))
         .route(&cluster("/shards"), get(shards::list).post(shards::create))
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
-        .route(&cluster("/shards/{i}/failover"), post(shards::failover))
+        .route(&cluster("/shards/{i}/failover"), post(switchover::failover))
         .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
         .route(&cluster("/discarded"), get(discarded::list))
         .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))

@@ -1,7 +1,7 @@
 //! Between the model's small states and the planner's types: the planner that ships does the thinking.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -332,6 +332,7 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
         desired: controller.desired.map(|(version, backend)| Desired {
             version: u64::from(version),
             frontends: vec![frontend(backend)],
+            holding: BTreeMap::new(),
         }),
         ..Observed::default()
     };
@@ -364,6 +365,8 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
             version: u64::from(in_force.version),
             frontends: vec![frontend(in_force.backend)],
             sessions: Vec::new(),
+            moved: 0,
+            cut: 0,
             at: time(in_force.at),
         });
         let instance = BalancerObserved { in_force, error: None };
@@ -378,7 +381,7 @@ fn frontend(backend: Option<u8>) -> Frontend {
         host: char::from(b'a' + index).to_string(),
         port: 1,
     });
-    Frontend { listen: endpoint("lb"), backend }
+    Frontend { listen: endpoint("lb"), backend, hold: false }
 }
 
 fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {

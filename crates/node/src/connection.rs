@@ -6,6 +6,7 @@
 //! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and run, up to a bound.
 
 mod held;
+mod moving;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +44,8 @@ const GREETING: Duration = Duration::from_secs(5);
 enum End {
     #[error("the client closed it")]
     Eof,
+    #[error("its balancer ended its side, and was given what is left")]
+    Moved,
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
@@ -69,17 +72,20 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
         out: Vec::new(),
         held: Held::default(),
         alone: 0,
+        moves: false,
+        at_end: false,
     };
-    let (address, via) = match connection.greet(peer, local).await {
-        Ok(who) => who,
+    let Greeting { address, via, moved } = match connection.greet(peer, local).await {
+        Ok(greeting) => greeting,
         Err(end) => {
             tracing::debug!(%peer, %end, "connection refused");
             return;
         }
     };
     let node = Arc::clone(&connection.node);
-    let client = node.clients.add(address, local, via, clock::unix_ms());
-    match surviving(connection.run(Arc::clone(&client))).await {
+    let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
+    let client = node.clients.add(address, local, via, since_ms);
+    match surviving(connection.run(Arc::clone(&client), moved)).await {
         Ok(End::Detached) => {}
         Ok(end) => {
             node.clients.remove(client.id);
@@ -121,26 +127,42 @@ struct Connection {
     held: Held,
     /// Writes to come that do not wait for company.
     alone: u8,
+    /// Its balancer can move the session: when it ends its side, the session is given back.
+    moves: bool,
+    /// It has ended its side.
+    at_end: bool,
+}
+
+/// Who is calling, and how.
+struct Greeting {
+    address: SocketAddr,
+    via: Via,
+    /// What the session was at another node.
+    moved: Option<api::moving::Session>,
 }
 
 impl Connection {
     /// Reads the PROXY header where one must be, and tells who is calling and how.
-    async fn greet(
-        &mut self,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Result<(SocketAddr, Via), End> {
+    async fn greet(&mut self, peer: SocketAddr, local: SocketAddr) -> Result<Greeting, End> {
         let config = self.node.config.now();
         let is_balancer = config.balancer_sources.contains(peer.ip());
         if !is_balancer {
-            return Ok((canonical(peer), Via::Direct));
+            return Ok(Greeting { address: canonical(peer), via: Via::Direct, moved: None });
         }
-        let header = tokio::time::timeout(GREETING, self.read_header())
+        let reading = async {
+            let header = self.read_header().await?;
+            let address = canonical(header.source.unwrap_or(peer));
+            let frontend = header.destination.unwrap_or(local);
+            self.moves = header.moving.is_some() && !config.peer_auth.is_empty();
+            let moved = match header.moving {
+                None | Some(0) => None,
+                Some(length) => Some(self.read_record(length, address, frontend).await?),
+            };
+            Ok(Greeting { address, via: Via::Balancer { balancer: peer, frontend }, moved })
+        };
+        tokio::time::timeout(GREETING, reading)
             .await
-            .map_err(|_| End::Refused("no PROXY header came from a balancer's address".into()))??;
-        let client = header.source.unwrap_or(peer);
-        let frontend = header.destination.unwrap_or(local);
-        Ok((canonical(client), Via::Balancer { balancer: peer, frontend }))
+            .map_err(|_| End::Refused("no PROXY header came from a balancer's address".into()))?
     }
 
     async fn read_header(&mut self) -> Result<proxy::Header, End> {
@@ -159,7 +181,7 @@ impl Connection {
         }
     }
 
-    async fn run(mut self, client: Arc<Client>) -> End {
+    async fn run(mut self, client: Arc<Client>, moved: Option<api::moving::Session>) -> End {
         let config = self.node.config.now();
         let is_denied = config.protected_mode
             && config.requirepass.is_empty()
@@ -170,6 +192,9 @@ impl Connection {
             return End::Refused("protected mode".into());
         }
         let mut session = Session::new(client, &config, is_denied);
+        if let Some(moved) = moved {
+            moving::unpack(&mut session, moved);
+        }
         drop(config);
         let end = self.serve_commands(&mut session).await;
         session.transaction.unwatch(&self.node);
@@ -207,14 +232,26 @@ impl Connection {
             }
             self.send(session).await?;
             match step {
+                Next::Read if self.at_end => {
+                    self.drain(session).await?;
+                    return Err(self.give_back(session).await);
+                }
+                Next::Wait(_) if self.at_end => return Err(self.give_back(session).await),
                 Next::Read => self.read(session, &parser).await?,
                 Next::More => self.make_room(session).await?,
                 Next::Wait(pause) => self.wait(session, pause).await?,
-                Next::Later(answer) => {
+                Next::Later(answer, length) => {
                     let client = Arc::clone(&session.client);
                     tokio::select! {
+                        biased;
                         bytes = answer => self.out.extend_from_slice(&bytes),
                         () = client.killed() => return Err(End::Killed),
+                        ended = self.read_to_end(), if self.moves && moving::is_repeatable(session) => ended?,
+                    }
+                    if self.out.is_empty() {
+                        // It has no effect before its answer: whoever takes the session over begins it anew.
+                        self.start -= length;
+                        return Err(self.give_back(session).await);
                     }
                     self.send_later(session, ran).await?;
                 }
@@ -265,7 +302,7 @@ impl Connection {
                 Step::Done | Step::Wait(_) => {}
                 Step::Close => break Next::Close,
                 Step::Drop(why) => break Next::Drop(why),
-                Step::Later(answer) => break Next::Later(answer),
+                Step::Later(answer) => break Next::Later(answer, length),
                 Step::Detach(take) => break Next::Detach(take),
             }
         };
@@ -315,7 +352,8 @@ impl Connection {
             },
         };
         if read == 0 {
-            return Err(End::Eof);
+            self.at_end = self.moves;
+            return if self.moves { Ok(()) } else { Err(End::Eof) };
         }
         self.count(|stats| &stats.bytes_in, read);
         Ok(())
@@ -343,20 +381,11 @@ impl Connection {
 
     async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
+        let node = Arc::clone(&self.node);
         tokio::select! {
-            () = self.pause_over(left.max(Duration::from_millis(1))) => Ok(()),
+            () = pause_over(&node, self.worker, left.max(Duration::from_millis(1))) => Ok(()),
             () = session.client.killed() => Err(End::Killed),
-        }
-    }
-
-    /// The end of CLIENT PAUSE, or of the wait for a set that is far behind, or of `left`.
-    async fn pause_over(&self, left: Duration) {
-        let acked = self.node.grants.commit.acked(self.worker);
-        if self.node.clients.paused(clock::boottime_ns).is_some() {
-            self.node.clients.resumed(left).await;
-        } else {
-            // In time or not: the command is tried again.
-            let _ = tokio::time::timeout(left, acked).await;
+            ended = self.read_to_end(), if self.moves => ended,
         }
     }
 
@@ -388,12 +417,24 @@ impl Connection {
     }
 }
 
+/// The end of CLIENT PAUSE, or of the wait for a set that is far behind, or of `left`.
+async fn pause_over(node: &Node, worker: usize, left: Duration) {
+    let acked = node.grants.commit.acked(worker);
+    if node.clients.paused(clock::boottime_ns).is_some() {
+        node.clients.resumed(left).await;
+    } else {
+        // In time or not: the command is tried again.
+        let _ = tokio::time::timeout(left, acked).await;
+    }
+}
+
 /// What the loop does after the replies are sent.
 enum Next {
     Read,
     More,
     Wait(Pause),
-    Later(std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    /// With the length of the command.
+    Later(std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>, usize),
     Close,
     Drop(&'static str),
     Detach(Box<dyn FnOnce(Detached) + Send>),

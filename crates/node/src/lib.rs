@@ -17,6 +17,7 @@ pub mod families;
 pub mod grants;
 pub mod info;
 pub mod locks;
+pub mod moving;
 pub mod node;
 pub mod replication;
 pub mod run;

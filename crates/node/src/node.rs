@@ -107,6 +107,8 @@ pub struct Node {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// Sessions that were moved here.
+    pub taken: crate::moving::Taken,
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
@@ -166,6 +168,7 @@ impl Node {
             watches: Watches::default(),
             stats: Stats::new(workers),
             slowlog: Slowlog::default(),
+            taken: crate::moving::Taken::default(),
             resync: ResyncState::default(),
             replication: crate::replication::Replication::default(),
             started_ns: clock::boottime_ns(),

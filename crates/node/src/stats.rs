@@ -102,6 +102,8 @@ pub struct Stats {
     pub workers: Vec<WorkerStats>,
     /// Connections refused by `maxclients`.
     pub rejected_connections: AtomicU64,
+    /// Sessions that a balancer moved here.
+    pub moved_in: AtomicU64,
     /// Full syncs served.
     pub sync_full: AtomicU64,
     /// Partial syncs accepted.
@@ -122,6 +124,7 @@ impl Stats {
         Self {
             workers: (0..workers).map(|_| WorkerStats::default()).collect(),
             rejected_connections: AtomicU64::new(0),
+            moved_in: AtomicU64::new(0),
             sync_full: AtomicU64::new(0),
             sync_partial_ok: AtomicU64::new(0),
             sync_partial_err: AtomicU64::new(0),

@@ -3,22 +3,26 @@
 //! One frontend per announced endpoint. It leads to the node that holds the endpoint once that
 //! node is known to play its role at the record's version; until then it keeps what it has, unless
 //! that is another node.
+//!
+//! In a planned switchover the frontends of both nodes hold: sessions leave their nodes and wait
+//! with new connections until the new backend is settled, or [`HOLD_MS`] are over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::balancer::{Backend, Frontend};
-use api::heartbeat::Role as Does;
+use api::balancer::{Backend, Frontend, GIVE_BACK_MS, HOLD_MS};
+use api::heartbeat::{Resync, Role as Does};
 use topology::Endpoint;
 
 use crate::plan::{Context, Health};
-use crate::{Node, Plan, Role};
+use crate::{BalancerKind, Node, Plan, Role, Time};
 
 /// The frontends wanted now, or `None` while too little is known to say.
 ///
-/// `closed` are nodes nobody may reach.
+/// `closed` are nodes nobody may reach, `moving` those whose sessions leave them now.
 pub(crate) fn wanted(
     cx: &Context<'_>,
     closed: &BTreeSet<&str>,
+    moving: &BTreeSet<&str>,
     plan: &mut Plan,
 ) -> Option<Vec<Frontend>> {
     let mut holders: BTreeMap<&Endpoint, Vec<&Node>> = BTreeMap::new();
@@ -40,14 +44,72 @@ pub(crate) fn wanted(
         plan.wake(patience);
         return None;
     }
+    let can_hold = can_hold(cx);
     let frontends = holders
         .into_iter()
-        .map(|(endpoint, nodes)| Frontend {
-            listen: endpoint.clone(),
-            backend: backend(cx, closed, endpoint, &nodes),
+        .map(|(endpoint, nodes)| {
+            let until = hold_until(cx, endpoint);
+            if let Some(until) = until {
+                plan.wake(until);
+            }
+            let may_hold = can_hold && until.is_none_or(|until| cx.now < until);
+            let kept = demanded(cx, endpoint);
+            let is_held = kept.is_some_and(|kept| kept.hold);
+            let leads = kept.and_then(|kept| kept.backend.as_ref()).map(|at| at.node.as_str());
+            let leaves = leads.is_some_and(|node| moving.contains(node))
+                || (is_held && nodes.iter().any(|node| moving.contains(node.id.as_str())));
+            let backend = match may_hold && leaves {
+                true => None,
+                false => backend(cx, closed, endpoint, &nodes),
+            };
+            let is_awaited = may_hold && is_held;
+            let backend = backend.filter(|at| !is_awaited || has_data(cx, &at.node));
+            let hold = may_hold && backend.is_none() && (leaves || is_held);
+            if is_awaited && hold {
+                for node in nodes.iter().filter(|node| cx.health(&node.id) == Health::Up) {
+                    cx.ask(&node.id, plan);
+                }
+            }
+            Frontend { listen: endpoint.clone(), backend, hold }
         })
         .collect();
     Some(frontends)
+}
+
+/// A former master refuses even reads until its data was compared with its successor's. Who is held can wait for that.
+fn has_data(cx: &Context<'_>, id: &str) -> bool {
+    cx.reply(id).is_none_or(|reply| reply.resync == Resync::None)
+}
+
+fn demanded<'a>(cx: &Context<'a>, endpoint: &Endpoint) -> Option<&'a Frontend> {
+    let mut frontends = cx.observed.desired.iter().flat_map(|desired| &desired.frontends);
+    frontends.find(|frontend| frontend.listen == *endpoint)
+}
+
+/// Others would only be closed earlier than necessary.
+fn can_hold(cx: &Context<'_>) -> bool {
+    cx.record.balancers.iter().any(|balancer| balancer.kind == BalancerKind::Builtin)
+}
+
+/// When balancers hold no longer; `None` while none was told to.
+fn hold_until(cx: &Context<'_>, endpoint: &Endpoint) -> Option<Time> {
+    let since = cx.observed.desired.as_ref()?.holding.get(endpoint)?;
+    Some(since.plus_millis(HOLD_MS))
+}
+
+/// Until when a node that is deposed waits for its sessions to be taken back from it: `None` once
+/// every balancer that holds says that they are, or has had its time.
+pub(crate) fn given_back_by(cx: &Context<'_>, id: &str) -> Option<Time> {
+    let desired = cx.observed.desired.as_ref()?;
+    let until = desired.holding.values().max()?.plus_millis(GIVE_BACK_MS);
+    let waits = cx.record.balancers.iter().filter(|b| b.kind == BalancerKind::Builtin).any(|b| {
+        let answer = cx.observed.balancers.get(&b.name).and_then(|seen| seen.in_force.as_ref());
+        answer.is_none_or(|answer| {
+            answer.version != desired.version
+                || answer.sessions.iter().any(|sessions| sessions.node == id)
+        })
+    });
+    (waits && cx.now < until).then_some(until)
 }
 
 fn lacks_only_a_lease(cx: &Context<'_>, node: &Node) -> bool {
@@ -65,13 +127,7 @@ fn backend(
     holders: &[&Node],
 ) -> Option<Backend> {
     let mut open = holders.iter().filter(|node| !closed.contains(node.id.as_str()));
-    let kept = cx
-        .observed
-        .desired
-        .iter()
-        .flat_map(|desired| &desired.frontends)
-        .find(|frontend| frontend.listen == *endpoint)
-        .and_then(|frontend| frontend.backend.as_ref());
+    let kept = demanded(cx, endpoint).and_then(|frontend| frontend.backend.as_ref());
     if let Some(kept) = kept
         && open.clone().any(|node| node.id == kept.node && target(node) == *kept)
         // Several replicas may share an endpoint: a dead one gives way to a confirmed one.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
+use topology::Endpoint;
 
 use crate::Time;
 
@@ -105,6 +106,10 @@ pub struct InForce {
     pub frontends: Vec<Frontend>,
     /// Sessions that exist.
     pub sessions: Vec<Sessions>,
+    /// Sessions it has moved to another node since its start, as far as it says.
+    pub moved: u64,
+    /// Sessions it has reset since then because their node was no longer the backend.
+    pub cut: u64,
     /// When the answer was read.
     pub at: Time,
 }
@@ -125,6 +130,8 @@ pub struct Desired {
     pub version: u64,
     /// All frontends.
     pub frontends: Vec<Frontend>,
+    /// Those that hold connections for a backend to come, and since when.
+    pub holding: BTreeMap<Endpoint, Time>,
 }
 
 /// Everything seen of one cluster.

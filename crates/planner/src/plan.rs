@@ -237,7 +237,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let verdicts: Vec<Verdict> =
         (0..record.shards.len()).map(|index| shard::decide(&cx, index, &mut plan)).collect();
     let mut swap = None;
-    let mut closed = BTreeSet::new();
+    let (mut closed, mut moving) = (BTreeSet::new(), BTreeSet::new());
     for (shard, verdict) in record.shards.iter().zip(&verdicts) {
         let granted = |master: &&Node| verdict.grant && epoch::may_lease(&cx, shard, master);
         if let Some(master) = shard.master().filter(granted) {
@@ -247,12 +247,13 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
             }
         }
         closed.extend(verdict.closed.as_deref());
+        moving.extend(verdict.moving.iter().map(String::as_str));
         swap = swap.or_else(|| verdict.swap.clone());
     }
     recheck_refused(&cx, &mut plan);
     identities(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
-    balancers(&cx, &closed, &mut plan);
+    balancers(&cx, &closed, &moving, &mut plan);
     plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();
     let swap = swap.or_else(|| raise_version(&cx)).or_else(|| bookkeeping(&cx));
     if let Some((record, reason)) = swap {
@@ -363,7 +364,7 @@ fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
     plan.actions.push(Action::Push { node: node.id.clone(), reason });
 }
 
-fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, plan: &mut Plan) {
+fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, moving: &BTreeSet<&str>, plan: &mut Plan) {
     if cx.record.balancers.is_empty() {
         return;
     }
@@ -373,13 +374,19 @@ fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, plan: &mut Plan) {
             plan.alarms.insert(format!("balancer {}: {error}", balancer.name));
         }
     }
-    let Some(frontends) = frontends::wanted(cx, closed, plan) else { return };
+    let Some(frontends) = frontends::wanted(cx, closed, moving, plan) else { return };
     let old = cx.observed.desired.as_ref();
     if old.is_some_and(|old| old.frontends == frontends) {
         return;
     }
     let version = old.map_or(cx.observed.desired_floor, |old| old.version) + 1;
-    plan.actions.push(Action::ApplyBalancers(Desired { version, frontends }));
+    let since = |endpoint| old.and_then(|old| old.holding.get(endpoint).copied());
+    let holding = frontends
+        .iter()
+        .filter(|frontend| frontend.hold)
+        .map(|f| (f.listen.clone(), since(&f.listen).unwrap_or(cx.now)))
+        .collect();
+    plan.actions.push(Action::ApplyBalancers(Desired { version, frontends, holding }));
 }
 
 /// A node may know a version this store never gave, or give another meaning to the same one:

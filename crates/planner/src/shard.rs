@@ -7,8 +7,8 @@ use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, loss, reopen,
-    switchover,
+    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends,
+    loss, reopen, switchover,
 };
 
 /// The decision about one shard.
@@ -22,6 +22,8 @@ pub(crate) struct Verdict {
     pub(crate) hold_master: bool,
     /// A predecessor that is not fenced is not to be told of the topology any more.
     pub(crate) hold_deposed: bool,
+    /// Nodes whose sessions are taken back by the balancers that can, to go on elsewhere.
+    pub(crate) moving: Vec<String>,
     /// A change of the record and why.
     pub(crate) swap: Option<(Record, String)>,
     pub(crate) state: ShardState,
@@ -34,6 +36,7 @@ impl Verdict {
             closed: None,
             hold_master: false,
             hold_deposed: false,
+            moving: Vec::new(),
             swap: None,
             state,
         }
@@ -50,9 +53,7 @@ impl Verdict {
             grant: false,
             closed: Some(node.id.clone()),
             hold_master: true,
-            hold_deposed: false,
-            swap: None,
-            state,
+            ..Self::serving(state)
         }
     }
 }
@@ -370,6 +371,11 @@ fn await_fence(
     };
     let text = format!("{} takes over once {} is fenced", master.local, old.local);
     let mut verdict = Verdict::fencing(old, ShardState::Switchover(text));
+    // What it demotes it cuts: first its sessions leave it.
+    if let Some(until) = frontends::given_back_by(cx, &old.id) {
+        verdict.hold_deposed = true;
+        plan.wake(until);
+    }
     let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
     if let Some(fenced) = fenced {
         // Where answers wait for the set, the new master has whatever was acknowledged.
@@ -413,10 +419,15 @@ const LATE: &str = "; not within its pause: writes it took meanwhile may be lost
 
 fn in_pause(cx: &Context<'_>, old: &Node, fenced: Confirmed) -> bool {
     let pause = cx.observed.node(&old.id).pause.as_ref();
-    pause.is_some_and(|pause| {
-        fenced.fence == Fence::Acknowledged
-            && fenced.since < pause.sent_at.plus_millis(pause.for_ms)
-    })
+    let is_paused =
+        cx.health(&old.id) == Health::Up && cx.reply(&old.id).is_some_and(|reply| reply.paused);
+    let is_sound = match fenced.fence {
+        Fence::Acknowledged => true,
+        // Nobody reached it any more before its pause was over.
+        Fence::Balancers => is_paused,
+        _ => false,
+    };
+    is_sound && pause.is_some_and(|pause| fenced.since < pause.sent_at.plus_millis(pause.for_ms))
 }
 
 fn intact(cx: &Context<'_>, shard: &Shard, old: &Node, pending: &PendingFence) -> bool {

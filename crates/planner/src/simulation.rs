@@ -296,6 +296,8 @@ impl World {
                     version,
                     frontends,
                     sessions: Vec::new(),
+                    moved: 0,
+                    cut: 0,
                     at: now,
                 };
                 self.send(Message::Applied(answer, term));

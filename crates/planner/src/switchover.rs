@@ -1,7 +1,8 @@
 //! A planned switchover, before the store names the new master.
 //!
-//! pause → no write in flight → replica at the paused sequence → compare-and-swap. Anything that
-//! takes too long ends it without a trace: the pause has a bound, and is lifted.
+//! pause → no write in flight → replica at the paused sequence → compare-and-swap, and with it the
+//! sessions leave their nodes. Anything that takes too long before ends it without a trace: the
+//! pause has a bound, and is lifted; no session was touched.
 
 use api::heartbeat::Reply;
 
@@ -119,6 +120,7 @@ fn swap(
     );
     let mut verdict = Verdict::serving(ShardState::Switchover(reason.clone()));
     verdict.grant = false;
+    verdict.moving = vec![master.id.clone(), chosen.node.id.clone()];
     verdict.swap = Some((record, reason));
     verdict
 }

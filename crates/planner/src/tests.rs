@@ -219,12 +219,14 @@ impl Script {
 
     /// The balancer did what it was told last, but has these sessions left.
     fn balancer_answers(&mut self, sessions: &[&str]) {
-        let Desired { version, frontends } = self.observed.desired.clone().expect("a demand");
+        let Desired { version, frontends, .. } = self.observed.desired.clone().expect("a demand");
         let in_force = InForce {
             start_id: "s".into(),
             version,
             frontends,
             sessions: sessions.iter().map(|n| Sessions { node: id(n), count: 1 }).collect(),
+            moved: 0,
+            cut: 0,
             at: self.now,
         };
         self.observed.balancers.entry("lb".into()).or_default().in_force = Some(in_force);
@@ -268,7 +270,8 @@ fn show(plan: &Plan) -> String {
             Action::Push { node, reason } => format!("push {}: {reason}", short(node)),
             Action::ApplyBalancers(desired) => {
                 let frontends = desired.frontends.iter().map(|frontend| {
-                    let node = frontend.backend.as_ref().map_or("-", |b| short(&b.node));
+                    let none = if frontend.hold { "hold" } else { "-" };
+                    let node = frontend.backend.as_ref().map_or(none, |b| short(&b.node));
                     format!("{}={node}", frontend.listen.host)
                 });
                 let frontends: Vec<String> = frontends.collect();

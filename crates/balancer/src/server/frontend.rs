@@ -1,7 +1,9 @@
 //! One announced endpoint: its route, its listener and its sessions.
 //!
-//! Invariant: a connection is entered in `sessions` under the same lock that reads the backend. Whoever changes the backend under that lock therefore sees every
+//! Invariant: a session is entered for a backend under the same lock that reads the backend. Whoever changes the backend under that lock therefore sees every
 //! connection that goes to the old one, also those that are still being set up, and later ones go to the new.
+//!
+//! While a frontend holds, its sessions are asked to leave their node, and whoever has left, or is new, waits for the next backend.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) cut: AtomicU64,
+    /// Sessions that their node gave back, to go on at another one.
+    pub(super) moved: AtomicU64,
     /// Bytes from clients.
     pub(super) inbound: AtomicU64,
     /// Bytes from backends.
@@ -34,49 +38,110 @@ pub(super) enum Reach {
     Down,
 }
 
+/// Where connections go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Nowhere: they are reset.
+    Closed,
+    /// To a node.
+    To(Backend),
+    /// They wait for the node to come.
+    Hold,
+}
+
+/// What a session is to do when it has no node.
+enum Next {
+    Go(Arc<Backend>),
+    Wait,
+    End,
+}
+
 /// See the module.
 pub(super) struct Frontend {
     pub(super) listen: Endpoint,
     pub(super) counters: Counters,
     route: Mutex<Route>,
     reach: AtomicU8,
-    /// Signalled when the last session that was to be cut is gone.
+    /// Signalled when the last session that was to leave its node is gone from there.
     left: Notify,
+    /// Signalled when whoever waits may go on.
+    go: Notify,
 }
 
 #[derive(Default)]
 struct Route {
     backend: Option<Arc<Backend>>,
+    hold: Hold,
+    /// How often it began to hold.
+    holds: u64,
     error: Option<String>,
     listener: Option<JoinHandle<()>>,
     sessions: HashMap<u64, Entry>,
-    /// Entries that are doomed.
-    doomed: usize,
+    /// Entries that are to leave their node.
+    leaving: usize,
     next: u64,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Hold {
+    #[default]
+    No,
+    Yes,
+    /// It was asked for, and lasted too long.
+    Over,
+}
+
 struct Entry {
-    backend: Arc<Backend>,
+    /// The node it leads to; `None` while it waits for one.
+    at: Option<Arc<Backend>>,
     /// `None` between entering and the start of its task.
     task: Option<AbortHandle>,
+    /// To be asked to leave its node.
+    order: Arc<Notify>,
+    leaving: bool,
     doomed: bool,
+}
+
+impl Route {
+    fn next(&self) -> Next {
+        match (&self.backend, self.hold) {
+            (Some(backend), _) => Next::Go(Arc::clone(backend)),
+            (None, Hold::Yes) => Next::Wait,
+            (None, Hold::No | Hold::Over) => Next::End,
+        }
+    }
+
+    /// The entry is not at its node any more; true if it was the last that had to go.
+    fn is_last_gone(&mut self, was_leaving: bool) -> bool {
+        self.leaving -= usize::from(was_leaving);
+        was_leaving && self.leaving == 0
+    }
+}
+
+impl Entry {
+    /// Its task is to be ended; it counts as leaving until it is gone.
+    fn doom(&mut self, leaving: &mut usize, tasks: &mut Vec<Option<AbortHandle>>) {
+        self.doomed = true;
+        *leaving += usize::from(!self.leaving);
+        self.leaving = true;
+        tasks.push(self.task.take());
+    }
 }
 
 /// The right to go to a backend; the session counts until this is dropped, so it is dropped after the session's sockets.
 pub(super) struct Pass {
     pub(super) frontend: Arc<Frontend>,
-    pub(super) backend: Arc<Backend>,
+    /// Told when the session is to leave its node.
+    pub(super) order: Arc<Notify>,
     id: u64,
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut route = self.frontend.route.lock();
-        if route.sessions.remove(&self.id).is_some_and(|entry| entry.doomed) {
-            route.doomed -= 1;
-            if route.doomed == 0 {
-                self.frontend.left.notify_waiters();
-            }
+        let was_leaving = route.sessions.remove(&self.id).is_some_and(|entry| entry.leaving);
+        if route.is_last_gone(was_leaving) {
+            self.frontend.left.notify_waiters();
         }
     }
 }
@@ -89,18 +154,28 @@ impl Frontend {
             route: Mutex::default(),
             reach: AtomicU8::new(Reach::Unknown as u8),
             left: Notify::new(),
+            go: Notify::new(),
         }
     }
 
     /// Enters a connection; `None` if the frontend is closed.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Pass> {
         let mut route = self.route.lock();
-        let backend = Arc::clone(route.backend.as_ref()?);
+        if let Next::End = route.next() {
+            return None;
+        }
         let id = route.next;
         route.next += 1;
-        let entry = Entry { backend: Arc::clone(&backend), task: None, doomed: false };
+        let order = Arc::new(Notify::new());
+        let entry = Entry {
+            at: None,
+            task: None,
+            order: Arc::clone(&order),
+            leaving: false,
+            doomed: false,
+        };
         route.sessions.insert(id, entry);
-        Some(Pass { frontend: Arc::clone(self), backend, id })
+        Some(Pass { frontend: Arc::clone(self), order, id })
     }
 
     /// Tells how to end a session that was entered. One that was doomed since is ended here.
@@ -119,38 +194,109 @@ impl Frontend {
         }
     }
 
-    /// Sends new connections to `backend` and resets every session that leads elsewhere. [`Self::drained`] tells when they are gone.
-    pub(super) fn switch(&self, backend: Option<&Backend>) {
-        let mut tasks = Vec::new();
+    /// Sends new connections where `way` says. A session that leads elsewhere is reset, or, with [`Way::Hold`], asked to leave its node and to wait;
+    /// [`Self::drained`] tells when they are gone. True if it holds from now on.
+    pub(super) fn switch(&self, way: &Way) -> bool {
+        let (mut tasks, mut orders) = (Vec::new(), Vec::new());
+        let begins;
         {
             let mut route = self.route.lock();
             let route = &mut *route;
+            let backend = match way {
+                Way::To(backend) => Some(backend),
+                Way::Closed | Way::Hold => None,
+            };
             if route.backend.as_deref() != backend {
                 route.backend = backend.cloned().map(Arc::new);
                 self.reach.store(Reach::Unknown as u8, Ordering::Relaxed);
             }
-            for entry in route.sessions.values_mut() {
-                if Some(&*entry.backend) != backend && !entry.doomed {
-                    entry.doomed = true;
-                    route.doomed += 1;
-                    tasks.extend(entry.task.take());
-                    self.counters.cut.fetch_add(1, Ordering::Relaxed);
+            begins = *way == Way::Hold && route.hold == Hold::No;
+            route.holds += u64::from(begins);
+            route.hold = match (way, route.hold) {
+                // Asked for again: it does not last longer for that.
+                (Way::Hold, Hold::Over) => Hold::Over,
+                (Way::Hold, _) => Hold::Yes,
+                _ => Hold::No,
+            };
+            for entry in route.sessions.values_mut().filter(|entry| !entry.doomed) {
+                let is_wrong = entry.at.as_deref().is_some_and(|at| Some(at) != backend);
+                if is_wrong && route.hold == Hold::Yes {
+                    if !entry.leaving {
+                        entry.leaving = true;
+                        route.leaving += 1;
+                        orders.push(Arc::clone(&entry.order));
+                    }
+                } else if (is_wrong && !entry.leaving)
+                    || (route.hold == Hold::No && backend.is_none())
+                {
+                    entry.doom(&mut route.leaving, &mut tasks);
                 }
             }
         }
-        // Outside the lock: an aborted task may be dropped right here, and its pass takes the lock.
-        for task in tasks {
+        for order in orders {
+            order.notify_one();
+        }
+        self.end(tasks);
+        self.go.notify_waiters();
+        begins
+    }
+
+    /// How often it began to hold, to be given to [`Self::expire`].
+    pub(super) fn holds(&self) -> u64 {
+        self.route.lock().holds
+    }
+
+    /// Resets what is still held since the hold of that number.
+    pub(super) fn expire(&self, number: u64) {
+        let mut tasks = Vec::new();
+        {
+            let mut route = self.route.lock();
+            let route = &mut *route;
+            if route.hold != Hold::Yes || route.holds != number {
+                return;
+            }
+            route.hold = Hold::Over;
+            for entry in route.sessions.values_mut().filter(|entry| !entry.doomed) {
+                entry.doom(&mut route.leaving, &mut tasks);
+            }
+        }
+        tracing::warn!(frontend = %self.listen, cut = tasks.len(), "held for too long: what waited is reset");
+        self.end(tasks);
+    }
+
+    /// Resets what was asked to leave its node and has not.
+    pub(super) fn cut_leaving(&self) {
+        let mut tasks = Vec::new();
+        {
+            let mut route = self.route.lock();
+            let route = &mut *route;
+            let late = |entry: &&mut Entry| entry.leaving && !entry.doomed;
+            for entry in route.sessions.values_mut().filter(late) {
+                entry.doom(&mut route.leaving, &mut tasks);
+            }
+        }
+        if !tasks.is_empty() {
+            tracing::warn!(frontend = %self.listen, cut = tasks.len(), "sessions were not given back in time: reset");
+            self.end(tasks);
+        }
+    }
+
+    /// Ends the tasks of sessions that are cut; one that is not started yet ends when it is. To be called without the lock: an aborted task may be dropped
+    /// right here, and its pass takes the lock.
+    fn end(&self, tasks: Vec<Option<AbortHandle>>) {
+        self.counters.cut.fetch_add(tasks.len() as u64, Ordering::Relaxed);
+        for task in tasks.into_iter().flatten() {
             task.abort();
         }
     }
 
-    /// Resolves when no session that was to be cut is left.
+    /// Resolves when no session that was to leave its node is left there.
     pub(super) async fn drained(&self) {
         loop {
             let left = self.left.notified();
             tokio::pin!(left);
             left.as_mut().enable();
-            if self.route.lock().doomed == 0 {
+            if self.route.lock().leaving == 0 {
                 return;
             }
             left.await;
@@ -184,7 +330,7 @@ impl Frontend {
         }
     }
 
-    /// Live sessions, doomed ones included.
+    /// Live sessions, doomed and waiting ones included.
     pub(super) fn session_count(&self) -> usize {
         self.route.lock().sessions.len()
     }
@@ -206,10 +352,15 @@ impl Frontend {
     pub(super) fn state(&self) -> FrontendState {
         let route = self.route.lock();
         let mut sessions: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut held = 0;
         for entry in route.sessions.values() {
-            *sessions.entry(&entry.backend.node).or_default() += 1;
+            match &entry.at {
+                Some(at) => *sessions.entry(&at.node).or_default() += 1,
+                None => held += 1,
+            }
         }
         let reach = self.reach.load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FrontendState {
             listen: self.listen.clone(),
             backend: route.backend.as_deref().cloned(),
@@ -217,8 +368,12 @@ impl Frontend {
                 .into_iter()
                 .map(|(node, count)| Sessions { node: node.to_owned(), count })
                 .collect(),
-            accepted: self.counters.accepted.load(Ordering::Relaxed),
-            refused: self.counters.refused.load(Ordering::Relaxed),
+            hold: route.hold != Hold::No,
+            held,
+            moved: count(&self.counters.moved),
+            cut: count(&self.counters.cut),
+            accepted: count(&self.counters.accepted),
+            refused: count(&self.counters.refused),
             backend_up: (reach != Reach::Unknown as u8).then_some(reach == Reach::Up as u8),
             error: route.error.clone(),
         }
@@ -228,5 +383,42 @@ impl Frontend {
 impl Pass {
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The session is not at its node any more: the connection to it is closed.
+    pub(super) fn left(&self) {
+        let mut route = self.frontend.route.lock();
+        let mut was_leaving = false;
+        if let Some(entry) = route.sessions.get_mut(&self.id) {
+            entry.at = None;
+            // One that is doomed leaves when it ends.
+            was_leaving = entry.leaving && !entry.doomed;
+            entry.leaving &= entry.doomed;
+        }
+        if route.is_last_gone(was_leaving) {
+            self.frontend.left.notify_waiters();
+        }
+    }
+
+    /// Waits until there is a backend, and enters the session for it; `None` if there will be none.
+    pub(super) async fn next(&self) -> Option<Arc<Backend>> {
+        loop {
+            let go = self.frontend.go.notified();
+            tokio::pin!(go);
+            go.as_mut().enable();
+            {
+                let mut route = self.frontend.route.lock();
+                match route.next() {
+                    Next::Go(backend) => {
+                        let entry = route.sessions.get_mut(&self.id)?;
+                        entry.at = Some(Arc::clone(&backend));
+                        return Some(backend);
+                    }
+                    Next::End => return None,
+                    Next::Wait => {}
+                }
+            }
+            go.await;
+        }
     }
 }

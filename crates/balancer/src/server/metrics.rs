@@ -15,12 +15,14 @@ const COUNTERS: &[Counter] = &[
         &c.refused
     }),
     ("cut_total", "Sessions reset because their node is no longer the backend.", |c| &c.cut),
+    ("moved_total", "Sessions that their node gave back, to go on at another one.", |c| &c.moved),
     ("received_bytes_total", "Bytes from clients.", |c| &c.inbound),
     ("sent_bytes_total", "Bytes to clients.", |c| &c.outbound),
 ];
 
 const GAUGES: &[Gauge] = &[
     ("sessions", "Sessions established or being set up.", |f| f.session_count() as u64),
+    ("held", "Connections that wait for a backend.", |f| f.state().held),
     ("backend_set", "1 if the frontend has a backend.", |f| f.state().backend.is_some().into()),
     ("backend_up", "1 if the last attempt to reach the backend succeeded.", |f| {
         (f.state().backend_up == Some(true)).into()

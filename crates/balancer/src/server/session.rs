@@ -1,6 +1,8 @@
 //! From an accepted connection to its end.
 //!
 //! Invariant: whatever ends a session other than both sides closing — a cut, an error, the end of the process — resets both sides.
+//!
+//! A session leads to one node after the other: where its frontend holds, it is taken back from its node (`docs/protocol.md` §12), waits, and goes on at the next one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
@@ -9,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::Backend;
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::frontend::{Frontend, Pass, Reach};
-use super::relay::relay;
+use super::relay::{Budget, End, Leave, Luggage, Record, relay};
 use super::sys;
 use super::workers::{Seat, Workers};
 
@@ -29,6 +31,8 @@ pub(super) struct Shared {
     pub(super) connect_timeout: Duration,
     pub(super) max_sessions: usize,
     pub(super) sessions: AtomicUsize,
+    /// For the ends of streams that may hold a record, and for records.
+    pub(super) withheld: Arc<Budget>,
 }
 
 /// A place under `limits.max_sessions`.
@@ -118,33 +122,74 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
     };
     let mut ends = Ends { client, backend: None, clean: false, pass, _place: place, _seat: seat };
     let frontend = Arc::clone(&ends.pass.frontend);
-    match timeout(shared.connect_timeout, connect(&ends, peer, &shared)).await {
-        Ok(Ok(backend)) => {
-            frontend.set_reach(&ends.pass.backend, Reach::Up);
-            ends.backend = Some(backend);
-        }
-        failed => {
-            let error = match failed {
-                Ok(Err(error)) => error,
-                _ => io::ErrorKind::TimedOut.into(),
-            };
-            frontend.set_reach(&ends.pass.backend, Reach::Down);
-            frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(frontend = %frontend.listen, node = %ends.pass.backend.node, %error, "backend not reached");
-            return;
-        }
+    if let Err(error) = sys::tune(&ends.client) {
+        tracing::debug!(frontend = %frontend.listen, %error, "cannot use a client's connection");
+        return;
     }
-    let Ends { client, backend: Some(backend), clean, .. } = &mut ends else { return };
-    let counters = &frontend.counters;
-    *clean = relay(client, backend, &counters.inbound, &counters.outbound).await.is_ok();
+    let (mut luggage, mut record) = (Luggage::default(), None);
+    while let Some(to) = ends.pass.next().await {
+        match timeout(shared.connect_timeout, connect(&ends, peer, (&to, record.take()), &shared))
+            .await
+        {
+            Ok(Ok(backend)) => {
+                frontend.set_reach(&to, Reach::Up);
+                ends.backend = Some(backend);
+            }
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error,
+                    _ => io::ErrorKind::TimedOut.into(),
+                };
+                frontend.set_reach(&to, Reach::Down);
+                frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(frontend = %frontend.listen, node = %to.node, %error, "backend not reached");
+                return;
+            }
+        }
+        match follow(&mut ends, &mut luggage, &shared).await {
+            Ok(End::Given(given)) => {
+                frontend.counters.moved.fetch_add(1, Ordering::Relaxed);
+                record = Some(given);
+            }
+            Ok(End::Closed) => return ends.clean = true,
+            Ok(End::NotGiven) => {
+                // All that the node answered has reached the client: an end without a reset keeps it.
+                frontend.counters.cut.fetch_add(1, Ordering::Relaxed);
+                return ends.clean = true;
+            }
+            Err(_) => return,
+        }
+        ends.backend = None;
+        ends.pass.left();
+    }
+    // Closed while it was being set up, or while it waited.
+    frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Dials the backend and sends the PROXY header.
-async fn connect(ends: &Ends, peer: SocketAddr, shared: &Shared) -> io::Result<TcpStream> {
-    sys::tune(&ends.client)?;
-    let mut backend = dial(&ends.pass.backend, shared).await?;
+/// Moves bytes until the session ends or leaves its node.
+async fn follow(ends: &mut Ends, luggage: &mut Luggage, shared: &Shared) -> io::Result<End> {
+    let Ends { client, backend: Some(backend), pass, .. } = ends else {
+        return Err(io::ErrorKind::NotConnected.into());
+    };
+    let counters = &pass.frontend.counters;
+    let (is_possible, budget) = (shared.send_proxy, &shared.withheld);
+    let leave = Leave { order: &pass.order, is_possible, budget };
+    relay(client, backend, luggage, (&counters.inbound, &counters.outbound), leave).await
+}
+
+/// Dials the backend and sends the PROXY header, and behind it the record of a session that was elsewhere before.
+async fn connect(
+    ends: &Ends,
+    peer: SocketAddr,
+    (to, record): (&Backend, Option<Record>),
+    shared: &Shared,
+) -> io::Result<TcpStream> {
+    let mut backend = dial(to, shared).await?;
     if shared.send_proxy {
-        let header = api::proxy::encode(peer, ends.client.local_addr()?);
+        let record = record.map(|record| record.bytes).unwrap_or_default();
+        let length = u32::try_from(record.len()).map_err(io::Error::other)?;
+        let mut header = api::proxy::encode_moving(peer, ends.client.local_addr()?, length);
+        header.extend_from_slice(&record);
         backend.write_all(&header).await?;
     }
     Ok(backend)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use api::balancer::{Backend, Desired, State};
+use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MS, State};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::net::lookup_host;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use topology::Endpoint;
 
 use super::config::Config;
-use super::frontend::Frontend;
+use super::frontend::{Frontend, Way};
 use super::session::{self, Shared};
 use super::sys;
 use super::workers::Workers;
@@ -71,6 +71,7 @@ impl Table {
                 connect_timeout: config.limits.connect_timeout(),
                 max_sessions: config.limits.max_sessions,
                 sessions: AtomicUsize::new(0),
+                withheld: Arc::default(),
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),
@@ -131,7 +132,13 @@ impl Table {
             frontend.unbind().await;
         }
         for wanted in &desired.frontends {
-            self.open(&wanted.listen, wanted.backend.as_ref()).await;
+            self.open(&wanted.listen, &way(wanted)).await;
+        }
+        let deadline = Instant::now() + Duration::from_millis(GIVE_BACK_MS);
+        for frontend in self.frontends() {
+            if timeout_at(deadline, frontend.drained()).await.is_err() {
+                frontend.cut_leaving();
+            }
         }
         let deadline = Instant::now() + CUT_TIMEOUT;
         for frontend in self.frontends() {
@@ -171,9 +178,9 @@ impl Table {
         let mut unlisted = Vec::new();
         for frontend in self.frontends() {
             match desired.frontends.iter().find(|wanted| wanted.listen == frontend.listen) {
-                Some(wanted) => frontend.switch(wanted.backend.as_ref()),
+                Some(wanted) => switch(&frontend, &way(wanted)),
                 None => {
-                    frontend.switch(None);
+                    switch(&frontend, &Way::Closed);
                     unlisted.push(frontend);
                 }
             }
@@ -182,7 +189,7 @@ impl Table {
     }
 
     /// Makes sure that the frontend listens; its listener is new or was lost.
-    async fn open(&self, listen: &Endpoint, backend: Option<&Backend>) {
+    async fn open(&self, listen: &Endpoint, way: &Way) {
         let frontend = {
             let mut frontends = self.frontends.lock();
             let new = || Arc::new(Frontend::new(listen.clone()));
@@ -193,7 +200,7 @@ impl Table {
         }
         match bind(listen).await {
             Ok(listener) => {
-                frontend.switch(backend);
+                switch(&frontend, way);
                 let accepting =
                     session::accept(listener, Arc::clone(&frontend), Arc::clone(&self.shared));
                 let listen = listen.clone();
@@ -205,7 +212,7 @@ impl Table {
             }
             Err(error) => {
                 tracing::warn!(frontend = %listen, %error, "cannot bind a frontend");
-                frontend.switch(None);
+                switch(&frontend, &Way::Closed);
                 frontend.failed(format!("bind {listen}: {error}"));
             }
         }
@@ -225,9 +232,28 @@ impl Table {
         }
         let deadline = Instant::now() + CUT_TIMEOUT;
         for frontend in &frontends {
-            frontend.switch(None);
+            switch(frontend, &Way::Closed);
             let _ = timeout_at(deadline, frontend.drained()).await;
         }
+    }
+}
+
+/// Switches a frontend; one that begins to hold does so for a bounded time, whatever becomes of the controller.
+fn switch(frontend: &Arc<Frontend>, way: &Way) {
+    if frontend.switch(way) {
+        let (frontend, number) = (Arc::clone(frontend), frontend.holds());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(HOLD_MS)).await;
+            frontend.expire(number);
+        });
+    }
+}
+
+fn way(wanted: &api::balancer::Frontend) -> Way {
+    match &wanted.backend {
+        Some(backend) => Way::To(backend.clone()),
+        None if wanted.hold => Way::Hold,
+        None => Way::Closed,
     }
 }
 

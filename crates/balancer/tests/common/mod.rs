@@ -150,6 +150,7 @@ pub fn desired(term: u64, version: u64, frontends: &[(&Endpoint, Option<&Node>)]
         .map(|(listen, node)| Frontend {
             listen: (*listen).clone(),
             backend: node.map(Node::backend),
+            hold: false,
         })
         .collect();
     Desired { term, version, frontends }

@@ -83,8 +83,12 @@ async fn apply(
 /// Writes down the answer; true if what is wanted is in force.
 fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -> bool {
     let (in_force, error) = driver::in_force(answer, desired.version, cluster.shared.now());
-    let done = error.is_none()
-        && desired.frontends.iter().all(|frontend| in_force.frontends.contains(frontend));
+    // Not every kind of balancer can hold: those are closed then, which is as far as they go.
+    let is_there = |wanted: &api::balancer::Frontend| {
+        let mut found = in_force.frontends.iter().filter(|there| there.listen == wanted.listen);
+        found.any(|there| there.backend == wanted.backend)
+    };
+    let done = error.is_none() && desired.frontends.iter().all(is_there);
     {
         let mut state = cluster.state.lock();
         let seen = state.observed.balancers.entry(name.to_owned()).or_default();

@@ -56,14 +56,15 @@ pub(super) fn in_force(answer: Applied, version: u64, at: Time) -> (InForce, Opt
     let frontends = answer
         .in_force
         .into_iter()
-        .map(|(listen, backend)| api::balancer::Frontend { listen, backend })
+        .map(|(listen, backend)| api::balancer::Frontend { listen, backend, hold: false })
         .collect();
     let sessions = answer
         .sessions
         .into_iter()
         .map(|sessions| api::balancer::Sessions { node: sessions.node, count: sessions.count })
         .collect();
-    (InForce { start_id: answer.start_id, version, frontends, sessions, at }, error)
+    let (moved, cut) = (answer.moved, answer.cut);
+    (InForce { start_id: answer.start_id, version, frontends, sessions, moved, cut, at }, error)
 }
 
 /// An error with all its causes.

@@ -9,7 +9,7 @@ use axum::response::Response;
 use planner::{Intent, Loss};
 
 use super::error::{ApiError, ok};
-use super::shards::{result_of, withdraw};
+use super::switchover::{result_of, withdraw};
 use super::{App, body, find, shard_index};
 use crate::cluster::Cluster;
 

@@ -100,6 +100,10 @@ async fn apply(
         .frontends
         .iter()
         .map(|frontend| FrontendState {
+            hold: frontend.hold,
+            held: 0,
+            moved: 0,
+            cut: 0,
             listen: frontend.listen.clone(),
             backend: frontend.backend.clone(),
             sessions: Vec::new(),

@@ -294,7 +294,14 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
         return json(&value);
     }
     let id = value["new_master_id"].as_str().unwrap_or("?");
-    text(&format!("node {id} is master of shard {index}\n"))
+    let mut told = format!("node {id} is master of shard {index}");
+    if let Some(ms) = value["stall_ms"].as_u64() {
+        told.push_str(&format!(": writes waited {ms} ms"));
+    }
+    if let (Some(moved), Some(cut)) = (value["moved"].as_u64(), value["cut"].as_u64()) {
+        told.push_str(&format!("; {moved} sessions moved, {cut} cut"));
+    }
+    text(&format!("{told}\n"))
 }
 
 pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {

@@ -133,6 +133,11 @@ fn client_metrics(node: &Node, out: &mut Exposition) {
         "Connections refused because of maxclients.",
         now(&stats.rejected_connections),
     );
+    out.counter(
+        "holdfast_node_clients_moved_in_total",
+        "Sessions that a balancer moved here from another node.",
+        now(&stats.moved_in),
+    );
     let received = stats.sum(|worker| &worker.bytes_in);
     out.counter("holdfast_node_clients_received_bytes_total", "Bytes read from clients.", received);
     let sent = stats.sum(|worker| &worker.bytes_out);

@@ -18,7 +18,7 @@ use topology::Cluster;
 
 use super::gates::{self, Check, Refusal};
 use super::pipeline::Pending;
-use super::transaction::QUEUE_BYTES_MAX;
+use super::transaction::{QUEUE_BYTES_MAX, cost};
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells, WriteCx};
 use crate::clients::Pause;
 use crate::clock;
@@ -295,7 +295,9 @@ impl<'n> Batch<'n> {
     }
 
     fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> Step {
-        session.transaction.is_aborted |= session.transaction.is_open();
+        if !matches!(refusal, Refusal::Wait(_)) {
+            session.transaction.is_aborted |= session.transaction.is_open();
+        }
         match refusal {
             Refusal::Error(text) => {
                 write_error(session, out, &text);
@@ -307,8 +309,7 @@ impl<'n> Batch<'n> {
             }
             Refusal::Close(why) => Step::Drop(why),
             Refusal::Wait(pause) => {
-                // It was not refused after all: it is tried again.
-                session.transaction.is_aborted = false;
+                // Not refused: it is tried again.
                 self.release();
                 Step::Wait(pause)
             }
@@ -573,7 +574,7 @@ fn touch(node: &Node, command: &Command, words: &[&[u8]]) {
 }
 
 fn queue(session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
-    let bytes: usize = words.iter().map(|word| word.len() + 24).sum();
+    let bytes = cost(words.iter().map(|word| word.len()));
     let transaction = &mut session.transaction;
     if transaction.queue_bytes + bytes > QUEUE_BYTES_MAX {
         transaction.is_aborted = true;

@@ -10,7 +10,7 @@ use topology::Cluster;
 
 use super::Session;
 use super::dispatch::{Batch, Step, UNWRITTEN};
-use crate::clients::Via;
+use crate::clients::{PauseKind, Via};
 use crate::config::{Config, Values};
 use crate::grants::Ticket;
 use crate::node::{Node, Role};
@@ -146,6 +146,22 @@ fn a_write_that_waits_in_a_pipeline_still_touches_who_watches() {
     bench.pipeline(&["FLUSHALL"]);
     let replies = Bench::run(&bench.node, &mut watcher, &["MULTI", "SET b 1", "EXEC"]);
     assert_eq!(replies, "+OK +QUEUED *-1");
+}
+
+#[test]
+fn a_transaction_that_is_to_abort_still_is_after_a_pause() {
+    let mut bench = Bench::new();
+    let replies = bench.pipeline(&["MULTI", "SET k 1", "NOSUCH"]);
+    assert!(replies.starts_with("+OK +QUEUED -ERR unknown command"), "{replies}");
+    bench.node.clients.pause(PauseKind::Write, u64::MAX, 0);
+    let mut out = Vec::new();
+    let mut batch = Batch::begin(&bench.node, bench.node.config.now(), 0);
+    let step = batch.run(&mut bench.session, &[b"EXEC"], &mut out);
+    assert!(matches!(step, Step::Wait(_)) && out.is_empty());
+    drop(batch);
+    bench.node.clients.unpause();
+    let replies = bench.pipeline(&["EXEC", "GET k"]);
+    assert_eq!(replies, "-EXECABORT Transaction discarded because of previous errors. $-1");
 }
 
 #[test]

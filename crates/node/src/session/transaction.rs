@@ -11,6 +11,11 @@ pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 /// One queued command.
 pub type Queued = Vec<Vec<u8>>;
 
+/// Bytes that a queued command with words of these lengths counts for.
+pub fn cost(lengths: impl Iterator<Item = usize>) -> usize {
+    lengths.map(|length| length + 24).sum()
+}
+
 /// State of MULTI and WATCH.
 #[derive(Debug, Default)]
 pub struct Transaction {
@@ -61,6 +66,16 @@ impl Transaction {
     /// Keys watched that existed then: if one has expired since, EXEC aborts.
     pub fn watched_existing(&self) -> impl Iterator<Item = &[u8]> {
         self.watched.iter().filter(|watched| watched.existed).map(|watched| watched.key.as_slice())
+    }
+
+    /// Whether there is anything that a change of keys could abort, or has aborted.
+    pub fn is_watching(&self) -> bool {
+        !self.watched.is_empty() || self.is_dirty()
+    }
+
+    /// What happened to the watched keys cannot be known any more: the next EXEC aborts.
+    pub fn give_up_watch(&mut self) {
+        self.dirty.store(true, Ordering::SeqCst);
     }
 
     /// Whether a watched key changed.

@@ -13,8 +13,8 @@ fn intent() -> Intent {
     }
 }
 
-#[test]
-fn switchover() {
+/// As far as the replica has everything: the next plan names it in the store.
+fn caught_up() -> Script {
     let mut s = Script::serving(&["a", "b"]);
     s.record.shards[0].intent = Some(intent());
     s.check(expect![[r#"
@@ -35,13 +35,143 @@ fn switchover() {
     "#]]);
     s.after_ms(10);
     s.answers_with("b", |reply| reply.sequence = 120);
+    s
+}
+
+#[test]
+fn switchover() {
+    let mut s = caught_up();
+    // Both nodes lose their sessions while the store is written.
+    s.check(expect![[r#"
+        balancers 2: lb0=hold lb1=hold
+        store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 120
+        leases: 
+        switchover: shard 0: switchover from a:1 to b:1 at 120
+    "#]]);
+    s.acts();
+    // The store names b, but it hears nothing before a has let go, and a not before its sessions have left it.
+    s.check(expect![[r#"
+        ask a
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.after_ms(5);
+    s.balancer_answers(&["a"]);
+    s.check(expect![[r#"
+        ask a
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.balancer_answers(&[]);
+    s.check(expect![[r#"
+        push a: it has version 7, the record has 8
+        ask a
+        store v8 a@lb1 b*@lb0: shard 0: a:1 is fenced: every balancer cut it off
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        push b: it has version 7, the record has 8
+        ask a
+        leases: b
+        settling: master b:1 takes over version 8
+    "#]]);
+    s.acts();
+    s.answers("a", reply("a", 8, Does::Slave));
+    s.check(expect![[r#"
+        balancers 3: lb0=hold lb1=a
+        leases: b
+        settling: master b:1 takes over version 8
+    "#]]);
+    s.acts();
+    s.answers("b", reply("b", 8, Does::Master));
+    s.check(expect![[r#"
+        balancers 4: lb0=b lb1=a
+        leases: b
+        steady: 
+    "#]]);
+    s.acts();
+    s.balancer_answers(&["a", "b"]);
+    s.check(expect![[r#"
+        leases: b
+        steady: 
+    "#]]);
+}
+
+#[test]
+fn sessions_that_do_not_leave_delay_the_demotion_for_a_while_and_wait_for_a_while() {
+    let mut s = caught_up();
+    s.acts();
+    s.after_ms(499);
+    s.check(expect![[r#"
+        ask b
+        ask a
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.after_ms(1);
+    s.check(expect![[r#"
+        push a: it has version 7, the record has 8
+        ask b
+        ask a
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.acts();
+    s.after_ms(2_499);
+    s.answers_with("a", |_| {});
+    s.answers_with("b", |_| {});
+    s.check(expect![[r#"
+        push a: it has version 7, the record has 8
+        store v8 a@lb1 b*@lb0: shard 0: a:1 is fenced: its lease is over; not within its pause: writes it took meanwhile may be lost
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    // Held long enough.
+    s.after_ms(1);
+    s.check(expect![[r#"
+        push a: it has version 7, the record has 8
+        balancers 3: lb0=- lb1=-
+        store v8 a@lb1 b*@lb0: shard 0: a:1 is fenced: its lease is over; not within its pause: writes it took meanwhile may be lost
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+}
+
+#[test]
+fn a_switchover_that_loses_against_another_change_of_the_store_keeps_holding() {
+    let mut s = caught_up();
+    let record = s.record.clone();
+    s.acts();
+    s.record = record;
+    s.check(expect![[r#"
+        ask a
+        store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 120
+        leases: 
+        switchover: shard 0: switchover from a:1 to b:1 at 120
+    "#]]);
+    // Given up after all: everybody goes on at the old master.
+    s.record.shards[0].intent = None;
+    s.check(expect![[r#"
+        unpause a: the switchover is over
+        balancers 3: lb0=a lb1=b
+        leases: a
+        steady: 
+    "#]]);
+}
+
+/// Where no balancer can hold, frontends are closed when the old master hears of it, not before.
+#[test]
+fn switchover_behind_haproxy() {
+    let mut s = caught_up();
+    s.record.balancers[0].kind = BalancerKind::Haproxy;
     s.check(expect![[r#"
         store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 120
         leases: 
         switchover: shard 0: switchover from a:1 to b:1 at 120
     "#]]);
     s.acts();
-    // The store names b, but it hears nothing before a has let go.
     s.check(expect![[r#"
         push a: it has version 7, the record has 8
         balancers 2: lb0=- lb1=-
@@ -130,7 +260,6 @@ fn switchover_whose_new_master_vanishes_goes_back() {
     s.acts();
     s.refuses("b", 2);
     s.check(expect![[r#"
-        balancers 2: lb0=- lb1=-
         store v9 a*@lb0 b@lb1: shard 0: b:1 is down before it took over
         leases: 
         switchover: b:1 takes over once a:1 is fenced

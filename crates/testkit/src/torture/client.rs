@@ -30,8 +30,6 @@ const IDS: u64 = 100_000;
 const ELEMENT: usize = 9;
 const PIPELINE: usize = 5;
 const BALLAST_BYTES: usize = 16_384;
-/// Connections are asked again which node serves them after so many operations.
-const ASK_AGAIN: u32 = 48;
 
 /// Errors that are given before anything is done.
 const REFUSALS: [&str; 11] = [
@@ -71,18 +69,19 @@ pub struct Client {
     number: u32,
     shared: Shared,
     rng: StdRng,
-    links: HashMap<usize, Link>,
+    links: HashMap<usize, Connection>,
     /// By key: the token of a lock that may be ours.
     tokens: HashMap<usize, u64>,
     used_ids: u64,
     records: Vec<Record>,
 }
 
-#[derive(Debug)]
-struct Link {
-    connection: Connection,
-    by: Option<Arc<str>>,
-    uses: u32,
+/// An operation of a pipeline that has ended.
+struct Ended {
+    key: usize,
+    call: Call,
+    outcome: Outcome,
+    at: u64,
 }
 
 impl Client {
@@ -169,40 +168,31 @@ impl Client {
         u64::from(self.number + 1) * IDS + self.used_ids
     }
 
-    /// True with a connection to a shard whose node is known.
+    /// True with a connection to a shard.
     fn connect(&mut self, shard: usize) -> bool {
-        if self.links.get(&shard).is_some_and(|link| link.uses < ASK_AGAIN) {
+        if self.links.contains_key(&shard) {
             return true;
         }
-        let fresh = match self.links.remove(&shard) {
-            Some(link) => Ok(link.connection),
-            None => Connection::open_within(self.shared.masters[shard], CONNECT, PATIENCE),
-        };
-        let link = fresh.and_then(|mut connection| {
-            let by = match connection.call(&["CLUSTER", "MYID"])? {
-                Reply::Bulk(id) => Some(String::from_utf8(id)?.into()),
-                _ => None,
-            };
-            Ok(Link { connection, by, uses: 0 })
-        });
-        link.map(|link| self.links.insert(shard, link)).is_ok()
+        let fresh = Connection::open_within(self.shared.masters[shard], CONNECT, PATIENCE);
+        fresh.map(|link| self.links.insert(shard, link)).is_ok()
     }
 
-    /// Sends commands together and reads their replies one by one.
+    /// Sends commands together and reads their replies one by one. Which node serves the connection is asked before and after: a balancer may move it.
     fn exchange(&mut self, shard: usize, calls: &[(usize, Call)]) {
         let keys = Arc::clone(&self.shared.keys);
-        let bytes: Vec<u8> =
-            calls.iter().flat_map(|(key, call)| command(&keys[*key], *call)).collect();
+        let commands = calls.iter().flat_map(|(key, call)| command(&keys[*key], *call));
+        let bytes: Vec<u8> = who_asks().into_iter().chain(commands).chain(who_asks()).collect();
         let Some(mut link) = self.links.remove(&shard) else { return };
-        link.uses += 1;
         let invoked = self.shared.clock.now();
-        let mut broken = link.connection.send_raw(&bytes).err();
-        let (mut is_refused, mut is_unknown) = (false, false);
-        for (position, (key, call)) in (0..).zip(calls.iter().copied()) {
-            let reply = match &broken {
-                Some(_) => None,
-                None => link.connection.receive().map_err(|error| broken = Some(error)).ok(),
-            };
+        let mut broken = link.send_raw(&bytes).err();
+        let mut next = |broken: &mut Option<anyhow::Error>| match broken {
+            Some(_) => None,
+            None => link.receive().map_err(|error| *broken = Some(error)).ok(),
+        };
+        let before = next(&mut broken);
+        let mut done = Vec::new();
+        for (key, call) in calls.iter().copied() {
+            let reply = next(&mut broken);
             let outcome = match (reply, &broken) {
                 (Some(reply), _) => outcome(call, keys[key].kind, &reply),
                 (None, error) => {
@@ -210,11 +200,16 @@ impl Client {
                     Outcome::Unknown(why.unwrap_or_default())
                 }
             };
-            is_refused |= matches!(outcome, Outcome::Refused(_));
-            is_unknown |= matches!(outcome, Outcome::Unknown(_));
-            self.remember(key, call, &outcome);
+            done.push(Ended { key, call, outcome, at: self.shared.clock.now() });
+        }
+        let by = server(before.as_ref(), next(&mut broken).as_ref());
+        let is_refused = done.iter().any(|ended| matches!(ended.outcome, Outcome::Refused(_)));
+        let is_unknown = broken.is_some()
+            || done.iter().any(|ended| matches!(ended.outcome, Outcome::Unknown(_)));
+        for (position, ended) in (0..).zip(done) {
+            self.remember(ended.key, ended.call, &ended.outcome);
             // A ns apart, so that the time of its call names an operation.
-            self.write_down(key, call, invoked + position, outcome, link.by.clone());
+            self.write_down(invoked + position, ended, by.clone());
         }
         if is_unknown {
             wait::pause(BACK_OFF_UNKNOWN);
@@ -234,24 +229,20 @@ impl Client {
         }
     }
 
-    fn write_down(
-        &mut self,
-        key: usize,
-        call: Call,
-        invoked: u64,
-        outcome: Outcome,
-        by: Option<Arc<str>>,
-    ) {
-        let (client, ended) = (self.number, self.shared.clock.now());
+    fn write_down(&mut self, invoked: u64, ended: Ended, by: Option<Arc<str>>) {
+        let Ended { key, call, outcome, at: ended } = ended;
+        let client = self.number;
         self.records.push(Record { client, key, call, invoked, ended, outcome, by });
     }
 
     fn release(&mut self, shard: usize, key: usize, token: u64) {
         let Some(mut link) = self.links.remove(&shard) else { return };
-        link.uses += 1;
         let invoked = self.shared.clock.now();
         let name = self.shared.keys[key].name.clone();
-        let done = release(&mut link.connection, &name, token);
+        let before = link.call(&WHO).ok();
+        let done = release(&mut link, &name, token);
+        let at = self.shared.clock.now();
+        let by = server(before.as_ref(), link.call(&WHO).ok().as_ref());
         let outcome = match &done {
             Ok(Some(outcome)) => Some(outcome.clone()),
             // Another client touched it meanwhile: nothing was done, and nothing was learned.
@@ -262,7 +253,8 @@ impl Client {
             if matches!(outcome, Outcome::Answered(_)) {
                 self.tokens.remove(&key);
             }
-            self.write_down(key, Call::Release(token), invoked, outcome, link.by.clone());
+            let ended = Ended { key, call: Call::Release(token), outcome, at };
+            self.write_down(invoked, ended, by);
         }
         match done {
             Ok(Some(Outcome::Refused(_))) => wait::pause(BACK_OFF),
@@ -280,9 +272,7 @@ impl Client {
         // Incompressible enough: nothing here depends on it.
         let value = vec![self.rng.random::<u8>(); BALLAST_BYTES];
         let Some(mut link) = self.links.remove(&shard) else { return };
-        if let Ok(Reply::Simple(_)) =
-            link.connection.call(&[b"SET".as_slice(), name.as_bytes(), &value])
-        {
+        if let Ok(Reply::Simple(_)) = link.call(&[b"SET".as_slice(), name.as_bytes(), &value]) {
             self.links.insert(shard, link);
         } else {
             wait::pause(BACK_OFF);
@@ -396,9 +386,27 @@ fn content(reply: &Reply) -> Option<Vec<u64>> {
     is_whole.then(|| elements.collect::<Option<_>>()).flatten()
 }
 
+const WHO: [&str; 2] = ["CLUSTER", "MYID"];
+
+fn who_asks() -> Vec<u8> {
+    encode(&WHO)
+}
+
+/// Who served what was asked between two such questions. Where the second was not answered, the first counts: it was answered after the operations were sent,
+/// by a node that had not let go of the session by then.
+fn server(before: Option<&Reply>, after: Option<&Reply>) -> Option<Arc<str>> {
+    let id = |reply: &Reply| match reply {
+        Reply::Bulk(id) => String::from_utf8(id.clone()).ok(),
+        _ => None,
+    };
+    let before = id(before?)?;
+    let is_same = after.is_none_or(|after| id(after).is_some_and(|after| after == before));
+    is_same.then(|| before.into())
+}
+
 /// Asks who serves a connection.
 pub fn who(connection: &mut Connection) -> Result<String> {
-    let reply = connection.call(&["CLUSTER", "MYID"]).context("ask for the node's id")?;
+    let reply = connection.call(&WHO).context("ask for the node's id")?;
     Ok(reply.text())
 }
 
@@ -424,6 +432,16 @@ mod tests {
         assert_eq!(length, Answer::Number(2));
         assert_eq!(answered(Call::Get, Kind::Counter, Reply::NilBulk), Answer::Number(0));
         assert_eq!(answered(Call::Acquire(1), Kind::Lock, Reply::NilBulk), Answer::Whether(false));
+    }
+
+    #[test]
+    fn who_served_is_known_unless_the_session_was_moved_meanwhile() {
+        let (a, b) = (bulk("a"), bulk("b"));
+        assert_eq!(server(Some(&a), Some(&a)).as_deref(), Some("a"));
+        assert_eq!(server(Some(&a), None).as_deref(), Some("a"));
+        assert_eq!(server(Some(&a), Some(&b)), None);
+        assert_eq!(server(None, Some(&b)), None);
+        assert_eq!(server(Some(&Reply::Error(b"NOAUTH".to_vec())), None), None);
     }
 
     #[test]

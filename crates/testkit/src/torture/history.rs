@@ -68,7 +68,7 @@ pub struct Record {
     pub ended: u64,
     /// How it ended.
     pub outcome: Outcome,
-    /// Which node had said that it serves this connection.
+    /// Which node served it; `None` where the connection changed from one to another meanwhile.
     pub by: Option<Arc<str>>,
 }
 

@@ -114,9 +114,14 @@ fn in_sync(status: &Json) -> String {
     sets.collect::<Vec<_>>().join(" ")
 }
 
+/// `None` where it is not certain who may answer. The record names a new master before it serves: in a planned switchover the old one is not fenced yet, and
+/// after a time without a controller its replicas' promises may last; until the new one has settled the old one may still answer reads.
 fn read(status: &Json, sent: u64, received: u64) -> Option<Reign> {
     let (mut masters, mut replicas) = (Vec::new(), Vec::new());
     for shard in status.get("shards")?.as_array()? {
+        if matches!(shard.get("state")?.as_str()?, "switchover" | "settling") {
+            return None;
+        }
         let (mut master, mut others) = (String::new(), Vec::new());
         for node in shard.get("nodes")?.as_array()? {
             let id = node.get("id")?.as_str()?.to_owned();
@@ -128,4 +133,24 @@ fn read(status: &Json, sent: u64, received: u64) -> Option<Reign> {
     let version = status.get("version")?.as_i64()?;
     // Until a second answer there is no moment at which it certainly was in force.
     Some(Reign { version, masters, replicas, from: received, to: sent })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nobody_reigns_for_certain_until_the_new_master_serves() {
+        let status = |state: &str| {
+            let nodes = json!([{ "id": "a", "role": "slave" }, { "id": "b", "role": "master" }]);
+            json!({ "version": 4, "shards": [{ "state": state, "nodes": nodes }] })
+        };
+        assert_eq!(read(&status("switchover"), 1, 2), None);
+        assert_eq!(read(&status("settling"), 1, 2), None);
+        let reign = read(&status("steady"), 1, 2).unwrap();
+        assert_eq!((reign.version, reign.from, reign.to), (4, 2, 1));
+        assert_eq!((reign.masters, reign.replicas), (vec!["b".into()], vec![vec!["a".into()]]));
+    }
 }

@@ -1,0 +1,217 @@
+//! The planned switchover of a shard, and what it did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::rest::{Failover, FailoverSpec};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::response::Response;
+use planner::{BalancerKind, Intent, Role, Shard, Time};
+
+use super::error::{ApiError, ok};
+use super::{App, body, find, shard_index};
+use crate::cluster::Cluster;
+
+/// Bounds of a switchover when the request has none, ms.
+const SYNC_TIMEOUT_MS: u64 = 1_000;
+const PAUSE_MS: u64 = 3_000;
+/// Longest pause that may be asked for, ms.
+const PAUSE_MAX_MS: u64 = 60_000;
+/// How much longer than the switchover the request waits, for the store and a slow fence.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take until clients reach the new master, for what is told of it.
+const ATTACHED: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+pub(super) async fn failover(
+    registry: App,
+    Path((ns, name, index)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let spec: FailoverSpec = body(&bytes)?;
+    let record = cluster.record();
+    let index = shard_index(&index, record.shards.len())?;
+    let or = |value: u64, default: u64| if value == 0 { default } else { value.min(PAUSE_MAX_MS) };
+    let intent = Intent {
+        id: format!("{:016x}", rand::random::<u64>()),
+        preferred: spec.preferred_node_id.filter(|id| !id.is_empty()),
+        force: spec.force || spec.options.force_on_timeout,
+        sync_timeout_ms: or(spec.options.sync_timeout_ms, SYNC_TIMEOUT_MS),
+        pause_ms: or(spec.options.pause_timeout_ms, PAUSE_MS),
+        accept_loss: false,
+    };
+    let before = Before::now(&cluster, index);
+    let mut changes = cluster.changes();
+    let wanted = intent.clone();
+    cluster
+        .update(&format!("shard {index}: switchover asked for"), move |record| {
+            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            check(shard, &wanted)?;
+            shard.intent = Some(wanted.clone());
+            Ok(())
+        })
+        .await?;
+    let limit = Duration::from_millis(intent.sync_timeout_ms + intent.pause_ms) + PATIENCE;
+    let done = tokio::time::timeout(limit, async {
+        loop {
+            if let Some(result) = result_of(&cluster, index, &intent.id) {
+                return result;
+            }
+            if changes.changed().await.is_err() {
+                return Err("the cluster was deleted".to_owned());
+            }
+        }
+    });
+    match done.await {
+        Ok(Ok(new_master_id)) => Ok(ok(done_by(&cluster, &before, new_master_id).await)),
+        Ok(Err(why)) => Err(ApiError::failed(why)),
+        Err(_) => {
+            withdraw(&cluster, index, &intent.id).await;
+            Err(ApiError::failed(format!(
+                "no switchover within {limit:?}; `status` shows what shard {index} waits for"
+            )))
+        }
+    }
+}
+
+fn check(shard: &Shard, intent: &Intent) -> Result<(), String> {
+    if shard.nodes.len() < 2 {
+        return Err("no replica in shard".to_owned());
+    }
+    if shard.intent.is_some() || shard.fence.is_some() {
+        return Err("a switchover of this shard is under way".to_owned());
+    }
+    match &intent.preferred {
+        Some(id) if !shard.replicas().any(|node| node.id == *id) => {
+            Err(format!("node {id} is not a replica of this shard"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The new master, or why there is none; `None` while it is under way.
+pub(super) fn result_of(
+    cluster: &Cluster,
+    index: usize,
+    id: &str,
+) -> Option<Result<String, String>> {
+    let record = cluster.record();
+    let Some(shard) = record.shards.get(index) else {
+        return Some(Err("the shard was removed".to_owned()));
+    };
+    let result = shard.last_intent.as_ref().filter(|result| result.id == id)?;
+    if let Some(error) = &result.error {
+        return Some(Err(error.clone()));
+    }
+    // Named in the store, but its predecessor may still have to be fenced.
+    if shard.fence.is_some() {
+        return None;
+    }
+    Some(shard.master().map(|node| node.id.clone()).ok_or_else(|| "no master".to_owned()))
+}
+
+pub(super) async fn withdraw(cluster: &Arc<Cluster>, index: usize, id: &str) {
+    let reason = format!("shard {index}: withdrawn, it took too long");
+    let result = cluster
+        .update(&reason, |record| {
+            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            match &shard.intent {
+                Some(intent) if intent.id == id => {
+                    shard.intent = None;
+                    Ok(())
+                }
+                _ => Err("it is over".to_owned()),
+            }
+        })
+        .await;
+    if let Err(error) = result {
+        tracing::debug!(%error, "withdraw a switchover");
+    }
+}
+
+/// What is compared with afterwards.
+struct Before {
+    master: Option<String>,
+    moved: u64,
+    cut: u64,
+}
+
+impl Before {
+    fn now(cluster: &Cluster, index: usize) -> Self {
+        let (moved, cut) = totals(cluster);
+        let record = cluster.record();
+        let shard = record.shards.get(index);
+        let master = shard.and_then(Shard::master).map(|node| node.id.clone());
+        Self { master, moved, cut }
+    }
+}
+
+/// Sessions that the balancers have moved and cut since their start.
+fn totals(cluster: &Cluster) -> (u64, u64) {
+    let state = cluster.state.lock();
+    let answers = state.observed.balancers.values().filter_map(|seen| seen.in_force.as_ref());
+    answers.fold((0, 0), |sum, answer| (sum.0 + answer.moved, sum.1 + answer.cut))
+}
+
+/// Waits, not for long, until clients reach the new master, and tells what they saw of it.
+async fn done_by(cluster: &Arc<Cluster>, before: &Before, new_master_id: String) -> Failover {
+    let limit = tokio::time::Instant::now() + ATTACHED;
+    let attached = loop {
+        let attached = attached_at(cluster, &new_master_id);
+        let is_awaited = !cluster.record().balancers.is_empty();
+        if attached.is_some() || !is_awaited || tokio::time::Instant::now() >= limit {
+            break attached;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    let paused = before.master.as_ref().and_then(|old| paused_at(cluster, old));
+    let stall = attached.zip(paused).map(|(at, from)| at.nanos().saturating_sub(from.nanos()));
+    let (moved, cut) = totals(cluster);
+    let record = cluster.record();
+    let counts = !record.balancers.is_empty()
+        && record.balancers.iter().all(|balancer| balancer.kind == BalancerKind::Builtin);
+    // A balancer that was restarted meanwhile counts from 0.
+    let since = |now: u64, then: u64| counts.then(|| now.saturating_sub(then));
+    let done = Failover {
+        new_master_id,
+        stall_ms: stall.map(|ns| ns / 1_000_000),
+        moved: since(moved, before.moved),
+        cut: since(cut, before.cut),
+    };
+    let mut text = format!("switchover to {}", done.new_master_id);
+    if let Some(ms) = done.stall_ms {
+        text.push_str(&format!(": writes waited {ms} ms"));
+    }
+    if let (Some(moved), Some(cut)) = (done.moved, done.cut) {
+        text.push_str(&format!("; {moved} sessions moved, {cut} cut"));
+    }
+    tracing::info!(cluster = %cluster.label(), "{text}");
+    cluster.note("switchover", text);
+    done
+}
+
+/// When the last balancer was seen to lead to `id`; `None` while one does not, or without any.
+fn attached_at(cluster: &Cluster, id: &str) -> Option<Time> {
+    let state = cluster.state.lock();
+    let (_, node) = state.record.nodes().find(|(_, node)| node.id == id)?;
+    let listen = node.announced.as_ref().filter(|_| node.role == Role::Master)?;
+    let mut last = None;
+    for balancer in &state.record.balancers {
+        let answer = state.observed.balancers.get(&balancer.name)?.in_force.as_ref()?;
+        let is_there = answer.frontends.iter().any(|frontend| {
+            frontend.listen == *listen
+                && frontend.backend.as_ref().is_some_and(|backend| backend.node == id)
+        });
+        last = is_there.then(|| last.map_or(answer.at, |at: Time| at.max(answer.at)));
+        last?;
+    }
+    last
+}
+
+fn paused_at(cluster: &Cluster, id: &str) -> Option<Time> {
+    let state = cluster.state.lock();
+    Some(state.observed.nodes.get(id)?.pause.as_ref()?.sent_at)
+}

@@ -1,0 +1,169 @@
+//! A session that goes to another node, and one that comes from there.
+//!
+//! A balancer that can move sessions ends its side of the connection when it wants one back. By then every whole command before the end has run and is
+//! answered, except those that wait; what was not answered goes into the trailer. So no command is lost and none runs twice: what ran is answered before the
+//! trailer, what is in the trailer did not run.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use api::moving::{self, Replies};
+use resp::Protocol;
+use tokio::io::AsyncReadExt as _;
+
+use super::{Connection, End, READ_BYTES};
+use crate::clients::Via;
+use crate::clock;
+use crate::command::{Flags, Table};
+use crate::moving::{Refused, seal};
+use crate::session::transaction::Queued;
+use crate::session::{Auth, ReplyMode, Session};
+
+impl Connection {
+    /// Reads a record of `length` bytes behind a PROXY header, and checks that it belongs to this client.
+    pub(super) async fn read_record(
+        &mut self,
+        length: u32,
+        client: SocketAddr,
+        frontend: SocketAddr,
+    ) -> Result<moving::Session, End> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > moving::RECORD_MAX {
+            return Err(End::Refused(format!("a record of {length} bytes is too long")));
+        }
+        while self.buffer.len() < length {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(End::Eof);
+            }
+        }
+        let record: Vec<u8> = self.buffer.drain(..length).collect();
+        let secret = &self.node.config.now().peer_auth;
+        let opened = self.node.taken.open(secret, &record, clock::unix_ms());
+        let opened =
+            opened.and_then(|moved| match moved.client == client && moved.frontend == frontend {
+                true => Ok(moved),
+                false => Err(Refused::Foreign),
+            });
+        match opened {
+            Ok(moved) => {
+                self.node.stats.moved_in.fetch_add(1, Ordering::Relaxed);
+                // What the client sent before comes before what the balancer read since.
+                self.buffer.splice(..0, moved.unread.iter().copied());
+                Ok(moved)
+            }
+            Err(why) => {
+                tracing::warn!(%client, %why, "a session that was moved here is not taken");
+                Err(End::Refused(why.to_string()))
+            }
+        }
+    }
+
+    /// Reads on until the stream ends, as much as a record may hold; then it never returns.
+    pub(super) async fn read_to_end(&mut self) -> Result<(), End> {
+        while !self.at_end {
+            if self.buffer.len() - self.start > moving::RECORD_MAX {
+                return std::future::pending().await;
+            }
+            self.buffer.reserve(READ_BYTES);
+            self.at_end = self.stream.read_buf(&mut self.buffer).await? == 0;
+        }
+        Ok(())
+    }
+
+    /// Gives the session back to the balancer, if it wants it and the session can move.
+    pub(super) async fn give_back(&mut self, session: &Session) -> End {
+        let unread = self.buffer.get(self.start..).unwrap_or_default();
+        // Found out before anything is copied.
+        let is_small = unread.len() + session.transaction.queue_bytes <= moving::RECORD_MAX;
+        let packed = is_small.then(|| packed(session, unread.to_vec())).flatten();
+        let record = packed.and_then(|packed| {
+            let secret = &self.node.config.now().peer_auth;
+            moving::trailer(seal(secret, &packed)?)
+        });
+        let Some(trailer) = record else { return End::Eof };
+        self.out.extend_from_slice(&trailer);
+        match self.send(session).await {
+            Ok(()) => End::Moved,
+            Err(end) => end,
+        }
+    }
+}
+
+/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one.
+pub(super) fn is_repeatable(session: &Session) -> bool {
+    let index = session.client.last_command.load(Ordering::Relaxed);
+    let command = Table::get().commands().get(index);
+    command.is_some_and(|command| !command.flags.has(Flags::PEER))
+}
+
+/// What a session takes along; `None` for those that cannot move.
+fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
+    let client = &session.client;
+    let Via::Balancer { frontend, .. } = client.via else { return None };
+    if session.auth == Auth::Peer || client.is_replica.load(Ordering::Relaxed) {
+        return None;
+    }
+    let names = client.names.lock().clone();
+    let transaction = &session.transaction;
+    Some(moving::Session {
+        client: client.address,
+        frontend,
+        issued_ms: clock::unix_ms(),
+        nonce: rand::random(),
+        since_ms: client.since_ms,
+        is_authenticated: session.auth == Auth::Client,
+        is_denied: session.is_denied,
+        is_resp3: session.protocol == Protocol::V3,
+        is_readonly: session.is_readonly,
+        is_asking: session.is_asking,
+        is_watching: transaction.is_watching(),
+        is_aborted: transaction.is_aborted,
+        replies: match session.reply_mode {
+            ReplyMode::On => Replies::On,
+            ReplyMode::Off => Replies::Off,
+            ReplyMode::Skip(left) => Replies::Skip(left),
+        },
+        name: names.name,
+        library: names.library,
+        version: names.version,
+        queue: transaction.queue.clone(),
+        unread,
+    })
+}
+
+/// Makes a new session what the one that was moved here was.
+pub(super) fn unpack(session: &mut Session, moved: moving::Session) {
+    if moved.is_authenticated {
+        session.auth = Auth::Client;
+    }
+    session.is_denied = moved.is_denied;
+    session.protocol = if moved.is_resp3 { Protocol::V3 } else { Protocol::V2 };
+    session.is_readonly = moved.is_readonly;
+    session.is_asking = moved.is_asking;
+    session.reply_mode = match moved.replies {
+        Replies::On => ReplyMode::On,
+        Replies::Off => ReplyMode::Off,
+        Replies::Skip(left) => ReplyMode::Skip(left),
+    };
+    let transaction = &mut session.transaction;
+    transaction.is_aborted = moved.is_aborted;
+    transaction.queue_bytes = moved.queue.iter().flatten().map(bytes_of).sum();
+    let queued = moved.queue.as_ref().map(Vec::len);
+    transaction.queue = moved.queue;
+    if moved.is_watching {
+        // Nobody here knows what happened to the keys meanwhile: as if one had changed.
+        transaction.give_up_watch();
+    }
+    let client = &session.client;
+    client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);
+    let mut names = client.names.lock();
+    names.name = moved.name;
+    names.library = moved.library;
+    names.version = moved.version;
+    names.resp = if moved.is_resp3 { 3 } else { 2 };
+    names.queued = queued;
+}
+
+fn bytes_of(words: &Queued) -> usize {
+    crate::session::transaction::cost(words.iter().map(Vec::len))
+}
