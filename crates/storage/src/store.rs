@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use replication::history::History;
@@ -23,6 +24,7 @@ use crate::{
     view,
 };
 use failure::Failure;
+use waits::Waits;
 
 pub use failure::FailureHook;
 
@@ -50,6 +52,9 @@ pub(crate) struct Inner {
     appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     failure: Arc<Failure>,
+    appends: Waits,
+    flushes: Waits,
+    opened_at: Instant,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
@@ -147,6 +152,9 @@ impl Store {
             appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             failure,
+            appends: Waits::default(),
+            flushes: Waits::default(),
+            opened_at: Instant::now(),
             writing: Mutex::default(),
             history,
             views,
@@ -226,6 +234,7 @@ impl Store {
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
+        let _waiting = self.waiting(&inner.flushes);
         inner.db.flush_wal(to_disk).map_err(|error| {
             let action = if to_disk { "sync the log" } else { "write the log" };
             inner.failure.failed(Error::engine(action, error))
@@ -359,12 +368,14 @@ impl Store {
         let inner = &*self.inner;
         inner.failure.check()?;
         let feeding = inner.ring.begin();
+        let waiting = self.waiting(&inner.appends);
         inner.db.write_opt(batch, &inner.write_options).map_err(|error| {
             // "Not now", with `no_slowdown`: nothing was tried.
             let is_refused = error.kind() == rocksdb::ErrorKind::Incomplete;
             let error = Error::engine("write a batch", error);
             if is_refused { error } else { inner.failure.failed(error) }
         })?;
+        drop(waiting);
         hot.written();
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
@@ -457,3 +468,4 @@ mod failure;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod waits;

@@ -1,6 +1,6 @@
 //! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -32,6 +32,7 @@ enum Undo {
     LinkUp(usize),
     Join(Vec<(usize, usize)>, bool),
     Free(usize),
+    Thaw(usize),
 }
 
 /// The one who does it.
@@ -44,6 +45,8 @@ pub struct Nemesis<'a> {
     undo: Vec<(u64, Undo)>,
     /// By host: when its disk had space again, ms.
     freed: HashMap<usize, u64>,
+    /// Hosts whose disk hangs.
+    frozen: BTreeSet<usize>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
@@ -57,6 +60,7 @@ impl<'a> Nemesis<'a> {
             timeline,
             undo: Vec::new(),
             freed: HashMap::new(),
+            frozen: BTreeSet::new(),
             surprises: Vec::new(),
         }
     }
@@ -147,6 +151,11 @@ impl<'a> Nemesis<'a> {
         match &fault.action {
             Action::Kill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
+                if self.frozen.contains(&index) {
+                    // Not even SIGKILL ends a process that waits for its disk.
+                    self.say("not killed, for its disk hangs:", index);
+                    return Ok(());
+                }
                 self.say("kill", index);
                 self.site.hosts[index].kill()?;
                 self.undo.push((end, Undo::Start(index)));
@@ -169,9 +178,25 @@ impl<'a> Nemesis<'a> {
             Action::Reload(number) => self.reload(*number)?,
             Action::Fill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
+                if self.frozen.contains(&index) {
+                    // We would wait, too.
+                    self.say("not filled, for it hangs: the disk of", index);
+                    return Ok(());
+                }
                 self.say("fill the disk of", index);
                 disk::fill(&self.site.hosts[index].dir)?;
                 self.undo.push((end, Undo::Free(index)));
+            }
+            Action::Hang(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                let dir = self.site.hosts[index].dir.clone();
+                if disk::filling(&dir).exists() || !self.frozen.insert(index) {
+                    self.say("not frozen, for it is full or hangs: the disk of", index);
+                    return Ok(());
+                }
+                self.say("freeze the disk of", index);
+                disk::freeze(&dir)?;
+                self.undo.push((end, Undo::Thaw(index)));
             }
             Action::Switchover(shard) => self.switchover(*shard),
         }
@@ -262,6 +287,11 @@ impl<'a> Nemesis<'a> {
                     for (one, other) in pairs {
                         self.site.network.join(one, other, blackhole)?;
                     }
+                }
+                Undo::Thaw(index) => {
+                    self.say("thaw the disk of", index);
+                    disk::thaw(&self.site.hosts[index].dir)?;
+                    self.frozen.remove(&index);
                 }
                 Undo::Free(index) => {
                     self.say("free the disk of", index);
