@@ -41,10 +41,10 @@ fmt: ## format the code
 drill: build ## kill, stop and restart masters under load and time the outages
 	@$(ENV) exec "$$HOLDFAST_BIN" drill $(ARGS)
 
-torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= SECONDS=
+torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= CLIENTS= LEASE= SECONDS=
 	@$(ENV) cargo build --release --locked --workspace --bin torture
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
-		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
+		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS CLIENTS LEASE SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## throughput of one node beside redis-server
 	@$(ENV) scripts/bench $(ARGS)

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use grant::{EpochId, Grant, Heartbeat, Least};
 
 use crate::control::{Controller, InForce};
-use crate::node::{Entry, LEASE_MS, Power, clock};
-use crate::planning::plan;
+use crate::node::{LEASE_MS, Power, clock};
+use crate::planning::{PAUSE, Planned, plan};
+use crate::replicate::{claim, echo, follow, judge};
 use crate::rules::Failover;
 use crate::world::{Instance, Late, World};
 
@@ -72,6 +73,8 @@ pub enum Action {
     Elect(u8),
     /// The leader is replaced by its next process.
     RestartController,
+    /// An operator asks for another master.
+    Want,
 }
 
 pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
@@ -102,6 +105,14 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
         Action::Echo(at) => echo(model, world, at),
         Action::Start(at) => start(model, world, at),
         Action::Continue(at) => world.node(at).power = Power::Up,
+        Action::Want => {
+            world.wanted += 1;
+            let number = world.wanted;
+            let store = Arc::make_mut(&mut world.store);
+            store.revision += 1;
+            store.intent = Some(number);
+            spread(world);
+        }
         Action::Mend(at, node) => world.cut &= !(1 << (3 * at + node)),
         Action::Join(at) => world.parted &= !(1 << at),
         Action::Reconnect(at) => {
@@ -195,6 +206,9 @@ fn react(model: &Failover, world: &mut World, at: u8) {
             if planned.pushes & (1 << node) != 0 && is_reached {
                 push(world, at, node);
             }
+            if is_reached {
+                pause(world, at, node, &planned);
+            }
         }
         if model.balanced
             && planned.desired.or(world.controllers[usize::from(at)].desired).is_some()
@@ -207,8 +221,8 @@ fn react(model: &Failover, world: &mut World, at: u8) {
         let controller = &world.controllers[usize::from(at)];
         let Some(new) = planned.swap.clone().filter(|_| controller.is_connected) else { return };
         if controller.is_swap_late {
-            let old = (*controller.record).clone();
-            world.late.push(Late::Swap { old, new: (*new).clone() });
+            let old = Arc::clone(&controller.record);
+            world.late.push(Late::Swap { old, new });
             let controller = world.controller(at);
             (controller.is_swap_late, controller.is_connected) = (false, false);
             return;
@@ -317,6 +331,19 @@ fn ask(model: &Failover, world: &mut World, at: u8, node: u8) {
     controller.answered(node, reply, (now, now), epoch);
 }
 
+/// Writes are paused, or not any more; the order is acknowledged at once.
+fn pause(world: &mut World, at: u8, node: u8, planned: &Planned) {
+    let now = world.now;
+    if let Some((_, intent)) = planned.pause.filter(|(paused, _)| *paused == node) {
+        world.node(node).paused_until = now + PAUSE;
+        world.controller(at).nodes[usize::from(node)].paused = Some((intent, now));
+    }
+    if planned.unpause == Some(node) {
+        world.node(node).paused_until = 0;
+        world.controller(at).nodes[usize::from(node)].paused = None;
+    }
+}
+
 fn push(world: &mut World, at: u8, node: u8) {
     let record = Arc::clone(&world.controllers[usize::from(at)].record);
     world.node(node).told(record.version, record.master);
@@ -365,86 +392,12 @@ fn arrive(model: &Failover, world: &mut World, which: u8) {
             }
         }
         Late::Swap { old, new } => {
-            if *world.store == old {
-                world.store = Arc::new(new);
+            if world.store == old {
+                world.store = new;
                 spread(world);
             }
         }
         Late::Order(instance, wanted) => order(world, instance, wanted),
-    }
-}
-
-/// The replica's log becomes its master's: what differs is rewound first. Then it acknowledges.
-fn follow(model: &Failover, world: &mut World, at: u8, is_late: bool) {
-    let master = world.nodes[usize::from(at)].master;
-    let log = world.nodes[usize::from(master)].log.clone();
-    let replica = world.node(at);
-    let fork = replica.log.iter().zip(&log).take_while(|(a, b)| a == b).count();
-    replica.synced = replica.synced.min(fork);
-    // Epochs are on disk before they are acknowledged, and all before them.
-    let epochs = log.iter().rposition(|entry| matches!(entry, Entry::Epoch { .. }));
-    replica.synced = replica.synced.max(epochs.map_or(0, |at| at + 1));
-    replica.log = log;
-    if is_late {
-        if let Some(link) = world.nodes[usize::from(at)].ack() {
-            world.late.push(Late::Ack { from: at, to: master, link });
-        }
-    } else {
-        claim(model, world, at);
-        // Whoever has caught up is let into the set without delay.
-        judge(model, world, master);
-    }
-}
-
-fn claim(model: &Failover, world: &mut World, at: u8) {
-    let replica = &world.nodes[usize::from(at)];
-    let master = replica.master;
-    let Some(mut link) = replica.ack() else { return };
-    if !model.rules.epoch_check {
-        // Taken for what it says, whatever history it is of.
-        link.epoch_id = world.nodes[usize::from(master)].holder.held().map(|held| held.id);
-    }
-    world.node(master).acked(at, link);
-}
-
-fn echo(model: &Failover, world: &mut World, at: u8) {
-    let now = world.now;
-    let master = world.nodes[usize::from(at)].master;
-    let Some(link) = world.nodes[usize::from(at)].ack() else { return };
-    // Without the rule the stamp goes back, and nothing is promised.
-    let is_returned = match model.rules.promises {
-        true => world.node(at).pinged(now),
-        false => (*world.nodes[usize::from(at)]).clone().pinged(now),
-    };
-    if is_returned {
-        world.node(master).echoed(link, now);
-    }
-}
-
-/// A stream that ended is no stream: the process or its machine is gone, or it follows another.
-fn judge(model: &Failover, world: &mut World, at: u8) {
-    let now = world.now;
-    let flows = |world: &World, from: u8| {
-        let replica = &world.nodes[usize::from(from)];
-        let link = world.nodes[usize::from(at)].links[usize::from(from)];
-        replica.master == at
-            && replica.power != Power::Down
-            && link.is_some_and(|link| Some(link.member) == replica.member())
-    };
-    for from in 0..3 {
-        if world.nodes[usize::from(at)].links[usize::from(from)].is_some() && !flows(world, from) {
-            world.node(at).links[usize::from(from)] = None;
-        }
-    }
-    world.node(at).judge(now);
-    if !model.rules.union_of_sets
-        && let Some(set) = world.node(at).holder.in_sync()
-    {
-        // Only the newest set is waited for.
-        let (request, members) = set.newest();
-        let members = members.clone();
-        let confirmed = set.confirm(request, &members);
-        debug_assert!(confirmed.is_ok());
     }
 }
 

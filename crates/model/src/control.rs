@@ -23,6 +23,8 @@ pub struct Seen {
     pub pushed: u8,
     /// Epoch and request of the newest grant it answered.
     pub confirmed: Option<(u64, u64)>,
+    /// For which switchover it was told to pause, and when.
+    pub paused: Option<(u8, u8)>,
 }
 
 /// What an instance of the balancer confirmed.
@@ -84,6 +86,9 @@ impl Controller {
             earlier(&mut seen.received);
             // What is over needs no end.
             seen.lease_until = seen.lease_until.filter(|until| *until > 1).map(|until| until - 1);
+            if let Some((_, paused)) = &mut seen.paused {
+                earlier(paused);
+            }
             if let Some(reply) = &mut seen.reply {
                 earlier(&mut Arc::make_mut(reply).clock);
             }

@@ -10,7 +10,7 @@
 //! A model that finds nothing may be blind, so each rule of the protocol can be switched off ([`Rules`]), and the
 //! tests demand that a violation is found then.
 //!
-//! Deliberately left out: slots, several shards, planned switchovers, asynchronous clusters, clock drift.
+//! Deliberately left out: slots, several shards, asynchronous clusters, clock drift.
 
 mod act;
 mod check;
@@ -18,6 +18,7 @@ mod control;
 mod node;
 mod planning;
 mod possible;
+mod replicate;
 mod rules;
 mod world;
 

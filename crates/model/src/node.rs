@@ -7,6 +7,7 @@ use grant::{
 use topology::NodeId;
 
 use crate::planning::Answered;
+use crate::world::NOW;
 
 /// A tick, ns: half a lease.
 pub(crate) const TICK_NS: u64 = 500 * 1_000_000;
@@ -69,6 +70,8 @@ pub struct Node {
     pub kept: Option<Kept>,
     /// Its replicas' streams, as far as it has heard.
     pub links: [Option<Link>; 3],
+    /// Until when it takes no writes, for a switchover; 0 if it does.
+    pub paused_until: u8,
 }
 
 /// 40 equal letters.
@@ -107,6 +110,7 @@ impl Node {
             holder: Holder::new(1, Promise::new(0, None, true)),
             kept: None,
             links: [None; 3],
+            paused_until: 0,
         };
         node.start(0);
         node
@@ -119,6 +123,7 @@ impl Node {
         self.holder = Holder::new(nonce, Promise::new(clock(now), self.kept, true));
         self.power = Power::Up;
         self.links = [None; 3];
+        self.paused_until = 0;
     }
 
     /// The machine restarts, without its processes: what was not on disk is gone.
@@ -138,6 +143,9 @@ impl Node {
     /// A tick passes: all times are as many ticks ago, or ahead, from a clock that began a tick later.
     pub(crate) fn pass(&mut self) {
         self.holder.rebase(TICK_NS);
+        // What is over needs no end.
+        let until = self.paused_until.saturating_sub(1);
+        self.paused_until = if until > NOW { until } else { 0 };
         if let Some(kept) = &mut self.kept {
             kept.until_ns = kept.until_ns.saturating_sub(TICK_NS);
         }
@@ -299,6 +307,7 @@ impl Node {
             request: held.map_or(0, |held| held.in_sync.newest().0),
             members: held.map(|held| held.in_sync.newest().1.clone()).unwrap_or_default(),
             promised_ms: self.holder.promised_ns(clock(now)) / 1_000_000,
+            is_paused: self.paused_until > now,
         }
     }
 }

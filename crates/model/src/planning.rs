@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use api::balancer::{Backend, Frontend};
-use api::grant::{CommitMode, EpochId, Least, Members};
+use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use planner::{
-    Action, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, NodeObserved,
-    Observed, Policy, Pushed, Record, Role, Seen, Shard, Stated, Time,
+    Action, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
+    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard, Stated,
+    Time,
 };
 use topology::Endpoint;
 
@@ -49,6 +50,8 @@ pub struct Answered {
     pub members: Members,
     /// It refuses grants for so long.
     pub promised_ms: u64,
+    /// It takes no writes, for a switchover.
+    pub is_paused: bool,
 }
 
 /// The record, without what never changes.
@@ -74,6 +77,10 @@ pub struct Stored {
     pub request: u64,
     /// That set.
     pub members: Members,
+    /// The switchover that is wanted.
+    pub intent: Option<u8>,
+    /// A predecessor that must be fenced first: node, version that demotes it, its data.
+    pub fence: Option<(u8, u8, Option<Member>)>,
 }
 
 impl Stored {
@@ -89,6 +96,8 @@ impl Stored {
             least: Least::default(),
             request: 0,
             members: Members::default(),
+            intent: None,
+            fence: None,
         }
     }
 
@@ -106,6 +115,13 @@ impl Stored {
             least: epoch.least,
             request: epoch.request,
             members: epoch.in_sync.clone(),
+            intent: shard.intent.as_ref().and_then(|intent| intent.id.parse().ok()),
+            fence: match &shard.fence {
+                None => None,
+                Some(fence) => {
+                    Some((index_of(&fence.node), u8::try_from(fence.version).ok()?, fence.member))
+                }
+            },
         })
     }
 
@@ -138,9 +154,13 @@ impl Stored {
             shards: vec![Shard {
                 nodes: (0..3).map(node).collect(),
                 slot_ranges: vec![(0, 16383)],
-                intent: None,
+                intent: self.intent.map(intent),
                 last_intent: None,
-                fence: None,
+                fence: self.fence.map(|(node, version, member)| PendingFence {
+                    node: name(node),
+                    version: i64::from(version),
+                    member,
+                }),
                 epoch: Epoch {
                     number: self.epoch,
                     id: self.id,
@@ -158,6 +178,19 @@ impl Stored {
             min_in_sync: 1,
             term: u64::from(self.term),
         }
+    }
+}
+
+/// How long a switchover pauses its old master, ticks.
+pub(crate) const PAUSE: u8 = 2;
+
+fn intent(number: u8) -> Intent {
+    Intent {
+        id: number.to_string(),
+        preferred: None,
+        force: false,
+        sync_timeout_ms: u64::from(PAUSE) * TICK_MS,
+        pause_ms: u64::from(PAUSE) * TICK_MS,
     }
 }
 
@@ -190,6 +223,10 @@ pub(crate) struct Planned {
     pub(crate) pushes: u8,
     /// A new demand on the balancer.
     pub(crate) desired: Option<(u8, Option<u8>)>,
+    /// A node that is to pause, and for which switchover.
+    pub(crate) pause: Option<(u8, u8)>,
+    /// A node that is to pause no longer.
+    pub(crate) unpause: Option<u8>,
     /// What heartbeats grant, by node: lease in ms, stamp, nonce, end, grant.
     pub(crate) granted: [Option<Grants>; 3],
     /// What a person would be told.
@@ -257,11 +294,12 @@ fn think(model: &Failover, controller: &Controller, now: u8) -> Planned {
                 let version = u8::try_from(desired.version).unwrap_or(u8::MAX);
                 planned.desired = Some((version, backend.map(|backend| index_of(&backend.node))));
             }
-            // Asking is possible at any time; nobody asks for a switchover here.
-            Action::HeartbeatNow { .. }
-            | Action::Relay { .. }
-            | Action::Pause { .. }
-            | Action::Unpause { .. } => {}
+            Action::Pause { node, intent, .. } => {
+                planned.pause = Some((index_of(node), intent.parse().unwrap_or(0)));
+            }
+            Action::Unpause { node, .. } => planned.unpause = Some(index_of(node)),
+            // Asking is possible at any time.
+            Action::HeartbeatNow { .. } | Action::Relay { .. } => {}
         }
     }
     for index in 0..3_u8 {
@@ -308,6 +346,13 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
                 .then(|| Pushed { version: i64::from(seen.pushed), at: Time::default() }),
             lease_until: seen.lease_until.filter(|_| rules.fence_wait).map(time),
             confirmed: seen.confirmed,
+            pause: seen.paused.map(|(intent, at)| Pause {
+                intent: intent.to_string(),
+                sent_at: time(at),
+                for_ms: u64::from(PAUSE) * TICK_MS,
+                acked_at: Some(time(at)),
+                error: None,
+            }),
             ..NodeObserved::default()
         };
         observed.nodes.insert(name(index), node);
@@ -354,7 +399,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         link_status: if is_master { LinkStatus::Connecting } else { LinkStatus::Up },
         master: follows,
         resync: Resync::None,
-        paused: false,
+        paused: answered.is_paused,
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,

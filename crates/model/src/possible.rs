@@ -80,11 +80,16 @@ pub(crate) fn possible(model: &Failover, world: &World, actions: &mut Vec<Action
     for index in 0..3 {
         node_steps(model, world, index, &mut found);
     }
+    let is_steady = world.store.intent.is_none() && world.store.fence.is_none();
+    if world.wanted < model.bounds.switchovers && is_steady && world.term > 0 {
+        found.push(Action::Want);
+    }
     let late = u8::try_from(world.late.len()).unwrap_or(u8::MAX);
     found.extend((0..late).map(Action::Arrive));
     let left = model.bounds.faults.saturating_sub(world.faults);
     let is_alike = world.faults == 0
         && model.begin.is_empty()
+        && world.wanted == 0
         && world.nodes[1].log.len() == world.nodes[2].log.len();
     found.retain(|action| {
         // Before the first fault the replicas differ in how far they are, at most: what happens to one could as well
@@ -225,5 +230,8 @@ pub(crate) fn stream(model: &Failover, world: &World, at: u8) -> Option<u8> {
 /// Whether a client that reaches the node may write there.
 fn may_write(world: &World, at: u8) -> bool {
     let node = &world.nodes[usize::from(at)];
-    node.may_serve(world.now) && node.holder.held().is_some_and(|held| held.has_enough())
+    let is_paused = node.paused_until > world.now;
+    !is_paused
+        && node.may_serve(world.now)
+        && node.holder.held().is_some_and(|held| held.has_enough())
 }

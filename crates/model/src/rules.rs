@@ -13,6 +13,8 @@ pub struct Bounds {
     pub faults: u8,
     /// Writes of clients.
     pub writes: u8,
+    /// Planned switchovers.
+    pub switchovers: u8,
     /// Which.
     pub kinds: Kinds,
     /// One state of so many is made to recover, to see that the shard is not stuck.

@@ -52,9 +52,9 @@ pub enum Late {
     /// A compare-and-swap on its way to the store.
     Swap {
         /// If the store still has this.
-        old: Stored,
+        old: Arc<Stored>,
         /// Then it has this.
-        new: Stored,
+        new: Arc<Stored>,
     },
     /// An order on its way to an instance of the balancer.
     Order(u8, Instance),
@@ -73,6 +73,8 @@ pub struct World {
     pub faults: u8,
     /// Writes so far.
     pub writes: u8,
+    /// Switchovers so far.
+    pub wanted: u8,
     /// The record.
     pub store: Arc<Stored>,
     /// Which controller leads by the store.
@@ -106,6 +108,7 @@ impl World {
             now: NOW,
             faults: 0,
             writes: 0,
+            wanted: 0,
             store: Arc::new(Stored::new()),
             leader: 0,
             leads_until: 0,

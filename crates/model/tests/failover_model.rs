@@ -11,9 +11,20 @@ fn limit() -> Duration {
     Duration::from_secs(seconds.unwrap_or(600))
 }
 
+/// What a search came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Searched {
+    /// Everything within its bounds was seen.
+    NothingFound,
+    /// How to violate something.
+    Found(String),
+    /// Time was over first.
+    CutOff,
+}
+
 /// All schedules of at most `depth` steps.
 #[expect(clippy::print_stdout, reason = "states and seconds are what it is run for")]
-fn search(name: &str, model: Failover, depth: usize) -> Option<String> {
+fn search(name: &str, model: Failover, depth: usize) -> Searched {
     let began = Instant::now();
     let checker = model
         .checker()
@@ -36,20 +47,24 @@ fn search(name: &str, model: Failover, depth: usize) -> Option<String> {
         }
         format!("{what}: {violation:?} after {}", steps.join(", "))
     });
+    let searched = match found {
+        Some(found) => Searched::Found(found),
+        None if took < limit() => Searched::NothingFound,
+        None => Searched::CutOff,
+    };
     println!(
-        "model {name}: {states} states, depth {}, {:.1} s{}: {}",
+        "model {name}: {states} states, depth {}, {:.1} s: {searched:?}",
         checker.max_depth(),
         took.as_secs_f64(),
-        if took < limit() { "" } else { ", CUT OFF" },
-        found.as_deref().unwrap_or("nothing found")
     );
-    found
+    searched
 }
 
 /// Deepest violation that is looked for where a rule is off.
 const DEPTH: usize = 16;
 
-const BOUNDS: Bounds = Bounds { faults: 2, writes: 1, kinds: Kinds::ALL, recover_one_of: 512 };
+const BOUNDS: Bounds =
+    Bounds { faults: 2, writes: 1, switchovers: 0, kinds: Kinds::ALL, recover_one_of: 512 };
 
 fn all_rules(balanced: bool, kinds: Kinds, faults: u8) -> Failover {
     let bounds = Bounds { kinds, faults, ..BOUNDS };
@@ -86,15 +101,61 @@ fn two_faults_violate_nothing() {
     for balanced in [false, true] {
         let at = if balanced { "balancer" } else { "leases" };
         let model = all_rules(balanced, Kinds::ALL, 2);
-        assert_eq!(search(&format!("{at}, two faults"), model, 8), None);
+        assert_eq!(search(&format!("{at}, two faults"), model, 8), Searched::NothingFound);
         let model = all_rules(balanced, Kinds::PROCESSES.and(Kinds::REBOOT), 2);
-        assert_eq!(search(&format!("{at}, two faults of machines"), model, 11), None);
+        assert_eq!(
+            search(&format!("{at}, two faults of machines"), model, 11),
+            Searched::NothingFound
+        );
         let mut model = all_rules(balanced, Kinds::ALL, 1);
         (model.begin, model.bounds.writes) = (TAKEN_OVER, 2);
-        assert_eq!(search(&format!("{at}, taken over, one more"), model, 11), None);
+        assert_eq!(
+            search(&format!("{at}, taken over, one more"), model, 11),
+            Searched::NothingFound
+        );
     }
     let model = all_rules(false, Kinds::MESSAGES, 2);
-    assert_eq!(search("leases, two late messages", model, 16), None);
+    assert_eq!(search("leases, two late messages", model, 16), Searched::NothingFound);
+}
+
+/// An operator asked for another master, and its writes are paused.
+const WANTED: &[Action] =
+    &[Action::Write(0), Action::Follow(1), Action::Want, Action::AskMaster(0)];
+
+#[test]
+fn a_switchover_violates_nothing() {
+    for balanced in [false, true] {
+        let at = if balanced { "balancer" } else { "leases" };
+        let mut model = all_rules(balanced, Kinds::ALL, 1);
+        (model.begin, model.bounds.writes) = (WANTED, 3);
+        assert_eq!(search(&format!("{at}, switchover"), model, 12), Searched::NothingFound);
+        model.begin = &[];
+        (model.bounds.writes, model.bounds.switchovers) = (1, 1);
+        assert_eq!(
+            search(&format!("{at}, switchover at any time"), model, 10),
+            Searched::NothingFound
+        );
+    }
+}
+
+#[test]
+fn a_switchover_ends_with_another_master() {
+    for balanced in [false, true] {
+        let mut model = all_rules(balanced, Kinds::ALL, 0);
+        (model.begin, model.bounds.writes) = (WANTED, 3);
+        let wanted = model.init_states().swap_remove(0);
+        assert_eq!(wanted.store.master, 0);
+        let (end, is_whole) = model.recovered(&wanted);
+        assert!(is_whole && end.store.master != 0, "{end:#?}");
+        assert!(end.store.intent.is_none() && end.store.fence.is_none(), "{end:#?}");
+    }
+}
+
+#[test]
+fn a_switchover_waits_for_the_fence() {
+    let mut model = all_rules(false, Kinds::CUT, 1);
+    (model.begin, model.bounds.writes) = (WANTED, 2);
+    is_needed("fence wait in a switchover", model, |rules| rules.fence_wait = false);
 }
 
 #[test]
@@ -103,7 +164,7 @@ fn three_faults_violate_nothing() {
     for balanced in [false, true] {
         let at = if balanced { "balancer" } else { "leases" };
         let model = all_rules(balanced, Kinds::ALL, 3);
-        assert_eq!(search(&format!("{at}, three faults"), model, 9), None);
+        assert_eq!(search(&format!("{at}, three faults"), model, 9), Searched::NothingFound);
         for (name, kinds) in [
             ("processes", Kinds::PROCESSES),
             ("data", Kinds::DATA),
@@ -112,11 +173,20 @@ fn three_faults_violate_nothing() {
             ("messages", Kinds::MESSAGES),
         ] {
             let model = all_rules(balanced, kinds, 2);
-            assert_eq!(search(&format!("{at}, two faults of {name}"), model, 20), None);
+            assert_eq!(
+                search(&format!("{at}, two faults of {name}"), model, 20),
+                Searched::NothingFound
+            );
         }
         let mut model = all_rules(balanced, Kinds::ALL, 2);
         (model.begin, model.bounds.writes) = (TAKEN_OVER, 2);
-        assert_eq!(search(&format!("{at}, taken over, two more"), model, 11), None);
+        assert_eq!(
+            search(&format!("{at}, taken over, two more"), model, 11),
+            Searched::NothingFound
+        );
+        (model.begin, model.bounds.writes) = (WANTED, 3);
+        let name = format!("{at}, switchover, two faults");
+        assert_eq!(search(&name, model, 11), Searched::NothingFound);
     }
 }
 
@@ -125,8 +195,8 @@ fn three_faults_violate_nothing() {
 fn is_needed(name: &str, model: Failover, off: impl FnOnce(&mut Rules)) {
     let mut without = model;
     off(&mut without.rules);
-    let found = search(&format!("without {name}"), without, DEPTH);
-    assert!(found.is_some(), "{name} makes no difference");
+    let searched = search(&format!("without {name}"), without, DEPTH);
+    assert!(matches!(searched, Searched::Found(_)), "{name} makes no difference: {searched:?}");
 }
 
 #[test]
@@ -167,7 +237,7 @@ fn authority_bounds_leases() {
     let mut model = all_rules(false, Kinds::CUT, 0);
     (model.begin, model.bounds.writes) = (DEPOSED, 0);
     is_needed("authority", model, |rules| rules.authority = false);
-    assert_eq!(search("with authority", model, 12), None);
+    assert_eq!(search("with authority", model, 12), Searched::NothingFound);
 }
 
 /// The leader sends a compare-and-swap for the lease of a master it does not reach is over, and is replaced by one that
@@ -197,7 +267,7 @@ fn a_controller_writes_its_term_first() {
     let mut model = all_rules(false, Kinds::CUT, 0);
     (model.begin, model.bounds.writes) = (LATE_SWAP, 0);
     is_needed("term first", model, |rules| rules.term_first = false);
-    assert_eq!(search("with term first", model, 12), None);
+    assert_eq!(search("with term first", model, 12), Searched::NothingFound);
 }
 
 #[test]
@@ -237,7 +307,7 @@ fn acknowledgements_count_under_their_epoch() {
     let mut model = all_rules(false, Kinds::CRASH, 1);
     (model.begin, model.bounds.writes) = (AHEAD, 3);
     is_needed("epoch check", model, |rules| rules.epoch_check = false);
-    assert_eq!(search("with epoch check", model, 12), None);
+    assert_eq!(search("with epoch check", model, 12), Searched::NothingFound);
 }
 
 #[test]
@@ -273,7 +343,7 @@ fn an_answer_from_before_the_epoch_is_no_newer_process() {
     let mut model = all_rules(false, Kinds::CRASH, 0);
     (model.begin, model.bounds.writes) = (OLD_ANSWER, 0);
     is_needed("newer process", model, |rules| rules.newer_process = false);
-    assert_eq!(search("with newer process", model, 12), None);
+    assert_eq!(search("with newer process", model, 12), Searched::NothingFound);
 }
 
 /// The controller reaches nobody.
@@ -284,5 +354,5 @@ fn promises_are_kept() {
     let mut model = all_rules(false, Kinds::CUT, 0);
     (model.begin, model.bounds.writes) = (SILENCE, 0);
     is_needed("promises", model, |rules| rules.promises = false);
-    assert_eq!(search("with promises", model, 12), None);
+    assert_eq!(search("with promises", model, 12), Searched::NothingFound);
 }

@@ -8,7 +8,8 @@ use super::schedule::{Kind, Style};
 
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
-                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] SECONDS=n KEEP=yes DIR=folder";
+                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] CLIENTS=busy|quiet LEASE=ms SECONDS=n \
+                    KEEP=yes DIR=folder";
 
 /// How the cluster acknowledges writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,10 @@ pub struct Options {
     pub faults: Vec<Kind>,
     /// One after the other, or several at a time.
     pub style: Option<Style>,
+    /// Clients that nearly only read.
+    pub quiet: Option<bool>,
+    /// Length of leases, ms.
+    pub lease_ms: Option<u64>,
     /// For how long faults are begun, s.
     pub seconds: u64,
     /// Whether folders of runs without findings stay, data included.
@@ -98,6 +103,8 @@ impl Default for Options {
             shape: None,
             faults: Kind::ALL.to_vec(),
             style: None,
+            quiet: None,
+            lease_ms: None,
             seconds: 14,
             keep: false,
             dir: None,
@@ -135,6 +142,14 @@ impl Options {
                     _ => bail!("no such balancer"),
                 });
             }
+            "CLIENTS" => {
+                self.quiet = Some(match value {
+                    "busy" => false,
+                    "quiet" => true,
+                    _ => bail!("no such clients"),
+                });
+            }
+            "LEASE" => self.lease_ms = Some(value.parse().context("not a number")?),
             "SHAPE" => self.shape = Some(shape(value)?),
             "FAULTS" => self.set_faults(value)?,
             "KEEP" => self.keep = value == "yes",
@@ -202,6 +217,7 @@ mod tests {
         assert_eq!((options.runs, options.seed, options.mode), (3, Some(9), Mode::Async));
         assert_eq!(options.shape, Some(Shape { shards: 3, nodes: 2 }));
         assert_eq!((options.faults, options.style), (vec![Kind::Kill], Some(Style::Mixed)));
+        assert_eq!(parse("CLIENTS=quiet").unwrap().quiet, Some(true));
         assert_eq!(parse("FAULTS=alone").unwrap().faults, Kind::ALL);
         assert!(parse("FAULTS=none").unwrap().faults.is_empty());
         let most = parse("FAULTS=-disk-full,mixed").unwrap().faults;
@@ -210,7 +226,17 @@ mod tests {
             parse("FAULTS=kill,kill-restart").unwrap().faults
         );
         assert!(most.len() == Kind::ALL.len() - 1 && !most.contains(&Kind::DiskFull));
-        for bad in ["RUNS", "RUNS=x", "MODE=sync", "SHAPE=3", "SHAPE=0x2", "FAULTS=rain", "X=1"] {
+        for bad in [
+            "RUNS",
+            "RUNS=x",
+            "MODE=sync",
+            "SHAPE=3",
+            "SHAPE=0x2",
+            "FAULTS=rain",
+            "CLIENTS=few",
+            "LEASE=1s",
+            "X=1",
+        ] {
             assert!(format!("{:#}", parse(bad).unwrap_err()).contains(bad), "{bad}");
         }
     }

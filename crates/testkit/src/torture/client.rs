@@ -61,6 +61,8 @@ pub struct Shared {
     pub stop: Arc<AtomicBool>,
     /// How often of a hundred times ballast is written.
     pub ballast_percent: u32,
+    /// How often of a thousand times anything is written.
+    pub write_permille: u32,
 }
 
 /// A client.
@@ -117,16 +119,20 @@ impl Client {
         let keys = Arc::clone(&self.shared.keys);
         let here: Vec<usize> =
             (0..keys.len()).filter(|index| keys[*index].shard == shard).collect();
-        if self.rng.random_ratio(self.shared.ballast_percent, 100) {
+        let writes = self.rng.random_ratio(self.shared.write_permille, 1_000);
+        if writes && self.rng.random_ratio(self.shared.ballast_percent, 100) {
             return self.write_ballast(shard, &here);
         }
         let count = if self.rng.random_bool(0.25) { PIPELINE } else { 1 };
         let mut calls = Vec::new();
         for _ in 0..count {
             let Some(key) = here.choose(&mut self.rng).copied() else { return };
-            if let Some(call) = self.draw(key, &keys[key]) {
-                calls.push((key, call));
-            }
+            let call = match keys[key].kind {
+                Kind::Ballast => None,
+                _ if writes => self.draw(key, &keys[key]),
+                _ => Some(Call::Get),
+            };
+            calls.extend(call.map(|call| (key, call)));
         }
         match calls.first().copied() {
             None => {}

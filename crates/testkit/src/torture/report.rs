@@ -122,11 +122,13 @@ pub fn replay(plan: &Plan, options: &Options) -> String {
         Mode::InSync => "in-sync",
         Mode::Async => "async",
     };
+    let clients = if plan.is_quiet { "quiet" } else { "busy" };
     format!(
-        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} SECONDS={}",
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} CLIENTS={clients} LEASE={} SECONDS={}",
         plan.seed,
         plan.balancer.as_str(),
         plan.shape,
+        plan.lease_ms,
         options.seconds
     )
 }

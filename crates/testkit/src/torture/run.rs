@@ -180,6 +180,8 @@ fn carry_out(
         clock: timeline.clock(),
         stop: Arc::new(AtomicBool::new(false)),
         ballast_percent: if plan.fills_disks() { 10 } else { 2 },
+        // One write a second, as all clients together go.
+        write_permille: if plan.is_quiet { 1 } else { 1_000 },
     };
     let observer = Observer::start(site.control(), timeline);
     let reigns = Arc::clone(&observer.reigns);

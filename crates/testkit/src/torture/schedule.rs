@@ -12,6 +12,11 @@ use super::args::{Balancer, Options, Shape};
 
 /// Instances of the load balancer.
 pub const BALANCERS: usize = 2;
+/// Told apart from the seed of the schedule.
+const SIDE_SEED: u64 = 0x7369_6465_0000_0000;
+/// As a cluster has it by default.
+const LEASE_MS: u64 = 1_000;
+const LONG_LEASE_MS: u64 = 3_000;
 /// Faults begin this long after the clients.
 const QUIET_MS: u64 = 800;
 
@@ -200,6 +205,12 @@ pub struct Plan {
     pub style: Style,
     /// Size of a memtable, MiB: small ones put the tail into table files before it can be cut off.
     pub memtable_mb: u32,
+    /// Clients read nearly always: where answers wait for the in-sync set, one write that hangs holds all reads after it
+    /// back, and hides what a node would still have answered.
+    pub is_quiet: bool,
+    /// Length of leases, ms. Long ones outlast by far what it takes to notice that a master is lost, so that the fence
+    /// has something to wait for.
+    pub lease_ms: u64,
     /// In order of their beginning.
     pub faults: Vec<Fault>,
 }
@@ -221,6 +232,9 @@ impl Plan {
         let mut draw = Draw { rng, shape, faults: Vec::new() };
         draw.all(options, style);
         draw.faults.sort_by_key(|fault| fault.at_ms);
+        // Of numbers of its own, so that seeds keep their schedules.
+        let mut side = StdRng::seed_from_u64(seed ^ SIDE_SEED);
+        let (quiet, long) = (side.random_ratio(1, 3), side.random_ratio(1, 3));
         let fills = draw.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)));
         Self {
             seed,
@@ -229,6 +243,9 @@ impl Plan {
             style,
             // RocksDB reserves as much WAL as a memtable: a large one would not notice a full disk.
             memtable_mb: if small || fills { 1 } else { 64 },
+            // Only writes notice a full disk.
+            is_quiet: options.quiet.unwrap_or(quiet && !fills),
+            lease_ms: options.lease_ms.unwrap_or(if long { LONG_LEASE_MS } else { LEASE_MS }),
             faults: draw.faults,
         }
     }

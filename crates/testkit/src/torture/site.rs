@@ -130,9 +130,10 @@ impl Site {
                 "controller",
                 "controller.toml",
                 format!(
-                    "listen = \"{}\"\ndata = {:?}\nheartbeat_ms = 200\nmisses = 4\nlease_ms = 1000\n",
+                    "listen = \"{}\"\ndata = {:?}\nheartbeat_ms = 200\nmisses = 4\nlease_ms = {}\n",
                     rest::LISTEN,
-                    dir.join("controller.redb")
+                    dir.join("controller.redb"),
+                    plan.lease_ms
                 ),
             )?,
             Role::Balancer(number) if plan.balancer == Balancer::Builtin => ours(
