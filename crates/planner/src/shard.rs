@@ -65,11 +65,11 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     if let Some(verdict) = reopen::stale_store(cx, (index, shard, master), plan) {
         return verdict;
     }
+    tell_of_disks(cx, (index, shard), plan);
     if let Some(pending) = &shard.fence {
         return await_fence(cx, (index, shard, master), pending, plan);
     }
     relay(cx, (index, shard, master), plan);
-    tell_of_disks(cx, (index, shard), plan);
     match cx.health(&master.id) {
         Health::Down => {
             let why =

@@ -141,7 +141,7 @@ impl Store {
     }
 
     /// A numeric property; 0 where RocksDB does not have it.
-    fn number(&self, family: Family, name: &str) -> Result<u64, Error> {
+    pub(crate) fn number(&self, family: Family, name: &str) -> Result<u64, Error> {
         let property = self
             .db()
             .property_value_cf(self.cf(family)?, name)

@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use replication::history::History;
@@ -24,7 +23,7 @@ use crate::{
     view,
 };
 use failure::Failure;
-use waits::Waits;
+use waits::{LogWaits, Step};
 
 pub use failure::FailureHook;
 
@@ -52,9 +51,7 @@ pub(crate) struct Inner {
     appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     failure: Arc<Failure>,
-    appends: Waits,
-    flushes: Waits,
-    opened_at: Instant,
+    waits: LogWaits,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
@@ -152,9 +149,7 @@ impl Store {
             appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             failure,
-            appends: Waits::default(),
-            flushes: Waits::default(),
-            opened_at: Instant::now(),
+            waits: LogWaits::new(),
             writing: Mutex::default(),
             history,
             views,
@@ -234,7 +229,7 @@ impl Store {
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
-        let _waiting = self.waiting(&inner.flushes);
+        let _waiting = inner.waits.begin(if to_disk { Step::Sync } else { Step::Flush });
         inner.db.flush_wal(to_disk).map_err(|error| {
             let action = if to_disk { "sync the log" } else { "write the log" };
             inner.failure.failed(Error::engine(action, error))
@@ -368,7 +363,7 @@ impl Store {
         let inner = &*self.inner;
         inner.failure.check()?;
         let feeding = inner.ring.begin();
-        let waiting = self.waiting(&inner.appends);
+        let waiting = inner.waits.begin(Step::Append);
         inner.db.write_opt(batch, &inner.write_options).map_err(|error| {
             // "Not now", with `no_slowdown`: nothing was tried.
             let is_refused = error.kind() == rocksdb::ErrorKind::Incomplete;

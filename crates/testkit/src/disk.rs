@@ -1,9 +1,11 @@
 //! Small disks that can be filled and can hang. Needs root (CAP_SYS_ADMIN).
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -17,7 +19,7 @@ pub fn mount(dir: &Path, megabytes: u32, name: &str) -> Result<()> {
 /// Puts a small ext4 into an empty folder: one that can be frozen.
 pub fn mount_ext4(dir: &Path, megabytes: u64) -> Result<()> {
     let image = dir.with_extension("img");
-    let file = std::fs::File::create(&image).context("create the image of a disk")?;
+    let file = File::create(&image).context("create the image of a disk")?;
     file.set_len(megabytes << 20).context("size the image of a disk")?;
     drop(file);
     let made = run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()]);
@@ -29,32 +31,53 @@ pub fn mount_ext4(dir: &Path, megabytes: u64) -> Result<()> {
     mounted
 }
 
-/// From now on whatever is written to the disk of a folder waits, without an error and not even ending with SIGKILL.
-pub fn freeze(dir: &Path) -> Result<()> {
-    run("fsfreeze", &["--freeze".as_ref(), dir.as_os_str()])
-}
+/// Freezes, says so, and thaws once nobody holds the other end of its input: also if that process was killed, for what
+/// waits for a frozen disk cannot end, and would keep it frozen.
+const FREEZE: &str = "trap '' HUP INT TERM; fsfreeze --freeze \"$1\" || exit 1; echo frozen; read -r _; \
+                      fsfreeze --unfreeze \"$1\"";
 
-/// Lets it all go on.
-pub fn thaw(dir: &Path) -> Result<()> {
-    run("fsfreeze", &["--unfreeze".as_ref(), dir.as_os_str()])
-}
-
-/// A disk that hangs until this is dropped: processes that wait for it cannot end before.
+/// A disk that hangs: until this is dropped, whatever is written to it waits, without an error, and not even SIGKILL ends
+/// who waits.
 #[derive(Debug)]
-pub struct Frozen(PathBuf);
+pub struct Frozen(Child);
 
 impl Frozen {
     /// Freezes the disk of a folder.
     pub fn new(dir: &Path) -> Result<Self> {
-        freeze(dir)?;
-        Ok(Self(dir.to_owned()))
+        let mut shell = Command::new("sh")
+            .args(["-c", FREEZE, "freeze"])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Out of reach of what is sent to the whole group.
+            .process_group(0)
+            .spawn()
+            .context("run a shell")?;
+        let said = shell.stdout.take().context("find the output of a shell")?;
+        let frozen = Self(shell);
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line).context("wait for a disk to freeze")?;
+        ensure!(line.trim() == "frozen", "fsfreeze (this needs root) of {}", dir.display());
+        Ok(frozen)
+    }
+
+    /// Lets everything go on.
+    pub fn thaw(mut self) -> Result<()> {
+        let status = self.end()?;
+        ensure!(status.success(), "fsfreeze --unfreeze: {status}");
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<ExitStatus> {
+        drop(self.0.stdin.take());
+        self.0.wait().context("wait for a disk to thaw")
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // Fails only for what is not frozen.
-        let _ = thaw(&self.0);
+        // There is nobody to tell.
+        let _ = self.end();
     }
 }
 
@@ -68,8 +91,7 @@ fn run(program: &str, arguments: &[&OsStr]) -> Result<()> {
 
 /// Takes it away again. One that is still in use goes when it is not any more.
 pub fn unmount(dir: &Path) {
-    // Both fail only for what is not so.
-    let _ = thaw(dir);
+    // Fails only for what is not mounted.
     let _ = Command::new("umount").arg("--lazy").arg(dir).output();
 }
 
@@ -88,9 +110,18 @@ pub fn filling(dir: &Path) -> PathBuf {
     dir.join("filling")
 }
 
-/// Writes zeros until nothing more fits.
+/// Takes all space there is, without writing much.
 pub fn fill(dir: &Path) -> Result<()> {
-    let mut file = std::fs::File::create(filling(dir)).context("create the filling")?;
+    let path = filling(dir);
+    let mut file = File::create(&path).context("create the filling")?;
+    for megabytes in [512_u64, 256, 128, 64, 32, 16, 8, 4, 2] {
+        let end = file.seek(SeekFrom::End(0)).context("find the end of the filling")?;
+        let (offset, length) = (end.to_string(), (megabytes << 20).to_string());
+        let words = ["-o", &offset, "-l", &length].map(OsStr::new);
+        // Fails for more than there is.
+        let _ = run("fallocate", &[words.as_slice(), &[path.as_os_str()]].concat());
+    }
+    file.seek(SeekFrom::End(0)).context("find the end of the filling")?;
     for size in [1 << 20, 4_096, 64] {
         let zeros = vec![0_u8; size];
         while file.write_all(&zeros).is_ok() {}

@@ -154,17 +154,24 @@ fn a_master_whose_disk_hangs_is_replaced_and_comes_back_once_it_goes_on() -> Res
     let (cluster, old) = (&shard.cluster, &shard.master);
     let address = old.announced()?;
     let key = key_at(address)?;
+    let mut patient = Connection::open_within(address, PATIENCE, PATIENCE)?;
+    ensure!(patient.call(&["PING"])?.text() == "PONG", "the master does not answer");
     let writer = Writer::start(address, &key);
     let frozen = disk::Frozen::new(&shard.disk.dir())?;
+    let patient = std::thread::spawn(move || patient.call(&["SET", "late", "1"]));
     let replaced = cluster.await_that("the replica is master", PATIENCE, |state| {
         state.nodes.iter().any(|node| node.id == shard.replica.id && node.role == "master")
     });
     let by = replaced.and_then(|_| write_until_ok(address, "other", "1"));
     let written = writer.finish()?;
-    drop(frozen);
+    frozen.thaw()?;
     ensure!(by? == shard.replica.id, "{}", cluster.logs());
     eprintln!("longest time without a write: {:?}", written.gap);
+    let late = patient.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+    ensure!(late.is_err(), "a deposed master answered {late:?}");
     check(&written, address, &key)?;
+    let late = Connection::open(address)?.call(&["GET", "late"])?;
+    ensure!(late == Reply::NilBulk, "what was never acknowledged is there: {late:?}");
     // The same process, without a restart, with the data of its successor.
     let returned = cluster.await_return(old, PATIENCE)?;
     ensure!(returned.pid == old.pid, "it was restarted: {old:?}, {returned:?}");
@@ -185,7 +192,7 @@ fn a_replica_whose_disk_hangs_leaves_the_set_and_returns() -> Result<()> {
     });
     let by = dropped.and_then(|()| write_until_ok(address, "other", "1"));
     let written = writer.finish()?;
-    drop(frozen);
+    frozen.thaw()?;
     ensure!(by? == shard.master.id, "{}", shard.cluster.logs());
     eprintln!("longest time without a write: {:?}", written.gap);
     in_set(&shard.cluster, &shard.master, &shard.replica)?;

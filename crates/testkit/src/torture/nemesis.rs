@@ -1,6 +1,6 @@
 //! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,8 @@ use super::rest;
 use super::schedule::{Action, Fault, Target};
 use super::site::Site;
 use super::timeline::Timeline;
-use crate::{disk, wait};
+use crate::disk::{self, Frozen};
+use crate::wait;
 
 const TICK: Duration = Duration::from_millis(5);
 /// A process that ended by itself is started again after that, as a supervisor would.
@@ -46,7 +47,7 @@ pub struct Nemesis<'a> {
     /// By host: when its disk had space again, ms.
     freed: HashMap<usize, u64>,
     /// Hosts whose disk hangs.
-    frozen: BTreeSet<usize>,
+    frozen: HashMap<usize, Frozen>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
@@ -60,7 +61,7 @@ impl<'a> Nemesis<'a> {
             timeline,
             undo: Vec::new(),
             freed: HashMap::new(),
-            frozen: BTreeSet::new(),
+            frozen: HashMap::new(),
             surprises: Vec::new(),
         }
     }
@@ -151,7 +152,7 @@ impl<'a> Nemesis<'a> {
         match &fault.action {
             Action::Kill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
-                if self.frozen.contains(&index) {
+                if self.frozen.contains_key(&index) {
                     // Not even SIGKILL ends a process that waits for its disk.
                     self.say("not killed, for its disk hangs:", index);
                     return Ok(());
@@ -178,7 +179,7 @@ impl<'a> Nemesis<'a> {
             Action::Reload(number) => self.reload(*number)?,
             Action::Fill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
-                if self.frozen.contains(&index) {
+                if self.frozen.contains_key(&index) {
                     // We would wait, too.
                     self.say("not filled, for it hangs: the disk of", index);
                     return Ok(());
@@ -190,12 +191,12 @@ impl<'a> Nemesis<'a> {
             Action::Hang(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
                 let dir = self.site.hosts[index].dir.clone();
-                if disk::filling(&dir).exists() || !self.frozen.insert(index) {
+                if disk::filling(&dir).exists() || self.frozen.contains_key(&index) {
                     self.say("not frozen, for it is full or hangs: the disk of", index);
                     return Ok(());
                 }
                 self.say("freeze the disk of", index);
-                disk::freeze(&dir)?;
+                self.frozen.insert(index, Frozen::new(&dir)?);
                 self.undo.push((end, Undo::Thaw(index)));
             }
             Action::Switchover(shard) => self.switchover(*shard),
@@ -290,8 +291,7 @@ impl<'a> Nemesis<'a> {
                 }
                 Undo::Thaw(index) => {
                     self.say("thaw the disk of", index);
-                    disk::thaw(&self.site.hosts[index].dir)?;
-                    self.frozen.remove(&index);
+                    self.frozen.remove(&index).map_or(Ok(()), Frozen::thaw)?;
                 }
                 Undo::Free(index) => {
                     self.say("free the disk of", index);
