@@ -95,7 +95,7 @@ impl Store {
             background_errors: self.number(Family::Default, "rocksdb.background-errors")?,
             running_compactions: self.number(Family::Default, "rocksdb.num-running-compactions")?,
             running_flushes: self.number(Family::Default, "rocksdb.num-running-flushes")?,
-            is_write_stopped: self.number(Family::Default, "rocksdb.is-write-stopped")? != 0,
+            is_write_stopped: self.is_write_stopped()?,
             delayed_write_rate: self
                 .number(Family::Default, "rocksdb.actual-delayed-write-rate")?,
             snapshots: self.number(Family::Default, "rocksdb.num-snapshots")?,
@@ -120,6 +120,14 @@ impl Store {
         Ok(stats)
     }
 
+    /// Whether RocksDB holds writes back until it has flushed or compacted. Unlike the rest this touches no file.
+    ///
+    /// # Errors
+    /// If the number cannot be read.
+    pub fn is_write_stopped(&self) -> Result<bool, Error> {
+        Ok(self.number(Family::Default, "rocksdb.is-write-stopped")? != 0)
+    }
+
     fn family_stats(&self, family: Family) -> Result<FamilyStats, Error> {
         let number = |name| self.number(family, name);
         let mut files_per_level = [0; 7];
@@ -141,7 +149,7 @@ impl Store {
     }
 
     /// A numeric property; 0 where RocksDB does not have it.
-    pub(crate) fn number(&self, family: Family, name: &str) -> Result<u64, Error> {
+    fn number(&self, family: Family, name: &str) -> Result<u64, Error> {
         let property = self
             .db()
             .property_value_cf(self.cf(family)?, name)

@@ -32,9 +32,9 @@ pub fn mount_ext4(dir: &Path, megabytes: u64) -> Result<()> {
 }
 
 /// Freezes, says so, and thaws once nobody holds the other end of its input: also if that process was killed, for what
-/// waits for a frozen disk cannot end, and would keep it frozen.
-const FREEZE: &str = "trap '' HUP INT TERM; fsfreeze --freeze \"$1\" || exit 1; echo frozen; read -r _; \
-                      fsfreeze --unfreeze \"$1\"";
+/// waits for a frozen disk cannot end, and would keep it frozen. If that process waits itself, it does so for two minutes.
+const FREEZE: &str = "trap '' HUP INT TERM; fsfreeze --freeze \"$1\" || exit 1; echo frozen; \
+                      timeout --signal=KILL 120 cat; fsfreeze --unfreeze \"$1\"";
 
 /// A disk that hangs: until this is dropped, whatever is written to it waits, without an error, and not even SIGKILL ends
 /// who waits.
@@ -131,6 +131,10 @@ pub fn fill(dir: &Path) -> Result<()> {
 
 /// Gives the space back. A disk that is not filled is left alone.
 pub fn free(dir: &Path) -> Result<()> {
+    if !filling(dir).exists() {
+        // Even the attempt would wait where it hangs.
+        return Ok(());
+    }
     match std::fs::remove_file(filling(dir)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context("remove the filling")

@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use common::{PATIENCE, in_set, key_at, replicated, write_until_ok};
 use testkit::cluster::{Cluster, Node, Options};
+use testkit::process::{Server, free_port};
 use testkit::wire::{Connection, Reply};
 use testkit::{disk, wait};
 
 const DISK_MB: u64 = 256;
+/// From here on a disk is said to hang.
+const HANG_MS: u64 = 800;
 const CLIENT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// One shard of two nodes; the first, or the second, lies on a disk of its own.
@@ -145,6 +149,55 @@ fn check(written: &Written, address: SocketAddr, key: &str) -> Result<()> {
         written.acknowledged,
         written.sent
     );
+    Ok(())
+}
+
+fn log_wait_ms(connection: &mut Connection) -> Result<u64> {
+    let said = connection.call(&["INFO", "holdfast"])?.text();
+    let line = said.lines().find_map(|line| line.strip_prefix("log_wait_ms:"));
+    line.with_context(|| said.clone())?.trim().parse().context("read a number")
+}
+
+fn health(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+#[test]
+fn a_node_says_for_how_long_its_disk_has_taken_nothing_while_somebody_waits() -> Result<()> {
+    let disk = Mounted::new()?;
+    // What it says is not for the disk that hangs.
+    std::os::unix::fs::symlink(disk.0.path().join("log"), disk.dir().join("log"))?;
+    let admin = free_port()?;
+    let lines = format!("workers 8\nadmin-port {admin}");
+    let node = Server::node_at(&disk.dir(), free_port()?, &lines)?;
+    // Connections are dealt out in turn: these have a worker each.
+    let (mut writer, mut other) = (node.connect()?, node.connect()?);
+    writer.set_patience(PATIENCE)?;
+    ensure!(writer.call(&["SET", "a", "1"])?.text() == "OK", "it takes no write");
+    ensure!(log_wait_ms(&mut other)? == 0, "nobody waits");
+
+    let frozen = disk::Frozen::new(&disk.dir())?;
+    ensure!(log_wait_ms(&mut other)? == 0, "nobody waits yet");
+    ensure!(health(admin)?.contains(" 200 "), "an idle node is unhealthy: {}", health(admin)?);
+    let waiting = std::thread::spawn(move || writer.call(&["SET", "a", "2"]));
+    let said = wait::until("it says so", PATIENCE, || {
+        let wait_ms = log_wait_ms(&mut other)?;
+        ensure!(wait_ms >= HANG_MS, "{wait_ms} ms");
+        health(admin)
+    });
+    ensure!(!waiting.is_finished(), "a write was answered");
+    frozen.thaw()?;
+    let said = said?;
+    ensure!(said.contains(" 503 ") && said.contains("the disk hangs"), "{said}");
+    let answer = waiting.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+    ensure!(answer.text() == "OK", "{answer:?}");
+    ensure!(log_wait_ms(&mut other)? == 0, "nobody waits any more");
+    ensure!(health(admin)?.contains(" 200 "), "{}", health(admin)?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::{Family, Store};
+use crate::Store;
 
 /// What a disk that is only busy may make a sync take, or a write that RocksDB holds back until it has flushed or
 /// compacted: so much of these does not count. While two others wrote 6 GB, a sync took up to 1.0 s, a write of the log
@@ -144,10 +144,7 @@ impl Store {
     pub fn log_wait_ms(&self) -> u64 {
         let waits = &self.inner().waits;
         // A number that cannot be read excuses nothing.
-        let is_stopped = || {
-            self.number(Family::Default, "rocksdb.is-write-stopped").is_ok_and(|number| number != 0)
-        };
-        waits.longest(waits.now_ms(), is_stopped)
+        waits.longest(waits.now_ms(), || self.is_write_stopped().unwrap_or(false))
     }
 }
 
