@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::run::exit_at_once;
+
 /// The process ended because its disk is full or does not take what it must: EX_IOERR of sysexits.h. A supervisor may start it again after a while.
 pub const EXIT_CODE: u8 = 74;
 
@@ -31,16 +33,7 @@ pub fn end(why: &str) {
         exit_code = EXIT_CODE,
         "the write-ahead log cannot be written: this process ends. Is the disk full or broken?"
     );
-    exit();
-}
-
-#[expect(
-    unsafe_code,
-    reason = "exit handlers of RocksDB wait for its threads, which may wait for the disk"
-)]
-fn exit() -> ! {
-    // SAFETY: _exit takes an integer and does not return; nothing of this process is used after it.
-    unsafe { libc::_exit(i32::from(EXIT_CODE)) }
+    exit_at_once(EXIT_CODE);
 }
 
 /// Writes, syncs and removes a file in `dir`, of the size of what opening a database writes at least.
@@ -101,7 +94,7 @@ fn watch(dir: &Path, is_over: &Receiver<()>) {
                 %error, seconds, dir = %dir.display(), exit_code = EXIT_CODE,
                 "the disk is full, and the database does not open: this process ends"
             );
-            exit();
+            exit_at_once(EXIT_CODE);
         }
     }
 }

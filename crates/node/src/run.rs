@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use storage::{Options, Store};
@@ -175,17 +176,34 @@ async fn wait_for_end(
 
 /// Nothing is written from here on: the gate is held while the last bytes go to the disk, and the database is closed.
 fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
-    replication::stop(node);
+    replication::end(node);
     let store = node.gate.write().store.take();
     if let Some(store) = store {
         store.publish().context("write the last of the WAL")?;
+        let watch = store.close_watch();
         if let Err(error) = store.close() {
-            // A feed or scan of a connection that is just ending may hold it; the kernel ends that with the process.
-            tracing::info!(%error, "the database was closed by the end of the process");
+            // A feed or scan of a connection that is just ending may hold it.
+            if !watch.wait(CLOSE_PATIENCE) {
+                tracing::warn!(%error, "stopped; the kernel closes the database with the process");
+                exit_at_once(0);
+            }
         }
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How long a stop waits for the last users of the database.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Ends the process without its exit handlers.
+#[expect(
+    unsafe_code,
+    reason = "exit handlers of RocksDB wait for its threads, which may wait for the disk, and destroy what a database that is still in use needs"
+)]
+pub(crate) fn exit_at_once(code: u8) -> ! {
+    // SAFETY: _exit takes an integer and does not return; nothing of this process is used after it.
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// What the engine is opened with.

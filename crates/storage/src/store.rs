@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
@@ -65,21 +66,31 @@ pub(crate) struct Inner {
 }
 
 /// Tells when a database is closed, whoever used it last.
-#[derive(Debug, Clone)]
-pub struct CloseWatch(Arc<AtomicBool>);
+#[derive(Debug, Clone, Default)]
+pub struct CloseWatch(Arc<(Mutex<bool>, Condvar)>);
 
 impl CloseWatch {
     /// True once nothing in this process uses the database any more.
     pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.0.lock()
+    }
+
+    /// Waits for that, at most so long; false if it is still in use.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let (closed, changed) = &*self.0;
+        let mut closed = closed.lock();
+        changed.wait_while_for(&mut closed, |closed| !*closed, patience);
+        *closed
     }
 }
 
-struct ClosedFlag(Arc<AtomicBool>);
+struct ClosedFlag(CloseWatch);
 
 impl Drop for ClosedFlag {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        let (closed, changed) = &*self.0.0;
+        *closed.lock() = true;
+        changed.notify_all();
     }
 }
 
@@ -155,7 +166,7 @@ impl Store {
             views,
             filters,
             is_holding,
-            closed: ClosedFlag(Arc::default()),
+            closed: ClosedFlag(CloseWatch::default()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -314,7 +325,7 @@ impl Store {
 
     /// Outlives the store, and says when the database is closed.
     pub fn close_watch(&self) -> CloseWatch {
-        CloseWatch(Arc::clone(&self.inner.closed.0))
+        self.inner.closed.0.clone()
     }
 
     /// Publishes and closes the database; afterwards its folder can be renamed or removed.

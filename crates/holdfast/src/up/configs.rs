@@ -24,6 +24,8 @@ pub(crate) const LEASE_MS: u64 = 1000;
 /// Small: many nodes share one machine.
 const BLOCK_CACHE_MB: u32 = 16;
 const VALUE_CACHE_MB: u32 = 16;
+/// Log files that are kept for replicas that come back, MB: the default would fill a laptop's disk under load.
+const WAL_KEPT_MB: u32 = 512;
 const WORKERS: u32 = 2;
 /// Of one HAProxy, if the system lets it open that many files.
 const MAX_CONNECTIONS: u32 = 10_000;
@@ -107,6 +109,7 @@ fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String 
          workers {WORKERS}\n\
          rocksdb.block_cache_size {BLOCK_CACHE_MB}\n\
          value-cache-size {VALUE_CACHE_MB}\n\
+         rocksdb.wal_size_limit_mb {WAL_KEPT_MB}\n\
          peer-auth {secret}\n\
          masterauth {secret}\n\
          master-lease-mode block-all\n\

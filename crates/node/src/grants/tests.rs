@@ -88,6 +88,11 @@ impl Controller {
 struct Puppet {
     stream: TcpStream,
     member: Member,
+    bulks: wire::BulkReader,
+    /// Newest sequence it was sent. A master ends the feed of whoever acknowledges more.
+    sent: u64,
+    /// Newest ping with a clock that was not echoed yet.
+    newest: Option<wire::Stamp>,
 }
 
 impl Puppet {
@@ -96,42 +101,57 @@ impl Puppet {
     }
 
     fn follow(master: &Running) -> Self {
-        let (mut stream, member) = (master.connect(), Self::member());
+        let (mut stream, member, sent) = (master.connect(), Self::member(), master.sequence());
         for words in [
             vec!["replconf", "holdfast", "1"],
             vec!["replconf", "member", &member.to_string()],
-            vec!["PSYNC", &(master.sequence() + 1).to_string()],
+            vec!["PSYNC", &(sent + 1).to_string()],
         ] {
             stream
                 .write_all(&wire::request(&words.iter().map(|w| w.as_bytes()).collect::<Vec<_>>()))
                 .unwrap();
             assert_eq!(answer(&mut stream), "+OK");
         }
-        Self { stream, member }
+        Self { stream, member, bulks: wire::BulkReader::new(1 << 30), sent, newest: None }
     }
 
     fn ack(&mut self, sequence: u64, epoch: u64, echo: Option<wire::Stamp>) {
+        while self.sent < sequence {
+            self.read();
+        }
         let epoch = ::replication::history::EpochId::from_random(epoch * 11);
         self.stream.write_all(&wire::ack_of_member(sequence, Some(epoch), echo)).unwrap();
     }
 
+    /// Reads what has come, at least something.
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        let read = self.stream.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "the feed ended");
+        let mut input = &buffer[..read];
+        while let Some(payload) = self.bulks.read(&mut input).unwrap() {
+            if let Some(stamp) = wire::Stamp::parse_ping(&payload) {
+                self.newest = Some(stamp);
+            } else if let (Some(first), Some(count)) =
+                (payload.first_chunk::<8>(), payload.get(8..).and_then(<[u8]>::first_chunk::<4>))
+            {
+                let count = u64::from(u32::from_le_bytes(*count));
+                self.sent = u64::from_le_bytes(*first) + count - 1;
+            }
+        }
+    }
+
     /// The newest ping with a clock. Those that were sent while the test was busy are too old to be worth an echo.
     fn stamp(&mut self) -> wire::Stamp {
-        let mut bulks = wire::BulkReader::new(1 << 30);
-        let mut newest = None;
         loop {
-            let mut buffer = [0; 4096];
-            let read = self.stream.read(&mut buffer).unwrap();
-            let mut input = &buffer[..read];
-            while let Some(payload) = bulks.read(&mut input).unwrap() {
-                newest = wire::Stamp::parse_ping(&payload).or(newest);
-            }
             self.stream.set_nonblocking(true).unwrap();
-            let has_more = self.stream.peek(&mut buffer).is_ok();
+            let has_more = self.stream.peek(&mut [0]).is_ok();
             self.stream.set_nonblocking(false).unwrap();
-            if let Some(stamp) = newest.filter(|_| !has_more) {
-                return stamp;
+            match self.newest.take() {
+                Some(stamp) if !has_more => return stamp,
+                newest => self.newest = newest,
             }
+            self.read();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! was begun with the old database goes on with the new one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use replication::replica::Event;
 use storage::Store;
@@ -111,6 +112,9 @@ impl Driver {
     }
 }
 
+/// How often a wait for the last user of a database is told.
+const COMPLAIN: Duration = Duration::from_secs(10);
+
 /// Closes the database for good: afterwards nothing in this process holds its folder.
 pub(super) async fn close(store: Store) {
     let watch = store.close_watch();
@@ -124,8 +128,14 @@ pub(super) async fn close(store: Store) {
             tracing::debug!(others, "waiting for the last users of the database that is replaced");
         }
     }
+    // Its folder must not be touched before; whoever keeps it that long is a fault that a person should hear of.
+    let mut complain_at = tokio::time::Instant::now() + COMPLAIN;
     while !watch.is_closed() {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if tokio::time::Instant::now() >= complain_at {
+            tracing::warn!("still waiting for the last user of the database that is replaced");
+            complain_at += COMPLAIN;
+        }
     }
 }
 
@@ -138,7 +148,7 @@ pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<St
             Err(error) => tracing::error!(%error, "cannot open the database again"),
         }
         tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
             _ = shutdown.wait_for(|stop| *stop) => return Err(Over::Shutdown),
         }
     }

@@ -147,6 +147,12 @@ pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
     spawn("repl-link", move || link::run(job));
 }
 
+/// The node ends: it follows nobody and feeds nobody any more. Never waits.
+pub fn end(node: &Arc<Node>) {
+    stop(node);
+    node.replication.feeders.end_all();
+}
+
 /// Replicates from nobody. Never waits.
 pub fn stop(node: &Arc<Node>) {
     end_link(&mut node.replication.link.lock());

@@ -90,7 +90,12 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.node.shut_down();
-        stop(&self.node);
+        end(&self.node);
+        // The process must not end while a thread closes a database: its exit handlers take what that needs.
+        let Some(store) = self.node.gate.write().store.take() else { return };
+        let watch = store.close_watch();
+        drop(store);
+        watch.wait(Duration::from_secs(20));
     }
 }
 
