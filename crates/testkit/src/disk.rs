@@ -33,7 +33,7 @@ pub fn mount_ext4(dir: &Path, megabytes: u64) -> Result<()> {
 
 /// Freezes, says so, and thaws once nobody holds the other end of its input: also if that process was killed, for what
 /// waits for a frozen disk cannot end, and would keep it frozen. If that process waits itself, it does so for two minutes.
-const FREEZE: &str = "trap '' HUP INT TERM; fsfreeze --freeze \"$1\" || exit 1; echo frozen; \
+const FREEZE: &str = "trap '' HUP INT PIPE TERM; fsfreeze --freeze \"$1\" || exit 1; echo frozen; \
                       timeout --signal=KILL 120 cat; fsfreeze --unfreeze \"$1\"";
 
 /// A disk that hangs: until this is dropped, whatever is written to it waits, without an error, and not even SIGKILL ends
