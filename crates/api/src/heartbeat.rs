@@ -171,6 +171,8 @@ pub struct Reply {
     pub loading: bool,
     /// Replicas with a live stream.
     pub replicas: Vec<ReplicaLine>,
+    /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
+    pub log_wait_ms: u64,
     /// Age of the process in ms.
     pub uptime_ms: u64,
     /// Grants, epochs, sets.
@@ -230,6 +232,7 @@ impl Reply {
                 &format_args!("ip={ip},port={port},offset={offset},lag={lag}{member}"),
             );
         }
+        line("log_wait_ms", &self.log_wait_ms);
         line("uptime_ms", &self.uptime_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
@@ -288,6 +291,7 @@ impl Reply {
             paused: fields.or("paused", 0_u8)? != 0,
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
+            log_wait_ms: fields.or("log_wait_ms", 0)?,
             uptime_ms: fields.or("uptime_ms", 0)?,
             standing: fields.standing()?,
         })
@@ -386,6 +390,7 @@ mod tests {
                 ReplicaLine { ip: "::1".into(), port: 1, offset: 2, member: None },
                 ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
             ],
+            log_wait_ms: 8,
             uptime_ms: 9,
             standing: Standing {
                 incarnation: Some(0xbeef),

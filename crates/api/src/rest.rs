@@ -421,6 +421,9 @@ pub struct NodeAnswer {
     pub lease_mode: String,
     /// Rest of its lease at that moment, ms.
     pub lease_remaining_ms: u64,
+    /// For how long its disk has taken nothing of the log, ms; 0 while nothing waits.
+    #[serde(default)]
+    pub log_wait_ms: u64,
     /// Who may touch keys.
     pub client_access: String,
     /// State of its replication link.

@@ -406,6 +406,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         paused: answered.is_paused,
         loading: false,
         replicas: Vec::new(),
+        log_wait_ms: 0,
         uptime_ms: 1,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

@@ -17,8 +17,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use storage::Store;
 
 use crate::clock;
+use crate::disk::HANG_MS;
 use crate::node::{Engine, Node, Role};
 
 /// Longest wait for the write gate. A change of role holds it for microseconds.
@@ -86,12 +88,25 @@ fn judge(node: &Node, ask: fn(&Node, &Engine) -> Verdict) -> Verdict {
 /// Whether the store is open and takes writes.
 fn health(_node: &Node, engine: &Engine) -> Verdict {
     let store = engine.store.as_ref().ok_or("loading: the data is being replaced")?;
-    store.publish().map_err(|error| format!("the WAL cannot be written: {error}"))?;
-    let stats = store.stats().map_err(|error| format!("the database cannot be read: {error}"))?;
-    if stats.is_write_stopped {
+    takes_writes(store)?;
+    let is_stopped = store.is_write_stopped();
+    if is_stopped.map_err(|error| format!("the database cannot be read: {error}"))? {
         return Err("the database takes no writes: it waits for flush or compaction".into());
     }
-    Ok(format!("ok sequence={}", stats.latest_sequence))
+    Ok(format!("ok sequence={}", store.latest_sequence()))
+}
+
+/// Looks only: a probe that writes, be it RocksDB's word in its own log that somebody lists files, would wait as long as the writes it asks about.
+fn takes_writes(store: &Store) -> Result<(), String> {
+    if store.has_failed() {
+        return Err("the WAL cannot be written".into());
+    }
+    match store.log_wait_ms() {
+        wait_ms if wait_ms >= HANG_MS => {
+            Err(format!("the disk hangs: it has taken nothing of the WAL for {wait_ms} ms"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a write would be served here and now, as far as role and lease go.
@@ -99,9 +114,7 @@ fn primary(node: &Node, engine: &Engine) -> Verdict {
     if let Role::Replica { from } = &engine.role {
         return Err(format!("not master: replica of {from}"));
     }
-    if engine.store.is_none() {
-        return Err("loading: the data is being replaced".into());
-    }
+    takes_writes(engine.store.as_ref().ok_or("loading: the data is being replaced")?)?;
     if node.resync.now() != Resync::None {
         return Err("deposed: this node must take a full sync first".into());
     }
@@ -136,7 +149,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use storage::{Options, Store};
+    use storage::Options;
     use topology::{Cluster, Endpoint};
 
     use super::*;

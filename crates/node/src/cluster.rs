@@ -173,12 +173,13 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     use api::heartbeat::{Reply, Role as Word};
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged demotion.
-    let (role, sequence, is_loading, cluster, standing) = {
+    let (role, sequence, is_loading, cluster, standing, log_wait_ms) = {
         let engine = node.engine();
+        let log_wait_ms = engine.store.as_ref().map_or(0, storage::Store::log_wait_ms);
         let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
         let standing = node.grants.standing(&engine, config.durable_ack);
         let cluster = node.cluster.load_full();
-        (engine.role.clone(), sequence, engine.store.is_none(), cluster, standing)
+        (engine.role.clone(), sequence, engine.store.is_none(), cluster, standing, log_wait_ms)
     };
     let now_ns = crate::clock::boottime_ns();
     let (word, master) = match role {
@@ -203,6 +204,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         paused: node.clients.paused(|| now_ns).is_some(),
         loading: is_loading,
         replicas: node.replication.replicas(),
+        log_wait_ms,
         uptime_ms: node.uptime_ms(),
         standing,
     }

@@ -16,6 +16,9 @@ use crate::run::exit_at_once;
 /// The process ended because its disk is full or does not take what it must: EX_IOERR of sysexits.h. A supervisor may start it again after a while.
 pub const EXIT_CODE: u8 = 74;
 
+/// A disk that takes nothing for so long is said to hang, ms: as long as a controller with default settings waits for an answer.
+pub const HANG_MS: u64 = 800;
+
 /// So much must fit before the database is opened: its next log file, MANIFEST and options.
 const ROOM_BYTES: usize = 4 << 20;
 /// What the disk is tried out with.

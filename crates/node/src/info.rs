@@ -327,6 +327,7 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     lines.add("master_lease_mode", reply.lease_mode);
     lines.add("lease_remaining_ms", reply.lease_remaining_ms);
     lines.add("term", node.grants.term());
+    lines.add("log_wait_ms", reply.log_wait_ms);
     let standing = &reply.standing;
     lines.add("epoch", standing.history_epoch);
     lines.add("epoch_id", api::grant::show_id(standing.history_id));

@@ -14,6 +14,8 @@ use crate::{Node, Shard};
 pub enum Ineligible {
     /// It does not answer now.
     Unreachable,
+    /// Its disk takes nothing.
+    Hangs,
     /// It is not a replica by its own account.
     NotReplica,
     /// Its data belong to another history.
@@ -32,6 +34,7 @@ impl fmt::Display for Ineligible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "does not answer",
+            Self::Hangs => "hangs: its disk takes nothing",
             Self::NotReplica => "is not a replica",
             Self::Resync => "needs a full sync",
             Self::Loading => "is loading",
@@ -138,6 +141,9 @@ fn check<'a>(
 }
 
 fn check_own<'a>(cx: &Context<'a>, node: &Node) -> Result<&'a Reply, Ineligible> {
+    if cx.hangs(&node.id) {
+        return Err(Ineligible::Hangs);
+    }
     if cx.health(&node.id) != Health::Up {
         return Err(Ineligible::Unreachable);
     }

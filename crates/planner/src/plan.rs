@@ -161,7 +161,7 @@ impl<'a> Context<'a> {
         let node = self.observed.node(id);
         let stranger =
             self.reply(id).is_some_and(|reply| !reply.myid.is_empty() && reply.myid != id);
-        if node.misses >= self.policy.misses || node.refused >= 2 || stranger {
+        if self.is_mute(id) || stranger || self.hangs(id) {
             Health::Down
         } else if node.seen.is_none() {
             Health::Unknown
@@ -170,6 +170,17 @@ impl<'a> Context<'a> {
         } else {
             Health::Up
         }
+    }
+
+    fn is_mute(&self, id: &str) -> bool {
+        let node = self.observed.node(id);
+        node.misses >= self.policy.misses || node.refused >= 2
+    }
+
+    /// By its own account, its disk has taken nothing for as long as a node may be silent: it answers nobody who needs the log (rule R14).
+    pub(crate) fn hangs(&self, id: &str) -> bool {
+        let says_so = |reply: &Reply| reply.log_wait_ms >= self.policy.down_ms();
+        !self.is_mute(id) && self.reply(id).is_some_and(says_so)
     }
 
     /// The node plays its role at the record's version, by its own account, and may serve.

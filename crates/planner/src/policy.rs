@@ -37,6 +37,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// How long a node may be silent, or its disk take nothing, before it counts as down, ms.
+    pub fn down_ms(&self) -> u64 {
+        self.heartbeat_ms.saturating_mul(u64::from(self.misses))
+    }
+
     /// When a lease is over for certain, if the reply whose clock it was counted from arrived at
     /// `received`: the node read its clock before that, and may run slower than ours by the drift.
     pub fn lease_end(&self, received: Time, lease_ms: u64) -> Time {

@@ -66,6 +66,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     if let Some(verdict) = reopen::stale_store(cx, (index, shard, master), plan) {
         return verdict;
     }
+    tell_of_disks(cx, (index, shard), plan);
     if let Some(pending) = &shard.fence {
         return await_fence(cx, (index, shard, master), pending, plan);
     }
@@ -75,7 +76,9 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     relay(cx, (index, shard, master), plan);
     match cx.health(&master.id) {
         Health::Down => {
-            let reason = format!("master {} is down", master.local);
+            let why =
+                if cx.hangs(&master.id) { "hangs: its disk takes nothing" } else { "is down" };
+            let reason = format!("master {} {why}", master.local);
             failover(cx, (index, shard, master), &reason, plan)
         }
         Health::Unknown => Verdict::serving(ShardState::Suspect(format!(
@@ -88,6 +91,12 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
             cx.observed.node(&master.id).misses.max(1)
         ))),
         Health::Up => alive(cx, (index, shard, master), plan),
+    }
+}
+
+fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+    for node in shard.nodes.iter().filter(|node| cx.hangs(&node.id)) {
+        plan.alarms.insert(format!("shard {index}: the disk of {} takes nothing", node.local));
     }
 }
 
@@ -221,9 +230,11 @@ fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), 
         ));
     }
     let silent = shard.epoch.in_sync.iter().any(|member| {
-        let node = epoch::node_of(shard, member);
-        let since = node.and_then(|node| cx.observed.node(&node.id).missing_since);
+        let Some(node) = epoch::node_of(shard, member) else { return false };
+        let wait_ms = cx.reply(&node.id).map_or(0, |reply| reply.log_wait_ms);
+        let since = cx.observed.node(&node.id).missing_since;
         since.is_some_and(|since| cx.now < since.plus_millis(CHANGE_MS))
+            || (cx.policy.heartbeat_ms..CHANGE_MS).contains(&wait_ms)
     });
     if silent {
         let asked = cx.observed.node(&master.id).seen.as_ref().map(|seen| seen.sent_at);

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod authority;
+mod disks;
 mod grants;
 mod operator;
 mod switchover;
@@ -91,6 +92,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         paused: false,
         loading: false,
         replicas: Vec::new(),
+        log_wait_ms: 0,
         uptime_ms: 1,
         standing: Standing::default(),
     }

@@ -95,7 +95,7 @@ impl Store {
             background_errors: self.number(Family::Default, "rocksdb.background-errors")?,
             running_compactions: self.number(Family::Default, "rocksdb.num-running-compactions")?,
             running_flushes: self.number(Family::Default, "rocksdb.num-running-flushes")?,
-            is_write_stopped: self.number(Family::Default, "rocksdb.is-write-stopped")? != 0,
+            is_write_stopped: self.is_write_stopped()?,
             delayed_write_rate: self
                 .number(Family::Default, "rocksdb.actual-delayed-write-rate")?,
             snapshots: self.number(Family::Default, "rocksdb.num-snapshots")?,
@@ -118,6 +118,14 @@ impl Store {
             stats.oldest_wal_sequence = stats.oldest_wal_sequence.or(start);
         }
         Ok(stats)
+    }
+
+    /// Whether RocksDB holds writes back until it has flushed or compacted. Unlike the rest this touches no file.
+    ///
+    /// # Errors
+    /// If the number cannot be read.
+    pub fn is_write_stopped(&self) -> Result<bool, Error> {
+        Ok(self.number(Family::Default, "rocksdb.is-write-stopped")? != 0)
     }
 
     fn family_stats(&self, family: Family) -> Result<FamilyStats, Error> {

@@ -24,6 +24,7 @@ use crate::{
     view,
 };
 use failure::Failure;
+use waits::{LogWaits, Step};
 
 pub use failure::FailureHook;
 
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     appended_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     failure: Arc<Failure>,
+    waits: LogWaits,
     /// Held while a batch is written, see `append`.
     writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
@@ -158,6 +160,7 @@ impl Store {
             appended_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             failure,
+            waits: LogWaits::new(),
             writing: Mutex::default(),
             history,
             views,
@@ -237,6 +240,7 @@ impl Store {
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
+        let _waiting = inner.waits.begin(if to_disk { Step::Sync } else { Step::Flush });
         inner.db.flush_wal(to_disk).map_err(|error| {
             let action = if to_disk { "sync the log" } else { "write the log" };
             inner.failure.failed(Error::engine(action, error))
@@ -370,12 +374,14 @@ impl Store {
         let inner = &*self.inner;
         inner.failure.check()?;
         let feeding = inner.ring.begin();
+        let waiting = inner.waits.begin(Step::Append);
         inner.db.write_opt(batch, &inner.write_options).map_err(|error| {
             // "Not now", with `no_slowdown`: nothing was tried.
             let is_refused = error.kind() == rocksdb::ErrorKind::Incomplete;
             let error = Error::engine("write a batch", error);
             if is_refused { error } else { inner.failure.failed(error) }
         })?;
+        drop(waiting);
         hot.written();
         // RocksDB has stamped the sequence number it assigned into the batch.
         let (first, count) = batch::header(batch.data())?;
@@ -468,3 +474,4 @@ mod failure;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod waits;

@@ -13,6 +13,8 @@ use crate::process::{self, Process};
 use crate::wait;
 use crate::wire::{Connection, Reply};
 
+/// From the base port on.
+const FIRST_NODE: u16 = 100;
 const UP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// `cluster.json`.
@@ -121,9 +123,18 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one and waits until every slot accepts writes.
     pub fn start(options: Options) -> Result<Self> {
+        Self::prepared(options, |_, _| Ok(()))
+    }
+
+    /// The same, after something was done to its still empty folder; the port is that of its first node, a master's.
+    pub fn prepared(
+        options: Options,
+        prepare: impl FnOnce(&Path, u16) -> Result<()>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("hf").tempdir().context("create a folder")?;
         let ports = Range::take()?;
         let mut cluster = Self { up: None, options, ports, folder };
+        prepare(&cluster.dir(), cluster.ports.base + FIRST_NODE)?;
         cluster.up_again()?;
         Ok(cluster)
     }

@@ -111,6 +111,7 @@ fn answer(seen: &NodeObserved, now: Time) -> Option<rest::NodeAnswer> {
         version: reply.version,
         lease_mode: reply.lease_mode.to_string(),
         lease_remaining_ms: reply.lease_remaining_ms,
+        log_wait_ms: reply.log_wait_ms,
         client_access: reply.client_access.to_string(),
         link_status: reply.link_status.to_string(),
         resync: reply.resync.to_string(),

@@ -295,6 +295,7 @@ impl Inside {
             paused: self.paused_until_ns > now,
             loading: false,
             replicas: Vec::new(),
+            log_wait_ms: 0,
             uptime_ms: now / 1_000_000,
             standing: api::heartbeat::Standing::default(),
         }

@@ -77,6 +77,11 @@ pub(super) fn render(node: &Node, wait: Duration) -> String {
         engine.generation,
     );
     let Some(store) = &engine.store else { return out.0 };
+    out.gauge(
+        "holdfast_node_storage_log_wait_seconds",
+        "For how long the disk has taken nothing of the log that it was given; 0 while nothing waits.",
+        store.log_wait_ms() as f64 / 1000.0,
+    );
     match store.stats() {
         Ok(stats) => storage_metrics(&stats, &mut out),
         Err(error) => tracing::warn!(%error, "cannot collect the metrics of the database"),

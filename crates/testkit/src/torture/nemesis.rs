@@ -13,7 +13,8 @@ use super::rest;
 use super::schedule::{Action, Fault, Target};
 use super::site::Site;
 use super::timeline::Timeline;
-use crate::{disk, wait};
+use crate::disk::{self, Frozen};
+use crate::wait;
 
 const TICK: Duration = Duration::from_millis(5);
 /// A process that ended by itself is started again after that, as a supervisor would.
@@ -32,6 +33,7 @@ enum Undo {
     LinkUp(usize),
     Join(Vec<(usize, usize)>, bool),
     Free(usize),
+    Thaw(usize),
 }
 
 /// The one who does it.
@@ -44,6 +46,8 @@ pub struct Nemesis<'a> {
     undo: Vec<(u64, Undo)>,
     /// By host: when its disk had space again, ms.
     freed: HashMap<usize, u64>,
+    /// Hosts whose disk hangs.
+    frozen: HashMap<usize, Frozen>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
@@ -57,6 +61,7 @@ impl<'a> Nemesis<'a> {
             timeline,
             undo: Vec::new(),
             freed: HashMap::new(),
+            frozen: HashMap::new(),
             surprises: Vec::new(),
         }
     }
@@ -147,6 +152,11 @@ impl<'a> Nemesis<'a> {
         match &fault.action {
             Action::Kill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
+                if self.frozen.contains_key(&index) {
+                    // Not even SIGKILL ends a process that waits for its disk.
+                    self.say("not killed, for its disk hangs:", index);
+                    return Ok(());
+                }
                 self.say("kill", index);
                 self.site.hosts[index].kill()?;
                 self.undo.push((end, Undo::Start(index)));
@@ -169,9 +179,25 @@ impl<'a> Nemesis<'a> {
             Action::Reload(number) => self.reload(*number)?,
             Action::Fill(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
+                if self.frozen.contains_key(&index) {
+                    // We would wait, too.
+                    self.say("not filled, for it hangs: the disk of", index);
+                    return Ok(());
+                }
                 self.say("fill the disk of", index);
                 disk::fill(&self.site.hosts[index].dir)?;
                 self.undo.push((end, Undo::Free(index)));
+            }
+            Action::Hang(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                let dir = self.site.hosts[index].dir.clone();
+                if disk::filling(&dir).exists() || self.frozen.contains_key(&index) {
+                    self.say("not frozen, for it is full or hangs: the disk of", index);
+                    return Ok(());
+                }
+                self.say("freeze the disk of", index);
+                self.frozen.insert(index, Frozen::new(&dir)?);
+                self.undo.push((end, Undo::Thaw(index)));
             }
             Action::Switchover(shard) => self.switchover(*shard),
         }
@@ -262,6 +288,10 @@ impl<'a> Nemesis<'a> {
                     for (one, other) in pairs {
                         self.site.network.join(one, other, blackhole)?;
                     }
+                }
+                Undo::Thaw(index) => {
+                    self.say("thaw the disk of", index);
+                    self.frozen.remove(&index).map_or(Ok(()), Frozen::thaw)?;
                 }
                 Undo::Free(index) => {
                     self.say("free the disk of", index);

@@ -188,13 +188,15 @@ pub fn sweep_disks(source: &str) -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
     let places = mounts.lines().filter_map(|line| {
         let (name, rest) = line.split_once(' ')?;
-        (name == source).then(|| rest.split(' ').next())?
+        // Those that can be frozen are known by their folder alone.
+        let is_ours = name == source || (name.starts_with("/dev/loop") && rest.contains("/seed-"));
+        is_ours.then(|| rest.split(' ').next())?
     });
     for place in places {
         let folder = std::path::Path::new(place).parent().and_then(|folder| folder.file_name());
         let owner = folder.and_then(|name| name.to_str()?.rsplit_once('-')?.1.parse().ok());
         if owner.is_some_and(|pid: u32| !crate::process::is_alive(pid)) {
-            let _ = std::process::Command::new("umount").arg(place).output();
+            crate::disk::unmount(std::path::Path::new(place));
         }
     }
     Ok(())

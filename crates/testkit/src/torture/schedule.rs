@@ -58,13 +58,15 @@ pub enum Kind {
     BalancerReload,
     /// The disk of a master is full.
     DiskFull,
+    /// The disk of a node takes nothing, and says nothing.
+    DiskHang,
     /// Not a fault: an operator asks for another master.
     Switchover,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Kill,
         Self::KillRestart,
         Self::ReplicaKill,
@@ -82,6 +84,7 @@ impl Kind {
         Self::BalancerKill,
         Self::BalancerReload,
         Self::DiskFull,
+        Self::DiskHang,
         Self::Switchover,
     ];
 
@@ -105,6 +108,7 @@ impl Kind {
             Self::BalancerKill => "balancer-kill",
             Self::BalancerReload => "balancer-reload",
             Self::DiskFull => "disk-full",
+            Self::DiskHang => "disk-hang",
             Self::Switchover => "switchover",
         }
     }
@@ -171,6 +175,8 @@ pub enum Action {
     Reload(usize),
     /// No space left; freed at the end.
     Fill(Target),
+    /// Writes to the disk wait; they go on at the end.
+    Hang(Target),
     /// A planned switchover of a shard.
     Switchover(usize),
 }
@@ -244,6 +250,11 @@ impl Plan {
         }
     }
 
+    /// Whether disks hang.
+    pub fn hangs_disks(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.action, Action::Hang(_)))
+    }
+
     /// Whether disks are filled.
     pub fn fills_disks(&self) -> bool {
         self.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)))
@@ -290,6 +301,7 @@ impl Draw {
             Kind::BalancerKill => (away, Action::Kill(Target::Balancer(self.balancer()))),
             Kind::BalancerReload => (0, Action::Reload(self.balancer())),
             Kind::DiskFull => (away, Action::Fill(self.master())),
+            Kind::DiskHang => (away, Action::Hang(self.node())),
             Kind::Switchover => (0, Action::Switchover(self.shard())),
         };
         self.faults.push(Fault { at_ms, for_ms, action });
@@ -424,6 +436,7 @@ impl fmt::Display for Action {
             }
             Self::Reload(number) => write!(f, "reload balancer {number}"),
             Self::Fill(target) => write!(f, "fill the disk of the {target}"),
+            Self::Hang(target) => write!(f, "the disk of the {target} hangs"),
             Self::Switchover(shard) => write!(f, "switchover of shard {shard}"),
         }
     }
@@ -474,6 +487,7 @@ mod tests {
             " x> ",
             "reload",
             "fill",
+            "hangs",
             "switch",
             "interface",
         ] {

@@ -30,6 +30,8 @@ const FIRST_ANNOUNCED: u16 = 6379;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// A disk that can be filled.
 const DISK_MB: u32 = 192;
+/// One that hangs, and is not to fill up by itself.
+const LARGE_DISK_MB: u64 = 768;
 
 /// A node as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +101,13 @@ impl Site {
         for (place, (name, role)) in roles.iter().enumerate() {
             let dir = dir.join(name);
             std::fs::create_dir_all(&dir).context("create a host's folder")?;
-            if plan.fills_disks() && matches!(role, Role::Node(_)) {
-                disk::mount(&dir, DISK_MB, DISK)?;
+            let has_disk = plan.hangs_disks() || plan.fills_disks();
+            if has_disk && matches!(role, Role::Node(_)) {
+                if plan.hangs_disks() {
+                    disk::mount_ext4(&dir, LARGE_DISK_MB)?;
+                } else {
+                    disk::mount(&dir, DISK_MB, DISK)?;
+                }
                 site.disks.push(dir.clone());
             }
             let address = site.network.places[place].address;
