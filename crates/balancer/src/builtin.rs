@@ -128,6 +128,9 @@ fn applied(state: State) -> Applied {
                 count: sessions.count,
             });
         }
+        if let (Some(backend), Some(is_up)) = (&frontend.backend, frontend.backend_up) {
+            applied.reach.push((backend.node.clone(), is_up));
+        }
         applied.held += frontend.held;
         applied.moved += frontend.moved;
         applied.cut += frontend.cut;

@@ -39,6 +39,8 @@ pub struct Applied {
     pub moved: u64,
     /// Sessions that were reset since the start because their node was no longer the backend.
     pub cut: u64,
+    /// Node ids, and whether the last attempt to reach them succeeded; only those it tried, and only from kinds that tell.
+    pub reach: Vec<(String, bool)>,
     /// Addresses the instance dials nodes from, where known.
     pub sources: Vec<String>,
     /// Frontends that could not be served as wished, and why.

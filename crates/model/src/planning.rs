@@ -369,7 +369,7 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
             cut: 0,
             at: time(in_force.at),
         });
-        let instance = BalancerObserved { in_force, error: None };
+        let instance = BalancerObserved { in_force, ..BalancerObserved::default() };
         observed.balancers.insert(index.to_string(), instance);
     }
     observed

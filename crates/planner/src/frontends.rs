@@ -103,7 +103,12 @@ pub(crate) fn given_back_by(cx: &Context<'_>, id: &str) -> Option<Time> {
     let desired = cx.observed.desired.as_ref()?;
     let until = desired.holding.values().max()?.plus_millis(GIVE_BACK_MS);
     let waits = cx.record.balancers.iter().filter(|b| b.kind == BalancerKind::Builtin).any(|b| {
-        let answer = cx.observed.balancers.get(&b.name).and_then(|seen| seen.in_force.as_ref());
+        let seen = cx.observed.balancers.get(&b.name);
+        if seen.and_then(|seen| seen.reach.get(id)).is_some_and(|reach| !reach.is_up) {
+            // What it does not reach gives it nothing back.
+            return false;
+        }
+        let answer = seen.and_then(|seen| seen.in_force.as_ref());
         answer.is_none_or(|answer| {
             answer.version != desired.version
                 || answer.sessions.iter().any(|sessions| sessions.node == id)

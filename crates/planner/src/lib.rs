@@ -23,6 +23,7 @@ mod reopen;
 mod shard;
 mod switchover;
 mod time;
+mod unreached;
 
 pub use candidate::Ineligible;
 pub use epoch::Epoch;
@@ -30,7 +31,7 @@ pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
 pub use heartbeat::{Granted, granted};
 pub use loss::{Loss, MemberLoss, loss};
 pub use observed::{
-    BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Refusal, Seen,
+    BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
 };
 pub use plan::{Action, Plan, ShardState, health, plan, settled};
 pub use policy::Policy;

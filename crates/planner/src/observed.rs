@@ -121,6 +121,29 @@ pub struct BalancerObserved {
     pub in_force: Option<InForce>,
     /// Why there is no newer one.
     pub error: Option<String>,
+    /// By node id: whether it reaches the node, of those it has tried. Nothing while it does not
+    /// answer.
+    pub reach: BTreeMap<String, Reach>,
+}
+
+/// Whether a balancer reaches a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Its last attempt succeeded.
+    pub is_up: bool,
+    /// When the controller first heard so.
+    pub since: Time,
+}
+
+impl BalancerObserved {
+    /// Takes what the balancer said at `now`.
+    pub fn reaches(&mut self, said: impl IntoIterator<Item = (String, bool)>, now: Time) {
+        let before = std::mem::take(&mut self.reach);
+        for (node, is_up) in said {
+            let known = before.get(&node).filter(|known| known.is_up == is_up);
+            self.reach.insert(node, Reach { is_up, since: known.map_or(now, |known| known.since) });
+        }
+    }
 }
 
 /// What the balancers were told last.

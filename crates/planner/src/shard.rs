@@ -8,7 +8,7 @@ use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
     Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends,
-    loss, reopen, switchover,
+    loss, reopen, switchover, unreached,
 };
 
 /// The decision about one shard.
@@ -151,6 +151,12 @@ fn alive(
         return verdict;
     }
     follow_set(cx, (index, shard, master), plan);
+    if shard.intent.is_none()
+        && cx.settled(master)
+        && let Some(verdict) = unreached::decide(cx, (index, shard, master), plan)
+    {
+        return verdict;
+    }
     if let Some(intent) = &shard.intent {
         return switchover::decide(cx, (index, shard, master), intent, plan);
     }

@@ -19,6 +19,7 @@ mod disks;
 mod grants;
 mod operator;
 mod switchover;
+mod unreached;
 
 const HASH: &str = "h";
 

@@ -74,7 +74,7 @@ impl Default for Config {
             bind_source: None,
             send_proxy: true,
             workers: 0,
-            health_interval_ms: 1_000,
+            health_interval_ms: 200,
             limits: Limits::default(),
         }
     }

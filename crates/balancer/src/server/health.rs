@@ -16,6 +16,9 @@ use super::session::{Shared, dial};
 use super::sys;
 use super::table::Table;
 
+/// How long a node may take to answer: longer than a busy one does, and short beside the outages that this is to notice.
+const PATIENCE: Duration = Duration::from_millis(400);
+
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// Checks all backends every `interval_ms`, for ever; returns at once if that is 0.
@@ -32,12 +35,13 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
             let Some(backend) = frontend.backend() else { continue };
             let shared = Arc::clone(table.shared());
             checks.spawn(async move {
-                let checking = timeout(shared.connect_timeout, check(&backend, &shared));
+                let patience = shared.connect_timeout.min(PATIENCE);
+                let checking = timeout(patience, check(&backend, &shared));
                 let reached = matches!(checking.await, Ok(Ok(())));
                 frontend.set_reach(&backend, if reached { Reach::Up } else { Reach::Down });
             });
         }
-        // Each is bounded by the connect timeout, so a silent node delays a round by no more than that.
+        // Each is bounded, so a silent node delays a round by no more than that.
         while checks.join_next().await.is_some() {}
     }
 }

@@ -15,7 +15,7 @@ use super::{Cluster, driver};
 /// Longest time one application may take.
 const APPLY_LIMIT: Duration = Duration::from_secs(2);
 /// Between two applications when all is well.
-const REFRESH: Duration = Duration::from_millis(500);
+const REFRESH: Duration = Duration::from_millis(200);
 /// After a failure, or while old sessions remain.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -82,7 +82,9 @@ async fn apply(
 
 /// Writes down the answer; true if what is wanted is in force.
 fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -> bool {
-    let (in_force, error) = driver::in_force(answer, desired.version, cluster.shared.now());
+    let reach = answer.reach.clone();
+    let now = cluster.shared.now();
+    let (in_force, error) = driver::in_force(answer, desired.version, now);
     // Not every kind of balancer can hold: those are closed then, which is as far as they go.
     let is_there = |wanted: &api::balancer::Frontend| {
         let mut found = in_force.frontends.iter().filter(|there| there.listen == wanted.listen);
@@ -93,6 +95,7 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -
         let mut state = cluster.state.lock();
         let seen = state.observed.balancers.entry(name.to_owned()).or_default();
         seen.in_force = Some(in_force);
+        seen.reaches(reach, now);
         seen.error = error;
     }
     cluster.wake.notify_one();
@@ -106,7 +109,10 @@ fn failed(cluster: &Cluster, name: &str, error: String) {
         None => error,
     };
     let mut state = cluster.state.lock();
-    state.observed.balancers.entry(name.to_owned()).or_default().error = Some(error);
+    let seen = state.observed.balancers.entry(name.to_owned()).or_default();
+    seen.error = Some(error);
+    // What it reached when it answered last says nothing of now.
+    seen.reach.clear();
     drop(state);
     cluster.wake.notify_one();
 }
