@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::run::exit_at_once;
-
 /// The process ended because its disk is full or does not take what it must: EX_IOERR of sysexits.h. A supervisor may start it again after a while.
 pub const EXIT_CODE: u8 = 74;
 
@@ -34,6 +32,16 @@ pub fn end(why: &str) {
         "the write-ahead log cannot be written: this process ends. Is the disk full or broken?"
     );
     exit_at_once(EXIT_CODE);
+}
+
+/// Ends the process without its exit handlers.
+#[expect(
+    unsafe_code,
+    reason = "exit handlers of RocksDB wait for its threads, which may wait for the disk, and destroy what a database that is still in use needs"
+)]
+pub(crate) fn exit_at_once(code: u8) -> ! {
+    // SAFETY: _exit takes an integer and does not return; nothing of this process is used after it.
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// Writes, syncs and removes a file in `dir`, of the size of what opening a database writes at least.

@@ -185,7 +185,7 @@ fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
             // A feed or scan of a connection that is just ending may hold it.
             if !watch.wait(CLOSE_PATIENCE) {
                 tracing::warn!(%error, "stopped; the kernel closes the database with the process");
-                exit_at_once(0);
+                disk::exit_at_once(0);
             }
         }
     }
@@ -195,16 +195,6 @@ fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
 
 /// How long a stop waits for the last users of the database.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Ends the process without its exit handlers.
-#[expect(
-    unsafe_code,
-    reason = "exit handlers of RocksDB wait for its threads, which may wait for the disk, and destroy what a database that is still in use needs"
-)]
-pub(crate) fn exit_at_once(code: u8) -> ! {
-    // SAFETY: _exit takes an integer and does not return; nothing of this process is used after it.
-    unsafe { libc::_exit(i32::from(code)) }
-}
 
 /// What the engine is opened with.
 pub fn storage_options(values: &Values) -> Options {
