@@ -190,7 +190,11 @@ fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
     };
     let engine = node.gate.write();
     let store = gates::may_write(node, &node.config.now(), &engine)?;
-    if let Some(since) = &mut since {
+    if let Some((since, generation)) = &mut since {
+        // The log that was searched may be that of a database this node has no more, though it is master again.
+        if engine.generation != *generation {
+            return Err(changing());
+        }
         // What was written since the search began; with the gate held, that is all there will be.
         store.publish()?;
         if since.catch_up(|| true)? != Caught::Up {
@@ -201,8 +205,9 @@ fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
     let mut txn = store.txn();
     let mut words = Vec::with_capacity(keys.len());
     for (place, change) in request.changes.iter().enumerate() {
-        let is_changed =
-            since.as_ref().is_some_and(|since| since.changed().get(place).copied().unwrap_or(true));
+        let is_changed = since
+            .as_ref()
+            .is_some_and(|(since, _)| since.changed().get(place).copied().unwrap_or(true));
         let word = judge(node, &txn, &scope, change, (is_changed, request.only_absent))?;
         if word == "applied" && !request.is_dry {
             put_back(&mut txn, &scope, change)?;
@@ -232,8 +237,13 @@ fn gone() -> Error {
     )
 }
 
-/// Looks through the log without holding anybody up: a change of role or database ends it.
-fn search(node: &Node, request: &Request, keys: &[&[u8]]) -> Result<Since> {
+fn changing() -> Error {
+    Error::text("TRYAGAIN the role of this node is changing")
+}
+
+/// Looks through the log without holding anybody up: a change of role or database ends it. With the result, the
+/// generation of the write gate for which it holds.
+fn search(node: &Node, request: &Request, keys: &[&[u8]]) -> Result<(Since, u64)> {
     let (store, generation) = {
         let engine = node.engine();
         let store = engine.store.clone().ok_or_else(|| Error::text(LOADING))?;
@@ -248,9 +258,9 @@ fn search(node: &Node, request: &Request, keys: &[&[u8]]) -> Result<Since> {
     drop(store);
     let goes_on = || node.gate.try_read().is_some_and(|engine| engine.generation == generation);
     match since.catch_up(goes_on)? {
-        Caught::Up => Ok(since),
+        Caught::Up => Ok((since, generation)),
         Caught::Gone => Err(gone()),
-        Caught::Ended => Err(Error::text("TRYAGAIN the role of this node is changing")),
+        Caught::Ended => Err(changing()),
     }
 }
 
