@@ -229,8 +229,13 @@ async fn connections_being_retried_do_not_escape_a_switch() {
         })
         .collect();
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while driver.observe().await.unwrap().sessions.iter().map(|s| s.count).sum::<u64>() < 4 {
-        assert!(tokio::time::Instant::now() < deadline, "the sessions are never retried");
+    loop {
+        let seen = driver.observe().await.unwrap();
+        if seen.sessions.iter().map(|s| s.count).sum::<u64>() == 4 {
+            break;
+        }
+        let ended = clients.iter().filter(|client| client.is_finished()).count();
+        assert!(tokio::time::Instant::now() < deadline, "{ended} clients ended; {seen:?}");
     }
     let applied = driver.apply(&desired(1, 2, &[(&listen, Some(&b))])).await.unwrap();
     assert!(applied.fenced(&old), "{applied:?}");

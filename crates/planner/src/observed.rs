@@ -65,6 +65,8 @@ pub struct NodeObserved {
     pub misses: u32,
     /// When the current row of misses began.
     pub missing_since: Option<Time>,
+    /// When it answered after its last row of misses.
+    pub back_since: Option<Time>,
     /// Connections refused or closed in a row, and when the last one was.
     pub refused: u32,
     /// When the last of them was.
@@ -93,6 +95,23 @@ pub struct NodeObserved {
     pub relaying: Option<Time>,
     /// When its newest answer came by way of a replica; `None` if it came directly.
     pub relayed_at: Option<Time>,
+}
+
+/// So many misses one after the other are more than the jitter of a busy machine.
+const ROW: u32 = 2;
+
+impl NodeObserved {
+    /// It answered: whatever was counted before is over.
+    pub fn heard(&mut self, at: Time) {
+        if self.misses >= ROW {
+            self.back_since = Some(at);
+        }
+        self.misses = 0;
+        self.missing_since = None;
+        self.refused = 0;
+        self.refused_at = None;
+        self.error = None;
+    }
 }
 
 /// What a balancer instance confirmed.
@@ -193,6 +212,7 @@ impl Observed {
             seen: None,
             misses: 0,
             missing_since: None,
+            back_since: None,
             refused: 0,
             refused_at: None,
             error: None,

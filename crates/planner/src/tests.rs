@@ -190,7 +190,7 @@ impl Script {
             node.master_sequence = Some(node.master_sequence.unwrap_or(0).max(reply.sequence));
         }
         node.seen = Some(Seen { reply, sent_at: now, received_at: now });
-        (node.misses, node.refused, node.refused_at) = (0, 0, None);
+        node.heard(now);
     }
 
     /// As the last answer, changed.
@@ -420,6 +420,31 @@ fn a_fenced_master_that_comes_back_before_anybody_took_over_gets_its_frontends_b
         balancers 3: lb0=a lb1=b
         leases: a
         steady: 
+    "#]]);
+}
+
+/// Whoever is heard first when the controller's own network comes back is chance.
+#[test]
+fn a_controller_that_heard_nobody_listens_before_it_replaces_a_master() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.misses("a", 12);
+    s.misses("b", 12);
+    s.answers("b", reply("b", 7, Does::Slave));
+    s.check(expect![[r#"
+        leases: a
+        suspect: master a:1 does not answer; until a moment ago no node did
+    "#]]);
+    s.after_ms(799);
+    s.misses("a", 16);
+    s.check(expect![[r#"
+        leases: a
+        suspect: master a:1 does not answer; until a moment ago no node did
+    "#]]);
+    s.after_ms(1);
+    s.check(expect![[r#"
+        balancers 2: lb0=- lb1=b
+        leases: 
+        fencing: master a:1 is down; closing its frontends, waiting for a fence
     "#]]);
 }
 

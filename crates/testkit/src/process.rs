@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::ports::{self, Range};
 use crate::wait;
 use crate::wire::Connection;
 
@@ -215,8 +217,26 @@ impl Server {
     }
 }
 
-/// A port that nothing listened on a moment ago.
+/// A port of a range that is this process's own: not one that an outgoing connection or another test may be given before the
+/// server that is to have it listens.
 pub fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
-    Ok(listener.local_addr().context("find a free port")?.port())
+    static MINE: Mutex<(Vec<Range>, u16)> = Mutex::new((Vec::new(), 0));
+    let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (ranges, used) = &mut *mine;
+    loop {
+        let base = match ranges.last() {
+            Some(range) if *used < ports::RANGE => range.base,
+            _ => {
+                // Those that are used up stay ours: their servers may still run.
+                ranges.push(Range::take()?);
+                *used = 0;
+                continue;
+            }
+        };
+        let port = base + *used;
+        *used += 1;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
 }

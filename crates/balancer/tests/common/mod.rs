@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired, Frontend};
@@ -138,10 +138,14 @@ impl Client {
     }
 }
 
-/// A port nobody uses right now.
+/// An address that only this process knows of: no other test listens there, and no outgoing connection is given its port,
+/// as happens to ports that were free a moment ago.
 pub fn free_endpoint() -> Endpoint {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    Endpoint { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() }
+    static NEXT: AtomicU16 = AtomicU16::new(7_001);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Not 127.0.x.y, which nodes and load balancers are given; all of 127.0.0.0/8 is ours to listen on.
+    let host = format!("127.{}.{low}.1", 64 + high % 128);
+    Endpoint { host, port: NEXT.fetch_add(1, Ordering::SeqCst) }
 }
 
 pub fn desired(term: u64, version: u64, frontends: &[(&Endpoint, Option<&Node>)]) -> Desired {

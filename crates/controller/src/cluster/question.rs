@@ -107,12 +107,8 @@ pub(super) fn answered(
             node.refusal = None;
         }
         node.relayed_at = is_relayed.then_some(seen.received_at);
+        node.heard(seen.received_at);
         node.seen = Some(seen);
-        node.misses = 0;
-        node.refused = 0;
-        node.refused_at = None;
-        node.missing_since = None;
-        node.error = None;
     }
     cluster.wake.notify_one();
 }

@@ -5,6 +5,7 @@
 //! applied where no moment in between obeys it.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 use super::{Model, Operation};
 
@@ -47,11 +48,17 @@ pub struct Lock {
 }
 
 /// Who holds it, and what is known of the time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State {
     holder: Option<Held>,
-    /// It is this late at least, because an expiry was used.
+    /// It is this late at least, because an expiry was used. Not hashed: see [`Model::lateness`].
     now: u64,
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.holder.hash(hasher);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +119,11 @@ impl Model for Lock {
                 is_its(token).then_some(State { holder: None, ..*state })
             }
         }
+    }
+
+    /// In every rule a later moment only forbids.
+    fn lateness(&self, state: &State) -> u64 {
+        state.now
     }
 
     fn alike(&self, one: &Call, other: &Call) -> bool {

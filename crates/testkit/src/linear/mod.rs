@@ -4,18 +4,20 @@
 //! that of each object is (Herlihy and Wing). An operation whose outcome is unknown (a time limit, a cut connection) has
 //! no return: it may take effect at any time after its invocation, or never.
 //!
-//! The memory holds 128-bit hashes of (set of operations placed, state), so that it stays small. Two different entries
-//! with one hash would be able to hide a way out; with a million entries that happens once in 10^26 histories.
+//! The memory ([`memory`]) holds 128-bit hashes of (set of operations placed, state), so that it stays small. Two different
+//! entries with one hash would be able to hide a way out; with a million entries that happens once in 10^26 histories.
 
 pub mod counter;
 pub mod list;
 pub mod lock;
+mod memory;
 pub mod register;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use memory::{Memory, Rest};
 
 /// An operation of a history. Times are nanoseconds of one clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,12 @@ pub trait Model {
         operation: &Operation<Self::Call, Self::Reply>,
     ) -> Option<Self::State>;
 
+    /// How late it is in a state, where that is part of it and is not hashed: whatever a state can explain, the same at
+    /// an earlier time can explain as well.
+    fn lateness(&self, _state: &Self::State) -> u64 {
+        0
+    }
+
     /// Whether two calls with unknown outcomes do the same, so that one order of them stands for both.
     fn alike(&self, _one: &Self::Call, _other: &Self::Call) -> bool {
         false
@@ -78,7 +86,7 @@ pub struct Violation {
     pub stuck: usize,
 }
 
-/// Searches with a memory of at most `limit` entries (16 bytes and the set's overhead each).
+/// Searches with a memory of at most `limit` entries (some 60 bytes each).
 pub fn check<M: Model>(
     model: &M,
     history: &[Operation<M::Call, M::Reply>],
@@ -155,9 +163,9 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn run(mut self, limit: usize) -> Verdict {
         let mut state = self.model.initial();
-        let mut memory: HashSet<u128> = HashSet::new();
+        let mut memory = Memory::default();
         let mut stack: Vec<(usize, M::State)> = Vec::new();
-        let mut placed_hash = 0_u128;
+        let mut placed = Placed::default();
         let mut best: Option<(usize, Violation)> = None;
         let mut event = self.next[HEAD];
         let mut optional = 0;
@@ -168,14 +176,14 @@ impl<'a, M: Model> Search<'a, M> {
                 if is_return { self.optional(&mut optional, event) } else { Some(operation) };
             if let Some(candidate) = candidate {
                 let then = self.model.step(&state, &self.history[candidate]);
-                let hash = placed_hash ^ of_operation(candidate);
-                if let Some(then) = then.filter(|then| memory.insert(hash ^ of_state(then))) {
+                let with = placed.toggled(candidate, self.rank[candidate]);
+                if let Some(then) = then.filter(|then| memory.insert(self.entry(with, then))) {
                     if memory.len() > limit {
                         return Verdict::Undecided;
                     }
                     self.place(candidate);
                     stack.push((candidate, std::mem::replace(&mut state, then)));
-                    (placed_hash, event, optional) = (hash, self.next[HEAD], 0);
+                    (placed, event, optional) = (with, self.next[HEAD], 0);
                 } else if !is_return {
                     event = self.next[event];
                 }
@@ -190,7 +198,7 @@ impl<'a, M: Model> Search<'a, M> {
                 return Verdict::Violated(best.map_or(none, |(_, violation)| violation));
             };
             self.take_back(last);
-            placed_hash ^= of_operation(last);
+            placed = placed.toggled(last, self.rank[last]);
             state = before;
             (event, optional) = match self.rank[last] {
                 None => (self.next[self.call_of[last]], 0),
@@ -198,6 +206,11 @@ impl<'a, M: Model> Search<'a, M> {
             };
         }
         Verdict::Linearizable
+    }
+
+    fn entry(&self, placed: Placed, state: &M::State) -> (u128, Rest) {
+        let rest = Rest { optional: placed.optional, late: self.model.lateness(state) };
+        (placed.hash ^ of_state(state), rest)
     }
 
     /// The next open-ended operation that was invoked before a return, from a position on.
@@ -256,6 +269,24 @@ impl<'a, M: Model> Search<'a, M> {
         let (before, after) = (self.previous[event], self.next[event]);
         self.next[before] = event;
         self.previous[after] = event;
+    }
+}
+
+/// Which operations are placed: the first 128 open-ended ones as a set, all others as a hash.
+#[derive(Debug, Clone, Copy, Default)]
+struct Placed {
+    hash: u128,
+    optional: u128,
+}
+
+impl Placed {
+    /// With an operation placed that was not, or taken back that was.
+    fn toggled(self, operation: usize, rank: Option<usize>) -> Self {
+        let bit = rank.and_then(|rank| 1_u128.checked_shl(u32::try_from(rank).ok()?));
+        match bit {
+            Some(bit) => Self { optional: self.optional ^ bit, ..self },
+            None => Self { hash: self.hash ^ of_operation(operation), ..self },
+        }
     }
 }
 

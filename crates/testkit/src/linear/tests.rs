@@ -372,3 +372,64 @@ fn thousands_of_increments_with_lost_answers() {
     let prepared = counter::prepare(history);
     assert_eq!(check(&counter::Counter, &prepared, LIMIT), Verdict::Linearizable);
 }
+
+/// Clients at one lock that runs out by itself, one of `lost` answers of which gets lost: often the operation with it.
+fn locks(count: u64, lost: f64, rng: &mut StdRng) -> Vec<lock::LockOperation> {
+    const TTL: u64 = 1_500;
+    let mut holder: Option<(u64, u64)> = None;
+    let mut tokens: Vec<u64> = Vec::new();
+    (1..=count)
+        .map(|number| {
+            let effect = number * 100;
+            let invoked = effect - rng.random_range(1..500).min(effect);
+            let is_known = !rng.random_bool(lost);
+            let is_done = is_known || rng.random_bool(0.5);
+            holder = holder.filter(|(_, end)| effect < *end);
+            let held = holder.map(|(token, _)| token);
+            let (call, reply) = match rng.random_range(0..10) {
+                0..2 => (lock::Call::Read, lock::Reply::Holder(held)),
+                2..5 if !tokens.is_empty() => {
+                    let token = tokens.swap_remove(rng.random_range(0..tokens.len()));
+                    let is_its = held == Some(token);
+                    if is_its && is_done {
+                        holder = None;
+                    }
+                    (lock::Call::Release { token }, lock::Reply::Done(is_its))
+                }
+                _ => {
+                    if held.is_none() && is_done {
+                        holder = Some((number, effect + TTL));
+                    }
+                    if held.is_none() || !is_known {
+                        tokens.push(number);
+                    }
+                    (
+                        lock::Call::Acquire { token: number, ttl: TTL },
+                        lock::Reply::Done(held.is_none()),
+                    )
+                }
+            };
+            let returned = if is_known { effect + rng.random_range(1..500) } else { 0 };
+            operation(call, is_known.then_some(reply), invoked, returned)
+        })
+        .collect()
+}
+
+/// Every answer that got lost would double the search, if it did not forget what it need not know.
+#[test]
+fn locks_with_lost_answers_need_a_bounded_memory() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for lost in [0.02, 0.05] {
+        let history = locks(300, lost, &mut rng);
+        let good = check(&LOCK, &lock::prepare(history.clone()), LIMIT / 20);
+        assert_eq!(good, Verdict::Linearizable, "{lost}");
+        // Two holders at the end of it are still found.
+        let at = 300 * 100 + 100_000;
+        let second = |token| {
+            let call = lock::Call::Acquire { token, ttl: 1_000_000 };
+            operation(call, Some(lock::Reply::Done(true)), at, at + 10)
+        };
+        let bad = history.into_iter().chain([second(5_001), second(5_002)]).collect();
+        assert!(is_bad(&check(&LOCK, &lock::prepare(bad), LIMIT / 20)), "{lost}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,7 +12,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::history::{Answer, Call, Outcome, Record};
-use super::keys::{Key, Kind};
+use super::keys::{Key, Kind, first_of};
 use super::timeline::Clock;
 use crate::wait;
 use crate::wire::{Connection, Reply, encode};
@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 const BACK_OFF: Duration = Duration::from_millis(20);
 /// After an operation without an answer: each makes the search for an order harder.
 const BACK_OFF_UNKNOWN: Duration = Duration::from_millis(200);
+/// With so many operations without an answer a lock is left for its successor.
+const UNANSWERED: usize = 4;
 /// Ids of one client: values, elements and tokens are unique over all clients.
 const IDS: u64 = 100_000;
 /// Bytes of an element of a list, its end mark included.
@@ -51,6 +53,8 @@ const REFUSALS: [&str; 11] = [
 pub struct Shared {
     /// All keys.
     pub keys: Arc<Vec<Key>>,
+    /// By key: operations without an answer so far.
+    pub unanswered: Arc<Vec<AtomicUsize>>,
     /// Where clients reach the master of each shard.
     pub masters: Arc<Vec<SocketAddr>>,
     /// The clock of the run.
@@ -116,8 +120,7 @@ impl Client {
             return;
         }
         let keys = Arc::clone(&self.shared.keys);
-        let here: Vec<usize> =
-            (0..keys.len()).filter(|index| keys[*index].shard == shard).collect();
+        let here = first_of(&keys, shard);
         let writes = self.rng.random_ratio(self.shared.write_permille, 1_000);
         if writes && self.rng.random_ratio(self.shared.ballast_percent, 100) {
             return self.write_ballast(shard, &here);
@@ -125,7 +128,9 @@ impl Client {
         let count = if self.rng.random_bool(0.25) { PIPELINE } else { 1 };
         let mut calls = Vec::new();
         for _ in 0..count {
-            let Some(key) = here.choose(&mut self.rng).copied() else { return };
+            let Some(key) = here.choose(&mut self.rng).map(|key| self.current(*key)) else {
+                return;
+            };
             let call = match keys[key].kind {
                 Kind::Ballast => None,
                 _ if writes => self.draw(key, &keys[key]),
@@ -142,6 +147,16 @@ impl Client {
                 self.exchange(shard, &calls);
             }
         }
+    }
+
+    /// The key itself, or who took over from it.
+    fn current(&self, mut key: usize) -> usize {
+        while let Some(successor) = self.shared.keys[key].successor
+            && self.shared.unanswered[key].load(Ordering::Relaxed) >= UNANSWERED
+        {
+            key = successor;
+        }
+        key
     }
 
     fn draw(&mut self, index: usize, key: &Key) -> Option<Call> {
@@ -231,6 +246,9 @@ impl Client {
 
     fn write_down(&mut self, invoked: u64, ended: Ended, by: Option<Arc<str>>) {
         let Ended { key, call, outcome, at: ended } = ended;
+        if matches!(outcome, Outcome::Unknown(_)) && !matches!(call, Call::Get) {
+            self.shared.unanswered[key].fetch_add(1, Ordering::Relaxed);
+        }
         let client = self.number;
         self.records.push(Record { client, key, call, invoked, ended, outcome, by });
     }

@@ -52,7 +52,13 @@ mod tests {
 
     #[test]
     fn only_an_operation_that_began_after_the_promotion_counts() {
-        let keys = [Key { name: "k".to_owned(), kind: Kind::Register, shard: 0, ttl_ms: 0 }];
+        let keys = [Key {
+            name: "k".to_owned(),
+            kind: Kind::Register,
+            shard: 0,
+            ttl_ms: 0,
+            successor: None,
+        }];
         let reigns = [reign(1, "old", 0, 90), reign(2, "new", 110, 500), reign(3, "old", 520, 900)];
         let records = [
             record("old", 50, 60),

@@ -1,5 +1,6 @@
 //! The keys of a run: which kind of object each is, and in which shard it lives.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
@@ -42,6 +43,9 @@ pub struct Key {
     pub shard: usize,
     /// Locks: how long they last, ms.
     pub ttl_ms: u64,
+    /// Locks: position of the key that is used instead when too many operations on this one stayed without an answer. Who may
+    /// have taken a lock is nowhere to be seen later, so that each of them nearly doubles the search for an order.
+    pub successor: Option<usize>,
 }
 
 /// Slots of a shard: inclusive ranges.
@@ -49,6 +53,9 @@ pub type Ranges = Vec<(u16, u16)>;
 
 /// A lock that lasts longer than any run, and one that runs out within it.
 const TTLS_MS: [u64; 2] = [120_000, 1_500];
+
+/// Keys that follow each other as one lock.
+const LOCK_TURNS: usize = 8;
 
 /// The keys of a run over shards of these slots; the fewer shards, the more keys of each.
 pub fn keys(shards: &[Ranges]) -> Result<Vec<Key>> {
@@ -64,16 +71,31 @@ pub fn keys(shards: &[Ranges]) -> Result<Vec<Key>> {
     for (shard, ranges) in shards.iter().enumerate() {
         for (kind, count) in kinds {
             for number in 0..count {
-                keys.push(Key {
-                    name: name_in(ranges, &format!("{kind}-{number}"))?,
-                    kind,
-                    shard,
-                    ttl_ms: TTLS_MS[number % TTLS_MS.len()],
-                });
+                let turns = if kind == Kind::Lock { LOCK_TURNS } else { 1 };
+                for turn in 0..turns {
+                    let stem = match turn {
+                        0 => format!("{kind}-{number}"),
+                        _ => format!("{kind}-{number}-{turn}"),
+                    };
+                    keys.push(Key {
+                        name: name_in(ranges, &stem)?,
+                        kind,
+                        shard,
+                        ttl_ms: TTLS_MS[number % TTLS_MS.len()],
+                        successor: (turn + 1 < turns).then_some(keys.len() + 1),
+                    });
+                }
             }
         }
     }
     Ok(keys)
+}
+
+/// Positions of the keys of a shard that clients begin with: all but successors.
+pub fn first_of(keys: &[Key], shard: usize) -> Vec<usize> {
+    let successors: HashSet<usize> = keys.iter().filter_map(|key| key.successor).collect();
+    let is_first = |index: &usize| keys[*index].shard == shard && !successors.contains(index);
+    (0..keys.len()).filter(is_first).collect()
 }
 
 /// A name with this beginning whose slot is within the ranges.
@@ -124,6 +146,14 @@ mod tests {
         }
         for kind in [Kind::Register, Kind::Counter, Kind::List, Kind::Lock] {
             assert!((0..3).all(|s| keys.iter().any(|key| key.shard == s && key.kind == kind)));
+        }
+        for shard in 0..3 {
+            let of =
+                |kind| first_of(&keys, shard).iter().filter(|i| keys[**i].kind == kind).count();
+            assert_eq!((of(Kind::Register), of(Kind::Lock), of(Kind::Ballast)), (2, 2, 1));
+        }
+        for (key, next) in keys.iter().filter_map(|key| Some((key, &keys[key.successor?]))) {
+            assert_eq!((key.kind, key.shard, key.ttl_ms), (next.kind, next.shard, next.ttl_ms));
         }
         let mut names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
         names.sort_unstable();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -176,6 +176,7 @@ fn carry_out(
     let space = site.network.clients.name().to_owned();
     let shared = Shared {
         keys: Arc::clone(&keys),
+        unanswered: Arc::new(keys.iter().map(|_| AtomicUsize::default()).collect()),
         masters: Arc::new(masters.clone()),
         clock: timeline.clock(),
         stop: Arc::new(AtomicBool::new(false)),

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     fn key(kind: Kind) -> Key {
-        Key { name: "k".to_owned(), kind, shard: 0, ttl_ms: 1_000 }
+        Key { name: "k".to_owned(), kind, shard: 0, ttl_ms: 1_000, successor: None }
     }
 
     /// Operations one after the other, 10 ns each; the last is the last read.
