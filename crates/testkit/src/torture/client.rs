@@ -257,10 +257,12 @@ impl Client {
         let Some(mut link) = self.links.remove(&shard) else { return };
         let invoked = self.shared.clock.now();
         let name = self.shared.keys[key].name.clone();
-        let before = link.call(&WHO).ok();
+        // A connection with an answer outstanding is of no use: the next command would be given it.
+        let Ok(before) = link.call(&WHO) else { return wait::pause(BACK_OFF_UNKNOWN) };
         let done = release(&mut link, &name, token);
         let at = self.shared.clock.now();
-        let by = server(before.as_ref(), link.call(&WHO).ok().as_ref());
+        let after = if done.is_ok() { link.call(&WHO).ok() } else { None };
+        let by = server(Some(&before), after.as_ref());
         let outcome = match &done {
             Ok(Some(outcome)) => Some(outcome.clone()),
             // Another client touched it meanwhile: nothing was done, and nothing was learned.
@@ -276,10 +278,10 @@ impl Client {
         }
         match done {
             Ok(Some(Outcome::Refused(_))) => wait::pause(BACK_OFF),
-            Err(_) | Ok(Some(Outcome::Unknown(_))) => wait::pause(BACK_OFF_UNKNOWN),
-            Ok(_) => {
+            Ok(None | Some(Outcome::Answered(_))) if after.is_some() => {
                 self.links.insert(shard, link);
             }
+            _ => wait::pause(BACK_OFF_UNKNOWN),
         }
     }
 
