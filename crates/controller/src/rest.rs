@@ -4,6 +4,7 @@ mod balancers;
 mod clusters;
 mod discarded;
 mod error;
+mod intent;
 mod loss;
 mod namespaces;
 mod nodes;

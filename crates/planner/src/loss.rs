@@ -10,7 +10,7 @@ use crate::candidate::Candidate;
 use crate::epoch::{self, Position};
 use crate::plan::{Context, Health};
 use crate::shard::{self, Verdict};
-use crate::{Intent, IntentResult, Node, Observed, Plan, Policy, Record, Shard, ShardState, Time};
+use crate::{Intent, Node, Observed, Plan, Policy, Record, Shard, ShardState, Time};
 
 type Place<'a> = (usize, &'a Shard, &'a Node);
 
@@ -134,9 +134,7 @@ pub(crate) fn decide(
     let mut record = cx.record.next();
     epoch::open(cx, &mut record, index, reply, std::iter::empty());
     let number = record.shards[index].epoch.number;
-    let shard = &mut record.shards[index];
-    shard.intent = None;
-    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: None });
+    record.shards[index].conclude(intent, None);
     let text = format!(
         "shard {index}: epoch {number} for {}: the loss of its in-sync set was accepted",
         master.local
@@ -148,9 +146,7 @@ pub(crate) fn decide(
 
 fn give_up(cx: &Context<'_>, index: usize, intent: &Intent, why: &str) -> Verdict {
     let mut record = cx.record.next();
-    let shard = &mut record.shards[index];
-    shard.intent = None;
-    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: Some(why.to_owned()) });
+    record.shards[index].conclude(intent, Some(why));
     let mut verdict = Verdict::waiting(ShardState::Settling(why.to_owned()));
     verdict.swap = Some((record, format!("shard {index}: no loss is accepted: {why}")));
     verdict

@@ -150,6 +150,13 @@ impl Shard {
         self.nodes.iter().filter(|node| node.role == Role::Slave)
     }
 
+    /// What an operator asked for is over: done, or why not.
+    pub(crate) fn conclude(&mut self, intent: &Intent, error: Option<&str>) {
+        self.intent = None;
+        let error = error.map(str::to_owned);
+        self.last_intent = Some(IntentResult { id: intent.id.clone(), error });
+    }
+
     /// The node of that id.
     pub fn node(&self, id: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)

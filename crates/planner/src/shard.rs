@@ -7,8 +7,8 @@ use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, IntentResult, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends,
-    loss, reopen, switchover, unreached,
+    Action, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends, loss, reopen,
+    switchover, unreached,
 };
 
 /// The decision about one shard.
@@ -389,9 +389,9 @@ fn promote(
     }
     let shard = &mut record.shards[index];
     if let Some(intent) = shard.intent.take() {
-        let wanted = intent.preferred.is_none_or(|preferred| preferred == best.node.id);
+        let wanted = intent.preferred.as_ref().is_none_or(|preferred| *preferred == best.node.id);
         let error = (!wanted).then(|| format!("{} took over instead", best.node.local));
-        shard.last_intent = Some(IntentResult { id: intent.id, error });
+        shard.conclude(&intent, error.as_deref());
     }
     verdict.swap = Some((record, text));
     verdict

@@ -10,7 +10,7 @@ use crate::candidate::{self, Candidate};
 use crate::epoch;
 use crate::plan::Context;
 use crate::shard::Verdict;
-use crate::{Action, Intent, IntentResult, Node, Pause, PendingFence, Plan, Shard, ShardState};
+use crate::{Action, Intent, Node, Pause, PendingFence, Plan, Shard, ShardState};
 
 type Place<'a> = (usize, &'a Shard, &'a Node);
 
@@ -111,8 +111,7 @@ fn swap(
     }
     let member = cx.reply(&master.id).and_then(Reply::member);
     let shard = &mut record.shards[index];
-    shard.intent = None;
-    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: None });
+    shard.conclude(intent, None);
     shard.fence = Some(PendingFence { node: master.id.clone(), version, member });
     let reason = format!(
         "shard {index}: switchover from {} to {} at {}",
@@ -127,9 +126,7 @@ fn swap(
 
 fn give_up(cx: &Context<'_>, (index, ..): Place<'_>, intent: &Intent, why: &str) -> Verdict {
     let mut record = cx.record.next();
-    let shard = &mut record.shards[index];
-    shard.intent = None;
-    shard.last_intent = Some(IntentResult { id: intent.id.clone(), error: Some(why.to_owned()) });
+    record.shards[index].conclude(intent, Some(why));
     let mut verdict = Verdict::serving(ShardState::Switchover(why.to_owned()));
     verdict.swap = Some((record, format!("shard {index}: switchover given up: {why}")));
     verdict

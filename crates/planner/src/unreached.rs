@@ -27,8 +27,7 @@ pub(crate) fn decide(
 ) -> Option<Verdict> {
     let (since, missing) = missing(cx, master)?;
     // Half of what makes a node down: the balancer has waited as long before it said so.
-    let down_ms = cx.policy.heartbeat_ms.saturating_mul(u64::from(cx.policy.misses));
-    let due = since.plus_millis(down_ms / 2);
+    let due = since.plus_millis(cx.policy.down_ms() / 2);
     if cx.now < due {
         plan.wake(due);
         return None;

@@ -9,8 +9,7 @@ use axum::response::Response;
 use planner::{Intent, Loss};
 
 use super::error::{ApiError, ok};
-use super::switchover::{result_of, withdraw};
-use super::{App, body, find, shard_index};
+use super::{App, body, find, intent, shard_index};
 use crate::cluster::Cluster;
 
 /// The longest lease of an old master that cannot be reached, and a slow store.
@@ -30,7 +29,7 @@ pub(super) async fn accept(
         return Ok(ok(answer(addr, loss, false)));
     }
     let intent = Intent {
-        id: format!("{:016x}", rand::random::<u64>()),
+        id: intent::new_id(),
         preferred: Some(spec.node_id.clone()),
         force: true,
         sync_timeout_ms: 0,
@@ -46,38 +45,8 @@ pub(super) async fn accept(
         told(&loss)
     );
     tracing::warn!(cluster = %cluster.label(), "{reason}");
-    let mut changes = cluster.changes();
-    let wanted = intent.clone();
-    cluster
-        .update(&reason, move |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
-            if shard.intent.is_some() || shard.fence.is_some() {
-                return Err("a switchover of this shard is under way".to_owned());
-            }
-            shard.intent = Some(wanted.clone());
-            Ok(())
-        })
-        .await?;
-    let done = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(result) = result_of(&cluster, index, &intent.id) {
-                return result;
-            }
-            if changes.changed().await.is_err() {
-                return Err("the cluster was deleted".to_owned());
-            }
-        }
-    });
-    match done.await {
-        Ok(Ok(_)) => Ok(ok(answer(addr, loss, true))),
-        Ok(Err(why)) => Err(ApiError::failed(why)),
-        Err(_) => {
-            withdraw(&cluster, index, &intent.id).await;
-            Err(ApiError::failed(format!(
-                "not done within {PATIENCE:?}; `status` shows what shard {index} waits for"
-            )))
-        }
-    }
+    intent::carry_out(&cluster, (index, &intent), &reason, PATIENCE, |_, _| Ok(())).await?;
+    Ok(ok(answer(addr, loss, true)))
 }
 
 /// Address of the node, and what is lost if it goes on.

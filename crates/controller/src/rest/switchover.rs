@@ -10,7 +10,7 @@ use axum::response::Response;
 use planner::{BalancerKind, Intent, Role, Shard, Time};
 
 use super::error::{ApiError, ok};
-use super::{App, body, find, shard_index};
+use super::{App, body, find, intent, shard_index};
 use crate::cluster::Cluster;
 
 /// Bounds of a switchover when the request has none, ms.
@@ -36,7 +36,7 @@ pub(super) async fn failover(
     let index = shard_index(&index, record.shards.len())?;
     let or = |value: u64, default: u64| if value == 0 { default } else { value.min(PAUSE_MAX_MS) };
     let intent = Intent {
-        id: format!("{:016x}", rand::random::<u64>()),
+        id: intent::new_id(),
         preferred: spec.preferred_node_id.filter(|id| !id.is_empty()),
         force: spec.force || spec.options.force_on_timeout,
         sync_timeout_ms: or(spec.options.sync_timeout_ms, SYNC_TIMEOUT_MS),
@@ -44,91 +44,22 @@ pub(super) async fn failover(
         accept_loss: false,
     };
     let before = Before::now(&cluster, index);
-    let mut changes = cluster.changes();
-    let wanted = intent.clone();
-    cluster
-        .update(&format!("shard {index}: switchover asked for"), move |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
-            check(shard, &wanted)?;
-            shard.intent = Some(wanted.clone());
-            Ok(())
-        })
-        .await?;
     let limit = Duration::from_millis(intent.sync_timeout_ms + intent.pause_ms) + PATIENCE;
-    let done = tokio::time::timeout(limit, async {
-        loop {
-            if let Some(result) = result_of(&cluster, index, &intent.id) {
-                return result;
-            }
-            if changes.changed().await.is_err() {
-                return Err("the cluster was deleted".to_owned());
-            }
-        }
-    });
-    match done.await {
-        Ok(Ok(new_master_id)) => Ok(ok(done_by(&cluster, &before, new_master_id).await)),
-        Ok(Err(why)) => Err(ApiError::failed(why)),
-        Err(_) => {
-            withdraw(&cluster, index, &intent.id).await;
-            Err(ApiError::failed(format!(
-                "no switchover within {limit:?}; `status` shows what shard {index} waits for"
-            )))
-        }
-    }
+    let reason = format!("shard {index}: switchover asked for");
+    let new_master_id =
+        intent::carry_out(&cluster, (index, &intent), &reason, limit, check).await?;
+    Ok(ok(done_by(&cluster, &before, new_master_id).await))
 }
 
 fn check(shard: &Shard, intent: &Intent) -> Result<(), String> {
     if shard.nodes.len() < 2 {
         return Err("no replica in shard".to_owned());
     }
-    if shard.intent.is_some() || shard.fence.is_some() {
-        return Err("a switchover of this shard is under way".to_owned());
-    }
     match &intent.preferred {
         Some(id) if !shard.replicas().any(|node| node.id == *id) => {
             Err(format!("node {id} is not a replica of this shard"))
         }
         _ => Ok(()),
-    }
-}
-
-/// The new master, or why there is none; `None` while it is under way.
-pub(super) fn result_of(
-    cluster: &Cluster,
-    index: usize,
-    id: &str,
-) -> Option<Result<String, String>> {
-    let record = cluster.record();
-    let Some(shard) = record.shards.get(index) else {
-        return Some(Err("the shard was removed".to_owned()));
-    };
-    let result = shard.last_intent.as_ref().filter(|result| result.id == id)?;
-    if let Some(error) = &result.error {
-        return Some(Err(error.clone()));
-    }
-    // Named in the store, but its predecessor may still have to be fenced.
-    if shard.fence.is_some() {
-        return None;
-    }
-    Some(shard.master().map(|node| node.id.clone()).ok_or_else(|| "no master".to_owned()))
-}
-
-pub(super) async fn withdraw(cluster: &Arc<Cluster>, index: usize, id: &str) {
-    let reason = format!("shard {index}: withdrawn, it took too long");
-    let result = cluster
-        .update(&reason, |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
-            match &shard.intent {
-                Some(intent) if intent.id == id => {
-                    shard.intent = None;
-                    Ok(())
-                }
-                _ => Err("it is over".to_owned()),
-            }
-        })
-        .await;
-    if let Err(error) = result {
-        tracing::debug!(%error, "withdraw a switchover");
     }
 }
 

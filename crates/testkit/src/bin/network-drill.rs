@@ -4,8 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -13,6 +12,7 @@ use testkit::drill::args::{Args, Row};
 use testkit::drill::outcome::Outcome;
 use testkit::drill::{report, story};
 use testkit::netns::Namespace;
+use testkit::process;
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse(std::env::args().skip(1))?;
@@ -24,8 +24,8 @@ fn main() -> Result<ExitCode> {
         println!("NOT RUN: {}: {error:#}", rows.join(", "));
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    end_on_signals(&stop)?;
+    // It ends after the run that is under way.
+    let stop = process::stop_on_signals()?;
     let dir = args.dir.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("holdfast-drill-network-{}", std::process::id()))
     });
@@ -49,29 +49,4 @@ fn remove(args: &Args, dir: &PathBuf) -> Result<()> {
         return Ok(());
     }
     std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
-}
-
-/// Ctrl-C and SIGTERM end it after the run that is under way: namespaces and processes go with it.
-fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = Arc::clone(stop);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start a runtime")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-    });
-    Ok(())
 }
