@@ -306,7 +306,8 @@ impl Cluster {
             .fold(record.version, i64::max)
     }
 
-    /// Writes `record` if the store still has the revision before it, and lets everybody know.
+    /// Writes `record` if the store still has the revision before it, and lets everybody know. It goes on to its end even
+    /// if nobody waits for it any more (a client that hangs up ends its request): what the store has must be in force.
     async fn swap(
         self: &Arc<Self>,
         record: Record,
@@ -314,16 +315,28 @@ impl Cluster {
     ) -> Result<Arc<Record>, UpdateError> {
         record.check()?;
         topology_of(&record)?;
-        let shared = Arc::clone(&self.shared);
-        let reason = reason.to_owned();
-        let written = tokio::task::spawn_blocking(move || {
-            let cluster = format!("{}/{}", record.namespace, record.name);
-            let event = Event::now(shared.store.term(), cluster, "change", reason);
-            shared.store.swap(&record, &event).map(|()| record)
-        });
-        let record = Arc::new(written.await.map_err(|_| UpdateError::Gone)??);
-        self.adopt(Arc::clone(&record))?;
-        Ok(record)
+        let (cluster, reason) = (Arc::clone(self), reason.to_owned());
+        let written = tokio::task::spawn_blocking(move || cluster.write(record, reason));
+        written.await.map_err(|_| UpdateError::Gone)?
+    }
+
+    fn write(self: &Arc<Self>, record: Record, reason: String) -> Result<Arc<Record>, UpdateError> {
+        let store = &self.shared.store;
+        let label = format!("{}/{}", record.namespace, record.name);
+        let event = Event::now(store.term(), label, "change", reason);
+        let result = store.swap(&record, &event);
+        let in_force = match &result {
+            Ok(()) => Some(record),
+            // A write that failed half-way, by its own account, may have been done.
+            Err(StoreError::Conflict) => store.cluster(&record.namespace, &record.name)?,
+            Err(_) => None,
+        };
+        let in_force = in_force.map(Arc::new);
+        if let Some(record) = &in_force {
+            self.adopt(Arc::clone(record))?;
+        }
+        result?;
+        in_force.ok_or(UpdateError::Gone)
     }
 
     /// Makes a record that is in the store the one in force; an older one is ignored.
@@ -340,6 +353,13 @@ impl Cluster {
             let opened = |record: &Record| -> Vec<_> {
                 record.shards.iter().map(|shard| (shard.epoch.number, shard.epoch.id)).collect()
             };
+            for (index, shard) in record.shards.iter().enumerate() {
+                let before = state.record.shards.get(index);
+                if before.is_none_or(|before| before.last_intent != shard.last_intent) {
+                    let now = self.shared.now();
+                    state.observed.concluded.insert(index, now);
+                }
+            }
             if opened(&record) != opened(&state.record) {
                 state.observed.epoch_at = self.shared.now();
             }

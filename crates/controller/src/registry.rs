@@ -63,9 +63,9 @@ impl Registry {
         self.clusters.lock().values().map(Arc::clone).collect()
     }
 
-    /// Stores a new cluster and starts it.
+    /// Stores a new cluster and starts it, whether or not somebody still waits for it.
     pub(crate) async fn create(
-        &self,
+        self: &Arc<Self>,
         mut record: Record,
         reason: String,
     ) -> Result<Arc<Cluster>, UpdateError> {
@@ -75,21 +75,33 @@ impl Registry {
         let label = format!("{}/{}", record.namespace, record.name);
         let event = Event::now(self.shared.store.term(), label, "change", reason);
         let stored = record.clone();
-        self.store(move |store| store.create(&stored, &event)).await?;
-        self.run(record)
+        let registry = Arc::clone(self);
+        let work = async move {
+            registry.store(move |store| store.create(&stored, &event)).await?;
+            registry.run(record)
+        };
+        tokio::spawn(work).await.map_err(|_| UpdateError::Gone)?
     }
 
-    /// Forgets a cluster; its nodes and balancers keep what they have.
-    pub(crate) async fn delete(&self, namespace: &str, name: &str) -> Result<(), UpdateError> {
+    /// Forgets a cluster, whether or not somebody still waits for it; its nodes and balancers keep what they have.
+    pub(crate) async fn delete(
+        self: &Arc<Self>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), UpdateError> {
         let key = (namespace.to_owned(), name.to_owned());
         let label = format!("{namespace}/{name}");
         let event = Event::now(self.shared.store.term(), label, "change", "deleted".to_owned());
         let (space, cluster) = key.clone();
-        self.store(move |store| store.delete(&space, &cluster, &event)).await?;
-        if let Some(cluster) = self.clusters.lock().remove(&key) {
-            cluster.stop();
-        }
-        Ok(())
+        let registry = Arc::clone(self);
+        let work = async move {
+            registry.store(move |store| store.delete(&space, &cluster, &event)).await?;
+            if let Some(cluster) = registry.clusters.lock().remove(&key) {
+                cluster.stop();
+            }
+            Ok(())
+        };
+        tokio::spawn(work).await.map_err(|_| UpdateError::Gone)?
     }
 
     /// Ends all tasks.
@@ -97,5 +109,117 @@ impl Registry {
         for (_, cluster) in std::mem::take(&mut *self.clusters.lock()) {
             cluster.stop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use planner::{Epoch, Node, Policy, Role, Shard};
+    use topology::Endpoint;
+
+    use super::*;
+
+    fn record() -> Record {
+        let node = Node {
+            id: "a".repeat(40),
+            local: Endpoint { host: "127.0.0.1".to_owned(), port: 1 },
+            announced: None,
+            role: Role::Master,
+            created_at: 0,
+            stated: None,
+        };
+        let shard = Shard {
+            nodes: vec![node],
+            slot_ranges: vec![(0, 16_383)],
+            intent: None,
+            last_intent: None,
+            fence: None,
+            epoch: Epoch::default(),
+        };
+        Record {
+            namespace: "n".to_owned(),
+            name: "c".to_owned(),
+            revision: 1,
+            version: 1,
+            shards: vec![shard],
+            balancers: Vec::new(),
+            longest_lease_ms: 1_000,
+            allow_unfenced: true,
+            password: None,
+            commit_mode: api::grant::CommitMode::Async,
+            min_in_sync: 1,
+            term: 0,
+        }
+    }
+
+    /// Polled once, then dropped: what the server does with the request of a client that hangs up.
+    async fn hang_up(request: impl Future) {
+        tokio::select! {
+            biased;
+            _ = request => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    /// Bounded.
+    async fn eventually(what: &str, condition: impl Fn() -> bool) {
+        let waiting = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert!(done.is_ok(), "never: {what}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_client_began_is_in_force_although_it_hung_up() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("store"), 0).expect("a store");
+        let shared = Arc::new(Shared::new(store, Policy::default()));
+        let registry = Registry::start(shared).await.expect("a registry");
+        registry.shared.store.create_namespace("n").expect("a namespace");
+
+        hang_up(registry.create(record(), "created".to_owned())).await;
+        eventually("the cluster runs", || registry.get("n", "c").is_some()).await;
+        let cluster = registry.get("n", "c").expect("the cluster");
+
+        for revision in 2..12_u64 {
+            hang_up(cluster.update("a change", |record| {
+                record.longest_lease_ms += 1;
+                Ok(())
+            }))
+            .await;
+            eventually("the change is in force", || cluster.record().revision >= revision).await;
+        }
+
+        hang_up(registry.delete("n", "c")).await;
+        eventually("the cluster is gone", || registry.get("n", "c").is_none()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_record_that_fell_behind_its_store_catches_up() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("store"), 0).expect("a store");
+        let shared = Arc::new(Shared::new(store, Policy::default()));
+        let registry = Registry::start(Arc::clone(&shared)).await.expect("a registry");
+        shared.store.create_namespace("n").expect("a namespace");
+        let cluster = registry.create(record(), "created".to_owned()).await.expect("a cluster");
+        // As if a write had failed by its own account, and was done.
+        let unseen = cluster.record().next();
+        let event = Event::now(1, "n/c".to_owned(), "change", "unseen".to_owned());
+        shared.store.swap(&unseen, &event).expect("a write");
+        let updated = tokio::time::timeout(
+            Duration::from_secs(10),
+            cluster.update("seen", |record| {
+                record.longest_lease_ms += 1;
+                Ok(())
+            }),
+        );
+        let updated = updated.await.expect("an end").expect("an update");
+        assert_eq!(updated.revision, unseen.revision + 1);
+        registry.stop();
     }
 }

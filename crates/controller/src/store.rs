@@ -141,6 +141,17 @@ impl Store {
         })
     }
 
+    /// The record of a cluster; `None` if there is none of that name.
+    pub fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
+        let tx = self.database.begin_read().map_err(engine("read a cluster"))?;
+        let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
+        let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
+        let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
+            serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))
+        };
+        bytes.map(read).transpose()
+    }
+
     /// Every cluster of every namespace.
     pub fn clusters(&self) -> Result<Vec<Record>, StoreError> {
         let tx = self.database.begin_read().map_err(engine("read clusters"))?;

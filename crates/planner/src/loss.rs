@@ -70,17 +70,12 @@ fn check<'a>(
         return Err("the shard has no in-sync set: any replica may take over".to_owned());
     }
     let node = shard.node(id).ok_or_else(|| format!("node {id} is not of this shard"))?;
-    let holder = shard.nodes.iter().find(|node| {
-        cx.health(&node.id) == Health::Up
-            && cx.reply(&node.id).is_some_and(|reply| epoch::is_member(shard, reply))
-    });
-    if let Some(holder) = holder {
-        return Err(format!(
-            "{} answers and holds what was acknowledged: nothing is lost",
-            holder.local
-        ));
+    for member in shard.epoch.in_sync.iter() {
+        let Some(holder) = epoch::node_of(shard, member) else { continue };
+        may_be_gone(cx, holder, *member)?;
     }
-    let reply = cx.reply(id).filter(|_| cx.health(id) == Health::Up);
+    let is_heard = |id: &str| matches!(cx.health(id), Health::Up | Health::Suspect);
+    let reply = cx.reply(id).filter(|_| is_heard(id));
     let reply = reply.ok_or_else(|| format!("{} does not answer", node.local))?;
     if reply.myid != id {
         return Err(format!("{} answers as another node", node.local));
@@ -91,12 +86,29 @@ fn check<'a>(
     Ok(reply)
 }
 
+/// A member's data is given up only while its process is silent, or has other data by its own account: a heartbeat that is late says
+/// nothing, and a disk that takes nothing still holds what it took.
+fn may_be_gone(cx: &Context<'_>, holder: &Node, member: Member) -> Result<(), String> {
+    if cx.is_mute(&holder.id) {
+        return Ok(());
+    }
+    let name = &holder.local;
+    match cx.reply(&holder.id) {
+        None => Err(format!("{name} has not been heard of yet: it may hold what was acknowledged")),
+        Some(reply) if reply.myid != holder.id || reply.member() != Some(member) => Ok(()),
+        Some(_) if cx.hangs(&holder.id) => Err(format!(
+            "the disk of {name} takes nothing, but holds what was acknowledged: nothing is lost before its process is stopped"
+        )),
+        Some(_) => Err(format!("{name} answers and holds what was acknowledged: nothing is lost")),
+    }
+}
+
 fn member_loss(cx: &Context<'_>, shard: &Shard, member: &Member) -> MemberLoss {
     let Some(node) = epoch::node_of(shard, member) else {
         let why = "left the shard".to_owned();
         return MemberLoss { node: member.node().to_string(), why, seen_at: None };
     };
-    let is_up = cx.health(&node.id) == Health::Up;
+    let is_up = !cx.is_mute(&node.id);
     let reply = cx.reply(&node.id).filter(|reply| reply.member() == Some(*member));
     let seen_at = reply.map(Position::of).map(|position| (position.epoch, position.sequence));
     let why = if is_up { "no longer holds what it acknowledged" } else { "does not answer" };

@@ -65,8 +65,8 @@ pub struct NodeObserved {
     pub misses: u32,
     /// When the current row of misses began.
     pub missing_since: Option<Time>,
-    /// When it answered after its last row of misses.
-    pub back_since: Option<Time>,
+    /// Its silence says nothing about it before: until then, in its current row of misses, no other node was heard either.
+    pub counts_from: Option<Time>,
     /// Connections refused or closed in a row, and when the last one was.
     pub refused: u32,
     /// When the last of them was.
@@ -101,13 +101,15 @@ pub struct NodeObserved {
 const ROW: u32 = 2;
 
 impl NodeObserved {
-    /// It answered: whatever was counted before is over.
-    pub fn heard(&mut self, at: Time) {
-        if self.misses >= ROW {
-            self.back_since = Some(at);
-        }
+    /// Silent for a while, and not for want of a process: a host that refuses connections is heard.
+    fn is_silent(&self) -> bool {
+        self.misses >= ROW && self.refused == 0
+    }
+
+    fn heard(&mut self) {
         self.misses = 0;
         self.missing_since = None;
+        self.counts_from = None;
         self.refused = 0;
         self.refused_at = None;
         self.error = None;
@@ -183,6 +185,8 @@ pub struct Observed {
     pub started_at: Time,
     /// When the current record came into force.
     pub record_at: Time,
+    /// By shard: when what was asked of it last ended, as far as this controller saw it end.
+    pub concluded: BTreeMap<usize, Time>,
     /// When this controller learned of the newest epoch of the record: only answers to questions
     /// asked since then tell a newer process from one that the granted process replaced.
     pub epoch_at: Time,
@@ -206,13 +210,27 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// A node answered: what was counted of it before is over.
+    ///
+    /// If nobody was heard until now, the break was on the controller's own side, and who is heard first after it is
+    /// chance: the silence of the others counts from now. Once in a row of misses, or a node that answers now and then would
+    /// put off the replacement of one that never does.
+    pub fn heard(&mut self, id: &str, at: Time) {
+        if self.nodes.values().all(NodeObserved::is_silent) {
+            for node in self.nodes.values_mut() {
+                node.counts_from.get_or_insert(at);
+            }
+        }
+        self.nodes.entry(id.to_owned()).or_default().heard();
+    }
+
     /// The node, or the emptiest observation.
     pub fn node(&self, id: &str) -> &NodeObserved {
         static NONE: NodeObserved = NodeObserved {
             seen: None,
             misses: 0,
             missing_since: None,
-            back_since: None,
+            counts_from: None,
             refused: 0,
             refused_at: None,
             error: None,

@@ -172,7 +172,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn is_mute(&self, id: &str) -> bool {
+    /// Nothing is heard of its process.
+    pub(crate) fn is_mute(&self, id: &str) -> bool {
         let node = self.observed.node(id);
         node.misses >= self.policy.misses || node.refused >= 2
     }

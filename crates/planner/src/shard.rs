@@ -101,21 +101,12 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     }
 }
 
-/// Until when silence says nothing about the master: the controller heard none of the other nodes either until a moment ago,
-/// so that the break was on its own side, and who of them is heard first when it ends is chance.
+/// Until when the master's silence says nothing of it: the controller's own network was away.
 fn deaf_until(cx: &Context<'_>, master: &Node) -> Option<Time> {
     let observed = cx.observed.node(&master.id);
-    let has_spoken = observed.refused > 0 || cx.hangs(&master.id);
-    if has_spoken || observed.misses < cx.policy.misses {
-        return None;
-    }
-    let others = cx.record.nodes().map(|(_, node)| node).filter(|node| node.id != master.id);
-    let heard = others.filter(|node| matches!(cx.health(&node.id), Health::Up | Health::Suspect));
-    let listening = |node: &Node| match cx.observed.node(&node.id).back_since {
-        Some(back) => back.plus_millis(cx.policy.down_ms()),
-        None => Time::default(),
-    };
-    heard.map(listening).min().filter(|until| cx.now < *until)
+    let has_spoken = observed.refused > 0 || observed.misses < cx.policy.misses;
+    let counts_from = observed.counts_from.filter(|_| !has_spoken)?;
+    Some(counts_from.plus_millis(cx.policy.down_ms())).filter(|until| cx.now < *until)
 }
 
 fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {

@@ -359,7 +359,7 @@ impl World {
             seen.master_sequence = Some(seen.master_sequence.unwrap_or(0).max(reply.sequence));
         }
         seen.seen = Some(Seen { reply, sent_at, received_at: now });
-        seen.heard(now);
+        self.observed.heard(node, now);
     }
 
     fn answer(&self, node: &str) -> Reply {

@@ -190,7 +190,7 @@ impl Script {
             node.master_sequence = Some(node.master_sequence.unwrap_or(0).max(reply.sequence));
         }
         node.seen = Some(Seen { reply, sent_at: now, received_at: now });
-        node.heard(now);
+        self.observed.heard(&id(name), now);
     }
 
     /// As the last answer, changed.
@@ -423,29 +423,55 @@ fn a_fenced_master_that_comes_back_before_anybody_took_over_gets_its_frontends_b
     "#]]);
 }
 
+const DEAF: &str =
+    "leases: a\nsuspect: master a:1 does not answer; until a moment ago no node did\n";
+const FENCING: &str = "fencing: master a:1 is down; closing its frontends, waiting for a fence\n";
+
 /// Whoever is heard first when the controller's own network comes back is chance.
 #[test]
 fn a_controller_that_heard_nobody_listens_before_it_replaces_a_master() {
-    let mut s = Script::serving(&["a", "b"]);
-    s.misses("a", 12);
-    s.misses("b", 12);
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.misses("a", 4);
+    // Not down yet, but not heard either.
+    s.misses("b", 3);
+    s.misses("c", 3);
     s.answers("b", reply("b", 7, Does::Slave));
-    s.check(expect![[r#"
-        leases: a
-        suspect: master a:1 does not answer; until a moment ago no node did
-    "#]]);
+    assert_eq!(show(&s.plan()), DEAF);
     s.after_ms(799);
-    s.misses("a", 16);
-    s.check(expect![[r#"
-        leases: a
-        suspect: master a:1 does not answer; until a moment ago no node did
-    "#]]);
+    s.misses("a", 8);
+    assert_eq!(show(&s.plan()), DEAF);
     s.after_ms(1);
-    s.check(expect![[r#"
-        balancers 2: lb0=- lb1=b
-        leases: 
-        fencing: master a:1 is down; closing its frontends, waiting for a fence
-    "#]]);
+    assert!(show(&s.plan()).ends_with(FENCING), "{}", show(&s.plan()));
+}
+
+#[test]
+fn a_replica_that_answers_now_and_then_puts_nothing_off() {
+    let mut s = Script::serving(&["a", "b"]);
+    let mut said = Vec::new();
+    for misses in [2, 4, 6, 8] {
+        s.misses("a", misses);
+        s.misses("b", 2);
+        s.answers("b", reply("b", 7, Does::Slave));
+        said.push(s.plan().shards[0].word());
+        s.after_ms(400);
+    }
+    assert_eq!(said, ["suspect", "suspect", "fencing", "fencing"]);
+}
+
+#[test]
+fn a_controller_that_heard_anybody_was_not_deaf() {
+    for heard in [1, 0] {
+        let mut s = Script::serving(&["a", "b", "c"]);
+        s.misses("a", 4);
+        s.misses("b", 4);
+        if heard == 1 {
+            s.misses("c", 1)
+        } else {
+            s.refuses("c", 2)
+        }
+        s.answers("b", reply("b", 7, Does::Slave));
+        assert!(show(&s.plan()).ends_with(FENCING), "{}", show(&s.plan()));
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! It is alive, so nothing needs a fence in a hurry: a planned switchover to a replica that every
 //! balancer reaches does all that is needed. Where none is, nothing is gained by moving.
 
+use api::heartbeat::LinkStatus;
+
 use crate::candidate;
 use crate::plan::Context;
 use crate::shard::Verdict;
@@ -32,6 +34,8 @@ pub(crate) fn decide(
         plan.wake(due);
         return None;
     }
+    let follows =
+        |node: &Node| cx.reply(&node.id).is_some_and(|reply| reply.link_status == LinkStatus::Up);
     let reaches = |node: &Node| {
         cx.record.balancers.iter().all(|balancer| {
             let seen = cx.observed.balancers.get(&balancer.name);
@@ -41,15 +45,18 @@ pub(crate) fn decide(
     let what =
         format!("shard {index}: master {} is not reached by {}", master.local, missing.join(", "));
     let candidates = candidate::for_switchover(cx, shard, master);
-    let Some(chosen) = candidates.iter().find(|candidate| reaches(candidate.node)) else {
-        plan.alarms
-            .insert(format!("{what}, and no replica that could take over is by all of them"));
+    let Some(chosen) = candidates.iter().find(|c| follows(c.node) && reaches(c.node)) else {
+        plan.alarms.insert(format!(
+            "{what}, and no replica that could take over is known to be reached by all of them"
+        ));
         return None;
     };
     plan.alarms.insert(what.clone());
     let last = shard.last_intent.as_ref().filter(|last| last.id.starts_with(PREFIX));
     let rest_ms = last.map_or(0, |last| if last.error.is_some() { AGAIN_MS } else { TURN_MS });
-    let at = cx.observed.record_at.plus_millis(rest_ms);
+    // What ended before this controller began ended then at the latest.
+    let ended = cx.observed.concluded.get(&index).copied().unwrap_or(cx.observed.started_at);
+    let at = ended.plus_millis(rest_ms);
     if cx.now < at {
         plan.wake(at);
         return None;

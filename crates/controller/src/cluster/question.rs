@@ -107,8 +107,9 @@ pub(super) fn answered(
             node.refusal = None;
         }
         node.relayed_at = is_relayed.then_some(seen.received_at);
-        node.heard(seen.received_at);
+        let at = seen.received_at;
         node.seen = Some(seen);
+        state.observed.heard(id, at);
     }
     cluster.wake.notify_one();
 }

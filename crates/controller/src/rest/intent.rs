@@ -6,52 +6,55 @@ use std::time::Duration;
 use planner::{Intent, Shard};
 
 use super::error::ApiError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, UpdateError};
 
 /// Names a request; its result carries it.
 pub(super) fn new_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-/// Asks for it, and waits for `limit` at most; returns the master of the shard afterwards. One that takes longer is withdrawn.
+/// Asks for it, and waits for `limit` at most; returns the master of the shard afterwards. One that takes longer is
+/// withdrawn, also when the client that asked has hung up meanwhile.
 pub(super) async fn carry_out(
     cluster: &Arc<Cluster>,
-    (index, intent): (usize, &Intent),
-    reason: &str,
+    (index, intent): (usize, Intent),
+    reason: String,
     limit: Duration,
     check: fn(&Shard, &Intent) -> Result<(), String>,
 ) -> Result<String, ApiError> {
-    let mut changes = cluster.changes();
-    cluster
-        .update(reason, |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
-            check(shard, intent)?;
-            if shard.intent.is_some() || shard.fence.is_some() {
-                return Err("a switchover of this shard is under way".to_owned());
+    let cluster = Arc::clone(cluster);
+    let work = async move {
+        let mut changes = cluster.changes();
+        cluster
+            .update(&reason, |record| {
+                let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+                check(shard, &intent)?;
+                if shard.intent.is_some() || shard.fence.is_some() {
+                    return Err("a switchover of this shard is under way".to_owned());
+                }
+                shard.intent = Some(intent.clone());
+                Ok(())
+            })
+            .await?;
+        let done = tokio::time::timeout(limit, async {
+            loop {
+                if let Some(result) = result_of(&cluster, index, &intent.id) {
+                    return result;
+                }
+                if changes.changed().await.is_err() {
+                    return Err("the cluster was deleted".to_owned());
+                }
             }
-            shard.intent = Some(intent.clone());
-            Ok(())
-        })
-        .await?;
-    let done = tokio::time::timeout(limit, async {
-        loop {
-            if let Some(result) = result_of(cluster, index, &intent.id) {
-                return result;
-            }
-            if changes.changed().await.is_err() {
-                return Err("the cluster was deleted".to_owned());
-            }
+        });
+        if let Ok(result) = done.await {
+            return result.map_err(ApiError::failed);
         }
-    });
-    match done.await {
-        Ok(result) => result.map_err(ApiError::failed),
-        Err(_) => {
-            withdraw(cluster, index, &intent.id).await;
-            Err(ApiError::failed(format!(
-                "not done within {limit:?}; `status` shows what shard {index} waits for"
-            )))
-        }
-    }
+        withdraw(&cluster, index, &intent.id).await;
+        Err(ApiError::failed(format!(
+            "not done within {limit:?}; `status` shows what shard {index} waits for"
+        )))
+    };
+    tokio::spawn(work).await.map_err(|_| ApiError::from(UpdateError::Gone))?
 }
 
 /// The new master, or why there is none; `None` while it is under way.

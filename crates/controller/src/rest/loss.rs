@@ -45,7 +45,7 @@ pub(super) async fn accept(
         told(&loss)
     );
     tracing::warn!(cluster = %cluster.label(), "{reason}");
-    intent::carry_out(&cluster, (index, &intent), &reason, PATIENCE, |_, _| Ok(())).await?;
+    intent::carry_out(&cluster, (index, intent), reason, PATIENCE, |_, _| Ok(())).await?;
     Ok(ok(answer(addr, loss, true)))
 }
 

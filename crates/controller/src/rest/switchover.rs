@@ -46,8 +46,7 @@ pub(super) async fn failover(
     let before = Before::now(&cluster, index);
     let limit = Duration::from_millis(intent.sync_timeout_ms + intent.pause_ms) + PATIENCE;
     let reason = format!("shard {index}: switchover asked for");
-    let new_master_id =
-        intent::carry_out(&cluster, (index, &intent), &reason, limit, check).await?;
+    let new_master_id = intent::carry_out(&cluster, (index, intent), reason, limit, check).await?;
     Ok(ok(done_by(&cluster, &before, new_master_id).await))
 }
 

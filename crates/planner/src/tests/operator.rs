@@ -109,6 +109,34 @@ fn a_loss_is_told_before_it_is_accepted() {
     assert!(told(&silent, "b").contains("does not answer"));
 }
 
+/// A late heartbeat, a controller that has just begun and a disk that hangs tell of no loss.
+#[test]
+fn nothing_is_given_up_that_may_still_be_there() {
+    let told = |s: &Script| {
+        crate::loss(&s.record, &s.observed, &s.policy, (0, &id("b"))).expect_err("no loss")
+    };
+    let set = || {
+        let mut s = in_sync(&["a", "b"]);
+        s.answers_with("b", |reply| reply.standing.incarnation = Some(2));
+        s
+    };
+    let mut late = set();
+    late.misses("a", 1);
+    assert!(told(&late).contains("a:1 answers and holds"), "{}", told(&late));
+    let mut unheard = set();
+    unheard.observed.nodes.remove(&id("a"));
+    assert!(told(&unheard).contains("a:1 has not been heard of yet"), "{}", told(&unheard));
+    let mut hanging = set();
+    hanging.answers_with("a", |reply| reply.log_wait_ms = 900);
+    assert!(told(&hanging).contains("the disk of a:1 takes nothing"), "{}", told(&hanging));
+    // Nor is what is under way given up for one late heartbeat.
+    let mut under_way = set();
+    under_way.misses("a", 4);
+    under_way.misses("b", 1);
+    accepts(&mut under_way, "b");
+    assert_eq!(under_way.plan().shards[0].word(), "fencing");
+}
+
 #[test]
 fn the_master_goes_on_in_an_epoch_whose_set_names_its_data_alone() {
     let mut s = lost();

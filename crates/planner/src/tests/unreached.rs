@@ -65,13 +65,13 @@ fn nothing_moves_where_no_replica_is_reached_either() {
     s.check(expect![[r#"
         leases: a
         steady: 
-        alarm: shard 0: master a:1 is not reached by lb, and no replica that could take over is by all of them
+        alarm: shard 0: master a:1 is not reached by lb, and no replica that could take over is known to be reached by all of them
     "#]]);
     s.balancer_reaches(&[("a", false)]);
     s.check(expect![[r#"
         leases: a
         steady: 
-        alarm: shard 0: master a:1 is not reached by lb, and no replica that could take over is by all of them
+        alarm: shard 0: master a:1 is not reached by lb, and no replica that could take over is known to be reached by all of them
     "#]]);
     // Nor where a balancer says nothing.
     s.observed.balancers.clear();
@@ -86,7 +86,7 @@ fn what_did_not_help_is_not_done_again_at_once() {
     let mut s = Script::serving(&["a", "b"]);
     let error = Some("no replica can take over".into());
     s.record.shards[0].last_intent = Some(IntentResult { id: "unreached-1".into(), error });
-    s.observed.record_at = s.now;
+    s.observed.concluded.insert(0, s.now);
     s.balancer_reaches(&[("a", false), ("b", true)]);
     s.after_ms(9_999);
     s.check(expect![[r#"
@@ -101,4 +101,14 @@ fn what_did_not_help_is_not_done_again_at_once() {
         switchover: shard 0: master a:1 is not reached by lb: b:1 is to take over
         alarm: shard 0: master a:1 is not reached by lb
     "#]]);
+}
+
+/// It stays behind for as long as it does not follow, and the pause would be for nothing.
+#[test]
+fn a_replica_that_does_not_follow_is_not_chosen() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.answers_with("b", |reply| reply.link_status = LinkStatus::Connecting);
+    s.balancer_reaches(&[("a", false), ("b", true)]);
+    s.after_ms(400);
+    assert!(s.plan().actions.is_empty(), "{}", show(&s.plan()));
 }
