@@ -247,11 +247,12 @@ mod tests {
     async fn a_new_topology_does_not_make_another_history_trustworthy() {
         let dir = tempfile::tempdir().unwrap();
         let node = node(dir.path());
-        set_nodes(&node, false, 1).await;
-        assert!(!node.resync.is_required());
+        // As a start finds it that comes after a link had found another history; a link that runs says by itself what it found.
         node.resync.set_required(true);
-        set_nodes(&node, false, 2).await;
-        assert!(node.resync.is_required());
+        for version in [1, 2] {
+            set_nodes(&node, false, version).await;
+            assert!(node.resync.is_required());
+        }
         set_nodes(&node, true, 3).await;
         assert!(!node.resync.is_required());
         set_nodes(&node, false, 4).await;

@@ -67,6 +67,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
         return verdict;
     }
     tell_of_disks(cx, (index, shard), plan);
+    tell_of_fences(cx, (index, shard, master), plan);
     if let Some(pending) = &shard.fence {
         return await_fence(cx, (index, shard, master), pending, plan);
     }
@@ -113,6 +114,21 @@ fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut P
     for node in shard.nodes.iter().filter(|node| cx.hangs(&node.id)) {
         plan.alarms.insert(format!("shard {index}: the disk of {} takes nothing", node.local));
     }
+}
+
+/// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would notice before it costs a lease.
+fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), plan: &mut Plan) {
+    let Some(stated) = fence::stated(master, cx.observed) else { return };
+    let sound = fence::soundness(Some(&stated), cx.record);
+    if cx.record.balancers.is_empty() || sound.balancers {
+        return;
+    }
+    let then = if sound.lease { "a failover waits for its lease" } else { "nothing else does" };
+    plan.alarms.insert(format!(
+        "shard {index}: no cut of the load balancers fences master {} ({}): {then}",
+        master.local,
+        sound.reasons.join("; ")
+    ));
 }
 
 /// Intervals without an answer after which a master is asked by way of a replica.

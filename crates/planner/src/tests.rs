@@ -571,6 +571,7 @@ fn without_a_sound_fence_nobody_is_promoted() {
         leases: a
         stuck: master a:1 is down; no sound fence: master-lease-mode is `block-write`, not `block-all`; its balancer-sources 192.168.0.0/24 belong to no listed balancer
         alarm: shard 0: master a:1 is down and cannot be fenced: master-lease-mode is `block-write`, not `block-all`; its balancer-sources 192.168.0.0/24 belong to no listed balancer; set `master-lease-mode block-all`, or `client-access balancer-only` with every balancer listed
+        alarm: shard 0: no cut of the load balancers fences master a:1 (master-lease-mode is `block-write`, not `block-all`; its balancer-sources 192.168.0.0/24 belong to no listed balancer): nothing else does
     "#]]);
     s.record.allow_unfenced = true;
     s.check(expect![[r#"
@@ -578,6 +579,7 @@ fn without_a_sound_fence_nobody_is_promoted() {
         store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at 100
         leases: 
         fencing: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at 100
+        alarm: shard 0: no cut of the load balancers fences master a:1 (master-lease-mode is `block-write`, not `block-all`; its balancer-sources 192.168.0.0/24 belong to no listed balancer): nothing else does
     "#]]);
 }
 

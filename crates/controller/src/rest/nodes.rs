@@ -72,6 +72,13 @@ pub(super) async fn remove(
             if shard.fence.as_ref().is_some_and(|fence| fence.node == id) {
                 return Err("the node is not fenced yet; try again".to_owned());
             }
+            let left = shard.nodes.len() - 1;
+            let wanted = record.min_in_sync;
+            if left < usize::try_from(wanted).unwrap_or(usize::MAX) {
+                return Err(format!(
+                    "{left} nodes would be left and writes want {wanted} in sync: lower min-in-sync first"
+                ));
+            }
             shard.nodes.retain(|node| node.id != id);
             Ok(())
         })

@@ -1,4 +1,8 @@
 //! The configuration file as text: `name value`, `#` comments, quotes; unknown lines survive a rewrite.
+//!
+//! The rules are Kvrocks': a value ends at a `#` or at the end of the line, blanks around it do not count, quotes and
+//! backslashes inside it are themselves. A value that begins with a quote ends at the next one, knows escapes, and nothing but
+//! a comment may follow it. Beyond them a quoted value knows `\xHH`, as values of CONFIG SET do.
 
 use super::options::{OPTIONS, Values};
 
@@ -9,24 +13,59 @@ pub struct Line {
     pub number: usize,
     /// Option name.
     pub name: String,
-    /// Everything behind it, quotes removed, words joined by one blank.
+    /// Everything behind it, quotes removed.
     pub value: String,
 }
 
-/// Reads the lines of a file. An open quote is an error with its line number.
+/// Reads the lines of a file. A quote that is not closed, or that something follows, is an error with its line number.
 pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with('#') {
+        let end = trimmed.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(trimmed.len());
+        let (name, rest) = trimmed.split_at(end);
+        if name.is_empty() {
             continue;
         }
-        let words = resp::request::split_words(trimmed.as_bytes()).ok_or(index + 1)?;
-        let mut words = words.iter().map(|word| String::from_utf8_lossy(word).into_owned());
-        let name = words.next().unwrap_or_default();
-        lines.push(Line { number: index + 1, name, value: words.collect::<Vec<_>>().join(" ") });
+        let value = value(rest.trim_start()).ok_or(index + 1)?;
+        lines.push(Line { number: index + 1, name: name.to_owned(), value });
     }
     Ok(lines)
+}
+
+/// The value at the beginning of `text`; `None` for a quote that is not closed or that something follows.
+fn value(text: &str) -> Option<String> {
+    let mut rest = text.chars();
+    let quote = match rest.next() {
+        Some(quote @ ('"' | '\'')) => quote,
+        _ => return Some(text.split('#').next().unwrap_or_default().trim().to_owned()),
+    };
+    let mut bytes = Vec::new();
+    loop {
+        let c = match rest.next()? {
+            c if c == quote => break,
+            '\\' => match rest.next()? {
+                'x' => {
+                    let digits: String = rest.by_ref().take(2).collect();
+                    bytes.push(u8::from_str_radix(&digits, 16).ok()?);
+                    continue;
+                }
+                't' => '\t',
+                'r' => '\r',
+                'n' => '\n',
+                'v' => '\x0b',
+                'f' => '\x0c',
+                'b' => '\x08',
+                c @ ('\'' | '"' | '\\') => c,
+                _ => continue,
+            },
+            c => c,
+        };
+        bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    let behind = rest.as_str().trim_start();
+    (behind.is_empty() || behind.starts_with('#'))
+        .then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The text of a file after CONFIG REWRITE: lines of known options take their present value, everything else stays, options that differ from their
@@ -78,12 +117,25 @@ pub fn sample() -> String {
 fn push_line(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push(' ');
-    let is_plain = !value.is_empty() && !value.contains(['"', '\'', '\\', '#']);
+    let is_plain = !value.is_empty()
+        && value.trim() == value
+        && !value.contains(|c: char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '#'));
     if is_plain {
         out.push_str(value);
     } else {
         out.push('"');
-        out.push_str(&resp::reply::printable(value.as_bytes()));
+        for c in value.chars() {
+            match c {
+                '"' | '\'' | '\\' => out.extend(['\\', c]),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                '\n' => out.push_str("\\n"),
+                '\x0b' => out.push_str("\\v"),
+                '\x0c' => out.push_str("\\f"),
+                '\x08' => out.push_str("\\b"),
+                c => out.push(c),
+            }
+        }
         out.push('"');
     }
     out.push('\n');
@@ -103,5 +155,54 @@ mod tests {
         let lines = parse(&rewritten).unwrap();
         assert_eq!(lines[2].value, "a \"b");
         assert_eq!(parse("a 'b\n"), Err(1));
+    }
+
+    fn read(text: &str) -> Result<(String, String), usize> {
+        let mut lines = parse(text)?;
+        let line = lines.pop().unwrap();
+        Ok((line.name, line.value))
+    }
+
+    #[test]
+    fn values_end_where_they_end_in_kvrocks() {
+        let is = |text: &str, value: &str| {
+            assert_eq!(read(text), Ok(("name".to_owned(), value.to_owned())), "{text}");
+        };
+        is("name value # why", "value");
+        is(" name\tvalue#why", "value");
+        is("name", "");
+        is("name # why", "");
+        is("name#why", "");
+        is("name two  words \t", "two  words");
+        is("name it's a \\ \"word\"", "it's a \\ \"word\"");
+        is("name \"a # b\" # why", "a # b");
+        is(r#"name "a\"b\\c\td\x41""#, "a\"b\\c\tdA");
+        is("name 'a \"b\"'", "a \"b\"");
+        is("name ''", "");
+        for bad in ["name \"a", "name 'a\" # b", "name \"a\" b", "name \"a\\"] {
+            assert_eq!(read(bad), Err(1), "{bad}");
+        }
+        assert_eq!(parse("# only\n\n   # this\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for value in [
+            "",
+            "plain",
+            "two words",
+            " ",
+            "it's",
+            "a\"b",
+            "a\\b",
+            "#",
+            "a\tb\r\n",
+            "ä € 😀",
+            "\u{b}\u{c}\u{8}",
+        ] {
+            let mut line = String::new();
+            push_line(&mut line, "name", value);
+            assert_eq!(read(&line), Ok(("name".to_owned(), value.to_owned())), "{line}");
+        }
     }
 }

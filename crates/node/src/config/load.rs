@@ -37,8 +37,10 @@ pub enum LoadError {
         #[source]
         cause: std::io::Error,
     },
-    /// A line cannot be split into words.
-    #[error("{path}, line {line}: a quote is not closed")]
+    /// A value in quotes does not end as it must.
+    #[error(
+        "{path}, line {line}: a quote is not closed, or something other than a comment follows it"
+    )]
     Quote {
         /// Which file.
         path: PathBuf,
@@ -95,6 +97,9 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     Ok(Request::Start(Box::new(loaded)))
 }
 
+/// Accepted because Kvrocks' files have them.
+const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
+
 fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
     let text = std::fs::read_to_string(path)
         .map_err(|cause| LoadError::Read { path: path.to_owned(), cause })?;
@@ -116,11 +121,19 @@ fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(),
     };
     if alias.eq_ignore_ascii_case("rename-command") {
         let (from, to) = text.split_once(' ').unwrap_or((text, ""));
+        // As in Kvrocks two quotes are the empty name here, which switches the command off.
+        let to = to.trim().trim_matches('"');
         loaded.values.renamed_commands.push((from.to_ascii_lowercase(), to.to_ascii_lowercase()));
         return Ok(());
     }
     match loaded.values.set(alias, text) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            if WITHOUT_EFFECT.contains(&alias) && loaded.values.get(alias).as_deref() == Some("yes")
+            {
+                loaded.warnings.push(format!("{place}: option `{name}` has no effect"));
+            }
+            Ok(())
+        }
         Err(SetError::Unknown) => {
             loaded.warnings.push(format!("{place}: unknown option `{name}` is ignored"));
             Ok(())

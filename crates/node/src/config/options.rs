@@ -181,7 +181,7 @@ options! {
     "slave-serve-stale-data" slave_serve_stale_data: bool = true, Live;
     /// Reported only.
     "slave-priority" slave_priority: u32 = 100, [0, MAX], Live;
-    /// Delete local data before a full sync is downloaded.
+    /// Accepted for Kvrocks' files, without effect: old data is kept until a full sync is complete.
     "slave-empty-db-before-fullsync" slave_empty_db_before_fullsync: bool = false, Live;
     /// Address a replica announces to its master.
     "replica-announce-ip" replica_announce_ip: String = String::new(), Live;
@@ -195,7 +195,7 @@ options! {
     "replication-recv-timeout-ms" replication_recv_timeout_ms: u32 = 3_200, [1, MAX], Live;
     /// Longest time a replica may leave the stream unread.
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
-    /// fsync before an acknowledgement.
+    /// Accepted for Kvrocks' files, without effect; see `durable-ack`.
     "replication-group-sync" replication_group_sync: bool = false, Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
