@@ -1,7 +1,7 @@
 //! The lease of a master: until when it may serve without hearing from its controller again.
 //!
 //! A lease is granted until *this node's* CLOCK_BOOTTIME reads a time that is computed from an earlier reply of this process, so a heartbeat that was
-//! read late grants the past (hazards F2, F10, rule R7).
+//! read late grants the past (rule R7).
 
 use api::grant::Grant;
 

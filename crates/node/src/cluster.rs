@@ -146,7 +146,7 @@ fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
     Ok(())
 }
 
-/// Whether a local endpoint of a topology is one of this process' listeners, by the rules of the reference (`cluster.md` §6.6): the port, and a host that is one
+/// Whether a local endpoint of a topology is one of this process' listeners, as Kvrocks tells: the port, and a host that is one
 /// of the `bind` words, or any interface address where a wildcard is bound.
 pub fn identifies(node: &Node, endpoint: &Endpoint) -> bool {
     let config = node.config.now();

@@ -283,7 +283,7 @@ impl WalCursor {
     }
 }
 
-/// Whether a replica may continue at `sequence` (`replication.md` §4, rules 2 and 3): it is the next one to be written, or
+/// Whether a replica may continue at `sequence` as Kvrocks decides it: it is the next one to be written, or
 /// a batch starts exactly there.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! Compaction filters: they remove what no reader can see any more (expired keys, sub-keys of deleted or re-created
-//! keys, transient families). Source: `encoding.md` §11.
+//! keys, transient families), as Kvrocks' do.
 //!
 //! Invariant: when in doubt, keep. Undecodable entries are kept, and until [`Filters::attach`] nothing is removed, so a
 //! directory opened in the wrong cluster mode loses nothing.

@@ -1,4 +1,4 @@
-//! Keys as they lie on disk (`encoding.md` §3), and the scope (namespace, cluster mode, clock) a command runs in.
+//! Keys as they lie on disk (Kvrocks' encoding), and the scope (namespace, cluster mode, clock) a command runs in.
 //!
 //! * Namespace key (metadata family): `u8 len(ns) | ns | [u16 slot] | user key`.
 //! * Internal key (sub-keys): `u8 len(ns) | ns | [u16 slot] | u32 len(key) | key | u64 version | sub-key`.

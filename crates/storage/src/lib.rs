@@ -3,8 +3,8 @@
 //!
 //! This is the only crate that names RocksDB. What it promises:
 //!
-//! * **Bytes.** Families, keys, metadata, values and the content of every write batch are those of Kvrocks
-//!   (`docs/compat/encoding.md`), so that data directories and replication streams are interchangeable.
+//! * **Bytes.** Families, keys, metadata, values and the content of every write batch are those of Kvrocks,
+//!   so that data directories and replication streams are interchangeable.
 //! * **One command, one batch, one WAL record.** RocksDB gets one writer at a time and so cannot merge several into one
 //!   WAL record: a batch boundary is the same on every node, whatever way the batch travelled.
 //! * **Written is not published.** Writes stay in the process's WAL buffer until [`Store::publish`] hands them to the

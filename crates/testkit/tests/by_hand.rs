@@ -121,7 +121,7 @@ fn cli(space: &Namespace, host: &str, port: &str, arguments: &[&str]) -> Result<
     space.run("redis-cli", &all)
 }
 
-/// The request's example: some nodes announced, some not. `swapped`: the third master and its replica change places,
+/// Some nodes announced, some not. `swapped`: the third master and its replica change places,
 /// and the announced address of the role goes with it.
 fn topology(swapped: bool) -> String {
     let id = |index: usize| NODES[index].0;
@@ -170,7 +170,7 @@ fn repoint(network: &Network, listen: &str, port: &str) -> Result<()> {
 }
 
 #[test]
-fn the_example_of_the_request() -> Result<()> {
+fn a_topology_set_by_hand_shows_announced_addresses() -> Result<()> {
     let mut network = Network::create()?;
     network.set_nodes(&topology(false), VERSION)?;
     let _haproxy = haproxy(&network)?;

@@ -352,6 +352,49 @@ fn a_demoted_master_closes_instead_of_answering() {
 }
 
 #[test]
+fn nothing_but_a_newer_grant_undoes_a_demotion() {
+    let (node, controller, _puppet) = in_sync(|_| {}, 1);
+    // What a controller read before the demotion, and sends after it; and a pause that a switchover began.
+    let seen = Controller::hello(&node);
+    let pause_ms = 200;
+    let paused_ns = clock::boottime_ns();
+    assert_eq!(node.ask(&["CLIENT", "PAUSE", &pause_ms.to_string(), "WRITE"]), "+OK");
+    let (m, r) = (m(), r());
+    let text = format!("{r} 127.0.0.1 1 master - 0-16383\n{m} 127.0.0.1 {} slave {r}", node.port);
+    set_nodes(&node, &text, 2);
+    let newer = Controller { epoch: 2, ..Controller::of(&[member_of(&node)]) };
+    let late = |controller: &Controller| {
+        let words = controller.words(&m, &seen);
+        let words: Vec<&str> =
+            std::iter::once("CLUSTERX").chain(words.iter().map(String::as_str)).collect();
+        node.ask(&words)
+    };
+    let moved = "-MOVED 7629 127.0.0.1:1";
+    wait_until(|| {
+        for late in [late(&controller), late(&newer)] {
+            assert_eq!(Reply::parse(&late).unwrap().standing.granted_epoch, 0);
+        }
+        let (read, written) = (node.ask(&["GET", "k"]), node.ask(&["SET", "k", "1"]));
+        assert_eq!((read.as_str(), written.as_str()), (moved, moved));
+        let mut reader = node.connect();
+        send(&mut reader, &["READONLY"]);
+        send(&mut reader, &["GET", "k"]);
+        let (ok, read) = (answer(&mut reader), answer(&mut reader));
+        assert!(ok == "+OK" && read.starts_with("-MASTERDOWN"), "{ok} {read}");
+        let passed_ms = (clock::boottime_ns() - paused_ns) / MS;
+        if passed_ms > 2 * pause_ms { Ok(()) } else { Err(format!("{passed_ms} ms")) }
+    });
+    // Master by topology again, with a lease that would still be good: it is given up for ever.
+    set_nodes(&node, &topology(&node, 1), 3);
+    assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+    let refused = late(&controller);
+    assert!(refused.contains("was opened before and given up"), "{refused}");
+    assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+    assert_eq!(newer.grant(&node).standing.granted_epoch, 2);
+    assert_eq!(node.ask(&["GET", "k"]), "nil");
+}
+
+#[test]
 fn the_unacknowledged_tail_is_bounded() {
     let (node, _, mut puppet) =
         in_sync(|values| values.unacknowledged_max_bytes = Size(1 << 16), 1);

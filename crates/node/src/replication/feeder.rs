@@ -219,7 +219,7 @@ async fn answer(
     feeding.run(stream).await
 }
 
-/// The decision of `replication.md` §4; `Err` is the error reply.
+/// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
 fn accept(
     node: &Node,
     request: Request,

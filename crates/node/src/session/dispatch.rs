@@ -4,29 +4,32 @@
 //! the WAL to the operating system, and nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
 mod exec;
+mod ran;
+mod write;
+
+pub use ran::Ran;
+#[cfg(test)]
+pub(super) use ran::UNWRITTEN;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::heartbeat::LeaseMode;
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use resp::Writer;
 use smallvec::SmallVec;
-use storage::{Scope, Store, Suspended};
+use storage::{Scope, Store};
 use topology::Cluster;
 
 use super::gates::{self, Check, Refusal};
 use super::pipeline::Pending;
 use super::transaction::{QUEUE_BYTES_MAX, cost};
-use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells, WriteCx};
+use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::Pause;
 use crate::clock;
-use crate::command::table::{ReadHandler, WriteHandler};
+use crate::command::table::ReadHandler;
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Table};
 use crate::config::Values;
-use crate::grants::Ticket;
-use crate::locks::Locks;
 use crate::node::{Engine, Node};
 use crate::slowlog;
 use crate::stats::Outcome;
@@ -325,25 +328,6 @@ impl<'n> Batch<'n> {
         store.ok_or_else(|| Error::text(LOADING))
     }
 
-    /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
-    fn settle(&mut self, session: &Session, out: &mut Vec<u8>) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        match self.pending.commit(self.node, store) {
-            Ok(has_written) => self.has_written |= has_written,
-            Err(failed) => {
-                tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
-                out.truncate(failed.mark);
-                let text = Error::from(failed.cause).to_string();
-                for _ in 0..failed.commands {
-                    write_error(session, out, &text);
-                }
-            }
-        }
-    }
-
     fn run_read(
         &self,
         handler: ReadHandler,
@@ -359,70 +343,6 @@ impl<'n> Batch<'n> {
             worker: self.worker,
         };
         handler(&cx, &mut Args::new(words), reply)
-    }
-
-    /// Runs a write and leaves it to be committed with the next ones of the pipeline, where it can wait.
-    fn run_write(
-        &mut self,
-        session: &Session,
-        command: &Command,
-        handler: WriteHandler,
-        words: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<Replied, Error> {
-        let node: &'n Arc<Node> = self.node;
-        let takes_all = command.flags.has(Flags::ALL_KEYS);
-        let stripes = Locks::stripes(keys(command, words));
-        let joined = if takes_all { None } else { self.pending.join(&node.locks, &stripes) };
-        let held = match joined {
-            Some(held) => held,
-            None => {
-                // Whoever waits for a lock may hold none.
-                self.settle(session, out);
-                if takes_all { node.locks.lock_all() } else { node.locks.lock(&stripes) }
-            }
-        };
-        let waiting = self.pending.take_writes();
-        let mark = out.len();
-        let (result, writes) = self.run_handler(handler, words, waiting, session, out)?;
-        if result.is_err() {
-            out.truncate(mark);
-            self.pending.put_back(writes);
-            return result;
-        }
-        self.pending.add(writes, held, &stripes, keys(command, words), mark);
-        if takes_all {
-            self.pending.touch_everything();
-            self.settle(session, out);
-        }
-        result
-    }
-
-    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed.
-    fn run_handler(
-        &self,
-        handler: WriteHandler,
-        words: &[&[u8]],
-        waiting: Option<Suspended>,
-        session: &Session,
-        out: &mut Vec<u8>,
-    ) -> Result<(Result<Replied, Error>, Suspended), Error> {
-        let store = self.store()?;
-        let txn = waiting.map_or_else(|| store.txn(), |writes| store.txn_resumed(writes));
-        let before = txn.mark();
-        let mut cx = WriteCx {
-            txn,
-            scope: self.scope(),
-            node: self.node,
-            config: &self.config,
-            worker: self.worker,
-        };
-        let reply = Reply::new(Writer::new(out, session.protocol));
-        let result = handler(&mut cx, &mut Args::new(words), reply);
-        if result.is_err() {
-            cx.txn.rollback(before);
-        }
-        Ok((result, cx.txn.suspend()))
     }
 
     fn log_failure(&self, command: &Command, error: &Error) {
@@ -461,96 +381,6 @@ impl<'n> Batch<'n> {
         }
         step
     }
-}
-
-/// The commands of one read buffer, run and committed, but not answered yet.
-#[derive(Debug, Clone, Copy)]
-pub struct Ran {
-    /// Something was written.
-    pub has_written: bool,
-    has_data: bool,
-    generation: u64,
-    waits: bool,
-    later: Tells,
-    lease_mode: LeaseMode,
-    /// Newest sequence number the commands could see; `None` if the gate was let go of before.
-    sequence: Option<u64>,
-}
-
-impl Ran {
-    /// Hands what was written to the operating system. `Ok` with a ticket: the replies wait for the in-sync set.
-    ///
-    /// # Errors
-    /// Why the replies may not be sent at all.
-    pub fn finish(self, node: &Node) -> Result<Option<Ticket>, &'static str> {
-        if !self.has_data {
-            return Ok(None);
-        }
-        let engine = node.engine();
-        if let Some(store) = &engine.store {
-            self.publish(store)?;
-        }
-        let commit = &node.grants.commit;
-        if self.waits || commit.is_waiting() {
-            return self.ticket(&engine).map(Some);
-        }
-        if self.has_written && commit.lacks_copies() {
-            return Err("too few replicas have what the reply tells of");
-        }
-        if !Node::is_lease_blocking(self.lease_mode) {
-            return Ok(None);
-        }
-        // A write was in the WAL before the role changed, but who reads the answer later could take it for a promise of the new master.
-        if engine.generation != self.generation {
-            return Err("the role of this node changed while the command ran");
-        }
-        let check = node.check_lease(self.lease_mode, self.has_written, &engine.role);
-        check.map(|()| None).map_err(|_| "the lease ran out while the command ran")
-    }
-
-    /// The same for the answer that came later, now that it is there.
-    ///
-    /// # Errors
-    /// Why it may not be sent.
-    pub fn finish_later(self, node: &Node) -> Result<Option<Ticket>, &'static str> {
-        let has_data = self.later != Tells::Nothing;
-        let has_written = self.later == Tells::Write;
-        // It may have seen anything that was written until now.
-        Self { has_data, has_written, sequence: None, ..self }.finish(node)
-    }
-
-    /// Hands to the operating system what the replies tell of, whoever wrote it: also a read must not tell of what the next process would not know. After a
-    /// failed append nothing may be said at all, be it that the append failed (rule R14).
-    fn publish(&self, store: &Store) -> Result<(), &'static str> {
-        if self.has_written || self.seen(store) > store.published() {
-            publish(store)?;
-        }
-        if store.has_failed() { Err(UNWRITTEN) } else { Ok(()) }
-    }
-
-    /// Newest sequence the commands could see.
-    fn seen(&self, store: &Store) -> u64 {
-        self.sequence.unwrap_or_else(|| store.latest_sequence())
-    }
-
-    /// What the replies wait for: everything these commands could see, whoever wrote it (rule R4).
-    fn ticket(&self, engine: &Engine) -> Result<Ticket, &'static str> {
-        let store = engine.store.as_ref().ok_or("the database was replaced")?;
-        let sequence = self.seen(store);
-        // Replicas are sent only what is published, and what another worker wrote may not be yet.
-        publish(store)?;
-        Ok(Ticket { sequence, generation: self.generation, is_write: self.has_written })
-    }
-}
-
-/// Why a connection is closed after a failed append.
-pub(super) const UNWRITTEN: &str = "the WAL could not be written";
-
-fn publish(store: &Store) -> Result<(), &'static str> {
-    store.publish().map(|_| ()).map_err(|error| {
-        tracing::error!(%error, "cannot write the WAL: the connection is closed instead of answered");
-        UNWRITTEN
-    })
 }
 
 /// Whether a command may wait for the next ones of its pipeline before it is committed.

@@ -4,6 +4,7 @@
 //! queued, and all of them again at EXEC, because the topology may have changed in between.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use storage::Store;
@@ -160,7 +161,7 @@ fn in_multi(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Rules of the reference, `cluster.md` §8: is the slot of these keys served here?
+/// Is the slot of these keys served here? The rules, Kvrocks', are [`Cluster::route`]'s.
 fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let Some(cluster) = check.cluster else { return Ok(()) };
     let command = check.command;
@@ -180,15 +181,13 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// A redirection to the very address the client dialled would never end (rule R15).
+/// A redirection to the very address the client dialled would never end (rule R15). An announced host name is not looked up: whose address it is, is not known here.
 fn leads_back(session: &Session, to: &str) -> bool {
-    match session.client.via {
-        Via::Direct => false,
-        Via::Balancer { frontend, .. } => {
-            let ip = frontend.ip().to_canonical();
-            *to == format!("{ip}:{}", frontend.port())
-        }
-    }
+    let Via::Balancer { frontend, .. } = session.client.via else { return false };
+    let Some((host, port)) = to.rsplit_once(':') else { return false };
+    // As an address, not as text: it is shown as it was announced, and an address of IPv6 has many spellings.
+    let is_same = |ip: IpAddr| ip.to_canonical() == frontend.ip().to_canonical();
+    host.parse().is_ok_and(is_same) && port.parse() == Ok(frontend.port())
 }
 
 fn paused(check: &Check<'_>) -> Result<(), Refusal> {

@@ -15,6 +15,8 @@ use crate::config::{Config, Values};
 use crate::grants::Ticket;
 use crate::node::{Node, Role};
 
+mod wrong_door;
+
 struct Bench {
     node: Arc<Node>,
     session: Session,
@@ -23,15 +25,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::start(|_| {}, Cluster::default(), Role::Master)
+    }
+
+    fn start(change: impl FnOnce(&mut Values), cluster: Cluster, role: Role) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut values = Values { workers: 1, ..Values::default() };
         values.rocksdb_metadata_block_cache_size = 8;
         values.rocksdb_subkey_block_cache_size = 8;
+        change(&mut values);
         let options = crate::run::storage_options(&values);
         let store = Store::open(&dir.path().join("db"), options).unwrap();
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
-        let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
+        let node = Arc::new(Node::new(config, path, store, cluster, role));
         let session = Self::session(&node);
         Self { node, session, _dir: dir }
     }

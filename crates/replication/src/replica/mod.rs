@@ -7,6 +7,8 @@
 //! said that they are in the database. A node that must not trust its own data never sends `PSYNC` before a full sync.
 
 mod compare;
+mod config;
+mod copy;
 mod dialog;
 mod download;
 mod event;
@@ -19,11 +21,11 @@ mod history_tests;
 #[cfg(test)]
 mod tests;
 
+pub use config::Config;
 pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, State};
 
 use std::sync::Arc;
 
-use crate::ReplicationId;
 use crate::backoff::Backoff;
 use crate::files::{FileList, ListReader};
 use crate::history::{EpochId, History, Position};
@@ -32,74 +34,6 @@ use compare::Verdict;
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
-
-/// What the machine needs to know. Times in milliseconds.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `masterauth`; without it no AUTH is sent.
-    pub password: Option<Vec<u8>>,
-    /// `db-name`, the same on both sides.
-    pub db_name: String,
-    /// Port the master is to show for this replica.
-    pub announce_port: u16,
-    /// Address the master is to show, if not the connection's.
-    pub announce_ip: Option<String>,
-    /// Sent with `PSYNC` when `use-rsid-psync` is on and an id is known.
-    pub replication_id: Option<ReplicationId>,
-    /// Sequence of the next write here.
-    pub next: u64,
-    /// Epochs of the data here, as of the start; later ones are told with [`Machine::know`].
-    pub history: Arc<History>,
-    /// The data is known to be of no use: no partial sync before a full one.
-    pub must_full_sync: bool,
-    /// The data may hold writes that the master has not (the node was a master under an older topology): no partial sync
-    /// unless the epochs prove it sound.
-    pub is_deposed: bool,
-    /// How long a master may take to open its epoch before the data here is replaced by a copy of its own; `None`: for ever, because the data
-    /// here may hold acknowledged writes that the master has lost.
-    pub epoch_patience_ms: Option<u64>,
-    /// Ask the master whether it is Holdfast.
-    pub offer_extension: bool,
-    /// What a Holdfast master is told that the data here is called in in-sync sets.
-    pub member: Option<String>,
-    /// Newest epoch in the database, see [`Machine::set_epoch`].
-    pub epoch: Option<EpochId>,
-    /// `replication-connect-timeout-ms`, for connecting and for each plain answer; 3100.
-    pub connect_timeout_ms: u64,
-    /// `replication-recv-timeout-ms`: longest silence in the stream; above the master's heartbeat interval; 3200.
-    pub receive_timeout_ms: u64,
-    /// Longest silence in a transfer. Kvrocks masters with `max-replication-mb` pause between files.
-    pub transfer_timeout_ms: u64,
-    /// Largest batch accepted.
-    pub batch_bytes_max: u64,
-    /// Shortest and longest delay between attempts.
-    pub retry_ms: (u64, u64),
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            password: None,
-            db_name: "change.me.db".to_owned(),
-            announce_port: 6666,
-            announce_ip: None,
-            replication_id: None,
-            next: 1,
-            history: Arc::default(),
-            must_full_sync: false,
-            is_deposed: false,
-            epoch_patience_ms: Some(10_000),
-            offer_extension: true,
-            member: None,
-            epoch: None,
-            connect_timeout_ms: 3100,
-            receive_timeout_ms: 3200,
-            transfer_timeout_ms: 60_000,
-            batch_bytes_max: 2 << 30,
-            retry_ms: (50, 5000),
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Phase {
@@ -472,87 +406,6 @@ impl Machine {
             stream.applied();
             stream.acknowledge(now, out);
         }
-        Ok(())
-    }
-
-    fn full_sync(&mut self, reason: Reason, now: u64, out: &mut Vec<Action<'_>>) {
-        out.extend(self.open_conns().into_iter().map(Action::Close));
-        out.push(Action::FullSync(reason));
-        let conn = self.next_conn();
-        let dialog = Dialog::open(conn, Purpose::Meta, self.peer, &self.config, now, out);
-        self.phase = Phase::Listing { dialog, is_asked: false, list: ListReader::default() };
-    }
-
-    fn listed(
-        &mut self,
-        conn: Conn,
-        mut input: &[u8],
-        now: u64,
-        out: &mut Vec<Action<'_>>,
-    ) -> Result<(), Fault> {
-        let Phase::Listing { dialog, is_asked, list } = &mut self.phase else { return Ok(()) };
-        if !*is_asked {
-            *is_asked = dialog.received(&mut input, &self.config, now, out)? == Outcome::Data;
-        }
-        while *is_asked && !input.is_empty() {
-            let Some(line) = dialog.lines.read(&mut input)? else { break };
-            if line.starts_with(b"-") {
-                let reply = String::from_utf8_lossy(&line).into_owned();
-                return Err(Fault::Refused { request: "_fetch_meta", reply });
-            }
-            dialog.deadline = now.saturating_add(self.config.transfer_timeout_ms);
-            let found = match dialog.peer {
-                Peer::Kvrocks => Some(ListReader::plain(&line)?),
-                Peer::Holdfast => list.line(&line)?,
-            };
-            if let Some(found) = found {
-                out.push(Action::Close(conn));
-                let (checkpoint, files) = (found.checkpoint.clone(), found.files.clone());
-                out.push(Action::Prepare { checkpoint, files });
-                self.phase = Phase::Preparing(found);
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn download(&mut self, held: &[Held], now: u64, out: &mut Vec<Action<'_>>) {
-        let Phase::Preparing(list) = &self.phase else { return };
-        let sequence = list.sequence;
-        let conns = &mut self.conns;
-        let next_conn = || {
-            *conns = conns.wrapping_add(1);
-            Conn(*conns)
-        };
-        let download = Download::open(list, held, self.peer, &self.config, now, next_conn, out);
-        if download.is_done() {
-            out.push(Action::Swap);
-            self.phase = Phase::Swapping { sequence };
-        } else {
-            self.phase = Phase::Downloading { download, sequence };
-        }
-    }
-
-    fn swapped(
-        &mut self,
-        next: u64,
-        replication_id: Option<ReplicationId>,
-        now: u64,
-        out: &mut Vec<Action<'_>>,
-    ) -> Result<(), Fault> {
-        let Phase::Swapping { sequence: announced } = self.phase else { return Ok(()) };
-        let found = next.saturating_sub(1);
-        self.config.next = next;
-        self.config.replication_id = replication_id;
-        if found < announced {
-            self.config.must_full_sync = true;
-            return Err(Fault::ShortCopy { announced, found });
-        }
-        (self.config.must_full_sync, self.config.is_deposed) = (false, false);
-        (self.is_parted, self.is_unrewindable, self.waiting_since) = (false, false, None);
-        // What was copied is this master's, whatever it keeps.
-        self.is_proven = true;
-        self.attempt(now, out);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The metadata value of a key (`encoding.md` §4): flags, expiry, and for types with sub-keys version, size and a
+//! The metadata value of a key (Kvrocks' encoding): flags, expiry, and for types with sub-keys version, size and a
 //! type-specific tail.
 //!
 //! Two forms exist: the current one with 64-bit fields and the expiry in milliseconds, and the one of old data with

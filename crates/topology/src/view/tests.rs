@@ -21,7 +21,7 @@ fn check(text: &[u8], expected: &Expect) {
 }
 
 #[test]
-fn nodes_of_the_request() {
+fn nodes_with_announced_endpoints() {
     let myself = Some(id("9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs"));
     check(
         &nodes_text(&example(), myself, 1000, &Jobs::default()),

@@ -1,0 +1,98 @@
+//! Writes: under their key locks, on top of what waits before them in the pipeline, committed together.
+
+use std::sync::Arc;
+
+use resp::Writer;
+use storage::Suspended;
+
+use super::super::{Session, WriteCx};
+use super::{Batch, keys, write_error};
+use crate::command::table::WriteHandler;
+use crate::command::{Args, Command, Error, Flags, Replied, Reply};
+use crate::locks::Locks;
+use crate::node::Node;
+
+impl<'n> Batch<'n> {
+    /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
+    pub(super) fn settle(&mut self, session: &Session, out: &mut Vec<u8>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
+        match self.pending.commit(self.node, store) {
+            Ok(has_written) => self.has_written |= has_written,
+            Err(failed) => {
+                tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
+                out.truncate(failed.mark);
+                let text = Error::from(failed.cause).to_string();
+                for _ in 0..failed.commands {
+                    write_error(session, out, &text);
+                }
+            }
+        }
+    }
+
+    /// Runs a write and leaves it to be committed with the next ones of the pipeline, where it can wait.
+    pub(super) fn run_write(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        handler: WriteHandler,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<Replied, Error> {
+        let node: &'n Arc<Node> = self.node;
+        let takes_all = command.flags.has(Flags::ALL_KEYS);
+        let stripes = Locks::stripes(keys(command, words));
+        let joined = if takes_all { None } else { self.pending.join(&node.locks, &stripes) };
+        let held = match joined {
+            Some(held) => held,
+            None => {
+                // Whoever waits for a lock may hold none.
+                self.settle(session, out);
+                if takes_all { node.locks.lock_all() } else { node.locks.lock(&stripes) }
+            }
+        };
+        let waiting = self.pending.take_writes();
+        let mark = out.len();
+        let (result, writes) = self.run_handler(handler, words, waiting, session, out)?;
+        if result.is_err() {
+            out.truncate(mark);
+            self.pending.put_back(writes);
+            return result;
+        }
+        self.pending.add(writes, held, &stripes, keys(command, words), mark);
+        if takes_all {
+            self.pending.touch_everything();
+            self.settle(session, out);
+        }
+        result
+    }
+
+    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed.
+    fn run_handler(
+        &self,
+        handler: WriteHandler,
+        words: &[&[u8]],
+        waiting: Option<Suspended>,
+        session: &Session,
+        out: &mut Vec<u8>,
+    ) -> Result<(Result<Replied, Error>, Suspended), Error> {
+        let store = self.store()?;
+        let txn = waiting.map_or_else(|| store.txn(), |writes| store.txn_resumed(writes));
+        let before = txn.mark();
+        let mut cx = WriteCx {
+            txn,
+            scope: self.scope(),
+            node: self.node,
+            config: &self.config,
+            worker: self.worker,
+        };
+        let reply = Reply::new(Writer::new(out, session.protocol));
+        let result = handler(&mut cx, &mut Args::new(words), reply);
+        if result.is_err() {
+            cx.txn.rollback(before);
+        }
+        Ok((result, cx.txn.suspend()))
+    }
+}

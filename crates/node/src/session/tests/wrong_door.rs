@@ -1,0 +1,150 @@
+//! Rule R15: who comes to the wrong node is neither served from data that nobody vouches for nor sent in a circle.
+
+use super::*;
+
+const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+/// Slots of these keys: 3300 and 15495.
+const LOW: &str = "b";
+const HIGH: &str = "a";
+
+/// Where clients are shown this node, and the other one.
+const MY_DOOR: &str = "192.0.2.1:7001";
+const OTHER_DOOR: &str = "192.0.2.2:7002";
+
+impl Bench {
+    /// A node that knows a topology; `table` is what each line says behind the local address.
+    fn in_cluster(role: Role, [mine, other]: [&str; 2]) -> Self {
+        let mut cluster = Cluster::default();
+        let change = cluster.prepare_set_node_id(ME.as_bytes()).unwrap();
+        cluster.commit(change).unwrap();
+        let text = format!("{ME} 10.0.0.1 6666 {mine}\n{OTHER} 10.0.0.2 6666 {other}");
+        let change = cluster.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false).unwrap();
+        cluster.commit(change).unwrap();
+        Self::start(|values| values.cluster_enabled = true, cluster, role)
+    }
+
+    /// Two masters with half of the slots each.
+    fn beside_another_master() -> Self {
+        Self::in_cluster(
+            Role::Master,
+            ["master - 0-8191 192.0.2.1 7001", "master - 8192-16383 192.0.2.2 7002"],
+        )
+    }
+
+    /// A replica of the other node, which holds all slots.
+    fn behind_a_master() -> Self {
+        let from = topology::Endpoint { host: "10.0.0.2".into(), port: 6666 };
+        Self::in_cluster(
+            Role::Replica { from },
+            [&format!("slave {OTHER} 192.0.2.1 7001"), "master - 0-16383 192.0.2.2 7002"],
+        )
+    }
+
+    /// The next commands come over a balancer, from a client that dialled this address.
+    fn dial(&mut self, frontend: &str) {
+        let balancer = SocketAddr::from(([10, 0, 8, 1], 1));
+        let via = Via::Balancer { balancer, frontend: frontend.parse().unwrap() };
+        let address = SocketAddr::from(([10, 0, 9, 1], 1));
+        let client = self.node.clients.add(address, address, via, 0);
+        self.session = Session::new(client, &self.node.config.now(), false);
+    }
+
+    /// What a command is answered; `Err` with the reason where the connection is closed instead.
+    fn answer(&mut self, command: &str) -> Result<String, &'static str> {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0);
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let step = batch.run(&mut self.session, &words, &mut out);
+        batch.close(&self.session, &mut out).finish(&self.node)?;
+        match step {
+            Step::Drop(why) => Err(why),
+            _ => Ok(String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()),
+        }
+    }
+
+    #[track_caller]
+    fn assert_untrusted(&mut self, command: &str) {
+        let said = self.answer(command).unwrap();
+        let refused = "-MASTERDOWN this node was master under an older version";
+        assert!(said.starts_with(refused), "{command}: {said}");
+    }
+}
+
+#[test]
+fn data_that_is_to_be_replaced_is_shown_to_nobody() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.pipeline(&["SET k v"]), "+OK");
+    bench.node.resync.set_required(true);
+    for command in ["GET k", "EXISTS k", "MGET k other", "SET k w", "DEL k"] {
+        bench.assert_untrusted(command);
+    }
+    // Queued before it was known, and run after.
+    bench.node.resync.set_required(false);
+    assert_eq!(bench.pipeline(&["MULTI", "GET k"]), "+OK +QUEUED");
+    bench.node.resync.set_required(true);
+    let said = bench.answer("EXEC").unwrap();
+    assert!(said.starts_with("*1 -MASTERDOWN"), "{said}");
+    assert_eq!(bench.pipeline(&["PING"]), "+PONG", "it tells of no data");
+    bench.node.resync.set_required(false);
+    assert_eq!(bench.pipeline(&["GET k"]), "$1 v", "replaced, and nothing was written meanwhile");
+}
+
+#[test]
+fn a_reader_of_replicas_is_not_shown_untrusted_data_either() {
+    let mut bench = Bench::behind_a_master();
+    assert_eq!(bench.pipeline(&["READONLY", "GET a"]), "+OK $-1");
+    bench.node.resync.set_required(true);
+    bench.assert_untrusted("GET a");
+}
+
+#[test]
+fn a_client_that_would_be_sent_where_it_is_is_closed() {
+    let moved = format!("-MOVED 15495 {OTHER_DOOR}");
+    let circle = "reached through a balancer address that belongs to another node";
+    let mut bench = Bench::beside_another_master();
+    assert_eq!(bench.answer(&format!("GET {HIGH}")), Ok(moved.clone()), "it came by itself");
+    bench.dial(MY_DOOR);
+    assert_eq!(bench.answer(&format!("GET {HIGH}")), Ok(moved), "that door is another one");
+    // The balancer of the other node's address points here; its client may have dialled IPv4 by a v6 socket.
+    for door in [OTHER_DOOR, "[::ffff:192.0.2.2]:7002"] {
+        for command in [format!("GET {HIGH}"), format!("SET {HIGH} 1")] {
+            bench.dial(door);
+            assert_eq!(bench.answer(&command), Err(circle), "{door} {command}");
+        }
+        bench.dial(door);
+        assert_eq!(bench.pipeline(&["MULTI"]), "+OK");
+        assert_eq!(bench.answer(&format!("GET {HIGH}")), Err(circle), "{door}, to be queued");
+    }
+    // What is served here is served, whatever the door: nothing is redirected, so nothing circles.
+    bench.dial(OTHER_DOOR);
+    assert_eq!(bench.answer(&format!("SET {LOW} 1")), Ok("+OK".to_owned()));
+}
+
+/// Its balancer has not heard of the new master yet, or was restarted with the old one.
+#[test]
+fn the_door_of_the_master_that_leads_to_a_replica_is_closed() {
+    let mut bench = Bench::behind_a_master();
+    bench.dial(OTHER_DOOR);
+    assert!(bench.answer(&format!("GET {LOW}")).is_err());
+    bench.dial(OTHER_DOOR);
+    assert!(bench.answer(&format!("SET {LOW} 1")).is_err());
+    bench.dial(MY_DOOR);
+    let moved = format!("-MOVED 3300 {OTHER_DOOR}");
+    assert_eq!(bench.answer(&format!("GET {LOW}")), Ok(moved));
+}
+
+#[test]
+fn an_ipv6_door_is_told_apart_by_address_and_port_however_it_is_spelled() {
+    for announced in ["2001:db8::2", "2001:DB8:0:0::2"] {
+        let other = format!("master - 8192-16383 {announced} 7002");
+        let mut bench =
+            Bench::in_cluster(Role::Master, ["master - 0-8191 2001:db8::1 7001", &other]);
+        bench.dial("[2001:db8::2]:7001");
+        let moved = format!("-MOVED 15495 {announced}:7002");
+        assert_eq!(bench.answer(&format!("GET {HIGH}")), Ok(moved));
+        bench.dial("[2001:db8::2]:7002");
+        assert!(bench.answer(&format!("GET {HIGH}")).is_err(), "{announced}");
+    }
+}
