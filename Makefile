@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
 
-# Arguments for the binary: make up ARGS='--balancer haproxy'
+# Arguments for the binary, and its folder: make up DIR=/tmp/haproxy ARGS='--balancer haproxy'
 ARGS ?=
 DIR ?= $(CURDIR)/target/local
 
@@ -22,7 +22,7 @@ build: bootstrap ## build the binary
 	@$(ENV) cargo build --release --locked --workspace --bin holdfast
 
 up: build ## run a cluster behind load balancers here; Ctrl-C ends it
-	@$(ENV) exec "$$HOLDFAST_BIN" up --shards 3 --replicas 1 --dir "$(DIR)" $(ARGS)
+	@$(ENV) exec "$$HOLDFAST_BIN" up --dir "$(DIR)" $(ARGS)
 
 check: bootstrap ## format, lint, unit tests, rules of the tree; writes nothing
 	@$(ENV) cargo fmt --all --check

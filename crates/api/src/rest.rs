@@ -137,6 +137,12 @@ pub struct ImportSpec {
     /// Every balancer in front of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub balancers: Vec<BalancerSpec>,
+    /// When writes count as done; without, in-sync where shards have replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_mode: Option<CommitMode>,
+    /// Writes are refused below so many members of the in-sync set, the master included; 0 means 1.
+    #[serde(default)]
+    pub min_in_sync: u32,
 }
 
 /// `POST …/shards`.

@@ -15,13 +15,13 @@ pub struct Config {
     pub token: Option<String>,
     /// File of the store.
     pub data: PathBuf,
-    /// Pause between heartbeats, ms.
+    /// Pause between heartbeats, ms, 10..=60000.
     pub heartbeat_ms: u64,
-    /// Heartbeats without an answer before a node counts as down.
+    /// Heartbeats without an answer before a node counts as down, 1..=1000.
     pub misses: u32,
-    /// Lease of a master, ms, 1..=60000.
+    /// Lease of a master, ms, `2 × heartbeat_ms ..= 60000`.
     pub lease_ms: u64,
-    /// How much clocks may differ in speed, parts per thousand.
+    /// How much clocks may differ in speed, parts per thousand, 0..=500.
     pub drift_permille: u64,
     /// Least term to start with: for a store that was restored from a backup, or lost.
     pub min_term: u64,
@@ -76,6 +76,53 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Every key with its unit, range and default, as a file in which nothing is set.
+    pub fn sample() -> String {
+        // A key that is added and not shown here does not compile.
+        let Self {
+            listen,
+            token: _,
+            data,
+            heartbeat_ms,
+            misses,
+            lease_ms,
+            drift_permille,
+            min_term,
+        } = Self::default();
+        format!(
+            "\
+# Configuration of `holdfast controller`. What is commented out is the default.
+
+# Where the REST interface listens, address:port. Loopback only, unless `token` is set.
+# listen = \"{listen}\"
+
+# Secret that every request but /healthz must carry as `Authorization: Bearer`. Default: none.
+# token = \"…\"
+
+# File of the store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
+# A relative path counts from where the process is started.
+# data = {data:?}
+
+# Pause between two heartbeats to a node, ms, 10 to 60000.
+# heartbeat_ms = {heartbeat_ms}
+
+# Heartbeats without an answer before a node counts as down, 1 to 1000. So a node is down after
+# heartbeat_ms × misses.
+# misses = {misses}
+
+# How long a master may serve after a heartbeat, ms, twice heartbeat_ms to 60000.
+# lease_ms = {lease_ms}
+
+# How much the clocks of hosts may differ in speed, parts per thousand, 0 to 500.
+# drift_permille = {drift_permille}
+
+# Least term to start with, 0 and up. Only for a store that was lost or restored from a backup: set it above
+# the term that `holdfast ctl status` showed last.
+# min_term = {min_term}
+"
+        )
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -132,6 +179,19 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sample_has_every_key_with_its_default() {
+        let sample = Config::sample();
+        let unset: Config = toml::from_str(&sample).expect("TOML");
+        assert_eq!(unset, Config::default());
+        let is_key = |line: &&str| line.contains(" = ");
+        let lines: Vec<&str> =
+            sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
+        assert_eq!(lines.len(), 8, "{lines:?}");
+        let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
+        assert_eq!(set, Config { token: Some("…".into()), ..Config::default() });
+    }
 
     #[test]
     fn defaults_pass_and_bad_values_name_the_key() {

@@ -223,3 +223,24 @@ async fn an_existing_cluster_is_imported_with_its_version() {
     let status = stage.controller.until("everything to settle", |status| status.healthy).await;
     assert_eq!(status.version, 1);
 }
+
+#[tokio::test]
+async fn an_imported_cluster_promises_what_a_created_one_does() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let (code, _) = stage.controller.call("DELETE", "/namespaces/n/clusters/c", json!({})).await;
+    assert_eq!(code, 204);
+    let mut spec = stage.spec();
+    spec["nodes"] = json!([stage.nodes[0].address()]);
+    spec["commit_mode"] = json!(null);
+    spec["min_in_sync"] = json!(3);
+    let path = "/namespaces/n/clusters/c/import";
+    let (code, answer) = stage.controller.call("POST", path, spec.clone()).await;
+    assert_eq!(code, 400, "{answer}");
+    spec["min_in_sync"] = json!(2);
+    let (code, answer) = stage.controller.call("POST", path, spec).await;
+    assert_eq!(code, 200, "{answer}");
+    let cluster = &answer["data"]["cluster"];
+    assert_eq!(cluster["commit_mode"], "in-sync", "the default of shards with replicas");
+    assert_eq!(cluster["min_in_sync"], 2);
+}

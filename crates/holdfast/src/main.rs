@@ -11,6 +11,7 @@ mod signals;
 mod up;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,9 +39,9 @@ enum Command {
         arguments: Vec<OsString>,
     },
     /// Run the controller: observes nodes, plans and carries out failover
-    Controller(ConfigFile),
+    Controller(Configured),
     /// Run the built-in TCP load balancer
-    Balancer(ConfigFile),
+    Balancer(Configured),
     /// Talk to the controller
     Ctl(Box<ctl::Args>),
     /// Run a whole local cluster, load balancers included, until Ctrl-C
@@ -50,10 +51,25 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct ConfigFile {
+struct Configured {
     /// Configuration file (TOML)
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "sample")]
+    config: Option<PathBuf>,
+    /// Print a configuration file with every key, its unit, range and default, and end
+    #[arg(long)]
+    sample: bool,
+}
+
+impl Configured {
+    /// The file to run with; none where the sample is all that is wanted.
+    fn file(self, sample: fn() -> String) -> Result<Option<PathBuf>> {
+        if self.sample {
+            let mut out = std::io::stdout().lock();
+            out.write_all(sample().as_bytes()).context("write the sample")?;
+            return Ok(None);
+        }
+        Ok(self.config)
+    }
 }
 
 fn main() -> ExitCode {
@@ -72,18 +88,24 @@ fn run(command: Command) -> Result<ExitCode> {
             let log = logging::init("info")?;
             node::main(&utf8(arguments)?, move |level| log.set_level(level))
         }
-        Command::Controller(file) => {
-            let config = controller::Config::load(&file.config)?;
+        Command::Controller(configured) => {
+            let Some(file) = configured.file(controller::Config::sample)? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let config = controller::Config::load(&file)?;
             logging::init("info")?;
             multi_thread()?
                 .block_on(async { controller::run(config, signals::shutdown()?).await })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Balancer(file) => {
-            let text = std::fs::read_to_string(&file.config)
-                .with_context(|| format!("read {}", file.config.display()))?;
+        Command::Balancer(configured) => {
+            let Some(file) = configured.file(balancer::server::Config::sample)? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("read {}", file.display()))?;
             let config = balancer::server::Config::from_toml(&text)
-                .with_context(|| file.config.display().to_string())?;
+                .with_context(|| file.display().to_string())?;
             logging::init("info")?;
             multi_thread()?
                 .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;

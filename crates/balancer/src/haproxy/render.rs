@@ -8,6 +8,9 @@ use topology::Endpoint;
 use super::names::backend_name;
 use super::runtime::RuntimeAddress;
 
+/// Path of the master socket unless an operator says otherwise.
+pub const DEFAULT_MASTER: &str = "/run/haproxy/master.sock";
+
 /// What a configuration is made from.
 #[derive(Debug, Clone)]
 pub struct ConfigFile<'a> {
@@ -17,7 +20,7 @@ pub struct ConfigFile<'a> {
     pub bind_source: Option<IpAddr>,
     /// Runtime API the controller uses. A TCP one has no password: loopback only.
     pub runtime: &'a RuntimeAddress,
-    /// Master socket, as `-S` gets it; only named in a comment.
+    /// Master socket, as `-S` gets it; only named in a comment; [`DEFAULT_MASTER`] if `None`.
     pub master: Option<&'a RuntimeAddress>,
     /// Most connections, 1 and up.
     pub maxconn: u32,
@@ -32,7 +35,7 @@ pub fn render_config(file: &ConfigFile<'_>) -> String {
 }
 
 fn write_all(out: &mut String, file: &ConfigFile<'_>) -> std::fmt::Result {
-    let master = file.master.map_or_else(|| "/run/haproxy-master.sock".to_owned(), socket);
+    let master = file.master.map_or_else(|| DEFAULT_MASTER.to_owned(), socket);
     writeln!(out, "# Made by Holdfast. Start with: haproxy -W -S {master} -f FILE")?;
     writeln!(
         out,

@@ -87,6 +87,60 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// Every key with its unit, range and default, as a file in which nothing is set.
+    pub fn sample() -> String {
+        // A key that is added and not shown here does not compile.
+        let Self {
+            name,
+            listen,
+            token: _,
+            bind_source: _,
+            send_proxy,
+            workers,
+            health_interval_ms,
+            limits,
+        } = Self::default();
+        let Limits { max_sessions, connect_timeout_ms, drain_ms } = limits;
+        format!(
+            "\
+# Configuration of `holdfast balancer`. What is commented out is the default. Which addresses it serves and
+# where they lead is the controller's to say: it starts closed.
+
+# Name in logs and metrics.
+# name = \"{name}\"
+
+# Where the controller reaches it (HTTP, also /metrics and /healthz), address:port. Loopback only, unless `token` is set.
+# listen = \"{listen}\"
+
+# Secret that /api and /metrics ask for as `Authorization: Bearer`; `token=` of `ctl balancer`. Default: none.
+# token = \"…\"
+
+# Address that nodes are dialled from; inside their `balancer-sources`, and the `source=` of `ctl balancer`.
+# Default: what the kernel chooses.
+# bind_source = \"192.0.2.1\"
+
+# Whether nodes get a PROXY protocol v2 header, true or false. Holdfast nodes need it.
+# send_proxy = {send_proxy}
+
+# Threads that move bytes, 0 and up; 0: one per CPU.
+# workers = {workers}
+
+# Time between two health checks of a backend, ms, 0 and up; 0: only clients' connections tell.
+# health_interval_ms = {health_interval_ms}
+
+# [limits]
+# Sessions over all frontends, 1 and up; a connection above that is reset.
+# max_sessions = {max_sessions}
+
+# Longest time to reach a node, ms, 1 and up; then the client is reset.
+# connect_timeout_ms = {connect_timeout_ms}
+
+# Time that sessions get to finish when the process is told to stop, ms, 0 and up.
+# drain_ms = {drain_ms}
+"
+        )
+    }
+
     /// Reads and checks a configuration.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text)?;
@@ -132,6 +186,22 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sample_has_every_key_with_its_default() {
+        let sample = Config::sample();
+        assert_eq!(Config::from_toml(&sample).unwrap(), Config::default());
+        let is_toml = |line: &&str| line.contains(" = ") || *line == "[limits]";
+        let lines: Vec<&str> =
+            sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml).collect();
+        assert_eq!(lines.len(), 11, "{lines:?}");
+        let shown = Config {
+            token: Some("…".into()),
+            bind_source: Some("192.0.2.1".parse().unwrap()),
+            ..Config::default()
+        };
+        assert_eq!(Config::from_toml(&lines.join("\n")).unwrap(), shown);
+    }
 
     #[test]
     fn an_empty_file_is_the_default() {

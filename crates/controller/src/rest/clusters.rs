@@ -157,19 +157,24 @@ pub(super) async fn import(
         )));
     }
     let topology = topology_at(&first_at, password.as_deref(), reply.version).await?;
+    let shards = imported_shards(&topology)?;
+    let sizes = || shards.iter().map(|shard| shard.nodes.len());
+    let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
     let mut record = Record {
         namespace: ns,
         name,
         revision: 1,
         version: reply.version,
-        shards: imported_shards(&topology)?,
         balancers: balancers(spec.balancers)?,
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.clone().filter(|password| !password.is_empty()),
-        commit_mode: CommitMode::default(),
-        min_in_sync: 1,
+        // As after a change of the mode: each shard's first epoch has its master alone in the set, and only nodes that
+        // it asks for join. Nothing is believed of nodes that no grant has reached.
+        commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
+        min_in_sync: least(spec.min_in_sync, smallest)?,
         term: 0,
+        shards,
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 
+use super::made::made;
 use super::table::{json, render, text};
 use super::{Context, Place};
 
@@ -57,9 +58,17 @@ pub(crate) struct ClusterArgs {
     namespace: Option<String>,
     #[command(flatten)]
     members: Members,
-    /// Nodes per shard, the master included
-    #[arg(short, long, alias = "replicas", default_value_t = 1)]
-    replica: i64,
+    /// Nodes per shard, the master included: 2 is a master and one replica
+    // kvctl's `-r` and `--replica` count the same; `up --replicas` does not count the master.
+    #[arg(short = 'r', long, visible_alias = "replica", alias = "replicas", default_value_t = 1)]
+    nodes_per_shard: i64,
+    #[command(flatten)]
+    promise: Promise,
+}
+
+/// What an acknowledgement promises.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Promise {
     /// When a write counts as done: `in-sync`, once every member of the in-sync set has it (default
     /// with replicas), or `async`, once the master has it
     #[arg(long)]
@@ -136,10 +145,10 @@ pub(crate) enum Failover {
         /// Promote even if the replica does not catch up in time: writes may be lost
         #[arg(long)]
         force: bool,
-        /// How long the replica may take to catch up, ms
+        /// How long the replica may take to catch up, ms, at most 60000; 0: 1000
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         sync_timeout_ms: u64,
-        /// Longest pause of writes, ms
+        /// Longest pause of writes, ms, at most 60000; 0: 3000
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         pause_timeout_ms: u64,
     },
@@ -169,6 +178,8 @@ pub(crate) enum Import {
         namespace: Option<String>,
         #[command(flatten)]
         members: Members,
+        #[command(flatten)]
+        promise: Promise,
     },
 }
 
@@ -186,7 +197,8 @@ pub(crate) enum BalancerVerb {
         /// URL of the built-in balancer; address or path of HAProxy's Runtime API
         #[arg(long)]
         endpoint: String,
-        /// HAProxy's master socket (`-W -S`); without it a failover waits for the lease
+        /// HAProxy's master socket (`-W -S`); without it old workers cannot be seen, the balancers are no fence, and
+        /// a failover waits for the lease
         #[arg(long)]
         master: Option<String>,
         /// Bearer token of the built-in balancer
@@ -233,15 +245,15 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
             let body = ClusterSpec {
                 name: args.name.clone(),
                 nodes: specs(&args.members)?,
-                replicas: args.replica,
+                replicas: args.nodes_per_shard,
                 allow_unfenced: args.members.allow_unfenced,
                 balancers: balancers(&args.members)?,
                 password: args.members.password,
-                commit_mode: args.commit_mode,
-                min_in_sync: args.min_in_sync,
+                commit_mode: args.promise.commit_mode,
+                min_in_sync: args.promise.min_in_sync,
             };
-            let done = format!("cluster {} created", args.name);
-            send(cx, Method::POST, &path, Some(&body), &done).await
+            let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+            made(cx, "created", value)
         }
         Create::Shard { place, nodes } => {
             let path = format!("{}/shards", cx.cluster(&place).await?);
@@ -316,15 +328,18 @@ pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
 }
 
 pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
-    let Import::Cluster { name, namespace, members } = import;
+    let Import::Cluster { name, namespace, members, promise } = import;
     let path = format!("{}/{name}/import", cx.namespace(namespace.as_deref()).await?);
     let body = ImportSpec {
         nodes: specs(&members)?,
         allow_unfenced: members.allow_unfenced,
         balancers: balancers(&members)?,
         password: members.password,
+        commit_mode: promise.commit_mode,
+        min_in_sync: promise.min_in_sync,
     };
-    send(cx, Method::POST, &path, Some(&body), &format!("cluster {name} imported")).await
+    let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+    made(cx, "imported", value)
 }
 
 pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
@@ -430,6 +445,20 @@ fn with_master(endpoint: String, master: Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_per_shard_has_the_names_people_know() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            cluster: ClusterArgs,
+        }
+        for name in ["--nodes-per-shard", "--replica", "--replicas", "-r"] {
+            let line = ["create", "c", "--nodes", "a:1,b:1", name, "2"];
+            let line = <Line as clap::Parser>::try_parse_from(line).expect(name);
+            assert_eq!(line.cluster.nodes_per_shard, 2);
+        }
+    }
 
     #[test]
     fn endpoints_and_balancers_are_read_from_the_command_line() {

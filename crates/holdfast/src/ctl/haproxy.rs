@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use api::balancer::Endpoint;
-use balancer::haproxy::{ConfigFile, RuntimeAddress, render_config};
+use balancer::haproxy::{ConfigFile, DEFAULT_MASTER, RuntimeAddress, render_config};
 
 /// What the file is made from.
 #[derive(Debug, clap::Args)]
@@ -19,8 +19,9 @@ pub(crate) struct HaproxyConfig {
     /// Runtime API for the controller: a socket path, or a loopback host:port (it has no password)
     #[arg(long, default_value = "/run/haproxy/holdfast.sock")]
     runtime: String,
-    /// Master socket (`haproxy -W -S …`): without it nothing is known of old workers, and no master is ever fenced
-    #[arg(long, default_value = "/run/haproxy/master.sock")]
+    /// Master socket (`haproxy -W -S …`): without it nothing is known of old workers, the balancers are no fence, and a
+    /// failover waits for the lease
+    #[arg(long, default_value = DEFAULT_MASTER)]
     master: String,
     /// Most connections
     #[arg(long, default_value_t = 20_000)]

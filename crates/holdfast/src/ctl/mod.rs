@@ -8,6 +8,7 @@ mod decide;
 mod discarded;
 mod haproxy;
 mod http;
+mod made;
 mod show;
 mod table;
 

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Masters (3 at the first start; later, what the folder was made with)
     #[arg(long)]
     shards: Option<u16>,
-    /// Replicas of each master (1 at the first start)
+    /// Replicas of each master, not counting it (1 at the first start)
     #[arg(long)]
     replicas: Option<u16>,
     /// Where configuration, data and logs go; the same folder starts the same cluster again

@@ -43,7 +43,9 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
             layout.balancers
         )),
     }
-    line(format_args!("controller  {}   (holdfast ctl)", state.controller.url));
+    let program = shown(std::env::current_exe().ok().as_deref());
+    line(format_args!("controller  {}", state.controller.url));
+    line(format_args!("ask it      {program} ctl -H {} status", state.controller.url));
     line(format_args!("folder      {}   (logs/, cluster.json)", folder.display()));
     if let Some(master) = state.master(0) {
         let host = master.announced_host.as_deref().unwrap_or(&master.host);
@@ -51,4 +53,9 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
         line(format_args!("try         redis-cli -c -h {host} -p {port} set hello world"));
     }
     text
+}
+
+/// This program as a person can type it: by the path it was started from, since `PATH` may not have it.
+fn shown(program: Option<&Path>) -> String {
+    program.map_or_else(|| "holdfast".to_owned(), |path| path.display().to_string())
 }
