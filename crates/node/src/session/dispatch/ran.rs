@@ -33,9 +33,8 @@ impl Ran {
             return Ok(None);
         }
         let engine = node.engine();
-        if let Some(store) = &engine.store {
-            self.publish(store)?;
-        }
+        // Whoever took it writes its log to the end, or does not: a node that stops, and a full sync.
+        self.publish(engine.store.as_ref().ok_or("the database was replaced")?)?;
         let commit = &node.grants.commit;
         if self.waits || commit.is_waiting() {
             return self.ticket(&engine).map(Some);
