@@ -24,6 +24,41 @@ const FOOTER: usize = 4 + MAGIC.len();
 
 const FORMAT: u8 = 1;
 
+/// What a balancer sends behind a client's last byte, where it must keep its own side open: random for each connection, and known to balancer and node only.
+///
+/// No byte of it is LF, the last byte of every command: a node that holds back what may be its beginning delays no command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mark([u8; Self::BYTES]);
+
+impl Mark {
+    /// Its length.
+    pub const BYTES: usize = 16;
+
+    /// A mark of these bytes, which are to be random.
+    pub fn new(random: [u8; Self::BYTES]) -> Self {
+        Self(random.map(|byte| if byte == b'\n' { b'\x0b' } else { byte }))
+    }
+
+    /// As it is sent.
+    pub fn bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// How many of the last bytes of a stream may be its beginning; [`Self::BYTES`] if it is all there.
+    pub fn begun_in(&self, stream: &[u8]) -> usize {
+        let is_begun =
+            |count: &usize| self.0.get(..*count).is_some_and(|part| stream.ends_with(part));
+        (1..=Self::BYTES).rev().find(is_begun).unwrap_or(0)
+    }
+}
+
+impl std::fmt::Debug for Mark {
+    /// It is nobody's business.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mark")
+    }
+}
+
 /// `record` as a node sends it behind its last reply; `None` if it is too long.
 pub fn trailer(mut record: Vec<u8>) -> Option<Vec<u8>> {
     let length = u32::try_from(record.len()).ok().filter(|_| record.len() <= RECORD_MAX)?;
@@ -337,6 +372,19 @@ mod tests {
         assert_eq!(find(&[&stream[..], b"\r\n"].concat()), None);
         let endless = [&u32::MAX.to_be_bytes()[..], &MAGIC[..]].concat();
         assert_eq!(find(&endless), None);
+    }
+
+    #[test]
+    fn a_mark_is_seen_as_it_comes_and_delays_no_command() {
+        let mark = Mark::new(*b"\n0123456789abcde");
+        assert!(!mark.bytes().contains(&b'\n'));
+        let stream = [b"PING\r\n", &mark.bytes()[..]].concat();
+        for seen in 0..=stream.len() {
+            assert_eq!(mark.begun_in(&stream[..seen]), seen.saturating_sub(6), "{seen}");
+        }
+        // What looked like its beginning and goes on otherwise is the client's.
+        assert_eq!(mark.begun_in(&[&stream[..10], b"\r\n"].concat()), 0);
+        assert_eq!(mark.begun_in(&[&stream[6..10], &stream[6..8]].concat()), 2);
     }
 
     proptest! {

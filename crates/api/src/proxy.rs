@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
+use crate::moving::Mark;
+
 /// The twelve bytes every header starts with.
 pub const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -23,8 +25,11 @@ const TCP6_LEN: usize = 36;
 
 /// Of the range that the format leaves to applications.
 const TLV_MOVING: u8 = 0xe7;
-/// What its value begins with; the length of a record follows, 4 bytes.
-const MOVING: [u8; 14] = *b"holdfast-move\x01";
+/// What its value begins with. Then come the form, 1 byte, the length of a record, 4 bytes, and in form 2 a mark.
+const MOVING: [u8; 13] = *b"holdfast-move";
+/// Without a mark: older balancers.
+const UNMARKED: u8 = 1;
+const MARKED: u8 = 2;
 
 /// What the sender of the header stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +51,17 @@ pub struct Header {
     pub source: Option<SocketAddr>,
     /// The frontend the client connected to; `None` where `source` is.
     pub destination: Option<SocketAddr>,
-    /// The sender can move the session to another node: when it ends its side, it wants a trailer. The value is the length of the record that follows this
-    /// header, 0 without one: then the session is new.
-    pub moving: Option<u32>,
+    /// The sender can move the session to another node: when it ends its side, it wants a trailer.
+    pub moving: Option<Moving>,
+}
+
+/// What a balancer says that can move a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moving {
+    /// Length of the record that follows the header, 0 without one: then the session is new.
+    pub record: u32,
+    /// What it sends when the client has ended its side. Without one the balancer ends its own, and nobody can tell that from the wish for a trailer.
+    pub mark: Option<Mark>,
 }
 
 /// What was found at the start of the bytes.
@@ -131,23 +144,39 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
 }
 
 /// Looks through the TLVs; what is not well-formed ends the search.
-fn moving(mut tlvs: &[u8]) -> Option<u32> {
+fn moving(mut tlvs: &[u8]) -> Option<Moving> {
     while let Some((&[kind, high, low], rest)) = tlvs.split_first_chunk() {
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
         if kind == TLV_MOVING
-            && let Some(length) = value.strip_prefix(&MOVING)
+            && let Some(value) = value.strip_prefix(&MOVING)
         {
-            return length.try_into().ok().map(u32::from_be_bytes);
+            return form(value);
         }
         tlvs = rest;
     }
     None
 }
 
+fn form(value: &[u8]) -> Option<Moving> {
+    let (&form, rest) = value.split_first()?;
+    let (&length, rest) = rest.split_first_chunk()?;
+    let mark = match form {
+        UNMARKED if rest.is_empty() => None,
+        MARKED => Some(Mark::new(rest.try_into().ok()?)),
+        _ => return None,
+    };
+    Some(Moving { record: u32::from_be_bytes(length), mark })
+}
+
 /// A header for the connection of a client whose session can be moved; `record` is the length of the record that is sent behind it, 0 for a new session.
-pub fn encode_moving(source: SocketAddr, destination: SocketAddr, record: u32) -> Vec<u8> {
+pub fn encode_moving(
+    source: SocketAddr,
+    destination: SocketAddr,
+    record: u32,
+    mark: &Mark,
+) -> Vec<u8> {
     let mut out = encode(source, destination);
-    let value = [&MOVING[..], &record.to_be_bytes()[..]].concat();
+    let value = [&MOVING[..], &[MARKED], &record.to_be_bytes(), mark.bytes()].concat();
     out.push(TLV_MOVING);
     out.extend_from_slice(&(value.len() as u16).to_be_bytes());
     out.extend_from_slice(&value);
@@ -279,24 +308,32 @@ mod tests {
     #[test]
     fn a_balancer_that_can_move_says_so_behind_other_tlvs() {
         let (from, to) = (address("10.0.0.1:5"), address("[2001:db8::1]:6"));
+        let mark = Mark::new([7; Mark::BYTES]);
         for record in [0, 7, u32::MAX] {
-            let bytes = encode_moving(from, to, record);
+            let bytes = encode_moving(from, to, record, &mark);
             let header = header(&bytes);
-            assert_eq!((header.moving, header.len), (Some(record), bytes.len()));
+            assert_eq!(header.moving, Some(Moving { record, mark: Some(mark) }));
+            assert_eq!(header.len, bytes.len());
             assert_eq!((header.source, header.destination), (Some(from), Some(to)));
         }
-        let ours = encode_moving(from, from, 9)[FIXED + TCP4_LEN..].to_vec();
+        let ours = encode_moving(from, from, 9, &mark)[FIXED + TCP4_LEN..].to_vec();
         let with = |tlvs: &[&[u8]]| {
             let mut bytes = encode(from, from);
             bytes.extend(tlvs.concat());
             bytes[15] = (bytes.len() - FIXED) as u8;
             header(&bytes).moving
         };
-        assert_eq!(with(&[b"\x04\0\x02xy", &ours]), Some(9));
-        assert_eq!(with(&[b"\xe7\0\x02xy", &ours]), Some(9), "somebody else's use of the type");
+        let nine = Some(Moving { record: 9, mark: Some(mark) });
+        assert_eq!(with(&[b"\x04\0\x02xy", &ours]), nine);
+        assert_eq!(with(&[b"\xe7\0\x02xy", &ours]), nine, "somebody else's use of the type");
         assert_eq!(with(&[b"\x04\0\x7fxy", &ours]), None);
         assert_eq!(with(&[&ours[..ours.len() - 1]]), None);
-        let mut local = encode_moving(from, from, 9);
+        let older = b"\xe7\0\x12holdfast-move\x01\0\0\0\x09";
+        assert_eq!(with(&[older]), Some(Moving { record: 9, mark: None }));
+        let mut other = ours.clone();
+        other[16] = 3;
+        assert_eq!(with(&[&other]), None, "a form of later days");
+        let mut local = encode_moving(from, from, 9, &mark);
         local[12] = 0x20;
         assert_eq!(header(&local).moving, None);
     }

@@ -13,7 +13,7 @@ use api::moving::trailer;
 use api::proxy::{Parsed, parse};
 use balancer::server::{Config, Limits, serve};
 use balancer::{Builtin, Driver};
-use common::{PATIENCE, eventually, free_endpoint};
+use common::{Incoming, PATIENCE, eventually, free_endpoint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -29,6 +29,8 @@ enum Manner {
     Closes,
     /// Does nothing.
     Sits,
+    /// Has something to do when the client ends its side, until the session is asked for: then gives it back.
+    Lingers,
 }
 
 /// A node that greets with `<letter><record it was given>;` and echoes. Its record is `<letter><bytes it has echoed>`.
@@ -86,26 +88,27 @@ async fn answer(mut stream: TcpStream, letter: char, manner: Manner) -> io::Resu
             Parsed::Incomplete => {}
         }
     };
-    let record = usize::try_from(header.moving.unwrap()).unwrap();
+    let record = usize::try_from(header.moving.unwrap().record).unwrap();
     bytes.drain(..header.len);
     while bytes.len() < record {
         stream.read_buf(&mut bytes).await?;
     }
     let rest = bytes.split_off(record);
     stream.write_all(format!("{letter}{};", String::from_utf8_lossy(&bytes)).as_bytes()).await?;
-    stream.write_all(&rest).await?;
-    let (mut echoed, mut buffer) = (rest.len(), [0; 16384]);
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => break,
-            n => {
-                stream.write_all(&buffer[..n]).await?;
-                echoed += n;
-            }
+    let mut incoming = Incoming::new(&header, rest);
+    let mut echoed = 0;
+    while let Some(bytes) = incoming.next(&mut stream).await? {
+        stream.write_all(&bytes).await?;
+        echoed += bytes.len();
+    }
+    if incoming.is_over {
+        if manner != Manner::Lingers {
+            return Ok(());
         }
+        assert_eq!(stream.read(&mut [0; 1]).await?, 0, "something behind the mark");
     }
     match manner {
-        Manner::Gives => {
+        Manner::Gives | Manner::Lingers => {
             let record = format!("{letter}{echoed}").into_bytes();
             stream.write_all(&trailer(record).unwrap()).await
         }
@@ -352,4 +355,26 @@ async fn a_half_closed_client_sees_no_trailer() {
     assert!(back == format!("a;{text}").into_bytes(), "{} bytes", back.len());
     eventually("the session is over", || a.open() == 0).await;
     assert_eq!(site.state().await.moved, 0);
+}
+
+/// Whoever has ended its side and still waits for answers gets them from the next node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_closed_client_moves_as_others_do() {
+    let (a, b) = (Node::start('a', Manner::Lingers).await, Node::start('b', Manner::Gives).await);
+    let mut site = Site::start().await;
+    site.to(&a).await;
+    let mut early = site.connect().await;
+    early.write_all(b"hello").await.unwrap();
+    early.shutdown().await.unwrap();
+    reads(&mut early, "a;hello").await;
+    let held = site.hold().await;
+    assert_eq!((held.held, held.moved, held.cut), (1, 1, 0), "{held:?}");
+    // And one that ends its side while it is held.
+    let mut late = site.connect().await;
+    late.write_all(b"late").await.unwrap();
+    late.shutdown().await.unwrap();
+    site.to(&b).await;
+    assert_eq!(ends(&mut early).await, Ok(b"ba5;".to_vec()));
+    assert_eq!(ends(&mut late).await, Ok(b"b;late".to_vec()));
+    assert_eq!(site.state().await.cut, 0);
 }

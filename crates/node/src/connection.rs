@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use api::moving::Mark;
 use api::proxy;
 use resp::{Limits, Parser, Writer, request::Parsed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +25,7 @@ use crate::clients::{Client, Pause, Via};
 use crate::clock;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran, Step, Words};
-use crate::session::{Auth, Detached, Session, gates};
+use crate::session::{Auth, Detached, ReplyMode, Session, gates};
 use crate::stats::WorkerStats;
 use held::Held;
 
@@ -73,6 +74,9 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
         held: Held::default(),
         alone: 0,
         moves: false,
+        mark: None,
+        kept_back: 0,
+        is_over: false,
         at_end: false,
     };
     let Greeting { address, via, moved } = match connection.greet(peer, local).await {
@@ -129,7 +133,13 @@ struct Connection {
     alone: u8,
     /// Its balancer can move the session: when it ends its side, the session is given back.
     moves: bool,
-    /// It has ended its side.
+    /// What comes from there when the client has ended its side.
+    mark: Option<Mark>,
+    /// Bytes at the end of the buffer that may be the beginning of the mark.
+    kept_back: usize,
+    /// The client has ended its side: what it sent is run and answered, then the connection is closed.
+    is_over: bool,
+    /// The stream has ended.
     at_end: bool,
 }
 
@@ -154,9 +164,10 @@ impl Connection {
             let address = canonical(header.source.unwrap_or(peer));
             let frontend = header.destination.unwrap_or(local);
             self.moves = header.moving.is_some() && !config.peer_auth.is_empty();
-            let moved = match header.moving {
-                None | Some(0) => None,
-                Some(length) => Some(self.read_record(length, address, frontend).await?),
+            self.mark = header.moving.and_then(|moving| moving.mark);
+            let moved = match header.moving.map_or(0, |moving| moving.record) {
+                0 => None,
+                length => Some(self.read_record(length, address, frontend).await?),
             };
             Ok(Greeting { address, via: Via::Balancer { balancer: peer, frontend }, moved })
         };
@@ -213,6 +224,7 @@ impl Connection {
         session: &mut Session,
     ) -> Result<Box<dyn FnOnce(Detached) + Send>, End> {
         let mut parser = Parser::new();
+        self.look_for_mark();
         loop {
             let (step, ran) = self.run_buffered(session, &mut parser)?;
             if ran.has_written {
@@ -232,26 +244,28 @@ impl Connection {
             }
             self.send(session).await?;
             match step {
-                Next::Read if self.at_end => {
+                Next::Read if self.at_end || self.is_over => {
                     self.drain(session).await?;
+                    // Who has ended his side is answered by now, and has nothing to go on with.
+                    let is_asked = self.at_end && self.moves && !self.is_over;
+                    return Err(if is_asked { self.give_back(session).await } else { End::Eof });
+                }
+                Next::Wait(_) if self.at_end && self.moves => {
                     return Err(self.give_back(session).await);
                 }
-                Next::Wait(_) if self.at_end => return Err(self.give_back(session).await),
                 Next::Read => self.read(session, &parser).await?,
                 Next::More => self.make_room(session).await?,
                 Next::Wait(pause) => self.wait(session, pause).await?,
-                Next::Later(answer, length) => {
-                    let client = Arc::clone(&session.client);
-                    tokio::select! {
-                        biased;
-                        bytes = answer => self.out.extend_from_slice(&bytes),
-                        () = client.killed() => return Err(End::Killed),
-                        ended = self.read_to_end(), if self.moves && moving::is_repeatable(session) => ended?,
-                    }
-                    if self.out.is_empty() {
-                        // It has no effect before its answer: whoever takes the session over begins it anew.
-                        self.start -= length;
-                        return Err(self.give_back(session).await);
+                Next::Later { answer, length, replies } => {
+                    match self.later(session, answer).await? {
+                        Some(bytes) if replies == ReplyMode::On => self.out = bytes,
+                        Some(_) => {}
+                        None => {
+                            // It has no effect before its answer: whoever takes the session over begins it anew.
+                            self.start -= length;
+                            session.reply_mode = replies;
+                            return Err(self.give_back(session).await);
+                        }
                     }
                     self.send_later(session, ran).await?;
                 }
@@ -280,7 +294,7 @@ impl Connection {
                 Auth::None => Limits::unauthenticated(),
                 _ => Limits::new(bulk_max),
             };
-            let pending = &self.buffer[self.start..];
+            let pending = &self.buffer[self.start..self.buffer.len() - self.kept_back];
             let length = match parser.parse(pending, &limits) {
                 Ok(Parsed::Incomplete) => break Next::Read,
                 Ok(Parsed::Command { length }) => length,
@@ -290,6 +304,7 @@ impl Connection {
                 }
             };
             let words: Words<'_> = parser.arguments(pending).collect();
+            let replies = session.reply_mode;
             let step = batch.run(session, &words, &mut self.out);
             drop(words);
             if let Step::Wait(pause) = step {
@@ -302,7 +317,7 @@ impl Connection {
                 Step::Done | Step::Wait(_) => {}
                 Step::Close => break Next::Close,
                 Step::Drop(why) => break Next::Drop(why),
-                Step::Later(answer) => break Next::Later(answer, length),
+                Step::Later(answer) => break Next::Later { answer, length, replies },
                 Step::Detach(take) => break Next::Detach(take),
             }
         };
@@ -351,10 +366,8 @@ impl Connection {
                 () = session.client.killed() => return Err(End::Killed),
             },
         };
-        if read == 0 {
-            self.at_end = self.moves;
-            return if self.moves { Ok(()) } else { Err(End::Eof) };
-        }
+        self.at_end = read == 0;
+        self.look_for_mark();
         self.count(|stats| &stats.bytes_in, read);
         Ok(())
     }
@@ -386,6 +399,16 @@ impl Connection {
             () = pause_over(&node, self.worker, left.max(Duration::from_millis(1))) => Ok(()),
             () = session.client.killed() => Err(End::Killed),
             ended = self.read_to_end(), if self.moves => ended,
+        }
+    }
+
+    /// A reply that comes later; `None` if the balancer wants the session first, and the command may begin anew elsewhere.
+    async fn later(&mut self, session: &Session, answer: Answer) -> Result<Option<Vec<u8>>, End> {
+        tokio::select! {
+            biased;
+            bytes = answer => Ok(Some(bytes)),
+            () = session.client.killed() => Err(End::Killed),
+            ended = self.read_to_end(), if self.moves && moving::is_repeatable(session) => ended.map(|()| None),
         }
     }
 
@@ -428,13 +451,21 @@ async fn pause_over(node: &Node, worker: usize, left: Duration) {
     }
 }
 
+/// A reply that comes later.
+type Answer = std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>;
+
 /// What the loop does after the replies are sent.
 enum Next {
     Read,
     More,
     Wait(Pause),
-    /// With the length of the command.
-    Later(std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>, usize),
+    Later {
+        answer: Answer,
+        /// Of the command, in bytes.
+        length: usize,
+        /// CLIENT REPLY as it was before the command.
+        replies: ReplyMode,
+    },
     Close,
     Drop(&'static str),
     Detach(Box<dyn FnOnce(Detached) + Send>),
@@ -446,17 +477,4 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_ends_one_connection_only() {
-        assert_eq!(surviving(async { 1 }).await, Ok(1));
-        let panics = async {
-            tokio::task::yield_now().await;
-            assert_eq!(std::hint::black_box(1), 2, "told");
-        };
-        let told = surviving(panics).await.unwrap_err();
-        assert!(told.contains("told"), "{told}");
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -320,6 +320,68 @@ fn newcomer(address: SocketAddr, key: String) -> impl FnMut() -> Result<u64> + S
     }
 }
 
+/// Sends `commands`, ends its side, and reads to the end.
+fn half_closing(address: SocketAddr, commands: &[u8]) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, CLIENT_PATIENCE)?;
+    stream.set_read_timeout(Some(CLIENT_PATIENCE))?;
+    stream.set_write_timeout(Some(CLIENT_PATIENCE))?;
+    let mut sender = stream.try_clone()?;
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            sender.write_all(commands)?;
+            sender.shutdown(Shutdown::Write)
+        });
+        let mut answers = String::new();
+        let read = stream.read_to_string(&mut answers);
+        sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))?.context("send")?;
+        read.with_context(|| format!("read behind {} bytes", answers.len()))?;
+        Ok(answers)
+    })
+}
+
+fn integers(answers: &str) -> Result<Vec<i64>> {
+    let lines = answers.split_terminator("\r\n");
+    lines
+        .map(|line| line.trim_start_matches(':').parse().with_context(|| line.to_owned()))
+        .collect()
+}
+
+/// Ends its side behind every pipeline: all of it counts and is answered.
+fn half_closer(address: SocketAddr, key: String) -> impl FnMut() -> Result<u64> + Send {
+    const AT_ONCE: i64 = 200;
+    let increments = encode(&["INCR", &key]).repeat(AT_ONCE as usize);
+    let commands = [increments, encode(&["DBSIZE"]), encode(&["INCR", &key])].concat();
+    let mut last = 0;
+    move || {
+        let mut answers = integers(&half_closing(address, &commands)?)?;
+        ensure!(answers.len() == AT_ONCE as usize + 2, "after {last}: {answers:?}");
+        answers.remove(AT_ONCE as usize);
+        let expected: Vec<i64> = (last + 1..=last + AT_ONCE + 1).collect();
+        ensure!(answers == expected, "after {last}: {answers:?}");
+        last += AT_ONCE + 1;
+        Ok(AT_ONCE as u64 + 2)
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_gets_every_answer() -> Result<()> {
+    // More than a record holds, and than a node keeps of replies.
+    const MANY: i64 = 60_000;
+    let cluster = start()?;
+    let (master, _) = pair(&cluster)?;
+    let address = master.announced()?;
+    let key = key_at(address)?;
+    ensure!(!half_closing(address, &encode(&["DBSIZE"]))?.is_empty());
+    let increments = encode(&["INCR", &key]).repeat(MANY as usize);
+    let wait = encode(&["WAIT", "1", "5000"]);
+    let commands = [increments, wait, encode(&["DBSIZE"])].concat();
+    let answers = integers(&half_closing(address, &commands)?)?;
+    let (counted, rest) = answers.split_at_checked(MANY as usize).context("too few answers")?;
+    ensure!(counted.iter().copied().eq(1..=MANY), "{:?} at the end", counted.last());
+    ensure!(matches!(rest, [1, keys] if *keys >= 1), "{rest:?}");
+    Ok(())
+}
+
 #[test]
 fn twenty_switchovers_under_load_without_a_client_error() -> Result<()> {
     const SWITCHOVERS: u32 = 20;
@@ -338,6 +400,8 @@ fn twenty_switchovers_under_load_without_a_client_error() -> Result<()> {
     threads.push(load.run("transactions".into(), transactions(address, pairs)?));
     let new = format!("{{{key}}}:new");
     threads.push(load.run("newcomer".into(), newcomer(address, new)));
+    let half = format!("{{{key}}}:half");
+    threads.push(load.run("half-closing".into(), half_closer(address, half)));
     let counter = format!("{{{key}}}:0");
     let reader = replica_reader(replica.announced()?, counter)?;
     threads.push(at_replica.run("reader of the replica".into(), reader));

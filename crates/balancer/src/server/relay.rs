@@ -3,8 +3,9 @@
 //! Each thread has one scratch buffer: what is read is written on at once, and only what the other side does not take is kept with the session, at most one scratch full per direction.
 //! `poll_read` with a buffer larger than what is there tells tokio that the socket is empty, so that a request costs one `recv` and one `send`, like in a hand-made event loop.
 //!
-//! A node that was told that sessions can be moved ends its stream with a trailer once our side of it is closed, whatever closed it. From there on the last
-//! [`TRAILER_MAX`] bytes are withheld until the stream has ended: a trailer never reaches a client. What all sessions withhold together has a [`Budget`].
+//! A node that was told that sessions can be moved ends its stream with a trailer once our side of it is closed. That is closed only to ask for the session:
+//! a client's end is passed on as a mark. From the close on, the last [`TRAILER_MAX`] bytes are withheld until the stream has ended: a trailer never reaches
+//! a client. What all sessions withhold together has a [`Budget`], and so has what their clients left unread when they moved.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use api::moving::{TRAILER_MAX, find};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use api::moving::{Mark, TRAILER_MAX, find};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -25,8 +27,12 @@ const SCRATCH: usize = 64 * 1024;
 /// Bytes a session counts by itself before it touches the shared counter.
 const COUNT_STEP: u64 = 1 << 20;
 
-/// Bytes that all sessions together may withhold, records that wait for a node included.
+/// Bytes that all sessions together may withhold while they leave their node, records that wait for a node included.
 const WITHHELD_MAX: usize = 256 << 20;
+
+/// Bytes that the clients of all sessions together may leave unread when these move, beyond one scratch each. Not out of [`WITHHELD_MAX`]: clients that never
+/// read would else use that up, and the next switchover could move nobody.
+const UNREAD_MAX: usize = 256 << 20;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -50,13 +56,21 @@ pub(super) struct Record {
     _share: Share,
 }
 
-/// What is left of [`WITHHELD_MAX`].
+/// What is left of a bound.
 #[derive(Debug)]
-pub(super) struct Budget(AtomicUsize);
+struct Budget(AtomicUsize);
 
-impl Default for Budget {
+/// What sessions may keep because they move.
+#[derive(Debug, Clone)]
+pub(super) struct Budgets {
+    withheld: Arc<Budget>,
+    unread: Arc<Budget>,
+}
+
+impl Default for Budgets {
     fn default() -> Self {
-        Self(AtomicUsize::new(WITHHELD_MAX))
+        let budget = |bytes| Arc::new(Budget(AtomicUsize::new(bytes)));
+        Self { withheld: budget(WITHHELD_MAX), unread: budget(UNREAD_MAX) }
     }
 }
 
@@ -82,8 +96,17 @@ impl Share {
 
     fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
-        self.bytes -= surplus;
-        self.budget.0.fetch_add(surplus, Ordering::Relaxed);
+        if surplus > 0 {
+            self.bytes -= surplus;
+            self.budget.0.fetch_add(surplus, Ordering::Relaxed);
+        }
+    }
+
+    /// A part of it, at most all.
+    fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { budget: Arc::clone(&self.budget), bytes }
     }
 }
 
@@ -96,18 +119,22 @@ impl Drop for Share {
 /// What a session that moves has read from one side and not written to the other.
 #[derive(Debug, Default)]
 pub(super) struct Luggage {
-    pub(super) to_backend: Vec<u8>,
-    pub(super) to_client: Vec<u8>,
+    to_backend: Vec<u8>,
+    to_client: Vec<u8>,
+    /// Of what goes to the client.
+    unread: Option<Share>,
+    /// The client has ended its side.
+    is_over: bool,
 }
 
 /// When a session leaves its node.
 pub(super) struct Leave<'a> {
     /// Told when it is to.
     pub(super) order: &'a Notify,
-    /// The node was told that it can.
-    pub(super) is_possible: bool,
-    /// Where what is withheld meanwhile is taken from.
-    pub(super) budget: &'a Arc<Budget>,
+    /// What the node was told that the client's end will be; without it the session cannot leave.
+    pub(super) mark: Option<Mark>,
+    /// Where what is kept for that is taken from.
+    pub(super) budgets: &'a Budgets,
 }
 
 /// One direction.
@@ -116,9 +143,18 @@ struct Pipe<'a> {
     sent: usize,
     /// The last bytes of a stream that may end in a trailer.
     tail: Vec<u8>,
+    /// Of the tail, and of what came from there and is kept.
     share: Share,
+    /// Of what is kept beyond a scratch full since the session moved.
+    unread: Share,
+    /// Sent in place of the end, and how much of it was.
+    mark: Option<(Mark, usize)>,
+    /// The end was read.
     ended: bool,
+    /// It was passed on.
     closed: bool,
+    /// Nothing more can be written.
+    shut: bool,
     bytes: u64,
     total: &'a AtomicU64,
 }
@@ -138,16 +174,34 @@ pub(super) async fn relay(
     (inbound, outbound): (&AtomicU64, &AtomicU64),
     leave: Leave<'_>,
 ) -> io::Result<End> {
-    let mut up = Pipe::new(std::mem::take(&mut luggage.to_backend), inbound, leave.budget);
-    let mut down = Pipe::new(std::mem::take(&mut luggage.to_client), outbound, leave.budget);
+    let mut up = Pipe::new(std::mem::take(&mut luggage.to_backend), inbound, leave.budgets);
+    let mut down = Pipe::new(std::mem::take(&mut luggage.to_client), outbound, leave.budgets);
+    up.ended = luggage.is_over;
+    up.mark = leave.mark.map(|mark| (mark, 0));
+    if let Some(unread) = luggage.unread.take() {
+        down.unread = unread;
+    }
     let mut asked = pin!(leave.order.notified());
-    let (mut is_asked, mut was_over) = (false, false);
+    let (mut is_asked, mut was_over, mut gone) = (false, false, None);
     let end = poll_fn(|cx| -> Poll<io::Result<End>> {
         if !is_asked && asked.as_mut().poll(cx).is_ready() {
-            if !leave.is_possible {
+            if leave.mark.is_none() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            (is_asked, was_over) = (true, up.ended || down.ended);
+            (is_asked, was_over) = (true, down.ended);
+        }
+        if down.ended {
+            // Nobody is there to read a mark.
+            up.mark = None;
+        } else if up.ended {
+            // Its socket is not read any more, and perhaps there is nothing to be written for long.
+            let gone = match &mut gone {
+                Some(gone) => gone,
+                none => none.insert(Box::pin(broken(again(client)?))),
+            };
+            if gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
         }
         BUFFER.with_borrow_mut(|scratch| {
             let upward = if is_asked {
@@ -155,15 +209,18 @@ pub(super) async fn relay(
             } else {
                 up.step(cx, client, backend, scratch)?
             };
-            if leave.is_possible && up.closed && !down.ended {
+            if is_asked && up.shut && !down.ended {
                 ready!(down.step_to_end(cx, backend, client, scratch))?;
-                if let Some(record) = down.untail().filter(|_| is_asked && !was_over) {
-                    return Poll::Ready(Ok(End::Given(record)));
+                if let Some(record) = down.untail() {
+                    let _ = down.send_kept(cx, client)?;
+                    return Poll::Ready(down.settle().map(|()| End::Given(record)));
                 }
             }
             let downward = down.step(cx, backend, client, scratch)?;
             match (upward, downward) {
-                (_, Poll::Ready(())) if is_asked && !was_over => Poll::Ready(Ok(End::NotGiven)),
+                (_, Poll::Ready(())) if is_asked && !was_over && !up.ended => {
+                    Poll::Ready(Ok(End::NotGiven))
+                }
                 // One side was going anyway.
                 (_, Poll::Ready(())) if is_asked => Poll::Ready(Ok(End::Closed)),
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(End::Closed)),
@@ -172,21 +229,36 @@ pub(super) async fn relay(
         })
     })
     .await?;
+    luggage.is_over = up.ended;
     luggage.to_backend = up.unsent();
     luggage.to_client = down.unsent();
+    luggage.unread = Some(down.unread.split(usize::MAX));
     Ok(end)
 }
 
+/// The same connection once more, to be watched beside its use.
+fn again(stream: &TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(SockRef::from(stream).try_clone()?.into())
+}
+
+/// Resolves once a connection is broken.
+async fn broken(stream: TcpStream) {
+    // An error is one as well.
+    let _ = stream.ready(Interest::ERROR).await;
+}
+
 impl<'a> Pipe<'a> {
-    fn new(kept: Vec<u8>, total: &'a AtomicU64, budget: &Arc<Budget>) -> Self {
-        let share = Share::none(budget);
+    fn new(kept: Vec<u8>, total: &'a AtomicU64, budgets: &Budgets) -> Self {
         Self {
             kept,
             sent: 0,
             tail: Vec::new(),
-            share,
+            share: Share::none(&budgets.withheld),
+            unread: Share::none(&budgets.unread),
+            mark: None,
             ended: false,
             closed: false,
+            shut: false,
             bytes: 0,
             total,
         }
@@ -202,6 +274,11 @@ impl<'a> Pipe<'a> {
     ) -> Poll<io::Result<()>> {
         while !self.closed {
             ready!(self.send_kept(cx, to))?;
+            if self.ended && self.mark.is_some() {
+                ready!(self.send_mark(cx, to))?;
+                self.closed = true;
+                break;
+            }
             if self.ended {
                 return self.close(cx, to);
             }
@@ -221,11 +298,27 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes this direction, whether or not all that was kept was sent.
+    /// Closes this direction, whether or not all that was kept was sent. A mark that was begun is completed: half of one would pass for the client's.
     fn close(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
-        if !self.closed {
+        if !self.shut {
+            if self.mark.is_some_and(|(_, sent)| sent > 0) {
+                ready!(self.send_mark(cx, to))?;
+            }
             ready!(Pin::new(to).poll_shutdown(cx))?;
-            self.closed = true;
+            (self.closed, self.shut) = (true, true);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_mark(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+        while let Some((mark, sent)) = &mut self.mark
+            && let Some(rest) = mark.bytes().get(*sent..).filter(|rest| !rest.is_empty())
+        {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *sent += written;
         }
         Poll::Ready(Ok(()))
     }
@@ -245,7 +338,6 @@ impl<'a> Pipe<'a> {
                 let surplus = self.tail.len() - TRAILER_MAX;
                 self.count(surplus);
                 self.kept.extend(self.tail.drain(..surplus));
-                self.share.shrink_to(TRAILER_MAX);
                 continue;
             }
             let mut buffer = ReadBuf::new(scratch);
@@ -268,10 +360,19 @@ impl<'a> Pipe<'a> {
         }
         self.count(self.tail.len());
         self.kept.append(&mut self.tail);
-        let none = Share::none(&self.share.budget);
-        let mut share = std::mem::replace(&mut self.share, none);
-        share.shrink_to(record.as_ref().map_or(0, Vec::len));
-        record.map(|bytes| Record { bytes, _share: share })
+        record.map(|bytes| Record { _share: self.share.split(bytes.len()), bytes })
+    }
+
+    /// What the client has not taken by now has another bound than what is withheld.
+    fn settle(&mut self) -> io::Result<()> {
+        let more = self.unsent_beyond().saturating_sub(self.unread.bytes);
+        self.share.shrink_to(0);
+        if self.unread.grow(more) { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+    }
+
+    /// Bytes kept beyond what every session may keep.
+    fn unsent_beyond(&self) -> usize {
+        self.kept.len().saturating_sub(SCRATCH)
     }
 
     fn send_kept(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
@@ -281,17 +382,28 @@ impl<'a> Pipe<'a> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += sent;
+            if self.sent >= SCRATCH {
+                // What is counted is what is allocated.
+                self.kept.drain(..self.sent);
+                self.kept.shrink_to_fit();
+                self.sent = 0;
+            }
+            self.share.shrink_to(self.tail.len() + self.kept.len());
+            self.unread.shrink_to(self.unsent_beyond());
         }
         if self.sent > 0 {
             self.sent = 0;
             self.kept = Vec::new();
         }
+        self.share.shrink_to(self.tail.len());
+        self.unread.shrink_to(0);
         Poll::Ready(Ok(()))
     }
 
     fn unsent(&mut self) -> Vec<u8> {
         self.kept.drain(..self.sent);
         self.sent = 0;
+        self.unread.shrink_to(self.unsent_beyond());
         std::mem::take(&mut self.kept)
     }
 
@@ -305,18 +417,4 @@ impl<'a> Pipe<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_withheld_has_a_bound_over_all_sessions() {
-        let budget = Arc::new(Budget::default());
-        let (mut one, mut other) = (Share::none(&budget), Share::none(&budget));
-        assert!(one.grow(WITHHELD_MAX - 10) && other.grow(10));
-        assert!(!other.grow(1));
-        one.shrink_to(5);
-        assert!(other.grow(1));
-        drop((one, other));
-        assert_eq!(budget.0.load(Ordering::Relaxed), WITHHELD_MAX);
-    }
-}
+mod tests;

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::Backend;
+use api::moving::Mark;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::frontend::{Frontend, Pass, Reach};
-use super::relay::{Budget, End, Leave, Luggage, Record, relay};
+use super::relay::{Budgets, End, Leave, Luggage, Record, relay};
 use super::sys;
 use super::workers::{Seat, Workers};
 
@@ -31,8 +32,8 @@ pub(super) struct Shared {
     pub(super) connect_timeout: Duration,
     pub(super) max_sessions: usize,
     pub(super) sessions: AtomicUsize,
-    /// For the ends of streams that may hold a record, and for records.
-    pub(super) withheld: Arc<Budget>,
+    /// For what is kept of sessions that move.
+    pub(super) budgets: Budgets,
 }
 
 /// A place under `limits.max_sessions`.
@@ -128,12 +129,12 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
     }
     let (mut luggage, mut record) = (Luggage::default(), None);
     while let Some(to) = ends.pass.next().await {
-        match timeout(shared.connect_timeout, connect(&ends, peer, (&to, record.take()), &shared))
-            .await
-        {
-            Ok(Ok(backend)) => {
+        let connecting = connect(&ends, peer, (&to, record.take()), &shared);
+        let mark = match timeout(shared.connect_timeout, connecting).await {
+            Ok(Ok((backend, mark))) => {
                 frontend.set_reach(&to, Reach::Up);
                 ends.backend = Some(backend);
+                mark
             }
             failed => {
                 let error = match failed {
@@ -145,8 +146,8 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                 tracing::debug!(frontend = %frontend.listen, node = %to.node, %error, "backend not reached");
                 return;
             }
-        }
-        match follow(&mut ends, &mut luggage, &shared).await {
+        };
+        match follow(&mut ends, &mut luggage, mark, &shared).await {
             Ok(End::Given(given)) => {
                 frontend.counters.moved.fetch_add(1, Ordering::Relaxed);
                 record = Some(given);
@@ -157,7 +158,13 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                 frontend.counters.cut.fetch_add(1, Ordering::Relaxed);
                 return ends.clean = true;
             }
-            Err(_) => return,
+            Err(error) => {
+                if error.kind() == io::ErrorKind::OutOfMemory {
+                    // It was to move, and there is no room for what it has to keep.
+                    frontend.counters.cut.fetch_add(1, Ordering::Relaxed);
+                }
+                return;
+            }
         }
         ends.backend = None;
         ends.pass.left();
@@ -167,32 +174,40 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
 }
 
 /// Moves bytes until the session ends or leaves its node.
-async fn follow(ends: &mut Ends, luggage: &mut Luggage, shared: &Shared) -> io::Result<End> {
+async fn follow(
+    ends: &mut Ends,
+    luggage: &mut Luggage,
+    mark: Option<Mark>,
+    shared: &Shared,
+) -> io::Result<End> {
     let Ends { client, backend: Some(backend), pass, .. } = ends else {
         return Err(io::ErrorKind::NotConnected.into());
     };
     let counters = &pass.frontend.counters;
-    let (is_possible, budget) = (shared.send_proxy, &shared.withheld);
-    let leave = Leave { order: &pass.order, is_possible, budget };
+    let leave = Leave { order: &pass.order, mark, budgets: &shared.budgets };
     relay(client, backend, luggage, (&counters.inbound, &counters.outbound), leave).await
 }
 
-/// Dials the backend and sends the PROXY header, and behind it the record of a session that was elsewhere before.
+/// Dials the backend and sends the PROXY header, and behind it the record of a session that was elsewhere before. With the mark that the header names.
 async fn connect(
     ends: &Ends,
     peer: SocketAddr,
     (to, record): (&Backend, Option<Record>),
     shared: &Shared,
-) -> io::Result<TcpStream> {
+) -> io::Result<(TcpStream, Option<Mark>)> {
     let mut backend = dial(to, shared).await?;
-    if shared.send_proxy {
-        let record = record.map(|record| record.bytes).unwrap_or_default();
-        let length = u32::try_from(record.len()).map_err(io::Error::other)?;
-        let mut header = api::proxy::encode_moving(peer, ends.client.local_addr()?, length);
-        header.extend_from_slice(&record);
-        backend.write_all(&header).await?;
+    if !shared.send_proxy {
+        return Ok((backend, None));
     }
-    Ok(backend)
+    let bytes = record.as_ref().map(|record| &record.bytes[..]).unwrap_or_default();
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    let mark = Mark::new(rand::random());
+    let header = api::proxy::encode_moving(peer, ends.client.local_addr()?, length, &mark);
+    backend.write_all(&header).await?;
+    backend.write_all(bytes).await?;
+    // Counted until here.
+    drop(record);
+    Ok((backend, Some(mark)))
 }
 
 /// A connection to a node, without a header yet.

@@ -18,6 +18,7 @@ use topology::Endpoint;
 
 use super::config::Config;
 use super::frontend::{Frontend, Way};
+use super::relay::Budgets;
 use super::session::{self, Shared};
 use super::sys;
 use super::workers::Workers;
@@ -71,7 +72,7 @@ impl Table {
                 connect_timeout: config.limits.connect_timeout(),
                 max_sessions: config.limits.max_sessions,
                 sessions: AtomicUsize::new(0),
-                withheld: Arc::default(),
+                budgets: Budgets::default(),
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired, Frontend};
-use api::proxy::{Command, Parsed, parse};
+use api::moving::Mark;
+use api::proxy::{Command, Header, Parsed, parse};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -86,13 +87,42 @@ async fn answer(mut stream: TcpStream, peer: SocketAddr, name: &str) -> io::Resu
     let (source, destination) = (header.source.unwrap(), header.destination.unwrap());
     let greeting = format!("{name} {source} {destination} {}\n", peer.ip());
     stream.write_all(greeting.as_bytes()).await?;
-    stream.write_all(&bytes[header.len..]).await?;
-    let mut buffer = [0; 16384];
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(()),
-            n => stream.write_all(&buffer[..n]).await?,
+    let mut incoming = Incoming::new(&header, bytes[header.len..].to_vec());
+    while let Some(bytes) = incoming.next(&mut stream).await? {
+        stream.write_all(&bytes).await?;
+    }
+    Ok(())
+}
+
+/// What a client sends, as its node sees it.
+pub struct Incoming {
+    mark: Option<Mark>,
+    bytes: Vec<u8>,
+    /// The client has ended its side.
+    pub is_over: bool,
+}
+
+impl Incoming {
+    /// `bytes` came with the header.
+    pub fn new(header: &Header, bytes: Vec<u8>) -> Self {
+        Self { mark: header.moving.and_then(|moving| moving.mark), bytes, is_over: false }
+    }
+
+    /// The next bytes; `None` once the client has ended its side, or the balancer.
+    pub async fn next(&mut self, stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+        let mut is_open = true;
+        while is_open && !self.is_over {
+            let back = self.mark.map_or(0, |mark| mark.begun_in(&self.bytes));
+            let ready: Vec<u8> = self.bytes.drain(..self.bytes.len() - back).collect();
+            if !ready.is_empty() {
+                return Ok(Some(ready));
+            }
+            self.is_over = back == Mark::BYTES;
+            if !self.is_over {
+                is_open = stream.read_buf(&mut self.bytes).await? > 0;
+            }
         }
+        Ok(None)
     }
 }
 

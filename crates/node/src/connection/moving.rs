@@ -1,13 +1,14 @@
 //! A session that goes to another node, and one that comes from there.
 //!
-//! A balancer that can move sessions ends its side of the connection when it wants one back. By then every whole command before the end has run and is
+//! A balancer that can move sessions ends its side of the connection when it wants one back; that a client has ended its own is told by a mark in the stream,
+//! and such a session is answered to its end, here or where it goes. At the end of the balancer's side every whole command before the end has run and is
 //! answered, except those that wait; what was not answered goes into the trailer. So no command is lost and none runs twice: what ran is answered before the
 //! trailer, what is in the trailer did not run.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use api::moving::{self, Replies};
+use api::moving::{self, Mark, Replies};
 use resp::Protocol;
 use tokio::io::AsyncReadExt as _;
 
@@ -66,8 +67,19 @@ impl Connection {
             }
             self.buffer.reserve(READ_BYTES);
             self.at_end = self.stream.read_buf(&mut self.buffer).await? == 0;
+            self.look_for_mark();
         }
         Ok(())
+    }
+
+    /// Takes the mark off what was read. What may be its beginning is kept from the parser, for which it could complete a command.
+    pub(super) fn look_for_mark(&mut self) {
+        let Some(mark) = &self.mark else { return };
+        self.kept_back = mark.begun_in(self.buffer.get(self.start..).unwrap_or_default());
+        if self.kept_back == Mark::BYTES {
+            self.buffer.truncate(self.buffer.len() - Mark::BYTES);
+            (self.kept_back, self.mark, self.is_over) = (0, None, true);
+        }
     }
 
     /// Gives the session back to the balancer, if it wants it and the session can move.

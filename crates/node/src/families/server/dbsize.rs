@@ -2,9 +2,11 @@
 //!
 //! Kvrocks answers with the result of the last `DBSIZE SCAN`; Redis clients and tests expect the truth. So DBSIZE counts, off the worker and
 //! outside the write gate, and is answered when the count is done. A count is kept and answered again as long as nothing was written since and no
-//! counted key can expire. A change of role or database ends a count within a thousand keys, so a count never delays a failover.
+//! counted key can expire. A change of role or database ends a count within a thousand keys, so a count never delays a failover; so does the end of the
+//! connection that asked, or clients that ask and go could have any number of counts under way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::heartbeat::LeaseMode;
 use resp::Writer;
@@ -46,7 +48,10 @@ pub(super) fn dbsize(
     }
     let (node, protocol) = (Arc::clone(cx.node), cx.session.protocol);
     let answer = Box::pin(async move {
-        let counted = tokio::task::spawn_blocking(move || count(&node)).await;
+        let wish = Wish::default();
+        let given_up = Arc::clone(&wish.given_up);
+        let counted = tokio::task::spawn_blocking(move || count(&node, &given_up)).await;
+        drop(wish);
         let counted =
             counted.unwrap_or_else(|error| Err(Error::err(format!("count keys: {error}"))));
         let mut bytes = Vec::new();
@@ -58,6 +63,18 @@ pub(super) fn dbsize(
         bytes
     });
     Ok(Flow::Later(answer, Tells::Read))
+}
+
+/// Held by whoever waits for a count.
+#[derive(Default)]
+struct Wish {
+    given_up: Arc<AtomicBool>,
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
 }
 
 fn integer(keys: u64) -> i64 {
@@ -92,7 +109,7 @@ fn start(cx: &SessionCx<'_>) -> Result<()> {
     let spawned = std::thread::Builder::new().name("dbsize".into()).spawn({
         let node = Arc::clone(&node);
         move || {
-            if let Err(error) = count(&node) {
+            if let Err(error) = count(&node, &AtomicBool::new(false)) {
                 tracing::warn!(%error, "DBSIZE SCAN ended without a result");
             }
             node.keyspace.lock().is_running = false;
@@ -106,8 +123,12 @@ fn start(cx: &SessionCx<'_>) -> Result<()> {
 }
 
 /// Counts all keys. The answer is that of one moment, and of the role and lease the node still has at the end.
-fn count(node: &Node) -> Result<i64> {
+fn count(node: &Node, given_up: &AtomicBool) -> Result<i64> {
+    let is_over = || *node.shutdown().borrow() || given_up.load(Ordering::Relaxed);
     for _ in 0..ATTEMPTS {
+        if is_over() {
+            break;
+        }
         let (store, generation) = {
             let engine = node.engine();
             let store = engine.store.clone();
@@ -124,13 +145,10 @@ fn count(node: &Node) -> Result<i64> {
             // Whoever wants the gate for himself may want to close the database: it must not wait for this handle.
             let goes_on =
                 node.gate.try_read().is_some_and(|engine| engine.generation == generation);
-            is_whole = goes_on && !*node.shutdown().borrow();
+            is_whole = goes_on && !is_over();
             is_whole
         })?;
         drop(store);
-        if *node.shutdown().borrow() {
-            break;
-        }
         if !is_whole {
             continue;
         }

@@ -1,0 +1,151 @@
+//! Over real sockets, with the client's and the node's ends in the hands of the test.
+
+use std::time::Duration;
+
+use api::moving::trailer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More than sockets hold.
+const MUCH: usize = 32 << 20;
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (dialled, listener.accept().await.unwrap().0)
+}
+
+fn left(budget: &Budget) -> usize {
+    budget.0.load(Ordering::Relaxed)
+}
+
+/// Relays between two sockets until the session ends or has left the node.
+async fn run(
+    client: &mut TcpStream,
+    mut backend: TcpStream,
+    luggage: &mut Luggage,
+    order: &Notify,
+    budgets: &Budgets,
+) -> io::Result<End> {
+    let (inbound, outbound) = (AtomicU64::new(0), AtomicU64::new(0));
+    let leave = Leave { order, mark: Some(mark()), budgets };
+    relay(client, &mut backend, luggage, (&inbound, &outbound), leave).await
+}
+
+fn mark() -> Mark {
+    Mark::new([7; Mark::BYTES])
+}
+
+#[test]
+fn what_is_withheld_has_a_bound_over_all_sessions() {
+    let budgets = Budgets::default();
+    let budget = &budgets.withheld;
+    let (mut one, mut other) = (Share::none(budget), Share::none(budget));
+    assert!(one.grow(WITHHELD_MAX - 10) && other.grow(10));
+    assert!(!other.grow(1));
+    one.shrink_to(5);
+    assert!(other.grow(1));
+    let part = other.split(3);
+    assert_eq!((part.bytes, other.bytes), (3, 8));
+    drop((one, other, part));
+    assert_eq!(left(budget), WITHHELD_MAX);
+}
+
+/// Who is not asked for withholds nothing, also when the client has ended its side.
+#[tokio::test]
+async fn a_clients_end_is_a_mark_and_holds_nothing_back() {
+    let ((mut client, mut accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
+    let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
+    let test = async {
+        client.write_all(b"PING\r\n").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut seen = [0; 6 + Mark::BYTES];
+        node.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen[6..], mark().bytes());
+        // The node does not end its stream, and the client gets all of it.
+        let (text, mut read) = (vec![b'x'; MUCH], vec![0; MUCH]);
+        let (wrote, got) = tokio::join!(node.write_all(&text), client.read_exact(&mut read));
+        wrote.and(got.map(|_| ())).unwrap();
+        assert_eq!(left(&budgets.withheld), WITHHELD_MAX);
+        drop(node);
+    };
+    let both = async { tokio::join!(relaying, test) };
+    let (end, ()) = timeout(PATIENCE, both).await.expect("an end");
+    assert!(matches!(end, Ok(End::Closed)), "{end:?}");
+}
+
+/// A client that has ended its side and then vanishes while its node has nothing to say.
+#[tokio::test]
+async fn a_client_that_is_gone_behind_its_end_ends_the_session() {
+    let ((mut client, mut accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
+    let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
+    let test = async {
+        client.shutdown().await.unwrap();
+        node.read_exact(&mut [0; Mark::BYTES]).await.unwrap();
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        node
+    };
+    let both = async { tokio::join!(relaying, test) };
+    let (end, _node) = timeout(PATIENCE, both).await.expect("an end");
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// What a client leaves unread when its session moves is counted until it is read, and not with what sessions need to move.
+#[tokio::test]
+async fn unread_replies_of_a_session_that_moved_are_counted() {
+    const REPLIES: usize = 900_000;
+    let ((mut client, mut accepted), (dialled, mut node)) = (pair().await, pair().await);
+    // Most of it stays with the session.
+    SockRef::from(&client).set_recv_buffer_size(16 * 1024).unwrap();
+    SockRef::from(&accepted).set_send_buffer_size(16 * 1024).unwrap();
+    let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
+    let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
+    let test = async {
+        order.notify_one();
+        assert_eq!(node.read(&mut [0; 1]).await.unwrap(), 0);
+        node.write_all(&vec![b'x'; REPLIES]).await.unwrap();
+        node.write_all(&trailer(b"record".to_vec()).unwrap()).await.unwrap();
+        drop(node);
+    };
+    let both = async { tokio::join!(relaying, test) };
+    let (end, ()) = timeout(PATIENCE, both).await.expect("an end");
+    let Ok(End::Given(record)) = end else { panic!("{end:?}") };
+    assert_eq!(record.bytes, b"record");
+    assert_eq!(left(&budgets.withheld), WITHHELD_MAX - record.bytes.len());
+    let unsent = luggage.to_client.len();
+    assert!(unsent > REPLIES / 3, "{unsent}");
+    assert_eq!(left(&budgets.unread), UNREAD_MAX - (unsent - SCRATCH));
+    drop(record);
+    assert_eq!(left(&budgets.withheld), WITHHELD_MAX);
+    // At the next node, as the client reads.
+    let (dialled, next) = pair().await;
+    let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
+    let test = async {
+        client.read_exact(&mut vec![0; REPLIES]).await.unwrap();
+        drop((client, next));
+    };
+    let both = async { tokio::join!(relaying, test) };
+    timeout(PATIENCE, both).await.expect("an end").0.ok();
+    assert_eq!(left(&budgets.unread), UNREAD_MAX);
+}
+
+/// No room for what a client leaves unread: its session ends, and nothing stays taken.
+#[test]
+fn a_session_without_room_for_its_unread_replies_does_not_move() {
+    let (budgets, total) = (Budgets::default(), AtomicU64::new(0));
+    let mut all = Share::none(&budgets.unread);
+    assert!(all.grow(UNREAD_MAX - 5));
+    let mut pipe = Pipe::new(vec![0; SCRATCH + 6], &total, &budgets);
+    assert_eq!(pipe.settle().unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    let mut small = Pipe::new(vec![0; SCRATCH + 5], &total, &budgets);
+    small.settle().unwrap();
+    drop((pipe, small, all));
+    assert_eq!(left(&budgets.unread), UNREAD_MAX);
+}

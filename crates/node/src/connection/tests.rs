@@ -1,0 +1,200 @@
+//! A real database behind one socket, seen from its other end.
+
+use api::moving::{Mark, find};
+use api::proxy;
+use storage::Store;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use topology::Cluster;
+
+use super::*;
+use crate::clients::PauseKind;
+use crate::config::value::Networks;
+use crate::config::{Config, Values};
+use crate::node::Role;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+#[tokio::test]
+async fn a_panic_ends_one_connection_only() {
+    assert_eq!(surviving(async { 1 }).await, Ok(1));
+    let panics = async {
+        tokio::task::yield_now().await;
+        assert_eq!(std::hint::black_box(1), 2, "told");
+    };
+    let told = surviving(panics).await.unwrap_err();
+    assert!(told.contains("told"), "{told}");
+}
+
+fn node(folder: &std::path::Path) -> Arc<Node> {
+    let mut values = Values { workers: 1, peer_auth: "secret".into(), ..Values::default() };
+    values.balancer_sources = Networks(vec!["127.0.0.1/32".parse().unwrap()]);
+    values.protected_mode = false;
+    values.rocksdb_metadata_block_cache_size = 8;
+    values.rocksdb_subkey_block_cache_size = 8;
+    let store = Store::open(&folder.join("db"), crate::run::storage_options(&values)).unwrap();
+    let config = Config::new(values, None);
+    Arc::new(Node::new(config, folder.to_owned(), store, Cluster::default(), Role::Master))
+}
+
+/// Runs `test` with the balancer's end of a connection that `node` serves, and waits until the node has let go of it.
+fn served<F: Future<Output = ()>>(test: impl FnOnce(Arc<Node>, TcpStream) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path());
+    // One thread for what is slow: whoever has it decides when the rest may begin.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let serving = serve(Arc::clone(&node), 0, accepted, peer);
+        let both = async { tokio::join!(serving, test(Arc::clone(&node), stream)) };
+        tokio::time::timeout(PATIENCE, both).await.expect("an end");
+    });
+}
+
+fn mark() -> Mark {
+    Mark::new(*b"0123456789abcdef")
+}
+
+fn header() -> Vec<u8> {
+    let (client, frontend) = ("10.0.0.1:5".parse().unwrap(), "10.0.9.1:6379".parse().unwrap());
+    proxy::encode_moving(client, frontend, 0, &mark())
+}
+
+/// Sends the header and `bytes`.
+async fn say(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(&[&header(), bytes].concat()).await.unwrap();
+}
+
+/// What comes until the node closes.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Keeps the thread for what is slow until the sender is dropped.
+fn occupied() -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    (sender, tokio::task::spawn_blocking(move || assert!(receiver.recv().is_err())))
+}
+
+#[test]
+fn what_a_client_sent_before_its_end_is_run_and_answered() {
+    served(|_, mut stream| async move {
+        let sets = "SET k v\r\n".repeat(200_000);
+        let (mut from, mut to) = stream.split();
+        let sending = async {
+            let end = [sets.as_bytes(), b"DBSIZE\r\nPING last\r\n", mark().bytes()].concat();
+            to.write_all(&[header(), end].concat()).await.unwrap();
+        };
+        let mut answers = String::new();
+        let ((), read) = tokio::join!(sending, from.read_to_string(&mut answers));
+        read.unwrap();
+        assert_eq!(answers.matches("+OK\r\n").count(), 200_000);
+        assert!(answers.ends_with("+OK\r\n:1\r\n$4\r\nlast\r\n"));
+    });
+}
+
+/// The end comes while a write waits for the end of a pause: it is answered by this node, or, if the session is asked for, by the next.
+#[test]
+fn a_client_that_ended_its_side_waits_out_a_pause_or_moves() {
+    served(|node, mut stream| async move {
+        node.clients.pause(PauseKind::Write, clock::boottime_ns() + HOUR_NS, clock::boottime_ns());
+        say(&mut stream, &[b"GET k\r\nSET k v\r\n", &mark().bytes()[..]].concat()).await;
+        let mut first = [0; 5];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"$-1\r\n");
+        node.clients.unpause();
+        assert_eq!(rest(&mut stream).await, "+OK\r\n");
+    });
+    served(|node, mut stream| async move {
+        node.clients.pause(PauseKind::Write, clock::boottime_ns() + HOUR_NS, clock::boottime_ns());
+        say(&mut stream, &[b"GET k\r\nSET k v\r\n", &mark().bytes()[..]].concat()).await;
+        let mut first = [0; 5];
+        stream.read_exact(&mut first).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        assert_eq!(moved.unread, b"SET k v\r\n");
+    });
+}
+
+/// What may be the mark is not taken for the rest of a value, and what only began like it is.
+#[test]
+fn a_mark_in_pieces_completes_no_command() {
+    served(|node, mut stream| async move {
+        let begun = b"SET k 1\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$12\r\nab";
+        say(&mut stream, &[&begun[..], &mark().bytes()[..5]].concat()).await;
+        let mut first = [0; 5];
+        stream.read_exact(&mut first).await.unwrap();
+        stream.write_all(b"01234\r\nGET k\r\n").await.unwrap();
+        let mut second = [0; 24];
+        stream.read_exact(&mut second).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&second), "+OK\r\n$12\r\nab0123401234\r\n");
+        stream.write_all(&[&begun[9..], &mark().bytes()[..7]].concat()).await.unwrap();
+        let held = |client: &Arc<Client>| client.query_bytes.load(Ordering::Relaxed) >= 30;
+        until(|| node.clients.list().iter().any(held)).await;
+        stream.write_all(&mark().bytes()[7..]).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+    });
+}
+
+#[test]
+fn answers_that_come_later_obey_client_reply() {
+    served(|_, mut stream| async move {
+        let skipped = b"CLIENT REPLY SKIP\r\nDBSIZE\r\nSET a 1\r\nDBSIZE\r\n";
+        let off = b"CLIENT REPLY OFF\r\nSET b 1\r\nDBSIZE\r\nCLIENT REPLY ON\r\n";
+        let last = b"DBSIZE\r\n";
+        say(&mut stream, &[&skipped[..], off, last, mark().bytes()].concat()).await;
+        assert_eq!(rest(&mut stream).await, "+OK\r\n:1\r\n+OK\r\n:2\r\n");
+    });
+}
+
+#[test]
+fn a_count_that_nobody_waits_for_is_given_up() {
+    served(|node, mut stream| async move {
+        let (sender, slow) = occupied();
+        say(&mut stream, b"SET a 1\r\nCLIENT REPLY SKIP\r\nDBSIZE\r\n").await;
+        let mut first = [0; 5];
+        stream.read_exact(&mut first).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        assert_eq!(moved.unread, b"DBSIZE\r\n");
+        assert_eq!(moved.replies, api::moving::Replies::Skip(0), "as it was before");
+        drop(sender);
+        slow.await.unwrap();
+        // Behind the count in the one queue.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(node.keyspace.lock().at_ms, 0, "it was counted all the same");
+    });
+}
+
+/// A balancer that moves nothing passes the end on as it is.
+#[test]
+fn a_plain_end_costs_no_answer() {
+    served(|_, mut stream| async move {
+        let (client, frontend) = ("10.0.0.1:5".parse().unwrap(), "10.0.9.1:6379".parse().unwrap());
+        let header = proxy::encode(client, frontend);
+        stream.write_all(&[&header[..], b"SET k v\r\nDBSIZE\r\n"].concat()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(&mut stream).await, "+OK\r\n:1\r\n");
+    });
+}
