@@ -75,6 +75,9 @@ fn what_a_history_that_was_given_up_discarded_is_not_put_back_over_what_is_newer
     a.await_up_with(&c);
     assert_eq!(a.store().position(), c.store().position());
 
+    // What the node's history says of the fork now is what the second successor's says: it tells nothing of the export.
+    let now = |node: &Running| node.store().history().at(fork).map(|entry| entry.epoch);
+    assert_eq!((now(&a), now(&c)), (Some(3), Some(3)));
     // One that cannot be read does not hide the others.
     std::fs::write(a.dir.path().join(DISCARDED).join("1-1.jsonl"), "x").unwrap();
     let list = a.ask(&["CLUSTERX", "DISCARDED", "LIST"]);
