@@ -152,7 +152,7 @@ pub(super) fn apply(node: &Node, request: &Request) -> Result<Vec<u8>> {
 
 fn gone() -> Error {
     Error::text(
-        "GONE the log of this master does not go back to the fork: nobody can tell which keys changed since",
+        "GONE the log of this master does not go back to the fork, or the fork is of another history: nobody can tell which keys changed since",
     )
 }
 
