@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use topology::Endpoint;
 
-/// Largest reply read from a node: a heartbeat or a topology is far below it.
+/// Largest reply read from a node: a heartbeat or a topology is far below it. A page of discarded writes fits, with the largest
+/// change that nodes tell (8 MiB).
 const REPLY_BYTES_MAX: usize = 16 << 20;
 
 /// Why a node could not be asked.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Context, Health};
 use crate::{Node, Plan, Record, Shard, Time};
 
-/// What the record holds of a shard's epoch (hazards R2, R3).
+/// What the record holds of a shard's epoch (rules R2, R3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Epoch {

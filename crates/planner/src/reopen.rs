@@ -12,7 +12,7 @@ use crate::{Node, Plan, Shard, ShardState};
 type Place<'a> = (usize, &'a Shard, &'a Node);
 
 /// Opens an epoch for the record's master if it needs one, or gives the shard to a member that
-/// holds more (hazards F1, F5; rule R1). `None`: its process is the granted one.
+/// holds more (rule R1). `None`: its process is the granted one.
 pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
     let (_, shard, master) = place;
     let reply = cx.reply(&master.id)?;
@@ -136,7 +136,7 @@ fn open(cx: &Context<'_>, (index, shard, master): Place<'_>, why: &str) -> Verdi
 /// Nodes hold an epoch that this store never opened: it was restored from a backup, or lost. What
 /// it says of sets and masters is old, so nobody is promoted by it. The process that holds the
 /// newest grant is the master; without one, the furthest node once all of the shard answer
-/// (hazards F14, rule R8).
+/// (rule R8).
 pub(crate) fn stale_store(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
     let (index, shard, master) = place;
     let shown = epoch::highest(cx, index);

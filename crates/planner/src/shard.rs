@@ -135,7 +135,7 @@ fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), 
 const RELAY_MISSES: u32 = 2;
 
 /// A master that its replicas see may be alive behind a broken path: its heartbeat goes through one
-/// of them. If that is not answered either, failover takes its course (hazard F2, rule R9).
+/// of them. If that is not answered either, failover takes its course (rule R9).
 fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
     let observed = cx.observed.node(&master.id);
     let lately = |at: Option<Time>, ms| at.is_some_and(|at| cx.now < at.plus_millis(ms));
@@ -230,7 +230,7 @@ fn alive(
 }
 
 /// The master asks for another in-sync set. It waits for the union of both until the store has it,
-/// so nothing but the order matters (hazards F4, F15).
+/// so nothing but the order matters (rule R3).
 fn adopt(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node)) -> Option<Verdict> {
     let reply = cx.reply(&master.id)?;
     let members = epoch::request(shard, master, reply)?;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use replication::history::{EpochId, History};
 use rocksdb::DB;
 use rocksdb::wal::WalFileType;
 use rocksdb::wal_filter::{WalFilter, WalRecordAction};
@@ -29,6 +30,7 @@ use crate::filters::Filters;
 use crate::{Error, Options, batch, engine};
 
 pub mod export;
+mod lines;
 pub mod review;
 mod scan;
 pub mod since;
@@ -44,6 +46,32 @@ pub struct Intent {
     pub fork: u64,
     /// Unix ms when it was decided; part of the name of the export.
     pub at_ms: u64,
+    /// Number and id of the epoch that holds the fork, for the export.
+    pub epoch: Option<(u64, EpochId)>,
+}
+
+impl Intent {
+    /// For a database with this history, to be cut off behind `fork`.
+    pub fn new(history: &History, fork: u64, at_ms: u64) -> Self {
+        Self { fork, at_ms, epoch: export::epoch_at(history, fork) }
+    }
+
+    /// As the file says it. A process of before the epoch line passes over that.
+    fn text(&self) -> String {
+        let Self { fork, at_ms, epoch } = self;
+        let epoch = epoch.map(|(epoch, id)| format!("epoch {epoch} {id}\n")).unwrap_or_default();
+        format!("rewind 1\nfork {fork}\nat {at_ms}\n{epoch}")
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let words =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let epoch = words("epoch").and_then(|words| {
+            let (epoch, id) = words.split_once(' ')?;
+            Some((epoch.parse().ok()?, EpochId::parse(id.as_bytes())?))
+        });
+        Some(Self { fork: words("fork")?.parse().ok()?, at_ms: words("at")?.parse().ok()?, epoch })
+    }
 }
 
 /// A rewind that is done.
@@ -94,8 +122,8 @@ pub enum Failure {
     Storage(#[from] Error),
 }
 
-/// Cuts the closed database in folder `db` off behind sequence `fork`, and keeps what is cut off in a file in the folder
-/// `discarded`, which is made if need be. `at_ms` is now, in Unix ms.
+/// Cuts the closed database in folder `db` off behind the fork, and keeps what is cut off in a file in the folder
+/// `discarded`, which is made if need be.
 ///
 /// # Errors
 /// See [`Failure`]: after [`Failure::Spoiled`] only a full copy of another database helps.
@@ -103,11 +131,9 @@ pub fn run(
     db: &Path,
     discarded: &Path,
     options: &Options,
-    fork: u64,
-    at_ms: u64,
+    intent: Intent,
 ) -> Result<Report, Failure> {
-    let intent = Intent { fork, at_ms };
-    write_durably(db, INTENT, format!("rewind 1\nfork {fork}\nat {at_ms}\n").as_bytes())?;
+    write_durably(db, INTENT, intent.text().as_bytes())?;
     carry_out(db, discarded, options, intent)
 }
 
@@ -134,12 +160,9 @@ pub fn pending(db: &Path) -> Result<Option<Intent>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(ACTION, &error)),
     };
-    let number = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-    };
-    match (number("fork"), number("at")) {
-        (Some(fork), Some(at_ms)) => Ok(Some(Intent { fork, at_ms })),
-        _ => Err(Error::corrupt(ACTION, text)),
+    match Intent::read(&text) {
+        Some(intent) => Ok(Some(intent)),
+        None => Err(Error::corrupt(ACTION, text)),
     }
 }
 

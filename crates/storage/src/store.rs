@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     published: AtomicU64,
     /// Bytes of all batches written since the database was opened.
     appended_bytes: AtomicU64,
+    /// Of these, with the disk; counted where every publish syncs.
+    synced_bytes: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     failure: Arc<Failure>,
     waits: LogWaits,
@@ -158,6 +160,7 @@ impl Store {
             write_options,
             published,
             appended_bytes: AtomicU64::new(0),
+            synced_bytes: AtomicU64::new(0),
             on_publish: RwLock::default(),
             failure,
             waits: LogWaits::new(),
@@ -240,13 +243,20 @@ impl Store {
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
-        let _waiting = inner.waits.begin(if to_disk { Step::Sync } else { Step::Flush });
+        let (step, bytes) =
+            if to_disk { (Step::Sync, self.unsynced_bytes()) } else { (Step::Flush, 0) };
+        let appended_bytes = self.appended_bytes();
+        let _waiting = inner.waits.begin(step, bytes);
         inner.db.flush_wal(to_disk).map_err(|error| {
             let action = if to_disk { "sync the log" } else { "write the log" };
             inner.failure.failed(Error::engine(action, error))
         })?;
         // What another thread failed to write may have been in the buffer too.
-        inner.failure.check()
+        inner.failure.check()?;
+        if to_disk {
+            inner.synced_bytes.fetch_max(appended_bytes, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Calls `f` with the published sequence after every publish that advanced it, on the publishing thread. Must be
@@ -374,7 +384,7 @@ impl Store {
         let inner = &*self.inner;
         inner.failure.check()?;
         let feeding = inner.ring.begin();
-        let waiting = inner.waits.begin(Step::Append);
+        let waiting = inner.waits.begin(Step::Append, batch.data().len() as u64);
         inner.db.write_opt(batch, &inner.write_options).map_err(|error| {
             // "Not now", with `no_slowdown`: nothing was tried.
             let is_refused = error.kind() == rocksdb::ErrorKind::Incomplete;

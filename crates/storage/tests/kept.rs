@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use replication::history::EpochId;
 use storage::key::{DEFAULT_NAMESPACE, prefix_end};
-use storage::rewind::{self, Failure};
+use storage::rewind::{self, Failure, Intent};
 use storage::types::metadata::{Metadata, Type};
 use storage::{Direction, Family, Options, Read, Scope, Store};
 
@@ -101,17 +101,21 @@ fn a_discarded_delete_has_not_taken_its_fields_along() {
     assert_eq!(fields(&store, "kept"), all_fields(), "alive in what stays");
     assert_eq!(fields(&store, "newer"), all_fields(), "not there yet in what stays");
     store.close().unwrap();
-    let lost = rewind::run(&db, &discarded, &options(), acknowledged - 1, 0).unwrap_err();
+    let lost = rewind::run(&db, &discarded, &options(), intent(acknowledged - 1)).unwrap_err();
     assert!(
         matches!(lost, Failure::TooLate { .. }),
         "compactions looked at what was acknowledged: {lost}"
     );
-    rewind::run(&db, &discarded, &options(), fork, 0).unwrap();
+    rewind::run(&db, &discarded, &options(), intent(fork)).unwrap();
     let store = open(&db);
     for key in ["kept", "newer"] {
         assert_eq!(fields(&store, key), all_fields(), "{key}");
         assert!(store.get(Family::Metadata, &scope().ns_key(key.as_bytes())).unwrap().is_some());
     }
+}
+
+fn intent(fork: u64) -> Intent {
+    Intent { fork, at_ms: 0, epoch: None }
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn a_held_tail_survives_a_restart_in_the_log() {
         store.close().unwrap();
         let restarted = Store::open(&db, Options { hold_tail, ..small.clone() }).unwrap();
         restarted.close().unwrap();
-        let rewound = rewind::run(&db, &discarded, &small, fork, 0);
+        let rewound = rewind::run(&db, &discarded, &small, intent(fork));
         assert_eq!(rewound.is_ok(), hold_tail, "{rewound:?}");
         if !hold_tail {
             assert!(matches!(rewound, Err(Failure::TooLate { .. })), "{rewound:?}");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use replication::history::{EpochId, Fork, fork};
-use storage::rewind::{self, Failure};
+use storage::rewind::{self, Failure, Intent};
 use storage::{Direction, Error, Family, FeedRead, Options, Read, Store};
 
 const AT_MS: u64 = 1_790_000_000_000;
@@ -141,8 +141,13 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+/// Of a deposed master of epoch 1.
+fn intent(fork: u64, at_ms: u64) -> Intent {
+    Intent { fork, at_ms, epoch: Some((1, EpochId::from_random(1))) }
+}
+
 fn run(dir: &Path, fork: u64) -> Result<rewind::Report, Failure> {
-    rewind::run(&dir.join("db"), &dir.join("discarded"), &options(), fork, AT_MS)
+    rewind::run(&dir.join("db"), &dir.join("discarded"), &options(), intent(fork, AT_MS))
 }
 
 /// The rewound database takes the successor's history and is then the same, in its log too.
@@ -178,7 +183,9 @@ fn a_rewind_is_exact_and_keeps_what_it_cuts_off() {
     let text = std::fs::read_to_string(report.discarded.unwrap()).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.first().unwrap()["fork"], pair.fork);
+    let head = lines.first().unwrap();
+    assert_eq!(head["fork"], pair.fork);
+    assert_eq!((&head["epoch"], &head["epoch_id"]), (&1.into(), &"0000000000000001".into()));
     assert_eq!(lines.iter().filter(|line| line.get("batch").is_some()).count(), 330);
     assert_eq!(lines.iter().filter(|line| line.get("put").is_some()).count(), 990);
     assert_eq!(lines.last().unwrap()["end"], pair.fork + 990);
@@ -190,8 +197,7 @@ fn a_rewind_is_exact_and_keeps_what_it_cuts_off() {
         &copy.path().join("db"),
         &copy.path().join("discarded"),
         &options(),
-        pair.fork,
-        AT_MS + 1,
+        intent(pair.fork, AT_MS + 1),
     );
     assert_eq!(again.unwrap().discarded, None);
 }
@@ -229,7 +235,7 @@ fn a_replay_into_small_memtables_is_cut_as_well() {
     let copy = pair.copy();
     let small = Options { write_buffer_size: 64 << 10, ..options() };
     let (db, discarded) = (copy.path().join("db"), copy.path().join("discarded"));
-    rewind::run(&db, &discarded, &small, pair.fork, AT_MS).unwrap();
+    rewind::run(&db, &discarded, &small, intent(pair.fork, AT_MS)).unwrap();
     check(copy.path(), pair.fork, &pair.successor());
 }
 

@@ -8,7 +8,7 @@
 //! Connection counters are not trusted (`show servers conn` shows 0 while a connection is being retried), nor is a deleted server: a session that waits for a
 //! retry survives it and goes to the old address. So all sessions of a backend are listed and seen to be gone before the next server is opened.
 //! After a reload old workers live on with their sessions and refuse commands on servers; they are seen through the master socket only, and cut session
-//! by session. Without a master socket nothing is ever fenced.
+//! by session. Without a master socket this instance is no fence.
 //!
 //! Not here: starting, reloading and supervising HAProxy.
 

@@ -1,64 +1,100 @@
 //! `/discarded`: what deposed masters cut off and keep in their folders, and putting it back through the present master.
-//!
-//! The controller holds one export at a time in memory while it puts it back, up to a bound; each key's last state counts.
+
+mod apply;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::rest::{
-    Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage,
-    DiscardedSilent,
-};
-use axum::body::Bytes;
+use api::rest::{Discarded, DiscardedChange, DiscardedExport, DiscardedPage, DiscardedSilent};
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use planner::{Node, Record};
 use resp::Value;
+use tokio::task::JoinSet;
 use topology::Endpoint;
 
 use super::error::{ApiError, ok};
-use super::{App, body, find};
+use super::{App, find};
 use crate::client::{ClientError, Connection};
 
-/// Longest time a node may take for one answer.
+pub(super) use apply::apply;
+
+/// Longest time a node may take to list its exports; all are asked at once, and one that is away must not hide the others for long.
+const LIST_PATIENCE: Duration = Duration::from_secs(3);
+/// The same for a page of an export.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for putting keys back: the master looks through its log first.
-const APPLY_PATIENCE: Duration = Duration::from_secs(60);
-/// Of a file, asked for at once.
+/// Of a file, asked for at once. With the largest change that a node tells (8 MiB) it is a reply that is read.
 const PAGE_BYTES: u64 = 512 << 10;
-/// Keys and values that are put back by one request.
-const APPLY_BYTES: usize = 4 << 20;
-/// And how many keys.
-const APPLY_KEYS: usize = 4_096;
-/// Keys and values held while an export is put back. The tail that an in-sync master may have unacknowledged is far
-/// smaller.
-const EXPORT_BYTES_MAX: usize = 256 << 20;
-/// Keys named in an answer, of each outcome.
-const NAMED_MAX: usize = 100;
+
+/// A node that is asked.
+#[derive(Debug, Clone)]
+struct Peer {
+    id: String,
+    endpoint: Endpoint,
+    /// Index of its shard.
+    shard: usize,
+    password: Option<String>,
+}
+
+impl Peer {
+    fn new(record: &Record, shard: usize, node: &Node) -> Self {
+        let (id, endpoint) = (node.id.clone(), node.local.clone());
+        Self { id, endpoint, shard, password: record.password.clone() }
+    }
+
+    fn find(record: &Record, id: &str) -> Result<Self, ApiError> {
+        let found = record.nodes().find(|(_, node)| node.id == id);
+        let found = found.map(|(shard, node)| Self::new(record, shard, node));
+        found.ok_or_else(|| ApiError::not_found("node: not found"))
+    }
+
+    async fn ask(&self, words: &[&[u8]], patience: Duration) -> Result<Value, ClientError> {
+        let asked = async {
+            let mut connection = Connection::open(&self.endpoint, self.password.as_deref()).await?;
+            connection.command(words).await
+        };
+        tokio::time::timeout(patience, asked).await.map_err(|_| ClientError::Timeout(patience))?
+    }
+
+    fn failed(&self, error: &ClientError) -> ApiError {
+        ApiError::node(&self.endpoint, error)
+    }
+}
 
 pub(super) async fn list(
     registry: App,
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let mut answer = Discarded { exports: Vec::new(), silent: Vec::new() };
-    for (shard, node) in record.nodes() {
-        match listed(&record, shard, node).await {
-            Ok(exports) => answer.exports.extend(exports),
-            Err(error) => answer
-                .silent
-                .push(DiscardedSilent { addr: node.local.to_string(), error: error.to_string() }),
-        }
-    }
-    Ok(ok(answer))
+    let peers = record.nodes().map(|(shard, node)| Peer::new(&record, shard, node));
+    Ok(ok(list_of(peers.collect()).await))
 }
 
-async fn listed(
-    record: &Record,
-    shard: usize,
-    node: &Node,
-) -> Result<Vec<DiscardedExport>, ClientError> {
-    let value = ask(&node.local, record, &[b"CLUSTERX", b"DISCARDED", b"LIST"], PATIENCE).await?;
+/// Asks all of them at once; the answer is in their order.
+async fn list_of(peers: Vec<Peer>) -> Discarded {
+    let mut asked = JoinSet::new();
+    for (place, peer) in peers.into_iter().enumerate() {
+        asked.spawn(async move {
+            let found = listed(&peer).await;
+            (place, peer.endpoint.to_string(), found)
+        });
+    }
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(place, ..)| *place);
+    let mut answer = Discarded { exports: Vec::new(), silent: Vec::new() };
+    for (_, addr, found) in answers {
+        match found {
+            Ok(exports) => answer.exports.extend(exports),
+            Err(error) => {
+                answer.silent.push(DiscardedSilent { addr, error: error.to_string() });
+            }
+        }
+    }
+    answer
+}
+
+async fn listed(peer: &Peer) -> Result<Vec<DiscardedExport>, ClientError> {
+    let value = peer.ask(&[b"CLUSTERX", b"DISCARDED", b"LIST"], LIST_PATIENCE).await?;
     let unexpected = || ClientError::Unexpected { command: "CLUSTERX DISCARDED LIST" };
     let text = value.as_str().ok_or_else(unexpected)?;
     let line = |line: &str| {
@@ -69,9 +105,9 @@ async fn listed(
             (number()?, number()?, number()?, number()?, number()?);
         let epoch_id = words.next()?.to_owned();
         Some(DiscardedExport {
-            node: node.id.clone(),
-            addr: node.local.to_string(),
-            shard,
+            node: peer.id.clone(),
+            addr: peer.endpoint.to_string(),
+            shard: peer.shard,
             file,
             bytes,
             at_ms,
@@ -90,10 +126,10 @@ pub(super) async fn show(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let node = record.node(&id).ok_or_else(|| ApiError::not_found("node: not found"))?;
+    let peer = Peer::find(&record, &id)?;
     let offset = query.get("offset").map_or(Ok(0), |text| text.parse());
     let offset = offset.map_err(|_| ApiError::bad("offset is no number"))?;
-    let (changes, next) = page(&record, node, &file, offset).await?;
+    let (changes, next) = page(&peer, &file, offset).await?;
     let changes = changes.into_iter().map(shown).collect();
     Ok(ok(DiscardedPage { changes, next }))
 }
@@ -120,18 +156,17 @@ struct Change {
 }
 
 async fn page(
-    record: &Record,
-    node: &Node,
+    peer: &Peer,
     file: &str,
     offset: u64,
 ) -> Result<(Vec<Change>, Option<u64>), ApiError> {
     let (offset, bytes) = (offset.to_string(), PAGE_BYTES.to_string());
     let words: [&[u8]; 6] =
         [b"CLUSTERX", b"DISCARDED", b"READ", file.as_bytes(), offset.as_bytes(), bytes.as_bytes()];
-    let value = ask(&node.local, record, &words, PATIENCE).await;
-    let value = value.map_err(|error| ApiError::node(&node.local, &error))?;
-    read_page(&value)
-        .ok_or_else(|| ApiError::failed(format!("node {}: its answer cannot be read", node.local)))
+    let value = peer.ask(&words, PATIENCE).await.map_err(|error| peer.failed(&error))?;
+    read_page(&value).ok_or_else(|| {
+        ApiError::failed(format!("node {}: its answer cannot be read", peer.endpoint))
+    })
 }
 
 fn read_page(value: &Value) -> Option<(Vec<Change>, Option<u64>)> {
@@ -150,140 +185,68 @@ fn read_page(value: &Value) -> Option<(Vec<Change>, Option<u64>)> {
     Some((changes.collect::<Option<_>>()?, u64::try_from(*next).ok()))
 }
 
-pub(super) async fn apply(
-    registry: App,
-    Path((ns, name, id, file)): Path<(String, String, String, String)>,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    let cluster = find(&registry, &ns, &name)?;
-    let spec: DiscardedApply = body(&bytes)?;
-    let record = cluster.record();
-    let (shard, node) = record
-        .nodes()
-        .find(|(_, node)| node.id == id)
-        .ok_or_else(|| ApiError::not_found("node: not found"))?;
-    let exports = listed(&record, shard, node).await;
-    let exports = exports.map_err(|error| ApiError::node(&node.local, &error))?;
-    let export = exports.into_iter().find(|export| export.file == file);
-    let export = export.ok_or_else(|| ApiError::not_found("there is no such export"))?;
-    let master = record.shards.get(shard).and_then(planner::Shard::master);
-    let master = master.ok_or_else(|| ApiError::failed("the shard has no master"))?;
-    let (changes, mut outcome) = last_states(&record, node, &file).await?;
-    let mut batch = Vec::new();
-    let mut size = 0;
-    let mut changes = changes.into_iter().peekable();
-    while let Some(change) = changes.next() {
-        size += change.key.len() + change.value.len();
-        batch.push(change);
-        if changes.peek().is_none() || size >= APPLY_BYTES || batch.len() >= APPLY_KEYS {
-            put_back(&record, master, &export, spec, &batch, &mut outcome).await?;
-            (batch, size) = (Vec::new(), 0);
-        }
-    }
-    outcome.master = master.local.to_string();
-    outcome.done = spec.confirm;
-    if spec.confirm {
-        let counts = outcome.counts.iter().map(|(word, count)| format!("{count} {word}"));
-        let counts = counts.collect::<Vec<_>>().join(", ");
-        let text = format!(
-            "discarded writes of {} ({file}) put back through {}: {counts}",
-            node.local, master.local
-        );
-        tracing::info!(cluster = %cluster.label(), "{text}");
-        cluster.note("change", text);
-    }
-    Ok(ok(outcome))
-}
-
-/// The last state of each key in an export, and what of it cannot be put back.
-async fn last_states(
-    record: &Record,
-    node: &Node,
-    file: &str,
-) -> Result<(Vec<Change>, DiscardedOutcome), ApiError> {
-    let mut last = BTreeMap::<Vec<u8>, Change>::new();
-    let mut outcome = DiscardedOutcome::default();
-    let (mut offset, mut size) = (0, 0);
-    loop {
-        let (changes, next) = page(record, node, file, offset).await?;
-        for change in changes {
-            size += change.key.len() + change.value.len();
-            last.insert(change.key.clone(), change);
-        }
-        if size > EXPORT_BYTES_MAX {
-            return Err(ApiError::bad(format!(
-                "the export holds more than {} MiB: too much to put back at once",
-                EXPORT_BYTES_MAX >> 20
-            )));
-        }
-        match next {
-            Some(next) if next > offset => offset = next,
-            _ => break,
-        }
-    }
-    let (usable, other): (Vec<Change>, Vec<Change>) =
-        last.into_values().partition(|change| change.what != "other");
-    for change in other {
-        count(&mut outcome, "unsupported", &change.key);
-    }
-    Ok((usable, outcome))
-}
-
-async fn put_back(
-    record: &Record,
-    master: &Node,
-    export: &DiscardedExport,
-    spec: DiscardedApply,
-    batch: &[Change],
-    outcome: &mut DiscardedOutcome,
-) -> Result<(), ApiError> {
-    let fork = export.fork.to_string();
-    let mode: &[u8] = if spec.confirm { b"RUN" } else { b"DRY" };
-    let rule: &[u8] = if spec.only_absent { b"ABSENT" } else { b"SINCE" };
-    let mut words: Vec<&[u8]> = vec![b"CLUSTERX", b"DISCARDED", b"APPLY"];
-    words.extend([fork.as_bytes(), export.epoch_id.as_bytes(), mode, rule]);
-    let expiries: Vec<String> = batch.iter().map(|change| change.expire_ms.to_string()).collect();
-    for (change, expiry) in batch.iter().zip(&expiries) {
-        words.extend([change.what.as_bytes(), &change.key, &change.value, expiry.as_bytes()]);
-    }
-    let value = ask(&master.local, record, &words, APPLY_PATIENCE).await;
-    let value = value.map_err(|error| ApiError::node(&master.local, &error))?;
-    let Value::Array(answers) = value else {
-        return Err(ApiError::failed(format!(
-            "master {}: its answer cannot be read",
-            master.local
-        )));
-    };
-    for (change, answer) in batch.iter().zip(&answers) {
-        count(outcome, answer.as_str().unwrap_or("unknown"), &change.key);
-    }
-    Ok(())
-}
-
-fn count(outcome: &mut DiscardedOutcome, word: &str, key: &[u8]) {
-    *outcome.counts.entry(word.to_owned()).or_default() += 1;
-    let named = outcome.keys.entry(word.to_owned()).or_default();
-    if named.len() < NAMED_MAX {
-        named.push(latin(key));
-    }
-}
-
-async fn ask(
-    endpoint: &Endpoint,
-    record: &Record,
-    words: &[&[u8]],
-    patience: Duration,
-) -> Result<Value, ClientError> {
-    let asked = async {
-        let mut connection = Connection::open(endpoint, record.password.as_deref()).await?;
-        connection.command(words).await
-    };
-    tokio::time::timeout(patience, asked).await.map_err(|_| ClientError::Timeout(patience))?
-}
-
 #[cfg(test)]
-mod tests {
+pub(in crate::rest) mod tests {
+    use std::sync::Arc;
+
+    use resp::{Limits, Parser, Protocol, Writer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::Barrier;
+
     use super::*;
+
+    /// A node that answers each command with what `answer` makes of its words.
+    pub(super) async fn node(
+        answer: impl AsyncFn(&[Vec<u8>], &mut Vec<u8>) + 'static,
+        local: &tokio::task::LocalSet,
+    ) -> Peer {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        local.spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut buffer, mut parser) = (Vec::new(), Parser::new());
+                while let Ok(1..) = stream.read_buf(&mut buffer).await {
+                    let parsed = parser.parse(&buffer, &Limits::new(64 << 20));
+                    let Ok(resp::request::Parsed::Command { length }) = parsed else { continue };
+                    let words: Vec<Vec<u8>> =
+                        parser.arguments(&buffer).map(<[u8]>::to_vec).collect();
+                    buffer.drain(..length);
+                    let mut out = Vec::new();
+                    answer(&words, &mut out).await;
+                    if stream.write_all(&out).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port };
+        Peer { id: format!("node {port}"), endpoint, shard: 0, password: None }
+    }
+
+    /// Each answers only once both were asked.
+    #[tokio::test]
+    async fn all_nodes_are_asked_at_once() {
+        let local = tokio::task::LocalSet::new();
+        let both = Arc::new(Barrier::new(2));
+        let answers = async || {
+            let mut peers = Vec::new();
+            for fork in [7, 8] {
+                let both = Arc::clone(&both);
+                let answer = async move |_: &[Vec<u8>], out: &mut Vec<u8>| {
+                    both.wait().await;
+                    let line = format!("1-{fork}.jsonl 100 {fork} 1 9 1 0000000000000001\r\n");
+                    Writer::new(out, Protocol::V2).bulk(line.as_bytes());
+                };
+                peers.push(node(answer, &local).await);
+            }
+            list_of(peers).await
+        };
+        let list = local.run_until(answers()).await;
+        assert_eq!(list.silent, []);
+        let forks: Vec<_> = list.exports.iter().map(|export| export.fork).collect();
+        assert_eq!(forks, [7, 8], "in the order of the nodes");
+    }
 
     #[test]
     fn pages_are_read_whole_or_not_at_all() {

@@ -14,7 +14,7 @@ use super::state::replace;
 /// Name of the controller's process.
 pub(crate) const CONTROLLER: &str = "controller";
 
-/// Down detection and leases as the controller is told; `design.md`'s starting values.
+/// Down detection and leases as the controller is told.
 pub(crate) const HEARTBEAT_MS: u64 = 200;
 /// Heartbeats in a row without an answer before a node counts as down.
 pub(crate) const MISSES: u32 = 4;

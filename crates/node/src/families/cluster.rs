@@ -236,7 +236,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
-        (b"DISCARDED", 1..) => discarded::run(cx, args, reply),
+        (b"DISCARDED", 1..) => discarded::run(cx, args),
         _ => Err(usage()),
     }
 }

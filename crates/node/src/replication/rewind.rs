@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use replication::replica::Event;
-use storage::rewind::{self, Failure, Report};
+use storage::rewind::{self, Failure, Intent, Report};
 use storage::{Options, Store};
 
 use super::exchange::{close, reopen};
@@ -72,10 +72,11 @@ impl Driver {
         let node = Arc::clone(&self.job.node);
         let Some(store) = self.take_store() else { return Err(Over::Stale) };
         let options = store.options().clone();
-        close(store).await;
         let at_ms = clock::unix_ms();
+        let intent = Intent::new(&store.history(), fork, at_ms);
+        close(store).await;
         let discarded = node.path(DISCARDED);
-        let mut result = rewind::run(&node.db_path(), &discarded, &options, fork, at_ms);
+        let mut result = rewind::run(&node.db_path(), &discarded, &options, intent);
         while let Err(Failure::Storage(error)) = &result {
             if !matches!(rewind::pending(&node.db_path()), Ok(None)) {
                 // The cut may have been made: there is no way but on.

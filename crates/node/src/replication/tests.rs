@@ -12,6 +12,7 @@ use super::*;
 use crate::config::{Config, Values};
 use crate::node::Role;
 
+mod discarded;
 mod epochs;
 
 pub(crate) struct Running {

@@ -8,7 +8,7 @@ fn lease_of(s: &Script) -> Option<crate::Granted> {
     granted(&s.plan(), &s.record, &s.observed, &s.policy, &id("a"))
 }
 
-/// F6, rule R8.
+/// Rule R8.
 #[test]
 fn no_lease_outlasts_the_authority() {
     let mut s = in_sync(&["a", "b"]);
@@ -65,7 +65,7 @@ fn a_new_controller_writes_its_term_before_anything_else() {
     "#]]);
 }
 
-/// F14: an epoch this store never opened.
+/// An epoch this store never opened.
 #[test]
 fn a_store_older_than_its_nodes_promotes_nobody_until_the_newest_master_says_its_set() {
     let mut s = in_sync(&["a", "b", "c"]);
@@ -124,7 +124,7 @@ fn a_record_without_the_new_fields_is_an_asynchronous_cluster_without_epochs() {
     assert_eq!(serde_json::from_str::<Record>(&text).expect("a record"), new);
 }
 
-/// F13: the store was restored, and gave the number of an epoch again.
+/// The store was restored, and gave the number of an epoch again.
 #[test]
 fn an_epoch_whose_number_was_given_twice_is_not_taken_for_the_stores() {
     let mut s = in_sync(&["a", "b"]);

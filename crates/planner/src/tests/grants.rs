@@ -102,7 +102,7 @@ fn an_asynchronous_cluster_has_epochs_and_no_set() {
     "#]]);
 }
 
-/// F1: the restarted process is not what the epoch was opened for, whatever its disk says.
+/// The restarted process is not what the epoch was opened for, whatever its disk says.
 #[test]
 fn a_restarted_master_gets_a_new_epoch_and_nothing_before() {
     let mut s = in_sync(&["a", "b"]);
@@ -140,7 +140,7 @@ fn an_answer_from_before_the_epoch_is_no_newer_process() {
     assert_eq!(s.plan().actions, []);
 }
 
-/// F1, second form: the machine restarted, what was not on its disk is gone.
+/// The machine restarted, what was not on its disk is gone.
 #[test]
 fn a_rebooted_master_gives_way_to_the_member_that_has_everything() {
     let mut s = in_sync(&["a", "b"]);
@@ -215,7 +215,7 @@ fn when_all_machines_restarted_the_furthest_goes_on_once_all_answer() {
     "#]]);
 }
 
-/// F5: the set names data, not nodes.
+/// The set names data, not nodes.
 #[test]
 fn a_replica_whose_data_was_replaced_cannot_take_over() {
     let mut s = in_sync(&["a", "b", "c"]);
@@ -236,7 +236,7 @@ fn a_replica_whose_data_was_replaced_cannot_take_over() {
     "#]]);
 }
 
-/// F4: who was added without the store knowing may lack nothing, but nobody can tell.
+/// Who was added without the store knowing may lack nothing, but nobody can tell.
 #[test]
 fn only_members_take_over_and_the_new_set_is_of_those_that_answer() {
     let mut s = in_sync(&["a", "b", "c", "d"]);
@@ -264,7 +264,7 @@ fn only_members_take_over_and_the_new_set_is_of_those_that_answer() {
     "#]]);
 }
 
-/// F13: a longer tail of an older epoch is not more.
+/// A longer tail of an older epoch is not more.
 #[test]
 fn positions_compare_by_epoch_first() {
     let mut s = in_sync(&["a", "b", "c"]);
@@ -284,7 +284,7 @@ fn positions_compare_by_epoch_first() {
     "#]]);
 }
 
-/// F4, F15: requests are adopted in order, of this epoch and this process only.
+/// Requests are adopted in order, of this epoch and this process only.
 #[test]
 fn a_set_the_master_asks_for_is_taken_over_at_once() {
     let mut s = in_sync(&["a", "b", "c"]);
@@ -363,7 +363,7 @@ fn too_few_members_is_an_alarm() {
     "#]]);
 }
 
-/// F15: the new master hears of its set and of what it must hold with its first grant.
+/// The new master hears of its set and of what it must hold with its first grant.
 #[test]
 fn a_process_that_restarted_since_it_was_chosen_is_granted_nothing() {
     let mut s = in_sync(&["a", "b"]);
@@ -496,7 +496,7 @@ fn a_switchover_opens_an_epoch_and_going_back_another() {
     "#]]);
 }
 
-/// F2: the controller's path to the master is broken, its replica's is not.
+/// The controller's path to the master is broken, its replica's is not.
 #[test]
 fn a_master_that_only_its_replica_sees_is_asked_through_it() {
     let mut s = in_sync(&["a", "b"]);

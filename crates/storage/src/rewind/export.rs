@@ -2,7 +2,7 @@
 //! searched, and applied again byte for byte.
 //!
 //! ```text
-//! {"discarded":1,"fork":600,"at_ms":1790000000000,"cluster":true}
+//! {"discarded":1,"fork":600,"at_ms":1790000000000,"cluster":true,"epoch":3,"epoch_id":"00000000c0ffee00"}
 //! {"batch":601,"count":2}
 //! {"log":"1"}
 //! {"put":"metadata","key":"\u000b__namespace<\u0087a","value":"…"}
@@ -11,12 +11,16 @@
 //! {"end":602,"batches":1}
 //! ```
 //!
-//! A file without the last line is not complete; such a file never has the name [`path`] gives.
+//! A file without the last line is not complete; such a file never has the name [`path`] gives. The epoch is the one that
+//! held the fork when the file was made: later the same node may have another one there, and only the one of then says
+//! which logs go on from this fork. Files of before that have no such fields, as those of databases without epochs.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+
+use replication::history::{EpochId, History};
 
 use crate::batch::{self, Record};
 use crate::{Error, FeedRead, Store};
@@ -32,6 +36,14 @@ pub struct Head {
     pub at_ms: u64,
     /// Keys carry their slot.
     pub cluster: bool,
+    /// Number and id of the epoch that held the fork when the export was made; `None` if there was none, or where it was
+    /// not written down.
+    pub epoch: Option<(u64, EpochId)>,
+}
+
+/// Number and id of the epoch that holds a sequence.
+pub fn epoch_at(history: &History, sequence: u64) -> Option<(u64, EpochId)> {
+    history.at(sequence).map(|entry| (entry.epoch, entry.id))
 }
 
 /// Name of an export in the folder `discarded`.
@@ -51,7 +63,8 @@ pub fn from_feed(
     at_ms: u64,
 ) -> Result<(Option<PathBuf>, bool), Error> {
     let latest = store.publish()?;
-    let head = Head { fork, at_ms, cluster: store.options().cluster };
+    let epoch = epoch_at(&store.history(), fork);
+    let head = Head { fork, at_ms, cluster: store.options().cluster, epoch };
     let mut writer = Writer::new(path(discarded, at_ms, fork), head);
     let (mut feed, mut next) = (store.feed(), fork + 1);
     while next <= latest {
@@ -125,11 +138,12 @@ impl Writer {
             folder.parent().map_or(Ok(()), super::sync)?;
         }
         let mut file = BufWriter::with_capacity(1 << 20, File::create(self.unfinished())?);
-        let Head { fork, at_ms, cluster } = self.head;
-        writeln!(
-            file,
-            "{{\"discarded\":1,\"fork\":{fork},\"at_ms\":{at_ms},\"cluster\":{cluster}}}"
-        )?;
+        let Head { fork, at_ms, cluster, epoch } = self.head;
+        write!(file, "{{\"discarded\":1,\"fork\":{fork},\"at_ms\":{at_ms},\"cluster\":{cluster}")?;
+        if let Some((epoch, id)) = epoch {
+            write!(file, ",\"epoch\":{epoch},\"epoch_id\":\"{id}\"")?;
+        }
+        file.write_all(b"}\n")?;
         self.file = Some(file);
         Ok(())
     }
@@ -211,7 +225,7 @@ mod tests {
     fn what_is_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("discarded");
-        let head = Head { fork: 1, at_ms: 2, cluster: false };
+        let head = Head { fork: 1, at_ms: 2, cluster: false, epoch: None };
         let mut batch = crate::batch::Writer::new(Vec::new());
         batch.delete(Family::Default, b"k");
         let bytes = batch.finish().clone();

@@ -1,7 +1,7 @@
 //! Reading exports of discarded writes again, for people and for applying them.
 //!
 //! An export says what lay on disk; here it is told in terms of keys and string values, which is what commands can put
-//! back. Whatever else it holds is named and left alone.
+//! back. Whatever else it holds, and what is too large for an answer, is named and left alone: it does not spoil the rest.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -9,13 +9,18 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
+use replication::history::EpochId;
+
 use super::export::Head;
+use super::lines;
 use crate::types::metadata::{Header, Type};
 use crate::{Error, Family, Scope};
 
 const ACTION: &str = "read discarded writes";
-/// Longest line that is read: a value of 512 MiB, escaped, is longer, and is not put back by this.
-const LINE_MAX: u64 = 64 << 20;
+/// Largest key with its value that is told as such: a page of them fits a reply that controllers read (16 MiB).
+pub const CHANGE_BYTES_MAX: usize = 8 << 20;
+/// Longest line that is held: a change of [`CHANGE_BYTES_MAX`] fits, six characters a byte.
+const LINE_MAX: usize = 64 << 20;
 /// Bytes from the end within which the last line begins.
 const LAST_LINE: u64 = 256;
 
@@ -39,26 +44,38 @@ pub fn is_name(file: &str) -> bool {
     file.len() <= 64 && parts.is_some_and(|(at, fork)| is_number(at) && is_number(fork))
 }
 
-/// All complete exports in this folder, oldest first; none where there is no such folder.
+/// What a folder of exports holds.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// All complete exports, oldest first.
+    pub exports: Vec<Export>,
+    /// Files of such names that cannot be read as exports, and why not.
+    pub unreadable: Vec<(String, Error)>,
+}
+
+/// All exports in this folder; none where there is no such folder.
 ///
 /// # Errors
-/// I/O errors, a file that is none.
-pub fn list(discarded: &Path) -> Result<Vec<Export>, Error> {
+/// The folder cannot be read.
+pub fn list(discarded: &Path) -> Result<Listing, Error> {
+    let mut listing = Listing::default();
     let entries = match std::fs::read_dir(discarded) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(listing),
         Err(error) => return Err(Error::io(ACTION, &error)),
     };
-    let mut exports = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| Error::io(ACTION, &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if is_name(&name) {
-            exports.push(look(&entry.path(), name)?);
+            match look(&entry.path(), name.clone()) {
+                Ok(export) => listing.exports.push(export),
+                Err(error) => listing.unreadable.push((name, error)),
+            }
         }
     }
-    exports.sort_by_key(|export| (export.head.at_ms, export.head.fork));
-    Ok(exports)
+    listing.exports.sort_by_key(|export| (export.head.at_ms, export.head.fork));
+    Ok(listing)
 }
 
 fn look(path: &Path, file: String) -> Result<Export, Error> {
@@ -77,7 +94,11 @@ fn look(path: &Path, file: String) -> Result<Export, Error> {
     let last = rest.lines().next_back().unwrap_or_default();
     let end = number(&parse(last.as_bytes())?, "end")?;
     let cluster = head.get("cluster").and_then(Json::as_bool).unwrap_or(false);
-    let head = Head { fork: number(&head, "fork")?, at_ms: number(&head, "at_ms")?, cluster };
+    let id = head.get("epoch_id").and_then(Json::as_str);
+    let id = id.and_then(|id| EpochId::parse(id.as_bytes()));
+    let epoch = head.get("epoch").and_then(Json::as_u64).zip(id);
+    let (fork, at_ms) = (number(&head, "fork")?, number(&head, "at_ms")?);
+    let head = Head { fork, at_ms, cluster, epoch };
     Ok(Export { file, bytes, head, end })
 }
 
@@ -98,7 +119,7 @@ pub enum Change {
         /// As clients know it.
         key: Vec<u8>,
     },
-    /// Something that no command here puts back.
+    /// Something that no command here puts back, or that is above [`CHANGE_BYTES_MAX`].
     Other {
         /// The key, where it is known.
         key: Vec<u8>,
@@ -117,7 +138,7 @@ pub struct Page {
 }
 
 /// Reads records from an offset that an earlier page gave (or 0), until they have about `bytes` in the file, one at
-/// least. Only keys of `scope`'s namespace are told as such.
+/// least. Only keys of `scope`'s namespace are told as such. A page tells of at most `bytes` and [`CHANGE_BYTES_MAX`].
 ///
 /// # Errors
 /// I/O errors; lines that are none of an export's.
@@ -128,16 +149,15 @@ pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, bytes: u64) -> Result<P
     let mut file = BufReader::with_capacity(256 << 10, file);
     let (mut at, mut changes, mut line) = (offset, Vec::new(), Vec::new());
     while at < offset.saturating_add(bytes) || changes.is_empty() {
-        line.clear();
-        let read = file.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).map_err(io)?;
-        if read == 0 {
+        let Some(found) = lines::next(&mut file, &mut line, LINE_MAX).map_err(io)? else {
             return Ok(Page { changes, next: None });
-        }
-        at += read as u64;
-        if line.last() != Some(&b'\n') {
-            return Err(Error::corrupt(ACTION, format!("no line ends before byte {at}")));
-        }
-        changes.extend(change(&parse(&line)?, scope)?);
+        };
+        at += found.bytes;
+        let told = match found.value_bytes {
+            None => change(&parse(&line)?, scope)?,
+            Some(value_bytes) => large(&parse(&line)?, value_bytes, scope)?,
+        };
+        changes.extend(told.map(bounded));
     }
     Ok(Page { changes, next: Some(at) })
 }
@@ -161,6 +181,45 @@ fn change(line: &Map<String, Json>, scope: &Scope<'_>) -> Result<Option<Change>,
     }
     // Heads, log data, the end.
     Ok(None)
+}
+
+/// A change that is too large to be told, by its name.
+fn bounded(change: Change) -> Change {
+    let (key, value_bytes) = match &change {
+        Change::Set { key, value, .. } => (key, value.len()),
+        Change::Delete { key } | Change::Other { key, .. } => (key, 0),
+    };
+    match key.len() {
+        bytes if bytes > CHANGE_BYTES_MAX => {
+            Change::Other { key: Vec::new(), what: format!("a key of {bytes} bytes") }
+        }
+        bytes if bytes + value_bytes > CHANGE_BYTES_MAX => {
+            let Change::Set { key, .. } = change else { return change };
+            Change::Other { key, what: format!("a value of {value_bytes} bytes") }
+        }
+        _ => change,
+    }
+}
+
+/// The same of a line that was not held, by how it begins. The bytes are those on disk: type and expiry are among them.
+fn large(
+    line: &Map<String, Json>,
+    value_bytes: u64,
+    scope: &Scope<'_>,
+) -> Result<Option<Change>, Error> {
+    let Some(family) = line.get("put").and_then(Json::as_str) else {
+        let what = format!("a record of more than {LINE_MAX} bytes");
+        return Ok(Some(Change::Other { key: Vec::new(), what }));
+    };
+    let ns_key = bytes(line, "key")?;
+    let key = scope.user_key(&ns_key).filter(|_| family == Family::Metadata.name());
+    Ok(match key {
+        Some(key) => {
+            let what = format!("a value of {value_bytes} bytes");
+            Some(Change::Other { key: key.to_vec(), what })
+        }
+        None => other(family, &ns_key, scope),
+    })
 }
 
 fn put(
@@ -229,6 +288,7 @@ mod tests {
             crate::types::strings::set(&mut txn, &scope(), key, value, &options).unwrap();
             txn.commit().unwrap();
         };
+        store.open_epoch(4, EpochId::from_random(0xabc), 0).unwrap();
         set(b"before", b"the fork");
         let fork = store.latest_sequence();
         set(b"a\xff", b"\x00\"\\");
@@ -239,12 +299,17 @@ mod tests {
         txn.delete_range(Family::Default, b"a", b"b");
         txn.commit().unwrap();
         let folder = dir.path().join("discarded");
-        assert_eq!(list(&folder).unwrap(), []);
+        assert_eq!(list(&folder).unwrap().exports, []);
         export::from_feed(&store, &folder, fork, 77).unwrap();
         std::fs::write(folder.join("78-1.unfinished"), "x").unwrap();
-        let exports = list(&folder).unwrap();
+        std::fs::write(folder.join("79-1.jsonl"), "x").unwrap();
+        let Listing { exports, unreadable } = list(&folder).unwrap();
         let [export] = exports.as_slice() else { panic!("{exports:?}") };
-        assert_eq!(export.head, Head { fork, at_ms: 77, cluster: true });
+        // One that cannot be read does not hide the others.
+        let [(bad, _)] = unreadable.as_slice() else { panic!("{unreadable:?}") };
+        assert_eq!(bad, "79-1.jsonl");
+        let epoch = Some((4, EpochId::from_random(0xabc)));
+        assert_eq!(export.head, Head { fork, at_ms: 77, cluster: true, epoch });
         assert_eq!(export.end, store.latest_sequence());
         let path = folder.join(&export.file);
         let whole = page(&path, &scope(), 0, 1 << 20).unwrap();
@@ -265,6 +330,45 @@ mod tests {
             other(b"", "a range of family default was removed"),
         ];
         assert_eq!(changes, expected);
+    }
+
+    /// The file is of use beyond them.
+    #[test]
+    fn values_that_fit_no_answer_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Options::default()).unwrap();
+        let scope = Scope { cluster: false, ..scope() };
+        let sizes = [CHANGE_BYTES_MAX - 1, CHANGE_BYTES_MAX, 1, LINE_MAX, 2];
+        for (number, size) in sizes.into_iter().enumerate() {
+            let (mut txn, value) = (store.txn(), vec![b'v'; size]);
+            let options = crate::types::strings::SetOptions::default();
+            let key = number.to_string();
+            crate::types::strings::set(&mut txn, &scope, key.as_bytes(), &value, &options).unwrap();
+            txn.commit().unwrap();
+        }
+        let folder = dir.path().join("discarded");
+        let (path, _) = export::from_feed(&store, &folder, 0, 1).unwrap();
+        let (mut told, mut next) = (Vec::new(), Some(0));
+        while let Some(offset) = next {
+            let page = page(path.as_ref().unwrap(), &scope, offset, 1 << 20).unwrap();
+            next = page.next;
+            told.extend(page.changes.into_iter().map(|change| match change {
+                Change::Set { key, value, .. } => (key, format!("set {}", value.len())),
+                Change::Other { key, what } => (key, what),
+                Change::Delete { key } => (key, "deleted".to_owned()),
+            }));
+        }
+        // With the byte of the type and eight of the expiry.
+        let stored = LINE_MAX + 9;
+        let expected = [
+            format!("set {}", sizes[0]),
+            format!("a value of {} bytes", sizes[1]),
+            "set 1".to_owned(),
+            format!("a value of {stored} bytes"),
+            "set 2".to_owned(),
+        ];
+        let keys = (0..sizes.len()).map(|number| number.to_string().into_bytes());
+        assert_eq!(told, keys.zip(expected).collect::<Vec<_>>());
     }
 
     #[test]

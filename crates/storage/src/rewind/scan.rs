@@ -40,7 +40,8 @@ pub(super) fn export(
         // Written as a whole by an earlier attempt, which may have cut already.
         return Ok(Some(path));
     }
-    let head = Head { fork, at_ms: intent.at_ms, cluster: options.cluster };
+    let Intent { at_ms, epoch, .. } = intent;
+    let head = Head { fork, at_ms, cluster: options.cluster, epoch };
     let seen = Shared::new(parking_lot::Mutex::new(Seen {
         fork,
         end: 0,

@@ -421,7 +421,8 @@ fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
     lapse();
     assert!(inner.views.usable().is_some());
     store.close().unwrap();
-    let run = |fork| rewind::run(&db, &dir.path().join("discarded"), &options(), fork, 0);
+    let intent = |fork| rewind::Intent { fork, at_ms: 0, epoch: None };
+    let run = |fork| rewind::run(&db, &dir.path().join("discarded"), &options(), intent(fork));
     let late = run(fork).unwrap_err();
     assert!(
         matches!(late, rewind::Failure::TooLate { in_tables, .. } if in_tables == looked_at),
@@ -436,7 +437,8 @@ fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
     store.checkpoint(&copy).unwrap();
     store.close().unwrap();
     open(&copy).close().unwrap();
-    let late = rewind::run(&copy, &dir.path().join("discarded"), &options(), fork, 0).unwrap_err();
+    let late =
+        rewind::run(&copy, &dir.path().join("discarded"), &options(), intent(fork)).unwrap_err();
     assert!(
         matches!(late, rewind::Failure::TooLate { in_tables, .. } if in_tables == copied),
         "{late}"

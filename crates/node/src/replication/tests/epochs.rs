@@ -7,11 +7,11 @@ use ::replication::history::EpochId;
 use super::*;
 
 impl Running {
-    fn store(&self) -> Store {
+    pub(super) fn store(&self) -> Store {
         self.node.engine().store.clone().unwrap()
     }
 
-    fn open_epoch(&self, epoch: u64) -> u64 {
+    pub(super) fn open_epoch(&self, epoch: u64) -> u64 {
         self.store().open_epoch(epoch, EpochId::from_random(epoch), 0).unwrap()
     }
 
@@ -29,7 +29,7 @@ impl Running {
         self.follow(master.port);
     }
 
-    fn discarded(&self) -> Vec<PathBuf> {
+    pub(super) fn discarded(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.dir.path().join(DISCARDED)) else {
             return Vec::new();
         };

@@ -1,0 +1,149 @@
+//! `CLUSTERX DISCARDED` between nodes: what is told of exports, and what is put back where.
+
+use super::*;
+
+/// A node of a cluster with one shard.
+fn start() -> Running {
+    Running::start_with(|values| values.cluster_enabled = true)
+}
+
+fn id(index: usize) -> String {
+    index.to_string().repeat(40)
+}
+
+/// Tells node `index` that the shard has these nodes, and who is master.
+fn tell(node: &Running, index: usize, master: usize, ports: &[u16], version: u64) {
+    let line = |(index, port): (usize, &u16)| match index == master {
+        true => format!("{} 127.0.0.1 {port} master - 0-16383", id(index)),
+        false => format!("{} 127.0.0.1 {port} slave {}", id(index), id(master)),
+    };
+    let lines: Vec<String> = ports.iter().enumerate().map(line).collect();
+    assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &id(index)]), "+OK");
+    let version = version.to_string();
+    assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &lines.join("\n"), &version]), "+OK");
+}
+
+fn master() -> Running {
+    let node = start();
+    tell(&node, 0, 0, &[node.port], 1);
+    node
+}
+
+fn apply(node: &Running, fork: u64, rest: &[&str]) -> String {
+    node.ask(&[&["CLUSTERX", "DISCARDED", "APPLY", &fork.to_string()], rest].concat())
+}
+
+/// The fork lies in what the first successor went on with; the second one never had that, wrote other records there, and the node with the export
+/// has them too by now. Whether a key was written since is not to be found behind the fork.
+#[test]
+fn what_a_history_that_was_given_up_discarded_is_not_put_back_over_what_is_newer() {
+    let (a, b, c) = (start(), start(), start());
+    let ports = [a.port, b.port, c.port];
+    // Nobody is there: who is told to follow it stays where it is.
+    let nowhere = [a.port, b.port, c.port, 1];
+    for (index, node) in [&a, &b, &c].into_iter().enumerate() {
+        tell(node, index, 0, &ports, 1);
+    }
+    a.open_epoch(1);
+    a.ask(&["SET", "k", "first"]);
+    b.await_up_with(&a);
+    c.await_up_with(&a);
+    tell(&c, 2, 3, &nowhere, 2);
+    for _ in 0..8 {
+        a.ask(&["SET", "filler", "x"]);
+    }
+    b.await_up_with(&a);
+    tell(&b, 1, 3, &nowhere, 2);
+    let fork = b.sequence();
+    assert!(c.sequence() + 8 == fork);
+    a.ask(&["SET", "k", "old"]);
+    tell(&b, 1, 1, &ports, 3);
+    b.open_epoch(2);
+    tell(&a, 0, 1, &ports, 3);
+    a.await_up_with(&b);
+    assert_eq!(a.discarded().len(), 1);
+    drop(b);
+
+    tell(&c, 2, 2, &ports, 4);
+    c.open_epoch(3);
+    c.ask(&["SET", "k", "new"]);
+    assert!(c.sequence() < fork, "below where a search would begin");
+    for _ in 0..10 {
+        c.ask(&["SET", "filler", "y"]);
+    }
+    tell(&a, 0, 2, &ports, 4);
+    a.await_up_with(&c);
+    assert_eq!(a.store().position(), c.store().position());
+
+    // What the node's history says of the fork now is what the second successor's says: it tells nothing of the export.
+    let now = |node: &Running| node.store().history().at(fork).map(|entry| entry.epoch);
+    assert_eq!((now(&a), now(&c)), (Some(3), Some(3)));
+    // One that cannot be read does not hide the others.
+    std::fs::write(a.dir.path().join(DISCARDED).join("1-1.jsonl"), "x").unwrap();
+    let list = a.ask(&["CLUSTERX", "DISCARDED", "LIST"]);
+    let words: Vec<&str> = list.lines().next().unwrap_or_default().split(' ').collect();
+    let &[file, _, at, _, end, epoch, epoch_id] = words.as_slice() else { panic!("{list}") };
+    assert_eq!((at, end), (&*fork.to_string(), &*(fork + 1).to_string()), "{list}");
+    assert_eq!((epoch, epoch_id), ("1", "0000000000000001"), "{list}");
+    let page = a.ask(&["CLUSTERX", "DISCARDED", "READ", file, "0", "1000"]);
+    assert_eq!(page, ":-1 set k old 0");
+    for mode in ["DRY", "RUN"] {
+        let said = apply(&c, fork, &[epoch_id, mode, "SINCE", "SET", "k", "old", "0"]);
+        assert!(said.starts_with("-GONE"), "{said}");
+    }
+    assert_eq!(c.ask(&["GET", "k"]), "new");
+}
+
+#[test]
+fn where_no_epoch_says_what_the_fork_is_nothing_is_put_back_by_the_log() {
+    let node = master();
+    node.ask(&["SET", "k", "1"]);
+    let fork = node.sequence();
+    let change = ["RUN", "SINCE", "SET", "other", "1", "0"];
+    let with = |id| [&[id], change.as_slice()].concat();
+    assert!(apply(&node, fork, &with("-")).starts_with("-GONE"));
+    node.open_epoch(1);
+    assert!(apply(&node, fork + 1, &with("-")).starts_with("-GONE"));
+    assert!(
+        apply(&node, fork + 2, &with("0000000000000001")).starts_with("-GONE"),
+        "not yet there"
+    );
+    assert_eq!(apply(&node, fork + 1, &with("0000000000000001")), "applied");
+    assert_eq!(apply(&node, fork, &["-", "RUN", "ABSENT", "SET", "absent", "1", "0"]), "applied");
+}
+
+/// The gate is held for a few keys at a time; each of them is judged all the same.
+#[test]
+fn many_keys_are_put_back_and_what_changed_stays() {
+    const KEYS: usize = 1000;
+    let node = master();
+    node.open_epoch(1);
+    let fork = node.sequence();
+    node.ask(&["SET", "0", "newer"]);
+    node.ask(&["SET", "999", "newer"]);
+    node.ask(&["SET", "500", "discarded"]);
+    let names: Vec<String> = (0..KEYS).map(|number| number.to_string()).collect();
+    let changes = names.iter().flat_map(|name| ["SET", name, "discarded", "0"]);
+    let request = |mode| {
+        let head = ["0000000000000001", mode, "SINCE"];
+        head.into_iter().chain(changes.clone()).collect::<Vec<_>>()
+    };
+    let expected = |place| match place {
+        0 | 999 => "changed",
+        500 => "same",
+        _ => "applied",
+    };
+    let expected: Vec<&str> = (0..KEYS).map(expected).collect();
+    let before = node.sequence();
+    {
+        // Whoever only asks holds nobody up, and waits for nobody who reads.
+        let _reading = node.node.gate.read();
+        assert_eq!(apply(&node, fork, &request("DRY")), expected.join(" "));
+    }
+    assert_eq!(node.sequence(), before);
+    assert_eq!(apply(&node, fork, &request("RUN")), expected.join(" "));
+    for (name, word) in names.iter().zip(expected) {
+        let value = if word == "changed" { "newer" } else { "discarded" };
+        assert_eq!(node.ask(&["GET", name]), value, "{name}");
+    }
+}
