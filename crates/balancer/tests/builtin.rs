@@ -304,6 +304,34 @@ async fn a_crowd_is_cut_as_a_whole() {
     assert!(page.lines().any(|l| l.contains("cut_total{") && l.ends_with(" 1000")), "{page}");
 }
 
+/// A node that is busy takes connections all the same, and is not to be replaced for being late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_late_is_reached() {
+    let listen = free_endpoint();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut config = config();
+    config.health_interval_ms = 5;
+    let balancer = start(config).await;
+    let mut state = desired(1, 1, &[(&listen, None)]);
+    let (host, port) = (address.ip().to_string(), address.port());
+    state.frontends[0].backend = Some(api::balancer::Backend { node: "a".repeat(40), host, port });
+    balancer.driver.apply(&state).await.unwrap();
+    let check = async || {
+        let taken = tokio::time::timeout(common::PATIENCE, silent.accept()).await;
+        taken.expect("a check").unwrap().0
+    };
+    let first = check().await;
+    // By then the first one has ended without an answer.
+    let second = check().await;
+    let text = get(&balancer, "/api/v1/state").await;
+    let told: api::balancer::State = serde_json::from_str(&text).unwrap();
+    assert_ne!(told.frontends[0].backend_up, Some(false), "{text}");
+    // One that takes connections only to end them serves nobody.
+    drop((first, second, silent));
+    wait_for_health(&balancer, Some(false)).await;
+}
+
 async fn wait_for_health(balancer: &Balancer, wanted: Option<bool>) {
     let deadline = tokio::time::Instant::now() + common::PATIENCE;
     loop {

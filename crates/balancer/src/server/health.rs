@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::balancer::Backend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -16,7 +17,8 @@ use super::session::{Shared, dial};
 use super::sys;
 use super::table::Table;
 
-/// How long a node may take to answer: longer than a busy one does, and short beside the outages that this is to notice.
+/// How long a connection may take, and then an answer: short beside the outages that this is to notice. A host that is reached takes connections however busy
+/// the node is.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -35,10 +37,9 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
             let Some(backend) = frontend.backend() else { continue };
             let shared = Arc::clone(table.shared());
             checks.spawn(async move {
-                let patience = shared.connect_timeout.min(PATIENCE);
-                let checking = timeout(patience, check(&backend, &shared));
-                let reached = matches!(checking.await, Ok(Ok(())));
-                frontend.set_reach(&backend, if reached { Reach::Up } else { Reach::Down });
+                if let Some(reach) = check(&backend, &shared).await {
+                    frontend.set_reach(&backend, reach);
+                }
             });
         }
         // Each is bounded, so a silent node delays a round by no more than that.
@@ -46,15 +47,28 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
     }
 }
 
+/// What a check tells; `None` if the node took the connection and is late with its answer. Then it is reached and busy, as under a bulk load that its disk
+/// cannot follow, or it hangs: which of both is for the controller to find out, who asks the node itself.
+async fn check(backend: &Backend, shared: &Shared) -> Option<Reach> {
+    let patience = shared.connect_timeout.min(PATIENCE);
+    let Ok(Ok(mut stream)) = timeout(patience, dial(backend, shared)).await else {
+        return Some(Reach::Down);
+    };
+    match timeout(patience, ask(&mut stream, shared)).await {
+        Ok(Ok(())) => Some(Reach::Up),
+        Ok(Err(_)) => Some(Reach::Down),
+        Err(_) => None,
+    }
+}
+
 /// Any answer counts: an error such as `-NOAUTH` is made by the data path too.
-async fn check(backend: &Backend, shared: &Shared) -> io::Result<()> {
-    let mut stream = dial(backend, shared).await?;
+async fn ask(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    // No TIME_WAIT for each check.
+    sys::reset_on_close(stream);
     let mut request = if shared.send_proxy { api::proxy::encode_local() } else { Vec::new() };
     request.extend_from_slice(PING);
     stream.write_all(&request).await?;
     let mut answer = [0; 64];
     let read = stream.read(&mut answer).await?;
-    // No TIME_WAIT for each check.
-    sys::reset_on_close(&stream);
     if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
