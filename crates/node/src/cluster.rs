@@ -9,7 +9,7 @@ use topology::persist::{self, Disk};
 use topology::state::FileChange;
 use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
 
-use crate::node::{Node, Role};
+use crate::node::{Engine, Node, Role};
 
 /// Why a change was not made. `Display` is the reply without the leading `-`.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum ChangeError {
     /// The engine could not delete the keys of slots that were handed over.
     #[error("ERR delete keys of moved slots: {0}")]
     Storage(#[from] storage::Error),
+    /// That this node writes from now on could not be noted: nothing was changed.
+    #[error("ERR note in the database folder who writes from now on: {0}: nothing was changed")]
+    Lineage(std::io::Error),
     /// The task that wrote the file ended early.
     #[error("ERR the change was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -68,8 +71,9 @@ pub fn persist_now(node: &Node, is_kept: bool) -> Result<(), persist::SaveError>
 fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), ChangeError> {
     let change = {
         let mut engine = node.gate.write();
-        node.cluster.store(Arc::new(next));
         let wanted = wanted_role(&outcome.assignment, &engine.role);
+        note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
+        node.cluster.store(Arc::new(next));
         // A link that found another history said so; no later topology makes that data trustworthy, only a full sync does.
         let is_untrusted = !wanted.is_master() && node.resync.is_required();
         node.resync.set_required(outcome.full_sync_required || is_untrusted);
@@ -85,6 +89,24 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
         take_role(node, role, generation);
     }
     clear_slots(node, outcome)
+}
+
+/// A node that becomes master may write by itself from then on: that is on the disk before the role is taken, so no later
+/// master takes these records for its own. To be called with the gate held alone.
+pub fn note_writer(node: &Node, engine: &Engine, wanted: &Role) -> std::io::Result<()> {
+    if !wanted.is_master() || engine.role.is_master() {
+        return Ok(());
+    }
+    begin_to_write(node, engine)
+}
+
+/// The same for a process that begins as a master: an earlier one may have written what the disk has lost since.
+pub fn begin_to_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
+    let Some(store) = &engine.store else { return Ok(()) };
+    if node.replication.lineage.begin(&node.db_path(), store.latest_sequence())? {
+        node.replication.lineage_changed();
+    }
+    Ok(())
 }
 
 fn wanted_role(assignment: &Assignment, now: &Role) -> Role {

@@ -23,7 +23,7 @@ impl Driver {
         let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
             cause: format!("{what}: {error}"),
         };
-        if let Err(error) = self.folder.seal().and_then(|()| swap::intend(&node.dir, old)) {
+        if let Err(error) = self.seal().and_then(|()| swap::intend(&node.dir, old)) {
             return Ok(failed("prepare the exchange of databases", &error));
         }
         let Some(store) = self.take_store() else {
@@ -71,6 +71,14 @@ impl Driver {
         }
     }
 
+    /// The copy is complete, says who wrote it, and is on the disk.
+    fn seal(&self) -> std::io::Result<()> {
+        if let Some(theirs) = self.machine.copied_lineage() {
+            super::lineage::write_copied(&self.job.node.path(super::folder::NAME), theirs)?;
+        }
+        self.folder.seal()
+    }
+
     /// Takes the database out of service, if this link still speaks for the node.
     pub(super) fn take_store(&mut self) -> Option<Store> {
         let node = &self.job.node;
@@ -97,6 +105,7 @@ impl Driver {
             let is_current = engine.generation == self.job.generation;
             *node.replication.is_bell_hung.lock() = false;
             node.grants.identity.reload(&node.db_path());
+            node.replication.lineage.reload(&node.db_path());
             engine.store = Some(store);
             engine.generation += 1;
             if is_current {

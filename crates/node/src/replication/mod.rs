@@ -9,6 +9,7 @@ mod exchange;
 mod feeder;
 mod files;
 pub(crate) mod folder;
+mod lineage;
 mod link;
 mod pace;
 pub mod rewind;
@@ -32,7 +33,7 @@ use crate::clock;
 use crate::node::Node;
 
 pub use feeder::serve as feed;
-pub use files::{Request as FileRequest, serve as send_files};
+pub use files::{Request as FileRequest, no_grant, serve as send_files};
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
@@ -53,6 +54,8 @@ pub struct Replication {
     making: Mutex<()>,
     is_sweeping: AtomicBool,
     pacer: pace::Pacer,
+    /// Who wrote the data here.
+    pub lineage: lineage::Keeper,
 }
 
 /// The present link, as others see it.
@@ -63,13 +66,23 @@ struct Link {
     /// Of the write gate, when the link was ordered.
     generation: u64,
     status: LinkStatus,
+    /// Why there is no stream, since when an attempt last failed.
+    why: Option<String>,
     cancel: Option<watch::Sender<bool>>,
 }
+
+/// Longest reason that is shown.
+const WHY_CHARS_MAX: usize = 400;
 
 impl Replication {
     /// State of the link to the master.
     pub fn link_status(&self) -> LinkStatus {
         self.link.lock().status
+    }
+
+    /// Why there is no stream from the master: what the last attempt ended with. `None` while there is one.
+    pub fn link_error(&self) -> Option<String> {
+        self.link.lock().why.clone()
     }
 
     /// Replicas with a live stream, oldest first.
@@ -108,7 +121,25 @@ impl Replication {
         let mut link = self.link.lock();
         if link.serial == serial {
             link.status = status;
+            if status == LinkStatus::Up {
+                link.why = None;
+            }
         }
+    }
+
+    /// The reason goes into lines of text: peers' words in it must not end them.
+    fn set_link_error(&self, serial: u64, why: &str) {
+        let mut link = self.link.lock();
+        if link.serial == serial {
+            let plain = why.chars().map(|c| if c.is_control() { ' ' } else { c });
+            link.why = Some(plain.take(WHY_CHARS_MAX).collect());
+        }
+    }
+
+    /// Replicas that were told the lineage ask anew: it is another one.
+    pub fn lineage_changed(&self) {
+        self.feeders.end_where(|replica| replica.is_holdfast);
+        self.shelf.lock().invalidate();
     }
 
     /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.
@@ -161,6 +192,7 @@ pub fn stop(node: &Arc<Node>) {
 fn end_link(link: &mut Link) {
     link.serial += 1;
     link.status = LinkStatus::Connecting;
+    link.why = None;
     if let Some(cancel) = link.cancel.take() {
         cancel.send_replace(true);
     }
