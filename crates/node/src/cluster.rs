@@ -192,7 +192,7 @@ fn role_word(node: &Node) -> &'static str {
 
 /// The reply to a heartbeat: everything a controller decides by.
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
-    use api::heartbeat::{Reply, Role as Word};
+    use api::heartbeat::{End, Reply, Role as Word};
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged demotion.
     let (role, sequence, is_loading, cluster, standing, log_wait_ms) = {
@@ -221,12 +221,17 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         client_access: config.client_access,
         balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
         link_status: node.replication.link_status(),
+        link_error: node.replication.link_error(),
         master,
         resync: node.resync.now(),
         paused: node.clients.paused(|| now_ns).is_some(),
         loading: is_loading,
         replicas: node.replication.replicas(),
         log_wait_ms,
+        deposed: node.replication.aside.position().map(|position| End {
+            epoch: position.history.newest().map_or(0, |newest| newest.epoch),
+            sequence: position.latest,
+        }),
         uptime_ms: node.uptime_ms(),
         standing,
     }

@@ -76,6 +76,7 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     write_pid_file(&node)?;
     drop(opening);
     begin_role(&node).context("note in the database folder who writes from now on")?;
+    replication::look_aside(&node);
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {

@@ -29,7 +29,7 @@ pub use candidate::Ineligible;
 pub use epoch::Epoch;
 pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
 pub use heartbeat::{Granted, granted};
-pub use loss::{Loss, MemberLoss, loss};
+pub use loss::{Holding, Loss, MemberLoss, loss};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
 };

@@ -114,6 +114,8 @@ fn answer(seen: &NodeObserved, now: Time) -> Option<rest::NodeAnswer> {
         log_wait_ms: reply.log_wait_ms,
         client_access: reply.client_access.to_string(),
         link_status: reply.link_status.to_string(),
+        link_error: reply.link_error.clone(),
+        deposed: reply.deposed.map(|end| (end.epoch, end.sequence)),
         resync: reply.resync.to_string(),
         paused: reply.paused,
         loading: reply.loading,

@@ -189,7 +189,8 @@ fn node_row(shard: usize, state: &str, node: &NodeStatus) -> Vec<String> {
             notes.push(format!("resync {}", answer.resync));
         }
         if node.role == "slave" && answer.link_status != "up" {
-            notes.push(format!("link {}", answer.link_status));
+            let why = answer.link_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            notes.push(format!("link {}{why}", answer.link_status));
         }
         notes.extend(answer.paused.then(|| "paused".to_owned()));
         notes.extend(answer.loading.then(|| "loading".to_owned()));

@@ -5,6 +5,7 @@
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
 mod conn;
+pub mod deposed;
 mod exchange;
 mod feeder;
 mod files;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::heartbeat::{LinkStatus, ReplicaLine};
 use parking_lot::Mutex;
+use replication::history::Position;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
 use tokio::sync::watch;
@@ -56,6 +58,8 @@ pub struct Replication {
     pacer: pace::Pacer,
     /// Who wrote the data here.
     pub lineage: lineage::Keeper,
+    /// What lies in `db.deposed`.
+    pub aside: deposed::Aside,
 }
 
 /// The present link, as others see it.
@@ -182,6 +186,27 @@ pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
 pub fn end(node: &Arc<Node>) {
     stop(node);
     node.replication.feeders.end_all();
+}
+
+/// Looks for what was set aside before this process, on a thread of its own: a database of an older version has to be opened.
+pub fn look_aside(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    spawn("repl-aside", move || node.replication.aside.look(&node.dir));
+}
+
+/// Puts the data in `db.deposed` in service.
+///
+/// # Errors
+/// See [`deposed::RestoreError`].
+pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), deposed::RestoreError> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    spawn("repl-restore", move || {
+        block_on(async {
+            // Nobody may be waiting any more.
+            let _ = done.send(deposed::restore(node, expected).await);
+        });
+    });
+    result.await.unwrap_or(Err(deposed::RestoreError::Stopping))
 }
 
 /// Replicates from nobody. Never waits.
