@@ -11,8 +11,8 @@ mod operator;
 
 pub use operator::{
     ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
-    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
-    NodeHolding, RestoreAnswer, RestoreSpec,
+    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, NodeHolding, RestoreAnswer,
+    RestoreSpec,
 };
 
 /// A success: `{"data": …}`.

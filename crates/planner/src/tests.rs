@@ -18,6 +18,7 @@ mod authority;
 mod controller;
 mod disks;
 mod grants;
+mod lost;
 mod operator;
 mod switchover;
 mod unreached;

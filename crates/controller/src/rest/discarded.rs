@@ -48,7 +48,11 @@ impl Peer {
         found.ok_or_else(|| ApiError::not_found("node: not found"))
     }
 
-    pub(super) async fn ask(&self, words: &[&[u8]], patience: Duration) -> Result<Value, ClientError> {
+    pub(super) async fn ask(
+        &self,
+        words: &[&[u8]],
+        patience: Duration,
+    ) -> Result<Value, ClientError> {
         let asked = async {
             let mut connection = Connection::open(&self.endpoint, self.password.as_deref()).await?;
             connection.command(words).await

@@ -149,7 +149,8 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
     };
     let rows: Vec<Vec<String>> = (answer.holds.iter())
         .map(|held| {
-            let name = if held.answers { held.node.clone() } else { format!("{} (silent)", held.node) };
+            let name =
+                if held.answers { held.node.clone() } else { format!("{} (silent)", held.node) };
             vec![name, held.id.clone(), end(held.at), end(held.deposed)]
         })
         .collect();
@@ -157,7 +158,8 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
         out.push_str("\nWhat lies where, as epoch/sequence:\n\n");
         out.push_str(&render(&["NODE", "ID", "IN SERVICE", "IN DB.DEPOSED"], &rows));
     }
-    let more = answer.holds.iter().filter(|held| held.deposed > Some((*node_epoch, *node_sequence)));
+    let more =
+        answer.holds.iter().filter(|held| held.deposed > Some((*node_epoch, *node_sequence)));
     for held in more {
         out.push_str(&format!(
             "\nThe db.deposed of {} holds more than {addr}: `shard restore-deposed {index} --node {}` brings it\n\

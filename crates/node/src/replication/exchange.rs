@@ -20,8 +20,7 @@ impl Driver {
         let node = Arc::clone(&self.job.node);
         let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
         let position = node.engine().store.as_ref().map(Store::position).unwrap_or_default();
-        let old =
-            if is_deposed { deposed::place(&node, &position) } else { swap::Old::Remove };
+        let old = if is_deposed { deposed::place(&node, &position) } else { swap::Old::Remove };
         let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
             cause: format!("{what}: {error}"),
         };

@@ -79,8 +79,7 @@ async fn run(detached: Detached, request: Request) {
     client.is_replica.store(true, Ordering::Relaxed);
     let result = match TcpStream::from_std(stream) {
         Ok(stream) => {
-            let mut sending =
-                Sending { node: Arc::clone(&node), stream, facts };
+            let mut sending = Sending { node: Arc::clone(&node), stream, facts };
             tokio::select! {
                 result = sending.answer(request) => result,
                 () = client.killed() => Err(End::Killed),
@@ -247,7 +246,9 @@ impl Sending {
 /// The answer to a replica whose data is of an epoch that this node shows no grant of.
 pub fn no_grant(newest: Option<&Entry>) -> String {
     let epoch = newest.map_or(0, |newest| newest.epoch);
-    format!("{NO_GRANT} this node holds no grant of epoch {epoch} or a later one, and does not have that epoch")
+    format!(
+        "{NO_GRANT} this node holds no grant of epoch {epoch} or a later one, and does not have that epoch"
+    )
 }
 
 fn folder(node: &Node) -> PathBuf {

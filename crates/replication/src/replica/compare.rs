@@ -89,8 +89,7 @@ fn by_source(mine: Mine<'_>) -> Verdict {
 /// The same for a master that knows no histories. `is_proven`: it was streamed from since this machine began.
 pub(super) fn judge_unknown(mine: Mine<'_>, is_proven: bool) -> Verdict {
     // Data of such masters may hold the records of epochs: they were replicas once.
-    let is_theirs =
-        is_proven || mine.lineage.source(mine.position.latest) == Some(Source::Foreign);
+    let is_theirs = is_proven || mine.lineage.source(mine.position.latest) == Some(Source::Foreign);
     match mine.position.history.newest() {
         Some(newest) if !is_theirs => Verdict::NoGrant(newest.epoch),
         _ if mine.is_deposed || mine.is_spoilt => Verdict::Required,
@@ -220,7 +219,10 @@ mod tests {
         };
         let former = answer(&[(1, 1, Source::Own)], 500);
         assert_eq!(judge(mine(&own, &wrote, false), &former), parted);
-        assert_eq!(judge(mine(&own, &by(&[(1, 1, Source::Master)]), false), &former), Verdict::Continue);
+        assert_eq!(
+            judge(mine(&own, &by(&[(1, 1, Source::Master)]), false), &former),
+            Verdict::Continue
+        );
         // Promoted, but nothing was written.
         assert_eq!(judge(mine(&position(&[], 70), &wrote, false), &former), Verdict::Continue);
         // A master that keeps no lineage, of either kind.
@@ -229,7 +231,10 @@ mod tests {
         assert_eq!(judge_unknown(mine(&own, &wrote, false), true), Verdict::Required);
         // A master nobody here has ever heard of.
         let stranger = Verdict::Parted("the data here is not known to be the master's");
-        assert_eq!(judge(mine(&own, &wrote, false), &answer(&[(7, 1, Source::Own)], 500)), stranger);
+        assert_eq!(
+            judge(mine(&own, &wrote, false), &answer(&[(7, 1, Source::Own)], 500)),
+            stranger
+        );
         // Within one epoch, where nodes are made masters by hand.
         let (epoch, theirs) = (position(&[(1, 1)], 71), position(&[(1, 1)], 90));
         let by_hand = Answer { position: theirs, ..former };

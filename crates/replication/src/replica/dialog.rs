@@ -2,8 +2,8 @@
 
 use super::event::{Action, Conn, Fault, Peer};
 use super::{Config, State};
-use crate::files::{self, CheckpointId, LIST_BYTES_MAX, Wanted};
 use crate::answer::{self, Answer};
+use crate::files::{self, CheckpointId, LIST_BYTES_MAX, Wanted};
 use crate::history::Position;
 use crate::wire::{LineReader, request};
 use crate::{EXTENSION, EXTENSION_VERSION, GRANTED, HISTORY, LINEAGE, ReplicationId};

@@ -3,9 +3,9 @@
 use crate::ReplicationId;
 use crate::answer::Answer;
 use crate::files::{BadFiles, CheckpointId, RemoteFile};
+use crate::history::History;
 use crate::name::FileName;
 use crate::wire::{Malformed, Stamp};
-use crate::history::History;
 use std::borrow::Cow;
 
 /// A connection to the master. Numbers are never used twice by one machine, so a late event of a closed one is known.

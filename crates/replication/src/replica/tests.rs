@@ -99,11 +99,7 @@ fn handshake_asks_one_thing_after_the_other() {
     let stream = [b"+OK\r\n".to_vec(), bulk(&batch(6, 2))].concat();
     assert_eq!(
         says(&mut m, 1, &stream, 0),
-        [
-            Action::Adopt(None),
-            Action::Apply(batch(6, 2).into()),
-            Action::Report(State::Connected)
-        ]
+        [Action::Adopt(None), Action::Apply(batch(6, 2).into()), Action::Report(State::Connected)]
     );
 }
 
