@@ -436,10 +436,8 @@ pub struct NodeAnswer {
     /// State of its replication link.
     pub link_status: String,
     /// Why there is no stream, where an attempt has failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_error: Option<String>,
     /// Newest epoch and sequence of what lies in its `db.deposed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deposed: Option<(u64, u64)>,
     /// Whether its data must be replaced first.
     pub resync: String,

@@ -113,12 +113,13 @@ pub(super) fn take_out(node: &Arc<Node>, generation: u64) -> Option<(Store, u64)
         if engine.generation != generation || node.grants.granted_epoch().is_some() {
             return None;
         }
+        let store = engine.store.take()?;
         engine.generation += 1;
         node.grants.identity.forget();
-        engine.store.take().map(|store| (store, engine.generation))
+        (store, engine.generation)
     };
     node.replication.cut_replicas();
-    taken
+    Some(taken)
 }
 
 /// Puts a database in service; the generation that begins, or `None` if the role changed since `generation`.
