@@ -349,10 +349,10 @@ fn a_lost_disk_with_its_process_back_at_once_violates_nothing() {
         let at = if balanced { "balancer" } else { "leases" };
         let mut model = all_rules(balanced, Kinds::LOSE, 1);
         model.bounds.recover_one_of = 64;
-        assert_eq!(search(&format!("{at}, a lost disk"), model, 9), Searched::NothingFound);
+        assert_eq!(search(&format!("{at}, a lost disk"), model, 14), Searched::NothingFound);
         (model.begin, model.bounds.faults) = (LOST_DISK, 0);
         model.bounds.recover_one_of = 8;
-        assert_eq!(search(&format!("{at}, a disk was lost"), model, 10), Searched::NothingFound);
+        assert_eq!(search(&format!("{at}, a disk was lost"), model, 14), Searched::NothingFound);
     }
 }
 

@@ -90,16 +90,17 @@ fn without_set(
     plan: &mut Plan,
 ) -> Verdict {
     let (index, shard, master) = place;
+    let own = Position::of(reply);
+    let at = format!("{what}, at sequence {} of epoch {}", own.sequence, own.epoch);
+    let best = candidate::eligible(cx, shard, master).into_iter().next();
+    if let Some(best) = best.filter(|best| best.position > own) {
+        let what = format!("{at}, and holds less than {}", best.node.local);
+        return shard::failover(cx, place, &what, plan);
+    }
     if !has_lost(shard, reply) {
         return open(cx, place, what);
     }
-    let own = Position::of(reply);
-    let what = format!("{what}, at sequence {} of epoch {}", own.sequence, own.epoch);
-    let best = candidate::eligible(cx, shard, master).into_iter().next();
-    if let Some(best) = best.filter(|best| best.position > own) {
-        let what = format!("{what}, and holds less than {}", best.node.local);
-        return shard::failover(cx, place, &what, plan);
-    }
+    let what = at;
     let may_hold_more = |node: &&Node| {
         let position = cx.reply(&node.id).map(Position::of);
         cx.health(&node.id) != Health::Up || position.is_none_or(|position| position > own)
@@ -118,10 +119,12 @@ fn without_set(
 }
 
 /// The node has not what the record's epoch was opened upon, nor that epoch: its disk is not the one it was, or lost something.
+/// An epoch that was opened upon nothing is told by nothing.
 fn has_lost(shard: &Shard, reply: &Reply) -> bool {
     let epoch = &shard.epoch;
     let (standing, least) = (&reply.standing, epoch.least);
-    let is_unheard = standing.history_id == least.id && reply.sequence >= least.sequence;
+    let is_unheard =
+        least.sequence > 0 && standing.history_id == least.id && reply.sequence >= least.sequence;
     standing.history_epoch < epoch.number && !is_unheard
 }
 

@@ -167,6 +167,12 @@ fn status_text(status: &Status) -> String {
     for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
         out.push_str(&format!("\nshard {}: {}", shard.index, shard.detail));
     }
+    for node in status.shards.iter().flat_map(|shard| &shard.nodes) {
+        let why = node.answer.as_ref().and_then(|answer| answer.link_error.as_ref());
+        if let Some(why) = why.filter(|_| node.role == "slave") {
+            out.push_str(&format!("\n{}: no stream from its master: {why}", node.addr));
+        }
+    }
     for alarm in &status.alarms {
         out.push_str(&format!("\nalarm: {alarm}"));
     }
@@ -189,8 +195,7 @@ fn node_row(shard: usize, state: &str, node: &NodeStatus) -> Vec<String> {
             notes.push(format!("resync {}", answer.resync));
         }
         if node.role == "slave" && answer.link_status != "up" {
-            let why = answer.link_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            notes.push(format!("link {}{why}", answer.link_status));
+            notes.push(format!("link {}", answer.link_status));
         }
         notes.extend(answer.paused.then(|| "paused".to_owned()));
         notes.extend(answer.loading.then(|| "loading".to_owned()));

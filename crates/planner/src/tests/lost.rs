@@ -75,6 +75,32 @@ fn an_empty_master_without_a_set_gives_way_to_who_has_more() {
     assert!(opens_for_a(&s), "{:?}", s.plan());
 }
 
+/// The first epoch was opened upon nothing: an empty node could be one that never heard of it.
+#[test]
+fn the_first_epoch_is_told_from_a_lost_one_by_what_the_others_have() {
+    for others_at in [0, 200] {
+        let mut s = asynchronous(&["a", "b"]);
+        s.record.shards[0].epoch.least = Least::default();
+        comes_back(&mut s, 0, 0);
+        assert_eq!(s.plan().shards[0].word(), "stuck");
+        replica(&mut s, "b", 3, others_at);
+        if others_at == 0 {
+            s.answers_with("b", |reply| {
+                (reply.standing.history_epoch, reply.standing.history_id) = (0, None);
+            });
+        }
+        assert_eq!(opens_for_a(&s), others_at == 0, "{:?}", s.plan());
+    }
+}
+
+#[test]
+fn a_master_that_lost_its_newest_records_gives_way_too() {
+    let mut s = asynchronous(&["a", "b"]);
+    comes_back(&mut s, 3, 90);
+    replica(&mut s, "b", 3, 100);
+    assert_eq!(s.plan().shards[0].word(), "fencing", "{:?}", s.plan());
+}
+
 #[test]
 fn an_older_copy_of_the_folder_gives_way_as_well() {
     let mut s = asynchronous(&["a", "b"]);
