@@ -33,7 +33,7 @@ fn bootstrap_makes_a_bare_debian_able_to_build_and_test() -> Result<()> {
     // libclang-cpp is another library than libclang, however alike their names are.
     let said = in_bare_root(
         "echo == bare; /src/scripts/bootstrap --check; echo code $?
-         apt-get update -qq; apt-get install -y -qq --no-install-recommends libclang-cpp14 gcc libc6-dev >/dev/null
+         echo == packages; apt-get update -qq; apt-get install -y -qq --no-install-recommends libclang-cpp14 gcc libc6-dev >/dev/null
          echo == another; ls /usr/lib/*/libclang-cpp.so.14 && /src/scripts/bootstrap --check; echo code $?
          echo == first; /src/scripts/bootstrap; echo code $?
          echo == check; /src/scripts/bootstrap --check; echo code $?
