@@ -226,9 +226,19 @@ fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
-    let is_refused =
-        check.command.is_write() && !check.engine.role.is_master() && check.config.slave_read_only;
-    if is_refused { error("READONLY You can't write against a read only replica.") } else { Ok(()) }
+    if !check.command.is_write() || check.engine.role.is_master() {
+        return Ok(());
+    }
+    if check.config.slave_read_only {
+        return error("READONLY You can't write against a read only replica.");
+    }
+    match crate::cluster::note_own_write(check.node, check.engine) {
+        Ok(()) => Ok(()),
+        Err(cause) => {
+            tracing::error!(%cause, "cannot note that this replica writes by itself: the write is refused");
+            error("ERR this replica cannot note on its disk that it writes by itself")
+        }
+    }
 }
 
 fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {
