@@ -80,6 +80,12 @@ pub struct FrontendState {
     pub refused: u64,
     /// Whether the last connection attempt to the backend succeeded; `None` before the first.
     pub backend_up: Option<bool>,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_error: Option<String>,
+    /// The address the backend was last dialled from, as this host sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dials_from: Option<String>,
     /// Why this frontend is not served as wished, for instance a port in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -97,6 +103,9 @@ pub struct State {
     /// The address it dials nodes from, where one is configured; to be inside the nodes' `balancer-sources`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind_source: Option<String>,
+    /// Whether nodes get a PROXY header; older balancers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_proxy: Option<bool>,
     /// Every frontend known.
     pub frontends: Vec<FrontendState>,
 }

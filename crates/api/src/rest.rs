@@ -10,7 +10,7 @@ use crate::grant::CommitMode;
 mod operator;
 
 pub use operator::{
-    ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
+    BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
     DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
 };
 
@@ -466,6 +466,9 @@ pub struct FrontendStatus {
     pub listen: String,
     /// Id of the node behind it; none when closed.
     pub node: Option<String>,
+    /// Why the balancer does not reach that node, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `GET …/events`.

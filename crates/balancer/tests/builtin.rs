@@ -64,7 +64,7 @@ async fn starts_closed_and_names_the_client() {
 
     let applied = balancer.driver.apply(&desired(1, 2, &[(&listen, Some(&a))])).await.unwrap();
     assert_eq!(applied.in_force, [(listen.clone(), Some(a.backend()))]);
-    assert_eq!(applied.sources, ["127.0.0.2"]);
+    assert_eq!(applied.source.as_deref(), Some("127.0.0.2"));
     let mut client = Client::connect(&listen).await.unwrap();
     let want = [a.id.clone(), client.local.to_string(), listen.to_string(), "127.0.0.2".to_owned()];
     assert_eq!(client.greeting, want);

@@ -198,6 +198,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         lease_remaining_ms: node.grants.remaining_ms(now_ns),
         client_access: config.client_access,
         balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
+        strangers: node.strangers.list(now_ns),
         link_status: node.replication.link_status(),
         master,
         resync: node.resync.now(),

@@ -45,8 +45,6 @@ pub struct HaproxyConfig {
     pub runtime: RuntimeAddress,
     /// The master's socket (`haproxy -W -S …`). Without it this instance is never a fence.
     pub master: Option<RuntimeAddress>,
-    /// Addresses it dials nodes from (its `source` lines), as far as the operator says.
-    pub sources: Vec<String>,
     /// Longest single exchange, and longest wait for cut sessions to be gone; one second if `None`.
     pub timeout: Option<Duration>,
 }

@@ -16,7 +16,7 @@ use super::{App, body, find, namespaces, probe, view};
 use crate::client::Connection;
 
 /// Upstream's header that skips the look at the nodes.
-const DONT_CHECK: &str = "x-dont-check-cluster-mode";
+pub(super) const DONT_CHECK: &str = "x-dont-check-cluster-mode";
 
 pub(super) async fn list(registry: App, Path(ns): Path<String>) -> Result<Response, ApiError> {
     known_namespace(&registry, &ns).await?;

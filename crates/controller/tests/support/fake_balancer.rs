@@ -77,7 +77,7 @@ impl FakeBalancer {
 }
 
 fn closed(start_id: String) -> State {
-    State { start_id, term: 0, version: 0, bind_source: None, frontends: Vec::new() }
+    State { start_id, term: 0, version: 0, bind_source: None, send_proxy: None, frontends: Vec::new() }
 }
 
 async fn observe(Shared(inside): Shared<Arc<Inside>>) -> Json<State> {
@@ -110,6 +110,8 @@ async fn apply(
             accepted: 0,
             refused: 0,
             backend_up: None,
+            backend_error: None,
+            dials_from: None,
             error: None,
         })
         .collect();

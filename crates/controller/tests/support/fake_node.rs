@@ -289,6 +289,7 @@ impl Inside {
             lease_remaining_ms: self.lease_until_ns.saturating_sub(now).div_ceil(1_000_000),
             client_access: self.client_access,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
+            strangers: Vec::new(),
             link_status: link,
             master: self.master(),
             resync: self.resync,
