@@ -10,8 +10,8 @@ use crate::grant::CommitMode;
 mod operator;
 
 pub use operator::{
-    BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
-    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
+    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
 };
 
 /// A success: `{"data": …}`.

@@ -119,7 +119,9 @@ pub fn is_network(text: &str) -> bool {
 }
 
 pub(crate) fn network(text: &str) -> Option<IpNet> {
-    IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(|ip| ip.to_canonical().into())).ok()
+    IpNet::from_str(text)
+        .or_else(|_| IpAddr::from_str(text).map(|ip| ip.to_canonical().into()))
+        .ok()
 }
 
 /// What the node stated, its own last words first.

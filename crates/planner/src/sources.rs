@@ -29,6 +29,7 @@ pub(crate) fn tell(cx: &Context<'_>, plan: &mut Plan) {
         headers(balancer, seen, &nodes, plan);
     }
     refused(cx, plan);
+    hidden(cx, plan);
 }
 
 /// Clients are let in by balancers only, and there is none.
@@ -46,6 +47,24 @@ fn no_door(cx: &Context<'_>, nodes: &[(&Node, Stated)], plan: &mut Plan) {
              no client can come. Add one: `holdfast ctl balancer add`",
             addresses(&closed)
         ));
+    }
+}
+
+/// Slots whose master is shown to nobody: clients reach announced endpoints only, and it has none.
+fn hidden(cx: &Context<'_>, plan: &mut Plan) {
+    for (index, shard) in cx.record.shards.iter().enumerate() {
+        let Some(master) = shard.master() else { continue };
+        let is_hidden = !shard.slot_ranges.is_empty()
+            && master.announced.is_none()
+            && stated(master, cx.observed)
+                .is_some_and(|stated| stated.client_access() == ClientAccess::BalancerOnly);
+        if is_hidden && !cx.record.balancers.is_empty() {
+            plan.alarms.insert(format!(
+                "shard {index}: master {} has no announced endpoint, and clients reach nothing else: its slots are served to nobody. \
+                 Announce it: `holdfast ctl node announce {} HOST:PORT`",
+                master.local, master.id
+            ));
+        }
     }
 }
 
@@ -122,9 +141,7 @@ fn headers(
     let sources = || balancer.sources.iter().chain(&seen.source).chain(seen.dials.values());
     let lists = |stated: &Stated| sources().any(|source| !is_foreign(source, stated));
     let wanting: Vec<&Node> = (nodes.iter())
-        .filter(|(_, stated)| {
-            stated.client_access() == ClientAccess::BalancerOnly || lists(stated)
-        })
+        .filter(|(_, stated)| stated.client_access() == ClientAccess::BalancerOnly || lists(stated))
         .map(|(node, _)| *node)
         .collect();
     if !wanting.is_empty() {

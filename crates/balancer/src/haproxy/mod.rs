@@ -33,7 +33,7 @@ use parse::{Info, Nonsense, Processes};
 use runtime::Link;
 
 pub use names::backend_name;
-pub use render::{ConfigFile, DEFAULT_MASTER, render_config};
+pub use render::{ConfigFile, DEFAULT_MASTER, Listen, MAXCONN_MAX, RenderError, render_config};
 pub use runtime::RuntimeAddress;
 
 /// How to reach one instance.

@@ -32,12 +32,7 @@ fn haproxy(of: &Balancer) -> Result<Haproxy, String> {
         Some((runtime, master)) => (address(runtime)?, Some(address(master)?)),
         None => (address(&of.endpoint)?, None),
     };
-    Ok(Haproxy::new(HaproxyConfig {
-        name: of.name.clone(),
-        runtime,
-        master,
-        timeout: None,
-    }))
+    Ok(Haproxy::new(HaproxyConfig { name: of.name.clone(), runtime, master, timeout: None }))
 }
 
 /// Whether a driver could be made: the endpoint can be read.

@@ -46,6 +46,13 @@ impl FakeBalancer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it dials nodes from, as it says; it sends headers.
+    pub fn set_source(&self, source: &str) {
+        let mut state = self.inside.state.lock();
+        state.bind_source = Some(source.to_owned());
+        state.send_proxy = Some(true);
+    }
+
     pub fn set_reachable(&self, reachable: bool) {
         self.inside.reachable.send_replace(reachable);
     }
@@ -77,7 +84,14 @@ impl FakeBalancer {
 }
 
 fn closed(start_id: String) -> State {
-    State { start_id, term: 0, version: 0, bind_source: None, send_proxy: None, frontends: Vec::new() }
+    State {
+        start_id,
+        term: 0,
+        version: 0,
+        bind_source: None,
+        send_proxy: None,
+        frontends: Vec::new(),
+    }
 }
 
 async fn observe(Shared(inside): Shared<Arc<Inside>>) -> Json<State> {

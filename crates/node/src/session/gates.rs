@@ -84,7 +84,9 @@ pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
 /// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever it sent besides would be nobody's, with nobody's rights.
 fn health_check(check: &Check<'_>) -> Result<(), Refusal> {
     if is_health_check(check.session) && check.command.name != "ping" {
-        return error("NOPERM a load balancer's own connection (PROXY command LOCAL) may only PING");
+        return error(
+            "NOPERM a load balancer's own connection (PROXY command LOCAL) may only PING",
+        );
     }
     Ok(())
 }
@@ -187,6 +189,7 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
         is_write: command.is_write(),
         readonly: check.session.is_readonly,
         asking: check.session.is_asking,
+        reach: check.session.reach(check.config),
     };
     match cluster.route(slots, request) {
         Route::Run => Ok(()),

@@ -181,3 +181,18 @@ fn a_balancer_that_closes_is_asked_for_nothing_more() {
     s.after_ms(1_000);
     assert!(!alarms(&s).iter().any(|alarm| alarm.contains("is not reached")), "{:?}", alarms(&s));
 }
+
+#[test]
+fn a_master_that_is_shown_to_nobody_is_told() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].nodes[1].announced = None;
+    assert!(!alarms(&s).iter().any(|alarm| alarm.contains("no announced endpoint")));
+    s.record.shards[0].nodes[0].announced = None;
+    s.alarm(&[
+        "master a:1 has no announced endpoint",
+        "served to nobody",
+        "ctl node announce a___",
+    ]);
+    s.answers_with("a", |reply| reply.client_access = ClientAccess::Any);
+    assert!(!alarms(&s).iter().any(|alarm| alarm.contains("no announced endpoint")));
+}
