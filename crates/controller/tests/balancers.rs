@@ -173,3 +173,46 @@ async fn lists_that_differ_are_told_from_either_side() {
     stage.nodes[0].inside.lock().strangers = vec![Stranger { address, connections: 3, age_ms: 5 }];
     stage.alarm(&[&of_master, "refuse a load balancer at 10.0.8.3"]).await;
 }
+
+/// Created, added, moved to: an address belongs to one node.
+#[tokio::test]
+async fn two_nodes_are_not_announced_at_one_address() {
+    let stage = Stage::new(3).await;
+    let clusters = "/namespaces/n/clusters";
+    let mut spec = stage.spec();
+    spec["nodes"].as_array_mut().expect("nodes").truncate(2);
+    spec["replicas"] = json!(2);
+    let mut twice = spec.clone();
+    twice["nodes"][1]["announced_port"] = json!(7000);
+    twice["nodes"][1]["announced_host"] = json!("LB.test");
+    let (code, body) = stage.controller.call("POST", clusters, twice).await;
+    assert_eq!(code, 400, "{body}");
+    assert!(message(&body).contains("are both at LB.test:7000 for clients"), "{body}");
+
+    let (code, body) = stage.controller.call("POST", clusters, spec).await;
+    assert_eq!(code, 201, "{body}");
+    let third = stage.nodes[2].address();
+    let nodes = "/namespaces/n/clusters/c/shards/0/nodes";
+    let local = stage.nodes[0].port();
+    for (host, port) in [("lb.test", 7001), ("127.0.0.1", local)] {
+        let spec = json!({"addr": third, "announced_host": host, "announced_port": port});
+        let (code, body) = stage.controller.call("POST", nodes, spec).await;
+        assert_eq!(code, 400, "{body}");
+        assert!(message(&body).contains("for clients"), "{body}");
+    }
+    let spec = json!({"addr": third, "announced_host": "lb.test", "announced_port": 7002});
+    let (code, body) = stage.controller.call("POST", nodes, spec).await;
+    assert_eq!(code, 201, "{body}");
+    let node = format!("{nodes}/{}", body["data"].as_str().expect("an id"));
+    let to = |port: u16| json!({"announced_host": "lb.test", "announced_port": port});
+    for port in [7000, 7001] {
+        let (code, body) = stage.controller.call("PATCH", &node, to(port)).await;
+        assert_eq!(code, 400, "{body}");
+        assert!(message(&body).contains("announce each at an address of its own"), "{body}");
+    }
+    // Its own one, another one, none: all of these are free.
+    for body in [to(7002), to(7003), json!({})] {
+        let (code, body) = stage.controller.call("PATCH", &node, body).await;
+        assert_eq!(code, 200, "{body}");
+    }
+}

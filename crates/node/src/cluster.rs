@@ -43,7 +43,11 @@ pub async fn change(
     let next = change.next().clone();
     let outcome = change.outcome;
     let version = next.version();
+    let warnings = next.topology().map(topology::Topology::warnings).unwrap_or_default();
     commit(&node, next, &outcome)?;
+    for warning in warnings {
+        tracing::warn!(version, "the topology was taken as it is, but {warning}");
+    }
     tracing::info!(version, role = role_word(&node), "topology changed");
     Ok(())
 }

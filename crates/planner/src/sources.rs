@@ -30,6 +30,7 @@ pub(crate) fn tell(cx: &Context<'_>, plan: &mut Plan) {
     }
     refused(cx, plan);
     hidden(cx, plan);
+    shared(cx, plan);
 }
 
 /// Clients are let in by balancers only, and there is none.
@@ -65,6 +66,25 @@ fn hidden(cx: &Context<'_>, plan: &mut Plan) {
                 master.local, master.id
             ));
         }
+    }
+}
+
+/// Two nodes announced at one address: nothing makes that any more, but a record or an imported topology may have it.
+fn shared(cx: &Context<'_>, plan: &mut Plan) {
+    let mut at: BTreeMap<(String, u16), Vec<&Node>> = BTreeMap::new();
+    for (_, node) in cx.record.nodes() {
+        if let Some(endpoint) = &node.announced {
+            at.entry(topology::announced::address_key(endpoint)).or_default().push(node);
+        }
+    }
+    for nodes in at.values().filter(|nodes| nodes.len() > 1) {
+        let endpoint = nodes.first().and_then(|node| node.announced.as_ref());
+        let endpoint = endpoint.map(ToString::to_string).unwrap_or_default();
+        plan.alarms.insert(format!(
+            "{} are all announced at {endpoint}, and clients take them for one node: announce each elsewhere, or not at all: \
+             `holdfast ctl node announce ID HOST:PORT`",
+            addresses(nodes)
+        ));
     }
 }
 

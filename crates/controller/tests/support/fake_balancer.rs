@@ -47,6 +47,7 @@ impl FakeBalancer {
     }
 
     /// Where it dials nodes from, as it says; it sends headers.
+    #[allow(dead_code, reason = "not every test that shares this module says so")]
     pub fn set_source(&self, source: &str) {
         let mut state = self.inside.state.lock();
         state.bind_source = Some(source.to_owned());

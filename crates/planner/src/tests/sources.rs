@@ -196,3 +196,10 @@ fn a_master_that_is_shown_to_nobody_is_told() {
     s.answers_with("a", |reply| reply.client_access = ClientAccess::Any);
     assert!(!alarms(&s).iter().any(|alarm| alarm.contains("no announced endpoint")));
 }
+
+#[test]
+fn two_nodes_at_one_address_are_told() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.record.shards[0].nodes[2].announced = Some(Endpoint { host: "LB1".into(), port: 1 });
+    s.alarm(&["b:1, c:1 are all announced at lb1:1", "ctl node announce"]);
+}

@@ -142,7 +142,8 @@ fn slots_in_order_with_announced_endpoints() {
 fn replicas() {
     let topology = example();
     check(
-        &replicas_text(&topology, b"9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs", 1000).unwrap(),
+        &replicas_text(&topology, b"9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs", Reach::Nodes, 1000)
+            .unwrap(),
         &expect![[r#"
             3D8JRN8YVONqRU57jP99E3JdH2QnLHzZpFN4rcQQ 192.168.0.1:1234@11234 slave 9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs 999 1000 7 connected
         "#]],
