@@ -469,4 +469,36 @@ mod tests {
         let bad = "role:king\r\nsequence:1\r\nversion:1\r\n";
         assert!(matches!(Reply::parse(bad), Err(ParseError::Bad { name: "role", .. })));
     }
+
+    /// Each name between backticks in the first column of the table of §1.
+    fn documented() -> Vec<String> {
+        let page = include_str!("../../../docs/protocol.md");
+        let table = page.split("The reply is a bulk string").nth(1).expect("§1");
+        let table = table.split("\n## ").next().expect("the rest of §1");
+        let columns =
+            table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        columns
+            .flat_map(|column| column.split('`').step_by(2))
+            .map(|name| name.trim_end_matches("<i>").to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn the_page_lists_the_fields_of_a_reply_and_no_others() {
+        let text = sample().render();
+        let is_number = |c: char| c.is_ascii_digit();
+        let mut names: Vec<String> = (text.lines())
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, _)| match name.strip_prefix("slave") {
+                Some(rest) if rest.chars().all(is_number) => "slave".to_owned(),
+                _ => name.to_owned(),
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        let mut documented = documented();
+        documented.sort();
+        assert_eq!(documented, names);
+    }
 }
