@@ -21,13 +21,14 @@ mod policy;
 mod record;
 mod reopen;
 mod shard;
+mod sources;
 mod switchover;
 mod time;
 mod unreached;
 
 pub use candidate::Ineligible;
 pub use epoch::Epoch;
-pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
+pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
 pub use loss::{Holding, Loss, MemberLoss, loss};
 pub use observed::{

@@ -46,7 +46,10 @@ fn status(cluster: &Cluster) -> rest::Status {
         version: record.version,
         topology_hash: state.topology.hash.clone(),
         term: cluster.shared.store.term(),
-        healthy: healthy && balancers.iter().all(|balancer| balancer.in_force),
+        // Whoever reads the first line only must not miss what stands below it.
+        healthy: healthy
+            && balancers.iter().all(|balancer| balancer.in_force)
+            && state.plan.alarms.is_empty(),
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
         shards,
@@ -126,6 +129,7 @@ fn balancer_status(state: &State, balancer: &planner::Balancer) -> rest::Balance
     let seen = state.observed.balancers.get(&balancer.name);
     let in_force = seen.and_then(|seen| seen.in_force.as_ref());
     let error = seen.and_then(|seen| seen.error.clone());
+    let error = error.or_else(|| balancer.closing.then(|| "closing, to be removed".to_owned()));
     let wanted = state.observed.desired.as_ref();
     let current = error.is_none()
         && in_force.zip(wanted).is_some_and(|(in_force, wanted)| {
@@ -143,6 +147,8 @@ fn balancer_status(state: &State, balancer: &planner::Balancer) -> rest::Balance
             .map(|frontend| rest::FrontendStatus {
                 listen: frontend.listen.to_string(),
                 node: frontend.backend.as_ref().map(|backend| backend.node.clone()),
+                error: (frontend.backend.as_ref())
+                    .and_then(|backend| seen?.faults.get(&backend.node).cloned()),
             })
             .collect(),
     }
