@@ -351,15 +351,15 @@ pub(crate) fn take_over(
         let text = format!("{reason}; closing its frontends, waiting for a fence");
         return Verdict::fencing(master, ShardState::Fencing(text));
     };
-    let is_read_again = !others.is_empty() || epoch::by_set(shard);
-    if is_read_again && !compared(cx, (best, others), fenced, plan) {
+    if !compared(cx, (best, others), fenced, plan) {
         let text = format!("{reason}; {}; comparing positions", fenced.fence);
         return Verdict::fencing(master, ShardState::Fencing(text));
     }
     promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
 }
 
-/// Positions count only if they were read after the old master stopped serving.
+/// Positions count only if they were read after the old master stopped serving. So does the life of a successor that has
+/// no rival: who has fallen silent since gets nothing that its master would then lack.
 fn compared(
     cx: &Context<'_>,
     (best, others): (&Candidate<'_>, &[Candidate<'_>]),
@@ -369,8 +369,7 @@ fn compared(
     let mut all = true;
     for candidate in std::iter::once(best).chain(others) {
         let id = &candidate.node.id;
-        let seen = cx.observed.node(id).seen.as_ref();
-        if seen.is_none_or(|seen| seen.sent_at < fenced.since) {
+        if !cx.is_heard_since(id, fenced.since) {
             plan.actions.push(Action::HeartbeatNow { node: id.clone() });
             all = false;
         }
@@ -424,34 +423,27 @@ fn await_fence(
         verdict.hold_deposed = true;
         plan.wake(until);
     }
+    // Until its successor serves, the old master has whatever was acknowledged: it lets go only for one that answers, and
+    // gets the shard back from one that falls silent.
+    let is_there = cx.answers_now(&master.id);
+    if !is_there {
+        verdict.hold_deposed = true;
+        cx.ask(&master.id, plan);
+    }
+    let is_down = cx.health(&master.id) == Health::Down;
+    if is_down && intact(cx, shard, old, pending) {
+        verdict.hold_deposed = true;
+        verdict.swap = Some(goes_back(cx, (index, shard, master), old));
+        return verdict;
+    }
     let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
-    if let Some(fenced) = fenced {
+    // With both of them gone, others may take over.
+    if let Some(fenced) = fenced.filter(|_| is_there || is_down) {
         // Where answers wait for the set, the new master has whatever was acknowledged.
         let is_safe = in_pause(cx, old, fenced) || epoch::by_set(shard);
         let late = if is_safe { "" } else { LATE };
         let reason = format!("shard {index}: {} is fenced: {}{late}", old.local, fenced.fence);
         verdict.swap = Some(fence_over(cx, index, &reason));
-        return verdict;
-    }
-    if cx.health(&master.id) == Health::Down && intact(cx, shard, old, pending) {
-        // The new master was never told: whatever was written is with the old one.
-        let mut record = cx.record.next();
-        record.version = cx.highest_version() + 1;
-        record.promote(index, &old.id);
-        if let Some(reply) = cx.reply(&old.id) {
-            // Nothing was acknowledged since but by the old master, with all of these.
-            let others = candidate::intact(cx, shard, master);
-            let members = others.into_iter().filter_map(|other| other.member);
-            epoch::open(cx, &mut record, index, reply, members);
-        }
-        let back = &mut record.shards[index];
-        back.fence = None;
-        if let Some(result) = &mut back.last_intent {
-            result.error = Some(format!("{} went down before it took over", master.local));
-        }
-        let reason = format!("shard {index}: {} is down before it took over", master.local);
-        verdict.hold_deposed = true;
-        verdict.swap = Some((record, reason));
         return verdict;
     }
     if cx.observed.node(&old.id).pushed.is_some_and(|pushed| pushed.version >= pending.version)
@@ -461,6 +453,29 @@ fn await_fence(
     }
     plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &old.id));
     verdict
+}
+
+/// The new master was never told: whatever was written is with the old one.
+fn goes_back(
+    cx: &Context<'_>,
+    (index, shard, master): (usize, &Shard, &Node),
+    old: &Node,
+) -> (Record, String) {
+    let mut record = cx.record.next();
+    record.version = cx.highest_version() + 1;
+    record.promote(index, &old.id);
+    if let Some(reply) = cx.reply(&old.id) {
+        // Nothing was acknowledged since but by the old master, with all of these.
+        let others = candidate::intact(cx, shard, master);
+        let members = others.into_iter().filter_map(|other| other.member);
+        epoch::open(cx, &mut record, index, reply, members);
+    }
+    let back = &mut record.shards[index];
+    back.fence = None;
+    if let Some(result) = &mut back.last_intent {
+        result.error = Some(format!("{} went down before it took over", master.local));
+    }
+    (record, format!("shard {index}: {} is down before it took over", master.local))
 }
 
 const LATE: &str = "; not within its pause: writes it took meanwhile may be lost";
