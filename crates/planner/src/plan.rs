@@ -251,6 +251,20 @@ pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Nod
     Context { record, observed, policy, now: Time::default() }.settled(node)
 }
 
+/// Whether the master of shard `index` answers as what the record makes it: at the record's version, with a lease where
+/// one is needed, and with its epoch.
+pub fn serves(record: &Record, observed: &Observed, policy: &Policy, index: usize) -> bool {
+    let cx = Context { record, observed, policy, now: Time::default() };
+    let Some(shard) = record.shards.get(index) else { return false };
+    let is_granted = |master: &&Node| {
+        let knows_epochs = cx.reply(&master.id).is_some_and(|r| r.standing.incarnation.is_some());
+        let granted = observed.node(&master.id).confirmed.map(|(epoch, _)| epoch);
+        shard.epoch.is_none() || !knows_epochs || granted == Some(shard.epoch.number)
+    };
+    shard.fence.is_none()
+        && shard.master().filter(|master| cx.settled(master)).filter(is_granted).is_some()
+}
+
 /// Decides what the cluster needs now.
 pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) -> Plan {
     let cx = Context { record, observed, policy, now };
