@@ -10,9 +10,9 @@ use crate::grant::CommitMode;
 mod operator;
 
 pub use operator::{
-    ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
-    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, NodeHolding, RestoreAnswer,
-    RestoreSpec,
+    BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
+    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, NodeHolding,
+    RestoreAnswer, RestoreSpec,
 };
 
 /// A success: `{"data": …}`.
@@ -471,6 +471,9 @@ pub struct FrontendStatus {
     pub listen: String,
     /// Id of the node behind it; none when closed.
     pub node: Option<String>,
+    /// Why the balancer does not reach that node, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `GET …/events`.

@@ -46,7 +46,11 @@ pub async fn change(
     let next = change.next().clone();
     let outcome = change.outcome;
     let version = next.version();
+    let warnings = next.topology().map(topology::Topology::warnings).unwrap_or_default();
     commit(&node, next, &outcome)?;
+    for warning in warnings {
+        tracing::warn!(version, "the topology was taken as it is, but {warning}");
+    }
     tracing::info!(version, role = role_word(&node), "topology changed");
     Ok(())
 }
@@ -229,6 +233,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         lease_remaining_ms: node.grants.remaining_ms(now_ns),
         client_access: config.client_access,
         balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
+        strangers: node.strangers.list(now_ns),
         link_status: node.replication.link_status(),
         link_error: node.replication.link_error(),
         master,

@@ -109,6 +109,8 @@ pub struct Node {
     pub slowlog: Slowlog,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
+    /// Load balancers it does not know.
+    pub strangers: crate::strangers::Strangers,
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
@@ -171,6 +173,7 @@ impl Node {
             stats: Stats::new(workers),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
+            strangers: crate::strangers::Strangers::default(),
             resync: ResyncState::default(),
             replication,
             started_ns: clock::boottime_ns(),

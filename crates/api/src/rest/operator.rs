@@ -108,6 +108,15 @@ pub struct LostMember {
     pub seen_sequence: Option<u64>,
 }
 
+/// `DELETE …/balancers/:name` of an instance that was removed by force and could not be closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerRemoved {
+    /// False.
+    pub closed: bool,
+    /// What stood in the way.
+    pub why: String,
+}
+
 /// `GET …/discarded`: writes that deposed masters had to discard and keep.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Discarded {

@@ -164,6 +164,14 @@ fn status_text(status: &Status) -> String {
             out.push_str(&format!(", in sync {}{note}", in_sync.join(" ")));
         }
     }
+    for balancer in &status.balancers {
+        for frontend in &balancer.frontends {
+            if let Some(error) = &frontend.error {
+                let (name, listen) = (&balancer.name, &frontend.listen);
+                out.push_str(&format!("\nbalancer {name}: the node behind {listen}: {error}"));
+            }
+        }
+    }
     for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
         out.push_str(&format!("\nshard {}: {}", shard.index, shard.detail));
     }
