@@ -11,8 +11,8 @@ mod operator;
 
 pub use operator::{
     BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
-    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, NodeHolding,
-    RestoreAnswer, RestoreSpec,
+    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    NodeHolding, RestoreAnswer, RestoreSpec,
 };
 
 /// A success: `{"data": …}`.

@@ -132,7 +132,9 @@ pub(crate) enum UpdateError {
     #[error("{0}")]
     Refused(String),
     /// The store failed, and has not told yet what became of the change.
-    #[error("whether it was done is not known yet: {0}; `status` shows what is in force once the store tells")]
+    #[error(
+        "whether it was done is not known yet: {0}; `status` shows what is in force once the store tells"
+    )]
     Unknown(String),
     /// The store's thread is gone.
     #[error("the store does not answer")]

@@ -49,9 +49,7 @@ fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status {
         topology_hash: state.topology.hash.clone(),
         term: cluster.shared.store.term(),
         // What a person should know is not known by a word that says there is nothing.
-        healthy: healthy
-            && alarms.is_empty()
-            && balancers.iter().all(|balancer| balancer.in_force),
+        healthy: healthy && alarms.is_empty() && balancers.iter().all(|balancer| balancer.in_force),
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
         shards,
