@@ -21,7 +21,8 @@ use resp::{Limits, Parser, Writer, request::Parsed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::clients::{Client, Pause, Via};
+use crate::clients::places::Place;
+use crate::clients::{Client, Pause, TOO_MANY, Via};
 use crate::clock;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran, Step, Words};
@@ -51,6 +52,8 @@ enum End {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("there was no place for it")]
+    NoPlace,
     #[error("it was asked to end")]
     Killed,
     #[error("its last command ended it")]
@@ -60,7 +63,13 @@ enum End {
 }
 
 /// Serves one accepted socket until it ends.
-pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: SocketAddr) {
+pub async fn serve(
+    node: Arc<Node>,
+    worker: usize,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut place: Place,
+) {
     let local = stream.local_addr().unwrap_or(peer);
     // A socket without it works, only slower.
     let _ = stream.set_nodelay(true);
@@ -79,7 +88,7 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
         is_over: false,
         at_end: false,
     };
-    let Greeting { address, via, moved } = match connection.greet(peer, local).await {
+    let Greeting { address, via, moved } = match connection.arrive(peer, local, &mut place).await {
         Ok(greeting) => greeting,
         Err(end) => {
             tracing::debug!(%peer, %end, "connection refused");
@@ -89,6 +98,7 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
     let node = Arc::clone(&connection.node);
     let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
     let client = node.clients.add(address, local, via, since_ms);
+    client.sit(place);
     match surviving(connection.run(Arc::clone(&client), moved)).await {
         Ok(End::Detached) => {}
         Ok(end) => {
@@ -152,6 +162,36 @@ struct Greeting {
 }
 
 impl Connection {
+    /// Learns who is calling, and turns away for whom there is no place and will be none: a client that a balancer brings is nobody else.
+    async fn arrive(
+        &mut self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        place: &mut Place,
+    ) -> Result<Greeting, End> {
+        let Some(visit) = place.visit() else { return self.greet(peer, local).await };
+        let greeting = tokio::select! {
+            greeting = self.greet(peer, local) => greeting?,
+            () = visit.over() => return Err(self.turn_away().await),
+        };
+        let is_client = matches!(greeting.via, Via::Balancer { .. });
+        let clients_max = usize::try_from(self.node.config.now().maxclients).unwrap_or(usize::MAX);
+        if is_client && !place.become_client(clients_max) {
+            return Err(self.turn_away().await);
+        }
+        Ok(greeting)
+    }
+
+    /// Tells a connection that there is no place for it.
+    async fn turn_away(&mut self) -> End {
+        self.node.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+        let mut text = Vec::new();
+        Writer::new(&mut text, resp::Protocol::V2).error(TOO_MANY);
+        // It may be gone already; it is closed either way. Its socket's buffer is empty, so that this waits for nobody.
+        let _ = self.stream.write_all(&text).await;
+        End::NoPlace
+    }
+
     /// Reads the PROXY header where one must be, and tells who is calling and how.
     async fn greet(&mut self, peer: SocketAddr, local: SocketAddr) -> Result<Greeting, End> {
         let config = self.node.config.now();
@@ -364,6 +404,9 @@ impl Connection {
                 biased;
                 read = self.stream.read_buf(&mut self.buffer) => read?,
                 () = session.client.killed() => return Err(End::Killed),
+                () = session.client.visit_over(), if session.client.is_visitor() => {
+                    return Err(self.turn_away().await);
+                }
             },
         };
         self.at_end = read == 0;

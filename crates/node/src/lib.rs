@@ -12,6 +12,7 @@ pub mod config;
 pub mod connection;
 pub mod cron;
 pub mod cursors;
+pub mod descriptors;
 pub mod disk;
 pub mod families;
 pub mod grants;

@@ -14,6 +14,7 @@ use topology::{Cluster, Endpoint};
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::grants::Grants;
 use crate::locks::Locks;
 use crate::slowlog::Slowlog;
@@ -99,6 +100,8 @@ pub struct Node {
     pub grants: Grants,
     /// Connections.
     pub clients: Clients,
+    /// What it may have open, and for whom.
+    pub descriptors: Descriptors,
     /// Key locks.
     pub locks: Locks,
     /// WATCH.
@@ -164,6 +167,7 @@ impl Node {
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
             clients: Clients::default(),
+            descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),
             stats: Stats::new(workers),
@@ -238,6 +242,12 @@ impl Node {
     /// Asks the whole process to stop.
     pub fn shut_down(&self) {
         self.shutdown.send_replace(true);
+    }
+
+    /// Says what this process may have open. To be said before the node serves.
+    #[must_use]
+    pub fn with_descriptors(self, descriptors: Descriptors) -> Self {
+        Self { descriptors, ..self }
     }
 
     /// `hook` is called when this database, or one that takes its place, fails (rule R14). To be said before the node serves.

@@ -51,8 +51,11 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
 /// cannot follow, or it hangs: which of both is for the controller to find out, who asks the node itself.
 async fn check(backend: &Backend, shared: &Shared) -> Option<Reach> {
     let patience = shared.connect_timeout.min(PATIENCE);
-    let Ok(Ok(mut stream)) = timeout(patience, dial(backend, shared)).await else {
-        return Some(Reach::Down);
+    let mut stream = match timeout(patience, dial(backend, shared)).await {
+        Ok(Ok(stream)) => stream,
+        // A want of descriptors here says nothing of the node.
+        Ok(Err(error)) if limits::is_limit(&error) => return None,
+        _ => return Some(Reach::Down),
     };
     match timeout(patience, ask(&mut stream, shared)).await {
         Ok(Ok(())) => Some(Reach::Up),

@@ -52,7 +52,8 @@ fn served<F: Future<Output = ()>>(test: impl FnOnce(Arc<Node>, TcpStream) -> F) 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, peer) = listener.accept().await.unwrap();
-        let serving = serve(Arc::clone(&node), 0, accepted, peer);
+        let place = node.clients.places.enter(1_000, 8);
+        let serving = serve(Arc::clone(&node), 0, accepted, peer, place);
         let both = async { tokio::join!(serving, test(Arc::clone(&node), stream)) };
         tokio::time::timeout(PATIENCE, both).await.expect("an end");
     });
