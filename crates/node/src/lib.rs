@@ -4,6 +4,7 @@
 //! [`node`] is what all threads share; [`cluster`] changes topology and role; [`replication`] drives the streams.
 
 pub mod admin;
+pub mod backup;
 pub mod clients;
 pub mod clock;
 pub mod cluster;

@@ -11,6 +11,7 @@ use storage::{FailureHook, Store};
 use tokio::sync::watch;
 use topology::{Cluster, Endpoint};
 
+use crate::backup::Backups;
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
@@ -112,6 +113,8 @@ pub struct Node {
     pub slowlog: Slowlog,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
+    /// BGSAVE.
+    pub backups: Backups,
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
@@ -173,6 +176,7 @@ impl Node {
             stats: Stats::new(workers),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
+            backups: Backups::default(),
             resync: ResyncState::default(),
             replication: crate::replication::Replication::default(),
             started_ns: clock::boottime_ns(),

@@ -118,6 +118,11 @@ impl Host {
         Ok(Some(status))
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Whether a process runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::Balancer;
 use super::host::{Host, Role};
+use super::limits::{self, Crowd};
 use super::observer::Reigns;
 use super::rest;
 use super::schedule::{Action, Fault, Target};
@@ -23,6 +24,8 @@ const RESTART_MS: u64 = 300;
 const FULL_UNTIL_MS: u64 = 500;
 /// What a node ends with when its disk is full.
 const DISK_EXIT_CODE: i32 = 74;
+/// So long after it may open files again the end of a process may still be the doing of the limit.
+const STARVED_UNTIL_MS: u64 = 500;
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.
@@ -34,6 +37,8 @@ enum Undo {
     Join(Vec<(usize, usize)>, bool),
     Free(usize),
     Thaw(usize),
+    Disperse(usize),
+    Give(usize, u32),
 }
 
 /// The one who does it.
@@ -48,6 +53,10 @@ pub struct Nemesis<'a> {
     freed: HashMap<usize, u64>,
     /// Hosts whose disk hangs.
     frozen: HashMap<usize, Frozen>,
+    /// Hosts whose places are held.
+    crowds: HashMap<usize, Crowd>,
+    /// By process: until when it may end because it had no descriptors, ms.
+    starved: HashMap<usize, u64>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
@@ -62,6 +71,8 @@ impl<'a> Nemesis<'a> {
             undo: Vec::new(),
             freed: HashMap::new(),
             frozen: HashMap::new(),
+            crowds: HashMap::new(),
+            starved: HashMap::new(),
             surprises: Vec::new(),
         }
     }
@@ -128,13 +139,16 @@ impl<'a> Nemesis<'a> {
             let was_full = disk::filling(&host.dir).exists()
                 || self.freed.get(&index).is_some_and(|at| at + FULL_UNTIL_MS > now);
             let is_full = was_full && status.code() == Some(DISK_EXIT_CODE);
+            // So is a want of descriptors.
+            let was_starved = self.starved.get(&index).is_some_and(|until| *until > now);
+            let is_starved = was_starved && status.code() == Some(limits::EXIT_CODE);
             let text = format!("{} ended by itself: {status}", host.name);
-            self.timeline.note(if is_full {
-                format!("{text} (its disk is full)")
-            } else {
-                text.clone()
+            self.timeline.note(match (is_full, is_starved) {
+                (true, _) => format!("{text} (its disk is full)"),
+                (_, true) => format!("{text} (it had no descriptors)"),
+                _ => text.clone(),
             });
-            if !is_full {
+            if !is_full && !is_starved {
                 self.surprises.push(text);
             }
             self.undo.push((self.now_ms() + RESTART_MS, Undo::Start(index)));
@@ -199,8 +213,31 @@ impl<'a> Nemesis<'a> {
                 self.frozen.insert(index, Frozen::new(&dir)?);
                 self.undo.push((end, Undo::Thaw(index)));
             }
+            Action::Crowd(target) => self.crowd(*target, end),
+            Action::Descriptors(target) => self.starve(*target, end)?,
             Action::Switchover(shard) => self.switchover(*shard),
         }
+        Ok(())
+    }
+
+    fn crowd(&mut self, target: Target, end: u64) {
+        let Some(index) = self.host_of(target) else { return };
+        // One that hangs or is stopped takes no order: then the crowd comes to its usual number of places.
+        let asked = self.site.hosts[index].runs() && !self.frozen.contains_key(&index);
+        let said = asked.then(|| self.site.ask(index, &["CONFIG", "SET", "maxclients", "1"]));
+        self.timeline.note(format!("maxclients 1: {said:?}"));
+        let Some((space, address)) = self.site.door(index) else { return };
+        self.crowds.insert(index, Crowd::around(&space, address));
+        self.undo.push((end, Undo::Disperse(index)));
+    }
+
+    fn starve(&mut self, target: Target, end: u64) -> Result<()> {
+        let Some(index) = self.host_of(target) else { return Ok(()) };
+        let Some(pid) = self.site.hosts[index].pid() else { return Ok(()) };
+        self.say("no descriptors for", index);
+        limits::take_descriptors(pid)?;
+        self.starved.insert(index, end + STARVED_UNTIL_MS);
+        self.undo.push((end, Undo::Give(index, pid)));
         Ok(())
     }
 
@@ -292,6 +329,17 @@ impl<'a> Nemesis<'a> {
                 Undo::Thaw(index) => {
                     self.say("thaw the disk of", index);
                     self.frozen.remove(&index).map_or(Ok(()), Frozen::thaw)?;
+                }
+                Undo::Disperse(index) => {
+                    self.say("the crowd leaves", index);
+                    self.crowds.remove(&index);
+                    // A process that was started since has its places by its file.
+                    let said = self.site.ask(index, &["CONFIG", "SET", "maxclients", "10000"]);
+                    self.timeline.note(format!("maxclients 10000: {said:?}"));
+                }
+                Undo::Give(index, pid) => {
+                    self.say("descriptors for", index);
+                    limits::give_descriptors(pid)?;
                 }
                 Undo::Free(index) => {
                     self.say("free the disk of", index);
