@@ -5,14 +5,15 @@
 //!
 //! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and run, up to a bound.
 
+mod arrival;
+mod attend;
 mod held;
 mod moving;
+mod peers;
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use api::moving::Mark;
@@ -22,13 +23,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::clients::places::Place;
-use crate::clients::{Client, Pause, TOO_MANY, Via};
+use crate::clients::{Client, Pause, Via};
 use crate::clock;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran, Step, Words};
 use crate::session::{Auth, Detached, ReplyMode, Session, gates};
 use crate::stats::WorkerStats;
+use attend::attend;
 use held::Held;
+pub use peers::{Caller, Desk, receive};
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -60,6 +63,16 @@ enum End {
     Quit,
     #[error("it became a replication stream")]
     Detached,
+    #[error("it went to the worker that serves peers")]
+    HandedOver,
+}
+
+/// How a connection leaves its worker.
+enum Leave {
+    /// It becomes something else.
+    Detach(Box<dyn FnOnce(Detached) + Send>),
+    /// It goes where peers are served.
+    ToPeers,
 }
 
 /// Serves one accepted socket until it ends.
@@ -73,21 +86,7 @@ pub async fn serve(
     let local = stream.local_addr().unwrap_or(peer);
     // A socket without it works, only slower.
     let _ = stream.set_nodelay(true);
-    let mut connection = Connection {
-        node,
-        worker,
-        stream,
-        buffer: Vec::new(),
-        start: 0,
-        out: Vec::new(),
-        held: Held::default(),
-        alone: 0,
-        moves: false,
-        mark: None,
-        kept_back: 0,
-        is_over: false,
-        at_end: false,
-    };
+    let mut connection = Connection::new(node, worker, stream, Vec::new());
     let Greeting { address, via, moved } = match connection.arrive(peer, local, &mut place).await {
         Ok(greeting) => greeting,
         Err(end) => {
@@ -99,36 +98,7 @@ pub async fn serve(
     let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
     let client = node.clients.add(address, local, via, since_ms);
     client.sit(place);
-    match surviving(connection.run(Arc::clone(&client), moved)).await {
-        Ok(End::Detached) => {}
-        Ok(end) => {
-            node.clients.remove(client.id);
-            tracing::debug!(conn = client.id, %address, %end, "connection ended");
-        }
-        Err(panic) => {
-            // A defect of ours. Locks and gates were let go of on the way here, and nothing was answered.
-            node.clients.remove(client.id);
-            let command = client.command();
-            tracing::error!(conn = client.id, %address, command, panic, "a command panicked: its connection is closed");
-        }
-    }
-}
-
-/// Runs a connection to its end; a panic in it becomes an error, so that the other connections of the worker live on.
-async fn surviving<T>(connection: impl Future<Output = T>) -> Result<T, String> {
-    let mut connection = std::pin::pin!(connection);
-    std::future::poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx)));
-        match polled {
-            Ok(polled) => polled.map(Ok),
-            Err(cause) => {
-                let text = cause.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
-                Poll::Ready(Err(text.unwrap_or_default()))
-            }
-        }
-    })
-    .await
+    attend(&node, &client, connection.run(Arc::clone(&client), moved)).await;
 }
 
 struct Connection {
@@ -162,34 +132,22 @@ struct Greeting {
 }
 
 impl Connection {
-    /// Learns who is calling, and turns away for whom there is no place and will be none: a client that a balancer brings is nobody else.
-    async fn arrive(
-        &mut self,
-        peer: SocketAddr,
-        local: SocketAddr,
-        place: &mut Place,
-    ) -> Result<Greeting, End> {
-        let Some(visit) = place.visit() else { return self.greet(peer, local).await };
-        let greeting = tokio::select! {
-            greeting = self.greet(peer, local) => greeting?,
-            () = visit.over() => return Err(self.turn_away().await),
-        };
-        let is_client = matches!(greeting.via, Via::Balancer { .. });
-        let clients_max = usize::try_from(self.node.config.now().maxclients).unwrap_or(usize::MAX);
-        if is_client && !place.become_client(clients_max) {
-            return Err(self.turn_away().await);
+    fn new(node: Arc<Node>, worker: usize, stream: TcpStream, buffer: Vec<u8>) -> Self {
+        Self {
+            node,
+            worker,
+            stream,
+            buffer,
+            start: 0,
+            out: Vec::new(),
+            held: Held::default(),
+            alone: 0,
+            moves: false,
+            mark: None,
+            kept_back: 0,
+            is_over: false,
+            at_end: false,
         }
-        Ok(greeting)
-    }
-
-    /// Tells a connection that there is no place for it.
-    async fn turn_away(&mut self) -> End {
-        self.node.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
-        let mut text = Vec::new();
-        Writer::new(&mut text, resp::Protocol::V2).error(TOO_MANY);
-        // It may be gone already; it is closed either way. Its socket's buffer is empty, so that this waits for nobody.
-        let _ = self.stream.write_all(&text).await;
-        End::NoPlace
     }
 
     /// Reads the PROXY header where one must be, and tells who is calling and how.
@@ -247,22 +205,27 @@ impl Connection {
             moving::unpack(&mut session, moved);
         }
         drop(config);
+        self.go_on(session).await
+    }
+
+    async fn go_on(mut self, mut session: Session) -> End {
         let end = self.serve_commands(&mut session).await;
+        if let Ok(Leave::ToPeers) = end {
+            return self.hand_over(session);
+        }
         session.transaction.unwatch(&self.node);
         match end {
-            Ok(detach) => {
+            Ok(Leave::Detach(detach)) => {
                 self.detach(session, detach);
                 End::Detached
             }
+            Ok(Leave::ToPeers) => End::HandedOver,
             Err(end) => end,
         }
     }
 
     /// Returns `Ok` when the socket is to leave the worker.
-    async fn serve_commands(
-        &mut self,
-        session: &mut Session,
-    ) -> Result<Box<dyn FnOnce(Detached) + Send>, End> {
+    async fn serve_commands(&mut self, session: &mut Session) -> Result<Leave, End> {
         let mut parser = Parser::new();
         self.look_for_mark();
         loop {
@@ -293,6 +256,7 @@ impl Connection {
                 Next::Wait(_) if self.at_end && self.moves => {
                     return Err(self.give_back(session).await);
                 }
+                Next::Read if self.belongs_elsewhere(session) => return Ok(Leave::ToPeers),
                 Next::Read => self.read(session, &parser).await?,
                 Next::More => self.make_room(session).await?,
                 Next::Wait(pause) => self.wait(session, pause).await?,
@@ -310,7 +274,7 @@ impl Connection {
                     self.send_later(session, ran).await?;
                 }
                 Next::Close | Next::Drop(_) => return Err(End::Quit),
-                Next::Detach(take) => return Ok(take),
+                Next::Detach(take) => return Ok(Leave::Detach(take)),
             }
         }
     }

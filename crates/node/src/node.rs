@@ -1,8 +1,8 @@
 //! What all threads of a node share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use api::heartbeat::{LeaseMode, Resync};
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use crate::backup::Backups;
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
+use crate::connection::Desk;
 use crate::descriptors::Descriptors;
 use crate::grants::Grants;
 use crate::locks::Locks;
@@ -101,6 +102,8 @@ pub struct Node {
     pub grants: Grants,
     /// Connections.
     pub clients: Clients,
+    /// Where peers are served, once the workers run.
+    pub peer_desk: OnceLock<Desk>,
     /// What it may have open, and for whom.
     pub descriptors: Descriptors,
     /// Key locks.
@@ -161,7 +164,8 @@ pub struct LeaseExpired;
 impl Node {
     /// A node that serves nothing yet.
     pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
-        let workers = usize::try_from(config.now().workers).unwrap_or(1);
+        // One more serves peers.
+        let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
         Self {
             grants: Grants::new(&dir, &dir.join("db"), workers),
             config,
@@ -170,6 +174,7 @@ impl Node {
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
             clients: Clients::default(),
+            peer_desk: OnceLock::new(),
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),

@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 
 use crate::clients::TOO_MANY;
 use crate::clients::places::Place;
-use crate::connection;
+use crate::connection::{self, Caller, Desk};
 use crate::grants::commit;
 use crate::node::Node;
 use crate::stats::WorkerStats;
@@ -76,25 +76,56 @@ fn listen_on(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::Tcp
     Ok(socket.into())
 }
 
-/// Starts the workers. They end when the node shuts down.
+/// Starts the workers: those of clients, and the one of peers, which no accepted connection is dealt to. They end when the node shuts down.
 pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accepted>>> {
-    let count = node.stats.workers.len();
-    let mut workers = Vec::with_capacity(count);
-    for index in 0..count {
+    let peers = node.stats.workers.len() - 1;
+    let mut workers = Vec::with_capacity(peers);
+    for index in 0..peers {
         let (sender, receiver) = mpsc::unbounded_channel();
         let node = Arc::clone(node);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(4)
-            .build()
-            .context("start a worker's runtime")?;
-        std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || LocalSet::new().block_on(&runtime, work(node, index, receiver)))
-            .context("start a worker thread")?;
+        spawn(format!("worker-{index}"), move |runtime| {
+            LocalSet::new().block_on(runtime, work(node, index, receiver));
+        })?;
         workers.push(sender);
     }
+    let (door, callers) = mpsc::unbounded_channel();
+    // Set once: a node starts its workers once.
+    let _ = node.peer_desk.set(Desk { worker: peers, door });
+    let own = Arc::clone(node);
+    spawn("worker-peers".into(), move |runtime| {
+        LocalSet::new().block_on(runtime, work_for_peers(own, peers, callers));
+    })?;
     Ok(workers)
+}
+
+fn spawn(
+    name: String,
+    work: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .context("start a worker's runtime")?;
+    let thread = std::thread::Builder::new().name(name).spawn(move || work(&runtime));
+    thread.context("start a worker thread").map(drop)
+}
+
+async fn work_for_peers(
+    node: Arc<Node>,
+    index: usize,
+    mut callers: mpsc::UnboundedReceiver<Caller>,
+) {
+    let mut shutdown = node.shutdown();
+    tokio::task::spawn_local(commit::serve(Arc::clone(&node), index));
+    loop {
+        let next = tokio::select! {
+            next = callers.recv() => next,
+            _ = shutdown.wait_for(|stop| *stop) => None,
+        };
+        let Some(caller) = next else { return };
+        tokio::task::spawn_local(connection::receive(Arc::clone(&node), index, caller));
+    }
 }
 
 async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
@@ -208,5 +239,66 @@ impl Refusing {
         if let Some(count) = self.seldom.count() {
             tracing::warn!(%error, count, "connections refused: a limit of this process or machine was met");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{Options, Store};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use topology::Cluster;
+
+    use super::*;
+    use crate::config::{Config, Values};
+    use crate::node::Role;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn call(stream: &mut tokio::net::TcpStream, words: &str) -> String {
+        stream.write_all(format!("{words}\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 256];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&answer[..read]).trim_end().to_owned()
+    }
+
+    #[tokio::test]
+    async fn peers_are_served_by_a_worker_without_clients() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = Values { workers: 2, peer_auth: "secret".into(), ..Values::default() };
+        let options = Options { block_cache_size: 8 << 20, ..Options::default() };
+        let store = Store::open(&folder.path().join("db"), options).unwrap();
+        let dir = folder.path().to_owned();
+        let node =
+            Node::new(Config::new(values, None), dir, store, Cluster::default(), Role::Master);
+        let node = Arc::new(node);
+        let listener = listen(&["127.0.0.1".into()], 0, 16).unwrap().pop().unwrap();
+        let address = listener.local_addr().unwrap();
+        let workers = start(&node).unwrap();
+        assert_eq!(workers.len(), 2);
+        let accepting = tokio::spawn(accept(Arc::clone(&node), listener, workers));
+        let sent = |index: usize| node.stats.workers[index].bytes_out.load(Ordering::Relaxed);
+        for _ in 0..4 {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            assert_eq!(call(&mut client, "PING").await, "+PONG");
+        }
+        assert!(sent(0) > 0 && sent(1) > 0);
+        assert_eq!(sent(2), 0);
+        let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+        assert_eq!(call(&mut peer, "AUTH secret").await, "+OK");
+        let before = (sent(0), sent(1));
+        assert_eq!(call(&mut peer, "PING").await, "+PONG");
+        assert_eq!(call(&mut peer, "ECHO hello").await, "$5\r\nhello");
+        assert_eq!((sent(0), sent(1)), before);
+        assert!(sent(2) > 0);
+        assert_eq!(node.clients.places.count().1, 1);
+        drop(peer);
+        let gone = async {
+            while node.clients.places.count().1 > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        node.shut_down();
+        accepting.await.unwrap().unwrap();
     }
 }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use topology::Cluster;
 
+use super::attend::surviving;
 use super::*;
 use crate::clients::PauseKind;
 use crate::config::value::Networks;

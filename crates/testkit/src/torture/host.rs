@@ -123,6 +123,11 @@ impl Host {
         self.process.as_ref().map(Process::pid)
     }
 
+    /// Whether its process runs and is not stopped.
+    pub fn goes_on(&self) -> bool {
+        self.process.is_some() && !self.is_stopped
+    }
+
     /// Whether a process runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()

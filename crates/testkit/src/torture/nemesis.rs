@@ -1,6 +1,6 @@
 //! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -26,6 +26,8 @@ const FULL_UNTIL_MS: u64 = 500;
 const DISK_EXIT_CODE: i32 = 74;
 /// So long after it may open files again the end of a process may still be the doing of the limit.
 const STARVED_UNTIL_MS: u64 = 500;
+/// A node that was started answers within that.
+const HEAL_PATIENCE: Duration = Duration::from_secs(30);
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.
@@ -55,6 +57,8 @@ pub struct Nemesis<'a> {
     frozen: HashMap<usize, Frozen>,
     /// Hosts whose places are held.
     crowds: HashMap<usize, Crowd>,
+    /// Hosts that were told to have few places, and not yet that they have many again.
+    cramped: BTreeSet<usize>,
     /// By process: until when it may end because it had no descriptors, ms.
     starved: HashMap<usize, u64>,
     /// Processes that ended without having been killed.
@@ -72,6 +76,7 @@ impl<'a> Nemesis<'a> {
             freed: HashMap::new(),
             frozen: HashMap::new(),
             crowds: HashMap::new(),
+            cramped: BTreeSet::new(),
             starved: HashMap::new(),
             surprises: Vec::new(),
         }
@@ -115,6 +120,11 @@ impl<'a> Nemesis<'a> {
             disk::free(&self.site.hosts[index].dir)?;
             self.site.hosts[index].go_on()?;
             self.site.hosts[index].start(&self.site.network)?;
+        }
+        for index in std::mem::take(&mut self.cramped) {
+            wait::until("a node has its places again", HEAL_PATIENCE, || {
+                if self.set_places(index, "10000") { Ok(()) } else { Err("it takes no order") }
+            })?;
         }
         self.timeline.note("healed");
         Ok(())
@@ -222,13 +232,21 @@ impl<'a> Nemesis<'a> {
 
     fn crowd(&mut self, target: Target, end: u64) {
         let Some(index) = self.host_of(target) else { return };
-        // One that hangs or is stopped takes no order: then the crowd comes to its usual number of places.
-        let asked = self.site.hosts[index].runs() && !self.frozen.contains_key(&index);
-        let said = asked.then(|| self.site.ask(index, &["CONFIG", "SET", "maxclients", "1"]));
-        self.timeline.note(format!("maxclients 1: {said:?}"));
+        self.set_places(index, "1");
+        self.cramped.insert(index);
         let Some((space, address)) = self.site.door(index) else { return };
         self.crowds.insert(index, Crowd::around(&space, address));
         self.undo.push((end, Undo::Disperse(index)));
+    }
+
+    /// One that hangs or is stopped takes no order, and is not waited for.
+    fn set_places(&self, index: usize, count: &str) -> bool {
+        if !self.site.hosts[index].goes_on() || self.frozen.contains_key(&index) {
+            return false;
+        }
+        let said = self.site.ask(index, &["CONFIG", "SET", "maxclients", count]);
+        self.timeline.note(format!("maxclients {count}: {said:?}"));
+        said.is_ok_and(|said| said == "OK")
     }
 
     fn starve(&mut self, target: Target, end: u64) -> Result<()> {
@@ -333,9 +351,9 @@ impl<'a> Nemesis<'a> {
                 Undo::Disperse(index) => {
                     self.say("the crowd leaves", index);
                     self.crowds.remove(&index);
-                    // A process that was started since has its places by its file.
-                    let said = self.site.ask(index, &["CONFIG", "SET", "maxclients", "10000"]);
-                    self.timeline.note(format!("maxclients 10000: {said:?}"));
+                    if self.set_places(index, "10000") {
+                        self.cramped.remove(&index);
+                    }
                 }
                 Undo::Give(index, pid) => {
                     self.say("descriptors for", index);

@@ -1,0 +1,42 @@
+//! Who is calling, and whether there is a place for him.
+
+use std::net::SocketAddr;
+
+use resp::Writer;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Connection, End, Greeting};
+use crate::clients::places::Place;
+use crate::clients::{TOO_MANY, Via};
+
+impl Connection {
+    /// Learns who is calling, and turns away for whom there is no place and will be none: a client that a balancer brings is nobody else.
+    pub(super) async fn arrive(
+        &mut self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        place: &mut Place,
+    ) -> Result<Greeting, End> {
+        let Some(visit) = place.visit() else { return self.greet(peer, local).await };
+        let greeting = tokio::select! {
+            greeting = self.greet(peer, local) => greeting?,
+            () = visit.over() => return Err(self.turn_away().await),
+        };
+        let is_client = matches!(greeting.via, Via::Balancer { .. });
+        let clients_max = usize::try_from(self.node.config.now().maxclients).unwrap_or(usize::MAX);
+        if is_client && !place.become_client(clients_max) {
+            return Err(self.turn_away().await);
+        }
+        Ok(greeting)
+    }
+
+    /// Tells a connection that there is no place for it.
+    pub(super) async fn turn_away(&mut self) -> End {
+        self.node.stats.rejected_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut text = Vec::new();
+        Writer::new(&mut text, resp::Protocol::V2).error(TOO_MANY);
+        // It may be gone already; it is closed either way. Its socket's buffer is empty, so that this waits for nobody.
+        let _ = self.stream.write_all(&text).await;
+        End::NoPlace
+    }
+}
