@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use replication::FileName;
 use storage::Store;
 
 use crate::clock;
@@ -292,6 +291,17 @@ fn name(node: &Node, origin: &Origin, sequence: u64) -> String {
     )
 }
 
+/// Whether RocksDB gives a checkpoint's files such names, or it is the name of the backup: what else lies in a folder is somebody's, and stays.
+fn is_part(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.split_once(['.', '-']) {
+        Some((number, "sst" | "log" | "blob")) => is_number(number),
+        Some(("MANIFEST" | "OPTIONS", number)) => is_number(number),
+        Some(_) => name == NAME,
+        None => name == "CURRENT",
+    }
+}
+
 /// The files of a backup; an error if anything else lies there. Nothing where there is no folder.
 fn parts(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
     let failed = |cause| Failed::Folder { action: "read", path: folder.to_owned(), cause };
@@ -304,7 +314,7 @@ fn parts(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let is_part = name == NAME || FileName::parse(name.as_encoded_bytes()).is_ok();
+        let is_part = name.to_str().is_some_and(is_part);
         if !is_part || !entry.file_type().map_err(failed)?.is_file() {
             let name = name.to_string_lossy().into_owned();
             return Err(Failed::Foreign { path: folder.to_owned(), name });

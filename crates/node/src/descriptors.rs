@@ -61,12 +61,10 @@ impl Descriptors {
     /// # Errors
     /// They are too few for a node at all.
     pub fn share(values: &Values, limit: u64) -> Result<Self, TooFew> {
-        let (part, least, most) = VISITORS;
-        let visitors = (limit / part).clamp(least, most);
-        let own = own(values);
-        let needed = own + PEERS + visitors + admin(values) + LEAST;
-        let rest = limit.checked_sub(needed - LEAST).filter(|rest| *rest >= LEAST);
-        let rest = rest.ok_or(TooFew { limit, needed })?;
+        let (own, visitors) = (own(values), visitors(limit));
+        let others = own + PEERS + admin(values);
+        let rest = limit.checked_sub(others + visitors).filter(|rest| *rest >= LEAST);
+        let rest = rest.ok_or_else(|| TooFew { limit, needed: needed(others + LEAST) })?;
         let (clients, tables) = (u64::from(values.maxclients), tables(values));
         let tables = tables.min(rest.saturating_sub(clients).max(rest / TABLES));
         Ok(Self { limit, own, tables, visitors, clients: rest - tables })
@@ -125,6 +123,21 @@ impl Descriptors {
         let limit = || limits::open_files().map_or(self.limit, |limit| limit.soft);
         number >= self.limit.saturating_sub(self.own) && number >= limit().saturating_sub(self.own)
     }
+}
+
+/// Of so many descriptors.
+fn visitors(limit: u64) -> u64 {
+    let (part, least, most) = VISITORS;
+    (limit / part).clamp(least, most)
+}
+
+/// The least limit that leaves so many beside visitors.
+fn needed(others: u64) -> u64 {
+    let mut limit = others;
+    while limit < others + visitors(limit) {
+        limit += 1;
+    }
+    limit
 }
 
 fn own(values: &Values) -> u64 {

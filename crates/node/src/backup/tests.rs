@@ -128,3 +128,20 @@ fn one_at_a_time() {
     let state = node.backups.state();
     assert!(state.has_failed && !state.is_running && state.last_ms.is_none());
 }
+
+#[test]
+fn what_belongs_to_a_backup_is_known_by_name() {
+    let parts = ["CURRENT", "MANIFEST-000005", "OPTIONS-000007", "000012.sst", "000009.log", NAME];
+    assert!(parts.iter().all(|name| is_part(name)));
+    let others = [
+        "thesis.txt",
+        "LOCK",
+        "MANIFEST-x",
+        ".sst",
+        "notes.log",
+        "12.sst.bak",
+        "holdfast.format",
+        "IDENTITY.old",
+    ];
+    assert!(!others.iter().any(|name| is_part(name)));
+}
