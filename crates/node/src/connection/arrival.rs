@@ -25,7 +25,9 @@ impl Connection {
         let is_client = matches!(greeting.via, Via::Balancer { .. });
         let clients_max = usize::try_from(self.node.config.now().maxclients).unwrap_or(usize::MAX);
         if is_client && !place.become_client(clients_max) {
-            return Err(self.turn_away().await);
+            // The client of a session that was elsewhere asked nothing just now: any word would be taken for another answer.
+            let is_session = greeting.moved.is_some();
+            return Err(if is_session { End::NoPlace } else { self.turn_away().await });
         }
         Ok(greeting)
     }
