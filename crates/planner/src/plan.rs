@@ -174,6 +174,18 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// What is suspicious about a master that is not down.
+    pub(crate) fn suspicion(&self, master: &Node) -> String {
+        let observed = self.observed.node(&master.id);
+        match &observed.error {
+            // It is not silent, and may be serving: it is not replaced for that.
+            Some(error) if observed.unclear_since.is_some() => {
+                format!("master {}: {error}", master.local)
+            }
+            _ => format!("master {} missed {} heartbeats", master.local, observed.misses.max(1)),
+        }
+    }
+
     /// Nothing is heard of its process.
     pub(crate) fn is_mute(&self, id: &str) -> bool {
         let node = self.observed.node(id);

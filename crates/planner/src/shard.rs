@@ -93,20 +93,8 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
             "master {} has not been heard of yet",
             master.local
         ))),
-        Health::Suspect => Verdict::serving(ShardState::Suspect(suspicion(cx, master))),
+        Health::Suspect => Verdict::serving(ShardState::Suspect(cx.suspicion(master))),
         Health::Up => alive(cx, (index, shard, master), plan),
-    }
-}
-
-/// What is suspicious about a master that is not down.
-fn suspicion(cx: &Context<'_>, master: &Node) -> String {
-    let observed = cx.observed.node(&master.id);
-    match &observed.error {
-        // It is not silent, and may be serving: it is not replaced for that.
-        Some(error) if observed.unclear_since.is_some() => {
-            format!("master {}: {error}", master.local)
-        }
-        _ => format!("master {} missed {} heartbeats", master.local, observed.misses.max(1)),
     }
 }
 

@@ -26,8 +26,6 @@ const FULL_UNTIL_MS: u64 = 500;
 const DISK_EXIT_CODE: i32 = 74;
 /// So long after it may open files again the end of a process may still be the doing of the limit.
 const STARVED_UNTIL_MS: u64 = 500;
-/// A node that was started answers within that.
-const HEAL_PATIENCE: Duration = Duration::from_secs(30);
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.
@@ -121,11 +119,6 @@ impl<'a> Nemesis<'a> {
             self.site.hosts[index].go_on()?;
             self.site.hosts[index].start(&self.site.network)?;
         }
-        for index in std::mem::take(&mut self.cramped) {
-            wait::until("a node has its places again", HEAL_PATIENCE, || {
-                if self.set_places(index, "10000") { Ok(()) } else { Err("it takes no order") }
-            })?;
-        }
         self.timeline.note("healed");
         Ok(())
     }
@@ -135,6 +128,11 @@ impl<'a> Nemesis<'a> {
         wait::until("the cluster is healthy", patience, || {
             let looked = self.look_after().and_then(|()| self.undo_due(self.now_ms()));
             looked.map_err(|error| format!("{error:#}"))?;
+            for index in self.cramped.clone() {
+                if self.set_places(index, "10000") {
+                    self.cramped.remove(&index);
+                }
+            }
             self.site.health()
         })
     }
