@@ -2,7 +2,7 @@
 //!
 //! Filled by the heartbeat and balancer tasks; nothing here is a conclusion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
@@ -108,6 +108,15 @@ impl NodeObserved {
         self.misses >= ROW && self.refused == 0
     }
 
+    /// What is suspicious about one that is not down, to follow its address.
+    pub(crate) fn suspicion(&self) -> String {
+        match &self.error {
+            // It is not silent, and may be serving: it is not replaced for that.
+            Some(error) if self.unclear_since.is_some() => format!(": {error}"),
+            _ => format!(" missed {} heartbeats", self.misses.max(1)),
+        }
+    }
+
     fn heard(&mut self) {
         self.misses = 0;
         self.missing_since = None;
@@ -148,6 +157,14 @@ pub struct BalancerObserved {
     /// By node id: whether it reaches the node, of those it has tried. Nothing while it does not
     /// answer.
     pub reach: BTreeMap<String, Reach>,
+    /// By node id: why it does not.
+    pub faults: BTreeMap<String, String>,
+    /// Where it dials nodes from, by its own configuration.
+    pub source: Option<String>,
+    /// By node id: where it last dialled the node from, as its host sees it.
+    pub dials: BTreeMap<String, String>,
+    /// Whether it sends nodes a PROXY header, if it says so.
+    pub sends_header: Option<bool>,
 }
 
 /// Whether a balancer reaches a node.
@@ -179,6 +196,8 @@ pub struct Desired {
     pub frontends: Vec<Frontend>,
     /// Those that hold connections for a backend to come, and since when.
     pub holding: BTreeMap<Endpoint, Time>,
+    /// Balancers that are to have no frontend at all: they are being removed.
+    pub closing: BTreeSet<String>,
 }
 
 /// Everything seen of one cluster.
@@ -199,6 +218,9 @@ pub struct Observed {
     pub term: u64,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
     pub authority_until: Option<Time>,
+    /// A change of the record whose outcome the store has not told: until it is known which record is in force, nothing is
+    /// granted and no way is opened (rule O4).
+    pub in_doubt: Option<String>,
     /// Hash of the record's topology, as nodes compute it.
     pub topology_hash: String,
     /// By node id.

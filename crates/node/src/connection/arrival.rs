@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use resp::Writer;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Connection, End, Greeting};
+use super::greeting::Greeting;
+use super::{Connection, End};
 use crate::clients::places::Place;
 use crate::clients::{TOO_MANY, Via};
 
@@ -17,11 +18,17 @@ impl Connection {
         local: SocketAddr,
         place: &mut Place,
     ) -> Result<Greeting, End> {
-        let Some(visit) = place.visit() else { return self.greet(peer, local).await };
-        let greeting = tokio::select! {
-            greeting = self.greet(peer, local) => greeting?,
-            () = visit.over() => return Err(self.turn_away().await),
+        let greeting = match place.visit() {
+            None => self.greet(peer, local).await?,
+            Some(visit) => tokio::select! {
+                greeting = self.greet(peer, local) => greeting?,
+                () = visit.over() => return Err(self.turn_away().await),
+            },
         };
+        if let Via::Check { .. } = greeting.via {
+            // A node that is full is well: its check needs no client's place.
+            place.show_peer();
+        }
         let is_client = matches!(greeting.via, Via::Balancer { .. });
         let clients_max = usize::try_from(self.node.config.now().maxclients).unwrap_or(usize::MAX);
         if is_client && !place.become_client(clients_max) {

@@ -128,6 +128,11 @@ impl Host {
         self.process.is_some() && !self.is_stopped
     }
 
+    /// Whether its process was stopped and has not gone on.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// Whether a process runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()

@@ -64,13 +64,17 @@ pub enum Kind {
     Crowd,
     /// The process of a node may open nothing more.
     Descriptors,
+    /// A master is killed, its data is gone, and it is started again at once.
+    DiskLost,
+    /// The same, and it stays away for a while.
+    DiskLostLate,
     /// Not a fault: an operator asks for another master.
     Switchover,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::KillRestart,
         Self::ReplicaKill,
@@ -91,6 +95,8 @@ impl Kind {
         Self::DiskHang,
         Self::Crowd,
         Self::Descriptors,
+        Self::DiskLost,
+        Self::DiskLostLate,
         Self::Switchover,
     ];
 
@@ -117,6 +123,8 @@ impl Kind {
             Self::DiskHang => "disk-hang",
             Self::Crowd => "crowd",
             Self::Descriptors => "descriptors",
+            Self::DiskLost => "disk-lost",
+            Self::DiskLostLate => "disk-lost-late",
             Self::Switchover => "switchover",
         }
     }
@@ -189,6 +197,8 @@ pub enum Action {
     Crowd(Target),
     /// Its limit of open files is met; raised again at the end.
     Descriptors(Target),
+    /// SIGKILL, and the data is removed; started again, empty, at the end.
+    Lose(Target),
     /// A planned switchover of a shard.
     Switchover(usize),
 }
@@ -319,6 +329,8 @@ impl Draw {
             Kind::DiskHang => (away, Action::Hang(self.node())),
             Kind::Crowd => (away, Action::Crowd(self.node())),
             Kind::Descriptors => (away, Action::Descriptors(self.node())),
+            Kind::DiskLost => (0, Action::Lose(self.master())),
+            Kind::DiskLostLate => (away, Action::Lose(self.master())),
             Kind::Switchover => (0, Action::Switchover(self.shard())),
         };
         self.faults.push(Fault { at_ms, for_ms, action });
@@ -456,6 +468,7 @@ impl fmt::Display for Action {
             Self::Hang(target) => write!(f, "the disk of the {target} hangs"),
             Self::Crowd(target) => write!(f, "clients hold every place of the {target}"),
             Self::Descriptors(target) => write!(f, "no descriptors for the {target}"),
+            Self::Lose(target) => write!(f, "the disk of the {target} is lost"),
             Self::Switchover(shard) => write!(f, "switchover of shard {shard}"),
         }
     }
@@ -509,6 +522,7 @@ mod tests {
             "hangs",
             "every place",
             "no descriptors",
+            "is lost",
             "switch",
             "interface",
         ] {
