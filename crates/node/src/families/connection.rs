@@ -73,7 +73,7 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
         && is_same_secret(password, &config.peer_auth)
     {
         cx.session.auth = Auth::Peer;
-        cx.session.client.is_peer.store(true, Ordering::Relaxed);
+        cx.session.client.become_peer();
         return Ok(());
     }
     let may_log_in =

@@ -25,7 +25,7 @@ use super::gates::{self, Check, Refusal};
 use super::pipeline::Pending;
 use super::transaction::{QUEUE_BYTES_MAX, cost};
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
-use crate::clients::Pause;
+use crate::clients::{Pause, Via};
 use crate::clock;
 use crate::command::table::ReadHandler;
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Table};
@@ -182,6 +182,9 @@ impl<'n> Batch<'n> {
                 _ => refusal,
             };
             return (self.refuse(session, refusal, out), Outcome::Rejected);
+        }
+        if command.flags.has(Flags::PEER) && session.client.via == Via::Direct {
+            session.client.show_peer();
         }
         session.is_asking = false;
         if is_queueing {

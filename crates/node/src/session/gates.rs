@@ -12,7 +12,7 @@ use topology::{Cluster, Route, RouteRequest, key_slot};
 
 use super::dispatch::LOADING;
 use super::{Auth, Session};
-use crate::clients::{Pause, PauseKind, Via};
+use crate::clients::{Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::{Command, Error, Flags};
 use crate::config::Values;
@@ -62,7 +62,7 @@ type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
 
 /// Passed when a command arrives, queued or not.
 const ALWAYS: &[Gate] =
-    &[health_check, arity, subcommand, authenticated, door, loading, in_multi, slot_owner];
+    &[health_check, place, arity, subcommand, authenticated, door, loading, in_multi, slot_owner];
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
@@ -79,6 +79,28 @@ pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// A visitor, for whom there is no client's place, may show that it is a peer, and nothing else.
+fn place(check: &Check<'_>) -> Result<(), Refusal> {
+    if !check.session.client.is_visitor() {
+        return Ok(());
+    }
+    let flags = check.command.flags;
+    let has_secret = check.session.auth == Auth::Peer;
+    if has_secret || flags.has(Flags::NO_AUTH) || flags.has(Flags::PEER) || pauses(check) {
+        return Ok(());
+    }
+    check.node.stats.rejected_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Err(Refusal::ErrorAndClose(TOO_MANY.into()))
+}
+
+/// CLIENT PAUSE and UNPAUSE are a controller's, too.
+fn pauses(check: &Check<'_>) -> bool {
+    let subcommand = check.words.get(1).copied().unwrap_or_default();
+    check.command.name == "client"
+        && (subcommand.eq_ignore_ascii_case(b"pause")
+            || subcommand.eq_ignore_ascii_case(b"unpause"))
 }
 
 /// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever it sent besides would be nobody's, with nobody's rights.
