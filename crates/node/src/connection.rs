@@ -9,6 +9,7 @@ mod held;
 mod moving;
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,6 +90,7 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
     let node = Arc::clone(&connection.node);
     let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
     let client = node.clients.add(address, local, via, since_ms);
+    client.descriptor.store(connection.stream.as_raw_fd(), Ordering::Relaxed);
     match surviving(connection.run(Arc::clone(&client), moved)).await {
         Ok(End::Detached) => {}
         Ok(end) => {
@@ -204,7 +206,7 @@ impl Connection {
         }
         let mut session = Session::new(client, &config, is_denied);
         if let Some(moved) = moved {
-            moving::unpack(&mut session, moved);
+            moving::unpack(&mut session, moved, &config.renames);
         }
         drop(config);
         let end = self.serve_commands(&mut session).await;
@@ -321,7 +323,7 @@ impl Connection {
                 Step::Detach(take) => break Next::Detach(take),
             }
         };
-        session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        self.show_buffers(session);
         Ok((next, batch.close(session, &mut self.out)))
     }
 
@@ -386,10 +388,18 @@ impl Connection {
         }
         self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
+        self.show_buffers(session);
         if self.out.capacity() > KEEP_BYTES * 4 {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// Writes down for CLIENT LIST what was not run and what was not sent.
+    fn show_buffers(&self, session: &Session) {
+        let client = &session.client;
+        client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
     }
 
     async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
@@ -404,6 +414,7 @@ impl Connection {
 
     /// A reply that comes later; `None` if the balancer wants the session first, and the command may begin anew elsewhere.
     async fn later(&mut self, session: &Session, answer: Answer) -> Result<Option<Vec<u8>>, End> {
+        let _blocked = Blocked::begin(&session.client);
         tokio::select! {
             biased;
             bytes = answer => Ok(Some(bytes)),
@@ -448,6 +459,22 @@ async fn pause_over(node: &Node, worker: usize, left: Duration) {
     } else {
         // In time or not: the command is tried again.
         let _ = tokio::time::timeout(left, acked).await;
+    }
+}
+
+/// A client that waits for such a reply is told of in INFO and CLIENT LIST.
+struct Blocked<'c>(&'c Client);
+
+impl<'c> Blocked<'c> {
+    fn begin(client: &'c Client) -> Self {
+        client.shown.is_blocked.store(true, Ordering::Relaxed);
+        Self(client)
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.shown.is_blocked.store(false, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use api::heartbeat::{ClientAccess, LeaseMode};
 
-use super::value::{Compression, LogLevel, Networks, Size, Value, Words};
+use crate::command::Renames;
+
+use super::value::{Compression, LogLevel, Master, Networks, Size, Value, Words};
 
 /// Why an option could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,12 +72,12 @@ macro_rules! options {
         pub struct Values {
             $($(#[doc = $doc])+ pub $field: $type,)+
             /// `rename-command FROM TO`; an empty TO disables the command.
-            pub renamed_commands: Vec<(String, String)>,
+            pub renames: Renames,
         }
 
         impl Default for Values {
             fn default() -> Self {
-                Self { $($field: $default,)+ renamed_commands: Vec::new() }
+                Self { $($field: $default,)+ renames: Renames::default() }
             }
         }
 
@@ -108,6 +110,36 @@ macro_rules! options {
             }
         }
     };
+}
+
+impl Values {
+    /// Looks for combinations that cannot work.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn check_together(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.bind.0.is_empty() {
+            return Err(("bind", "at least one address is needed"));
+        }
+        if self.client_access == ClientAccess::BalancerOnly {
+            if self.balancer_sources.0.is_empty() {
+                return Err((
+                    "client-access",
+                    "balancer-only needs balancer-sources, or no client could ever come",
+                ));
+            }
+            if self.peer_auth.is_empty() {
+                return Err((
+                    "client-access",
+                    "balancer-only needs peer-auth, or no peer or controller could ever come",
+                ));
+            }
+        }
+        if self.cluster_enabled && self.slaveof.0.is_some() {
+            return Err(("slaveof", "in cluster mode the topology decides who replicates from whom"));
+        }
+        Ok(())
+    }
 }
 
 const MAX: i32 = i32::MAX;
@@ -174,7 +206,7 @@ options! {
     "peer-auth" peer_auth: String = String::new(), LiveSecret;
 
     /// `host port` of the master, outside cluster mode.
-    "slaveof" slaveof: String = String::new(), Restart;
+    "slaveof" slaveof: Master = Master(None), Restart;
     /// Refuse writes of clients on a replica.
     "slave-read-only" slave_read_only: bool = true, Live;
     /// Serve reads while the link to the master is down.

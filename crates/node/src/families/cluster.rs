@@ -14,17 +14,21 @@ use crate::command::{Args, Command, Error, Replied, Reply, Result};
 use crate::grants;
 use crate::node::Node;
 use crate::session::dispatch::{LOADING, NAMESPACE};
-use crate::session::{Auth, Flow, SessionCx, Tells, gates};
+use crate::session::{Flow, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::session("cluster",   -2, cluster).no_script().stale(),
-    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer(),
+    Command::session("cluster",   -2, cluster).no_script().stale().outside_multi(&["reset"]),
+    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer().outside_multi(CHANGES),
     Command::session("readonly",   1, readonly).fast().stale().loading().no_multi(),
     Command::session("readwrite",  1, readwrite).fast().stale().loading().no_multi(),
     Command::session("asking",     1, asking).fast(),
 ];
+
+/// What changes more than a connection, or waits for others.
+const CHANGES: &[&str] =
+    &["setnodeid", "setnodes", "setslot", "flushslots", "heartbeat", "relay", "discarded"];
 
 const CLUSTER_USAGE: &str = "ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
 const CLUSTERX_USAGE: &str =
@@ -41,13 +45,6 @@ fn must_be_cluster(cx: &SessionCx<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Error::text("ERR Cluster mode is not enabled"))
-}
-
-fn must_be_admin(cx: &SessionCx<'_>) -> Result<()> {
-    if cx.session.auth == Auth::None {
-        return Err(Error::text("ERR admin permission required to perform the command"));
-    }
-    Ok(())
 }
 
 fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
@@ -187,10 +184,9 @@ fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
         Some(_) => return Err(Error::Syntax),
     }
     must_be_cluster(cx)?;
-    must_be_admin(cx)?;
-    if cx.exec.is_some() || cx.session.client.via != crate::clients::Via::Direct {
+    if cx.session.client.via != crate::clients::Via::Direct {
         return Err(Error::text(
-            "ERR CLUSTER RESET is only possible on a connection to the node itself, outside MULTI",
+            "ERR CLUSTER RESET is only possible on a connection to the node itself",
         ));
     }
     let has_data = {
@@ -210,16 +206,16 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     let word = args.word().ok_or_else(usage)?;
     match (&*word, args.len()) {
         (b"VERSION", 0) => {
-            checked(cx)?;
+            must_be_cluster(cx)?;
             Ok(reply.bulk(cx.node.cluster.load().version().to_string().as_bytes()).into())
         }
         (b"MYID", 0) => {
-            checked(cx)?;
+            must_be_cluster(cx)?;
             let id = cx.node.cluster.load().id();
             Ok(reply.bulk(id.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())).into())
         }
         (b"NODES", 0) => {
-            checked(cx)?;
+            must_be_cluster(cx)?;
             let state = cx.node.cluster.load();
             Ok(reply.bulk(&view::clusterx_nodes_text(state.topology()?)).into())
         }
@@ -228,7 +224,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
             if id.len() != 40 {
                 return Err(usage());
             }
-            checked(cx)?;
+            must_be_cluster(cx)?;
             Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id)))
         }
         (b"SETNODES", 2..) => set_nodes(cx, args),
@@ -239,12 +235,6 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"DISCARDED", 1..) => discarded::run(cx, args),
         _ => Err(usage()),
     }
-}
-
-/// The two run-time checks every subcommand makes after its arguments were parsed.
-fn checked(cx: &SessionCx<'_>) -> Result<()> {
-    must_be_cluster(cx)?;
-    must_be_admin(cx)
 }
 
 /// Changes the topology and answers once the change is durable and in force.
@@ -280,7 +270,7 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if !args.is_empty() {
         return Err(invalid());
     }
-    checked(cx)?;
+    must_be_cluster(cx)?;
     Ok(change_later(cx.node, move |cluster, node| {
         cluster
             .prepare_set_nodes(&description, version, force, &|endpoint| identifies(node, endpoint))
@@ -300,16 +290,13 @@ fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if version < 0 {
         return Err(Error::text("ERR Invalid version"));
     }
-    checked(cx)?;
+    must_be_cluster(cx)?;
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_slot(&slots, &id, version)))
 }
 
 fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
-    checked(cx)?;
-    if cx.exec.is_some() {
-        return Err(Error::text("ERR CLUSTERX FLUSHSLOTS is not possible inside EXEC"));
-    }
+    must_be_cluster(cx)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
     let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
@@ -345,10 +332,6 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     if !cx.config.cluster_enabled {
         return Err(Error::text("ERR cluster mode is not enabled"));
     }
-    must_be_admin(cx)?;
-    if grant.is_some() && cx.exec.is_some() {
-        return Err(Error::text("ERR a grant is not possible inside EXEC"));
-    }
     let id = cx.node.cluster.load().id();
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
@@ -369,7 +352,7 @@ fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if !words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"heartbeat")) {
         return Err(Error::Syntax);
     }
-    checked(cx)?;
+    must_be_cluster(cx)?;
     let crate::node::Role::Replica { from } = cx.node.engine().role.clone() else {
         return Err(Error::text("ERR relay: this node is no replica"));
     };
