@@ -236,11 +236,7 @@ impl Clients {
             descriptor: AtomicI32::new(-1),
             query_bytes: AtomicUsize::new(0),
             reply_bytes: AtomicUsize::new(0),
-            shown: Shown {
-                resp: AtomicU8::new(2),
-                queued: AtomicI64::new(-1),
-                ..Shown::default()
-            },
+            shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),
             names: Mutex::new(Names::default()),

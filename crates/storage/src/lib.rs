@@ -27,6 +27,7 @@ mod overlay;
 mod view;
 
 pub mod batch;
+pub mod changes;
 pub mod feed;
 pub mod key;
 pub mod read;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
+    /// See [`Store::batch_bytes_max`].
+    batch_bytes_max: AtomicUsize,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
     /// Bytes of all batches written since the database was opened.
@@ -150,6 +152,7 @@ impl Store {
         let is_holding = AtomicBool::new(options.hold_tail);
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
+        let batch_bytes_max = AtomicUsize::new(batch_bound(options.batch_bytes_max));
         let inner = Inner {
             db,
             cache,
@@ -158,6 +161,7 @@ impl Store {
             dir: dir.to_owned(),
             options,
             write_options,
+            batch_bytes_max,
             published,
             appended_bytes: AtomicU64::new(0),
             synced_bytes: AtomicU64::new(0),
@@ -182,6 +186,16 @@ impl Store {
     /// The options it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// Bytes of the largest batch that is written here. Those of a master are taken up to `replication::BATCH_BYTES_MAX`.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.inner.batch_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Store::batch_bytes_max`]; 0, and what is above it, means `replication::BATCH_BYTES_MAX`.
+    pub fn set_batch_bytes_max(&self, bytes: usize) {
+        self.inner.batch_bytes_max.store(batch_bound(bytes), Ordering::Relaxed);
     }
 
     /// Sequence number of the newest record, published or not; 0 in an empty database.
@@ -373,7 +387,13 @@ impl Store {
     /// One writer at a time: RocksDB would merge concurrent ones into one WAL record, and then a replica fed from memory
     /// could stop at a place that is no batch boundary in its next master's log. A mutex of our own is also faster than
     /// RocksDB's queue restricted to groups of one, which hands the turn from thread to thread.
+    ///
+    /// A batch above [`Store::batch_bytes_max`] is refused before anything is written: no replica would take it.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
+        let max = self.batch_bytes_max();
+        if bytes.len() > max {
+            return Err(Error::TooLarge { bytes: bytes.len(), max });
+        }
         let batch = WriteBatch::from_data(bytes);
         let mut hot = self.inner.hot.writing(bytes);
         let _writing = self.inner.writing.lock();
@@ -419,6 +439,14 @@ impl Store {
         }
         let iterator = self.inner.db.raw_iterator_cf_opt(self.cf(family)?, options);
         Ok(Cursor::new(iterator, direction, overlay))
+    }
+}
+
+/// The size of a batch that an option stands for.
+fn batch_bound(bytes: usize) -> usize {
+    match bytes {
+        0 => replication::BATCH_BYTES_MAX,
+        bytes => bytes.min(replication::BATCH_BYTES_MAX),
     }
 }
 

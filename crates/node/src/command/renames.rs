@@ -61,7 +61,8 @@ impl Renames {
     pub fn commands(&self) -> impl Iterator<Item = (usize, &'static Command)> {
         let commands = Table::get().commands().iter().copied().enumerate();
         commands.filter(|(index, command)| {
-            let hidden = self.0.get(command.name.as_bytes()).is_some_and(|now| *now != Some(*index));
+            let hidden =
+                self.0.get(command.name.as_bytes()).is_some_and(|now| *now != Some(*index));
             !hidden || self.0.values().any(|renamed| *renamed == Some(*index))
         })
     }
@@ -87,7 +88,10 @@ mod tests {
         assert_eq!(name(&renames, "mget"), Some("mget"));
         let shown = renames.commands().map(|(_, command)| command.name);
         let all = Table::get().commands().iter().map(|command| command.name);
-        assert_eq!(shown.collect::<Vec<_>>(), all.filter(|name| *name != "del").collect::<Vec<_>>());
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            all.filter(|name| *name != "del").collect::<Vec<_>>()
+        );
     }
 
     #[test]

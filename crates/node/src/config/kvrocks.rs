@@ -138,7 +138,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Why an option is ignored, if it is one of Kvrocks'.
-pub fn ignored(name: &str) -> Option<String> {
+pub(super) fn ignored(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("namespace.") {
         return Some("there are no namespaces: this token is not accepted".into());
@@ -152,7 +152,7 @@ pub fn ignored(name: &str) -> Option<String> {
 }
 
 /// Whether a command that is not served here is one of Kvrocks'.
-pub fn is_command(name: &str) -> bool {
+pub(super) fn is_command(name: &str) -> bool {
     COMMANDS.iter().any(|command| name.eq_ignore_ascii_case(command))
 }
 

@@ -128,7 +128,11 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
         name: name.into(),
         why: why.into(),
     })?;
-    if is_check { Ok(Request::Print(checked(&loaded))) } else { Ok(Request::Start(Box::new(loaded))) }
+    if is_check {
+        Ok(Request::Print(checked(&loaded)))
+    } else {
+        Ok(Request::Start(Box::new(loaded)))
+    }
 }
 
 /// What `--check` says of a configuration that a node would start with.
@@ -193,8 +197,7 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
     let text = std::fs::read_to_string(path)
         .map_err(|cause| LoadError::Read { path: path.to_owned(), cause })?;
     let place = |line: usize| format!("{}, line {line}", path.display());
-    let lines =
-        file::parse(&text).map_err(|line| LoadError::Quote { place: place(line) })?;
+    let lines = file::parse(&text).map_err(|line| LoadError::Quote { place: place(line) })?;
     for line in lines {
         apply(loaded, &place(line.number), &line.name, &line.value)?;
     }
@@ -253,9 +256,9 @@ fn rename(loaded: &mut Loaded, place: &str, from: &str, to: &str) -> Result<(), 
             Ok(())
         }
         Err(RenameError::Unknown(_)) if kvrocks::is_command(from) => {
-            loaded.warnings.push(format!(
-                "{place}: `{from}` is not renamed: this build does not serve it"
-            ));
+            loaded
+                .warnings
+                .push(format!("{place}: `{from}` is not renamed: this build does not serve it"));
             Ok(())
         }
         Err(error) => Err(error.to_string()),
@@ -346,7 +349,10 @@ mod tests {
             ("\u{feff}port 7000", "unknown option"),
         ] {
             let error = loaded(&format!("# first\n{line}\n"), &[]).unwrap_err();
-            assert!(error.contains("node.conf, line 2: ") && error.contains(why), "{line}: {error}");
+            assert!(
+                error.contains("node.conf, line 2: ") && error.contains(why),
+                "{line}: {error}"
+            );
         }
     }
 

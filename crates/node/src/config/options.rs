@@ -136,7 +136,10 @@ impl Values {
             }
         }
         if self.cluster_enabled && self.slaveof.0.is_some() {
-            return Err(("slaveof", "in cluster mode the topology decides who replicates from whom"));
+            return Err((
+                "slaveof",
+                "in cluster mode the topology decides who replicates from whom",
+            ));
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Commands about the connection itself: greeting, authentication, CLIENT.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use resp::{Protocol, Writer};

@@ -214,8 +214,7 @@ fn list(renames: &Renames, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Repl
 
 fn get_keys(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
     let name = words.first().copied().unwrap_or_default();
-    let (_, command) =
-        renames.find(name).ok_or_else(|| Error::err("Invalid command specified"))?;
+    let (_, command) = renames.find(name).ok_or_else(|| Error::err("Invalid command specified"))?;
     if command.keys == Keys::None {
         return Err(Error::err("The command has no key arguments"));
     }
@@ -417,7 +416,9 @@ mod tests {
 
     #[test]
     fn keys_are_found_and_missing_ones_explained() {
-        let keys = replied(|reply| get_keys(&Renames::default(), &[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap());
+        let keys = replied(|reply| {
+            get_keys(&Renames::default(), &[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap()
+        });
         assert_eq!(keys, "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
         let refused = |words: &[&[u8]]| {
             let mut out = Vec::new();

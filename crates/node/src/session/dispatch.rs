@@ -265,7 +265,8 @@ impl<'n> Batch<'n> {
             engine,
             cluster: self.cluster.as_deref().map(Arc::as_ref),
         };
-        let queue = session.transaction.queue().filter(|_| matches!(command.handler, Handler::Exec));
+        let queue =
+            session.transaction.queue().filter(|_| matches!(command.handler, Handler::Exec));
         match (queue, is_queueing) {
             (_, true) => gates::pass_to_queue(&caller.check(command, words)),
             (None, false) => gates::pass(&caller.check(command, words)),
@@ -351,7 +352,8 @@ impl<'n> Batch<'n> {
     }
 
     fn log_failure(&self, command: &Command, error: &Error) {
-        if let Error::Storage(cause) = error {
+        let refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
+        if let (Error::Storage(cause), false) = (error, refused) {
             tracing::error!(command = command.name, error = %cause, "a command failed in storage");
         }
     }

@@ -95,9 +95,7 @@ pub fn pass_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
 
 /// All gates of a transaction. Every gate sees all commands before the next one sees any: what they are refused for is what
 /// the first gate that refuses one of them says, as if they were one command.
-pub fn pass_all<'a>(
-    checks: impl Iterator<Item = Check<'a>> + Clone,
-) -> Result<(), Refusal> {
+pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(), Refusal> {
     ALWAYS
         .iter()
         .chain(RUNNING)

@@ -218,7 +218,8 @@ impl Session {
     /// that is over.
     pub fn show(&self) {
         let (shown, transaction) = (&self.client.shown, &self.transaction);
-        let queued = transaction.queue().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        let queued =
+            transaction.queue().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX));
         shown.resp.store(if self.protocol == Protocol::V3 { 3 } else { 2 }, Ordering::Relaxed);
         shown.is_readonly.store(self.is_readonly, Ordering::Relaxed);
         shown.queued.store(queued, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use crate::config::{Config, Values};
 use crate::grants::Ticket;
 use crate::node::{Node, Role};
 
+mod whole;
 mod wrong_door;
 
 struct Bench {
@@ -62,6 +63,16 @@ impl Bench {
             assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
         }
         batch.close(session, &mut out).finish(node).unwrap();
+        String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    }
+
+    /// Runs a command and returns its reply, whether or not it may leave.
+    fn run_unfinished(node: &Arc<Node>, session: &mut Session, command: &str) -> String {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(node, node.config.now(), 0);
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        batch.run(session, &words, &mut out);
+        drop(batch);
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::dispatch::Words;
 use crate::command::{Command, Flags, Renames};
 use crate::node::Node;
-use crate::watch::Dirty;
+use crate::watch::{Dirty, Since};
 
 /// Bytes of queued commands a connection may hold.
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
@@ -41,6 +41,7 @@ pub struct Transaction {
     pub is_aborted: bool,
     dirty: Dirty,
     watched: Vec<Watched>,
+    since: Since,
 }
 
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Transaction {
 
     /// From now on a change of `key` aborts the next EXEC.
     pub fn watch(&mut self, node: &Node, key: &[u8]) {
-        node.watches.add(key, &self.dirty);
+        self.since = self.since.max(node.watches.add(key, &self.dirty));
         if !self.watched.iter().any(|watched| watched.key == key) {
             self.watched.push(Watched { key: key.to_vec(), existed: false });
         }
@@ -144,6 +145,12 @@ impl Transaction {
         self.dirty.load(Ordering::SeqCst)
     }
 
+    /// Whether a watched key may have changed for all that is known by now.
+    pub fn may_have_changed(&self, node: &Node) -> bool {
+        let is_missing = !self.watched.is_empty() && node.watches.may_have_missed(self.since);
+        is_missing || self.is_dirty()
+    }
+
     /// Watches nothing any more.
     pub fn unwatch(&mut self, node: &Node) {
         if !self.watched.is_empty() {
@@ -151,5 +158,6 @@ impl Transaction {
             self.watched.clear();
         }
         self.dirty.store(false, Ordering::SeqCst);
+        self.since = Since::default();
     }
 }

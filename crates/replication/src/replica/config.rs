@@ -67,7 +67,7 @@ impl Default for Config {
             connect_timeout_ms: 3100,
             receive_timeout_ms: 3200,
             transfer_timeout_ms: 60_000,
-            batch_bytes_max: 2 << 30,
+            batch_bytes_max: crate::BATCH_BYTES_MAX as u64,
             retry_ms: (50, 5000),
         }
     }

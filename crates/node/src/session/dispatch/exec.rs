@@ -14,11 +14,7 @@ use crate::command::{Args, Command, Error, Flags, Handler, Reply};
 use crate::locks::Locks;
 
 impl Batch<'_> {
-    pub(super) fn exec(
-        &mut self,
-        session: &mut Session,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, Error> {
+    pub(super) fn exec(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Result<Flow, Error> {
         if !session.transaction.is_open() {
             return Err(Error::text("ERR EXEC without MULTI"));
         }
@@ -37,13 +33,24 @@ impl Batch<'_> {
             let keys = commands.iter().flat_map(|(command, words)| keys(command, words));
             node.locks.lock(&Locks::stripes(keys))
         };
-        let has_changed = session.transaction.is_dirty() || self.has_expired(session)?;
+        let has_changed =
+            session.transaction.may_have_changed(&node) || self.has_expired(session)?;
+        let (mark, only_reads) = (out.len(), commands.iter().all(|(command, _)| is_read(command)));
+        let done = match has_changed {
+            true => Ok(None),
+            false => self.exec_all(session, &commands, out).map(Some),
+        };
+        // A replica applies without key locks: what was read may be newer than what was watched.
+        let is_torn = only_reads && session.transaction.may_have_changed(&node);
         session.transaction.unwatch(&node);
-        if has_changed {
-            let reply = Reply::new(Writer::new(out, session.protocol));
-            return Ok(reply.with(|writer| writer.null_array()).into());
+        match done? {
+            Some(done) if !is_torn => Ok(done),
+            _ => {
+                out.truncate(mark);
+                let reply = Reply::new(Writer::new(out, session.protocol));
+                Ok(reply.with(|writer| writer.null_array()).into())
+            }
         }
-        self.exec_all(session, &commands, out)
     }
 
     /// A watched key that existed and has expired since is a change too.
@@ -147,4 +154,8 @@ impl Batch<'_> {
         }
         Ok(false)
     }
+}
+
+fn is_read(command: &Command) -> bool {
+    matches!(command.handler, Handler::Read(_))
 }
