@@ -173,6 +173,8 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
+    /// Nodes that this one shows to clients as failed, because a controller said so; `None` from one that cannot be told.
+    pub down: Option<Vec<String>>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
     /// Grants, epochs, sets.
@@ -233,6 +235,9 @@ impl Reply {
             );
         }
         line("log_wait_ms", &self.log_wait_ms);
+        if let Some(down) = &self.down {
+            line("down", &down.join(","));
+        }
         line("uptime_ms", &self.uptime_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
@@ -292,6 +297,9 @@ impl Reply {
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
             log_wait_ms: fields.or("log_wait_ms", 0)?,
+            down: fields
+                .optional("down")
+                .map(|ids| ids.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
             uptime_ms: fields.or("uptime_ms", 0)?,
             standing: fields.standing()?,
         })
@@ -391,6 +399,7 @@ mod tests {
                 ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
             ],
             log_wait_ms: 8,
+            down: Some(vec!["c".repeat(40)]),
             uptime_ms: 9,
             standing: Standing {
                 incarnation: Some(0xbeef),

@@ -407,6 +407,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        down: None,
         uptime_ms: 1,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

@@ -205,6 +205,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         log_wait_ms,
+        down: Some(node.gone.told()),
         uptime_ms: node.uptime_ms(),
         standing,
     }

@@ -216,6 +216,7 @@ pub fn storage_options(values: &Values) -> Options {
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
+        batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
         block_cache_size: size(caches),
         hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),

@@ -43,6 +43,6 @@ pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
 pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
-pub use stats::Stats;
+pub use stats::{Counters, Stats};
 pub use store::{CloseError, CloseWatch, FailureHook, Store};
 pub use txn::{Suspended, Txn};

@@ -17,6 +17,7 @@ use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
 use crate::hot::{Found, Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
+use crate::stats::Meters;
 use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
+    pub(crate) meters: Meters,
     /// See [`Store::batch_bytes_max`].
     batch_bytes_max: AtomicUsize,
     /// Everything up to here is with the operating system (or the disk).
@@ -134,6 +136,7 @@ impl Store {
         let mut db_options = engine::database(&options);
         let failure = Arc::<Failure>::default();
         failure::listen(&mut db_options, &failure);
+        let meters = Meters::attach(&mut db_options);
         let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
@@ -161,6 +164,7 @@ impl Store {
             dir: dir.to_owned(),
             options,
             write_options,
+            meters,
             batch_bytes_max,
             published,
             appended_bytes: AtomicU64::new(0),

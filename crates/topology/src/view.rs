@@ -150,12 +150,13 @@ pub fn replicas_text(
     Ok(text)
 }
 
-/// CLUSTER SLOTS: runs of slots with one owner, ascending.
+/// CLUSTER SLOTS: runs of slots with one owner, ascending. Replicas that have failed are left out, as in Redis: clients read
+/// from those that are named.
 pub fn slots(topology: &Topology) -> Vec<SlotRun> {
     let mut runs = Vec::new();
     for master in topology.nodes.iter().filter(|node| !node.slots.is_empty()) {
-        let nodes: Vec<SlotNode> =
-            std::iter::once(master).chain(topology.replicas_of(master.id)).map(slot_node).collect();
+        let replicas = topology.replicas_of(master.id).filter(|replica| !replica.failed);
+        let nodes: Vec<SlotNode> = std::iter::once(master).chain(replicas).map(slot_node).collect();
         runs.extend(master.slots.ranges().into_iter().map(|range| SlotRun {
             start: range.first().number(),
             end: range.last().number(),

@@ -57,7 +57,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("replication-delay-bytes",                              ""),
     ("replication-delay-updates",                            ""),
     ("replication-enable-sequence-padding",                  ""),
-    ("max-replication-lag",                                  ""),
     ("slowlog-dump-logfile-level",                           ""),
     ("redis-databases",                                      "there is one database"),
     ("histogram-bucket-boundaries",                          ""),

@@ -113,6 +113,25 @@ macro_rules! options {
 }
 
 impl Values {
+    /// Passwords that make a connection a client's; none where it needs none.
+    pub fn client_secrets(&self) -> impl Iterator<Item = &str> {
+        [self.requirepass.as_str(), &self.requirepass_also]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+    }
+
+    /// Passwords that make a connection a peer's. The first one is this node's own.
+    pub fn peer_secrets(&self) -> impl Iterator<Item = &str> {
+        [self.peer_auth.as_str(), &self.peer_auth_also]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+    }
+
+    /// What this node says to its master.
+    pub fn link_secret(&self) -> Option<&str> {
+        [self.masterauth.as_str(), &self.peer_auth].into_iter().find(|secret| !secret.is_empty())
+    }
+
     /// Looks for combinations that cannot work.
     ///
     /// # Errors
@@ -134,6 +153,12 @@ impl Values {
                     "balancer-only needs peer-auth, or no peer or controller could ever come",
                 ));
             }
+        }
+        if self.requirepass.is_empty() && !self.requirepass_also.is_empty() {
+            return Err(("requirepass-also", "without requirepass no password is asked for"));
+        }
+        if self.peer_auth.is_empty() && !self.peer_auth_also.is_empty() {
+            return Err(("peer-auth-also", "it is a second secret: set peer-auth first"));
         }
         if self.cluster_enabled && self.slaveof.0.is_some() {
             return Err((
@@ -175,6 +200,8 @@ options! {
     "maxclients" maxclients: u32 = 10_240, [0, MAX], Live;
     /// Password of administrators and clients; empty: none.
     "requirepass" requirepass: String = String::new(), LiveSecret;
+    /// A second password that is accepted beside `requirepass`, while it is being changed; empty: none.
+    "requirepass-also" requirepass_also: String = String::new(), LiveSecret;
     /// Password this node sends to its master.
     "masterauth" masterauth: String = String::new(), LiveSecret;
     /// Without a password, serve loopback only.
@@ -207,6 +234,8 @@ options! {
     "balancer-sources" balancer_sources: Networks = Networks(Vec::new()), Restart;
     /// Secret of nodes and controllers; clients never have it.
     "peer-auth" peer_auth: String = String::new(), LiveSecret;
+    /// A second secret that is accepted beside `peer-auth`, while it is being changed; empty: none.
+    "peer-auth-also" peer_auth_also: String = String::new(), LiveSecret;
 
     /// `host port` of the master, outside cluster mode.
     "slaveof" slaveof: Master = Master(None), Restart;
@@ -232,6 +261,8 @@ options! {
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
     /// Accepted for Kvrocks' files, without effect; see `durable-ack`.
     "replication-group-sync" replication_group_sync: bool = false, Live;
+    /// A replica that is further behind than that, in records, is dropped; it comes back by itself.
+    "max-replication-lag" max_replication_lag: u64 = 100_000_000, [1, i64::MAX], Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
 
@@ -290,6 +321,8 @@ options! {
     "rocksdb.level_compaction_dynamic_level_bytes" rocksdb_level_compaction_dynamic_level_bytes: bool = true, Restart;
     /// fsync the WAL before every reply.
     "rocksdb.write_options.sync" rocksdb_write_options_sync: bool = false, Restart;
+    /// Largest batch of a command or a MULTI, in bytes; 0: the 2 GiB that replicas take.
+    "rocksdb.write_options.write_batch_max_bytes" rocksdb_write_batch_max_bytes: u32 = 0, [0, MAX], Live;
 }
 
 #[cfg(test)]

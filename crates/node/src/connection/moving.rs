@@ -37,8 +37,15 @@ impl Connection {
             }
         }
         let record: Vec<u8> = self.buffer.drain(..length).collect();
-        let secret = &self.node.config.now().peer_auth;
-        let opened = self.node.taken.open(secret, &record, clock::unix_ms());
+        let config = self.node.config.now();
+        let mut opened = Err(Refused::NoSecret);
+        for secret in config.peer_secrets() {
+            // A record is used up by the secret that it was made with only.
+            opened = self.node.taken.open(secret, &record, clock::unix_ms());
+            if !matches!(opened, Err(Refused::Forged)) {
+                break;
+            }
+        }
         let opened =
             opened.and_then(|moved| match moved.client == client && moved.frontend == frontend {
                 true => Ok(moved),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
-use topology::{Change, Cluster, ClusterError, key_slot, parse_slots};
+use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
 use crate::cluster::{change, heartbeat_reply, identifies};
 use crate::command::args::parse_integer;
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::gone;
 use crate::grants;
 use crate::node::Node;
 use crate::session::dispatch::{LOADING, NAMESPACE};
@@ -67,21 +68,22 @@ fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     must_be_cluster(cx)?;
     let state = cx.node.cluster.load();
     let myself = state.id();
+    let topology = || state.topology().map(|topology| gone::shown(cx.node, topology));
     Ok(match &*word {
         b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
         b"NODES" => {
-            text(reply, view::nodes_text(state.topology()?, myself, cx.now_ms, &Jobs::default()))
+            text(reply, view::nodes_text(&*topology()?, myself, cx.now_ms, &Jobs::default()))
         }
-        b"SLOTS" => slots(reply, &view::slots(state.topology()?)),
+        b"SLOTS" => slots(reply, &view::slots(&*topology()?)),
         b"SHARDS" => {
             let store_sequence =
                 cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-            shards(reply, &view::shards(state.topology()?, myself, store_sequence))
+            shards(reply, &view::shards(&*topology()?, myself, store_sequence))
         }
         b"MYID" => reply.bulk(myself.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())),
         b"KEYSLOT" => reply.integer(i64::from(key_slot(args.bytes()?).number())),
         b"REPLICAS" | b"SLAVES" => {
-            text(reply, view::replicas_text(state.topology()?, args.bytes()?, cx.now_ms)?)
+            text(reply, view::replicas_text(&*topology()?, args.bytes()?, cx.now_ms)?)
         }
         b"COUNTKEYSINSLOT" => {
             let count = count_in_slot(cx.node, cx.now_ms, slot_number(args)?)?;
@@ -232,6 +234,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
+        (b"DOWN", 1..) => down(cx, args, reply),
         (b"DISCARDED", 1..) => discarded::run(cx, args),
         _ => Err(usage()),
     }
@@ -337,6 +340,21 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
     grants::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
+}
+
+/// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.
+fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let term = args.number()?;
+    let ids = args.rest().iter().map(|id| NodeId::new(id));
+    let ids: Option<_> = ids.collect();
+    let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
+    must_be_cluster(cx)?;
+    if !cx.node.gone.tell(term, ids) {
+        return Err(Error::text(
+            "ERR election version mismatch: a controller with a higher term leads",
+        ));
+    }
+    Ok(reply.ok().into())
 }
 
 fn parse_grant(args: &mut Args<'_>) -> Result<Grant> {

@@ -68,8 +68,7 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     let is_direct = cx.session.client.via == Via::Direct;
     if is_known_user
         && is_direct
-        && !config.peer_auth.is_empty()
-        && is_same_secret(password, &config.peer_auth)
+        && config.peer_secrets().any(|secret| is_same_secret(password, secret))
     {
         cx.session.prove(Auth::Peer);
         return Ok(());
@@ -87,7 +86,8 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     }
     let needs_peer =
         cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly && is_direct;
-    if is_known_user && !needs_peer && is_same_secret(password, &config.requirepass) {
+    let is_given = config.client_secrets().any(|secret| is_same_secret(password, secret));
+    if is_known_user && !needs_peer && is_given {
         cx.session.prove(Auth::Client);
         cx.session.is_denied = false;
         return Ok(());

@@ -182,10 +182,6 @@ async fn answer(
     };
     node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
     tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
-    let config = Config {
-        ping_interval_ms: u64::from(node.config.now().replication_ping_ms),
-        ..Config::default()
-    };
     let (end, ended) = watch::channel(false);
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
@@ -207,7 +203,7 @@ async fn answer(
         client: Arc::clone(client),
         bell: node.replication.bell.rung.subscribe(),
         ended,
-        feed: Feed::new(config, replica, request.next, now_ms()),
+        feed: Feed::new(config(node), replica, request.next, now_ms()),
         reader,
         store,
         shown,
@@ -217,6 +213,16 @@ async fn answer(
     };
     feeding.received(unread)?;
     feeding.run(stream).await
+}
+
+/// The current options of a feed.
+fn config(node: &Node) -> Config {
+    let values = node.config.now();
+    Config {
+        ping_interval_ms: u64::from(values.replication_ping_ms),
+        lag_max: values.max_replication_lag,
+        ..Config::default()
+    }
 }
 
 /// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
@@ -341,6 +347,7 @@ impl Feeding {
         }
         let now = now_ms();
         self.progress_at = now;
+        self.feed.set_config(config(&self.node));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {
                 for batch in &batches {

@@ -25,7 +25,7 @@ use api::heartbeat::{LinkStatus, ReplicaLine};
 use parking_lot::Mutex;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use topology::Endpoint;
 
 use crate::clock;
@@ -44,6 +44,8 @@ pub struct Replication {
     /// Held by the link's thread for its whole life: an old one may still be replacing the database.
     one_link: Mutex<()>,
     last_io_ms: AtomicU64,
+    /// Tells the link to try at once.
+    poke: Notify,
     feeders: feeder::Feeders,
     bell: Arc<feeder::Bell>,
     /// Whether the present database rings the bell.
@@ -70,6 +72,17 @@ impl Replication {
     /// State of the link to the master.
     pub fn link_status(&self) -> LinkStatus {
         self.link.lock().status
+    }
+
+    /// A link that waits for its next attempt makes it at once.
+    pub fn retry(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Options have changed: whoever waits by the old ones looks at the new ones.
+    pub fn look_again(&self) {
+        self.retry();
+        self.bell.ring_now();
     }
 
     /// Replicas with a live stream, oldest first.
