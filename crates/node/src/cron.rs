@@ -150,7 +150,7 @@ fn measure(node: &Node, earlier: &Counted) -> Counted {
 }
 
 /// `timeout`: as in Redis, never for replicas; nor for peers, who keep a connection for when they need it.
-fn close_idle(node: &Node, now_ms: u64) {
+pub(crate) fn close_idle(node: &Node, now_ms: u64) {
     let longest_ms = u64::from(node.config.now().timeout) * 1000;
     if longest_ms == 0 {
         return;

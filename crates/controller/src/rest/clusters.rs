@@ -279,7 +279,7 @@ pub(super) async fn change(
     let record = cluster
         .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
             record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);
-            if let Some(password) = change.password {
+            if let Some(password) = change.password.clone() {
                 record.password = Some(password).filter(|password| !password.is_empty());
             }
             if let Some(min_in_sync) = change.min_in_sync {

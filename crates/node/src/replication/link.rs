@@ -337,7 +337,7 @@ fn newest_epoch(node: &Node) -> Option<EpochId> {
 }
 
 /// What the machine is told of the current options; looked at in every step.
-fn options(values: &Values) -> Options {
+pub(super) fn options(values: &Values) -> Options {
     let announced = values.replica_announce_port;
     Options {
         password: values.link_secret().map(|secret| secret.as_bytes().to_vec()),

@@ -18,6 +18,10 @@ mod swap;
 #[cfg(test)]
 pub(crate) mod tests;
 
+/// For the test that walks all live options.
+#[cfg(test)]
+pub(crate) use {files::mb_per_second, link::options as link_options};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -39,7 +39,7 @@ pub struct Counters {
     /// Compactions that ended.
     pub compactions: u64,
     /// Look-ups in the block cache, in the order of [`Counters::block_cache`].
-    cache: [u64; BLOCK_CACHE.len()],
+    pub cache: [u64; 8],
 }
 
 impl Counters {

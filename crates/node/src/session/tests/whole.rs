@@ -197,3 +197,29 @@ fn a_transaction_is_shown_while_it_lasts() {
     bench.pipeline(&["RESET"]);
     assert_eq!(shown(&bench), "flags=N multi=-1 watch=0 resp=2");
 }
+
+/// What one end of a replication link writes the other one takes.
+#[test]
+fn a_batch_above_the_bound_is_refused_and_the_others_of_its_pipeline_are_not() {
+    let bound = |values: &mut Values| values.rocksdb_write_batch_max_bytes = 220;
+    let mut bench = Bench::start(bound, Cluster::default(), Role::Master);
+    let (some, long) = ("y".repeat(100), "x".repeat(300));
+    let refused = "-ERR storage: write batch of ";
+    let before = bench.sequence();
+    let said = bench.pipeline(&[&format!("SET a {long}")]);
+    assert!(said.starts_with(refused) && said.contains("220"), "{said}");
+    assert_eq!(bench.sequence(), before);
+    // Each by itself is small enough: that they came together is nobody's business.
+    let sets = ["a", "b", "c"].map(|key| format!("SET {key} {some}"));
+    assert_eq!(bench.pipeline(&sets.each_ref().map(String::as_str)), "+OK +OK +OK");
+    let said = bench.pipeline(&["SET d 1", &format!("SET e {long}"), "SET f 1"]);
+    assert!(said.starts_with(&format!("+OK {refused}")) && said.ends_with(" +OK"), "{said}");
+    assert_eq!(bench.pipeline(&["EXISTS d e f"]), ":2");
+    // A transaction is one batch.
+    let (g, h) = (format!("SET g {some}"), format!("SET h {some}"));
+    let said = bench.pipeline(&["MULTI", &g, &h, "EXEC", "EXISTS g h"]);
+    assert!(said.starts_with(&format!("+OK +QUEUED +QUEUED {refused}")), "{said}");
+    assert!(said.ends_with(" :0"), "{said}");
+    let live = ["CONFIG SET rocksdb.write_options.write_batch_max_bytes 0", &format!("SET a {long}")];
+    assert_eq!(bench.pipeline(&live), "+OK +OK");
+}
