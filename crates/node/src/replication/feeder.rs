@@ -314,8 +314,11 @@ impl Feeding {
             }
             let is_sending = self.sent < self.out.len();
             // The patience may be changed while it runs out.
-            let wake =
-                if is_sending { self.stall_at().min(now_ms() + 1_000) } else { self.feed.ping_at() };
+            let wake = if is_sending {
+                self.stall_at().min(now_ms() + 1_000)
+            } else {
+                self.feed.ping_at()
+            };
             tokio::select! {
                 written = writer.write(&self.out[self.sent..]), if is_sending => {
                     self.sent += written?;

@@ -319,4 +319,3 @@ fn sweep(node: &Arc<Node>) {
 pub(super) fn mb_per_second(node: &Node) -> u32 {
     node.config.now().max_replication_mb
 }
-

@@ -220,6 +220,7 @@ fn a_batch_above_the_bound_is_refused_and_the_others_of_its_pipeline_are_not() {
     let said = bench.pipeline(&["MULTI", &g, &h, "EXEC", "EXISTS g h"]);
     assert!(said.starts_with(&format!("+OK +QUEUED +QUEUED {refused}")), "{said}");
     assert!(said.ends_with(" :0"), "{said}");
-    let live = ["CONFIG SET rocksdb.write_options.write_batch_max_bytes 0", &format!("SET a {long}")];
+    let live =
+        ["CONFIG SET rocksdb.write_options.write_batch_max_bytes 0", &format!("SET a {long}")];
     assert_eq!(bench.pipeline(&live), "+OK +OK");
 }
