@@ -57,6 +57,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("replication-delay-bytes",                              ""),
     ("replication-delay-updates",                            ""),
     ("replication-enable-sequence-padding",                  ""),
+    ("max-replication-lag",                                  "a replica that reads is never dropped for being behind"),
     ("slowlog-dump-logfile-level",                           ""),
     ("redis-databases",                                      "there is one database"),
     ("histogram-bucket-boundaries",                          ""),

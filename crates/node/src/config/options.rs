@@ -261,8 +261,6 @@ options! {
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
     /// Accepted for Kvrocks' files, without effect; see `durable-ack`.
     "replication-group-sync" replication_group_sync: bool = false, Live;
-    /// A replica that is further behind than that, in records, is dropped; it comes back by itself.
-    "max-replication-lag" max_replication_lag: u64 = 100_000_000, [1, i64::MAX], Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
 

@@ -218,11 +218,7 @@ async fn answer(
 /// The current options of a feed.
 fn config(node: &Node) -> Config {
     let values = node.config.now();
-    Config {
-        ping_interval_ms: u64::from(values.replication_ping_ms),
-        lag_max: values.max_replication_lag,
-        ..Config::default()
-    }
+    Config { ping_interval_ms: u64::from(values.replication_ping_ms), ..Config::default() }
 }
 
 /// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.

@@ -329,7 +329,7 @@ fn of_feeds(name: &str) -> bool {
             set(&node, name, "10");
             puppet.read();
         }
-        "max-replication-lag" | "replication-send-timeout-ms" => {
+        "replication-send-timeout-ms" => {
             let node = plain();
             let _puppet = Puppet::follow(&node);
             let value = "v".repeat(1 << 20);
