@@ -250,9 +250,20 @@ fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replie
 
 /// The ten elements of Redis 7: name, arity, flags, first and last key, step, ACL categories, tips, key specifications, subcommands.
 fn describe(writer: &mut Writer<'_>, command: &Command) {
+    describe_row(writer, command, command.name, command.arity);
+    writer.set(command.subcommands.len());
+    for row in command.subcommands {
+        // What is not said of a word behind the name is said of the name.
+        describe_row(writer, command, &format!("{}|{}", command.name, row.name), row.arity);
+        writer.set(0);
+    }
+}
+
+/// The first nine elements.
+fn describe_row(writer: &mut Writer<'_>, command: &Command, name: &str, arity: i8) {
     writer.array(10);
-    writer.bulk(command.name.as_bytes());
-    writer.integer(i64::from(command.arity));
+    writer.bulk(name.as_bytes());
+    writer.integer(i64::from(arity));
     simple_set(writer, &flag_words(command));
     let (first, last, step) = match command.keys {
         Keys::None => (0, 0, 0),
@@ -262,9 +273,9 @@ fn describe(writer: &mut Writer<'_>, command: &Command) {
     writer.integer(last);
     writer.integer(step);
     simple_set(writer, &categories(command));
+    // No tips.
     writer.set(0);
     key_specifications(writer, command);
-    writer.set(0);
 }
 
 fn simple_set(writer: &mut Writer<'_>, words: &[impl AsRef<str>]) {
@@ -412,6 +423,28 @@ mod tests {
             $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 \
             $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 $-1";
         assert_eq!(text.split("\r\n").collect::<Vec<_>>().join(" ").trim_end(), expected);
+    }
+
+    #[test]
+    fn a_container_is_described_with_its_subcommands() {
+        let text = replied(|reply| describe_some(&Renames::default(), &[b"slowlog"], reply));
+        let names: Vec<&str> = text.lines().filter(|line| line.starts_with("slowlog")).collect();
+        assert_eq!(
+            names,
+            ["slowlog", "slowlog|get", "slowlog|help", "slowlog|len", "slowlog|reset"]
+        );
+    }
+
+    #[test]
+    fn a_renamed_command_is_known_by_its_new_name_only() {
+        let mut renames = Renames::default();
+        renames.add("get", "g").unwrap();
+        let keys = replied(|reply| get_keys(&renames, &[b"g", b"a"], reply).unwrap());
+        assert_eq!(keys, "*1\r\n$1\r\na\r\n");
+        let text = replied(|reply| describe_some(&renames, &[b"get", b"G"], reply));
+        assert!(text.starts_with("*2\r\n$-1\r\n*10\r\n$3\r\nget\r\n"), "{text}");
+        let count = replied(|reply| describe_all(&renames, reply));
+        assert!(count.starts_with(&format!("*{}\r\n", Table::get().commands().len())));
     }
 
     #[test]
