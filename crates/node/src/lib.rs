@@ -22,7 +22,6 @@ pub mod moving;
 pub mod node;
 pub mod replication;
 pub mod run;
-pub mod saves;
 pub mod session;
 pub mod slowlog;
 pub mod stats;

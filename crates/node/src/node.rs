@@ -109,8 +109,6 @@ pub struct Node {
     pub slowlog: Slowlog,
     /// Nodes that a controller has found gone.
     pub gone: crate::gone::Gone,
-    /// Backups.
-    pub saves: crate::saves::Saves,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
     /// Whether a full sync is due.
@@ -174,7 +172,6 @@ impl Node {
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
             gone: crate::gone::Gone::default(),
-            saves: crate::saves::Saves::default(),
             resync: ResyncState::default(),
             replication: crate::replication::Replication::default(),
             started_ns: clock::boottime_ns(),

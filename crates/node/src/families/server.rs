@@ -81,11 +81,10 @@ fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     Ok(reply.bulks(&[seconds.to_string(), micros.to_string()]).into())
 }
 
-/// When the last good backup ended; before the first one the time of the start, as in Redis.
+/// Every write is in the WAL, so there is no save: as Redis before its first one, the time of the start.
 fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let started_ms = cx.now_ms.saturating_sub(cx.node.uptime_ms());
-    let saved_ms = cx.node.saves.state().last_good_ms.unwrap_or(started_ms);
-    Ok(reply.integer(i64::try_from(saved_ms / 1000).unwrap_or(i64::MAX)).into())
+    let started = cx.now_ms.saturating_sub(cx.node.uptime_ms()) / 1000;
+    Ok(reply.integer(i64::try_from(started).unwrap_or(i64::MAX)).into())
 }
 
 fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
