@@ -433,7 +433,7 @@ mod tests {
         let text = render(&node, &words(&["stats"]));
         let expected = "total_connections_received total_commands_processed instantaneous_ops_per_sec total_net_input_bytes \
             total_net_output_bytes instantaneous_input_kbps instantaneous_output_kbps sync_full sync_partial_ok sync_partial_err \
-            keyspace_hits keyspace_misses pubsub_channels pubsub_patterns";
+            keyspace_hits keyspace_misses";
         let found: Vec<&str> =
             names(&text).into_iter().filter(|name| expected.contains(name)).collect();
         assert_eq!(found.join(" "), expected);

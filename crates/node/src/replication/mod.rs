@@ -18,10 +18,6 @@ mod swap;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// For the test that walks all live options.
-#[cfg(test)]
-pub(crate) use {files::mb_per_second, link::options as link_options};
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -212,4 +208,16 @@ fn block_on(future: impl Future<Output = ()>) {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => tracing::error!(%error, "cannot start a replication runtime"),
     }
+}
+
+/// What the link looks at in every step: for the test that walks all live options.
+#[cfg(test)]
+pub(crate) fn link_options(node: &Node) -> ::replication::replica::Options {
+    link::options(&node.config.now())
+}
+
+/// What every file is sent by: for the same test.
+#[cfg(test)]
+pub(crate) fn mb_per_second(node: &Node) -> u32 {
+    files::mb_per_second(node)
 }

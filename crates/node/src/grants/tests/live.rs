@@ -309,7 +309,7 @@ fn of_replicas(name: &str) -> bool {
         "replication-connect-timeout-ms" | "replication-recv-timeout-ms" => {
             let node = plain();
             set(&node, name, "77");
-            let options = crate::replication::link_options(&node.node.config.now());
+            let options = crate::replication::link_options(&node.node);
             let used = match name {
                 "replication-connect-timeout-ms" => options.connect_timeout_ms,
                 _ => options.receive_timeout_ms,
