@@ -121,6 +121,12 @@ impl Client {
         }
     }
 
+    /// It waits for the answer of a command that takes its time, until the guard is dropped.
+    pub fn blocked(&self) -> Blocked<'_> {
+        self.shown.is_blocked.store(true, Ordering::Relaxed);
+        Blocked(self)
+    }
+
     /// What it is used for.
     pub fn kind(&self) -> Kind {
         if self.is_replica.load(Ordering::Relaxed) { Kind::Replica } else { Kind::Normal }
@@ -184,6 +190,16 @@ impl Client {
         let letters: String =
             letters.into_iter().filter(|(_, has)| *has).map(|(letter, _)| letter).collect();
         if letters.is_empty() { "N".to_owned() } else { letters }
+    }
+}
+
+/// See [`Client::blocked`].
+#[derive(Debug)]
+pub struct Blocked<'c>(&'c Client);
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.shown.is_blocked.store(false, Ordering::Relaxed);
     }
 }
 

@@ -414,7 +414,7 @@ impl Connection {
 
     /// A reply that comes later; `None` if the balancer wants the session first, and the command may begin anew elsewhere.
     async fn later(&mut self, session: &Session, answer: Answer) -> Result<Option<Vec<u8>>, End> {
-        let _blocked = Blocked::begin(&session.client);
+        let _blocked = session.client.blocked();
         tokio::select! {
             biased;
             bytes = answer => Ok(Some(bytes)),
@@ -459,22 +459,6 @@ async fn pause_over(node: &Node, worker: usize, left: Duration) {
     } else {
         // In time or not: the command is tried again.
         let _ = tokio::time::timeout(left, acked).await;
-    }
-}
-
-/// A client that waits for such a reply is told of in INFO and CLIENT LIST.
-struct Blocked<'c>(&'c Client);
-
-impl<'c> Blocked<'c> {
-    fn begin(client: &'c Client) -> Self {
-        client.shown.is_blocked.store(true, Ordering::Relaxed);
-        Self(client)
-    }
-}
-
-impl Drop for Blocked<'_> {
-    fn drop(&mut self) {
-        self.0.shown.is_blocked.store(false, Ordering::Relaxed);
     }
 }
 

@@ -155,7 +155,7 @@ impl Store {
         let is_holding = AtomicBool::new(options.hold_tail);
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
-        let batch_bytes_max = AtomicUsize::new(batch_bound(options.batch_bytes_max));
+        let batch_bytes_max = AtomicUsize::new(bound::bytes_of(options.batch_bytes_max));
         let inner = Inner {
             db,
             cache,
@@ -190,16 +190,6 @@ impl Store {
     /// The options it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
-    }
-
-    /// Bytes of the largest batch that is written here. Those of a master are taken up to `replication::BATCH_BYTES_MAX`.
-    pub fn batch_bytes_max(&self) -> usize {
-        self.inner.batch_bytes_max.load(Ordering::Relaxed)
-    }
-
-    /// Sets [`Store::batch_bytes_max`]; 0, and what is above it, means `replication::BATCH_BYTES_MAX`.
-    pub fn set_batch_bytes_max(&self, bytes: usize) {
-        self.inner.batch_bytes_max.store(batch_bound(bytes), Ordering::Relaxed);
     }
 
     /// Sequence number of the newest record, published or not; 0 in an empty database.
@@ -446,14 +436,6 @@ impl Store {
     }
 }
 
-/// The size of a batch that an option stands for.
-fn batch_bound(bytes: usize) -> usize {
-    match bytes {
-        0 => replication::BATCH_BYTES_MAX,
-        bytes => bytes.min(replication::BATCH_BYTES_MAX),
-    }
-}
-
 impl Read for Store {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
         let missed = match family {
@@ -511,6 +493,7 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
     Error::engine("open the database", error)
 }
 
+mod bound;
 mod epochs;
 mod failure;
 #[cfg(test)]

@@ -175,29 +175,7 @@ impl<'n> Batch<'n> {
         let was_asking = std::mem::take(&mut session.is_asking);
         self.has_data |= command.is_data();
         let mark = out.len();
-        let result = match command.handler {
-            Handler::Read(handler) => {
-                let reply = Reply::new(Writer::new(out, session.protocol));
-                self.run_read(handler, words, reply).map(Flow::Replied)
-            }
-            Handler::Write(handler) => {
-                self.run_write(session, command, handler, words, out).map(Flow::Replied)
-            }
-            Handler::Exec => self.exec(session, out),
-            Handler::Session(handler) => {
-                self.release();
-                let protocol = session.protocol;
-                let reply = Reply::new(Writer::new(out, protocol));
-                let mut cx = SessionCx {
-                    node: self.node,
-                    session,
-                    config: &self.config,
-                    exec: None,
-                    now_ms: self.now_ms,
-                };
-                handler(&mut cx, &mut Args::new(words), reply)
-            }
-        };
+        let result = self.handle(session, command, words, out);
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
@@ -221,6 +199,39 @@ impl<'n> Batch<'n> {
                 self.log_failure(command, &error);
                 write_error(session, out, &error.to_string());
                 (Step::Done, Outcome::Failed)
+            }
+        }
+    }
+
+    /// Calls the handler.
+    fn handle(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, Error> {
+        match command.handler {
+            Handler::Read(handler) => {
+                let reply = Reply::new(Writer::new(out, session.protocol));
+                self.run_read(handler, words, reply).map(Flow::Replied)
+            }
+            Handler::Write(handler) => {
+                self.run_write(session, command, handler, words, out).map(Flow::Replied)
+            }
+            Handler::Exec => self.exec(session, out),
+            Handler::Session(handler) => {
+                self.release();
+                let protocol = session.protocol;
+                let reply = Reply::new(Writer::new(out, protocol));
+                let mut cx = SessionCx {
+                    node: self.node,
+                    session,
+                    config: &self.config,
+                    exec: None,
+                    now_ms: self.now_ms,
+                };
+                handler(&mut cx, &mut Args::new(words), reply)
             }
         }
     }
