@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -49,7 +49,7 @@ pub(crate) struct Inner {
     write_options: WriteOptions,
     pub(crate) meters: Meters,
     /// See [`Store::batch_bytes_max`].
-    batch_bytes_max: AtomicUsize,
+    batch_bytes_max: bound::Bound,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
     /// Bytes of all batches written since the database was opened.
@@ -155,17 +155,16 @@ impl Store {
         let is_holding = AtomicBool::new(options.hold_tail);
         let mut write_options = WriteOptions::default();
         write_options.set_no_slowdown(options.no_slowdown);
-        let batch_bytes_max = AtomicUsize::new(bound::bytes_of(options.batch_bytes_max));
         let inner = Inner {
             db,
             cache,
             ring: Ring::new(options.feed_ring_bytes),
             hot: Hot::new(options.hot_bytes),
             dir: dir.to_owned(),
+            batch_bytes_max: bound::Bound::new(options.batch_bytes_max),
             options,
             write_options,
             meters,
-            batch_bytes_max,
             published,
             appended_bytes: AtomicU64::new(0),
             synced_bytes: AtomicU64::new(0),
@@ -381,8 +380,7 @@ impl Store {
     /// One writer at a time: RocksDB would merge concurrent ones into one WAL record, and then a replica fed from memory
     /// could stop at a place that is no batch boundary in its next master's log. A mutex of our own is also faster than
     /// RocksDB's queue restricted to groups of one, which hands the turn from thread to thread.
-    ///
-    /// A batch above [`Store::batch_bytes_max`] is refused before anything is written: no replica would take it.
+    /// What is larger than [`Store::batch_bytes_max`] is refused: no replica would take it.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
         let max = self.batch_bytes_max();
         if bytes.len() > max {
