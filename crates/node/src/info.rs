@@ -442,6 +442,33 @@ mod tests {
     }
 
     #[test]
+    fn the_engine_is_told_by_the_names_of_the_reference() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        let text = render(&node, &words(&["rocksdb"]));
+        let of_families = [
+            "estimate_keys",
+            "index_and_filter_cache_usage",
+            "level0_file_limit_slowdown",
+            "level0_file_limit_stop",
+            "pending_compaction_bytes_slowdown",
+            "pending_compaction_bytes_stop",
+            "memtable_count_limit_slowdown",
+            "memtable_count_limit_stop",
+        ];
+        for name in of_families {
+            assert!(text.contains(&format!("\r\n{name}[metadata]:")), "{name}: {text}");
+        }
+        let of_all = "all_mem_tables cur_mem_tables snapshots num_immutable_tables num_running_flushes \
+            memtable_flush_pending compaction_pending num_running_compactions num_live_versions \
+            num_super_version num_background_errors flush_count compaction_count put_per_sec get_per_sec \
+            seek_per_sec next_per_sec prev_per_sec block_cache_usage block_cache_hit block_cache_data_miss";
+        for name in of_all.split_whitespace() {
+            assert!(text.contains(&format!("\r\n{name}:")), "{name}: {text}");
+        }
+    }
+
+    #[test]
     fn a_lease_mode_that_blocks_is_failover_safety() {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());

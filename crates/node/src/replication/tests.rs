@@ -182,6 +182,22 @@ fn who_watches_at_a_replica_hears_of_what_the_master_writes() {
     }
 }
 
+#[test]
+fn who_waits_for_replicas_is_shown_as_blocked() {
+    let node = Running::start();
+    let mut client = node.connect();
+    client.write_all(&::replication::wire::request(&bytes(&["WAIT", "1", "0"]))).unwrap();
+    wait_until(|| match (node.ask(&["INFO", "clients"]), node.ask(&["CLIENT", "LIST"])) {
+        (info, list) if info.contains("blocked_clients:1") && list.contains(" flags=b ") => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
+    drop(client);
+    wait_until(|| match node.ask(&["INFO", "clients"]) {
+        info if info.contains("blocked_clients:0") => Ok(()),
+        info => Err(info),
+    });
+}
+
 /// A way to a master that ends chosen connections after so many bytes of the master's.
 struct Relay {
     port: u16,
