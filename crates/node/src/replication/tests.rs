@@ -191,7 +191,7 @@ fn who_waits_for_replicas_is_shown_as_blocked() {
         (info, list) if info.contains("blocked_clients:1") && list.contains(" flags=b ") => Ok(()),
         seen => Err(format!("{seen:?}")),
     });
-    drop(client);
+    assert_eq!(node.ask(&["CLIENT", "KILL", "TYPE", "NORMAL"]), ":1");
     wait_until(|| match node.ask(&["INFO", "clients"]) {
         info if info.contains("blocked_clients:0") => Ok(()),
         info => Err(info),
