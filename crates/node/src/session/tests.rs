@@ -222,3 +222,18 @@ fn a_read_of_what_another_thread_has_not_published_yet_publishes_it() {
     assert_eq!(store.published(), store.latest_sequence());
     ran.finish(&bench.node).unwrap();
 }
+
+/// As redis-server 7 answers.
+#[test]
+fn debug_protocol_shows_attributes_and_pushes_where_there_are_any() {
+    let mut bench = Bench::new();
+    let real = |what: &str| format!("Some real reply following the {what}");
+    let (attribute, push) = (real("attribute"), real("push reply"));
+    let said = bench.pipeline(&["DEBUG PROTOCOL attrib", "DEBUG PROTOCOL push"]);
+    assert_eq!(said, format!("$39 {attribute} -ERR RESP2 is not supported by this command"));
+    bench.pipeline(&["HELLO 3"]);
+    let said = bench.pipeline(&["DEBUG PROTOCOL attrib"]);
+    assert_eq!(said, format!("|1 $14 key-popularity *2 $7 key:123 :90 $39 {attribute}"));
+    let said = bench.pipeline(&["DEBUG PROTOCOL push"]);
+    assert_eq!(said, format!(">2 $16 server-cpu-usage :42 $40 {push}"));
+}
