@@ -1,5 +1,6 @@
 //! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
 
+mod deposed;
 mod discarded;
 
 use std::sync::Arc;
@@ -28,8 +29,16 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// What changes more than a connection, or waits for others.
-const CHANGES: &[&str] =
-    &["setnodeid", "setnodes", "setslot", "flushslots", "heartbeat", "relay", "discarded"];
+const CHANGES: &[&str] = &[
+    "setnodeid",
+    "setnodes",
+    "setslot",
+    "flushslots",
+    "heartbeat",
+    "relay",
+    "discarded",
+    "deposed",
+];
 
 const CLUSTER_USAGE: &str = "ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
 const CLUSTERX_USAGE: &str =
@@ -69,21 +78,23 @@ fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     let state = cx.node.cluster.load();
     let myself = state.id();
     let topology = || state.topology().map(|topology| gone::shown(cx.node, topology));
+    let reach = cx.session.reach(cx.config);
     Ok(match &*word {
         b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
         b"NODES" => {
-            text(reply, view::nodes_text(&*topology()?, myself, cx.now_ms, &Jobs::default()))
+            let (topology, jobs) = (topology()?, Jobs::default());
+            text(reply, view::nodes_text(&topology, myself, reach, cx.now_ms, &jobs))
         }
-        b"SLOTS" => slots(reply, &view::slots(&*topology()?)),
+        b"SLOTS" => slots(reply, &view::slots(&*topology()?, reach)),
         b"SHARDS" => {
             let store_sequence =
                 cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-            shards(reply, &view::shards(&*topology()?, myself, store_sequence))
+            shards(reply, &view::shards(&*topology()?, myself, reach, store_sequence))
         }
         b"MYID" => reply.bulk(myself.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())),
         b"KEYSLOT" => reply.integer(i64::from(key_slot(args.bytes()?).number())),
         b"REPLICAS" | b"SLAVES" => {
-            text(reply, view::replicas_text(&*topology()?, args.bytes()?, cx.now_ms)?)
+            text(reply, view::replicas_text(&*topology()?, args.bytes()?, reach, cx.now_ms)?)
         }
         b"COUNTKEYSINSLOT" => {
             let count = count_in_slot(cx.node, cx.now_ms, slot_number(args)?)?;
@@ -236,6 +247,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"RELAY", 5..) => relay(cx, args),
         (b"DOWN", 1..) => down(cx, args, reply),
         (b"DISCARDED", 1..) => discarded::run(cx, args),
+        (b"DEPOSED", 1..) => deposed::run(cx, args, reply),
         _ => Err(usage()),
     }
 }

@@ -15,6 +15,7 @@ use crate::config::{Config, Values};
 use crate::grants::Ticket;
 use crate::node::{Node, Role};
 
+mod contract;
 mod whole;
 mod wrong_door;
 
