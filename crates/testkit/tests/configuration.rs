@@ -68,8 +68,8 @@ fn a_renaming_with_any_blanks_takes_effect() -> Result<()> {
     let unknown = |reply: Reply| matches!(reply, Reply::Error(text) if text.starts_with(b"ERR unknown command"));
     ensure!(unknown(client.call(&["CONFIG", "GET", "port"])?), "CONFIG is served");
     ensure!(unknown(client.call(&["KEYS", "*"])?), "KEYS is served");
-    ensure!(client.call(&["X", "GET", "port"])?.text().contains("port"));
-    ensure!(client.call(&["COMMAND", "INFO", "config"])?.text() != "config");
+    let said = client.call(&["X", "GET", "port"])?;
+    ensure!(said.elements().len() == 2, "{said:?}");
     Ok(())
 }
 
