@@ -308,6 +308,7 @@ impl Inside {
             loading: false,
             replicas: Vec::new(),
             log_wait_ms: 0,
+            down: None,
             deposed: None,
             uptime_ms: now / 1_000_000,
             standing: api::heartbeat::Standing::default(),

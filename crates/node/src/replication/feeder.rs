@@ -188,10 +188,6 @@ async fn answer(
     };
     node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
     tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
-    let config = Config {
-        ping_interval_ms: u64::from(node.config.now().replication_ping_ms),
-        ..Config::default()
-    };
     let (end, ended) = watch::channel(false);
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
@@ -214,7 +210,7 @@ async fn answer(
         client: Arc::clone(client),
         bell: node.replication.bell.rung.subscribe(),
         ended,
-        feed: Feed::new(config, replica, request.next, now_ms()),
+        feed: Feed::new(config(node), replica, request.next, now_ms()),
         reader,
         store,
         shown,
@@ -224,6 +220,12 @@ async fn answer(
     };
     feeding.received(unread)?;
     feeding.run(stream).await
+}
+
+/// The current options of a feed.
+fn config(node: &Node) -> Config {
+    let values = node.config.now();
+    Config { ping_interval_ms: u64::from(values.replication_ping_ms), ..Config::default() }
 }
 
 /// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
@@ -320,7 +322,12 @@ impl Feeding {
                 }
             }
             let is_sending = self.sent < self.out.len();
-            let wake = if is_sending { self.stall_at() } else { self.feed.ping_at() };
+            // The patience may be changed while it runs out.
+            let wake = if is_sending {
+                self.stall_at().min(now_ms() + 1_000)
+            } else {
+                self.feed.ping_at()
+            };
             tokio::select! {
                 written = writer.write(&self.out[self.sent..]), if is_sending => {
                     self.sent += written?;
@@ -354,6 +361,7 @@ impl Feeding {
         }
         let now = now_ms();
         self.progress_at = now;
+        self.feed.set_config(config(&self.node));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {
                 for batch in &batches {

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use replication::history::Position;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use topology::Endpoint;
 
 use crate::clock;
@@ -47,6 +47,8 @@ pub struct Replication {
     /// Held by the link's thread for its whole life: an old one may still be replacing the database.
     one_link: Mutex<()>,
     last_io_ms: AtomicU64,
+    /// Tells the link to try at once.
+    poke: Notify,
     feeders: feeder::Feeders,
     bell: Arc<feeder::Bell>,
     /// Whether the present database rings the bell.
@@ -82,6 +84,17 @@ impl Replication {
     /// State of the link to the master.
     pub fn link_status(&self) -> LinkStatus {
         self.link.lock().status
+    }
+
+    /// A link that waits for its next attempt makes it at once.
+    pub fn retry(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Options have changed: whoever waits by the old ones looks at the new ones.
+    pub fn look_again(&self) {
+        self.retry();
+        self.bell.ring_now();
     }
 
     /// Why there is no stream from the master: what the last attempt ended with. `None` while there is one.
@@ -251,4 +264,16 @@ fn block_on(future: impl Future<Output = ()>) {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => tracing::error!(%error, "cannot start a replication runtime"),
     }
+}
+
+/// What the link looks at in every step: for the test that walks all live options.
+#[cfg(test)]
+pub(crate) fn link_options(node: &Node) -> ::replication::replica::Options {
+    link::options(&node.config.now())
+}
+
+/// What every file is sent by: for the same test.
+#[cfg(test)]
+pub(crate) fn mb_per_second(node: &Node) -> u32 {
+    files::mb_per_second(node)
 }
