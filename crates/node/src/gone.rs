@@ -1,8 +1,10 @@
-//! Which nodes a controller has found gone: shown to clients as `slave,fail`, and decided by nobody here.
+//! Which nodes a controller has found gone: shown to clients as `slave,fail`, and decided by nobody
+//! here.
 //!
-//! Nodes do not look after each other, so they learn it from the controller (`CLUSTERX DOWN`). It is held in memory only, and
-//! what this node hears for itself counts more: a replica that has said something here since then is not gone. That its
-//! connection is open says nothing: a cut cable closes none.
+//! Nodes do not look after each other, so they learn it from the controller (`CLUSTERX DOWN`). It
+//! is held in memory only, and what this node hears for itself counts more: a replica that has said
+//! something here since then is not gone. That its connection is open says nothing: a cut cable
+//! closes none.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +87,8 @@ mod tests {
         assert_eq!(gone.told(), ["a".repeat(40), "b".repeat(40)]);
         assert!(gone.tell(2, ids(&["b", "c"]), 9));
         assert_eq!(gone.told(), ["b".repeat(40), "c".repeat(40)]);
-        // What was heard before is no sign of life; what is heard after is, though the controller has not said so.
+        // What was heard before is no sign of life; what is heard after is, though the controller
+        // has not said so.
         assert_eq!(gone.unheard(&[(id("b"), 5), (id("c"), 9)]), ids(&["b", "c"]));
         assert_eq!(gone.unheard(&[(id("b"), 6), (id("c"), 9)]), ids(&["c"]));
         gone.forget();

@@ -117,7 +117,8 @@ impl Replication {
         self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
     }
 
-    /// The replicas whose node is known, and when each last said something, by the clock of [`now_ms`].
+    /// The replicas whose node is known, and when each last said something, by the clock of
+    /// [`now_ms`].
     pub fn heard(&self) -> Vec<(NodeId, u64)> {
         self.feeders.list().iter().filter_map(|replica| replica.heard()).collect()
     }

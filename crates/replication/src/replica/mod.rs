@@ -168,7 +168,8 @@ impl Machine {
         self.their_lineage.as_ref().map(Option::as_ref)
     }
 
-    /// Goes by other options from now on: each attempt, and each wait for an answer, uses the newest. An open stream stays open.
+    /// Goes by other options from now on: each attempt, and each wait for an answer, uses the
+    /// newest. An open stream stays open.
     pub fn set_options(&mut self, options: Options) {
         let Options {
             password,
