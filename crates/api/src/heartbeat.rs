@@ -198,7 +198,8 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
-    /// Nodes that this one shows to clients as failed, because a controller said so; `None` from one that cannot be told.
+    /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
+    /// one that cannot be told.
     pub down: Option<Vec<String>>,
     /// What lies in `db.deposed`: data that a full copy took the place of.
     pub deposed: Option<End>,

@@ -114,8 +114,8 @@ pub(super) fn answered(
     cluster.wake.notify_one();
 }
 
-/// The command that tells a node which replicas are gone, if it shows others, or none, to its clients. A node that cannot be
-/// told says nothing of it.
+/// The command that tells a node which replicas are gone, if it shows others, or none, to its
+/// clients. A node that cannot be told says nothing of it.
 pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
     let shared = &cluster.shared;
     let state = cluster.state.lock();

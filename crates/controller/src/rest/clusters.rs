@@ -259,7 +259,8 @@ pub(super) async fn show(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Changes what the controller says to the nodes, and when writes count as done. The store is changed at once, each shard with its next epoch, which its master gets
+/// Changes what the controller says to the nodes, and when writes count as done. The store is
+/// changed at once, each shard with its next epoch, which its master gets
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,

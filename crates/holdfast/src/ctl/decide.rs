@@ -27,7 +27,8 @@ pub(crate) enum Set {
         /// Refuse writes below so many members of the in-sync set, the master included
         #[arg(long)]
         min_in_sync: Option<u32>,
-        /// File with the password that the controller says to the nodes from now on, their `peer-auth`;
+        /// File with the password that the controller says to the nodes from now on, their
+        /// `peer-auth`;
         /// `-`: standard input. Nodes must take it already, as `peer-auth-also`
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
