@@ -146,6 +146,15 @@ pub struct Standing {
     pub promised_ms: u64,
 }
 
+/// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct End {
+    /// Newest epoch.
+    pub epoch: u64,
+    /// Newest sequence.
+    pub sequence: u64,
+}
+
 /// The reply of one heartbeat. Sequence numbers are RocksDB's; times are of the node's CLOCK_BOOTTIME.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -175,6 +184,8 @@ pub struct Reply {
     pub strangers: Vec<Stranger>,
     /// State of the link to the master.
     pub link_status: LinkStatus,
+    /// Why there is no stream, where an attempt has failed.
+    pub link_error: Option<String>,
     /// Where a replica replicates from.
     pub master: Option<(String, u16)>,
     /// Whether the data must be replaced first.
@@ -187,6 +198,8 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
+    /// What lies in `db.deposed`: data that a full copy took the place of.
+    pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
     /// Grants, epochs, sets.
@@ -233,6 +246,9 @@ impl Reply {
             line("refused_headers", &self.strangers.iter().map(show).collect::<Vec<_>>().join(","));
         }
         line("link_status", &self.link_status);
+        if let Some(error) = &self.link_error {
+            line("link_error", error);
+        }
         if let Some((host, port)) = &self.master {
             line("master_host", host);
             line("master_port", port);
@@ -251,6 +267,10 @@ impl Reply {
             );
         }
         line("log_wait_ms", &self.log_wait_ms);
+        if let Some(End { epoch, sequence }) = self.deposed {
+            line("deposed_epoch", &epoch);
+            line("deposed_sequence", &sequence);
+        }
         line("uptime_ms", &self.uptime_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
@@ -305,12 +325,20 @@ impl Reply {
                 .collect(),
             strangers: fields.strangers(),
             link_status: fields.or("link_status", LinkStatus::Connecting)?,
+            link_error: fields.optional("link_error").map(str::to_owned),
             master,
             resync: fields.or("resync", Resync::None)?,
             paused: fields.or("paused", 0_u8)? != 0,
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
             log_wait_ms: fields.or("log_wait_ms", 0)?,
+            deposed: match fields.optional("deposed_sequence") {
+                None => None,
+                Some(_) => Some(End {
+                    epoch: fields.or("deposed_epoch", 0)?,
+                    sequence: fields.required("deposed_sequence")?,
+                }),
+            },
             uptime_ms: fields.or("uptime_ms", 0)?,
             standing: fields.standing()?,
         })
@@ -419,6 +447,7 @@ mod tests {
                 Stranger { address: "2001:db8::3".parse().unwrap(), connections: 1, age_ms: 0 },
             ],
             link_status: LinkStatus::Sync,
+            link_error: Some("master has: no data".into()),
             master: Some(("::1".into(), 6666)),
             resync: Resync::Running,
             paused: true,
@@ -428,6 +457,7 @@ mod tests {
                 ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
             ],
             log_wait_ms: 8,
+            deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
             standing: Standing {
                 incarnation: Some(0xbeef),

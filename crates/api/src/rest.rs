@@ -11,7 +11,8 @@ mod operator;
 
 pub use operator::{
     BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
-    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, NodeHolding,
+    RestoreAnswer, RestoreSpec,
 };
 
 /// A success: `{"data": …}`.
@@ -434,6 +435,10 @@ pub struct NodeAnswer {
     pub client_access: String,
     /// State of its replication link.
     pub link_status: String,
+    /// Why there is no stream, where an attempt has failed.
+    pub link_error: Option<String>,
+    /// Newest epoch and sequence of what lies in its `db.deposed`.
+    pub deposed: Option<(u64, u64)>,
     /// Whether its data must be replaced first.
     pub resync: String,
     /// Writes are paused.

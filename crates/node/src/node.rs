@@ -158,6 +158,8 @@ impl Node {
     /// A node that serves nothing yet.
     pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
         let workers = usize::try_from(config.now().workers).unwrap_or(1);
+        let replication = crate::replication::Replication::default();
+        replication.lineage.reload(&dir.join("db"));
         Self {
             grants: Grants::new(&dir, &dir.join("db"), workers),
             config,
@@ -173,7 +175,7 @@ impl Node {
             taken: crate::moving::Taken::default(),
             strangers: crate::strangers::Strangers::default(),
             resync: ResyncState::default(),
-            replication: crate::replication::Replication::default(),
+            replication,
             started_ns: clock::boottime_ns(),
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),

@@ -206,6 +206,9 @@ pub struct Observed {
     pub term: u64,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
     pub authority_until: Option<Time>,
+    /// A change of the record whose outcome the store has not told: until it is known which record is in force, nothing is
+    /// granted and no way is opened (rule O4).
+    pub in_doubt: Option<String>,
     /// Hash of the record's topology, as nodes compute it.
     pub topology_hash: String,
     /// By node id.

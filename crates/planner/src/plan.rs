@@ -11,6 +11,8 @@ use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, fronte
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
+/// An answer tells of now for so long, ms: many times the pace at which a node is asked that something waits for.
+const RECENT_MS: u64 = 100;
 
 /// Something to be done now. Executing one twice, or not at all, does no harm: the next plan is
 /// made from what is then seen.
@@ -206,12 +208,27 @@ impl<'a> Context<'a> {
         seen.map(|reply| reply.version).fold(self.record.version, i64::max)
     }
 
+    /// What the node says was asked for after `since`: it does not tell of before.
+    pub(crate) fn is_heard_since(&self, id: &str, since: Time) -> bool {
+        self.observed.node(id).seen.as_ref().is_some_and(|seen| seen.sent_at >= since)
+    }
+
+    /// The node answers, as far as anybody can know: a moment ago it did.
+    pub(crate) fn answers_now(&self, id: &str) -> bool {
+        let seen = self.observed.node(id).seen.as_ref();
+        let is_recent = |at: Time| self.now < at.plus_millis(RECENT_MS);
+        self.health(id) == Health::Up && seen.is_some_and(|seen| is_recent(seen.received_at))
+    }
+
     /// A node may be asked again, if the last question is older than the pace.
     pub(crate) fn ask(&self, id: &str, plan: &mut Plan) {
         let node = self.observed.node(id);
         let due = node.seen.as_ref().map_or(self.now, |seen| seen.sent_at.plus_millis(PACE_MS));
         if due <= self.now {
-            plan.actions.push(Action::HeartbeatNow { node: id.to_owned() });
+            let ask = Action::HeartbeatNow { node: id.to_owned() };
+            if !plan.actions.contains(&ask) {
+                plan.actions.push(ask);
+            }
             plan.wake(self.now.plus_millis(PACE_MS));
         } else {
             plan.wake(due);
@@ -234,6 +251,20 @@ pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Nod
     Context { record, observed, policy, now: Time::default() }.settled(node)
 }
 
+/// Whether the master of shard `index` answers as what the record makes it: at the record's version, with a lease where
+/// one is needed, and with its epoch.
+pub fn serves(record: &Record, observed: &Observed, policy: &Policy, index: usize) -> bool {
+    let cx = Context { record, observed, policy, now: Time::default() };
+    let Some(shard) = record.shards.get(index) else { return false };
+    let is_granted = |master: &&Node| {
+        let knows_epochs = cx.reply(&master.id).is_some_and(|r| r.standing.incarnation.is_some());
+        let granted = observed.node(&master.id).confirmed.map(|(epoch, _)| epoch);
+        shard.epoch.is_none() || !knows_epochs || granted == Some(shard.epoch.number)
+    };
+    shard.fence.is_none()
+        && shard.master().filter(|master| cx.settled(master)).filter(is_granted).is_some()
+}
+
 /// Decides what the cluster needs now.
 pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) -> Plan {
     let cx = Context { record, observed, policy, now };
@@ -242,6 +273,9 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     if let Some(why) = leads_no_more(&cx) {
         plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
         return plan;
+    }
+    if let Some(change) = &observed.in_doubt {
+        return in_doubt(change, record, plan);
     }
     if record.term < observed.term {
         return take_over(&cx, plan);
@@ -283,6 +317,15 @@ fn leads_no_more(cx: &Context<'_>) -> Option<String> {
     }
     let until = cx.observed.authority_until?;
     (cx.now >= until).then(|| "this controller no longer leads for certain".to_owned())
+}
+
+/// The store may name another master, whom nobody would then wait for. Ways that are open stay so: they lead to who was
+/// granted before.
+fn in_doubt(change: &str, record: &Record, mut plan: Plan) -> Plan {
+    let why = "the store has not told whether a change of the record was made";
+    plan.alarms.insert(format!("{why}, nothing is granted until it does: {change}"));
+    plan.shards = vec![ShardState::Suspect(why.to_owned()); record.shards.len()];
+    plan
 }
 
 /// The first act of a controller: from here on the compare-and-swap of an older one fails. Only

@@ -6,7 +6,7 @@
 use api::heartbeat::LinkStatus;
 
 use crate::candidate;
-use crate::plan::Context;
+use crate::plan::{Context, Health};
 use crate::shard::Verdict;
 use crate::{Intent, Node, Plan, Shard, ShardState, Time};
 
@@ -34,8 +34,10 @@ pub(crate) fn decide(
         plan.wake(due);
         return None;
     }
-    let follows =
-        |node: &Node| cx.reply(&node.id).is_some_and(|reply| reply.link_status == LinkStatus::Up);
+    let follows = |node: &Node| {
+        cx.health(&node.id) == Health::Up
+            && cx.reply(&node.id).is_some_and(|reply| reply.link_status == LinkStatus::Up)
+    };
     let reaches = |node: &Node| {
         cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
             let seen = cx.observed.balancers.get(&balancer.name);

@@ -28,7 +28,8 @@ pub(super) async fn run(
         Ok(driver) => driver,
         Err(error) => {
             failed(&cluster, &balancer.name, error);
-            return;
+            // As long as it is listed so, there is an alarm and nothing to be done.
+            return std::future::pending().await;
         }
     };
     loop {

@@ -22,10 +22,11 @@ pub(super) async fn show(
     registry: App,
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    Ok(ok(status(&*find(&registry, &ns, &name)?)))
+    let cluster = find(&registry, &ns, &name)?;
+    Ok(ok(status(&cluster, registry.trouble())))
 }
 
-fn status(cluster: &Cluster) -> rest::Status {
+fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status {
     let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
     let state = cluster.state.lock();
     let record = &state.record;
@@ -40,21 +41,22 @@ fn status(cluster: &Cluster) -> rest::Status {
     });
     let balancers: Vec<rest::BalancerStatus> =
         record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
+    let alarms: Vec<String> = trouble.into_iter().chain(state.plan.alarms.clone()).collect();
     rest::Status {
         namespace: record.namespace.clone(),
         name: record.name.clone(),
         version: record.version,
         topology_hash: state.topology.hash.clone(),
         term: cluster.shared.store.term(),
-        // Whoever reads the first line only must not miss what stands below it.
+        // What a person should know is not known by a word that says there is nothing.
         healthy: healthy
-            && balancers.iter().all(|balancer| balancer.in_force)
-            && state.plan.alarms.is_empty(),
+            && alarms.is_empty()
+            && balancers.iter().all(|balancer| balancer.in_force),
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
         shards,
         balancers,
-        alarms: state.plan.alarms.iter().cloned().collect(),
+        alarms,
     }
 }
 
@@ -117,6 +119,8 @@ fn answer(seen: &NodeObserved, now: Time) -> Option<rest::NodeAnswer> {
         log_wait_ms: reply.log_wait_ms,
         client_access: reply.client_access.to_string(),
         link_status: reply.link_status.to_string(),
+        link_error: reply.link_error.clone(),
+        deposed: reply.deposed.map(|end| (end.epoch, end.sequence)),
         resync: reply.resync.to_string(),
         paused: reply.paused,
         loading: reply.loading,

@@ -1,5 +1,6 @@
 //! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
 
+mod deposed;
 mod discarded;
 
 use std::sync::Arc;
@@ -239,6 +240,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
         (b"DISCARDED", 1..) => discarded::run(cx, args),
+        (b"DEPOSED", 1..) => deposed::run(cx, args, reply),
         _ => Err(usage()),
     }
 }

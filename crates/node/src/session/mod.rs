@@ -66,6 +66,8 @@ pub struct ReplicaFacts {
     pub is_holdfast: bool,
     /// `replconf history`: its epochs and where it is.
     pub position: Option<replication::history::Position>,
+    /// `replconf … lineage`: who wrote its data.
+    pub lineage: Option<replication::history::History>,
     /// `replconf member`: what its data is called in in-sync sets.
     pub member: Option<::grant::Member>,
 }
