@@ -175,6 +175,8 @@ pub struct Reply {
     pub log_wait_ms: u64,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
+    pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
 }
@@ -234,6 +236,7 @@ impl Reply {
         }
         line("log_wait_ms", &self.log_wait_ms);
         line("uptime_ms", &self.uptime_ms);
+        line("wall_ms", &self.wall_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
             line("incarnation", &format_args!("{incarnation:016x}"));
@@ -293,6 +296,7 @@ impl Reply {
             replicas: fields.replicas(),
             log_wait_ms: fields.or("log_wait_ms", 0)?,
             uptime_ms: fields.or("uptime_ms", 0)?,
+            wall_ms: fields.or("wall_ms", 0)?,
             standing: fields.standing()?,
         })
     }
@@ -392,6 +396,7 @@ mod tests {
             ],
             log_wait_ms: 8,
             uptime_ms: 9,
+            wall_ms: 1_798_761_599_999,
             standing: Standing {
                 incarnation: Some(0xbeef),
                 boot: Some(5),

@@ -176,6 +176,7 @@ impl Stored {
             password: None,
             commit_mode: CommitMode::InSync,
             min_in_sync: 1,
+            max_lag: None,
             term: u64::from(self.term),
         }
     }
@@ -408,6 +409,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         replicas: Vec::new(),
         log_wait_ms: 0,
         uptime_ms: 1,
+        wall_ms: 0,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),
             boot: Some(u128::from(answered.boot)),

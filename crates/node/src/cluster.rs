@@ -206,6 +206,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         replicas: node.replication.replicas(),
         log_wait_ms,
         uptime_ms: node.uptime_ms(),
+        wall_ms: crate::clock::unix_ms(),
         standing,
     }
 }

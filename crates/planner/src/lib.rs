@@ -23,6 +23,7 @@ mod record;
 mod reopen;
 mod shard;
 mod switchover;
+mod tell;
 mod time;
 mod unreached;
 

@@ -7,7 +7,7 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
 use crate::shard::{self, Verdict};
-use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends};
+use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, tell};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -298,6 +298,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     }
     recheck_refused(&cx, &mut plan);
     identities(&cx, &mut plan);
+    tell::of_clocks(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
     plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();

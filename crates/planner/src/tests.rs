@@ -20,6 +20,7 @@ mod disks;
 mod grants;
 mod operator;
 mod switchover;
+mod told;
 mod unreached;
 
 const HASH: &str = "h";
@@ -71,6 +72,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         password: None,
         commit_mode: CommitMode::Async,
         min_in_sync: 1,
+        max_lag: None,
         term: 0,
     }
 }
@@ -96,6 +98,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         replicas: Vec::new(),
         log_wait_ms: 0,
         uptime_ms: 1,
+        wall_ms: 0,
         standing: Standing::default(),
     }
 }

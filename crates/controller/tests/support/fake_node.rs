@@ -297,6 +297,7 @@ impl Inside {
             replicas: Vec::new(),
             log_wait_ms: 0,
             uptime_ms: now / 1_000_000,
+            wall_ms: 0,
             standing: api::heartbeat::Standing::default(),
         }
     }

@@ -1,11 +1,14 @@
 //! Verbs by which an operator decides what a cluster promises, and what it gives up.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
-use api::rest::{ClusterChange, LossAnswer, LossSpec};
+use api::rest::{ClusterChange, LossAnswer, LossSpec, MaxLag};
 use clap::Subcommand;
 use reqwest::Method;
 
+use super::http::PATIENCE;
 use super::table::{json, render, text};
 use super::{Context, Place};
 
@@ -25,13 +28,16 @@ pub(crate) enum Set {
         /// Refuse writes below so many members of the in-sync set, the master included
         #[arg(long)]
         min_in_sync: Option<u32>,
+        /// With `async`: nobody is promoted that is known to lack more writes than so many; `none` for no bound
+        #[arg(long, value_name = "WRITES")]
+        max_lag: Option<MaxLag>,
     },
 }
 
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
-    let Set::Cluster { place, commit_mode, min_in_sync } = set;
+    let Set::Cluster { place, commit_mode, min_in_sync, max_lag } = set;
     let path = cx.cluster(&place).await?;
-    let body = ClusterChange { commit_mode, min_in_sync };
+    let body = ClusterChange { commit_mode, min_in_sync, max_lag };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
     if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
 }
@@ -62,7 +68,9 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
     let ShardVerb::AcceptLoss { index, place, node, yes } = verb;
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
     let body = LossSpec { node_id: node, confirm: yes };
-    let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+    // The longest lease of the old master is waited for.
+    let patience = Duration::from_secs(15) + PATIENCE;
+    let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;
     if cx.json {
         return json(&value);
     }
