@@ -205,6 +205,8 @@ pub struct Reply {
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
+    pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
 }
@@ -278,6 +280,7 @@ impl Reply {
             line("deposed_sequence", &sequence);
         }
         line("uptime_ms", &self.uptime_ms);
+        line("wall_ms", &self.wall_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
             line("incarnation", &format_args!("{incarnation:016x}"));
@@ -349,6 +352,7 @@ impl Reply {
                 }),
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
+            wall_ms: fields.or("wall_ms", 0)?,
             standing: fields.standing()?,
         })
     }
@@ -469,6 +473,7 @@ mod tests {
             down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
+            wall_ms: 1_798_761_599_999,
             standing: Standing {
                 incarnation: Some(0xbeef),
                 boot: Some(5),
