@@ -1,4 +1,6 @@
-//! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, and who must go when a master is deposed.
+//! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a master is deposed, and how many there may be ([`places`]).
+
+pub mod places;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,6 +11,11 @@ use std::sync::atomic::{
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use places::{Place, Places};
+
+/// What Redis tells a client for whom there is no place.
+pub const TOO_MANY: &str = "ERR max number of clients reached";
 
 /// How a connection reached the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +83,10 @@ pub struct Client {
     pub names: Mutex<Names>,
     is_killed: AtomicBool,
     kill: Notify,
+    /// Given back when the connection is forgotten.
+    place: Mutex<Option<Place>>,
+    /// There is no place for it unless it is a peer.
+    is_visitor: AtomicBool,
 }
 
 /// What a client says of itself.
@@ -126,6 +137,43 @@ impl Client {
     pub async fn killed(&self) {
         while !self.is_killed() {
             self.kill.notified().await;
+        }
+    }
+
+    /// Puts it on its place.
+    pub fn sit(&self, place: Place) {
+        self.is_visitor.store(place.visit().is_some(), Ordering::SeqCst);
+        *self.place.lock() = Some(place);
+    }
+
+    /// Whether there is no place for it unless it is a peer.
+    pub fn is_visitor(&self) -> bool {
+        self.is_visitor.load(Ordering::SeqCst)
+    }
+
+    /// Returns when it must go because it is a visitor and has not shown itself as a peer.
+    pub async fn visit_over(&self) {
+        let visit = self.place.lock().as_ref().and_then(Place::visit);
+        match visit {
+            Some(visit) => visit.over().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// It authenticated as a peer: it needs no client's place.
+    pub fn become_peer(&self) {
+        self.is_peer.store(true, Ordering::Relaxed);
+        if let Some(place) = &mut *self.place.lock() {
+            place.become_peer();
+        }
+        self.is_visitor.store(false, Ordering::SeqCst);
+    }
+
+    /// It asks what only nodes and controllers ask, and was allowed to: it needs no client's place, as far as there are others.
+    pub fn show_peer(&self) {
+        let is_seated = self.place.lock().as_mut().is_none_or(Place::show_peer);
+        if is_seated {
+            self.is_visitor.store(false, Ordering::SeqCst);
         }
     }
 
@@ -240,6 +288,8 @@ pub struct Clients {
     pause: Mutex<Option<Pause>>,
     is_paused: AtomicBool,
     resumed: Notify,
+    /// Who may be connected.
+    pub places: Arc<Places>,
 }
 
 impl Clients {
@@ -268,6 +318,8 @@ impl Clients {
             names: Mutex::new(Names::default()),
             is_killed: AtomicBool::new(false),
             kill: Notify::new(),
+            place: Mutex::default(),
+            is_visitor: AtomicBool::new(false),
         });
         self.all.lock().insert(client.id, Arc::clone(&client));
         self.count.fetch_add(1, Ordering::SeqCst);
@@ -276,8 +328,11 @@ impl Clients {
 
     /// Forgets a connection that has ended.
     pub fn remove(&self, id: u64) {
-        if self.all.lock().remove(&id).is_some() {
+        let removed = self.all.lock().remove(&id);
+        if let Some(client) = removed {
             self.count.fetch_sub(1, Ordering::SeqCst);
+            // Others may still look at it.
+            *client.place.lock() = None;
         }
     }
 

@@ -89,6 +89,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut counted = Counted::now(&node);
     let mut lease = LeaseState::default();
+    let mut limits_met = 0;
     for round in 0_u64.. {
         tokio::select! {
             _ = second.tick() => {}
@@ -96,6 +97,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         }
         counted = measure(&node, &counted);
         lease = look_at_lease(&node, lease);
+        limits_met = look_at_limits(&node, limits_met);
         close_idle(&node, clock::unix_ms());
         let is_due = node.config.now().max_db_size > 0 || round.is_multiple_of(RELAXED_ROUNDS);
         if is_due {
@@ -130,6 +132,20 @@ fn look_at_lease(node: &Node, before: LeaseState) -> LeaseState {
         _ => {}
     }
     now
+}
+
+/// Tells the operator that compactions meet a limit: they are tried again, and the database grows meanwhile.
+fn look_at_limits(node: &Node, before: u64) -> u64 {
+    let Some(engine) = node.gate.try_read() else { return before };
+    let Some(store) = &engine.store else { return before };
+    let count = store.limits_met();
+    if count > before {
+        tracing::warn!(
+            count,
+            "compactions meet a limit of open files or memory of this process, and are tried again: raise it"
+        );
+    }
+    count
 }
 
 fn measure(node: &Node, earlier: &Counted) -> Counted {

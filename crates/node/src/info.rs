@@ -169,11 +169,18 @@ fn persistence(node: &Node, lines: &mut Lines) {
     let is_loading = node.engine().store.is_none();
     lines.title("Persistence");
     lines.add("loading", u8::from(is_loading));
-    // Every write is in the WAL before it is answered: there are no snapshots to make.
-    lines.add("bgsave_in_progress", 0);
-    lines.add("last_bgsave_time", -1);
-    lines.add("last_bgsave_status", "ok");
-    lines.add("last_bgsave_time_sec", -1);
+    let backup = node.backups.state();
+    lines.add("bgsave_in_progress", u8::from(backup.is_running));
+    lines.add("last_bgsave_time", last_save_ms(node) / 1000);
+    lines.add("last_bgsave_status", if backup.has_failed { "err" } else { "ok" });
+    let seconds = backup.last_seconds.map(|seconds| seconds.to_string());
+    lines.add("last_bgsave_time_sec", seconds.as_deref().unwrap_or("-1"));
+}
+
+/// When the newest backup was made, Unix ms; before the first one, when this process started.
+pub fn last_save_ms(node: &Node) -> u64 {
+    let started = || clock::unix_ms().saturating_sub(node.uptime_ms());
+    node.backups.state().last_ms.unwrap_or_else(started)
 }
 
 fn stats(node: &Node, lines: &mut Lines) {

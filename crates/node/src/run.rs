@@ -14,6 +14,7 @@ use topology::{Assignment, Cluster};
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
+use crate::descriptors::Descriptors;
 use crate::node::{Node, Role};
 use crate::{admin, cluster, cron, disk, grants, replication, worker};
 
@@ -55,11 +56,19 @@ pub fn main(
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
         }
+        Err(error) if disk::is_limit(&error) => {
+            tracing::error!(exit_code = disk::LIMIT_EXIT_CODE, "a limit was met: {error:#}");
+            Ok(ExitCode::from(disk::LIMIT_EXIT_CODE))
+        }
         done => done.map(|()| ExitCode::SUCCESS),
     }
 }
 
-async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
+async fn serve(
+    mut loaded: Loaded,
+    log: impl Fn(&str) + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
     std::fs::create_dir_all(&dir)
@@ -80,7 +89,7 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
     let store = Store::open(&dir.join("db"), options)?;
-    let node = Arc::new(build(loaded, dir, store, log)?);
+    let node = Arc::new(build(loaded, dir, store, log)?.with_descriptors(descriptors));
     write_pid_file(&node)?;
     drop(opening);
     begin_role(&node).context("note in the database folder who writes from now on")?;

@@ -17,6 +17,7 @@ use crate::{
 mod authority;
 mod controller;
 mod disks;
+mod errors;
 mod grants;
 mod lost;
 mod operator;

@@ -44,5 +44,5 @@ pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use stats::{Counters, Stats};
-pub use store::{CloseError, CloseWatch, FailureHook, Store, peek};
+pub use store::{Cause, CloseError, CloseWatch, FailureHook, Store, peek};
 pub use txn::{Suspended, Txn};

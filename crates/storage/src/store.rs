@@ -28,7 +28,7 @@ use failure::Failure;
 use waits::{LogWaits, Step};
 
 pub use epochs::peek;
-pub use failure::FailureHook;
+pub use failure::{Cause, FailureHook};
 
 /// A handle of the open database; clones are cheap and share it.
 #[derive(Clone)]

@@ -16,11 +16,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("grant", &["api", "topology"]),
     ("planner", &["api", "grant", "topology"]),
     ("model", &["api", "grant", "planner", "topology"]),
-    ("storage", &["replication", "topology"]),
-    ("balancer", &["api", "topology"]),
-    ("controller", &["api", "balancer", "planner", "resp", "topology"]),
-    ("node", &["api", "grant", "replication", "resp", "storage", "topology"]),
-    ("holdfast", &["api", "balancer", "controller", "node", "resp", "topology"]),
+    ("limits", &[]),
+    ("storage", &["limits", "replication", "topology"]),
+    ("balancer", &["api", "limits", "topology"]),
+    ("controller", &["api", "balancer", "limits", "planner", "resp", "topology"]),
+    ("node", &["api", "grant", "limits", "replication", "resp", "storage", "topology"]),
+    ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];

@@ -80,6 +80,8 @@ impl NodeTask {
                 match error {
                     // Counted while waiting.
                     ClientError::Timeout(_) => {}
+                    error if error.is_answer() => self.unclear(&error),
+                    error @ ClientError::Limit(_) => self.unclear(&error),
                     error => self.missed(Some(&error.to_string()), refused),
                 }
             }
@@ -151,6 +153,21 @@ impl NodeTask {
             }
             other => other.map(|seen| (question, seen)),
         }
+    }
+
+    /// The node answered with an error, or could not be asked: no silence of its own, and everybody may know why.
+    fn unclear(&self, error: &ClientError) {
+        let shared = &self.cluster.shared;
+        let now = shared.now();
+        {
+            let observed = &mut self.cluster.state.lock().observed;
+            if error.is_answer() {
+                observed.complained(&self.id, now, &error.to_string());
+            } else {
+                observed.unasked(&self.id, now, &error.to_string());
+            }
+        }
+        self.cluster.wake.notify_one();
     }
 
     fn missed(&self, error: Option<&str>, refused: bool) {

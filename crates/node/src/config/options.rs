@@ -186,6 +186,8 @@ options! {
     "workers" workers: u32 = 8, [1, 256], Restart;
     /// Directory of data, nodes.conf and pid file.
     "dir" dir: String = "/tmp/holdfast".into(), Restart;
+    /// Folder that BGSAVE makes and replaces; a relative one lies in `dir`. Empty: <dir>/backup.
+    "backup-dir" backup_dir: String = String::new(), Live;
     /// Name both ends of a replication link must agree on.
     "db-name" db_name: String = "change.me.db".into(), Restart;
     /// File with the process id; empty: <dir>/kvrocks.pid.

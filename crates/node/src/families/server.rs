@@ -13,6 +13,7 @@ use resp::Protocol;
 use storage::types::keyspace;
 
 use super::docs;
+use crate::backup;
 use crate::clients::Via;
 use crate::clock;
 use crate::command::table::{NONE, Subcommand, subcommand};
@@ -31,6 +32,8 @@ pub const COMMANDS: &[Command] = &[
     Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys(),
     Command::session("time",      1, time).fast().loading().stale(),
     Command::session("lastsave",  1, lastsave).fast().loading().stale(),
+    Command::session("bgsave",   -1, bgsave).admin().peer().loading().stale().no_script(),
+    Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
     Command::session("slowlog",  -2, slowlog).admin().loading().stale().containing(SLOWLOG),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
@@ -81,10 +84,27 @@ fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     Ok(reply.bulks(&[seconds.to_string(), micros.to_string()]).into())
 }
 
-/// Every write is in the WAL, so there is no save: as Redis before its first one, the time of the start.
+/// When the newest backup was made; as in Kvrocks before the first one, the time of the start.
 fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let started = cx.now_ms.saturating_sub(cx.node.uptime_ms()) / 1000;
-    Ok(reply.integer(i64::try_from(started).unwrap_or(i64::MAX)).into())
+    let seconds = info::last_save_ms(cx.node) / 1000;
+    Ok(reply.integer(i64::try_from(seconds).unwrap_or(i64::MAX)).into())
+}
+
+/// Begins a backup; as in Kvrocks the answer comes at once, and INFO tells what came of it. SCHEDULE is Redis', and some clients always send it: nothing else
+/// writes files here that a backup would have to wait for.
+fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    match (args.word().as_deref(), args.is_empty()) {
+        (None | Some(b"SCHEDULE"), true) => {}
+        _ => return Err(Error::Arity("bgsave".into())),
+    }
+    backup::begin(cx.node).map_err(|_| Error::err("bgsave in-progress"))?;
+    Ok(reply.ok().into())
+}
+
+/// Removes the backup.
+fn flushbackup(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    backup::remove(cx.node).map_err(|_| Error::err("bgsave in-progress"))?;
+    Ok(reply.ok().into())
 }
 
 fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {

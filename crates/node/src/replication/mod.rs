@@ -162,7 +162,6 @@ impl Replication {
     /// Replicas that were told the lineage ask anew: it is another one.
     pub fn lineage_changed(&self) {
         self.feeders.end_where(|replica| replica.is_holdfast);
-        self.shelf.lock().invalidate();
     }
 
     /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.

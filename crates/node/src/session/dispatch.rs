@@ -25,7 +25,7 @@ use topology::Cluster;
 use super::gates::{self, Caller, Refusal};
 use super::pipeline::Pending;
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
-use crate::clients::Pause;
+use crate::clients::{Pause, Via};
 use crate::clock;
 use crate::command::table::ReadHandler;
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
@@ -168,6 +168,9 @@ impl<'n> Batch<'n> {
                 _ => refusal,
             };
             return (self.refuse(session, refusal, out), Outcome::Rejected);
+        }
+        if command.flags.has(Flags::PEER) && session.client.via == Via::Direct {
+            session.client.show_peer();
         }
         if is_queueing {
             return (queue(session, command, words, out), Outcome::Done);

@@ -14,7 +14,7 @@ use topology::{Cluster, Route, RouteRequest, key_slot};
 
 use super::dispatch::LOADING;
 use super::{Auth, Session};
-use crate::clients::{Pause, PauseKind, Via};
+use crate::clients::{Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::{Command, Error, Flags};
 use crate::config::Values;
@@ -79,7 +79,7 @@ type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
 
 /// Passed when a command arrives, queued or not.
 const ALWAYS: &[Gate] =
-    &[health_check, arity, subcommand, authenticated, door, loading, in_multi, slot_owner];
+    &[health_check, place, arity, subcommand, authenticated, door, loading, in_multi, slot_owner];
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
@@ -103,6 +103,28 @@ pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(
         .iter()
         .chain(RUNNING)
         .try_for_each(|gate| checks.clone().try_for_each(|check| gate(&check)))
+}
+
+/// A visitor, for whom there is no client's place, may show that it is a peer, and nothing else.
+fn place(check: &Check<'_>) -> Result<(), Refusal> {
+    if !check.session.client.is_visitor() {
+        return Ok(());
+    }
+    let flags = check.command.flags;
+    let has_secret = check.session.auth == Auth::Peer;
+    if has_secret || flags.has(Flags::NO_AUTH) || flags.has(Flags::PEER) || pauses(check) {
+        return Ok(());
+    }
+    check.node.stats.rejected_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Err(Refusal::ErrorAndClose(TOO_MANY.into()))
+}
+
+/// CLIENT PAUSE and UNPAUSE are a controller's, too.
+fn pauses(check: &Check<'_>) -> bool {
+    let subcommand = check.words.get(1).copied().unwrap_or_default();
+    check.command.name == "client"
+        && (subcommand.eq_ignore_ascii_case(b"pause")
+            || subcommand.eq_ignore_ascii_case(b"unpause"))
 }
 
 /// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever it sent besides would be nobody's, with nobody's rights.
@@ -256,9 +278,19 @@ fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
-    let is_refused =
-        check.command.is_write() && !check.engine.role.is_master() && check.config.slave_read_only;
-    if is_refused { error("READONLY You can't write against a read only replica.") } else { Ok(()) }
+    if !check.command.is_write() || check.engine.role.is_master() {
+        return Ok(());
+    }
+    if check.config.slave_read_only {
+        return error("READONLY You can't write against a read only replica.");
+    }
+    match crate::cluster::note_own_write(check.node, check.engine) {
+        Ok(()) => Ok(()),
+        Err(cause) => {
+            tracing::error!(%cause, "cannot note that this replica writes by itself: the write is refused");
+            error("ERR this replica cannot note on its disk that it writes by itself")
+        }
+    }
 }
 
 fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {

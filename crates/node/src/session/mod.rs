@@ -215,7 +215,11 @@ impl Session {
     /// Takes note of what the connection has proved.
     pub fn prove(&mut self, auth: Auth) {
         self.auth = auth;
-        self.client.is_peer.store(auth == Auth::Peer, Ordering::Relaxed);
+        if auth == Auth::Peer {
+            self.client.become_peer();
+        } else {
+            self.client.is_peer.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Writes down what others see of this session. Nothing else writes it, so that CLIENT LIST

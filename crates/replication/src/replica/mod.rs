@@ -163,9 +163,11 @@ impl Machine {
         (self.config.history, self.config.lineage) = (history, lineage);
     }
 
-    /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside if it was not asked.
+    /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside where that cannot be known.
     pub fn copied_lineage(&self) -> Option<Option<&History>> {
-        self.their_lineage.as_ref().map(Option::as_ref)
+        let theirs = self.their_lineage.as_ref().map(Option::as_ref)?;
+        // A Holdfast of before keeps none, and its next version will begin one.
+        (theirs.is_some() || self.peer == Peer::Kvrocks).then_some(theirs)
     }
 
     /// Goes by other options from now on: each attempt, and each wait for an answer, uses the

@@ -136,6 +136,7 @@ fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
             "client-access balancer-only needs it, or no peer or controller could ever come",
         ));
     }
+    check_clients(cx, &pairs)?;
     let (before, after) = config.set(&pairs).map_err(|(name, error)| set_error(&name, &error))?;
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     tracing::info!(options = ?names, client = %cx.session.client.address, "options changed");
@@ -149,6 +150,23 @@ fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
         keep_topology(cx, after.persist_cluster_nodes_enabled)?;
     }
     Ok(())
+}
+
+/// As many clients as this process may have descriptors for; in Redis' words.
+fn check_clients(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> Result<()> {
+    const NAME: &str = "maxclients";
+    let asked = pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(NAME));
+    // What is no number is refused with the others of its kind.
+    let Some(wanted) = asked.and_then(|(_, value)| value.trim().parse().ok()) else {
+        return Ok(());
+    };
+    let most = cx.node.descriptors.most_clients(wanted);
+    if u64::from(wanted) <= most {
+        return Ok(());
+    }
+    let why =
+        "The operating system is not able to handle the specified number of clients, try with";
+    Err(failed(NAME, format_args!("{why} {most}")))
 }
 
 /// Hands options to those who do not look them up themselves.

@@ -29,15 +29,14 @@ impl Bench {
     /// What the gates say of a command, which does not run.
     fn gate(&self, command: &Command) -> Result<(), Refusal> {
         let engine = self.node.engine();
-        let (config, words) = (self.node.config.now(), words(command));
         let caller = Caller {
             node: &self.node,
-            config: &config,
+            config: &self.node.config.now(),
             session: &self.session,
             engine: &engine,
             cluster: None,
         };
-        gates::pass(&caller.check(command, &words))
+        gates::pass(&caller.check(command, &words(command)))
     }
 
     fn by(&mut self, via: Via, auth: Auth) {
