@@ -25,7 +25,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("tls-replication",                                      "there is no TLS: replication is not encrypted"),
     ("max-backup-to-keep",                                   ""),
     ("max-backup-keep-hours",                                ""),
-    ("backup-dir",                                           ""),
     ("bgsave-cron",                                          ""),
     ("purge-backup-on-fullsync",                             ""),
     ("master-use-repl-port",                                 "replicas connect to the master's own port"),
@@ -107,10 +106,10 @@ const OPTIONS: &[(&str, &str)] = &[
 #[rustfmt::skip]
 const COMMANDS: &[&str] = &[
     "acl", "applybatch", "bf.add", "bf.card", "bf.exists", "bf.info", "bf.insert", "bf.madd",
-    "bf.mexists", "bf.reserve", "bgsave", "bitcount", "bitfield", "bitfield_ro", "bitop",
+    "bf.mexists", "bf.reserve", "bitcount", "bitfield", "bitfield_ro", "bitop",
     "bitpos", "blmove", "blmpop", "blpop", "brpop", "bzmpop", "bzpopmax", "bzpopmin", "compact",
     "disk", "dump", "eval", "eval_ro", "evalsha", "evalsha_ro", "failover", "fcall", "fcall_ro",
-    "flushbackup", "ft._list", "ft.create", "ft.dropindex", "ft.explain", "ft.explainsql",
+    "ft._list", "ft.create", "ft.dropindex", "ft.explain", "ft.explainsql",
     "ft.info", "ft.search", "ft.searchsql", "ft.tagvals", "function", "geoadd", "geodist",
     "geohash", "geopos", "georadius", "georadius_ro", "georadiusbymember",
     "georadiusbymember_ro", "geosearch", "geosearchstore", "getbit", "hdel", "hexists",

@@ -189,6 +189,14 @@ fn of_commands(name: &str) -> bool {
             set(&node, name, "1");
             begins(&node.ask(&["SET", "k", "v"]), "-ERR write command not allowed");
         }
+        "backup-dir" => {
+            set(&node, name, "elsewhere");
+            assert_eq!(node.ask(&["BGSAVE"]), "+OK");
+            wait_until(|| match node.node.path("elsewhere").exists() {
+                true => Ok(()),
+                false => Err(node.ask(&["INFO", "persistence"])),
+            });
+        }
         "rocksdb.write_options.write_batch_max_bytes" => {
             set(&node, name, "100");
             begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: write batch of");
