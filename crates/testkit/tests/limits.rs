@@ -295,6 +295,56 @@ fn peers_find_a_place_while_clients_hold_all_and_insist() -> Result<()> {
     .with_context(|| replica.process().log())
 }
 
+/// A connection as a load balancer opens it: for a client, or (LOCAL) in its own name.
+fn from_balancer(address: SocketAddr, is_client: bool) -> Result<Connection> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    if is_client {
+        // PROXY, TCP over IPv4: from 10.0.0.1:1 to 10.0.0.2:2.
+        header.extend([0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2]);
+    } else {
+        header.extend([0x20, 0, 0, 0]);
+    }
+    let mut connection = Connection::open(address)?;
+    connection.send_raw(&header)?;
+    Ok(connection)
+}
+
+#[test]
+fn a_node_that_is_full_of_clients_is_well_to_its_balancers() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let port = process::free_port()?;
+    let config = dir.path().join("node.conf");
+    let text = format!(
+        "bind 127.0.0.1\nport {port}\ndir {}\nworkers 2\nmaxclients 1\nbalancer-sources 127.0.0.1/32\n",
+        dir.path().display()
+    );
+    std::fs::write(&config, text)?;
+    let arguments = ["node".into(), "-c".into(), config];
+    let log = dir.path().join("log");
+    let process =
+        process::Process::start::<std::path::PathBuf>(&process::holdfast()?, &arguments, &log)?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let client = wait::until("a client is served", PATIENCE, || {
+        let mut client = from_balancer(address, true)?;
+        let said = client.call(&["PING"])?.text();
+        ensure!(said == "PONG", "{said}");
+        Ok(client)
+    })
+    .with_context(|| process.log())?;
+    for _ in 0..50 {
+        let told = from_balancer(address, true)?.receive()?.text();
+        ensure!(told == TOO_MANY, "{told}");
+        let well = from_balancer(address, false)?.call(&["PING"])?.text();
+        ensure!(well == "PONG", "{well}");
+    }
+    drop(client);
+    wait::until("the place is free again", PATIENCE, || {
+        let said = from_balancer(address, true)?.call(&["PING"])?.text();
+        ensure!(said == "PONG", "{said}");
+        Ok(())
+    })
+}
+
 /// Every place of the master is held, through the balancers and at its own port, by clients that insist.
 fn besiege(master: &Node) -> Result<[Crowd; 2]> {
     Ok([Crowd::around(master.announced()?, 80)?, Crowd::around(master.local()?, 80)?])

@@ -121,6 +121,8 @@ mod tests {
         let from = Some("10.0.8.3".parse().unwrap());
         let judged = |answer: &[u8], send_proxy| judge(Ok(answer.to_vec()), from, send_proxy);
         assert_eq!(judged(b"+PONG\r\n", true), Reach::Up);
+        // But that a node is full says that it is there.
+        assert_eq!(judged(b"-ERR max number of clients reached\r\n", true), Reach::Up);
         let not: [&[u8]; 8] = [
             b"",
             b"+OK\r\n",
