@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use planner::{Desired, Observed, Plan, Policy, Record, RecordError, Time};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
-use topology::{Endpoint, NodeId, Slot, Topology};
+use topology::{Endpoint, NodeId, Slot, Topology, Warning};
 
 use crate::election::Election;
 use crate::events::{Event, Journal};
@@ -132,7 +132,9 @@ pub(crate) enum UpdateError {
     #[error("{0}")]
     Refused(String),
     /// The store failed, and has not told yet what became of the change.
-    #[error("whether it was done is not known yet: {0}; `status` shows what is in force once the store tells")]
+    #[error(
+        "whether it was done is not known yet: {0}; `status` shows what is in force once the store tells"
+    )]
     Unknown(String),
     /// The store's thread is gone.
     #[error("the store does not answer")]
@@ -145,6 +147,8 @@ pub(crate) struct TopologyText {
     pub(crate) version: i64,
     pub(crate) text: String,
     pub(crate) hash: String,
+    /// Nodes that clients take for one. Old records may have them, and failovers go on; no change makes any.
+    pub(crate) shared: Vec<Warning>,
 }
 
 /// Why a record is no topology.
@@ -198,7 +202,16 @@ pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError
             return Err(TopologyError::Refused("an address cannot be expressed".to_owned()));
         }
     }
-    Ok(TopologyText { version: record.version, hash: topology.hash(), text })
+    let (hash, shared) = (topology.hash(), topology.warnings());
+    Ok(TopologyText { version: record.version, text, hash, shared })
+}
+
+/// Refuses what would put two nodes at one address and did not before.
+fn apart(before: &TopologyText, after: &TopologyText) -> Result<(), String> {
+    match after.shared.iter().find(|shared| !before.shared.contains(shared)) {
+        None => Ok(()),
+        Some(shared) => Err(format!("{shared}: announce each at an address of its own")),
+    }
 }
 
 /// Everything known about the cluster.
@@ -357,8 +370,9 @@ impl Cluster {
             let current = self.record();
             let mut record = current.next();
             change(&mut record).map_err(UpdateError::Refused)?;
-            let before = topology_of(&current)?;
-            if topology_of(&record)?.text != before.text {
+            let (before, after) = (topology_of(&current)?, topology_of(&record)?);
+            apart(&before, &after).map_err(UpdateError::Refused)?;
+            if after.text != before.text {
                 record.version = self.highest_version(&current) + 1;
             }
             let _call = self.shared.call().await?;

@@ -2,6 +2,7 @@
 
 mod balancers;
 mod clusters;
+mod deposed;
 mod discarded;
 mod error;
 mod intent;
@@ -52,6 +53,7 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
         .route(&cluster("/shards/{i}/failover"), post(switchover::failover))
         .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
+        .route(&cluster("/shards/{i}/restore-deposed"), post(deposed::restore))
         .route(&cluster("/discarded"), get(discarded::list))
         .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
         .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))

@@ -90,7 +90,9 @@ pub(crate) fn intact<'a>(cx: &Context<'a>, shard: &'a Shard, master: &Node) -> V
 /// Members whose machines restarted, when that is all there is.
 pub(crate) fn rebooted<'a>(cx: &Context<'a>, shard: &'a Shard) -> Vec<Candidate<'a>> {
     found(shard, |node| {
-        check_own(cx, node, Silence::Excludes).ok().filter(|reply| epoch::is_rebooted_member(shard, reply))
+        check_own(cx, node, Silence::Excludes)
+            .ok()
+            .filter(|reply| epoch::is_rebooted_member(shard, reply))
     })
 }
 
@@ -157,11 +159,7 @@ fn check<'a>(
     }
 }
 
-fn check_own<'a>(
-    cx: &Context<'a>,
-    node: &Node,
-    silence: Silence,
-) -> Result<&'a Reply, Ineligible> {
+fn check_own<'a>(cx: &Context<'a>, node: &Node, silence: Silence) -> Result<&'a Reply, Ineligible> {
     if cx.hangs(&node.id) {
         return Err(Ineligible::Hangs);
     }

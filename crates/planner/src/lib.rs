@@ -22,6 +22,7 @@ mod policy;
 mod record;
 mod reopen;
 mod shard;
+mod sources;
 mod switchover;
 mod tell;
 mod time;
@@ -29,9 +30,9 @@ mod unreached;
 
 pub use candidate::Ineligible;
 pub use epoch::Epoch;
-pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
+pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
-pub use loss::{Loss, MemberLoss, loss};
+pub use loss::{Holding, Loss, MemberLoss, loss};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
 };

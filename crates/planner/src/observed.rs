@@ -2,7 +2,7 @@
 //!
 //! Filled by the heartbeat and balancer tasks; nothing here is a conclusion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
@@ -149,6 +149,14 @@ pub struct BalancerObserved {
     /// By node id: whether it reaches the node, of those it has tried. Nothing while it does not
     /// answer.
     pub reach: BTreeMap<String, Reach>,
+    /// By node id: why it does not.
+    pub faults: BTreeMap<String, String>,
+    /// Where it dials nodes from, by its own configuration.
+    pub source: Option<String>,
+    /// By node id: where it last dialled the node from, as its host sees it.
+    pub dials: BTreeMap<String, String>,
+    /// Whether it sends nodes a PROXY header, if it says so.
+    pub sends_header: Option<bool>,
 }
 
 /// Whether a balancer reaches a node.
@@ -180,6 +188,8 @@ pub struct Desired {
     pub frontends: Vec<Frontend>,
     /// Those that hold connections for a backend to come, and since when.
     pub holding: BTreeMap<Endpoint, Time>,
+    /// Balancers that are to have no frontend at all: they are being removed.
+    pub closing: BTreeSet<String>,
 }
 
 /// Everything seen of one cluster.

@@ -67,6 +67,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
         return verdict;
     }
     tell_of_disks(cx, (index, shard), plan);
+    loss::tell_of_deposed(cx, (index, shard), plan);
     tell_of_fences(cx, (index, shard, master), plan);
     tell::of_links(cx, (index, shard), plan);
     tell::of_losses(cx, index, plan);

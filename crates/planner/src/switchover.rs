@@ -99,12 +99,17 @@ fn paused(
     let why = |candidate: &Candidate<'_>| {
         let name = &candidate.node.local;
         match final_sequence {
-            None => format!("{name} did not catch up: the pause of {} is not confirmed", master.local),
+            None => {
+                format!("{name} did not catch up: the pause of {} is not confirmed", master.local)
+            }
             Some(_) if !answers(&candidate) => {
                 format!("{name} has not answered since writes were paused")
             }
             Some(wanted) => {
-                format!("{name} did not catch up: it is at {} of {wanted}", candidate.position.sequence)
+                format!(
+                    "{name} did not catch up: it is at {} of {wanted}",
+                    candidate.position.sequence
+                )
             }
         }
     };

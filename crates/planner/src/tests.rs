@@ -18,7 +18,9 @@ mod authority;
 mod controller;
 mod disks;
 mod grants;
+mod lost;
 mod operator;
+mod sources;
 mod switchover;
 mod told;
 mod unreached;
@@ -66,6 +68,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
             endpoint: "http://lb".into(),
             token: None,
             sources: vec!["10.0.0.0/8".into()],
+            closing: false,
         }],
         longest_lease_ms: 1_000,
         allow_unfenced: false,
@@ -90,13 +93,16 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         lease_remaining_ms: if role == Does::Master { 900 } else { 0 },
         client_access: ClientAccess::BalancerOnly,
         balancer_sources: vec!["10.1.0.0/16".into()],
+        strangers: Vec::new(),
         link_status: if role == Does::Master { LinkStatus::Connecting } else { LinkStatus::Up },
+        link_error: None,
         master: (role == Does::Slave).then(|| ("a".to_owned(), 1)),
         resync: Resync::None,
         paused: false,
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        deposed: None,
         uptime_ms: 1,
         wall_ms: 0,
         standing: Standing::default(),

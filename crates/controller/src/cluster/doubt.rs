@@ -78,7 +78,8 @@ impl Cluster {
                 return Settled::Known(Some(found));
             }
             let label = format!("{}/{}", found.namespace, found.name);
-            let text = format!("revision {} is shut out: its outcome was not known", wanted.revision);
+            let text =
+                format!("revision {} is shut out: its outcome was not known", wanted.revision);
             let event = Event::now(self.shared.store.term(), label, "change", text);
             let same = found.next();
             match records.swap(&same, &event) {
@@ -222,7 +223,9 @@ mod tests {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(20), known).await.expect("an end of the doubt");
+            tokio::time::timeout(Duration::from_secs(20), known)
+                .await
+                .expect("an end of the doubt");
         }
     }
 

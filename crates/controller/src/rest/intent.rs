@@ -90,9 +90,8 @@ fn result_of(cluster: &Cluster, index: usize, intent: &Intent) -> Option<Result<
 fn overdue(cluster: &Cluster, index: usize, intent: &Intent, limit: Duration) -> String {
     let record = cluster.record();
     let shard = record.shards.get(index);
-    let is_decided = |shard: &&Shard| {
-        shard.last_intent.as_ref().is_some_and(|result| result.id == intent.id)
-    };
+    let is_decided =
+        |shard: &&Shard| shard.last_intent.as_ref().is_some_and(|result| result.id == intent.id);
     match shard.filter(is_decided).and_then(Shard::master) {
         Some(master) => format!(
             "{} is to be master of shard {index}, but does not serve as such after {limit:?}; \

@@ -113,7 +113,8 @@ pub(crate) struct Place {
 /// # Errors
 /// The controller cannot be reached, or refuses; the text names the thing and what to do.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let cx = Context { http: Http::new(args.controller, args.token, args.timeout)?, json: args.json };
+    let cx =
+        Context { http: Http::new(args.controller, args.token, args.timeout)?, json: args.json };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,
         Verb::List(list) => show::list(&cx, list).await?,

@@ -58,9 +58,10 @@ impl Files {
         }
         let deadline = asked + wait;
         while known.is_asking && !self.0.answered.wait_until(&mut known, deadline).timed_out() {}
-        known.latest.as_ref().map(|(stats, at)| {
-            (Arc::clone(stats), asked.saturating_duration_since(*at))
-        })
+        known
+            .latest
+            .as_ref()
+            .map(|(stats, at)| (Arc::clone(stats), asked.saturating_duration_since(*at)))
     }
 }
 
