@@ -73,6 +73,8 @@ pub struct NodeObserved {
     pub refused_at: Option<Time>,
     /// Last error text, cleared by the next good reply.
     pub error: Option<String>,
+    /// Since when it is not known how it is, though it is not silent: it answers with errors, or this controller cannot ask.
+    pub unclear_since: Option<Time>,
     /// A push of that version is under way.
     pub pushing: Option<i64>,
     /// Newest acknowledged push.
@@ -110,6 +112,15 @@ impl NodeObserved {
         self.misses >= ROW && self.refused == 0
     }
 
+    /// What is suspicious about one that is not down, to follow its address.
+    pub(crate) fn suspicion(&self) -> String {
+        match &self.error {
+            // It is not silent, and may be serving: it is not replaced for that.
+            Some(error) if self.unclear_since.is_some() => format!(": {error}"),
+            _ => format!(" missed {} heartbeats", self.misses.max(1)),
+        }
+    }
+
     fn heard(&mut self) {
         self.misses = 0;
         self.missing_since = None;
@@ -117,6 +128,7 @@ impl NodeObserved {
         self.refused = 0;
         self.refused_at = None;
         self.error = None;
+        self.unclear_since = None;
     }
 }
 
@@ -243,6 +255,26 @@ impl Observed {
         self.nodes.entry(id.to_owned()).or_default().heard();
     }
 
+    /// A node answered with an error, such as `NOAUTH` or that it has no place for the connection: an answer, so that no silence is counted, but none that says
+    /// how the node is.
+    pub fn complained(&mut self, id: &str, at: Time, error: &str) {
+        let since = self.node(id).unclear_since;
+        self.heard(id, at);
+        self.unclear(id, since.unwrap_or(at), format!("answers with an error: {error}"));
+    }
+
+    /// This controller could not ask, for want of descriptors or the like: that is no silence of the node.
+    pub fn unasked(&mut self, id: &str, at: Time, error: &str) {
+        let since = self.node(id).unclear_since;
+        self.unclear(id, since.unwrap_or(at), error.to_owned());
+    }
+
+    fn unclear(&mut self, id: &str, since: Time, error: String) {
+        let node = self.nodes.entry(id.to_owned()).or_default();
+        node.unclear_since = Some(since);
+        node.error = Some(error);
+    }
+
     /// The node, or the emptiest observation.
     pub fn node(&self, id: &str) -> &NodeObserved {
         static NONE: NodeObserved = NodeObserved {
@@ -253,6 +285,7 @@ impl Observed {
             refused: 0,
             refused_at: None,
             error: None,
+            unclear_since: None,
             pushing: None,
             pushed: None,
             push_failed_at: None,

@@ -141,7 +141,7 @@ pub(crate) enum Health {
     Unknown,
     /// Answered last time.
     Up,
-    /// Missed some heartbeats.
+    /// Missed some heartbeats, or answers with errors, or cannot be asked.
     Suspect,
     /// Missed too many, refused twice, or somebody else answers.
     Down,
@@ -167,6 +167,8 @@ impl<'a> Context<'a> {
             self.reply(id).is_some_and(|reply| !reply.myid.is_empty() && reply.myid != id);
         if self.is_mute(id) || stranger || self.hangs(id) {
             Health::Down
+        } else if node.unclear_since.is_some() {
+            Health::Suspect
         } else if node.seen.is_none() {
             Health::Unknown
         } else if node.misses > 0 || node.refused > 0 {

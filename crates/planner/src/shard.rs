@@ -97,9 +97,9 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
             master.local
         ))),
         Health::Suspect => Verdict::serving(ShardState::Suspect(format!(
-            "master {} missed {} heartbeats",
+            "master {}{}",
             master.local,
-            cx.observed.node(&master.id).misses.max(1)
+            cx.observed.node(&master.id).suspicion()
         ))),
         Health::Up => alive(cx, (index, shard, master), plan),
     }

@@ -17,6 +17,7 @@ use crate::{
 mod authority;
 mod controller;
 mod disks;
+mod errors;
 mod grants;
 mod lost;
 mod operator;
@@ -102,6 +103,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        down: None,
         deposed: None,
         uptime_ms: 1,
         wall_ms: 0,

@@ -16,6 +16,10 @@ pub struct ClusterChange {
     /// Writes are refused below so many members of the in-sync set, the master included; 1..=nodes of the smallest shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
+    /// What the controller says to the nodes from now on, their `peer-auth`; empty: nothing. Every
+    /// node that answers must accept it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
     /// How many writes a replica may be known to lack that is promoted in an asynchronous shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag: Option<MaxLag>,

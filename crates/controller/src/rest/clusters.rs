@@ -261,7 +261,8 @@ pub(super) async fn show(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Changes when writes count as done. The store is changed at once, each shard with its next epoch, which its master gets
+/// Changes what the controller says to the nodes, and when writes count as done. The store is
+/// changed at once, each shard with its next epoch, which its master gets
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,
@@ -274,14 +275,21 @@ pub(super) async fn change(
     said.extend(change.commit_mode.map(|mode| format!("commit mode {mode}")));
     said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
     said.extend(change.max_lag.map(|most| format!("max-lag {most}")));
+    said.extend(change.password.as_ref().map(|_| "another password for the nodes".to_owned()));
     if said.is_empty() {
         return Err(ApiError::bad(
-            "nothing to change: commit_mode, min_in_sync and max_lag can be",
+            "nothing to change: commit_mode, min_in_sync, max_lag and password can be",
         ));
+    }
+    if let Some(password) = &change.password {
+        probe::accepted(&cluster.record(), password).await?;
     }
     let record = cluster
         .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
             record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);
+            if let Some(password) = change.password.clone() {
+                record.password = Some(password).filter(|password| !password.is_empty());
+            }
             if let Some(max_lag) = change.max_lag {
                 record.max_lag = max_lag.bound();
             }

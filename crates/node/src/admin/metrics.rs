@@ -398,7 +398,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         node.stats.workers[0].command(0, 1500, crate::stats::Outcome::Done);
-        let text = render(&node, Duration::from_secs(1));
+        let text = render(&node, &Files::default(), Duration::from_secs(1));
         let mut seen = BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -423,7 +423,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         let _taken = node.gate.write();
-        let text = render(&node, Duration::from_millis(1));
+        let text = render(&node, &Files::default(), Duration::from_millis(1));
         assert!(text.contains("\nholdfast_node_gate_taken 1\n"));
         assert!(!text.contains("holdfast_node_storage_sequence"));
     }
