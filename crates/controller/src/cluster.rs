@@ -10,6 +10,9 @@ pub(crate) mod driver;
 mod node_task;
 mod planner_task;
 mod question;
+#[cfg(test)]
+mod sample;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +23,12 @@ use parking_lot::Mutex;
 use planner::{Desired, Observed, Plan, Policy, Record, RecordError, Time};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
-use topology::{Endpoint, NodeId, Slot, Topology, Warning};
+use topology::Endpoint;
+
+#[cfg(test)]
+pub(crate) use sample::test_record;
+use text::apart;
+pub(crate) use text::{TopologyError, TopologyText, topology_of};
 
 use crate::election::Election;
 use crate::events::{Event, Journal};
@@ -139,79 +147,6 @@ pub(crate) enum UpdateError {
     /// The store's thread is gone.
     #[error("the store does not answer")]
     Gone,
-}
-
-/// What nodes are sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TopologyText {
-    pub(crate) version: i64,
-    pub(crate) text: String,
-    pub(crate) hash: String,
-    /// Nodes that clients take for one. Old records may have them, and failovers go on; no change makes any.
-    pub(crate) shared: Vec<Warning>,
-}
-
-/// Why a record is no topology.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TopologyError {
-    #[error("node id `{0}` is not 40 bytes")]
-    Id(String),
-    #[error("slots {0}-{1} are out of range")]
-    Slots(u16, u16),
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// Renders the record as nodes take it, and reads it back: a node must never be sent what it
-/// would refuse or read otherwise.
-pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError> {
-    let id =
-        |text: &str| NodeId::new(text.as_bytes()).ok_or_else(|| TopologyError::Id(text.to_owned()));
-    let mut nodes = Vec::new();
-    for shard in &record.shards {
-        let Some(master) = shard.master() else { continue };
-        for node in &shard.nodes {
-            let is_master = node.role == planner::Role::Master;
-            let mut slots = topology::SlotSet::default();
-            for &(first, last) in shard.slot_ranges.iter().filter(|_| is_master) {
-                for number in first..=last {
-                    slots.insert(Slot::new(number).ok_or(TopologyError::Slots(first, last))?);
-                }
-            }
-            let role = if is_master {
-                topology::Role::Master
-            } else {
-                topology::Role::Replica { of: id(&master.id)? }
-            };
-            nodes.push(topology::Node {
-                id: id(&node.id)?,
-                local: node.local.clone(),
-                announced: node.announced.clone(),
-                role,
-                failed: false,
-                slots,
-            });
-        }
-    }
-    let topology = Topology { version: record.version, nodes };
-    let text = topology.render();
-    if !topology.nodes.is_empty() {
-        let read = Topology::parse(&text, record.version)
-            .map_err(|error| TopologyError::Refused(error.to_string()))?;
-        if read != topology {
-            return Err(TopologyError::Refused("an address cannot be expressed".to_owned()));
-        }
-    }
-    let (hash, shared) = (topology.hash(), topology.warnings());
-    Ok(TopologyText { version: record.version, text, hash, shared })
-}
-
-/// Refuses what would put two nodes at one address and did not before.
-fn apart(before: &TopologyText, after: &TopologyText) -> Result<(), String> {
-    match after.shared.iter().find(|shared| !before.shared.contains(shared)) {
-        None => Ok(()),
-        Some(shared) => Err(format!("{shared}: announce each at an address of its own")),
-    }
 }
 
 /// Everything known about the cluster.
@@ -537,41 +472,5 @@ impl Cluster {
             let task = BalancerTask { balancer: balancer.clone(), task: tokio::spawn(apply) };
             state.balancers.insert(balancer.name.clone(), task);
         }
-    }
-}
-
-/// One shard of one node that does not answer.
-#[cfg(test)]
-pub(crate) fn test_record() -> Record {
-    let node = planner::Node {
-        id: "a".repeat(40),
-        local: Endpoint { host: "127.0.0.1".to_owned(), port: 1 },
-        announced: None,
-        role: planner::Role::Master,
-        created_at: 0,
-        stated: None,
-    };
-    let shard = planner::Shard {
-        nodes: vec![node],
-        slot_ranges: vec![(0, 16_383)],
-        intent: None,
-        last_intent: None,
-        fence: None,
-        epoch: planner::Epoch::default(),
-    };
-    Record {
-        namespace: "n".to_owned(),
-        name: "c".to_owned(),
-        revision: 1,
-        version: 1,
-        shards: vec![shard],
-        balancers: Vec::new(),
-        longest_lease_ms: 1_000,
-        allow_unfenced: true,
-        password: None,
-        commit_mode: api::grant::CommitMode::Async,
-        min_in_sync: 1,
-        max_lag: None,
-        term: 0,
     }
 }

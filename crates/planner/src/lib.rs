@@ -27,6 +27,7 @@ mod switchover;
 mod tell;
 mod time;
 mod unreached;
+mod upkeep;
 
 pub use candidate::Ineligible;
 pub use epoch::Epoch;

@@ -8,7 +8,7 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 use crate::record::Role;
 use crate::shard::{self, Verdict};
 use crate::{
-    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, sources, tell,
+    Desired, Node, Observed, Policy, Record, Time, epoch, frontends, sources, tell, upkeep,
 };
 
 /// How often a node is asked while a change is awaited from it, ms.
@@ -307,8 +307,8 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     balancers(&cx, &closed, &moving, &mut plan);
     sources::tell(&cx, &mut plan);
     plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();
-    let swap = swap.or_else(|| raise_version(&cx));
-    let swap = swap.or_else(|| removal(&cx)).or_else(|| bookkeeping(&cx));
+    let swap = swap.or_else(|| upkeep::raise_version(&cx));
+    let swap = swap.or_else(|| removal(&cx)).or_else(|| upkeep::bookkeeping(&cx));
     if let Some((record, reason)) = swap {
         plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });
     }
@@ -473,47 +473,4 @@ fn removal(cx: &Context<'_>) -> Option<(Record, String)> {
     let mut record = cx.record.next();
     record.balancers.retain(|balancer| balancer.name != *name);
     Some((record, format!("balancer {name} is closed, and removed")))
-}
-
-/// A node may know a version this store never gave, or give another meaning to the same one:
-/// its topology is never adopted, ours gets a higher version.
-fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
-    let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
-        let reply = cx.reply(&node.id)?;
-        let known = reply.myid.is_empty() || reply.myid == node.id;
-        let other =
-            reply.version == cx.record.version && reply.topology_hash != cx.observed.topology_hash;
-        (known && (reply.version > cx.record.version || other)).then_some((node, reply))
-    })?;
-    let what =
-        if reply.version > cx.record.version { "a higher version" } else { "another topology" };
-    let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
-    let reason = format!("{} has {what} ({}), not this controller's", node.local, reply.version);
-    Some((record, reason))
-}
-
-/// What the store must know before a restart makes it necessary; no new topology version.
-fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
-    let mut record = cx.record.next();
-    let mut reasons = Vec::new();
-    if cx.policy.lease_ms > record.longest_lease_ms {
-        record.longest_lease_ms = cx.policy.lease_ms;
-        reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
-    }
-    let statements: BTreeMap<&str, Stated> = cx
-        .record
-        .nodes()
-        .filter(|(_, node)| cx.health(&node.id) == Health::Up)
-        .filter_map(|(_, node)| Some((node.id.as_str(), Stated::of(cx.reply(&node.id)?))))
-        .collect();
-    for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
-        if let Some(stated) = statements.get(node.id.as_str())
-            && node.stated.as_ref() != Some(stated)
-        {
-            node.stated = Some(stated.clone());
-            reasons.push(format!("{} stated how it is fenced", node.local));
-        }
-    }
-    (!reasons.is_empty()).then(|| (record, reasons.join(", ")))
 }

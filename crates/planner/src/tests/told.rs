@@ -15,6 +15,9 @@ fn a_replica_without_a_stream_is_told_of_after_a_while() {
     "#]]);
     s.after_ms(1);
     s.check(expect![[r#"
+        leases: a
+        steady: 
+        alarm: shard 0: replica b:1 does not follow its master: link connecting
     "#]]);
     s.observed.nodes.get_mut(&id("b")).expect("b").unlinked_since = None;
     assert!(s.plan().alarms.is_empty());
@@ -33,12 +36,18 @@ fn a_clock_that_is_off_is_told_of_and_whose_it_is() {
     assert!(clocks(&[("a", 0), ("b", 900), ("c", -1_000)]).is_empty());
     let said = clocks(&[("a", 3), ("b", 3_600_050), ("c", 0)]);
     expect![[r#"
+        {
+            "the clock of b:1 is ahead of this controller's by more than an hour: keys with an expiry live shorter or longer where it is master; is NTP running?",
+        }
     "#]]
     .assert_debug_eq(&said);
     // The words do not change with every answer.
     assert_eq!(said, clocks(&[("a", 3), ("b", 3_612_345), ("c", 0)]));
     let said = clocks(&[("a", 61_000), ("b", 61_100), ("c", 60_900)]);
     expect![[r#"
+        {
+            "this controller's clock is behind those of all nodes by more than a minute: events have the wrong time",
+        }
     "#]]
     .assert_debug_eq(&said);
 }
@@ -59,8 +68,14 @@ fn nobody_is_promoted_that_lacks_more_than_may_be_lost() {
     s.record.max_lag = Some(21);
     s.misses("a", 4);
     s.check(expect![[r#"
+        leases: a
+        stuck: master a:1 is down; b:1 is further behind than max-lag allows (`ctl set cluster --max-lag`)
+        alarm: shard 0: master a:1 is down, nobody can take over: b:1 is further behind than max-lag allows (`ctl set cluster --max-lag`)
     "#]]);
     s.record.max_lag = Some(22);
     s.check(expect![[r#"
+        balancers 2: lb0=- lb1=b
+        leases: 
+        fencing: master a:1 is down; closing its frontends, waiting for a fence
     "#]]);
 }

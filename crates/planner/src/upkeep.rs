@@ -1,0 +1,49 @@
+//! Changes of the record that no shard asks for: versions above what nodes show, what a restart must find written down.
+
+use std::collections::BTreeMap;
+
+use crate::plan::{Context, Health};
+use crate::{Record, Stated};
+
+/// A node may know a version this store never gave, or give another meaning to the same one:
+/// its topology is never adopted, ours gets a higher version.
+pub(crate) fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
+    let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
+        let reply = cx.reply(&node.id)?;
+        let known = reply.myid.is_empty() || reply.myid == node.id;
+        let other =
+            reply.version == cx.record.version && reply.topology_hash != cx.observed.topology_hash;
+        (known && (reply.version > cx.record.version || other)).then_some((node, reply))
+    })?;
+    let what =
+        if reply.version > cx.record.version { "a higher version" } else { "another topology" };
+    let mut record = cx.record.next();
+    record.version = cx.highest_version() + 1;
+    let reason = format!("{} has {what} ({}), not this controller's", node.local, reply.version);
+    Some((record, reason))
+}
+
+/// What the store must know before a restart makes it necessary; no new topology version.
+pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
+    let mut record = cx.record.next();
+    let mut reasons = Vec::new();
+    if cx.policy.lease_ms > record.longest_lease_ms {
+        record.longest_lease_ms = cx.policy.lease_ms;
+        reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
+    }
+    let statements: BTreeMap<&str, Stated> = cx
+        .record
+        .nodes()
+        .filter(|(_, node)| cx.health(&node.id) == Health::Up)
+        .filter_map(|(_, node)| Some((node.id.as_str(), Stated::of(cx.reply(&node.id)?))))
+        .collect();
+    for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
+        if let Some(stated) = statements.get(node.id.as_str())
+            && node.stated.as_ref() != Some(stated)
+        {
+            node.stated = Some(stated.clone());
+            reasons.push(format!("{} stated how it is fenced", node.local));
+        }
+    }
+    (!reasons.is_empty()).then(|| (record, reasons.join(", ")))
+}
