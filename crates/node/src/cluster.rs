@@ -242,11 +242,13 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         log_wait_ms,
+        down: Some(node.gone.told()),
         deposed: node.replication.aside.position().map(|position| End {
             epoch: position.history.newest().map_or(0, |newest| newest.epoch),
             sequence: position.latest,
         }),
         uptime_ms: node.uptime_ms(),
+        wall_ms: crate::clock::unix_ms(),
         standing,
     }
 }

@@ -21,7 +21,7 @@ mod history_tests;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
+pub use config::{Config, Options};
 pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, State};
 
 use std::sync::Arc;
@@ -170,6 +170,25 @@ impl Machine {
         (theirs.is_some() || self.peer == Peer::Kvrocks).then_some(theirs)
     }
 
+    /// Goes by other options from now on: each attempt, and each wait for an answer, uses the
+    /// newest. An open stream stays open.
+    pub fn set_options(&mut self, options: Options) {
+        let Options {
+            password,
+            announce_port,
+            announce_ip,
+            epoch_patience_ms,
+            connect_timeout_ms,
+            receive_timeout_ms,
+        } = options;
+        let config = &mut self.config;
+        (config.password, config.announce_port, config.announce_ip) =
+            (password, announce_port, announce_ip);
+        config.epoch_patience_ms = epoch_patience_ms;
+        (config.connect_timeout_ms, config.receive_timeout_ms) =
+            (connect_timeout_ms, receive_timeout_ms);
+    }
+
     /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
     pub fn set_epoch(&mut self, epoch: Option<EpochId>) {
         self.config.epoch = epoch;
@@ -199,6 +218,13 @@ impl Machine {
         match event {
             Event::Start => {
                 if matches!(self.phase, Phase::Idle { retry_at: None }) {
+                    self.attempt(now, out);
+                }
+                Ok(())
+            }
+            Event::Retry => {
+                self.backoff.reset();
+                if matches!(self.phase, Phase::Idle { retry_at: Some(_) }) {
                     self.attempt(now, out);
                 }
                 Ok(())
