@@ -14,8 +14,10 @@ mod epoch;
 mod fence;
 mod frontends;
 mod heartbeat;
+mod identity;
 mod loss;
 mod observed;
+mod paused;
 mod plan;
 mod policy;
 mod record;
@@ -29,6 +31,7 @@ pub use candidate::Ineligible;
 pub use epoch::Epoch;
 pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
 pub use heartbeat::{Granted, granted};
+pub use identity::is_stranger;
 pub use loss::{Loss, MemberLoss, loss};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
@@ -36,7 +39,7 @@ pub use observed::{
 pub use plan::{Action, Plan, ShardState, health, plan, settled};
 pub use policy::Policy;
 pub use record::{
-    Balancer, BalancerKind, Intent, IntentResult, Node, PendingFence, Record, RecordError, Role,
+    Balancer, BalancerKind, Intent, IntentResult, Node, Paused, PendingFence, Record, RecordError, Role,
     Shard, Stated,
 };
 pub use time::Time;

@@ -7,7 +7,9 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
 use crate::shard::{self, Verdict};
-use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends};
+use crate::{
+    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, identity, paused,
+};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -153,14 +155,20 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// What the node said last, as far as it is the node's own.
     pub(crate) fn reply(&self, id: &str) -> Option<&'a Reply> {
+        self.answer(id).filter(|reply| !identity::is_stranger(self.record, id, reply))
+    }
+
+    /// What was said last at its address, whoever it is from.
+    pub(crate) fn answer(&self, id: &str) -> Option<&'a Reply> {
         self.observed.node(id).seen.as_ref().map(|seen| &seen.reply)
     }
 
     pub(crate) fn health(&self, id: &str) -> Health {
         let node = self.observed.node(id);
         let stranger =
-            self.reply(id).is_some_and(|reply| !reply.myid.is_empty() && reply.myid != id);
+            self.answer(id).is_some_and(|reply| identity::is_stranger(self.record, id, reply));
         if self.is_mute(id) || stranger || self.hangs(id) {
             Health::Down
         } else if node.seen.is_none() {
@@ -263,7 +271,9 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
         swap = swap.or_else(|| verdict.swap.clone());
     }
     recheck_refused(&cx, &mut plan);
-    identities(&cx, &mut plan);
+    paused::alarm(&cx, &mut plan);
+    identity::alarms(&cx, &mut plan);
+    errors(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
     plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();
@@ -309,18 +319,8 @@ fn recheck_refused(cx: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-fn identities(cx: &Context<'_>, plan: &mut Plan) {
+fn errors(cx: &Context<'_>, plan: &mut Plan) {
     for (_, node) in cx.record.nodes() {
-        if let Some(reply) = cx.reply(&node.id)
-            && !reply.myid.is_empty()
-            && reply.myid != node.id
-        {
-            plan.alarms.insert(format!(
-                "{} answers as node {}, not {}: another cluster's node listens there; \
-                 reset it (CLUSTER RESET HARD) or remove it from this cluster",
-                node.local, reply.myid, node.id
-            ));
-        }
         if let Some(error) = &cx.observed.node(&node.id).error {
             plan.alarms.insert(format!("{}: {error}", node.local));
         }
@@ -353,9 +353,10 @@ fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
 fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
     let seen = cx.observed.node(&node.id);
     let Some(answer) = &seen.seen else { return };
+    let is_nameless = answer.reply.is_nameless() && !cx.record.cluster_id.is_empty();
     if cx.health(&node.id) != Health::Up
         || seen.pushing.is_some()
-        || answer.reply.version >= cx.record.version
+        || (answer.reply.version >= cx.record.version && !is_nameless)
     {
         return;
     }
@@ -371,6 +372,7 @@ fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
     }
     let reason = match answer.reply.version {
         -1 => format!("it has no topology, the record has {}", cx.record.version),
+        version if version >= cx.record.version => "it does not know its cluster".to_owned(),
         version => format!("it has version {version}, the record has {}", cx.record.version),
     };
     plan.actions.push(Action::Push { node: node.id.clone(), reason });
@@ -406,10 +408,9 @@ fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, moving: &BTreeSet<&str>,
 fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
     let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
         let reply = cx.reply(&node.id)?;
-        let known = reply.myid.is_empty() || reply.myid == node.id;
         let other =
             reply.version == cx.record.version && reply.topology_hash != cx.observed.topology_hash;
-        (known && (reply.version > cx.record.version || other)).then_some((node, reply))
+        (reply.version > cx.record.version || other).then_some((node, reply))
     })?;
     let what =
         if reply.version > cx.record.version { "a higher version" } else { "another topology" };
@@ -426,6 +427,10 @@ fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
     if cx.policy.lease_ms > record.longest_lease_ms {
         record.longest_lease_ms = cx.policy.lease_ms;
         reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
+    }
+    if let Some(cluster_id) = identity::name(cx) {
+        reasons.push(format!("the cluster is named {cluster_id}"));
+        record.cluster_id = cluster_id;
     }
     let statements: BTreeMap<&str, Stated> = cx
         .record

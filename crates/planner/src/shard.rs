@@ -7,8 +7,8 @@ use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed, Fence};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends, loss, reopen,
-    switchover, unreached,
+    Action, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends, loss, paused,
+    reopen, switchover, unreached,
 };
 
 /// The decision about one shard.
@@ -118,7 +118,7 @@ fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut P
 
 /// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would notice before it costs a lease.
 fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), plan: &mut Plan) {
-    let Some(stated) = fence::stated(master, cx.observed) else { return };
+    let Some(stated) = fence::stated(cx.record, master, cx.observed) else { return };
     let sound = fence::soundness(Some(&stated), cx.record);
     if cx.record.balancers.is_empty() || sound.balancers {
         return;
@@ -183,6 +183,7 @@ fn alive(
     }
     follow_set(cx, (index, shard, master), plan);
     if shard.intent.is_none()
+        && cx.record.paused.is_none()
         && cx.settled(master)
         && let Some(verdict) = unreached::decide(cx, (index, shard, master), plan)
     {
@@ -316,6 +317,9 @@ pub(crate) fn failover(
     reason: &str,
     plan: &mut Plan,
 ) -> Verdict {
+    if let Some(verdict) = paused::instead(cx, (index, shard, master), reason, plan) {
+        return verdict;
+    }
     let candidates = candidate::eligible(cx, shard, master);
     let Some(best) = candidates.first() else {
         let why = candidate::reasons(cx, shard, master);
@@ -333,7 +337,7 @@ pub(crate) fn take_over(
     reason: &str,
     plan: &mut Plan,
 ) -> Verdict {
-    let stated = fence::stated(master, cx.observed);
+    let stated = fence::stated(cx.record, master, cx.observed);
     let sound = fence::soundness(stated.as_ref(), cx.record);
     if !sound.any() && !cx.record.allow_unfenced {
         let why = sound.reasons.join("; ");
