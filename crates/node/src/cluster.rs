@@ -44,6 +44,8 @@ pub async fn change(
     let outcome = change.outcome;
     let version = next.version();
     commit(&node, next, &outcome)?;
+    let owned = Arc::clone(&node);
+    tokio::task::spawn_blocking(move || crate::grants::owner::keep(&owned)).await?;
     tracing::info!(version, role = role_word(&node), "topology changed");
     Ok(())
 }
@@ -190,6 +192,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         role: word,
         sequence,
         myid: cluster.id().map(|id| id.to_string()).unwrap_or_default(),
+        cluster_id: cluster.cluster_id().map_or_else(|| "-".to_owned(), |id| id.to_string()),
         version: cluster.version(),
         topology_hash: cluster.hash(),
         clock_ns: now_ns,

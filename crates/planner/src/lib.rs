@@ -22,6 +22,7 @@ mod plan;
 mod policy;
 mod record;
 mod reopen;
+mod rival;
 mod shard;
 mod switchover;
 mod time;
@@ -42,6 +43,7 @@ pub use record::{
     Balancer, BalancerKind, Intent, IntentResult, Node, Paused, PendingFence, Record, RecordError, Role,
     Shard, Stated,
 };
+pub use rival::{Guard, Led, guarded};
 pub use time::Time;
 
 #[cfg(test)]

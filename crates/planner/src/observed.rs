@@ -8,7 +8,7 @@ use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
 use topology::Endpoint;
 
-use crate::Time;
+use crate::{Guard, Led, Time};
 
 /// A heartbeat reply and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct NodeObserved {
     pub relaying: Option<Time>,
     /// When its newest answer came by way of a replica; `None` if it came directly.
     pub relayed_at: Option<Time>,
+    /// Who leads it, where that is not this controller; nothing once it takes a heartbeat.
+    pub led: Option<Led>,
 }
 
 /// So many misses one after the other are more than the jitter of a busy machine.
@@ -194,6 +196,8 @@ pub struct Observed {
     pub fresh_id: u64,
     /// Term of this controller.
     pub term: u64,
+    /// It does not lead before it knows that nobody else does.
+    pub guard: Option<Guard>,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
     pub authority_until: Option<Time>,
     /// Hash of the record's topology, as nodes compute it.
@@ -245,6 +249,7 @@ impl Observed {
             refusal: None,
             relaying: None,
             relayed_at: None,
+            led: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)
     }

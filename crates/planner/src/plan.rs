@@ -8,7 +8,7 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 use crate::record::Role;
 use crate::shard::{self, Verdict};
 use crate::{
-    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, identity, paused,
+    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, identity, paused, rival,
 };
 
 /// How often a node is asked while a change is awaited from it, ms.
@@ -180,6 +180,12 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// It answers, whatever it says.
+    pub(crate) fn is_heard(&self, id: &str) -> bool {
+        let node = self.observed.node(id);
+        node.seen.is_some() && node.misses == 0 && self.reply(id).is_some()
+    }
+
     /// Nothing is heard of its process.
     pub(crate) fn is_mute(&self, id: &str) -> bool {
         let node = self.observed.node(id);
@@ -247,7 +253,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let cx = Context { record, observed, policy, now };
     let mut plan =
         Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
-    if let Some(why) = leads_no_more(&cx) {
+    if let Some(why) = rival::stands_back(&cx, &mut plan).or_else(|| leads_no_more(&cx)) {
         plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
         return plan;
     }

@@ -21,6 +21,7 @@ mod grants;
 mod identity;
 mod operator;
 mod paused;
+mod rival;
 mod switchover;
 mod unreached;
 

@@ -38,6 +38,7 @@ pub mod types;
 
 pub use error::Error;
 pub use family::Family;
+pub use format::check_number as check_format;
 pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
 pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};

@@ -104,6 +104,7 @@ impl Driver {
             }
             is_current
         };
+        crate::grants::owner::keep(node);
         node.watches.touch_all();
         if !is_current {
             restart_link(node);

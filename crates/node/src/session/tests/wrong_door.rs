@@ -17,7 +17,7 @@ impl Bench {
     /// A node that knows a topology; `table` is what each line says behind the local address.
     fn in_cluster(role: Role, [mine, other]: [&str; 2]) -> Self {
         let mut cluster = Cluster::default();
-        let change = cluster.prepare_set_node_id(ME.as_bytes()).unwrap();
+        let change = cluster.prepare_set_node_id(ME.as_bytes(), true).unwrap();
         cluster.commit(change).unwrap();
         let text = format!("{ME} 10.0.0.1 6666 {mine}\n{OTHER} 10.0.0.2 6666 {other}");
         let change = cluster.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false).unwrap();
