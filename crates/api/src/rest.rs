@@ -11,7 +11,8 @@ mod operator;
 
 pub use operator::{
     ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
-    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, ReleaseAnswer, ReleaseSpec,
+    ReleasedNode,
 };
 
 /// A success: `{"data": …}`.

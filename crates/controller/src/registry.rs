@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use planner::Record;
+use planner::{Guard, Record};
 
-use crate::cluster::{Cluster, Shared, UpdateError};
+use crate::cluster::{Cluster, Shared, UpdateError, rival};
 use crate::events::Event;
 use crate::store::{Store, StoreError};
 
@@ -21,11 +21,17 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts every cluster of the store.
-    pub(crate) async fn start(shared: Arc<Shared>) -> anyhow::Result<Arc<Self>> {
+    ///
+    /// With `from`, where the store was before it was copied or moved here, they lead once their nodes hear of nobody else.
+    pub(crate) async fn start(
+        shared: Arc<Shared>,
+        from: Option<String>,
+    ) -> anyhow::Result<Arc<Self>> {
         let registry =
             Arc::new(Self { shared: Arc::clone(&shared), clusters: Mutex::new(BTreeMap::new()) });
         for record in registry.store(|store| store.clusters()).await? {
-            registry.run(record)?;
+            let guard = from.clone().map(|from| rival::guard(&shared, from));
+            registry.run(record, guard)?;
         }
         let event = Event::now(
             shared.store.term(),
@@ -47,9 +53,9 @@ impl Registry {
         Ok(done.map_err(|_| UpdateError::Gone)??)
     }
 
-    fn run(&self, record: Record) -> Result<Arc<Cluster>, UpdateError> {
+    fn run(&self, record: Record, guard: Option<Guard>) -> Result<Arc<Cluster>, UpdateError> {
         let key = (record.namespace.clone(), record.name.clone());
-        let cluster = Cluster::start(Arc::clone(&self.shared), record)?;
+        let cluster = Cluster::start(Arc::clone(&self.shared), record, guard)?;
         self.clusters.lock().insert(key, Arc::clone(&cluster));
         Ok(cluster)
     }
@@ -78,7 +84,7 @@ impl Registry {
         let registry = Arc::clone(self);
         let work = async move {
             registry.store(move |store| store.create(&stored, &event)).await?;
-            registry.run(record)
+            registry.run(record, None)
         };
         tokio::spawn(work).await.map_err(|_| UpdateError::Gone)?
     }
@@ -151,6 +157,8 @@ mod tests {
             commit_mode: api::grant::CommitMode::Async,
             min_in_sync: 1,
             term: 0,
+            cluster_id: String::new(),
+            paused: None,
         }
     }
 
@@ -179,7 +187,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(store, Policy::default()));
-        let registry = Registry::start(shared).await.expect("a registry");
+        let registry = Registry::start(shared, None).await.expect("a registry");
         registry.shared.store.create_namespace("n").expect("a namespace");
 
         hang_up(registry.create(record(), "created".to_owned())).await;
@@ -204,7 +212,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(store, Policy::default()));
-        let registry = Registry::start(Arc::clone(&shared)).await.expect("a registry");
+        let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
         shared.store.create_namespace("n").expect("a namespace");
         let cluster = registry.create(record(), "created".to_owned()).await.expect("a cluster");
         // As if a write had failed by its own account, and was done.

@@ -15,6 +15,11 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const NAMESPACES: TableDefinition<&str, ()> = TableDefinition::new("namespaces");
 const CLUSTERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("clusters");
 const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+/// What is said of the file itself; earlier versions neither read nor write it.
+const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
+
+/// The format of the file: a later one is not touched.
+const FORMAT: u64 = 1;
 
 /// Events kept; older ones are dropped.
 const EVENTS_MAX: u64 = 10_000;
@@ -25,6 +30,14 @@ pub enum StoreError {
     /// Another process has the file.
     #[error("another controller uses {}; stop it, or set another `data` file", .0.display())]
     InUse(PathBuf),
+    /// A later version wrote it.
+    #[error("{} has format {found}, this version reads formats up to {FORMAT}; start the version that wrote it, or a later one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u64,
+    },
     /// The cluster was changed meanwhile.
     #[error("the cluster has been updated by others")]
     Conflict,
@@ -67,6 +80,7 @@ fn engine<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 pub struct Store {
     database: Database,
     term: u64,
+    home: Option<String>,
 }
 
 impl Store {
@@ -77,17 +91,25 @@ impl Store {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
             other => StoreError::Engine { what: "open", cause: Box::new(other) },
         })?;
-        let mut store = Self { database, term: 0 };
-        store.term = store.write("start a term", |tx| {
+        let mut store = Self { database, term: 0, home: None };
+        (store.term, store.home) = store.write("start a term", |tx| {
             tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
             tx.open_table(EVENTS).map_err(engine("open events"))?;
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
+            let format = meta.get("format").map_err(engine("read the format"))?;
+            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT) {
+                return Err(StoreError::Newer { path: path.to_owned(), found });
+            }
+            meta.insert("format", FORMAT).map_err(engine("write the format"))?;
+            let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            let home = texts.get("home").map_err(engine("read its home"))?;
+            let home = home.map(|home| home.value().to_owned());
             let last =
                 meta.get("term").map_err(engine("read term"))?.map_or(0, |term| term.value());
             let term = min_term.max(last + 1);
             meta.insert("term", term).map_err(engine("write term"))?;
-            Ok(term)
+            Ok((term, home))
         })?;
         Ok(store)
     }
@@ -95,6 +117,20 @@ impl Store {
     /// The term of this process.
     pub fn term(&self) -> u64 {
         self.term
+    }
+
+    /// Where the controller that led from this file last said that it lies; `None` before the first one that says so.
+    pub fn home(&self) -> Option<&str> {
+        self.home.as_deref()
+    }
+
+    /// Says that the file is led from `home` now.
+    pub fn claim(&self, home: &str) -> Result<(), StoreError> {
+        self.write("claim the store", |tx| {
+            let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            texts.insert("home", home).map_err(engine("write its home"))?;
+            Ok(())
+        })
     }
 
     fn write<T>(

@@ -25,7 +25,7 @@ pub(super) async fn show(
     Ok(ok(status(&*find(&registry, &ns, &name)?)))
 }
 
-fn status(cluster: &Cluster) -> rest::Status {
+pub(super) fn status(cluster: &Cluster) -> rest::Status {
     let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
     let state = cluster.state.lock();
     let record = &state.record;
