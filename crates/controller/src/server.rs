@@ -68,7 +68,11 @@ fn moved_from(store: &Store, config: &Config) -> anyhow::Result<Option<String>> 
     let here = home::of(&config.data);
     match store.home() {
         Some(from) if from != here && !config.take_over => {
-            tracing::warn!(from, here, "this store was copied or moved: the nodes are asked whether another controller leads them");
+            tracing::warn!(
+                from,
+                here,
+                "this store was copied or moved: the nodes are asked whether another controller leads them"
+            );
             Ok(Some(from.to_owned()))
         }
         Some(from) if from == here => Ok(None),

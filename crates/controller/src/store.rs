@@ -98,7 +98,8 @@ impl Store {
             tx.open_table(EVENTS).map_err(engine("open events"))?;
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
             let format = meta.get("format").map_err(engine("read the format"))?;
-            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT) {
+            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT)
+            {
                 return Err(StoreError::Newer { path: path.to_owned(), found });
             }
             meta.insert("format", FORMAT).map_err(engine("write the format"))?;

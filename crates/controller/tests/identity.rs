@@ -1,6 +1,10 @@
 //! Copied stores, swapped folders, stale nodes: what is not what it seems to be, and how it is told.
 
-#![allow(unreachable_pub, dead_code, reason = "the support module is shared by tests, not published")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
 
 mod support;
 
@@ -15,11 +19,13 @@ const CLUSTER: &str = "/namespaces/n/clusters/c";
 
 /// A copy of the store, as a backup is made: of a file that is not being written.
 async fn copied(stage: &mut Stage) -> PathBuf {
-    let (from, to) = (stage.folder.path().join("store.redb"), stage.folder.path().join("copy.redb"));
-    stage.restart_controller_with(|| {
-        std::fs::copy(&from, &to).expect("a copy");
-    })
-    .await;
+    let (from, to) =
+        (stage.folder.path().join("store.redb"), stage.folder.path().join("copy.redb"));
+    stage
+        .restart_controller_with(|| {
+            std::fs::copy(&from, &to).expect("a copy");
+        })
+        .await;
     stage.controller.until("a healthy cluster", |status| status.healthy).await;
     to
 }
@@ -29,7 +35,8 @@ fn alarms(status: &Status) -> Vec<&str> {
 }
 
 async fn written(stage: &Stage) {
-    until("a write", || async { stage.nodes[0].write().then_some(()).ok_or("refused".into()) }).await;
+    until("a write", || async { stage.nodes[0].write().then_some(()).ok_or("refused".into()) })
+        .await;
 }
 
 #[tokio::test]
@@ -47,7 +54,9 @@ async fn a_copied_store_does_not_take_over_from_a_controller_that_lives() {
     });
     let told = told.await;
     assert_eq!(told.alarms.len(), 1, "{:?}", told.alarms);
-    assert!(told.alarms[0].contains("copied or moved from") && told.alarms[0].contains("--take-over"));
+    assert!(
+        told.alarms[0].contains("copied or moved from") && told.alarms[0].contains("--take-over")
+    );
     assert_eq!(terms(), term, "nobody was led by asking");
     stage.controller.until("the first to go on", |status| status.healthy).await;
     written(&stage).await;
@@ -61,7 +70,10 @@ async fn a_copied_store_does_not_take_over_from_a_controller_that_lives() {
         status.shards[0].detail.starts_with("the controller of term")
     });
     let told = told.await;
-    let wanted = format!("the controller of term {} leads, this controller has term", second.status().await.term);
+    let wanted = format!(
+        "the controller of term {} leads, this controller has term",
+        second.status().await.term
+    );
     assert_eq!(told.alarms.len(), 1, "{:?}", told.alarms);
     assert!(told.alarms[0].starts_with(&wanted), "{:?}", told.alarms);
     assert!(told.shards[0].nodes.iter().all(|node| node.health == "up"), "{told:#?}");
@@ -95,7 +107,10 @@ async fn a_moved_store_leads_once_its_nodes_hear_nobody() {
     std::fs::rename(&moved, &again).expect("moved");
     let config = Config { data: again, ..Config::default() };
     let next = Controller::start_with(config.clone()).await;
-    next.until("it to ask", |status| status.alarms.iter().any(|alarm| alarm.contains("--take-over"))).await;
+    next.until("it to ask", |status| {
+        status.alarms.iter().any(|alarm| alarm.contains("--take-over"))
+    })
+    .await;
     next.stop().await;
     let config = Config { take_over: true, ..config };
     let next = Controller::start_with(config).await;
@@ -107,11 +122,8 @@ async fn nodes_that_another_controller_leads_are_not_taken() {
     let stage = Stage::new(2).await;
     stage.create().await;
     let term = stage.nodes[0].inside.lock().term;
-    let config = Config {
-        data: stage.folder.path().join("other.redb"),
-        min_term: 100,
-        ..Config::default()
-    };
+    let config =
+        Config { data: stage.folder.path().join("other.redb"), min_term: 100, ..Config::default() };
     let other = Controller::start_with(config).await;
     other.call("POST", "/namespaces", json!({"namespace": "n"})).await;
     let mut spec = stage.spec();
@@ -173,7 +185,10 @@ async fn swapped_folders_are_an_alarm_and_nothing_else() {
     };
     swap();
     let told = stage.controller.until("alarms", |status| status.alarms.len() == 2).await;
-    assert!(alarms(&told).iter().all(|alarm| alarm.contains("give each its own folder")), "{told:#?}");
+    assert!(
+        alarms(&told).iter().all(|alarm| alarm.contains("give each its own folder")),
+        "{told:#?}"
+    );
     assert_eq!(told.shards[0].state, "steady");
     written(&stage).await;
     swap();
@@ -192,7 +207,10 @@ async fn a_paused_cluster_waits_for_its_master() {
         status.shards[0].detail.ends_with("is down; automatic failover is paused")
     });
     let told = told.await;
-    assert!(alarms(&told).iter().any(|alarm| alarm.contains("paused by an operator (kernels)")), "{told:#?}");
+    assert!(
+        alarms(&told).iter().any(|alarm| alarm.contains("paused by an operator (kernels)")),
+        "{told:#?}"
+    );
     assert_eq!(told.version, 1);
     // Also after a restart of the controller.
     stage.restart_controller().await;

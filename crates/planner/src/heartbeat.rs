@@ -5,7 +5,7 @@
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
 
-use crate::{is_stranger, NodeObserved, Observed, Plan, Policy, Record, Time};
+use crate::{NodeObserved, Observed, Plan, Policy, Record, Time, is_stranger};
 
 /// The granting part of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]

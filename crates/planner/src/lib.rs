@@ -40,8 +40,8 @@ pub use observed::{
 pub use plan::{Action, Plan, ShardState, health, plan, settled};
 pub use policy::Policy;
 pub use record::{
-    Balancer, BalancerKind, Intent, IntentResult, Node, Paused, PendingFence, Record, RecordError, Role,
-    Shard, Stated,
+    Balancer, BalancerKind, Intent, IntentResult, Node, Paused, PendingFence, Record, RecordError,
+    Role, Shard, Stated,
 };
 pub use rival::{Guard, Led, guarded};
 pub use time::Time;

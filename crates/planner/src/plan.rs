@@ -8,7 +8,8 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 use crate::record::Role;
 use crate::shard::{self, Verdict};
 use crate::{
-    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, identity, paused, rival,
+    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, identity, paused,
+    rival,
 };
 
 /// How often a node is asked while a change is awaited from it, ms.

@@ -61,7 +61,8 @@ pub(crate) fn stands_back(cx: &Context<'_>, plan: &mut Plan) -> Option<String> {
     let nodes = cx.record.nodes().map(|(_, node)| node);
     let others: Vec<_> = nodes.filter_map(|node| Some((node, led(&node.id)?))).collect();
     let term = others.iter().map(|(_, led)| led.term).max()?;
-    let alive = |(_, led): &(_, Led)| led.heard_at.is_some_and(|at| led.at.millis_since(at) < ALIVE_MS);
+    let alive =
+        |(_, led): &(_, Led)| led.heard_at.is_some_and(|at| led.at.millis_since(at) < ALIVE_MS);
     let is_alive = others.iter().any(alive);
     let listens = |id: &str| cx.observed.node(id).led.is_none() && cx.is_heard(id);
     if cx.record.nodes().any(|(_, node)| listens(&node.id)) {
@@ -75,11 +76,15 @@ pub(crate) fn stands_back(cx: &Context<'_>, plan: &mut Plan) -> Option<String> {
     let (what, remedy) = match is_alive {
         true => (
             format!("the controller of term {term} leads"),
-            "it does nothing: stop it, or, if it is the one that should lead, stop the other".to_owned(),
+            "it does nothing: stop it, or, if it is the one that should lead, stop the other"
+                .to_owned(),
         ),
         false => (
             format!("the nodes were led with term {term}"),
-            format!("they refuse it, and hear no other: set `min_term = {}` and start it again", term + 1),
+            format!(
+                "they refuse it, and hear no other: set `min_term = {}` and start it again",
+                term + 1
+            ),
         ),
     };
     plan.alarms.insert(format!("{what}, this controller has term {own}: {remedy}"));

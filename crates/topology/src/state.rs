@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     description::ParseError,
-    model::{ClusterId, Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology},
+    model::{
+        ClusterId, Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
+    },
     persist::NodesConf,
 };
 

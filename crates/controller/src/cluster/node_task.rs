@@ -79,7 +79,8 @@ impl NodeTask {
             }
             Ok(Heard::Told(told, sent_at)) => {
                 if !rival::heard(&self.cluster, &self.id, &told, sent_at) {
-                    let who = if told.myid.is_empty() { "a node without an id" } else { &told.myid };
+                    let who =
+                        if told.myid.is_empty() { "a node without an id" } else { &told.myid };
                     let text = format!("{who} answers there, led with term {}", told.term);
                     self.missed(Some(&text), false);
                 }
@@ -125,10 +126,7 @@ impl NodeTask {
         }
     }
 
-    async fn exchange(
-        &self,
-        connection: &mut Option<Connection>,
-    ) -> Result<Heard, ClientError> {
+    async fn exchange(&self, connection: &mut Option<Connection>) -> Result<Heard, ClientError> {
         let open = match connection.take() {
             Some(open) => connection.insert(open),
             None => {

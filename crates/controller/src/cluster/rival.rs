@@ -40,7 +40,9 @@ pub(super) fn heard(cluster: &Arc<Cluster>, id: &str, told: &Told, sent_at: Time
         let mut state = cluster.state.lock();
         let is_named = told.cluster_id.is_empty() || told.cluster_id == "-";
         let is_own = told.myid == id
-            && (is_named || state.record.cluster_id.is_empty() || told.cluster_id == state.record.cluster_id);
+            && (is_named
+                || state.record.cluster_id.is_empty()
+                || told.cluster_id == state.record.cluster_id);
         if !is_own {
             return false;
         }

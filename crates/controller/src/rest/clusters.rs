@@ -1,9 +1,7 @@
 //! `/clusters`: create, import, show, forget.
 
 use api::grant::CommitMode;
-use api::rest::{
-    BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec,
-};
+use api::rest::{BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec};
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;

@@ -37,7 +37,8 @@ pub(super) async fn import(
     }
     let topology = topology_at(&first_at, password.as_deref(), reply.version).await?;
     let mut shards = imported_shards(&topology)?;
-    let cluster_id = survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
+    let cluster_id =
+        survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
     let sizes = || shards.iter().map(|shard| shard.nodes.len());
     let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
     let mut record = Record {
@@ -222,7 +223,9 @@ mod tests {
         );
         let mut other = heard("b", 29);
         other.1.topology_hash = "x".to_owned();
-        assert!(judged(&[heard("a", 29), other]).expect_err("two").contains("different topologies"));
+        assert!(
+            judged(&[heard("a", 29), other]).expect_err("two").contains("different topologies")
+        );
     }
 
     #[test]

@@ -95,9 +95,9 @@ pub(super) async fn unled(
     }
     match found {
         None => Ok(()),
-        Some((at, term)) if term == registry.shared.election().term() => Err(ApiError::conflict(
-            format!("node {at} is in a cluster of this controller already"),
-        )),
+        Some((at, term)) if term == registry.shared.election().term() => {
+            Err(ApiError::conflict(format!("node {at} is in a cluster of this controller already")))
+        }
         Some((at, term)) => Err(ApiError::conflict(format!(
             "node {at} is led by the controller of term {term} now: stop that one, or take the node out of its cluster first"
         ))),
@@ -114,7 +114,8 @@ async fn led(at: &Endpoint, password: Option<&str>) -> Option<u64> {
     let told = tokio::time::timeout(LIMIT, ask).await.ok()?.ok()?;
     told.heard_ms.filter(|ms| *ms < LED_MS)?;
     let answered_at = Instant::now();
-    let mut connection = tokio::time::timeout(LIMIT, Connection::open(at, password)).await.ok()?.ok()?;
+    let mut connection =
+        tokio::time::timeout(LIMIT, Connection::open(at, password)).await.ok()?.ok()?;
     while asked_at.elapsed() < NEXT {
         tokio::time::sleep(LOOK).await;
         let since = answered_at.elapsed();

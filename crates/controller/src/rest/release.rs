@@ -55,7 +55,10 @@ pub(super) async fn release(
 fn may_be_released(status: &Status) -> Result<(), String> {
     let shard = status.shards.iter().find(|shard| shard.state != "steady");
     if let Some(shard) = shard {
-        return Err(format!("shard {} is not steady: {} {}", shard.index, shard.state, shard.detail));
+        return Err(format!(
+            "shard {} is not steady: {} {}",
+            shard.index, shard.state, shard.detail
+        ));
     }
     let nodes = || status.shards.iter().flat_map(|shard| &shard.nodes);
     if let Some(node) = nodes().find(|node| !node.settled || node.health != "up") {
@@ -89,14 +92,18 @@ async fn carry_out(
     let before = cluster.record();
     let since_ms = crate::events::now_ms();
     cluster
-        .update("an operator releases the cluster: no failover, no in-sync set from now on", |record| {
-            if record.shards.iter().any(|shard| shard.intent.is_some() || shard.fence.is_some()) {
-                return Err("a switchover is under way".to_owned());
-            }
-            record.paused = Some(Paused { since_ms, reason: "being released".to_owned() });
-            (record.commit_mode, record.min_in_sync) = (CommitMode::Async, 1);
-            Ok(())
-        })
+        .update(
+            "an operator releases the cluster: no failover, no in-sync set from now on",
+            |record| {
+                if record.shards.iter().any(|shard| shard.intent.is_some() || shard.fence.is_some())
+                {
+                    return Err("a switchover is under way".to_owned());
+                }
+                record.paused = Some(Paused { since_ms, reason: "being released".to_owned() });
+                (record.commit_mode, record.min_in_sync) = (CommitMode::Async, 1);
+                Ok(())
+            },
+        )
         .await?;
     let result = async {
         until_free(cluster).await?;
@@ -167,7 +174,9 @@ async fn free(
 
 /// As it was: what of it cannot be reached is told by the alarms of the next status.
 async fn take_back(cluster: &Arc<Cluster>, before: &Record, nodes: &[ReleasedNode]) {
-    for (node, (_, known)) in nodes.iter().zip(before.nodes()).filter(|(n, _)| !n.lease_mode.is_empty()) {
+    for (node, (_, known)) in
+        nodes.iter().zip(before.nodes()).filter(|(n, _)| !n.lease_mode.is_empty())
+    {
         let password = before.password.as_deref();
         let set = ("CONFIG SET", vec!["CONFIG", "SET", MODE, node.lease_mode.as_str()]);
         let told = crate::client::once(&known.local, password, &[set], LIMIT).await;

@@ -31,7 +31,7 @@ pub(crate) enum Set {
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
     let Set::Cluster { place, commit_mode, min_in_sync } = set;
     let path = cx.cluster(&place).await?;
-    let body = ClusterChange { commit_mode, min_in_sync };
+    let body = ClusterChange { commit_mode, min_in_sync, ..ClusterChange::default() };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
     if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
 }

@@ -51,10 +51,8 @@ pub fn check(dir: &Path, conf: Option<NodesConf>) -> anyhow::Result<Option<Nodes
     let db = dir.join("db");
     let Some(found) = read(&db)? else { return Ok(conf) };
     let mut conf = conf.unwrap_or_default();
-    let wanted = Owner {
-        node: conf.id.unwrap_or(found.node),
-        cluster: conf.cluster.or(found.cluster),
-    };
+    let wanted =
+        Owner { node: conf.id.unwrap_or(found.node), cluster: conf.cluster.or(found.cluster) };
     let is_same = found.node == wanted.node
         && found.cluster.is_none_or(|cluster| Some(cluster) == wanted.cluster);
     if !is_same {

@@ -52,7 +52,9 @@ fn a_controller_that_was_replaced_says_so_in_one_line() {
     s.answers("c", reply("c", 7, Does::Slave));
     let plan = s.plan();
     assert_eq!(plan.leases.len(), 1, "{plan:?}");
-    assert!(plan.alarms.iter().any(|alarm| alarm.starts_with("a:1, b:1 obey a controller of term 100")));
+    assert!(
+        plan.alarms.iter().any(|alarm| alarm.starts_with("a:1, b:1 obey a controller of term 100"))
+    );
 }
 
 #[test]

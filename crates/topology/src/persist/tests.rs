@@ -81,7 +81,10 @@ fn refused_files() {
         ("version 1\nid \"\\xg0\"", "line 2: bad quotes"),
         ("version \"1\" 2", "line 1: bad quotes"),
         ("# holdfast-mastered-at x\nversion -1", "Invalid cluster version"),
-        ("# holdfast-cluster a\nversion -1", "Invalid cluster name: 16 hexadecimal digits expected"),
+        (
+            "# holdfast-cluster a\nversion -1",
+            "Invalid cluster name: 16 hexadecimal digits expected",
+        ),
     ] {
         assert_eq!(understood(text), expected, "{text:?}");
     }

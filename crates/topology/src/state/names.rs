@@ -59,7 +59,8 @@ impl Cluster {
         match self.cluster {
             Some(known) if known != id => Err(ClusterError::OtherCluster(known)),
             _ => {
-                let mut change = self.change(Self { cluster: Some(id), ..self.clone() }, SlotSet::default());
+                let mut change =
+                    self.change(Self { cluster: Some(id), ..self.clone() }, SlotSet::default());
                 change.outcome.assignment = Assignment::Unchanged;
                 Ok(change)
             }
