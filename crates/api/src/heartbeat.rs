@@ -389,6 +389,7 @@ mod tests {
             role: Role::Slave,
             sequence: 17,
             myid: "a".repeat(40),
+            cluster_id: "00000000000000aa".into(),
             version: -1,
             topology_hash: String::new(),
             clock_ns: 5,
@@ -431,6 +432,9 @@ mod tests {
     fn an_older_nodes_reply_says_nothing_of_grants() {
         let reply = Reply::parse("role:master\r\nsequence:1\r\nversion:1\r\n").unwrap();
         assert_eq!((&reply.standing, reply.member()), (&Standing::default(), None));
+        assert!(!reply.has_cluster() && !reply.is_nameless() && sample().has_cluster());
+        let nameless = Reply { cluster_id: "-".into(), ..sample() };
+        assert!(nameless.is_nameless() && !nameless.has_cluster());
         let node = NodeId::new("a".repeat(40).as_bytes()).unwrap();
         assert_eq!(sample().member(), Member::new(node, 0xbeef, Some(5)));
     }
