@@ -1,4 +1,5 @@
-//! The reply of `CLUSTERX CONTROLLER`: who leads a node, asked by a controller that does not want to lead it by asking.
+//! The reply of `CLUSTERX CONTROLLER`: who leads a node, asked by a controller that does not want
+//! to lead it by asking.
 
 use std::fmt::Write as _;
 

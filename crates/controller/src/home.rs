@@ -1,11 +1,14 @@
-//! Where a store lives: this machine, this path, this very file. A copy, or one that was moved or restored, is known by that it says another place.
+//! Where a store lives: this machine, this path, this very file. A copy, or one that was moved or
+//! restored, is known by that it says another place.
 //!
-//! Not proof against everything: a machine that was cloned as a whole has all three in common with its original.
+//! Not proof against everything: a machine that was cloned as a whole has all three in common with
+//! its original.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// The place of the file, for comparing and for people. What cannot be found out is left out, so that it is the same each time.
+/// The place of the file, for comparing and for people. What cannot be found out is left out, so
+/// that it is the same each time.
 pub(crate) fn of(path: &Path) -> String {
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());

@@ -1,4 +1,5 @@
-//! Copied stores, swapped folders, stale nodes: what is not what it seems to be, and how it is told.
+//! Copied stores, swapped folders, stale nodes: what is not what it seems to be, and how it is
+//! told.
 
 #![allow(
     unreachable_pub,

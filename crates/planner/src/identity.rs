@@ -1,14 +1,16 @@
-//! Whose answer it is: what another node says at a node's address, or one whose data belongs to another cluster, counts for nothing but the alarm.
+//! Whose answer it is: what another node says at a node's address, or one whose data belongs to
+//! another cluster, counts for nothing but the alarm.
 //!
-//! Folders of data are swapped by hand, copied, mounted at the wrong host. What such a node holds (epochs, versions, positions) is no evidence of what this
-//! node, or this store, has lost.
+//! Folders of data are swapped by hand, copied, mounted at the wrong host. What such a node holds
+//! (epochs, versions, positions) is no evidence of what this node, or this store, has lost.
 
 use api::heartbeat::Reply;
 
 use crate::plan::Context;
 use crate::{Node, Plan, Record};
 
-/// The answer is another node's, or another cluster's. A node that has no id yet, or does not know its cluster, is none.
+/// The answer is another node's, or another cluster's. A node that has no id yet, or does not know
+/// its cluster, is none.
 pub fn is_stranger(record: &Record, id: &str, reply: &Reply) -> bool {
     let is_other_node = !reply.myid.is_empty() && reply.myid != id;
     is_other_node || is_other_cluster(record, reply)
@@ -51,7 +53,8 @@ fn told(record: &Record, node: &Node, reply: &Reply) -> String {
     format!("{remedy}: until then, what it says counts for nothing")
 }
 
-/// The name of the cluster, once a node can keep one: that which most of its nodes have already, else a new one.
+/// The name of the cluster, once a node can keep one: that which most of its nodes have already,
+/// else a new one.
 pub(crate) fn name(cx: &Context<'_>) -> Option<String> {
     if !cx.record.cluster_id.is_empty() {
         return None;

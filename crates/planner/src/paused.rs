@@ -1,7 +1,9 @@
-//! A cluster whose operator has asked for no automatic failover: for the time of a maintenance, in which masters are away on purpose.
+//! A cluster whose operator has asked for no automatic failover: for the time of a maintenance, in
+//! which masters are away on purpose.
 //!
-//! What an operator asks for (a switchover, an accepted loss) is done all the same, and so is what had begun: a successor that the record names already is
-//! fenced and told. A master that comes back gets its lease, if it still holds what it acknowledged.
+//! What an operator asks for (a switchover, an accepted loss) is done all the same, and so is what
+//! had begun: a successor that the record names already is fenced and told. A master that comes
+//! back gets its lease, if it still holds what it acknowledged.
 
 use crate::plan::{Context, Health};
 use crate::shard::Verdict;
@@ -30,7 +32,8 @@ pub(crate) fn instead(
     let text = format!("{reason}; automatic failover is paused");
     plan.alarms.insert(format!("shard {index}: {text}"));
     let state = ShardState::Stuck(text.clone());
-    // A process that answers would have been replaced for what it lacks: it must not serve. One that is down may, once it is back.
+    // A process that answers would have been replaced for what it lacks: it must not serve. One
+    // that is down may, once it is back.
     let is_down = cx.health(&master.id) == Health::Down;
     let mut verdict = if is_down { Verdict::serving(state) } else { Verdict::waiting(state) };
     if let Some(intent) = &shard.intent {

@@ -1,8 +1,10 @@
-//! Another controller: one that leads the nodes with a higher term, or one whose store this one's is a copy of.
+//! Another controller: one that leads the nodes with a higher term, or one whose store this one's
+//! is a copy of.
 //!
-//! Terms keep two controllers of one store apart, and nodes refuse the lower one. A copied store has terms of its own, and the copy's are higher as often as
-//! not. So a controller whose store was moved asks the nodes first, without leading them by it: whom they hear of since it began is alive. What it hears of a
-//! rival once it does not forget: its store is the old one then.
+//! Terms keep two controllers of one store apart, and nodes refuse the lower one. A copied store
+//! has terms of its own, and the copy's are higher as often as not. So a controller whose store was
+//! moved asks the nodes first, without leading them by it: whom they hear of since it began is
+//! alive. What it hears of a rival once it does not forget: its store is the old one then.
 
 use crate::plan::Context;
 use crate::{Observed, Plan, Record, Time};

@@ -1,4 +1,5 @@
-//! Data folders at the wrong place: swapped, taken apart, of a later version. A node says what it found and what to do, and touches nothing.
+//! Data folders at the wrong place: swapped, taken apart, of a later version. A node says what it
+//! found and what to do, and touches nothing.
 
 use std::path::Path;
 

@@ -17,7 +17,8 @@ use topology::Endpoint;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A backend: reads a PROXY header, greets with `<node> <client> <frontend> <who connected>`, then echoes.
+/// A backend: reads a PROXY header, greets with `<node> <client> <frontend> <who connected>`, then
+/// echoes.
 pub struct Node {
     pub id: String,
     pub address: SocketAddr,
@@ -94,8 +95,9 @@ async fn answer(mut stream: TcpStream, peer: SocketAddr, name: &str) -> io::Resu
     Ok(())
 }
 
-/// What a client sends, as its node sees it: whole lines, as a node runs whole commands. The end of what is no whole line may be the beginning of the mark,
-/// by chance or not, and is passed on only at the end of the stream. So a test that waits for an echo has to end what it sends with LF.
+/// What a client sends, as its node sees it: whole lines, as a node runs whole commands. The end of
+/// what is no whole line may be the beginning of the mark, by chance or not, and is passed on only
+/// at the end of the stream. So a test that waits for an echo has to end what it sends with LF.
 pub struct Incoming {
     mark: Option<Mark>,
     bytes: Vec<u8>,
@@ -111,7 +113,8 @@ impl Incoming {
         Self { mark, bytes, is_over: false, is_open: true }
     }
 
-    /// The next bytes; `None` once the client has ended its side, or the balancer, and all it sent was taken.
+    /// The next bytes; `None` once the client has ended its side, or the balancer, and all it sent
+    /// was taken.
     pub async fn next<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -181,12 +184,13 @@ impl Client {
     }
 }
 
-/// An address that only this process knows of: no other test listens there, and no outgoing connection is given its port,
-/// as happens to ports that were free a moment ago.
+/// An address that only this process knows of: no other test listens there, and no outgoing
+/// connection is given its port, as happens to ports that were free a moment ago.
 pub fn free_endpoint() -> Endpoint {
     static NEXT: AtomicU16 = AtomicU16::new(7_001);
     let [.., high, low] = std::process::id().to_be_bytes();
-    // Not 127.0.x.y, which nodes and load balancers are given; all of 127.0.0.0/8 is ours to listen on.
+    // Not 127.0.x.y, which nodes and load balancers are given; all of 127.0.0.0/8 is ours to listen
+    // on.
     let host = format!("127.{}.{low}.1", 64 + high % 128);
     Endpoint { host, port: NEXT.fetch_add(1, Ordering::SeqCst) }
 }

@@ -1,4 +1,5 @@
-//! Asking a node who leads it, without leading it by that: where it refuses this controller's term, and where the store was copied or moved.
+//! Asking a node who leads it, without leading it by that: where it refuses this controller's term,
+//! and where the store was copied or moved.
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ pub(crate) async fn ask(connection: &mut Connection) -> Result<Told, ClientError
     told.ok_or(ClientError::Unexpected { command: "CLUSTERX CONTROLLER" })
 }
 
-/// Writes an answer down, if it is the node's own: what another cluster's node says of its controller says nothing of this cluster. False if it is not.
+/// Writes an answer down, if it is the node's own: what another cluster's node says of its
+/// controller says nothing of this cluster. False if it is not.
 pub(super) fn heard(cluster: &Arc<Cluster>, id: &str, told: &Told, sent_at: Time) -> bool {
     let was_guarded;
     {

@@ -1,7 +1,8 @@
 //! `/import`: a cluster that runs is taken over by asking one of its nodes.
 //!
-//! One node's topology is as old as that node. So all others are asked as well, and the newest must be the one that was given: from an older one, nodes that
-//! were removed would come back, and masters that were replaced.
+//! One node's topology is as old as that node. So all others are asked as well, and the newest must
+//! be the one that was given: from an older one, nodes that were removed would come back, and
+//! masters that were replaced.
 
 use api::heartbeat::Reply;
 use api::rest::{ClusterAnswer, ImportSpec, NodeSpec};
@@ -50,8 +51,9 @@ pub(super) async fn import(
         longest_lease_ms: registry.shared.policy.lease_ms,
         allow_unfenced: spec.allow_unfenced,
         password: password.clone().filter(|password| !password.is_empty()),
-        // As after a change of the mode: each shard's first epoch has its master alone in the set, and only nodes that
-        // it asks for join. Nothing is believed of nodes that no grant has reached.
+        // As after a change of the mode: each shard's first epoch has its master alone in the set,
+        // and only nodes that it asks for join. Nothing is believed of nodes that no grant has
+        // reached.
         commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
         min_in_sync: least(spec.min_in_sync, smallest)?,
         term: 0,
@@ -78,7 +80,8 @@ pub(super) async fn import(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Asks every node at once, notes what each states of itself, and returns the name of the cluster. Silent nodes say nothing against it.
+/// Asks every node at once, notes what each states of itself, and returns the name of the cluster.
+/// Silent nodes say nothing against it.
 async fn survey(
     registry: &App,
     shards: &mut [Shard],
@@ -99,7 +102,8 @@ async fn survey(
     Ok(name.unwrap_or_else(new_name))
 }
 
-/// The name that all nodes have for their cluster, if they have one; or why this topology is not to be taken over.
+/// The name that all nodes have for their cluster, if they have one; or why this topology is not to
+/// be taken over.
 fn judge(
     heard: &[(&Node, Reply)],
     (first_at, first): (&Endpoint, &Reply),

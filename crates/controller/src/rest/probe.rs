@@ -77,8 +77,9 @@ const NEXT: Duration = Duration::from_millis(1_200);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Refuses nodes that another controller leads now: already a hello would depose it there. Whether one that was heard a moment ago lives is seen when it is
-/// heard again. Older nodes cannot say, and silent ones are the next question's affair.
+/// Refuses nodes that another controller leads now: already a hello would depose it there. Whether
+/// one that was heard a moment ago lives is seen when it is heard again. Older nodes cannot say,
+/// and silent ones are the next question's affair.
 pub(super) async fn unled(
     registry: &App,
     nodes: &[Endpoint],

@@ -1,8 +1,10 @@
-//! `/release`: a cluster goes on without a controller, and so without leases: the way back from giving one to it.
+//! `/release`: a cluster goes on without a controller, and so without leases: the way back from
+//! giving one to it.
 //!
-//! The order keeps it safe at each step. First nothing fails over any more, so nobody takes a lease for a fence that a node is about to ignore. Then no reply
-//! waits for a set that nobody would change. Only then is each node told that it needs no lease. The record goes last: until then the controller leads, and
-//! a step that fails is taken back.
+//! The order keeps it safe at each step. First nothing fails over any more, so nobody takes a lease
+//! for a fence that a node is about to ignore. Then no reply waits for a set that nobody would
+//! change. Only then is each node told that it needs no lease. The record goes last: until then the
+//! controller leads, and a step that fails is taken back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,8 @@ pub(super) async fn release(
     if !confirm {
         return Ok(ok(ReleaseAnswer { nodes, done: false }));
     }
-    // To its end, also if nobody waits for it any more: what is half done must be finished or taken back.
+    // To its end, also if nobody waits for it any more: what is half done must be finished or taken
+    // back.
     let registry = Arc::clone(&registry.0);
     let work = async move {
         let nodes = carry_out(&registry, &cluster, nodes).await?;

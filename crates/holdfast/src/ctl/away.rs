@@ -1,6 +1,7 @@
 //! Verbs by which a controller keeps its hands off a cluster: for a while, or for good.
 //!
-//! What takes a cluster out of service is never done unasked: its consequences are told, and it has to be said with the cluster's name.
+//! What takes a cluster out of service is never done unasked: its consequences are told, and it has
+//! to be said with the cluster's name.
 
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
@@ -15,8 +16,8 @@ use super::{Context, Place};
 pub(crate) enum Pause {
     /// Of a whole cluster: a master that fails is not replaced before `resume`
     ///
-    /// For the time of a maintenance. Leases and grants go on, a master that comes back serves again, and
-    /// `failover shard` works as ever. `status` has an alarm as long as it lasts.
+    /// For the time of a maintenance. Leases and grants go on, a master that comes back serves
+    /// again, and `failover shard` works as ever. `status` has an alarm as long as it lasts.
     Cluster {
         #[command(flatten)]
         place: Place,
@@ -39,9 +40,10 @@ pub(crate) enum Resume {
 pub(crate) enum Release {
     /// Let the nodes of a cluster go on without leases, and forget it
     ///
-    /// Only a cluster in which everything is settled. It becomes asynchronous, `master-lease-mode` becomes `disabled`
-    /// on every node, in its configuration file too where it has one, and the controller forgets the cluster. From
-    /// then on nothing fails over. `import cluster` takes it back once the lease mode is what it was.
+    /// Only a cluster in which everything is settled. It becomes asynchronous, `master-lease-mode`
+    /// becomes `disabled` on every node, in its configuration file too where it has one, and the
+    /// controller forgets the cluster. From then on nothing fails over. `import cluster` takes it
+    /// back once the lease mode is what it was.
     Cluster {
         /// Its name
         name: String,

@@ -11,7 +11,8 @@ use crate::node::Node;
 pub struct Heard(Mutex<Option<(u64, u64)>>);
 
 impl Heard {
-    /// A heartbeat for a shard with that master was taken at `now_ns`. One that names nobody only says hello.
+    /// A heartbeat for a shard with that master was taken at `now_ns`. One that names nobody only
+    /// says hello.
     pub fn note(&self, master: &[u8], term: u64, now_ns: u64) {
         if master.iter().any(|byte| *byte != b'0') {
             *self.0.lock() = Some((term, now_ns));
@@ -19,7 +20,8 @@ impl Heard {
     }
 }
 
-/// What this node says of its controller, and of itself: the answer counts only if it is the node that was meant.
+/// What this node says of its controller, and of itself: the answer counts only if it is the node
+/// that was meant.
 pub fn told(node: &Node) -> Told {
     let cluster = node.cluster.load();
     let heard = *node.grants.heard.0.lock();

@@ -1,7 +1,9 @@
 //! Whose data the database folder holds: the node and its cluster, written beside the incarnation.
 //!
-//! `nodes.conf` says who this node is, and lies outside of the database; folders are moved by hand, one without the other. A database that says another name
-//! than `nodes.conf` is refused at the start: its epochs and positions would be taken for this node's. Where `nodes.conf` is gone, the database still knows.
+//! `nodes.conf` says who this node is, and lies outside of the database; folders are moved by hand,
+//! one without the other. A database that says another name than `nodes.conf` is refused at the
+//! start: its epochs and positions would be taken for this node's. Where `nodes.conf` is gone, the
+//! database still knows.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,8 @@ use topology::{ClusterId, NodeId};
 use crate::node::Node;
 use crate::replication::folder::{replace_durably, sync_folder};
 
-/// File in the database folder: 40 bytes of the node's id, a blank, the cluster's name or `-`, LF. Nobody but Holdfast reads it; without it a folder is anybody's.
+/// File in the database folder: 40 bytes of the node's id, a blank, the cluster's name or `-`, LF.
+/// Nobody but Holdfast reads it; without it a folder is anybody's.
 const FILE: &str = "holdfast.owner";
 
 /// See the module.
@@ -42,8 +45,9 @@ fn of(cluster: Option<ClusterId>) -> String {
     cluster.map(|cluster| format!(" of cluster {cluster}")).unwrap_or_default()
 }
 
-/// Checks that the database of `dir` is that of the node which `conf` names. Where `conf` names none, it takes the database's: also a node that lost the file
-/// must not pass for one without data of anybody.
+/// Checks that the database of `dir` is that of the node which `conf` names. Where `conf` names
+/// none, it takes the database's: also a node that lost the file must not pass for one without data
+/// of anybody.
 ///
 /// # Errors
 /// [`Misfit`]; a file that is there and cannot be read.
@@ -63,7 +67,8 @@ pub fn check(dir: &Path, conf: Option<NodesConf>) -> anyhow::Result<Option<Nodes
     Ok(Some(conf))
 }
 
-/// Writes the node's name, and that of its cluster, into the database in service. What cannot be written is logged: the folder is anybody's then.
+/// Writes the node's name, and that of its cluster, into the database in service. What cannot be
+/// written is logged: the folder is anybody's then.
 pub fn keep(node: &Node) {
     let cluster = node.cluster.load();
     let db = node.db_path();

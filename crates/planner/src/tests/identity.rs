@@ -1,4 +1,5 @@
-//! Scripted swaps of data folders: what a node says under another's name, or of another cluster, is an alarm and nothing else.
+//! Scripted swaps of data folders: what a node says under another's name, or of another cluster, is
+//! an alarm and nothing else.
 
 use super::grants::{in_sync, standing};
 use super::*;

@@ -1,4 +1,5 @@
-//! Who this node is, which cluster its folder belongs to, and whether it runs where that folder belongs.
+//! Who this node is, which cluster its folder belongs to, and whether it runs where that folder
+//! belongs.
 
 use super::{Assignment, Change, Cluster, ClusterError, SlotSet};
 use crate::model::{ClusterId, Endpoint, Node, NodeId};
@@ -67,8 +68,10 @@ impl Cluster {
         }
     }
 
-    /// Whether the topology of this folder has another node where this process listens, and this one elsewhere. `identify` tells whether an endpoint is one of
-    /// this process' listeners. A node whose address is nobody else's may have moved: that is not told apart from a translated address.
+    /// Whether the topology of this folder has another node where this process listens, and this
+    /// one elsewhere. `identify` tells whether an endpoint is one of this process' listeners. A
+    /// node whose address is nobody else's may have moved: that is not told apart from a translated
+    /// address.
     ///
     /// # Errors
     /// [`Misplaced`].
