@@ -40,9 +40,9 @@ pub(super) fn heard(cluster: &Arc<Cluster>, id: &str, told: &Told, sent_at: Time
     let was_guarded;
     {
         let mut state = cluster.state.lock();
-        let is_named = told.cluster_id.is_empty() || told.cluster_id == "-";
+        let is_nameless = told.cluster_id.is_empty() || told.cluster_id == "-";
         let is_own = told.myid == id
-            && (is_named
+            && (is_nameless
                 || state.record.cluster_id.is_empty()
                 || told.cluster_id == state.record.cluster_id);
         if !is_own {
