@@ -26,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) pushes: Counter,
     pub(crate) record_changes: Counter,
     pub(crate) topology_changes: Counter,
+    pub(crate) failovers: Counter,
+    pub(crate) switchovers: Counter,
     pub(crate) requests: Counter,
 }
 
@@ -45,8 +47,15 @@ pub(crate) fn render<'a>(
         );
     };
     line("term", "gauge", "Term of this controller.", term);
-    let Counters { heartbeat_misses, pushes, record_changes, topology_changes, requests } =
-        counters;
+    let Counters {
+        heartbeat_misses,
+        pushes,
+        record_changes,
+        topology_changes,
+        failovers,
+        switchovers,
+        requests,
+    } = counters;
     line(
         "heartbeat_misses_total",
         "counter",
@@ -65,6 +74,13 @@ pub(crate) fn render<'a>(
         "counter",
         "Topology versions made by the planner.",
         topology_changes.get(),
+    );
+    line("failovers_total", "counter", "Masters replaced without being asked.", failovers.get());
+    line(
+        "switchovers_total",
+        "counter",
+        "Planned changes of a master, begun or taken back.",
+        switchovers.get(),
     );
     line("requests_total", "counter", "REST requests.", requests.get());
     let mut body = String::new();

@@ -2,6 +2,7 @@
 
 mod balancers;
 mod clusters;
+mod deposed;
 mod discarded;
 mod error;
 mod import;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -54,6 +56,7 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
         .route(&cluster("/shards/{i}/failover"), post(switchover::failover))
         .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
+        .route(&cluster("/shards/{i}/restore-deposed"), post(deposed::restore))
         .route(&cluster("/discarded"), get(discarded::list))
         .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
         .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
@@ -66,8 +69,16 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
             (Arc::clone(&registry), token.map(Arc::<str>::from)),
             guard,
         ))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .with_state(registry)
+}
+
+/// Whether a failover could be carried out now, and not only whether somebody listens.
+async fn health(registry: App) -> Response {
+    match registry.trouble() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    }
 }
 
 async fn guard(

@@ -17,14 +17,19 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use limits::http::Bounded;
 use storage::Store;
 
 use crate::clock;
+use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::disk::HANG_MS;
 use crate::node::{Engine, Node, Role};
 
 /// Longest wait for the write gate. A change of role holds it for microseconds.
 const GATE_WAIT: Duration = Duration::from_millis(200);
+
+/// A connection that says nothing for so long is closed: a scraper keeps its own for 15 s to a minute.
+const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Serves the admin port until the node shuts down.
 ///
@@ -44,6 +49,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) -> anyhow::Result<()>
         // The sender lives as long as the node, so this only ends with a shutdown.
         let _ = shutdown.wait_for(|stop| *stop).await;
     };
+    let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
     axum::serve(listener, router(node))
         .with_graceful_shutdown(ended)
         .await

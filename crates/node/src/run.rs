@@ -9,13 +9,17 @@ use anyhow::Context;
 use storage::{Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
-use topology::{Assignment, Cluster, Endpoint};
+use topology::{Assignment, Cluster};
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
+use crate::descriptors::Descriptors;
 use crate::node::{Node, Role};
 use crate::{admin, cluster, cron, disk, grants, replication, worker};
+
+/// Exit code for a command line that is not understood.
+const USAGE: u8 = 2;
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
@@ -23,9 +27,14 @@ pub fn main(
     arguments: &[String],
     log: impl Fn(&str) + Send + Sync + 'static,
 ) -> anyhow::Result<ExitCode> {
-    let loaded = match load::load(arguments)? {
-        Request::Start(loaded) => *loaded,
-        Request::Print(text) => {
+    let loaded = match load::load(arguments) {
+        Ok(Request::Start(loaded)) => *loaded,
+        Err(error) if error.is_usage() => {
+            eprintln!("holdfast: {error}");
+            return Ok(ExitCode::from(USAGE));
+        }
+        Err(error) => return Err(error.into()),
+        Ok(Request::Print(text)) => {
             use std::io::Write;
             // A closed pipe is no failure of ours.
             let _ = std::io::stdout()
@@ -47,11 +56,19 @@ pub fn main(
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
         }
+        Err(error) if disk::is_limit(&error) => {
+            tracing::error!(exit_code = disk::LIMIT_EXIT_CODE, "a limit was met: {error:#}");
+            Ok(ExitCode::from(disk::LIMIT_EXIT_CODE))
+        }
         done => done.map(|()| ExitCode::SUCCESS),
     }
 }
 
-async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
+async fn serve(
+    mut loaded: Loaded,
+    log: impl Fn(&str) + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
     std::fs::create_dir_all(&dir)
@@ -74,11 +91,12 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
     let store = Store::open(&dir.join("db"), options)?;
-    let node = Arc::new(build(loaded, dir, store, conf, log)?);
+    let node = Arc::new(build(loaded, dir, store, conf, log)?.with_descriptors(descriptors));
     grants::owner::keep(&node);
     write_pid_file(&node)?;
     drop(opening);
-    begin_role(&node);
+    begin_role(&node).context("note in the database folder who writes from now on")?;
+    replication::look_aside(&node);
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
@@ -108,18 +126,14 @@ fn build(
     conf: Option<NodesConf>,
     log: impl Fn(&str) + Send + Sync + 'static,
 ) -> anyhow::Result<Node> {
-    let slaveof = loaded.values.slaveof.clone();
+    let slaveof = loaded.values.slaveof.0.clone();
     let config = Config::new(loaded.values, loaded.file).with_log(log);
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
         .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
-    } else if let Some((host, port)) = slaveof.split_once(' ') {
-        let port = port
-            .trim()
-            .parse()
-            .with_context(|| format!("option `slaveof`: `{port}` is no port"))?;
-        node.gate.write().role = Role::Replica { from: Endpoint { host: host.to_owned(), port } };
+    } else if let Some(from) = slaveof {
+        node.gate.write().role = Role::Replica { from };
     }
     Ok(node)
 }
@@ -147,7 +161,7 @@ fn identified(values: &Values, dir: &Path) -> anyhow::Result<Option<NodesConf>> 
     if values.persist_cluster_nodes_enabled { grants::owner::check(dir, conf) } else { Ok(conf) }
 }
 
-fn begin_role(node: &Arc<Node>) {
+fn begin_role(node: &Arc<Node>) -> std::io::Result<()> {
     let (role, generation) = {
         let engine = node.engine();
         (engine.role.clone(), engine.generation)
@@ -155,8 +169,10 @@ fn begin_role(node: &Arc<Node>) {
     if let Role::Replica { .. } = role {
         cluster::take_role(node, role, generation);
     } else {
+        cluster::begin_to_write(node, &node.engine())?;
         cluster::settle_without_epochs(node);
     }
+    Ok(())
 }
 
 fn write_pid_file(node: &Node) -> anyhow::Result<()> {
@@ -226,6 +242,7 @@ pub fn storage_options(values: &Values) -> Options {
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
+        batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
         block_cache_size: size(caches),
         hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),

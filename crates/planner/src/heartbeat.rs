@@ -5,7 +5,9 @@
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
 
-use crate::{NodeObserved, Observed, Plan, Policy, Record, Time, is_stranger};
+use crate::{
+    NodeObserved, Observed, Plan, Policy, Record, Seen, Shard, Time, is_stranger,
+};
 
 /// The granting part of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub fn granted(
     let node = observed.node(id);
     let seen = node.seen.as_ref().filter(|_| plan.leases.contains(id))?;
     let is_own = seen.reply.myid == id && !is_stranger(record, id, &seen.reply);
-    if seen.reply.nonce == "0" || !is_own {
+    if seen.reply.nonce == "0" || !is_own || !is_granted_process(record, seen) {
         return None;
     }
     let lease_ms = bounded(plan.lease_ms, seen.received_at, observed.authority_until, policy)?;
@@ -46,6 +48,15 @@ pub fn granted(
         end: policy.lease_end(seen.received_at, lease_ms),
         grant,
     })
+}
+
+/// The plan may be older than the answer: while it waits for the store, another process of the node may have come up, and
+/// that one was granted nothing (rule R1).
+fn is_granted_process(record: &Record, seen: &Seen) -> bool {
+    let of = |shard: &&Shard| shard.node(&seen.reply.myid).is_some();
+    let Some(shard) = record.shards.iter().find(of) else { return false };
+    let knows_epochs = seen.reply.standing.incarnation.is_some();
+    shard.epoch.is_none() || !knows_epochs || seen.reply.nonce == shard.epoch.nonce
 }
 
 /// A node takes a grant only while its topology makes it master, and refuses it otherwise.

@@ -2,7 +2,7 @@
 //!
 //! Filled by the heartbeat and balancer tasks; nothing here is a conclusion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
@@ -73,6 +73,8 @@ pub struct NodeObserved {
     pub refused_at: Option<Time>,
     /// Last error text, cleared by the next good reply.
     pub error: Option<String>,
+    /// Since when it is not known how it is, though it is not silent: it answers with errors, or this controller cannot ask.
+    pub unclear_since: Option<Time>,
     /// A push of that version is under way.
     pub pushing: Option<i64>,
     /// Newest acknowledged push.
@@ -108,6 +110,15 @@ impl NodeObserved {
         self.misses >= ROW && self.refused == 0
     }
 
+    /// What is suspicious about one that is not down, to follow its address.
+    pub(crate) fn suspicion(&self) -> String {
+        match &self.error {
+            // It is not silent, and may be serving: it is not replaced for that.
+            Some(error) if self.unclear_since.is_some() => format!(": {error}"),
+            _ => format!(" missed {} heartbeats", self.misses.max(1)),
+        }
+    }
+
     fn heard(&mut self) {
         self.misses = 0;
         self.missing_since = None;
@@ -115,6 +126,7 @@ impl NodeObserved {
         self.refused = 0;
         self.refused_at = None;
         self.error = None;
+        self.unclear_since = None;
     }
 }
 
@@ -147,6 +159,14 @@ pub struct BalancerObserved {
     /// By node id: whether it reaches the node, of those it has tried. Nothing while it does not
     /// answer.
     pub reach: BTreeMap<String, Reach>,
+    /// By node id: why it does not.
+    pub faults: BTreeMap<String, String>,
+    /// Where it dials nodes from, by its own configuration.
+    pub source: Option<String>,
+    /// By node id: where it last dialled the node from, as its host sees it.
+    pub dials: BTreeMap<String, String>,
+    /// Whether it sends nodes a PROXY header, if it says so.
+    pub sends_header: Option<bool>,
 }
 
 /// Whether a balancer reaches a node.
@@ -178,6 +198,8 @@ pub struct Desired {
     pub frontends: Vec<Frontend>,
     /// Those that hold connections for a backend to come, and since when.
     pub holding: BTreeMap<Endpoint, Time>,
+    /// Balancers that are to have no frontend at all: they are being removed.
+    pub closing: BTreeSet<String>,
 }
 
 /// Everything seen of one cluster.
@@ -200,6 +222,9 @@ pub struct Observed {
     pub guard: Option<Guard>,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
     pub authority_until: Option<Time>,
+    /// A change of the record whose outcome the store has not told: until it is known which record is in force, nothing is
+    /// granted and no way is opened (rule O4).
+    pub in_doubt: Option<String>,
     /// Hash of the record's topology, as nodes compute it.
     pub topology_hash: String,
     /// By node id.
@@ -228,6 +253,26 @@ impl Observed {
         self.nodes.entry(id.to_owned()).or_default().heard();
     }
 
+    /// A node answered with an error, such as `NOAUTH` or that it has no place for the connection: an answer, so that no silence is counted, but none that says
+    /// how the node is.
+    pub fn complained(&mut self, id: &str, at: Time, error: &str) {
+        let since = self.node(id).unclear_since;
+        self.heard(id, at);
+        self.unclear(id, since.unwrap_or(at), format!("answers with an error: {error}"));
+    }
+
+    /// This controller could not ask, for want of descriptors or the like: that is no silence of the node.
+    pub fn unasked(&mut self, id: &str, at: Time, error: &str) {
+        let since = self.node(id).unclear_since;
+        self.unclear(id, since.unwrap_or(at), error.to_owned());
+    }
+
+    fn unclear(&mut self, id: &str, since: Time, error: String) {
+        let node = self.nodes.entry(id.to_owned()).or_default();
+        node.unclear_since = Some(since);
+        node.error = Some(error);
+    }
+
     /// The node, or the emptiest observation.
     pub fn node(&self, id: &str) -> &NodeObserved {
         static NONE: NodeObserved = NodeObserved {
@@ -238,6 +283,7 @@ impl Observed {
             refused: 0,
             refused_at: None,
             error: None,
+            unclear_since: None,
             pushing: None,
             pushed: None,
             push_failed_at: None,

@@ -14,7 +14,8 @@ pub mod view;
 
 pub use description::{ParseError, Warning};
 pub use model::{
-    ClusterId, Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology, Viewer,
+    ClusterId, Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
+    Viewer,
 };
 pub use route::{Route, RouteRequest};
 pub use slot::key_slot;

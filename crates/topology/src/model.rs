@@ -252,6 +252,16 @@ pub enum Viewer {
     Peer,
 }
 
+/// What a client can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Nodes themselves: one without an announced endpoint is shown by its own address, as Kvrocks does.
+    #[default]
+    Nodes,
+    /// Announced endpoints only, because the nodes serve clients through load balancers: a node without one is not shown.
+    Announced,
+}
+
 /// What a topology makes of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
@@ -290,6 +300,14 @@ impl Node {
         }
     }
 
+    /// Where a client of that reach finds the node; `None` if it cannot reach it.
+    pub fn shown(&self, reach: Reach) -> Option<&Endpoint> {
+        match reach {
+            Reach::Nodes => Some(self.endpoint(Viewer::Client)),
+            Reach::Announced => self.announced.as_ref(),
+        }
+    }
+
     /// True for masters.
     pub fn is_master(&self) -> bool {
         self.role == Role::Master
@@ -309,6 +327,15 @@ impl Topology {
     /// The node of that id.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == *id)
+    }
+
+    /// The same, with these replicas marked as failed beside those that are marked already.
+    pub fn with_failed(&self, is_failed: impl Fn(&NodeId) -> bool) -> Self {
+        let mut marked = self.clone();
+        for node in marked.nodes.iter_mut().filter(|node| !node.is_master()) {
+            node.failed |= is_failed(&node.id);
+        }
+        marked
     }
 
     /// Masters that own at least one slot: the `cluster_size` of CLUSTER INFO.

@@ -16,13 +16,19 @@ mod workers;
 
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use limits::http::Bounded;
 use tokio::net::TcpListener;
 
+use config::ADMIN_CONNECTIONS;
 pub use config::{Config, ConfigError, Limits};
 use table::Table;
 use workers::Workers;
+
+/// A connection to the admin address that says nothing for so long is closed: what the controller asks is answered within seconds.
+const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
 ///
@@ -37,17 +43,19 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
 /// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
 pub async fn serve(
-    config: Config,
+    mut config: Config,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     config.check()?;
+    config.fit_into(limits::raise_open_files(config.open_files())?)?;
     let workers = Workers::start(config.worker_count()).context("start worker threads")?;
     let table = Arc::new(Table::new(&config, workers));
     let address = listener.local_addr().context("read the admin address")?;
     tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
 
     let router = admin::router(Arc::clone(&table), config.token.clone());
+    let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
     let server = axum::serve(listener, router);
     let mut server = tokio::spawn(server.into_future());
     let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));

@@ -117,6 +117,26 @@ pub(super) fn answered(
     cluster.wake.notify_one();
 }
 
+/// The command that tells a node which replicas are gone, if it shows others, or none, to its clients. A node that cannot be
+/// told says nothing of it.
+pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
+    let shared = &cluster.shared;
+    let state = cluster.state.lock();
+    let shown = state.observed.nodes.get(id)?.seen.as_ref()?.reply.down.as_ref()?;
+    let is_down = |node: &&planner::Node| {
+        node.role != Role::Master
+            && planner::health(&state.record, &state.observed, &shared.policy, &node.id) == "down"
+    };
+    let nodes = state.record.nodes().map(|(_, node)| node);
+    let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();
+    down.sort();
+    if *shown == down {
+        return None;
+    }
+    let words = ["CLUSTERX".to_owned(), "DOWN".to_owned(), shared.election().term().to_string()];
+    Some(words.into_iter().chain(down).collect())
+}
+
 /// Whether the node only refused the grant; then it is noted, and the node is asked without one.
 pub(super) fn is_refusal(
     cluster: &Cluster,

@@ -11,9 +11,10 @@ use topology::SLOT_COUNT;
 
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body, find, namespaces, probe, view};
+use crate::cluster::{UpdateError, topology_of};
 
 /// Upstream's header that skips the look at the nodes.
-const DONT_CHECK: &str = "x-dont-check-cluster-mode";
+pub(super) const DONT_CHECK: &str = "x-dont-check-cluster-mode";
 
 pub(super) async fn list(registry: App, Path(ns): Path<String>) -> Result<Response, ApiError> {
     known_namespace(&registry, &ns).await?;
@@ -76,6 +77,9 @@ pub(super) async fn create(
         paused: None,
     };
     probe::fenceable(&record)?;
+    if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {
+        return Err(ApiError::bad(format!("{}: announce each at an address of its own", shared)));
+    }
     let reason = format!("created with {} shards of {per_shard}", record.shards.len());
     let cluster = registry.create(record, reason).await?;
     Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
@@ -150,7 +154,8 @@ pub(super) async fn show(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Changes when writes count as done, and whether failovers happen by themselves. The store is changed at once, each shard with its next epoch, which its master gets
+/// Changes what the controller says to the nodes, when writes count as done, and whether failovers
+/// happen by themselves. The store is changed at once, each shard with its next epoch, which its master gets
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,
@@ -168,8 +173,14 @@ pub(super) async fn change(
         (true, reason) => format!("no automatic failover ({reason})"),
         (false, _) => "automatic failover".to_owned(),
     }));
+    said.extend(change.password.as_ref().map(|_| "another password for the nodes".to_owned()));
     if said.is_empty() {
-        return Err(ApiError::bad("nothing to change: commit_mode, min_in_sync and paused can be"));
+        return Err(ApiError::bad(
+            "nothing to change: commit_mode, min_in_sync, password and paused can be",
+        ));
+    }
+    if let Some(password) = &change.password {
+        probe::accepted(&cluster.record(), password).await?;
     }
     let since_ms = crate::events::now_ms();
     let record = cluster
@@ -179,6 +190,9 @@ pub(super) async fn change(
                 Some(true) => record.paused = Some(Paused { since_ms, reason: reason.clone() }),
                 Some(false) => record.paused = None,
                 None => {}
+            }
+            if let Some(password) = change.password.clone() {
+                record.password = Some(password).filter(|password| !password.is_empty());
             }
             if let Some(min_in_sync) = change.min_in_sync {
                 let smallest = record.shards.iter().map(|shard| shard.nodes.len()).min();

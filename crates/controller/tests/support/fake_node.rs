@@ -34,9 +34,13 @@ pub struct Inside {
     /// Term and moment of the last heartbeat.
     pub heard: Option<(u64, Instant)>,
     pub alive: bool,
+    /// What it answers to everything, if it does.
+    pub complaint: Option<&'static str>,
 
     pub lease_mode: LeaseMode,
     pub client_access: ClientAccess,
+    pub balancer_sources: Vec<String>,
+    pub strangers: Vec<api::heartbeat::Stranger>,
     started: Instant,
 }
 
@@ -64,8 +68,11 @@ impl FakeNode {
             term: 0,
             heard: None,
             alive: true,
+            complaint: None,
             lease_mode: LeaseMode::BlockAll,
             client_access: ClientAccess::BalancerOnly,
+            balancer_sources: vec!["127.0.0.2/32".to_owned()],
+            strangers: Vec::new(),
             started: Instant::now(),
         }));
         world.0.lock().insert(port, Arc::clone(&inside));
@@ -179,6 +186,9 @@ async fn session(
 }
 
 fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply: Writer<'_>) {
+    if let Some(complaint) = inside.lock().complaint {
+        return reply.error(complaint);
+    }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce] => {
@@ -325,14 +335,18 @@ impl Inside {
             lease_mode: self.lease_mode,
             lease_remaining_ms: self.lease_until_ns.saturating_sub(now).div_ceil(1_000_000),
             client_access: self.client_access,
-            balancer_sources: vec!["127.0.0.2/32".to_owned()],
+            balancer_sources: self.balancer_sources.clone(),
+            strangers: self.strangers.clone(),
             link_status: link,
+            link_error: None,
             master: self.master(),
             resync: self.resync,
             paused: self.paused_until_ns > now,
             loading: false,
             replicas: Vec::new(),
             log_wait_ms: 0,
+            down: None,
+            deposed: None,
             uptime_ms: now / 1_000_000,
             standing: api::heartbeat::Standing::default(),
         }

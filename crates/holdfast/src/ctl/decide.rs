@@ -1,8 +1,10 @@
 //! Verbs by which an operator decides what a cluster promises, and what it gives up.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
-use api::rest::{ClusterChange, LossAnswer, LossSpec};
+use api::rest::{ClusterChange, LossAnswer, LossSpec, RestoreAnswer, RestoreSpec};
 use clap::Subcommand;
 use reqwest::Method;
 
@@ -11,7 +13,7 @@ use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Set {
-    /// Of a whole cluster: when writes count as done
+    /// Of a whole cluster: when writes count as done, and the password of its nodes
     ///
     /// Each shard changes with its next epoch, which its master gets as soon as it answers; connections
     /// with replies under way at that moment may be closed. On the way to `in-sync` a shard begins with
@@ -25,13 +27,29 @@ pub(crate) enum Set {
         /// Refuse writes below so many members of the in-sync set, the master included
         #[arg(long)]
         min_in_sync: Option<u32>,
+        /// File with the password that the controller says to the nodes from now on, their `peer-auth`;
+        /// `-`: standard input. Nodes must take it already, as `peer-auth-also`
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
     },
 }
 
+/// A secret in a file, or from standard input. The end of its line is not part of it.
+fn secret(file: &Path) -> Result<String> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+            .context("read the password from standard input")?
+    } else {
+        std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
-    let Set::Cluster { place, commit_mode, min_in_sync } = set;
+    let Set::Cluster { place, commit_mode, min_in_sync, password_file } = set;
     let path = cx.cluster(&place).await?;
-    let body = ClusterChange { commit_mode, min_in_sync, ..ClusterChange::default() };
+    let password = password_file.as_deref().map(secret).transpose()?;
+    let body = ClusterChange { commit_mode, min_in_sync, password, ..ClusterChange::default() };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
     if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
 }
@@ -55,19 +73,74 @@ pub(crate) enum ShardVerb {
         /// Do it
         #[arg(long)]
         yes: bool,
+        /// Do it although a node keeps more in its `db.deposed` than this one has
+        #[arg(long)]
+        despite_deposed: bool,
+    },
+    /// Let a node put what lies in its `db.deposed` back in service
+    ///
+    /// A full copy does not remove the data it takes the place of, where that may hold what nobody else has: it lies in `db.deposed`
+    /// of its node. This exchanges both, whole or not at all: what the node has now lies in `db.deposed` afterwards. A node that
+    /// serves as master under a grant refuses. Data that the shard's in-sync set still counts takes over by itself then;
+    /// otherwise `accept-loss` for that node follows. Without --yes it changes nothing and says what lies where.
+    RestoreDeposed {
+        /// Index of the shard
+        index: usize,
+        #[command(flatten)]
+        place: Place,
+        /// Id of the node, 40 characters
+        #[arg(long)]
+        node: String,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
     },
 }
 
 pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
-    let ShardVerb::AcceptLoss { index, place, node, yes } = verb;
+    let (index, place, node, yes, despite_deposed) = match verb {
+        ShardVerb::RestoreDeposed { index, place, node, yes } => {
+            return restore(cx, index, &place, RestoreSpec { node_id: node, confirm: yes }).await;
+        }
+        ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed } => {
+            (index, place, node, yes, despite_deposed)
+        }
+    };
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
-    let body = LossSpec { node_id: node, confirm: yes };
+    let body = LossSpec { node_id: node, confirm: yes, despite_deposed };
     let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
     if cx.json {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
     text(&loss_text(index, &answer))
+}
+
+async fn restore(cx: &Context, index: usize, place: &Place, spec: RestoreSpec) -> Result<()> {
+    let path = format!("{}/shards/{index}/restore-deposed", cx.cluster(place).await?);
+    let value = cx.http.call(Method::POST, &path, Some(&spec)).await?;
+    if cx.json {
+        return json(&value);
+    }
+    let answer = serde_json::from_value(value).context("read the answer")?;
+    text(&restore_text(index, &answer))
+}
+
+fn restore_text(index: usize, answer: &RestoreAnswer) -> String {
+    let RestoreAnswer { addr, deposed_epoch, deposed_sequence, node_epoch, node_sequence, .. } =
+        answer;
+    if answer.done {
+        return format!(
+            "shard {index}: {addr} has its data of epoch {deposed_epoch}, sequence {deposed_sequence} in service again.\n\
+             What it had (epoch {node_epoch}, sequence {node_sequence}) lies in its db.deposed now.\n\
+             `status` shows whether it takes over by itself; if the shard stays stuck, `accept-loss` lets it.\n"
+        );
+    }
+    format!(
+        "shard {index}: {addr} has epoch {node_epoch}, sequence {node_sequence} in service, and\n\
+         epoch {deposed_epoch}, sequence {deposed_sequence} in its db.deposed. Both would change places.\n\
+         Nothing was changed; --yes does it.\n"
+    )
 }
 
 fn loss_text(index: usize, answer: &LossAnswer) -> String {
@@ -89,6 +162,29 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
          in-sync set of epoch {epoch} answers with its data.\n\n{}",
         render(&["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
     );
+    let end = |end: Option<(u64, u64)>| {
+        end.map_or_else(|| "-".to_owned(), |(epoch, sequence)| format!("{epoch}/{sequence}"))
+    };
+    let rows: Vec<Vec<String>> = (answer.holds.iter())
+        .map(|held| {
+            let name =
+                if held.answers { held.node.clone() } else { format!("{} (silent)", held.node) };
+            vec![name, held.id.clone(), end(held.at), end(held.deposed)]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push_str("\nWhat lies where, as epoch/sequence:\n\n");
+        out.push_str(&render(&["NODE", "ID", "IN SERVICE", "IN DB.DEPOSED"], &rows));
+    }
+    let more =
+        answer.holds.iter().filter(|held| held.deposed > Some((*node_epoch, *node_sequence)));
+    for held in more {
+        out.push_str(&format!(
+            "\nThe db.deposed of {} holds more than {addr}: `shard restore-deposed {index} --node {}` brings it\n\
+             back. Going on without it takes --despite-deposed.\n",
+            held.node, held.id
+        ));
+    }
     if !answer.done {
         out.push_str(
             "\nIf one of them can come back with its data, bring it back instead: it will take over by itself.\n\
@@ -100,7 +196,7 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::rest::LostMember;
+    use api::rest::{LostMember, NodeHolding};
 
     use super::*;
 
@@ -118,11 +214,20 @@ mod tests {
             node_sequence: 90,
             epoch: 3,
             members: vec![member],
+            holds: vec![NodeHolding {
+                id: "c".into(),
+                node: "c:1".into(),
+                answers: true,
+                at: Some((0, 0)),
+                deposed: Some((3, 95)),
+            }],
             done: false,
         };
         let before = loss_text(0, &answer);
         assert!(before.contains("would be given up") && before.contains("--yes does it"));
         assert!(before.contains("a:1     does not answer        3/100"), "{before}");
+        assert!(before.contains("c:1   c   0/0         3/95"), "{before}");
+        assert!(before.contains("`shard restore-deposed 0 --node c`"), "{before}");
         answer.done = true;
         let after = loss_text(0, &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");

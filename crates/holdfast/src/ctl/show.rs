@@ -164,8 +164,22 @@ fn status_text(status: &Status) -> String {
             out.push_str(&format!(", in sync {}{note}", in_sync.join(" ")));
         }
     }
+    for balancer in &status.balancers {
+        for frontend in &balancer.frontends {
+            if let Some(error) = &frontend.error {
+                let (name, listen) = (&balancer.name, &frontend.listen);
+                out.push_str(&format!("\nbalancer {name}: the node behind {listen}: {error}"));
+            }
+        }
+    }
     for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
         out.push_str(&format!("\nshard {}: {}", shard.index, shard.detail));
+    }
+    for node in status.shards.iter().flat_map(|shard| &shard.nodes) {
+        let why = node.answer.as_ref().and_then(|answer| answer.link_error.as_ref());
+        if let Some(why) = why.filter(|_| node.role == "slave") {
+            out.push_str(&format!("\n{}: no stream from its master: {why}", node.addr));
+        }
     }
     for alarm in &status.alarms {
         out.push_str(&format!("\nalarm: {alarm}"));

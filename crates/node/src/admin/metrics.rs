@@ -15,6 +15,7 @@ use crate::command::Table;
 use crate::info::{self, process};
 use crate::node::{Engine, Node};
 use crate::stats::CommandTotal;
+use crate::strangers::Fault;
 
 /// Of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -143,6 +144,15 @@ fn client_metrics(node: &Node, out: &mut Exposition) {
         "Sessions that a balancer moved here from another node.",
         now(&stats.moved_in),
     );
+    out.head(
+        "holdfast_node_clients_proxy_refused_total",
+        "counter",
+        "Connections ended because of a PROXY header: from an unlisted balancer, none from a listed one, a second one.",
+    );
+    for (fault, word) in Fault::ALL {
+        let total = node.strangers.total(fault);
+        out.sample("holdfast_node_clients_proxy_refused_total", "reason", word, total);
+    }
     let received = stats.sum(|worker| &worker.bytes_in);
     out.counter("holdfast_node_clients_received_bytes_total", "Bytes read from clients.", received);
     let sent = stats.sum(|worker| &worker.bytes_out);

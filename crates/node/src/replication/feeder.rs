@@ -12,7 +12,6 @@ use ::grant::{EpochId, Link, Member};
 use api::heartbeat::ReplicaLine;
 use parking_lot::Mutex;
 use replication::FORKED;
-use replication::history::Position;
 use replication::master::LOADING;
 use replication::master::feed::{Config, Fault, Feed};
 use replication::master::psync::{self, Facts, Refusal, Request};
@@ -70,6 +69,7 @@ impl Default for Feeders {
 pub(super) struct Replica {
     ip: String,
     port: u16,
+    pub(super) is_holdfast: bool,
     /// What its data is called in in-sync sets.
     member: Option<Member>,
     /// Newest epoch it has applied, as it said last.
@@ -107,7 +107,11 @@ impl Feeders {
     }
 
     pub(super) fn end_all(&self) {
-        for replica in self.all.lock().values() {
+        self.end_where(|_| true);
+    }
+
+    pub(super) fn end_where(&self, is_meant: impl Fn(&Replica) -> bool) {
+        for replica in self.all.lock().values().filter(|replica| is_meant(replica)) {
             replica.end.send_replace(true);
         }
     }
@@ -132,6 +136,8 @@ async fn run(detached: Detached, request: Request) {
                 ip_address: facts.ip,
                 is_holdfast: facts.is_holdfast,
                 position: facts.position,
+                lineage: facts.lineage,
+                asks_grant: false,
                 member: facts.member.map(|member| member.to_string()),
                 ack: None,
             };
@@ -171,7 +177,7 @@ async fn answer(
     replica: Replconf,
     unread: &[u8],
 ) -> Result<&'static str, End> {
-    let (reader, store, generation) = match accept(node, request, replica.position.as_ref())? {
+    let (reader, store, generation) = match accept(node, request, &replica)? {
         Ok(accepted) => accepted,
         Err(text) => {
             node.stats.sync_partial_err.fetch_add(1, Ordering::Relaxed);
@@ -182,14 +188,11 @@ async fn answer(
     };
     node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
     tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
-    let config = Config {
-        ping_interval_ms: u64::from(node.config.now().replication_ping_ms),
-        ..Config::default()
-    };
     let (end, ended) = watch::channel(false);
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
         port: replica.listening_port.unwrap_or(0),
+        is_holdfast: replica.is_holdfast,
         member: replica.member.as_ref().and_then(|text| text.parse().ok()),
         epoch: Mutex::default(),
         offset: AtomicU64::new(request.next.saturating_sub(1)),
@@ -207,7 +210,7 @@ async fn answer(
         client: Arc::clone(client),
         bell: node.replication.bell.rung.subscribe(),
         ended,
-        feed: Feed::new(config, replica, request.next, now_ms()),
+        feed: Feed::new(config(node), replica, request.next, now_ms()),
         reader,
         store,
         shown,
@@ -219,11 +222,17 @@ async fn answer(
     feeding.run(stream).await
 }
 
+/// The current options of a feed.
+fn config(node: &Node) -> Config {
+    let values = node.config.now();
+    Config { ping_interval_ms: u64::from(values.replication_ping_ms), ..Config::default() }
+}
+
 /// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
 fn accept(
     node: &Node,
     request: Request,
-    theirs: Option<&Position>,
+    replica: &Replconf,
 ) -> Result<Result<(FeedReader, Store, u64), String>, End> {
     let (store, generation) = {
         let engine = node.engine();
@@ -238,7 +247,13 @@ fn accept(
     };
     // The feed is opened first: from now on nothing it will need is missed.
     let reader = store.feed();
-    if theirs.is_some_and(|theirs| !psync::continues(request, theirs, &store.position())) {
+    let is_other = |theirs| {
+        let (mine, lineage) = (store.position(), node.replication.lineage.now().history());
+        let theirs = (theirs, replica.lineage.as_ref());
+        let is_granted = node.grants.granted_epoch().is_some();
+        !psync::continues(request, theirs, (&mine, &lineage), is_granted)
+    };
+    if replica.position.as_ref().is_some_and(is_other) {
         return Ok(Err(format!("{FORKED} the histories differ, compare again")));
     }
     let latest = store.latest_sequence();
@@ -307,7 +322,12 @@ impl Feeding {
                 }
             }
             let is_sending = self.sent < self.out.len();
-            let wake = if is_sending { self.stall_at() } else { self.feed.ping_at() };
+            // The patience may be changed while it runs out.
+            let wake = if is_sending {
+                self.stall_at().min(now_ms() + 1_000)
+            } else {
+                self.feed.ping_at()
+            };
             tokio::select! {
                 written = writer.write(&self.out[self.sent..]), if is_sending => {
                     self.sent += written?;
@@ -341,6 +361,7 @@ impl Feeding {
         }
         let now = now_ms();
         self.progress_at = now;
+        self.feed.set_config(config(&self.node));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {
                 for batch in &batches {

@@ -8,9 +8,12 @@ pub mod transaction;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use api::heartbeat::ClientAccess;
 use resp::Protocol;
 use storage::{Scope, Txn};
+use topology::Reach;
 
 use crate::clients::Client;
 use crate::command::Replied;
@@ -64,6 +67,8 @@ pub struct ReplicaFacts {
     pub is_holdfast: bool,
     /// `replconf history`: its epochs and where it is.
     pub position: Option<replication::history::Position>,
+    /// `replconf … lineage`: who wrote its data.
+    pub lineage: Option<replication::history::History>,
     /// `replconf member`: what its data is called in in-sync sets.
     pub member: Option<::grant::Member>,
 }
@@ -207,9 +212,43 @@ impl Session {
         session
     }
 
+    /// Takes note of what the connection has proved.
+    pub fn prove(&mut self, auth: Auth) {
+        self.auth = auth;
+        if auth == Auth::Peer {
+            self.client.become_peer();
+        } else {
+            self.client.is_peer.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down what others see of this session. Nothing else writes it, so that CLIENT LIST cannot tell of a transaction
+    /// that is over.
+    pub fn show(&self) {
+        let (shown, transaction) = (&self.client.shown, &self.transaction);
+        let queued =
+            transaction.queue().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        shown.resp.store(if self.protocol == Protocol::V3 { 3 } else { 2 }, Ordering::Relaxed);
+        shown.is_readonly.store(self.is_readonly, Ordering::Relaxed);
+        shown.queued.store(queued, Ordering::Relaxed);
+        shown.queued_bytes.store(transaction.queue_bytes(), Ordering::Relaxed);
+        shown.watched.store(transaction.watched(), Ordering::Relaxed);
+        shown.is_dirty.store(transaction.is_dirty(), Ordering::Relaxed);
+    }
+
+    /// Which nodes its client can reach. Where only balancers bring clients, one that came through a balancer reaches announced endpoints; who came to the node
+    /// itself is a peer or an operator, and sees every node.
+    pub fn reach(&self, config: &Values) -> Reach {
+        let is_balanced = matches!(self.client.via, crate::clients::Via::Balancer { .. });
+        match config.client_access {
+            ClientAccess::BalancerOnly if is_balanced => Reach::Announced,
+            _ => Reach::Nodes,
+        }
+    }
+
     /// What a connection has before it says anything: everything where no password is set, unless it came around the balancers.
     pub fn initial_auth(&self, config: &Values) -> Auth {
-        let needs_peer_auth = config.client_access == api::heartbeat::ClientAccess::BalancerOnly
+        let needs_peer_auth = config.client_access == ClientAccess::BalancerOnly
             && self.client.via == crate::clients::Via::Direct;
         if needs_peer_auth || !config.requirepass.is_empty() { Auth::None } else { Auth::Client }
     }

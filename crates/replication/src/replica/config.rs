@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ReplicationId;
 use crate::history::{EpochId, History};
+use crate::lineage::Lineage;
 
 /// What the machine needs to know. Times in milliseconds.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub next: u64,
     /// Epochs of the data here, as of the start; later ones are told with [`super::Machine::know`].
     pub history: Arc<History>,
+    /// Who wrote the data here, as of the start; told anew with [`super::Machine::know`].
+    pub lineage: Arc<Lineage>,
     /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,
     /// The data may hold writes that the master has not (the node was a master under an older topology): no partial sync
@@ -48,6 +51,23 @@ pub struct Config {
     pub retry_ms: (u64, u64),
 }
 
+/// What may change while the machine runs, see [`super::Machine::set_options`]. The fields are those of [`Config`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// See [`Config::password`].
+    pub password: Option<Vec<u8>>,
+    /// See [`Config::announce_port`].
+    pub announce_port: u16,
+    /// See [`Config::announce_ip`].
+    pub announce_ip: Option<String>,
+    /// See [`Config::epoch_patience_ms`].
+    pub epoch_patience_ms: Option<u64>,
+    /// See [`Config::connect_timeout_ms`].
+    pub connect_timeout_ms: u64,
+    /// See [`Config::receive_timeout_ms`].
+    pub receive_timeout_ms: u64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -58,6 +78,7 @@ impl Default for Config {
             replication_id: None,
             next: 1,
             history: Arc::default(),
+            lineage: Arc::default(),
             must_full_sync: false,
             is_deposed: false,
             epoch_patience_ms: Some(10_000),
@@ -67,7 +88,7 @@ impl Default for Config {
             connect_timeout_ms: 3100,
             receive_timeout_ms: 3200,
             transfer_timeout_ms: 60_000,
-            batch_bytes_max: 2 << 30,
+            batch_bytes_max: crate::BATCH_BYTES_MAX as u64,
             retry_ms: (50, 5000),
         }
     }

@@ -54,12 +54,48 @@ fn streaming(peer: Peer) -> Machine {
     if peer == Peer::Holdfast {
         says(&mut machine, 1, b"+5;-\r\n", 0);
     }
-    assert_eq!(
-        says(&mut machine, 1, b"+OK\r\n", 0),
-        [acked(1, 5), Action::Report(State::Connected)]
-    );
+    let streams = says(&mut machine, 1, b"+OK\r\n", 0);
+    let adopts = streams.contains(&Action::Adopt(None));
+    assert_eq!(adopts, peer == Peer::Kvrocks, "{streams:?}");
+    assert!(streams.ends_with(&[acked(1, 5), Action::Report(State::Connected)]), "{streams:?}");
     assert_eq!(machine.peer(), peer);
     machine
+}
+
+#[test]
+fn an_attempt_goes_by_the_newest_options_and_begins_at_once_when_asked_for() {
+    let options = |password: &str| Options {
+        password: Some(password.as_bytes().to_vec()),
+        announce_port: 7002,
+        announce_ip: None,
+        epoch_patience_ms: None,
+        connect_timeout_ms: 100,
+        receive_timeout_ms: 200,
+    };
+    let mut m = Machine::new(Config { password: Some(b"old".to_vec()), ..config() }, 1);
+    m.step(Event::Start, 0);
+    assert_eq!(m.step(Event::Connected(Conn(1)), 0), [send(1, &["AUTH", "old"])]);
+    let refused = says(&mut m, 1, b"-WRONGPASS no\r\n", 0);
+    assert!(matches!(refused.last(), Some(Action::Failed { .. })), "{refused:?}");
+    for _ in 0..9 {
+        // The delay grows.
+        let at = m.deadline().unwrap();
+        m.step(Event::Tick, at);
+        let conn = Conn(m.conns);
+        m.step(Event::Closed { conn, cause: "refused".into() }, at);
+    }
+    let waits = m.deadline().unwrap();
+    m.set_options(options("new"));
+    let conn = m.conns + 1;
+    assert_eq!(m.step(Event::Retry, waits - 1_000), [Action::Connect(Conn(conn))]);
+    assert_eq!(m.step(Event::Connected(Conn(conn)), waits - 1_000), [send(conn, &["AUTH", "new"])]);
+    assert_eq!(m.deadline(), Some(waits - 900), "the new time limit");
+    // Nothing is begun twice, and an open stream is left alone.
+    assert_eq!(m.step(Event::Retry, waits), []);
+    let mut streams = streaming(Peer::Kvrocks);
+    streams.set_options(options("new"));
+    assert_eq!(streams.step(Event::Retry, 1), []);
+    assert_eq!(streams.state(), State::Connected);
 }
 
 #[test]
@@ -99,7 +135,7 @@ fn handshake_asks_one_thing_after_the_other() {
     let stream = [b"+OK\r\n".to_vec(), bulk(&batch(6, 2))].concat();
     assert_eq!(
         says(&mut m, 1, &stream, 0),
-        [Action::Apply(batch(6, 2).into()), Action::Report(State::Connected)]
+        [Action::Adopt(None), Action::Apply(batch(6, 2).into()), Action::Report(State::Connected)]
     );
 }
 
@@ -224,7 +260,12 @@ fn listed(files: &[(FileName, u64)], held: Vec<Held>) -> (Machine, Vec<Action<'s
     m.step(Event::Connected(Conn(1)), 0);
     says(&mut m, 1, b"change.me.db\r\n+OK\r\n+OK\r\n", 0);
     assert_eq!(m.step(Event::Connected(Conn(2)), 0), [send(2, &["replconf", "holdfast", "1"])]);
-    assert_eq!(says(&mut m, 2, b"+OK\r\n", 0), [send(2, &["_fetch_meta"])]);
+    let asked = ["replconf", "history", "5;-", "granted", "?", "lineage", "-"];
+    assert_eq!(says(&mut m, 2, b"+OK\r\n", 0), [send(2, &asked)]);
+    // A master of before knows neither form.
+    let unknown = b"-ERR unknown option\r\n";
+    assert_eq!(says(&mut m, 2, unknown, 0), [send(2, &asked[..3])]);
+    assert_eq!(says(&mut m, 2, unknown, 0), [send(2, &["_fetch_meta"])]);
     let text = list(&id(), 50, files);
     let expected = files
         .iter()
@@ -320,8 +361,9 @@ fn a_member_names_itself_its_epoch_and_what_it_promised() {
     says(&mut m, 1, b"change.me.db\r\n+OK\r\n", 0);
     assert_eq!(says(&mut m, 1, b"+OK\r\n", 0), [send(1, &["replconf", "member", "m/1/-"])]);
     // A master that knows neither of the options streams all the same.
-    let history = [send(1, &["replconf", "history", "5;-"])];
-    assert_eq!(says(&mut m, 1, b"-ERR unknown option\r\n", 0), history);
+    let history = ["replconf", "history", "5;-", "granted", "?", "lineage", "-"];
+    assert_eq!(says(&mut m, 1, b"-ERR unknown option\r\n", 0), [send(1, &history)]);
+    assert_eq!(says(&mut m, 1, b"-ERR unknown option\r\n", 0), [send(1, &history[..3])]);
     let psync = [send(1, &["PSYNC", "6"])];
     assert_eq!(says(&mut m, 1, b"-ERR unknown option\r\n", 0), psync);
     let ack = |sequence, epoch, echo| Action::SendAck {
