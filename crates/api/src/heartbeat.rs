@@ -200,12 +200,15 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
-    /// Nodes that this one shows to clients as failed, because a controller said so; `None` from one that cannot be told.
+    /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
+    /// one that cannot be told.
     pub down: Option<Vec<String>>,
     /// What lies in `db.deposed`: data that a full copy took the place of.
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
+    pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
 }
@@ -282,6 +285,7 @@ impl Reply {
             line("deposed_sequence", &sequence);
         }
         line("uptime_ms", &self.uptime_ms);
+        line("wall_ms", &self.wall_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
             line("incarnation", &format_args!("{incarnation:016x}"));
@@ -364,6 +368,7 @@ impl Reply {
                 }),
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
+            wall_ms: fields.or("wall_ms", 0)?,
             standing: fields.standing()?,
         })
     }
@@ -485,6 +490,7 @@ mod tests {
             down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
+            wall_ms: 1_798_761_599_999,
             standing: Standing {
                 incarnation: Some(0xbeef),
                 boot: Some(5),

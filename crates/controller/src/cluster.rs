@@ -583,6 +583,9 @@ pub(crate) fn test_record() -> Record {
         password: None,
         commit_mode: api::grant::CommitMode::Async,
         min_in_sync: 1,
+        max_lag: None,
         term: 0,
+        cluster_id: String::new(),
+        paused: None,
     }
 }

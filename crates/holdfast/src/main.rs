@@ -72,7 +72,8 @@ struct Configured {
 }
 
 impl Configured {
-    /// What to run with, read from the file; none where the sample or a check is all that is wanted.
+    /// What to run with, read from the file; none where the sample or a check is all that is
+    /// wanted.
     fn load<C>(
         self,
         sample: fn() -> String,

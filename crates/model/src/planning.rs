@@ -177,6 +177,7 @@ impl Stored {
             password: None,
             commit_mode: CommitMode::InSync,
             min_in_sync: 1,
+            max_lag: None,
             term: u64::from(self.term),
             cluster_id: String::new(),
             paused: None,
@@ -418,6 +419,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         down: None,
         deposed: None,
         uptime_ms: 1,
+        wall_ms: 0,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),
             boot: Some(u128::from(answered.boot)),

@@ -70,7 +70,8 @@ pub struct Client {
     pub descriptor: AtomicI32,
     /// Bytes waiting to be served.
     pub query_bytes: AtomicUsize,
-    /// Bytes of replies that have not left: the client does not read them, or they wait for the in-sync set.
+    /// Bytes of replies that have not left: the client does not read them, or they wait for the
+    /// in-sync set.
     pub reply_bytes: AtomicUsize,
     /// What its session is like.
     pub shown: Shown,
@@ -99,7 +100,8 @@ pub struct Names {
     pub version: String,
 }
 
-/// State of the connection's session as others see it: a copy, written by `Session::show` after every command.
+/// State of the connection's session as others see it: a copy, written by `Session::show` after
+/// every command.
 #[derive(Debug, Default)]
 pub struct Shown {
     /// RESP version, 2 or 3.
@@ -114,7 +116,8 @@ pub struct Shown {
     pub watched: AtomicUsize,
     /// One of them has changed.
     pub is_dirty: AtomicBool,
-    /// It waits for the answer of a command that takes its time: WAIT, DBSIZE, a change of the topology.
+    /// It waits for the answer of a command that takes its time: WAIT, DBSIZE, a change of the
+    /// topology.
     pub is_blocked: AtomicBool,
 }
 
@@ -192,7 +195,8 @@ impl Client {
         row.map_or("NULL", |command| command.name)
     }
 
-    /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something here to be measured; `via` and
+    /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
+    /// here to be measured; `via` and
     /// `peer` are our own.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names.lock().clone();

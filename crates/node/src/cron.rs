@@ -183,8 +183,8 @@ pub(crate) fn close_idle(node: &Node, now_ms: u64) {
 }
 
 fn weigh(node: &Node) {
-    let Some(engine) = node.gate.try_read() else { return };
-    let Some(store) = &engine.store else { return };
+    // The disk may hang: a change of role must not wait for that.
+    let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
     match store.stats() {
         Ok(stats) => node.used_bytes.store(stats.disk_bytes(), Ordering::Relaxed),
         Err(error) => tracing::warn!(%error, "cannot tell how much disk the database takes"),

@@ -1,8 +1,8 @@
 //! WATCH: which connections must not EXEC because a key changed under them.
 //!
-//! On a master a key is touched while its lock is held, and EXEC holds the locks of its keys. A replica applies its master's
-//! batches without key locks, because nothing that clients do may hold up replication; there [`Watches::applying`] sees to it
-//! that nobody misses a change.
+//! On a master a key is touched while its lock is held, and EXEC holds the locks of its keys. A
+//! replica applies its master's batches without key locks, because nothing that clients do may hold
+//! up replication; there [`Watches::applying`] sees to it that nobody misses a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,14 +42,15 @@ impl Watches {
         Since(self.begun.load(Ordering::SeqCst))
     }
 
-    /// Whether a batch is still being applied that had begun when a key was watched. Once it has ended, the key is touched if
-    /// the batch changed it.
+    /// Whether a batch is still being applied that had begun when a key was watched. Once it has
+    /// ended, the key is touched if the batch changed it.
     pub fn may_have_missed(&self, since: Since) -> bool {
         self.ended.load(Ordering::SeqCst) < since.0
     }
 
-    /// Applies a batch of the master. Its keys are touched before, so that no EXEC that begins after the change is visible
-    /// finds them untouched, and after, for those who began to watch meanwhile.
+    /// Applies a batch of the master. Its keys are touched before, so that no EXEC that begins
+    /// after the change is visible finds them untouched, and after, for those who began to watch
+    /// meanwhile.
     pub fn applying<T>(&self, batch: &[u8], scope: &Scope<'_>, apply: impl FnOnce() -> T) -> T {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.touch_changed(batch, scope);

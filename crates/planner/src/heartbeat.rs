@@ -5,9 +5,7 @@
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
 
-use crate::{
-    NodeObserved, Observed, Plan, Policy, Record, Seen, Shard, Time, is_stranger,
-};
+use crate::{NodeObserved, Observed, Plan, Policy, Record, Seen, Shard, Time, is_stranger};
 
 /// The granting part of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,6 +27,7 @@ mod rival;
 mod shard;
 mod sources;
 mod switchover;
+mod tell;
 mod time;
 mod unreached;
 

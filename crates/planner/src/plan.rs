@@ -9,7 +9,7 @@ use crate::record::Role;
 use crate::shard::{self, Verdict};
 use crate::{
     Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, identity, paused,
-    rival, sources,
+    rival, sources, tell,
 };
 
 /// How often a node is asked while a change is awaited from it, ms.
@@ -317,6 +317,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     paused::alarm(&cx, &mut plan);
     identity::alarms(&cx, &mut plan);
     errors(&cx, &mut plan);
+    tell::of_clocks(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
     sources::tell(&cx, &mut plan);

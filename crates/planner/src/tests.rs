@@ -26,6 +26,7 @@ mod paused;
 mod rival;
 mod sources;
 mod switchover;
+mod told;
 mod unreached;
 
 const HASH: &str = "h";
@@ -78,6 +79,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         password: None,
         commit_mode: CommitMode::Async,
         min_in_sync: 1,
+        max_lag: None,
         term: 0,
         cluster_id: String::new(),
         paused: None,
@@ -110,6 +112,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         down: None,
         deposed: None,
         uptime_ms: 1,
+        wall_ms: 0,
         standing: Standing::default(),
     }
 }

@@ -115,7 +115,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Head of an attribute of `length` pairs, which says something about the reply behind it. RESP3 only.
+    /// Head of an attribute of `length` pairs, which says something about the reply behind it.
+    /// RESP3 only.
     pub fn attribute(&mut self, length: usize) {
         self.head(b'|', length);
     }

@@ -1,4 +1,5 @@
-//! Which keys a write batch changes: told by the batch itself, so that it is the same whoever wrote it.
+//! Which keys a write batch changes: told by the batch itself, so that it is the same whoever wrote
+//! it.
 
 use crate::batch::{self, Record};
 use crate::key::split_internal;
@@ -13,8 +14,8 @@ pub enum Change<'a> {
     Range,
 }
 
-/// What a batch changes in the namespace of `scope`, record by record: a key comes as often as it has records. Records that
-/// cannot be read change nothing.
+/// What a batch changes in the namespace of `scope`, record by record: a key comes as often as it
+/// has records. Records that cannot be read change nothing.
 pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change<'a>> {
     let scope = *scope;
     batch::records(bytes).map_while(Result::ok).filter_map(move |record| {

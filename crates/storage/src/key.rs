@@ -89,8 +89,8 @@ pub fn split_namespace(key: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(*length))
 }
 
-/// Takes an internal key apart: what stands before the user key, the user key, the version. The first two are the halves of
-/// the owning metadata key. `None` if the key is malformed.
+/// Takes an internal key apart: what stands before the user key, the user key, the version. The
+/// first two are the halves of the owning metadata key. `None` if the key is malformed.
 pub(crate) fn split_internal(internal: &[u8], cluster: bool) -> Option<(&[u8], &[u8], u64)> {
     let (_, rest) = split_namespace(internal)?;
     let slot_bytes = if cluster { 2 } else { 0 };
@@ -102,8 +102,8 @@ pub(crate) fn split_internal(internal: &[u8], cluster: bool) -> Option<(&[u8], &
     Some((prefix, user_key, u64::from_be_bytes(*version)))
 }
 
-/// Calls `owner` with the two halves of the metadata key that owns an internal key, and returns the version. `None` (and no
-/// call) if the key is malformed.
+/// Calls `owner` with the two halves of the metadata key that owns an internal key, and returns the
+/// version. `None` (and no call) if the key is malformed.
 pub(crate) fn metadata_key_of(
     internal: &[u8],
     cluster: bool,

@@ -25,7 +25,8 @@ pub struct Options {
     pub cluster: bool,
     /// Fsync the WAL in each [`crate::Store::publish`] (`rocksdb.write_options.sync`), once for all commands it covers.
     pub sync_writes: bool,
-    /// Bytes of one write batch; a larger one is refused. 0, and what is above it: `replication::BATCH_BYTES_MAX`.
+    /// Bytes of one write batch; a larger one is refused. 0, and what is above it:
+    /// `replication::BATCH_BYTES_MAX`.
     pub batch_bytes_max: usize,
     /// Fail instead of waiting while RocksDB throttles writes.
     pub no_slowdown: bool,

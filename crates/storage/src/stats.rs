@@ -34,7 +34,8 @@ pub struct FamilyStats {
     pub stalls: Stalls,
 }
 
-/// How often writes of a family were slowed down or stopped since the database was opened, by cause.
+/// How often writes of a family were slowed down or stopped since the database was opened, by
+/// cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stalls {
     /// Files in level 0.

@@ -1,4 +1,5 @@
-//! What is written in configuration files and on command lines takes effect, or is refused where it is written.
+//! What is written in configuration files and on command lines takes effect, or is refused where it
+//! is written.
 
 use std::net::SocketAddr;
 use std::path::Path;

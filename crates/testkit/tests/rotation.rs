@@ -1,4 +1,5 @@
-//! Passwords of a running cluster are changed under load: no client meets an error, and no node loses its peers.
+//! Passwords of a running cluster are changed under load: no client meets an error, and no node
+//! loses its peers.
 
 mod common;
 
@@ -158,7 +159,8 @@ fn both_passwords_are_changed_without_an_error_for_anybody() -> Result<()> {
     for (index, node) in nodes.iter().enumerate() {
         set(node, &old, &change)?;
         if index == 0 {
-            // One node has the new secret as its own, the other one the old one: sessions move, links come and go.
+            // One node has the new secret as its own, the other one the old one: sessions move,
+            // links come and go.
             in_set(&cluster, &cluster.master(0)?, &cluster.replica(0)?)?;
             switch_over(&cluster)?;
             load.goes_on()?;
@@ -193,7 +195,8 @@ fn flat(reply: &Reply) -> String {
     }
 }
 
-/// What the controller knows of nodes, the nodes learn: clients do not read from a replica that is gone.
+/// What the controller knows of nodes, the nodes learn: clients do not read from a replica that is
+/// gone.
 #[test]
 fn a_replica_that_is_gone_is_shown_as_failed_until_it_is_back() -> Result<()> {
     let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;

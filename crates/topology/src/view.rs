@@ -159,8 +159,8 @@ pub fn replicas_text(
     Ok(text)
 }
 
-/// CLUSTER SLOTS: runs of slots with one owner, ascending. Replicas that have failed are left out, as in Redis: clients read
-/// from those that are named.
+/// CLUSTER SLOTS: runs of slots with one owner, ascending. Replicas that have failed are left out,
+/// as in Redis: clients read from those that are named.
 pub fn slots(topology: &Topology, reach: Reach) -> Vec<SlotRun> {
     let mut runs = Vec::new();
     let reachable = |node: &&Node| !node.slots.is_empty() && node.shown(reach).is_some();

@@ -106,8 +106,8 @@ impl NodeTask {
         }
     }
 
-    /// Tells the node which replicas are gone, where that is news to it. Nothing depends on it: what fails is tried again
-    /// after the next heartbeat.
+    /// Tells the node which replicas are gone, where that is news to it. Nothing depends on it:
+    /// what fails is tried again after the next heartbeat.
     async fn tell_of_gone(&self, connection: &mut Option<Connection>, longest: Duration) {
         let Some(words) = question::news_of_gone(&self.cluster, &self.id) else { return };
         let Some(open) = connection else { return };

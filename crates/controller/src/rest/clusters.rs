@@ -72,6 +72,7 @@ pub(super) async fn create(
         password: password.filter(|password| !password.is_empty()),
         commit_mode: spec.commit_mode.unwrap_or(default_mode(per_shard)),
         min_in_sync: least(spec.min_in_sync, per_shard)?,
+        max_lag: None,
         term: 0,
         cluster_id: new_name(),
         paused: None,
@@ -154,8 +155,9 @@ pub(super) async fn show(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Changes what the controller says to the nodes, when writes count as done, and whether failovers
-/// happen by themselves. The store is changed at once, each shard with its next epoch, which its master gets
+/// Changes what the controller says to the nodes, when writes count as done, who may be promoted,
+/// and whether that happens by itself. The store is changed at once, each shard with its next
+/// epoch, which its master gets
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,
@@ -173,10 +175,11 @@ pub(super) async fn change(
         (true, reason) => format!("no automatic failover ({reason})"),
         (false, _) => "automatic failover".to_owned(),
     }));
+    said.extend(change.max_lag.map(|most| format!("max-lag {most}")));
     said.extend(change.password.as_ref().map(|_| "another password for the nodes".to_owned()));
     if said.is_empty() {
         return Err(ApiError::bad(
-            "nothing to change: commit_mode, min_in_sync, password and paused can be",
+            "nothing to change: commit_mode, min_in_sync, max_lag, password and paused can be",
         ));
     }
     if let Some(password) = &change.password {
@@ -193,6 +196,9 @@ pub(super) async fn change(
             }
             if let Some(password) = change.password.clone() {
                 record.password = Some(password).filter(|password| !password.is_empty());
+            }
+            if let Some(max_lag) = change.max_lag {
+                record.max_lag = max_lag.bound();
             }
             if let Some(min_in_sync) = change.min_in_sync {
                 let smallest = record.shards.iter().map(|shard| shard.nodes.len()).min();

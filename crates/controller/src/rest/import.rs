@@ -56,6 +56,7 @@ pub(super) async fn import(
         // reached.
         commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
         min_in_sync: least(spec.min_in_sync, smallest)?,
+        max_lag: None,
         term: 0,
         shards,
         cluster_id,

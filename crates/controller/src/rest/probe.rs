@@ -158,8 +158,8 @@ pub(super) async fn fresh(
     Ok(())
 }
 
-/// Asks every node at once whether it takes a password. One that cannot be reached may refuse it when it comes back: that
-/// is the operator's to know.
+/// Asks every node at once whether it takes a password. One that cannot be reached may refuse it
+/// when it comes back: that is the operator's to know.
 pub(super) async fn accepted(record: &Record, password: &str) -> Result<(), ApiError> {
     let asked: Vec<_> = record
         .nodes()

@@ -348,6 +348,7 @@ impl Inside {
             down: None,
             deposed: None,
             uptime_ms: now / 1_000_000,
+            wall_ms: 0,
             standing: api::heartbeat::Standing::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! `rename-command`: which names commands answer to.
 //!
-//! The one place where a name becomes a command: dispatch, the queue of MULTI and COMMAND ask [`Renames::find`], so none of
-//! them can take a name for another command than the others do.
+//! The one place where a name becomes a command: dispatch, the queue of MULTI and COMMAND ask
+//! [`Renames::find`], so none of them can take a name for another command than the others do.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ pub enum RenameError {
 pub struct Renames(BTreeMap<Vec<u8>, Option<usize>>);
 
 impl Renames {
-    /// Lets the command that answers to `from` answer to `to` instead, to nothing if that is empty. Later renames see the
-    /// names that earlier ones gave, as in Redis and Kvrocks.
+    /// Lets the command that answers to `from` answer to `to` instead, to nothing if that is empty.
+    /// Later renames see the names that earlier ones gave, as in Redis and Kvrocks.
     ///
     /// # Errors
     /// `from` is no command, or `to` is one already.

@@ -120,7 +120,8 @@ flags! {
     LOADING = 2, loading, "loading";
     /// Served on a replica that lost its master, whatever `slave-serve-stale-data` says.
     STALE = 3, stale, "stale";
-    /// For administrators, as COMMAND tells it. There is one kind of password for clients, so whoever has given it is one.
+    /// For administrators, as COMMAND tells it. There is one kind of password for clients, so
+    /// whoever has given it is one.
     ADMIN = 4, admin, "admin";
     /// Between nodes and controllers only: never for a client that came through a balancer of a balancer-only node.
     PEER = 5, peer, "";

@@ -37,8 +37,8 @@ pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
     Ok(lines)
 }
 
-/// The name of a line, and what is behind it and the blanks that follow. Blanks are all that Unicode calls white space, any
-/// number of them.
+/// The name of a line, and what is behind it and the blanks that follow. Blanks are all that
+/// Unicode calls white space, any number of them.
 fn split_name(line: &str) -> (&str, &str) {
     let trimmed = line.trim();
     let end = trimmed.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(trimmed.len());
@@ -46,8 +46,8 @@ fn split_name(line: &str) -> (&str, &str) {
     (name, rest.trim_start())
 }
 
-/// The words of a value that has several, each of which may be in quotes; a comment ends them. `None` for a quote that is not
-/// closed.
+/// The words of a value that has several, each of which may be in quotes; a comment ends them.
+/// `None` for a quote that is not closed.
 pub fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();
@@ -78,7 +78,8 @@ fn value(text: &str) -> Option<String> {
     (behind.is_empty() || behind.starts_with('#')).then_some(value)
 }
 
-/// The word in quotes at the beginning of `text`, and what is behind it; `None` if the quote is not closed.
+/// The word in quotes at the beginning of `text`, and what is behind it; `None` if the quote is not
+/// closed.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut rest = text.chars();
     let quote = rest.next()?;

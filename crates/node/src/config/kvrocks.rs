@@ -1,6 +1,8 @@
-//! Options of Kvrocks that this node does not have: its files may name them, and a warning says that they change nothing.
+//! Options of Kvrocks that this node does not have: its files may name them, and a warning says
+//! that they change nothing.
 
-/// Names, in the order of Kvrocks' sample file, with what stands in for them here; empty: nothing does.
+/// Names, in the order of Kvrocks' sample file, with what stands in for them here; empty: nothing
+/// does.
 #[rustfmt::skip]
 const OPTIONS: &[(&str, &str)] = &[
     ("daemonize",                                            "the process stays in the foreground; let a service manager start it"),

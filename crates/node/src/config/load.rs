@@ -238,8 +238,8 @@ fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(),
     }
 }
 
-/// Gives a command another name. A command of Kvrocks that is not served needs none; anything else that cannot be renamed is
-/// an error, because somebody counts on its being gone.
+/// Gives a command another name. A command of Kvrocks that is not served needs none; anything else
+/// that cannot be renamed is an error, because somebody counts on its being gone.
 fn rename(loaded: &mut Loaded, place: &str, from: &str, to: &str) -> Result<(), String> {
     let command = loaded.values.renames.find(from.as_bytes()).map(|(_, command)| command);
     match loaded.values.renames.add(from, to) {

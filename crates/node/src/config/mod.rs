@@ -1,8 +1,8 @@
 //! Configuration: Kvrocks' file format and option names.
 //!
-//! One declaration (`options`) yields the struct, the defaults, the parser, CONFIG GET/SET/REWRITE and the sample file. What
-//! cannot take effect stops the start and names file, line, option and what would be accepted; names that only Kvrocks knows
-//! (`kvrocks`) warn.
+//! One declaration (`options`) yields the struct, the defaults, the parser, CONFIG GET/SET/REWRITE
+//! and the sample file. What cannot take effect stops the start and names file, line, option and
+//! what would be accepted; names that only Kvrocks knows (`kvrocks`) warn.
 
 pub mod file;
 mod kvrocks;

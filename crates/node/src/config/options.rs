@@ -202,7 +202,8 @@ options! {
     "maxclients" maxclients: u32 = 10_240, [0, MAX], Live;
     /// Password of administrators and clients; empty: none.
     "requirepass" requirepass: String = String::new(), LiveSecret;
-    /// A second password that is accepted beside `requirepass`, while it is being changed; empty: none.
+    /// A second password that is accepted beside `requirepass`, while it is being changed; empty:
+    /// none.
     "requirepass-also" requirepass_also: String = String::new(), LiveSecret;
     /// Password this node sends to its master.
     "masterauth" masterauth: String = String::new(), LiveSecret;

@@ -375,7 +375,7 @@ fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let ids: Option<_> = ids.collect();
     let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
     must_be_cluster(cx)?;
-    if !cx.node.gone.tell(term, ids) {
+    if !cx.node.gone.tell(term, ids, crate::replication::now_ms()) {
         return Err(Error::text(
             "ERR election version mismatch: a controller with a higher term leads",
         ));

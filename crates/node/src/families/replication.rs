@@ -183,7 +183,7 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
     let generation = {
         let mut engine = node.gate.write();
         if engine.role == wanted {
-            // Whoever repeats the order wants the link, and not the rest of a delay.
+            // An order that is repeated asks for the link, and not for the rest of a delay.
             node.replication.retry();
             return b"+OK\r\n".to_vec();
         }

@@ -20,6 +20,7 @@ use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use topology::NodeId;
 
 use super::now_ms;
 use crate::clients::Client;
@@ -75,6 +76,8 @@ pub(super) struct Replica {
     /// Newest epoch it has applied, as it said last.
     epoch: Mutex<Option<EpochId>>,
     offset: AtomicU64,
+    /// When it last said something, by the clock of [`now_ms`].
+    heard_ms: AtomicU64,
     /// Acknowledged sequence + 1; 0 before the first acknowledgement.
     acked_next: AtomicU64,
     is_ack_wanted: AtomicBool,
@@ -94,6 +97,11 @@ impl Replica {
 
     pub(super) fn acked(&self) -> Option<u64> {
         self.acked_next.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    /// Whose it is, and when it last said something.
+    pub(super) fn heard(&self) -> Option<(NodeId, u64)> {
+        Some((self.member?.node(), self.heard_ms.load(Ordering::Relaxed)))
     }
 
     pub(super) fn ask_for_ack(&self) {
@@ -197,6 +205,7 @@ async fn answer(
         epoch: Mutex::default(),
         offset: AtomicU64::new(request.next.saturating_sub(1)),
         acked_next: AtomicU64::new(0),
+        heard_ms: AtomicU64::new(now_ms()),
         is_ack_wanted: AtomicBool::new(false),
         end,
     });
@@ -385,6 +394,7 @@ impl Feeding {
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), End> {
+        self.shown.heard_ms.store(now_ms(), Ordering::Relaxed);
         let is_news = self.feed.received(bytes)?;
         let Some(acked) = self.feed.acked() else { return Ok(()) };
         let epoch = self.feed.epoch().map(|id| EpochId(id.bits()));

@@ -349,8 +349,8 @@ pub(super) fn options(values: &Values) -> Options {
         password: values.link_secret().map(|secret| secret.as_bytes().to_vec()),
         announce_port: if announced == 0 { values.port } else { announced },
         announce_ip: Some(values.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
-        // Under grants a master without an epoch of its own will get one, or another node will: data that is ahead of it may
-        // hold what was acknowledged.
+        // Under grants a master without an epoch of its own will get one, or another node will:
+        // data that is ahead of it may hold what was acknowledged.
         epoch_patience_ms: (!Node::is_lease_blocking(values.master_lease_mode)).then_some(10_000),
         connect_timeout_ms: u64::from(values.replication_connect_timeout_ms),
         receive_timeout_ms: u64::from(values.replication_recv_timeout_ms),

@@ -29,7 +29,7 @@ use replication::history::Position;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
 use tokio::sync::{Notify, watch};
-use topology::Endpoint;
+use topology::{Endpoint, NodeId};
 
 use crate::clock;
 use crate::node::Node;
@@ -115,6 +115,12 @@ impl Replication {
     /// The replicas that could be members of the in-sync set.
     pub fn links(&self) -> Vec<::grant::Link> {
         self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
+    }
+
+    /// The replicas whose node is known, and when each last said something, by the clock of
+    /// [`now_ms`].
+    pub fn heard(&self) -> Vec<(NodeId, u64)> {
+        self.feeders.list().iter().filter_map(|replica| replica.heard()).collect()
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.
@@ -248,7 +254,7 @@ pub fn settle(store: Store) {
 }
 
 /// Milliseconds of the clock that all replication times are counted in.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     clock::boottime_ns() / 1_000_000
 }
 

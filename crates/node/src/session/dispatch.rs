@@ -260,8 +260,9 @@ impl<'n> Batch<'n> {
         self.cluster = None;
     }
 
-    /// The gates of one command. Those of EXEC are also the gates of all it is about to run: what must hold for the whole is
-    /// known before anything ran, and stays so while the write gate is held.
+    /// The gates of one command. Those of EXEC are also the gates of all it is about to run: what
+    /// must hold for the whole is known before anything ran, and stays so while the write gate is
+    /// held.
     fn pass(
         &self,
         session: &Session,
@@ -293,8 +294,8 @@ impl<'n> Batch<'n> {
         }
     }
 
-    /// As Redis: an EXEC that is refused ends its transaction, and says so, unless the reply tells where the transaction belongs
-    /// or when to try again: clients of a cluster look for its code.
+    /// As Redis: an EXEC that is refused ends its transaction, and says so, unless the reply tells
+    /// where the transaction belongs or when to try again: clients of a cluster look for its code.
     fn abort_exec(&self, session: &mut Session, refusal: Refusal) -> Refusal {
         const OF_THE_CLUSTER: [&str; 4] = ["MOVED ", "CROSSSLOT ", "TRYAGAIN ", "CLUSTERDOWN "];
         if matches!(refusal, Refusal::Wait(_)) {

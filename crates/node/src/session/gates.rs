@@ -1,8 +1,9 @@
 //! The gates: every check that stands between a command and its handler, in one ordered list.
 //!
-//! A gate reads the table row, the connection, the node; it changes nothing. A command in MULTI passes the gates marked for
-//! queueing when it is queued. EXEC passes all of them for every queued command before the first of them runs, because role,
-//! topology and lease may have changed in between: a refusal is EXEC's own reply, and nothing ran.
+//! A gate reads the table row, the connection, the node; it changes nothing. A command in MULTI
+//! passes the gates marked for queueing when it is queued. EXEC passes all of them for every queued
+//! command before the first of them runs, because role, topology and lease may have changed in
+//! between: a refusal is EXEC's own reply, and nothing ran.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -94,8 +95,9 @@ pub fn pass_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
     ALWAYS.iter().try_for_each(|gate| gate(check))
 }
 
-/// All gates of a transaction. Every gate sees all commands before the next one sees any: what they are refused for is what
-/// the first gate that refuses one of them says, as if they were one command.
+/// All gates of a transaction. Every gate sees all commands before the next one sees any: what they
+/// are refused for is what the first gate that refuses one of them says, as if they were one
+/// command.
 pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(), Refusal> {
     ALWAYS
         .iter()

@@ -222,8 +222,8 @@ impl Session {
         }
     }
 
-    /// Writes down what others see of this session. Nothing else writes it, so that CLIENT LIST cannot tell of a transaction
-    /// that is over.
+    /// Writes down what others see of this session. Nothing else writes it, so that CLIENT LIST
+    /// cannot tell of a transaction that is over.
     pub fn show(&self) {
         let (shown, transaction) = (&self.client.shown, &self.transaction);
         let queued =

@@ -10,8 +10,8 @@ use crate::watch::{Dirty, Since};
 /// Bytes of queued commands a connection may hold.
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 
-/// One queued command. What it is was found out when it was queued; its words are kept as the client sent them, for a node
-/// that takes the session over.
+/// One queued command. What it is was found out when it was queued; its words are kept as the
+/// client sent them, for a node that takes the session over.
 #[derive(Debug, Clone)]
 pub struct Queued {
     /// Row of the table.
@@ -84,8 +84,8 @@ impl Transaction {
         true
     }
 
-    /// Opens the transaction that a session brought along from another node. A command that this node does not know, or would
-    /// not have queued, aborts it: names may differ from node to node.
+    /// Opens the transaction that a session brought along from another node. A command that this
+    /// node does not know, or would not have queued, aborts it: names may differ from node to node.
     pub fn resume(&mut self, queue: Vec<Vec<Vec<u8>>>, renames: &Renames) {
         self.open();
         for words in queue {

@@ -51,7 +51,8 @@ pub struct Config {
     pub retry_ms: (u64, u64),
 }
 
-/// What may change while the machine runs, see [`super::Machine::set_options`]. The fields are those of [`Config`].
+/// What may change while the machine runs, see [`super::Machine::set_options`]. The fields are
+/// those of [`Config`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// See [`Config::password`].

@@ -170,7 +170,8 @@ impl Machine {
         (theirs.is_some() || self.peer == Peer::Kvrocks).then_some(theirs)
     }
 
-    /// Goes by other options from now on: each attempt, and each wait for an answer, uses the newest. An open stream stays open.
+    /// Goes by other options from now on: each attempt, and each wait for an answer, uses the
+    /// newest. An open stream stays open.
     pub fn set_options(&mut self, options: Options) {
         let Options {
             password,

@@ -76,7 +76,8 @@ impl EventListener for Listener {
 }
 
 impl Meters {
-    /// Has a database that is opened with these options counted. No times are measured: clocks cost more than counters.
+    /// Has a database that is opened with these options counted. No times are measured: clocks cost
+    /// more than counters.
     pub(crate) fn attach(options: &mut rocksdb::Options) -> Self {
         options.enable_statistics();
         options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);

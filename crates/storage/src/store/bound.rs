@@ -1,4 +1,5 @@
-//! How large a write batch may be: what one end of a replication link writes, the other one must take.
+//! How large a write batch may be: what one end of a replication link writes, the other one must
+//! take.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,12 +15,14 @@ impl Bound {
 }
 
 impl Store {
-    /// Bytes of the largest batch that is written here. Those of a master are taken up to `replication::BATCH_BYTES_MAX`.
+    /// Bytes of the largest batch that is written here. Those of a master are taken up to
+    /// `replication::BATCH_BYTES_MAX`.
     pub fn batch_bytes_max(&self) -> usize {
         self.inner.batch_bytes_max.0.load(Ordering::Relaxed)
     }
 
-    /// Sets [`Store::batch_bytes_max`]; 0, and what is above it, means `replication::BATCH_BYTES_MAX`.
+    /// Sets [`Store::batch_bytes_max`]; 0, and what is above it, means
+    /// `replication::BATCH_BYTES_MAX`.
     pub fn set_batch_bytes_max(&self, bytes: usize) {
         self.inner.batch_bytes_max.0.store(bytes_of(bytes), Ordering::Relaxed);
     }

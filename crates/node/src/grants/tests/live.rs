@@ -1,4 +1,5 @@
-//! Every option that CONFIG SET takes is looked up where it is used: changed on a node that runs, each shows its effect.
+//! Every option that CONFIG SET takes is looked up where it is used: changed on a node that runs,
+//! each shows its effect.
 
 use std::net::{Shutdown, SocketAddr};
 

@@ -1,7 +1,8 @@
 //! EXEC: the queued commands run one after the other under their key locks, see each other's writes, and become one batch.
 //!
-//! No gate is asked here: all of them were passed for the whole transaction before its first command runs (`Batch::pass`), so a
-//! transaction that is not allowed to run does not run by half. What a single command can still say is what depends on its data.
+//! No gate is asked here: all of them were passed for the whole transaction before its first
+//! command runs (`Batch::pass`), so a transaction that is not allowed to run does not run by half.
+//! What a single command can still say is what depends on its data.
 
 use std::sync::Arc;
 

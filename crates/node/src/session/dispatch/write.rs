@@ -81,7 +81,8 @@ impl<'n> Batch<'n> {
         result
     }
 
-    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed, or if it would not be written.
+    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed, or if it
+    /// would not be written.
     fn run_handler(
         &self,
         handler: WriteHandler,

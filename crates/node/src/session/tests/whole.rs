@@ -1,4 +1,5 @@
-//! A transaction runs as a whole or not at all: what must hold for all of it is looked at before any of it runs.
+//! A transaction runs as a whole or not at all: what must hold for all of it is looked at before
+//! any of it runs.
 
 use super::wrong_door::{HIGH, LOW, ME, OTHER, OTHER_DOOR};
 use super::*;
@@ -26,7 +27,8 @@ impl Bench {
         )
     }
 
-    /// Queues writes of two keys, changes the node, runs EXEC. Nothing may have run, and the transaction is over.
+    /// Queues writes of two keys, changes the node, runs EXEC. Nothing may have run, and the
+    /// transaction is over.
     #[track_caller]
     fn assert_whole(mut self, change: Change, undo: Change, expected: &str) {
         let (low, high) = (format!("SET {LOW} 1"), format!("INCR {HIGH}"));
@@ -156,7 +158,8 @@ fn asking_before_multi_is_for_the_whole_transaction() {
     assert!(!bench.session.is_asking);
 }
 
-/// Names may differ from node to node, and nobody may run another command than the one that was queued, or fewer.
+/// Names may differ from node to node, and nobody may run another command than the one that was
+/// queued, or fewer.
 #[test]
 fn a_queue_that_comes_from_another_node_runs_whole_or_not_at_all() {
     let words = |text: &str| text.split(' ').map(|word| word.as_bytes().to_vec()).collect();
