@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use testkit::process::{self, Server};
+use anyhow::{Context as _, Result, ensure};
+use testkit::process::{self, Process, Server};
 use testkit::wait;
 use testkit::wire::Reply;
 
@@ -38,11 +38,15 @@ impl Pair {
 
     /// It must not start, and say these words.
     fn refuses(&self, words: &str) -> Result<()> {
-        let error = match self.start(0) {
-            Ok(_) => bail!("it started; wanted: {words}"),
-            Err(error) => format!("{error:#}"),
-        };
-        ensure!(error.contains(words), "{error}");
+        let dir = self.folder.path().join(NAMES[0]);
+        let (log, config) = (dir.join("log"), dir.join("node.conf"));
+        let arguments = [Path::new("node"), Path::new("-c"), &config];
+        let mut node = Process::start(&process::holdfast()?, &arguments, &log)?;
+        let status = wait::until("it to end", PATIENCE, || {
+            node.ended()?.with_context(|| format!("it runs; wanted: {words}"))
+        })?;
+        let said = node.log();
+        ensure!(!status.success() && said.contains(words), "{status}: {said}");
         Ok(())
     }
 }
