@@ -9,7 +9,7 @@ use anyhow::Context;
 use storage::{Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
-use topology::{Assignment, Cluster};
+use topology::{Assignment, Cluster, Endpoint};
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
