@@ -75,7 +75,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Misplaced`].
-    pub fn check_place(&self, identify: &dyn Fn(&Endpoint) -> bool) -> Result<(), Misplaced> {
+    pub fn check_place(&self, identify: &dyn Fn(&Endpoint) -> bool) -> Result<(), Box<Misplaced>> {
         let Some(myself) = self.myself().filter(|myself| !identify(&myself.local)) else {
             return Ok(());
         };
@@ -83,12 +83,12 @@ impl Cluster {
         let here = |node: &&Node| identify(&node.local);
         match nodes.filter(here).find(|node| node.id != myself.id) {
             None => Ok(()),
-            Some(tenant) => Err(Misplaced {
+            Some(tenant) => Err(Box::new(Misplaced {
                 owner: myself.id,
                 home: myself.local.clone(),
                 tenant: tenant.id,
                 here: tenant.local.clone(),
-            }),
+            })),
         }
     }
 }
