@@ -164,6 +164,8 @@ pub struct Reply {
     pub sequence: u64,
     /// Node id, empty before SETNODEID.
     pub myid: String,
+    /// Which cluster its folder belongs to, 16 hexadecimal digits; `-` before it was told, empty from nodes that keep none.
+    pub cluster_id: String,
     /// Topology version, -1 when none was ever set.
     pub version: i64,
     /// Hash over the canonical topology text, empty when there is none.
@@ -238,6 +240,9 @@ impl Reply {
         line("role", &self.role);
         line("sequence", &self.sequence);
         line("myid", &self.myid);
+        if !self.cluster_id.is_empty() {
+            line("cluster_id", &self.cluster_id);
+        }
         line("version", &self.version);
         line("topology_hash", &self.topology_hash);
         line("clock_ns", &self.clock_ns);
@@ -299,6 +304,16 @@ impl Reply {
         text
     }
 
+    /// It said which cluster its folder belongs to.
+    pub fn has_cluster(&self) -> bool {
+        !self.cluster_id.is_empty() && !self.is_nameless()
+    }
+
+    /// It can keep the name of its cluster, and has none.
+    pub fn is_nameless(&self) -> bool {
+        self.cluster_id == "-"
+    }
+
     /// What a set calls this node's data; `None` if it cannot be a member of one.
     pub fn member(&self) -> Option<Member> {
         let node = NodeId::new(self.myid.as_bytes())?;
@@ -318,6 +333,7 @@ impl Reply {
             role: fields.required("role")?,
             sequence: fields.required("sequence")?,
             myid: fields.optional("myid").unwrap_or_default().to_owned(),
+            cluster_id: fields.optional("cluster_id").unwrap_or_default().to_owned(),
             version: fields.required("version")?,
             topology_hash: fields.optional("topology_hash").unwrap_or_default().to_owned(),
             clock_ns: fields.or("clock_ns", 0)?,
@@ -447,6 +463,7 @@ mod tests {
             role: Role::Slave,
             sequence: 17,
             myid: "a".repeat(40),
+            cluster_id: "00000000000000aa".into(),
             version: -1,
             topology_hash: String::new(),
             clock_ns: 5,
@@ -497,6 +514,9 @@ mod tests {
     fn an_older_nodes_reply_says_nothing_of_grants() {
         let reply = Reply::parse("role:master\r\nsequence:1\r\nversion:1\r\n").unwrap();
         assert_eq!((&reply.standing, reply.member()), (&Standing::default(), None));
+        assert!(!reply.has_cluster() && !reply.is_nameless() && sample().has_cluster());
+        let nameless = Reply { cluster_id: "-".into(), ..sample() };
+        assert!(nameless.is_nameless() && !nameless.has_cluster());
         let node = NodeId::new("a".repeat(40).as_bytes()).unwrap();
         assert_eq!(sample().member(), Member::new(node, 0xbeef, Some(5)));
     }

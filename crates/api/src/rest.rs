@@ -14,7 +14,7 @@ pub use answer::NodeAnswer;
 pub use operator::{
     BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
     DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, MaxLag,
-    NodeHolding, RestoreAnswer, RestoreSpec,
+    NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode, RestoreAnswer, RestoreSpec,
 };
 
 /// A success: `{"data": …}`.

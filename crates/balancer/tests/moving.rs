@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired, Frontend, FrontendState, GIVE_BACK_MS, HOLD_MS};
-use api::moving::trailer;
-use api::proxy::{Parsed, parse};
+use api::moving::{Mark, trailer};
+use api::proxy::{Parsed, encode_moving, parse};
 use balancer::server::{Config, Limits, serve};
 use balancer::{Builtin, Driver};
 use common::{Incoming, PATIENCE, eventually, free_endpoint};
@@ -180,6 +180,36 @@ async fn reads(client: &mut TcpStream, expected: &str) {
     assert_eq!(String::from_utf8_lossy(&bytes), expected);
 }
 
+/// What a node makes of a client's bytes whose connection has this mark.
+async fn seen(mark: &Mark, mut sent: &[u8]) -> (Vec<Vec<u8>>, bool) {
+    let (client, frontend) = ("10.0.0.1:5".parse().unwrap(), "10.0.9.1:6379".parse().unwrap());
+    let Ok(Parsed::Header(header)) = parse(&encode_moving(client, frontend, 0, mark)) else {
+        panic!("no header")
+    };
+    let mut incoming = Incoming::new(&header, Vec::new());
+    let mut seen = Vec::new();
+    while let Some(bytes) = incoming.next(&mut sent).await.unwrap() {
+        seen.push(bytes);
+    }
+    (seen, incoming.is_over)
+}
+
+/// One mark in so many begins with the byte that a line or a stream ends with.
+#[tokio::test]
+async fn a_mark_delays_no_line_and_swallows_no_bytes() {
+    for byte in 0..=u8::MAX {
+        let mark = Mark::new([byte; Mark::BYTES]);
+        let text = [b"line\n", &[byte; 5][..]].concat();
+        let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        let mut lines = vec![text[..whole].to_vec(), text[whole..].to_vec()];
+        lines.retain(|part| !part.is_empty());
+        assert_eq!(seen(&mark, &text).await, (lines, false), "{byte}");
+        let ended = [b"line\nrest", &mark.bytes()[..]].concat();
+        assert_eq!(seen(&mark, &ended).await.0.concat(), b"line\nrest", "{byte}");
+        assert!(seen(&mark, &ended).await.1, "{byte}");
+    }
+}
+
 /// How the other side ended the connection.
 async fn ends(client: &mut TcpStream) -> Result<Vec<u8>, io::ErrorKind> {
     let mut rest = Vec::new();
@@ -195,8 +225,8 @@ async fn a_held_session_goes_on_at_the_next_node_with_its_record() {
     let mut clients = Vec::new();
     for number in 0..20 {
         let mut client = site.connect().await;
-        client.write_all(b"hello").await.unwrap();
-        reads(&mut client, "a;hello").await;
+        client.write_all(b"hello\n").await.unwrap();
+        reads(&mut client, "a;hello\n").await;
         clients.push((number, client));
     }
     let held = site.hold().await;
@@ -205,22 +235,22 @@ async fn a_held_session_goes_on_at_the_next_node_with_its_record() {
     eventually("no connection to the old node is left", || a.open() == 0).await;
     // What a client sends meanwhile waits, and so do new clients.
     let mut late = site.connect().await;
-    late.write_all(b"late").await.unwrap();
+    late.write_all(b"late\n").await.unwrap();
     for (number, client) in &mut clients {
-        client.write_all(format!("<{number}>").as_bytes()).await.unwrap();
+        client.write_all(format!("<{number}>\n").as_bytes()).await.unwrap();
     }
     let there = site.to(&b).await;
     assert!(!there.hold && there.backend.is_some(), "{there:?}");
-    reads(&mut late, "b;late").await;
+    reads(&mut late, "b;late\n").await;
     for (number, client) in &mut clients {
-        reads(client, &format!("ba5;<{number}>")).await;
+        reads(client, &format!("ba6;<{number}>\n")).await;
     }
     // And back, and once more: the record is that of the last node.
     site.hold().await;
     site.to(&a).await;
-    reads(&mut late, "ab4;").await;
-    late.write_all(b"!").await.unwrap();
-    reads(&mut late, "!").await;
+    reads(&mut late, "ab5;").await;
+    late.write_all(b"!\n").await.unwrap();
+    reads(&mut late, "!\n").await;
     assert_eq!(site.state().await.cut, 0);
 }
 
@@ -286,8 +316,8 @@ async fn what_is_not_given_back_is_cut_in_time() {
     // A node that ends the session itself: what it answered before reaches the client.
     site.to(&closes).await;
     let mut client = site.connect().await;
-    client.write_all(b"last words").await.unwrap();
-    reads(&mut client, "b;last words").await;
+    client.write_all(b"last words\n").await.unwrap();
+    reads(&mut client, "b;last words\n").await;
     let held = site.hold().await;
     assert!(held.sessions.is_empty() && held.moved == 0 && held.cut == 2, "{held:?}");
     assert_eq!(ends(&mut client).await, Ok(vec![]));
@@ -364,9 +394,9 @@ async fn a_half_closed_client_moves_as_others_do() {
     let mut site = Site::start().await;
     site.to(&a).await;
     let mut early = site.connect().await;
-    early.write_all(b"hello").await.unwrap();
+    early.write_all(b"hello\n").await.unwrap();
     early.shutdown().await.unwrap();
-    reads(&mut early, "a;hello").await;
+    reads(&mut early, "a;hello\n").await;
     let held = site.hold().await;
     assert_eq!((held.held, held.moved, held.cut), (1, 1, 0), "{held:?}");
     // And one that ends its side while it is held.
@@ -374,7 +404,7 @@ async fn a_half_closed_client_moves_as_others_do() {
     late.write_all(b"late").await.unwrap();
     late.shutdown().await.unwrap();
     site.to(&b).await;
-    assert_eq!(ends(&mut early).await, Ok(b"ba5;".to_vec()));
+    assert_eq!(ends(&mut early).await, Ok(b"ba6;".to_vec()));
     assert_eq!(ends(&mut late).await, Ok(b"b;late".to_vec()));
     assert_eq!(site.state().await.cut, 0);
 }

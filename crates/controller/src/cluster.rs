@@ -10,6 +10,7 @@ pub(crate) mod driver;
 mod node_task;
 mod planner_task;
 mod question;
+pub(crate) mod rival;
 #[cfg(test)]
 mod sample;
 mod text;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use planner::{Desired, Observed, Plan, Policy, Record, RecordError, Time};
+use planner::{Desired, Guard, Observed, Plan, Policy, Record, RecordError, Time};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use topology::Endpoint;
@@ -194,7 +195,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts all tasks of a cluster that is in the store.
-    pub(crate) fn start(shared: Arc<Shared>, record: Record) -> Result<Arc<Self>, TopologyError> {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        record: Record,
+        guard: Option<Guard>,
+    ) -> Result<Arc<Self>, TopologyError> {
         let topology = Arc::new(topology_of(&record)?);
         let now = shared.now();
         let observed = Observed {
@@ -202,6 +207,7 @@ impl Cluster {
             record_at: now,
             epoch_at: now,
             term: authority(&shared).0,
+            guard,
             topology_hash: topology.hash.clone(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
             // have served another cluster before.
@@ -287,6 +293,11 @@ impl Cluster {
         Some(format!("cluster {label} should have been planned for {seconds} s ago"))
     }
 
+    /// It does not lead yet: its store was copied or moved, and another controller may.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.state.lock().observed.guard.is_some()
+    }
+
     /// Told of every change of the record.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -324,10 +335,11 @@ impl Cluster {
 
     fn highest_version(&self, record: &Record) -> i64 {
         let state = self.state.lock();
-        let seen = record.nodes().filter_map(|(_, node)| state.observed.nodes.get(&node.id));
-        seen.filter_map(|node| node.seen.as_ref())
-            .map(|seen| seen.reply.version)
-            .fold(record.version, i64::max)
+        let own = record.nodes().filter_map(|(_, node)| {
+            let reply = &state.observed.nodes.get(&node.id)?.seen.as_ref()?.reply;
+            (!planner::is_stranger(record, &node.id, reply)).then_some(reply.version)
+        });
+        own.fold(record.version, i64::max)
     }
 
     /// Writes `record` if the store still has the revision before it, and lets everybody know. It goes on to its end even

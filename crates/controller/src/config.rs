@@ -25,6 +25,9 @@ pub struct Config {
     pub drift_permille: u64,
     /// Least term to start with: for a store that was restored from a backup, or lost.
     pub min_term: u64,
+    /// Lead although the store was copied or moved, without asking the nodes. Said on the command line, once.
+    #[serde(skip)]
+    pub take_over: bool,
 }
 
 impl Default for Config {
@@ -39,6 +42,7 @@ impl Default for Config {
             lease_ms: policy.lease_ms,
             drift_permille: policy.drift_permille,
             min_term: 0,
+            take_over: false,
         }
     }
 }
@@ -88,6 +92,7 @@ impl Config {
             lease_ms,
             drift_permille,
             min_term,
+            take_over: _,
         } = Self::default();
         format!(
             "\

@@ -11,6 +11,7 @@ mod cluster;
 pub mod config;
 mod election;
 mod events;
+mod home;
 mod metrics;
 mod registry;
 mod rest;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use planner::Record;
+use planner::{Guard, Record};
 
-use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError};
+use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError, rival};
 use crate::events::Event;
 use crate::store::{Outcome, Store, StoreError};
 
@@ -29,11 +29,17 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts every cluster of the store.
-    pub(crate) async fn start(shared: Arc<Shared>) -> anyhow::Result<Arc<Self>> {
+    ///
+    /// With `from`, where the store was before it was copied or moved here, they lead once their nodes hear of nobody else.
+    pub(crate) async fn start(
+        shared: Arc<Shared>,
+        from: Option<String>,
+    ) -> anyhow::Result<Arc<Self>> {
         let registry =
             Arc::new(Self { shared: Arc::clone(&shared), clusters: Mutex::new(BTreeMap::new()) });
         for record in registry.store(Store::clusters).await? {
-            registry.run(record)?;
+            let guard = from.clone().map(|from| rival::guard(&shared, from));
+            registry.run(record, guard)?;
         }
         let event = Event::now(
             shared.store.term(),
@@ -85,9 +91,9 @@ impl Registry {
         }
     }
 
-    fn run(&self, record: Record) -> Result<Arc<Cluster>, UpdateError> {
+    fn run(&self, record: Record, guard: Option<Guard>) -> Result<Arc<Cluster>, UpdateError> {
         let key = (record.namespace.clone(), record.name.clone());
-        let cluster = Cluster::start(Arc::clone(&self.shared), record)?;
+        let cluster = Cluster::start(Arc::clone(&self.shared), record, guard)?;
         self.clusters.lock().insert(key, Arc::clone(&cluster));
         Ok(cluster)
     }
@@ -116,12 +122,12 @@ impl Registry {
         let registry = Arc::clone(self);
         let work = async move {
             match registry.change(move |store| store.create(&stored, &event)).await? {
-                Outcome::Done(()) => registry.run(record),
+                Outcome::Done(()) => registry.run(record, None),
                 Outcome::NotDone(error) => Err(error.into()),
                 Outcome::Unknown(error) => {
                     let key = (record.namespace.clone(), record.name.clone());
                     match registry.told(&key).await {
-                        Some(found) => registry.run(found),
+                        Some(found) => registry.run(found, None),
                         None => Err(error.into()),
                     }
                 }
@@ -259,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(store, Policy::default()));
-        let registry = Registry::start(shared).await.expect("a registry");
+        let registry = Registry::start(shared, None).await.expect("a registry");
         registry.shared.store.create_namespace("n").done().expect("a namespace");
 
         hang_up(registry.create(record(), "created".to_owned())).await;
@@ -284,7 +290,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(store, Policy::default()));
-        let registry = Registry::start(Arc::clone(&shared)).await.expect("a registry");
+        let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
         shared.store.create_namespace("n").done().expect("a namespace");
         let cluster = registry.create(record(), "created".to_owned()).await.expect("a cluster");
         // As if a write had failed by its own account, and was done.

@@ -5,11 +5,13 @@ mod clusters;
 mod deposed;
 mod discarded;
 mod error;
+mod import;
 mod intent;
 mod loss;
 mod namespaces;
 mod nodes;
 mod probe;
+mod release;
 mod shards;
 mod status;
 mod switchover;
@@ -43,7 +45,8 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route("/api/v1/namespaces/{ns}", get(namespaces::show).delete(namespaces::remove))
         .route(CLUSTERS, get(clusters::list).post(clusters::create))
         .route(&cluster(""), get(clusters::show).patch(clusters::change).delete(clusters::remove))
-        .route(&cluster("/import"), post(clusters::import))
+        .route(&cluster("/import"), post(import::import))
+        .route(&cluster("/release"), post(release::release))
         .route(&cluster("/status"), get(status::show))
         .route(&cluster("/events"), get(status::events_of))
         .route(&cluster("/balancers"), get(balancers::list).post(balancers::add))

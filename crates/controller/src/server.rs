@@ -1,6 +1,7 @@
 //! Start and stop of the controller.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::cluster::Shared;
 use crate::config::Config;
+use crate::home;
 use crate::registry::Registry;
 use crate::rest;
 use crate::store::Store;
@@ -54,8 +56,10 @@ pub async fn serve(
     let store = tokio::task::spawn_blocking(move || Store::open(&path, min_term)).await??;
     let address = listener.local_addr().context("read the listening address")?;
     tracing::info!(%address, term = store.term(), data = %config.data.display(), "controller started");
+    let from = moved_from(&store, &config)?;
     let shared = Arc::new(Shared::new(store, config.policy()));
-    let registry = Registry::start(shared).await?;
+    let registry = Registry::start(shared, from.clone()).await?;
+    let claiming = from.map(|_| tokio::spawn(claim(Arc::clone(&registry), config.data.clone())));
     let app = rest::router(Arc::clone(&registry), config.token.clone());
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
@@ -63,9 +67,47 @@ pub async fn serve(
         why = registry.keep() => Err(anyhow::anyhow!(why)),
         () = shutdown => Ok(()),
     };
+    if let Some(claiming) = claiming {
+        claiming.abort();
+    }
     registry.stop();
     tracing::info!("controller stopped");
     served
+}
+
+/// Where the store was before, if it is not known to be led from here.
+fn moved_from(store: &Store, config: &Config) -> anyhow::Result<Option<String>> {
+    let here = home::of(&config.data);
+    match store.home() {
+        Some(from) if from != here && !config.take_over => {
+            tracing::warn!(
+                from,
+                here,
+                "this store was copied or moved: the nodes are asked whether another controller leads them"
+            );
+            Ok(Some(from.to_owned()))
+        }
+        Some(from) if from == here => Ok(None),
+        _ => {
+            store.claim(&here).context("say where the store is led from")?;
+            Ok(None)
+        }
+    }
+}
+
+/// How often it is looked whether the clusters may be led.
+const CLAIM: Duration = Duration::from_millis(200);
+
+/// Once no cluster is guarded any more, the store is at home here.
+async fn claim(registry: Arc<Registry>, path: PathBuf) {
+    while registry.all().iter().any(|cluster| cluster.is_guarded()) {
+        tokio::time::sleep(CLAIM).await;
+    }
+    let here = home::of(&path);
+    match registry.store(move |store| store.claim(&here)).await {
+        Ok(()) => tracing::info!("no other controller leads: this one does"),
+        Err(error) => tracing::error!(%error, "say where the store is led from"),
+    }
 }
 
 /// Raises the limit of open files as far as it may be.

@@ -24,6 +24,11 @@ const NAMESPACES: TableDefinition<&str, ()> = TableDefinition::new("namespaces")
 const CLUSTERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("clusters");
 /// Only shows that the disk takes what a change of a record needs.
 const PROBE: TableDefinition<&str, &[u8]> = TableDefinition::new("probe");
+/// What is said of the file itself; earlier versions neither read nor write it.
+const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
+
+/// The format of the file: a later one is not touched.
+const FORMAT: u64 = 1;
 
 /// Size of that, bytes.
 const PROBE_BYTES: usize = 64 << 10;
@@ -34,6 +39,14 @@ pub enum StoreError {
     /// Another process has the file.
     #[error("another controller uses {}; stop it, or set another `data` file", .0.display())]
     InUse(PathBuf),
+    /// A later version wrote it.
+    #[error("{} has format {found}, this version reads formats up to {FORMAT}; start the version that wrote it, or a later one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u64,
+    },
     /// The cluster was changed meanwhile.
     #[error("the cluster has been updated by others")]
     Conflict,
@@ -92,6 +105,7 @@ impl StoreError {
 pub struct Store {
     engine: Engine,
     term: u64,
+    home: Option<String>,
 }
 
 impl Store {
@@ -105,6 +119,7 @@ impl Store {
         Self::open_with(Box::new(move || Database::create(&file)), min_term).map_err(|error| {
             match error {
                 StoreError::InUse(_) => StoreError::InUse(path),
+                StoreError::Newer { found, .. } => StoreError::Newer { path, found },
                 other => other,
             }
         })
@@ -115,20 +130,29 @@ impl Store {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
             other => StoreError::Engine { what: "open", cause: Box::new(other) },
         })?;
-        let mut store = Self { engine: file, term: 0 };
-        let term = store.engine.write("start a term", |tx| {
+        let mut store = Self { engine: file, term: 0, home: None };
+        let begun = store.engine.write("start a term", |tx| {
             tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
             tx.open_table(PROBE).map_err(engine("open the probe"))?;
             log::create(tx)?;
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
+            let format = meta.get("format").map_err(engine("read the format"))?;
+            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT)
+            {
+                return Err(StoreError::Newer { path: PathBuf::new(), found });
+            }
+            meta.insert("format", FORMAT).map_err(engine("write the format"))?;
+            let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            let home = texts.get("home").map_err(engine("read its home"))?;
+            let home = home.map(|home| home.value().to_owned());
             let last =
                 meta.get("term").map_err(engine("read term"))?.map_or(0, |term| term.value());
             let term = min_term.max(last + 1);
             meta.insert("term", term).map_err(engine("write term"))?;
-            Ok(term)
+            Ok((term, home))
         });
-        store.term = term.done()?;
+        (store.term, store.home) = begun.done()?;
         store.engine.hold_term(store.term);
         Ok(store)
     }
@@ -136,6 +160,25 @@ impl Store {
     /// The term of this process.
     pub fn term(&self) -> u64 {
         self.term
+    }
+
+    /// Where the controller that led from this file last said that it lies; `None` before the
+    /// first one that says so.
+    pub fn home(&self) -> Option<&str> {
+        self.home.as_deref()
+    }
+
+    /// Says that the file is led from `home` now.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn claim(&self, home: &str) -> Result<(), StoreError> {
+        let written = self.engine.write("claim the store", |tx| {
+            let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            texts.insert("home", home).map_err(engine("write its home"))?;
+            Ok(())
+        });
+        written.done()
     }
 
     /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.

@@ -40,7 +40,14 @@ enum Command {
         arguments: Vec<OsString>,
     },
     /// Run the controller: observes nodes, plans and carries out failover
-    Controller(Configured),
+    Controller {
+        #[command(flatten)]
+        configured: Configured,
+        /// Lead although the store was copied or moved here, without asking the nodes whether another
+        /// controller leads them: only when that one is stopped for good
+        #[arg(long)]
+        take_over: bool,
+    },
     /// Run the built-in TCP load balancer
     Balancer(Configured),
     /// Talk to the controller
@@ -109,11 +116,12 @@ fn run(command: Command) -> Result<ExitCode> {
             let log = logging::init("info")?;
             node::main(&utf8(arguments)?, move |level| log.set_level(level))
         }
-        Command::Controller(configured) => {
+        Command::Controller { configured, take_over } => {
             let load = |file: &Path| Ok(controller::Config::load(file)?);
             let Some(config) = configured.load(controller::Config::sample, load)? else {
                 return Ok(ExitCode::SUCCESS);
             };
+            let config = controller::Config { take_over, ..config };
             logging::init("info")?;
             multi_thread()?
                 .block_on(async { controller::run(config, signals::shutdown()?).await })?;

@@ -179,6 +179,8 @@ impl Stored {
             min_in_sync: 1,
             max_lag: None,
             term: u64::from(self.term),
+            cluster_id: String::new(),
+            paused: None,
         }
     }
 }
@@ -395,6 +397,8 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         role: if is_master { Does::Master } else { Does::Slave },
         sequence: answered.sequence,
         myid: name(index),
+        // Folders are not swapped here.
+        cluster_id: String::new(),
         version: if answered.version == 0 { -1 } else { i64::from(answered.version) },
         topology_hash: hash(answered.version),
         clock_ns: u64::from(answered.clock) * TICK_NS,

@@ -48,6 +48,8 @@ pub async fn change(
     let version = next.version();
     let warnings = next.topology().map(topology::Topology::warnings).unwrap_or_default();
     commit(&node, next, &outcome)?;
+    let owned = Arc::clone(&node);
+    tokio::task::spawn_blocking(move || crate::grants::owner::keep(&owned)).await?;
     for warning in warnings {
         tracing::warn!(version, "the topology was taken as it is, but {warning}");
     }
@@ -225,6 +227,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         role: word,
         sequence,
         myid: cluster.id().map(|id| id.to_string()).unwrap_or_default(),
+        cluster_id: cluster.cluster_id().map_or_else(|| "-".to_owned(), |id| id.to_string()),
         version: cluster.version(),
         topology_hash: cluster.hash(),
         clock_ns: now_ns,

@@ -1,6 +1,6 @@
 //! Starting and stopping a node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use storage::{Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
-use topology::{Assignment, Cluster};
+use topology::{Assignment, Cluster, Endpoint};
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
@@ -81,15 +81,18 @@ async fn serve(
         0 => None,
         port => worker::listen(std::slice::from_ref(&values.admin_bind), port, 64)?.pop(),
     };
+    storage::check_format(&dir.join("db"))?;
     let _lock = replication::recover(&dir)
         .context("lock the data directory and finish an interrupted full sync")?;
     disk::try_out(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
+    let conf = identified(values, &dir)?;
     let opening = disk::Opening::begin(&dir);
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
     let store = Store::open(&dir.join("db"), options)?;
-    let node = Arc::new(build(loaded, dir, store, log)?.with_descriptors(descriptors));
+    let node = Arc::new(build(loaded, dir, store, conf, log)?.with_descriptors(descriptors));
+    grants::owner::keep(&node);
     write_pid_file(&node)?;
     drop(opening);
     begin_role(&node).context("note in the database folder who writes from now on")?;
@@ -120,16 +123,15 @@ fn build(
     loaded: Loaded,
     dir: PathBuf,
     store: Store,
+    conf: Option<NodesConf>,
     log: impl Fn(&str) + Send + Sync + 'static,
 ) -> anyhow::Result<Node> {
-    let has_cluster = loaded.values.cluster_enabled;
     let slaveof = loaded.values.slaveof.0.clone();
     let config = Config::new(loaded.values, loaded.file).with_log(log);
-    let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
         .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
-        load_topology(&node, conf);
+        load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {
         node.gate.write().role = Role::Replica { from };
     }
@@ -137,14 +139,26 @@ fn build(
 }
 
 /// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a master: that takes a lease.
-fn load_topology(node: &Node, conf: NodesConf) {
-    let loaded = Cluster::load(conf, &|endpoint| cluster::identifies(node, endpoint));
+fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
+    let is_here = |endpoint: &Endpoint| cluster::identifies(node, endpoint);
+    let loaded = Cluster::load(conf, &is_here);
+    loaded.check_place(&is_here).with_context(|| format!("start on {}", node.dir.display()))?;
     let outcome = loaded.outcome();
     node.resync.set_required(outcome.full_sync_required);
     if let Assignment::ReplicaOf { local, .. } = outcome.assignment {
         node.gate.write().role = Role::Replica { from: local };
     }
     node.cluster.store(Arc::new(loaded));
+    Ok(())
+}
+
+/// Who this node is, by `nodes.conf` and by its data; the two must agree before the database is touched.
+fn identified(values: &Values, dir: &Path) -> anyhow::Result<Option<NodesConf>> {
+    if !values.cluster_enabled {
+        return Ok(None);
+    }
+    let conf = persist::load(&Disk, dir)?;
+    if values.persist_cluster_nodes_enabled { grants::owner::check(dir, conf) } else { Ok(conf) }
 }
 
 fn begin_role(node: &Arc<Node>) -> std::io::Result<()> {

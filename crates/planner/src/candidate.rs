@@ -14,6 +14,8 @@ use crate::{Node, Shard};
 pub enum Ineligible {
     /// It does not answer now.
     Unreachable,
+    /// Another node's data folder answers at its address.
+    Stranger,
     /// Its disk takes nothing.
     Hangs,
     /// It is not a replica by its own account.
@@ -36,6 +38,7 @@ impl fmt::Display for Ineligible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "does not answer",
+            Self::Stranger => "runs on another node's data folder",
             Self::Hangs => "hangs: its disk takes nothing",
             Self::NotReplica => "is not a replica",
             Self::Resync => "needs a full sync",
@@ -162,6 +165,9 @@ fn check<'a>(
 fn check_own<'a>(cx: &Context<'a>, node: &Node, silence: Silence) -> Result<&'a Reply, Ineligible> {
     if cx.hangs(&node.id) {
         return Err(Ineligible::Hangs);
+    }
+    if cx.answer(&node.id).is_some() && cx.reply(&node.id).is_none() {
+        return Err(Ineligible::Stranger);
     }
     match (cx.health(&node.id), silence) {
         (Health::Up, _) | (Health::Suspect, Silence::Awaited) => {}

@@ -139,10 +139,15 @@ pub(crate) fn open(
     };
 }
 
+/// What the node said under its name: one that does not know who it is may hold anybody's data.
+pub(crate) fn named<'a>(cx: &Context<'a>, node: &Node) -> Option<&'a Reply> {
+    cx.reply(&node.id).filter(|reply| reply.myid == node.id)
+}
+
 /// The highest epoch any node of the shard shows.
 pub(crate) fn highest(cx: &Context<'_>, index: usize) -> u64 {
     let shard = &cx.record.shards[index];
-    let shown = shard.nodes.iter().filter_map(|node| cx.reply(&node.id));
+    let shown = shard.nodes.iter().filter_map(|node| named(cx, node));
     shown
         .map(|reply| reply.standing.history_epoch.max(reply.standing.granted_epoch))
         .max()
@@ -227,6 +232,6 @@ pub(crate) fn is_known(cx: &Context<'_>, shard: &Shard, master: &Node) -> bool {
 /// Until when a promise of the master-to-be to its old master lasts, if one does.
 pub(crate) fn promised(cx: &Context<'_>, master: &Node) -> Option<Time> {
     let seen = cx.observed.node(&master.id).seen.as_ref()?;
-    let ms = seen.reply.standing.promised_ms;
+    let ms = cx.reply(&master.id)?.standing.promised_ms;
     (ms > 0).then(|| seen.received_at.plus_millis(ms))
 }

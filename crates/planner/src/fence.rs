@@ -11,7 +11,7 @@ use std::str::FromStr;
 use api::heartbeat::{ClientAccess, LeaseMode, Role};
 use ipnet::IpNet;
 
-use crate::{Node, Observed, PendingFence, Policy, Record, Stated, Time};
+use crate::{Node, Observed, PendingFence, Policy, Record, Seen, Stated, Time, is_stranger};
 
 /// Which observation fences the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +125,15 @@ pub(crate) fn network(text: &str) -> Option<IpNet> {
 }
 
 /// What the node stated, its own last words first.
-pub(crate) fn stated(node: &Node, observed: &Observed) -> Option<Stated> {
-    let seen = observed.node(&node.id).seen.as_ref();
+pub(crate) fn stated(record: &Record, node: &Node, observed: &Observed) -> Option<Stated> {
+    let seen = own(record, observed, &node.id);
     seen.map(|seen| Stated::of(&seen.reply)).or_else(|| node.stated.clone())
+}
+
+/// What was heard last at its address, if it is the node's own.
+fn own<'a>(record: &Record, observed: &'a Observed, id: &str) -> Option<&'a Seen> {
+    let seen = observed.node(id).seen.as_ref();
+    seen.filter(|seen| !is_stranger(record, id, &seen.reply))
 }
 
 /// The end of every lease `id` may hold, whoever granted it.
@@ -144,10 +150,10 @@ pub(crate) fn confirmed(
     now: Time,
     (node, demoted): (&Node, Option<&PendingFence>),
 ) -> Option<Confirmed> {
-    let stated = stated(node, observed);
+    let stated = stated(record, node, observed);
     let sound = soundness(stated.as_ref(), record);
     let end = lease_end(record, observed, policy, &node.id);
-    acknowledged(observed, &node.id, demoted)
+    acknowledged(record, observed, (node, demoted))
         .or_else(|| new_process(record, observed, (node, demoted), &sound))
         .or_else(|| sound.balancers.then(|| cut_off(record, observed, &node.id)).flatten())
         .or_else(|| {
@@ -160,13 +166,13 @@ pub(crate) fn confirmed(
 }
 
 fn acknowledged(
+    record: &Record,
     observed: &Observed,
-    id: &str,
-    demoted: Option<&PendingFence>,
+    (node, demoted): (&Node, Option<&PendingFence>),
 ) -> Option<Confirmed> {
-    let seen = observed.node(id).seen.as_ref()?;
+    let seen = own(record, observed, &node.id)?;
     let demoted = demoted?;
-    let is = seen.reply.myid == id
+    let is = seen.reply.myid == node.id
         && seen.reply.role == Role::Slave
         && seen.reply.version >= demoted.version;
     is.then_some(Confirmed { fence: Fence::Acknowledged, since: seen.received_at })
@@ -180,7 +186,7 @@ fn new_process(
     (node, demoted): (&Node, Option<&PendingFence>),
     sound: &Soundness,
 ) -> Option<Confirmed> {
-    let seen = observed.node(&node.id).seen.as_ref()?;
+    let seen = own(record, observed, &node.id)?;
     let shard = record.shards.iter().find(|shard| shard.node(&node.id).is_some())?;
     let is_newer = if shard.epoch.is_none() || demoted.is_some() {
         let granted = observed.node(&node.id).lease_nonce.as_deref()?;

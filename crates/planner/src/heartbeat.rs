@@ -5,7 +5,7 @@
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
 
-use crate::{NodeObserved, Observed, Plan, Policy, Record, Seen, Shard, Time};
+use crate::{NodeObserved, Observed, Plan, Policy, Record, Seen, Shard, Time, is_stranger};
 
 /// The granting part of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub fn granted(
 ) -> Option<Granted> {
     let node = observed.node(id);
     let seen = node.seen.as_ref().filter(|_| plan.leases.contains(id))?;
-    if seen.reply.nonce == "0" || seen.reply.myid != id || !is_granted_process(record, seen) {
+    let is_own = seen.reply.myid == id && !is_stranger(record, id, &seen.reply);
+    if seen.reply.nonce == "0" || !is_own || !is_granted_process(record, seen) {
         return None;
     }
     let lease_ms = bounded(plan.lease_ms, seen.received_at, observed.authority_until, policy)?;

@@ -15,12 +15,15 @@ mod fence;
 mod frontends;
 mod handover;
 mod heartbeat;
+mod identity;
 mod loss;
 mod observed;
+mod paused;
 mod plan;
 mod policy;
 mod record;
 mod reopen;
+mod rival;
 mod shard;
 mod sources;
 mod switchover;
@@ -33,6 +36,7 @@ pub use candidate::Ineligible;
 pub use epoch::Epoch;
 pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
+pub use identity::is_stranger;
 pub use loss::{Holding, Loss, MemberLoss, loss};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
@@ -40,9 +44,10 @@ pub use observed::{
 pub use plan::{Action, Plan, ShardState, health, plan, serves, settled};
 pub use policy::Policy;
 pub use record::{
-    Balancer, BalancerKind, Intent, IntentResult, Node, PendingFence, Record, RecordError, Role,
-    Shard, Stated,
+    Balancer, BalancerKind, Intent, IntentResult, Node, Paused, PendingFence, Record, RecordError,
+    Role, Shard, Stated,
 };
+pub use rival::{Guard, Led, guarded};
 pub use time::Time;
 
 #[cfg(test)]

@@ -129,9 +129,10 @@ fn check<'a>(
         may_be_gone(cx, holder, *member)?;
     }
     let is_heard = |id: &str| matches!(cx.health(id), Health::Up | Health::Suspect);
-    let reply = cx.reply(id).filter(|_| is_heard(id));
+    // Also a stranger's answer: it is said to be one.
+    let reply = cx.answer(id).filter(|_| is_heard(id) || is_foreign(cx, id));
     let reply = reply.ok_or_else(|| format!("{} does not answer", node.local))?;
-    if reply.myid != id {
+    if reply.myid != id || is_foreign(cx, id) {
         return Err(format!("{} answers as another node", node.local));
     }
     if reply.member().is_none() || reply.loading {
@@ -147,14 +148,19 @@ fn may_be_gone(cx: &Context<'_>, holder: &Node, member: Member) -> Result<(), St
         return Ok(());
     }
     let name = &holder.local;
-    match cx.reply(&holder.id) {
+    match cx.answer(&holder.id) {
         None => Err(format!("{name} has not been heard of yet: it may hold what was acknowledged")),
         Some(reply) if reply.myid != holder.id || reply.member() != Some(member) => Ok(()),
+        Some(_) if is_foreign(cx, &holder.id) => Ok(()),
         Some(_) if cx.hangs(&holder.id) => Err(format!(
             "the disk of {name} takes nothing, but holds what was acknowledged: nothing is lost before its process is stopped"
         )),
         Some(_) => Err(format!("{name} answers and holds what was acknowledged: nothing is lost")),
     }
+}
+
+fn is_foreign(cx: &Context<'_>, id: &str) -> bool {
+    cx.answer(id).is_some_and(|reply| crate::is_stranger(cx.record, id, reply))
 }
 
 fn member_loss(cx: &Context<'_>, shard: &Shard, member: &Member) -> MemberLoss {

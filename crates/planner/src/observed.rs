@@ -8,7 +8,7 @@ use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
 use topology::Endpoint;
 
-use crate::Time;
+use crate::{Guard, Led, Time};
 
 /// A heartbeat reply and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct NodeObserved {
     pub unlinked_since: Option<Time>,
     /// How far its wall clock is ahead of the controller's, ms, if it says.
     pub clock_ahead_ms: Option<i64>,
+    /// Who leads it, where that is not this controller; nothing once it takes a heartbeat.
+    pub led: Option<Led>,
 }
 
 /// So many misses one after the other are more than the jitter of a busy machine.
@@ -222,6 +224,8 @@ pub struct Observed {
     pub fresh_id: u64,
     /// Term of this controller.
     pub term: u64,
+    /// It does not lead before it knows that nobody else does.
+    pub guard: Option<Guard>,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
     pub authority_until: Option<Time>,
     /// A change of the record whose outcome the store has not told: until it is known which record is in force, nothing is
@@ -299,6 +303,7 @@ impl Observed {
             relayed_at: None,
             unlinked_since: None,
             clock_ahead_ms: None,
+            led: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)
     }

@@ -8,7 +8,8 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 use crate::record::Role;
 use crate::shard::{self, Verdict};
 use crate::{
-    Desired, Node, Observed, Policy, Record, Time, epoch, frontends, sources, tell, upkeep,
+    Desired, Node, Observed, Policy, Record, Time, epoch, frontends, identity, paused, rival,
+    sources, tell, upkeep,
 };
 
 /// How often a node is asked while a change is awaited from it, ms.
@@ -157,14 +158,20 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// What the node said last, as far as it is the node's own.
     pub(crate) fn reply(&self, id: &str) -> Option<&'a Reply> {
+        self.answer(id).filter(|reply| !identity::is_stranger(self.record, id, reply))
+    }
+
+    /// What was said last at its address, whoever it is from.
+    pub(crate) fn answer(&self, id: &str) -> Option<&'a Reply> {
         self.observed.node(id).seen.as_ref().map(|seen| &seen.reply)
     }
 
     pub(crate) fn health(&self, id: &str) -> Health {
         let node = self.observed.node(id);
         let stranger =
-            self.reply(id).is_some_and(|reply| !reply.myid.is_empty() && reply.myid != id);
+            self.answer(id).is_some_and(|reply| identity::is_stranger(self.record, id, reply));
         if self.is_mute(id) || stranger || self.hangs(id) {
             Health::Down
         } else if node.unclear_since.is_some() {
@@ -176,6 +183,12 @@ impl<'a> Context<'a> {
         } else {
             Health::Up
         }
+    }
+
+    /// It answers, whatever it says.
+    pub(crate) fn is_heard(&self, id: &str) -> bool {
+        let node = self.observed.node(id);
+        node.seen.is_some() && node.misses == 0 && self.reply(id).is_some()
     }
 
     /// Nothing is heard of its process.
@@ -274,7 +287,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let cx = Context { record, observed, policy, now };
     let mut plan =
         Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
-    if let Some(why) = leads_no_more(&cx) {
+    if let Some(why) = rival::stands_back(&cx, &mut plan).or_else(|| leads_no_more(&cx)) {
         plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
         return plan;
     }
@@ -301,7 +314,9 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
         swap = swap.or_else(|| verdict.swap.clone());
     }
     recheck_refused(&cx, &mut plan);
-    identities(&cx, &mut plan);
+    paused::alarm(&cx, &mut plan);
+    identity::alarms(&cx, &mut plan);
+    errors(&cx, &mut plan);
     tell::of_clocks(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
@@ -359,18 +374,8 @@ fn recheck_refused(cx: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-fn identities(cx: &Context<'_>, plan: &mut Plan) {
+fn errors(cx: &Context<'_>, plan: &mut Plan) {
     for (_, node) in cx.record.nodes() {
-        if let Some(reply) = cx.reply(&node.id)
-            && !reply.myid.is_empty()
-            && reply.myid != node.id
-        {
-            plan.alarms.insert(format!(
-                "{} answers as node {}, not {}: another cluster's node listens there; \
-                 reset it (CLUSTER RESET HARD) or remove it from this cluster",
-                node.local, reply.myid, node.id
-            ));
-        }
         if let Some(error) = &cx.observed.node(&node.id).error {
             plan.alarms.insert(format!("{}: {error}", node.local));
         }
@@ -403,9 +408,10 @@ fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
 fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
     let seen = cx.observed.node(&node.id);
     let Some(answer) = &seen.seen else { return };
+    let is_nameless = answer.reply.is_nameless() && !cx.record.cluster_id.is_empty();
     if cx.health(&node.id) != Health::Up
         || seen.pushing.is_some()
-        || answer.reply.version >= cx.record.version
+        || (answer.reply.version >= cx.record.version && !is_nameless)
     {
         return;
     }
@@ -421,6 +427,7 @@ fn push(cx: &Context<'_>, node: &Node, plan: &mut Plan) {
     }
     let reason = match answer.reply.version {
         -1 => format!("it has no topology, the record has {}", cx.record.version),
+        version if version >= cx.record.version => "it does not know its cluster".to_owned(),
         version => format!("it has version {version}, the record has {}", cx.record.version),
     };
     plan.actions.push(Action::Push { node: node.id.clone(), reason });

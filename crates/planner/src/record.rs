@@ -233,6 +233,21 @@ pub struct Record {
     /// grants or fences anything, so an older one's compare-and-swap fails from then on.
     #[serde(default)]
     pub term: u64,
+    /// What nodes and their data call this cluster, 16 hexadecimal digits; empty until a node was seen that can keep it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster_id: String,
+    /// An operator has asked for no automatic failover, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+}
+
+/// No failover happens by itself, for the time of a maintenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Ms since 1970.
+    pub since_ms: u64,
+    /// In the operator's words; may be empty.
+    pub reason: String,
 }
 
 fn one() -> u32 {

@@ -155,7 +155,9 @@ pub(crate) fn missing(cx: &Context<'_>, shard: &Shard) -> String {
             let node = epoch::node_of(shard, member)?;
             let is_up = cx.health(&node.id) == Health::Up;
             let holds = cx.reply(&node.id).and_then(|r| r.member()).is_some_and(|m| m == *member);
+            let is_stranger = cx.answer(&node.id).is_some() && cx.reply(&node.id).is_none();
             let why = match (is_up, holds) {
+                (false, _) if is_stranger => "runs on another node's data folder",
                 (false, _) => "does not answer",
                 (true, false) => "no longer holds what it acknowledged",
                 (true, true) => return None,
@@ -189,7 +191,7 @@ pub(crate) fn stale_store(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -
     let (index, shard, master) = place;
     let shown = epoch::highest(cx, index);
     // Of one number there is one id, unless this store gave the number again.
-    let is_twice = shard.nodes.iter().filter_map(|node| cx.reply(&node.id)).any(|reply| {
+    let is_twice = shard.nodes.iter().filter_map(|node| epoch::named(cx, node)).any(|reply| {
         let standing = &reply.standing;
         standing.history_epoch == shard.epoch.number
             && standing.history_id.is_some_and(|id| id != shard.epoch.id)

@@ -7,8 +7,8 @@ use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, reopen, switchover, tell,
-    unreached,
+    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, paused, reopen,
+    switchover, tell, unreached,
 };
 
 /// The decision about one shard.
@@ -121,7 +121,7 @@ fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut P
 
 /// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would notice before it costs a lease.
 fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), plan: &mut Plan) {
-    let Some(stated) = fence::stated(master, cx.observed) else { return };
+    let Some(stated) = fence::stated(cx.record, master, cx.observed) else { return };
     let sound = fence::soundness(Some(&stated), cx.record);
     if cx.record.balancers.is_empty() || sound.balancers {
         return;
@@ -186,6 +186,7 @@ fn alive(
     }
     follow_set(cx, (index, shard, master), plan);
     if shard.intent.is_none()
+        && cx.record.paused.is_none()
         && cx.settled(master)
         && let Some(verdict) = unreached::decide(cx, (index, shard, master), plan)
     {
@@ -319,6 +320,9 @@ pub(crate) fn failover(
     reason: &str,
     plan: &mut Plan,
 ) -> Verdict {
+    if let Some(verdict) = paused::instead(cx, (index, shard, master), reason, plan) {
+        return verdict;
+    }
     let candidates = candidate::eligible(cx, shard, master);
     let Some(best) = candidates.first() else {
         let why = candidate::reasons(cx, shard, master);
@@ -336,7 +340,7 @@ pub(crate) fn take_over(
     reason: &str,
     plan: &mut Plan,
 ) -> Verdict {
-    let stated = fence::stated(master, cx.observed);
+    let stated = fence::stated(cx.record, master, cx.observed);
     let sound = fence::soundness(stated.as_ref(), cx.record);
     if !sound.any() && !cx.record.allow_unfenced {
         let why = sound.reasons.join("; ");

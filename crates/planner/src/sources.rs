@@ -18,7 +18,7 @@ const LATELY_MS: u64 = 60_000;
 /// Adds the alarms.
 pub(crate) fn tell(cx: &Context<'_>, plan: &mut Plan) {
     let nodes: Vec<(&Node, Stated)> = (cx.record.nodes())
-        .filter_map(|(_, node)| Some((node, stated(node, cx.observed)?)))
+        .filter_map(|(_, node)| Some((node, stated(cx.record, node, cx.observed)?)))
         .collect();
     no_door(cx, &nodes, plan);
     for balancer in cx.record.balancers.iter().filter(|balancer| !balancer.closing) {
@@ -57,7 +57,7 @@ fn hidden(cx: &Context<'_>, plan: &mut Plan) {
         let Some(master) = shard.master() else { continue };
         let is_hidden = !shard.slot_ranges.is_empty()
             && master.announced.is_none()
-            && stated(master, cx.observed)
+            && stated(cx.record, master, cx.observed)
                 .is_some_and(|stated| stated.client_access() == ClientAccess::BalancerOnly);
         if is_hidden && !cx.record.balancers.is_empty() {
             plan.alarms.insert(format!(

@@ -19,8 +19,11 @@ mod controller;
 mod disks;
 mod errors;
 mod grants;
+mod identity;
 mod lost;
 mod operator;
+mod paused;
+mod rival;
 mod sources;
 mod switchover;
 mod told;
@@ -78,6 +81,8 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         min_in_sync: 1,
         max_lag: None,
         term: 0,
+        cluster_id: String::new(),
+        paused: None,
     }
 }
 
@@ -86,6 +91,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         role,
         sequence: 100,
         myid: id(name),
+        cluster_id: String::new(),
         version,
         topology_hash: HASH.into(),
         clock_ns: 5,
@@ -585,7 +591,7 @@ fn a_stranger_at_an_address_is_an_alarm() {
     s.check(expect![[r#"
         leases: a
         steady: 
-        alarm: b:1 answers as node x_______________________________________, not b_______________________________________: another cluster's node listens there; reset it (CLUSTER RESET HARD) or remove it from this cluster
+        alarm: b:1 answers as node x_______________________________________, not b_______________________________________: it runs on the data folder of a node that is not of this cluster; give it the folder of b_______________________________________, or delete that node from this cluster: until then, what it says counts for nothing
     "#]]);
 }
 

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::plan::{Context, Health};
-use crate::{Record, Stated};
+use crate::{Record, Stated, identity};
 
 /// A node may know a version this store never gave, or give another meaning to the same one:
 /// its topology is never adopted, ours gets a higher version.
 pub(crate) fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
     let (node, reply) = cx.record.nodes().find_map(|(_, node)| {
         let reply = cx.reply(&node.id)?;
-        let known = reply.myid.is_empty() || reply.myid == node.id;
         let other =
             reply.version == cx.record.version && reply.topology_hash != cx.observed.topology_hash;
-        (known && (reply.version > cx.record.version || other)).then_some((node, reply))
+        (reply.version > cx.record.version || other).then_some((node, reply))
     })?;
     let what =
         if reply.version > cx.record.version { "a higher version" } else { "another topology" };
@@ -30,6 +29,10 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
     if cx.policy.lease_ms > record.longest_lease_ms {
         record.longest_lease_ms = cx.policy.lease_ms;
         reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
+    }
+    if let Some(cluster_id) = identity::name(cx) {
+        reasons.push(format!("the cluster is named {cluster_id}"));
+        record.cluster_id = cluster_id;
     }
     let statements: BTreeMap<&str, Stated> = cx
         .record

@@ -30,6 +30,19 @@ pub enum Error {
         /// Whether the data is that of a cluster.
         found: bool,
     },
+    /// The directory was written in a format of a later version.
+    #[error(
+        "data directory {} has format {found}, this version reads formats up to {known}; start the version that wrote it, or a later one",
+        dir.display()
+    )]
+    NewerFormat {
+        /// The database folder.
+        dir: PathBuf,
+        /// What is there; a number, or what stands in its place.
+        found: String,
+        /// The newest that is known here.
+        known: u32,
+    },
     /// A rewind of the database was begun and must be finished first.
     #[error("data directory {} is in the middle of a rewind", dir.display())]
     RewindPending {

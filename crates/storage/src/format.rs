@@ -14,8 +14,32 @@ use crate::key::{key_slot, split_namespace};
 use crate::{Error, Family};
 
 const FILE: &str = "holdfast.format";
+/// The format this version writes, and the newest that it reads.
+const NUMBER: u32 = 1;
 /// Keys looked at; a directory of the other mode passes with a probability of 2^-14 per key.
 const SAMPLE: usize = 256;
+
+/// Refuses a directory of a later format, before anything in it is touched. One without a record is of this format, or of Kvrocks.
+///
+/// # Errors
+/// [`Error::NewerFormat`], I/O errors.
+pub fn check_number(dir: &Path) -> Result<(), Error> {
+    let text = match std::fs::read(dir.join(FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("read holdfast.format", &error)),
+    };
+    let text = String::from_utf8_lossy(&text);
+    // A file without the line is damaged, and is judged by the keys as before.
+    let Some(found) = text.lines().find_map(|line| line.strip_prefix("format ")) else {
+        return Ok(());
+    };
+    // What is no number is one that later versions write.
+    if found.trim().parse().is_ok_and(|number: u32| number <= NUMBER) {
+        return Ok(());
+    }
+    Err(Error::NewerFormat { dir: dir.to_owned(), found: found.trim().to_owned(), known: NUMBER })
+}
 
 /// Was the directory opened by Holdfast before? Not a copy made by a full sync, nor one of Kvrocks.
 pub(crate) fn is_recorded(dir: &Path) -> bool {
@@ -54,7 +78,7 @@ fn read(dir: &Path) -> Result<Option<bool>, Error> {
 }
 
 fn write(dir: &Path, cluster: bool) -> Result<(), Error> {
-    let text = format!("format 1\ncluster {}\n", if cluster { "yes" } else { "no" });
+    let text = format!("format {NUMBER}\ncluster {}\n", if cluster { "yes" } else { "no" });
     let new = dir.join(format!("{FILE}.new"));
     let replace = || {
         let mut file = std::fs::File::create(&new)?;

@@ -40,6 +40,7 @@ pub mod types;
 pub use error::Error;
 pub use family::Family;
 pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
+pub use format::check_number as check_format;
 pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};

@@ -127,6 +127,7 @@ impl Store {
     /// [`Error::InUse`], [`Error::WrongMode`], [`Error::RewindPending`], I/O errors, corruption.
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(|error| Error::io("create data directory", &error))?;
+        format::check_number(dir)?;
         if rewind::pending(dir)?.is_some() {
             return Err(Error::RewindPending { dir: dir.to_owned() });
         }

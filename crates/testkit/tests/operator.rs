@@ -256,3 +256,47 @@ fn a_shard_whose_data_is_all_gone_goes_on_only_when_an_operator_accepts_that() -
     ensure!(refused.is_err_and(|text| text.contains("nothing is lost")));
     Ok(())
 }
+
+/// A cluster is never taken out of service unasked, and there is a way back from having given it to a controller.
+#[test]
+fn a_cluster_is_forgotten_only_by_name_and_released_to_go_on_alone() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let status = until(&cluster, "health", is_healthy)?;
+    let name = status["name"].as_str().context("a name")?.to_owned();
+    for words in [&["delete", "cluster", &name][..], &["delete", "cluster", &name, "--yes", "x"]] {
+        let refused = ctl(&cluster, words).map_err(|error| error.to_string());
+        ensure!(refused.is_err_and(|text| text.contains("othing was changed")));
+    }
+    ctl(&cluster, &["pause", "cluster", "--reason", "kernels"])?;
+    until(&cluster, "an alarm", |status| {
+        status["alarms"].to_string().contains("paused by an operator (kernels)")
+    })?;
+    ctl(&cluster, &["resume", "cluster"])?;
+    until(&cluster, "no alarm", |status| status["alarms"].as_array().is_some_and(Vec::is_empty))?;
+
+    let told = ctl(&cluster, &["release", "cluster", &name])?;
+    ensure!(told.contains("would go on without leases") && told.contains("block-all"), "{told}");
+    until(&cluster, "health", is_healthy)?;
+    let told = ctl(&cluster, &["release", "cluster", &name, "--yes", &name])?;
+    ensure!(told.contains("has forgotten it") && !told.contains("asks for leases again"), "{told}");
+    ensure!(ctl(&cluster, &["get", "cluster", &name]).is_err());
+
+    // A new process of the master has neither lease nor grant, and serves.
+    let master = cluster.master(0)?;
+    let address = master.announced()?;
+    let key = key_at(address)?;
+    let before = master.running()?;
+    process::signal(before, libc::SIGKILL)?;
+    wait::until("another process of it", PATIENCE, || {
+        let now = cluster.master(0)?.running()?;
+        ensure!(now != before && process::is_alive(now), "{now}");
+        Ok(())
+    })?;
+    let by = write_until_ok(address, &key, "alone")?;
+    ensure!(by == master.id, "{by}");
+    let mut peer = cluster.peer(&master)?;
+    ensure!(peer.call(&["CONFIG", "GET", "master-lease-mode"])? != Reply::NilArray);
+    let told = peer.call(&["CLUSTERX", "CONTROLLER"])?.text();
+    ensure!(told.contains("cluster_id:") && !told.contains("heard_ms"), "{told}");
+    Ok(())
+}

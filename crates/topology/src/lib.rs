@@ -14,9 +14,11 @@ pub mod view;
 
 pub use description::{ParseError, Warning};
 pub use model::{
-    Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology, Viewer,
+    ClusterId, Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
+    Viewer,
 };
 pub use route::{Route, RouteRequest};
 pub use slot::key_slot;
 pub use slots_arg::{SlotsError, parse_slots};
+pub use state::names::Misplaced;
 pub use state::{Assignment, Change, Cluster, ClusterError, Outcome};

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     description::ParseError,
-    model::{NodeId, Topology},
+    model::{ClusterId, NodeId, Topology},
 };
 
 /// Name of the file in the data directory.
@@ -25,6 +25,8 @@ pub const FILE_NAME: &str = "nodes.conf";
 const TEMPORARY_NAME: &str = "nodes.conf.tmp";
 /// Comment of ours that names the version under which this node was last a master.
 const MASTERED_AT: &[u8] = b"# holdfast-mastered-at ";
+/// Comment of ours that names the cluster of this node.
+const CLUSTER: &[u8] = b"# holdfast-cluster ";
 
 /// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct NodesConf {
     pub topology: Option<Topology>,
     /// This node is no master now, but was one under that version, and no full sync replaced its data since.
     pub mastered_at: Option<i64>,
+    /// The cluster this node belongs to, once its controller said so.
+    pub cluster: Option<ClusterId>,
 }
 
 /// Why a file was refused.
@@ -49,6 +53,9 @@ pub enum ConfError {
     /// The id has not 40 bytes.
     #[error("Invalid cluster node id")]
     NodeId,
+    /// The cluster is not named by 16 hexadecimal digits.
+    #[error("Invalid cluster name: 16 hexadecimal digits expected")]
+    ClusterId,
     /// A quote that does not end, or an escape that is none.
     #[error("line {0}: bad quotes")]
     Quotes(usize),
@@ -106,10 +113,15 @@ impl NodesConf {
         let mut version = None;
         let mut id = None;
         let mut mastered_at = None;
+        let mut cluster = None;
         let mut lines = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             if let Some(number) = line.strip_prefix(MASTERED_AT) {
                 mastered_at = Some(integer(number).ok_or(ConfError::Version)?);
+            }
+            if let Some(id) = line.strip_prefix(CLUSTER) {
+                let id = std::str::from_utf8(id.trim_ascii()).ok();
+                cluster = Some(id.and_then(|id| id.parse().ok()).ok_or(ConfError::ClusterId)?);
             }
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
@@ -138,7 +150,7 @@ impl NodesConf {
             Some(version @ 0..) => Some(Topology::parse(&lines, version)?),
             _ => return Err(ConfError::Version),
         };
-        Ok(Self { id, topology, mastered_at })
+        Ok(Self { id, topology, mastered_at, cluster })
     }
 
     /// The file's content. Values are quoted only where an unquoted one would read differently.
@@ -152,6 +164,10 @@ impl NodesConf {
         if let Some(mastered_at) = self.mastered_at {
             text.extend_from_slice(MASTERED_AT);
             text.extend_from_slice(format!("{mastered_at}\n").as_bytes());
+        }
+        if let Some(cluster) = &self.cluster {
+            text.extend_from_slice(CLUSTER);
+            text.extend_from_slice(format!("{cluster}\n").as_bytes());
         }
         if let Some(topology) = &self.topology {
             for line in topology.to_bytes().split(|byte| *byte == b'\n') {

@@ -4,11 +4,15 @@
 //! durable and a failed write leaves nothing half applied. Nothing here reads files, sockets or clocks, or starts a replication;
 //! [`Outcome`] says what the node must do.
 
+pub(crate) mod names;
+
 use std::collections::BTreeMap;
 
 use crate::{
     description::ParseError,
-    model::{Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology},
+    model::{
+        ClusterId, Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
+    },
     persist::NodesConf,
 };
 
@@ -23,6 +27,15 @@ pub enum ClusterError {
     Version,
     #[error("Invalid cluster node id")]
     NodeId,
+    #[error("Invalid cluster name: 16 hexadecimal digits expected")]
+    ClusterId,
+    #[error("the data folder of this node belongs to cluster {0}")]
+    OtherCluster(ClusterId),
+    #[error(
+        "the data here is that of node {0} of cluster {1}; give this address the folder of its own node, or remove the \
+         folder while the process is stopped, and it is copied anew"
+    )]
+    OtherNode(NodeId, ClusterId),
     #[error("No this node in the cluster")]
     UnknownNode,
     #[error("The node isn't a master")]
@@ -145,6 +158,8 @@ pub struct Marks {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     id: Option<NodeId>,
+    /// Which cluster the folder belongs to.
+    cluster: Option<ClusterId>,
     topology: Option<Topology>,
     /// Slot → index into the topology's nodes, or [`NOBODY`].
     owners: Box<[u16; SLOT_COUNT as usize]>,
@@ -159,6 +174,7 @@ impl Default for Cluster {
     fn default() -> Self {
         Self {
             id: None,
+            cluster: None,
             topology: None,
             owners: Box::new([NOBODY; SLOT_COUNT as usize]),
             myself: None,
@@ -172,16 +188,12 @@ impl Default for Cluster {
 impl Cluster {
     /// The state a node starts with. `identify` is asked only if the file names no id. Take the role from [`Cluster::outcome`].
     pub fn load(file: NodesConf, identify: &dyn Fn(&Endpoint) -> bool) -> Self {
-        let mut cluster = Self { id: file.id, mastered_at: file.mastered_at, ..Self::default() };
+        let NodesConf { id, cluster, mastered_at, .. } = file;
+        let mut cluster = Self { id, cluster, mastered_at, ..Self::default() };
         if let Some(topology) = file.topology {
             cluster.install(topology, false, identify);
         }
         cluster
-    }
-
-    /// This node's id, once known.
-    pub fn id(&self) -> Option<NodeId> {
-        self.id
     }
 
     /// -1 before the first topology.
@@ -228,6 +240,7 @@ impl Cluster {
         let is_master = self.myself().is_some_and(Node::is_master);
         NodesConf {
             id: self.id,
+            cluster: self.cluster,
             topology: self.topology.clone(),
             // A master's own line says it already.
             mastered_at: self.mastered_at.filter(|_| !is_master),
@@ -274,17 +287,6 @@ impl Cluster {
             .filter(|slot| is_master && next.is_elsewhere(*slot))
             .collect();
         Ok(self.change(next, clear_slots))
-    }
-
-    /// `CLUSTERX SETNODEID`.
-    ///
-    /// # Errors
-    /// `NodeId` unless `id` has 40 bytes.
-    pub fn prepare_set_node_id(&self, id: &[u8]) -> Result<Change, ClusterError> {
-        let mut next = self.clone();
-        next.id = Some(NodeId::new(id).ok_or(ClusterError::NodeId)?);
-        next.find_myself();
-        Ok(self.change(next, SlotSet::default()))
     }
 
     /// `CLUSTERX SETSLOT … NODE`.

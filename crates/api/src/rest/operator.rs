@@ -23,6 +23,42 @@ pub struct ClusterChange {
     /// How many writes a replica may be known to lack that is promoted in an asynchronous shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag: Option<MaxLag>,
+    /// No failover happens by itself from now on, or it does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Why it is paused, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `POST …/clusters/:c/release`: its nodes go on without leases, and then without this controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseSpec {
+    /// Without it nothing is changed: the answer says what would be.
+    #[serde(default)]
+    pub confirm: bool,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseAnswer {
+    /// In the order of the shards.
+    pub nodes: Vec<ReleasedNode>,
+    /// It was done; else it was only shown.
+    pub done: bool,
+}
+
+/// A node that goes on by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedNode {
+    /// `host:port`.
+    pub addr: String,
+    /// `master-lease-mode` before.
+    pub lease_mode: String,
+    /// Why the node asks for leases again after a restart: its configuration file could not be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgets: Option<String>,
 }
 
 /// `POST …/shards/:i/accept-loss`.

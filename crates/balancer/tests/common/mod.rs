@@ -10,14 +10,15 @@ use std::time::Duration;
 use api::balancer::{Backend, Desired, Frontend};
 use api::moving::Mark;
 use api::proxy::{Command, Header, Parsed, parse};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use topology::Endpoint;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A backend: reads a PROXY header, greets with `<node> <client> <frontend> <who connected>`, then echoes.
+/// A backend: reads a PROXY header, greets with `<node> <client> <frontend> <who connected>`, then
+/// echoes.
 pub struct Node {
     pub id: String,
     pub address: SocketAddr,
@@ -94,35 +95,48 @@ async fn answer(mut stream: TcpStream, peer: SocketAddr, name: &str) -> io::Resu
     Ok(())
 }
 
-/// What a client sends, as its node sees it.
+/// What a client sends, as its node sees it: whole lines, as a node runs whole commands. The end of
+/// what is no whole line may be the beginning of the mark, by chance or not, and is passed on only
+/// at the end of the stream. So a test that waits for an echo has to end what it sends with LF.
 pub struct Incoming {
     mark: Option<Mark>,
     bytes: Vec<u8>,
     /// The client has ended its side.
     pub is_over: bool,
+    is_open: bool,
 }
 
 impl Incoming {
     /// `bytes` came with the header.
     pub fn new(header: &Header, bytes: Vec<u8>) -> Self {
-        Self { mark: header.moving.and_then(|moving| moving.mark), bytes, is_over: false }
+        let mark = header.moving.and_then(|moving| moving.mark);
+        Self { mark, bytes, is_over: false, is_open: true }
     }
 
-    /// The next bytes; `None` once the client has ended its side, or the balancer.
-    pub async fn next(&mut self, stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
-        let mut is_open = true;
-        while is_open && !self.is_over {
-            let back = self.mark.map_or(0, |mark| mark.begun_in(&self.bytes));
-            let ready: Vec<u8> = self.bytes.drain(..self.bytes.len() - back).collect();
-            if !ready.is_empty() {
-                return Ok(Some(ready));
+    /// The next bytes; `None` once the client has ended its side, or the balancer, and all it sent
+    /// was taken.
+    pub async fn next<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+    ) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(mark) = self.mark
+                && mark.begun_in(&self.bytes) == Mark::BYTES
+            {
+                self.bytes.truncate(self.bytes.len() - Mark::BYTES);
+                (self.mark, self.is_over) = (None, true);
             }
-            self.is_over = back == Mark::BYTES;
-            if !self.is_over {
-                is_open = stream.read_buf(&mut self.bytes).await? > 0;
+            let is_last = self.is_over || !self.is_open;
+            let lines = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let ready = if is_last { self.bytes.len() } else { lines };
+            if ready > 0 {
+                return Ok(Some(self.bytes.drain(..ready).collect()));
             }
+            if is_last {
+                return Ok(None);
+            }
+            self.is_open = stream.read_buf(&mut self.bytes).await? > 0;
         }
-        Ok(None)
     }
 }
 
@@ -150,11 +164,13 @@ impl Client {
         .expect("an answer or an end of the connection")
     }
 
-    pub async fn echo(&mut self, text: &str) -> io::Result<()> {
-        self.stream.write_all(text.as_bytes()).await?;
-        let mut back = vec![0; text.len()];
+    /// Sends a line and reads it back.
+    pub async fn echo(&mut self, line: &str) -> io::Result<()> {
+        let line = format!("{line}\n");
+        self.stream.write_all(line.as_bytes()).await?;
+        let mut back = vec![0; line.len()];
         timeout(PATIENCE, self.stream.read_exact(&mut back)).await.expect("an echo")?;
-        assert_eq!(back, text.as_bytes());
+        assert_eq!(back, line.as_bytes());
         Ok(())
     }
 
@@ -168,12 +184,13 @@ impl Client {
     }
 }
 
-/// An address that only this process knows of: no other test listens there, and no outgoing connection is given its port,
-/// as happens to ports that were free a moment ago.
+/// An address that only this process knows of: no other test listens there, and no outgoing
+/// connection is given its port, as happens to ports that were free a moment ago.
 pub fn free_endpoint() -> Endpoint {
     static NEXT: AtomicU16 = AtomicU16::new(7_001);
     let [.., high, low] = std::process::id().to_be_bytes();
-    // Not 127.0.x.y, which nodes and load balancers are given; all of 127.0.0.0/8 is ours to listen on.
+    // Not 127.0.x.y, which nodes and load balancers are given; all of 127.0.0.0/8 is ours to listen
+    // on.
     let host = format!("127.{}.{low}.1", 64 + high % 128);
     Endpoint { host, port: NEXT.fetch_add(1, Ordering::SeqCst) }
 }

@@ -201,7 +201,7 @@ mod tests {
             });
             let shared = Shared::new(open("near"), Policy::default());
             let shared = Arc::new(shared.recorded_by(Box::new(Arc::clone(&late))));
-            let cluster = Cluster::start(shared, test_record()).expect("a cluster");
+            let cluster = Cluster::start(shared, test_record(), None).expect("a cluster");
             Self { _folder: folder, late, cluster }
         }
 

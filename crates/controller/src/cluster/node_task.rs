@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::Seen;
+use api::heard::Told;
+use planner::{Seen, Time};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use topology::Endpoint;
 
 use super::Cluster;
 use super::question::{self, Question};
+use super::rival;
 use crate::client::{ClientError, Connection};
 
 /// Intervals without an answer after which the connection is given up: the path may be gone while
@@ -25,6 +27,14 @@ pub(super) struct NodeTask {
     pub(super) id: String,
     pub(super) local: Endpoint,
     pub(super) now: Arc<Notify>,
+}
+
+/// What came of one beat.
+enum Heard {
+    /// It took the heartbeat.
+    Answer(Question, Seen),
+    /// It was asked, or refuses this controller: who leads it.
+    Told(Told, Time),
 }
 
 impl NodeTask {
@@ -70,9 +80,17 @@ impl NodeTask {
     ) {
         let result = self.wait(connection, started, interval).await;
         match result {
-            Ok((question, seen)) => {
+            Ok(Heard::Answer(question, seen)) => {
                 question::answered(&self.cluster, &self.id, &question, seen, false);
                 self.tell_of_gone(connection, interval).await;
+            }
+            Ok(Heard::Told(told, sent_at)) => {
+                if !rival::heard(&self.cluster, &self.id, &told, sent_at) {
+                    let who =
+                        if told.myid.is_empty() { "a node without an id" } else { &told.myid };
+                    let text = format!("{who} answers there, led with term {}", told.term);
+                    self.missed(Some(&text), false);
+                }
             }
             Err(error) => {
                 *connection = None;
@@ -111,7 +129,7 @@ impl NodeTask {
         connection: &mut Option<Connection>,
         started: Instant,
         interval: Duration,
-    ) -> Result<(Question, Seen), ClientError> {
+    ) -> Result<Heard, ClientError> {
         let mut answer = std::pin::pin!(self.exchange(connection));
         let mut waited = 0;
         let mut due = started + interval;
@@ -134,10 +152,7 @@ impl NodeTask {
         }
     }
 
-    async fn exchange(
-        &self,
-        connection: &mut Option<Connection>,
-    ) -> Result<(Question, Seen), ClientError> {
+    async fn exchange(&self, connection: &mut Option<Connection>) -> Result<Heard, ClientError> {
         let open = match connection.take() {
             Some(open) => connection.insert(open),
             None => {
@@ -145,13 +160,22 @@ impl NodeTask {
                 connection.insert(Connection::open(&self.local, password.as_deref()).await?)
             }
         };
+        if self.cluster.is_guarded() {
+            let sent_at = self.cluster.shared.now();
+            return rival::ask(open).await.map(|told| Heard::Told(told, sent_at));
+        }
         let question = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
         match ask(open, &self.cluster, &question).await {
             Err(error) if question::is_refusal(&self.cluster, &self.id, &question, &error) => {
                 let again = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
-                ask(open, &self.cluster, &again).await.map(|seen| (again, seen))
+                ask(open, &self.cluster, &again).await.map(|seen| Heard::Answer(again, seen))
             }
-            other => other.map(|seen| (question, seen)),
+            Err(error) if rival::is_outranked(&error) => {
+                // An error is an answer: who it obeys is worth more than that it refuses. Older nodes say no more than that.
+                let told = rival::ask(open).await.map_err(|_| error)?;
+                Ok(Heard::Told(told, question.sent_at))
+            }
+            other => other.map(|seen| Heard::Answer(question, seen)),
         }
     }
 

@@ -225,12 +225,15 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     let found = {
         let state = cluster.state.lock();
         let node = state.record.node(&id).map(|node| node.local.clone());
-        let is_named = (state.observed.nodes.get(&id).and_then(|node| node.seen.as_ref()))
-            .is_some_and(|seen| seen.reply.myid == id);
+        let reply = state.observed.node(&id).seen.as_ref().map(|seen| &seen.reply);
+        let is_named = reply.is_some_and(|reply| reply.myid == id);
+        let is_nameless = reply.is_some_and(|reply| reply.is_nameless());
+        let cluster_id = Some(state.record.cluster_id.clone());
+        let cluster_id = cluster_id.filter(|name| is_nameless && !name.is_empty());
         let (password, topology) = (state.record.password.clone(), Arc::clone(&state.topology));
-        node.map(|local| (local, is_named, password, topology))
+        node.map(|local| (local, (is_named, cluster_id), password, topology))
     };
-    let Some((local, is_named, password, topology)) = found else { return };
+    let Some((local, (is_named, cluster_id), password, topology)) = found else { return };
     let version = topology.version.to_string();
     let mut commands =
         vec![("CLUSTERX SETNODES", vec!["CLUSTERX", "SETNODES", &topology.text, &version])];
@@ -238,6 +241,9 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     // its id since it was asked finds itself in the topology by its address.
     if !is_named {
         commands.insert(0, ("CLUSTERX SETNODEID", vec!["CLUSTERX", "SETNODEID", &id]));
+    }
+    if let Some(name) = &cluster_id {
+        commands.push(("CLUSTERX SETCLUSTERID", vec!["CLUSTERX", "SETCLUSTERID", name]));
     }
     let result = client::once(&local, password.as_deref(), &commands, COMMAND_LIMIT).await;
     cluster.shared.counters.pushes.add(1);

@@ -95,7 +95,9 @@ pub(super) fn answered(
 ) {
     {
         let mut state = cluster.state.lock();
-        let is_master = state.record.node(id).is_some_and(|node| node.role == Role::Master);
+        let is_own = !planner::is_stranger(&state.record, id, &seen.reply);
+        let is_master =
+            is_own && state.record.node(id).is_some_and(|node| node.role == Role::Master);
         let node = state.observed.nodes.entry(id.to_owned()).or_default();
         if node.seen.as_ref().is_some_and(|newest| newest.sent_at > seen.sent_at) {
             return;
@@ -104,7 +106,7 @@ pub(super) fn answered(
             let newest = node.master_sequence.unwrap_or(0).max(seen.reply.sequence);
             node.master_sequence = Some(newest);
         }
-        if let Some(grant) = &question.grant
+        if let Some(grant) = question.grant.as_ref().filter(|_| is_own)
             && seen.reply.standing.granted_epoch == grant.epoch
         {
             node.confirmed = Some((grant.epoch, grant.request));
@@ -117,6 +119,7 @@ pub(super) fn answered(
         node.unlinked_since = is_unlinked.then(|| node.unlinked_since.unwrap_or(at));
         node.clock_ahead_ms = clock_ahead_ms(&seen, now_ms());
         node.seen = Some(seen);
+        node.led = None;
         state.observed.heard(id, at);
     }
     cluster.wake.notify_one();

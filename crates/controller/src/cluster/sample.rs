@@ -35,5 +35,7 @@ pub(crate) fn test_record() -> Record {
         min_in_sync: 1,
         max_lag: None,
         term: 0,
+        cluster_id: String::new(),
+        paused: None,
     }
 }

@@ -1,19 +1,16 @@
 //! `/clusters`: create, import, show, forget.
 
 use api::grant::CommitMode;
-use api::rest::{
-    BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, ImportSpec, NodeSpec,
-};
+use api::rest::{BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec};
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use planner::{Balancer, Node, Record, Role, Shard, Stated};
-use topology::{Endpoint, SLOT_COUNT, Topology};
+use planner::{Balancer, Node, Paused, Record, Role, Shard};
+use topology::SLOT_COUNT;
 
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body, find, namespaces, probe, view};
-use crate::client::Connection;
 use crate::cluster::{UpdateError, topology_of};
 
 /// Upstream's header that skips the look at the nodes.
@@ -31,7 +28,7 @@ pub(super) async fn list(registry: App, Path(ns): Path<String>) -> Result<Respon
     Ok(ok(Clusters { clusters }))
 }
 
-async fn known_namespace(registry: &App, ns: &str) -> Result<(), ApiError> {
+pub(super) async fn known_namespace(registry: &App, ns: &str) -> Result<(), ApiError> {
     if namespaces::exists(registry, ns).await? {
         Ok(())
     } else {
@@ -77,6 +74,8 @@ pub(super) async fn create(
         min_in_sync: least(spec.min_in_sync, per_shard)?,
         max_lag: None,
         term: 0,
+        cluster_id: new_name(),
+        paused: None,
     };
     probe::fenceable(&record)?;
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {
@@ -87,12 +86,17 @@ pub(super) async fn create(
     Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
+/// What nodes and their data call a cluster.
+pub(super) fn new_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 /// A write should survive its master, where there is somebody to survive with it.
-fn default_mode(per_shard: usize) -> CommitMode {
+pub(super) fn default_mode(per_shard: usize) -> CommitMode {
     if per_shard > 1 { CommitMode::InSync } else { CommitMode::Async }
 }
 
-fn least(min_in_sync: u32, per_shard: usize) -> Result<u32, ApiError> {
+pub(super) fn least(min_in_sync: u32, per_shard: usize) -> Result<u32, ApiError> {
     let least = min_in_sync.max(1);
     if usize::try_from(least).is_ok_and(|least| least <= per_shard) {
         return Ok(least);
@@ -139,118 +143,8 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
         .collect()
 }
 
-fn balancers(specs: Vec<BalancerSpec>) -> Result<Vec<Balancer>, ApiError> {
+pub(super) fn balancers(specs: Vec<BalancerSpec>) -> Result<Vec<Balancer>, ApiError> {
     specs.into_iter().map(view::new_balancer).collect()
-}
-
-pub(super) async fn import(
-    registry: App,
-    Path((ns, name)): Path<(String, String)>,
-    bytes: Bytes,
-) -> Result<Response, ApiError> {
-    known_namespace(&registry, &ns).await?;
-    namespaces::check_name("cluster", &name)?;
-    let spec: ImportSpec = body(&bytes)?;
-    let fields: Vec<_> = spec.nodes.into_iter().map(NodeSpec::into_fields).collect();
-    let first = fields.first().ok_or_else(|| ApiError::bad("cluster nodes should NOT be empty"))?;
-    let first_at = view::endpoint(&first.addr)?;
-    let password = spec.password.or_else(|| first.password.clone());
-    let reply = probe::hello(&registry, &first_at, password.as_deref()).await?;
-    if reply.version < 0 {
-        return Err(ApiError::bad(format!(
-            "node {first_at} holds no topology: create the cluster"
-        )));
-    }
-    let topology = topology_at(&first_at, password.as_deref(), reply.version).await?;
-    let shards = imported_shards(&topology)?;
-    let sizes = || shards.iter().map(|shard| shard.nodes.len());
-    let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
-    let mut record = Record {
-        namespace: ns,
-        name,
-        revision: 1,
-        version: reply.version,
-        balancers: balancers(spec.balancers)?,
-        longest_lease_ms: registry.shared.policy.lease_ms,
-        allow_unfenced: spec.allow_unfenced,
-        password: password.clone().filter(|password| !password.is_empty()),
-        // As after a change of the mode: each shard's first epoch has its master alone in the set, and only nodes that
-        // it asks for join. Nothing is believed of nodes that no grant has reached.
-        commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
-        min_in_sync: least(spec.min_in_sync, smallest)?,
-        max_lag: None,
-        term: 0,
-        shards,
-    };
-    for given in &fields {
-        let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
-        let known = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
-        let node = known.into_iter().find(|node| node.local == local);
-        let node = node.ok_or_else(|| {
-            ApiError::bad(format!("node {local} is not in the topology of {first_at}"))
-        })?;
-        if announced.is_some() && node.announced != announced {
-            node.announced = announced;
-            // Every node must learn it: a version nobody holds yet.
-            record.version = reply.version + 1;
-        }
-    }
-    for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
-        let answer = probe::hello(&registry, &node.local, password.as_deref()).await;
-        node.stated = answer.ok().map(|reply| Stated::of(&reply));
-    }
-    probe::fenceable(&record)?;
-    let reason = format!("imported version {} from {first_at}", reply.version);
-    let cluster = registry.create(record, reason).await?;
-    Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
-}
-
-async fn topology_at(
-    at: &Endpoint,
-    password: Option<&str>,
-    version: i64,
-) -> Result<Topology, ApiError> {
-    let failed = |error: &crate::client::ClientError| ApiError::node(at, error);
-    let mut connection = Connection::open(at, password).await.map_err(|e| failed(&e))?;
-    let value = connection.command(&["CLUSTERX", "NODES"]).await.map_err(|e| failed(&e))?;
-    let text = value.as_bytes().unwrap_or_default();
-    Topology::parse(text, version)
-        .map_err(|error| ApiError::bad(format!("node {at}: its topology cannot be read: {error}")))
-}
-
-fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
-    let now = crate::events::now_ms() / 1_000;
-    let node = |node: &topology::Node| Node {
-        id: node.id.to_string(),
-        local: node.local.clone(),
-        announced: node.announced.clone(),
-        role: if node.is_master() { Role::Master } else { Role::Slave },
-        created_at: now,
-        stated: None,
-    };
-    let mut shards = Vec::new();
-    for master in topology.nodes.iter().filter(|node| node.is_master()) {
-        let follows =
-            |other: &&topology::Node| other.role == topology::Role::Replica { of: master.id };
-        let replicas = topology.nodes.iter().filter(follows).map(node);
-        let ranges = master.slots.ranges();
-        shards.push(Shard {
-            nodes: std::iter::once(node(master)).chain(replicas).collect(),
-            slot_ranges: ranges
-                .iter()
-                .map(|range| (range.first().number(), range.last().number()))
-                .collect(),
-            intent: None,
-            last_intent: None,
-            fence: None,
-            epoch: planner::Epoch::default(),
-        });
-    }
-    let placed: usize = shards.iter().map(|shard| shard.nodes.len()).sum();
-    if placed != topology.nodes.len() {
-        return Err(ApiError::bad("the topology has a replica without its master"));
-    }
-    Ok(shards)
 }
 
 pub(super) async fn show(
@@ -261,8 +155,9 @@ pub(super) async fn show(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Changes what the controller says to the nodes, and when writes count as done. The store is
-/// changed at once, each shard with its next epoch, which its master gets
+/// Changes what the controller says to the nodes, when writes count as done, who may be promoted,
+/// and whether that happens by itself. The store is changed at once, each shard with its next
+/// epoch, which its master gets
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,
@@ -274,19 +169,31 @@ pub(super) async fn change(
     let mut said = Vec::new();
     said.extend(change.commit_mode.map(|mode| format!("commit mode {mode}")));
     said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
+    let reason = change.reason.unwrap_or_default();
+    said.extend(change.paused.map(|paused| match (paused, reason.as_str()) {
+        (true, "") => "no automatic failover".to_owned(),
+        (true, reason) => format!("no automatic failover ({reason})"),
+        (false, _) => "automatic failover".to_owned(),
+    }));
     said.extend(change.max_lag.map(|most| format!("max-lag {most}")));
     said.extend(change.password.as_ref().map(|_| "another password for the nodes".to_owned()));
     if said.is_empty() {
         return Err(ApiError::bad(
-            "nothing to change: commit_mode, min_in_sync, max_lag and password can be",
+            "nothing to change: commit_mode, min_in_sync, max_lag, password and paused can be",
         ));
     }
     if let Some(password) = &change.password {
         probe::accepted(&cluster.record(), password).await?;
     }
+    let since_ms = crate::events::now_ms();
     let record = cluster
         .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
             record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);
+            match change.paused {
+                Some(true) => record.paused = Some(Paused { since_ms, reason: reason.clone() }),
+                Some(false) => record.paused = None,
+                None => {}
+            }
             if let Some(password) = change.password.clone() {
                 record.password = Some(password).filter(|password| !password.is_empty());
             }

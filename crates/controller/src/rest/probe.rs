@@ -1,6 +1,6 @@
 //! Looking at nodes before they are taken into a cluster.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::heartbeat::Reply;
 use planner::{Node, Record, Role, Stated, soundness};
@@ -9,6 +9,7 @@ use topology::Endpoint;
 use super::App;
 use super::error::ApiError;
 use crate::client::{ClientError, Connection};
+use crate::cluster::rival;
 
 /// Longest time one node may take.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -51,12 +52,91 @@ fn explain(at: &Endpoint, error: &ClientError) -> ApiError {
     ApiError::bad(format!("node {at}: {text}{remedy}"))
 }
 
+/// [`hello`] to all nodes at once; `None` for one that does not answer.
+pub(super) async fn hello_all(
+    registry: &App,
+    nodes: &[Endpoint],
+    password: Option<&str>,
+) -> Result<Vec<Option<Reply>>, ApiError> {
+    let ask = |at: &Endpoint| {
+        let (registry, at, password) = (registry.clone(), at.clone(), password.map(str::to_owned));
+        tokio::spawn(async move { hello(&registry, &at, password.as_deref()).await })
+    };
+    let asked: Vec<_> = nodes.iter().map(ask).collect();
+    let mut answers = Vec::new();
+    for answer in asked {
+        answers.push(answer.await.map_err(|_| ApiError::failed("a probe was cut short"))?.ok());
+    }
+    Ok(answers)
+}
+
+/// A heartbeat that is older leads nobody, ms.
+const LED_MS: u64 = 2_000;
+/// How long the next one is waited for.
+const NEXT: Duration = Duration::from_millis(1_200);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Refuses nodes that another controller leads now: already a hello would depose it there. Whether
+/// one that was heard a moment ago lives is seen when it is heard again. Older nodes cannot say,
+/// and silent ones are the next question's affair.
+pub(super) async fn unled(
+    registry: &App,
+    nodes: &[Endpoint],
+    password: Option<&str>,
+) -> Result<(), ApiError> {
+    let ask = |at: &Endpoint| {
+        let (at, password) = (at.clone(), password.map(str::to_owned));
+        tokio::spawn(async move { led(&at, password.as_deref()).await.map(|term| (at, term)) })
+    };
+    let asked: Vec<_> = nodes.iter().map(ask).collect();
+    let mut found = None;
+    for answer in asked {
+        found = found.or(answer.await.ok().flatten());
+    }
+    match found {
+        None => Ok(()),
+        Some((at, term)) if term == registry.shared.election().term() => {
+            Err(ApiError::conflict(format!("node {at} is in a cluster of this controller already")))
+        }
+        Some((at, term)) => Err(ApiError::conflict(format!(
+            "node {at} is led by the controller of term {term} now: stop that one, or take the node out of its cluster first"
+        ))),
+    }
+}
+
+/// Term of the controller that the node hears, if that one is alive.
+async fn led(at: &Endpoint, password: Option<&str>) -> Option<u64> {
+    let ask = async {
+        let mut connection = Connection::open(at, password).await?;
+        rival::ask(&mut connection).await
+    };
+    let asked_at = Instant::now();
+    let told = tokio::time::timeout(LIMIT, ask).await.ok()?.ok()?;
+    told.heard_ms.filter(|ms| *ms < LED_MS)?;
+    let answered_at = Instant::now();
+    let mut connection =
+        tokio::time::timeout(LIMIT, Connection::open(at, password)).await.ok()?.ok()?;
+    while asked_at.elapsed() < NEXT {
+        tokio::time::sleep(LOOK).await;
+        let since = answered_at.elapsed();
+        let told = tokio::time::timeout(LIMIT, rival::ask(&mut connection)).await.ok()?.ok()?;
+        let heard = told.heard_ms.map(Duration::from_millis);
+        if heard.is_some_and(|ago| ago < since) {
+            return Some(told.heard_term);
+        }
+    }
+    None
+}
+
 /// Asks every node at once; each must be in cluster mode and hold no topology.
 pub(super) async fn fresh(
     registry: &App,
     nodes: &mut [Node],
     password: Option<&str>,
 ) -> Result<(), ApiError> {
+    let locals: Vec<Endpoint> = nodes.iter().map(|node| node.local.clone()).collect();
+    unled(registry, &locals, password).await?;
     let asked: Vec<_> = nodes
         .iter()
         .map(|node| {

@@ -26,7 +26,7 @@ pub(super) async fn show(
     Ok(ok(status(&cluster, registry.trouble())))
 }
 
-fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status {
+pub(super) fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status {
     let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
     let state = cluster.state.lock();
     let record = &state.record;

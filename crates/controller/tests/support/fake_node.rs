@@ -21,6 +21,8 @@ pub struct World(Arc<Mutex<BTreeMap<u16, Arc<Mutex<Inside>>>>>);
 /// What the node knows; the first group survives a restart.
 pub struct Inside {
     pub id: String,
+    /// `-` before it was told; empty for an older node.
+    pub cluster_id: String,
     pub topology: Option<Topology>,
     pub sequence: u64,
     pub resync: Resync,
@@ -29,6 +31,8 @@ pub struct Inside {
     pub lease_until_ns: u64,
     pub paused_until_ns: u64,
     pub term: u64,
+    /// Term and moment of the last heartbeat.
+    pub heard: Option<(u64, Instant)>,
     pub alive: bool,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,
@@ -54,6 +58,7 @@ impl FakeNode {
         let port = listener.local_addr().expect("an address").port();
         let inside = Arc::new(Mutex::new(Inside {
             id: String::new(),
+            cluster_id: "-".to_owned(),
             topology: None,
             sequence: 0,
             resync: Resync::None,
@@ -61,6 +66,7 @@ impl FakeNode {
             lease_until_ns: 0,
             paused_until_ns: 0,
             term: 0,
+            heard: None,
             alive: true,
             complaint: None,
             lease_mode: LeaseMode::BlockAll,
@@ -109,6 +115,7 @@ impl FakeNode {
             inside.lease_until_ns = 0;
             inside.paused_until_ns = 0;
             inside.term = 0;
+            inside.heard = None;
             inside.alive = true;
         }
         self.task = Some(serve(listener, &self.inside, &self.world, &self.running));
@@ -192,6 +199,9 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
                 return reply.error("ERR election version mismatch: a higher one was seen");
             }
             inside.term = term;
+            if master.bytes().any(|byte| byte != b'0') {
+                inside.heard = Some((term, Instant::now()));
+            }
             let end = clock.parse::<u64>().expect("a clock")
                 + lease.parse::<u64>().expect("a lease") * 1_000_000;
             if inside.id == *master && *nonce == format!("{:x}", inside.nonce) {
@@ -202,6 +212,32 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         ["CLUSTERX", "SETNODEID", id] => {
             inside.lock().id = (*id).to_owned();
             reply.simple("OK");
+        }
+        ["CLUSTERX", "SETCLUSTERID", id] => {
+            inside.lock().cluster_id = (*id).to_owned();
+            reply.simple("OK");
+        }
+        ["CLUSTERX", "CONTROLLER"] => {
+            let inside = inside.lock();
+            if inside.cluster_id.is_empty() {
+                return reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…");
+            }
+            let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).expect("not that long");
+            let told = api::heard::Told {
+                myid: inside.id.clone(),
+                cluster_id: inside.cluster_id.clone(),
+                term: inside.term,
+                heard_ms: inside.heard.map(|(_, at)| ms(at)),
+                heard_term: inside.heard.map_or(0, |(term, _)| term),
+            };
+            reply.bulk(told.render().as_bytes());
+        }
+        ["CONFIG", "SET", "master-lease-mode", mode] => {
+            inside.lock().lease_mode = mode.parse().expect("a mode");
+            reply.simple("OK");
+        }
+        ["CONFIG", "REWRITE"] => {
+            reply.error("ERR the server is running without a config file");
         }
         ["CLUSTERX", "SETNODES", text, version] => {
             let version = version.parse().expect("a version");
@@ -291,6 +327,7 @@ impl Inside {
             role: self.role(),
             sequence: self.sequence,
             myid: self.id.clone(),
+            cluster_id: self.cluster_id.clone(),
             version: self.topology.as_ref().map_or(-1, |topology| topology.version),
             topology_hash: self.topology.as_ref().map(Topology::hash).unwrap_or_default(),
             clock_ns: now,

@@ -46,14 +46,24 @@ pub struct Controller {
 impl Controller {
     /// Starts one on `data`; waits for a predecessor's lock to go.
     pub async fn start(data: PathBuf) -> Self {
+        Self::start_with(Config { data, ..Config::default() }).await
+    }
+
+    /// The same, with more than the place of the store.
+    pub async fn start_with(config: Config) -> Self {
         until("a controller to start", || async {
-            Self::try_start(data.clone()).await.map_err(|error| format!("{error:#}"))
+            let started = Self::try_start_with(config.clone()).await;
+            started.map_err(|error| format!("{error:#}"))
         })
         .await
     }
 
     pub async fn try_start(data: PathBuf) -> anyhow::Result<Self> {
-        let config = Config { listen: ([127, 0, 0, 1], 0).into(), data, ..Config::default() };
+        Self::try_start_with(Config { data, ..Config::default() }).await
+    }
+
+    pub async fn try_start_with(config: Config) -> anyhow::Result<Self> {
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..config };
         let listener = controller::bind(&config).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -175,7 +185,18 @@ impl Stage {
 
     /// Ends the controller and starts another on the same store.
     pub async fn restart_controller(&mut self) {
-        let data = self.folder.path().join("store.redb");
+        self.restart_controller_with(|| ()).await;
+    }
+
+    /// Does something with the store between.
+    pub async fn restart_controller_with(&mut self, between: impl FnOnce()) {
+        self.stop_controller().await;
+        between();
+        self.controller = Controller::start(self.folder.path().join("store.redb")).await;
+    }
+
+    /// Ends it; its place is kept.
+    pub async fn stop_controller(&mut self) {
         let url = String::new();
         let (stop, _) = oneshot::channel();
         let parked = Controller {
@@ -185,7 +206,6 @@ impl Stage {
             task: tokio::spawn(async { Ok(()) }),
         };
         std::mem::replace(&mut self.controller, parked).stop().await;
-        self.controller = Controller::start(data).await;
     }
 
     /// The node the balancer leads `lb.test:<port>` to.

@@ -12,6 +12,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 
+use super::away;
 use super::http::PATIENCE;
 use super::made::made;
 use super::table::{json, render, text};
@@ -107,13 +108,16 @@ pub(crate) enum Delete {
         /// Its name
         name: String,
     },
-    /// Forget a cluster; its nodes go on as they are
+    /// Forget a cluster; says what that does to it, and does it with --yes
     Cluster {
         /// Its name
         name: String,
         /// Namespace; the only one if left out
         #[arg(short, long)]
         namespace: Option<String>,
+        /// Do it; the name once more
+        #[arg(long, value_name = "NAME")]
+        yes: Option<String>,
     },
     /// A shard without slots
     Shard {
@@ -283,9 +287,10 @@ pub(crate) async fn delete(cx: &Context, delete: Delete) -> Result<()> {
         Delete::Namespace { name } => {
             (format!("/namespaces/{name}"), format!("namespace {name} deleted"))
         }
-        Delete::Cluster { name, namespace } => {
-            let base = cx.namespace(namespace.as_deref()).await?;
-            (format!("{base}/{name}"), format!("cluster {name} forgotten"))
+        Delete::Cluster { name, namespace, yes } => {
+            let path = format!("{}/{name}", cx.namespace(namespace.as_deref()).await?);
+            away::may_forget(cx, &path, &name, yes.as_deref()).await?;
+            (path, format!("cluster {name} forgotten"))
         }
         Delete::Shard { index, place } => {
             let base = cx.cluster(&place).await?;

@@ -55,7 +55,8 @@ pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
     let Set::Cluster { place, commit_mode, min_in_sync, password_file, max_lag } = set;
     let path = cx.cluster(&place).await?;
     let password = password_file.as_deref().map(secret).transpose()?;
-    let body = ClusterChange { commit_mode, min_in_sync, max_lag, password };
+    let body =
+        ClusterChange { commit_mode, min_in_sync, max_lag, password, ..ClusterChange::default() };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
     if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
 }

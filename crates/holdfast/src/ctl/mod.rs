@@ -3,6 +3,7 @@
 //! A skin: it decides nothing. Without `-n` and `-c` it takes the only namespace and cluster there
 //! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's).
 
+mod away;
 mod change;
 mod decide;
 mod discarded;
@@ -65,6 +66,15 @@ enum Verb {
     /// Change what a cluster promises
     #[command(subcommand)]
     Set(decide::Set),
+    /// Let no failover happen by itself, for a maintenance
+    #[command(subcommand)]
+    Pause(away::Pause),
+    /// Let failovers happen by themselves again
+    #[command(subcommand)]
+    Resume(away::Resume),
+    /// Let a cluster go on without a controller
+    #[command(subcommand)]
+    Release(away::Release),
     /// Decide about a shard
     #[command(subcommand)]
     Shard(decide::ShardVerb),
@@ -122,6 +132,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Delete(delete) => change::delete(&cx, delete).await?,
         Verb::Failover(failover) => change::failover(&cx, failover).await?,
         Verb::Set(set) => decide::set(&cx, set).await?,
+        Verb::Pause(pause) => away::pause(&cx, pause).await?,
+        Verb::Resume(resume) => away::resume(&cx, resume).await?,
+        Verb::Release(release) => away::release(&cx, release).await?,
         Verb::Shard(verb) => decide::shard(&cx, verb).await?,
         Verb::Discarded(verb) => discarded::run(&cx, verb).await?,
         Verb::Node(node) => change::node(&cx, node).await?,

@@ -31,6 +31,7 @@ pub const COMMANDS: &[Command] = &[
 /// What changes more than a connection, or waits for others.
 const CHANGES: &[&str] = &[
     "setnodeid",
+    "setclusterid",
     "setnodes",
     "setslot",
     "flushslots",
@@ -191,6 +192,16 @@ fn shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
     })
 }
 
+/// Whether there is any key; while the database is being replaced, nobody knows.
+fn has_data(cx: &SessionCx<'_>) -> Result<bool> {
+    let engine = cx.node.engine();
+    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    Ok(match &engine.store {
+        Some(store) => storage::types::keyspace::random_key(&store.txn(), &scope)?.is_some(),
+        None => true,
+    })
+}
+
 fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     match args.word().as_deref() {
         None | Some(b"HARD" | b"SOFT") => {}
@@ -202,15 +213,7 @@ fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
             "ERR CLUSTER RESET is only possible on a connection to the node itself",
         ));
     }
-    let has_data = {
-        let engine = cx.node.engine();
-        let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
-        match &engine.store {
-            Some(store) => storage::types::keyspace::random_key(&store.txn(), &scope)?.is_some(),
-            None => true,
-        }
-    };
-    let guards = ResetGuards { has_data, ..ResetGuards::default() };
+    let guards = ResetGuards { has_data: has_data(cx)?, ..ResetGuards::default() };
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_reset(guards)))
 }
 
@@ -238,7 +241,17 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
                 return Err(usage());
             }
             must_be_cluster(cx)?;
-            Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id)))
+            let has_data = has_data(cx)?;
+            Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id, has_data)))
+        }
+        (b"SETCLUSTERID", 1) => {
+            let id = args.bytes()?.to_vec();
+            must_be_cluster(cx)?;
+            Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_cluster_id(&id)))
+        }
+        (b"CONTROLLER", 0) => {
+            must_be_cluster(cx)?;
+            Ok(reply.bulk(grants::heard::told(cx.node).render().as_bytes()).into())
         }
         (b"SETNODES", 2..) => set_nodes(cx, args),
         (b"SETSLOT", 4) => set_slot(cx, args),
@@ -351,6 +364,7 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
     grants::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
+    cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
 }
 

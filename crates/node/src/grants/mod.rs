@@ -4,7 +4,9 @@
 //! holder, list of feeds; nobody waits for the gate with the holder locked.
 
 pub mod commit;
+pub mod heard;
 pub mod identity;
+pub mod owner;
 pub mod relay;
 
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct Grants {
     pub identity: Identity,
     /// Which replies may leave.
     pub commit: Commit,
+    /// When a controller was last heard.
+    pub heard: heard::Heard,
 }
 
 /// Why a heartbeat was not taken. `Display` is what follows `-`.
@@ -83,6 +87,7 @@ impl Grants {
             is_held: AtomicBool::new(false),
             identity,
             commit: Commit::new(workers),
+            heard: heard::Heard::default(),
         }
     }
 

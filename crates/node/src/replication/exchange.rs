@@ -135,6 +135,7 @@ pub(super) fn put_in(node: &Arc<Node>, store: Store, generation: u64) -> Option<
         engine.generation += 1;
         is_current.then_some(engine.generation)
     };
+    crate::grants::owner::keep(node);
     node.watches.touch_all();
     next
 }

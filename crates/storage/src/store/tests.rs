@@ -355,6 +355,30 @@ fn the_wrong_cluster_mode_is_refused() {
     assert!(dir.path().join("holdfast.format").exists());
 }
 
+/// A later version may have changed what this one would misread.
+#[test]
+fn a_directory_of_a_later_format_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = || Options { cluster: true, ..options() };
+    drop(Store::open(dir.path(), cluster()).unwrap());
+    let record = dir.path().join("holdfast.format");
+    let written = std::fs::read_to_string(&record).unwrap();
+    for later in ["format 2\ncluster yes\n", "format 1b\ncluster yes\n", "format \n"] {
+        std::fs::write(&record, later).unwrap();
+        let before = std::fs::read_dir(dir.path()).unwrap().count();
+        let error = Store::open(dir.path(), cluster()).err().unwrap();
+        assert!(matches!(error, Error::NewerFormat { known: 1, .. }), "{later}: {error}");
+        assert!(error.to_string().contains("start the version that wrote it"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "{later}");
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), later);
+    }
+    // Earlier and damaged ones are read as ever.
+    for other in ["format 0\ncluster yes\n", "cluster yes\n", "\0", &written] {
+        std::fs::write(&record, other).unwrap();
+        drop(Store::open(dir.path(), cluster()).unwrap());
+    }
+}
+
 #[test]
 fn a_checkpoint_holds_the_unflushed_tail() {
     let dir = tempfile::tempdir().unwrap();

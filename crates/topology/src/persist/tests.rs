@@ -15,12 +15,14 @@ fn writes_the_example() {
         id: NodeId::new(A.as_bytes()),
         topology: Some(Topology::parse(EXAMPLE, 5).unwrap()),
         mastered_at: Some(4),
+        cluster: "00000000000000aa".parse().ok(),
     };
     let text = conf.to_bytes();
     expect![[r#"
         version 5
         id aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
         # holdfast-mastered-at 4
+        # holdfast-cluster 00000000000000aa
         node ZrFserb4Mqi5dbyCLCMUm9zFXMNPhzKE4RbFauJa 10.190.28.10 7115 master - 0-5460
         node qhbVLW9dc2VF9CZOmvBJOzzqkhNA3oHoD3NVWVyg 10.190.28.10 7133 master - 5461-10921
         node 9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs 10.190.28.10 7237 master - 10922-16383 192.168.0.2 1222
@@ -79,6 +81,10 @@ fn refused_files() {
         ("version 1\nid \"\\xg0\"", "line 2: bad quotes"),
         ("version \"1\" 2", "line 1: bad quotes"),
         ("# holdfast-mastered-at x\nversion -1", "Invalid cluster version"),
+        (
+            "# holdfast-cluster a\nversion -1",
+            "Invalid cluster name: 16 hexadecimal digits expected",
+        ),
     ] {
         assert_eq!(understood(text), expected, "{text:?}");
     }
@@ -92,9 +98,11 @@ proptest! {
         topology in prop::option::of(topologies()),
         id in prop::option::of(prop::collection::vec(any::<u8>(), 40)),
         mastered_at in prop::option::of(any::<i64>()),
+        cluster in prop::option::of(any::<u64>()),
     ) {
+        let cluster = cluster.and_then(|bits| format!("{bits:016x}").parse().ok());
         let id = id.and_then(|id| NodeId::new(&id));
-        let conf = NodesConf { id, topology, mastered_at };
+        let conf = NodesConf { id, topology, mastered_at, cluster };
         prop_assert_eq!(NodesConf::parse(&conf.to_bytes()), Ok(conf));
     }
 

@@ -13,7 +13,7 @@ const ASKING: RouteRequest = RouteRequest { asking: true, ..WRITE };
 
 fn cluster(name: &str) -> Cluster {
     let mut cluster = Cluster::default();
-    let change = cluster.prepare_set_node_id(name.as_bytes()).unwrap();
+    let change = cluster.prepare_set_node_id(name.as_bytes(), true).unwrap();
     cluster.commit(change).unwrap();
     let text = format!(
         "{A} 10.0.0.1 6666 master - 0-8191\n{B} 10.0.0.2 6666 master - 8192-16000 fd00::2 7001\n\

@@ -62,7 +62,7 @@ impl Cluster {
 
 fn node(name: &str) -> Cluster {
     let mut cluster = Cluster::default();
-    let change = cluster.prepare_set_node_id(name.as_bytes()).unwrap();
+    let change = cluster.prepare_set_node_id(name.as_bytes(), true).unwrap();
     cluster.commit(change).unwrap();
     cluster.set(&two_shards(), 1);
     cluster
@@ -76,7 +76,7 @@ fn before_the_first_topology() {
     assert_eq!(error.reply(), "CLUSTERDOWN The cluster is not initialized");
     assert_eq!(cluster.outcome().assignment, Assignment::Unchanged);
     assert_eq!(
-        cluster.prepare_set_node_id(b"x").unwrap_err().reply(),
+        cluster.prepare_set_node_id(b"x", true).unwrap_err().reply(),
         "ERR Invalid cluster node id"
     );
 }
@@ -142,7 +142,7 @@ fn finds_itself_by_address() {
     cluster.set(&two_shards(), 1);
     assert_eq!(cluster.id(), Some(id(A)));
     // An id that is known stays, unless force is given; then it stays only if nothing matches.
-    let change = cluster.prepare_set_node_id(B.as_bytes()).unwrap();
+    let change = cluster.prepare_set_node_id(B.as_bytes(), true).unwrap();
     assert_eq!(cluster.commit(change).unwrap().assignment, Assignment::Master);
     cluster.set(&two_shards(), 2);
     assert_eq!(cluster.id(), Some(id(B)));

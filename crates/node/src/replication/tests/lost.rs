@@ -10,7 +10,7 @@ impl Running {
     pub(super) fn grant(&self, epoch: u64) {
         let mut cluster = Cluster::clone(&self.node.cluster.load());
         if cluster.id().is_none() {
-            let change = cluster.prepare_set_node_id(&[b'a'; 40]).unwrap();
+            let change = cluster.prepare_set_node_id(&[b'a'; 40], true).unwrap();
             cluster.commit(change).unwrap();
             self.node.cluster.store(Arc::new(cluster));
         }

@@ -23,7 +23,7 @@ impl Bench {
 
     fn served_to(access: ClientAccess, role: Role, [mine, other]: [&str; 2]) -> Self {
         let mut cluster = Cluster::default();
-        let change = cluster.prepare_set_node_id(ME.as_bytes()).unwrap();
+        let change = cluster.prepare_set_node_id(ME.as_bytes(), true).unwrap();
         cluster.commit(change).unwrap();
         let text = format!("{ME} 10.0.0.1 6666 {mine}\n{OTHER} 10.0.0.2 6666 {other}");
         let change = cluster.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false).unwrap();

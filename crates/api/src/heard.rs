@@ -1,0 +1,75 @@
+//! The reply of `CLUSTERX CONTROLLER`: who leads a node, asked by a controller that does not want
+//! to lead it by asking.
+
+use std::fmt::Write as _;
+
+/// What a node knows of its controller.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Node id, empty before SETNODEID.
+    pub myid: String,
+    /// As in a heartbeat's reply.
+    pub cluster_id: String,
+    /// Highest term of any controller that this process has seen; 0: none.
+    pub term: u64,
+    /// How long ago a heartbeat was taken, ms; `None`: never by this process.
+    pub heard_ms: Option<u64>,
+    /// Term of that heartbeat.
+    pub heard_term: u64,
+}
+
+impl Told {
+    /// The text that goes over the wire.
+    pub fn render(&self) -> String {
+        let Self { myid, cluster_id, term, heard_ms, heard_term } = self;
+        let mut text = format!("myid:{myid}\r\ncluster_id:{cluster_id}\r\nterm:{term}\r\n");
+        if let Some(heard_ms) = heard_ms {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "heard_ms:{heard_ms}\r\nheard_term:{heard_term}\r\n");
+        }
+        text
+    }
+
+    /// Reads a reply; unknown fields are skipped. `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut told = Self::default();
+        let mut is_told = false;
+        for line in text.lines() {
+            let (name, value) = line.trim_end_matches('\r').split_once(':')?;
+            match name {
+                "myid" => value.clone_into(&mut told.myid),
+                "cluster_id" => value.clone_into(&mut told.cluster_id),
+                "term" => (told.term, is_told) = (value.parse().ok()?, true),
+                "heard_ms" => told.heard_ms = Some(value.parse().ok()?),
+                "heard_term" => told.heard_term = value.parse().ok()?,
+                _ => {}
+            }
+        }
+        is_told.then_some(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_back() {
+        let led = Told {
+            myid: "a".repeat(40),
+            cluster_id: "-".into(),
+            term: 7,
+            heard_ms: Some(80),
+            heard_term: 6,
+        };
+        let free = Told { heard_ms: None, heard_term: 0, ..led.clone() };
+        for told in [led, free] {
+            assert_eq!(Told::parse(&told.render()), Some(told.clone()));
+            let newer = format!("{}later:1\r\n", told.render());
+            assert_eq!(Told::parse(&newer), Some(told));
+        }
+        assert_eq!(Told::parse("myid:x\r\n"), None, "no term");
+        assert_eq!(Told::parse("term:-1\r\n"), None);
+        assert_eq!(Told::parse("OK"), None);
+    }
+}

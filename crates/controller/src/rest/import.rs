@@ -1,0 +1,252 @@
+//! `/import`: a cluster that runs is taken over by asking one of its nodes.
+//!
+//! One node's topology is as old as that node. So all others are asked as well, and the newest must
+//! be the one that was given: from an older one, nodes that were removed would come back, and
+//! masters that were replaced.
+
+use api::heartbeat::Reply;
+use api::rest::{ClusterAnswer, ImportSpec, NodeSpec};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::response::Response;
+use planner::{Node, Record, Role, Shard, Stated};
+use topology::{Endpoint, Topology};
+
+use super::clusters::{balancers, default_mode, known_namespace, least, new_name};
+use super::error::{ApiError, ok};
+use super::{App, body, namespaces, probe, view};
+use crate::client::Connection;
+
+pub(super) async fn import(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    known_namespace(&registry, &ns).await?;
+    namespaces::check_name("cluster", &name)?;
+    let spec: ImportSpec = body(&bytes)?;
+    let fields: Vec<_> = spec.nodes.into_iter().map(NodeSpec::into_fields).collect();
+    let first = fields.first().ok_or_else(|| ApiError::bad("cluster nodes should NOT be empty"))?;
+    let first_at = view::endpoint(&first.addr)?;
+    let password = spec.password.or_else(|| first.password.clone());
+    probe::unled(&registry, std::slice::from_ref(&first_at), password.as_deref()).await?;
+    let reply = probe::hello(&registry, &first_at, password.as_deref()).await?;
+    if reply.version < 0 {
+        return Err(ApiError::bad(format!(
+            "node {first_at} holds no topology: create the cluster"
+        )));
+    }
+    let topology = topology_at(&first_at, password.as_deref(), reply.version).await?;
+    let mut shards = imported_shards(&topology)?;
+    let cluster_id =
+        survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
+    let sizes = || shards.iter().map(|shard| shard.nodes.len());
+    let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
+    let mut record = Record {
+        namespace: ns,
+        name,
+        revision: 1,
+        version: reply.version,
+        balancers: balancers(spec.balancers)?,
+        longest_lease_ms: registry.shared.policy.lease_ms,
+        allow_unfenced: spec.allow_unfenced,
+        password: password.clone().filter(|password| !password.is_empty()),
+        // As after a change of the mode: each shard's first epoch has its master alone in the set,
+        // and only nodes that it asks for join. Nothing is believed of nodes that no grant has
+        // reached.
+        commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
+        min_in_sync: least(spec.min_in_sync, smallest)?,
+        max_lag: None,
+        term: 0,
+        shards,
+        cluster_id,
+        paused: None,
+    };
+    for given in &fields {
+        let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
+        let known = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
+        let node = known.into_iter().find(|node| node.local == local);
+        let node = node.ok_or_else(|| {
+            ApiError::bad(format!("node {local} is not in the topology of {first_at}"))
+        })?;
+        if announced.is_some() && node.announced != announced {
+            node.announced = announced;
+            // Every node must learn it: a version nobody holds yet.
+            record.version = reply.version + 1;
+        }
+    }
+    probe::fenceable(&record)?;
+    let reason = format!("imported version {} from {first_at}", reply.version);
+    let cluster = registry.create(record, reason).await?;
+    Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
+}
+
+/// Asks every node at once, notes what each states of itself, and returns the name of the cluster.
+/// Silent nodes say nothing against it.
+async fn survey(
+    registry: &App,
+    shards: &mut [Shard],
+    (first_at, first): (&Endpoint, &Reply),
+    password: Option<&str>,
+) -> Result<String, ApiError> {
+    let nodes = || shards.iter().flat_map(|shard| &shard.nodes);
+    let locals: Vec<Endpoint> = nodes().map(|node| node.local.clone()).collect();
+    probe::unled(registry, &locals, password).await?;
+    let answers = probe::hello_all(registry, &locals, password).await?;
+    let heard: Vec<(&Node, Reply)> =
+        nodes().zip(&answers).filter_map(|(node, reply)| Some((node, reply.clone()?))).collect();
+    let name = judge(&heard, (first_at, first)).map_err(ApiError::bad)?;
+    let mut answers = answers.into_iter();
+    for node in shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
+        node.stated = answers.next().flatten().as_ref().map(Stated::of);
+    }
+    Ok(name.unwrap_or_else(new_name))
+}
+
+/// The name that all nodes have for their cluster, if they have one; or why this topology is not to
+/// be taken over.
+fn judge(
+    heard: &[(&Node, Reply)],
+    (first_at, first): (&Endpoint, &Reply),
+) -> Result<Option<String>, String> {
+    let newest = heard.iter().max_by_key(|(_, reply)| reply.version);
+    if let Some((node, reply)) = newest.filter(|(_, reply)| reply.version > first.version) {
+        return Err(format!(
+            "node {first_at} knows version {} of the topology, node {} knows version {}: give that one first",
+            first.version, node.local, reply.version
+        ));
+    }
+    for (node, reply) in heard {
+        if !reply.myid.is_empty() && reply.myid != node.id {
+            return Err(format!(
+                "node {} answers as {}, in the topology of {first_at} it is {}: give each node its own data folder first",
+                node.local, reply.myid, node.id
+            ));
+        }
+        if reply.version == first.version && reply.topology_hash != first.topology_hash {
+            return Err(format!(
+                "nodes {first_at} and {} hold different topologies of version {}: CLUSTERX NODES shows them; give the right one a \
+                 higher version with CLUSTERX SETNODES first",
+                node.local, first.version
+            ));
+        }
+    }
+    let mut named = heard.iter().filter(|(_, reply)| reply.has_cluster());
+    let Some((one, name)) = named.next().map(|(node, reply)| (node, &reply.cluster_id)) else {
+        return Ok(None);
+    };
+    match named.find(|(_, reply)| reply.cluster_id != *name) {
+        Some((other, reply)) => Err(format!(
+            "node {} belongs to cluster {name}, node {} to cluster {}: give each node its own data folder first",
+            one.local, other.local, reply.cluster_id
+        )),
+        None => Ok(Some(name.clone())),
+    }
+}
+
+async fn topology_at(
+    at: &Endpoint,
+    password: Option<&str>,
+    version: i64,
+) -> Result<Topology, ApiError> {
+    let failed = |error: &crate::client::ClientError| ApiError::node(at, error);
+    let mut connection = Connection::open(at, password).await.map_err(|e| failed(&e))?;
+    let value = connection.command(&["CLUSTERX", "NODES"]).await.map_err(|e| failed(&e))?;
+    let text = value.as_bytes().unwrap_or_default();
+    Topology::parse(text, version)
+        .map_err(|error| ApiError::bad(format!("node {at}: its topology cannot be read: {error}")))
+}
+
+fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
+    let now = crate::events::now_ms() / 1_000;
+    let node = |node: &topology::Node| Node {
+        id: node.id.to_string(),
+        local: node.local.clone(),
+        announced: node.announced.clone(),
+        role: if node.is_master() { Role::Master } else { Role::Slave },
+        created_at: now,
+        stated: None,
+    };
+    let mut shards = Vec::new();
+    for master in topology.nodes.iter().filter(|node| node.is_master()) {
+        let follows =
+            |other: &&topology::Node| other.role == topology::Role::Replica { of: master.id };
+        let replicas = topology.nodes.iter().filter(follows).map(node);
+        let ranges = master.slots.ranges();
+        shards.push(Shard {
+            nodes: std::iter::once(node(master)).chain(replicas).collect(),
+            slot_ranges: ranges
+                .iter()
+                .map(|range| (range.first().number(), range.last().number()))
+                .collect(),
+            intent: None,
+            last_intent: None,
+            fence: None,
+            epoch: planner::Epoch::default(),
+        });
+    }
+    let placed: usize = shards.iter().map(|shard| shard.nodes.len()).sum();
+    if placed != topology.nodes.len() {
+        return Err(ApiError::bad("the topology has a replica without its master"));
+    }
+    Ok(shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(id: &str, version: i64) -> (Node, Reply) {
+        let text = format!(
+            "role:master\r\nsequence:1\r\nmyid:{}\r\nversion:{version}\r\ntopology_hash:h{version}\r\n",
+            id.repeat(40)
+        );
+        let node = Node {
+            id: id.repeat(40),
+            local: Endpoint { host: id.to_owned(), port: 1 },
+            announced: None,
+            role: Role::Slave,
+            created_at: 0,
+            stated: None,
+        };
+        (node, Reply::parse(&text).expect("a reply"))
+    }
+
+    fn judged(heard: &[(Node, Reply)]) -> Result<Option<String>, String> {
+        let (node, reply) = heard.first().expect("a node");
+        let heard: Vec<_> = heard.iter().map(|(node, reply)| (node, reply.clone())).collect();
+        judge(&heard, (&node.local, reply))
+    }
+
+    #[test]
+    fn only_the_newest_topology_is_taken_over() {
+        assert_eq!(judged(&[heard("a", 29), heard("b", 29), heard("c", 7)]), Ok(None));
+        let told = judged(&[heard("a", 29), heard("b", 40), heard("c", 41)]).expect_err("stale");
+        assert_eq!(
+            told,
+            "node a:1 knows version 29 of the topology, node c:1 knows version 41: give that one first"
+        );
+        let mut other = heard("b", 29);
+        other.1.topology_hash = "x".to_owned();
+        assert!(
+            judged(&[heard("a", 29), other]).expect_err("two").contains("different topologies")
+        );
+    }
+
+    #[test]
+    fn nodes_on_folders_of_others_are_not_taken_over() {
+        let mut swapped = heard("b", 29);
+        swapped.1.myid = "c".repeat(40);
+        assert!(judged(&[heard("a", 29), swapped]).expect_err("swapped").contains("its own data"));
+        let of = |id, cluster: &str| {
+            let mut node = heard(id, 29);
+            node.1.cluster_id = cluster.to_owned();
+            node
+        };
+        let ours = "00000000000000aa";
+        let all = [of("a", "-"), of("b", ours), heard("c", 29), of("d", ours)];
+        assert_eq!(judged(&all), Ok(Some(ours.to_owned())));
+        let told = judged(&[of("a", ours), of("b", "00000000000000bb")]).expect_err("two clusters");
+        assert!(told.contains("node b:1 to cluster 00000000000000bb"), "{told}");
+    }
+}

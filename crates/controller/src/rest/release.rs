@@ -1,0 +1,199 @@
+//! `/release`: a cluster goes on without a controller, and so without leases: the way back from
+//! giving one to it.
+//!
+//! The order keeps it safe at each step. First nothing fails over any more, so nobody takes a lease
+//! for a fence that a node is about to ignore. Then no reply waits for a set that nobody would
+//! change. Only then is each node told that it needs no lease. The record goes last: until then the
+//! controller leads, and a step that fails is taken back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::grant::CommitMode;
+use api::rest::{ReleaseAnswer, ReleaseSpec, ReleasedNode, Status};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::response::Response;
+use planner::{Paused, Record};
+use topology::Endpoint;
+
+use super::error::{ApiError, ok};
+use super::{App, body, find, status};
+use crate::client::{ClientError, Connection};
+use crate::cluster::{Cluster, UpdateError};
+use crate::registry::Registry;
+
+/// How long the shards may take to an epoch without a set.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time for one node.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(20);
+
+const MODE: &str = "master-lease-mode";
+
+pub(super) async fn release(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let ReleaseSpec { confirm } = body(&bytes)?;
+    may_be_released(&status::status(&cluster, None)).map_err(ApiError::conflict)?;
+    let nodes = nodes_of(&cluster);
+    if !confirm {
+        return Ok(ok(ReleaseAnswer { nodes, done: false }));
+    }
+    // To its end, also if nobody waits for it any more: what is half done must be finished or taken
+    // back.
+    let registry = Arc::clone(&registry.0);
+    let work = async move {
+        let nodes = carry_out(&registry, &cluster, nodes).await?;
+        Ok(ok(ReleaseAnswer { nodes, done: true }))
+    };
+    tokio::spawn(work).await.map_err(|_| ApiError::from(UpdateError::Gone))?
+}
+
+/// Only a cluster in which everything is as it should be can be left alone.
+fn may_be_released(status: &Status) -> Result<(), String> {
+    let shard = status.shards.iter().find(|shard| shard.state != "steady");
+    if let Some(shard) = shard {
+        return Err(format!(
+            "shard {} is not steady: {} {}",
+            shard.index, shard.state, shard.detail
+        ));
+    }
+    let nodes = || status.shards.iter().flat_map(|shard| &shard.nodes);
+    if let Some(node) = nodes().find(|node| !node.settled || node.health != "up") {
+        return Err(format!("node {} is not settled (health {})", node.addr, node.health));
+    }
+    match status.balancers.iter().find(|balancer| !balancer.in_force) {
+        Some(balancer) => Err(format!("balancer {} does not do what it was told", balancer.name)),
+        None => Ok(()),
+    }
+}
+
+fn nodes_of(cluster: &Cluster) -> Vec<ReleasedNode> {
+    let state = cluster.state.lock();
+    let nodes = state.record.nodes().map(|(_, node)| {
+        let seen = state.observed.node(&node.id).seen.as_ref();
+        let mode = seen.map(|seen| seen.reply.lease_mode.to_string());
+        ReleasedNode {
+            addr: node.local.to_string(),
+            lease_mode: mode.unwrap_or_default(),
+            forgets: None,
+        }
+    });
+    nodes.collect()
+}
+
+async fn carry_out(
+    registry: &Arc<Registry>,
+    cluster: &Arc<Cluster>,
+    mut nodes: Vec<ReleasedNode>,
+) -> Result<Vec<ReleasedNode>, ApiError> {
+    let before = cluster.record();
+    let since_ms = crate::events::now_ms();
+    cluster
+        .update(
+            "an operator releases the cluster: no failover, no in-sync set from now on",
+            |record| {
+                if record.shards.iter().any(|shard| shard.intent.is_some() || shard.fence.is_some())
+                {
+                    return Err("a switchover is under way".to_owned());
+                }
+                record.paused = Some(Paused { since_ms, reason: "being released".to_owned() });
+                (record.commit_mode, record.min_in_sync) = (CommitMode::Async, 1);
+                Ok(())
+            },
+        )
+        .await?;
+    let result = async {
+        until_free(cluster).await?;
+        let locals: Vec<Endpoint> =
+            cluster.record().nodes().map(|(_, node)| node.local.clone()).collect();
+        for (node, local) in nodes.iter_mut().zip(&locals) {
+            let freed = free(local, before.password.as_deref(), &node.lease_mode).await;
+            node.forgets = freed.map_err(|error| format!("node {local}: {error}"))?;
+        }
+        Ok(())
+    };
+    let done: Result<(), String> = result.await;
+    if let Err(why) = done {
+        take_back(cluster, &before, &nodes).await;
+        return Err(ApiError::failed(format!("{why}; the cluster was not released")));
+    }
+    registry.delete(&before.namespace, &before.name).await?;
+    Ok(nodes)
+}
+
+/// Waits until no master waits for a set, and everything is in order.
+async fn until_free(cluster: &Arc<Cluster>) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let why = match may_be_released(&status::status(cluster, None)) {
+            Ok(()) if is_free(cluster) => return Ok(()),
+            Ok(()) => "a master has no epoch without an in-sync set yet".to_owned(),
+            Err(why) => why,
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(why);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Every master holds the epoch that the record has for it, and none of them has a set.
+fn is_free(cluster: &Cluster) -> bool {
+    let state = cluster.state.lock();
+    state.record.shards.iter().all(|shard| {
+        let reply = shard.master().and_then(|node| state.observed.node(&node.id).seen.as_ref());
+        let granted = reply.map_or(0, |seen| seen.reply.standing.granted_epoch);
+        shard.epoch.in_sync.is_empty() && (shard.epoch.is_none() || granted == shard.epoch.number)
+    })
+}
+
+/// Tells a node that it needs no lease; why it will after a restart, if it will.
+async fn free(
+    local: &Endpoint,
+    password: Option<&str>,
+    mode: &str,
+) -> Result<Option<String>, ClientError> {
+    if mode == "disabled" {
+        return Ok(None);
+    }
+    let work = async {
+        let mut connection = Connection::open(local, password).await?;
+        connection.expect_ok("CONFIG SET", &["CONFIG", "SET", MODE, "disabled"]).await?;
+        match connection.expect_ok("CONFIG REWRITE", &["CONFIG", "REWRITE"]).await {
+            Ok(()) => Ok(None),
+            // It serves without a lease all the same, until it ends.
+            Err(ClientError::Node(why)) => Ok(Some(why)),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::time::timeout(LIMIT, work).await.map_err(|_| ClientError::Timeout(LIMIT))?
+}
+
+/// As it was: what of it cannot be reached is told by the alarms of the next status.
+async fn take_back(cluster: &Arc<Cluster>, before: &Record, nodes: &[ReleasedNode]) {
+    for (node, (_, known)) in
+        nodes.iter().zip(before.nodes()).filter(|(n, _)| !n.lease_mode.is_empty())
+    {
+        let password = before.password.as_deref();
+        let set = ("CONFIG SET", vec!["CONFIG", "SET", MODE, node.lease_mode.as_str()]);
+        let told = crate::client::once(&known.local, password, &[set], LIMIT).await;
+        if let Err(error) = told {
+            tracing::warn!(node = %known.local, %error, "set the lease mode back");
+        }
+    }
+    let (paused, mode, least) = (before.paused.clone(), before.commit_mode, before.min_in_sync);
+    let undone = cluster.update("the cluster is not released", move |record| {
+        (record.commit_mode, record.min_in_sync) = (mode, least);
+        record.paused.clone_from(&paused);
+        Ok(())
+    });
+    if let Err(error) = undone.await {
+        tracing::error!(%error, "take the release of a cluster back");
+    }
+}

@@ -1,0 +1,255 @@
+//! Copied stores, swapped folders, stale nodes: what is not what it seems to be, and how it is
+//! told.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
+
+mod support;
+
+use std::path::PathBuf;
+
+use api::rest::Status;
+use controller::Config;
+use serde_json::{Value, json};
+use support::{Controller, Stage, until};
+
+const CLUSTER: &str = "/namespaces/n/clusters/c";
+
+/// A copy of the store, as a backup is made: of a file that is not being written.
+async fn copied(stage: &mut Stage) -> PathBuf {
+    let (from, to) =
+        (stage.folder.path().join("store.redb"), stage.folder.path().join("copy.redb"));
+    stage
+        .restart_controller_with(|| {
+            std::fs::copy(&from, &to).expect("a copy");
+        })
+        .await;
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    to
+}
+
+fn alarms(status: &Status) -> Vec<&str> {
+    status.alarms.iter().map(String::as_str).collect()
+}
+
+async fn written(stage: &Stage) {
+    until("a write", || async { stage.nodes[0].write().then_some(()).ok_or("refused".into()) })
+        .await;
+}
+
+#[tokio::test]
+async fn a_copied_store_does_not_take_over_from_a_controller_that_lives() {
+    let mut stage = Stage::new(3).await;
+    stage.create().await;
+    let copy = copied(&mut stage).await;
+    let terms = || stage.nodes.iter().map(|node| node.inside.lock().term).max();
+    let term = terms();
+    // Its term would be higher.
+    let config = Config { data: copy, min_term: 100, ..Config::default() };
+    let second = Controller::start_with(config.clone()).await;
+    let told = second.until("the other one to be heard", |status| {
+        status.shards[0].detail.starts_with("the controller of term")
+    });
+    let told = told.await;
+    assert_eq!(told.alarms.len(), 1, "{:?}", told.alarms);
+    assert!(
+        told.alarms[0].contains("copied or moved from") && told.alarms[0].contains("--take-over")
+    );
+    assert_eq!(terms(), term, "nobody was led by asking");
+    stage.controller.until("the first to go on", |status| status.healthy).await;
+    written(&stage).await;
+    second.stop().await;
+
+    // Whoever says so takes over, and the other one says who leads, once.
+    let taking = Config { take_over: true, ..config.clone() };
+    let second = Controller::start_with(taking).await;
+    second.until("the second to lead", |status| status.healthy).await;
+    let told = stage.controller.until("the first to stand back", |status| {
+        status.shards[0].detail.starts_with("the controller of term")
+    });
+    let told = told.await;
+    let wanted = format!(
+        "the controller of term {} leads, this controller has term",
+        second.status().await.term
+    );
+    assert_eq!(told.alarms.len(), 1, "{:?}", told.alarms);
+    assert!(told.alarms[0].starts_with(&wanted), "{:?}", told.alarms);
+    assert!(told.shards[0].nodes.iter().all(|node| node.health == "up"), "{told:#?}");
+    written(&stage).await;
+    second.stop().await;
+    // It is at home there now: the next one does not ask.
+    let third = Controller::start_with(config).await;
+    third.until("the third to lead", |status| status.healthy).await;
+}
+
+#[tokio::test]
+async fn a_moved_store_leads_once_its_nodes_hear_nobody() {
+    let mut stage = Stage::new(3).await;
+    stage.create().await;
+    let moved = stage.folder.path().join("moved.redb");
+    let from = stage.folder.path().join("store.redb");
+    stage.stop_controller().await;
+    std::fs::copy(&from, &moved).expect("a copy");
+    std::fs::remove_file(&from).expect("moved");
+    let next = Controller::start(moved.clone()).await;
+    let status = next.status().await;
+    assert!(alarms(&status).iter().all(|alarm| alarm.contains("copied or moved from")));
+    next.until("it to lead", |status| status.healthy).await;
+    written(&stage).await;
+    // Older nodes cannot say who leads them: somebody has to.
+    next.stop().await;
+    for node in &stage.nodes {
+        node.inside.lock().cluster_id.clear();
+    }
+    let again = stage.folder.path().join("again.redb");
+    std::fs::rename(&moved, &again).expect("moved");
+    let config = Config { data: again, ..Config::default() };
+    let next = Controller::start_with(config.clone()).await;
+    next.until("it to ask", |status| {
+        status.alarms.iter().any(|alarm| alarm.contains("--take-over"))
+    })
+    .await;
+    next.stop().await;
+    let config = Config { take_over: true, ..config };
+    let next = Controller::start_with(config).await;
+    next.until("it to lead", |status| status.healthy).await;
+}
+
+#[tokio::test]
+async fn nodes_that_another_controller_leads_are_not_taken() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let term = stage.nodes[0].inside.lock().term;
+    let config =
+        Config { data: stage.folder.path().join("other.redb"), min_term: 100, ..Config::default() };
+    let other = Controller::start_with(config).await;
+    other.call("POST", "/namespaces", json!({"namespace": "n"})).await;
+    let mut spec = stage.spec();
+    for path in ["/namespaces/n/clusters", "/namespaces/n/clusters/c/import"] {
+        let (code, body) = other.call("POST", path, spec.clone()).await;
+        assert_eq!(code, 409, "{body}");
+        let wanted = format!("is led by the controller of term {term} now");
+        assert!(message(&body).contains(&wanted), "{body}");
+        spec["nodes"] = json!([stage.nodes[0].address()]);
+    }
+    assert_eq!(stage.nodes[0].inside.lock().term, term, "nobody was led by asking");
+    stage.controller.until("the first to go on", |status| status.healthy).await;
+}
+
+fn message(body: &Value) -> &str {
+    body["error"]["message"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_cluster_is_imported_from_its_newest_node_only() {
+    let stage = Stage::new(3).await;
+    stage.create().await;
+    let name = stage.nodes[0].inside.lock().cluster_id.clone();
+    assert_eq!(name.len(), 16, "the nodes were told: {name}");
+    // Deleted, and one of the nodes stays behind.
+    let (code, _) = stage.controller.call("DELETE", CLUSTER, json!({})).await;
+    assert_eq!(code, 204);
+    let newer = {
+        let mut topology = stage.nodes[0].inside.lock().topology.clone().expect("a topology");
+        topology.version = 41;
+        topology
+    };
+    for node in &stage.nodes[..2] {
+        node.inside.lock().topology = Some(newer.clone());
+    }
+    let path = format!("{CLUSTER}/import");
+    let mut spec = stage.spec();
+    spec["nodes"] = json!([stage.nodes[2].address()]);
+    let (code, body) = stage.controller.call("POST", &path, spec.clone()).await;
+    assert_eq!(code, 400, "{body}");
+    assert!(message(&body).contains("knows version 41: give that one first"), "{body}");
+    spec["nodes"] = json!([stage.nodes[1].address()]);
+    let (code, body) = stage.controller.call("POST", &path, spec).await;
+    assert_eq!(code, 200, "{body}");
+    let status = stage.controller.until("everything to settle", |status| status.healthy).await;
+    assert_eq!(status.version, 41);
+    assert_eq!(stage.nodes[0].inside.lock().cluster_id, name, "it is the same cluster");
+}
+
+/// Two replicas on each other's data folders.
+#[tokio::test]
+async fn swapped_folders_are_an_alarm_and_nothing_else() {
+    let stage = Stage::new(3).await;
+    stage.create().await;
+    let swap = || {
+        let (mut one, mut other) = (stage.nodes[1].inside.lock(), stage.nodes[2].inside.lock());
+        std::mem::swap(&mut one.id, &mut other.id);
+        one.sequence += 1_000;
+    };
+    swap();
+    let told = stage.controller.until("alarms", |status| status.alarms.len() == 2).await;
+    assert!(
+        alarms(&told).iter().all(|alarm| alarm.contains("give each its own folder")),
+        "{told:#?}"
+    );
+    assert_eq!(told.shards[0].state, "steady");
+    written(&stage).await;
+    swap();
+    stage.controller.until("everything to settle", |status| status.healthy).await;
+}
+
+#[tokio::test]
+async fn a_paused_cluster_waits_for_its_master() {
+    let mut stage = Stage::new(2).await;
+    stage.create().await;
+    let (code, body) =
+        stage.controller.call("PATCH", CLUSTER, json!({"paused": true, "reason": "kernels"})).await;
+    assert_eq!(code, 200, "{body}");
+    stage.nodes[0].kill().await;
+    let told = stage.controller.until("a shard without a master", |status| {
+        status.shards[0].detail.ends_with("is down; automatic failover is paused")
+    });
+    let told = told.await;
+    assert!(
+        alarms(&told).iter().any(|alarm| alarm.contains("paused by an operator (kernels)")),
+        "{told:#?}"
+    );
+    assert_eq!(told.version, 1);
+    // Also after a restart of the controller.
+    stage.restart_controller().await;
+    stage.nodes[0].restart().await;
+    written(&stage).await;
+    // Not healthy: it has an alarm as long as it lasts.
+    let settled = |status: &Status| {
+        status.shards[0].state == "steady" && status.shards[0].nodes.iter().all(|n| n.settled)
+    };
+    let status = stage.controller.until("everything to settle", settled).await;
+    assert_eq!((status.version, status.shards[0].nodes[0].role.as_str()), (1, "master"));
+    stage.nodes[0].kill().await;
+    let (code, _) = stage.controller.call("PATCH", CLUSTER, json!({"paused": false})).await;
+    assert_eq!(code, 200);
+    stage.controller.until("a failover", |status| status.shards[0].nodes[1].role == "master").await;
+}
+
+#[tokio::test]
+async fn a_released_cluster_serves_without_a_controller() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let path = format!("{CLUSTER}/release");
+    let (code, body) = stage.controller.call("POST", &path, json!({})).await;
+    assert_eq!((code, &body["data"]["done"]), (200, &json!(false)), "{body}");
+    assert_eq!(body["data"]["nodes"][0]["lease_mode"], "block-all");
+    stage.nodes[1].set_running(false);
+    stage.controller.until("a silent replica", |status| !status.healthy).await;
+    let (code, body) = stage.controller.call("POST", &path, json!({"confirm": true})).await;
+    assert_eq!(code, 409, "{body}");
+    stage.nodes[1].set_running(true);
+    stage.controller.until("everything to settle", |status| status.healthy).await;
+    let (code, body) = stage.controller.call("POST", &path, json!({"confirm": true})).await;
+    assert_eq!((code, &body["data"]["done"]), (200, &json!(true)), "{body}");
+    // These nodes have no configuration file.
+    assert!(body["data"]["nodes"][0]["forgets"].as_str().is_some(), "{body}");
+    let (code, _) = stage.controller.call("GET", CLUSTER, json!({})).await;
+    assert_eq!(code, 404);
+    let modes: Vec<_> = stage.nodes.iter().map(|node| node.inside.lock().lease_mode).collect();
+    assert_eq!(modes, [api::heartbeat::LeaseMode::Disabled; 2]);
+    assert!(stage.nodes[0].write());
+}
