@@ -11,6 +11,7 @@ mod cluster;
 pub mod config;
 mod election;
 mod events;
+mod live;
 mod metrics;
 mod registry;
 mod rest;
@@ -18,4 +19,5 @@ mod server;
 pub mod store;
 
 pub use config::Config;
-pub use server::{bind, run, serve};
+pub use live::{Live, Reloaded};
+pub use server::{bind, run, serve, serve_live};

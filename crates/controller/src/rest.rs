@@ -24,16 +24,27 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use serde::de::DeserializeOwned;
+use web::Door;
 
 use self::error::ApiError;
 use crate::cluster::Cluster;
+use crate::live::Live;
 use crate::registry::Registry;
 
 /// What every handler gets.
 type App = State<Arc<Registry>>;
 
+/// What a load balancer or a supervisor asks for.
+const PROBES: &[&str] = &["/healthz"];
+
 /// All routes.
-pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
+pub(crate) fn router(registry: Arc<Registry>, live: Arc<Live>) -> Router {
+    let names = Arc::clone(&live);
+    Door::new(move || names.names(), PROBES, "allowed_hosts", error::say)
+        .before(routes(registry, live))
+}
+
+fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
     const CLUSTERS: &str = "/api/v1/namespaces/{ns}/clusters";
     let cluster = |rest: &str| format!("{CLUSTERS}/{{c}}{rest}");
     Router::new()
@@ -60,7 +71,7 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
         .route("/metrics", get(status::metrics))
         .fallback(|| async { ApiError::not_found("not found") })
         .layer(middleware::from_fn_with_state(
-            (Arc::clone(&registry), token.map(Arc::<str>::from)),
+            (Arc::clone(&registry), live),
             guard,
         ))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -68,12 +79,12 @@ pub(crate) fn router(registry: Arc<Registry>, token: Option<String>) -> Router {
 }
 
 async fn guard(
-    State((registry, token)): State<(Arc<Registry>, Option<Arc<str>>)>,
+    State((registry, live)): State<(Arc<Registry>, Arc<Live>)>,
     request: Request,
     next: Next,
 ) -> Response {
     registry.shared.counters.requests.add(1);
-    if let Some(token) = token {
+    if let Some(token) = live.token() {
         let given = request
             .headers()
             .get(AUTHORIZATION)

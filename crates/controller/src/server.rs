@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::cluster::Shared;
 use crate::config::Config;
+use crate::live::Live;
 use crate::registry::Registry;
 use crate::rest;
 use crate::store::Store;
@@ -38,13 +39,23 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    serve_live(Arc::new(Live::new(config)), listener, shutdown).await
+}
+
+/// [`serve`] with a configuration that may be read again while it runs.
+pub async fn serve_live(
+    live: Arc<Live>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let config = live.config();
     let (path, min_term) = (config.data.clone(), config.min_term);
     let store = tokio::task::spawn_blocking(move || Store::open(&path, min_term)).await??;
     let address = listener.local_addr().context("read the listening address")?;
     tracing::info!(%address, term = store.term(), data = %config.data.display(), "controller started");
     let shared = Arc::new(Shared::new(store, config.policy()));
     let registry = Registry::start(shared).await?;
-    let app = rest::router(Arc::clone(&registry), config.token.clone());
+    let app = web::service(rest::router(Arc::clone(&registry), live));
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
         served = axum::serve(listener, app) => served.context("serve the REST interface"),

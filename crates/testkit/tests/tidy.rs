@@ -17,9 +17,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("planner", &["api", "grant", "topology"]),
     ("model", &["api", "grant", "planner", "topology"]),
     ("storage", &["replication", "topology"]),
-    ("balancer", &["api", "topology"]),
-    ("controller", &["api", "balancer", "planner", "resp", "topology"]),
-    ("node", &["api", "grant", "replication", "resp", "storage", "topology"]),
+    ("web", &[]),
+    ("balancer", &["api", "topology", "web"]),
+    ("controller", &["api", "balancer", "planner", "resp", "topology", "web"]),
+    ("node", &["api", "grant", "replication", "resp", "storage", "topology", "web"]),
     ("holdfast", &["api", "balancer", "controller", "node", "resp", "topology"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),

@@ -10,7 +10,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
+use web::Door;
 
+use super::live::Live;
 use super::metrics;
 use super::table::{Refusal, Table};
 
@@ -35,25 +37,37 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// What a load balancer or a supervisor asks for.
+const PROBES: &[&str] = &["/healthz"];
+
 /// All routes. With a token everything but `/healthz` asks for it.
-pub(super) fn router(table: Arc<Table>, token: Option<String>) -> Router {
-    let token: Arc<Option<String>> = Arc::new(token);
+pub(super) fn router(table: Arc<Table>, live: Arc<Live>) -> Router {
+    let names = Arc::clone(&live);
+    Door::new(move || names.names(), PROBES, "allowed_hosts", say).before(routes(table, live))
+}
+
+/// Refusals of the door and of the server itself, in the form of all others.
+fn say(status: StatusCode, message: String) -> Response {
+    Failure(status, message).into_response()
+}
+
+fn routes(table: Arc<Table>, live: Arc<Live>) -> Router {
     Router::new()
         .route("/api/v1/state", get(state))
         .route("/api/v1/desired", put(desired))
         .route("/metrics", get(show_metrics))
-        .route_layer(middleware::from_fn_with_state(token, authorize))
+        .route_layer(middleware::from_fn_with_state(live, authorize))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Failure(StatusCode::NOT_FOUND, "no such path".to_owned()) })
         .with_state(table)
 }
 
 async fn authorize(
-    State(token): State<Arc<Option<String>>>,
+    State(live): State<Arc<Live>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    if let Some(token) = token.as_ref() {
+    if let Some(token) = live.token() {
         let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
         if !given.is_some_and(|given| same(given, token.as_bytes())) {

@@ -7,6 +7,7 @@ mod admin;
 mod config;
 mod frontend;
 mod health;
+mod live;
 mod metrics;
 mod relay;
 mod session;
@@ -21,18 +22,20 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 pub use config::{Config, ConfigError, Limits};
+pub use live::{Live, Reloaded};
 use table::Table;
 use workers::Workers;
 
 /// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
 ///
 /// Errors: the configuration is unusable, the admin address cannot be bound, or a worker thread cannot be started.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let config = live.config();
     config.check()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("bind the admin address {}", config.listen))?;
-    serve(config, listener, shutdown).await
+    serve_live(live, listener, shutdown).await
 }
 
 /// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
@@ -41,14 +44,23 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    serve_live(Arc::new(Live::new(config)), listener, shutdown).await
+}
+
+async fn serve_live(
+    live: Arc<Live>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let config = live.config();
     config.check()?;
     let workers = Workers::start(config.worker_count()).context("start worker threads")?;
     let table = Arc::new(Table::new(&config, workers));
     let address = listener.local_addr().context("read the admin address")?;
     tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
 
-    let router = admin::router(Arc::clone(&table), config.token.clone());
-    let server = axum::serve(listener, router);
+    let router = admin::router(Arc::clone(&table), live);
+    let server = axum::serve(listener, web::service(router));
     let mut server = tokio::spawn(server.into_future());
     let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));
     tokio::select! {
