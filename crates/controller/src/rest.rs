@@ -70,10 +70,7 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .route("/api/v1/events", get(status::events))
         .route("/metrics", get(status::metrics))
         .fallback(|| async { ApiError::not_found("not found") })
-        .layer(middleware::from_fn_with_state(
-            (Arc::clone(&registry), live),
-            guard,
-        ))
+        .layer(middleware::from_fn_with_state((Arc::clone(&registry), live), guard))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(registry)
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::heartbeat::{LinkStatus, Resync};
-use axum::{Json, Router};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use storage::Store;
 use web::Door;
 

@@ -64,7 +64,11 @@ fn read(text: &str) -> Option<Authority> {
 fn name(text: &str) -> Option<Host> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let is_known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if text.is_empty() || text.len() > 253 || text.starts_with('.') || !text.chars().all(is_known) {
+    if text.is_empty()
+        || text.len() > 253
+        || text.split('.').any(str::is_empty)
+        || !text.chars().all(is_known)
+    {
         return None;
     }
     match text.parse::<IpAddr>() {
@@ -143,9 +147,9 @@ impl Names {
 
     /// One without a port stands for every port.
     pub(crate) fn contain(&self, asked: &Authority) -> bool {
-        self.0.iter().any(|name| {
-            name.host == asked.host && (name.port.is_none() || name.port == asked.port)
-        })
+        self.0
+            .iter()
+            .any(|name| name.host == asked.host && (name.port.is_none() || name.port == asked.port))
     }
 
     /// As they are written in a file.

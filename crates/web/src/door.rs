@@ -61,7 +61,9 @@ impl Door {
     /// Puts the door, and errors as JSON, before all routes and fallbacks that `router` has.
     pub fn before(self, router: Router) -> Router {
         let say = self.say;
-        router
+        // As one service: a layer on the routes themselves is inside of what adds `Allow` to a 405.
+        Router::new()
+            .fallback_service(router)
             .layer(middleware::from_fn_with_state(self, enter))
             .layer(middleware::from_fn_with_state(say, in_json))
     }

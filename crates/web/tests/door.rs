@@ -162,7 +162,9 @@ async fn a_page_of_another_place_may_not_ask() {
     assert_eq!(change(at, &format!("{twice}{JSON}")).await, 400);
     // Of a name that is listed, with the port that the scheme means.
     let named = |origin: &str| {
-        format!("POST /change HTTP/1.1\nHost: ops.example\nOrigin: {origin}\n{JSON}Content-Length: 2\n\n{{}}")
+        format!(
+            "POST /change HTTP/1.1\nHost: ops.example\nOrigin: {origin}\n{JSON}Content-Length: 2\n\n{{}}"
+        )
     };
     assert_eq!(ask(at, &named("https://ops.example")).await.0, 200);
     assert_eq!(ask(at, &named("http://ops.example:80")).await.0, 200);
