@@ -4,10 +4,11 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::balancer::Frontend;
-use balancer::server::{Config, Limits, serve};
+use balancer::server::{Config, Limits, Live, serve};
 use balancer::{Applied, Builtin, Driver, Error};
 use common::{Client, Node, desired, eventually, free_endpoint};
 use tokio::net::TcpListener;
@@ -27,7 +28,7 @@ async fn start(config: Config) -> Balancer {
     let admin = listener.local_addr().unwrap();
     let token = config.token.clone();
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(serve(config, listener, async {
+    let task = tokio::spawn(serve(Arc::new(Live::new(config).unwrap()), listener, async {
         let _ = stopped.await;
     }));
     let driver =

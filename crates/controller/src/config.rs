@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use web::{Reloaded, Settings};
 
 /// Everything that can be set; each field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -160,8 +161,22 @@ impl Config {
         )
     }
 
-    /// Reads and checks a file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// The numbers the planner works with.
+    pub fn policy(&self) -> planner::Policy {
+        planner::Policy {
+            heartbeat_ms: self.heartbeat_ms,
+            misses: self.misses,
+            lease_ms: self.lease_ms,
+            drift_permille: self.drift_permille,
+            ..planner::Policy::default()
+        }
+    }
+}
+
+impl Settings for Config {
+    type Error = ConfigError;
+
+    fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let mut config: Self = toml::from_str(&text).map_err(|cause| ConfigError::Parse {
@@ -182,8 +197,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks the ranges of all values.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         let range = |ok: bool, key, value: u64, accepted| {
             if ok {
                 Ok(())
@@ -219,15 +233,58 @@ impl Config {
         Ok(())
     }
 
-    /// The numbers the planner works with.
-    pub fn policy(&self) -> planner::Policy {
-        planner::Policy {
-            heartbeat_ms: self.heartbeat_ms,
-            misses: self.misses,
-            lease_ms: self.lease_ms,
-            drift_permille: self.drift_permille,
-            ..planner::Policy::default()
-        }
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    fn allowed_hosts(&self) -> &[String] {
+        &self.allowed_hosts
+    }
+
+    fn log(&self) -> (&str, Option<&PathBuf>) {
+        (&self.log_level, self.log_file.as_ref())
+    }
+
+    fn differences(&self, read: &Self) -> Reloaded {
+        // All keys by name: one that is added must be put on one of the two lists.
+        let Self {
+            listen,
+            token,
+            token_file: _,
+            allowed_hosts,
+            log_file,
+            log_level,
+            data,
+            heartbeat_ms,
+            misses,
+            lease_ms,
+            drift_permille,
+            min_term,
+        } = read;
+        let live = [
+            ("token", *token != self.token),
+            ("allowed_hosts", *allowed_hosts != self.allowed_hosts),
+            ("log_file", *log_file != self.log_file),
+            ("log_level", *log_level != self.log_level),
+        ];
+        let others = [
+            ("listen", *listen != self.listen),
+            ("data", *data != self.data),
+            ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
+            ("misses", *misses != self.misses),
+            ("lease_ms", *lease_ms != self.lease_ms),
+            ("drift_permille", *drift_permille != self.drift_permille),
+            ("min_term", *min_term != self.min_term),
+        ];
+        Reloaded::of(&live, &others)
+    }
+
+    fn adopt(&mut self, read: Self) {
+        self.token = read.token;
+        self.token_file = read.token_file;
+        self.allowed_hosts = read.allowed_hosts;
+        self.log_file = read.log_file;
+        self.log_level = read.log_level;
     }
 }
 
@@ -283,5 +340,38 @@ mod tests {
         std::fs::write(&secret, "").unwrap();
         std::fs::write(&path, &line).unwrap();
         assert!(Config::load(&path).unwrap_err().to_string().contains("it is empty"));
+    }
+
+    #[test]
+    fn what_is_live_is_in_force_and_what_needs_a_restart_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write("token = 'one'\n");
+        let live = web::Live::new(Config::load(&path).unwrap()).unwrap();
+        assert!(live.lets_in(Some(b"Bearer one")));
+        write("token = 'two'\nallowed_hosts = ['ops.example']\nlease_ms = 2000\n");
+        let reloaded = live.reload(&path).unwrap();
+        assert_eq!(reloaded.changed, ["token", "allowed_hosts"]);
+        assert_eq!(reloaded.restart, ["lease_ms"]);
+        assert!(live.lets_in(Some(b"Bearer two")) && !live.lets_in(Some(b"Bearer one")));
+        assert!(!live.lets_in(None) && !live.lets_in(Some(b"two")));
+        assert_eq!(live.names().texts().collect::<Vec<_>>(), ["ops.example"]);
+        assert_eq!(live.config().lease_ms, 1_000);
+
+        write("token = 'three'\nmisses = 0\n");
+        assert!(live.reload(&path).unwrap_err().to_string().contains("misses"));
+        assert!(live.lets_in(Some(b"Bearer two")), "a file with an error changes nothing");
+    }
+
+    #[test]
+    fn an_open_listener_keeps_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "listen = '0.0.0.0:1'\ntoken = 'one'\n").unwrap();
+        let live = web::Live::new(Config::load(&path).unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(live.reload(&path).unwrap_err().to_string().contains("`token` set"));
+        assert!(!live.lets_in(None));
     }
 }

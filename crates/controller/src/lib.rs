@@ -11,7 +11,6 @@ mod cluster;
 pub mod config;
 mod election;
 mod events;
-mod live;
 mod metrics;
 mod registry;
 mod rest;
@@ -19,5 +18,7 @@ mod server;
 pub mod store;
 
 pub use config::Config;
-pub use live::{Live, Reloaded};
-pub use server::{bind, run, serve, serve_live};
+pub use server::{bind, run, serve};
+
+/// The configuration of a controller that runs.
+pub type Live = web::Live<Config>;

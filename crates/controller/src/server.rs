@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use web::Settings as _;
 
+use crate::Live;
 use crate::cluster::Shared;
 use crate::config::Config;
-use crate::live::Live;
 use crate::registry::Registry;
 use crate::rest;
 use crate::store::Store;
@@ -16,34 +17,25 @@ use crate::store::Store;
 /// Runs a controller until `shutdown` resolves. Nodes and balancers keep what they were told.
 ///
 /// # Errors
-/// A configuration that cannot be used, a store that another controller holds, a port in use.
+/// A store that another controller holds, a port in use.
 pub async fn run(
-    config: Config,
+    live: Arc<Live>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let listener = bind(&config).await?;
-    serve(config, listener, shutdown).await
+    let listener = bind(&live.config()).await?;
+    serve(live, listener, shutdown).await
 }
 
 /// Checks the configuration and takes the port.
 pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
-    config.check().context("check the configuration")?;
-    TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("listen on {}: choose another `listen`", config.listen))
+    config.check()?;
+    TcpListener::bind(config.listen).await.with_context(|| {
+        format!("listen on {} (`listen`): is it an address of this host, and free?", config.listen)
+    })
 }
 
 /// [`run`] on a port that is already taken.
 pub async fn serve(
-    config: Config,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    serve_live(Arc::new(Live::new(config)), listener, shutdown).await
-}
-
-/// [`serve`] with a configuration that may be read again while it runs.
-pub async fn serve_live(
     live: Arc<Live>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,

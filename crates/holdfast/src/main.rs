@@ -7,12 +7,12 @@ mod client;
 mod ctl;
 mod drill;
 mod logging;
+mod out;
+mod serve;
 mod signals;
 mod up;
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -39,9 +39,9 @@ enum Command {
         arguments: Vec<OsString>,
     },
     /// Run the controller: observes nodes, plans and carries out failover
-    Controller(Configured),
+    Controller(serve::Configured),
     /// Run the built-in TCP load balancer
-    Balancer(Configured),
+    Balancer(serve::Configured),
     /// Talk to the controller
     Ctl(Box<ctl::Args>),
     /// Run a whole local cluster, load balancers included, until Ctrl-C
@@ -50,66 +50,50 @@ enum Command {
     Drill(drill::Args),
 }
 
-#[derive(Debug, clap::Args)]
-struct Configured {
-    /// Configuration file (TOML)
-    #[arg(short, long, value_name = "FILE", required_unless_present = "sample")]
-    config: Option<PathBuf>,
-    /// Print a configuration file with every key, its unit, range and default, and end
-    #[arg(long)]
-    sample: bool,
-}
+/// Of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-impl Configured {
-    /// The file to run with; none where the sample is all that is wanted.
-    fn file(self, sample: fn() -> String) -> Result<Option<PathBuf>> {
-        if self.sample {
-            let mut out = std::io::stdout().lock();
-            out.write_all(sample().as_bytes()).context("write the sample")?;
-            return Ok(None);
-        }
-        Ok(self.config)
-    }
-}
+/// A command line that was not understood.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("holdfast: {error:#}");
-            ExitCode::FAILURE
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        // Help and version are asked for; whether they could be written is ours to say.
+        Err(asked) if !asked.use_stderr() => {
+            out::text(&asked.render().to_string()).map(|()| ExitCode::SUCCESS)
         }
-    }
+        Err(error) => {
+            // There is nobody else to be told.
+            let _ = error.print();
+            Ok(ExitCode::from(USAGE))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        out::complain(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Node { arguments } => {
             let log = logging::init("info")?;
-            node::main(&utf8(arguments)?, move |level| log.set_level(level))
+            let outcome = node::main(&utf8(arguments)?, Box::new(log.clone()));
+            log.flush();
+            outcome
         }
         Command::Controller(configured) => {
-            let Some(file) = configured.file(controller::Config::sample)? else {
-                return Ok(ExitCode::SUCCESS);
-            };
-            let config = controller::Config::load(&file)?;
-            logging::init("info")?;
-            multi_thread()?
-                .block_on(async { controller::run(config, signals::shutdown()?).await })?;
-            Ok(ExitCode::SUCCESS)
+            serve::run("controller", configured, controller::Config::sample, |live| {
+                let shutdown = signals::shutdown()?;
+                Ok(controller::run(live, shutdown))
+            })
         }
         Command::Balancer(configured) => {
-            let Some(file) = configured.file(balancer::server::Config::sample)? else {
-                return Ok(ExitCode::SUCCESS);
-            };
-            let text = std::fs::read_to_string(&file)
-                .with_context(|| format!("read {}", file.display()))?;
-            let config = balancer::server::Config::from_toml(&text)
-                .with_context(|| file.display().to_string())?;
-            logging::init("info")?;
-            multi_thread()?
-                .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;
-            Ok(ExitCode::SUCCESS)
+            serve::run("balancer", configured, balancer::server::Config::sample, |live| {
+                let shutdown = signals::shutdown()?;
+                Ok(balancer::server::run(live, shutdown))
+            })
         }
         Command::Ctl(args) => current_thread()?.block_on(ctl::run(*args)),
         // These two start children that must die with this very thread (see `up::process`).
@@ -131,8 +115,4 @@ fn utf8(arguments: Vec<OsString>) -> Result<Vec<String>> {
 
 fn current_thread() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
-}
-
-fn multi_thread() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
 }

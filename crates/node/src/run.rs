@@ -3,38 +3,44 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use storage::{Options, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
 use topology::{Assignment, Cluster, Endpoint};
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
+use crate::log::Log;
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, disk, grants, replication, worker};
+use crate::reload::{self, Reload};
+use crate::{admin, cluster, cron, disk, grants, info, replication, worker};
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
-/// at the start, and again whenever CONFIG SET changes it.
-pub fn main(
-    arguments: &[String],
-    log: impl Fn(&str) + Send + Sync + 'static,
-) -> anyhow::Result<ExitCode> {
+/// and place at the start, the level whenever CONFIG SET changes it, and the place at each SIGHUP.
+pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
     let loaded = match load::load(arguments)? {
         Request::Start(loaded) => *loaded,
         Request::Print(text) => {
             use std::io::Write;
-            // A closed pipe is no failure of ours.
-            let _ = std::io::stdout()
-                .write_all(text.as_bytes())
-                .and_then(|()| std::io::stdout().write_all(b"\n"));
-            return Ok(ExitCode::SUCCESS);
+            let mut out = std::io::stdout().lock();
+            let written = writeln!(out, "{text}").and_then(|()| out.flush());
+            return match written {
+                // Who reads has seen enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                written => written.context("write to standard output"),
+            }
+            .map(|()| ExitCode::SUCCESS);
         }
     };
-    log(loaded.values.log_level.as_str());
+    log.set_level(loaded.values.log_level.as_str());
+    reload::direct(&*log, &loaded.values.log_dir)?;
+    let config = loaded.file.as_ref().map(|file| file.display().to_string());
+    let config = config.as_deref().unwrap_or("none");
+    tracing::info!(version = info::VERSION, config, dir = loaded.values.dir, "node starts");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -42,7 +48,8 @@ pub fn main(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    match runtime.block_on(serve(loaded, log)) {
+    let again = Reload { arguments: arguments.to_vec(), log: Arc::from(log) };
+    match runtime.block_on(serve(loaded, again)) {
         Err(error) if disk::is_full(&error) => {
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
@@ -51,7 +58,9 @@ pub fn main(
     }
 }
 
-async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, again: Reload) -> anyhow::Result<()> {
+    // From here on it does not end the process, whenever it comes.
+    let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
     std::fs::create_dir_all(&dir)
@@ -71,8 +80,12 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
+    let began = Instant::now();
+    tracing::info!(dir = %dir.display(), "opening the database");
     let store = Store::open(&dir.join("db"), options)?;
-    let node = Arc::new(build(loaded, dir, store, log)?);
+    let (took_ms, sequence) = (began.elapsed().as_millis(), store.latest_sequence());
+    tracing::info!(took_ms, sequence, "database open");
+    let node = Arc::new(build(loaded, dir, store, Arc::clone(&again.log))?);
     write_pid_file(&node)?;
     drop(opening);
     begin_role(&node);
@@ -94,19 +107,15 @@ async fn serve(loaded: Loaded, log: impl Fn(&str) + Send + Sync + 'static) -> an
         version = node.cluster.load().version(),
         "ready to serve"
     );
-    wait_for_end(&node, &mut tasks).await?;
+    wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
 }
 
-fn build(
-    loaded: Loaded,
-    dir: PathBuf,
-    store: Store,
-    log: impl Fn(&str) + Send + Sync + 'static,
-) -> anyhow::Result<Node> {
+fn build(loaded: Loaded, dir: PathBuf, store: Store, log: Arc<dyn Log>) -> anyhow::Result<Node> {
     let has_cluster = loaded.values.cluster_enabled;
     let slaveof = loaded.values.slaveof.clone();
-    let config = Config::new(loaded.values, loaded.file).with_log(log);
+    let config =
+        Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
     let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
         .on_failure(Arc::new(disk::end));
@@ -158,10 +167,23 @@ fn write_pid_file(node: &Node) -> anyhow::Result<()> {
 async fn wait_for_end(
     node: &Arc<Node>,
     tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
+    mut hangup: Signal,
+    again: Reload,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
     let mut shutdown = node.shutdown();
+    let to_reload = Arc::clone(node);
+    // On a thread of its own: the file's disk may hang.
+    let reloading = tokio::task::spawn(async move {
+        let again = Arc::new(again);
+        while hangup.recv().await.is_some() {
+            let (again, node) = (Arc::clone(&again), Arc::clone(&to_reload));
+            if let Err(error) = tokio::task::spawn_blocking(move || again.run(&node)).await {
+                tracing::error!(%error, "SIGHUP: the configuration was not read");
+            }
+        }
+    });
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
@@ -170,6 +192,7 @@ async fn wait_for_end(
             ended.context("a service task ended")??;
         }
     }
+    reloading.abort();
     node.shut_down();
     Ok(())
 }

@@ -21,7 +21,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("balancer", &["api", "topology", "web"]),
     ("controller", &["api", "balancer", "planner", "resp", "topology", "web"]),
     ("node", &["api", "grant", "replication", "resp", "storage", "topology", "web"]),
-    ("holdfast", &["api", "balancer", "controller", "node", "resp", "topology"]),
+    ("holdfast", &["api", "balancer", "controller", "node", "resp", "topology", "web"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
+use web::{Reloaded, Settings};
 
 /// Everything an operator can say.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -190,13 +191,6 @@ impl Config {
         )
     }
 
-    /// Reads and checks a file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        Self::from_toml(&text)
-    }
-
     /// Reads and checks a configuration.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let mut config: Self = toml::from_str(text)?;
@@ -210,8 +204,25 @@ impl Config {
         Ok(config)
     }
 
+    pub(super) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            given => given,
+        }
+    }
+}
+
+impl Settings for Config {
+    type Error = ConfigError;
+
+    fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        Self::from_toml(&text)
+    }
+
     /// The rules that types cannot say.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         web::Names::parse(&self.allowed_hosts)?;
         if self.token.as_deref() == Some("") {
             return Err(ConfigError::EmptyToken);
@@ -228,11 +239,58 @@ impl Config {
         Ok(())
     }
 
-    pub(super) fn worker_count(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            given => given,
-        }
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    fn allowed_hosts(&self) -> &[String] {
+        &self.allowed_hosts
+    }
+
+    fn log(&self) -> (&str, Option<&PathBuf>) {
+        (&self.log_level, self.log_file.as_ref())
+    }
+
+    fn differences(&self, read: &Self) -> Reloaded {
+        // All keys by name: one that is added must be put on one of the two lists.
+        let Self {
+            name,
+            listen,
+            token,
+            token_file: _,
+            allowed_hosts,
+            log_file,
+            log_level,
+            bind_source,
+            send_proxy,
+            workers,
+            health_interval_ms,
+            limits,
+        } = read;
+        let live = [
+            ("token", *token != self.token),
+            ("allowed_hosts", *allowed_hosts != self.allowed_hosts),
+            ("log_file", *log_file != self.log_file),
+            ("log_level", *log_level != self.log_level),
+        ];
+        let others = [
+            ("name", *name != self.name),
+            ("listen", *listen != self.listen),
+            ("bind_source", *bind_source != self.bind_source),
+            ("send_proxy", *send_proxy != self.send_proxy),
+            ("workers", *workers != self.workers),
+            ("health_interval_ms", *health_interval_ms != self.health_interval_ms),
+            ("limits", *limits != self.limits),
+        ];
+        Reloaded::of(&live, &others)
+    }
+
+    fn adopt(&mut self, read: Self) {
+        self.token = read.token;
+        self.token_file = read.token_file;
+        self.allowed_hosts = read.allowed_hosts;
+        self.log_file = read.log_file;
+        self.log_level = read.log_level;
     }
 }
 

@@ -7,7 +7,6 @@ mod admin;
 mod config;
 mod frontend;
 mod health;
-mod live;
 mod metrics;
 mod relay;
 mod session;
@@ -22,38 +21,30 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 pub use config::{Config, ConfigError, Limits};
-pub use live::{Live, Reloaded};
+/// The configuration of a balancer that runs.
+pub type Live = web::Live<Config>;
+
 use table::Table;
 use workers::Workers;
 
 /// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
 ///
-/// Errors: the configuration is unusable, the admin address cannot be bound, or a worker thread cannot be started.
+/// Errors: the admin address cannot be bound, or a worker thread cannot be started.
 pub async fn run(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let config = live.config();
-    config.check()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("bind the admin address {}", config.listen))?;
-    serve_live(live, listener, shutdown).await
+    let listen = live.config().listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("listen on {listen} (`listen`): is it an address of this host, and free?")
+    })?;
+    serve(live, listener, shutdown).await
 }
 
 /// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
 pub async fn serve(
-    config: Config,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    serve_live(Arc::new(Live::new(config)), listener, shutdown).await
-}
-
-async fn serve_live(
     live: Arc<Live>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let config = live.config();
-    config.check()?;
     let workers = Workers::start(config.worker_count()).context("start worker threads")?;
     let table = Arc::new(Table::new(&config, workers));
     let address = listener.local_addr().context("read the admin address")?;

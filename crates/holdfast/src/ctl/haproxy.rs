@@ -1,6 +1,5 @@
 //! `ctl haproxy-config`: the configuration an HAProxy in front of a cluster needs. Asks nobody.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
@@ -44,7 +43,7 @@ pub(crate) fn print(config: &HaproxyConfig) -> Result<()> {
         master: Some(&master),
         maxconn: config.maxconn,
     });
-    std::io::stdout().write_all(text.as_bytes()).context("write the configuration")
+    crate::out::text(&text)
 }
 
 fn endpoint(text: &str) -> Result<Endpoint> {

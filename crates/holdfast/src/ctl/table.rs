@@ -1,15 +1,9 @@
 //! Columns for people, JSON for programs.
 
-use std::io::Write as _;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
 
-/// Writes text as it is.
-pub(crate) fn text(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to the terminal")
-}
+pub(crate) use crate::out::text;
 
 /// Writes indented JSON.
 pub(crate) fn json(value: &Value) -> Result<()> {
