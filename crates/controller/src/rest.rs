@@ -96,11 +96,18 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
 }
 
 fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Arc<Cluster>, ApiError> {
-    registry.get(namespace, name).ok_or_else(|| ApiError::not_found("cluster: not found"))
+    registry
+        .get(namespace, name)
+        .ok_or_else(|| ApiError::not_found(format!("cluster {namespace}/{name}: not found")))
 }
 
 fn shard_index(text: &str, count: usize) -> Result<usize, ApiError> {
     let index: usize =
         text.parse().map_err(|_| ApiError::bad(format!("shard index `{text}` is no number")))?;
-    if index < count { Ok(index) } else { Err(ApiError::bad("index out of range")) }
+    if index < count {
+        return Ok(index);
+    }
+    Err(ApiError::bad(format!(
+        "shard index out of range: there are {count} shards, the first is 0, and {index} is none"
+    )))
 }

@@ -45,6 +45,24 @@ pub enum StoreError {
         /// Its owner.
         cluster: String,
     },
+    /// The file cannot be made, or its rights be changed.
+    #[error("open the store {} (`data`)", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file is no store, or a broken one.
+    #[error("open the store {} (`data`): is it a controller's?", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The file or its content is broken, or the disk is.
     #[error("store {what}")]
     Engine {
@@ -62,6 +80,26 @@ fn engine<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |cause| StoreError::Engine { what, cause: cause.into() }
 }
 
+/// Makes the file where there is none, and leaves it to its user alone: it holds secrets.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(PRIVATE)
+        .open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
+        tracing::warn!(data = %path.display(), "the store could be read by others, and cannot any more");
+    }
+    Ok(())
+}
+
+/// Mode of the store's file.
+const PRIVATE: u32 = 0o600;
+
 /// The open store. Its methods block on the disk.
 #[derive(Debug)]
 pub struct Store {
@@ -73,9 +111,10 @@ impl Store {
     /// Opens or creates the file and starts a new term, durably: at least `min_term`, and above
     /// every earlier one.
     pub fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
+        private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
         let database = Database::create(path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-            other => StoreError::Engine { what: "open", cause: Box::new(other) },
+            other => StoreError::Open { path: path.to_owned(), cause: Box::new(other) },
         })?;
         let mut store = Self { database, term: 0 };
         store.term = store.write("start a term", |tx| {

@@ -8,6 +8,7 @@ mod ctl;
 mod drill;
 mod logging;
 mod out;
+mod private;
 mod serve;
 mod signals;
 mod up;
@@ -70,12 +71,16 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        out::complain(&format!("{error:#}"));
+        out::complain(&out::chain(&*error));
         ExitCode::FAILURE
     })
 }
 
 fn run(command: Command) -> Result<ExitCode> {
+    // `ctl` writes nothing but to its terminal.
+    if !matches!(command, Command::Ctl(_)) {
+        private::from_now_on();
+    }
     match command {
         Command::Node { arguments } => {
             let log = logging::init("info")?;

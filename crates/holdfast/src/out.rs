@@ -35,3 +35,44 @@ fn forgiven(written: io::Result<()>) -> io::Result<()> {
 pub(crate) fn complain(words: &str) {
     let _ = writeln!(io::stderr(), "holdfast: {words}");
 }
+
+/// An error with its causes.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some name their cause in their own text.
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
+        let of = |kind: ErrorKind| forgiven(Err(kind.into()));
+        assert!(of(ErrorKind::BrokenPipe).is_ok());
+        assert_eq!(
+            of(ErrorKind::StorageFull).map_err(|error| error.kind()),
+            Err(ErrorKind::StorageFull)
+        );
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("file: {0}")]
+        struct Outer(#[from] std::num::ParseIntError);
+        let inner = "x".parse::<u8>().unwrap_err();
+        let error = anyhow::Error::new(Outer(inner)).context("start");
+        assert_eq!(chain(&*error), "start: file: invalid digit found in string");
+    }
+}

@@ -36,7 +36,9 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         out::text(&sample())?;
         return Ok(ExitCode::SUCCESS);
     };
-    let config = C::load(&file)?;
+    let config = C::load(&file)
+        .map_err(anyhow::Error::new)
+        .with_context(|| format!("configuration {}", file.display()))?;
     logging::check_level(config.log().0).with_context(|| file.display().to_string())?;
     if configured.check {
         out::text(&format!("{}: ok\n", file.display()))?;
@@ -88,25 +90,9 @@ fn reload<C: Settings>(live: &Live<C>, file: &Path, log: &Log) {
             }
         }
         Err(error) => {
-            tracing::error!(error = chain(&error), "SIGHUP: the configuration stays as it is");
+            tracing::error!(error = out::chain(&error), "SIGHUP: the configuration stays as it is");
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some name their cause in their own text.
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

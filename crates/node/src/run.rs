@@ -1,6 +1,6 @@
 //! Starting and stopping a node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +67,7 @@ async fn serve(loaded: Loaded, again: Reload) -> anyhow::Result<()> {
         .with_context(|| format!("create data directory {}", dir.display()))?;
     let dir =
         dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    make_private(&dir);
     // Ports first: a node that cannot be reached must not touch its data.
     let listeners = worker::listen(&values.bind.0, values.port, values.tcp_backlog)?;
     let admin_listener = match values.admin_port {
@@ -109,6 +110,28 @@ async fn serve(loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     );
     wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
+}
+
+/// What an earlier version, or a copy, left open to others on this host: the data, and what was discarded of it.
+fn make_private(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folders = std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| {
+        // Not followed: where a link leads is its owner's business.
+        entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != "lost+found"
+    });
+    for folder in folders {
+        let (path, metadata) = (folder.path(), folder.metadata());
+        let Ok(mode) = metadata.map(|metadata| metadata.permissions().mode()) else { continue };
+        if mode & 0o077 == 0 {
+            continue;
+        }
+        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode & 0o700)) {
+            Ok(()) => {
+                tracing::warn!(folder = %path.display(), "others could read it, and cannot any more");
+            }
+            Err(error) => tracing::warn!(folder = %path.display(), %error, "others may read it"),
+        }
+    }
 }
 
 fn build(loaded: Loaded, dir: PathBuf, store: Store, log: Arc<dyn Log>) -> anyhow::Result<Node> {

@@ -73,7 +73,7 @@ pub(super) async fn create(
         allow_unfenced: spec.allow_unfenced,
         password: password.filter(|password| !password.is_empty()),
         commit_mode: spec.commit_mode.unwrap_or(default_mode(per_shard)),
-        min_in_sync: least(spec.min_in_sync, per_shard)?,
+        min_in_sync: least(spec.min_in_sync.unwrap_or(1), per_shard)?,
         term: 0,
     };
     probe::fenceable(&record)?;
@@ -88,11 +88,12 @@ fn default_mode(per_shard: usize) -> CommitMode {
 }
 
 fn least(min_in_sync: u32, per_shard: usize) -> Result<u32, ApiError> {
-    let least = min_in_sync.max(1);
-    if usize::try_from(least).is_ok_and(|least| least <= per_shard) {
-        return Ok(least);
+    if usize::try_from(min_in_sync).is_ok_and(|least| (1..=per_shard).contains(&least)) {
+        return Ok(min_in_sync);
     }
-    Err(ApiError::bad(format!("min_in_sync {least} is more than the {per_shard} nodes of a shard")))
+    Err(ApiError::bad(format!(
+        "min_in_sync is {min_in_sync}; accepted: 1 to {per_shard}, the nodes of a shard"
+    )))
 }
 
 fn nodes_per_shard(spec: &ClusterSpec) -> Result<usize, ApiError> {
@@ -172,7 +173,7 @@ pub(super) async fn import(
         // As after a change of the mode: each shard's first epoch has its master alone in the set, and only nodes that
         // it asks for join. Nothing is believed of nodes that no grant has reached.
         commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
-        min_in_sync: least(spec.min_in_sync, smallest)?,
+        min_in_sync: least(spec.min_in_sync.unwrap_or(1), smallest)?,
         term: 0,
         shards,
     };
@@ -269,6 +270,12 @@ pub(super) async fn change(
     said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
     if said.is_empty() {
         return Err(ApiError::bad("nothing to change: commit_mode and min_in_sync can be"));
+    }
+    let now = cluster.record();
+    let is_so = change.commit_mode.is_none_or(|mode| mode == now.commit_mode)
+        && change.min_in_sync.is_none_or(|least| least == now.min_in_sync);
+    if is_so {
+        return Ok(ok(ClusterAnswer { cluster: view::cluster(&now) }));
     }
     let record = cluster
         .update(&format!("an operator asked for {}", said.join(", ")), move |record| {

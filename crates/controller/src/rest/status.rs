@@ -169,10 +169,12 @@ async fn log(
 ) -> Result<Response, ApiError> {
     let limit = match query.get("limit") {
         None => EVENTS,
-        Some(text) => text
-            .parse::<usize>()
-            .map_err(|_| ApiError::bad(format!("limit `{text}` is no number")))?
-            .clamp(1, EVENTS_MAX),
+        Some(text) => {
+            let limit = text.parse().ok().filter(|limit| (1..=EVENTS_MAX).contains(limit));
+            limit.ok_or_else(|| {
+                ApiError::bad(format!("limit is `{text}`; accepted: 1 to {EVENTS_MAX}"))
+            })?
+        }
     };
     let wanted = move |event: &Event| cluster.as_ref().is_none_or(|name| event.cluster == *name);
     let events = registry.store(move |store| store.events(limit, wanted)).await?;

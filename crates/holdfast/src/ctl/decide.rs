@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
-use api::rest::{ClusterChange, LossAnswer, LossSpec};
+use api::rest::{ClusterAnswer, ClusterChange, LossAnswer, LossSpec};
 use clap::Subcommand;
 use reqwest::Method;
 
 use super::table::{json, render, text};
-use super::{Context, Place};
+use super::{Context, Place, ids};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Set {
@@ -23,7 +23,7 @@ pub(crate) enum Set {
         #[arg(long)]
         commit_mode: Option<CommitMode>,
         /// Refuse writes below so many members of the in-sync set, the master included
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         min_in_sync: Option<u32>,
     },
 }
@@ -31,9 +31,19 @@ pub(crate) enum Set {
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
     let Set::Cluster { place, commit_mode, min_in_sync } = set;
     let path = cx.cluster(&place).await?;
+    let before: ClusterAnswer = cx.http.get(&path).await?;
     let body = ClusterChange { commit_mode, min_in_sync };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
-    if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
+    if cx.json {
+        return json(&value);
+    }
+    let now: ClusterAnswer = serde_json::from_value(value).context("read the cluster")?;
+    let is_same = now.cluster.commit_mode == before.cluster.commit_mode
+        && now.cluster.min_in_sync == before.cluster.min_in_sync;
+    text(match is_same {
+        true => "nothing to change: it is so already\n",
+        false => "changed; `status` shows when it is in force\n",
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,7 +59,7 @@ pub(crate) enum ShardVerb {
         index: usize,
         #[command(flatten)]
         place: Place,
-        /// Id of the node that goes on, 40 characters
+        /// The node that goes on: its id, the beginning of it, or its address
         #[arg(long)]
         node: String,
         /// Do it
@@ -61,16 +71,17 @@ pub(crate) enum ShardVerb {
 pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
     let ShardVerb::AcceptLoss { index, place, node, yes } = verb;
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
-    let body = LossSpec { node_id: node, confirm: yes };
+    let node_id = ids::find(cx, &place, &node).await?.id;
+    let body = LossSpec { node_id, confirm: yes };
     let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
     if cx.json {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&loss_text(index, &answer))
+    text(&loss_text(cx.width, index, &answer))
 }
 
-fn loss_text(index: usize, answer: &LossAnswer) -> String {
+fn loss_text(width: usize, index: usize, answer: &LossAnswer) -> String {
     let LossAnswer { addr, node_epoch, node_sequence, epoch, .. } = answer;
     let rows: Vec<Vec<String>> = (answer.members.iter())
         .map(|member| {
@@ -87,7 +98,7 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
         "shard {index}: {addr} {verb} as master with what it has: epoch {node_epoch}, sequence {node_sequence}.\n\
          Everything that was acknowledged and that it does not hold {given}: no member of the\n\
          in-sync set of epoch {epoch} answers with its data.\n\n{}",
-        render(&["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
+        render(width, &["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
     );
     if !answer.done {
         out.push_str(
@@ -120,11 +131,11 @@ mod tests {
             members: vec![member],
             done: false,
         };
-        let before = loss_text(0, &answer);
+        let before = loss_text(100, 0, &answer);
         assert!(before.contains("would be given up") && before.contains("--yes does it"));
         assert!(before.contains("a:1     does not answer        3/100"), "{before}");
         answer.done = true;
-        let after = loss_text(0, &answer);
+        let after = loss_text(100, 0, &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct HaproxyConfig {
     #[arg(long, default_value = DEFAULT_MASTER)]
     master: String,
     /// Most connections
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     maxconn: u32,
 }
 

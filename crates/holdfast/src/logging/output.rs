@@ -3,9 +3,9 @@
 //! A file is written by a thread of its own, so that a disk that hangs stops nobody who logs. What it does not take in
 //! time is dropped, counted, and said once it takes lines again.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,8 +20,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const QUEUE: usize = 4_096;
 /// How long a line of an error, and the end of the process, wait for the file.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Others on this machine may read it: no secret is ever logged.
-const MODE: u32 = 0o644;
+/// Of a log that is made: its group may read it. No secret is ever logged.
+const MODE: u32 = 0o640;
 
 enum Message {
     Line(Vec<u8>),
@@ -144,7 +144,17 @@ impl Queue {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(MODE).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let file = options.create(true).open(path)?;
+            // The mask of this process would leave it to its user alone.
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            Ok(file)
+        }
+        opened => opened,
+    }
 }
 
 fn write_all(mut file: File, received: &Receiver<Message>, dropped: &AtomicU64) {
