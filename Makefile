@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture bench
+.PHONY: help bootstrap build up check test model fmt drill torture bench fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -19,34 +19,37 @@ bootstrap: ## install what is missing (Debian 12), check the rest
 	@scripts/bootstrap
 
 build: bootstrap ## build the binary
-	@$(ENV) cargo build --release --locked --workspace --bin holdfast
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin holdfast
 
 up: build ## run a cluster behind load balancers here; Ctrl-C ends it
 	@$(ENV) exec "$$HOLDFAST_BIN" up --dir "$(DIR)" $(ARGS)
 
 check: bootstrap ## format, lint, unit tests, rules of the tree; writes nothing
 	@$(ENV) cargo fmt --all --check
-	@$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	@$(ENV) cargo test --release --locked --workspace --lib --bins --test tidy --quiet
+	@$(ENV) scripts/cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@$(ENV) scripts/cargo test --release --locked --workspace --lib --bins --test tidy --quiet
 
 test: bootstrap ## unit tests, transcripts, clusters, client libraries
 	@scripts/test
 
 model: bootstrap ## search the model of the failover protocol within larger bounds than `make test` does
-	@$(ENV) cargo test --release --locked --workspace --test failover_model -- --ignored --nocapture --test-threads=1
+	@$(ENV) scripts/cargo test --release --locked --workspace --test failover_model -- --ignored --nocapture --test-threads=1
 
 fmt: ## format the code
 	@cargo fmt --all
 
 drill: build ## kill, stop, cut off and switch over under load and time the outages: ARGS='--runs 3 --only kill,link-down'
-	@$(ENV) cargo build --release --locked --workspace --bin network-drill
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin network-drill
 	@scripts/drill $(ARGS)
 
 torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BALANCER= SHAPE= FAULTS= CLIENTS= LEASE= SECONDS=
-	@$(ENV) cargo build --release --locked --workspace --bin torture
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin torture
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
 		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS CLIENTS LEASE SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
 	@$(ENV) scripts/bench $(ARGS)
 	@$(ENV) scripts/bench-commit $(ARGS)
+
+fresh: ## clone, build, up and test in a bare Debian 12 with nothing but Rust; half an hour or more; root
+	@scripts/fresh $(ARGS)

@@ -80,6 +80,12 @@ pub struct FrontendState {
     pub refused: u64,
     /// Whether the last connection attempt to the backend succeeded; `None` before the first.
     pub backend_up: Option<bool>,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_error: Option<String>,
+    /// The address the backend was last dialled from, as this host sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dials_from: Option<String>,
     /// Why this frontend is not served as wished, for instance a port in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -97,6 +103,65 @@ pub struct State {
     /// The address it dials nodes from, where one is configured; to be inside the nodes' `balancer-sources`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind_source: Option<String>,
+    /// Whether nodes get a PROXY header; older balancers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_proxy: Option<bool>,
     /// Every frontend known.
     pub frontends: Vec<FrontendState>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(value: &serde_json::Value) -> Vec<&str> {
+        value.as_object().expect("an object").keys().map(String::as_str).collect()
+    }
+
+    /// The names in `State { … }` of docs/protocol.md §4, those within the brackets included.
+    fn documented() -> Vec<String> {
+        let page = include_str!("../../../docs/protocol.md");
+        let text =
+            page.split("`State { ").nth(1).expect("the form").split(" }`").next().expect("its end");
+        let names = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_page_lists_what_a_balancer_says_and_nothing_else() {
+        let text = || Some("x".to_owned());
+        let listen = Endpoint { host: "h".into(), port: 1 };
+        let state = State {
+            start_id: "1".into(),
+            term: 1,
+            version: 1,
+            bind_source: text(),
+            send_proxy: Some(true),
+            frontends: vec![FrontendState {
+                listen,
+                backend: Some(Backend { node: "n".into(), host: "h".into(), port: 1 }),
+                sessions: vec![Sessions { node: "n".into(), count: 1 }],
+                hold: true,
+                held: 1,
+                moved: 1,
+                cut: 1,
+                accepted: 1,
+                refused: 1,
+                backend_up: Some(true),
+                backend_error: text(),
+                dials_from: text(),
+                error: text(),
+            }],
+        };
+        let value = serde_json::to_value(&state).expect("JSON");
+        let frontend = &value["frontends"][0];
+        let mut said: Vec<&str> = keys(&value);
+        said.extend(keys(frontend));
+        said.extend(keys(&frontend["sessions"][0]));
+        said.sort_unstable();
+        let mut documented = documented();
+        documented.sort();
+        assert_eq!(documented, said);
+        assert_eq!(serde_json::from_value::<State>(value).expect("a state"), state);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use topology::NodeId;
@@ -111,6 +112,17 @@ pub struct ReplicaLine {
     pub member: Option<Member>,
 }
 
+/// A load balancer that a node does not take for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stranger {
+    /// Where it dials the node from.
+    pub address: IpAddr,
+    /// Connections that began with a PROXY header, since the start of the process.
+    pub connections: u64,
+    /// Since the last of them, ms.
+    pub age_ms: u64,
+}
+
 /// What a node says of grants: who it is as a member of a set, what it holds, what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
@@ -132,6 +144,15 @@ pub struct Standing {
     pub request_members: Members,
     /// For how long it refuses any grant, because it promised its master so.
     pub promised_ms: u64,
+}
+
+/// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct End {
+    /// Newest epoch.
+    pub epoch: u64,
+    /// Newest sequence.
+    pub sequence: u64,
 }
 
 /// The reply of one heartbeat. Sequence numbers are RocksDB's; times are of the node's CLOCK_BOOTTIME.
@@ -159,8 +180,12 @@ pub struct Reply {
     pub client_access: ClientAccess,
     /// Source networks (CIDR) taken for balancers.
     pub balancer_sources: Vec<String>,
+    /// Addresses outside of these that sent a PROXY header, and were refused for it.
+    pub strangers: Vec<Stranger>,
     /// State of the link to the master.
     pub link_status: LinkStatus,
+    /// Why there is no stream, where an attempt has failed.
+    pub link_error: Option<String>,
     /// Where a replica replicates from.
     pub master: Option<(String, u16)>,
     /// Whether the data must be replaced first.
@@ -173,6 +198,8 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
+    /// What lies in `db.deposed`: data that a full copy took the place of.
+    pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
     /// Grants, epochs, sets.
@@ -214,7 +241,14 @@ impl Reply {
         line("lease_remaining_ms", &self.lease_remaining_ms);
         line("client_access", &self.client_access);
         line("balancer_sources", &self.balancer_sources.join(","));
+        if !self.strangers.is_empty() {
+            let show = |s: &Stranger| format!("{}/{}/{}", s.address, s.connections, s.age_ms);
+            line("refused_headers", &self.strangers.iter().map(show).collect::<Vec<_>>().join(","));
+        }
         line("link_status", &self.link_status);
+        if let Some(error) = &self.link_error {
+            line("link_error", error);
+        }
         if let Some((host, port)) = &self.master {
             line("master_host", host);
             line("master_port", port);
@@ -233,6 +267,10 @@ impl Reply {
             );
         }
         line("log_wait_ms", &self.log_wait_ms);
+        if let Some(End { epoch, sequence }) = self.deposed {
+            line("deposed_epoch", &epoch);
+            line("deposed_sequence", &sequence);
+        }
         line("uptime_ms", &self.uptime_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
@@ -285,13 +323,22 @@ impl Reply {
                 .filter(|source| !source.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            strangers: fields.strangers(),
             link_status: fields.or("link_status", LinkStatus::Connecting)?,
+            link_error: fields.optional("link_error").map(str::to_owned),
             master,
             resync: fields.or("resync", Resync::None)?,
             paused: fields.or("paused", 0_u8)? != 0,
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
             log_wait_ms: fields.or("log_wait_ms", 0)?,
+            deposed: match fields.optional("deposed_sequence") {
+                None => None,
+                Some(_) => Some(End {
+                    epoch: fields.or("deposed_epoch", 0)?,
+                    sequence: fields.required("deposed_sequence")?,
+                }),
+            },
             uptime_ms: fields.or("uptime_ms", 0)?,
             standing: fields.standing()?,
         })
@@ -318,6 +365,20 @@ impl<'a> Fields<'a> {
         T::Err: std::fmt::Display,
     {
         if self.optional(name).is_some() { self.required(name) } else { Ok(default) }
+    }
+
+    /// What cannot be read is left out: nothing is decided by it, it is only told to people.
+    fn strangers(&self) -> Vec<Stranger> {
+        let read = |text: &str| {
+            let mut parts = text.split('/');
+            let mut part = || parts.next();
+            Some(Stranger {
+                address: part()?.parse().ok()?,
+                connections: part()?.parse().ok()?,
+                age_ms: part()?.parse().ok()?,
+            })
+        };
+        self.optional("refused_headers").unwrap_or_default().split(',').filter_map(read).collect()
     }
 
     fn hex(&self, name: &'static str, digits: usize) -> Result<Option<u128>, ParseError> {
@@ -381,7 +442,12 @@ mod tests {
             lease_remaining_ms: 3,
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".into(), "::1/128".into()],
+            strangers: vec![
+                Stranger { address: "10.0.8.3".parse().unwrap(), connections: 3, age_ms: 200 },
+                Stranger { address: "2001:db8::3".parse().unwrap(), connections: 1, age_ms: 0 },
+            ],
             link_status: LinkStatus::Sync,
+            link_error: Some("master has: no data".into()),
             master: Some(("::1".into(), 6666)),
             resync: Resync::Running,
             paused: true,
@@ -391,6 +457,7 @@ mod tests {
                 ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
             ],
             log_wait_ms: 8,
+            deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
             standing: Standing {
                 incarnation: Some(0xbeef),
@@ -431,5 +498,37 @@ mod tests {
         assert_eq!(Reply::parse("sequence:1\r\nversion:1\r\n"), Err(ParseError::Missing("role")));
         let bad = "role:king\r\nsequence:1\r\nversion:1\r\n";
         assert!(matches!(Reply::parse(bad), Err(ParseError::Bad { name: "role", .. })));
+    }
+
+    /// Each name between backticks in the first column of the table of §1.
+    fn documented() -> Vec<String> {
+        let page = include_str!("../../../docs/protocol.md");
+        let table = page.split("The reply is a bulk string").nth(1).expect("§1");
+        let table = table.split("\n## ").next().expect("the rest of §1");
+        let columns =
+            table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        columns
+            .flat_map(|column| column.split('`').step_by(2))
+            .map(|name| name.trim_end_matches("<i>").to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn the_page_lists_the_fields_of_a_reply_and_no_others() {
+        let text = sample().render();
+        let is_number = |c: char| c.is_ascii_digit();
+        let mut names: Vec<String> = (text.lines())
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, _)| match name.strip_prefix("slave") {
+                Some(rest) if rest.chars().all(is_number) => "slave".to_owned(),
+                _ => name.to_owned(),
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        let mut documented = documented();
+        documented.sort();
+        assert_eq!(documented, names);
     }
 }

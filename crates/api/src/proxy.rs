@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length the header states and never panics on any input.
 //! Of the TLVs only Holdfast's own is read, by which a balancer says that it can move the session (`docs/protocol.md` §12); others are skipped.
-//! Not here: version 1 (text), checksums; who may send a header at all (`docs/protocol.md` §3).
+//! Not here: reading version 1 (text), checksums; who may send a header at all (`docs/protocol.md` §3). [`opening`] knows either version where none is expected.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -166,6 +166,39 @@ fn form(value: &[u8]) -> Option<Moving> {
         _ => return None,
     };
     Some(Moving { record: u32::from_be_bytes(length), mark })
+}
+
+/// What the bytes at the beginning of a command are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// No header: a command, or the beginning of one.
+    Command,
+    /// As far as they go they may be either; more bytes will tell.
+    Undecided,
+    /// A header of version 1 or 2.
+    Header,
+}
+
+/// How a header of version 1 begins.
+const TEXT: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
+
+/// Tells a header from a command, where a header may not be. Read as commands, version 2 ends in QUIT, and its `+OK` would be taken for the answer to
+/// the client's first command.
+pub fn opening(bytes: &[u8]) -> Opening {
+    let is_like = |header: &[u8]| {
+        let seen = bytes.len().min(header.len());
+        bytes[..seen] == header[..seen]
+    };
+    let candidates: &[&[u8]] = match bytes.first() {
+        Some(b'\r') => &[&SIGNATURE],
+        Some(b'P') => &TEXT,
+        _ => return Opening::Command,
+    };
+    match candidates.iter().find(|header| is_like(header)) {
+        None => Opening::Command,
+        Some(header) if bytes.len() < header.len() => Opening::Undecided,
+        Some(_) => Opening::Header,
+    }
 }
 
 /// A header for the connection of a client whose session can be moved; `record` is the length of the record that is sent behind it, 0 for a new session.
@@ -373,6 +406,31 @@ mod tests {
         assert_eq!(with(14, 0xff), Err(Error::TooLong(16 + 0xff0c)));
         assert_eq!(with(15, 11), Err(Error::TooShort(11)));
         assert_eq!(with(13, TCP6), Err(Error::TooShort(12)));
+    }
+
+    #[test]
+    fn a_header_is_known_where_none_may_be_and_a_command_is_none() {
+        let text = [&b"PROXY TCP4 10.0.0.1 "[..], b"PROXY TCP6 ::1 ", b"PROXY UNKNOWN\r\n"];
+        for (bytes, known) in [(&SIGNATURE[..], 12), (text[0], 11), (text[1], 11), (text[2], 13)] {
+            for length in 1..bytes.len() {
+                let expected = if length < known { Opening::Undecided } else { Opening::Header };
+                assert_eq!(opening(&bytes[..length]), expected, "{:?}", &bytes[..length]);
+            }
+        }
+        for bytes in [
+            &b""[..],
+            b"*1\r\n$4\r\nPING\r\n",
+            b"PING\r\n",
+            b"PR\r\n",
+            b"PROXY tcp4 ",
+            b"PROXY\r\n",
+            b"\r\nPING\r\n",
+            b"\r\n\r\n\r\n",
+            b"\r\n\r\n\0\r\nQUIT\r\n",
+            b"QUIT\r\n",
+        ] {
+            assert_eq!(opening(bytes), Opening::Command, "{bytes:?}");
+        }
     }
 
     proptest! {

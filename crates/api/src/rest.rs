@@ -10,8 +10,9 @@ use crate::grant::CommitMode;
 mod operator;
 
 pub use operator::{
-    ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome,
-    DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
+    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    NodeHolding, RestoreAnswer, RestoreSpec,
 };
 
 /// A success: `{"data": …}`.
@@ -434,6 +435,10 @@ pub struct NodeAnswer {
     pub client_access: String,
     /// State of its replication link.
     pub link_status: String,
+    /// Why there is no stream, where an attempt has failed.
+    pub link_error: Option<String>,
+    /// Newest epoch and sequence of what lies in its `db.deposed`.
+    pub deposed: Option<(u64, u64)>,
     /// Whether its data must be replaced first.
     pub resync: String,
     /// Writes are paused.
@@ -466,6 +471,9 @@ pub struct FrontendStatus {
     pub listen: String,
     /// Id of the node behind it; none when closed.
     pub node: Option<String>,
+    /// Why the balancer does not reach that node, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `GET …/events`.

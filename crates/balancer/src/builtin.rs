@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use api::balancer::{Desired, State};
+use api::balancer::{Backend, Desired, State};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 
@@ -117,7 +117,8 @@ impl Driver for Builtin {
 fn applied(state: State) -> Applied {
     let mut applied = Applied {
         start_id: state.start_id,
-        sources: state.bind_source.into_iter().collect(),
+        source: state.bind_source,
+        sends_header: state.send_proxy,
         ..Applied::default()
     };
     for frontend in state.frontends {
@@ -128,8 +129,10 @@ fn applied(state: State) -> Applied {
                 count: sessions.count,
             });
         }
-        if let (Some(backend), Some(is_up)) = (&frontend.backend, frontend.backend_up) {
-            applied.reach.push((backend.node.clone(), is_up));
+        if let Some(Backend { node, .. }) = &frontend.backend {
+            applied.reach.extend(frontend.backend_up.map(|is_up| (node.clone(), is_up)));
+            applied.faults.extend(frontend.backend_error.map(|why| (node.clone(), why)));
+            applied.dials.extend(frontend.dials_from.map(|from| (node.clone(), from)));
         }
         applied.held += frontend.held;
         applied.moved += frontend.moved;

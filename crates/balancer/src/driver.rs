@@ -41,8 +41,14 @@ pub struct Applied {
     pub cut: u64,
     /// Node ids, and whether the last attempt to reach them succeeded; only those it tried, and only from kinds that tell.
     pub reach: Vec<(String, bool)>,
-    /// Addresses the instance dials nodes from, where known.
-    pub sources: Vec<String>,
+    /// Nodes it tried and did not reach, and why.
+    pub faults: Vec<(String, String)>,
+    /// The address it dials nodes from, by its own configuration; `None` from kinds that do not tell, and where none is configured.
+    pub source: Option<String>,
+    /// Node ids, and the address it last dialled each of them from.
+    pub dials: Vec<(String, String)>,
+    /// Whether nodes get a PROXY header; `None` where it is not said.
+    pub sends_header: Option<bool>,
     /// Frontends that could not be served as wished, and why.
     pub errors: Vec<(Endpoint, String)>,
     /// Why this answer does not cover every process of the instance; nothing is fenced then.

@@ -11,6 +11,7 @@ use api::balancer::Frontend;
 use balancer::server::{Config, Limits, Live, serve};
 use balancer::{Applied, Builtin, Driver, Error};
 use common::{Client, Node, desired, eventually, free_endpoint};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -65,7 +66,7 @@ async fn starts_closed_and_names_the_client() {
 
     let applied = balancer.driver.apply(&desired(1, 2, &[(&listen, Some(&a))])).await.unwrap();
     assert_eq!(applied.in_force, [(listen.clone(), Some(a.backend()))]);
-    assert_eq!(applied.sources, ["127.0.0.2"]);
+    assert_eq!(applied.source.as_deref(), Some("127.0.0.2"));
     let mut client = Client::connect(&listen).await.unwrap();
     let want = [a.id.clone(), client.local.to_string(), listen.to_string(), "127.0.0.2".to_owned()];
     assert_eq!(client.greeting, want);
@@ -331,6 +332,50 @@ async fn a_node_that_is_late_is_reached() {
     // One that takes connections only to end them serves nobody.
     drop((first, second, silent));
     wait_for_health(&balancer, Some(false)).await;
+}
+
+/// A node that does not know this balancer answers nothing, or, where it takes the header for commands, something else. Clients that connect
+/// all the same do not make it healthy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_pong_is_health() {
+    for answer in [&b""[..], b"+OK\r\n", b"-ERR unknown command\r\n"] {
+        let listen = free_endpoint();
+        let stranger = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = stranger.local_addr().unwrap();
+        let checks = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = std::sync::Arc::clone(&checks);
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = stranger.accept().await.unwrap();
+                let mut bytes = [0; 256];
+                let _ = stream.read(&mut bytes).await;
+                let _ = stream.write_all(answer).await;
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        let mut config = config();
+        config.health_interval_ms = 5;
+        let balancer = start(config).await;
+        let mut state = desired(1, 1, &[(&listen, None)]);
+        let (host, port) = (address.ip().to_string(), address.port());
+        state.frontends[0].backend =
+            Some(api::balancer::Backend { node: "a".repeat(40), host, port });
+        balancer.driver.apply(&state).await.unwrap();
+        wait_for_health(&balancer, Some(false)).await;
+        let told = balancer.driver.observe().await.unwrap();
+        assert!(told.faults[0].1.contains("127.0.0.2"), "{told:?}");
+        assert_eq!(told.dials, [("a".repeat(40), "127.0.0.2".to_owned())]);
+        assert_eq!((told.source.as_deref(), told.sends_header), (Some("127.0.0.2"), Some(true)));
+        let before = checks.load(std::sync::atomic::Ordering::SeqCst);
+        for _ in 0..20 {
+            assert!(Client::connect(&listen).await.is_ok() == !answer.is_empty());
+            let told = balancer.driver.observe().await.unwrap();
+            assert_eq!(told.reach, [("a".repeat(40), false)]);
+        }
+        let after = || checks.load(std::sync::atomic::Ordering::SeqCst) > before + 20;
+        eventually("checks beside the clients", after).await;
+        server.abort();
+    }
 }
 
 async fn wait_for_health(balancer: &Balancer, wanted: Option<bool>) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use balancer::haproxy::{ConfigFile, RuntimeAddress, backend_name, render_config};
+use balancer::haproxy::{ConfigFile, Listen, RuntimeAddress, backend_name, render_config};
 use balancer::{Applied, Driver, Error, Haproxy, HaproxyConfig};
 use common::{Client, Node, PATIENCE, desired, eventually, free_endpoint};
 use tempfile::TempDir;
@@ -38,13 +38,16 @@ impl Instance {
         assert!(Path::new(HAPROXY).exists(), "{HAPROXY} is missing: run the bootstrap script");
         let dir = tempfile::tempdir().unwrap();
         let runtime = RuntimeAddress::Unix(dir.path().join("run.sock"));
+        let listen = |endpoint: &Endpoint| Listen { endpoint: endpoint.clone(), bind: None };
+        let frontends: Vec<Listen> = frontends.iter().map(listen).collect();
         let text = render_config(&ConfigFile {
-            frontends,
+            frontends: &frontends,
             bind_source: Some("127.0.0.3".parse().unwrap()),
             runtime: &runtime,
             master: None,
             maxconn: 2_000,
-        });
+        })
+        .unwrap();
         std::fs::write(dir.path().join("haproxy.cfg"), edit(text)).unwrap();
         let process = Self::spawn(dir.path());
         let instance = Self { process, dir };
@@ -110,7 +113,6 @@ impl Instance {
             name: "ha".to_owned(),
             runtime: RuntimeAddress::Unix(self.dir.path().join("run.sock")),
             master: Some(RuntimeAddress::Unix(self.dir.path().join("master.sock"))),
-            sources: vec!["127.0.0.3".to_owned()],
             timeout: Some(Duration::from_secs(5)),
         }
     }
@@ -435,8 +437,7 @@ async fn nonsense_names_the_instance_and_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let runtime = RuntimeAddress::Unix(path.clone());
-    let config =
-        HaproxyConfig { name: "lb7".into(), runtime, master: None, sources: vec![], timeout: None };
+    let config = HaproxyConfig { name: "lb7".into(), runtime, master: None, timeout: None };
     let driver = Haproxy::new(config);
     let error = driver.observe().await.unwrap_err();
     assert!(
@@ -454,4 +455,87 @@ async fn nonsense_names_the_instance_and_the_line() {
     });
     let error = driver.observe().await.unwrap_err().to_string();
     assert!(error.contains("lb7") && error.contains("HTTP/1.1 400 Bad Request"), "{error}");
+}
+
+/// What HAProxy itself says of a file, in a folder of its own.
+fn accepted_by_haproxy(text: &str) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("haproxy.cfg");
+    std::fs::write(&file, text).unwrap();
+    let said = Command::new(HAPROXY).args(["-c", "-f"]).arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    if said.status.success() && !told.contains("[WARNING]") { Ok(()) } else { Err(told) }
+}
+
+/// Names and addresses as operators write them, put together by chance that is the same each time: every file that is made is one that HAProxy takes.
+#[test]
+fn haproxy_takes_every_configuration_that_is_made() {
+    use rand::seq::IndexedRandom as _;
+    use rand::{Rng as _, SeedableRng as _};
+    let hosts = [
+        "10.0.9.1",
+        "10.0.9.2",
+        "127.0.0.1",
+        "::1",
+        "2001:db8::1",
+        "fd00::1:0:0:1",
+        "::ffff:10.0.9.1",
+        "localhost",
+        "lb1",
+        "LB1",
+        "lb-1.example.org",
+        "lb.1-example.org",
+        "lb_1_example_org",
+        "127_0_0_1",
+        "1-2-3",
+        "a",
+        "xn--bcher-kva.example",
+        &"n".repeat(63),
+        &format!("{}.example", "n".repeat(240)),
+    ];
+    let binds = ["10.0.9.3", "::1", "2001:db8::5", "0.0.0.0", "::", "127.0.0.9"];
+    let sources = ["10.0.8.1", "127.0.0.3", "::1", "2001:db8::9", "fd00::9", "::ffff:10.0.8.1"];
+    let sockets = [
+        "/run/holdfast/lb.sock",
+        "unix@/run/a.sock",
+        "/run/lb:1@host+x_y-z.sock",
+        "127.0.0.1:9001",
+        "[::1]:9001",
+        "localhost:9001",
+        &format!("/{}", "s".repeat(96)),
+    ];
+    let mut rng = rand::rngs::StdRng::seed_from_u64(14);
+    let (mut made, mut refused) = (0, 0);
+    while made < 150 {
+        let mut frontends = Vec::new();
+        for _ in 0..rng.random_range(1..6) {
+            let host = (*hosts.choose(&mut rng).unwrap()).to_owned();
+            // A name is bound where it leads; here none leads anywhere.
+            let needs_bind = host.parse::<std::net::IpAddr>().is_err() && host != "localhost";
+            let bind = binds.choose(&mut rng).filter(|_| needs_bind || rng.random_ratio(1, 4));
+            let port = *[1, 6379, 7001, 65535].choose(&mut rng).unwrap();
+            let bind = bind.map(|bind| bind.parse().unwrap());
+            frontends.push(Listen { endpoint: Endpoint { host, port }, bind });
+        }
+        let socket = |text: &str| RuntimeAddress::parse(text).unwrap();
+        let (runtime, master) =
+            (socket(sockets.choose(&mut rng).unwrap()), socket(sockets.choose(&mut rng).unwrap()));
+        let source = sources.choose(&mut rng).filter(|_| rng.random_ratio(3, 4));
+        let file = ConfigFile {
+            frontends: &frontends,
+            bind_source: source.map(|source| source.parse().unwrap()),
+            runtime: &runtime,
+            master: Some(&master),
+            maxconn: *[1, 2_000, 100_000].choose(&mut rng).unwrap(),
+        };
+        let Ok(text) = render_config(&file) else {
+            refused += 1;
+            continue;
+        };
+        made += 1;
+        if let Err(told) = accepted_by_haproxy(&text) {
+            panic!("{told}\n{text}");
+        }
+    }
+    println!("{made} taken by HAProxy, {refused} refused before: two frontends on one address");
 }

@@ -5,6 +5,7 @@
 //! before the heartbeat leaves. The lock is never held across an await.
 
 mod balancer_task;
+mod doubt;
 pub(crate) mod driver;
 mod node_task;
 mod planner_task;
@@ -13,18 +14,25 @@ mod question;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use planner::{Desired, Observed, Plan, Policy, Record, RecordError, Time};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
-use topology::{Endpoint, NodeId, Slot, Topology};
+use topology::{Endpoint, NodeId, Slot, Topology, Warning};
 
 use crate::election::Election;
-use crate::events::Event;
+use crate::events::{Event, Journal};
 use crate::metrics::Counters;
-use crate::store::{Store, StoreError};
+use crate::store::{Outcome, Records, Store, StoreError};
+
+/// A plan that is late by so much, ms, is not made any more: something keeps its task.
+const PLAN_LATE_MS: u64 = 5_000;
+/// How long a request waits for the store.
+pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(5);
+/// How many requests may wait for it.
+const CALLS_MAX: usize = 32;
 
 /// What all clusters share.
 #[derive(Debug)]
@@ -32,8 +40,13 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) policy: Policy,
     pub(crate) counters: Counters,
+    pub(crate) journal: Journal,
+    /// Requests that wait for the store: one that does not answer must not take every thread there is.
+    calls: Arc<Semaphore>,
     /// Another than the store's, where several controllers share one.
     election: Option<Box<dyn Election>>,
+    /// Another than the store.
+    records: Option<Box<dyn Records>>,
     epoch: Instant,
     starts: AtomicU64,
 }
@@ -44,7 +57,10 @@ impl Shared {
             store,
             policy,
             counters: Counters::default(),
+            journal: Journal::default(),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
             election: None,
+            records: None,
             epoch: Instant::now(),
             starts: AtomicU64::new(0),
         }
@@ -54,6 +70,26 @@ impl Shared {
     #[cfg(test)]
     pub(crate) fn elected_by(self, election: Box<dyn Election>) -> Self {
         Self { election: Some(election), ..self }
+    }
+
+    /// With other records than the store's.
+    #[cfg(test)]
+    pub(crate) fn recorded_by(self, records: Box<dyn Records>) -> Self {
+        Self { records: Some(records), ..self }
+    }
+
+    /// Where the records of clusters are kept.
+    pub(crate) fn records(&self) -> &dyn Records {
+        self.records.as_deref().unwrap_or(&self.store)
+    }
+
+    /// A place among those that wait for the store.
+    pub(crate) async fn call(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        let silent = StoreError::Silent(STORE_LIMIT);
+        match tokio::time::timeout(STORE_LIMIT, Arc::clone(&self.calls).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(silent),
+        }
     }
 
     /// What says for how long this process leads.
@@ -95,6 +131,11 @@ pub(crate) enum UpdateError {
     /// Whoever asked changed its mind when it saw the current record.
     #[error("{0}")]
     Refused(String),
+    /// The store failed, and has not told yet what became of the change.
+    #[error(
+        "whether it was done is not known yet: {0}; `status` shows what is in force once the store tells"
+    )]
+    Unknown(String),
     /// The store's thread is gone.
     #[error("the store does not answer")]
     Gone,
@@ -106,6 +147,8 @@ pub(crate) struct TopologyText {
     pub(crate) version: i64,
     pub(crate) text: String,
     pub(crate) hash: String,
+    /// Nodes that clients take for one. Old records may have them, and failovers go on; no change makes any.
+    pub(crate) shared: Vec<Warning>,
 }
 
 /// Why a record is no topology.
@@ -159,7 +202,16 @@ pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError
             return Err(TopologyError::Refused("an address cannot be expressed".to_owned()));
         }
     }
-    Ok(TopologyText { version: record.version, hash: topology.hash(), text })
+    let (hash, shared) = (topology.hash(), topology.warnings());
+    Ok(TopologyText { version: record.version, text, hash, shared })
+}
+
+/// Refuses what would put two nodes at one address and did not before.
+fn apart(before: &TopologyText, after: &TopologyText) -> Result<(), String> {
+    match after.shared.iter().find(|shared| !before.shared.contains(shared)) {
+        None => Ok(()),
+        Some(shared) => Err(format!("{shared}: announce each at an address of its own")),
+    }
 }
 
 /// Everything known about the cluster.
@@ -172,6 +224,10 @@ pub(crate) struct State {
     pub(crate) plan: Plan,
     nodes: BTreeMap<String, NodeTask>,
     balancers: BTreeMap<String, BalancerTask>,
+    /// When the next plan is to be made at the latest; `None` while the planner waits for the store, or for news.
+    plan_due: Option<Time>,
+    /// Changes of the record whose outcome is not known.
+    doubts: i64,
     deleted: bool,
 }
 
@@ -227,6 +283,8 @@ impl Cluster {
                 plan: Plan::default(),
                 nodes: BTreeMap::new(),
                 balancers: BTreeMap::new(),
+                plan_due: Some(now),
+                doubts: 0,
                 deleted: false,
             }),
             wake: Notify::new(),
@@ -267,7 +325,32 @@ impl Cluster {
 
     /// Writes an event that is no change of the record, without waiting for the disk.
     pub(crate) fn note(self: &Arc<Self>, kind: &'static str, text: String) {
-        planner_task::note(self, kind, text);
+        // What repeats is counted.
+        let _ = planner_task::note(self, kind, text);
+    }
+
+    /// What keeps this cluster from being looked after, although the process runs; `None` if nothing does.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let ended = |task: &JoinHandle<()>| task.is_finished();
+        let label = self.label();
+        if self.planner.lock().as_ref().is_some_and(ended) {
+            return Some(format!("the planner of cluster {label} has ended"));
+        }
+        let state = self.state.lock();
+        if state.deleted {
+            return None;
+        }
+        if let Some(node) = state.nodes.values().find(|node| ended(&node.task)) {
+            return Some(format!("nobody asks node {} of cluster {label} any more", node.local));
+        }
+        if let Some(of) = state.balancers.values().find(|balancer| ended(&balancer.task)) {
+            let name = &of.balancer.name;
+            return Some(format!("nobody tells balancer {name} of cluster {label} any more"));
+        }
+        let late = |due: &Time| self.shared.now().millis_since(*due) >= PLAN_LATE_MS;
+        let since = state.plan_due.filter(late)?;
+        let seconds = self.shared.now().millis_since(since) / 1_000;
+        Some(format!("cluster {label} should have been planned for {seconds} s ago"))
     }
 
     /// Told of every change of the record.
@@ -287,11 +370,18 @@ impl Cluster {
             let current = self.record();
             let mut record = current.next();
             change(&mut record).map_err(UpdateError::Refused)?;
-            let before = topology_of(&current)?;
-            if topology_of(&record)?.text != before.text {
+            let (before, after) = (topology_of(&current)?, topology_of(&record)?);
+            apart(&before, &after).map_err(UpdateError::Refused)?;
+            if after.text != before.text {
                 record.version = self.highest_version(&current) + 1;
             }
-            match self.swap(record, reason).await {
+            let _call = self.shared.call().await?;
+            let swap = self.swap(record, "operator", reason);
+            // The change itself goes on to its end.
+            let Ok(swapped) = tokio::time::timeout(STORE_LIMIT, swap).await else {
+                return Err(UpdateError::Unknown(StoreError::Silent(STORE_LIMIT).to_string()));
+            };
+            match swapped {
                 Err(UpdateError::Store(StoreError::Conflict)) => tokio::task::yield_now().await,
                 other => return other,
             }
@@ -311,32 +401,42 @@ impl Cluster {
     async fn swap(
         self: &Arc<Self>,
         record: Record,
+        kind: &'static str,
         reason: &str,
     ) -> Result<Arc<Record>, UpdateError> {
         record.check()?;
         topology_of(&record)?;
         let (cluster, reason) = (Arc::clone(self), reason.to_owned());
-        let written = tokio::task::spawn_blocking(move || cluster.write(record, reason));
+        let written = tokio::task::spawn_blocking(move || cluster.write(record, kind, reason));
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
-    fn write(self: &Arc<Self>, record: Record, reason: String) -> Result<Arc<Record>, UpdateError> {
-        let store = &self.shared.store;
+    fn write(
+        self: &Arc<Self>,
+        record: Record,
+        kind: &'static str,
+        reason: String,
+    ) -> Result<Arc<Record>, UpdateError> {
+        let records = self.shared.records();
         let label = format!("{}/{}", record.namespace, record.name);
-        let event = Event::now(store.term(), label, "change", reason);
-        let result = store.swap(&record, &event);
-        let in_force = match &result {
-            Ok(()) => Some(record),
-            // A write that failed half-way, by its own account, may have been done.
-            Err(StoreError::Conflict) => store.cluster(&record.namespace, &record.name)?,
-            Err(_) => None,
-        };
-        let in_force = in_force.map(Arc::new);
-        if let Some(record) = &in_force {
-            self.adopt(Arc::clone(record))?;
+        let event = Event::now(self.shared.store.term(), label, kind, reason.clone());
+        match records.swap(&record, &event) {
+            Outcome::Done(()) => {
+                let record = Arc::new(record);
+                self.adopt(Arc::clone(&record))?;
+                Ok(record)
+            }
+            Outcome::NotDone(error) => {
+                // Somebody else was faster.
+                if matches!(error, StoreError::Conflict)
+                    && let Some(other) = records.cluster(&record.namespace, &record.name)?
+                {
+                    self.adopt(Arc::new(other))?;
+                }
+                Err(error.into())
+            }
+            Outcome::Unknown(error) => self.in_doubt(record, &reason, error),
         }
-        result?;
-        in_force.ok_or(UpdateError::Gone)
     }
 
     /// Makes a record that is in the store the one in force; an older one is ignored.
@@ -446,5 +546,40 @@ impl Cluster {
             let task = BalancerTask { balancer: balancer.clone(), task: tokio::spawn(apply) };
             state.balancers.insert(balancer.name.clone(), task);
         }
+    }
+}
+
+/// One shard of one node that does not answer.
+#[cfg(test)]
+pub(crate) fn test_record() -> Record {
+    let node = planner::Node {
+        id: "a".repeat(40),
+        local: Endpoint { host: "127.0.0.1".to_owned(), port: 1 },
+        announced: None,
+        role: planner::Role::Master,
+        created_at: 0,
+        stated: None,
+    };
+    let shard = planner::Shard {
+        nodes: vec![node],
+        slot_ranges: vec![(0, 16_383)],
+        intent: None,
+        last_intent: None,
+        fence: None,
+        epoch: planner::Epoch::default(),
+    };
+    Record {
+        namespace: "n".to_owned(),
+        name: "c".to_owned(),
+        revision: 1,
+        version: 1,
+        shards: vec![shard],
+        balancers: Vec::new(),
+        longest_lease_ms: 1_000,
+        allow_unfenced: true,
+        password: None,
+        commit_mode: api::grant::CommitMode::Async,
+        min_in_sync: 1,
+        term: 0,
     }
 }

@@ -1,6 +1,13 @@
 //! What happened, when and why: the log behind `ctl events`.
+//!
+//! What belongs to a change is written in the change's transaction. The rest goes through [`Journal`], which waits for
+//! nobody's disk, and in which what repeats is counted instead of written.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +23,8 @@ pub struct Event {
     pub term: u64,
     /// `namespace/cluster`, empty for the controller itself.
     pub cluster: String,
-    /// `change`, `alarm`, `over`, `start`, `failed`.
+    /// Of the history: `failover`, `switchover`, `loss`, `operator`, `start`. Of every day: `change`, `alarm`, `over`,
+    /// `failed`.
     pub kind: String,
     /// What happened and why.
     pub text: String,
@@ -29,8 +37,232 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Kept apart and long: what is asked for after weeks.
+    pub(crate) fn is_history(&self) -> bool {
+        matches!(&*self.kind, "failover" | "switchover" | "loss" | "operator" | "start")
+    }
+}
+
+/// An event that comes again within so long, ms, is counted; twice as long each time that it does.
+const AGAIN_MS: u64 = 60_000;
+/// Longest of those times, ms.
+const AGAIN_MAX_MS: u64 = 3_600_000;
+/// Texts that are watched for repetition at most.
+const WATCHED_MAX: usize = 1_000;
+/// Events that wait for the disk at most.
+const WAITING_MAX: usize = 1_000;
+
+/// One text that was written lately.
+#[derive(Debug)]
+struct Watched {
+    until_ms: u64,
+    for_ms: u64,
+    again: u64,
+    last: Event,
+}
+
+/// Counts what repeats: an error that alternates between two texts would else drive everything else out of the log.
+#[derive(Debug, Default)]
+struct Repeats(BTreeMap<(String, String, String), Watched>);
+
+impl Repeats {
+    /// The event, if it is to be written; `None` if it is only counted.
+    fn take(&mut self, event: Event) -> Option<Event> {
+        if event.is_history() {
+            return Some(event);
+        }
+        let key = (event.cluster.clone(), event.kind.clone(), event.text.clone());
+        if let Some(watched) = self.0.get_mut(&key) {
+            watched.again += 1;
+            watched.last = event;
+            return None;
+        }
+        if self.0.len() < WATCHED_MAX {
+            let until_ms = event.at_ms.saturating_add(AGAIN_MS);
+            let watched = Watched { until_ms, for_ms: AGAIN_MS, again: 0, last: event.clone() };
+            self.0.insert(key, watched);
+        }
+        Some(event)
+    }
+
+    /// What was counted until `now_ms`, as far as its time is over.
+    fn due(&mut self, now_ms: u64) -> Vec<Event> {
+        let mut told = Vec::new();
+        self.0.retain(|_, watched| {
+            // A clock that was set back must not keep it for ever.
+            let began_ms = watched.until_ms.saturating_sub(watched.for_ms);
+            if (began_ms..watched.until_ms).contains(&now_ms) {
+                return true;
+            }
+            if watched.again == 0 {
+                return false;
+            }
+            let mut event = watched.last.clone();
+            let (times, seconds) = (watched.again, watched.for_ms / 1_000);
+            event.text.push_str(&format!(" ({times} times more within {seconds} s)"));
+            told.push(event);
+            watched.again = 0;
+            watched.for_ms = (watched.for_ms * 2).min(AGAIN_MAX_MS);
+            watched.until_ms = now_ms.saturating_add(watched.for_ms);
+            true
+        });
+        told
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    repeats: Repeats,
+    events: VecDeque<Event>,
+    dropped: u64,
+}
+
+/// Events on their way to the store. Whoever adds one does not wait.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    waiting: Mutex<Waiting>,
+    added: Notify,
+}
+
+/// How often counts are looked at, and a store that failed is tried again.
+const PACE: Duration = Duration::from_secs(1);
+
+impl Journal {
+    /// Adds an event; false if it is only counted, because it was written lately.
+    pub(crate) fn add(&self, event: Event) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(event) = waiting.repeats.take(event) else { return false };
+        waiting.push(event);
+        drop(waiting);
+        self.added.notify_one();
+        true
+    }
+
+    /// Writes what was added, for ever. `write` may wait for the disk; what it does not take is tried again.
+    pub(crate) async fn run<F: Future<Output = bool>>(&self, write: impl Fn(Vec<Event>) -> F) {
+        loop {
+            let events = self.waiting.lock().taken();
+            if !events.is_empty() && !write(events.clone()).await {
+                self.waiting.lock().back(events);
+                tokio::time::sleep(PACE).await;
+                continue;
+            }
+            tokio::select! {
+                () = self.added.notified() => {}
+                () = tokio::time::sleep(PACE) => {}
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, event: Event) {
+        if self.events.len() >= WAITING_MAX {
+            self.dropped += 1;
+            // What is kept long goes last.
+            let place = self.events.iter().position(|event| !event.is_history()).unwrap_or(0);
+            self.events.remove(place);
+        }
+        self.events.push_back(event);
+    }
+
+    fn taken(&mut self) -> Vec<Event> {
+        for event in self.repeats.due(now_ms()) {
+            self.push(event);
+        }
+        let dropped = std::mem::take(&mut self.dropped);
+        let mut events: Vec<Event> = std::mem::take(&mut self.events).into();
+        if dropped > 0
+            && let Some(first) = events.first()
+        {
+            let text = format!("{dropped} events were dropped while the store took none");
+            events.insert(0, Event::now(first.term, String::new(), "failed", text));
+        }
+        events
+    }
+
+    fn back(&mut self, events: Vec<Event>) {
+        for event in events.into_iter().rev() {
+            self.events.push_front(event);
+        }
+        while self.events.len() > WAITING_MAX {
+            self.dropped += 1;
+            self.events.pop_front();
+        }
+    }
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(at_ms: u64, kind: &str, text: &str) -> Event {
+        Event { at_ms, ..Event::now(1, "n/c".to_owned(), kind, text.to_owned()) }
+    }
+
+    /// A half-open forward fails now with one error and now with another.
+    #[test]
+    fn errors_that_alternate_are_counted() {
+        let mut repeats = Repeats::default();
+        let mut written = Vec::new();
+        for tick in 0..2_400_u64 {
+            let at = tick * 50;
+            let (raised, over) = if tick % 2 == 0 { ("reset", "pipe") } else { ("pipe", "reset") };
+            written.extend(repeats.take(event(at, "alarm", raised)));
+            written.extend(repeats.take(event(at, "over", over)));
+            written.extend(repeats.due(at));
+        }
+        // Two minutes with 4,800 events: each of the four once, and its count after the first.
+        let texts: Vec<&str> = written.iter().map(|event| event.text.as_str()).collect();
+        assert_eq!(written.len(), 8, "{texts:?}");
+        assert!(
+            texts.iter().any(|text| *text == "reset (600 times more within 60 s)"),
+            "{texts:?}"
+        );
+        // Quiet again: what is left is told, and then it is news once more.
+        let last = repeats.due(400_000);
+        assert_eq!(last.len(), 4, "{last:?}");
+        assert!(repeats.due(4_000_000).is_empty());
+        assert!(repeats.take(event(4_000_001, "alarm", "reset")).is_some());
+    }
+
+    #[test]
+    fn what_is_kept_long_is_never_counted_away() {
+        let mut repeats = Repeats::default();
+        for kind in ["failover", "switchover", "loss", "operator", "start"] {
+            assert!(repeats.take(event(1, kind, "the same")).is_some());
+            assert!(repeats.take(event(2, kind, "the same")).is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_nothing_for_a_while_gets_it_afterwards() {
+        let journal = std::sync::Arc::new(Journal::default());
+        for number in 0..WAITING_MAX + 5 {
+            journal.add(event(now_ms(), "alarm", &number.to_string()));
+        }
+        journal.add(event(now_ms(), "failover", "the master died"));
+        let (sent, mut written) = tokio::sync::mpsc::unbounded_channel();
+        let tries = std::sync::atomic::AtomicU64::new(0);
+        let writing = std::sync::Arc::clone(&journal);
+        tokio::spawn(async move {
+            let write = |events: Vec<Event>| {
+                let is_first = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+                let is_taken = !is_first && sent.send(events).is_ok();
+                async move { is_taken }
+            };
+            writing.run(write).await;
+        });
+        let events = written.recv().await.expect("a batch");
+        let texts: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
+        assert!(texts.contains(&"the master died"), "{texts:?}");
+        assert!(events.len() <= WAITING_MAX + 1);
+    }
 }

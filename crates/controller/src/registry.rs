@@ -2,15 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use planner::Record;
 
-use crate::cluster::{Cluster, Shared, UpdateError};
+use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError};
 use crate::events::Event;
-use crate::store::{Store, StoreError};
+use crate::store::{Outcome, Store, StoreError};
 
 type Key = (String, String);
+
+/// How often the store is looked at.
+const WATCH_PACE: Duration = Duration::from_millis(500);
+/// For how long nothing may have been written to it before it is tried.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Between two attempts to read what became of a change.
+const READ_RETRY: Duration = Duration::from_millis(200);
 
 /// Running clusters by namespace and name.
 #[derive(Debug)]
@@ -24,7 +32,7 @@ impl Registry {
     pub(crate) async fn start(shared: Arc<Shared>) -> anyhow::Result<Arc<Self>> {
         let registry =
             Arc::new(Self { shared: Arc::clone(&shared), clusters: Mutex::new(BTreeMap::new()) });
-        for record in registry.store(|store| store.clusters()).await? {
+        for record in registry.store(Store::clusters).await? {
             registry.run(record)?;
         }
         let event = Event::now(
@@ -33,18 +41,48 @@ impl Registry {
             "start",
             format!("controller started with term {}", shared.store.term()),
         );
-        registry.store(move |store| store.append(&event)).await?;
+        registry.store(move |store| store.append(&[event])).await?;
         Ok(registry)
     }
 
-    /// Runs `work` where it may block.
+    /// Runs `work` where it may block, and waits for it, not for ever.
     pub(crate) async fn store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, UpdateError> {
+        let call = self.shared.call().await?;
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || work(&shared.store)).await;
-        Ok(done.map_err(|_| UpdateError::Gone)??)
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work(&shared.store);
+            drop(call);
+            done
+        });
+        match tokio::time::timeout(STORE_LIMIT, work).await {
+            Ok(done) => Ok(done.map_err(|_| UpdateError::Gone)??),
+            Err(_) => Err(StoreError::Silent(STORE_LIMIT).into()),
+        }
+    }
+
+    /// The record in the store after a change whose outcome was not told, as soon as it can be read.
+    async fn told(&self, (namespace, name): &Key) -> Option<Record> {
+        loop {
+            let (namespace, name) = (namespace.clone(), name.clone());
+            match self.store(move |store| store.cluster(&namespace, &name)).await {
+                Ok(record) => return record,
+                Err(error) => tracing::warn!(%error, "read what became of a change"),
+            }
+            tokio::time::sleep(READ_RETRY).await;
+        }
+    }
+
+    /// Ends those who wait for `work` after a while; it goes on.
+    async fn bounded<T: Send + 'static>(
+        work: impl Future<Output = Result<T, UpdateError>> + Send + 'static,
+    ) -> Result<T, UpdateError> {
+        match tokio::time::timeout(STORE_LIMIT, tokio::spawn(work)).await {
+            Ok(done) => done.map_err(|_| UpdateError::Gone)?,
+            Err(_) => Err(UpdateError::Unknown(StoreError::Silent(STORE_LIMIT).to_string())),
+        }
     }
 
     fn run(&self, record: Record) -> Result<Arc<Cluster>, UpdateError> {
@@ -73,14 +111,23 @@ impl Registry {
         record.check()?;
         crate::cluster::topology_of(&record)?;
         let label = format!("{}/{}", record.namespace, record.name);
-        let event = Event::now(self.shared.store.term(), label, "change", reason);
+        let event = Event::now(self.shared.store.term(), label, "operator", reason);
         let stored = record.clone();
         let registry = Arc::clone(self);
         let work = async move {
-            registry.store(move |store| store.create(&stored, &event)).await?;
-            registry.run(record)
+            match registry.change(move |store| store.create(&stored, &event)).await? {
+                Outcome::Done(()) => registry.run(record),
+                Outcome::NotDone(error) => Err(error.into()),
+                Outcome::Unknown(error) => {
+                    let key = (record.namespace.clone(), record.name.clone());
+                    match registry.told(&key).await {
+                        Some(found) => registry.run(found),
+                        None => Err(error.into()),
+                    }
+                }
+            }
         };
-        tokio::spawn(work).await.map_err(|_| UpdateError::Gone)?
+        Self::bounded(work).await
     }
 
     /// Forgets a cluster, whether or not somebody still waits for it; its nodes and balancers keep what they have.
@@ -91,17 +138,85 @@ impl Registry {
     ) -> Result<(), UpdateError> {
         let key = (namespace.to_owned(), name.to_owned());
         let label = format!("{namespace}/{name}");
-        let event = Event::now(self.shared.store.term(), label, "change", "deleted".to_owned());
+        let event = Event::now(self.shared.store.term(), label, "operator", "deleted".to_owned());
         let (space, cluster) = key.clone();
         let registry = Arc::clone(self);
         let work = async move {
-            registry.store(move |store| store.delete(&space, &cluster, &event)).await?;
+            match registry.change(move |store| store.delete(&space, &cluster, &event)).await? {
+                Outcome::Done(()) => {}
+                Outcome::NotDone(error) => return Err(error.into()),
+                Outcome::Unknown(error) => {
+                    if registry.told(&key).await.is_some() {
+                        return Err(error.into());
+                    }
+                }
+            }
             if let Some(cluster) = registry.clusters.lock().remove(&key) {
                 cluster.stop();
             }
             Ok(())
         };
-        tokio::spawn(work).await.map_err(|_| UpdateError::Gone)?
+        Self::bounded(work).await
+    }
+
+    /// Runs a change where it may block, to its end.
+    async fn change(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Store) -> Outcome + Send + 'static,
+    ) -> Result<Outcome, UpdateError> {
+        let call = self.shared.call().await?;
+        let shared = Arc::clone(&self.shared);
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = work(&shared.store);
+            drop(call);
+            outcome
+        });
+        work.await.map_err(|_| UpdateError::Gone)
+    }
+
+    /// What keeps this controller from its work, although it runs; `None` if nothing does. Never waits.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let of_store = self.shared.store.trouble().map(|why| {
+            format!("the store does not work, so nobody fails over and no set changes: {why}")
+        });
+        of_store.or_else(|| self.all().iter().find_map(|cluster| cluster.trouble()))
+    }
+
+    /// Keeps the store and the log of events going; returns why this process must end.
+    pub(crate) async fn keep(self: &Arc<Self>) -> String {
+        let shared = Arc::clone(&self.shared);
+        let journal = async {
+            let write = |events: Vec<Event>| {
+                let shared = Arc::clone(&self.shared);
+                async move {
+                    let write = move || shared.store.append(&events);
+                    matches!(tokio::task::spawn_blocking(write).await, Ok(Ok(())))
+                }
+            };
+            shared.journal.run(write).await;
+        };
+        tokio::select! {
+            () = journal => "the log of events is written no more".to_owned(),
+            why = self.watch() => why,
+        }
+    }
+
+    async fn watch(self: &Arc<Self>) -> String {
+        loop {
+            tokio::time::sleep(WATCH_PACE).await;
+            if let Some(lost) = self.shared.store.lost() {
+                return lost;
+            }
+            // A store that nobody needs at the moment must not be found broken when somebody does.
+            if self.shared.store.idle().is_some_and(|idle| idle >= PROBE_EVERY) {
+                let shared = Arc::clone(&self.shared);
+                drop(tokio::task::spawn_blocking(move || {
+                    if let Err(error) = shared.store.probe() {
+                        tracing::debug!(error = error.chain(), "try the store");
+                    }
+                }));
+            }
+        }
     }
 
     /// Ends all tasks.
@@ -114,45 +229,10 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use planner::{Epoch, Node, Policy, Role, Shard};
-    use topology::Endpoint;
+    use planner::Policy;
 
     use super::*;
-
-    fn record() -> Record {
-        let node = Node {
-            id: "a".repeat(40),
-            local: Endpoint { host: "127.0.0.1".to_owned(), port: 1 },
-            announced: None,
-            role: Role::Master,
-            created_at: 0,
-            stated: None,
-        };
-        let shard = Shard {
-            nodes: vec![node],
-            slot_ranges: vec![(0, 16_383)],
-            intent: None,
-            last_intent: None,
-            fence: None,
-            epoch: Epoch::default(),
-        };
-        Record {
-            namespace: "n".to_owned(),
-            name: "c".to_owned(),
-            revision: 1,
-            version: 1,
-            shards: vec![shard],
-            balancers: Vec::new(),
-            longest_lease_ms: 1_000,
-            allow_unfenced: true,
-            password: None,
-            commit_mode: api::grant::CommitMode::Async,
-            min_in_sync: 1,
-            term: 0,
-        }
-    }
+    use crate::cluster::test_record as record;
 
     /// Polled once, then dropped: what the server does with the request of a client that hangs up.
     async fn hang_up(request: impl Future) {
@@ -180,7 +260,7 @@ mod tests {
         let store = Store::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(store, Policy::default()));
         let registry = Registry::start(shared).await.expect("a registry");
-        registry.shared.store.create_namespace("n").expect("a namespace");
+        registry.shared.store.create_namespace("n").done().expect("a namespace");
 
         hang_up(registry.create(record(), "created".to_owned())).await;
         eventually("the cluster runs", || registry.get("n", "c").is_some()).await;
@@ -205,12 +285,12 @@ mod tests {
         let store = Store::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(store, Policy::default()));
         let registry = Registry::start(Arc::clone(&shared)).await.expect("a registry");
-        shared.store.create_namespace("n").expect("a namespace");
+        shared.store.create_namespace("n").done().expect("a namespace");
         let cluster = registry.create(record(), "created".to_owned()).await.expect("a cluster");
         // As if a write had failed by its own account, and was done.
         let unseen = cluster.record().next();
         let event = Event::now(1, "n/c".to_owned(), "change", "unseen".to_owned());
-        shared.store.swap(&unseen, &event).expect("a write");
+        shared.store.swap(&unseen, &event).done().expect("a write");
         let updated = tokio::time::timeout(
             Duration::from_secs(10),
             cluster.update("seen", |record| {

@@ -2,6 +2,7 @@
 
 mod balancers;
 mod clusters;
+mod deposed;
 mod discarded;
 mod error;
 mod intent;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
@@ -63,6 +64,7 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
         .route(&cluster("/shards/{i}/failover"), post(switchover::failover))
         .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
+        .route(&cluster("/shards/{i}/restore-deposed"), post(deposed::restore))
         .route(&cluster("/discarded"), get(discarded::list))
         .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
         .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
@@ -72,8 +74,16 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .route("/metrics", get(status::metrics))
         .fallback(|| async { ApiError::not_found("not found") })
         .layer(middleware::from_fn_with_state((Arc::clone(&registry), live), guard))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .with_state(registry)
+}
+
+/// Whether a failover could be carried out now, and not only whether somebody listens.
+async fn health(registry: App) -> Response {
+    match registry.trouble() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    }
 }
 
 async fn guard(

@@ -51,6 +51,7 @@ pub async fn serve(
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
         served = axum::serve(listener, app) => served.context("serve the REST interface"),
+        why = registry.keep() => Err(anyhow::anyhow!(why)),
         () = shutdown => Ok(()),
     };
     registry.stop();

@@ -2,22 +2,31 @@
 //!
 //! Every change is one durable transaction. A cluster changes only by compare-and-swap on its
 //! revision, together with the event that says why. The file is locked: one process at a time.
+//! A change whose outcome is not known is told apart from one that was not made: [`Outcome`].
+
+mod engine;
+mod log;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use planner::Record;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 use topology::Endpoint;
+
+pub use engine::Outcome;
+use engine::{Engine, Opener};
 
 use crate::events::Event;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const NAMESPACES: TableDefinition<&str, ()> = TableDefinition::new("namespaces");
 const CLUSTERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("clusters");
-const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+/// Only shows that the disk takes what a change of a record needs.
+const PROBE: TableDefinition<&str, &[u8]> = TableDefinition::new("probe");
 
-/// Events kept; older ones are dropped.
-const EVENTS_MAX: u64 = 10_000;
+/// Size of that, bytes.
+const PROBE_BYTES: usize = 64 << 10;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +72,14 @@ pub enum StoreError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another controller has led with the file.
+    #[error("the store is another controller's: {0}")]
+    Lost(String),
+    /// It did not answer in time; what was asked may be done yet.
+    #[error("the store has not answered for {} s: does its disk hang?", .0.as_secs())]
+    Silent(Duration),
     /// The file or its content is broken, or the disk is.
-    #[error("store {what}")]
+    #[error("store: {what}")]
     Engine {
         /// What was being done.
         what: &'static str,
@@ -100,34 +115,61 @@ fn private(path: &Path) -> std::io::Result<()> {
 /// Mode of the store's file.
 const PRIVATE: u32 = 0o600;
 
+impl StoreError {
+    /// With all its causes.
+    pub(crate) fn chain(&self) -> String {
+        match self {
+            Self::Engine { what, cause } => format!("{what}: {cause}"),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// The open store. Its methods block on the disk.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    engine: Engine,
     term: u64,
 }
 
 impl Store {
     /// Opens or creates the file and starts a new term, durably: at least `min_term`, and above
     /// every earlier one.
+    ///
+    /// # Errors
+    /// Another process has it, it is no store, or the disk fails.
     pub fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
         private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
-        let database = Database::create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-            other => StoreError::Open { path: path.to_owned(), cause: Box::new(other) },
+        let (file, path) = (path.to_owned(), path.to_owned());
+        Self::open_with(Box::new(move || Database::create(&file)), min_term).map_err(|error| {
+            match error {
+                StoreError::InUse(_) => StoreError::InUse(path),
+                StoreError::Engine { what: "open", cause } => StoreError::Open { path, cause },
+                other => other,
+            }
+        })
+    }
+
+    fn open_with(opener: Opener, min_term: u64) -> Result<Self, StoreError> {
+        let file = Engine::new(opener).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
+            other => StoreError::Engine { what: "open", cause: Box::new(other) },
         })?;
-        let mut store = Self { database, term: 0 };
-        store.term = store.write("start a term", |tx| {
+        let mut store = Self { engine: file, term: 0 };
+        let term = store.engine.write("start a term", |tx| {
             tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
-            tx.open_table(EVENTS).map_err(engine("open events"))?;
+            tx.open_table(PROBE).map_err(engine("open the probe"))?;
+            log::create(tx)?;
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
             let last =
                 meta.get("term").map_err(engine("read term"))?.map_or(0, |term| term.value());
             let term = min_term.max(last + 1);
             meta.insert("term", term).map_err(engine("write term"))?;
             Ok(term)
-        })?;
+        });
+        store.term = term.done()?;
+        store.engine.hold_term(store.term);
         Ok(store)
     }
 
@@ -136,32 +178,56 @@ impl Store {
         self.term
     }
 
-    fn write<T>(
-        &self,
-        what: &'static str,
-        work: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let transaction = self.database.begin_write().map_err(engine(what))?;
-        let result = work(&transaction)?;
-        transaction.commit().map_err(engine(what))?;
-        Ok(result)
+    /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.
+    pub fn trouble(&self) -> Option<String> {
+        self.engine.trouble()
+    }
+
+    /// Another controller has led with the file: this process must end.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.engine.lost()
+    }
+
+    /// How long ago this process last wrote something durably.
+    pub(crate) fn written_ago(&self) -> Option<Duration> {
+        self.engine.written_ago()
+    }
+
+    /// For how long nothing was written; `None` while a call is under way.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.engine.idle()
+    }
+
+    /// Writes something that means nothing, of the size of a change.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn probe(&self) -> Result<(), StoreError> {
+        let filling = vec![0x5a; PROBE_BYTES];
+        let written = self.engine.write("write a probe", |tx| {
+            let mut table = tx.open_table(PROBE).map_err(engine("open the probe"))?;
+            table.insert("probe", filling.as_slice()).map_err(engine("write a probe"))?;
+            Ok(())
+        });
+        written.done()
     }
 
     /// Names of all namespaces, sorted.
     pub fn namespaces(&self) -> Result<Vec<String>, StoreError> {
-        let tx = self.database.begin_read().map_err(engine("read namespaces"))?;
-        let table = tx.open_table(NAMESPACES).map_err(engine("read namespaces"))?;
-        let mut names = Vec::new();
-        for row in table.iter().map_err(engine("read namespaces"))? {
-            let (name, ()) = row.map(|(k, _)| (k, ())).map_err(engine("read namespaces"))?;
-            names.push(name.value().to_owned());
-        }
-        Ok(names)
+        self.engine.read("read namespaces", |tx| {
+            let table = tx.open_table(NAMESPACES).map_err(engine("read namespaces"))?;
+            let mut names = Vec::new();
+            for row in table.iter().map_err(engine("read namespaces"))? {
+                let (name, ()) = row.map(|(k, _)| (k, ())).map_err(engine("read namespaces"))?;
+                names.push(name.value().to_owned());
+            }
+            Ok(names)
+        })
     }
 
     /// Adds a namespace.
-    pub fn create_namespace(&self, name: &str) -> Result<(), StoreError> {
-        self.write("create a namespace", |tx| {
+    pub fn create_namespace(&self, name: &str) -> Outcome {
+        self.engine.write("create a namespace", |tx| {
             let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             let old = table.insert(name, ()).map_err(engine("write a namespace"))?;
             if old.is_some() { Err(StoreError::Exists) } else { Ok(()) }
@@ -169,8 +235,8 @@ impl Store {
     }
 
     /// Removes an empty namespace.
-    pub fn delete_namespace(&self, name: &str) -> Result<(), StoreError> {
-        self.write("delete a namespace", |tx| {
+    pub fn delete_namespace(&self, name: &str) -> Outcome {
+        self.engine.write("delete a namespace", |tx| {
             if all(tx)?.iter().any(|record| record.namespace == name) {
                 return Err(StoreError::NotEmpty);
             }
@@ -182,25 +248,26 @@ impl Store {
 
     /// The record of a cluster; `None` if there is none of that name.
     pub fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
-        let tx = self.database.begin_read().map_err(engine("read a cluster"))?;
-        let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
-        let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
-        let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
-            serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))
-        };
-        bytes.map(read).transpose()
+        self.engine.read("read a cluster", |tx| {
+            let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
+            let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
+            let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
+                serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))
+            };
+            bytes.map(read).transpose()
+        })
     }
 
     /// Every cluster of every namespace.
     pub fn clusters(&self) -> Result<Vec<Record>, StoreError> {
-        let tx = self.database.begin_read().map_err(engine("read clusters"))?;
-        let table = tx.open_table(CLUSTERS).map_err(engine("read clusters"))?;
-        records(&table)
+        self.engine.read("read clusters", |tx| {
+            records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?)
+        })
     }
 
     /// Adds a cluster.
-    pub fn create(&self, record: &Record, event: &Event) -> Result<(), StoreError> {
-        self.write("create a cluster", |tx| {
+    pub fn create(&self, record: &Record, event: &Event) -> Outcome {
+        self.engine.write("create a cluster", |tx| {
             let table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             if table.get(record.namespace.as_str()).map_err(engine("read a namespace"))?.is_none() {
                 return Err(StoreError::NotFound);
@@ -213,8 +280,8 @@ impl Store {
     }
 
     /// Replaces a cluster, if its revision is still one less than `record`'s.
-    pub fn swap(&self, record: &Record, event: &Event) -> Result<(), StoreError> {
-        self.write("change a cluster", |tx| {
+    pub fn swap(&self, record: &Record, event: &Event) -> Outcome {
+        self.engine.write("change a cluster", |tx| {
             let all = all(tx)?;
             let old = all
                 .iter()
@@ -228,45 +295,68 @@ impl Store {
     }
 
     /// Forgets a cluster.
-    pub fn delete(&self, namespace: &str, name: &str, event: &Event) -> Result<(), StoreError> {
-        self.write("delete a cluster", |tx| {
+    pub fn delete(&self, namespace: &str, name: &str, event: &Event) -> Outcome {
+        self.engine.write("delete a cluster", |tx| {
             let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
             let old = table.remove((namespace, name)).map_err(engine("delete a cluster"))?;
             if old.is_none() {
                 return Err(StoreError::NotFound);
             }
-            append(tx, event)
+            log::append(tx, event)
         })
     }
 
-    /// Adds an event that changes nothing.
-    pub fn append(&self, event: &Event) -> Result<(), StoreError> {
-        self.write("write an event", |tx| append(tx, event))
+    /// Adds events that change nothing.
+    ///
+    /// # Errors
+    /// The disk does not take them.
+    pub(crate) fn append(&self, events: &[Event]) -> Result<(), StoreError> {
+        let write = |tx: &redb::WriteTransaction| {
+            events.iter().try_for_each(|event| log::append(tx, event))
+        };
+        self.engine.write("write events", write).done()
     }
 
     /// The newest `limit` events that `wanted` accepts, oldest first.
-    pub fn events(
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn events(
         &self,
         limit: usize,
         wanted: impl Fn(&Event) -> bool,
     ) -> Result<Vec<Event>, StoreError> {
-        let tx = self.database.begin_read().map_err(engine("read events"))?;
-        let table = tx.open_table(EVENTS).map_err(engine("read events"))?;
-        let mut events = Vec::new();
-        for row in table.iter().map_err(engine("read events"))?.rev() {
-            let (number, bytes) = row.map_err(engine("read events"))?;
-            let mut event: Event =
-                serde_json::from_slice(bytes.value()).map_err(engine("read an event"))?;
-            event.number = number.value();
-            if wanted(&event) {
-                events.push(event);
-            }
-            if events.len() >= limit {
-                break;
-            }
-        }
-        events.reverse();
-        Ok(events)
+        self.engine.read("read events", |tx| log::newest(tx, limit, wanted))
+    }
+}
+
+/// Where records are kept, as far as a running cluster needs it: the embedded store, or a shared one.
+pub(crate) trait Records: std::fmt::Debug + Send + Sync {
+    /// Replaces a cluster's record, if its revision is still one less than `record`'s.
+    fn swap(&self, record: &Record, event: &Event) -> Outcome;
+
+    /// The record in force; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError>;
+
+    /// A write whose outcome is unknown may be done after a read has shown the content of before.
+    fn writes_may_arrive_late(&self) -> bool;
+}
+
+impl Records for Store {
+    fn swap(&self, record: &Record, event: &Event) -> Outcome {
+        Self::swap(self, record, event)
+    }
+
+    fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
+        Self::cluster(self, namespace, name)
+    }
+
+    /// A call ends before its outcome is told, and the file is opened anew before it is read.
+    fn writes_may_arrive_late(&self) -> bool {
+        false
     }
 }
 
@@ -292,7 +382,7 @@ fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<()
     table
         .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())
         .map_err(engine("write a cluster"))?;
-    append(tx, event)
+    log::append(tx, event)
 }
 
 /// Nodes and balancers are told everything as a whole: two clusters on one would fight for it.
@@ -317,14 +407,5 @@ fn unused_elsewhere(all: &[Record], record: &Record) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn append(tx: &redb::WriteTransaction, event: &Event) -> Result<(), StoreError> {
-    let mut table = tx.open_table(EVENTS).map_err(engine("open events"))?;
-    let next =
-        table.last().map_err(engine("read events"))?.map_or(1, |(number, _)| number.value() + 1);
-    let text = serde_json::to_vec(event).map_err(engine("encode an event"))?;
-    table.insert(next, text.as_slice()).map_err(engine("write an event"))?;
-    if let Some(oldest) = next.checked_sub(EVENTS_MAX) {
-        table.remove(oldest).map_err(engine("drop an event"))?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

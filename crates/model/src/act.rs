@@ -51,6 +51,10 @@ pub enum Action {
     Reboot(u8),
     /// A replica replaces its data by a copy of its master's.
     Replace(u8),
+    /// A replica that has no epoch in common with its master takes a copy of what that has.
+    Copy(u8),
+    /// The disk is lost, and the process is back at once with an empty one.
+    Lose(u8),
     /// A supervisor starts the process.
     Start(u8),
     /// SIGSTOP.
@@ -103,6 +107,7 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
         Action::FollowLate(at) => follow(model, world, at, true),
         Action::Claim(at) => claim(model, world, at),
         Action::Echo(at) => echo(model, world, at),
+        Action::Copy(at) => copy(model, world, at),
         Action::Start(at) => start(model, world, at),
         Action::Continue(at) => world.node(at).power = Power::Up,
         Action::Want => {
@@ -156,10 +161,10 @@ fn disturb(model: &Failover, world: &mut World, fault: Action) {
         }
         Action::Crash(at) => world.node(at).power = Power::Down,
         Action::Reboot(at) => world.node(at).reboot(model.rules.identity),
-        Action::Replace(at) => {
-            let master = world.nodes[usize::from(at)].master;
-            let log = world.nodes[usize::from(master)].log.clone();
-            world.node(at).replace(log, model.rules.identity);
+        Action::Replace(at) => copy(model, world, at),
+        Action::Lose(at) => {
+            world.node(at).replace(Vec::new(), model.rules.identity);
+            start(model, world, at);
         }
         Action::Stop(at) => world.node(at).power = Power::Stopped,
         Action::Cut(at, node) => world.cut |= 1 << (3 * at + node),
@@ -177,6 +182,12 @@ fn disturb(model: &Failover, world: &mut World, fault: Action) {
         // What is no fault is done by [`act`].
         _ => {}
     }
+}
+
+fn copy(model: &Failover, world: &mut World, at: u8) {
+    let master = world.nodes[usize::from(at)].master;
+    let log = world.nodes[usize::from(master)].log.clone();
+    world.node(at).replace(log, model.rules.identity);
 }
 
 fn tick(model: &Failover, world: &mut World) {

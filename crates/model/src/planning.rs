@@ -1,7 +1,7 @@
 //! Between the model's small states and the planner's types: the planner that ships does the thinking.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -145,6 +145,7 @@ impl Stored {
             endpoint: index.to_string(),
             token: None,
             sources: vec!["10.0.0.0/8".to_owned()],
+            closing: false,
         };
         Record {
             namespace: "n".to_owned(),
@@ -333,6 +334,7 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
             version: u64::from(version),
             frontends: vec![frontend(backend)],
             holding: BTreeMap::new(),
+            closing: BTreeSet::new(),
         }),
         ..Observed::default()
     };
@@ -400,13 +402,16 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         lease_remaining_ms: if answered.has_lease { 1 } else { 0 },
         client_access: access(model),
         balancer_sources: sources(model),
+        strangers: Vec::new(),
         link_status: if is_master { LinkStatus::Connecting } else { LinkStatus::Up },
+        link_error: None,
         master: follows,
         resync: Resync::None,
         paused: answered.is_paused,
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        deposed: None,
         uptime_ms: 1,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

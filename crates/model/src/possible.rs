@@ -18,6 +18,7 @@ impl Action {
             | Self::Crash(..)
             | Self::Reboot(..)
             | Self::Replace(..)
+            | Self::Lose(..)
             | Self::Stop(..)
             | Self::Cut(..)
             | Self::Part(..)
@@ -34,6 +35,7 @@ impl Action {
             Self::Stop(..) => Kinds::STOP,
             Self::Reboot(..) => Kinds::REBOOT,
             Self::Replace(..) => Kinds::REPLACE,
+            Self::Lose(..) => Kinds::LOSE,
             Self::Cut(..) => Kinds::CUT,
             Self::Part(..) => Kinds::PART,
             Self::Isolate(..) => Kinds::ISOLATE,
@@ -55,6 +57,7 @@ impl Action {
             | Self::Crash(node)
             | Self::Reboot(node)
             | Self::Replace(node)
+            | Self::Lose(node)
             | Self::Stop(node)
             | Self::Part(node)
             | Self::Cut(_, node) => Some(node),
@@ -183,6 +186,7 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
         Power::Stopped => return found.push(Action::Continue(at)),
         Power::Up => {
             found.extend([Action::Crash(at), Action::Reboot(at), Action::Stop(at)]);
+            found.push(Action::Lose(at));
         }
     }
     let is_parted = world.parted & (1 << at) != 0;
@@ -193,6 +197,8 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
         if world.writes < model.bounds.writes && may_write(world, at) {
             found.push(Action::Write(at));
         }
+    } else if copies(model, world, at) {
+        found.push(Action::Copy(at));
     } else if let Some(master) = stream(model, world, at) {
         found.push(Action::Part(at));
         let master = &world.nodes[usize::from(master)];
@@ -209,22 +215,47 @@ fn node_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) 
 /// The master whose stream the replica takes, if there is one. A master of an older epoch is refused; and nothing is
 /// given up for a master that has not opened an epoch after it, since it may have been acknowledged.
 pub(crate) fn stream(model: &Failover, world: &World, at: u8) -> Option<u8> {
-    let replica = &world.nodes[usize::from(at)];
-    let master = &world.nodes[usize::from(replica.master)];
-    let flows = replica.version > 0
-        && world.parted & (1 << at) == 0
-        && replica.master != at
-        && replica.power == Power::Up
-        && master.power == Power::Up
-        && master.is_master();
-    if !flows {
+    if !is_linked(world, at) {
         return None;
     }
-    let newest = |node: &Node| node.newest().map_or(0, |opened| opened.epoch);
+    let replica = &world.nodes[usize::from(at)];
+    let master = &world.nodes[usize::from(replica.master)];
     let is_older = newest(master) < newest(replica) && model.rules.epoch_check;
     let is_newer = newest(master) > newest(replica) || !model.rules.rewind_to_newer;
     let keeps = master.log.starts_with(&replica.log);
     (!is_older && (keeps || is_newer)).then_some(replica.master)
+}
+
+/// Newest epoch of a node's data.
+fn newest(node: &Node) -> u64 {
+    node.newest().map_or(0, |opened| opened.epoch)
+}
+
+/// The replica reaches the master it is told to follow.
+fn is_linked(world: &World, at: u8) -> bool {
+    let replica = &world.nodes[usize::from(at)];
+    let master = &world.nodes[usize::from(replica.master)];
+    replica.version > 0
+        && world.parted & (1 << at) == 0
+        && replica.master != at
+        && replica.power == Power::Up
+        && master.power == Power::Up
+        && master.is_master()
+}
+
+/// Whether the replica gives its data up for a copy of its master's: they have no epoch in common, and the master shows a
+/// grant of a later one.
+fn copies(model: &Failover, world: &World, at: u8) -> bool {
+    if !is_linked(world, at) {
+        return false;
+    }
+    let replica = &world.nodes[usize::from(at)];
+    let master = &world.nodes[usize::from(replica.master)];
+    let theirs = master.entries();
+    let is_parted = replica.entries().iter().all(|own| theirs.iter().all(|o| o.id != own.id));
+    let granted = master.holder.held().map_or(0, |held| held.epoch);
+    let is_shown = granted > newest(replica) || !model.rules.grant_shown;
+    !replica.log.is_empty() && is_parted && is_shown
 }
 
 /// Whether a client that reaches the node may write there.

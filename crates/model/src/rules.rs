@@ -52,6 +52,8 @@ impl Kinds {
     pub const SWAP: Self = Self(1 << 11);
     /// Late orders to the balancer.
     pub const ORDER: Self = Self(1 << 12);
+    /// The disk is lost, and the process back at once. With it goes whatever that node alone had.
+    pub const LOSE: Self = Self(1 << 13);
     /// Processes.
     pub const PROCESSES: Self = Self::CRASH.and(Self::STOP);
     /// What loses data.
@@ -63,8 +65,8 @@ impl Kinds {
     /// Messages that are late, and come twice.
     pub const MESSAGES: Self =
         Self::BEAT.and(Self::ANSWER).and(Self::ACK).and(Self::SWAP).and(Self::ORDER);
-    /// All of them.
-    pub const ALL: Self = Self(u16::MAX);
+    /// All of them but lost disks: those that leave a copy have searches of their own.
+    pub const ALL: Self = Self(u16::MAX & !Self::LOSE.0);
 
     /// Both.
     #[must_use]
@@ -102,6 +104,8 @@ pub struct Rules {
     pub newer_process: bool,
     /// Nothing is rewound or replaced but for a master that opened a later epoch (R12).
     pub rewind_to_newer: bool,
+    /// Data of an epoch is given up only for a master that shows a grant of it or a later one (R12).
+    pub grant_shown: bool,
     /// Replicas that let a master go on without its controller refuse grants (R9).
     pub promises: bool,
 }
@@ -120,6 +124,7 @@ impl Rules {
         identity: true,
         newer_process: true,
         rewind_to_newer: true,
+        grant_shown: true,
         promises: true,
     };
 }

@@ -172,6 +172,7 @@ fn three_faults_violate_nothing() {
         let model = all_rules(balanced, Kinds::ALL, 3);
         assert_eq!(search(&format!("{at}, three faults"), model, 9), Searched::NothingFound);
         for (name, kinds) in [
+            ("disks and processes", Kinds::LOSE.and(Kinds::CRASH)),
             ("processes", Kinds::PROCESSES),
             ("data", Kinds::DATA),
             ("links", Kinds::LINKS),
@@ -328,6 +329,31 @@ fn a_set_names_data() {
 fn nothing_is_rewound_for_a_master_without_a_later_epoch() {
     let model = all_rules(false, Kinds::REBOOT, 1);
     is_needed("rewind to newer", model, |rules| rules.rewind_to_newer = false);
+}
+
+/// The master's disk is lost, and its process back before anybody has noticed.
+const LOST_DISK: &[Action] =
+    &[Action::Write(0), Action::Follow(1), Action::Follow(2), Action::Lose(0)];
+
+#[test]
+fn nothing_is_given_up_for_a_master_that_shows_no_grant() {
+    let mut model = all_rules(false, Kinds::LOSE, 0);
+    // What is violated is that the shard comes back: every state is asked.
+    (model.begin, model.bounds.recover_one_of) = (LOST_DISK, 1);
+    is_needed("grant shown", model, |rules| rules.grant_shown = false);
+}
+
+#[test]
+fn a_lost_disk_with_its_process_back_at_once_violates_nothing() {
+    for balanced in [false, true] {
+        let at = if balanced { "balancer" } else { "leases" };
+        let mut model = all_rules(balanced, Kinds::LOSE, 1);
+        model.bounds.recover_one_of = 64;
+        assert_eq!(search(&format!("{at}, a lost disk"), model, 14), Searched::NothingFound);
+        (model.begin, model.bounds.faults) = (LOST_DISK, 0);
+        model.bounds.recover_one_of = 8;
+        assert_eq!(search(&format!("{at}, a disk was lost"), model, 14), Searched::NothingFound);
+    }
 }
 
 /// The answer of a process is read after its successor was granted an epoch, which the replicas have; that one

@@ -20,6 +20,11 @@ pub enum Via {
         /// The address the client dialled.
         frontend: SocketAddr,
     },
+    /// A load balancer itself, which wants to know whether the node answers: it may PING.
+    Check {
+        /// The balancer's address.
+        balancer: SocketAddr,
+    },
 }
 
 /// What a connection is used for, as CLIENT LIST's and KILL's TYPE names it.
@@ -125,6 +130,7 @@ impl Client {
         let via = match self.via {
             Via::Direct => "direct".to_owned(),
             Via::Balancer { balancer, .. } => format!("balancer:{balancer}"),
+            Via::Check { balancer } => format!("check:{balancer}"),
         };
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={} \

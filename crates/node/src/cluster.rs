@@ -9,7 +9,7 @@ use topology::persist::{self, Disk};
 use topology::state::FileChange;
 use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
 
-use crate::node::{Node, Role};
+use crate::node::{Engine, Node, Role};
 
 /// Why a change was not made. `Display` is the reply without the leading `-`.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum ChangeError {
     /// The engine could not delete the keys of slots that were handed over.
     #[error("ERR delete keys of moved slots: {0}")]
     Storage(#[from] storage::Error),
+    /// That this node writes from now on could not be noted: nothing was changed.
+    #[error("ERR note in the database folder who writes from now on: {0}: nothing was changed")]
+    Lineage(std::io::Error),
     /// The task that wrote the file ended early.
     #[error("ERR the change was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -43,7 +46,11 @@ pub async fn change(
     let next = change.next().clone();
     let outcome = change.outcome;
     let version = next.version();
+    let warnings = next.topology().map(topology::Topology::warnings).unwrap_or_default();
     commit(&node, next, &outcome)?;
+    for warning in warnings {
+        tracing::warn!(version, "the topology was taken as it is, but {warning}");
+    }
     tracing::info!(version, role = role_word(&node), "topology changed");
     Ok(())
 }
@@ -68,8 +75,9 @@ pub fn persist_now(node: &Node, is_kept: bool) -> Result<(), persist::SaveError>
 fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), ChangeError> {
     let change = {
         let mut engine = node.gate.write();
-        node.cluster.store(Arc::new(next));
         let wanted = wanted_role(&outcome.assignment, &engine.role);
+        note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
+        node.cluster.store(Arc::new(next));
         // A link that found another history said so; no later topology makes that data trustworthy, only a full sync does.
         let is_untrusted = !wanted.is_master() && node.resync.is_required();
         node.resync.set_required(outcome.full_sync_required || is_untrusted);
@@ -85,6 +93,24 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
         take_role(node, role, generation);
     }
     clear_slots(node, outcome)
+}
+
+/// A node that becomes master may write by itself from then on: that is on the disk before the role is taken, so no later
+/// master takes these records for its own. To be called with the gate held alone.
+pub fn note_writer(node: &Node, engine: &Engine, wanted: &Role) -> std::io::Result<()> {
+    if !wanted.is_master() || engine.role.is_master() {
+        return Ok(());
+    }
+    begin_to_write(node, engine)
+}
+
+/// The same for a process that begins as a master: an earlier one may have written what the disk has lost since.
+pub fn begin_to_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
+    let Some(store) = &engine.store else { return Ok(()) };
+    if node.replication.lineage.begin(&node.db_path(), store.latest_sequence())? {
+        node.replication.lineage_changed();
+    }
+    Ok(())
 }
 
 fn wanted_role(assignment: &Assignment, now: &Role) -> Role {
@@ -170,7 +196,7 @@ fn role_word(node: &Node) -> &'static str {
 
 /// The reply to a heartbeat: everything a controller decides by.
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
-    use api::heartbeat::{Reply, Role as Word};
+    use api::heartbeat::{End, Reply, Role as Word};
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged demotion.
     let (role, sequence, is_loading, cluster, standing, log_wait_ms) = {
@@ -198,13 +224,19 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         lease_remaining_ms: node.grants.remaining_ms(now_ns),
         client_access: config.client_access,
         balancer_sources: config.balancer_sources.0.iter().map(ToString::to_string).collect(),
+        strangers: node.strangers.list(now_ns),
         link_status: node.replication.link_status(),
+        link_error: node.replication.link_error(),
         master,
         resync: node.resync.now(),
         paused: node.clients.paused(|| now_ns).is_some(),
         loading: is_loading,
         replicas: node.replication.replicas(),
         log_wait_ms,
+        deposed: node.replication.aside.position().map(|position| End {
+            epoch: position.history.newest().map_or(0, |newest| newest.epoch),
+            sequence: position.latest,
+        }),
         uptime_ms: node.uptime_ms(),
         standing,
     }

@@ -5,6 +5,7 @@
 //!
 //! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and run, up to a bound.
 
+mod greeting;
 mod held;
 mod moving;
 
@@ -16,7 +17,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use api::moving::Mark;
-use api::proxy;
+use api::proxy::{self, Opening};
 use resp::{Limits, Parser, Writer, request::Parsed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,6 +28,7 @@ use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran, Step, Words};
 use crate::session::{Auth, Detached, ReplyMode, Session, gates};
 use crate::stats::WorkerStats;
+use greeting::Greeting;
 use held::Held;
 
 /// Read at once.
@@ -37,8 +39,6 @@ const REPLY_BYTES: usize = 256 * 1024;
 const KEEP_BYTES: usize = 64 * 1024;
 /// After a wait for other connections' writes that brought none, so many writes do without.
 const ALONE: u8 = 15;
-/// Longest wait for a PROXY header.
-const GREETING: Duration = Duration::from_secs(5);
 
 /// Why a connection ended; for the debug log.
 #[derive(Debug, thiserror::Error)]
@@ -143,63 +143,19 @@ struct Connection {
     at_end: bool,
 }
 
-/// Who is calling, and how.
-struct Greeting {
-    address: SocketAddr,
-    via: Via,
-    /// What the session was at another node.
-    moved: Option<api::moving::Session>,
-}
-
 impl Connection {
-    /// Reads the PROXY header where one must be, and tells who is calling and how.
-    async fn greet(&mut self, peer: SocketAddr, local: SocketAddr) -> Result<Greeting, End> {
-        let config = self.node.config.now();
-        let is_balancer = config.balancer_sources.contains(peer.ip());
-        if !is_balancer {
-            return Ok(Greeting { address: canonical(peer), via: Via::Direct, moved: None });
-        }
-        let reading = async {
-            let header = self.read_header().await?;
-            let address = canonical(header.source.unwrap_or(peer));
-            let frontend = header.destination.unwrap_or(local);
-            self.moves = header.moving.is_some() && !config.peer_auth.is_empty();
-            self.mark = header.moving.and_then(|moving| moving.mark);
-            let moved = match header.moving.map_or(0, |moving| moving.record) {
-                0 => None,
-                length => Some(self.read_record(length, address, frontend).await?),
-            };
-            Ok(Greeting { address, via: Via::Balancer { balancer: peer, frontend }, moved })
-        };
-        tokio::time::timeout(GREETING, reading)
-            .await
-            .map_err(|_| End::Refused("no PROXY header came from a balancer's address".into()))?
-    }
-
-    async fn read_header(&mut self) -> Result<proxy::Header, End> {
-        loop {
-            match proxy::parse(&self.buffer) {
-                Ok(proxy::Parsed::Header(header)) => {
-                    self.buffer.drain(..header.len);
-                    return Ok(header);
-                }
-                Ok(proxy::Parsed::Incomplete) => {}
-                Err(error) => return Err(End::Refused(format!("bad PROXY header: {error}"))),
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(End::Eof);
-            }
-        }
-    }
-
     async fn run(mut self, client: Arc<Client>, moved: Option<api::moving::Session>) -> End {
         let config = self.node.config.now();
         let is_denied = config.protected_mode
             && config.requirepass.is_empty()
-            && !client.address.ip().is_loopback();
+            && !client.address.ip().is_loopback()
+            && !matches!(client.via, Via::Check { .. });
         if is_denied && config.peer_auth.is_empty() {
             Writer::new(&mut self.out, resp::Protocol::V2).error(gates::DENIED);
-            let _ = self.stream.write_all(&self.out).await;
+            if !self.is_introduced(&client).await {
+                // The peer may be gone already; it is refused either way.
+                let _ = self.stream.write_all(&self.out).await;
+            }
             return End::Refused("protected mode".into());
         }
         let mut session = Session::new(client, &config, is_denied);
@@ -295,6 +251,11 @@ impl Connection {
                 _ => Limits::new(bulk_max),
             };
             let pending = &self.buffer[self.start..self.buffer.len() - self.kept_back];
+            match proxy::opening(pending) {
+                Opening::Command => {}
+                Opening::Undecided => break Next::Read,
+                Opening::Header => break Next::Drop(self.stray_header(&session.client)),
+            }
             let length = match parser.parse(pending, &limits) {
                 Ok(Parsed::Incomplete) => break Next::Read,
                 Ok(Parsed::Command { length }) => length,

@@ -8,6 +8,7 @@ pub mod process;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering;
 
+use api::heartbeat::Stranger;
 use storage::Stats;
 
 use crate::clients::PauseKind;
@@ -15,6 +16,7 @@ use crate::clock;
 use crate::command::Table;
 use crate::families::connection::REDIS_VERSION;
 use crate::node::Node;
+use crate::strangers::Fault;
 
 /// The release of Kvrocks whose topology commands this node understands: controllers look at it before they send them.
 pub const KVROCKS_VERSION: &str = "2.11.0";
@@ -346,6 +348,16 @@ fn holdfast(node: &Node, lines: &mut Lines) {
     lines.add("topology_hash", &reply.topology_hash);
     lines.add("client_access", reply.client_access);
     lines.add("balancer_sources", reply.balancer_sources.join(","));
+    for (fault, word) in Fault::ALL {
+        lines.add(&format!("proxy_refused_{word}"), node.strangers.total(fault));
+    }
+    for (index, stranger) in reply.strangers.iter().enumerate() {
+        let Stranger { address, connections, age_ms } = stranger;
+        lines.add(
+            &format!("unlisted_balancer{index}"),
+            format_args!("address={address},connections={connections},age_ms={age_ms}"),
+        );
+    }
     lines.add("resync", reply.resync);
     lines.add("deposed_data", u8::from(node.path("db.deposed").exists()));
     lines.add("paused", u8::from(reply.paused));

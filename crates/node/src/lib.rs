@@ -26,6 +26,7 @@ pub mod run;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
+pub mod strangers;
 pub mod watch;
 pub mod worker;
 

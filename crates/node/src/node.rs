@@ -109,6 +109,8 @@ pub struct Node {
     pub slowlog: Slowlog,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
+    /// Load balancers it does not know.
+    pub strangers: crate::strangers::Strangers,
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
@@ -156,6 +158,8 @@ impl Node {
     /// A node that serves nothing yet.
     pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
         let workers = usize::try_from(config.now().workers).unwrap_or(1);
+        let replication = crate::replication::Replication::default();
+        replication.lineage.reload(&dir.join("db"));
         Self {
             grants: Grants::new(&dir, &dir.join("db"), workers),
             config,
@@ -169,8 +173,9 @@ impl Node {
             stats: Stats::new(workers),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
+            strangers: crate::strangers::Strangers::default(),
             resync: ResyncState::default(),
-            replication: crate::replication::Replication::default(),
+            replication,
             started_ns: clock::boottime_ns(),
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),

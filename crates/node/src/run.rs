@@ -89,7 +89,8 @@ async fn serve(loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     let node = Arc::new(build(loaded, dir, store, Arc::clone(&again.log))?);
     write_pid_file(&node)?;
     drop(opening);
-    begin_role(&node);
+    begin_role(&node).context("note in the database folder who writes from now on")?;
+    replication::look_aside(&node);
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
@@ -165,7 +166,7 @@ fn load_topology(node: &Node, conf: NodesConf) {
     node.cluster.store(Arc::new(loaded));
 }
 
-fn begin_role(node: &Arc<Node>) {
+fn begin_role(node: &Arc<Node>) -> std::io::Result<()> {
     let (role, generation) = {
         let engine = node.engine();
         (engine.role.clone(), engine.generation)
@@ -173,8 +174,10 @@ fn begin_role(node: &Arc<Node>) {
     if let Role::Replica { .. } = role {
         cluster::take_role(node, role, generation);
     } else {
+        cluster::begin_to_write(node, &node.engine())?;
         cluster::settle_without_epochs(node);
     }
+    Ok(())
 }
 
 fn write_pid_file(node: &Node) -> anyhow::Result<()> {

@@ -54,14 +54,14 @@ pub(crate) struct Candidate<'a> {
     pub(crate) member: Option<Member>,
 }
 
-/// Replicas that may take over from a master that lives and waits for them: how far they are is
+/// Replicas that may take over from a master that lives and waits for them: whether they answer, and how far they are, is
 /// asked once it is paused.
 pub(crate) fn for_switchover<'a>(
     cx: &Context<'a>,
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
-    found(shard, |node| match check(cx, shard, node, master) {
+    found(shard, |node| match check(cx, shard, node, (master, Silence::Awaited)) {
         Err(Ineligible::Empty) => cx.reply(&node.id),
         other => other.ok(),
     })
@@ -81,13 +81,15 @@ pub(crate) fn eligible<'a>(
 
 /// Those that hold everything that was acknowledged.
 pub(crate) fn intact<'a>(cx: &Context<'a>, shard: &'a Shard, master: &Node) -> Vec<Candidate<'a>> {
-    found(shard, |node| check(cx, shard, node, master).ok())
+    found(shard, |node| check(cx, shard, node, (master, Silence::Excludes)).ok())
 }
 
 /// Members whose machines restarted, when that is all there is.
 pub(crate) fn rebooted<'a>(cx: &Context<'a>, shard: &'a Shard) -> Vec<Candidate<'a>> {
     found(shard, |node| {
-        check_own(cx, node).ok().filter(|reply| epoch::is_rebooted_member(shard, reply))
+        check_own(cx, node, Silence::Excludes)
+            .ok()
+            .filter(|reply| epoch::is_rebooted_member(shard, reply))
     })
 }
 
@@ -109,19 +111,29 @@ pub(crate) fn reasons(cx: &Context<'_>, shard: &Shard, master: &Node) -> String 
     let reasons: Vec<String> = shard
         .replicas()
         .filter_map(|node| {
-            check(cx, shard, node, master).err().map(|why| format!("{} {why}", node.local))
+            let why = check(cx, shard, node, (master, Silence::Excludes)).err();
+            why.map(|why| format!("{} {why}", node.local))
         })
         .collect();
     if reasons.is_empty() { "it has no replica".to_owned() } else { reasons.join(", ") }
+}
+
+/// What a node that missed a heartbeat or two is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// Nothing: what is decided now must not depend on it.
+    Excludes,
+    /// There is time to wait for its answer.
+    Awaited,
 }
 
 fn check<'a>(
     cx: &Context<'a>,
     shard: &Shard,
     node: &Node,
-    master: &Node,
+    (master, silence): (&Node, Silence),
 ) -> Result<&'a Reply, Ineligible> {
-    let reply = check_own(cx, node)?;
+    let reply = check_own(cx, node, silence)?;
     if epoch::by_set(shard) {
         // Whoever it follows: it holds what was acknowledged.
         return if epoch::is_member(shard, reply) { Ok(reply) } else { Err(Ineligible::NotMember) };
@@ -140,12 +152,13 @@ fn check<'a>(
     }
 }
 
-fn check_own<'a>(cx: &Context<'a>, node: &Node) -> Result<&'a Reply, Ineligible> {
+fn check_own<'a>(cx: &Context<'a>, node: &Node, silence: Silence) -> Result<&'a Reply, Ineligible> {
     if cx.hangs(&node.id) {
         return Err(Ineligible::Hangs);
     }
-    if cx.health(&node.id) != Health::Up {
-        return Err(Ineligible::Unreachable);
+    match (cx.health(&node.id), silence) {
+        (Health::Up, _) | (Health::Suspect, Silence::Awaited) => {}
+        _ => return Err(Ineligible::Unreachable),
     }
     let Some(reply) = cx.reply(&node.id) else { return Err(Ineligible::Unreachable) };
     if reply.myid != node.id || reply.role != Role::Slave {

@@ -104,13 +104,13 @@ pub fn soundness(stated: Option<&Stated>, record: &Record) -> Soundness {
 }
 
 fn covered(source: &str, record: &Record) -> bool {
+    record.balancers.iter().any(|balancer| covers(&balancer.sources, source))
+}
+
+/// Whether one of `sources` contains all of `source`; addresses and networks, as balancer sources are written.
+pub fn covers(sources: &[String], source: &str) -> bool {
     let Some(wanted) = network(source) else { return false };
-    record
-        .balancers
-        .iter()
-        .flat_map(|balancer| &balancer.sources)
-        .filter_map(|text| network(text))
-        .any(|listed| listed.contains(&wanted))
+    sources.iter().filter_map(|text| network(text)).any(|listed| listed.contains(&wanted))
 }
 
 /// Whether `text` is an address or a network, as balancer sources are written.
@@ -118,8 +118,10 @@ pub fn is_network(text: &str) -> bool {
     network(text).is_some()
 }
 
-fn network(text: &str) -> Option<IpNet> {
-    IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from)).ok()
+pub(crate) fn network(text: &str) -> Option<IpNet> {
+    IpNet::from_str(text)
+        .or_else(|_| IpAddr::from_str(text).map(|ip| ip.to_canonical().into()))
+        .ok()
 }
 
 /// What the node stated, its own last words first.

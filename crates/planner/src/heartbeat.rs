@@ -5,7 +5,7 @@
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
 
-use crate::{NodeObserved, Observed, Plan, Policy, Record, Time};
+use crate::{NodeObserved, Observed, Plan, Policy, Record, Seen, Shard, Time};
 
 /// The granting part of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn granted(
 ) -> Option<Granted> {
     let node = observed.node(id);
     let seen = node.seen.as_ref().filter(|_| plan.leases.contains(id))?;
-    if seen.reply.nonce == "0" || seen.reply.myid != id {
+    if seen.reply.nonce == "0" || seen.reply.myid != id || !is_granted_process(record, seen) {
         return None;
     }
     let lease_ms = bounded(plan.lease_ms, seen.received_at, observed.authority_until, policy)?;
@@ -45,6 +45,15 @@ pub fn granted(
         end: policy.lease_end(seen.received_at, lease_ms),
         grant,
     })
+}
+
+/// The plan may be older than the answer: while it waits for the store, another process of the node may have come up, and
+/// that one was granted nothing (rule R1).
+fn is_granted_process(record: &Record, seen: &Seen) -> bool {
+    let of = |shard: &&Shard| shard.node(&seen.reply.myid).is_some();
+    let Some(shard) = record.shards.iter().find(of) else { return false };
+    let knows_epochs = seen.reply.standing.incarnation.is_some();
+    shard.epoch.is_none() || !knows_epochs || seen.reply.nonce == shard.epoch.nonce
 }
 
 /// A node takes a grant only while its topology makes it master, and refuses it otherwise.

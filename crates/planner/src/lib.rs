@@ -13,6 +13,7 @@ mod candidate;
 mod epoch;
 mod fence;
 mod frontends;
+mod handover;
 mod heartbeat;
 mod loss;
 mod observed;
@@ -21,19 +22,20 @@ mod policy;
 mod record;
 mod reopen;
 mod shard;
+mod sources;
 mod switchover;
 mod time;
 mod unreached;
 
 pub use candidate::Ineligible;
 pub use epoch::Epoch;
-pub use fence::{Confirmed, Fence, Soundness, is_network, soundness};
+pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
-pub use loss::{Loss, MemberLoss, loss};
+pub use loss::{Holding, Loss, MemberLoss, loss};
 pub use observed::{
     BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
 };
-pub use plan::{Action, Plan, ShardState, health, plan, settled};
+pub use plan::{Action, Plan, ShardState, health, plan, serves, settled};
 pub use policy::Policy;
 pub use record::{
     Balancer, BalancerKind, Intent, IntentResult, Node, PendingFence, Record, RecordError, Role,

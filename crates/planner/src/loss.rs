@@ -34,6 +34,30 @@ pub struct Loss {
     pub members: Vec<MemberLoss>,
     /// Where the node that would go on stands: epoch and sequence.
     pub node_at: (u64, u64),
+    /// What lies at each node of the shard, as far as it was heard.
+    pub holds: Vec<Holding>,
+}
+
+/// What one node holds, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Its id.
+    pub id: String,
+    /// `host:port`.
+    pub node: String,
+    /// It answers.
+    pub is_up: bool,
+    /// Where its data ends: epoch and sequence.
+    pub at: Option<(u64, u64)>,
+    /// Where that in its `db.deposed` ends.
+    pub deposed: Option<(u64, u64)>,
+}
+
+impl Loss {
+    /// Who keeps in `db.deposed` more than the node that would go on has.
+    pub fn overlooked(&self) -> impl Iterator<Item = &Holding> {
+        self.holds.iter().filter(|holding| holding.deposed.is_some_and(|end| end > self.node_at))
+    }
 }
 
 /// What would be given up if `id` of shard `index` went on.
@@ -57,7 +81,37 @@ pub fn loss(
         epoch: shard.epoch.number,
         members: members.collect(),
         node_at: (position.epoch, position.sequence),
+        holds: shard.nodes.iter().map(|node| holding(&cx, node)).collect(),
     })
+}
+
+fn holding(cx: &Context<'_>, node: &Node) -> Holding {
+    let reply = cx.reply(&node.id).filter(|reply| reply.myid == node.id);
+    let at = reply.map(Position::of).map(|position| (position.epoch, position.sequence));
+    Holding {
+        id: node.id.clone(),
+        node: node.local.to_string(),
+        is_up: cx.health(&node.id) == Health::Up,
+        at,
+        deposed: reply.and_then(|reply| reply.deposed).map(|end| (end.epoch, end.sequence)),
+    }
+}
+
+/// Data that lies in a `db.deposed` and goes further than what any node of the shard serves: it is told with the command that
+/// brings it back.
+pub(crate) fn tell_of_deposed(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+    let holds: Vec<Holding> = shard.nodes.iter().map(|node| holding(cx, node)).collect();
+    let furthest = holds.iter().filter_map(|holding| holding.at).max();
+    for holding in &holds {
+        let Some((epoch, sequence)) = holding.deposed.filter(|end| furthest < Some(*end)) else {
+            continue;
+        };
+        plan.alarms.insert(format!(
+            "shard {index}: {} keeps data of epoch {epoch} up to sequence {sequence} in db.deposed, more than any node of the shard \
+             has in service: `ctl shard restore-deposed {index} --node {}` brings it back",
+            holding.node, holding.id
+        ));
+    }
 }
 
 /// The answer of the node that is to go on.

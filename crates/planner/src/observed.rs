@@ -2,7 +2,7 @@
 //!
 //! Filled by the heartbeat and balancer tasks; nothing here is a conclusion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
@@ -145,6 +145,14 @@ pub struct BalancerObserved {
     /// By node id: whether it reaches the node, of those it has tried. Nothing while it does not
     /// answer.
     pub reach: BTreeMap<String, Reach>,
+    /// By node id: why it does not.
+    pub faults: BTreeMap<String, String>,
+    /// Where it dials nodes from, by its own configuration.
+    pub source: Option<String>,
+    /// By node id: where it last dialled the node from, as its host sees it.
+    pub dials: BTreeMap<String, String>,
+    /// Whether it sends nodes a PROXY header, if it says so.
+    pub sends_header: Option<bool>,
 }
 
 /// Whether a balancer reaches a node.
@@ -176,6 +184,8 @@ pub struct Desired {
     pub frontends: Vec<Frontend>,
     /// Those that hold connections for a backend to come, and since when.
     pub holding: BTreeMap<Endpoint, Time>,
+    /// Balancers that are to have no frontend at all: they are being removed.
+    pub closing: BTreeSet<String>,
 }
 
 /// Everything seen of one cluster.
@@ -196,6 +206,9 @@ pub struct Observed {
     pub term: u64,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
     pub authority_until: Option<Time>,
+    /// A change of the record whose outcome the store has not told: until it is known which record is in force, nothing is
+    /// granted and no way is opened (rule O4).
+    pub in_doubt: Option<String>,
     /// Hash of the record's topology, as nodes compute it.
     pub topology_hash: String,
     /// By node id.

@@ -7,10 +7,12 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
 use crate::shard::{self, Verdict};
-use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends};
+use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, sources};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
+/// An answer tells of now for so long, ms: many times the pace at which a node is asked that something waits for.
+const RECENT_MS: u64 = 100;
 
 /// Something to be done now. Executing one twice, or not at all, does no harm: the next plan is
 /// made from what is then seen.
@@ -206,12 +208,27 @@ impl<'a> Context<'a> {
         seen.map(|reply| reply.version).fold(self.record.version, i64::max)
     }
 
+    /// What the node says was asked for after `since`: it does not tell of before.
+    pub(crate) fn is_heard_since(&self, id: &str, since: Time) -> bool {
+        self.observed.node(id).seen.as_ref().is_some_and(|seen| seen.sent_at >= since)
+    }
+
+    /// The node answers, as far as anybody can know: a moment ago it did.
+    pub(crate) fn answers_now(&self, id: &str) -> bool {
+        let seen = self.observed.node(id).seen.as_ref();
+        let is_recent = |at: Time| self.now < at.plus_millis(RECENT_MS);
+        self.health(id) == Health::Up && seen.is_some_and(|seen| is_recent(seen.received_at))
+    }
+
     /// A node may be asked again, if the last question is older than the pace.
     pub(crate) fn ask(&self, id: &str, plan: &mut Plan) {
         let node = self.observed.node(id);
         let due = node.seen.as_ref().map_or(self.now, |seen| seen.sent_at.plus_millis(PACE_MS));
         if due <= self.now {
-            plan.actions.push(Action::HeartbeatNow { node: id.to_owned() });
+            let ask = Action::HeartbeatNow { node: id.to_owned() };
+            if !plan.actions.contains(&ask) {
+                plan.actions.push(ask);
+            }
             plan.wake(self.now.plus_millis(PACE_MS));
         } else {
             plan.wake(due);
@@ -234,6 +251,20 @@ pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Nod
     Context { record, observed, policy, now: Time::default() }.settled(node)
 }
 
+/// Whether the master of shard `index` answers as what the record makes it: at the record's version, with a lease where
+/// one is needed, and with its epoch.
+pub fn serves(record: &Record, observed: &Observed, policy: &Policy, index: usize) -> bool {
+    let cx = Context { record, observed, policy, now: Time::default() };
+    let Some(shard) = record.shards.get(index) else { return false };
+    let is_granted = |master: &&Node| {
+        let knows_epochs = cx.reply(&master.id).is_some_and(|r| r.standing.incarnation.is_some());
+        let granted = observed.node(&master.id).confirmed.map(|(epoch, _)| epoch);
+        shard.epoch.is_none() || !knows_epochs || granted == Some(shard.epoch.number)
+    };
+    shard.fence.is_none()
+        && shard.master().filter(|master| cx.settled(master)).filter(is_granted).is_some()
+}
+
 /// Decides what the cluster needs now.
 pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) -> Plan {
     let cx = Context { record, observed, policy, now };
@@ -242,6 +273,9 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     if let Some(why) = leads_no_more(&cx) {
         plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
         return plan;
+    }
+    if let Some(change) = &observed.in_doubt {
+        return in_doubt(change, record, plan);
     }
     if record.term < observed.term {
         return take_over(&cx, plan);
@@ -266,8 +300,10 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     identities(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
+    sources::tell(&cx, &mut plan);
     plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();
-    let swap = swap.or_else(|| raise_version(&cx)).or_else(|| bookkeeping(&cx));
+    let swap = swap.or_else(|| raise_version(&cx));
+    let swap = swap.or_else(|| removal(&cx)).or_else(|| bookkeeping(&cx));
     if let Some((record, reason)) = swap {
         plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });
     }
@@ -281,6 +317,15 @@ fn leads_no_more(cx: &Context<'_>) -> Option<String> {
     }
     let until = cx.observed.authority_until?;
     (cx.now >= until).then(|| "this controller no longer leads for certain".to_owned())
+}
+
+/// The store may name another master, whom nobody would then wait for. Ways that are open stay so: they lead to who was
+/// granted before.
+fn in_doubt(change: &str, record: &Record, mut plan: Plan) -> Plan {
+    let why = "the store has not told whether a change of the record was made";
+    plan.alarms.insert(format!("{why}, nothing is granted until it does: {change}"));
+    plan.shards = vec![ShardState::Suspect(why.to_owned()); record.shards.len()];
+    plan
 }
 
 /// The first act of a controller: from here on the compare-and-swap of an older one fails. Only
@@ -383,12 +428,17 @@ fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, moving: &BTreeSet<&str>,
     for balancer in &cx.record.balancers {
         let seen = cx.observed.balancers.get(&balancer.name);
         if let Some(error) = seen.and_then(|seen| seen.error.as_ref()) {
-            plan.alarms.insert(format!("balancer {}: {error}", balancer.name));
+            let what = if balancer.closing { " is to be removed and does not close" } else { "" };
+            plan.alarms.insert(format!("balancer {}{what}: {error}", balancer.name));
         }
     }
     let Some(frontends) = frontends::wanted(cx, closed, moving, plan) else { return };
+    let closing: BTreeSet<String> = (cx.record.balancers.iter())
+        .filter(|balancer| balancer.closing)
+        .map(|balancer| balancer.name.clone())
+        .collect();
     let old = cx.observed.desired.as_ref();
-    if old.is_some_and(|old| old.frontends == frontends) {
+    if old.is_some_and(|old| old.frontends == frontends && old.closing == closing) {
         return;
     }
     let version = old.map_or(cx.observed.desired_floor, |old| old.version) + 1;
@@ -398,7 +448,26 @@ fn balancers(cx: &Context<'_>, closed: &BTreeSet<&str>, moving: &BTreeSet<&str>,
         .filter(|frontend| frontend.hold)
         .map(|f| (f.listen.clone(), since(&f.listen).unwrap_or(cx.now)))
         .collect();
-    plan.actions.push(Action::ApplyBalancers(Desired { version, frontends, holding }));
+    plan.actions.push(Action::ApplyBalancers(Desired { version, frontends, holding, closing }));
+}
+
+/// A balancer that was told to close for good, and says that it has: no frontend of it leads anywhere, no session is left.
+fn removal(cx: &Context<'_>) -> Option<(Record, String)> {
+    let desired = cx.observed.desired.as_ref()?;
+    let is_closed = |name: &String| {
+        let seen = cx.observed.balancers.get(name).filter(|seen| seen.error.is_none());
+        seen.and_then(|seen| seen.in_force.as_ref()).is_some_and(|answer| {
+            answer.version == desired.version
+                && answer.frontends.iter().all(|frontend| frontend.backend.is_none())
+                && answer.sessions.iter().all(|sessions| sessions.count == 0)
+        })
+    };
+    let closing = cx.record.balancers.iter().filter(|balancer| balancer.closing);
+    let told = closing.filter(|balancer| desired.closing.contains(&balancer.name));
+    let name = told.map(|balancer| &balancer.name).find(|name| is_closed(name))?;
+    let mut record = cx.record.next();
+    record.balancers.retain(|balancer| balancer.name != *name);
+    Some((record, format!("balancer {name} is closed, and removed")))
 }
 
 /// A node may know a version this store never gave, or give another meaning to the same one:

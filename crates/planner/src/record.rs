@@ -189,6 +189,10 @@ pub struct Balancer {
     /// Networks (CIDR or address) it dials nodes from.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// It is being removed: it is told to close, and leaves the record once it has. A controller
+    /// that does not know the word keeps it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
 }
 
 /// One cluster.

@@ -35,7 +35,7 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
     }
     let what = if is_other { "a new process of it answers" } else { "it holds its epoch no more" };
     if !epoch::by_set(shard) {
-        return Some(open(cx, place, what));
+        return Some(without_set(cx, place, reply, what, plan));
     }
     let (why, what) = (
         what,
@@ -78,6 +78,54 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
         place.0
     ));
     Some(Verdict::waiting(ShardState::Stuck(format!("{what}; waiting for {missing}"))))
+}
+
+/// Without a set nobody knows who holds what was written: a master that lost its data must not lead its replicas into giving
+/// up theirs, so whoever may hold more is waited for.
+fn without_set(
+    cx: &Context<'_>,
+    place: Place<'_>,
+    reply: &Reply,
+    what: &str,
+    plan: &mut Plan,
+) -> Verdict {
+    let (index, shard, master) = place;
+    let own = Position::of(reply);
+    let at = format!("{what}, at sequence {} of epoch {}", own.sequence, own.epoch);
+    let best = candidate::eligible(cx, shard, master).into_iter().next();
+    if let Some(best) = best.filter(|best| best.position > own) {
+        let what = format!("{at}, and holds less than {}", best.node.local);
+        return shard::failover(cx, place, &what, plan);
+    }
+    if !has_lost(shard, reply) {
+        return open(cx, place, what);
+    }
+    let what = at;
+    let may_hold_more = |node: &&Node| {
+        let position = cx.reply(&node.id).map(Position::of);
+        cx.health(&node.id) != Health::Up || position.is_none_or(|position| position > own)
+    };
+    let waits_for: Vec<String> =
+        shard.replicas().filter(may_hold_more).map(|node| node.local.to_string()).collect();
+    if waits_for.is_empty() {
+        return open(cx, place, &what);
+    }
+    let text = format!("{what}; waiting for {}, which may hold more", waits_for.join(", "));
+    plan.alarms.insert(format!(
+        "shard {index}: {}: {text}; a node that does not come back is to be removed from the shard",
+        master.local
+    ));
+    Verdict::waiting(ShardState::Stuck(text))
+}
+
+/// The node has not what the record's epoch was opened upon, nor that epoch: its disk is not the one it was, or lost something.
+/// An epoch that was opened upon nothing is told by nothing.
+fn has_lost(shard: &Shard, reply: &Reply) -> bool {
+    let epoch = &shard.epoch;
+    let (standing, least) = (&reply.standing, epoch.least);
+    let is_unheard =
+        least.sequence > 0 && standing.history_id == least.id && reply.sequence >= least.sequence;
+    standing.history_epoch < epoch.number && !is_unheard
 }
 
 /// The granted process cannot hold the epoch that is open: it gave it up, and takes only a later one; or its data was

@@ -1,14 +1,14 @@
 //! What one shard needs: nothing, a failover, or the rest of one that has begun.
 
-use api::heartbeat::{LinkStatus, Resync, Role as Does};
+use api::heartbeat::{LinkStatus, Resync};
 
 use crate::candidate::{self, Candidate};
 use crate::epoch::{self, Position};
-use crate::fence::{self, Confirmed, Fence};
+use crate::fence::{self, Confirmed};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, Node, PendingFence, Plan, Record, Shard, ShardState, Time, frontends, loss, reopen,
-    switchover, unreached,
+    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, reopen, switchover,
+    unreached,
 };
 
 /// The decision about one shard.
@@ -67,9 +67,10 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
         return verdict;
     }
     tell_of_disks(cx, (index, shard), plan);
+    loss::tell_of_deposed(cx, (index, shard), plan);
     tell_of_fences(cx, (index, shard, master), plan);
     if let Some(pending) = &shard.fence {
-        return await_fence(cx, (index, shard, master), pending, plan);
+        return handover::await_fence(cx, (index, shard, master), pending, plan);
     }
     if let Some(intent) = shard.intent.as_ref().filter(|intent| intent.accept_loss) {
         return loss::decide(cx, (index, shard, master), intent, plan);
@@ -328,7 +329,7 @@ pub(crate) fn failover(
 /// Fences the master and makes `best` the next one; the members among `others` are its set.
 pub(crate) fn take_over(
     cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
+    (index, _, master): (usize, &Shard, &Node),
     (best, others): (&Candidate<'_>, &[Candidate<'_>]),
     reason: &str,
     plan: &mut Plan,
@@ -351,15 +352,15 @@ pub(crate) fn take_over(
         let text = format!("{reason}; closing its frontends, waiting for a fence");
         return Verdict::fencing(master, ShardState::Fencing(text));
     };
-    let is_read_again = !others.is_empty() || epoch::by_set(shard);
-    if is_read_again && !compared(cx, (best, others), fenced, plan) {
+    if !compared(cx, (best, others), fenced, plan) {
         let text = format!("{reason}; {}; comparing positions", fenced.fence);
         return Verdict::fencing(master, ShardState::Fencing(text));
     }
     promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
 }
 
-/// Positions count only if they were read after the old master stopped serving.
+/// Positions count only if they were read after the old master stopped serving. So does the life of a successor that has
+/// no rival: who has fallen silent since gets nothing that its master would then lack.
 fn compared(
     cx: &Context<'_>,
     (best, others): (&Candidate<'_>, &[Candidate<'_>]),
@@ -369,8 +370,7 @@ fn compared(
     let mut all = true;
     for candidate in std::iter::once(best).chain(others) {
         let id = &candidate.node.id;
-        let seen = cx.observed.node(id).seen.as_ref();
-        if seen.is_none_or(|seen| seen.sent_at < fenced.since) {
+        if !cx.is_heard_since(id, fenced.since) {
             plan.actions.push(Action::HeartbeatNow { node: id.clone() });
             all = false;
         }
@@ -402,95 +402,4 @@ fn promote(
     }
     verdict.swap = Some((record, text));
     verdict
-}
-
-/// The record names a new master whose predecessor may still serve.
-fn await_fence(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    pending: &PendingFence,
-    plan: &mut Plan,
-) -> Verdict {
-    let Some(old) = shard.node(&pending.node) else {
-        let state = ShardState::Switchover("the old master left the cluster".to_owned());
-        let mut verdict = Verdict::fencing(master, state);
-        verdict.swap = Some(fence_over(cx, index, "the old master left the cluster"));
-        return verdict;
-    };
-    let text = format!("{} takes over once {} is fenced", master.local, old.local);
-    let mut verdict = Verdict::fencing(old, ShardState::Switchover(text));
-    // What it demotes it cuts: first its sessions leave it.
-    if let Some(until) = frontends::given_back_by(cx, &old.id) {
-        verdict.hold_deposed = true;
-        plan.wake(until);
-    }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
-    if let Some(fenced) = fenced {
-        // Where answers wait for the set, the new master has whatever was acknowledged.
-        let is_safe = in_pause(cx, old, fenced) || epoch::by_set(shard);
-        let late = if is_safe { "" } else { LATE };
-        let reason = format!("shard {index}: {} is fenced: {}{late}", old.local, fenced.fence);
-        verdict.swap = Some(fence_over(cx, index, &reason));
-        return verdict;
-    }
-    if cx.health(&master.id) == Health::Down && intact(cx, shard, old, pending) {
-        // The new master was never told: whatever was written is with the old one.
-        let mut record = cx.record.next();
-        record.version = cx.highest_version() + 1;
-        record.promote(index, &old.id);
-        if let Some(reply) = cx.reply(&old.id) {
-            // Nothing was acknowledged since but by the old master, with all of these.
-            let others = candidate::intact(cx, shard, master);
-            let members = others.into_iter().filter_map(|other| other.member);
-            epoch::open(cx, &mut record, index, reply, members);
-        }
-        let back = &mut record.shards[index];
-        back.fence = None;
-        if let Some(result) = &mut back.last_intent {
-            result.error = Some(format!("{} went down before it took over", master.local));
-        }
-        let reason = format!("shard {index}: {} is down before it took over", master.local);
-        verdict.hold_deposed = true;
-        verdict.swap = Some((record, reason));
-        return verdict;
-    }
-    if cx.observed.node(&old.id).pushed.is_some_and(|pushed| pushed.version >= pending.version)
-        && cx.health(&old.id) == Health::Up
-    {
-        cx.ask(&old.id, plan);
-    }
-    plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &old.id));
-    verdict
-}
-
-const LATE: &str = "; not within its pause: writes it took meanwhile may be lost";
-
-fn in_pause(cx: &Context<'_>, old: &Node, fenced: Confirmed) -> bool {
-    let pause = cx.observed.node(&old.id).pause.as_ref();
-    let is_paused =
-        cx.health(&old.id) == Health::Up && cx.reply(&old.id).is_some_and(|reply| reply.paused);
-    let is_sound = match fenced.fence {
-        Fence::Acknowledged => true,
-        // Nobody reached it any more before its pause was over.
-        Fence::Balancers => is_paused,
-        _ => false,
-    };
-    is_sound && pause.is_some_and(|pause| fenced.since < pause.sent_at.plus_millis(pause.for_ms))
-}
-
-fn intact(cx: &Context<'_>, shard: &Shard, old: &Node, pending: &PendingFence) -> bool {
-    let by_set = epoch::by_set(shard);
-    cx.health(&old.id) == Health::Up
-        && cx.reply(&old.id).is_some_and(|reply| {
-            (!by_set || (reply.member().is_some() && reply.member() == pending.member))
-                && !reply.loading
-                && reply.resync != Resync::Running
-                && (reply.role == Does::Master || reply.myid == old.id)
-        })
-}
-
-fn fence_over(cx: &Context<'_>, index: usize, reason: &str) -> (Record, String) {
-    let mut record = cx.record.next();
-    record.shards[index].fence = None;
-    (record, reason.to_owned())
 }

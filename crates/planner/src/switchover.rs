@@ -1,6 +1,6 @@
 //! A planned switchover, before the store names the new master.
 //!
-//! pause → no write in flight → replica at the paused sequence → compare-and-swap, and with it the
+//! pause → no write in flight → replica answers, and is at the paused sequence → compare-and-swap, and with it the
 //! sessions leave their nodes. Anything that takes too long before ends it without a trace: the
 //! pause has a bound, and is lifted; no session was touched.
 
@@ -21,12 +21,11 @@ pub(crate) fn decide(
     plan: &mut Plan,
 ) -> Verdict {
     let (_, shard, master) = place;
-    let candidates = candidate::for_switchover(cx, shard, master);
-    let chosen = match &intent.preferred {
-        Some(id) => candidates.iter().find(|candidate| candidate.node.id == *id),
-        None => candidates.first(),
-    };
-    let Some(chosen) = chosen else {
+    let mut candidates = candidate::for_switchover(cx, shard, master);
+    candidates.retain(|candidate| {
+        intent.preferred.as_ref().is_none_or(|preferred| *preferred == candidate.node.id)
+    });
+    let Some(first) = candidates.first() else {
         let why = candidate::reasons(cx, shard, master);
         return give_up(cx, place, intent, &format!("no replica can take over: {why}"));
     };
@@ -34,11 +33,11 @@ pub(crate) fn decide(
         let text = format!("{} must settle first", master.local);
         return Verdict::serving(ShardState::Switchover(text));
     }
-    let state = ShardState::Switchover(format!("{} to {}", master.local, chosen.node.local));
+    let state = ShardState::Switchover(format!("{} to {}", master.local, first.node.local));
     let pause = cx.observed.node(&master.id).pause.as_ref();
     match pause {
         Some(pause) if pause.intent == intent.id => {
-            paused(cx, place, intent, (pause, chosen), plan)
+            paused(cx, place, intent, (pause, &candidates), plan)
         }
         _ => {
             plan.actions.push(Action::Pause {
@@ -55,42 +54,67 @@ fn paused(
     cx: &Context<'_>,
     place: Place<'_>,
     intent: &Intent,
-    (pause, chosen): (&Pause, &Candidate<'_>),
+    (pause, candidates): (&Pause, &[Candidate<'_>]),
     plan: &mut Plan,
 ) -> Verdict {
     let (_, _, master) = place;
-    let text = format!("{} waits for {}", master.local, chosen.node.local);
-    let waiting = Verdict::serving(ShardState::Switchover(text));
-    // The second half of the pause is kept for the store and the demotion.
-    let deadline = pause.sent_at.plus_millis(intent.sync_timeout_ms.min(pause.for_ms / 2));
     if let Some(error) = &pause.error {
         return give_up(cx, place, intent, &format!("pausing {}: {error}", master.local));
     }
+    // The second half of the pause is kept for the store and the demotion.
+    let deadline = pause.sent_at.plus_millis(intent.sync_timeout_ms.min(pause.for_ms / 2));
     plan.wake(deadline);
     let final_sequence = pause.acked_at.and_then(|acked| {
         let seen = cx.observed.node(&master.id).seen.as_ref()?;
         (seen.sent_at >= acked && seen.reply.paused).then_some(seen.reply.sequence)
     });
-    let behind = match final_sequence {
-        Some(wanted) if chosen.position.sequence == wanted => {
-            return swap(cx, place, intent, chosen);
-        }
-        Some(wanted) => format!("it is at {} of {wanted}", chosen.position.sequence),
-        None => "the pause is not confirmed".to_owned(),
+    // What a replica said before the pause is what was. On an idle shard it even shows the paused sequence, and the
+    // replica may have fallen silent since.
+    let answers = |candidate: &&Candidate<'_>| {
+        pause.acked_at.is_some_and(|acked| cx.is_heard_since(&candidate.node.id, acked))
     };
+    let is_there = |candidate: &&Candidate<'_>| {
+        answers(candidate) && final_sequence == Some(candidate.position.sequence)
+    };
+    if let Some(chosen) = candidates.iter().find(is_there) {
+        return swap(cx, place, intent, chosen);
+    }
     if cx.now < deadline {
         if final_sequence.is_some() {
-            cx.ask(&chosen.node.id, plan);
+            candidates.iter().for_each(|candidate| cx.ask(&candidate.node.id, plan));
         } else if pause.acked_at.is_some() {
             cx.ask(&master.id, plan);
         }
-        return waiting;
+        let names: Vec<String> =
+            candidates.iter().map(|candidate| candidate.node.local.to_string()).collect();
+        let text = format!("{} waits for {}", master.local, names.join(", "));
+        return Verdict::serving(ShardState::Switchover(text));
     }
-    // Forced: behind, but not empty-handed.
-    if intent.force && final_sequence.is_some() && chosen.position.sequence > 0 {
+    // Forced: behind, but neither silent nor empty-handed.
+    let has_some = |candidate: &&Candidate<'_>| candidate.position.sequence > 0;
+    let forced = candidates.iter().filter(answers).find(has_some);
+    if let Some(chosen) = forced.filter(|_| intent.force && final_sequence.is_some()) {
         return swap(cx, place, intent, chosen);
     }
-    give_up(cx, place, intent, &format!("{} did not catch up: {behind}", chosen.node.local))
+    let why = |candidate: &Candidate<'_>| {
+        let name = &candidate.node.local;
+        match final_sequence {
+            None => {
+                format!("{name} did not catch up: the pause of {} is not confirmed", master.local)
+            }
+            Some(_) if !answers(&candidate) => {
+                format!("{name} has not answered since writes were paused")
+            }
+            Some(wanted) => {
+                format!(
+                    "{name} did not catch up: it is at {} of {wanted}",
+                    candidate.position.sequence
+                )
+            }
+        }
+    };
+    let reasons: Vec<String> = candidates.iter().map(why).collect();
+    give_up(cx, place, intent, &reasons.join(", "))
 }
 
 fn swap(

@@ -18,7 +18,9 @@ mod authority;
 mod controller;
 mod disks;
 mod grants;
+mod lost;
 mod operator;
+mod sources;
 mod switchover;
 mod unreached;
 
@@ -65,6 +67,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
             endpoint: "http://lb".into(),
             token: None,
             sources: vec!["10.0.0.0/8".into()],
+            closing: false,
         }],
         longest_lease_ms: 1_000,
         allow_unfenced: false,
@@ -88,13 +91,16 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         lease_remaining_ms: if role == Does::Master { 900 } else { 0 },
         client_access: ClientAccess::BalancerOnly,
         balancer_sources: vec!["10.1.0.0/16".into()],
+        strangers: Vec::new(),
         link_status: if role == Does::Master { LinkStatus::Connecting } else { LinkStatus::Up },
+        link_error: None,
         master: (role == Does::Slave).then(|| ("a".to_owned(), 1)),
         resync: Resync::None,
         paused: false,
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        deposed: None,
         uptime_ms: 1,
         standing: Standing::default(),
     }
@@ -346,6 +352,13 @@ fn kill() {
         fencing: master a:1 is down; closing its frontends, waiting for a fence
     "#]]);
     s.balancer_answers(&[]);
+    // Whether its successor still answers is asked once it is fenced, although there is no other.
+    s.check(expect![[r#"
+        ask b
+        leases: 
+        fencing: master a:1 is down; every balancer cut it off; comparing positions
+    "#]]);
+    s.answers_with("b", |_| {});
     s.check(expect![[r#"
         store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; every balancer cut it off; b:1 takes over at 100
         leases: 
@@ -404,6 +417,7 @@ fn stop_and_the_balancer_is_unreachable() {
     s.after_ms(209);
     assert!(s.plan().actions.is_empty(), "not before its lease is over");
     s.after_ms(1);
+    s.answers_with("b", |_| {});
     s.check(expect![[r#"
         store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; its lease is over; b:1 takes over at 100
         leases: 
@@ -524,6 +538,7 @@ fn without_a_sound_fence_nobody_is_promoted() {
         alarm: shard 0: no cut of the load balancers fences master a:1 (master-lease-mode is `block-write`, not `block-all`; its balancer-sources 192.168.0.0/24 belong to no listed balancer): nothing else does
     "#]]);
     s.record.allow_unfenced = true;
+    s.answers_with("b", |_| {});
     s.check(expect![[r#"
         balancers 2: lb0=- lb1=b
         store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; unfenced, as the cluster allows; b:1 takes over at 100

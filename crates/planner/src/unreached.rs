@@ -6,7 +6,7 @@
 use api::heartbeat::LinkStatus;
 
 use crate::candidate;
-use crate::plan::Context;
+use crate::plan::{Context, Health};
 use crate::shard::Verdict;
 use crate::{Intent, Node, Plan, Shard, ShardState, Time};
 
@@ -34,10 +34,12 @@ pub(crate) fn decide(
         plan.wake(due);
         return None;
     }
-    let follows =
-        |node: &Node| cx.reply(&node.id).is_some_and(|reply| reply.link_status == LinkStatus::Up);
+    let follows = |node: &Node| {
+        cx.health(&node.id) == Health::Up
+            && cx.reply(&node.id).is_some_and(|reply| reply.link_status == LinkStatus::Up)
+    };
     let reaches = |node: &Node| {
-        cx.record.balancers.iter().all(|balancer| {
+        cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
             let seen = cx.observed.balancers.get(&balancer.name);
             seen.and_then(|seen| seen.reach.get(&node.id)).is_some_and(|reach| reach.is_up)
         })
@@ -78,7 +80,8 @@ pub(crate) fn decide(
 
 /// The balancers that miss the node, and since when the first of them does.
 fn missing<'a>(cx: &Context<'a>, node: &Node) -> Option<(Time, Vec<&'a str>)> {
-    let missing = cx.record.balancers.iter().filter_map(|balancer| {
+    let there = cx.record.balancers.iter().filter(|balancer| !balancer.closing);
+    let missing = there.filter_map(|balancer| {
         let seen = cx.observed.balancers.get(&balancer.name)?;
         let reach = seen.reach.get(&node.id).filter(|reach| !reach.is_up)?;
         Some((reach.since, balancer.name.as_str()))

@@ -151,7 +151,7 @@ impl Entry {
         (self.epoch, self.id, self.first) == (other.epoch, other.id, other.first)
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let mut parts = text.split(|byte| *byte == b':');
         let epoch = decimal(parts.next()?)?;
         let id = EpochId::parse(parts.next()?)?;
@@ -239,6 +239,24 @@ impl History {
         Self { entries: entries.copied().collect() }
     }
 
+    /// Reads what [`History::to_string`] writes.
+    ///
+    /// # Errors
+    /// Anything else, or more than [`TEXT_BYTES_MAX`] bytes.
+    pub fn parse(text: &[u8]) -> Result<Self, Malformed> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Malformed);
+        }
+        let mut history = Self::default();
+        if text != b"-" {
+            for text in text.split(|byte| *byte == b',') {
+                let entry = Entry::parse(text).ok_or(Malformed)?;
+                history.push(entry).map_err(|_| Malformed)?;
+            }
+        }
+        Ok(history)
+    }
+
     /// Newest sequence of the epoch at `index`, in a database that ends at `latest`.
     fn end(&self, index: usize, latest: u64) -> u64 {
         let next = self.entries.get(index + 1);
@@ -266,14 +284,7 @@ impl Position {
         }
         let mut parts = text.splitn(2, |byte| *byte == b';');
         let latest = parts.next().and_then(decimal).ok_or(Malformed)?;
-        let entries = parts.next().ok_or(Malformed)?;
-        let mut history = History::default();
-        if entries != b"-" {
-            for text in entries.split(|byte| *byte == b',') {
-                let entry = Entry::parse(text).ok_or(Malformed)?;
-                history.push(entry).map_err(|_| Malformed)?;
-            }
-        }
+        let history = History::parse(parts.next().ok_or(Malformed)?)?;
         if history.newest().is_some_and(|newest| newest.first > latest) {
             return Err(Malformed);
         }
@@ -281,22 +292,34 @@ impl Position {
     }
 }
 
-/// `<latest>;<epoch>:<id>:<first>:<wall ms>,…`, or `<latest>;-` without any epoch. Only the newest entries, at most
-/// [`SENT_ENTRIES_MAX`].
+/// `<latest>;<history>`.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};", self.latest)?;
-        let entries = self.history.entries();
-        if entries.is_empty() {
+        write!(f, "{};{}", self.latest, self.history)
+    }
+}
+
+/// `<epoch>:<id>:<first>:<wall ms>,…`, or `-` without any epoch. Only the newest entries, at most [`SENT_ENTRIES_MAX`].
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.entries.is_empty() {
             return f.write_str("-");
         }
-        let skipped = entries.len().saturating_sub(SENT_ENTRIES_MAX);
-        for (index, entry) in entries.iter().skip(skipped).enumerate() {
+        let skipped = self.entries.len().saturating_sub(SENT_ENTRIES_MAX);
+        for (index, entry) in self.entries.iter().skip(skipped).enumerate() {
             let separator = if index == 0 { "" } else { "," };
             write!(f, "{separator}{entry}")?;
         }
         Ok(())
     }
+}
+
+/// Whether a node may be given data for that is of the epoch `newest`: its own data has that epoch, or this process
+/// was granted a later one (`granted`). A node of which neither is known has lost its data, or never had any: that it
+/// has no history does not make it another one.
+pub fn is_grant_shown(newest: &Entry, theirs: &History, granted: Option<u64>) -> bool {
+    theirs.entries.iter().any(|entry| entry.is_same(newest))
+        || granted.is_some_and(|granted| granted > newest.epoch)
 }
 
 /// Where a database parts from another.

@@ -6,9 +6,11 @@
 //!
 //! Not here: RocksDB, threads, role changes (`node::replication` drives these machines).
 
+pub mod answer;
 pub mod backoff;
 pub mod files;
 pub mod history;
+pub mod lineage;
 pub mod master;
 pub mod name;
 pub mod replica;
@@ -31,6 +33,19 @@ pub const EXTENSION_VERSION: &str = "1";
 /// Option of `REPLCONF` with this node's epochs ([`history::Position`]), on a connection where [`EXTENSION`] was accepted;
 /// the answer is a simple string with the master's.
 pub const HISTORY: &[u8] = b"history";
+
+/// Option of `REPLCONF` beside [`HISTORY`], with the value `?`: the answer says what the master is granted, see [`answer`].
+pub const GRANTED: &[u8] = b"granted";
+
+/// Option of `REPLCONF` beside [`HISTORY`], with the replica's lineage: the answer has the master's.
+pub const LINEAGE: &[u8] = b"lineage";
+
+/// Begins the answer of a master that shows no grant of the epoch that the replica's data is of: it is nothing to be copied.
+pub const NO_GRANT: &str = "NOGRANT";
+
+/// Begins the answer of a master that counts the replica's data in its in-sync set: it must not be replaced before the
+/// controller's store has a set without it.
+pub const IN_SYNC: &str = "INSYNC";
 
 /// Begins the answer to a `PSYNC` of a replica whose history turned out not to be the master's: compare again.
 pub const FORKED: &str = "FORKED";

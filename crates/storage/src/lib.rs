@@ -43,5 +43,5 @@ pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use stats::Stats;
-pub use store::{CloseError, CloseWatch, FailureHook, Store};
+pub use store::{CloseError, CloseWatch, FailureHook, Store, peek};
 pub use txn::{Suspended, Txn};

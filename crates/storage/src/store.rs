@@ -26,6 +26,7 @@ use crate::{
 use failure::Failure;
 use waits::{LogWaits, Step};
 
+pub use epochs::peek;
 pub use failure::FailureHook;
 
 /// A handle of the open database; clones are cheap and share it.

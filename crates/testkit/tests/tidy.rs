@@ -311,3 +311,35 @@ fn source_files_are_finished_and_of_a_readable_length() -> Result<()> {
     ensure!(found.is_empty(), "{found:#?}");
     Ok(())
 }
+
+/// Names of tests between backticks, and the files they are said to be in: what docs/safety.md promises is held by something that exists.
+#[test]
+fn each_test_that_the_page_of_promises_names_exists() -> Result<()> {
+    let page = std::fs::read_to_string(root().join("docs/safety.md"))?;
+    let mut sources = String::new();
+    let mut paths = Vec::new();
+    for path in files()?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+        sources.push_str(&text(&path)?.unwrap_or_default());
+        paths.push(path.display().to_string());
+    }
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for name in page.split('`').skip(1).step_by(2) {
+        let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let exists = if name.contains('/') && name.ends_with(".rs") {
+            let (krate, rest) = name.split_once('/').context("split it")?;
+            paths.iter().any(|path| path.contains(krate) && path.ends_with(rest))
+        } else if name.matches('_').count() >= 3 && name.chars().all(is_word) {
+            sources.contains(&format!("fn {name}("))
+        } else {
+            continue;
+        };
+        count += 1;
+        if !exists {
+            missing.push(name);
+        }
+    }
+    ensure!(missing.is_empty(), "docs/safety.md names {missing:#?}");
+    ensure!(count > 40, "only {count} names were found: is the page still written so?");
+    Ok(())
+}

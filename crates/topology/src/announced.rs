@@ -51,7 +51,7 @@ pub(crate) fn is_slot_token(word: &[u8]) -> bool {
 }
 
 /// Equal for two endpoints exactly if they are the same address: letter case and the spelling of an IPv6 address do not count.
-pub(crate) fn address_key(endpoint: &Endpoint) -> (String, u16) {
+pub fn address_key(endpoint: &Endpoint) -> (String, u16) {
     let host = match endpoint.host.parse::<Ipv6Addr>() {
         Ok(address) => address.to_string(),
         Err(_) => endpoint.host.to_ascii_lowercase(),

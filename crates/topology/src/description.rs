@@ -57,14 +57,14 @@ pub enum ParseError {
 /// Something in a topology that is allowed but worth a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// Clients are shown the same address for two nodes, at least one of which announces it.
-    #[error("nodes {first} and {second} are both shown to clients as {endpoint}")]
+    /// Two nodes at one address, at least one of which announces it: clients take them for one node.
+    #[error("nodes {first} and {second} are both at {endpoint} for clients")]
     SharedEndpoint {
         /// The address.
         endpoint: Endpoint,
-        /// The node that comes first in the table.
+        /// Whose it was before.
         first: NodeId,
-        /// The later one.
+        /// Who announces it.
         second: NodeId,
     },
 }
@@ -127,26 +127,23 @@ impl Topology {
         format!("{:016x}", fnv1a(&text))
     }
 
-    /// What an operator should know about this topology.
+    /// What an operator should know about this topology: a SETNODES with it is taken, as Kvrocks takes it; a controller makes none.
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut shown: HashMap<(String, u16), &Node> = HashMap::new();
+        let mut taken: HashMap<(String, u16), &Node> = HashMap::new();
         let mut warnings = Vec::new();
+        // Local addresses count for whoever announces them, also where their node is shown by another one: a client would reach that node.
         for node in &self.nodes {
-            let endpoint = node.endpoint(crate::model::Viewer::Client);
-            match shown.entry(announced::address_key(endpoint)) {
-                Entry::Vacant(place) => {
-                    place.insert(node);
-                }
-                Entry::Occupied(other) => {
-                    let other = *other.get();
-                    if node.announced.is_some() || other.announced.is_some() {
-                        warnings.push(Warning::SharedEndpoint {
-                            endpoint: endpoint.clone(),
-                            first: other.id,
-                            second: node.id,
-                        });
-                    }
-                }
+            taken.entry(announced::address_key(&node.local)).or_insert(node);
+        }
+        for node in &self.nodes {
+            let Some(endpoint) = &node.announced else { continue };
+            match taken.insert(announced::address_key(endpoint), node) {
+                Some(other) if other.id != node.id => warnings.push(Warning::SharedEndpoint {
+                    endpoint: endpoint.clone(),
+                    first: other.id,
+                    second: node.id,
+                }),
+                _ => {}
             }
         }
         warnings

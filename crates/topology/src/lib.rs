@@ -14,7 +14,7 @@ pub mod view;
 
 pub use description::{ParseError, Warning};
 pub use model::{
-    Endpoint, Node, NodeId, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology, Viewer,
+    Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology, Viewer,
 };
 pub use route::{Route, RouteRequest};
 pub use slot::key_slot;

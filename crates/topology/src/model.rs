@@ -232,6 +232,16 @@ pub enum Viewer {
     Peer,
 }
 
+/// What a client can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Nodes themselves: one without an announced endpoint is shown by its own address, as Kvrocks does.
+    #[default]
+    Nodes,
+    /// Announced endpoints only, because the nodes serve clients through load balancers: a node without one is not shown.
+    Announced,
+}
+
 /// What a topology makes of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
@@ -267,6 +277,14 @@ impl Node {
         match viewer {
             Viewer::Client => self.announced.as_ref().unwrap_or(&self.local),
             Viewer::Peer => &self.local,
+        }
+    }
+
+    /// Where a client of that reach finds the node; `None` if it cannot reach it.
+    pub fn shown(&self, reach: Reach) -> Option<&Endpoint> {
+        match reach {
+            Reach::Nodes => Some(self.endpoint(Viewer::Client)),
+            Reach::Announced => self.announced.as_ref(),
         }
     }
 

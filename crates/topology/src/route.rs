@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::{
-    model::{Node, NodeId, Role, Slot, Viewer},
+    model::{Node, NodeId, Reach, Role, Slot},
     state::Cluster,
     view::host_port,
 };
@@ -20,6 +20,8 @@ pub struct RouteRequest {
     pub readonly: bool,
     /// The connection sent ASKING just before, or is the link of the running import.
     pub asking: bool,
+    /// What its client can reach.
+    pub reach: Reach,
 }
 
 /// Keys a script touched so far.
@@ -40,6 +42,8 @@ pub enum Route {
     CrossSlot,
     /// Nobody owns the slot.
     SlotNotServed,
+    /// Its owner is another node, which this client cannot reach.
+    OwnerNotReached,
     /// The slot is about to be handed over.
     TryAgain,
     /// Elsewhere.
@@ -70,6 +74,9 @@ impl fmt::Display for Route {
                 "CROSSSLOT Attempted to access keys that don't hash to the same slot"
             }
             Self::SlotNotServed => "CLUSTERDOWN Hash slot not served",
+            Self::OwnerNotReached => {
+                "CLUSTERDOWN Hash slot not served: its master has no announced endpoint"
+            }
             Self::TryAgain => {
                 "TRYAGAIN Can't write to slot being migrated which is in write forbidden phase"
             }
@@ -100,7 +107,7 @@ impl Cluster {
             return Route::Run;
         }
         match self.node_at(owner) {
-            Some(node) => moved(slot, node),
+            Some(node) => moved(slot, node, request.reach),
             None => Route::SlotNotServed,
         }
     }
@@ -115,7 +122,7 @@ impl Cluster {
         let mut first = None;
         let slots = slots.into_iter().inspect(|slot| first = first.or(Some(*slot)));
         match (self.route(slots, request), first) {
-            (Route::Moved { .. }, _) => Route::ScriptNonLocal,
+            (Route::Moved { .. } | Route::OwnerNotReached, _) => Route::ScriptNonLocal,
             (Route::Run, Some(slot)) => {
                 let is_same = scope.last_slot.is_none_or(|last| last == slot);
                 if !is_same && !scope.allow_cross_slot {
@@ -131,7 +138,7 @@ impl Cluster {
     fn route_own(&self, slot: Slot, request: RouteRequest) -> Route {
         let marks = self.marks();
         if let Some(target) = marks.migrated.get(&slot).and_then(|id| self.node(id)) {
-            return moved(slot, target);
+            return moved(slot, target, request.reach);
         }
         if request.is_write && marks.write_forbidden.is_some_and(|range| range.contains(slot)) {
             return Route::TryAgain;
@@ -163,8 +170,12 @@ impl Cluster {
     }
 }
 
-fn moved(slot: Slot, node: &Node) -> Route {
-    Route::Moved { slot, to: host_port(node.endpoint(Viewer::Client)) }
+/// Nobody is sent where he cannot go: a client that tries waits for its own time-out, and asks the next time again.
+fn moved(slot: Slot, node: &Node, reach: Reach) -> Route {
+    match node.shown(reach) {
+        Some(endpoint) => Route::Moved { slot, to: host_port(endpoint) },
+        None => Route::OwnerNotReached,
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! What clients are shown of a topology: CLUSTER NODES, SLOTS, REPLICAS, SHARDS, INFO and the target of MOVED.
 //!
-//! Every address in here is [`Node::endpoint`] for [`Viewer::Client`]: a local endpoint never leaves through this module where another
-//! is announced. Replies are plain values or text; the protocol's framing is the caller's.
+//! Every address in here is [`Node::shown`]: a local endpoint never leaves through this module where another is announced, nor to clients
+//! that reach announced ones only ([`Reach::Announced`]). For these a master without one serves nobody, and its slots are left out with it.
+//! Replies are plain values or text; the protocol's framing is the caller's.
 
 use std::net::IpAddr;
 
 use crate::{
-    model::{Endpoint, Node, NodeId, Role, Slot, SlotRange, Topology, Viewer},
+    model::{Endpoint, Node, NodeId, Reach, Role, Slot, SlotRange, Topology},
     state::ClusterError,
 };
 
@@ -106,17 +107,23 @@ pub fn host_port(endpoint: &Endpoint) -> String {
     format!("{}:{}", endpoint.host, endpoint.port)
 }
 
-/// CLUSTER NODES: one line per node in table order. Bytes, because ids may be any.
+/// CLUSTER NODES: one line per node in table order. Bytes, because ids may be any. A node that cannot be reached is left out, but for the one that
+/// answers: programs look for `myself`, and read `noaddr` as it is meant.
 pub fn nodes_text(
     topology: &Topology,
     myself: Option<NodeId>,
+    reach: Reach,
     now_ms: u64,
     jobs: &Jobs,
 ) -> Vec<u8> {
     let mut text = Vec::new();
     for node in &topology.nodes {
         let is_myself = Some(node.id) == myself;
-        write_node(&mut text, node, is_myself, topology.version, now_ms);
+        let shown = node.shown(reach);
+        if shown.is_none() && !is_myself {
+            continue;
+        }
+        write_node(&mut text, (node, shown), is_myself, topology.version, now_ms);
         for range in node.slots.ranges() {
             text.extend_from_slice(format!(" {range}").as_bytes());
         }
@@ -135,6 +142,7 @@ pub fn nodes_text(
 pub fn replicas_text(
     topology: &Topology,
     master: &[u8],
+    reach: Reach,
     now_ms: u64,
 ) -> Result<Vec<u8>, ClusterError> {
     let master =
@@ -144,18 +152,20 @@ pub fn replicas_text(
     }
     let mut text = Vec::new();
     for replica in topology.replicas_of(master.id) {
-        write_node(&mut text, replica, false, topology.version, now_ms);
+        let Some(shown) = replica.shown(reach) else { continue };
+        write_node(&mut text, (replica, Some(shown)), false, topology.version, now_ms);
         text.push(b'\n');
     }
     Ok(text)
 }
 
 /// CLUSTER SLOTS: runs of slots with one owner, ascending.
-pub fn slots(topology: &Topology) -> Vec<SlotRun> {
+pub fn slots(topology: &Topology, reach: Reach) -> Vec<SlotRun> {
     let mut runs = Vec::new();
-    for master in topology.nodes.iter().filter(|node| !node.slots.is_empty()) {
-        let nodes: Vec<SlotNode> =
-            std::iter::once(master).chain(topology.replicas_of(master.id)).map(slot_node).collect();
+    let reachable = |node: &&Node| !node.slots.is_empty() && node.shown(reach).is_some();
+    for master in topology.nodes.iter().filter(reachable) {
+        let members = std::iter::once(master).chain(topology.replicas_of(master.id));
+        let nodes: Vec<SlotNode> = members.filter_map(|node| slot_node(node, reach)).collect();
         runs.extend(master.slots.ranges().into_iter().map(|range| SlotRun {
             start: range.first().number(),
             end: range.last().number(),
@@ -167,11 +177,16 @@ pub fn slots(topology: &Topology) -> Vec<SlotRun> {
 }
 
 /// CLUSTER SHARDS: one per master in table order. `my_offset` is this node's newest sequence number.
-pub fn shards(topology: &Topology, myself: Option<NodeId>, my_offset: u64) -> Vec<Shard> {
+pub fn shards(
+    topology: &Topology,
+    myself: Option<NodeId>,
+    reach: Reach,
+    my_offset: u64,
+) -> Vec<Shard> {
     let shard_node = |node: &Node| {
-        let Endpoint { host, port } = node.endpoint(Viewer::Client).clone();
+        let Endpoint { host, port } = node.shown(reach)?.clone();
         let address = host.split('%').next().unwrap_or_default();
-        ShardNode {
+        Some(ShardNode {
             id: node.id,
             port,
             ip: host.clone(),
@@ -180,7 +195,7 @@ pub fn shards(topology: &Topology, myself: Option<NodeId>, my_offset: u64) -> Ve
             role: if node.is_master() { "master" } else { "replica" },
             replication_offset: if Some(node.id) == myself { my_offset } else { 0 },
             health: if node.failed { "failed" } else { "online" },
-        }
+        })
     };
     let shard = |master: &Node| Shard {
         slots: (master.slots.ranges().into_iter())
@@ -188,10 +203,11 @@ pub fn shards(topology: &Topology, myself: Option<NodeId>, my_offset: u64) -> Ve
             .collect(),
         nodes: std::iter::once(master)
             .chain(topology.replicas_of(master.id))
-            .map(shard_node)
+            .filter_map(shard_node)
             .collect(),
     };
-    topology.nodes.iter().filter(|node| node.is_master()).map(shard).collect()
+    let reachable = |node: &&Node| node.is_master() && node.shown(reach).is_some();
+    topology.nodes.iter().filter(reachable).map(shard).collect()
 }
 
 /// CLUSTER INFO. The state is always `ok`, as in Kvrocks.
@@ -229,18 +245,31 @@ pub fn clusterx_nodes_text(topology: &Topology) -> Vec<u8> {
 }
 
 /// A line of CLUSTER NODES up to `connected`. The bus port is fiction and may exceed 65535; the stamps are invented.
-fn write_node(text: &mut Vec<u8>, node: &Node, is_myself: bool, version: i64, now_ms: u64) {
-    let endpoint = node.endpoint(Viewer::Client);
-    let bus_port = u32::from(endpoint.port) + 10_000;
+fn write_node(
+    text: &mut Vec<u8>,
+    (node, shown): (&Node, Option<&Endpoint>),
+    is_myself: bool,
+    version: i64,
+    now_ms: u64,
+) {
     text.extend_from_slice(node.id.as_bytes());
-    text.extend_from_slice(format!(" {}@{bus_port} ", host_port(endpoint)).as_bytes());
+    // Without an address as Redis writes it: `:0@0` and the flag `noaddr`.
+    let (address, no_address) = match shown {
+        Some(endpoint) => {
+            let bus_port = u32::from(endpoint.port) + 10_000;
+            (format!(" {}@{bus_port} ", host_port(endpoint)), "")
+        }
+        None => (" :0@0 ".to_owned(), ",noaddr"),
+    };
+    text.extend_from_slice(address.as_bytes());
     if is_myself {
         text.extend_from_slice(b"myself,");
     }
     match &node.role {
-        Role::Master => text.extend_from_slice(b"master -"),
+        Role::Master => text.extend_from_slice(format!("master{no_address} -").as_bytes()),
         Role::Replica { of } => {
-            text.extend_from_slice(if node.failed { b"slave,fail " } else { b"slave " });
+            let fail = if node.failed { ",fail" } else { "" };
+            text.extend_from_slice(format!("slave{fail}{no_address} ").as_bytes());
             text.extend_from_slice(of.as_bytes());
         }
     }
@@ -267,9 +296,9 @@ fn owner_of(topology: &Topology, slot: Slot) -> Option<&Node> {
     topology.nodes.iter().find(|node| node.slots.contains(slot))
 }
 
-fn slot_node(node: &Node) -> SlotNode {
-    let Endpoint { host, port } = node.endpoint(Viewer::Client).clone();
-    SlotNode { host, port, id: node.id }
+fn slot_node(node: &Node, reach: Reach) -> Option<SlotNode> {
+    let Endpoint { host, port } = node.shown(reach)?.clone();
+    Some(SlotNode { host, port, id: node.id })
 }
 
 fn range_text(range: Option<SlotRange>) -> String {

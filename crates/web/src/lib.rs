@@ -11,6 +11,7 @@ mod authority;
 mod door;
 mod error;
 mod live;
+pub mod process;
 mod secret;
 
 pub use authority::{Authority, BadName, Names};

@@ -27,6 +27,52 @@ pub struct LossSpec {
     /// Without it nothing is changed: the answer says what would be given up.
     #[serde(default)]
     pub confirm: bool,
+    /// Do it although a node of the shard keeps more in its `db.deposed` than this one has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub despite_deposed: bool,
+}
+
+/// `POST …/shards/:i/restore-deposed`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreSpec {
+    /// The node that is to put what lies in its `db.deposed` back in service.
+    pub node_id: String,
+    /// Without it nothing is changed: the answer says what would be.
+    #[serde(default)]
+    pub confirm: bool,
+}
+
+/// The answer to it: which data comes back, or would, and which goes aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreAnswer {
+    /// `host:port` of the node.
+    pub addr: String,
+    /// Newest epoch of what lies in `db.deposed`, 0 for none.
+    pub deposed_epoch: u64,
+    /// Newest sequence of it.
+    pub deposed_sequence: u64,
+    /// Newest epoch of what is in service and goes aside.
+    pub node_epoch: u64,
+    /// Newest sequence of it.
+    pub node_sequence: u64,
+    /// It was done; else it was only shown.
+    pub done: bool,
+}
+
+/// What a node holds, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHolding {
+    /// Its id.
+    pub id: String,
+    /// `host:port`.
+    pub node: String,
+    /// Whether it answers.
+    pub answers: bool,
+    /// Newest epoch and sequence of its data, if it was heard.
+    pub at: Option<(u64, u64)>,
+    /// Newest epoch and sequence of what lies in its `db.deposed`.
+    pub deposed: Option<(u64, u64)>,
 }
 
 /// The answer to it: what is, or would be, given up.
@@ -42,6 +88,9 @@ pub struct LossAnswer {
     pub epoch: u64,
     /// The members of that set; what only they held is gone.
     pub members: Vec<LostMember>,
+    /// What lies where in the shard.
+    #[serde(default)]
+    pub holds: Vec<NodeHolding>,
     /// It was done; else it was only shown.
     pub done: bool,
 }
@@ -57,6 +106,15 @@ pub struct LostMember {
     pub seen_epoch: Option<u64>,
     /// Newest sequence this controller saw it at, if it did.
     pub seen_sequence: Option<u64>,
+}
+
+/// `DELETE …/balancers/:name` of an instance that was removed by force and could not be closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerRemoved {
+    /// False.
+    pub closed: bool,
+    /// What stood in the way.
+    pub why: String,
 }
 
 /// `GET …/discarded`: writes that deposed masters had to discard and keep.

@@ -33,7 +33,7 @@ use parse::{Info, Nonsense, Processes};
 use runtime::Link;
 
 pub use names::backend_name;
-pub use render::{ConfigFile, DEFAULT_MASTER, render_config};
+pub use render::{ConfigFile, DEFAULT_MASTER, Listen, MAXCONN_MAX, RenderError, render_config};
 pub use runtime::RuntimeAddress;
 
 /// How to reach one instance.
@@ -45,8 +45,6 @@ pub struct HaproxyConfig {
     pub runtime: RuntimeAddress,
     /// The master's socket (`haproxy -W -S …`). Without it this instance is never a fence.
     pub master: Option<RuntimeAddress>,
-    /// Addresses it dials nodes from (its `source` lines), as far as the operator says.
-    pub sources: Vec<String>,
     /// Longest single exchange, and longest wait for cut sessions to be gone; one second if `None`.
     pub timeout: Option<Duration>,
 }

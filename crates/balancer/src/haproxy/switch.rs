@@ -7,7 +7,7 @@ use api::balancer::Desired;
 use tokio::time::{Instant, sleep};
 use topology::Endpoint;
 
-use super::names::{ServerName, backend_name};
+use super::names::{ServerName, find_backends};
 use super::parse::{self, Deleted, Server, Session};
 use super::{Cx, Memory, Target};
 use crate::driver::Error;
@@ -25,14 +25,17 @@ pub(super) async fn apply(
     let backends = cx.backends().await?;
     let mut errors = Vec::new();
     let mut targets = HashMap::new();
-    for frontend in &desired.frontends {
-        let name = backend_name(&frontend.listen);
-        memory.endpoints.insert(name.clone(), frontend.listen.clone());
-        if !backends.contains(&name) {
-            errors
-                .push((frontend.listen.clone(), format!("no backend {name} in its configuration")));
+    let endpoints: Vec<&Endpoint> = desired.frontends.iter().map(|f| &f.listen).collect();
+    let found = find_backends(&endpoints, &backends);
+    for (frontend, (name, found)) in desired.frontends.iter().zip(found) {
+        let Some(name) = found else {
+            let why = format!(
+                "no backend {name} in its configuration: make it anew with `holdfast ctl haproxy-config`"
+            );
+            errors.push((frontend.listen.clone(), why));
             continue;
-        }
+        };
+        memory.endpoints.insert(name.clone(), frontend.listen.clone());
         let Some(backend) = &frontend.backend else { continue };
         match Target::resolve(backend).await {
             Ok(target) => {

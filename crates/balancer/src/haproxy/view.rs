@@ -16,7 +16,8 @@ use crate::driver::{Applied, Error, SessionCount};
 pub(super) async fn applied(cx: &mut Cx<'_>, memory: &Memory) -> Result<Applied, Error> {
     let mut applied = Applied {
         start_id: cx.start_id(),
-        sources: cx.driver.config.sources.clone(),
+        // As every server is made. Where it dials from is in no answer of the Runtime API: nodes tell.
+        sends_header: Some(true),
         ..Applied::default()
     };
     let backends = cx.backends().await?;

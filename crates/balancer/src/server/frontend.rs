@@ -6,8 +6,9 @@
 //! While a frontend holds, its sessions are asked to leave their node, and whoever has left, or is new, waits for the next backend.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::balancer::{Backend, FrontendState, Sessions};
 use parking_lot::Mutex;
@@ -30,12 +31,13 @@ pub(super) struct Counters {
 }
 
 /// Result of the last attempt to reach the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Reach {
+    #[default]
     Unknown,
     Up,
-    Down,
+    /// With the reason.
+    Down(String),
 }
 
 /// Where connections go.
@@ -61,7 +63,6 @@ pub(super) struct Frontend {
     pub(super) listen: Endpoint,
     pub(super) counters: Counters,
     route: Mutex<Route>,
-    reach: AtomicU8,
     /// Signalled when the last session that was to leave its node is gone from there.
     left: Notify,
     /// Signalled when whoever waits may go on.
@@ -71,6 +72,9 @@ pub(super) struct Frontend {
 #[derive(Default)]
 struct Route {
     backend: Option<Arc<Backend>>,
+    reach: Reach,
+    /// Where the backend was last dialled from.
+    dials_from: Option<IpAddr>,
     hold: Hold,
     /// How often it began to hold.
     holds: u64,
@@ -152,7 +156,6 @@ impl Frontend {
             listen,
             counters: Counters::default(),
             route: Mutex::default(),
-            reach: AtomicU8::new(Reach::Unknown as u8),
             left: Notify::new(),
             go: Notify::new(),
         }
@@ -208,7 +211,8 @@ impl Frontend {
             };
             if route.backend.as_deref() != backend {
                 route.backend = backend.cloned().map(Arc::new);
-                self.reach.store(Reach::Unknown as u8, Ordering::Relaxed);
+                route.reach = Reach::Unknown;
+                route.dials_from = None;
             }
             begins = *way == Way::Hold && route.hold == Hold::No;
             route.holds += u64::from(begins);
@@ -335,12 +339,27 @@ impl Frontend {
         self.route.lock().sessions.len()
     }
 
-    /// Notes whether `backend` was reached, unless it is not the backend any more.
-    pub(super) fn set_reach(&self, backend: &Arc<Backend>, reach: Reach) {
-        let route = self.route.lock();
-        if route.backend.as_ref().is_some_and(|current| Arc::ptr_eq(current, backend)) {
-            self.reach.store(reach as u8, Ordering::Relaxed);
+    /// Notes whether `backend` was reached, and from where, unless it is not the backend any more. A change for the worse is told in the log.
+    pub(super) fn set_reach(&self, backend: &Arc<Backend>, reach: Reach, from: Option<IpAddr>) {
+        let mut route = self.route.lock();
+        if !route.backend.as_ref().is_some_and(|current| Arc::ptr_eq(current, backend)) {
+            return;
         }
+        route.dials_from = from.or(route.dials_from);
+        if let (Reach::Down(why), Reach::Unknown | Reach::Up) = (&reach, &route.reach) {
+            let Backend { node, host, port } = &**backend;
+            tracing::warn!(frontend = %self.listen, node, host, port, why, "backend not reached");
+        }
+        route.reach = reach;
+    }
+
+    /// A client's connection was made. That the node answers on it is not known yet: where checks find that out, a connection does not overrule them.
+    pub(super) fn connected(&self, backend: &Arc<Backend>, from: Option<IpAddr>, checked: bool) {
+        let known = match &self.route.lock().reach {
+            Reach::Down(why) if checked => Reach::Down(why.clone()),
+            _ => Reach::Up,
+        };
+        self.set_reach(backend, known, from);
     }
 
     /// Where new connections go.
@@ -359,7 +378,11 @@ impl Frontend {
                 None => held += 1,
             }
         }
-        let reach = self.reach.load(Ordering::Relaxed);
+        let (backend_up, backend_error) = match &route.reach {
+            Reach::Unknown => (None, None),
+            Reach::Up => (Some(true), None),
+            Reach::Down(why) => (Some(false), Some(why.clone())),
+        };
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FrontendState {
             listen: self.listen.clone(),
@@ -374,7 +397,9 @@ impl Frontend {
             cut: count(&self.counters.cut),
             accepted: count(&self.counters.accepted),
             refused: count(&self.counters.refused),
-            backend_up: (reach != Reach::Unknown as u8).then_some(reach == Reach::Up as u8),
+            backend_up,
+            backend_error,
+            dials_from: route.dials_from.map(|ip| ip.to_string()),
             error: route.error.clone(),
         }
     }

@@ -1,8 +1,12 @@
 //! Health of backends between clients: a PING behind a LOCAL header, which a node answers on the thread that serves clients.
 //!
 //! It only reports; nothing here closes a frontend or moves a route. A check is no session: it cannot touch keys (`docs/protocol.md` §3).
+//!
+//! Only PONG is health. A node that does not know this balancer ends the connection without a byte, and a server that takes the header for commands answers
+//! something else: what clients would get from either is no answer to what they sent.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +26,9 @@ use super::table::Table;
 const PATIENCE: Duration = Duration::from_millis(400);
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+const PONG: &[u8] = b"+PONG\r\n";
+/// Longest answer read, and shown.
+const ANSWER_BYTES: usize = 64;
 
 /// Checks all backends every `interval_ms`, for ever; returns at once if that is 0.
 pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
@@ -37,8 +44,8 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
             let Some(backend) = frontend.backend() else { continue };
             let shared = Arc::clone(table.shared());
             checks.spawn(async move {
-                if let Some(reach) = check(&backend, &shared).await {
-                    frontend.set_reach(&backend, reach);
+                if let Some((reach, from)) = check(&backend, &shared).await {
+                    frontend.set_reach(&backend, reach, from);
                 }
             });
         }
@@ -47,28 +54,84 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
     }
 }
 
-/// What a check tells; `None` if the node took the connection and is late with its answer. Then it is reached and busy, as under a bulk load that its disk
-/// cannot follow, or it hangs: which of both is for the controller to find out, who asks the node itself.
-async fn check(backend: &Backend, shared: &Shared) -> Option<Reach> {
+/// What a check tells, and where it dialled from; `None` if the node took the connection and is late with its answer. Then it is reached and busy, as under a
+/// bulk load that its disk cannot follow, or it hangs: which of both is for the controller to find out, who asks the node itself.
+async fn check(backend: &Backend, shared: &Shared) -> Option<(Reach, Option<IpAddr>)> {
     let patience = shared.connect_timeout.min(PATIENCE);
-    let Ok(Ok(mut stream)) = timeout(patience, dial(backend, shared)).await else {
-        return Some(Reach::Down);
+    let mut stream = match timeout(patience, dial(backend, shared)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Some((Reach::Down(error.to_string()), None)),
+        Err(_) => return Some((Reach::Down(format!("no connection within {patience:?}")), None)),
     };
-    match timeout(patience, ask(&mut stream, shared)).await {
-        Ok(Ok(())) => Some(Reach::Up),
-        Ok(Err(_)) => Some(Reach::Down),
-        Err(_) => None,
-    }
+    let from = stream.local_addr().ok().map(|from| from.ip().to_canonical());
+    let answer = timeout(patience, ask(&mut stream, shared)).await.ok()?;
+    Some((judge(answer, from, shared.send_proxy), from))
 }
 
-/// Any answer counts: an error such as `-NOAUTH` is made by the data path too.
-async fn ask(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+/// The first line of the answer, or as much as came of it.
+async fn ask(stream: &mut TcpStream, shared: &Shared) -> io::Result<Vec<u8>> {
     // No TIME_WAIT for each check.
     sys::reset_on_close(stream);
     let mut request = if shared.send_proxy { api::proxy::encode_local() } else { Vec::new() };
     request.extend_from_slice(PING);
     stream.write_all(&request).await?;
-    let mut answer = [0; 64];
-    let read = stream.read(&mut answer).await?;
-    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    while !answer.ends_with(b"\n") && answer.len() < ANSWER_BYTES {
+        if stream.read_buf(&mut answer).await? == 0 {
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+fn judge(answer: io::Result<Vec<u8>>, from: Option<IpAddr>, send_proxy: bool) -> Reach {
+    let whom = from.map_or_else(|| "this balancer".to_owned(), |ip| ip.to_string());
+    let ended = || {
+        format!(
+            "it ends the connection without an answer: does its `balancer-sources` list {whom}, where it is dialled from?"
+        )
+    };
+    match answer {
+        Ok(answer) if answer == PONG => Reach::Up,
+        // Another server than a Holdfast node, with a password.
+        Ok(answer) if !send_proxy && answer.starts_with(b"-NOAUTH ") => Reach::Up,
+        Ok(answer) if answer.is_empty() => Reach::Down(ended()),
+        Ok(answer) => {
+            let shown = String::from_utf8_lossy(&answer);
+            Reach::Down(format!(
+                "it answers {:?} to PING: it does not take {whom} for a load balancer",
+                shown.trim_end()
+            ))
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Reach::Down(ended()),
+        Err(error) => Reach::Down(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pong_is_health_and_nothing_else() {
+        let from = Some("10.0.8.3".parse().unwrap());
+        let judged = |answer: &[u8], send_proxy| judge(Ok(answer.to_vec()), from, send_proxy);
+        assert_eq!(judged(b"+PONG\r\n", true), Reach::Up);
+        let not: [&[u8]; 8] = [
+            b"",
+            b"+OK\r\n",
+            b"+PONG",
+            b"+PONG\r\n+OK\r\n",
+            b"-NOAUTH Authentication required.\r\n",
+            b"-ERR unknown command\r\n",
+            b"-LOADING\r\n",
+            b"+PONGPONG\r\n",
+        ];
+        for answer in not {
+            let Reach::Down(why) = judged(answer, true) else { panic!("{answer:?}") };
+            assert!(why.contains("10.0.8.3"), "{why}");
+        }
+        assert_eq!(judged(b"-NOAUTH Authentication required.\r\n", false), Reach::Up);
+        assert_ne!(judged(b"-ERR x\r\n", false), Reach::Up);
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) workers: Workers,
     pub(super) bind_source: Option<IpAddr>,
     pub(super) send_proxy: bool,
+    /// Backends are checked between clients.
+    pub(super) is_checked: bool,
     pub(super) connect_timeout: Duration,
     pub(super) max_sessions: usize,
     pub(super) sessions: AtomicUsize,
@@ -132,7 +134,8 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
         let connecting = connect(&ends, peer, (&to, record.take()), &shared);
         let mark = match timeout(shared.connect_timeout, connecting).await {
             Ok(Ok((backend, mark))) => {
-                frontend.set_reach(&to, Reach::Up);
+                let from = backend.local_addr().ok().map(|from| from.ip().to_canonical());
+                frontend.connected(&to, from, shared.is_checked);
                 ends.backend = Some(backend);
                 mark
             }
@@ -141,9 +144,8 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                     Ok(Err(error)) => error,
                     _ => io::ErrorKind::TimedOut.into(),
                 };
-                frontend.set_reach(&to, Reach::Down);
+                frontend.set_reach(&to, Reach::Down(error.to_string()), None);
                 frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(frontend = %frontend.listen, node = %to.node, %error, "backend not reached");
                 return;
             }
         };

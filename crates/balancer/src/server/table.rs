@@ -69,6 +69,7 @@ impl Table {
                 workers,
                 bind_source: config.bind_source,
                 send_proxy: config.send_proxy,
+                is_checked: config.health_interval_ms > 0,
                 connect_timeout: config.limits.connect_timeout(),
                 max_sessions: config.limits.max_sessions,
                 sessions: AtomicUsize::new(0),
@@ -106,6 +107,7 @@ impl Table {
             term,
             version,
             bind_source: self.bind_source.map(|ip| ip.to_string()),
+            send_proxy: Some(self.shared.send_proxy),
             frontends: self.frontends().iter().map(|frontend| frontend.state()).collect(),
         }
     }

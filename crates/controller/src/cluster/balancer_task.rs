@@ -28,7 +28,8 @@ pub(super) async fn run(
         Ok(driver) => driver,
         Err(error) => {
             failed(&cluster, &balancer.name, error);
-            return;
+            // As long as it is listed so, there is an alarm and nothing to be done.
+            return std::future::pending().await;
         }
     };
     loop {
@@ -36,7 +37,7 @@ pub(super) async fn run(
         let mut pause = REFRESH;
         if let Some(desired) = desired {
             let result = tokio::select! {
-                result = apply(&cluster, &driver, &desired) => result,
+                result = apply(&cluster, &driver, &balancer.name, &desired) => result,
                 // Something newer is wanted: this answer no longer matters.
                 Ok(()) = wanted.changed() => {
                     wanted.mark_changed();
@@ -67,12 +68,13 @@ pub(super) async fn run(
 async fn apply(
     cluster: &Cluster,
     driver: &AnyDriver,
+    name: &str,
     desired: &Desired,
 ) -> Result<Applied, String> {
     let wire = api::balancer::Desired {
         term: cluster.shared.store.term(),
         version: desired.version,
-        frontends: desired.frontends.clone(),
+        frontends: frontends(desired, name).to_vec(),
     };
     match tokio::time::timeout(APPLY_LIMIT, driver.apply(&wire)).await {
         Ok(result) => result.map_err(|error| driver::chain(&error)),
@@ -80,9 +82,17 @@ async fn apply(
     }
 }
 
+/// What this instance is to have: nothing while it is being removed.
+fn frontends<'a>(desired: &'a Desired, name: &str) -> &'a [api::balancer::Frontend] {
+    if desired.closing.contains(name) { &[] } else { &desired.frontends }
+}
+
 /// Writes down the answer; true if what is wanted is in force.
-fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -> bool {
-    let reach = answer.reach.clone();
+fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applied) -> bool {
+    let reach = std::mem::take(&mut answer.reach);
+    let faults = std::mem::take(&mut answer.faults).into_iter().collect();
+    let dials = std::mem::take(&mut answer.dials).into_iter().collect();
+    let (source, sends_header) = (answer.source.take(), answer.sends_header);
     let now = cluster.shared.now();
     let (in_force, error) = driver::in_force(answer, desired.version, now);
     // Not every kind of balancer can hold: those are closed then, which is as far as they go.
@@ -90,12 +100,14 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, answer: Applied) -
         let mut found = in_force.frontends.iter().filter(|there| there.listen == wanted.listen);
         found.any(|there| there.backend == wanted.backend)
     };
-    let done = error.is_none() && desired.frontends.iter().all(is_there);
+    let done = error.is_none() && frontends(desired, name).iter().all(is_there);
     {
         let mut state = cluster.state.lock();
         let seen = state.observed.balancers.entry(name.to_owned()).or_default();
         seen.in_force = Some(in_force);
         seen.reaches(reach, now);
+        (seen.faults, seen.dials) = (faults, dials);
+        (seen.source, seen.sends_header) = (source, sends_header);
         seen.error = error;
     }
     cluster.wake.notify_one();
@@ -113,6 +125,7 @@ fn failed(cluster: &Cluster, name: &str, error: String) {
     seen.error = Some(error);
     // What it reached when it answered last says nothing of now.
     seen.reach.clear();
+    seen.faults.clear();
     drop(state);
     cluster.wake.notify_one();
 }

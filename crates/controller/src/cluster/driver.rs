@@ -22,25 +22,38 @@ pub(super) fn open(of: &Balancer) -> Result<AnyDriver, String> {
 /// the instance never counts as a fence.
 fn haproxy(of: &Balancer) -> Result<Haproxy, String> {
     let address = |text: &str| {
-        RuntimeAddress::parse(text.trim())
-            .ok_or_else(|| format!("`{text}` is neither host:port nor a path"))
+        // A URL would be read as a host of a strange name.
+        let address = RuntimeAddress::parse(text.trim()).filter(|_| !text.contains("://"));
+        address.ok_or_else(|| {
+            format!("`{text}` is neither host:port nor a path, as HAProxy's Runtime API has them")
+        })
     };
     let (runtime, master) = match of.endpoint.split_once(',') {
         Some((runtime, master)) => (address(runtime)?, Some(address(master)?)),
         None => (address(&of.endpoint)?, None),
     };
-    Ok(Haproxy::new(HaproxyConfig {
-        name: of.name.clone(),
-        runtime,
-        master,
-        sources: of.sources.clone(),
-        timeout: None,
-    }))
+    Ok(Haproxy::new(HaproxyConfig { name: of.name.clone(), runtime, master, timeout: None }))
 }
 
 /// Whether a driver could be made: the endpoint can be read.
 pub(crate) fn check(of: &Balancer) -> Result<(), String> {
     open(of).map(drop)
+}
+
+/// Longest time an instance may take to answer when it is added.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What an instance says of itself before it is taken into a cluster; it is told nothing.
+pub(crate) async fn hello(of: &Balancer) -> Result<Applied, String> {
+    use balancer::Driver as _;
+    let driver = open(of)?;
+    let error = match tokio::time::timeout(ANSWER, driver.observe()).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("no answer within {ANSWER:?}"),
+    };
+    // Drivers name the instance themselves, and so does whoever shows this.
+    Err(error.strip_prefix(&format!("balancer {}: ", of.name)).unwrap_or(&error).to_owned())
 }
 
 /// What the instance has in force after `version` was applied, and what is wrong with it.

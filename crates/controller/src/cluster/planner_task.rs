@@ -31,6 +31,7 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
             }
         }
         if let Some((record, reason)) = swap {
+            cluster.state.lock().plan_due = None;
             commit(&cluster, *record, &reason).await;
             continue;
         }
@@ -91,38 +92,43 @@ fn step(
     alarms.clone_from(&plan.alarms);
     let wake_at = plan.wake_at;
     state.plan = plan;
+    state.plan_due = wake_at;
     drop(state);
     for text in raised {
-        tracing::warn!(cluster = %cluster.label(), "{text}");
-        note(cluster, "alarm", text);
+        if note(cluster, "alarm", text.clone()) {
+            tracing::warn!(cluster = %cluster.label(), "{text}");
+        }
     }
     for text in over {
-        tracing::info!(cluster = %cluster.label(), "over: {text}");
-        note(cluster, "over", text);
+        if note(cluster, "over", text.clone()) {
+            tracing::info!(cluster = %cluster.label(), "over: {text}");
+        }
     }
     (actions, wake_at)
 }
 
-/// Writes an event without waiting for the disk.
-pub(super) fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) {
+/// Writes an event without waiting for the disk; false if it repeats another, and is only counted.
+pub(super) fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) -> bool {
     let event = Event::now(cluster.shared.store.term(), cluster.label(), kind, text);
-    let shared = Arc::clone(&cluster.shared);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = shared.store.append(&event) {
-            tracing::error!(%error, "write an event");
-        }
-    });
+    cluster.shared.journal.add(event)
 }
 
 async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
-    tracing::info!(cluster = %cluster.label(), version = record.version, "{reason}");
+    let before = cluster.record();
+    let kind = kind_of(&before, &record);
+    tracing::info!(cluster = %cluster.label(), version = record.version, kind, "{reason}");
     let promoted = record.version;
-    let before = cluster.record().version;
-    match cluster.swap(record, reason).await {
+    match cluster.swap(record, kind, reason).await {
         Ok(_) => {
-            cluster.shared.counters.record_changes.add(1);
-            if promoted != before {
-                cluster.shared.counters.topology_changes.add(1);
+            let counters = &cluster.shared.counters;
+            counters.record_changes.add(1);
+            if promoted != before.version {
+                counters.topology_changes.add(1);
+            }
+            match kind {
+                "failover" => counters.failovers.add(1),
+                "switchover" => counters.switchovers.add(1),
+                _ => {}
             }
         }
         // Whoever was faster has put the newer record into force, or is about to.
@@ -132,6 +138,22 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
             tokio::time::sleep(STORE_RETRY).await;
         }
     }
+}
+
+/// What the change is in the log of events.
+fn kind_of(before: &planner::Record, after: &planner::Record) -> &'static str {
+    for (old, new) in before.shards.iter().zip(&after.shards) {
+        let master = |shard: &planner::Shard| shard.master().map(|node| node.id.clone());
+        let is_asked_for = old.intent.is_some() || old.fence.is_some() || new.fence.is_some();
+        match (master(old) != master(new), is_asked_for) {
+            (true, true) => return "switchover",
+            (true, false) => return "failover",
+            // Given up.
+            (false, _) if old.intent.is_some() && new.intent.is_none() => return "switchover",
+            (false, _) => {}
+        }
+    }
+    "change"
 }
 
 fn act(cluster: &Arc<Cluster>, action: Action) {

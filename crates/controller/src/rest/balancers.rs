@@ -1,12 +1,21 @@
 //! `/balancers` of a cluster: every instance must be listed, or its cut proves nothing.
 
-use api::rest::{BalancerSpec, Balancers};
-use axum::body::Bytes;
-use axum::extract::Path;
-use axum::response::Response;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use api::heartbeat::ClientAccess;
+use api::rest::{BalancerRemoved, BalancerSpec, Balancers};
+use axum::body::Bytes;
+use axum::extract::{Path, Query};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use planner::{Balancer, Record};
+
+use super::clusters::{DONT_CHECK, skips_checks};
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body, find, probe, view};
+use crate::cluster::{Cluster, UpdateError, driver};
 
 pub(super) async fn list(
     registry: App,
@@ -19,10 +28,14 @@ pub(super) async fn list(
 pub(super) async fn add(
     registry: App,
     Path((ns, name)): Path<(String, String)>,
+    headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
-    let balancer = view::new_balancer(body::<BalancerSpec>(&bytes)?)?;
+    let mut balancer = view::new_balancer(body::<BalancerSpec>(&bytes)?)?;
+    if !skips_checks(&headers) {
+        introduce(&mut balancer, &cluster.record()).await?;
+    }
     let answer = view::balancer(&balancer);
     cluster
         .update(&format!("balancer {} added", balancer.name), move |record| {
@@ -40,22 +53,147 @@ pub(super) async fn add(
     Ok(created(answer))
 }
 
+/// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now and an outage later.
+async fn introduce(balancer: &mut Balancer, record: &Record) -> Result<(), ApiError> {
+    let name = &balancer.name;
+    let said = driver::hello(balancer).await.map_err(|error| {
+        ApiError::bad(format!(
+            "balancer `{name}` at {}: {error}; start it first, or send `{DONT_CHECK}: yes`",
+            balancer.endpoint
+        ))
+    })?;
+    if let Some(source) = said.source {
+        if balancer.sources.is_empty() {
+            balancer.sources.push(source);
+        } else if !planner::covers(&balancer.sources, &source) {
+            return Err(ApiError::bad(format!(
+                "balancer `{name}` says that it dials from {source}, not from {}: correct `source`, or its `bind_source`",
+                balancer.sources.join(",")
+            )));
+        }
+    }
+    let listing = |node: &planner::Node| {
+        node.stated.as_ref().is_some_and(|stated| !stated.balancer_sources.is_empty())
+    };
+    if balancer.sources.is_empty() && record.nodes().any(|(_, node)| listing(node)) {
+        return Err(ApiError::bad(format!(
+            "balancer `{name}` needs `source`, the address it dials nodes from: they list the balancers they take connections from"
+        )));
+    }
+    Ok(())
+}
+
+/// How long an instance that is removed may take to close.
+const CLOSING: Duration = Duration::from_secs(4);
+
+/// Closes the instance, then forgets it: one that is only forgotten goes on to lead clients to where it led them last, for ever. `force=yes` forgets it also
+/// when it could not be closed, or is the last one.
 pub(super) async fn remove(
     registry: App,
     Path((ns, name, balancer)): Path<(String, String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ApiError> {
+    let is_forced = match query.get("force").map(String::as_str) {
+        None | Some("no") => false,
+        Some("yes") => true,
+        Some(other) => return Err(ApiError::bad(format!("force `{other}` is none of yes, no"))),
+    };
     let cluster = find(&registry, &ns, &name)?;
-    if !cluster.record().balancers.iter().any(|known| known.name == balancer) {
+    let record = cluster.record();
+    if !record.balancers.iter().any(|known| known.name == balancer) {
         return Err(ApiError::not_found(format!("balancer {balancer}: not found")));
     }
-    let mut without = (*cluster.record()).clone();
+    let mut without = (*record).clone();
     without.balancers.retain(|known| known.name != balancer);
     probe::fenceable(&without)?;
+    if !is_forced {
+        leaves_a_door(&balancer, &without)?;
+    }
+    let mut changes = cluster.changes();
+    mark(&cluster, &balancer, true).await?;
+    let is_gone = || !cluster.record().balancers.iter().any(|known| known.name == balancer);
+    let closed = tokio::time::timeout(CLOSING, async {
+        while !is_gone() {
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+    });
+    if closed.await.is_ok() && is_gone() {
+        return Ok(gone());
+    }
+    let why = why_open(&cluster, &balancer);
+    if !is_forced {
+        mark(&cluster, &balancer, false).await?;
+        if is_gone() {
+            return Ok(gone());
+        }
+        return Err(ApiError::conflict(format!(
+            "balancer {balancer} could not be closed, and stays: {why}. Whoever reaches it would be sent to where it leads now, for ever. \
+             Make it answer, or end its process and repeat with `force=yes` (`ctl balancer remove {balancer} --force`)"
+        )));
+    }
+    let text = format!("balancer {balancer} removed WITHOUT being closed: {why}");
+    let wanted = balancer.clone();
     cluster
-        .update(&format!("balancer {balancer} removed"), move |record| {
-            record.balancers.retain(|known| known.name != balancer);
+        .update(&text, move |record| {
+            record.balancers.retain(|known| known.name != wanted);
             Ok(())
         })
         .await?;
-    Ok(gone())
+    Ok(ok(BalancerRemoved { closed: false, why }))
+}
+
+/// The last way in is not taken away in passing.
+fn leaves_a_door(balancer: &str, without: &Record) -> Result<(), ApiError> {
+    let needs = |node: &planner::Node| {
+        let stated = node.stated.as_ref();
+        stated.is_some_and(|stated| stated.client_access() == ClientAccess::BalancerOnly)
+    };
+    let closed = without.nodes().find(|(_, node)| needs(node));
+    match closed {
+        Some((_, node)) if without.balancers.is_empty() => Err(ApiError::conflict(format!(
+            "balancer {balancer} is the last one, and {} takes clients only through one (`client-access balancer-only`): no client could come. \
+             Add another one first, or repeat with `force=yes` (`ctl balancer remove {balancer} --force`)",
+            node.local
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn mark(cluster: &Arc<Cluster>, balancer: &str, closing: bool) -> Result<(), ApiError> {
+    let text = match closing {
+        true => format!("balancer {balancer} is to close and to be removed"),
+        false => format!("balancer {balancer} is not removed: it could not be closed"),
+    };
+    let wanted = balancer.to_owned();
+    let result = cluster
+        .update(&text, move |record| {
+            let mut known = record.balancers.iter_mut().filter(|known| known.name == wanted);
+            let known = known.next().ok_or_else(|| format!("balancer {wanted}: not found"))?;
+            known.closing = closing;
+            Ok(())
+        })
+        .await;
+    match result {
+        // It was removed meanwhile.
+        Err(UpdateError::Refused(_)) => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+/// What stands in the way of closing it, for people.
+fn why_open(cluster: &Cluster, balancer: &str) -> String {
+    let state = cluster.state.lock();
+    let seen = state.observed.balancers.get(balancer);
+    if let Some(error) = seen.and_then(|seen| seen.error.clone()) {
+        return error;
+    }
+    match seen.and_then(|seen| seen.in_force.as_ref()) {
+        None => format!("it did not answer within {CLOSING:?}"),
+        Some(answer) => {
+            let count: u64 = answer.sessions.iter().map(|sessions| sessions.count).sum();
+            format!("after {CLOSING:?} it still has {count} sessions, or leads to a node")
+        }
+    }
 }

@@ -14,9 +14,10 @@ use topology::{Endpoint, SLOT_COUNT, Topology};
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body, find, namespaces, probe, view};
 use crate::client::Connection;
+use crate::cluster::{UpdateError, topology_of};
 
 /// Upstream's header that skips the look at the nodes.
-const DONT_CHECK: &str = "x-dont-check-cluster-mode";
+pub(super) const DONT_CHECK: &str = "x-dont-check-cluster-mode";
 
 pub(super) async fn list(registry: App, Path(ns): Path<String>) -> Result<Response, ApiError> {
     known_namespace(&registry, &ns).await?;
@@ -77,6 +78,9 @@ pub(super) async fn create(
         term: 0,
     };
     probe::fenceable(&record)?;
+    if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {
+        return Err(ApiError::bad(format!("{}: announce each at an address of its own", shared)));
+    }
     let reason = format!("created with {} shards of {per_shard}", record.shards.len());
     let cluster = registry.create(record, reason).await?;
     Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))

@@ -28,7 +28,7 @@ const PAGE_BYTES: u64 = 512 << 10;
 
 /// A node that is asked.
 #[derive(Debug, Clone)]
-struct Peer {
+pub(super) struct Peer {
     id: String,
     endpoint: Endpoint,
     /// Index of its shard.
@@ -42,13 +42,17 @@ impl Peer {
         Self { id, endpoint, shard, password: record.password.clone() }
     }
 
-    fn find(record: &Record, id: &str) -> Result<Self, ApiError> {
+    pub(super) fn find(record: &Record, id: &str) -> Result<Self, ApiError> {
         let found = record.nodes().find(|(_, node)| node.id == id);
         let found = found.map(|(shard, node)| Self::new(record, shard, node));
         found.ok_or_else(|| ApiError::not_found("node: not found"))
     }
 
-    async fn ask(&self, words: &[&[u8]], patience: Duration) -> Result<Value, ClientError> {
+    pub(super) async fn ask(
+        &self,
+        words: &[&[u8]],
+        patience: Duration,
+    ) -> Result<Value, ClientError> {
         let asked = async {
             let mut connection = Connection::open(&self.endpoint, self.password.as_deref()).await?;
             connection.command(words).await
@@ -56,7 +60,7 @@ impl Peer {
         tokio::time::timeout(patience, asked).await.map_err(|_| ClientError::Timeout(patience))?
     }
 
-    fn failed(&self, error: &ClientError) -> ApiError {
+    pub(super) fn failed(&self, error: &ClientError) -> ApiError {
         ApiError::node(&self.endpoint, error)
     }
 }

@@ -73,10 +73,9 @@ impl From<UpdateError> for ApiError {
             UpdateError::Refused(_) | UpdateError::Record(_) | UpdateError::Topology(_) => {
                 Self::bad(message)
             }
-            UpdateError::Store(ref inner) => {
-                let cause = std::error::Error::source(inner);
-                Self::failed(cause.map_or(message.clone(), |cause| format!("{message}: {cause}")))
-            }
+            UpdateError::Store(StoreError::Silent(_) | StoreError::Lost(_))
+            | UpdateError::Unknown(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
+            UpdateError::Store(ref inner) => Self::failed(inner.chain()),
             UpdateError::Gone => Self::failed(message),
         }
     }

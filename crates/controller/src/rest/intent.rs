@@ -8,13 +8,16 @@ use planner::{Intent, Shard};
 use super::error::ApiError;
 use crate::cluster::{Cluster, UpdateError};
 
+/// How often what is seen is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Names a request; its result carries it.
 pub(super) fn new_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-/// Asks for it, and waits for `limit` at most; returns the master of the shard afterwards. One that takes longer is
-/// withdrawn, also when the client that asked has hung up meanwhile.
+/// Asks for it, and waits for `limit` at most; returns the master of the shard once that one answers as the granted
+/// master. One that takes longer is withdrawn, also when the client that asked has hung up meanwhile.
 pub(super) async fn carry_out(
     cluster: &Arc<Cluster>,
     (index, intent): (usize, Intent),
@@ -38,10 +41,15 @@ pub(super) async fn carry_out(
             .await?;
         let done = tokio::time::timeout(limit, async {
             loop {
-                if let Some(result) = result_of(&cluster, index, &intent.id) {
+                if let Some(result) = result_of(&cluster, index, &intent) {
                     return result;
                 }
-                if changes.changed().await.is_err() {
+                let is_deleted = tokio::select! {
+                    changed = changes.changed() => changed.is_err(),
+                    // What nodes answer is no change of the record.
+                    () = tokio::time::sleep(LOOK) => false,
+                };
+                if is_deleted {
                     return Err("the cluster was deleted".to_owned());
                 }
             }
@@ -50,28 +58,48 @@ pub(super) async fn carry_out(
             return result.map_err(ApiError::failed);
         }
         withdraw(&cluster, index, &intent.id).await;
-        Err(ApiError::failed(format!(
-            "not done within {limit:?}; `status` shows what shard {index} waits for"
-        )))
+        Err(ApiError::failed(overdue(&cluster, index, &intent, limit)))
     };
     tokio::spawn(work).await.map_err(|_| ApiError::from(UpdateError::Gone))?
 }
 
-/// The new master, or why there is none; `None` while it is under way.
-fn result_of(cluster: &Cluster, index: usize, id: &str) -> Option<Result<String, String>> {
-    let record = cluster.record();
-    let Some(shard) = record.shards.get(index) else {
+/// The new master once it answers as such, or why there is none; `None` while it is under way.
+fn result_of(cluster: &Cluster, index: usize, intent: &Intent) -> Option<Result<String, String>> {
+    let state = cluster.state.lock();
+    let Some(shard) = state.record.shards.get(index) else {
         return Some(Err("the shard was removed".to_owned()));
     };
-    let result = shard.last_intent.as_ref().filter(|result| result.id == id)?;
+    let result = shard.last_intent.as_ref().filter(|result| result.id == intent.id)?;
     if let Some(error) = &result.error {
         return Some(Err(error.clone()));
     }
-    // Named in the store, but its predecessor may still have to be fenced.
-    if shard.fence.is_some() {
+    let policy = &cluster.shared.policy;
+    if !planner::serves(&state.record, &state.observed, policy, index) {
         return None;
     }
-    Some(shard.master().map(|node| node.id.clone()).ok_or_else(|| "no master".to_owned()))
+    let master = shard.master()?;
+    match &intent.preferred {
+        Some(preferred) if *preferred != master.id => {
+            Some(Err(format!("{} is master of shard {index} instead", master.local)))
+        }
+        _ => Some(Ok(master.id.clone())),
+    }
+}
+
+/// What is known of it when nobody waits any longer.
+fn overdue(cluster: &Cluster, index: usize, intent: &Intent, limit: Duration) -> String {
+    let record = cluster.record();
+    let shard = record.shards.get(index);
+    let is_decided =
+        |shard: &&Shard| shard.last_intent.as_ref().is_some_and(|result| result.id == intent.id);
+    match shard.filter(is_decided).and_then(Shard::master) {
+        Some(master) => format!(
+            "{} is to be master of shard {index}, but does not serve as such after {limit:?}; \
+             `status` shows what the shard waits for",
+            master.local
+        ),
+        None => format!("not done within {limit:?}; `status` shows what shard {index} waits for"),
+    }
 }
 
 async fn withdraw(cluster: &Arc<Cluster>, index: usize, id: &str) {

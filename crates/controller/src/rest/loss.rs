@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use api::rest::{LossAnswer, LossSpec, LostMember};
+use api::rest::{LossAnswer, LossSpec, LostMember, NodeHolding};
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
-use planner::{Intent, Loss};
+use planner::{Holding, Intent, Loss};
 
 use super::error::{ApiError, ok};
 use super::{App, body, find, intent, shard_index};
@@ -27,6 +27,9 @@ pub(super) async fn accept(
     let (addr, loss) = judged(&cluster, index, &spec.node_id)?;
     if !spec.confirm {
         return Ok(ok(answer(addr, loss, false)));
+    }
+    if !spec.despite_deposed {
+        refuse_to_overlook(index, &addr, &loss)?;
     }
     let intent = Intent {
         id: intent::new_id(),
@@ -49,6 +52,25 @@ pub(super) async fn accept(
     Ok(ok(answer(addr, loss, true)))
 }
 
+/// Data that lies in a `db.deposed` and goes further is not given up by the way.
+fn refuse_to_overlook(index: usize, addr: &str, loss: &Loss) -> Result<(), ApiError> {
+    let more = |holding: &Holding| {
+        let (epoch, sequence) = holding.deposed.unwrap_or_default();
+        format!("{} (node {}, epoch {epoch}, sequence {sequence})", holding.node, holding.id)
+    };
+    let overlooked: Vec<String> = loss.overlooked().map(more).collect();
+    if overlooked.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!(
+        "shard {index}: more than {addr} has (epoch {}, sequence {}) lies in db.deposed of {}: \
+         `ctl shard restore-deposed {index} --node ID` brings it back; to give it up, say so with `--despite-deposed`",
+        loss.node_at.0,
+        loss.node_at.1,
+        overlooked.join(", ")
+    )))
+}
+
 /// Address of the node, and what is lost if it goes on.
 fn judged(cluster: &Cluster, index: usize, id: &str) -> Result<(String, Loss), ApiError> {
     let policy = &cluster.shared.policy;
@@ -69,6 +91,11 @@ fn told(loss: &Loss) -> String {
     loss.members.iter().map(member).collect::<Vec<_>>().join(", ")
 }
 
+fn held(holding: Holding) -> NodeHolding {
+    let Holding { id, node, is_up, at, deposed } = holding;
+    NodeHolding { id, node, answers: is_up, at, deposed }
+}
+
 fn answer(addr: String, loss: Loss, done: bool) -> LossAnswer {
     let member = |member: planner::MemberLoss| LostMember {
         node: member.node,
@@ -82,6 +109,7 @@ fn answer(addr: String, loss: Loss, done: bool) -> LossAnswer {
         node_sequence: loss.node_at.1,
         epoch: loss.epoch,
         members: loss.members.into_iter().map(member).collect(),
+        holds: loss.holds.into_iter().map(held).collect(),
         done,
     }
 }

@@ -22,10 +22,11 @@ pub(super) async fn show(
     registry: App,
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    Ok(ok(status(&*find(&registry, &ns, &name)?)))
+    let cluster = find(&registry, &ns, &name)?;
+    Ok(ok(status(&cluster, registry.trouble())))
 }
 
-fn status(cluster: &Cluster) -> rest::Status {
+fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status {
     let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
     let state = cluster.state.lock();
     let record = &state.record;
@@ -40,18 +41,20 @@ fn status(cluster: &Cluster) -> rest::Status {
     });
     let balancers: Vec<rest::BalancerStatus> =
         record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
+    let alarms: Vec<String> = trouble.into_iter().chain(state.plan.alarms.clone()).collect();
     rest::Status {
         namespace: record.namespace.clone(),
         name: record.name.clone(),
         version: record.version,
         topology_hash: state.topology.hash.clone(),
         term: cluster.shared.store.term(),
-        healthy: healthy && balancers.iter().all(|balancer| balancer.in_force),
+        // What a person should know is not known by a word that says there is nothing.
+        healthy: healthy && alarms.is_empty() && balancers.iter().all(|balancer| balancer.in_force),
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
         shards,
         balancers,
-        alarms: state.plan.alarms.iter().cloned().collect(),
+        alarms,
     }
 }
 
@@ -114,6 +117,8 @@ fn answer(seen: &NodeObserved, now: Time) -> Option<rest::NodeAnswer> {
         log_wait_ms: reply.log_wait_ms,
         client_access: reply.client_access.to_string(),
         link_status: reply.link_status.to_string(),
+        link_error: reply.link_error.clone(),
+        deposed: reply.deposed.map(|end| (end.epoch, end.sequence)),
         resync: reply.resync.to_string(),
         paused: reply.paused,
         loading: reply.loading,
@@ -124,6 +129,7 @@ fn balancer_status(state: &State, balancer: &planner::Balancer) -> rest::Balance
     let seen = state.observed.balancers.get(&balancer.name);
     let in_force = seen.and_then(|seen| seen.in_force.as_ref());
     let error = seen.and_then(|seen| seen.error.clone());
+    let error = error.or_else(|| balancer.closing.then(|| "closing, to be removed".to_owned()));
     let wanted = state.observed.desired.as_ref();
     let current = error.is_none()
         && in_force.zip(wanted).is_some_and(|(in_force, wanted)| {
@@ -141,6 +147,8 @@ fn balancer_status(state: &State, balancer: &planner::Balancer) -> rest::Balance
             .map(|frontend| rest::FrontendStatus {
                 listen: frontend.listen.to_string(),
                 node: frontend.backend.as_ref().map(|backend| backend.node.clone()),
+                error: (frontend.backend.as_ref())
+                    .and_then(|backend| seen?.faults.get(&backend.node).cloned()),
             })
             .collect(),
     }
@@ -190,12 +198,10 @@ async fn log(
 }
 
 pub(super) async fn metrics(registry: App) -> Response {
-    let clusters = registry.all();
     let shared = &registry.shared;
-    let text = crate::metrics::render(
-        shared.store.term(),
-        &shared.counters,
-        clusters.iter().map(|cluster| &**cluster),
-    );
+    let clusters: Vec<rest::Status> =
+        registry.all().iter().map(|cluster| status(cluster, registry.trouble())).collect();
+    let (term, age) = (shared.store.term(), shared.store.written_ago());
+    let text = crate::metrics::render(term, &shared.counters, age, &clusters);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

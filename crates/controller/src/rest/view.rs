@@ -121,6 +121,7 @@ pub(super) fn new_balancer(spec: rest::BalancerSpec) -> Result<Balancer, ApiErro
         endpoint: spec.endpoint,
         token: spec.token.filter(|token| !token.is_empty()),
         sources,
+        closing: false,
     };
     crate::cluster::driver::check(&balancer)
         .map_err(|error| ApiError::bad(format!("balancer `{}`: {error}", balancer.name)))?;

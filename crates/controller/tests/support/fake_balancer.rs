@@ -46,6 +46,14 @@ impl FakeBalancer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it dials nodes from, as it says; it sends headers.
+    #[allow(dead_code, reason = "not every test that shares this module says so")]
+    pub fn set_source(&self, source: &str) {
+        let mut state = self.inside.state.lock();
+        state.bind_source = Some(source.to_owned());
+        state.send_proxy = Some(true);
+    }
+
     pub fn set_reachable(&self, reachable: bool) {
         self.inside.reachable.send_replace(reachable);
     }
@@ -77,7 +85,14 @@ impl FakeBalancer {
 }
 
 fn closed(start_id: String) -> State {
-    State { start_id, term: 0, version: 0, bind_source: None, frontends: Vec::new() }
+    State {
+        start_id,
+        term: 0,
+        version: 0,
+        bind_source: None,
+        send_proxy: None,
+        frontends: Vec::new(),
+    }
 }
 
 async fn observe(Shared(inside): Shared<Arc<Inside>>) -> Json<State> {
@@ -110,6 +125,8 @@ async fn apply(
             accepted: 0,
             refused: 0,
             backend_up: None,
+            backend_error: None,
+            dials_from: None,
             error: None,
         })
         .collect();

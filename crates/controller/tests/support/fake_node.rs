@@ -33,6 +33,8 @@ pub struct Inside {
 
     pub lease_mode: LeaseMode,
     pub client_access: ClientAccess,
+    pub balancer_sources: Vec<String>,
+    pub strangers: Vec<api::heartbeat::Stranger>,
     started: Instant,
 }
 
@@ -60,6 +62,8 @@ impl FakeNode {
             alive: true,
             lease_mode: LeaseMode::BlockAll,
             client_access: ClientAccess::BalancerOnly,
+            balancer_sources: vec!["127.0.0.2/32".to_owned()],
+            strangers: Vec::new(),
             started: Instant::now(),
         }));
         world.0.lock().insert(port, Arc::clone(&inside));
@@ -288,14 +292,17 @@ impl Inside {
             lease_mode: self.lease_mode,
             lease_remaining_ms: self.lease_until_ns.saturating_sub(now).div_ceil(1_000_000),
             client_access: self.client_access,
-            balancer_sources: vec!["127.0.0.2/32".to_owned()],
+            balancer_sources: self.balancer_sources.clone(),
+            strangers: self.strangers.clone(),
             link_status: link,
+            link_error: None,
             master: self.master(),
             resync: self.resync,
             paused: self.paused_until_ns > now,
             loading: false,
             replicas: Vec::new(),
             log_wait_ms: 0,
+            deposed: None,
             uptime_ms: now / 1_000_000,
             standing: api::heartbeat::Standing::default(),
         }

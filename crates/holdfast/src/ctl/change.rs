@@ -217,12 +217,16 @@ pub(crate) enum BalancerVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Remove an instance
+    /// Close an instance and remove it; refused while it cannot be closed, or is the last way to nodes that take
+    /// clients from balancers only
     Remove {
         /// Its name
         name: String,
         #[command(flatten)]
         place: Place,
+        /// Remove it all the same: its process has ended, or what it carries is given up
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -382,10 +386,20 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
             let body = BalancerSpec { name, kind, endpoint, token: balancer_token, source };
             send(cx, Method::POST, &path, Some(&body), &done).await
         }
-        BalancerVerb::Remove { name, place } => {
-            let path = format!("{}/balancers/{name}", cx.cluster(&place).await?);
-            let done = format!("balancer {name} removed");
-            send(cx, Method::DELETE, &path, None::<&()>, &done).await
+        BalancerVerb::Remove { name, place, force } => {
+            let query = if force { "?force=yes" } else { "" };
+            let path = format!("{}/balancers/{name}{query}", cx.cluster(&place).await?);
+            let value = cx.http.call(Method::DELETE, &path, None::<&()>).await?;
+            if cx.json {
+                return json(&value);
+            }
+            match value["why"].as_str() {
+                None => text(&format!("balancer {name} closed and removed\n")),
+                Some(why) => text(&format!(
+                    "balancer {name} removed WITHOUT being closed: {why}\n\
+                     If its process lives, end it: its clients are led where it led them last.\n"
+                )),
+            }
         }
         BalancerVerb::List { place } => {
             let path = format!("{}/balancers", cx.cluster(&place).await?);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
-use api::rest::{ClusterAnswer, ClusterChange, LossAnswer, LossSpec};
+use api::rest::{ClusterAnswer, ClusterChange, LossAnswer, LossSpec, RestoreAnswer, RestoreSpec};
 use clap::Subcommand;
 use reqwest::Method;
 
@@ -65,20 +65,76 @@ pub(crate) enum ShardVerb {
         /// Do it
         #[arg(long)]
         yes: bool,
+        /// Do it although a node keeps more in its `db.deposed` than this one has
+        #[arg(long)]
+        despite_deposed: bool,
+    },
+    /// Let a node put what lies in its `db.deposed` back in service
+    ///
+    /// A full copy does not remove the data it takes the place of, where that may hold what nobody else has: it lies in `db.deposed`
+    /// of its node. This exchanges both, whole or not at all: what the node has now lies in `db.deposed` afterwards. A node that
+    /// serves as master under a grant refuses. Data that the shard's in-sync set still counts takes over by itself then;
+    /// otherwise `accept-loss` for that node follows. Without --yes it changes nothing and says what lies where.
+    RestoreDeposed {
+        /// Index of the shard
+        index: usize,
+        #[command(flatten)]
+        place: Place,
+        /// Id of the node, 40 characters
+        #[arg(long)]
+        node: String,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
     },
 }
 
 pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
-    let ShardVerb::AcceptLoss { index, place, node, yes } = verb;
+    let (index, place, node, yes, despite_deposed) = match verb {
+        ShardVerb::RestoreDeposed { index, place, node, yes } => {
+            let node_id = ids::find(cx, &place, &node).await?.id;
+            return restore(cx, index, &place, RestoreSpec { node_id, confirm: yes }).await;
+        }
+        ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed } => {
+            (index, place, node, yes, despite_deposed)
+        }
+    };
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
     let node_id = ids::find(cx, &place, &node).await?.id;
-    let body = LossSpec { node_id, confirm: yes };
+    let body = LossSpec { node_id, confirm: yes, despite_deposed };
     let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
     if cx.json {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
     text(&loss_text(cx.width, index, &answer))
+}
+
+async fn restore(cx: &Context, index: usize, place: &Place, spec: RestoreSpec) -> Result<()> {
+    let path = format!("{}/shards/{index}/restore-deposed", cx.cluster(place).await?);
+    let value = cx.http.call(Method::POST, &path, Some(&spec)).await?;
+    if cx.json {
+        return json(&value);
+    }
+    let answer = serde_json::from_value(value).context("read the answer")?;
+    text(&restore_text(index, &answer))
+}
+
+fn restore_text(index: usize, answer: &RestoreAnswer) -> String {
+    let RestoreAnswer { addr, deposed_epoch, deposed_sequence, node_epoch, node_sequence, .. } =
+        answer;
+    if answer.done {
+        return format!(
+            "shard {index}: {addr} has its data of epoch {deposed_epoch}, sequence {deposed_sequence} in service again.\n\
+             What it had (epoch {node_epoch}, sequence {node_sequence}) lies in its db.deposed now.\n\
+             `status` shows whether it takes over by itself; if the shard stays stuck, `accept-loss` lets it.\n"
+        );
+    }
+    format!(
+        "shard {index}: {addr} has epoch {node_epoch}, sequence {node_sequence} in service, and\n\
+         epoch {deposed_epoch}, sequence {deposed_sequence} in its db.deposed. Both would change places.\n\
+         Nothing was changed; --yes does it.\n"
+    )
 }
 
 fn loss_text(width: usize, index: usize, answer: &LossAnswer) -> String {
@@ -100,6 +156,29 @@ fn loss_text(width: usize, index: usize, answer: &LossAnswer) -> String {
          in-sync set of epoch {epoch} answers with its data.\n\n{}",
         render(width, &["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
     );
+    let end = |end: Option<(u64, u64)>| {
+        end.map_or_else(|| "-".to_owned(), |(epoch, sequence)| format!("{epoch}/{sequence}"))
+    };
+    let rows: Vec<Vec<String>> = (answer.holds.iter())
+        .map(|held| {
+            let name =
+                if held.answers { held.node.clone() } else { format!("{} (silent)", held.node) };
+            vec![name, held.id.clone(), end(held.at), end(held.deposed)]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push_str("\nWhat lies where, as epoch/sequence:\n\n");
+        out.push_str(&render(width, &["NODE", "ID", "IN SERVICE", "IN DB.DEPOSED"], &rows));
+    }
+    let more =
+        answer.holds.iter().filter(|held| held.deposed > Some((*node_epoch, *node_sequence)));
+    for held in more {
+        out.push_str(&format!(
+            "\nThe db.deposed of {} holds more than {addr}: `shard restore-deposed {index} --node {}` brings it\n\
+             back. Going on without it takes --despite-deposed.\n",
+            held.node, held.id
+        ));
+    }
     if !answer.done {
         out.push_str(
             "\nIf one of them can come back with its data, bring it back instead: it will take over by itself.\n\
@@ -111,7 +190,7 @@ fn loss_text(width: usize, index: usize, answer: &LossAnswer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::rest::LostMember;
+    use api::rest::{LostMember, NodeHolding};
 
     use super::*;
 
@@ -129,11 +208,20 @@ mod tests {
             node_sequence: 90,
             epoch: 3,
             members: vec![member],
+            holds: vec![NodeHolding {
+                id: "c".into(),
+                node: "c:1".into(),
+                answers: true,
+                at: Some((0, 0)),
+                deposed: Some((3, 95)),
+            }],
             done: false,
         };
         let before = loss_text(100, 0, &answer);
         assert!(before.contains("would be given up") && before.contains("--yes does it"));
         assert!(before.contains("a:1     does not answer        3/100"), "{before}");
+        assert!(before.contains("c:1   c   0/0         3/95"), "{before}");
+        assert!(before.contains("`shard restore-deposed 0 --node c`"), "{before}");
         answer.done = true;
         let after = loss_text(100, 0, &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");

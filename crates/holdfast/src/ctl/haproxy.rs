@@ -1,19 +1,22 @@
 //! `ctl haproxy-config`: the configuration an HAProxy in front of a cluster needs. Asks nobody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result};
 use api::balancer::Endpoint;
-use balancer::haproxy::{ConfigFile, DEFAULT_MASTER, RuntimeAddress, render_config};
+use balancer::haproxy::{
+    ConfigFile, DEFAULT_MASTER, Listen, MAXCONN_MAX, RuntimeAddress, render_config,
+};
 
 /// What the file is made from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HaproxyConfig {
-    /// Announced endpoints, host:port,…: one frontend and one empty backend each
+    /// Announced endpoints, HOST:PORT[=ADDRESS],…: one frontend and one empty backend each. HAProxy binds the host, or
+    /// ADDRESS in its place where the host is a name that does not lead to this machine
     #[arg(long, value_delimiter = ',', required = true)]
     announce: Vec<String>,
-    /// Address nodes are dialled from; inside their balancer-sources
-    #[arg(long)]
+    /// Address nodes are dialled from; inside their balancer-sources. IPv6 with or without brackets
+    #[arg(long, value_parser = ip)]
     source: Option<IpAddr>,
     /// Runtime API for the controller: a socket path, or a loopback host:port (it has no password)
     #[arg(long, default_value = "/run/haproxy/holdfast.sock")]
@@ -23,14 +26,22 @@ pub(crate) struct HaproxyConfig {
     #[arg(long, default_value = DEFAULT_MASTER)]
     master: String,
     /// Most connections
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAXCONN_MAX)))]
     maxconn: u32,
 }
 
 /// Prints the file.
 pub(crate) fn print(config: &HaproxyConfig) -> Result<()> {
-    let frontends: Vec<Endpoint> =
-        config.announce.iter().map(|text| endpoint(text)).collect::<Result<_>>()?;
+    let text = text(config)?;
+    crate::out::text(&text)
+}
+
+fn text(config: &HaproxyConfig) -> Result<String> {
+    let frontends: Vec<Listen> =
+        config.announce.iter().map(|text| listen(text)).collect::<Result<_>>()?;
+    for frontend in &frontends {
+        resolves(frontend)?;
+    }
     let socket = |text: &str| {
         RuntimeAddress::parse(text)
             .with_context(|| format!("`{text}` is neither a socket path nor host:port"))
@@ -42,15 +53,42 @@ pub(crate) fn print(config: &HaproxyConfig) -> Result<()> {
         runtime: &runtime,
         master: Some(&master),
         maxconn: config.maxconn,
-    });
-    crate::out::text(&text)
+    })?;
+    Ok(text)
+}
+
+/// HAProxy looks names up when it starts, and does not start with one that it does not find.
+fn resolves(Listen { endpoint, bind }: &Listen) -> Result<()> {
+    if bind.is_some() {
+        return Ok(());
+    }
+    let Endpoint { host, port } = endpoint;
+    let found = (host.as_str(), *port).to_socket_addrs();
+    found.map(drop).with_context(|| {
+        format!(
+            "find the address of `{host}`, which HAProxy would not find either: say what it is to bind, {host}:{port}=ADDRESS"
+        )
+    })
+}
+
+fn ip(text: &str) -> Result<IpAddr> {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    inner.parse().with_context(|| format!("`{text}` is no IP address"))
+}
+
+/// `host:port`, or `host:port=address`.
+fn listen(text: &str) -> Result<Listen> {
+    let (announced, bind) = match text.split_once('=') {
+        Some((announced, bind)) => (announced, Some(ip(bind)?)),
+        None => (text, None),
+    };
+    Ok(Listen { endpoint: endpoint(announced)?, bind })
 }
 
 fn endpoint(text: &str) -> Result<Endpoint> {
     let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     let (host, port) = parts.with_context(|| format!("endpoint `{text}` must be host:port"))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(Endpoint { host, port })
+    topology::announced::check(host, port).with_context(|| format!("endpoint `{text}`"))
 }
 
 #[cfg(test)]
@@ -63,5 +101,39 @@ mod tests {
         assert_eq!((v6.host.as_str(), v6.port), ("2001:db8::1", 6379));
         assert!(endpoint("lb1").is_err());
         assert!(endpoint("lb1:x").is_err());
+    }
+
+    fn made(arguments: &[&str]) -> Result<String> {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            config: HaproxyConfig,
+        }
+        let line = ["haproxy-config"].iter().chain(arguments);
+        text(&<Line as clap::Parser>::try_parse_from(line)?.config)
+    }
+
+    #[test]
+    fn what_haproxy_would_refuse_is_refused_with_the_reason() {
+        for (arguments, word) in [
+            (&["--announce", "10.0.9.1:6379,10.0.9.1:6379"][..], "are one address"),
+            (&["--announce", "[::1]:6379,[0::1]:6379"], "are one address"),
+            (&["--announce", "a:1=10.0.9.1,b:1=10.0.9.1"], "are one address"),
+            (&["--announce", "no.such.invalid:6379"], "=ADDRESS"),
+            (&["--announce", "a b:6379"], "endpoint `a b:6379`"),
+            (&["--announce", "10.0.9.1:0"], "endpoint `10.0.9.1:0`"),
+            (&["--announce", "a:1=nowhere"], "no IP address"),
+            (&["--announce", "10.0.9.1:1", "--runtime", "/run/a b"], "socket `/run/a b`"),
+            (&["--announce", "10.0.9.1:1", "--master", "/run/a,b"], "socket `/run/a,b`"),
+            (&["--announce", "10.0.9.1:1", "--maxconn", "0"], "maxconn"),
+            (&["--announce", "10.0.9.1:1", "--source", "lb1"], "no IP address"),
+        ] {
+            let error = format!("{:#}", made(arguments).expect_err("a refusal"));
+            assert!(error.contains(word), "{arguments:?}: {error}");
+        }
+        let named = made(&["--announce", "no.such.invalid:6379=10.0.9.1", "--source", "[::1]"]);
+        let named = named.expect("a configuration");
+        assert!(named.contains("bind 10.0.9.1:6379\n  default_backend hf_no.such.invalid_6379\n"));
+        assert!(named.contains("source [::1]\n"));
     }
 }

@@ -109,8 +109,22 @@ fn shard_lines(out: &mut String, width: usize, status: &Status) {
         }
         line(out, width, &told);
     }
+    for balancer in &status.balancers {
+        for frontend in &balancer.frontends {
+            if let Some(error) = &frontend.error {
+                let (name, listen) = (&balancer.name, &frontend.listen);
+                line(out, width, &format!("balancer {name}: the node behind {listen}: {error}"));
+            }
+        }
+    }
     for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
         line(out, width, &format!("shard {}: {}", shard.index, shard.detail));
+    }
+    for node in status.shards.iter().flat_map(|shard| &shard.nodes) {
+        let why = node.answer.as_ref().and_then(|answer| answer.link_error.as_ref());
+        if let Some(why) = why.filter(|_| node.role == "slave") {
+            line(out, width, &format!("{}: no stream from its master: {why}", node.addr));
+        }
     }
 }
 

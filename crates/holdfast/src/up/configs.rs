@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use api::rest::BalancerSpec;
-use balancer::haproxy::{ConfigFile, RuntimeAddress, render_config};
+use balancer::haproxy::{ConfigFile, Listen, RuntimeAddress, render_config};
 
 use super::folder::Folder;
 use super::layout::{BalancerKind, HOST, Layout};
@@ -149,9 +149,10 @@ fn balancer_toml(folder: &Folder, layout: &Layout, balancer: u8, name: &str) -> 
 
 /// Master-worker mode: a reload leaves the old worker where the controller can see it, on the master's socket.
 fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Path) -> Result<Spec> {
-    let listen: Vec<topology::Endpoint> = (0..layout.nodes())
+    let listen: Vec<Listen> = (0..layout.nodes())
         .filter_map(|node| layout.announced_port(node))
         .map(|port| topology::Endpoint { host: HOST.to_owned(), port })
+        .map(|endpoint| Listen { endpoint, bind: None })
         .collect();
     let runtime = RuntimeAddress::Unix(runtime_socket(folder, balancer));
     let master_path = master_socket(folder, balancer);
@@ -162,7 +163,8 @@ fn haproxy(folder: &Folder, layout: &Layout, balancer: u8, name: &str, dir: &Pat
         runtime: &runtime,
         master: Some(&master),
         maxconn: max_connections(),
-    });
+    })
+    .context("make HAProxy's configuration")?;
     let config = write(dir.join("haproxy.cfg"), &text)?;
     let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
         .into_iter()

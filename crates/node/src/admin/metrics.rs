@@ -3,6 +3,8 @@
 //! Names are `holdfast_node_<area>_<noun>_<unit>[_total]`. Labels are bounded: commands, column families, replicas; never a key or a client.
 
 use std::fmt::{Display, Write as _};
+use std::fs::Metadata;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::command::Table;
 use crate::info::{self, process};
 use crate::node::{Engine, Node};
 use crate::stats::CommandTotal;
+use crate::strangers::Fault;
 
 /// Of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,6 +52,7 @@ impl Exposition {
 pub(super) fn render(node: &Node, wait: Duration) -> String {
     let mut out = Exposition(String::with_capacity(16 << 10));
     process_metrics(node, &mut out);
+    web::process::render(&mut out.0);
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
     lease_metrics(node, &mut out);
@@ -61,6 +65,7 @@ pub(super) fn render(node: &Node, wait: Duration) -> String {
     );
     let Some(engine) = engine else { return out.0 };
     grant_metrics(node, &engine, &mut out);
+    aside_metrics(&node.dir, &mut out);
     out.gauge(
         "holdfast_node_role_master",
         "1 on a master, 0 on a replica.",
@@ -125,6 +130,22 @@ fn process_metrics(node: &Node, out: &mut Exposition) {
     }
 }
 
+/// What lies in the data folder and serves nobody: somebody has to look at it, or to make room.
+fn aside_metrics(dir: &Path, out: &mut Exposition) {
+    let (files, bytes) = folder(&dir.join("discarded"));
+    out.gauge("holdfast_node_discarded_files", "Exports of discarded writes.", files);
+    out.gauge("holdfast_node_discarded_bytes", "Bytes of these.", bytes);
+    let (_, bytes) = folder(&dir.join("db.deposed"));
+    out.gauge("holdfast_node_deposed_bytes", "Bytes of a database that was set aside.", bytes);
+}
+
+/// Files right in a folder, and their bytes; none where there is no folder.
+fn folder(path: &Path) -> (u64, u64) {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| entry.metadata().ok()).filter(Metadata::is_file);
+    sizes.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.len()))
+}
+
 fn client_metrics(node: &Node, out: &mut Exposition) {
     let stats = &node.stats;
     let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -143,6 +164,15 @@ fn client_metrics(node: &Node, out: &mut Exposition) {
         "Sessions that a balancer moved here from another node.",
         now(&stats.moved_in),
     );
+    out.head(
+        "holdfast_node_clients_proxy_refused_total",
+        "counter",
+        "Connections ended because of a PROXY header: from an unlisted balancer, none from a listed one, a second one.",
+    );
+    for (fault, word) in Fault::ALL {
+        let total = node.strangers.total(fault);
+        out.sample("holdfast_node_clients_proxy_refused_total", "reason", word, total);
+    }
     let received = stats.sum(|worker| &worker.bytes_in);
     out.counter("holdfast_node_clients_received_bytes_total", "Bytes read from clients.", received);
     let sent = stats.sum(|worker| &worker.bytes_out);
@@ -385,7 +415,8 @@ mod tests {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert!(seen.insert(name.to_owned()), "{name} twice");
-                assert!(name.starts_with("holdfast_node_"), "{name}");
+                let is_ours = name.starts_with("holdfast_node_") || name.starts_with("process_");
+                assert!(is_ours, "{name}");
                 assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
@@ -397,6 +428,22 @@ mod tests {
         assert!(text.contains(&format!(
             "holdfast_node_command_seconds_total{{command=\"{first}\"}} 0.0015\n"
         )));
+    }
+
+    #[test]
+    fn what_was_set_aside_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        let discarded = folder.path().join("discarded");
+        std::fs::create_dir_all(&discarded).unwrap();
+        std::fs::write(discarded.join("1-2.jsonl"), "12345").unwrap();
+        std::fs::create_dir_all(folder.path().join("db.deposed")).unwrap();
+        std::fs::write(folder.path().join("db.deposed/000001.sst"), "123").unwrap();
+        let text = render(&node, Duration::from_secs(1));
+        for row in ["discarded_files 1", "discarded_bytes 5", "deposed_bytes 3"] {
+            assert!(text.contains(&format!("\nholdfast_node_{row}\n")), "{row}");
+        }
+        assert!(text.contains("\nprocess_open_fds ") && text.contains("\nprocess_max_fds "));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::config::value::Networks;
 use crate::config::{Config, Values};
 use crate::node::Role;
 
+mod greeting;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -27,12 +29,13 @@ async fn a_panic_ends_one_connection_only() {
     assert!(told.contains("told"), "{told}");
 }
 
-fn node(folder: &std::path::Path) -> Arc<Node> {
+fn node(folder: &std::path::Path, change: impl FnOnce(&mut Values)) -> Arc<Node> {
     let mut values = Values { workers: 1, peer_auth: "secret".into(), ..Values::default() };
     values.balancer_sources = Networks(vec!["127.0.0.1/32".parse().unwrap()]);
     values.protected_mode = false;
     values.rocksdb_metadata_block_cache_size = 8;
     values.rocksdb_subkey_block_cache_size = 8;
+    change(&mut values);
     let store = Store::open(&folder.join("db"), crate::run::storage_options(&values)).unwrap();
     let config = Config::new(values, None);
     Arc::new(Node::new(config, folder.to_owned(), store, Cluster::default(), Role::Master))
@@ -40,8 +43,16 @@ fn node(folder: &std::path::Path) -> Arc<Node> {
 
 /// Runs `test` with the balancer's end of a connection that `node` serves, and waits until the node has let go of it.
 fn served<F: Future<Output = ()>>(test: impl FnOnce(Arc<Node>, TcpStream) -> F) {
+    served_by(|_| {}, test);
+}
+
+/// As [`served`], by a node with other options.
+fn served_by<F: Future<Output = ()>>(
+    change: impl FnOnce(&mut Values),
+    test: impl FnOnce(Arc<Node>, TcpStream) -> F,
+) {
     let folder = tempfile::tempdir().unwrap();
-    let node = node(folder.path());
+    let node = node(folder.path(), change);
     // One thread for what is slow: whoever has it decides when the rest may begin.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,5 +1,6 @@
 //! CLUSTER, CLUSTERX, and the flags of a connection that concern slots. Texts and rules: Kvrocks' cluster reference.
 
+mod deposed;
 mod discarded;
 
 use std::sync::Arc;
@@ -70,21 +71,23 @@ fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     must_be_cluster(cx)?;
     let state = cx.node.cluster.load();
     let myself = state.id();
+    let reach = cx.session.reach(cx.config);
     Ok(match &*word {
         b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
         b"NODES" => {
-            text(reply, view::nodes_text(state.topology()?, myself, cx.now_ms, &Jobs::default()))
+            let (topology, jobs) = (state.topology()?, Jobs::default());
+            text(reply, view::nodes_text(topology, myself, reach, cx.now_ms, &jobs))
         }
-        b"SLOTS" => slots(reply, &view::slots(state.topology()?)),
+        b"SLOTS" => slots(reply, &view::slots(state.topology()?, reach)),
         b"SHARDS" => {
             let store_sequence =
                 cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-            shards(reply, &view::shards(state.topology()?, myself, store_sequence))
+            shards(reply, &view::shards(state.topology()?, myself, reach, store_sequence))
         }
         b"MYID" => reply.bulk(myself.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())),
         b"KEYSLOT" => reply.integer(i64::from(key_slot(args.bytes()?).number())),
         b"REPLICAS" | b"SLAVES" => {
-            text(reply, view::replicas_text(state.topology()?, args.bytes()?, cx.now_ms)?)
+            text(reply, view::replicas_text(state.topology()?, args.bytes()?, reach, cx.now_ms)?)
         }
         b"COUNTKEYSINSLOT" => {
             let count = count_in_slot(cx.node, cx.now_ms, slot_number(args)?)?;
@@ -237,6 +240,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
         (b"DISCARDED", 1..) => discarded::run(cx, args),
+        (b"DEPOSED", 1..) => deposed::run(cx, args, reply),
         _ => Err(usage()),
     }
 }

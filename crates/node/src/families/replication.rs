@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use ::replication::answer::{Answer, Granted};
 use ::replication::files::{self, CheckpointId};
+use ::replication::history::is_grant_shown;
 use ::replication::master::LOADING;
 use ::replication::master::psync;
 use ::replication::master::replconf::Replconf;
@@ -48,17 +50,28 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     if let Some(text) = said.member {
         facts.member = Some(text.parse().map_err(Error::err)?);
     }
-    if said.position.is_none() {
-        return Ok(reply.ok().into());
-    }
-    facts.position = said.position;
+    let Some(position) = said.position else { return Ok(reply.ok().into()) };
+    facts.lineage = said.lineage;
     // What it will be compared with. Data that must be replaced is no measure for anybody.
     let engine = cx.node.engine();
     let mine = match (&engine.store, cx.node.resync.is_required()) {
         (Some(store), false) => store.position(),
         _ => return Err(Error::text(LOADING)),
     };
-    Ok(reply.simple(&mine.to_string()).into())
+    let (lineage, granted) = (cx.node.replication.lineage.now(), cx.node.grants.granted_epoch());
+    if !said.asks_grant {
+        // A version that would take a copy of whatever is here for lack of a common epoch.
+        let newest = position.history.newest();
+        if newest.is_some_and(|newest| !is_grant_shown(newest, &mine.history, granted)) {
+            return Err(Error::text(replication::no_grant(newest)));
+        }
+        facts.position = Some(position);
+        return Ok(reply.simple(&mine.to_string()).into());
+    }
+    facts.position = Some(position);
+    let granted = granted.map_or(Granted::None, Granted::Epoch);
+    let answer = Answer { position: mine, granted, lineage: Some(lineage.history()) };
+    Ok(reply.simple(&answer.to_string()).into())
 }
 
 fn fetch_meta(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
@@ -171,6 +184,9 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
         let mut engine = node.gate.write();
         if engine.role == wanted {
             return b"+OK\r\n".to_vec();
+        }
+        if let Err(error) = crate::cluster::note_writer(&node, &engine, &wanted) {
+            return format!("-ERR {error}: nothing was changed\r\n").into_bytes();
         }
         engine.role = wanted.clone();
         engine.generation += 1;

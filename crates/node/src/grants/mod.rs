@@ -176,6 +176,19 @@ impl Grants {
         standing
     }
 
+    /// The epoch this process holds a grant of.
+    pub fn granted_epoch(&self) -> Option<u64> {
+        self.holder.lock().held().map(|held| held.epoch)
+    }
+
+    /// Whether the store may hold this data as a member of the set: then it must stay what it is (rule R3).
+    pub fn counts(&self, member: Member) -> bool {
+        let holder = self.holder.lock();
+        holder.held().is_some_and(|held| {
+            held.mode == CommitMode::InSync && held.in_sync.others_in_store().contains(&member)
+        })
+    }
+
     /// Ids of the nodes whose data the store is known to hold as members, comma-separated.
     pub fn in_sync_nodes(&self) -> String {
         let holder = self.holder.lock();

@@ -510,3 +510,28 @@ fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
     });
     assert_eq!(b.ask(&["GET", "k"]).as_str(), "2");
 }
+
+/// Whoever answers for the set's data must have it until the store has a set without it (rule R3).
+#[test]
+fn data_that_the_store_counts_is_not_replaced_by_a_full_copy() {
+    let (node, mut controller, puppet) = in_sync(|_| {}, 1);
+    let fetch = || {
+        let mut stream = node.connect();
+        let member = Puppet::member().to_string();
+        for words in [["replconf", "holdfast", "1"], ["replconf", "member", &member]] {
+            send(&mut stream, &words);
+            assert_eq!(answer(&mut stream), "+OK");
+        }
+        send(&mut stream, &["_fetch_meta"]);
+        answer(&mut stream)
+    };
+    assert!(fetch().starts_with("-INSYNC this data is in the in-sync set"), "{}", fetch());
+    drop(puppet);
+    wait_until(|| match Controller::hello(&node).standing.request {
+        0 => Err("it asks for no other set".into()),
+        _ => Ok(()),
+    });
+    assert!(fetch().starts_with("-INSYNC"), "asked for is not adopted");
+    controller.adopt(&node);
+    assert!(fetch().starts_with("holdfast 1 "), "{}", fetch());
+}

@@ -11,7 +11,7 @@ use storage::Store;
 
 use super::folder::remove_folder_if_there;
 use super::link::{Driver, Over};
-use super::swap;
+use super::{deposed, swap};
 use crate::node::Node;
 
 impl Driver {
@@ -19,11 +19,14 @@ impl Driver {
     pub(super) async fn swap(&mut self) -> Result<Event<'static>, Over> {
         let node = Arc::clone(&self.job.node);
         let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
-        let old = if is_deposed { swap::Old::Keep } else { swap::Old::Remove };
+        let position = node.engine().store.as_ref().map(Store::position).unwrap_or_default();
+        let old = if is_deposed { deposed::place(&node, &position) } else { swap::Old::Remove };
         let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
             cause: format!("{what}: {error}"),
         };
-        if let Err(error) = self.folder.seal().and_then(|()| swap::intend(&node.dir, old)) {
+        let noted = if is_deposed { deposed::note(&node.db_path(), &position) } else { Ok(()) };
+        let ready = noted.and_then(|()| self.seal()).and_then(|()| swap::intend(&node.dir, old));
+        if let Err(error) = ready {
             return Ok(failed("prepare the exchange of databases", &error));
         }
         let Some(store) = self.take_store() else {
@@ -57,6 +60,7 @@ impl Driver {
             tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
         }
         if is_deposed {
+            node.replication.aside.look(&node.dir);
             tracing::warn!(
                 kept = %swap::old_path(&node.dir, old).display(),
                 "full sync done; the data this node had as a master is kept aside"
@@ -71,45 +75,68 @@ impl Driver {
         }
     }
 
+    /// The copy is complete, says who wrote it, and is on the disk.
+    fn seal(&self) -> std::io::Result<()> {
+        if let Some(theirs) = self.machine.copied_lineage() {
+            super::lineage::write_copied(&self.job.node.path(super::folder::NAME), theirs)?;
+        }
+        self.folder.seal()
+    }
+
     /// Takes the database out of service, if this link still speaks for the node.
     pub(super) fn take_store(&mut self) -> Option<Store> {
-        let node = &self.job.node;
-        let store = {
-            let mut engine = node.gate.write();
-            if engine.generation != self.job.generation {
-                return None;
-            }
-            engine.generation += 1;
-            self.job.generation = engine.generation;
-            node.grants.identity.forget();
-            engine.store.take()
-        };
-        node.replication.cut_replicas();
-        store
+        let (store, generation) = take_out(&self.job.node, self.job.generation)?;
+        self.job.generation = generation;
+        Some(store)
     }
 
     /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
     pub(super) fn install(&mut self, store: Store) -> bool {
         let node = &self.job.node;
-        node.look_after(&store);
-        let is_current = {
-            let mut engine = node.gate.write();
-            let is_current = engine.generation == self.job.generation;
-            *node.replication.is_bell_hung.lock() = false;
-            node.grants.identity.reload(&node.db_path());
-            engine.store = Some(store);
-            engine.generation += 1;
-            if is_current {
-                self.job.generation = engine.generation;
+        match put_in(node, store, self.job.generation) {
+            Some(generation) => self.job.generation = generation,
+            None => {
+                restart_link(node);
+                return false;
             }
-            is_current
-        };
-        node.watches.touch_all();
-        if !is_current {
-            restart_link(node);
         }
-        is_current
+        true
     }
+}
+
+/// Takes the database out of service, if the generation is still this one and nothing is granted for it; with it the generation
+/// that begins.
+pub(super) fn take_out(node: &Arc<Node>, generation: u64) -> Option<(Store, u64)> {
+    let taken = {
+        let mut engine = node.gate.write();
+        // A grant is taken under the gate, and only while there is a database.
+        if engine.generation != generation || node.grants.granted_epoch().is_some() {
+            return None;
+        }
+        let store = engine.store.take()?;
+        engine.generation += 1;
+        node.grants.identity.forget();
+        (store, engine.generation)
+    };
+    node.replication.cut_replicas();
+    Some(taken)
+}
+
+/// Puts a database in service; the generation that begins, or `None` if the role changed since `generation`.
+pub(super) fn put_in(node: &Arc<Node>, store: Store, generation: u64) -> Option<u64> {
+    node.look_after(&store);
+    let next = {
+        let mut engine = node.gate.write();
+        let is_current = engine.generation == generation;
+        *node.replication.is_bell_hung.lock() = false;
+        node.grants.identity.reload(&node.db_path());
+        node.replication.lineage.reload(&node.db_path());
+        engine.store = Some(store);
+        engine.generation += 1;
+        is_current.then_some(engine.generation)
+    };
+    node.watches.touch_all();
+    next
 }
 
 /// How often a wait for the last user of a database is told.

@@ -12,7 +12,6 @@ use ::grant::{EpochId, Link, Member};
 use api::heartbeat::ReplicaLine;
 use parking_lot::Mutex;
 use replication::FORKED;
-use replication::history::Position;
 use replication::master::LOADING;
 use replication::master::feed::{Config, Fault, Feed};
 use replication::master::psync::{self, Facts, Refusal, Request};
@@ -70,6 +69,7 @@ impl Default for Feeders {
 pub(super) struct Replica {
     ip: String,
     port: u16,
+    pub(super) is_holdfast: bool,
     /// What its data is called in in-sync sets.
     member: Option<Member>,
     /// Newest epoch it has applied, as it said last.
@@ -107,7 +107,11 @@ impl Feeders {
     }
 
     pub(super) fn end_all(&self) {
-        for replica in self.all.lock().values() {
+        self.end_where(|_| true);
+    }
+
+    pub(super) fn end_where(&self, is_meant: impl Fn(&Replica) -> bool) {
+        for replica in self.all.lock().values().filter(|replica| is_meant(replica)) {
             replica.end.send_replace(true);
         }
     }
@@ -132,6 +136,8 @@ async fn run(detached: Detached, request: Request) {
                 ip_address: facts.ip,
                 is_holdfast: facts.is_holdfast,
                 position: facts.position,
+                lineage: facts.lineage,
+                asks_grant: false,
                 member: facts.member.map(|member| member.to_string()),
                 ack: None,
             };
@@ -171,7 +177,7 @@ async fn answer(
     replica: Replconf,
     unread: &[u8],
 ) -> Result<&'static str, End> {
-    let (reader, store, generation) = match accept(node, request, replica.position.as_ref())? {
+    let (reader, store, generation) = match accept(node, request, &replica)? {
         Ok(accepted) => accepted,
         Err(text) => {
             node.stats.sync_partial_err.fetch_add(1, Ordering::Relaxed);
@@ -190,6 +196,7 @@ async fn answer(
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
         port: replica.listening_port.unwrap_or(0),
+        is_holdfast: replica.is_holdfast,
         member: replica.member.as_ref().and_then(|text| text.parse().ok()),
         epoch: Mutex::default(),
         offset: AtomicU64::new(request.next.saturating_sub(1)),
@@ -223,7 +230,7 @@ async fn answer(
 fn accept(
     node: &Node,
     request: Request,
-    theirs: Option<&Position>,
+    replica: &Replconf,
 ) -> Result<Result<(FeedReader, Store, u64), String>, End> {
     let (store, generation) = {
         let engine = node.engine();
@@ -238,7 +245,13 @@ fn accept(
     };
     // The feed is opened first: from now on nothing it will need is missed.
     let reader = store.feed();
-    if theirs.is_some_and(|theirs| !psync::continues(request, theirs, &store.position())) {
+    let is_other = |theirs| {
+        let (mine, lineage) = (store.position(), node.replication.lineage.now().history());
+        let theirs = (theirs, replica.lineage.as_ref());
+        let is_granted = node.grants.granted_epoch().is_some();
+        !psync::continues(request, theirs, (&mine, &lineage), is_granted)
+    };
+    if replica.position.as_ref().is_some_and(is_other) {
         return Ok(Err(format!("{FORKED} the histories differ, compare again")));
     }
     let latest = store.latest_sequence();

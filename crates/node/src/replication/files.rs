@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use replication::FileName;
 use replication::files::{self, CheckpointId, FileHead, Wanted};
+use replication::history::{Entry, is_grant_shown};
 use replication::master::checkpoint::{Decision, Fitness};
+use replication::{FileName, IN_SYNC, NO_GRANT};
 use storage::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,7 +22,7 @@ use super::folder::remove_folder_if_there;
 use super::now_ms;
 use crate::clock;
 use crate::node::Node;
-use crate::session::Detached;
+use crate::session::{Detached, ReplicaFacts};
 
 /// Name of the checkpoint's folder in `dir`.
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -78,8 +79,7 @@ async fn run(detached: Detached, request: Request) {
     client.is_replica.store(true, Ordering::Relaxed);
     let result = match TcpStream::from_std(stream) {
         Ok(stream) => {
-            let mut sending =
-                Sending { node: Arc::clone(&node), stream, is_holdfast: facts.is_holdfast };
+            let mut sending = Sending { node: Arc::clone(&node), stream, facts };
             tokio::select! {
                 result = sending.answer(request) => result,
                 () = client.killed() => Err(End::Killed),
@@ -96,7 +96,7 @@ async fn run(detached: Detached, request: Request) {
 struct Sending {
     node: Arc<Node>,
     stream: TcpStream,
-    is_holdfast: bool,
+    facts: ReplicaFacts,
 }
 
 impl Sending {
@@ -107,7 +107,7 @@ impl Sending {
                 let begun = self.node.replication.shelf.lock().begin(checkpoint.as_ref(), now_ms());
                 let Some(id) = begun else {
                     // Kvrocks only closes; its replicas would take a text for a size.
-                    return if self.is_holdfast {
+                    return if self.facts.is_holdfast {
                         self.send(b"-ERR checkpoint is gone\r\n").await
                     } else {
                         Err(End::Gone)
@@ -133,6 +133,10 @@ impl Sending {
     }
 
     async fn meta(&mut self) -> Result<(), End> {
+        if let Some(text) = self.refusal() {
+            tracing::info!(reason = text, "full sync refused");
+            return self.send(format!("-{text}\r\n").as_bytes()).await;
+        }
         let (id, sequence) = match checkpoint(&self.node) {
             Ok(Some(found)) => found,
             Ok(None) => return self.send(files::NO_CHECKPOINT).await,
@@ -149,12 +153,28 @@ impl Sending {
             files = listed.len(),
             "full sync: sending the file list"
         );
-        let text = if self.is_holdfast {
+        let text = if self.facts.is_holdfast {
             files::list(&id, sequence, &listed)
         } else {
             files::plain_list(&listed.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
         };
         self.send(&text).await
+    }
+
+    /// Why the data of this replica, as far as it said what it is, must not be replaced by what is here.
+    fn refusal(&self) -> Option<String> {
+        let newest = self.facts.position.as_ref().and_then(|position| position.history.newest());
+        let history = self.node.engine().store.as_ref().map(Store::history).unwrap_or_default();
+        let granted = self.node.grants.granted_epoch();
+        if newest.is_some_and(|newest| !is_grant_shown(newest, &history, granted)) {
+            return Some(no_grant(newest));
+        }
+        let is_counted = self.facts.member.is_some_and(|member| self.node.grants.counts(member));
+        is_counted.then(|| {
+            format!(
+                "{IN_SYNC} this data is in the in-sync set: it must not be replaced before the controller has a set without it"
+            )
+        })
     }
 
     async fn files(&mut self, id: &CheckpointId, wanted: &[Wanted]) -> Result<(), End> {
@@ -176,12 +196,12 @@ impl Sending {
         if wanted.offset > size {
             return Err(End::Shrunk(wanted.name.clone()));
         }
-        let text = if self.is_holdfast { head.text() } else { FileHead::plain(size) };
+        let text = if self.facts.is_holdfast { head.text() } else { FileHead::plain(size) };
         self.send(&text).await?;
         // What the replica has already counts for the checksum too.
         let mut crc32c = 0;
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut at = if self.is_holdfast { 0 } else { wanted.offset };
+        let mut at = if self.facts.is_holdfast { 0 } else { wanted.offset };
         file.seek(SeekFrom::Start(at)).map_err(fail("read"))?;
         while at < size {
             let boundary = if at < wanted.offset { wanted.offset } else { size };
@@ -189,7 +209,7 @@ impl Sending {
                 usize::try_from(boundary - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
             let bytes = &mut chunk[..length];
             file.read_exact(bytes).map_err(fail("read"))?;
-            if self.is_holdfast {
+            if self.facts.is_holdfast {
                 crc32c = crc32c::crc32c_append(crc32c, bytes);
             }
             if at >= wanted.offset {
@@ -202,7 +222,7 @@ impl Sending {
             }
             at += length as u64;
         }
-        if self.is_holdfast { self.send(&files::trailer(crc32c)).await } else { Ok(()) }
+        if self.facts.is_holdfast { self.send(&files::trailer(crc32c)).await } else { Ok(()) }
     }
 
     async fn pace(&self, bytes: usize) {
@@ -221,6 +241,14 @@ impl Sending {
             .map_err(|_| End::Stalled(patience_ms))??;
         Ok(())
     }
+}
+
+/// The answer to a replica whose data is of an epoch that this node shows no grant of.
+pub fn no_grant(newest: Option<&Entry>) -> String {
+    let epoch = newest.map_or(0, |newest| newest.epoch);
+    format!(
+        "{NO_GRANT} this node holds no grant of epoch {epoch} or a later one, and does not have that epoch"
+    )
 }
 
 fn folder(node: &Node) -> PathBuf {

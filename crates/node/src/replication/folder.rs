@@ -183,6 +183,13 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Removes what was downloaded, whole or not.
+pub(super) fn discard_all(dir: &Path) -> io::Result<()> {
+    remove_if_there(&dir.join(ID_NAME))?;
+    remove_folder_if_there(&dir.join(NAME))?;
+    sync_folder(dir)
+}
+
 /// Removes a file; not an error if there is none.
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     or_not_there(fs::remove_file(path))

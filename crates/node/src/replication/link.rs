@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
-use replication::history::{EpochId, Position};
+use replication::history::{EpochId, History, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
 use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
@@ -64,7 +64,7 @@ pub(super) enum Over {
 
 pub(super) struct Driver {
     pub(super) job: Job,
-    machine: Machine,
+    pub(super) machine: Machine,
     events: mpsc::Sender<Incoming>,
     sockets: HashMap<Conn, Socket>,
     pub(super) folder: Folder,
@@ -174,6 +174,10 @@ impl Driver {
                     apply(&self.job, &batch, &mut applying)?;
                     Ok(())
                 }
+                Action::Adopt(theirs) => {
+                    adopt(&self.job, theirs.as_ref(), &mut applying)?;
+                    Ok(())
+                }
                 Action::Prepare { checkpoint, files } => {
                     let held = self.folder.prepare(checkpoint.as_ref(), &files);
                     held.map(|held| done.push_back(Done::Event(Event::Prepared { held })))
@@ -233,11 +237,13 @@ impl Driver {
             Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
             Action::Report(state) => report(&self.job, state),
             Action::Failed { fault, retry_ms } => {
+                self.job.node.replication.set_link_error(self.job.serial, &fault.to_string());
                 log_failure(&self.job.master, &fault, retry_ms);
             }
             Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
             // Done in `step`, where they can fail.
             Action::Apply(_)
+            | Action::Adopt(_)
             | Action::Prepare { .. }
             | Action::OpenFile { .. }
             | Action::WriteFile { .. }
@@ -250,7 +256,7 @@ impl Driver {
     fn tell_history(&mut self) {
         let engine = self.job.node.engine();
         if let Some(store) = &engine.store {
-            self.machine.know(store.history());
+            self.machine.know(store.history(), self.job.node.replication.lineage.now());
         }
     }
 
@@ -329,6 +335,7 @@ fn config(node: &Node, position: Position) -> Config {
         announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
         next: position.latest + 1,
         history: Arc::new(position.history),
+        lineage: node.replication.lineage.now(),
         must_full_sync: node.path(UNTRUSTED).exists(),
         is_deposed: node.resync.is_required(),
         member: member(node),
@@ -353,11 +360,27 @@ fn member(node: &Node) -> Option<String> {
 struct Applying {
     has_applied: bool,
     failure: Option<storage::Error>,
+    /// Whose the batches are could not be noted.
+    unnoted: Option<std::io::Error>,
+}
+
+/// The master's lineage becomes that of the data here.
+fn adopt(job: &Job, theirs: Option<&History>, applying: &mut Applying) -> Result<(), Over> {
+    let engine = job.node.engine();
+    let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
+    let latest = current.ok_or(Over::Stale)?.latest_sequence();
+    let replication = &job.node.replication;
+    match replication.lineage.adopt(&job.node.db_path(), latest, theirs) {
+        Ok(true) => replication.lineage_changed(),
+        Ok(false) => {}
+        Err(error) => applying.unnoted = Some(error),
+    }
+    Ok(())
 }
 
 /// Writes one batch; after a failure the further ones of the step are skipped.
 fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
-    if applying.failure.is_some() {
+    if applying.failure.is_some() || applying.unnoted.is_some() {
         return Ok(());
     }
     let engine = job.node.engine();
@@ -372,7 +395,7 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
 impl Applying {
     /// Publishes what was written; the event that tells the machine.
     fn finish(self, job: &Job) -> Result<Option<Event<'static>>, Over> {
-        if !self.has_applied && self.failure.is_none() {
+        if !self.has_applied && self.failure.is_none() && self.unnoted.is_none() {
             return Ok(None);
         }
         let engine = job.node.engine();
@@ -380,6 +403,10 @@ impl Applying {
         let store = current.ok_or(Over::Stale)?;
         let published = store.publish();
         let next = store.latest_sequence() + 1;
+        if let Some(error) = self.unnoted {
+            let cause = format!("note in the database folder whose data this is: {error}");
+            return Ok(Some(Event::ApplyFailed { next, cause }));
+        }
         Ok(Some(match (self.failure, published) {
             // Something else wrote here: the machine sees it by the number.
             (None | Some(storage::Error::OutOfSequence { .. }), Ok(_)) => Event::Applied { next },

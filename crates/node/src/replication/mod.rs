@@ -5,10 +5,12 @@
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
 mod conn;
+pub mod deposed;
 mod exchange;
 mod feeder;
 mod files;
 pub(crate) mod folder;
+mod lineage;
 mod link;
 mod pace;
 pub mod rewind;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::heartbeat::{LinkStatus, ReplicaLine};
 use parking_lot::Mutex;
+use replication::history::Position;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
 use tokio::sync::watch;
@@ -32,7 +35,7 @@ use crate::clock;
 use crate::node::Node;
 
 pub use feeder::serve as feed;
-pub use files::{Request as FileRequest, serve as send_files};
+pub use files::{Request as FileRequest, no_grant, serve as send_files};
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
@@ -53,6 +56,10 @@ pub struct Replication {
     making: Mutex<()>,
     is_sweeping: AtomicBool,
     pacer: pace::Pacer,
+    /// Who wrote the data here.
+    pub lineage: lineage::Keeper,
+    /// What lies in `db.deposed`.
+    pub aside: deposed::Aside,
 }
 
 /// The present link, as others see it.
@@ -63,13 +70,23 @@ struct Link {
     /// Of the write gate, when the link was ordered.
     generation: u64,
     status: LinkStatus,
+    /// Why there is no stream, since when an attempt last failed.
+    why: Option<String>,
     cancel: Option<watch::Sender<bool>>,
 }
+
+/// Longest reason that is shown.
+const WHY_CHARS_MAX: usize = 400;
 
 impl Replication {
     /// State of the link to the master.
     pub fn link_status(&self) -> LinkStatus {
         self.link.lock().status
+    }
+
+    /// Why there is no stream from the master: what the last attempt ended with. `None` while there is one.
+    pub fn link_error(&self) -> Option<String> {
+        self.link.lock().why.clone()
     }
 
     /// Replicas with a live stream, oldest first.
@@ -108,7 +125,25 @@ impl Replication {
         let mut link = self.link.lock();
         if link.serial == serial {
             link.status = status;
+            if status == LinkStatus::Up {
+                link.why = None;
+            }
         }
+    }
+
+    /// The reason goes into lines of text: peers' words in it must not end them.
+    fn set_link_error(&self, serial: u64, why: &str) {
+        let mut link = self.link.lock();
+        if link.serial == serial {
+            let plain = why.chars().map(|c| if c.is_control() { ' ' } else { c });
+            link.why = Some(plain.take(WHY_CHARS_MAX).collect());
+        }
+    }
+
+    /// Replicas that were told the lineage ask anew: it is another one.
+    pub fn lineage_changed(&self) {
+        self.feeders.end_where(|replica| replica.is_holdfast);
+        self.shelf.lock().invalidate();
     }
 
     /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.
@@ -153,6 +188,27 @@ pub fn end(node: &Arc<Node>) {
     node.replication.feeders.end_all();
 }
 
+/// Looks for what was set aside before this process, on a thread of its own: a database of an older version has to be opened.
+pub fn look_aside(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    spawn("repl-aside", move || node.replication.aside.look(&node.dir));
+}
+
+/// Puts the data in `db.deposed` in service.
+///
+/// # Errors
+/// See [`deposed::RestoreError`].
+pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), deposed::RestoreError> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    spawn("repl-restore", move || {
+        block_on(async {
+            // Nobody may be waiting any more.
+            let _ = done.send(deposed::restore(node, expected).await);
+        });
+    });
+    result.await.unwrap_or(Err(deposed::RestoreError::Stopping))
+}
+
 /// Replicates from nobody. Never waits.
 pub fn stop(node: &Arc<Node>) {
     end_link(&mut node.replication.link.lock());
@@ -161,6 +217,7 @@ pub fn stop(node: &Arc<Node>) {
 fn end_link(link: &mut Link) {
     link.serial += 1;
     link.status = LinkStatus::Connecting;
+    link.why = None;
     if let Some(cancel) = link.cancel.take() {
         cancel.send_replace(true);
     }

@@ -90,6 +90,9 @@ pub fn info(node: &Node) -> String {
             line("master_host", &from.host);
             line("master_port", &from.port);
             line("master_link_status", &if status == LinkStatus::Up { "up" } else { "down" });
+            if let Some(why) = node.replication.link_error() {
+                line("master_link_error", &why);
+            }
             line("master_sync_unrecoverable_error", &"no");
             line("master_sync_in_progress", &u8::from(status == LinkStatus::Sync));
             let seconds = node.replication.last_io_seconds();

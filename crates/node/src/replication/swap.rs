@@ -17,6 +17,8 @@ const DB: &str = "db";
 pub(super) enum Old {
     /// Moved to `db.deposed`, in place of an earlier one.
     Keep,
+    /// Moved to `db.deposed.lesser`, in place of an earlier one: what lies in `db.deposed` goes further.
+    KeepLesser,
     /// Removed in the end.
     Remove,
 }
@@ -25,6 +27,7 @@ impl Old {
     fn folder(self) -> &'static str {
         match self {
             Self::Keep => "db.deposed",
+            Self::KeepLesser => "db.deposed.lesser",
             Self::Remove => "db.old",
         }
     }
@@ -74,6 +77,36 @@ pub(super) fn move_back(dir: &Path, old: Old) -> io::Result<()> {
     forget(dir)
 }
 
+/// Exchanges `db` and `db.deposed`: the latter becomes a download that is put in service in the usual way. Ends with the intent
+/// still there, to be forgotten once the database is open. The database must be closed.
+pub(super) fn bring_back(dir: &Path) -> io::Result<()> {
+    let (new, aside) = (dir.join(folder::NAME), old_path(dir, Old::Keep));
+    // What was downloaded before is of no use to anybody now.
+    folder::discard_all(dir)?;
+    // First: a process that dies behind the next step goes on with the exchange.
+    intend(dir, Old::Keep)?;
+    fs::rename(aside, new)?;
+    sync_folder(dir)?;
+    move_on(dir, Old::Keep)
+}
+
+/// Takes that back, from wherever it got to.
+pub(super) fn take_back_again(dir: &Path) -> io::Result<()> {
+    let (db, new, aside) = (dir.join(DB), dir.join(folder::NAME), old_path(dir, Old::Keep));
+    if aside.exists() && !new.exists() && dir.join(INTENT).exists() && db.exists() {
+        fs::rename(&db, &new)?;
+        sync_folder(dir)?;
+    }
+    if aside.exists() && !db.exists() {
+        fs::rename(&aside, &db)?;
+        sync_folder(dir)?;
+    }
+    if new.exists() {
+        fs::rename(&new, &aside)?;
+    }
+    forget(dir)
+}
+
 /// Keeps other processes from `dir` for as long as it lives: the lock of the database itself moves with its folder.
 #[derive(Debug)]
 #[must_use = "the lock ends with this value"]
@@ -105,10 +138,10 @@ pub fn recover(dir: &Path) -> io::Result<DirLock> {
 
 fn finish(dir: &Path) -> io::Result<()> {
     let old = match fs::read(dir.join(INTENT)) {
-        Ok(text) if text == Old::Keep.folder().as_bytes() => Some(Old::Keep),
-        Ok(text) if text == Old::Remove.folder().as_bytes() => Some(Old::Remove),
-        // Cut short while it was being written: nothing had moved yet.
-        Ok(_) => None,
+        // Anything else was cut short while it was being written: nothing had moved yet.
+        Ok(text) => [Old::Keep, Old::KeepLesser, Old::Remove]
+            .into_iter()
+            .find(|old| text == old.folder().as_bytes()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The database opened since the last exchange: the old one is not needed.
             remove_folder_if_there(&old_path(dir, Old::Remove))?;
@@ -156,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_crash_at_any_step_leaves_one_whole_database() {
-        for old in [Old::Keep, Old::Remove] {
+        for old in [Old::Keep, Old::KeepLesser, Old::Remove] {
             for steps in 0..=4 {
                 let temp = crashed_after(steps, old);
                 let dir = temp.path();
@@ -173,8 +206,55 @@ mod tests {
                 drop(recover(dir).unwrap());
                 assert_eq!(content(dir, DB).as_deref(), Some(expected), "{old:?} {steps} again");
                 let is_kept = content(dir, old.folder()).is_some();
-                assert_eq!(is_kept, old == Old::Keep, "{old:?} {steps}");
+                assert_eq!(is_kept, old != Old::Remove, "{old:?} {steps}");
             }
+        }
+    }
+
+    /// What is on disk after the first `steps` steps of an exchange of `db` and `db.deposed`.
+    fn brought_back(steps: usize) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        folder_with(dir, DB, "old");
+        folder_with(dir, Old::Keep.folder(), "aside");
+        folder_with(dir, folder::NAME, "a download");
+        let (new, aside) = (dir.join(folder::NAME), old_path(dir, Old::Keep));
+        let all: [&dyn Fn(); 5] = [
+            &|| folder::discard_all(dir).unwrap(),
+            &|| intend(dir, Old::Keep).unwrap(),
+            &|| fs::rename(&aside, &new).unwrap(),
+            &|| fs::rename(dir.join(DB), &aside).unwrap(),
+            &|| fs::rename(&new, dir.join(DB)).unwrap(),
+        ];
+        all.iter().take(steps).for_each(|step| step());
+        temp
+    }
+
+    #[test]
+    fn what_was_set_aside_comes_back_whole_or_stays_where_it_is() {
+        let temp = brought_back(0);
+        bring_back(temp.path()).unwrap();
+        assert_eq!(content(temp.path(), DB).as_deref(), Some("aside"));
+        for steps in 0..=5 {
+            let temp = brought_back(steps);
+            let dir = temp.path();
+            drop(recover(dir).unwrap());
+            let (here, there) = if steps < 3 { ("old", "aside") } else { ("aside", "old") };
+            assert_eq!(content(dir, DB).as_deref(), Some(here), "{steps}");
+            assert_eq!(content(dir, Old::Keep.folder()).as_deref(), Some(there), "{steps}");
+            assert!(!dir.join(INTENT).exists());
+        }
+    }
+
+    #[test]
+    fn data_that_was_brought_back_and_does_not_open_goes_aside_again() {
+        for steps in 2..=5 {
+            let temp = brought_back(steps);
+            let dir = temp.path();
+            take_back_again(dir).unwrap();
+            assert_eq!(content(dir, DB).as_deref(), Some("old"), "{steps}");
+            assert_eq!(content(dir, Old::Keep.folder()).as_deref(), Some("aside"), "{steps}");
+            assert!(!dir.join(INTENT).exists() && !dir.join(folder::NAME).exists());
         }
     }
 

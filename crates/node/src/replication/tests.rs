@@ -14,6 +14,7 @@ use crate::node::Role;
 
 mod discarded;
 mod epochs;
+mod lost;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
@@ -44,6 +45,7 @@ impl Running {
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
         let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
+        crate::cluster::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();
         let accepting = Arc::clone(&node);
         spawn("accept", move || {

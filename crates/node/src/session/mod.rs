@@ -9,8 +9,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use api::heartbeat::ClientAccess;
 use resp::Protocol;
 use storage::{Scope, Txn};
+use topology::Reach;
 
 use crate::clients::Client;
 use crate::command::Replied;
@@ -64,6 +66,8 @@ pub struct ReplicaFacts {
     pub is_holdfast: bool,
     /// `replconf history`: its epochs and where it is.
     pub position: Option<replication::history::Position>,
+    /// `replconf … lineage`: who wrote its data.
+    pub lineage: Option<replication::history::History>,
     /// `replconf member`: what its data is called in in-sync sets.
     pub member: Option<::grant::Member>,
 }
@@ -207,9 +211,19 @@ impl Session {
         session
     }
 
+    /// Which nodes its client can reach. Where only balancers bring clients, one that came through a balancer reaches announced endpoints; who came to the node
+    /// itself is a peer or an operator, and sees every node.
+    pub fn reach(&self, config: &Values) -> Reach {
+        let is_balanced = matches!(self.client.via, crate::clients::Via::Balancer { .. });
+        match config.client_access {
+            ClientAccess::BalancerOnly if is_balanced => Reach::Announced,
+            _ => Reach::Nodes,
+        }
+    }
+
     /// What a connection has before it says anything: everything where no password is set, unless it came around the balancers.
     pub fn initial_auth(&self, config: &Values) -> Auth {
-        let needs_peer_auth = config.client_access == api::heartbeat::ClientAccess::BalancerOnly
+        let needs_peer_auth = config.client_access == ClientAccess::BalancerOnly
             && self.client.via == crate::clients::Via::Direct;
         if needs_peer_auth || !config.requirepass.is_empty() { Auth::None } else { Auth::Client }
     }

@@ -15,6 +15,7 @@ use crate::config::{Config, Values};
 use crate::grants::Ticket;
 use crate::node::{Node, Role};
 
+mod contract;
 mod wrong_door;
 
 struct Bench {

@@ -139,3 +139,51 @@ fn an_epoch_whose_number_was_given_twice_is_not_taken_for_the_stores() {
         alarm: shard 0: nodes hold another epoch 3 than the store: it was restored from a backup, and promotes nobody before a node confirms the newest epoch
     "#]]);
 }
+
+/// The swap that names b timed out, and a answers again. If the store has made it, b is granted with no fence pending.
+#[test]
+fn nothing_is_granted_while_nobody_knows_which_record_is_in_force() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.misses("a", 4);
+    s.acts();
+    s.balancer_answers(&[]);
+    s.answers_with("b", |_| {});
+    let Some(Action::CompareAndSwap { record: unknown, .. }) = s.plan().actions.pop() else {
+        panic!("no swap: {}", show(&s.plan()));
+    };
+    s.observed.in_doubt = Some("b takes over".to_owned());
+    s.answers_with("a", |_| {});
+    s.check(expect![[r#"
+        leases: 
+        suspect: the store has not told whether a change of the record was made
+        alarm: the store has not told whether a change of the record was made, nothing is granted until it does: b takes over
+    "#]]);
+    // It was done.
+    s.observed.in_doubt = None;
+    s.observed.record_at = s.now;
+    s.record = *unknown;
+    s.check(expect![[r#"
+        push b: it has version 7, the record has 8
+        balancers 3: lb0=- lb1=-
+        leases: b
+        settling: master b:1 takes over version 8
+    "#]]);
+}
+
+/// The plan waits for the store while the master's next process answers.
+#[test]
+fn a_process_that_came_up_since_the_plan_is_granted_nothing_by_it() {
+    let mut s = Script::serving(&["a", "b"]);
+    let member = |reply: &mut Reply| {
+        reply.standing.incarnation = Some(1);
+        reply.standing.boot = Some(1);
+    };
+    s.answers_with("a", member);
+    s.acts();
+    s.answers_with("a", |_| {});
+    let plan = s.plan();
+    let granted = |s: &Script| granted(&plan, &s.record, &s.observed, &s.policy, &id("a"));
+    assert!(granted(&s).is_some(), "{}", show(&plan));
+    s.answers_with("a", |reply| reply.nonce = "2".into());
+    assert_eq!(granted(&s), None);
+}

@@ -97,6 +97,7 @@ fn a_restarted_controller_waits_out_every_lease_it_does_not_know() {
     s.after_ms(1_009);
     assert!(s.plan().actions.is_empty());
     s.after_ms(1);
+    s.answers_with("b", |_| {});
     s.check(expect![[r#"
         store v8 a@lb1 b*@lb0: shard 0: master a:1 is down; its lease is over; b:1 takes over at 100
         leases: 

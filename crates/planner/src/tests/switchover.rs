@@ -111,9 +111,9 @@ fn sessions_that_do_not_leave_delay_the_demotion_for_a_while_and_wait_for_a_whil
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
     s.after_ms(1);
+    s.answers_with("b", |_| {});
     s.check(expect![[r#"
         push a: it has version 7, the record has 8
-        ask b
         ask a
         leases: 
         switchover: b:1 takes over once a:1 is fenced
@@ -260,6 +260,144 @@ fn switchover_whose_new_master_vanishes_goes_back() {
     s.acts();
     s.refuses("b", 2);
     s.check(expect![[r#"
+        store v9 a*@lb0 b@lb1: shard 0: b:1 is down before it took over
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+}
+
+/// On an idle shard the answer from before the pause already shows the paused sequence: it says nothing of whether the
+/// replica still lives.
+#[test]
+fn a_replica_that_fell_silent_before_the_pause_is_not_made_master() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].intent = Some(intent());
+    s.after_ms(1);
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    s.check(expect![[r#"
+        ask b
+        leases: a
+        switchover: a:1 waits for b:1
+    "#]]);
+    s.after_ms(600);
+    s.misses("b", 3);
+    s.answers_with("a", |_| {});
+    s.check(expect![[r#"
+        ask b
+        leases: a
+        switchover: a:1 waits for b:1
+    "#]]);
+    // The time to catch up is over.
+    s.after_ms(390);
+    s.answers_with("a", |_| {});
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1: shard 0: switchover given up: b:1 has not answered since writes were paused
+        leases: a
+        switchover: b:1 has not answered since writes were paused
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        unpause a: the switchover is over
+        leases: a
+        steady: 
+    "#]]);
+}
+
+#[test]
+fn not_even_force_makes_a_silent_replica_master() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.shards[0].intent = Some(Intent { force: true, ..intent() });
+    s.after_ms(1);
+    s.acts();
+    s.after_ms(999);
+    s.answers_with("a", |reply| {
+        reply.paused = true;
+        reply.sequence = 120;
+    });
+    s.misses("b", 3);
+    s.check(expect![[r#"
+        ask b
+        leases: a
+        switchover: a:1 waits for b:1
+    "#]]);
+    s.after_ms(1);
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1: shard 0: switchover given up: b:1 has not answered since writes were paused
+        leases: a
+        switchover: b:1 has not answered since writes were paused
+    "#]]);
+    s.answers_with("b", |reply| reply.sequence = 110);
+    s.check(expect![[r#"
+        balancers 2: lb0=hold lb1=hold
+        store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 110
+        leases: 
+        switchover: shard 0: switchover from a:1 to b:1 at 110
+    "#]]);
+}
+
+/// Nobody was asked for by name: the one that answers and has everything takes over, although another is first in order.
+#[test]
+fn a_silent_replica_does_not_keep_another_from_taking_over() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.record.shards[0].intent = Some(intent());
+    s.after_ms(1);
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    s.misses("b", 1);
+    s.check(expect![[r#"
+        ask b
+        ask c
+        leases: a
+        switchover: a:1 waits for b:1, c:1
+    "#]]);
+    s.answers_with("c", |_| {});
+    s.check(expect![[r#"
+        balancers 2: lb0=hold lb1=b lb2=hold
+        store v8 a@lb2 b@lb1 c*@lb0: shard 0: switchover from a:1 to c:1 at 100
+        leases: 
+        switchover: shard 0: switchover from a:1 to c:1 at 100
+    "#]]);
+}
+
+/// The store names it, and nothing has happened yet that cannot be undone: the old master is told only while its successor
+/// is known to answer.
+#[test]
+fn the_old_master_is_not_demoted_for_a_successor_that_fell_silent() {
+    let mut s = caught_up();
+    s.record.balancers[0].kind = BalancerKind::Haproxy;
+    s.acts();
+    s.after_ms(101);
+    s.misses("b", 1);
+    s.check(expect![[r#"
+        ask b
+        balancers 2: lb0=- lb1=-
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    // It answers again.
+    s.answers_with("b", |_| {});
+    s.check(expect![[r#"
+        push a: it has version 7, the record has 8
+        balancers 2: lb0=- lb1=-
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.acts();
+    // It falls silent after all, once the old master has let go: that one has everything, and goes on.
+    s.after_ms(101);
+    s.answers("a", reply("a", 8, Does::Slave));
+    s.misses("b", 1);
+    s.check(expect![[r#"
+        ask b
+        leases: 
+        switchover: b:1 takes over once a:1 is fenced
+    "#]]);
+    s.misses("b", 4);
+    s.check(expect![[r#"
+        ask b
         store v9 a*@lb0 b@lb1: shard 0: b:1 is down before it took over
         leases: 
         switchover: b:1 takes over once a:1 is fenced

@@ -1,7 +1,7 @@
 //! `PSYNC`: its arguments, and whether the WAL here continues the replica's.
 
 use crate::ReplicationId;
-use crate::history::{Fork, Position, fork};
+use crate::history::{Fork, History, Position, fork};
 use crate::wire::decimal;
 
 /// A parsed `PSYNC`.
@@ -63,7 +63,22 @@ pub struct Facts {
 
 /// May a replica that said `theirs` of itself go on at `request.next` in a database at `mine`? Histories are compared on
 /// both sides: between the replica's look and its `PSYNC`, the master's may have changed.
-pub fn continues(request: Request, theirs: &Position, mine: &Position) -> bool {
+///
+/// The same for lineages, where both tell one and no grant orders what is written here (`is_granted`).
+pub fn continues(
+    request: Request,
+    (theirs, their_lineage): (&Position, Option<&History>),
+    (mine, my_lineage): (&Position, &History),
+    is_granted: bool,
+) -> bool {
+    let lineage = their_lineage.filter(|lineage| !is_granted && !lineage.is_empty());
+    let is_other = |lineage: &History| {
+        let at = |history: &History, latest| Position { history: history.clone(), latest };
+        fork(&at(lineage, theirs.latest), &at(my_lineage, mine.latest)) != Fork::Same
+    };
+    if lineage.is_some_and(is_other) {
+        return false;
+    }
     if theirs.history.is_empty() && mine.history.is_empty() {
         return true;
     }
@@ -154,11 +169,34 @@ mod tests {
         let at = |next: u64| parsed(&format!("PSYNC {next}")).unwrap();
         let mine = position("9;1:0000000000000001:1:0,2:0000000000000002:6:0");
         let theirs = position("5;1:0000000000000001:1:0");
+        let none = History::default();
+        let continues = |request, theirs: &Position, mine: &Position| {
+            super::continues(request, (theirs, None), (mine, &none), false)
+        };
         assert!(continues(at(6), &theirs, &mine));
         assert!(!continues(at(5), &theirs, &mine), "not what it said");
         assert!(!continues(at(7), &position("6;1:0000000000000001:1:0"), &mine), "parted");
         assert!(!continues(at(6), &position("5;-"), &mine), "without history");
         assert!(continues(at(3), &position("5;-"), &position("9;-")), "no epochs at all");
+    }
+
+    #[test]
+    fn a_lineage_is_looked_at_once_more() {
+        let position = |text: &str| Position::parse(text.as_bytes()).unwrap();
+        let lineage = |text: &str| History::parse(text.as_bytes()).unwrap();
+        let (theirs, mine) = (position("5;-"), position("9;-"));
+        let own = lineage("1:0000000000000001:1:0,2:0000000000000002:5:0");
+        let (part, other) = (lineage("1:0000000000000001:1:0"), lineage("1:0000000000000009:1:0"));
+        let at = |theirs: &Position, lineage, is_granted| {
+            let request = parsed(&format!("PSYNC {}", theirs.latest + 1)).unwrap();
+            continues(request, (theirs, lineage), (&mine, &own), is_granted)
+        };
+        assert!(at(&position("4;-"), Some(&part), false));
+        assert!(at(&theirs, Some(&own), false));
+        assert!(!at(&theirs, Some(&part), false), "it has a record of another writer");
+        assert!(at(&theirs, Some(&part), true), "a grant orders it");
+        assert!(!at(&theirs, Some(&other), false));
+        assert!(at(&theirs, Some(&History::default()), false), "nothing is known of it");
     }
 
     #[test]

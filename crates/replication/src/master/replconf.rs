@@ -1,8 +1,8 @@
 //! `REPLCONF`: what a replica says about itself.
 
-use crate::history::Position;
+use crate::history::{History, Position};
 use crate::wire::decimal;
-use crate::{EXTENSION, EXTENSION_VERSION, HISTORY};
+use crate::{EXTENSION, EXTENSION_VERSION, GRANTED, HISTORY, LINEAGE};
 
 /// The options of one or several `REPLCONF` on a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub struct Replconf {
     pub is_holdfast: bool,
     /// Epochs and end of the replica's data; a request with it is answered with the master's.
     pub position: Option<Position>,
+    /// It asks what this node is granted.
+    pub asks_grant: bool,
+    /// Who wrote the replica's data, as far as it knows.
+    pub lineage: Option<History>,
     /// Which data it is, as in-sync sets name it. The text is checked by whoever knows members.
     pub member: Option<String>,
     /// Newest sequence applied (seen here only outside a stream).
@@ -64,6 +68,10 @@ impl Replconf {
                 b"ip-address" => new.ip_address = Some(address(value)?),
                 HISTORY => {
                     new.position = Some(Position::parse(value).map_err(|_| Refusal::History)?);
+                }
+                GRANTED if value == b"?" => new.asks_grant = true,
+                LINEAGE => {
+                    new.lineage = Some(History::parse(value).map_err(|_| Refusal::History)?);
                 }
                 b"member" => new.member = Some(address(value).map_err(|_| Refusal::Member)?),
                 b"ack" => new.ack = Some(decimal(value).ok_or(Refusal::Ack)?),
@@ -132,6 +140,10 @@ mod tests {
         assert_eq!(apply("REPLCONF holdfast 2").unwrap_err(), "unknown option");
         assert_eq!(apply("REPLCONF history 7;-").unwrap().position.map(|p| p.latest), Some(7));
         assert_eq!(apply("REPLCONF history 7").unwrap_err(), "malformed epoch history");
+        let asked = apply("REPLCONF history 7;- granted ? lineage 1:0000000000000001:1:0").unwrap();
+        assert!(asked.asks_grant && asked.lineage.is_some_and(|lineage| !lineage.is_empty()));
+        assert_eq!(apply("REPLCONF granted 7").unwrap_err(), "unknown option");
+        assert_eq!(apply("REPLCONF lineage x").unwrap_err(), "malformed epoch history");
         let mut replconf = both.clone();
         let bad: [&[u8]; 4] = [b"listening-port", b"7001", b"what", b"1"];
         assert_eq!(replconf.apply(&bad), Err(Refusal::Unknown));

@@ -167,6 +167,9 @@ impl Replay {
                 Action::Failed { fault, .. } => {
                     assert!(matches!(fault, Fault::Closed(_)), "{fault}")
                 }
+                Action::Adopt(lineage) => {
+                    assert_eq!(lineage, None, "a recorded master keeps no lineage");
+                }
                 Action::SendAck { .. }
                 | Action::Close(_)
                 | Action::FullSync(_)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ReplicationId;
 use crate::history::{EpochId, History};
+use crate::lineage::Lineage;
 
 /// What the machine needs to know. Times in milliseconds.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub next: u64,
     /// Epochs of the data here, as of the start; later ones are told with [`super::Machine::know`].
     pub history: Arc<History>,
+    /// Who wrote the data here, as of the start; told anew with [`super::Machine::know`].
+    pub lineage: Arc<Lineage>,
     /// The data is known to be of no use: no partial sync before a full one.
     pub must_full_sync: bool,
     /// The data may hold writes that the master has not (the node was a master under an older topology): no partial sync
@@ -58,6 +61,7 @@ impl Default for Config {
             replication_id: None,
             next: 1,
             history: Arc::default(),
+            lineage: Arc::default(),
             must_full_sync: false,
             is_deposed: false,
             epoch_patience_ms: Some(10_000),

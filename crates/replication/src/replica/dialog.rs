@@ -2,10 +2,11 @@
 
 use super::event::{Action, Conn, Fault, Peer};
 use super::{Config, State};
+use crate::answer::{self, Answer};
 use crate::files::{self, CheckpointId, LIST_BYTES_MAX, Wanted};
-use crate::history::{Position, TEXT_BYTES_MAX};
+use crate::history::Position;
 use crate::wire::{LineReader, request};
-use crate::{EXTENSION, EXTENSION_VERSION, HISTORY, ReplicationId};
+use crate::{EXTENSION, EXTENSION_VERSION, GRANTED, HISTORY, LINEAGE, ReplicationId};
 
 /// What the connection is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,10 @@ enum Step {
         with_address: bool,
     },
     Extension,
-    History,
+    /// `is_plain`: in the form that older versions know.
+    History {
+        is_plain: bool,
+    },
     /// The histories are with whoever compares them.
     Compared,
     Member,
@@ -46,7 +50,7 @@ pub(super) enum Outcome {
     /// The master streams; what follows belongs to the stream.
     Streaming,
     /// The master's history, `None` if it keeps none. Go on with [`Dialog::psync_now`], or not.
-    Compare(Option<Position>),
+    Compare(Option<Answer>),
     /// Partial sync is impossible. The text is the master's.
     Refused(String),
     /// The node must not try a partial sync; the master's identity is checked.
@@ -70,6 +74,8 @@ pub(super) struct Dialog {
     patience_ms: u64,
     /// What the master turned out to be.
     pub(super) peer: Peer,
+    /// The master has shown that it may be copied from.
+    is_granted: bool,
 }
 
 impl Dialog {
@@ -86,7 +92,8 @@ impl Dialog {
         let deadline = now.saturating_add(config.connect_timeout_ms);
         let patience_ms = config.connect_timeout_ms;
         let lines = LineReader::new(ANSWER_BYTES_MAX);
-        Self { conn, purpose, step: Step::Connect, lines, deadline, patience_ms, peer }
+        let step = Step::Connect;
+        Self { conn, purpose, step, lines, deadline, patience_ms, peer, is_granted: false }
     }
 
     /// How long was waited when the deadline passed.
@@ -161,9 +168,13 @@ impl Dialog {
             // Any other error only means that the master shows no address of this replica.
             Step::Listening { .. } => Ok(self.offer(config, now, out)),
             Step::Extension => self.offered(line == b"+OK", &text, config, now, out),
-            Step::History if is_unknown_option(line) => Ok(self.compare(None)),
-            Step::History => match line.strip_prefix(b"+").map(Position::parse) {
-                Some(Ok(position)) => Ok(self.compare(Some(position))),
+            Step::History { is_plain: false } if is_unknown_option(line) => {
+                self.history(true, config, now, out);
+                Ok(Outcome::Pending)
+            }
+            Step::History { .. } if is_unknown_option(line) => self.shown(None, config, now, out),
+            Step::History { .. } => match line.strip_prefix(b"+").map(Answer::parse) {
+                Some(Ok(answer)) => self.shown(Some(answer), config, now, out),
                 _ => refused("REPLCONF history"),
             },
             // A master of before members knows nothing of them, and needs nothing.
@@ -230,8 +241,13 @@ impl Dialog {
             return Err(Fault::Refused { request: "REPLCONF", reply: text.to_owned() });
         }
         self.peer = if accepted { Peer::Holdfast } else { Peer::Kvrocks };
-        let is_stream = matches!(self.purpose, Purpose::Psync { full_sync: false, .. });
-        match config.member.as_ref().filter(|_| accepted && is_stream) {
+        let is_named = match self.purpose {
+            Purpose::Psync { full_sync, .. } => !full_sync,
+            // A master that counts this data in its set does not let it be replaced.
+            Purpose::Meta => self.is_compared(config),
+            Purpose::Files { .. } => false,
+        };
+        match config.member.as_ref().filter(|_| accepted && is_named) {
             Some(member) => {
                 let words = [b"replconf".as_slice(), b"member", member.as_bytes()];
                 self.ask(Step::Member, request(&words), config, now, out);
@@ -244,12 +260,16 @@ impl Dialog {
     /// The request all this was for.
     fn data(&mut self, config: &Config, now: u64, out: &mut Vec<Action<'_>>) -> Outcome {
         let bytes = match &self.purpose {
-            Purpose::Psync { full_sync: true, .. } => return Outcome::FullSync,
+            Purpose::Psync { full_sync: true, .. } if config.history.is_empty() => {
+                return Outcome::FullSync;
+            }
             Purpose::Psync { .. } if self.peer == Peer::Kvrocks => return self.compare(None),
-            Purpose::Psync { position, .. } => {
-                let bytes = request(&[b"replconf", HISTORY, position.to_string().as_bytes()]);
-                self.lines = LineReader::new(TEXT_BYTES_MAX + 1);
-                self.ask(Step::History, bytes, config, now, out);
+            Purpose::Psync { .. } => {
+                self.history(false, config, now, out);
+                return Outcome::Pending;
+            }
+            Purpose::Meta if self.is_compared(config) => {
+                self.history(false, config, now, out);
                 return Outcome::Pending;
             }
             Purpose::Meta => request(&[b"_fetch_meta"]),
@@ -260,7 +280,44 @@ impl Dialog {
         Outcome::Data
     }
 
-    fn compare(&mut self, theirs: Option<Position>) -> Outcome {
+    /// Data of an epoch is given up only for a master that shows a grant, which is looked at once more where it is copied from.
+    fn is_compared(&self, config: &Config) -> bool {
+        self.peer == Peer::Holdfast && !config.history.is_empty() && !self.is_granted
+    }
+
+    fn history(&mut self, is_plain: bool, config: &Config, now: u64, out: &mut Vec<Action<'_>>) {
+        let position =
+            Position { history: (*config.history).clone(), latest: config.next.saturating_sub(1) };
+        let (position, lineage) = (position.to_string(), config.lineage.history().to_string());
+        let mut args: Vec<&[u8]> = vec![b"replconf", HISTORY, position.as_bytes()];
+        if !is_plain {
+            args.extend([GRANTED, b"?", LINEAGE, lineage.as_bytes()]);
+        }
+        self.lines = LineReader::new(answer::ANSWER_BYTES_MAX + 1);
+        self.ask(Step::History { is_plain }, request(&args), config, now, out);
+    }
+
+    /// The master's answer is known.
+    fn shown(
+        &mut self,
+        theirs: Option<Answer>,
+        config: &Config,
+        now: u64,
+        out: &mut Vec<Action<'_>>,
+    ) -> Result<Outcome, Fault> {
+        if matches!(self.purpose, Purpose::Psync { .. }) {
+            return Ok(self.compare(theirs));
+        }
+        if let Some(newest) = config.history.newest()
+            && !theirs.as_ref().is_some_and(|theirs| theirs.shows(newest))
+        {
+            return Err(Fault::no_grant(newest.epoch, theirs.as_ref()));
+        }
+        self.is_granted = true;
+        Ok(self.data(config, now, out))
+    }
+
+    fn compare(&mut self, theirs: Option<Answer>) -> Outcome {
         self.step = Step::Compared;
         Outcome::Compare(theirs)
     }

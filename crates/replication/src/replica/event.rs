@@ -1,7 +1,9 @@
 //! What goes into and comes out of the replica's machine.
 
 use crate::ReplicationId;
+use crate::answer::Answer;
 use crate::files::{BadFiles, CheckpointId, RemoteFile};
+use crate::history::History;
 use crate::name::FileName;
 use crate::wire::{Malformed, Stamp};
 use std::borrow::Cow;
@@ -131,6 +133,9 @@ pub enum Action<'a> {
     },
     /// Close the connection and its file, keeping what was written. No `Closed` is expected.
     Close(Conn),
+    /// The data here is this master's, and what follows too: make its lineage that of the data here, durably, before the
+    /// first `Apply`; `None` for a master that keeps none. Answered by `ApplyFailed` if that cannot be done.
+    Adopt(Option<History>),
     /// Write this batch as it is. After the last one of a step: `Applied`.
     Apply(Cow<'a, [u8]>),
     /// Make the download folder hold nothing but what belongs to this checkpoint; without an id, nothing at all.
@@ -312,12 +317,35 @@ pub enum Fault {
     /// Whether the data here is the master's will be known once the master has opened its epoch.
     #[error("master has not opened an epoch of its own yet")]
     NoEpoch,
+    /// The data here is not given up for this master's.
+    #[error(
+        "master has {theirs} and no grant of epoch {epoch}, which the data here is of, or of a later one: the data is kept, and \
+         the master waited for; to follow it all the same, stop this node and move its `db` aside"
+    )]
+    NoGrant {
+        /// Of the data here.
+        epoch: u64,
+        /// What the master has.
+        theirs: String,
+    },
     /// A batch, a file or the swap failed here.
     #[error("{0}")]
     Local(String),
 }
 
 impl Fault {
+    pub(super) fn no_grant(epoch: u64, theirs: Option<&Answer>) -> Self {
+        let theirs = match theirs {
+            None => "no histories of epochs".to_owned(),
+            Some(answer) if answer.position.latest == 0 => "no data".to_owned(),
+            Some(answer) => match answer.position.history.newest() {
+                None => format!("data without epochs up to sequence {}", answer.position.latest),
+                Some(newest) => format!("data of epoch {}", newest.epoch),
+            },
+        };
+        Self::NoGrant { epoch, theirs }
+    }
+
     /// Where to look.
     pub fn blame(&self) -> Blame {
         match self {

@@ -1,9 +1,12 @@
 //! What a machine does once it knows its master's epochs.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::*;
+use crate::answer::Granted;
 use crate::history::{Entry, EpochId};
+use crate::lineage::Source;
 use crate::wire;
 
 fn position(epochs: &[(u64, u64)], latest: u64) -> Position {
@@ -31,12 +34,18 @@ fn send(conn: u32, args: &[&str]) -> Action<'static> {
 }
 
 /// Connects as connection `conn`, and asks for the master's history; what its answer causes.
-fn compared(m: &mut Machine, conn: u32, theirs: &Position, now: u64) -> Vec<Action<'static>> {
+fn compared(m: &mut Machine, conn: u32, theirs: &impl Display, now: u64) -> Vec<Action<'static>> {
     m.step(Event::Connected(Conn(conn)), now);
-    let mine = m.position().to_string();
+    let (mine, lineage) = (m.position().to_string(), m.config.lineage.history().to_string());
     let asked = says(m, conn, "change.me.db\r\n+OK\r\n+OK\r\n", now);
-    assert_eq!(asked.last(), Some(&send(conn, &["replconf", "history", &mine])), "{asked:?}");
+    let words = ["replconf", "history", &mine, "granted", "?", "lineage", &lineage];
+    assert_eq!(asked.last(), Some(&send(conn, &words)), "{asked:?}");
     says(m, conn, &format!("+{theirs}\r\n"), now)
+}
+
+/// What a master answers when it is asked.
+fn answer(theirs: &Position, granted: Granted, lineage: &Lineage) -> Answer {
+    Answer { position: theirs.clone(), granted, lineage: Some(lineage.history()) }
 }
 
 fn started(mine: &Position, is_deposed: bool) -> Machine {
@@ -154,12 +163,13 @@ fn a_failed_rewind_is_tried_again_and_a_stranger_is_copied() {
     m.step(Event::Tick, now);
     assert_eq!(compared(&mut m, 2, &theirs, now)[1], Action::Rewind { fork: 60 });
 
-    let mut m = started(&position(&[(9, 1)], 70), false);
+    let theirs = position(&[(5, 1), (6, 61)], 80);
+    let mut m = started(&position(&[(1, 1)], 70), false);
     let actions = compared(&mut m, 1, &theirs, 0);
     assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
     // An epoch learnt meanwhile counts at the next attempt.
     m.step(Event::Closed { conn: Conn(2), cause: "broken".into() }, 0);
-    m.know(Arc::new(position(&[(1, 1), (2, 61)], 70).history));
+    m.know(Arc::new(position(&[(5, 1), (6, 61)], 70).history), Arc::default());
     let now = m.deadline().unwrap();
     m.step(Event::Tick, now);
     assert_eq!(compared(&mut m, 3, &theirs, now), [send(3, &["PSYNC", "71"])]);
@@ -167,17 +177,17 @@ fn a_failed_rewind_is_tried_again_and_a_stranger_is_copied() {
 
 #[test]
 fn a_master_without_histories_is_followed_only_where_there_is_none_here() {
-    for (mine, expected) in [(position(&[], 9), "PSYNC"), (position(&[(1, 1)], 9), "full sync")] {
+    for (mine, expected) in [(position(&[], 9), "PSYNC"), (position(&[(1, 1)], 9), "waits")] {
         for answers in [
             // Kvrocks; a Holdfast that does not know histories yet.
             "change.me.db\r\n+OK\r\n-ERR unknown option\r\n",
-            "change.me.db\r\n+OK\r\n+OK\r\n-ERR unknown option\r\n",
+            "change.me.db\r\n+OK\r\n+OK\r\n-ERR unknown option\r\n-ERR unknown option\r\n",
         ] {
             let mut m = started(&mine, false);
             m.step(Event::Connected(Conn(1)), 0);
             let actions = says(&mut m, 1, answers, 0);
             let found = match &actions[..] {
-                [.., Action::FullSync(_), Action::Connect(_), Action::Report(_)] => "full sync",
+                [.., Action::Failed { fault: Fault::NoGrant { epoch: 1, .. }, .. }] => "waits",
                 [.., last] if *last == send(1, &["PSYNC", "10"]) => "PSYNC",
                 _ => panic!("{actions:?}"),
             };
@@ -188,4 +198,94 @@ fn a_master_without_histories_is_followed_only_where_there_is_none_here() {
     m.step(Event::Connected(Conn(1)), 0);
     let actions = says(&mut m, 1, "change.me.db\r\n+OK\r\n+OK\r\n+nonsense\r\n", 0);
     assert!(actions.iter().any(|action| matches!(action, Action::Failed { .. })), "{actions:?}");
+}
+
+#[test]
+fn data_of_an_epoch_is_kept_while_the_master_shows_no_grant() {
+    let mine = position(&[(1, 1), (2, 61)], 70);
+    // Where leases block, and where they do not.
+    for epoch_patience_ms in [None, Some(10_000)] {
+        let config = Config { epoch_patience_ms, ..config(&mine, false) };
+        let mut m = Machine::new(config, 1);
+        m.step(Event::Start, 0);
+        let empty = answer(&position(&[], 0), Granted::None, &Lineage::default());
+        let (mut conn, mut now) = (1, 0);
+        while now < 3_600_000 {
+            let actions = compared(&mut m, conn, &empty, now);
+            let [Action::Close(_), Action::Failed { fault, .. }] = &actions[..] else {
+                panic!("{actions:?}")
+            };
+            assert!(fault.to_string().contains("no data and no grant of epoch 2"), "{fault}");
+            assert!(!m.is_distrusted(), "it may still take over");
+            now = m.deadline().unwrap();
+            m.step(Event::Tick, now);
+            conn += 1;
+        }
+        // An operator let the empty node go on, in a later epoch.
+        let later = answer(&position(&[(3, 1)], 1), Granted::Epoch(3), &Lineage::default());
+        let actions = compared(&mut m, conn, &later, now);
+        assert!(actions.contains(&Action::FullSync(Reason::Parted("no epoch in common".into()))));
+    }
+}
+
+/// Between the comparison and the copy the master may have become another process.
+#[test]
+fn a_grant_is_shown_once_more_where_the_copy_is_asked_for() {
+    let mine = position(&[(1, 1)], 70);
+    let later = answer(&position(&[(3, 1)], 1), Granted::Epoch(3), &Lineage::default());
+    let config = Config { member: Some("m/1/-".into()), ..config(&mine, false) };
+    for (granted, is_copied) in [(Granted::Epoch(3), true), (Granted::None, false)] {
+        let mut m = Machine::new(config.clone(), 1);
+        m.step(Event::Start, 0);
+        m.step(Event::Connected(Conn(1)), 0);
+        says(&mut m, 1, "change.me.db\r\n+OK\r\n+OK\r\n+OK\r\n", 0);
+        let actions = says(&mut m, 1, &format!("+{later}\r\n"), 0);
+        assert!(actions.contains(&Action::Connect(Conn(2))), "{actions:?}");
+        m.step(Event::Connected(Conn(2)), 0);
+        let named = says(&mut m, 2, "+OK\r\n", 0);
+        assert_eq!(named, [send(2, &["replconf", "member", "m/1/-"])]);
+        let words = ["replconf", "history", &mine.to_string(), "granted", "?", "lineage", "-"];
+        assert_eq!(says(&mut m, 2, "+OK\r\n", 0), [send(2, &words)]);
+        let theirs = answer(&later.position, granted, &Lineage::default());
+        let actions = says(&mut m, 2, &format!("+{theirs}\r\n"), 0);
+        let fetches = send(2, &["_fetch_meta"]);
+        assert_eq!(actions.contains(&fetches), is_copied, "{actions:?}");
+        let is_waiting = actions
+            .iter()
+            .any(|action| matches!(action, Action::Failed { fault: Fault::NoGrant { .. }, .. }));
+        assert_eq!(is_waiting, !is_copied, "{actions:?}");
+    }
+}
+
+#[test]
+fn own_writes_are_copied_over_and_the_masters_lineage_is_taken_on() {
+    let (mut a, mut b) = (Lineage::default(), Lineage::default());
+    a.begin(0, EpochId::from_random(1), 0, Source::Own);
+    b.begin(0, EpochId::from_random(1), 0, Source::Master);
+    let theirs = answer(&position(&[], 80), Granted::None, &a);
+    let adopts = Action::Adopt(Some(a.history()));
+    let with = |lineage: &Lineage| {
+        let lineage = Arc::new(lineage.clone());
+        let mut m = Machine::new(Config { lineage, ..config(&position(&[], 71), false) }, 1);
+        m.step(Event::Start, 0);
+        m
+    };
+    let mut m = with(&b);
+    assert_eq!(compared(&mut m, 1, &theirs, 0), [send(1, &["PSYNC", "72"])]);
+    assert_eq!(says(&mut m, 1, "+OK\r\n", 0)[0], adopts);
+
+    b.begin(70, EpochId::from_random(9), 0, Source::Own);
+    let mut m = with(&b);
+    let actions = compared(&mut m, 1, &theirs, 0);
+    assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
+    assert!(m.is_distrusted(), "what is replaced is kept aside");
+    assert_eq!(m.copied_lineage(), Some(Some(&a.history())));
+
+    // A master that tells nothing of itself: what was written here is not its own.
+    let mut m = with(&b);
+    m.step(Event::Connected(Conn(1)), 0);
+    let actions = says(&mut m, 1, "change.me.db\r\n+OK\r\n-ERR unknown option\r\n", 0);
+    assert!(actions.contains(&Action::FullSync(Reason::Required)), "{actions:?}");
+    assert!(m.is_distrusted());
+    assert_eq!(m.copied_lineage(), Some(None));
 }

@@ -26,11 +26,13 @@ pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, Sta
 
 use std::sync::Arc;
 
+use crate::answer::Answer;
 use crate::backoff::Backoff;
 use crate::files::{FileList, ListReader};
 use crate::history::{EpochId, History, Position};
+use crate::lineage::Lineage;
 use crate::wire::Stamp;
-use compare::Verdict;
+use compare::{Mine, Verdict};
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
@@ -81,6 +83,8 @@ pub struct Machine {
     is_proven: bool,
     /// Since when the master's epoch is awaited.
     waiting_since: Option<u64>,
+    /// What the master said of its lineage when it was last asked: outside `None` before that, inside if it keeps none.
+    their_lineage: Option<Option<History>>,
 }
 
 impl Machine {
@@ -99,6 +103,7 @@ impl Machine {
             is_unrewindable: false,
             is_proven: false,
             waiting_since: None,
+            their_lineage: None,
         }
     }
 
@@ -153,9 +158,14 @@ impl Machine {
         self.config.must_full_sync || self.config.is_deposed || self.is_parted
     }
 
-    /// Tells the epochs of the data here, as of now. Needed before every step outside the stream.
-    pub fn know(&mut self, history: Arc<History>) {
-        self.config.history = history;
+    /// Tells the epochs and the lineage of the data here, as of now. Needed before every step outside the stream.
+    pub fn know(&mut self, history: Arc<History>, lineage: Arc<Lineage>) {
+        (self.config.history, self.config.lineage) = (history, lineage);
+    }
+
+    /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside if it was not asked.
+    pub fn copied_lineage(&self) -> Option<Option<&History>> {
+        self.their_lineage.as_ref().map(Option::as_ref)
     }
 
     /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
@@ -307,6 +317,7 @@ impl Machine {
                         let next = self.config.next;
                         let stream = Stream::new(conn, self.peer, next, &self.config, now);
                         self.phase = Phase::Streaming(stream);
+                        self.adopt(out);
                         self.stream(input, now, out)
                     }
                 }
@@ -328,6 +339,15 @@ impl Machine {
         }
     }
 
+    /// Versions that keep histories and no lineage leave the one here as it is: they are on their way out.
+    fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
+        match self.their_lineage.clone().flatten() {
+            Some(lineage) => out.push(Action::Adopt(Some(lineage))),
+            None if self.peer == Peer::Kvrocks => out.push(Action::Adopt(None)),
+            None => {}
+        }
+    }
+
     fn position(&self) -> Position {
         let latest = self.config.next.saturating_sub(1);
         Position { history: History::clone(&self.config.history), latest }
@@ -336,21 +356,33 @@ impl Machine {
     /// Decides by the histories; `theirs` is `None` for a master that keeps none.
     fn compare(
         &mut self,
-        theirs: Option<&Position>,
+        theirs: Option<&Answer>,
         now: u64,
         out: &mut Vec<Action<'_>>,
     ) -> Result<(), Fault> {
-        let (mine, is_deposed) = (self.position(), self.config.is_deposed);
+        self.their_lineage = Some(theirs.and_then(|theirs| theirs.lineage.clone()));
+        let (position, lineage) = (self.position(), Arc::clone(&self.config.lineage));
+        let mine = Mine {
+            position: &position,
+            lineage: &lineage,
+            is_deposed: self.config.is_deposed,
+            is_spoilt: self.config.must_full_sync,
+        };
         let verdict = match theirs {
-            Some(theirs) => compare::judge(&mine, theirs, is_deposed),
-            None => compare::judge_unknown(&mine, is_deposed, self.is_proven),
+            Some(theirs) => compare::judge(mine, theirs),
+            None => compare::judge_unknown(mine, self.is_proven),
         };
         let waited = now.saturating_sub(*self.waiting_since.get_or_insert(now));
         if verdict != Verdict::Wait {
             self.waiting_since = None;
         }
-        self.is_parted = matches!(verdict, Verdict::Rewind(_) | Verdict::Parted(_));
+        if !matches!(verdict, Verdict::NoGrant(_)) {
+            // What is waited for without a grant was not compared: what was found before still holds.
+            self.is_parted =
+                matches!(verdict, Verdict::Rewind(_) | Verdict::Parted(_) | Verdict::Required);
+        }
         match verdict {
+            Verdict::NoGrant(epoch) => return Err(Fault::no_grant(epoch, theirs)),
             Verdict::Continue => {
                 if let Phase::Handshake(dialog) = &mut self.phase {
                     dialog.psync_now(&self.config, now, out);

@@ -3,6 +3,7 @@
 //! Invariant: while nobody writes, the history in memory is that of the records. It changes under the lock that orders
 //! writes, so [`Store::position`] never shows an epoch without its record or the other way round.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use replication::history::{Entry, EpochId, History, KEY_PREFIX, Malformed, Misfit, Position};
@@ -32,6 +33,18 @@ pub(super) fn load(db: &DB) -> Result<History, Error> {
         history.push(entry).map_err(|error| Error::corrupt(ACTION, error.to_string()))?;
     }
     Ok(history)
+}
+
+/// Epochs and end of the database in `dir`, which nobody has open and which stays as it is.
+///
+/// # Errors
+/// I/O errors, corruption, a folder without a database.
+pub fn peek(dir: &Path) -> Result<Position, Error> {
+    let failed = |error| Error::engine("look into a database", error);
+    let options = rocksdb::Options::default();
+    let families = DB::list_cf(&options, dir).map_err(failed)?;
+    let db = DB::open_cf_for_read_only(&options, dir, families, false).map_err(failed)?;
+    Ok(Position { history: load(&db)?, latest: db.latest_sequence_number() })
 }
 
 /// Looks for epochs in a batch that begins at `first`, and whether they may follow `history`.

@@ -51,6 +51,25 @@ fn families_have_the_ids_of_the_log() {
 }
 
 #[test]
+fn a_database_is_looked_into_without_being_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, "a", "1");
+    let id = replication::history::EpochId::from_random(7);
+    store.open_epoch(3, id, 0).unwrap();
+    put(&store, "b", "2");
+    store.publish().unwrap();
+    let position = store.position();
+    store.close().unwrap();
+    for _ in 0..2 {
+        assert_eq!(crate::peek(dir.path()).unwrap(), position);
+    }
+    assert_eq!(open(dir.path()).position(), position);
+    assert!(crate::peek(&dir.path().join("absent")).is_err());
+    assert!(!dir.path().join("absent").exists());
+}
+
+#[test]
 fn nothing_is_written_without_records() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

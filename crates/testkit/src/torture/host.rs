@@ -118,6 +118,11 @@ impl Host {
         Ok(Some(status))
     }
 
+    /// Whether its process was stopped and has not gone on.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// Whether a process runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::args::Balancer;
 use super::host::{Host, Role};
@@ -199,9 +199,63 @@ impl<'a> Nemesis<'a> {
                 self.frozen.insert(index, Frozen::new(&dir)?);
                 self.undo.push((end, Undo::Thaw(index)));
             }
+            Action::Lose(target) => {
+                let Some(index) = self.host_of(*target) else { return Ok(()) };
+                return self.lose(index, end);
+            }
             Action::Switchover(shard) => self.switchover(*shard),
         }
         Ok(())
+    }
+
+    /// What only one disk had is gone with it, and nobody promises more: a disk is lost only while another member of the set has
+    /// what the master could have acknowledged. Whatever that was is known once the process stands still.
+    fn lose(&mut self, index: usize, end: u64) -> Result<()> {
+        let host = &mut self.site.hosts[index];
+        let is_busy = disk::filling(&host.dir).exists() || self.frozen.contains_key(&index);
+        if is_busy || host.is_stopped() || !host.runs() {
+            self.say("not lost, for it has another fault: the disk of", index);
+            return Ok(());
+        }
+        host.stop()?;
+        if !self.is_held_elsewhere(index) {
+            self.site.hosts[index].go_on()?;
+            self.say("not lost, for nobody else may have what is on it: the disk of", index);
+            return Ok(());
+        }
+        self.say("lose the disk of", index);
+        let host = &mut self.site.hosts[index];
+        host.kill()?;
+        for name in ["db", "db.deposed"] {
+            let path = host.dir.join(name);
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        self.undo.push((end, Undo::Start(index)));
+        self.undo_due(self.now_ms())
+    }
+
+    /// By the store, as it is after the host's process stands still: sets change only by that process' own requests, and it
+    /// acknowledged nothing without a member that the store still holds.
+    fn is_held_elsewhere(&self, index: usize) -> bool {
+        let asked = rest::once(self.site.control(), REST_PATIENCE, |client| {
+            client.get(&format!("{}/status", rest::CLUSTER))
+        });
+        let Ok(status) = asked else { return false };
+        let host_of = |id: &str| self.site.member(id).map(|member| member.host);
+        let ids = |value: &Json| -> Vec<String> {
+            let all = value.as_array().into_iter().flatten();
+            all.filter_map(|id| id.as_str().map(str::to_owned)).collect()
+        };
+        let shards = status["shards"].as_array().cloned().unwrap_or_default();
+        shards.iter().map(|shard| ids(&shard["in_sync"])).any(|members| {
+            let hosts: Vec<_> = members.iter().filter_map(|id| host_of(id)).collect();
+            hosts.contains(&index) && hosts.iter().any(|other| *other != index)
+        })
     }
 
     fn cut(

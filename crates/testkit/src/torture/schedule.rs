@@ -60,13 +60,17 @@ pub enum Kind {
     DiskFull,
     /// The disk of a node takes nothing, and says nothing.
     DiskHang,
+    /// A master is killed, its data is gone, and it is started again at once.
+    DiskLost,
+    /// The same, and it stays away for a while.
+    DiskLostLate,
     /// Not a fault: an operator asks for another master.
     Switchover,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Kill,
         Self::KillRestart,
         Self::ReplicaKill,
@@ -85,6 +89,8 @@ impl Kind {
         Self::BalancerReload,
         Self::DiskFull,
         Self::DiskHang,
+        Self::DiskLost,
+        Self::DiskLostLate,
         Self::Switchover,
     ];
 
@@ -109,6 +115,8 @@ impl Kind {
             Self::BalancerReload => "balancer-reload",
             Self::DiskFull => "disk-full",
             Self::DiskHang => "disk-hang",
+            Self::DiskLost => "disk-lost",
+            Self::DiskLostLate => "disk-lost-late",
             Self::Switchover => "switchover",
         }
     }
@@ -177,6 +185,8 @@ pub enum Action {
     Fill(Target),
     /// Writes to the disk wait; they go on at the end.
     Hang(Target),
+    /// SIGKILL, and the data is removed; started again, empty, at the end.
+    Lose(Target),
     /// A planned switchover of a shard.
     Switchover(usize),
 }
@@ -302,6 +312,8 @@ impl Draw {
             Kind::BalancerReload => (0, Action::Reload(self.balancer())),
             Kind::DiskFull => (away, Action::Fill(self.master())),
             Kind::DiskHang => (away, Action::Hang(self.node())),
+            Kind::DiskLost => (0, Action::Lose(self.master())),
+            Kind::DiskLostLate => (away, Action::Lose(self.master())),
             Kind::Switchover => (0, Action::Switchover(self.shard())),
         };
         self.faults.push(Fault { at_ms, for_ms, action });
@@ -437,6 +449,7 @@ impl fmt::Display for Action {
             Self::Reload(number) => write!(f, "reload balancer {number}"),
             Self::Fill(target) => write!(f, "fill the disk of the {target}"),
             Self::Hang(target) => write!(f, "the disk of the {target} hangs"),
+            Self::Lose(target) => write!(f, "the disk of the {target} is lost"),
             Self::Switchover(shard) => write!(f, "switchover of shard {shard}"),
         }
     }
@@ -488,6 +501,7 @@ mod tests {
             "reload",
             "fill",
             "hangs",
+            "is lost",
             "switch",
             "interface",
         ] {

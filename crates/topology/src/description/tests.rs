@@ -167,8 +167,16 @@ fn equal_announced_endpoints() {
     assert_eq!(Topology::parse(&other_port, 1).unwrap().warnings(), []);
     let pair = format!("{ID} h 1 master - 0 lb1 7\n{OTHER} h 2 slave {ID} lb1 7");
     let warnings = Topology::parse(&pair, 1).unwrap().warnings();
-    expect!["nodes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa and bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb are both shown to clients as lb1:7"]
+    expect!["nodes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa and bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb are both at lb1:7 for clients"]
         .assert_eq(&warnings[0].to_string());
+    // The address of another node, announced or not; its own is no mistake.
+    for (first, second, count) in
+        [("", "h 1", 1), ("lb1 7", "h 1", 1), ("lb1 7", "H 1", 1), ("", "h 2", 0)]
+    {
+        let text = format!("{ID} h 1 master - 0 {first}\n{OTHER} h 2 slave {ID} {second}");
+        let warnings = Topology::parse(&text, 1).unwrap().warnings();
+        assert_eq!(warnings.len(), count, "{text}: {warnings:?}");
+    }
 }
 
 #[test]

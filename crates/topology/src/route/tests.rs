@@ -5,7 +5,8 @@ const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const C: &str = "cccccccccccccccccccccccccccccccccccccccc";
 
-const READ: RouteRequest = RouteRequest { is_write: false, readonly: false, asking: false };
+const READ: RouteRequest =
+    RouteRequest { is_write: false, readonly: false, asking: false, reach: Reach::Nodes };
 const WRITE: RouteRequest = RouteRequest { is_write: true, ..READ };
 const READONLY: RouteRequest = RouteRequest { readonly: true, ..READ };
 const ASKING: RouteRequest = RouteRequest { asking: true, ..WRITE };
@@ -123,4 +124,22 @@ fn scripts() {
     assert_eq!(cluster.route_in_script([also_mine], WRITE, &mut scope), Route::Run);
     assert_eq!(scope.last_slot, Some(also_mine));
     assert_eq!(cluster.route_in_script([], WRITE, &mut scope), Route::Run);
+}
+
+#[test]
+fn nobody_is_sent_to_a_node_he_cannot_reach() {
+    const DOWN: &str = "CLUSTERDOWN Hash slot not served: its master has no announced endpoint";
+    let balanced = |request| RouteRequest { reach: Reach::Announced, ..request };
+    let replica = cluster(C);
+    for request in [READ, WRITE] {
+        check(&replica, &["b"], balanced(request), DOWN);
+    }
+    check(&replica, &["b"], balanced(READONLY), "");
+    check(&replica, &["a"], balanced(READ), "MOVED 15495 fd00::2:7001");
+    let mut scope = ScriptScope::default();
+    let slot = key_slot(b"b");
+    let route = replica.route_in_script([slot], balanced(READ), &mut scope);
+    assert_eq!(route, Route::ScriptNonLocal);
+    // What it serves itself it serves, whatever it is announced as.
+    check(&cluster(A), &["b"], balanced(WRITE), "");
 }

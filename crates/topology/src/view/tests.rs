@@ -24,7 +24,7 @@ fn check(text: &[u8], expected: &Expect) {
 fn nodes_with_announced_endpoints() {
     let myself = Some(id("9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs"));
     check(
-        &nodes_text(&example(), myself, 1000, &Jobs::default()),
+        &nodes_text(&example(), myself, Reach::Nodes, 1000, &Jobs::default()),
         &expect![[r#"
         ZrFserb4Mqi5dbyCLCMUm9zFXMNPhzKE4RbFauJa 10.190.28.10:7115@17115 master - 999 1000 7 connected 0-5460
         qhbVLW9dc2VF9CZOmvBJOzzqkhNA3oHoD3NVWVyg 10.190.28.10:7133@17133 master - 999 1000 7 connected 5461-10921
@@ -42,14 +42,14 @@ fn odd_nodes() {
         format!("{A} h 1 master -\n{B} h 2 slave,fail {A} 2001:db8::1 65535\n{C} h 3 slave {D}");
     let topology = Topology::parse(&text, 0).unwrap();
     check(
-        &nodes_text(&topology, Some(id(B)), 0, &Jobs::default()),
+        &nodes_text(&topology, Some(id(B)), Reach::Nodes, 0, &Jobs::default()),
         &expect![[r#"
         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa h:1@10001 master - 0 0 0 connected
         bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 2001:db8::1:65535@75535 myself,slave,fail aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0 0 0 connected
         cccccccccccccccccccccccccccccccccccccccc h:3@10003 slave dddddddddddddddddddddddddddddddddddddddd 0 0 0 connected
     "#]],
     );
-    assert_eq!(slots(&topology), []);
+    assert_eq!(slots(&topology, Reach::Nodes), []);
 }
 
 fn range(first: u16, last: u16) -> Option<SlotRange> {
@@ -66,7 +66,7 @@ fn slot_jobs() {
         importing: Some(Importing { range: range(9000, 9000), state: JobState::Start }),
     };
     check(
-        &nodes_text(&topology, Some(id(A)), 2, &jobs),
+        &nodes_text(&topology, Some(id(A)), Reach::Nodes, 2, &jobs),
         &expect![[r#"
         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa h:1@10001 myself,master - 1 2 1 connected 0-8191 [5-6->-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb] [9000-<-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb]
         bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb h:2@10002 master - 1 2 1 connected 8192-16383
@@ -94,7 +94,7 @@ fn slot_jobs() {
     // Jobs that are over are seen in INFO only.
     jobs.migrating.as_mut().unwrap().state = JobState::Failed;
     jobs.importing = Some(Importing { range: None, state: JobState::Failed });
-    let text = nodes_text(&topology, Some(id(A)), 2, &jobs);
+    let text = nodes_text(&topology, Some(id(A)), Reach::Nodes, 2, &jobs);
     assert!(!String::from_utf8(text).unwrap().contains('['));
     let info = String::from_utf8(info_text(&topology, &jobs)).unwrap();
     assert!(
@@ -119,7 +119,7 @@ fn slots_in_order_with_announced_endpoints() {
         "{B} 10.0.0.2 2 master - 101-199 201-16383\n{C} 10.0.0.3 3 slave {A} lb3 33\n\
          {A} 10.0.0.1 1 master - 0-100 200 fd00::1 11\n{D} 10.0.0.4 4 slave {A}"
     );
-    let runs: String = slots(&Topology::parse(&text, 1).unwrap())
+    let runs: String = slots(&Topology::parse(&text, 1).unwrap(), Reach::Nodes)
         .iter()
         .map(|run| {
             let nodes: Vec<String> = run
@@ -142,12 +142,13 @@ fn slots_in_order_with_announced_endpoints() {
 fn replicas() {
     let topology = example();
     check(
-        &replicas_text(&topology, b"9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs", 1000).unwrap(),
+        &replicas_text(&topology, b"9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs", Reach::Nodes, 1000)
+            .unwrap(),
         &expect![[r#"
             3D8JRN8YVONqRU57jP99E3JdH2QnLHzZpFN4rcQQ 192.168.0.1:1234@11234 slave 9cnjXnaNK5KfPtX01V0wn7ZtM7FDPnz7va9qPJBs 999 1000 7 connected
         "#]],
     );
-    let error = |id: &[u8]| replicas_text(&topology, id, 0).unwrap_err().reply();
+    let error = |id: &[u8]| replicas_text(&topology, id, Reach::Nodes, 0).unwrap_err().reply();
     assert_eq!(error(b"3D8JRN8YVONqRU57jP99E3JdH2QnLHzZpFN4rcQQ"), "ERR The node isn't a master");
     assert_eq!(error(A.as_bytes()), "ERR Invalid cluster node id");
     assert_eq!(error(b"abc"), "ERR Invalid cluster node id");
@@ -158,7 +159,7 @@ fn shards_show_no_local_address_where_another_is_announced() {
     let text = format!(
         "{A} 10.0.0.1 1 master - 0-9 20 lb1 11\n{B} 10.0.0.2 2 slave,fail {A} fd00::1 12\n{C} 10.0.0.3 3 master -"
     );
-    let shards = shards(&Topology::parse(&text, 1).unwrap(), Some(id(A)), 42);
+    let shards = shards(&Topology::parse(&text, 1).unwrap(), Some(id(A)), Reach::Nodes, 42);
     assert_eq!(shards.len(), 2);
     assert_eq!(shards[0].slots, [(0, 9), (20, 20)]);
     let node = |id, ip: &str, port, role, replication_offset, health| ShardNode {
@@ -186,4 +187,54 @@ fn shards_show_no_local_address_where_another_is_announced() {
 fn clusterx_nodes_parses_back() {
     let text = clusterx_nodes_text(&example());
     assert_eq!(Topology::parse(text, 7), Ok(example()));
+}
+
+/// Two shards; the master of the second and the replica of the first have no announced endpoint.
+fn half_announced() -> Topology {
+    let text = format!(
+        "{A} 10.0.0.1 1 master - 0-99 192.0.2.1 7001\n{B} 10.0.0.2 1 slave {A}\n\
+         {C} 10.0.0.3 1 master - 100-199\n{D} 10.0.0.4 1 slave {C} 192.0.2.4 7004"
+    );
+    Topology::parse(&text, 3).unwrap()
+}
+
+#[test]
+fn who_reaches_announced_endpoints_is_shown_no_other() {
+    let topology = half_announced();
+    let nodes = |myself: &str, reach| {
+        let text = nodes_text(&topology, Some(id(myself)), reach, 0, &Jobs::default());
+        String::from_utf8(text).unwrap()
+    };
+    check(
+        nodes(A, Reach::Announced).as_bytes(),
+        &expect![[r#"
+        aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 192.0.2.1:7001@17001 myself,master - 0 0 3 connected 0-99
+        dddddddddddddddddddddddddddddddddddddddd 192.0.2.4:7004@17004 slave cccccccccccccccccccccccccccccccccccccccc 0 0 3 connected
+    "#]],
+    );
+    // The node that answers is there whatever it is.
+    check(
+        nodes(B, Reach::Announced).as_bytes(),
+        &expect![[r#"
+        aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 192.0.2.1:7001@17001 master - 0 0 3 connected 0-99
+        bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb :0@0 myself,slave,noaddr aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0 0 3 connected
+        dddddddddddddddddddddddddddddddddddddddd 192.0.2.4:7004@17004 slave cccccccccccccccccccccccccccccccccccccccc 0 0 3 connected
+    "#]],
+    );
+    let line = "cccccccccccccccccccccccccccccccccccccccc :0@0 myself,master,noaddr - 0 0 3 connected 100-199\n";
+    assert!(nodes(C, Reach::Announced).contains(line));
+    let runs = slots(&topology, Reach::Announced);
+    let shown: Vec<_> = runs.iter().map(|run| (run.start, run.end, run.nodes.len())).collect();
+    assert_eq!(shown, [(0, 99, 1)], "nobody serves the others, as far as this client is concerned");
+    let shards = shards(&topology, Some(id(A)), Reach::Announced, 0);
+    assert_eq!(shards.iter().map(|shard| shard.nodes.len()).collect::<Vec<_>>(), [1]);
+    let replicas = |of: &str| replicas_text(&topology, of.as_bytes(), Reach::Announced, 0).unwrap();
+    assert_eq!(replicas(A), b"");
+    assert!(replicas(C).starts_with(D.as_bytes()));
+    // No local address in anything of it, and all of them for who reaches nodes.
+    for myself in [A, B, C, D] {
+        assert!(!nodes(myself, Reach::Announced).contains("10.0.0."));
+    }
+    assert!(nodes(A, Reach::Nodes).contains("10.0.0.2:1@10001"));
+    assert_eq!(slots(&topology, Reach::Nodes).len(), 2);
 }

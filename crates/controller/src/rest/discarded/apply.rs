@@ -48,7 +48,7 @@ pub(in crate::rest) async fn apply(
     let job = Job { holder, master, file, spec };
     let note = move |text: String| {
         tracing::info!(cluster = %cluster.label(), "{text}");
-        cluster.note("change", text);
+        cluster.note("operator", text);
     };
     Ok(ok(alone(&APPLYING, async move { job.run(Arc::new(note)).await }).await?))
 }

@@ -140,7 +140,7 @@ fn a_stranger_with_epochs_of_its_own_is_replaced_and_kept_aside() {
     let (stranger, master) = (Running::start(), Running::start());
     stranger.open_epoch(1);
     stranger.ask(&["SET", "mine", "x"]);
-    master.open_epoch(2);
+    master.grant(2);
     stranger.follow(master.port);
     stranger.await_up_with(&master);
     assert_eq!(stranger.ask(&["GET", "mine"]), "nil");

@@ -148,3 +148,54 @@ fn an_ipv6_door_is_told_apart_by_address_and_port_however_it_is_spelled() {
         assert!(bench.answer(&format!("GET {HIGH}")).is_err(), "{announced}");
     }
 }
+
+/// Behind the other master's door, whose line has no announced endpoint.
+fn beside_a_node_without_a_door() -> Bench {
+    let lines = ["master - 0-8191 192.0.2.1 7001", "master - 8192-16383"];
+    let mut bench = Bench::in_cluster(Role::Master, lines);
+    bench.dial(MY_DOOR);
+    bench
+}
+
+#[test]
+fn who_comes_through_a_balancer_is_shown_what_balancers_reach() {
+    let mut bench = beside_a_node_without_a_door();
+    let asked = ["CLUSTER NODES", "CLUSTER SLOTS", "CLUSTER SHARDS"];
+    let replicas = format!("CLUSTER REPLICAS {OTHER}");
+    let moved = format!("GET {HIGH}");
+    // Kvrocks' rule while clients reach nodes: its own address.
+    for command in asked {
+        assert!(bench.answer(command).unwrap().contains("10.0.0.2"), "{command}");
+    }
+    assert_eq!(bench.answer(&moved).unwrap(), "-MOVED 15495 10.0.0.2:6666");
+    bench.node.config.set(&[("client-access", "balancer-only")]).unwrap();
+    for command in asked.iter().copied().chain([replicas.as_str()]) {
+        let said = bench.answer(command).unwrap();
+        assert!(!said.contains("10.0.0."), "{command}: {said}");
+    }
+    let down = "-CLUSTERDOWN Hash slot not served: its master has no announced endpoint";
+    assert_eq!(bench.answer(&moved).unwrap(), down);
+    assert!(bench.answer("CLUSTER SLOTS").unwrap().contains("192.0.2.1"));
+    // Peers and operators come to the node itself, and see every node.
+    bench.session = Bench::session(&bench.node);
+    bench.session.auth = crate::session::Auth::Peer;
+    for command in asked {
+        assert!(bench.answer(command).unwrap().contains("10.0.0.2"), "{command}");
+    }
+}
+
+#[test]
+fn a_node_without_a_door_of_its_own_shows_itself_without_an_address() {
+    let from = topology::Endpoint { host: "10.0.0.2".into(), port: 6666 };
+    let mut bench = Bench::in_cluster(
+        Role::Replica { from },
+        [&format!("slave {OTHER}"), "master - 0-16383 192.0.2.2 7002"],
+    );
+    bench.node.config.set(&[("client-access", "balancer-only")]).unwrap();
+    // By a door that is not switched over yet.
+    bench.dial(MY_DOOR);
+    let said = bench.answer("CLUSTER NODES").unwrap();
+    assert!(said.contains(&format!("{ME} :0@0 myself,slave,noaddr {OTHER}")), "{said}");
+    let moved = format!("GET {HIGH}");
+    assert_eq!(bench.answer(&moved).unwrap(), format!("-MOVED 15495 {OTHER_DOOR}"));
+}

@@ -310,7 +310,7 @@ fn judge(
 }
 
 fn is_mine(node: &Node, key: &[u8]) -> bool {
-    let request = RouteRequest { is_write: true, readonly: false, asking: false };
+    let request = RouteRequest { is_write: true, ..RouteRequest::default() };
     matches!(node.cluster.load().route(std::iter::once(key_slot(key)), request), Route::Run)
 }
 

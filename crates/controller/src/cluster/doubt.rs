@@ -1,0 +1,281 @@
+//! A change of the record whose outcome the store did not tell (rule O4).
+//!
+//! Until a read shows which record is in force, the planner grants nothing and opens nothing in this cluster: the store may
+//! name another master. A store whose earlier writes may still arrive is settled by a write of ours on the same revision,
+//! with the content of before: either it shuts the unknown one out, or it loses against it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::Record;
+
+use super::{Cluster, UpdateError};
+use crate::events::Event;
+use crate::store::{Outcome, StoreError};
+
+/// Between two attempts to find out.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What an attempt to find out came to.
+enum Settled {
+    /// This record is in force; `None`: the cluster is not in the store any more.
+    Known(Option<Record>),
+    /// Not yet.
+    Open(StoreError),
+}
+
+impl Cluster {
+    /// Holds everything until it is known whether `wanted` was written. Tries to find out at once, and else goes on doing
+    /// so on its own.
+    pub(super) fn in_doubt(
+        self: &Arc<Self>,
+        wanted: Record,
+        reason: &str,
+        error: StoreError,
+    ) -> Result<Arc<Record>, UpdateError> {
+        let why = error.chain();
+        tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
+        self.doubts(&wanted, 1, reason);
+        if let Settled::Known(record) = self.settle(&wanted) {
+            return self.settled(&wanted, record, error);
+        }
+        let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
+        tokio::spawn(async move { cluster.find_out(wanted).await });
+        Err(error)
+    }
+
+    async fn find_out(self: Arc<Self>, wanted: Record) {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            let (cluster, unknown) = (Arc::clone(&self), wanted.clone());
+            let attempt = tokio::task::spawn_blocking(move || cluster.settle(&unknown)).await;
+            match attempt {
+                Ok(Settled::Known(record)) => {
+                    let lost = StoreError::Conflict;
+                    let outcome = self.settled(&wanted, record, lost);
+                    let is_done = outcome.is_ok();
+                    tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
+                    return;
+                }
+                Ok(Settled::Open(error)) => {
+                    tracing::debug!(cluster = %self.label(), error = error.chain(), "which record is in force");
+                }
+                Err(error) => tracing::error!(%error, "which record is in force"),
+            }
+        }
+    }
+
+    /// Reads, and shuts out what may still arrive.
+    fn settle(&self, wanted: &Record) -> Settled {
+        let records = self.shared.records();
+        loop {
+            let found = match records.cluster(&wanted.namespace, &wanted.name) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Settled::Known(None),
+                Err(error) => return Settled::Open(error),
+            };
+            if found.revision >= wanted.revision || !records.writes_may_arrive_late() {
+                return Settled::Known(Some(found));
+            }
+            let label = format!("{}/{}", found.namespace, found.name);
+            let text =
+                format!("revision {} is shut out: its outcome was not known", wanted.revision);
+            let event = Event::now(self.shared.store.term(), label, "change", text);
+            let same = found.next();
+            match records.swap(&same, &event) {
+                Outcome::Done(()) => return Settled::Known(Some(same)),
+                // What was unknown has arrived, or somebody else was faster: both can be read.
+                Outcome::NotDone(StoreError::Conflict) => {}
+                Outcome::NotDone(error) | Outcome::Unknown(error) => return Settled::Open(error),
+            }
+        }
+    }
+
+    fn settled(
+        self: &Arc<Self>,
+        wanted: &Record,
+        found: Option<Record>,
+        error: StoreError,
+    ) -> Result<Arc<Record>, UpdateError> {
+        let found = found.map(Arc::new);
+        let adopted = match &found {
+            Some(record) => self.adopt(Arc::clone(record)),
+            None => Ok(()),
+        };
+        self.doubts(wanted, -1, "");
+        adopted?;
+        found.filter(|record| **record == *wanted).ok_or(UpdateError::Store(error))
+    }
+
+    /// Counts a change that is in doubt, or is so no longer.
+    fn doubts(&self, wanted: &Record, more: i64, reason: &str) {
+        {
+            let mut state = self.state.lock();
+            state.doubts += more;
+            state.observed.in_doubt = match (state.doubts, state.observed.in_doubt.take()) {
+                (..=0, _) => None,
+                (_, Some(known)) => Some(known),
+                (_, None) => Some(format!("revision {}, {reason}", wanted.revision)),
+            };
+            if state.doubts > 0 {
+                // What is in force until the next plan must not grant either.
+                state.plan.leases.clear();
+                state.plan.grants.clear();
+            }
+        }
+        self.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use parking_lot::Mutex;
+    use planner::Policy;
+
+    use super::*;
+    use crate::cluster::{Shared, test_record};
+    use crate::store::{Records, Store};
+
+    /// A store far away: the answer to a swap may be lost, and what was asked arrive later.
+    #[derive(Debug)]
+    struct Late {
+        store: Store,
+        /// The next swap is not answered.
+        is_lost: AtomicBool,
+        /// Nothing can be read.
+        is_away: AtomicBool,
+        /// What was not answered, and has not arrived.
+        under_way: Mutex<Option<(Record, Event)>>,
+    }
+
+    impl Late {
+        /// What was under way arrives; true if it was taken.
+        fn arrives(&self) -> bool {
+            let (record, event) = self.under_way.lock().take().expect("something under way");
+            matches!(self.store.swap(&record, &event), Outcome::Done(()))
+        }
+    }
+
+    impl Records for Arc<Late> {
+        fn swap(&self, record: &Record, event: &Event) -> Outcome {
+            if self.is_away.load(Ordering::SeqCst) || self.is_lost.swap(false, Ordering::SeqCst) {
+                *self.under_way.lock() = Some((record.clone(), event.clone()));
+                return Outcome::Unknown(StoreError::Silent(Duration::from_millis(250)));
+            }
+            self.store.swap(record, event)
+        }
+
+        fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
+            match self.is_away.load(Ordering::SeqCst) {
+                true => Err(StoreError::Silent(Duration::from_millis(250))),
+                false => self.store.cluster(namespace, name),
+            }
+        }
+
+        fn writes_may_arrive_late(&self) -> bool {
+            true
+        }
+    }
+
+    struct Stage {
+        _folder: tempfile::TempDir,
+        late: Arc<Late>,
+        cluster: Arc<Cluster>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let open = |name| Store::open(&folder.path().join(name), 0).expect("a store");
+            let store = open("far");
+            store.create_namespace("n").done().expect("a namespace");
+            let event = Event::now(1, "n/c".to_owned(), "operator", "created".to_owned());
+            store.create(&test_record(), &event).done().expect("a cluster");
+            let late = Arc::new(Late {
+                store,
+                is_lost: AtomicBool::new(false),
+                is_away: AtomicBool::new(false),
+                under_way: Mutex::new(None),
+            });
+            let shared = Shared::new(open("near"), Policy::default());
+            let shared = Arc::new(shared.recorded_by(Box::new(Arc::clone(&late))));
+            let cluster = Cluster::start(shared, test_record()).expect("a cluster");
+            Self { _folder: folder, late, cluster }
+        }
+
+        async fn longer_leases(&self) -> Result<Arc<Record>, UpdateError> {
+            let longer = |record: &mut Record| {
+                record.longest_lease_ms += 1_000;
+                Ok(())
+            };
+            self.cluster.update("longer leases", longer).await
+        }
+
+        fn in_doubt(&self) -> bool {
+            self.cluster.state.lock().observed.in_doubt.is_some()
+        }
+
+        async fn known(&self) {
+            let known = async {
+                while self.in_doubt() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), known)
+                .await
+                .expect("an end of the doubt");
+        }
+    }
+
+    /// The planner of such a cluster writes its own term first: these wait for it.
+    async fn settled() -> Stage {
+        let stage = Stage::new();
+        let taken_over = async {
+            while stage.cluster.record().term == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), taken_over).await.expect("a term");
+        stage
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_not_answered_is_shut_out_before_anything_goes_on() {
+        let stage = settled().await;
+        let before = stage.cluster.record();
+        stage.late.is_lost.store(true, Ordering::SeqCst);
+        // Whichever is asked next, it was not done, and never will be.
+        assert!(stage.longer_leases().await.is_err());
+        stage.known().await;
+        assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms);
+        assert!(stage.cluster.record().revision > before.revision);
+        assert!(!stage.late.arrives(), "it arrived after another was in force");
+        let done = stage.longer_leases().await.expect("a change");
+        assert_eq!(done.longest_lease_ms, before.longest_lease_ms + 1_000);
+        stage.cluster.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_granted_until_the_store_is_back_and_what_arrived_meanwhile_is_in_force() {
+        let stage = settled().await;
+        let before = stage.cluster.record();
+        stage.late.is_away.store(true, Ordering::SeqCst);
+        let error = stage.longer_leases().await.expect_err("nobody knows");
+        assert!(matches!(error, UpdateError::Unknown(_)), "{error}");
+        assert!(stage.in_doubt());
+        let told = async {
+            while !stage.cluster.state.lock().plan.alarms.iter().any(|a| a.contains("not told")) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("an alarm");
+        assert!(stage.cluster.state.lock().plan.leases.is_empty());
+        assert!(stage.late.arrives(), "it arrives");
+        stage.late.is_away.store(false, Ordering::SeqCst);
+        stage.known().await;
+        assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms + 1_000);
+        stage.cluster.stop();
+    }
+}

@@ -1,0 +1,218 @@
+//! Load balancers of a cluster: taken in, compared with what nodes list, and let go of.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
+
+mod support;
+
+use api::heartbeat::Stranger;
+use serde_json::{Value, json};
+use support::fake_balancer::FakeBalancer;
+use support::{Stage, until};
+
+const BALANCERS: &str = "/namespaces/n/clusters/c/balancers";
+
+fn message(body: &Value) -> &str {
+    body["error"]["message"].as_str().unwrap_or_default()
+}
+
+impl Stage {
+    async fn remove(&self, name: &str, query: &str) -> (u16, Value) {
+        self.controller.call("DELETE", &format!("{BALANCERS}/{name}{query}"), json!({})).await
+    }
+
+    async fn add(&self, spec: Value) -> (u16, Value) {
+        self.controller.call("POST", BALANCERS, spec).await
+    }
+
+    async fn listed(&self) -> Vec<String> {
+        let (code, body) = self.controller.call("GET", BALANCERS, json!({})).await;
+        assert_eq!(code, 200, "{body}");
+        let list = body["data"]["balancers"].as_array().expect("a list").iter();
+        list.map(|b| b["name"].as_str().expect("a name").to_owned()).collect()
+    }
+
+    /// Waits for an alarm with all of these words, above which nobody reads "healthy".
+    async fn alarm(&self, words: &[&str]) -> String {
+        let has = |alarm: &&String| words.iter().all(|word| alarm.contains(word));
+        let status = self
+            .controller
+            .until(&format!("an alarm with {words:?}"), |s| s.alarms.iter().any(|a| has(&a)))
+            .await;
+        assert!(!status.healthy, "{status:#?}");
+        status.alarms.iter().find(has).expect("just seen").clone()
+    }
+
+    /// A second balancer, so that the first one is not the last.
+    async fn with_another(&self) -> FakeBalancer {
+        let other = FakeBalancer::start().await;
+        let spec = json!({"name": "b2", "endpoint": other.url(), "source": "127.0.0.2"});
+        let (code, body) = self.add(spec).await;
+        assert_eq!(code, 201, "{body}");
+        until("the second balancer to be open", || async {
+            other.backend(7000).map(drop).ok_or("closed".into())
+        })
+        .await;
+        other
+    }
+}
+
+#[tokio::test]
+async fn a_live_balancer_is_closed_before_it_is_forgotten() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let other = stage.with_another().await;
+    let (code, body) = stage.remove("b", "").await;
+    assert_eq!(code, 204, "{body}");
+    assert_eq!(stage.balancer.backend(7000), None, "it leads nowhere any more");
+    assert_eq!(stage.listed().await, ["b2"]);
+    assert!(other.backend(7000).is_some(), "the other one was not touched");
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    // It may come back: what it is told then is newer than what closed it.
+    let spec = json!({"name": "b", "endpoint": stage.balancer.url(), "source": "127.0.0.2"});
+    let (code, body) = stage.add(spec).await;
+    assert_eq!(code, 201, "{body}");
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    assert!(stage.balancer.backend(7000).is_some());
+}
+
+#[tokio::test]
+async fn a_balancer_that_cannot_be_closed_stays_unless_it_is_forced_out() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let _other = stage.with_another().await;
+    stage.balancer.set_reachable(false);
+    let (code, body) = stage.remove("b", "").await;
+    assert_eq!(code, 409, "{body}");
+    assert!(message(&body).contains("could not be closed, and stays"), "{body}");
+    assert!(message(&body).contains("--force"), "{body}");
+    assert_eq!(stage.listed().await, ["b", "b2"]);
+    stage.balancer.set_reachable(true);
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    assert!(stage.balancer.backend(7000).is_some(), "open as before");
+
+    stage.balancer.set_reachable(false);
+    let (code, body) = stage.remove("b", "?force=maybe").await;
+    assert_eq!(code, 400, "{body}");
+    let (code, body) = stage.remove("b", "?force=yes").await;
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(body["data"]["closed"], false);
+    assert_eq!(stage.listed().await, ["b2"]);
+    let events = "/namespaces/n/clusters/c/events";
+    let (_, events) = stage.controller.call("GET", events, json!({})).await;
+    assert!(events.to_string().contains("removed WITHOUT being closed"), "{events}");
+}
+
+#[tokio::test]
+async fn the_last_way_in_is_not_taken_away_in_passing() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let (code, body) = stage.remove("b", "").await;
+    assert_eq!(code, 409, "{body}");
+    assert!(message(&body).contains("is the last one"), "{body}");
+    assert!(stage.balancer.backend(7000).is_some());
+    let (code, body) = stage.remove("b", "?force=yes").await;
+    assert_eq!(code, 204, "{body}");
+    assert_eq!(stage.balancer.backend(7000), None);
+    stage.alarm(&["no load balancer is listed", "ctl balancer add"]).await;
+}
+
+#[tokio::test]
+async fn who_is_added_is_asked_who_he_is() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    for (spec, words) in [
+        (
+            json!({"name": "x", "endpoint": "http://127.0.0.1:1", "source": "127.0.0.2"}),
+            "start it first",
+        ),
+        (json!({"name": "x", "kind": "haproxy", "endpoint": "http://127.0.0.1:1"}), "Runtime API"),
+        (json!({"name": "x", "endpoint": "http://127.0.0.1:1"}), "start it first"),
+    ] {
+        let (code, body) = stage.add(spec).await;
+        assert_eq!(code, 400, "{body}");
+        assert!(message(&body).contains(words), "{body}");
+    }
+    let other = FakeBalancer::start().await;
+    let spec = |source: &str| json!({"name": "b2", "endpoint": other.url(), "source": source});
+    let (code, body) = stage.add(spec("")).await;
+    assert_eq!(code, 400, "{body}");
+    assert!(message(&body).contains("needs `source`"), "{body}");
+    other.set_source("127.0.0.2");
+    let (code, body) = stage.add(spec("127.0.0.9")).await;
+    assert_eq!(code, 400, "{body}");
+    assert!(message(&body).contains("says that it dials from 127.0.0.2"), "{body}");
+    assert_eq!(stage.listed().await, ["b"]);
+    let (code, body) = stage.add(spec("")).await;
+    assert_eq!((code, body["data"]["source"].as_str()), (201, Some("127.0.0.2")), "{body}");
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+}
+
+#[tokio::test]
+async fn lists_that_differ_are_told_from_either_side() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    // A node that lists somebody else.
+    stage.nodes[1].inside.lock().balancer_sources = vec!["127.0.0.3/32".to_owned()];
+    let address = stage.nodes[1].address();
+    stage.alarm(&["balancer b dials from 127.0.0.2", &address, "node.conf"]).await;
+    stage.nodes[1].inside.lock().balancer_sources = vec!["127.0.0.0/8".to_owned()];
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    // A balancer that says something else than is registered.
+    stage.balancer.set_source("127.0.0.9");
+    let of_master = stage.nodes[0].address();
+    stage.alarm(&["balancer b dials from 127.0.0.9", &of_master]).await;
+    stage.alarm(&["says that it dials from 127.0.0.9", "registered with source 127.0.0.2"]).await;
+    stage.balancer.set_source("127.0.0.2");
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    // What a node saw itself.
+    let address = "10.0.8.3".parse().expect("an address");
+    stage.nodes[0].inside.lock().strangers = vec![Stranger { address, connections: 3, age_ms: 5 }];
+    stage.alarm(&[&of_master, "refuse a load balancer at 10.0.8.3"]).await;
+}
+
+/// Created, added, moved to: an address belongs to one node.
+#[tokio::test]
+async fn two_nodes_are_not_announced_at_one_address() {
+    let stage = Stage::new(3).await;
+    let clusters = "/namespaces/n/clusters";
+    let mut spec = stage.spec();
+    spec["nodes"].as_array_mut().expect("nodes").truncate(2);
+    spec["replicas"] = json!(2);
+    let mut twice = spec.clone();
+    twice["nodes"][1]["announced_port"] = json!(7000);
+    twice["nodes"][1]["announced_host"] = json!("LB.test");
+    let (code, body) = stage.controller.call("POST", clusters, twice).await;
+    assert_eq!(code, 400, "{body}");
+    assert!(message(&body).contains("are both at LB.test:7000 for clients"), "{body}");
+
+    let (code, body) = stage.controller.call("POST", clusters, spec).await;
+    assert_eq!(code, 201, "{body}");
+    let third = stage.nodes[2].address();
+    let nodes = "/namespaces/n/clusters/c/shards/0/nodes";
+    let local = stage.nodes[0].port();
+    for (host, port) in [("lb.test", 7001), ("127.0.0.1", local)] {
+        let spec = json!({"addr": third, "announced_host": host, "announced_port": port});
+        let (code, body) = stage.controller.call("POST", nodes, spec).await;
+        assert_eq!(code, 400, "{body}");
+        assert!(message(&body).contains("for clients"), "{body}");
+    }
+    let spec = json!({"addr": third, "announced_host": "lb.test", "announced_port": 7002});
+    let (code, body) = stage.controller.call("POST", nodes, spec).await;
+    assert_eq!(code, 201, "{body}");
+    let node = format!("{nodes}/{}", body["data"].as_str().expect("an id"));
+    let to = |port: u16| json!({"announced_host": "lb.test", "announced_port": port});
+    for port in [7000, 7001] {
+        let (code, body) = stage.controller.call("PATCH", &node, to(port)).await;
+        assert_eq!(code, 400, "{body}");
+        assert!(message(&body).contains("announce each at an address of its own"), "{body}");
+    }
+    // Its own one, another one, none: all of these are free.
+    for body in [to(7002), to(7003), json!({})] {
+        let (code, body) = stage.controller.call("PATCH", &node, body).await;
+        assert_eq!(code, 200, "{body}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Sentences of `docs/protocol.md` §5: who may ask, what an empty body is, what is refused.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
+
+mod support;
+
+use controller::Config;
+use serde_json::{Value, json};
+use support::{Stage, until};
+use tokio::sync::oneshot;
+
+/// Every path of the table, with a method that it has.
+const PATHS: [(&str, &str); 20] = [
+    ("GET", "/api/v1/namespaces"),
+    ("POST", "/api/v1/namespaces"),
+    ("GET", "/api/v1/namespaces/n"),
+    ("DELETE", "/api/v1/namespaces/n"),
+    ("POST", "/api/v1/namespaces/n/clusters"),
+    ("GET", "/api/v1/namespaces/n/clusters/c"),
+    ("DELETE", "/api/v1/namespaces/n/clusters/c"),
+    ("PATCH", "/api/v1/namespaces/n/clusters/c"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/import"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/shards"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/failover"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/nodes"),
+    ("PATCH", "/api/v1/namespaces/n/clusters/c/nodes/x"),
+    ("GET", "/api/v1/namespaces/n/clusters/c/status"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/balancers"),
+    ("DELETE", "/api/v1/namespaces/n/clusters/c/balancers/b"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/accept-loss"),
+    ("GET", "/api/v1/namespaces/n/clusters/c/discarded"),
+    ("GET", "/api/v1/events"),
+    ("GET", "/metrics"),
+];
+
+#[tokio::test]
+async fn a_token_is_asked_for_everywhere_but_at_healthz() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data: folder.path().join("store.redb"),
+        token: Some("geheim".into()),
+        ..Config::default()
+    };
+    let listener = controller::bind(&config).await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(controller::serve(
+        std::sync::Arc::new(controller::Live::new(config).expect("a configuration")),
+        listener,
+        async {
+            let _ = stopped.await;
+        },
+    ));
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
+    until("a healthy answer without a token", || async {
+        let answer = http.get(format!("{url}/healthz")).send().await;
+        answer.ok().filter(|a| a.status() == 200).map(drop).ok_or("not yet".into())
+    })
+    .await;
+    for (method, path) in PATHS {
+        for token in [None, Some("gehei"), Some("geheim!"), Some("")] {
+            let method = method.parse().expect("a method");
+            let mut request = http.request(method, format!("{url}{path}")).json(&json!({}));
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status(), 401, "{path} with {token:?}");
+            let body: Value = answer.json().await.expect("JSON");
+            assert!(body["error"]["message"].is_string() && body["data"].is_null(), "{body}");
+        }
+    }
+    let asked = http.get(format!("{url}/api/v1/namespaces")).bearer_auth("geheim").send().await;
+    assert_eq!(asked.expect("an answer").status(), 200);
+    let _ = stop.send(());
+    task.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn only_an_empty_namespace_is_deleted_and_only_a_shard_without_slots() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let call = async |method: &str, path: &str, body: Value| {
+        let (code, answer) = stage.controller.call(method, path, body).await;
+        (code, answer["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(call("DELETE", "/namespaces/n", json!({})).await.0, 403);
+    assert_ne!(call("DELETE", "/namespaces/n/clusters/c/shards/0", json!({})).await.0, 204);
+    let master = stage.nodes[0].id();
+    let node = format!("/namespaces/n/clusters/c/shards/0/nodes/{master}");
+    let (code, text) = call("DELETE", &node, json!({})).await;
+    assert_eq!((code, text.as_str()), (400, "cannot take master node offline, failover first"));
+    // A body of nothing is the body `{}`.
+    let (code, text) = call("PATCH", "/namespaces/n/clusters/c", json!({})).await;
+    assert_eq!(code, 400, "{text}");
+    assert_eq!(call("POST", "/namespaces/n/clusters/c/shards/7/failover", json!({})).await.0, 400);
+    assert_eq!(call("GET", "/namespaces/n/clusters/c/events?limit=x", json!({})).await.0, 400);
+    assert_eq!(call("GET", "/namespaces/n/clusters/x/status", json!({})).await.0, 404);
+    assert_eq!(call("DELETE", "/namespaces/n/clusters/c", json!({})).await.0, 204);
+    assert_eq!(call("DELETE", "/namespaces/n", json!({})).await.0, 204);
+    // Its nodes stay as they are: nobody told them anything.
+    assert_eq!(stage.nodes[0].id(), master);
+}

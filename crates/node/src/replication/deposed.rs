@@ -1,0 +1,179 @@
+//! `db.deposed`: the database that a full copy took the place of, kept because it may hold what nobody else has.
+//!
+//! It says where it ends in a file of its own, so that a controller can be told without it being opened. It is given up
+//! only for data that goes at least as far; and it is put back in service ([`restore`]) when an operator says so.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use replication::history::Position;
+use storage::Store;
+
+use super::exchange::{close, put_in, take_out};
+use super::folder::{replace_durably, sync_folder};
+use super::swap::{self, Old};
+use crate::node::{Node, Role};
+
+/// In the database folder: where it ended when it was set aside.
+const FILE: &str = "holdfast.position";
+
+/// What is known of `db.deposed`.
+#[derive(Debug, Default)]
+pub struct Aside {
+    position: Mutex<Option<Position>>,
+}
+
+impl Aside {
+    /// Where it ends; `None` where there is none.
+    pub fn position(&self) -> Option<Position> {
+        self.position.lock().clone()
+    }
+
+    /// Looks at the folder again, which may open the database there to read it.
+    pub fn look(&self, dir: &Path) {
+        *self.position.lock() = read(dir);
+    }
+}
+
+fn read(dir: &Path) -> Option<Position> {
+    let folder = swap::old_path(dir, Old::Keep);
+    if !folder.is_dir() {
+        return None;
+    }
+    let noted = std::fs::read(folder.join(FILE)).ok();
+    if let Some(position) = noted.and_then(|text| Position::parse(text.trim_ascii_end()).ok()) {
+        return Some(position);
+    }
+    // Set aside by an older version, or by hand.
+    match storage::peek(&folder) {
+        Ok(position) => Some(position),
+        Err(error) => {
+            tracing::warn!(%error, folder = %folder.display(), "cannot tell how far the data goes that was set aside");
+            None
+        }
+    }
+}
+
+/// Writes into a database folder how far it goes, before it is set aside.
+pub(super) fn note(db: &Path, position: &Position) -> std::io::Result<()> {
+    replace_durably(&db.join(FILE), format!("{position}\n").as_bytes())?;
+    sync_folder(db)
+}
+
+/// Where data that is set aside goes: not in the place of data that goes further.
+pub(super) fn place(node: &Node, position: &Position) -> Old {
+    let there = node.replication.aside.position();
+    match there.is_some_and(|there| there.latest > position.latest) {
+        true => Old::KeepLesser,
+        false => Old::Keep,
+    }
+}
+
+/// Why the data was not put back. `Display` is what follows `-ERR `.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is none.
+    #[error("nothing lies in db.deposed")]
+    Nothing,
+    /// It is not what the request names.
+    #[error("db.deposed goes up to {0}: look again")]
+    Other(Position),
+    /// What is here is in service.
+    #[error(
+        "this node serves as master under a grant of epoch {0}: its data is in service and is not set aside"
+    )]
+    Granted(u64),
+    /// The database was out of service already.
+    #[error("the data of this node is just being replaced: try again")]
+    Busy,
+    /// A step failed; the database is what it was.
+    #[error("exchange the databases: {0}: nothing was changed")]
+    Failed(String),
+    /// The node stops.
+    #[error("the node stops")]
+    Stopping,
+}
+
+/// Puts the data in `db.deposed` in service; what is there now lies in `db.deposed` then. Only if that data ends where
+/// `expected` says, and never under a grant. A process that dies meanwhile leaves the one or the other whole in `db`.
+///
+/// To be run on a thread of its own: it waits for the replication link, and for the last users of the database.
+pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreError> {
+    may_restore(&node, &expected)?;
+    // The link may be in the middle of replacing the database: it ends at its next step.
+    super::stop(&node);
+    let result = {
+        let _no_link = node.replication.one_link.lock();
+        let _one_change = node.changing.lock().await;
+        exchange(&node, &expected).await
+    };
+    let (role, generation) = {
+        let engine = node.engine();
+        (engine.role.clone(), engine.generation)
+    };
+    if let Role::Replica { from } = role {
+        super::follow(&node, from, generation);
+    }
+    result
+}
+
+fn may_restore(node: &Node, expected: &Position) -> Result<(), RestoreError> {
+    if let Some(epoch) = node.grants.granted_epoch() {
+        return Err(RestoreError::Granted(epoch));
+    }
+    let folder = swap::old_path(&node.dir, Old::Keep);
+    if !folder.is_dir() {
+        return Err(RestoreError::Nothing);
+    }
+    // What it says of itself is not enough: it must be a database that opens.
+    let there = storage::peek(&folder).map_err(|error| RestoreError::Failed(error.to_string()))?;
+    // As texts: they name the newest epochs only.
+    if there.to_string() == expected.to_string() { Ok(()) } else { Err(RestoreError::Other(there)) }
+}
+
+async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreError> {
+    may_restore(node, expected)?;
+    let failed = |error: std::io::Error| RestoreError::Failed(error.to_string());
+    let position = node.engine().store.as_ref().map(Store::position).ok_or(RestoreError::Busy)?;
+    note(&node.db_path(), &position).map_err(failed)?;
+    let generation = node.engine().generation;
+    let Some((store, generation)) = take_out(node, generation) else {
+        return Err(RestoreError::Busy);
+    };
+    let options = store.options().clone();
+    close(store).await;
+    let done = swap::bring_back(&node.dir).map_err(|error| error.to_string()).and_then(|()| {
+        Store::open(&node.db_path(), options.clone()).map_err(|error| error.to_string())
+    });
+    let result = match done {
+        Ok(store) => {
+            node.resync.set_required(false);
+            put_in(node, store, generation);
+            if let Err(error) = swap::forget(&node.dir) {
+                tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
+            }
+            // It was about the other data.
+            if let Err(error) = super::folder::remove_if_there(&node.path(super::link::UNTRUSTED)) {
+                tracing::warn!(%error, "cannot remove a mark: the next start takes a full sync");
+            }
+            tracing::warn!(
+                restored = %expected, set_aside = %position,
+                "an operator put the data from db.deposed back in service"
+            );
+            Ok(())
+        }
+        Err(error) => {
+            if let Err(error) = swap::take_back_again(&node.dir) {
+                tracing::error!(%error, "cannot take back an exchange of databases");
+            }
+            let store = super::exchange::reopen(node, &options)
+                .await
+                .map_err(|_| RestoreError::Stopping)?;
+            put_in(node, store, generation);
+            Err(RestoreError::Failed(error))
+        }
+    };
+    node.replication.aside.look(&node.dir);
+    result
+}

@@ -1,0 +1,161 @@
+//! Scripted plans where a master's data is gone: nobody is led into giving up what is left, and people are told where it lies.
+
+use api::heartbeat::End;
+
+use super::grants::{in_sync, standing};
+use super::*;
+
+/// Epoch 3, asynchronous, after the controller has restarted: nothing is known of the master but what it says now.
+fn asynchronous(nodes: &[&str]) -> Script {
+    let mut s = in_sync(nodes);
+    s.record.commit_mode = CommitMode::Async;
+    s.record.shards[0].epoch.in_sync = api::grant::Members::default();
+    s.controller_restarts();
+    s.observed.fresh_id = 0xf;
+    s.after_ms(10_000);
+    s
+}
+
+/// The next process of a, on a disk that holds this.
+fn comes_back(s: &mut Script, epoch: u64, sequence: u64) {
+    s.answers("a", reply("a", 7, Does::Master));
+    s.answers_with("a", |reply| {
+        (reply.nonce, reply.lease_remaining_ms, reply.sequence) = ("2".into(), 0, sequence);
+        let history_id = (epoch > 0).then_some(EpochId(epoch));
+        reply.standing = Standing {
+            incarnation: Some(2),
+            history_epoch: epoch,
+            history_id,
+            granted_epoch: 0,
+            ..standing(Does::Master)
+        };
+    });
+}
+
+fn replica(s: &mut Script, name: &str, epoch: u64, sequence: u64) {
+    s.answers(name, reply(name, 7, Does::Slave));
+    s.answers_with(name, |reply| {
+        let history_id = Some(EpochId(epoch));
+        reply.sequence = sequence;
+        reply.standing = Standing { history_epoch: epoch, history_id, ..standing(Does::Slave) };
+    });
+}
+
+fn opens_for_a(s: &Script) -> bool {
+    let opens = |action: &Action| match action {
+        Action::CompareAndSwap { record, .. } => {
+            let shard = &record.shards[0];
+            shard.epoch.number == 4 && shard.master().is_some_and(|master| master.id == id("a"))
+        }
+        _ => false,
+    };
+    s.plan().actions.iter().any(opens)
+}
+
+#[test]
+fn an_empty_master_without_a_set_gives_way_to_who_has_more() {
+    let mut s = asynchronous(&["a", "b"]);
+    comes_back(&mut s, 0, 0);
+    // Nobody else was heard yet: whoever it is may have everything.
+    let plan = s.plan();
+    assert_eq!(plan.shards[0].word(), "stuck", "{plan:?}");
+    assert!(plan.shards[0].detail().contains("waiting for b:1, which may hold more"), "{plan:?}");
+    assert!(plan.grants.is_empty() && plan.leases.is_empty(), "{plan:?}");
+    assert!(plan.alarms.iter().any(|alarm| alarm.contains("is to be removed from the shard")));
+    // Heard, and busy: it still has it.
+    replica(&mut s, "b", 3, 200);
+    s.answers_with("b", |reply| reply.resync = Resync::Required);
+    assert_eq!(s.plan().shards[0].word(), "stuck");
+    s.answers_with("b", |reply| reply.resync = Resync::None);
+    assert_eq!(s.plan().shards[0].word(), "fencing", "{:?}", s.plan());
+    assert!(!opens_for_a(&s));
+    // It has no more than that, by its own word.
+    replica(&mut s, "b", 0, 0);
+    s.answers_with("b", |reply| reply.standing.history_id = None);
+    assert!(opens_for_a(&s), "{:?}", s.plan());
+}
+
+/// The first epoch was opened upon nothing: an empty node could be one that never heard of it.
+#[test]
+fn the_first_epoch_is_told_from_a_lost_one_by_what_the_others_have() {
+    for others_at in [0, 200] {
+        let mut s = asynchronous(&["a", "b"]);
+        s.record.shards[0].epoch.least = Least::default();
+        comes_back(&mut s, 0, 0);
+        assert_eq!(s.plan().shards[0].word(), "stuck");
+        replica(&mut s, "b", 3, others_at);
+        if others_at == 0 {
+            s.answers_with("b", |reply| {
+                (reply.standing.history_epoch, reply.standing.history_id) = (0, None);
+            });
+        }
+        assert_eq!(opens_for_a(&s), others_at == 0, "{:?}", s.plan());
+    }
+}
+
+#[test]
+fn a_master_that_lost_its_newest_records_gives_way_too() {
+    let mut s = asynchronous(&["a", "b"]);
+    comes_back(&mut s, 3, 90);
+    replica(&mut s, "b", 3, 100);
+    assert_eq!(s.plan().shards[0].word(), "fencing", "{:?}", s.plan());
+}
+
+#[test]
+fn an_older_copy_of_the_folder_gives_way_as_well() {
+    let mut s = asynchronous(&["a", "b"]);
+    comes_back(&mut s, 1, 40);
+    assert_eq!(s.plan().shards[0].word(), "stuck");
+    replica(&mut s, "b", 3, 100);
+    assert_eq!(s.plan().shards[0].word(), "fencing");
+}
+
+#[test]
+fn a_master_that_restarted_with_its_data_goes_on_at_once() {
+    // It has its epoch; or it never heard of it, and has what that was opened upon.
+    for (epoch, sequence) in [(3, 100), (2, 50), (2, 60)] {
+        let mut s = asynchronous(&["a", "b"]);
+        comes_back(&mut s, epoch, sequence);
+        assert!(opens_for_a(&s), "{:?}", s.plan());
+    }
+    // It lost the end of that.
+    let mut s = asynchronous(&["a", "b"]);
+    comes_back(&mut s, 2, 49);
+    assert!(!opens_for_a(&s), "{:?}", s.plan());
+    // Nobody else can have it.
+    let mut s = asynchronous(&["a"]);
+    comes_back(&mut s, 0, 0);
+    assert!(opens_for_a(&s), "{:?}", s.plan());
+}
+
+#[test]
+fn what_lies_in_db_deposed_is_told_with_the_way_back() {
+    let mut s = in_sync(&["a", "b"]);
+    s.answers_with("b", |reply| reply.deposed = Some(End { epoch: 3, sequence: 100 }));
+    assert!(s.plan().alarms.is_empty(), "no more than what is in service");
+    s.after_ms(10);
+    for name in ["a", "b"] {
+        s.answers_with(name, |reply| {
+            (reply.nonce, reply.sequence) = ("2".into(), 0);
+            reply.standing = Standing { incarnation: Some(9), ..Standing::default() };
+        });
+    }
+    let plan = s.plan();
+    let way = format!("`ctl shard restore-deposed 0 --node {}`", id("b"));
+    assert_eq!(plan.shards[0].word(), "stuck");
+    assert!(plan.alarms.iter().any(|alarm| alarm.contains(&way)), "{:?}", plan.alarms);
+    // Whoever accepts the loss is told, too.
+    let loss = crate::loss(&s.record, &s.observed, &s.policy, (0, &id("a"))).expect("a loss");
+    let overlooked: Vec<_> = loss.overlooked().map(|holding| holding.node.as_str()).collect();
+    assert_eq!(overlooked, ["b:1"]);
+    assert_eq!(loss.holds.len(), 2);
+    assert_eq!((loss.holds[1].at, loss.holds[1].deposed), (Some((0, 0)), Some((3, 100))));
+    // Back in service it is a member again, and takes over by itself.
+    s.answers_with("b", |reply| {
+        (reply.sequence, reply.deposed) = (100, Some(End::default()));
+        reply.standing = standing(Does::Slave);
+    });
+    let plan = s.plan();
+    assert_eq!(plan.shards[0].word(), "fencing", "{plan:?}");
+    assert!(plan.alarms.is_empty(), "{:?}", plan.alarms);
+}

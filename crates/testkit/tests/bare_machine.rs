@@ -1,0 +1,82 @@
+//! What `scripts/bootstrap` installs is what the build and the tests ask for: tried in a bare Debian 12
+//! root that has nothing but Rust, not on this machine, where somebody may have installed the rest.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Runs a script in a fresh bare root with the tree at /src; what it printed, errors included.
+fn in_bare_root(script: &str) -> Result<String> {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let script = format!("exec 2>&1; {script}");
+    let output = Command::new(tree.join("scripts/bare-root"))
+        .args(["bash", "-uc", &script])
+        .output()
+        .context("run scripts/bare-root (it needs root)")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}\n{said}\n{why}", output.status);
+    Ok(said)
+}
+
+/// The part of the output behind a line `== name`, up to the next such line.
+fn part<'a>(said: &'a str, name: &str) -> Result<&'a str> {
+    let (_, rest) = said
+        .split_once(&format!("== {name}\n"))
+        .with_context(|| format!("no part {name}: {said}"))?;
+    Ok(rest.split("\n== ").next().unwrap_or_default())
+}
+
+#[test]
+fn bootstrap_makes_a_bare_debian_able_to_build_and_test() -> Result<()> {
+    // libclang-cpp is another library than libclang, however alike their names are.
+    let said = in_bare_root(
+        "echo == bare; /src/scripts/bootstrap --check; echo code $?
+         echo == packages; apt-get update -qq; apt-get install -y -qq --no-install-recommends libclang-cpp14 gcc libc6-dev >/dev/null
+         echo == another; ls /usr/lib/*/libclang-cpp.so.14 && /src/scripts/bootstrap --check; echo code $?
+         echo == first; /src/scripts/bootstrap; echo code $?
+         echo == check; /src/scripts/bootstrap --check; echo code $?
+         echo == again; /src/scripts/bootstrap; echo code $?
+         echo == services; ls /proc/*/exe -l | grep -E 'haproxy|redis-server' | wc -l; ls /usr/sbin/policy-rc.d
+         echo == broken; rm /usr/lib/llvm-*/lib/clang/*/include/stddef.h; /src/scripts/bootstrap --check; echo code $?",
+    )?;
+    let bare = part(&said, "bare")?;
+    let wanted = [
+        "a C compiler",
+        "a C++20 compiler",
+        "libclang",
+        "make",
+        "ccache",
+        "haproxy",
+        "redis-server",
+        "redis-cli",
+        "nft",
+        "ip and ss",
+        "python3",
+    ];
+    for wanted in wanted {
+        let line = format!("missing: {wanted}");
+        ensure!(bare.contains(&line), "{wanted} is not named: {bare}");
+    }
+    ensure!(bare.ends_with("code 1"), "a bare root passes: {bare}");
+    let another = part(&said, "another")?;
+    ensure!(another.contains("missing: libclang that bindgen can load"), "{another}");
+    ensure!(!another.contains("missing: a C compiler"), "{another}");
+    let first = part(&said, "first")?;
+    ensure!(first.starts_with("bootstrap: installing ") && first.ends_with("code 0"), "{first}");
+    ensure!(
+        first.contains("libclang-dev") && !first.contains(" gcc "),
+        "only what is missing: {first}"
+    );
+    ensure!(part(&said, "check")? == "code 0", "{said}");
+    ensure!(part(&said, "again")? == "code 0", "the second run does something: {said}");
+    let services = part(&said, "services")?;
+    ensure!(services.starts_with('0') && services.contains("No such file"), "{services}");
+    let broken = part(&said, "broken")?;
+    ensure!(
+        broken.contains("missing: libclang") && broken.contains("stddef.h"),
+        "clang's headers are not asked for: {broken}"
+    );
+    Ok(())
+}
