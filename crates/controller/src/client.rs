@@ -24,6 +24,9 @@ pub enum ClientError {
     /// Any other failure of the transport.
     #[error("{0}")]
     Io(io::Error),
+    /// This process or machine has no descriptor, or no memory, for a connection: that says nothing of the node.
+    #[error("this controller cannot open a connection: {0}; raise its limit of open files")]
+    Limit(#[source] io::Error),
     /// Not RESP.
     #[error("answer is not RESP: {0}")]
     Protocol(String),
@@ -41,9 +44,19 @@ pub enum ClientError {
     Timeout(Duration),
 }
 
+impl ClientError {
+    /// Whether this is a node's answer, though an error: it is alive. Who does not know the command is no node of ours, but somebody else at its address.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Node(text) if !text.to_ascii_lowercase().starts_with("err unknown "))
+    }
+}
+
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
+        if limits::is_limit(&error) {
+            return Self::Limit(error);
+        }
         match error.kind() {
             ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe => {
                 Self::Refused(Some(error))
@@ -136,4 +149,34 @@ pub async fn once(
         Ok(())
     };
     tokio::time::timeout(limit, work).await.map_err(|_| ClientError::Timeout(limit))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_node_is_an_answer_and_what_is_no_node_says_is_none() {
+        for text in [
+            "ERR max number of clients reached",
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "LOADING kvrocks is restoring the db from backup",
+            "ERR election version mismatch: 3 is older than 100",
+        ] {
+            assert!(ClientError::Node(text.to_owned()).is_answer(), "{text}");
+        }
+        let stranger = "ERR unknown command 'CLUSTERX', with args beginning with: 'HEARTBEAT'";
+        assert!(!ClientError::Node(stranger.to_owned()).is_answer());
+        assert!(!ClientError::Refused(None).is_answer());
+        assert!(!ClientError::Timeout(Duration::ZERO).is_answer());
+    }
+
+    #[test]
+    fn a_want_of_descriptors_here_is_told_from_a_node_that_refuses() {
+        let error = |number| ClientError::from(io::Error::from_raw_os_error(number));
+        // EMFILE, ENFILE; ECONNREFUSED.
+        assert!(matches!((error(24), error(23)), (ClientError::Limit(_), ClientError::Limit(_))));
+        assert!(matches!(error(111), ClientError::Refused(_)));
+    }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Counters {
     pub(crate) topology_changes: Counter,
     pub(crate) failovers: Counter,
     pub(crate) switchovers: Counter,
+    pub(crate) lost_writes: Counter,
     pub(crate) requests: Counter,
 }
 
@@ -61,6 +62,7 @@ pub(crate) fn render(
         topology_changes,
         failovers,
         switchovers,
+        lost_writes,
         requests,
     } = counters;
     line(
@@ -88,6 +90,12 @@ pub(crate) fn render(
         "counter",
         "Planned changes of a master, begun or taken back.",
         switchovers.get(),
+    );
+    line(
+        "lost_writes_total",
+        "counter",
+        "Writes that failovers of asynchronous shards are known to have lost.",
+        lost_writes.get(),
     );
     line("requests_total", "counter", "REST requests.", requests.get());
     if let Some(age) = store_age {

@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use limits::http::Bounded;
 use tokio::net::TcpListener;
 use web::Settings as _;
 
@@ -13,6 +15,15 @@ use crate::config::Config;
 use crate::registry::Registry;
 use crate::rest;
 use crate::store::Store;
+
+/// Connections to the REST interface at a time: more would take descriptors from heartbeats.
+const CONNECTIONS: usize = 512;
+/// One that says nothing for so long is closed. A switchover or what is put back of an export may be waited for in silence.
+const IDLE: Duration = Duration::from_secs(900);
+/// Descriptors that a controller wants: a few connections to each of some thousand nodes.
+const OPEN_FILES: u64 = 16_384;
+/// With fewer than that beside REST it does not start.
+const LEAST: u64 = 256;
 
 /// Runs a controller until `shutdown` resolves. Nodes and balancers keep what they were told.
 ///
@@ -40,6 +51,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    prepare_limit()?;
     let config = live.config();
     let (path, min_term) = (config.data.clone(), config.min_term);
     let store = tokio::task::spawn_blocking(move || Store::open(&path, min_term)).await??;
@@ -50,11 +62,23 @@ pub async fn serve(
     let app = web::service(rest::router(Arc::clone(&registry), live));
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
-        served = axum::serve(listener, app) => served.context("serve the REST interface"),
+        served = axum::serve(Bounded::new(listener, CONNECTIONS, IDLE), app) => served.context("serve the REST interface"),
         why = registry.keep() => Err(anyhow::anyhow!(why)),
         () = shutdown => Ok(()),
     };
     registry.stop();
     tracing::info!("controller stopped");
     served
+}
+
+/// Raises the limit of open files as far as it may be.
+fn prepare_limit() -> anyhow::Result<()> {
+    let limit = limits::raise_open_files(OPEN_FILES).context("raise the limit of open files")?;
+    let needed = CONNECTIONS as u64 + LEAST;
+    anyhow::ensure!(
+        limit.soft >= needed,
+        "this process may have {} files and connections open and needs {needed} at least: raise the limit (`ulimit -n`, LimitNOFILE of systemd)",
+        limit.soft
+    );
+    Ok(())
 }

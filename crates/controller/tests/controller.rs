@@ -303,3 +303,32 @@ async fn a_web_page_gives_no_orders_and_every_refusal_is_json() {
     assert_eq!(asked(&controller, ("DELETE", "/api/v1/namespaces/n"), &[], "").await.0, 204);
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn a_master_that_answers_with_errors_is_told_of_and_not_replaced() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    written(&stage.nodes[0], 1).await;
+    stage.replicated(1).await;
+    for complaint in ["ERR max number of clients reached", "NOAUTH Authentication required."] {
+        stage.nodes[0].inside.lock().complaint = Some(complaint);
+        let told = format!("answers with an error: {complaint}");
+        let status = stage
+            .controller
+            .until("an alarm", |status| status.alarms.iter().any(|alarm| alarm.contains(&told)))
+            .await;
+        assert_eq!(status.shards[0].state, "suspect");
+        // The replica's answers go on: much longer than a silent master would be left in its place.
+        let version = status.version;
+        for _ in 0..30 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let status = stage.controller.status().await;
+            assert_eq!(
+                (status.version, status.shards[0].nodes[0].role.as_str()),
+                (version, "master")
+            );
+        }
+        stage.nodes[0].inside.lock().complaint = None;
+        stage.controller.until("it to be well", |status| status.healthy).await;
+    }
+}

@@ -1,7 +1,8 @@
 //! The `holdfast` binary: picks the subcommand, sets up logging and signals, and turns outcomes into exit codes.
 //!
 //! No logic of its own. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the command line was not understood
-//! (clap's), and for `ctl` and `node` whatever they return; a node whose disk is full or fails ends with 74.
+//! (clap's), and for `ctl` and `node` whatever they return; a node whose disk is full or fails ends with 74,
+//! one that met a limit of open files or memory with 71.
 
 mod client;
 mod ctl;
@@ -35,7 +36,7 @@ enum Command {
     /// Run a data node: `holdfast node -c FILE [--name value …]`
     #[command(disable_help_flag = true)]
     Node {
-        /// Passed on as they are: option names are Kvrocks', and unknown ones only warn
+        /// Passed on as they are: option names are Kvrocks'; see `holdfast node --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },

@@ -4,6 +4,7 @@
 //! write gate itself – so a node that would not serve a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as
 //! not serving.
 
+mod files;
 mod metrics;
 
 use std::net::TcpListener;
@@ -17,15 +18,20 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use limits::http::Bounded;
 use storage::Store;
 use web::Door;
 
 use crate::clock;
+use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::disk::HANG_MS;
 use crate::node::{Engine, Node, Role};
 
 /// Longest wait for the write gate. A change of role holds it for microseconds.
 const GATE_WAIT: Duration = Duration::from_millis(200);
+
+/// A connection that says nothing for so long is closed: a scraper keeps its own for 15 s to a minute.
+const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Serves the admin port until the node shuts down.
 ///
@@ -45,6 +51,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) -> anyhow::Result<()>
         // The sender lives as long as the node, so this only ends with a shutdown.
         let _ = shutdown.wait_for(|stop| *stop).await;
     };
+    let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
     axum::serve(listener, web::service(router(node)))
         .with_graceful_shutdown(ended)
         .await
@@ -66,8 +73,9 @@ fn say(status: StatusCode, message: String) -> Response {
 }
 
 fn routes(node: Arc<Node>) -> Router {
+    let files = files::Files::default();
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(move |node| metrics(node, files.clone())))
         .route("/healthz", get(|node| probe(node, health)))
         .route("/primary", get(|node| probe(node, primary)))
         .route("/replica", get(|node| probe(node, replica)))
@@ -155,8 +163,9 @@ fn replica(node: &Node, engine: &Engine) -> Verdict {
     }
 }
 
-async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    match tokio::task::spawn_blocking(move || metrics::render(&node, GATE_WAIT)).await {
+async fn metrics(State(node): State<Arc<Node>>, files: files::Files) -> Response {
+    let render = move || metrics::render(&node, &files, GATE_WAIT);
+    match tokio::task::spawn_blocking(render).await {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("collect metrics: {error}\n"))
             .into_response(),

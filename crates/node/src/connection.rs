@@ -5,15 +5,17 @@
 //!
 //! Replies that wait for the in-sync set wait in [`held`]; meanwhile further commands are read and run, up to a bound.
 
+mod arrival;
+mod attend;
 mod greeting;
 mod held;
 mod moving;
+mod peers;
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use api::moving::Mark;
@@ -22,14 +24,17 @@ use resp::{Limits, Parser, Writer, request::Parsed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::clients::places::Place;
 use crate::clients::{Client, Pause, Via};
 use crate::clock;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran, Step, Words};
 use crate::session::{Auth, Detached, ReplyMode, Session, gates};
 use crate::stats::WorkerStats;
+use attend::attend;
 use greeting::Greeting;
 use held::Held;
+pub use peers::{Caller, Desk, receive};
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -51,35 +56,39 @@ enum End {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("there was no place for it")]
+    NoPlace,
     #[error("it was asked to end")]
     Killed,
     #[error("its last command ended it")]
     Quit,
     #[error("it became a replication stream")]
     Detached,
+    #[error("it went to the worker that serves peers")]
+    HandedOver,
+}
+
+/// How a connection leaves its worker.
+enum Leave {
+    /// It becomes something else.
+    Detach(Box<dyn FnOnce(Detached) + Send>),
+    /// It goes where peers are served.
+    ToPeers,
 }
 
 /// Serves one accepted socket until it ends.
-pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: SocketAddr) {
+pub async fn serve(
+    node: Arc<Node>,
+    worker: usize,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut place: Place,
+) {
     let local = stream.local_addr().unwrap_or(peer);
     // A socket without it works, only slower.
     let _ = stream.set_nodelay(true);
-    let mut connection = Connection {
-        node,
-        worker,
-        stream,
-        buffer: Vec::new(),
-        start: 0,
-        out: Vec::new(),
-        held: Held::default(),
-        alone: 0,
-        moves: false,
-        mark: None,
-        kept_back: 0,
-        is_over: false,
-        at_end: false,
-    };
-    let Greeting { address, via, moved } = match connection.greet(peer, local).await {
+    let mut connection = Connection::new(node, worker, stream, Vec::new());
+    let Greeting { address, via, moved } = match connection.arrive(peer, local, &mut place).await {
         Ok(greeting) => greeting,
         Err(end) => {
             tracing::debug!(%peer, %end, "connection refused");
@@ -89,36 +98,9 @@ pub async fn serve(node: Arc<Node>, worker: usize, stream: TcpStream, peer: Sock
     let node = Arc::clone(&connection.node);
     let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
     let client = node.clients.add(address, local, via, since_ms);
-    match surviving(connection.run(Arc::clone(&client), moved)).await {
-        Ok(End::Detached) => {}
-        Ok(end) => {
-            node.clients.remove(client.id);
-            tracing::debug!(conn = client.id, %address, %end, "connection ended");
-        }
-        Err(panic) => {
-            // A defect of ours. Locks and gates were let go of on the way here, and nothing was answered.
-            node.clients.remove(client.id);
-            let command = client.command();
-            tracing::error!(conn = client.id, %address, command, panic, "a command panicked: its connection is closed");
-        }
-    }
-}
-
-/// Runs a connection to its end; a panic in it becomes an error, so that the other connections of the worker live on.
-async fn surviving<T>(connection: impl Future<Output = T>) -> Result<T, String> {
-    let mut connection = std::pin::pin!(connection);
-    std::future::poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx)));
-        match polled {
-            Ok(polled) => polled.map(Ok),
-            Err(cause) => {
-                let text = cause.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
-                Poll::Ready(Err(text.unwrap_or_default()))
-            }
-        }
-    })
-    .await
+    client.sit(place);
+    client.descriptor.store(connection.stream.as_raw_fd(), Ordering::Relaxed);
+    attend(&node, &client, connection.run(Arc::clone(&client), moved)).await;
 }
 
 struct Connection {
@@ -144,6 +126,24 @@ struct Connection {
 }
 
 impl Connection {
+    fn new(node: Arc<Node>, worker: usize, stream: TcpStream, buffer: Vec<u8>) -> Self {
+        Self {
+            node,
+            worker,
+            stream,
+            buffer,
+            start: 0,
+            out: Vec::new(),
+            held: Held::default(),
+            alone: 0,
+            moves: false,
+            mark: None,
+            kept_back: 0,
+            is_over: false,
+            at_end: false,
+        }
+    }
+
     async fn run(mut self, client: Arc<Client>, moved: Option<api::moving::Session>) -> End {
         let config = self.node.config.now();
         let is_denied = config.protected_mode
@@ -160,25 +160,30 @@ impl Connection {
         }
         let mut session = Session::new(client, &config, is_denied);
         if let Some(moved) = moved {
-            moving::unpack(&mut session, moved);
+            moving::unpack(&mut session, moved, &config.renames);
         }
         drop(config);
+        self.go_on(session).await
+    }
+
+    async fn go_on(mut self, mut session: Session) -> End {
         let end = self.serve_commands(&mut session).await;
+        if let Ok(Leave::ToPeers) = end {
+            return self.hand_over(session);
+        }
         session.transaction.unwatch(&self.node);
         match end {
-            Ok(detach) => {
+            Ok(Leave::Detach(detach)) => {
                 self.detach(session, detach);
                 End::Detached
             }
+            Ok(Leave::ToPeers) => End::HandedOver,
             Err(end) => end,
         }
     }
 
     /// Returns `Ok` when the socket is to leave the worker.
-    async fn serve_commands(
-        &mut self,
-        session: &mut Session,
-    ) -> Result<Box<dyn FnOnce(Detached) + Send>, End> {
+    async fn serve_commands(&mut self, session: &mut Session) -> Result<Leave, End> {
         let mut parser = Parser::new();
         self.look_for_mark();
         loop {
@@ -209,6 +214,7 @@ impl Connection {
                 Next::Wait(_) if self.at_end && self.moves => {
                     return Err(self.give_back(session).await);
                 }
+                Next::Read if self.belongs_elsewhere(session) => return Ok(Leave::ToPeers),
                 Next::Read => self.read(session, &parser).await?,
                 Next::More => self.make_room(session).await?,
                 Next::Wait(pause) => self.wait(session, pause).await?,
@@ -226,7 +232,7 @@ impl Connection {
                     self.send_later(session, ran).await?;
                 }
                 Next::Close | Next::Drop(_) => return Err(End::Quit),
-                Next::Detach(take) => return Ok(take),
+                Next::Detach(take) => return Ok(Leave::Detach(take)),
             }
         }
     }
@@ -282,7 +288,7 @@ impl Connection {
                 Step::Detach(take) => break Next::Detach(take),
             }
         };
-        session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        self.show_buffers(session);
         Ok((next, batch.close(session, &mut self.out)))
     }
 
@@ -325,6 +331,9 @@ impl Connection {
                 biased;
                 read = self.stream.read_buf(&mut self.buffer) => read?,
                 () = session.client.killed() => return Err(End::Killed),
+                () = session.client.visit_over(), if session.client.is_visitor() => {
+                    return Err(self.turn_away().await);
+                }
             },
         };
         self.at_end = read == 0;
@@ -347,10 +356,18 @@ impl Connection {
         }
         self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
+        self.show_buffers(session);
         if self.out.capacity() > KEEP_BYTES * 4 {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// Writes down for CLIENT LIST what was not run and what was not sent.
+    fn show_buffers(&self, session: &Session) {
+        let client = &session.client;
+        client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
     }
 
     async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
@@ -365,6 +382,7 @@ impl Connection {
 
     /// A reply that comes later; `None` if the balancer wants the session first, and the command may begin anew elsewhere.
     async fn later(&mut self, session: &Session, answer: Answer) -> Result<Option<Vec<u8>>, End> {
+        let _blocked = session.client.blocked();
         tokio::select! {
             biased;
             bytes = answer => Ok(Some(bytes)),

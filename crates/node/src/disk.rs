@@ -3,6 +3,9 @@
 //! A log that could not be written or synced is of no more use to this process, and what memory has beyond it must reach nobody. So the process ends on the
 //! thread that failed, before that thread can answer anything; others are kept from answering by the store itself. The next process tries the disk out
 //! before it opens the database, and says that it is full instead of waiting in the middle of a recovery.
+//!
+//! A limit of descriptors or memory that is met in the same place leaves the same doubt about the log, so that the process ends too; but it blames no disk
+//! ([`LIMIT_EXIT_CODE`]). That clients come so far is prevented elsewhere (`crate::descriptors`).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
@@ -13,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// The process ended because its disk is full or does not take what it must: EX_IOERR of sysexits.h. A supervisor may start it again after a while.
 pub const EXIT_CODE: u8 = 74;
+
+/// The process ended because it met a limit of descriptors or memory where its log depends on it: EX_OSERR of sysexits.h.
+pub const LIMIT_EXIT_CODE: u8 = 71;
 
 /// A disk that takes nothing for so long is said to hang, ms: as long as a controller with default settings waits for an answer.
 pub const HANG_MS: u64 = 800;
@@ -25,7 +31,19 @@ const PROBE: &str = "probe";
 const OPENING: Duration = Duration::from_secs(3);
 
 /// Ends the process because the log cannot be written.
-pub fn end(why: &str) {
+pub fn end(cause: &storage::Cause) {
+    let why = cause.text.as_str();
+    if cause.is_limit {
+        let (exit_code, open_files) = (LIMIT_EXIT_CODE, limits::open_files().ok());
+        let soft_limit = open_files.map(|limit| limit.soft);
+        tracing::error!(
+            why,
+            exit_code,
+            soft_limit,
+            "a limit of this process was met where its log depends on it: this process ends"
+        );
+        exit_at_once(LIMIT_EXIT_CODE);
+    }
     tracing::error!(
         why,
         exit_code = EXIT_CODE,
@@ -67,6 +85,14 @@ pub fn is_full(error: &anyhow::Error) -> bool {
         let engine = cause.downcast_ref::<storage::Error>();
         matches!(system, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
             || matches!(engine, Some(storage::Error::NoSpace { .. }))
+    })
+}
+
+/// Whether an error says, anywhere in its chain, that a limit of descriptors or memory was met.
+pub fn is_limit(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(limits::is_limit)
+            || cause.downcast_ref::<storage::Error>().is_some_and(storage::Error::is_limit)
     })
 }
 
@@ -130,5 +156,17 @@ mod tests {
         assert!(is_full(&anyhow::Error::new(engine).context("start")));
         assert!(!is_full(&anyhow::Error::new(io::Error::from(ErrorKind::NotFound))));
         assert!(!is_full(&anyhow::anyhow!("no space left on the device")));
+    }
+
+    #[test]
+    fn a_limit_is_told_from_other_errors_wherever_it_is_in_the_chain() {
+        let error = |number| io::Error::from_raw_os_error(number);
+        let wrapped: anyhow::Result<()> = Err(error(libc::EMFILE)).context("open a");
+        assert!(is_limit(&wrapped.unwrap_err()));
+        let message = "Too many open files".to_owned();
+        let engine = storage::Error::Limit { action: "open the database", message };
+        assert!(is_limit(&anyhow::Error::new(engine).context("start")));
+        assert!(!is_limit(&anyhow::Error::new(error(libc::EIO))));
+        assert!(!is_full(&anyhow::Error::new(error(libc::EMFILE))));
     }
 }

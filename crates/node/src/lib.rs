@@ -4,6 +4,7 @@
 //! [`node`] is what all threads share; [`cluster`] changes topology and role; [`replication`] drives the streams.
 
 pub mod admin;
+pub mod backup;
 pub mod clients;
 pub mod clock;
 pub mod cluster;
@@ -12,8 +13,10 @@ pub mod config;
 pub mod connection;
 pub mod cron;
 pub mod cursors;
+pub mod descriptors;
 pub mod disk;
 pub mod families;
+pub mod gone;
 pub mod grants;
 pub mod info;
 pub mod locks;

@@ -1,8 +1,8 @@
 //! What all threads of a node share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use api::heartbeat::{LeaseMode, Resync};
 use arc_swap::ArcSwap;
@@ -11,9 +11,12 @@ use storage::{FailureHook, Store};
 use tokio::sync::watch;
 use topology::{Cluster, Endpoint};
 
+use crate::backup::Backups;
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
+use crate::connection::Desk;
+use crate::descriptors::Descriptors;
 use crate::grants::Grants;
 use crate::locks::Locks;
 use crate::slowlog::Slowlog;
@@ -99,6 +102,10 @@ pub struct Node {
     pub grants: Grants,
     /// Connections.
     pub clients: Clients,
+    /// Where peers are served, once the workers run.
+    pub peer_desk: OnceLock<Desk>,
+    /// What it may have open, and for whom.
+    pub descriptors: Descriptors,
     /// Key locks.
     pub locks: Locks,
     /// WATCH.
@@ -107,8 +114,12 @@ pub struct Node {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// Nodes that a controller has found gone.
+    pub gone: crate::gone::Gone,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
+    /// BGSAVE.
+    pub backups: Backups,
     /// Load balancers it does not know.
     pub strangers: crate::strangers::Strangers,
     /// Whether a full sync is due.
@@ -157,7 +168,8 @@ pub struct LeaseExpired;
 impl Node {
     /// A node that serves nothing yet.
     pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
-        let workers = usize::try_from(config.now().workers).unwrap_or(1);
+        // One more serves peers.
+        let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
         let replication = crate::replication::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         Self {
@@ -168,11 +180,15 @@ impl Node {
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
             clients: Clients::default(),
+            peer_desk: OnceLock::new(),
+            descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),
             stats: Stats::new(workers),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
+            backups: Backups::default(),
+            gone: crate::gone::Gone::default(),
             strangers: crate::strangers::Strangers::default(),
             resync: ResyncState::default(),
             replication,
@@ -243,6 +259,12 @@ impl Node {
     /// Asks the whole process to stop.
     pub fn shut_down(&self) {
         self.shutdown.send_replace(true);
+    }
+
+    /// Says what this process may have open. To be said before the node serves.
+    #[must_use]
+    pub fn with_descriptors(self, descriptors: Descriptors) -> Self {
+        Self { descriptors, ..self }
     }
 
     /// `hook` is called when this database, or one that takes its place, fails (rule R14). To be said before the node serves.

@@ -17,6 +17,8 @@ pub(crate) struct Reload {
     /// The command line of the start.
     pub(crate) arguments: Vec<String>,
     pub(crate) log: Arc<dyn Log>,
+    /// `rocksdb.max_open_files` as the file had it, before it was fitted into the limit of the process.
+    pub(crate) tables: i32,
 }
 
 /// Puts the log where `log-dir` says.
@@ -52,7 +54,9 @@ impl Reload {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let differences = Differences::between(&now, &loaded.values);
+        let mut read = loaded.values;
+        self.fit(node, &now, &mut read);
+        let differences = Differences::between(&now, &read);
         if !differences.restart.is_empty() {
             tracing::warn!(options = ?differences.restart, "in force only after a restart");
         }
@@ -64,6 +68,17 @@ impl Reload {
             Err(error) => {
                 tracing::error!(%error, "SIGHUP: the configuration stays as it is");
             }
+        }
+    }
+}
+
+impl Reload {
+    /// What the limit of the process allowed of the file at the start is no difference now.
+    fn fit(&self, node: &Node, now: &Values, read: &mut Values) {
+        let most = node.descriptors.most_clients(read.maxclients);
+        read.maxclients = read.maxclients.min(u32::try_from(most).unwrap_or(u32::MAX));
+        if read.rocksdb_max_open_files == self.tables {
+            read.rocksdb_max_open_files = now.rocksdb_max_open_files;
         }
     }
 }

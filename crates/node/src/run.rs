@@ -9,22 +9,31 @@ use anyhow::Context;
 use storage::{Options, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
-use topology::{Assignment, Cluster, Endpoint};
+use topology::{Assignment, Cluster};
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
+use crate::descriptors::Descriptors;
 use crate::log::Log;
 use crate::node::{Node, Role};
 use crate::reload::{self, Reload};
 use crate::{admin, cluster, cron, disk, grants, info, replication, worker};
 
+/// Exit code for a command line that is not understood.
+const USAGE: u8 = 2;
+
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// and place at the start, the level whenever CONFIG SET changes it, and the place at each SIGHUP.
 pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
-    let loaded = match load::load(arguments)? {
-        Request::Start(loaded) => *loaded,
-        Request::Print(text) => {
+    let loaded = match load::load(arguments) {
+        Ok(Request::Start(loaded)) => *loaded,
+        Err(error) if error.is_usage() => {
+            eprintln!("holdfast: {error}");
+            return Ok(ExitCode::from(USAGE));
+        }
+        Err(error) => return Err(error.into()),
+        Ok(Request::Print(text)) => {
             use std::io::Write;
             let mut out = std::io::stdout().lock();
             let written = writeln!(out, "{text}").and_then(|()| out.flush());
@@ -48,19 +57,25 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let again = Reload { arguments: arguments.to_vec(), log: Arc::from(log) };
+    let tables = loaded.values.rocksdb_max_open_files;
+    let again = Reload { arguments: arguments.to_vec(), log: Arc::from(log), tables };
     match runtime.block_on(serve(loaded, again)) {
         Err(error) if disk::is_full(&error) => {
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
         }
+        Err(error) if disk::is_limit(&error) => {
+            tracing::error!(exit_code = disk::LIMIT_EXIT_CODE, "a limit was met: {error:#}");
+            Ok(ExitCode::from(disk::LIMIT_EXIT_CODE))
+        }
         done => done.map(|()| ExitCode::SUCCESS),
     }
 }
 
-async fn serve(loaded: Loaded, again: Reload) -> anyhow::Result<()> {
+async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     // From here on it does not end the process, whenever it comes.
     let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
+    let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
     std::fs::create_dir_all(&dir)
@@ -86,7 +101,8 @@ async fn serve(loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     let store = Store::open(&dir.join("db"), options)?;
     let (took_ms, sequence) = (began.elapsed().as_millis(), store.latest_sequence());
     tracing::info!(took_ms, sequence, "database open");
-    let node = Arc::new(build(loaded, dir, store, Arc::clone(&again.log))?);
+    let node = build(loaded, dir, store, Arc::clone(&again.log))?;
+    let node = Arc::new(node.with_descriptors(descriptors));
     write_pid_file(&node)?;
     drop(opening);
     begin_role(&node).context("note in the database folder who writes from now on")?;
@@ -137,7 +153,7 @@ fn make_private(dir: &Path) {
 
 fn build(loaded: Loaded, dir: PathBuf, store: Store, log: Arc<dyn Log>) -> anyhow::Result<Node> {
     let has_cluster = loaded.values.cluster_enabled;
-    let slaveof = loaded.values.slaveof.clone();
+    let slaveof = loaded.values.slaveof.0.clone();
     let config =
         Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
     let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
@@ -145,12 +161,8 @@ fn build(loaded: Loaded, dir: PathBuf, store: Store, log: Arc<dyn Log>) -> anyho
         .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
         load_topology(&node, conf);
-    } else if let Some((host, port)) = slaveof.split_once(' ') {
-        let port = port
-            .trim()
-            .parse()
-            .with_context(|| format!("option `slaveof`: `{port}` is no port"))?;
-        node.gate.write().role = Role::Replica { from: Endpoint { host: host.to_owned(), port } };
+    } else if let Some(from) = slaveof {
+        node.gate.write().role = Role::Replica { from };
     }
     Ok(node)
 }
@@ -261,6 +273,7 @@ pub fn storage_options(values: &Values) -> Options {
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
+        batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
         block_cache_size: size(caches),
         hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),

@@ -2,22 +2,40 @@
 //!
 //! A connection stays on the worker it was given to; a worker is an OS thread with a single-threaded runtime. Accepting is done by one thread that deals
 //! connections out in turn, so that few connections are spread evenly.
+//!
+//! Every accepted connection has a place ([`crate::clients::places`]) before anybody serves it. One that takes a descriptor of the node's own reserve is told so and closed here.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
+use limits::{Seldom, Spare};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::connection;
+use crate::clients::TOO_MANY;
+use crate::clients::places::Place;
+use crate::connection::{self, Caller, Desk};
 use crate::grants::commit;
 use crate::node::Node;
 use crate::stats::WorkerStats;
 
-type Accepted = (std::net::TcpStream, SocketAddr);
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    place: Place,
+}
+
+/// Between two words in the log about connections that are refused.
+const WORD: Duration = Duration::from_secs(10);
+/// Rest after an error, so that one that stays does not cost a processor.
+const REST: Duration = Duration::from_millis(10);
 
 /// Binds every address of `bind` on `port`. A port in use is an error that names address and remedy.
 pub fn listen(
@@ -58,25 +76,56 @@ fn listen_on(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::Tcp
     Ok(socket.into())
 }
 
-/// Starts the workers. They end when the node shuts down.
+/// Starts the workers: those of clients, and the one of peers, which no accepted connection is dealt to. They end when the node shuts down.
 pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accepted>>> {
-    let count = node.stats.workers.len();
-    let mut workers = Vec::with_capacity(count);
-    for index in 0..count {
+    let peers = node.stats.workers.len() - 1;
+    let mut workers = Vec::with_capacity(peers);
+    for index in 0..peers {
         let (sender, receiver) = mpsc::unbounded_channel();
         let node = Arc::clone(node);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(4)
-            .build()
-            .context("start a worker's runtime")?;
-        std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || LocalSet::new().block_on(&runtime, work(node, index, receiver)))
-            .context("start a worker thread")?;
+        spawn(format!("worker-{index}"), move |runtime| {
+            LocalSet::new().block_on(runtime, work(node, index, receiver));
+        })?;
         workers.push(sender);
     }
+    let (door, callers) = mpsc::unbounded_channel();
+    // Set once: a node starts its workers once.
+    let _ = node.peer_desk.set(Desk { worker: peers, door });
+    let own = Arc::clone(node);
+    spawn("worker-peers".into(), move |runtime| {
+        LocalSet::new().block_on(runtime, work_for_peers(own, peers, callers));
+    })?;
     Ok(workers)
+}
+
+fn spawn(
+    name: String,
+    work: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .context("start a worker's runtime")?;
+    let thread = std::thread::Builder::new().name(name).spawn(move || work(&runtime));
+    thread.context("start a worker thread").map(drop)
+}
+
+async fn work_for_peers(
+    node: Arc<Node>,
+    index: usize,
+    mut callers: mpsc::UnboundedReceiver<Caller>,
+) {
+    let mut shutdown = node.shutdown();
+    tokio::task::spawn_local(commit::serve(Arc::clone(&node), index));
+    loop {
+        let next = tokio::select! {
+            next = callers.recv() => next,
+            _ = shutdown.wait_for(|stop| *stop) => None,
+        };
+        let Some(caller) = next else { return };
+        tokio::task::spawn_local(connection::receive(Arc::clone(&node), index, caller));
+    }
 }
 
 async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
@@ -87,13 +136,14 @@ async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiv
             next = accepted.recv() => next,
             _ = shutdown.wait_for(|stop| *stop) => None,
         };
-        let Some((stream, peer)) = next else { return };
+        let Some(Accepted { stream, peer, place }) = next else { return };
         match tokio::net::TcpStream::from_std(stream) {
             Ok(stream) => {
                 if let Some(stats) = node.stats.workers.get(index) {
                     WorkerStats::add(&stats.connections, 1);
                 }
-                tokio::task::spawn_local(connection::serve(Arc::clone(&node), index, stream, peer));
+                let serving = connection::serve(Arc::clone(&node), index, stream, peer, place);
+                tokio::task::spawn_local(serving);
             }
             Err(error) => tracing::warn!(%error, "cannot serve an accepted connection"),
         }
@@ -101,11 +151,15 @@ async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiv
 }
 
 /// Accepts on one listener and deals connections out, until shutdown.
+///
+/// # Errors
+/// When the socket cannot be used.
 pub async fn accept(
     node: Arc<Node>,
     listener: std::net::TcpListener,
     workers: Vec<mpsc::UnboundedSender<Accepted>>,
 ) -> anyhow::Result<()> {
+    let mut refusing = Refusing::new(&listener)?;
     let listener = tokio::net::TcpListener::from_std(listener).context("serve a listener")?;
     let mut shutdown = node.shutdown();
     let mut turn = 0;
@@ -117,24 +171,134 @@ pub async fn accept(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, or a client that was gone at once: neither ends the node.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                // Neither a want of descriptors nor a client that was gone at once ends the node.
+                refusing.cannot_accept(&node, &error);
+                tokio::time::sleep(REST).await;
                 continue;
             }
         };
-        let limit = usize::try_from(node.config.now().maxclients).unwrap_or(usize::MAX);
-        if node.clients.len() >= limit {
-            node.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
-            // The peer may be gone already; it is refused either way.
-            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        let Ok(stream) = stream.into_std() else { continue };
+        if node.descriptors.are_short_after(&stream) {
+            refusing.tell(&node, stream, "the descriptors left are the node's own");
             continue;
         }
-        let Ok(stream) = stream.into_std() else { continue };
+        let clients_max = usize::try_from(node.config.now().maxclients).unwrap_or(usize::MAX);
+        let place = node.clients.places.enter(clients_max, node.descriptors.visitors());
         if let Some(worker) = workers.get(turn % workers.len().max(1)) {
             // Fails only when the worker has ended, that is at shutdown.
-            let _ = worker.send((stream, peer));
+            let _ = worker.send(Accepted { stream, peer, place });
         }
         turn = turn.wrapping_add(1);
+    }
+}
+
+/// What is done with connections for which there are no descriptors.
+struct Refusing {
+    listener: std::net::TcpListener,
+    spare: Spare,
+    seldom: Seldom,
+}
+
+impl Refusing {
+    fn new(listener: &std::net::TcpListener) -> anyhow::Result<Self> {
+        Ok(Self {
+            listener: listener.try_clone().context("share a listener")?,
+            spare: Spare::new().context("keep a spare descriptor")?,
+            seldom: Seldom::every(WORD),
+        })
+    }
+
+    /// Says so to a client, and at times in the log.
+    fn tell(&self, node: &Node, mut stream: std::net::TcpStream, why: &str) {
+        node.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+        // The peer may be gone already; it is refused either way.
+        let _ = write!(stream, "-{TOO_MANY}\r\n");
+        if let Some(count) = self.seldom.count() {
+            tracing::warn!(count, why, "connections refused");
+        }
+    }
+
+    /// Without a descriptor for a connection the kernel would keep it waiting, and the listener ready: it is accepted with the spare one, and told.
+    fn cannot_accept(&mut self, node: &Node, error: &io::Error) {
+        if !limits::is_limit(error) {
+            if let Some(count) = self.seldom.count() {
+                tracing::warn!(%error, count, "cannot accept a connection");
+            }
+            return;
+        }
+        let listener = &self.listener;
+        let accepted = self.spare.lend(|| {
+            // Told before the descriptor is taken back.
+            let (stream, _) = listener.accept()?;
+            Ok::<_, io::Error>((&stream).write_all(format!("-{TOO_MANY}\r\n").as_bytes()))
+        });
+        if accepted.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            return;
+        }
+        node.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.seldom.count() {
+            tracing::warn!(%error, count, "connections refused: a limit of this process or machine was met");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{Options, Store};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use topology::Cluster;
+
+    use super::*;
+    use crate::config::{Config, Values};
+    use crate::node::Role;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn call(stream: &mut tokio::net::TcpStream, words: &str) -> String {
+        stream.write_all(format!("{words}\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 256];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&answer[..read]).trim_end().to_owned()
+    }
+
+    #[tokio::test]
+    async fn peers_are_served_by_a_worker_without_clients() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = Values { workers: 2, peer_auth: "secret".into(), ..Values::default() };
+        let options = Options { block_cache_size: 8 << 20, ..Options::default() };
+        let store = Store::open(&folder.path().join("db"), options).unwrap();
+        let dir = folder.path().to_owned();
+        let node =
+            Node::new(Config::new(values, None), dir, store, Cluster::default(), Role::Master);
+        let node = Arc::new(node);
+        let listener = listen(&["127.0.0.1".into()], 0, 16).unwrap().pop().unwrap();
+        let address = listener.local_addr().unwrap();
+        let workers = start(&node).unwrap();
+        assert_eq!(workers.len(), 2);
+        let accepting = tokio::spawn(accept(Arc::clone(&node), listener, workers));
+        let sent = |index: usize| node.stats.workers[index].bytes_out.load(Ordering::Relaxed);
+        for _ in 0..4 {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            assert_eq!(call(&mut client, "PING").await, "+PONG");
+        }
+        assert!(sent(0) > 0 && sent(1) > 0);
+        assert_eq!(sent(2), 0);
+        let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+        assert_eq!(call(&mut peer, "AUTH secret").await, "+OK");
+        let before = (sent(0), sent(1));
+        assert_eq!(call(&mut peer, "PING").await, "+PONG");
+        assert_eq!(call(&mut peer, "ECHO hello").await, "$5\r\nhello");
+        assert_eq!((sent(0), sent(1)), before);
+        assert!(sent(2) > 0);
+        assert_eq!(node.clients.places.count().1, 1);
+        drop(peer);
+        let gone = async {
+            while node.clients.places.count().1 > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        node.shut_down();
+        accepting.await.unwrap().unwrap();
     }
 }

@@ -73,6 +73,8 @@ pub struct NodeObserved {
     pub refused_at: Option<Time>,
     /// Last error text, cleared by the next good reply.
     pub error: Option<String>,
+    /// Since when it is not known how it is, though it is not silent: it answers with errors, or this controller cannot ask.
+    pub unclear_since: Option<Time>,
     /// A push of that version is under way.
     pub pushing: Option<i64>,
     /// Newest acknowledged push.
@@ -95,6 +97,10 @@ pub struct NodeObserved {
     pub relaying: Option<Time>,
     /// When its newest answer came by way of a replica; `None` if it came directly.
     pub relayed_at: Option<Time>,
+    /// As a replica: since when it has had no stream from its master.
+    pub unlinked_since: Option<Time>,
+    /// How far its wall clock is ahead of the controller's, ms, if it says.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// So many misses one after the other are more than the jitter of a busy machine.
@@ -106,6 +112,15 @@ impl NodeObserved {
         self.misses >= ROW && self.refused == 0
     }
 
+    /// What is suspicious about one that is not down, to follow its address.
+    pub(crate) fn suspicion(&self) -> String {
+        match &self.error {
+            // It is not silent, and may be serving: it is not replaced for that.
+            Some(error) if self.unclear_since.is_some() => format!(": {error}"),
+            _ => format!(" missed {} heartbeats", self.misses.max(1)),
+        }
+    }
+
     fn heard(&mut self) {
         self.misses = 0;
         self.missing_since = None;
@@ -113,6 +128,7 @@ impl NodeObserved {
         self.refused = 0;
         self.refused_at = None;
         self.error = None;
+        self.unclear_since = None;
     }
 }
 
@@ -197,6 +213,8 @@ pub struct Observed {
     pub record_at: Time,
     /// By shard: when what was asked of it last ended, as far as this controller saw it end.
     pub concluded: BTreeMap<usize, Time>,
+    /// By shard: what a failover of this controller has lost, as far as it knows, and when.
+    pub losses: BTreeMap<usize, (Time, String)>,
     /// When this controller learned of the newest epoch of the record: only answers to questions
     /// asked since then tell a newer process from one that the granted process replaced.
     pub epoch_at: Time,
@@ -237,6 +255,26 @@ impl Observed {
         self.nodes.entry(id.to_owned()).or_default().heard();
     }
 
+    /// A node answered with an error, such as `NOAUTH` or that it has no place for the connection: an answer, so that no silence is counted, but none that says
+    /// how the node is.
+    pub fn complained(&mut self, id: &str, at: Time, error: &str) {
+        let since = self.node(id).unclear_since;
+        self.heard(id, at);
+        self.unclear(id, since.unwrap_or(at), format!("answers with an error: {error}"));
+    }
+
+    /// This controller could not ask, for want of descriptors or the like: that is no silence of the node.
+    pub fn unasked(&mut self, id: &str, at: Time, error: &str) {
+        let since = self.node(id).unclear_since;
+        self.unclear(id, since.unwrap_or(at), error.to_owned());
+    }
+
+    fn unclear(&mut self, id: &str, since: Time, error: String) {
+        let node = self.nodes.entry(id.to_owned()).or_default();
+        node.unclear_since = Some(since);
+        node.error = Some(error);
+    }
+
     /// The node, or the emptiest observation.
     pub fn node(&self, id: &str) -> &NodeObserved {
         static NONE: NodeObserved = NodeObserved {
@@ -247,6 +285,7 @@ impl Observed {
             refused: 0,
             refused_at: None,
             error: None,
+            unclear_since: None,
             pushing: None,
             pushed: None,
             push_failed_at: None,
@@ -258,6 +297,8 @@ impl Observed {
             refusal: None,
             relaying: None,
             relayed_at: None,
+            unlinked_since: None,
+            clock_ahead_ms: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)
     }

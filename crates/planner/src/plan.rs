@@ -7,7 +7,9 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
 use crate::shard::{self, Verdict};
-use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, sources};
+use crate::{
+    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, sources, tell,
+};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -139,7 +141,7 @@ pub(crate) enum Health {
     Unknown,
     /// Answered last time.
     Up,
-    /// Missed some heartbeats.
+    /// Missed some heartbeats, or answers with errors, or cannot be asked.
     Suspect,
     /// Missed too many, refused twice, or somebody else answers.
     Down,
@@ -165,6 +167,8 @@ impl<'a> Context<'a> {
             self.reply(id).is_some_and(|reply| !reply.myid.is_empty() && reply.myid != id);
         if self.is_mute(id) || stranger || self.hangs(id) {
             Health::Down
+        } else if node.unclear_since.is_some() {
+            Health::Suspect
         } else if node.seen.is_none() {
             Health::Unknown
         } else if node.misses > 0 || node.refused > 0 {
@@ -298,6 +302,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     }
     recheck_refused(&cx, &mut plan);
     identities(&cx, &mut plan);
+    tell::of_clocks(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
     sources::tell(&cx, &mut plan);

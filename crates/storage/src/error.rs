@@ -50,6 +50,14 @@ pub enum Error {
         /// Verb and object.
         action: &'static str,
     },
+    /// A limit of this process or machine was met, descriptors or memory. The disk is not at fault.
+    #[error("{action}: {message} ({})", remedy(message))]
+    Limit {
+        /// Verb and object.
+        action: &'static str,
+        /// RocksDB's or the system's text.
+        message: String,
+    },
     /// The database failed before ([`crate::Store::has_failed`]); nothing was tried.
     #[error("the log could not be written before: the database must be opened again")]
     Failed,
@@ -60,6 +68,18 @@ pub enum Error {
         action: &'static str,
         /// What is wrong.
         message: String,
+    },
+    /// A batch is larger than one may be; nothing was written.
+    #[error(
+        "write batch of {bytes} bytes is larger than the {max} that are allowed: write less at once, \
+         or raise rocksdb.write_options.write_batch_max_bytes (at most {})",
+        replication::BATCH_BYTES_MAX
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
     },
     /// A foreign write batch is malformed; nothing was written.
     #[error("write batch is malformed")]
@@ -92,7 +112,21 @@ fn yes_no(cluster: bool) -> &'static str {
     if cluster { "yes" } else { "no" }
 }
 
+/// Which limit a text of the system is about, and what helps.
+fn remedy(message: &str) -> &'static str {
+    if message.contains("open files") {
+        "a limit of this process or machine, not the disk: raise that of open files (`ulimit -n`, LimitNOFILE), or lower maxclients or rocksdb.max_open_files"
+    } else {
+        "a limit of this process or machine, not the disk: give it more memory, or lower its caches"
+    }
+}
+
 impl Error {
+    /// Whether a limit of this process or machine was met, and not a fault of the disk.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Limit { .. })
+    }
+
     /// Wraps an error of RocksDB. `action` is verb and object, lower case.
     pub(crate) fn engine(action: &'static str, error: rocksdb::Error) -> Self {
         let kind = error.kind();
@@ -100,6 +134,10 @@ impl Error {
         match kind {
             rocksdb::ErrorKind::IOError if message.contains("No space left") => {
                 Self::NoSpace { action }
+            }
+            // RocksDB has the system's text and no number.
+            rocksdb::ErrorKind::IOError if limits::is_limit_text(&message) => {
+                Self::Limit { action, message }
             }
             rocksdb::ErrorKind::IOError => Self::Io { action, message },
             rocksdb::ErrorKind::Corruption => Self::Corrupt { action, message },
@@ -111,6 +149,9 @@ impl Error {
     pub(crate) fn io(action: &'static str, error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::StorageFull {
             return Self::NoSpace { action };
+        }
+        if limits::is_limit(error) {
+            return Self::Limit { action, message: error.to_string() };
         }
         Self::Io { action, message: error.to_string() }
     }

@@ -127,6 +127,27 @@ fn send(to: libc::pid_t, signal: i32) -> std::io::Result<()> {
     }
 }
 
+/// As many files and connections as the system lets this test have: crowds of clients need more than is usual.
+#[expect(unsafe_code, reason = "std has no getrlimit and no setrlimit")]
+pub fn raise_open_files() -> Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a whole `rlimit` of ours, which the call fills.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the pointer is to a whole `rlimit` of ours, which the call only reads.
+    if told != 0 || unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("raise the limit of open files");
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// A command that runs under limits of open files, as `ulimit` sets them.
+pub fn under_limit(program: &Path, soft: u64, hard: u64) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile={soft}:{hard}")).arg("--").arg(program);
+    command
+}
+
 /// True while a process of this id exists and is no zombie. A first thread that is a zombie says nothing yet: the others
 /// hold the sockets until they have ended too.
 pub fn is_alive(pid: u32) -> bool {
@@ -169,6 +190,20 @@ impl Server {
         Self::start(&holdfast()?, &arguments, dir, port)
     }
 
+    /// A `holdfast node` under a soft and a hard limit of open files.
+    pub fn node_under_limit(soft: u64, hard: u64, lines: &str) -> Result<Self> {
+        let folder = tempfile::tempdir().context("create a folder")?;
+        let (dir, port) = (folder.path(), free_port()?);
+        let config = dir.join("node.conf");
+        let text = format!("bind 127.0.0.1\nport {port}\ndir {}\n{lines}\n", dir.display());
+        std::fs::write(&config, text).context("write node.conf")?;
+        let mut command = under_limit(&holdfast()?, soft, hard);
+        command.args([OsStr::new("node"), OsStr::new("-c"), config.as_os_str()]);
+        let mut server = Self::start_command(command, dir, port)?;
+        server._folder = Some(folder);
+        Ok(server)
+    }
+
     /// Debian's redis-server, nothing stored.
     pub fn redis() -> Result<Self> {
         let folder = tempfile::tempdir().context("create a folder")?;
@@ -186,7 +221,13 @@ impl Server {
     }
 
     fn start(program: &Path, arguments: &[&OsStr], dir: &Path, port: u16) -> Result<Self> {
-        let mut process = Process::start(program, arguments, &dir.join("log"))?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::start_command(command, dir, port)
+    }
+
+    fn start_command(command: Command, dir: &Path, port: u16) -> Result<Self> {
+        let mut process = Process::start_command(command, &dir.join("log"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         wait::until("a server answers PING", START_PATIENCE, || {
             if let Some(status) = process.ended()? {
@@ -205,6 +246,11 @@ impl Server {
     /// Its process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Its process, to look after.
+    pub fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// SIGKILL.

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::IncomingStream;
+use limits::http::Bounded;
 use tokio::net::TcpListener;
 
 use crate::authority::{Authority, Names};
@@ -23,6 +24,12 @@ pub struct Local(Option<IpAddr>);
 
 impl Connected<IncomingStream<'_, TcpListener>> for Local {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(stream.io().local_addr().ok().map(|address| address.ip().to_canonical()))
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Local {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         Self(stream.io().local_addr().ok().map(|address| address.ip().to_canonical()))
     }
 }

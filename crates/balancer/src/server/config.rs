@@ -70,6 +70,16 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
     },
+    /// The limit of the process is too low for anything.
+    #[error(
+        "this process may have {limit} files and connections open and needs {needed} at least: raise the limit (`ulimit -n`, LimitNOFILE of systemd)"
+    )]
+    TooFewFiles {
+        /// What it may have.
+        limit: u64,
+        /// What it needs.
+        needed: u64,
+    },
     /// An empty token would let everybody in.
     #[error("balancer configuration: token must not be empty")]
     EmptyToken,
@@ -111,6 +121,15 @@ impl Default for Config {
         }
     }
 }
+
+/// Connections to the admin address at a time.
+pub(super) const ADMIN_CONNECTIONS: usize = 64;
+/// A client's and a node's socket.
+const PER_SESSION: u64 = 2;
+/// A worker's runtime.
+const PER_WORKER: u64 = 4;
+/// Descriptors for listeners, health checks and the like.
+const OWN: u64 = 128;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -189,6 +208,36 @@ impl Config {
 # drain_ms = {drain_ms}
 "
         )
+    }
+
+    /// Descriptors that this configuration needs.
+    pub(super) fn open_files(&self) -> u64 {
+        self.own_files() + PER_SESSION * self.limits.max_sessions as u64
+    }
+
+    /// Of these, what sessions must leave.
+    fn own_files(&self) -> u64 {
+        OWN + ADMIN_CONNECTIONS as u64 + PER_WORKER * self.worker_count() as u64
+    }
+
+    /// Lowers `max_sessions` to what the limit of the process has descriptors for, and says so.
+    pub(super) fn fit_into(&mut self, limit: limits::OpenFiles) -> Result<(), ConfigError> {
+        let sessions = limit.soft.saturating_sub(self.own_files()) / PER_SESSION;
+        let sessions = usize::try_from(sessions).unwrap_or(usize::MAX);
+        if sessions == 0 {
+            let needed = self.own_files() + PER_SESSION;
+            return Err(ConfigError::TooFewFiles { limit: limit.soft, needed });
+        }
+        if sessions < self.limits.max_sessions {
+            tracing::warn!(
+                limit = limit.soft,
+                hard_limit = limit.hard,
+                "limits.max_sessions is {sessions} and not {}: raise the limit of open files (`ulimit -n`, LimitNOFILE of systemd)",
+                self.limits.max_sessions
+            );
+            self.limits.max_sessions = sessions;
+        }
+        Ok(())
     }
 
     /// Reads and checks a configuration.
@@ -353,5 +402,18 @@ mod tests {
         assert!(error("listen = '0.0.0.0:1'").contains("token"));
         assert!(error("token = ''").contains("token"));
         assert!(error("workers = 'many'").contains("workers"));
+    }
+
+    #[test]
+    fn sessions_are_as_many_as_there_are_descriptors_for() {
+        let mut config = Config::default();
+        let limit = |soft| limits::OpenFiles { soft, hard: soft };
+        config.fit_into(limit(config.open_files())).unwrap();
+        assert_eq!(config.limits.max_sessions, 20_000);
+        config.fit_into(limit(1024)).unwrap();
+        assert!((300..450).contains(&config.limits.max_sessions), "{:?}", config.limits);
+        assert!(config.open_files() <= 1024);
+        let why = config.fit_into(limit(64)).unwrap_err().to_string();
+        assert!(why.contains("may have 64 files") && why.contains("ulimit -n"), "{why}");
     }
 }

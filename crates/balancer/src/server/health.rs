@@ -60,6 +60,8 @@ async fn check(backend: &Backend, shared: &Shared) -> Option<(Reach, Option<IpAd
     let patience = shared.connect_timeout.min(PATIENCE);
     let mut stream = match timeout(patience, dial(backend, shared)).await {
         Ok(Ok(stream)) => stream,
+        // A want of descriptors here says nothing of the node.
+        Ok(Err(error)) if limits::is_limit(&error) => return None,
         Ok(Err(error)) => return Some((Reach::Down(error.to_string()), None)),
         Err(_) => return Some((Reach::Down(format!("no connection within {patience:?}")), None)),
     };
@@ -93,6 +95,8 @@ fn judge(answer: io::Result<Vec<u8>>, from: Option<IpAddr>, send_proxy: bool) ->
     };
     match answer {
         Ok(answer) if answer == PONG => Reach::Up,
+        // Full of clients, or short of descriptors: it is there, and who replaced it would help nobody.
+        Ok(answer) if answer.starts_with(b"-ERR max number of clients reached") => Reach::Up,
         // Another server than a Holdfast node, with a password.
         Ok(answer) if !send_proxy && answer.starts_with(b"-NOAUTH ") => Reach::Up,
         Ok(answer) if answer.is_empty() => Reach::Down(ended()),

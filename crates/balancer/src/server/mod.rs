@@ -16,16 +16,22 @@ mod workers;
 
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use limits::http::Bounded;
 use tokio::net::TcpListener;
 
+use config::ADMIN_CONNECTIONS;
 pub use config::{Config, ConfigError, Limits};
 /// The configuration of a balancer that runs.
 pub type Live = web::Live<Config>;
 
 use table::Table;
 use workers::Workers;
+
+/// A connection to the admin address that says nothing for so long is closed: what the controller asks is answered within seconds.
+const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
 ///
@@ -44,13 +50,15 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let config = live.config();
+    let mut config = Config::clone(&live.config());
+    config.fit_into(limits::raise_open_files(config.open_files())?)?;
     let workers = Workers::start(config.worker_count()).context("start worker threads")?;
     let table = Arc::new(Table::new(&config, workers));
     let address = listener.local_addr().context("read the admin address")?;
     tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
 
     let router = admin::router(Arc::clone(&table), live);
+    let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
     let server = axum::serve(listener, web::service(router));
     let mut server = tokio::spawn(server.into_future());
     let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));

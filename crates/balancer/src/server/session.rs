@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use api::balancer::Backend;
 use api::moving::Mark;
+use limits::{Seldom, Spare};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -23,6 +24,8 @@ use super::workers::{Seat, Workers};
 
 /// How long accepting rests when the process has no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
+/// Between two words in the log about connections that could not be accepted.
+const WORD: Duration = Duration::from_secs(10);
 
 /// What all sessions share.
 pub(super) struct Shared {
@@ -75,6 +78,8 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let listener = sys::watch(listener)?;
+    let mut spare = Spare::new()?;
+    let seldom = Seldom::every(WORD);
     loop {
         let mut ready = listener.readable().await?;
         match ready.try_io(|listener| listener.get_ref().accept()) {
@@ -84,7 +89,20 @@ pub(super) async fn accept(
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(Err(error)) => {
-                tracing::warn!(frontend = %frontend.listen, %error, "cannot accept, resting");
+                if let Some(count) = seldom.count() {
+                    tracing::warn!(frontend = %frontend.listen, %error, count, "cannot accept, resting");
+                }
+                if limits::is_limit(&error) {
+                    // With the spare descriptor: the client learns now that there is no place, and not when it gives up.
+                    let refused = spare.lend(|| {
+                        let accepted = listener.get_ref().accept();
+                        accepted.map(|(client, _)| sys::reset_on_close(&client))
+                    });
+                    frontend
+                        .counters
+                        .refused
+                        .fetch_add(u64::from(refused.is_ok()), Ordering::Relaxed);
+                }
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
@@ -144,7 +162,10 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
                     Ok(Err(error)) => error,
                     _ => io::ErrorKind::TimedOut.into(),
                 };
-                frontend.set_reach(&to, Reach::Down(error.to_string()), None);
+                // A want of descriptors here says nothing of the node.
+                if !limits::is_limit(&error) {
+                    frontend.set_reach(&to, Reach::Down(error.to_string()), None);
+                }
                 frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
                 return;
             }

@@ -30,6 +30,8 @@ pub struct Inside {
     pub paused_until_ns: u64,
     pub term: u64,
     pub alive: bool,
+    /// What it answers to everything, if it does.
+    pub complaint: Option<&'static str>,
 
     pub lease_mode: LeaseMode,
     pub client_access: ClientAccess,
@@ -60,6 +62,7 @@ impl FakeNode {
             paused_until_ns: 0,
             term: 0,
             alive: true,
+            complaint: None,
             lease_mode: LeaseMode::BlockAll,
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
@@ -176,6 +179,9 @@ async fn session(
 }
 
 fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply: Writer<'_>) {
+    if let Some(complaint) = inside.lock().complaint {
+        return reply.error(complaint);
+    }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce] => {
@@ -302,8 +308,10 @@ impl Inside {
             loading: false,
             replicas: Vec::new(),
             log_wait_ms: 0,
+            down: None,
             deposed: None,
             uptime_ms: now / 1_000_000,
+            wall_ms: 0,
             standing: api::heartbeat::Standing::default(),
         }
     }

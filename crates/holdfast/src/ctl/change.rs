@@ -1,6 +1,7 @@
 //! Verbs that change something.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
@@ -12,6 +13,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 
+use super::http::PATIENCE;
 use super::made::made;
 use super::secret::{self, Password};
 use super::table::{json, render, text};
@@ -324,7 +326,11 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
         options: FailoverOptions { force_on_timeout: force, sync_timeout_ms, pause_timeout_ms },
         force,
     };
-    let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+    // As the controller does: both bounds, and what it adds for the store and a slow fence.
+    let or = |ms: u64, default: u64| if ms == 0 { default } else { ms.min(60_000) };
+    let bounds = or(sync_timeout_ms, 1_000) + or(pause_timeout_ms, 3_000);
+    let patience = Duration::from_millis(bounds) + PATIENCE;
+    let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;
     if cx.json {
         return json(&value);
     }

@@ -18,6 +18,7 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use api::rest::{Clusters, Namespaces};
@@ -43,8 +44,16 @@ pub(crate) struct Args {
     /// Do not wrap tables at 100 columns
     #[arg(long, global = true)]
     wide: bool,
+    /// Longest wait for the controller, seconds; default: 10, more for what takes longer by its nature
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     #[command(subcommand)]
     verb: Verb,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let said = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    said.filter(|limit| !limit.is_zero()).ok_or_else(|| "seconds, above 0".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,7 +128,8 @@ pub(crate) struct Place {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let token = secret::token(args.token, args.token_file)?;
     let width = if args.wide { usize::MAX } else { table::WIDTH };
-    let cx = Context { http: Http::new(args.controller, token)?, json: args.json, width };
+    let http = Http::new(args.controller, token, args.timeout)?;
+    let cx = Context { http, json: args.json, width };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,
         Verb::List(list) => show::list(&cx, list).await?,

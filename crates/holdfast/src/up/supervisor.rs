@@ -16,6 +16,8 @@ use super::process::{self, Spec};
 
 /// EX_IOERR of sysexits.h.
 const IO_ERROR: i32 = 74;
+/// EX_OSERR of sysexits.h.
+const LIMIT: i32 = 71;
 
 /// What happens when a child ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,7 @@ async fn supervise(
 fn describe(status: ExitStatus) -> String {
     match status.code() {
         Some(IO_ERROR) => format!("{status} (its disk is full, or fails)"),
+        Some(LIMIT) => format!("{status} (it met a limit of open files or memory)"),
         _ => status.to_string(),
     }
 }
@@ -238,10 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_named() {
+    fn a_full_disk_and_a_limit_are_named() {
         use std::os::unix::process::ExitStatusExt as _;
         let said = describe(ExitStatus::from_raw(IO_ERROR << 8));
         assert_eq!(said, "exit status: 74 (its disk is full, or fails)");
+        let said = describe(ExitStatus::from_raw(LIMIT << 8));
+        assert_eq!(said, "exit status: 71 (it met a limit of open files or memory)");
         assert_eq!(describe(ExitStatus::from_raw(1 << 8)), "exit status: 1");
     }
 

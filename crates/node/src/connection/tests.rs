@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use topology::Cluster;
 
+use super::attend::surviving;
 use super::*;
 use crate::clients::PauseKind;
 use crate::config::value::Networks;
@@ -63,7 +64,8 @@ fn served_by<F: Future<Output = ()>>(
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, peer) = listener.accept().await.unwrap();
-        let serving = serve(Arc::clone(&node), 0, accepted, peer);
+        let place = node.clients.places.enter(1_000, 8);
+        let serving = serve(Arc::clone(&node), 0, accepted, peer, place);
         let both = async { tokio::join!(serving, test(Arc::clone(&node), stream)) };
         tokio::time::timeout(PATIENCE, both).await.expect("an end");
     });

@@ -10,9 +10,11 @@ mod dbsize;
 use std::time::Duration;
 
 use api::heartbeat::ClientAccess;
+use resp::Protocol;
 use storage::types::keyspace;
 
 use super::docs;
+use crate::backup;
 use crate::clients::Via;
 use crate::clock;
 use crate::command::table::{NONE, Subcommand, subcommand};
@@ -31,6 +33,8 @@ pub const COMMANDS: &[Command] = &[
     Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys(),
     Command::session("time",      1, time).fast().loading().stale(),
     Command::session("lastsave",  1, lastsave).fast().loading().stale(),
+    Command::session("bgsave",   -1, bgsave).admin().peer().loading().stale().no_script(),
+    Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
     Command::session("slowlog",  -2, slowlog).admin().loading().stale().containing(SLOWLOG),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
@@ -81,10 +85,27 @@ fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     Ok(reply.bulks(&[seconds.to_string(), micros.to_string()]).into())
 }
 
-/// Every write is in the WAL, so there is no save: as Redis before its first one, the time of the start.
+/// When the newest backup was made; as in Kvrocks before the first one, the time of the start.
 fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let started = cx.now_ms.saturating_sub(cx.node.uptime_ms()) / 1000;
-    Ok(reply.integer(i64::try_from(started).unwrap_or(i64::MAX)).into())
+    let seconds = info::last_save_ms(cx.node) / 1000;
+    Ok(reply.integer(i64::try_from(seconds).unwrap_or(i64::MAX)).into())
+}
+
+/// Begins a backup; as in Kvrocks the answer comes at once, and INFO tells what came of it. SCHEDULE is Redis', and some clients always send it: nothing else
+/// writes files here that a backup would have to wait for.
+fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    match (args.word().as_deref(), args.is_empty()) {
+        (None | Some(b"SCHEDULE"), true) => {}
+        _ => return Err(Error::Arity("bgsave".into())),
+    }
+    backup::begin(cx.node).map_err(|_| Error::err("bgsave in-progress"))?;
+    Ok(reply.ok().into())
+}
+
+/// Removes the backup.
+fn flushbackup(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    backup::remove(cx.node).map_err(|_| Error::err("bgsave in-progress"))?;
+    Ok(reply.ok().into())
 }
 
 fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
@@ -194,7 +215,10 @@ fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
             sleep(cx, length);
             Ok(reply.ok().into())
         }
-        (Some(b"PROTOCOL"), 1) => Ok(protocol(&args.word().unwrap_or_default(), reply)?.into()),
+        (Some(b"PROTOCOL"), 1) => {
+            let kind = args.word().unwrap_or_default();
+            Ok(sample(&kind, cx.session.protocol, reply)?.into())
+        }
         (Some(b"HELP"), 0) => Ok(reply.help(DEBUG_HELP).into()),
         _ => Err(Error::err(format!(
             "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
@@ -204,7 +228,7 @@ fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
 }
 
 /// DEBUG PROTOCOL: Redis' own sample values, for tests of client libraries.
-fn protocol(kind: &[u8], reply: Reply<'_>) -> Result<Replied> {
+fn sample(kind: &[u8], protocol: Protocol, reply: Reply<'_>) -> Result<Replied> {
     Ok(match kind {
         b"STRING" => reply.bulk(b"Hello World"),
         b"INTEGER" => reply.integer(12345),
@@ -226,11 +250,32 @@ fn protocol(kind: &[u8], reply: Reply<'_>) -> Result<Replied> {
             }
         }),
         b"VERBATIM" => reply.verbatim("This is a verbatim\nstring"),
+        b"ATTRIB" => reply.with(|writer| {
+            // Said about the reply that follows it; RESP2 has none.
+            if protocol == Protocol::V3 {
+                writer.attribute(1);
+                writer.bulk(b"key-popularity");
+                writer.array(2);
+                writer.bulk(b"key:123");
+                writer.integer(90);
+            }
+            writer.bulk(b"Some real reply following the attribute");
+        }),
+        b"PUSH" if protocol == Protocol::V2 => {
+            return Err(Error::err("RESP2 is not supported by this command"));
+        }
+        b"PUSH" => reply.with(|writer| {
+            writer.push(2);
+            writer.bulk(b"server-cpu-usage");
+            writer.integer(42);
+            // A push is no reply: whoever waits for one gets it behind it.
+            writer.bulk(b"Some real reply following the push reply");
+        }),
         b"BIGNUM" => reply.with(|w| w.big_number("1234567999999999999999999999999999999")),
         b"TRUE" | b"FALSE" => reply.with(|writer| writer.boolean(kind == b"TRUE")),
         _ => {
             return Err(Error::err(
-                "Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|verbatim|bignum|true|false",
+                "Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
             ));
         }
     })

@@ -358,7 +358,8 @@ fn release(connection: &mut Connection, name: &str, token: u64) -> Result<Option
 fn refusal(reply: &Reply) -> Outcome {
     let (text, code) = (reply.text(), reply.error_code().unwrap_or_default());
     let is_known = REFUSALS.contains(&code.as_str())
-        || text.starts_with("ERR this node serves clients only through");
+        || text.starts_with("ERR this node serves clients only through")
+        || text == "ERR max number of clients reached";
     if is_known { Outcome::Refused(text) } else { Outcome::Unknown(text) }
 }
 
@@ -472,6 +473,7 @@ mod tests {
             error("NOREPLICAS Not enough good replicas to write."),
             Outcome::Refused(_)
         ));
+        assert!(matches!(error("ERR max number of clients reached"), Outcome::Refused(_)));
         assert!(matches!(error("ERR IO error: No space left on device"), Outcome::Unknown(_)));
     }
 }

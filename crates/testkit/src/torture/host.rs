@@ -118,6 +118,16 @@ impl Host {
         Ok(Some(status))
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// Whether its process runs and is not stopped.
+    pub fn goes_on(&self) -> bool {
+        self.process.is_some() && !self.is_stopped
+    }
+
     /// Whether its process was stopped and has not gone on.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped

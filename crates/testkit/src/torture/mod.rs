@@ -12,6 +12,7 @@ pub mod finale;
 pub mod history;
 pub mod host;
 pub mod keys;
+pub mod limits;
 pub mod nemesis;
 pub mod network;
 pub mod observer;

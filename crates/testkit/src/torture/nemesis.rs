@@ -1,6 +1,6 @@
 //! Carries a schedule of faults out, looks after processes that end by themselves, and heals everything at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::args::Balancer;
 use super::host::{Host, Role};
+use super::limits::{self, Crowd};
 use super::observer::Reigns;
 use super::rest;
 use super::schedule::{Action, Fault, Target};
@@ -23,6 +24,8 @@ const RESTART_MS: u64 = 300;
 const FULL_UNTIL_MS: u64 = 500;
 /// What a node ends with when its disk is full.
 const DISK_EXIT_CODE: i32 = 74;
+/// So long after it may open files again the end of a process may still be the doing of the limit.
+const STARVED_UNTIL_MS: u64 = 500;
 const REST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Something to be undone: what a fault did, by host.
@@ -34,6 +37,8 @@ enum Undo {
     Join(Vec<(usize, usize)>, bool),
     Free(usize),
     Thaw(usize),
+    Disperse(usize),
+    Give(usize, u32),
 }
 
 /// The one who does it.
@@ -48,6 +53,12 @@ pub struct Nemesis<'a> {
     freed: HashMap<usize, u64>,
     /// Hosts whose disk hangs.
     frozen: HashMap<usize, Frozen>,
+    /// Hosts whose places are held.
+    crowds: HashMap<usize, Crowd>,
+    /// Hosts that were told to have few places, and not yet that they have many again.
+    cramped: BTreeSet<usize>,
+    /// By process: until when it may end because it had no descriptors, ms.
+    starved: HashMap<usize, u64>,
     /// Processes that ended without having been killed.
     pub surprises: Vec<String>,
 }
@@ -62,6 +73,9 @@ impl<'a> Nemesis<'a> {
             undo: Vec::new(),
             freed: HashMap::new(),
             frozen: HashMap::new(),
+            crowds: HashMap::new(),
+            cramped: BTreeSet::new(),
+            starved: HashMap::new(),
             surprises: Vec::new(),
         }
     }
@@ -114,6 +128,11 @@ impl<'a> Nemesis<'a> {
         wait::until("the cluster is healthy", patience, || {
             let looked = self.look_after().and_then(|()| self.undo_due(self.now_ms()));
             looked.map_err(|error| format!("{error:#}"))?;
+            for index in self.cramped.clone() {
+                if self.set_places(index, "10000") {
+                    self.cramped.remove(&index);
+                }
+            }
             self.site.health()
         })
     }
@@ -128,13 +147,16 @@ impl<'a> Nemesis<'a> {
             let was_full = disk::filling(&host.dir).exists()
                 || self.freed.get(&index).is_some_and(|at| at + FULL_UNTIL_MS > now);
             let is_full = was_full && status.code() == Some(DISK_EXIT_CODE);
+            // So is a want of descriptors.
+            let was_starved = self.starved.get(&index).is_some_and(|until| *until > now);
+            let is_starved = was_starved && status.code() == Some(limits::EXIT_CODE);
             let text = format!("{} ended by itself: {status}", host.name);
-            self.timeline.note(if is_full {
-                format!("{text} (its disk is full)")
-            } else {
-                text.clone()
+            self.timeline.note(match (is_full, is_starved) {
+                (true, _) => format!("{text} (its disk is full)"),
+                (_, true) => format!("{text} (it had no descriptors)"),
+                _ => text.clone(),
             });
-            if !is_full {
+            if !is_full && !is_starved {
                 self.surprises.push(text);
             }
             self.undo.push((self.now_ms() + RESTART_MS, Undo::Start(index)));
@@ -199,12 +221,43 @@ impl<'a> Nemesis<'a> {
                 self.frozen.insert(index, Frozen::new(&dir)?);
                 self.undo.push((end, Undo::Thaw(index)));
             }
+            Action::Crowd(target) => self.crowd(*target, end),
+            Action::Descriptors(target) => self.starve(*target, end)?,
             Action::Lose(target) => {
                 let Some(index) = self.host_of(*target) else { return Ok(()) };
                 return self.lose(index, end);
             }
             Action::Switchover(shard) => self.switchover(*shard),
         }
+        Ok(())
+    }
+
+    fn crowd(&mut self, target: Target, end: u64) {
+        let Some(index) = self.host_of(target) else { return };
+        self.set_places(index, "1");
+        self.cramped.insert(index);
+        let Some((space, address)) = self.site.door(index) else { return };
+        self.crowds.insert(index, Crowd::around(&space, address));
+        self.undo.push((end, Undo::Disperse(index)));
+    }
+
+    /// One that hangs or is stopped takes no order, and is not waited for.
+    fn set_places(&self, index: usize, count: &str) -> bool {
+        if !self.site.hosts[index].goes_on() || self.frozen.contains_key(&index) {
+            return false;
+        }
+        let said = self.site.ask(index, &["CONFIG", "SET", "maxclients", count]);
+        self.timeline.note(format!("maxclients {count}: {said:?}"));
+        said.is_ok_and(|said| said == "OK")
+    }
+
+    fn starve(&mut self, target: Target, end: u64) -> Result<()> {
+        let Some(index) = self.host_of(target) else { return Ok(()) };
+        let Some(pid) = self.site.hosts[index].pid() else { return Ok(()) };
+        self.say("no descriptors for", index);
+        limits::take_descriptors(pid)?;
+        self.starved.insert(index, end + STARVED_UNTIL_MS);
+        self.undo.push((end, Undo::Give(index, pid)));
         Ok(())
     }
 
@@ -346,6 +399,17 @@ impl<'a> Nemesis<'a> {
                 Undo::Thaw(index) => {
                     self.say("thaw the disk of", index);
                     self.frozen.remove(&index).map_or(Ok(()), Frozen::thaw)?;
+                }
+                Undo::Disperse(index) => {
+                    self.say("the crowd leaves", index);
+                    self.crowds.remove(&index);
+                    if self.set_places(index, "10000") {
+                        self.cramped.remove(&index);
+                    }
+                }
+                Undo::Give(index, pid) => {
+                    self.say("descriptors for", index);
+                    limits::give_descriptors(pid)?;
                 }
                 Undo::Free(index) => {
                     self.say("free the disk of", index);

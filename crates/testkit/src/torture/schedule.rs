@@ -60,6 +60,10 @@ pub enum Kind {
     DiskFull,
     /// The disk of a node takes nothing, and says nothing.
     DiskHang,
+    /// Clients hold every place of a node, and come again at once when they are refused.
+    Crowd,
+    /// The process of a node may open nothing more.
+    Descriptors,
     /// A master is killed, its data is gone, and it is started again at once.
     DiskLost,
     /// The same, and it stays away for a while.
@@ -70,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::KillRestart,
         Self::ReplicaKill,
@@ -89,6 +93,8 @@ impl Kind {
         Self::BalancerReload,
         Self::DiskFull,
         Self::DiskHang,
+        Self::Crowd,
+        Self::Descriptors,
         Self::DiskLost,
         Self::DiskLostLate,
         Self::Switchover,
@@ -115,6 +121,8 @@ impl Kind {
             Self::BalancerReload => "balancer-reload",
             Self::DiskFull => "disk-full",
             Self::DiskHang => "disk-hang",
+            Self::Crowd => "crowd",
+            Self::Descriptors => "descriptors",
             Self::DiskLost => "disk-lost",
             Self::DiskLostLate => "disk-lost-late",
             Self::Switchover => "switchover",
@@ -185,6 +193,10 @@ pub enum Action {
     Fill(Target),
     /// Writes to the disk wait; they go on at the end.
     Hang(Target),
+    /// Its places are held by clients that insist.
+    Crowd(Target),
+    /// Its limit of open files is met; raised again at the end.
+    Descriptors(Target),
     /// SIGKILL, and the data is removed; started again, empty, at the end.
     Lose(Target),
     /// A planned switchover of a shard.
@@ -246,13 +258,16 @@ impl Plan {
         let mut side = StdRng::seed_from_u64(seed ^ SIDE_SEED);
         let (quiet, long) = (side.random_ratio(1, 3), side.random_ratio(1, 3));
         let fills = draw.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)));
+        // A log that is never followed by the next one opens no file.
+        let starves =
+            draw.faults.iter().any(|fault| matches!(fault.action, Action::Descriptors(_)));
         Self {
             seed,
             balancer: options.balancer.unwrap_or(drawn),
             shape,
             style,
             // RocksDB reserves as much WAL as a memtable: a large one would not notice a full disk.
-            memtable_mb: if small || fills { 1 } else { 64 },
+            memtable_mb: if small || fills || starves { 1 } else { 64 },
             // Only writes notice a full disk.
             is_quiet: options.quiet.unwrap_or(quiet && !fills),
             lease_ms: options.lease_ms.unwrap_or(if long { LONG_LEASE_MS } else { LEASE_MS }),
@@ -312,6 +327,8 @@ impl Draw {
             Kind::BalancerReload => (0, Action::Reload(self.balancer())),
             Kind::DiskFull => (away, Action::Fill(self.master())),
             Kind::DiskHang => (away, Action::Hang(self.node())),
+            Kind::Crowd => (away, Action::Crowd(self.node())),
+            Kind::Descriptors => (away, Action::Descriptors(self.node())),
             Kind::DiskLost => (0, Action::Lose(self.master())),
             Kind::DiskLostLate => (away, Action::Lose(self.master())),
             Kind::Switchover => (0, Action::Switchover(self.shard())),
@@ -449,6 +466,8 @@ impl fmt::Display for Action {
             Self::Reload(number) => write!(f, "reload balancer {number}"),
             Self::Fill(target) => write!(f, "fill the disk of the {target}"),
             Self::Hang(target) => write!(f, "the disk of the {target} hangs"),
+            Self::Crowd(target) => write!(f, "clients hold every place of the {target}"),
+            Self::Descriptors(target) => write!(f, "no descriptors for the {target}"),
             Self::Lose(target) => write!(f, "the disk of the {target} is lost"),
             Self::Switchover(shard) => write!(f, "switchover of shard {shard}"),
         }
@@ -501,6 +520,8 @@ mod tests {
             "reload",
             "fill",
             "hangs",
+            "every place",
+            "no descriptors",
             "is lost",
             "switch",
             "interface",

@@ -212,6 +212,13 @@ impl Site {
         })
     }
 
+    /// A node's own address, and the namespace of its host.
+    pub fn door(&self, host: usize) -> Option<(String, SocketAddr)> {
+        let host = self.hosts.get(host)?;
+        let space = self.network.places.get(host.place)?.space.name().to_owned();
+        Some((space, SocketAddr::new(host.address.into(), NODE_PORT)))
+    }
+
     /// The controller's namespace.
     pub fn control(&self) -> &str {
         let is_controller = |host: &&Host| host.role == Role::Controller;

@@ -141,11 +141,13 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
             "client-access balancer-only needs it, or no peer or controller could ever come",
         ));
     }
+    check_clients(node, pairs)?;
     let (before, after) = config.set(pairs).map_err(|(name, error)| set_error(&name, &error))?;
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     if !names.is_empty() {
         tracing::info!(options = ?names, client = who, "options changed");
     }
+    take_up(node, &after);
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
     }
@@ -155,6 +157,34 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         keep_topology(node, after.persist_cluster_nodes_enabled)?;
     }
     Ok(())
+}
+
+/// As many clients as this process may have descriptors for; in Redis' words.
+fn check_clients(node: &Node, pairs: &[(&str, &str)]) -> Result<()> {
+    const NAME: &str = "maxclients";
+    let asked = pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(NAME));
+    // What is no number is refused with the others of its kind.
+    let Some(wanted) = asked.and_then(|(_, value)| value.trim().parse().ok()) else {
+        return Ok(());
+    };
+    let most = node.descriptors.most_clients(wanted);
+    if u64::from(wanted) <= most {
+        return Ok(());
+    }
+    let why =
+        "The operating system is not able to handle the specified number of clients, try with";
+    Err(failed(NAME, format_args!("{why} {most}")))
+}
+
+/// Hands options to those who do not look them up themselves.
+fn take_up(node: &Node, after: &Values) {
+    if let Some(store) = &node.engine().store {
+        store.set_batch_bytes_max(
+            usize::try_from(after.rocksdb_write_batch_max_bytes).unwrap_or(usize::MAX),
+        );
+    }
+    // It may be a password that the link waits for.
+    node.replication.look_again();
 }
 
 /// A controller that counts on this node's fence learns of the change with its next heartbeat; what happens until then is the operator's decision.

@@ -48,7 +48,7 @@ fn full(dir: &Path) -> (Store, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     store.on_failure(Arc::new(move |why| {
-        assert!(why.contains("No space") || why.contains("no space"), "{why}");
+        assert!(why.text.contains("no space") && !why.is_limit, "{why:?}");
         counted.fetch_add(1, Ordering::SeqCst);
     }));
     put(&store, "before", 10).unwrap();

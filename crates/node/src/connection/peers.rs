@@ -1,0 +1,71 @@
+//! Peers leave the worker that accepted them for one of their own, so that no command of a client, however long, delays a heartbeat.
+//!
+//! A connection moves between two commands, when it has answered everything: nothing of it is under way.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::{Connection, End, attend};
+use crate::node::Node;
+use crate::session::{Auth, Session};
+
+/// Where peers are served.
+#[derive(Debug)]
+pub struct Desk {
+    /// Index of its worker.
+    pub worker: usize,
+    /// Leads there.
+    pub door: mpsc::UnboundedSender<Caller>,
+}
+
+/// A peer on its way there.
+#[derive(Debug)]
+pub struct Caller {
+    stream: std::net::TcpStream,
+    unread: Vec<u8>,
+    session: Session,
+}
+
+impl Connection {
+    /// Whether this is a peer that is not where peers are served, and may move now.
+    pub(super) fn belongs_elsewhere(&self, session: &Session) -> bool {
+        let is_elsewhere = |desk: &Desk| desk.worker != self.worker;
+        session.auth == Auth::Peer
+            && self.held.is_empty()
+            && !self.at_end
+            && !session.transaction.is_open()
+            && self.node.peer_desk.get().is_some_and(is_elsewhere)
+    }
+
+    /// Sends it there.
+    pub(super) fn hand_over(self, session: Session) -> End {
+        let Some(desk) = self.node.peer_desk.get() else { return End::Killed };
+        let unread = self.buffer.get(self.start..).unwrap_or_default().to_vec();
+        match self.stream.into_std() {
+            Ok(stream) => match desk.door.send(Caller { stream, unread, session }) {
+                Ok(()) => End::HandedOver,
+                // Its worker has ended: the node does.
+                Err(_) => End::Killed,
+            },
+            Err(error) => End::Io(error),
+        }
+    }
+}
+
+/// Serves a peer that came from another worker until its connection ends.
+pub async fn receive(node: Arc<Node>, worker: usize, caller: Caller) {
+    let Caller { stream, unread, session } = caller;
+    let client = Arc::clone(&session.client);
+    match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            let connection = Connection::new(Arc::clone(&node), worker, stream, unread);
+            attend(&node, &client, connection.go_on(session)).await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot serve a peer's connection");
+            node.clients.remove(client.id);
+        }
+    }
+}
