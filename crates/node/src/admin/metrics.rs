@@ -3,8 +3,6 @@
 //! Names are `holdfast_node_<area>_<noun>_<unit>[_total]`. Labels are bounded: commands, column families, replicas; never a key or a client.
 
 use std::fmt::{Display, Write as _};
-use std::fs::Metadata;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use ::grant::CommitMode;
 use api::heartbeat::{LeaseMode, LinkStatus, Resync};
 use storage::Stats;
 
-use super::files::Files;
+use super::files::{Aside, Files};
 
 use crate::clock;
 use crate::command::Table;
@@ -68,7 +66,6 @@ pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     );
     let Some(engine) = engine else { return out.0 };
     grant_metrics(node, &engine, &mut out);
-    aside_metrics(&node.dir, &mut out);
     out.gauge(
         "holdfast_node_role_master",
         "1 on a master, 0 on a replica.",
@@ -92,15 +89,27 @@ pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     );
     // A change of role must not wait for a disk because somebody looks at numbers.
     drop(engine);
-    if let Some((stats, age)) = files.ask(store, wait) {
+    if let Some((stats, age)) = files.ask(store, &node.dir, wait) {
         out.gauge(
             "holdfast_node_storage_stats_age_seconds",
             "Age of the numbers of the database below: its disk answers late.",
             age.as_secs_f64(),
         );
         storage_metrics(&stats, &mut out);
+        aside_metrics(files.aside(), &mut out);
     }
     out.0
+}
+
+fn aside_metrics(aside: Aside, out: &mut Exposition) {
+    let Aside { discarded_files, discarded_bytes, deposed_bytes } = aside;
+    out.gauge("holdfast_node_discarded_files", "Exports of discarded writes.", discarded_files);
+    out.gauge("holdfast_node_discarded_bytes", "Bytes of these.", discarded_bytes);
+    out.gauge(
+        "holdfast_node_deposed_bytes",
+        "Bytes of a database that was set aside.",
+        deposed_bytes,
+    );
 }
 
 fn process_metrics(node: &Node, out: &mut Exposition) {
@@ -137,22 +146,6 @@ fn process_metrics(node: &Node, out: &mut Exposition) {
         );
         out.gauge("holdfast_node_disk_used_bytes", "Used part of it, by anybody.", disk.used);
     }
-}
-
-/// What lies in the data folder and serves nobody: somebody has to look at it, or to make room.
-fn aside_metrics(dir: &Path, out: &mut Exposition) {
-    let (files, bytes) = folder(&dir.join("discarded"));
-    out.gauge("holdfast_node_discarded_files", "Exports of discarded writes.", files);
-    out.gauge("holdfast_node_discarded_bytes", "Bytes of these.", bytes);
-    let (_, bytes) = folder(&dir.join("db.deposed"));
-    out.gauge("holdfast_node_deposed_bytes", "Bytes of a database that was set aside.", bytes);
-}
-
-/// Files right in a folder, and their bytes; none where there is no folder.
-fn folder(path: &Path) -> (u64, u64) {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let sizes = entries.filter_map(|entry| entry.metadata().ok()).filter(Metadata::is_file);
-    sizes.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.len()))
 }
 
 fn client_metrics(node: &Node, out: &mut Exposition) {
@@ -448,7 +441,7 @@ mod tests {
         std::fs::write(discarded.join("1-2.jsonl"), "12345").unwrap();
         std::fs::create_dir_all(folder.path().join("db.deposed")).unwrap();
         std::fs::write(folder.path().join("db.deposed/000001.sst"), "123").unwrap();
-        let text = render(&node, Duration::from_secs(1));
+        let text = render(&node, &Files::default(), Duration::from_secs(60));
         for row in ["discarded_files 1", "discarded_bytes 5", "deposed_bytes 3"] {
             assert!(text.contains(&format!("\nholdfast_node_{row}\n")), "{row}");
         }
