@@ -147,12 +147,12 @@ fn a_node_reads_its_file_again_at_sighup_and_opens_its_log_anew() -> Result<()> 
     ensure!(metrics("")?.starts_with("HTTP/1.1 200"));
 
     fs::rename(&log, logs.join("holdfast.log.1"))?;
-    write("timeout 77\nlog-level debug\nworkers 2\n")?;
+    write("timeout 77\nlog-level debug\ntcp-backlog 300\n")?;
     running.signal("HUP")?;
     until("the new log", &log, |text| text.contains("configuration read again"))?;
     let said = text(&log);
     ensure!(said.contains("timeout") && said.contains("in force only after a restart"), "{said}");
-    ensure!(said.contains("workers"), "{said}");
+    ensure!(said.contains("tcp-backlog"), "{said}");
     let mut connection = testkit::wire::Connection::open(SocketAddr::from(([127, 0, 0, 1], port)))?;
     let got = format!("{:?}", connection.call(&["CONFIG", "GET", "timeout"])?);
     ensure!(got.contains("77"), "{got}");

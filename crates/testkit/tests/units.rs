@@ -30,7 +30,9 @@ fn installed(units: &[(String, String)], into: &Path) -> Result<Vec<PathBuf>> {
     let binary = binary.to_str().context("a path in UTF-8")?;
     let mut paths = Vec::new();
     for (name, text) in units {
+        // What is not installed here is not what is asked.
         let text = text.replace("/usr/bin/holdfast", binary);
+        let text = text.replace("=/usr/bin/ssh ", "=/bin/true ");
         let path = into.join(name.replace("@.", "@lb1."));
         std::fs::write(&path, &text)?;
         if name.contains("@.") {
