@@ -46,15 +46,27 @@ pub(crate) fn render(
          holdfast_controller_build_info{{version=\"{}\"}} 1\n",
         env!("CARGO_PKG_VERSION")
     );
-    let mut line = |name: &str, kind: &str, help: &str, value: u64| {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} {kind}\n\
-             holdfast_controller_{name} {value}\n"
-        );
-    };
-    line("term", "gauge", "Term of this controller.", term);
+    counters_text(&mut text, term, counters);
+    if let Some(age) = store_age {
+        let help = "Since the store was last written durably.";
+        line(&mut text, "store_write_age_seconds", "gauge", help, age.as_secs());
+    }
+    clusters_text(&mut text, clusters);
+    web::process::render(&mut text);
+    text
+}
+
+fn line(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} {kind}\n\
+         holdfast_controller_{name} {value}\n"
+    );
+}
+
+fn counters_text(text: &mut String, term: u64, counters: &Counters) {
+    line(text, "term", "gauge", "Term of this controller.", term);
     let Counters {
         heartbeat_misses,
         pushes,
@@ -66,49 +78,49 @@ pub(crate) fn render(
         requests,
     } = counters;
     line(
+        text,
         "heartbeat_misses_total",
         "counter",
         "Heartbeats without an answer.",
         heartbeat_misses.get(),
     );
-    line("pushes_total", "counter", "Topologies sent to nodes.", pushes.get());
+    line(text, "pushes_total", "counter", "Topologies sent to nodes.", pushes.get());
     line(
+        text,
         "record_changes_total",
         "counter",
         "Records written by the planner.",
         record_changes.get(),
     );
     line(
+        text,
         "topology_changes_total",
         "counter",
         "Topology versions made by the planner.",
         topology_changes.get(),
     );
-    line("failovers_total", "counter", "Masters replaced without being asked.", failovers.get());
     line(
+        text,
+        "failovers_total",
+        "counter",
+        "Masters replaced without being asked.",
+        failovers.get(),
+    );
+    line(
+        text,
         "switchovers_total",
         "counter",
         "Planned changes of a master, begun or taken back.",
         switchovers.get(),
     );
     line(
+        text,
         "lost_writes_total",
         "counter",
         "Writes that failovers of asynchronous shards are known to have lost.",
         lost_writes.get(),
     );
-    line("requests_total", "counter", "REST requests.", requests.get());
-    if let Some(age) = store_age {
-        line(
-            "store_write_age_seconds",
-            "gauge",
-            "Since the store was last written durably.",
-            age.as_secs(),
-        );
-    }
-    clusters_text(&mut text, clusters);
-    web::process::render(&mut text);
-    text
+    line(text, "requests_total", "counter", "REST requests.", requests.get());
 }
 
 /// Words that a shard's state may be.
