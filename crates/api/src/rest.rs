@@ -120,9 +120,9 @@ pub struct ClusterSpec {
     /// When writes count as done; without, in-sync where shards have replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_mode: Option<CommitMode>,
-    /// Writes are refused below so many members of the in-sync set, the master included; 0 means 1.
-    #[serde(default)]
-    pub min_in_sync: u32,
+    /// Writes are refused below so many members of the in-sync set, the master included; 1 and up, without: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_in_sync: Option<u32>,
 }
 
 /// `POST …/clusters/:c/import`.
@@ -143,9 +143,9 @@ pub struct ImportSpec {
     /// When writes count as done; without, in-sync where shards have replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_mode: Option<CommitMode>,
-    /// Writes are refused below so many members of the in-sync set, the master included; 0 means 1.
-    #[serde(default)]
-    pub min_in_sync: u32,
+    /// Writes are refused below so many members of the in-sync set, the master included; 1 and up, without: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_in_sync: Option<u32>,
 }
 
 /// `POST …/shards`.

@@ -4,10 +4,11 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::balancer::Frontend;
-use balancer::server::{Config, Limits, serve};
+use balancer::server::{Config, Limits, Live, serve};
 use balancer::{Applied, Builtin, Driver, Error};
 use common::{Client, Node, desired, eventually, free_endpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,7 +29,7 @@ async fn start(config: Config) -> Balancer {
     let admin = listener.local_addr().unwrap();
     let token = config.token.clone();
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(serve(config, listener, async {
+    let task = tokio::spawn(serve(Arc::new(Live::new(config).unwrap()), listener, async {
         let _ = stopped.await;
     }));
     let driver =
@@ -421,4 +422,41 @@ async fn wait_for_health(balancer: &Balancer, wanted: Option<bool>) {
 
 async fn get(balancer: &Balancer, path: &str) -> String {
     reqwest::get(format!("http://{}{path}", balancer.admin)).await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_page_moves_no_backend_and_every_refusal_is_json() {
+    let balancer = start(Config { allowed_hosts: vec!["lb.example".into()], ..config() }).await;
+    let (desired, http) =
+        (format!("http://{}/api/v1/desired", balancer.admin), reqwest::Client::new());
+    let body = serde_json::to_string(&desired_of(1, 1)).unwrap();
+    let json = ("content-type", "application/json");
+    for (headers, body, status) in [
+        (vec![json, ("origin", "http://evil.example")], body.as_str(), 403),
+        (vec![json, ("host", "evil.example:9400")], body.as_str(), 403),
+        (vec![("content-type", "text/plain")], body.as_str(), 415),
+        (vec![json], "{", 400),
+        (vec![json], "{}", 422),
+    ] {
+        let mut request = http.put(&desired).body(body.to_owned());
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{headers:?}");
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert!(answer["error"]["message"].is_string(), "{headers:?}: {answer}");
+    }
+    let answer = http.post(&desired).header(json.0, json.1).send().await.unwrap();
+    assert_eq!(answer.status(), 405);
+    let answer: serde_json::Value = answer.json().await.unwrap();
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!(message, "/api/v1/desired does not take POST; it takes PUT");
+
+    let named = http.put(&desired).header("host", "lb.example:1").header(json.0, json.1);
+    assert_eq!(named.body(body).send().await.unwrap().status(), 200);
+}
+
+fn desired_of(term: u64, version: u64) -> api::balancer::Desired {
+    desired(term, version, &[])
 }

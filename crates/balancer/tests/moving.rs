@@ -11,7 +11,7 @@ use std::time::Duration;
 use api::balancer::{Backend, Desired, Frontend, FrontendState, GIVE_BACK_MS, HOLD_MS};
 use api::moving::{Mark, trailer};
 use api::proxy::{Parsed, encode_moving, parse};
-use balancer::server::{Config, Limits, serve};
+use balancer::server::{Config, Limits, Live, serve};
 use balancer::{Builtin, Driver};
 use common::{Incoming, PATIENCE, eventually, free_endpoint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,7 +136,7 @@ impl Site {
             limits: Limits { drain_ms: 0, ..Limits::default() },
             ..Config::default()
         };
-        tokio::spawn(serve(config, listener, async {
+        tokio::spawn(serve(Arc::new(Live::new(config).unwrap()), listener, async {
             let _ = stopped.await;
         }));
         let driver = Builtin::new("lb", &admin, None, Some(PATIENCE)).unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use web::{Reloaded, Settings};
 
 /// Everything that can be set; each field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -13,6 +14,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Bearer token every request must carry; required to listen beyond loopback.
     pub token: Option<String>,
+    /// File whose only line is the token, in place of `token`.
+    pub token_file: Option<PathBuf>,
+    /// Names, beside its own addresses, under which the REST interface is reached.
+    pub allowed_hosts: Vec<String>,
+    /// File of the log; without: standard error.
+    pub log_file: Option<PathBuf>,
+    /// Least severe message that is logged.
+    pub log_level: String,
     /// File of the store.
     pub data: PathBuf,
     /// Pause between heartbeats, ms, 10..=60000.
@@ -36,6 +45,10 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9379)),
             token: None,
+            token_file: None,
+            allowed_hosts: Vec::new(),
+            log_file: None,
+            log_level: "info".to_owned(),
             data: PathBuf::from("controller.redb"),
             heartbeat_ms: policy.heartbeat_ms,
             misses: policy.misses,
@@ -67,6 +80,12 @@ pub enum ConfigError {
         /// Where and what.
         cause: Box<toml::de::Error>,
     },
+    /// The token's file cannot be used.
+    #[error("`token_file`: {0}")]
+    Secret(#[from] web::SecretError),
+    /// A host that is none.
+    #[error("`allowed_hosts`: {0}")]
+    Host(#[from] web::BadName),
     /// A value is out of range.
     #[error("`{key}` is {value}; accepted: {accepted}")]
     Range {
@@ -86,6 +105,10 @@ impl Config {
         let Self {
             listen,
             token: _,
+            token_file: _,
+            allowed_hosts,
+            log_file: _,
+            log_level,
             data,
             heartbeat_ms,
             misses,
@@ -96,13 +119,28 @@ impl Config {
         } = Self::default();
         format!(
             "\
-# Configuration of `holdfast controller`. What is commented out is the default.
+# Configuration of `holdfast controller`. What is commented out is the default. SIGHUP has this file read again: `token`,
+# `allowed_hosts`, `log_file` and `log_level` are then in force, the rest after a restart.
 
 # Where the REST interface listens, address:port. Loopback only, unless `token` is set.
 # listen = \"{listen}\"
 
 # Secret that every request but /healthz must carry as `Authorization: Bearer`. Default: none.
 # token = \"…\"
+
+# File whose only line is that secret; in place of `token`. Read again at SIGHUP.
+# token_file = \"/etc/holdfast/controller.token\"
+
+# Names under which the REST interface is reached, beside `localhost` and the address it listens on: `name` or
+# `name:port`. Requests to others are refused, because a web page may have sent them.
+# allowed_hosts = {allowed_hosts:?}
+
+# File of the log, opened again at SIGHUP. Default: standard error, where errors go in any case.
+# log_file = \"/var/log/holdfast/controller.log\"
+
+# Least severe message that is logged: error, warn, info, debug or trace, also per module, such as
+# \"info,controller=debug\". RUST_LOG wins.
+# log_level = {log_level:?}
 
 # File of the store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
 # A relative path counts from where the process is started.
@@ -128,20 +166,43 @@ impl Config {
         )
     }
 
-    /// Reads and checks a file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// The numbers the planner works with.
+    pub fn policy(&self) -> planner::Policy {
+        planner::Policy {
+            heartbeat_ms: self.heartbeat_ms,
+            misses: self.misses,
+            lease_ms: self.lease_ms,
+            drift_permille: self.drift_permille,
+            ..planner::Policy::default()
+        }
+    }
+}
+
+impl Settings for Config {
+    type Error = ConfigError;
+
+    fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        let config: Self = toml::from_str(&text).map_err(|cause| ConfigError::Parse {
+        let mut config: Self = toml::from_str(&text).map_err(|cause| ConfigError::Parse {
             path: path.to_owned(),
             cause: Box::new(cause),
         })?;
+        if let Some(file) = &config.token_file {
+            if config.token.is_some() {
+                return Err(ConfigError::Range {
+                    key: "token_file",
+                    value: file.display().to_string(),
+                    accepted: "one of `token` and `token_file`",
+                });
+            }
+            config.token = Some(web::read_secret(file)?);
+        }
         config.check()?;
         Ok(config)
     }
 
-    /// Checks the ranges of all values.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         let range = |ok: bool, key, value: u64, accepted| {
             if ok {
                 Ok(())
@@ -159,6 +220,14 @@ impl Config {
         let lease = self.lease_ms >= 2 * self.heartbeat_ms && self.lease_ms <= 60_000;
         range(lease, "lease_ms", self.lease_ms, "twice heartbeat_ms ..=60000")?;
         range(self.drift_permille <= 500, "drift_permille", self.drift_permille, "0..=500")?;
+        web::Names::parse(&self.allowed_hosts)?;
+        if self.token.as_deref() == Some("") {
+            return Err(ConfigError::Range {
+                key: "token",
+                value: "empty".to_owned(),
+                accepted: "a secret, or no `token` at all",
+            });
+        }
         if !self.listen.ip().is_loopback() && self.token.as_deref().unwrap_or("").is_empty() {
             return Err(ConfigError::Range {
                 key: "listen",
@@ -169,15 +238,58 @@ impl Config {
         Ok(())
     }
 
-    /// The numbers the planner works with.
-    pub fn policy(&self) -> planner::Policy {
-        planner::Policy {
-            heartbeat_ms: self.heartbeat_ms,
-            misses: self.misses,
-            lease_ms: self.lease_ms,
-            drift_permille: self.drift_permille,
-            ..planner::Policy::default()
-        }
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    fn allowed_hosts(&self) -> &[String] {
+        &self.allowed_hosts
+    }
+
+    fn log(&self) -> (&str, Option<&PathBuf>) {
+        (&self.log_level, self.log_file.as_ref())
+    }
+
+    fn differences(&self, read: &Self) -> Reloaded {
+        // All keys by name: one that is added must be put on one of the two lists.
+        let Self {
+            listen,
+            token,
+            token_file: _,
+            allowed_hosts,
+            log_file,
+            log_level,
+            data,
+            heartbeat_ms,
+            misses,
+            lease_ms,
+            drift_permille,
+            min_term,
+        } = read;
+        let live = [
+            ("token", *token != self.token),
+            ("allowed_hosts", *allowed_hosts != self.allowed_hosts),
+            ("log_file", *log_file != self.log_file),
+            ("log_level", *log_level != self.log_level),
+        ];
+        let others = [
+            ("listen", *listen != self.listen),
+            ("data", *data != self.data),
+            ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
+            ("misses", *misses != self.misses),
+            ("lease_ms", *lease_ms != self.lease_ms),
+            ("drift_permille", *drift_permille != self.drift_permille),
+            ("min_term", *min_term != self.min_term),
+        ];
+        Reloaded::of(&live, &others)
+    }
+
+    fn adopt(&mut self, read: Self) {
+        self.token = read.token;
+        self.token_file = read.token_file;
+        self.allowed_hosts = read.allowed_hosts;
+        self.log_file = read.log_file;
+        self.log_level = read.log_level;
     }
 }
 
@@ -193,9 +305,15 @@ mod tests {
         let is_key = |line: &&str| line.contains(" = ");
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
-        assert_eq!(lines.len(), 8, "{lines:?}");
+        assert_eq!(lines.len(), 12, "{lines:?}");
         let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
-        assert_eq!(set, Config { token: Some("…".into()), ..Config::default() });
+        let shown = Config {
+            token: Some("…".into()),
+            token_file: Some("/etc/holdfast/controller.token".into()),
+            log_file: Some("/var/log/holdfast/controller.log".into()),
+            ..Config::default()
+        };
+        assert_eq!(set, shown);
     }
 
     #[test]
@@ -208,5 +326,57 @@ mod tests {
         let short = Config { lease_ms: 100, ..Config::default() };
         assert!(short.check().unwrap_err().to_string().starts_with("`lease_ms` is 100"));
         assert!(toml::from_str::<Config>("haertbeat_ms = 1").is_err());
+        let hosts = Config { allowed_hosts: vec!["http://x".into()], ..Config::default() };
+        assert!(hosts.check().unwrap_err().to_string().starts_with("`allowed_hosts`: `http://x`"));
+        let empty = Config { token: Some(String::new()), ..Config::default() };
+        assert!(empty.check().unwrap_err().to_string().starts_with("`token` is empty"));
+    }
+
+    #[test]
+    fn a_token_may_lie_in_a_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, secret) = (folder.path().join("c.toml"), folder.path().join("token"));
+        std::fs::write(&secret, "s3cret\n").unwrap();
+        let line = format!("listen = \"0.0.0.0:1\"\ntoken_file = {secret:?}\n");
+        std::fs::write(&path, &line).unwrap();
+        assert_eq!(Config::load(&path).unwrap().token.as_deref(), Some("s3cret"));
+        std::fs::write(&path, format!("{line}token = \"x\"\n")).unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("one of `token`"));
+        std::fs::write(&secret, "").unwrap();
+        std::fs::write(&path, &line).unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("it is empty"));
+    }
+
+    #[test]
+    fn what_is_live_is_in_force_and_what_needs_a_restart_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write("token = 'one'\n");
+        let live = web::Live::new(Config::load(&path).unwrap()).unwrap();
+        assert!(live.lets_in(Some(b"Bearer one")));
+        write("token = 'two'\nallowed_hosts = ['ops.example']\nlease_ms = 2000\n");
+        let reloaded = live.reload(&path).unwrap();
+        assert_eq!(reloaded.changed, ["token", "allowed_hosts"]);
+        assert_eq!(reloaded.restart, ["lease_ms"]);
+        assert!(live.lets_in(Some(b"Bearer two")) && !live.lets_in(Some(b"Bearer one")));
+        assert!(!live.lets_in(None) && !live.lets_in(Some(b"two")));
+        assert_eq!(live.names().texts().collect::<Vec<_>>(), ["ops.example"]);
+        assert_eq!(live.config().lease_ms, 1_000);
+
+        write("token = 'three'\nmisses = 0\n");
+        assert!(live.reload(&path).unwrap_err().to_string().contains("misses"));
+        assert!(live.lets_in(Some(b"Bearer two")), "a file with an error changes nothing");
+    }
+
+    #[test]
+    fn an_open_listener_keeps_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "listen = '0.0.0.0:1'\ntoken = 'one'\n").unwrap();
+        let live = web::Live::new(Config::load(&path).unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(live.reload(&path).unwrap_err().to_string().contains("`token` set"));
+        assert!(!live.lets_in(None));
     }
 }

@@ -20,3 +20,6 @@ pub mod store;
 
 pub use config::Config;
 pub use server::{bind, run, serve};
+
+/// The configuration of a controller that runs.
+pub type Live = web::Live<Config>;

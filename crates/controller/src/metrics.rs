@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::cluster::Cluster;
+use api::rest::{BalancerStatus, NodeStatus, ShardStatus, Status};
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -33,21 +34,39 @@ pub(crate) struct Counters {
 }
 
 /// Prometheus' text format.
-pub(crate) fn render<'a>(
+pub(crate) fn render(
     term: u64,
     counters: &Counters,
-    clusters: impl Iterator<Item = &'a Cluster>,
+    store_age: Option<Duration>,
+    clusters: &[Status],
 ) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, kind: &str, help: &str, value: u64| {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} {kind}\n\
-             holdfast_controller_{name} {value}\n"
-        );
-    };
-    line("term", "gauge", "Term of this controller.", term);
+    let mut text = format!(
+        "# HELP holdfast_controller_build_info Version of this build; always 1.\n\
+         # TYPE holdfast_controller_build_info gauge\n\
+         holdfast_controller_build_info{{version=\"{}\"}} 1\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    counters_text(&mut text, term, counters);
+    if let Some(age) = store_age {
+        let help = "Since the store was last written durably.";
+        line(&mut text, "store_write_age_seconds", "gauge", help, age.as_secs());
+    }
+    clusters_text(&mut text, clusters);
+    web::process::render(&mut text);
+    text
+}
+
+fn line(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} {kind}\n\
+         holdfast_controller_{name} {value}\n"
+    );
+}
+
+fn counters_text(text: &mut String, term: u64, counters: &Counters) {
+    line(text, "term", "gauge", "Term of this controller.", term);
     let Counters {
         heartbeat_misses,
         pushes,
@@ -59,75 +78,188 @@ pub(crate) fn render<'a>(
         requests,
     } = counters;
     line(
+        text,
         "heartbeat_misses_total",
         "counter",
         "Heartbeats without an answer.",
         heartbeat_misses.get(),
     );
-    line("pushes_total", "counter", "Topologies sent to nodes.", pushes.get());
+    line(text, "pushes_total", "counter", "Topologies sent to nodes.", pushes.get());
     line(
+        text,
         "record_changes_total",
         "counter",
         "Records written by the planner.",
         record_changes.get(),
     );
     line(
+        text,
         "topology_changes_total",
         "counter",
         "Topology versions made by the planner.",
         topology_changes.get(),
     );
-    line("failovers_total", "counter", "Masters replaced without being asked.", failovers.get());
     line(
+        text,
+        "failovers_total",
+        "counter",
+        "Masters replaced without being asked.",
+        failovers.get(),
+    );
+    line(
+        text,
         "switchovers_total",
         "counter",
         "Planned changes of a master, begun or taken back.",
         switchovers.get(),
     );
     line(
+        text,
         "lost_writes_total",
         "counter",
         "Writes that failovers of asynchronous shards are known to have lost.",
         lost_writes.get(),
     );
-    line("requests_total", "counter", "REST requests.", requests.get());
-    let mut body = String::new();
-    for cluster in clusters {
-        let state = cluster.state.lock();
-        let label = format!("{}/{}", state.record.namespace, state.record.name);
-        let label = label.replace('\\', "\\\\").replace('"', "\\\"");
-        let _ = writeln!(
-            body,
-            "holdfast_controller_topology_version{{cluster=\"{label}\"}} {}",
-            state.record.version
-        );
-        let _ = writeln!(
-            body,
-            "holdfast_controller_alarms{{cluster=\"{label}\"}} {}",
-            state.plan.alarms.len()
-        );
-        for (index, shard) in state.plan.shards.iter().enumerate() {
-            let _ = writeln!(
-                body,
-                "holdfast_controller_shard_state{{cluster=\"{label}\",shard=\"{index}\",state=\"{}\"}} 1",
-                shard.word()
-            );
-        }
-    }
-    for (name, help) in [
-        ("topology_version", "Version of the cluster's topology."),
-        ("alarms", "Alarms that last."),
-        ("shard_state", "What a shard is doing."),
-    ] {
+    line(text, "requests_total", "counter", "REST requests.", requests.get());
+}
+
+/// Words that a shard's state may be.
+const STATES: [&str; 6] = ["steady", "settling", "suspect", "fencing", "stuck", "switchover"];
+
+type Rows = Vec<(String, u64)>;
+
+/// What is measured of each cluster, with its labels.
+fn clusters_text(text: &mut String, clusters: &[Status]) {
+    let families: [(&str, &str, fn(&Status, &str) -> Rows); 9] = [
+        ("topology_version", "Version of the cluster's topology.", |status, of| {
+            vec![(of.to_owned(), u64::try_from(status.version).unwrap_or(0))]
+        }),
+        ("alarms", "Alarms that last.", |status, of| {
+            vec![(of.to_owned(), status.alarms.len() as u64)]
+        }),
+        ("healthy", "1 for a cluster that is as it should be.", |status, of| {
+            vec![(of.to_owned(), u64::from(status.healthy))]
+        }),
+        ("shard_state", "1 for what a shard is doing.", |status, of| {
+            let rows = |shard: &ShardStatus| {
+                let label = format!("{of},shard=\"{}\"", shard.index);
+                let row = |state: &&str| {
+                    (format!("{label},state=\"{state}\""), u64::from(shard.state == **state))
+                };
+                STATES.iter().map(row).collect::<Rows>()
+            };
+            status.shards.iter().flat_map(rows).collect()
+        }),
+        ("shard_degraded", "1 while a node is missing in the in-sync set.", |status, of| {
+            let row = |shard: &ShardStatus| {
+                (format!("{of},shard=\"{}\"", shard.index), u64::from(shard.degraded))
+            };
+            status.shards.iter().map(row).collect()
+        }),
+        ("node_up", "1 for a node that answers heartbeats and takes writes.", |status, of| {
+            of_nodes(status, of, |node| Some(u64::from(node.health == "healthy")))
+        }),
+        ("node_lag", "Sequence numbers a replica is behind its master.", |status, of| {
+            of_nodes(status, of, |node| node.lag)
+        }),
+        ("node_misses", "Heartbeats in a row without an answer.", |status, of| {
+            of_nodes(status, of, |node| Some(u64::from(node.misses)))
+        }),
+        ("balancer_in_force", "1 for a balancer that does what it was told.", |status, of| {
+            let row = |balancer: &BalancerStatus| {
+                let name = escape(&balancer.name);
+                (format!("{of},balancer=\"{name}\""), u64::from(balancer.in_force))
+            };
+            status.balancers.iter().map(row).collect()
+        }),
+    ];
+    for (name, help, rows) in families {
         let _ = write!(
             text,
             "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} gauge\n"
         );
-        for row in
-            body.lines().filter(|row| row.starts_with(&format!("holdfast_controller_{name}{{")))
-        {
-            let _ = writeln!(text, "{row}");
+        for status in clusters {
+            let of = format!("cluster=\"{}/{}\"", escape(&status.namespace), escape(&status.name));
+            for (labels, value) in rows(status, &of) {
+                let _ = writeln!(text, "holdfast_controller_{name}{{{labels}}} {value}");
+            }
         }
     }
-    text
+}
+
+fn of_nodes(status: &Status, of: &str, value: fn(&NodeStatus) -> Option<u64>) -> Rows {
+    let nodes = status.shards.iter().flat_map(|shard| {
+        shard.nodes.iter().map(move |node| (format!("{of},shard=\"{}\"", shard.index), node))
+    });
+    let row = |(of, node): (String, &NodeStatus)| {
+        Some((format!("{of},node=\"{}\"", escape(&node.addr)), value(node)?))
+    };
+    nodes.filter_map(row).collect()
+}
+
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn status() -> Status {
+        let node = |addr: &str, role: &str, lag: Option<u64>| {
+            json!({
+                "id": "a", "addr": addr, "announced": null, "role": role, "health": "healthy",
+                "settled": true, "answer": null, "lag": lag, "misses": 2, "error": null,
+            })
+        };
+        let shard = json!({
+            "index": 0, "state": "stuck", "detail": "", "slot_ranges": [], "degraded": true,
+            "nodes": [node("10.0.0.1:1", "master", None), node("10.0.0.2:1", "slave", Some(7))],
+        });
+        serde_json::from_value(json!({
+            "namespace": "n", "name": "a\"b", "version": 3, "topology_hash": "", "term": 1,
+            "healthy": false, "shards": [shard], "alarms": ["x"],
+            "balancers": [{
+                "name": "lb1", "kind": "builtin", "endpoint": "", "in_force": true,
+                "error": null, "frontends": [],
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_metric_is_announced_once_and_the_page_tells_what_status_does() {
+        let age = Some(Duration::from_secs(9));
+        let text = render(4, &Counters::default(), age, &[status()]);
+        let mut seen = BTreeSet::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert!(seen.insert(name.to_owned()), "{name} twice");
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+            } else if !line.starts_with('#') {
+                assert!(seen.contains(line.split(['{', ' ']).next().unwrap()), "{line}");
+            }
+        }
+        let of = r#"cluster="n/a\"b""#;
+        for row in [
+            format!("holdfast_controller_healthy{{{of}}} 0"),
+            format!("holdfast_controller_alarms{{{of}}} 1"),
+            format!("holdfast_controller_shard_state{{{of},shard=\"0\",state=\"stuck\"}} 1"),
+            format!("holdfast_controller_shard_state{{{of},shard=\"0\",state=\"steady\"}} 0"),
+            format!("holdfast_controller_shard_degraded{{{of},shard=\"0\"}} 1"),
+            format!("holdfast_controller_node_up{{{of},shard=\"0\",node=\"10.0.0.1:1\"}} 1"),
+            format!("holdfast_controller_node_lag{{{of},shard=\"0\",node=\"10.0.0.2:1\"}} 7"),
+            format!("holdfast_controller_balancer_in_force{{{of},balancer=\"lb1\"}} 1"),
+            "holdfast_controller_store_write_age_seconds 9".to_owned(),
+            "holdfast_controller_failovers_total 0".to_owned(),
+        ] {
+            assert!(text.contains(&format!("{row}\n")), "{row}\n{text}");
+        }
+        assert!(text.contains("holdfast_controller_build_info{version=\""));
+    }
 }

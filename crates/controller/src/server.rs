@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use limits::http::Bounded;
 use tokio::net::TcpListener;
+use web::Settings as _;
 
+use crate::Live;
 use crate::cluster::Shared;
 use crate::config::Config;
 use crate::home;
@@ -28,30 +30,31 @@ const LEAST: u64 = 256;
 /// Runs a controller until `shutdown` resolves. Nodes and balancers keep what they were told.
 ///
 /// # Errors
-/// A configuration that cannot be used, a store that another controller holds, a port in use.
+/// A store that another controller holds, a port in use.
 pub async fn run(
-    config: Config,
+    live: Arc<Live>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let listener = bind(&config).await?;
-    serve(config, listener, shutdown).await
+    let listener = bind(&live.config()).await?;
+    serve(live, listener, shutdown).await
 }
 
 /// Checks the configuration and takes the port.
 pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
-    config.check().context("check the configuration")?;
-    TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("listen on {}: choose another `listen`", config.listen))
+    config.check()?;
+    TcpListener::bind(config.listen).await.with_context(|| {
+        format!("listen on {} (`listen`): is it an address of this host, and free?", config.listen)
+    })
 }
 
 /// [`run`] on a port that is already taken.
 pub async fn serve(
-    config: Config,
+    live: Arc<Live>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     prepare_limit()?;
+    let config = live.config();
     let (path, min_term) = (config.data.clone(), config.min_term);
     let store = tokio::task::spawn_blocking(move || Store::open(&path, min_term)).await??;
     let address = listener.local_addr().context("read the listening address")?;
@@ -60,7 +63,7 @@ pub async fn serve(
     let shared = Arc::new(Shared::new(store, config.policy()));
     let registry = Registry::start(shared, from.clone()).await?;
     let claiming = from.map(|_| tokio::spawn(claim(Arc::clone(&registry), config.data.clone())));
-    let app = rest::router(Arc::clone(&registry), config.token.clone());
+    let app = web::service(rest::router(Arc::clone(&registry), live));
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
         served = axum::serve(Bounded::new(listener, CONNECTIONS, IDLE), app) => served.context("serve the REST interface"),

@@ -67,6 +67,24 @@ pub enum StoreError {
         /// Its owner.
         cluster: String,
     },
+    /// The file cannot be made, or its rights be changed.
+    #[error("open the store {} (`data`)", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file is no store, or a broken one.
+    #[error("open the store {} (`data`): is it a controller's?", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Another controller has led with the file.
     #[error("the store is another controller's: {0}")]
     Lost(String),
@@ -89,6 +107,26 @@ fn engine<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 ) -> impl FnOnce(E) -> StoreError {
     move |cause| StoreError::Engine { what, cause: cause.into() }
 }
+
+/// Makes the file where there is none, and leaves it to its user alone: it holds secrets.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(PRIVATE)
+        .open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
+        tracing::warn!(data = %path.display(), "the store could be read by others, and cannot any more");
+    }
+    Ok(())
+}
+
+/// Mode of the store's file.
+const PRIVATE: u32 = 0o600;
 
 impl StoreError {
     /// With all its causes.
@@ -115,11 +153,13 @@ impl Store {
     /// # Errors
     /// Another process has it, it is no store, or the disk fails.
     pub fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
+        private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
         let (file, path) = (path.to_owned(), path.to_owned());
         Self::open_with(Box::new(move || Database::create(&file)), min_term).map_err(|error| {
             match error {
                 StoreError::InUse(_) => StoreError::InUse(path),
                 StoreError::Newer { found, .. } => StoreError::Newer { path, found },
+                StoreError::Engine { what: "open", cause } => StoreError::Open { path, cause },
                 other => other,
             }
         })
@@ -189,6 +229,11 @@ impl Store {
     /// Another controller has led with the file: this process must end.
     pub(crate) fn lost(&self) -> Option<String> {
         self.engine.lost()
+    }
+
+    /// How long ago this process last wrote something durably.
+    pub(crate) fn written_ago(&self) -> Option<Duration> {
+        self.engine.written_ago()
     }
 
     /// For how long nothing was written; `None` while a call is under way.

@@ -245,6 +245,65 @@ async fn an_imported_cluster_promises_what_a_created_one_does() {
     assert_eq!(cluster["min_in_sync"], 2);
 }
 
+/// Status and answer of a request with these headers.
+async fn asked(
+    controller: &Controller,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, serde_json::Value) {
+    let url = format!("{}{path}", controller.url);
+    let mut request = reqwest::Client::new().request(method.parse().expect("a method"), url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.body(body.to_owned()).send().await.expect("an answer");
+    let status = answer.status().as_u16();
+    (status, answer.json().await.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_web_page_gives_no_orders_and_every_refusal_is_json() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start(folder.path().join("store.redb")).await;
+    let (port, spaces) = (controller.url.rsplit(':').next().expect("a port"), "/api/v1/namespaces");
+    let json = ("content-type", "application/json");
+    let (evil, forward) = (format!("evil.example:{port}"), "localhost:19379");
+    let long = "x".repeat(3 << 20);
+    let post = ("POST", spaces);
+    for (request, headers, body, status) in [
+        // What a page may send unasked: plain text, a form, nothing.
+        (post, vec![("content-type", "text/plain"), ("origin", "http://evil.example")], "", 403),
+        (post, vec![("content-type", "text/plain")], "", 415),
+        (post, vec![], "", 415),
+        (post, vec![json, ("origin", "http://evil.example")], "", 403),
+        (post, vec![json, ("origin", "null")], "", 403),
+        // What it may send to a name of its own that leads here.
+        (post, vec![json, ("host", evil.as_str())], "", 403),
+        (("GET", spaces), vec![("host", evil.as_str())], "", 403),
+        (("GET", "/healthz"), vec![("host", evil.as_str())], "", 403),
+        (("PUT", spaces), vec![json], "", 405),
+        (("GET", "/nowhere"), vec![], "", 404),
+        (post, vec![json], long.as_str(), 413),
+        (post, vec![json], "nonsense", 400),
+    ] {
+        let body = if body.is_empty() { r#"{"namespace":"of-a-page"}"# } else { body };
+        let (given, answer) = asked(&controller, request, &headers, body).await;
+        assert_eq!(given, status, "{request:?} {headers:?}: {answer}");
+        assert!(answer["error"]["message"].is_string(), "{request:?} {headers:?}: {answer}");
+        assert!(answer.get("data").is_some_and(serde_json::Value::is_null), "{answer}");
+    }
+    let (_, known) = asked(&controller, ("GET", spaces), &[], "").await;
+    assert_eq!(known["data"]["namespaces"], json!([]), "nothing was made");
+
+    // What programs send, here or through a forward.
+    let body = r#"{"namespace":"n"}"#;
+    let headers = [json, ("host", forward)];
+    assert_eq!(asked(&controller, post, &headers, body).await.0, 201);
+    assert_eq!(asked(&controller, ("DELETE", "/api/v1/namespaces/n"), &[], "").await.0, 204);
+    controller.stop().await;
+}
+
 #[tokio::test]
 async fn a_master_that_answers_with_errors_is_told_of_and_not_replaced() {
     let stage = Stage::new(2).await;

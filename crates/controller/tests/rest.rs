@@ -49,9 +49,13 @@ async fn a_token_is_asked_for_everywhere_but_at_healthz() {
     let listener = controller::bind(&config).await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(controller::serve(config, listener, async {
-        let _ = stopped.await;
-    }));
+    let task = tokio::spawn(controller::serve(
+        std::sync::Arc::new(controller::Live::new(config).expect("a configuration")),
+        listener,
+        async {
+            let _ = stopped.await;
+        },
+    ));
     let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
     until("a healthy answer without a token", || async {
         let answer = http.get(format!("{url}/healthz")).send().await;

@@ -1,57 +1,193 @@
-//! Log lines as plain text on standard error; whoever runs the process decides where they go.
+//! The log: plain text on standard error, standard output or in a file that can be opened again.
 //!
-//! `RUST_LOG` wins over the configured level, also over one that is set later, so that one module can be looked at
-//! without editing files.
+//! `RUST_LOG` is read on top of the configured level, and wins over it, also over one that is set later, so that one
+//! module can be looked at without editing files. What it names and nobody knows mutes nothing.
+
+mod output;
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
-type Lines = fmt::Layer<Registry, DefaultFields, Format, fn() -> std::io::Stderr>;
+use output::Writer;
+
+type Lines = fmt::Layer<Registry, DefaultFields, Format, Writer>;
 type Filtered = tracing_subscriber::layer::Layered<Lines, Registry>;
 
-/// The log of this process, for changing its level.
-#[derive(Debug)]
+/// The log of this process, for changing its level and its place.
+#[derive(Clone)]
 pub(crate) struct Log {
-    /// None where `RUST_LOG` decides.
-    filter: Option<reload::Handle<EnvFilter, Filtered>>,
+    filter: reload::Handle<EnvFilter, Filtered>,
+    environment: Option<String>,
+    output: Writer,
 }
 
-/// Sets up logging for this process, once.
+/// Sets up logging for this process, once: to standard error, until [`Log::direct`] says otherwise.
 pub(crate) fn init(level: &str) -> Result<Log> {
-    let from_environment = EnvFilter::try_from_default_env().ok();
-    let is_pinned = from_environment.is_some();
-    let filter = match from_environment {
-        Some(filter) => filter,
-        None => filter(level)?,
+    let given = std::env::var("RUST_LOG").ok().filter(|given| !given.trim().is_empty());
+    let (environment, complaint) = match given.map(|given| understood(&given)) {
+        None => (None, None),
+        Some(Ok((given, complaint))) => (Some(given), complaint),
+        Some(Err(complaint)) => (None, Some(complaint)),
     };
+    let output = Writer::default();
     let log = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr as fn() -> std::io::Stderr)
+        .with_env_filter(filter(level, environment.as_deref())?)
+        .with_writer(output.clone())
         .with_ansi(false)
         .with_filter_reloading();
-    let handle = log.reload_handle();
+    let filter = log.reload_handle();
     log.try_init().map_err(|error| anyhow::anyhow!("set up logging: {error}"))?;
-    Ok(Log { filter: (!is_pinned).then_some(handle) })
+    if let Some(complaint) = complaint {
+        tracing::warn!("{complaint}");
+    }
+    Ok(Log { filter, environment, output })
 }
 
 impl Log {
     /// From now on logs what `level` asks for: `error`, `warn`, `info`, `debug`, `trace`, a filter such as
     /// `info,controller=debug`, or one of Kvrocks' own words. A level that cannot be read changes nothing but says so.
     pub(crate) fn set_level(&self, level: &str) {
-        let Some(handle) = &self.filter else { return };
-        let outcome = filter(level).and_then(|filter| Ok(handle.reload(filter)?));
+        let outcome = filter(level, self.environment.as_deref())
+            .and_then(|filter| Ok(self.filter.reload(filter)?));
         if let Err(error) = outcome {
             tracing::warn!(error = format!("{error:#}"), "the log level stays as it is");
         }
     }
+
+    /// From now on lines go to the end of `file`, which is made, or opened again, and to standard output if
+    /// `is_stdout`; without both to standard error. Where there is a file, errors go to standard error as well.
+    pub(crate) fn direct(&self, file: Option<&Path>, is_stdout: bool) -> Result<()> {
+        self.output.direct(file, is_stdout).with_context(|| match file {
+            Some(file) => format!("open the log {}", file.display()),
+            None => "open the log".to_owned(),
+        })
+    }
+
+    /// Whether lines go to a file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.output.has_file()
+    }
+
+    /// Waits a moment until the file has what was logged.
+    pub(crate) fn flush(&self) {
+        self.output.flush();
+    }
 }
 
-fn filter(level: &str) -> Result<EnvFilter> {
+impl node::log::Log for Log {
+    fn set_level(&self, level: &str) {
+        self.set_level(level);
+    }
+
+    fn direct(&self, file: Option<&Path>, is_stdout: bool) -> Result<()> {
+        self.direct(file, is_stdout)
+    }
+}
+
+/// Whether `text` is a level, or a filter such as `info,controller=debug`.
+pub(crate) fn check_level(text: &str) -> Result<()> {
+    filter(text, None).map(drop)?;
+    match strange(text) {
+        Some(word) => anyhow::bail!(
+            "log level `{text}`: `{word}` is neither a level (error, warn, info, debug, trace) nor \
+             a module of this program"
+        ),
+        None => Ok(()),
+    }
+}
+
+fn filter(level: &str, environment: Option<&str>) -> Result<EnvFilter> {
     let level = match level {
         "warning" => "warn",
         "fatal" => "error",
         level => level,
     };
-    EnvFilter::try_new(level).with_context(|| format!("read log level `{level}`"))
+    // The later of two directives for the same thing wins.
+    let all = match environment {
+        Some(more) => format!("{level},{more}"),
+        None => level.to_owned(),
+    };
+    EnvFilter::try_new(all).with_context(|| format!("read log level `{level}`"))
+}
+
+/// What `RUST_LOG` says, and a word about what nobody knows in it; or why it says nothing.
+fn understood(given: &str) -> Result<(String, Option<String>), String> {
+    if let Err(error) = EnvFilter::try_new(given) {
+        return Err(format!("RUST_LOG is `{given}`, which is no filter ({error}): it is ignored"));
+    }
+    let complaint = strange(given).map(|word| {
+        format!(
+            "RUST_LOG names `{word}`, which is neither a level (error, warn, info, debug, trace, \
+             off) nor a module of this program"
+        )
+    });
+    Ok((given.to_owned(), complaint))
+}
+
+/// Crates whose lines this process may log.
+const MODULES: &[&str] = &[
+    "api",
+    "axum",
+    "balancer",
+    "controller",
+    "grant",
+    "holdfast",
+    "hyper",
+    "hyper_util",
+    "mio",
+    "node",
+    "planner",
+    "replication",
+    "reqwest",
+    "resp",
+    "storage",
+    "tokio",
+    "topology",
+    "web",
+];
+
+/// The first word that is neither level nor module.
+fn strange(text: &str) -> Option<&str> {
+    let levels = ["off", "error", "warn", "warning", "fatal", "info", "debug", "trace"];
+    let is_known = |word: &str| {
+        let target = word.split(['=', '[']).next().unwrap_or_default().trim();
+        let module = target.split("::").next().unwrap_or_default();
+        let is_level = levels.iter().any(|level| target.eq_ignore_ascii_case(level))
+            || matches!(target.parse(), Ok(0..=5u8));
+        target.is_empty() || is_level || MODULES.contains(&module)
+    };
+    // A filter on fields (`[span{field=value}]`) is for people who know what they do.
+    if text.contains('[') {
+        return None;
+    }
+    text.split(',').map(str::trim).find(|word| !is_known(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_names_nobody_mutes_nothing() {
+        for (given, word) in [
+            ("bogus", Some("bogus")),
+            ("info,bogus=debug", Some("bogus=debug")),
+            ("warn", None),
+            ("info,controller=debug,node::replication=trace", None),
+            ("OFF", None),
+            ("3", None),
+        ] {
+            assert_eq!(strange(given), word, "{given}");
+        }
+        let shown = |level, more| filter(level, more).unwrap().to_string();
+        assert!(shown("info", Some("bogus")).contains("info"), "{}", shown("info", Some("bogus")));
+        assert_eq!(shown("info", Some("warn")), "warn", "RUST_LOG wins");
+        assert_eq!(shown("warning", None), "warn");
+        assert!(understood("=,=x=y").is_err());
+        assert!(check_level("info,planner=debug").is_ok());
+        assert!(check_level("inof").unwrap_err().to_string().contains("`inof` is neither"));
+    }
 }

@@ -8,12 +8,13 @@ mod client;
 mod ctl;
 mod drill;
 mod logging;
+mod out;
+mod private;
+mod serve;
 mod signals;
 mod up;
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -42,14 +43,14 @@ enum Command {
     /// Run the controller: observes nodes, plans and carries out failover
     Controller {
         #[command(flatten)]
-        configured: Configured,
+        configured: serve::Configured,
         /// Lead although the store was copied or moved here, without asking the nodes whether another
         /// controller leads them: only when that one is stopped for good
         #[arg(long)]
         take_over: bool,
     },
     /// Run the built-in TCP load balancer
-    Balancer(Configured),
+    Balancer(serve::Configured),
     /// Talk to the controller
     Ctl(Box<ctl::Args>),
     /// Run a whole local cluster, load balancers included, until Ctrl-C
@@ -58,85 +59,60 @@ enum Command {
     Drill(drill::Args),
 }
 
-#[derive(Debug, clap::Args)]
-struct Configured {
-    /// Configuration file (TOML)
-    #[arg(short, long, value_name = "FILE", required_unless_present = "sample")]
-    config: Option<PathBuf>,
-    /// Print a configuration file with every key, its unit, range and default, and end
-    #[arg(long)]
-    sample: bool,
-    /// Read the configuration file, say what is wrong with it, and end
-    #[arg(long, requires = "config")]
-    check: bool,
-}
+/// Of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-impl Configured {
-    /// What to run with, read from the file; none where the sample or a check is all that is
-    /// wanted.
-    fn load<C>(
-        self,
-        sample: fn() -> String,
-        load: impl FnOnce(&Path) -> Result<C>,
-    ) -> Result<Option<C>> {
-        let mut out = std::io::stdout().lock();
-        if self.sample {
-            out.write_all(sample().as_bytes()).context("write the sample")?;
-            return Ok(None);
-        }
-        let Some(file) = self.config else { return Ok(None) };
-        let config = load(&file)?;
-        if self.check {
-            writeln!(out, "{}: ok", file.display()).context("write the result")?;
-            return Ok(None);
-        }
-        Ok(Some(config))
-    }
-}
-
-fn balancer_config(file: &Path) -> Result<balancer::server::Config> {
-    let named = || file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", named()))?;
-    balancer::server::Config::from_toml(&text).with_context(named)
-}
+/// A command line that was not understood.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("holdfast: {error:#}");
-            ExitCode::FAILURE
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        // Help and version are asked for; whether they could be written is ours to say.
+        Err(asked) if !asked.use_stderr() => {
+            out::text(&asked.render().to_string()).map(|()| ExitCode::SUCCESS)
         }
-    }
+        Err(error) => {
+            // There is nobody else to be told.
+            let _ = error.print();
+            Ok(ExitCode::from(USAGE))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        out::complain(&out::chain(&*error));
+        ExitCode::FAILURE
+    })
 }
 
 fn run(command: Command) -> Result<ExitCode> {
+    // `ctl` writes nothing but to its terminal.
+    if !matches!(command, Command::Ctl(_)) {
+        private::from_now_on();
+    }
     match command {
         Command::Node { arguments } => {
             let log = logging::init("info")?;
-            node::main(&utf8(arguments)?, move |level| log.set_level(level))
+            let outcome = node::main(&utf8(arguments)?, Box::new(log.clone()));
+            log.flush();
+            outcome
         }
         Command::Controller { configured, take_over } => {
-            let load = |file: &Path| Ok(controller::Config::load(file)?);
-            let Some(config) = configured.load(controller::Config::sample, load)? else {
-                return Ok(ExitCode::SUCCESS);
-            };
-            let config = controller::Config { take_over, ..config };
-            logging::init("info")?;
-            multi_thread()?
-                .block_on(async { controller::run(config, signals::shutdown()?).await })?;
-            Ok(ExitCode::SUCCESS)
+            let lead = |config: &mut controller::Config| config.take_over = take_over;
+            serve::run("controller", configured, controller::Config::sample, lead, |live| {
+                let shutdown = signals::shutdown()?;
+                Ok(controller::run(live, shutdown))
+            })
         }
-        Command::Balancer(configured) => {
-            let sample = balancer::server::Config::sample;
-            let Some(config) = configured.load(sample, balancer_config)? else {
-                return Ok(ExitCode::SUCCESS);
-            };
-            logging::init("info")?;
-            multi_thread()?
-                .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Balancer(configured) => serve::run(
+            "balancer",
+            configured,
+            balancer::server::Config::sample,
+            |_| (),
+            |live| {
+                let shutdown = signals::shutdown()?;
+                Ok(balancer::server::run(live, shutdown))
+            },
+        ),
         Command::Ctl(args) => current_thread()?.block_on(ctl::run(*args)),
         // These two start children that must die with this very thread (see `up::process`).
         Command::Up(args) => current_thread()?.block_on(up::run(args)),
@@ -157,8 +133,4 @@ fn utf8(arguments: Vec<OsString>) -> Result<Vec<String>> {
 
 fn current_thread() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
-}
-
-fn multi_thread() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
 }

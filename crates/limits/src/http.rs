@@ -83,6 +83,14 @@ impl Connection {
         Self { stream, idle, silence, _place: place }
     }
 
+    /// The address of this machine that it was made to.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
     fn heard(&mut self) {
         self.silence.as_mut().reset(Instant::now() + self.idle);
     }

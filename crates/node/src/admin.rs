@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::heartbeat::{LinkStatus, Resync};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use limits::http::Bounded;
 use storage::Store;
+use web::Door;
 
 use crate::clock;
 use crate::descriptors::ADMIN_CONNECTIONS;
@@ -51,19 +52,34 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) -> anyhow::Result<()>
         let _ = shutdown.wait_for(|stop| *stop).await;
     };
     let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
-    axum::serve(listener, router(node))
+    axum::serve(listener, web::service(router(node)))
         .with_graceful_shutdown(ended)
         .await
         .context("serve the admin port")
 }
 
+/// What load balancers and supervisors ask for.
+const PROBES: &[&str] = &["/healthz", "/primary", "/replica"];
+
 fn router(node: Arc<Node>) -> Router {
+    let live = Arc::clone(&node);
+    let names = move || live.config.now().admin_allowed_hosts.clone();
+    Door::new(names, PROBES, "admin-allowed-hosts", say).before(routes(node))
+}
+
+/// A refusal of the door, in the form of the controller's and the balancer's. What a probe says is plain text.
+fn say(status: StatusCode, message: String) -> Response {
+    (status, Json(serde_json::json!({ "error": { "message": message } }))).into_response()
+}
+
+fn routes(node: Arc<Node>) -> Router {
     let files = files::Files::default();
     Router::new()
         .route("/metrics", get(move |node| metrics(node, files.clone())))
         .route("/healthz", get(|node| probe(node, health)))
         .route("/primary", get(|node| probe(node, primary)))
         .route("/replica", get(|node| probe(node, replica)))
+        .fallback(|| async { say(StatusCode::NOT_FOUND, "no such path".to_owned()) })
         .with_state(node)
 }
 

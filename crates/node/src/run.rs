@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use storage::{Options, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
 use topology::{Assignment, Cluster, Endpoint};
 
@@ -15,18 +15,17 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
+use crate::log::Log;
 use crate::node::{Node, Role};
-use crate::{admin, cluster, cron, disk, grants, replication, worker};
+use crate::reload::{self, Reload};
+use crate::{admin, cluster, cron, disk, grants, info, replication, worker};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
 
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
-/// at the start, and again whenever CONFIG SET changes it.
-pub fn main(
-    arguments: &[String],
-    log: impl Fn(&str) + Send + Sync + 'static,
-) -> anyhow::Result<ExitCode> {
+/// and place at the start, the level whenever CONFIG SET changes it, and the place at each SIGHUP.
+pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
     let loaded = match load::load(arguments) {
         Ok(Request::Start(loaded)) => *loaded,
         Err(error) if error.is_usage() => {
@@ -36,14 +35,21 @@ pub fn main(
         Err(error) => return Err(error.into()),
         Ok(Request::Print(text)) => {
             use std::io::Write;
-            // A closed pipe is no failure of ours.
-            let _ = std::io::stdout()
-                .write_all(text.as_bytes())
-                .and_then(|()| std::io::stdout().write_all(b"\n"));
-            return Ok(ExitCode::SUCCESS);
+            let mut out = std::io::stdout().lock();
+            let written = writeln!(out, "{text}").and_then(|()| out.flush());
+            return match written {
+                // Who reads has seen enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                written => written.context("write to standard output"),
+            }
+            .map(|()| ExitCode::SUCCESS);
         }
     };
-    log(loaded.values.log_level.as_str());
+    log.set_level(loaded.values.log_level.as_str());
+    reload::direct(&*log, &loaded.values.log_dir)?;
+    let config = loaded.file.as_ref().map(|file| file.display().to_string());
+    let config = config.as_deref().unwrap_or("none");
+    tracing::info!(version = info::VERSION, config, dir = loaded.values.dir, "node starts");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -51,7 +57,9 @@ pub fn main(
         .enable_all()
         .build()
         .context("start the runtime")?;
-    match runtime.block_on(serve(loaded, log)) {
+    let tables = loaded.values.rocksdb_max_open_files;
+    let again = Reload { arguments: arguments.to_vec(), log: Arc::from(log), tables };
+    match runtime.block_on(serve(loaded, again)) {
         Err(error) if disk::is_full(&error) => {
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
@@ -64,10 +72,9 @@ pub fn main(
     }
 }
 
-async fn serve(
-    mut loaded: Loaded,
-    log: impl Fn(&str) + Send + Sync + 'static,
-) -> anyhow::Result<()> {
+async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
+    // From here on it does not end the process, whenever it comes.
+    let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
@@ -75,6 +82,7 @@ async fn serve(
         .with_context(|| format!("create data directory {}", dir.display()))?;
     let dir =
         dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
+    make_private(&dir);
     // Ports first: a node that cannot be reached must not touch its data.
     let listeners = worker::listen(&values.bind.0, values.port, values.tcp_backlog)?;
     let admin_listener = match values.admin_port {
@@ -90,8 +98,13 @@ async fn serve(
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
     replication::finish_rewind(&dir, &options)?;
+    let began = Instant::now();
+    tracing::info!(dir = %dir.display(), "opening the database");
     let store = Store::open(&dir.join("db"), options)?;
-    let node = Arc::new(build(loaded, dir, store, conf, log)?.with_descriptors(descriptors));
+    let (took_ms, sequence) = (began.elapsed().as_millis(), store.latest_sequence());
+    tracing::info!(took_ms, sequence, "database open");
+    let node = build(loaded, dir, store, conf, Arc::clone(&again.log))?;
+    let node = Arc::new(node.with_descriptors(descriptors));
     grants::owner::keep(&node);
     write_pid_file(&node)?;
     drop(opening);
@@ -115,8 +128,30 @@ async fn serve(
         version = node.cluster.load().version(),
         "ready to serve"
     );
-    wait_for_end(&node, &mut tasks).await?;
+    wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
+}
+
+/// What an earlier version, or a copy, left open to others on this host: the data, and what was discarded of it.
+fn make_private(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folders = std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| {
+        // Not followed: where a link leads is its owner's business.
+        entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != "lost+found"
+    });
+    for folder in folders {
+        let (path, metadata) = (folder.path(), folder.metadata());
+        let Ok(mode) = metadata.map(|metadata| metadata.permissions().mode()) else { continue };
+        if mode & 0o077 == 0 {
+            continue;
+        }
+        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode & 0o700)) {
+            Ok(()) => {
+                tracing::warn!(folder = %path.display(), "others could read it, and cannot any more");
+            }
+            Err(error) => tracing::warn!(folder = %path.display(), %error, "others may read it"),
+        }
+    }
 }
 
 fn build(
@@ -124,10 +159,11 @@ fn build(
     dir: PathBuf,
     store: Store,
     conf: Option<NodesConf>,
-    log: impl Fn(&str) + Send + Sync + 'static,
+    log: Arc<dyn Log>,
 ) -> anyhow::Result<Node> {
     let slaveof = loaded.values.slaveof.0.clone();
-    let config = Config::new(loaded.values, loaded.file).with_log(log);
+    let config =
+        Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
         .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
@@ -188,10 +224,23 @@ fn write_pid_file(node: &Node) -> anyhow::Result<()> {
 async fn wait_for_end(
     node: &Arc<Node>,
     tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
+    mut hangup: Signal,
+    again: Reload,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
     let mut shutdown = node.shutdown();
+    let to_reload = Arc::clone(node);
+    // On a thread of its own: the file's disk may hang.
+    let reloading = tokio::task::spawn(async move {
+        let again = Arc::new(again);
+        while hangup.recv().await.is_some() {
+            let (again, node) = (Arc::clone(&again), Arc::clone(&to_reload));
+            if let Err(error) = tokio::task::spawn_blocking(move || again.run(&node)).await {
+                tracing::error!(%error, "SIGHUP: the configuration was not read");
+            }
+        }
+    });
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
@@ -200,6 +249,7 @@ async fn wait_for_end(
             ended.context("a service task ended")??;
         }
     }
+    reloading.abort();
     node.shut_down();
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::config::options;
+
 /// Arguments kept per entry, and bytes kept per argument (Redis: `SLOWLOG_ENTRY_MAX_ARGC`, `…_MAX_STRING`).
 const ARGUMENTS_MAX: usize = 32;
 const BYTES_MAX: usize = 128;
@@ -63,8 +65,33 @@ impl Slowlog {
     }
 }
 
+/// What stands in place of a secret, as in Redis.
+const REDACTED: &[u8] = b"(redacted)";
+
+/// Which words of a command are secrets: of AUTH all, of HELLO what follows AUTH, of CONFIG SET the values of secret options.
+fn is_secret(words: &[&[u8]], index: usize) -> bool {
+    let is = |at: usize, word: &str| {
+        words.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    if is(0, "auth") {
+        return index > 0;
+    }
+    if is(0, "hello") {
+        return (1..index).rev().take(2).any(|at| is(at, "auth"));
+    }
+    if is(0, "config") && is(1, "set") && index > 2 && index % 2 == 1 {
+        let option = words.get(index - 1).and_then(|name| std::str::from_utf8(name).ok());
+        return option.and_then(options::find).is_some_and(|option| option.is_secret);
+    }
+    false
+}
+
 /// Words as an entry keeps them.
 pub fn shorten(words: &[&[u8]]) -> Vec<Vec<u8>> {
+    let shown: Vec<&[u8]> = (words.iter().enumerate())
+        .map(|(index, word)| if is_secret(words, index) { REDACTED } else { word })
+        .collect();
+    let words = shown.as_slice();
     let kept = if words.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { words.len() };
     let mut short: Vec<Vec<u8>> = words.iter().take(kept).map(|word| shorten_word(word)).collect();
     if kept < words.len() {
@@ -80,4 +107,25 @@ fn shorten_word(word: &[u8]) -> Vec<u8> {
     let mut short = word[..BYTES_MAX].to_vec();
     short.extend_from_slice(format!("... ({} more bytes)", word.len() - BYTES_MAX).as_bytes());
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_kept() {
+        let kept = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            String::from_utf8(shorten(&words).join(&b' ')).unwrap()
+        };
+        assert_eq!(kept("AUTH s3cret"), "AUTH (redacted)");
+        assert_eq!(kept("auth user s3cret"), "auth (redacted) (redacted)");
+        let hello = "HELLO 3 AUTH (redacted) (redacted) SETNAME me";
+        assert_eq!(kept("HELLO 3 AUTH user s3cret SETNAME me"), hello);
+        let set = "config set maxclients 10 RequirePass (redacted) peer-auth (redacted)";
+        assert_eq!(kept("config set maxclients 10 RequirePass a peer-auth b"), set);
+        assert_eq!(kept("set auth value"), "set auth value");
+        assert_eq!(kept("config get requirepass x"), "config get requirepass x");
+    }
 }

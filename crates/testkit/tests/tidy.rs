@@ -17,11 +17,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("planner", &["api", "grant", "topology"]),
     ("model", &["api", "grant", "planner", "topology"]),
     ("limits", &[]),
+    ("web", &["limits"]),
     ("storage", &["limits", "replication", "topology"]),
-    ("balancer", &["api", "limits", "topology"]),
-    ("controller", &["api", "balancer", "limits", "planner", "resp", "topology"]),
-    ("node", &["api", "grant", "limits", "replication", "resp", "storage", "topology"]),
-    ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology"]),
+    ("balancer", &["api", "limits", "topology", "web"]),
+    ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
+    ("node", &["api", "grant", "limits", "replication", "resp", "storage", "topology", "web"]),
+    ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology", "web"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];

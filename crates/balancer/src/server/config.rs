@@ -4,10 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
+use web::{Reloaded, Settings};
 
 /// Everything an operator can say.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,6 +21,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Secret that `/api` and `/metrics` ask for as `Authorization: Bearer`.
     pub token: Option<String>,
+    /// File whose only line is the token, in place of `token`.
+    pub token_file: Option<PathBuf>,
+    /// Names, beside its own addresses, under which the admin interface is reached.
+    pub allowed_hosts: Vec<String>,
+    /// File of the log; without: standard error.
+    pub log_file: Option<PathBuf>,
+    /// Least severe message that is logged.
+    pub log_level: String,
     /// Address nodes are dialled from, so that they can tell a balancer by it.
     pub bind_source: Option<IpAddr>,
     /// Whether backends get a PROXY protocol v2 header. Holdfast nodes need it; switch it off only for other servers.
@@ -73,6 +83,24 @@ pub enum ConfigError {
     /// An empty token would let everybody in.
     #[error("balancer configuration: token must not be empty")]
     EmptyToken,
+    /// Two tokens.
+    #[error("balancer configuration: set one of token and token_file")]
+    TwoTokens,
+    /// The token's file cannot be used.
+    #[error("balancer configuration: token_file: {0}")]
+    Secret(#[from] web::SecretError),
+    /// A host that is none.
+    #[error("balancer configuration: allowed_hosts: {0}")]
+    Host(#[from] web::BadName),
+    /// The file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
 }
 
 impl Default for Config {
@@ -81,6 +109,10 @@ impl Default for Config {
             name: "balancer".to_owned(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9400)),
             token: None,
+            token_file: None,
+            allowed_hosts: Vec::new(),
+            log_file: None,
+            log_level: "info".to_owned(),
             bind_source: None,
             send_proxy: true,
             workers: 0,
@@ -113,6 +145,10 @@ impl Config {
             name,
             listen,
             token: _,
+            token_file: _,
+            allowed_hosts,
+            log_file: _,
+            log_level,
             bind_source: _,
             send_proxy,
             workers,
@@ -123,7 +159,8 @@ impl Config {
         format!(
             "\
 # Configuration of `holdfast balancer`. What is commented out is the default. Which addresses it serves and
-# where they lead is the controller's to say: it starts closed.
+# where they lead is the controller's to say: it starts closed. SIGHUP has this file read again: `token`, `allowed_hosts`,
+# `log_file` and `log_level` are then in force, the rest after a restart.
 
 # Name in logs and metrics.
 # name = \"{name}\"
@@ -133,6 +170,19 @@ impl Config {
 
 # Secret that /api and /metrics ask for as `Authorization: Bearer`; `token=` of `ctl balancer`. Default: none.
 # token = \"…\"
+
+# File whose only line is that secret; in place of `token`. Read again at SIGHUP.
+# token_file = \"/etc/holdfast/balancer.token\"
+
+# Names under which the admin interface is reached, beside `localhost` and the address it listens on: `name` or
+# `name:port`. Requests to others are refused, because a web page may have sent them.
+# allowed_hosts = {allowed_hosts:?}
+
+# File of the log, opened again at SIGHUP. Default: standard error, where errors go in any case.
+# log_file = \"/var/log/holdfast/balancer.log\"
+
+# Least severe message that is logged: error, warn, info, debug or trace, also per module. RUST_LOG wins.
+# log_level = {log_level:?}
 
 # Address that nodes are dialled from; inside their `balancer-sources`, and the `source=` of `ctl balancer`.
 # Default: what the kernel chooses.
@@ -192,13 +242,37 @@ impl Config {
 
     /// Reads and checks a configuration.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)?;
+        let mut config: Self = toml::from_str(text)?;
+        if let Some(file) = &config.token_file {
+            if config.token.is_some() {
+                return Err(ConfigError::TwoTokens);
+            }
+            config.token = Some(web::read_secret(file)?);
+        }
         config.check()?;
         Ok(config)
     }
 
+    pub(super) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            given => given,
+        }
+    }
+}
+
+impl Settings for Config {
+    type Error = ConfigError;
+
+    fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        Self::from_toml(&text)
+    }
+
     /// The rules that types cannot say.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
+        web::Names::parse(&self.allowed_hosts)?;
         if self.token.as_deref() == Some("") {
             return Err(ConfigError::EmptyToken);
         }
@@ -214,11 +288,58 @@ impl Config {
         Ok(())
     }
 
-    pub(super) fn worker_count(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            given => given,
-        }
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    fn allowed_hosts(&self) -> &[String] {
+        &self.allowed_hosts
+    }
+
+    fn log(&self) -> (&str, Option<&PathBuf>) {
+        (&self.log_level, self.log_file.as_ref())
+    }
+
+    fn differences(&self, read: &Self) -> Reloaded {
+        // All keys by name: one that is added must be put on one of the two lists.
+        let Self {
+            name,
+            listen,
+            token,
+            token_file: _,
+            allowed_hosts,
+            log_file,
+            log_level,
+            bind_source,
+            send_proxy,
+            workers,
+            health_interval_ms,
+            limits,
+        } = read;
+        let live = [
+            ("token", *token != self.token),
+            ("allowed_hosts", *allowed_hosts != self.allowed_hosts),
+            ("log_file", *log_file != self.log_file),
+            ("log_level", *log_level != self.log_level),
+        ];
+        let others = [
+            ("name", *name != self.name),
+            ("listen", *listen != self.listen),
+            ("bind_source", *bind_source != self.bind_source),
+            ("send_proxy", *send_proxy != self.send_proxy),
+            ("workers", *workers != self.workers),
+            ("health_interval_ms", *health_interval_ms != self.health_interval_ms),
+            ("limits", *limits != self.limits),
+        ];
+        Reloaded::of(&live, &others)
+    }
+
+    fn adopt(&mut self, read: Self) {
+        self.token = read.token;
+        self.token_file = read.token_file;
+        self.allowed_hosts = read.allowed_hosts;
+        self.log_file = read.log_file;
+        self.log_level = read.log_level;
     }
 }
 
@@ -243,9 +364,12 @@ mod tests {
         let is_toml = |line: &&str| line.contains(" = ") || *line == "[limits]";
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml).collect();
-        assert_eq!(lines.len(), 11, "{lines:?}");
+        assert_eq!(lines.len(), 15, "{lines:?}");
+        let lines: Vec<&str> =
+            lines.into_iter().filter(|line| !line.starts_with("token_file")).collect();
         let shown = Config {
             token: Some("…".into()),
+            log_file: Some("/var/log/holdfast/balancer.log".into()),
             bind_source: Some("192.0.2.1".parse().unwrap()),
             ..Config::default()
         };

@@ -49,14 +49,24 @@ pub(super) fn render(table: &Table) -> String {
         }
     }
     let state = table.state();
+    // As after a start: whoever sends clients here should send them elsewhere.
+    let is_closed = state.frontends.iter().all(|frontend| frontend.backend.is_none());
     for (name, help, value) in [
         ("applied_term", "Term of the state in force.", state.term),
         ("applied_version", "Version of the state in force.", state.version),
+        ("closed", "1 while no frontend leads to a node.", u64::from(is_closed)),
     ] {
         head(&mut out, name, help, "gauge");
         // Writing to a string cannot fail.
         let _ = writeln!(out, "holdfast_balancer_{name}{{balancer=\"{balancer}\"}} {value}");
     }
+    head(&mut out, "build_info", "Version of this build; always 1.", "gauge");
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(
+        out,
+        "holdfast_balancer_build_info{{balancer=\"{balancer}\",version=\"{version}\"}} 1"
+    );
+    web::process::render(&mut out);
     out
 }
 

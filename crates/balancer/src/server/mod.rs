@@ -24,6 +24,9 @@ use tokio::net::TcpListener;
 
 use config::ADMIN_CONNECTIONS;
 pub use config::{Config, ConfigError, Limits};
+/// The configuration of a balancer that runs.
+pub type Live = web::Live<Config>;
+
 use table::Table;
 use workers::Workers;
 
@@ -32,31 +35,31 @@ const ADMIN_IDLE: Duration = Duration::from_secs(120);
 
 /// Runs until `shutdown` resolves: then closes the listeners, lets sessions finish for `limits.drain_ms` and resets the rest.
 ///
-/// Errors: the configuration is unusable, the admin address cannot be bound, or a worker thread cannot be started.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    config.check()?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("bind the admin address {}", config.listen))?;
-    serve(config, listener, shutdown).await
+/// Errors: the admin address cannot be bound, or a worker thread cannot be started.
+pub async fn run(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let listen = live.config().listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("listen on {listen} (`listen`): is it an address of this host, and free?")
+    })?;
+    serve(live, listener, shutdown).await
 }
 
 /// As [`run`], on an admin listener that is bound already: for tests and for supervisors that hand over sockets.
 pub async fn serve(
-    mut config: Config,
+    live: Arc<Live>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    config.check()?;
+    let mut config = Config::clone(&live.config());
     config.fit_into(limits::raise_open_files(config.open_files())?)?;
     let workers = Workers::start(config.worker_count()).context("start worker threads")?;
     let table = Arc::new(Table::new(&config, workers));
     let address = listener.local_addr().context("read the admin address")?;
     tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
 
-    let router = admin::router(Arc::clone(&table), config.token.clone());
+    let router = admin::router(Arc::clone(&table), live);
     let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
-    let server = axum::serve(listener, router);
+    let server = axum::serve(listener, web::service(router));
     let mut server = tokio::spawn(server.into_future());
     let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));
     tokio::select! {

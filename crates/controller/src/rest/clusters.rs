@@ -71,7 +71,7 @@ pub(super) async fn create(
         allow_unfenced: spec.allow_unfenced,
         password: password.filter(|password| !password.is_empty()),
         commit_mode: spec.commit_mode.unwrap_or(default_mode(per_shard)),
-        min_in_sync: least(spec.min_in_sync, per_shard)?,
+        min_in_sync: least(spec.min_in_sync.unwrap_or(1), per_shard)?,
         max_lag: None,
         term: 0,
         cluster_id: new_name(),
@@ -97,11 +97,12 @@ pub(super) fn default_mode(per_shard: usize) -> CommitMode {
 }
 
 pub(super) fn least(min_in_sync: u32, per_shard: usize) -> Result<u32, ApiError> {
-    let least = min_in_sync.max(1);
-    if usize::try_from(least).is_ok_and(|least| least <= per_shard) {
-        return Ok(least);
+    if usize::try_from(min_in_sync).is_ok_and(|least| (1..=per_shard).contains(&least)) {
+        return Ok(min_in_sync);
     }
-    Err(ApiError::bad(format!("min_in_sync {least} is more than the {per_shard} nodes of a shard")))
+    Err(ApiError::bad(format!(
+        "min_in_sync is {min_in_sync}; accepted: 1 to {per_shard}, the nodes of a shard"
+    )))
 }
 
 fn nodes_per_shard(spec: &ClusterSpec) -> Result<usize, ApiError> {
@@ -186,6 +187,15 @@ pub(super) async fn change(
         probe::accepted(&cluster.record(), password).await?;
     }
     let since_ms = crate::events::now_ms();
+    let now = cluster.record();
+    let is_so = change.commit_mode.is_none_or(|mode| mode == now.commit_mode)
+        && change.min_in_sync.is_none_or(|least| least == now.min_in_sync)
+        && change.max_lag.is_none()
+        && change.password.is_none()
+        && change.paused.is_none();
+    if is_so {
+        return Ok(ok(ClusterAnswer { cluster: view::cluster(&now) }));
+    }
     let record = cluster
         .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
             record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);

@@ -81,6 +81,11 @@ impl From<UpdateError> for ApiError {
     }
 }
 
+/// Refusals of the door and of the server itself, in the same form.
+pub(super) fn say(status: StatusCode, message: String) -> Response {
+    ApiError::new(status, message).into_response()
+}
+
 /// 200 with data.
 pub(super) fn ok<T: Serialize>(data: T) -> Response {
     Json(Data { data }).into_response()

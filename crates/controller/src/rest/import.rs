@@ -55,7 +55,7 @@ pub(super) async fn import(
         // and only nodes that it asks for join. Nothing is believed of nodes that no grant has
         // reached.
         commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
-        min_in_sync: least(spec.min_in_sync, smallest)?,
+        min_in_sync: least(spec.min_in_sync.unwrap_or(1), smallest)?,
         max_lag: None,
         term: 0,
         shards,

@@ -87,7 +87,9 @@ pub(super) async fn remove(
                 return Err("the shard was changed by others".to_owned());
             }
             if !record.shards[index].slot_ranges.is_empty() {
-                return Err("shard is servicing".to_owned());
+                return Err(format!(
+                    "shard {index} is servicing: it has slots, so it cannot be deleted"
+                ));
             }
             record.shards.remove(index);
             Ok(())

@@ -177,10 +177,12 @@ async fn log(
 ) -> Result<Response, ApiError> {
     let limit = match query.get("limit") {
         None => EVENTS,
-        Some(text) => text
-            .parse::<usize>()
-            .map_err(|_| ApiError::bad(format!("limit `{text}` is no number")))?
-            .clamp(1, EVENTS_MAX),
+        Some(text) => {
+            let limit = text.parse().ok().filter(|limit| (1..=EVENTS_MAX).contains(limit));
+            limit.ok_or_else(|| {
+                ApiError::bad(format!("limit is `{text}`; accepted: 1 to {EVENTS_MAX}"))
+            })?
+        }
     };
     let wanted = move |event: &Event| cluster.as_ref().is_none_or(|name| event.cluster == *name);
     let events = registry.store(move |store| store.events(limit, wanted)).await?;
@@ -196,12 +198,10 @@ async fn log(
 }
 
 pub(super) async fn metrics(registry: App) -> Response {
-    let clusters = registry.all();
     let shared = &registry.shared;
-    let text = crate::metrics::render(
-        shared.store.term(),
-        &shared.counters,
-        clusters.iter().map(|cluster| &**cluster),
-    );
+    let clusters: Vec<rest::Status> =
+        registry.all().iter().map(|cluster| status(cluster, registry.trouble())).collect();
+    let (term, age) = (shared.store.term(), shared.store.written_ago());
+    let text = crate::metrics::render(term, &shared.counters, age, &clusters);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -34,13 +34,17 @@ pub(super) async fn failover(
     let spec: FailoverSpec = body(&bytes)?;
     let record = cluster.record();
     let index = shard_index(&index, record.shards.len())?;
-    let or = |value: u64, default: u64| if value == 0 { default } else { value.min(PAUSE_MAX_MS) };
+    let or = |name: &str, value: u64, default: u64| match value {
+        0 => Ok(default),
+        1..=PAUSE_MAX_MS => Ok(value),
+        _ => Err(ApiError::bad(format!("{name} is {value}; accepted: 0 to {PAUSE_MAX_MS}"))),
+    };
     let intent = Intent {
         id: intent::new_id(),
         preferred: spec.preferred_node_id.filter(|id| !id.is_empty()),
         force: spec.force || spec.options.force_on_timeout,
-        sync_timeout_ms: or(spec.options.sync_timeout_ms, SYNC_TIMEOUT_MS),
-        pause_ms: or(spec.options.pause_timeout_ms, PAUSE_MS),
+        sync_timeout_ms: or("sync_timeout_ms", spec.options.sync_timeout_ms, SYNC_TIMEOUT_MS)?,
+        pause_ms: or("pause_timeout_ms", spec.options.pause_timeout_ms, PAUSE_MS)?,
         accept_loss: false,
     };
     let before = Before::now(&cluster, index);

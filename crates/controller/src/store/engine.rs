@@ -129,6 +129,11 @@ impl Engine {
         self.watch.lock().lost.clone()
     }
 
+    /// Since when something was last written durably.
+    pub(super) fn written_ago(&self) -> Option<Duration> {
+        self.watch.lock().written.map(|at| at.elapsed())
+    }
+
     /// For how long nothing was written, or tried.
     pub(super) fn idle(&self) -> Option<Duration> {
         let watch = self.watch.lock();

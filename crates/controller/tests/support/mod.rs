@@ -67,7 +67,8 @@ impl Controller {
         let listener = controller::bind(&config).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel::<()>();
-        let mut task = tokio::spawn(controller::serve(config, listener, async {
+        let live = std::sync::Arc::new(controller::Live::new(config)?);
+        let mut task = tokio::spawn(controller::serve(live, listener, async {
             let _ = stopped.await;
         }));
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;

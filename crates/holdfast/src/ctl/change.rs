@@ -1,5 +1,6 @@
 //! Verbs that change something.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,8 +16,9 @@ use serde::Serialize;
 use super::away;
 use super::http::PATIENCE;
 use super::made::made;
+use super::secret::{self, Password};
 use super::table::{json, render, text};
-use super::{Context, Place};
+use super::{Context, Place, ids};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Create {
@@ -47,9 +49,8 @@ pub(crate) enum Create {
         /// Where clients reach it, host:port
         #[arg(long, value_name = "ENDPOINT")]
         announce: Option<String>,
-        /// peer-auth of the cluster
-        #[arg(long)]
-        password: Option<String>,
+        #[command(flatten)]
+        password: Password,
     },
 }
 
@@ -64,7 +65,7 @@ pub(crate) struct ClusterArgs {
     members: Members,
     /// Nodes per shard, the master included: 2 is a master and one replica
     // kvctl's `-r` and `--replica` count the same; `up --replicas` does not count the master.
-    #[arg(short = 'r', long, visible_alias = "replica", alias = "replicas", default_value_t = 1)]
+    #[arg(short = 'r', long, visible_alias = "replica", alias = "replicas", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000))]
     nodes_per_shard: i64,
     #[command(flatten)]
     promise: Promise,
@@ -78,7 +79,7 @@ pub(crate) struct Promise {
     #[arg(long)]
     commit_mode: Option<CommitMode>,
     /// Refuse writes below so many members of the in-sync set, the master included
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     min_in_sync: u32,
 }
 
@@ -90,10 +91,9 @@ pub(crate) struct Members {
     /// Announced endpoints in the order of --nodes, `-` for none
     #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
     announce: Vec<String>,
-    /// peer-auth of the nodes
-    #[arg(long)]
-    password: Option<String>,
-    /// A load balancer: name=…,endpoint=…[,kind=builtin|haproxy][,master=…][,source=…][,token=…]
+    #[command(flatten)]
+    password: Password,
+    /// A load balancer: name=…,endpoint=…[,kind=builtin|haproxy][,master=…][,source=…][,token-file=…|,token=…]
     #[arg(long = "balancer", value_name = "FIELDS")]
     balancers: Vec<String>,
     /// Go on although nothing could fence a master: a failover then risks two of them
@@ -128,13 +128,13 @@ pub(crate) enum Delete {
     },
     /// A replica
     Node {
-        /// 40 characters
-        id: String,
+        /// Its id, the beginning of it, or its address
+        node: String,
         #[command(flatten)]
         place: Place,
-        /// Index of its shard
+        /// Index of its shard, to be sure
         #[arg(short, long)]
-        shard: usize,
+        shard: Option<usize>,
     },
 }
 
@@ -146,17 +146,17 @@ pub(crate) enum Failover {
         index: usize,
         #[command(flatten)]
         place: Place,
-        /// Id of the replica to promote; the most advanced one if left out
+        /// The replica to promote, by its id, the beginning of it, or its address; the most advanced one if left out
         #[arg(long)]
         preferred: Option<String>,
         /// Promote even if the replica does not catch up in time: writes may be lost
         #[arg(long)]
         force: bool,
         /// How long the replica may take to catch up, ms, at most 60000; 0: 1000
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u64).range(..=60_000))]
         sync_timeout_ms: u64,
         /// Longest pause of writes, ms, at most 60000; 0: 3000
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u64).range(..=60_000))]
         pause_timeout_ms: u64,
     },
 }
@@ -165,8 +165,8 @@ pub(crate) enum Failover {
 pub(crate) enum NodeVerb {
     /// Set where clients reach a node's role, or `none`
     Announce {
-        /// 40 characters
-        id: String,
+        /// Its id, the beginning of it, or its address
+        node: String,
         /// host:port, or `none`
         endpoint: String,
         #[command(flatten)]
@@ -208,9 +208,12 @@ pub(crate) enum BalancerVerb {
         /// a failover waits for the lease
         #[arg(long)]
         master: Option<String>,
-        /// Bearer token of the built-in balancer
+        /// Bearer token of the built-in balancer; others on this host see command lines
         #[arg(long = "balancer-token")]
         balancer_token: Option<String>,
+        /// File whose only line is that token
+        #[arg(long, value_name = "FILE", conflicts_with = "balancer_token")]
+        balancer_token_file: Option<PathBuf>,
         /// Address or network it dials nodes from
         #[arg(long)]
         source: Option<String>,
@@ -259,9 +262,9 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
                 replicas: args.nodes_per_shard,
                 allow_unfenced: args.members.allow_unfenced,
                 balancers: balancers(&args.members)?,
-                password: args.members.password,
+                password: args.members.password.get()?,
                 commit_mode: args.promise.commit_mode,
-                min_in_sync: args.promise.min_in_sync,
+                min_in_sync: Some(args.promise.min_in_sync),
             };
             let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
             made(cx, "created", value)
@@ -276,6 +279,7 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
             let path = format!("{}/shards/{shard}/nodes", cx.cluster(&place).await?);
             let announced = announced(announce.as_deref().unwrap_or("-"))?;
             let done = format!("node {address} added");
+            let password = password.get()?;
             let body = NodeFields { addr: address, role: None, password, announced };
             send(cx, Method::POST, &path, Some(&body), &done).await
         }
@@ -296,9 +300,19 @@ pub(crate) async fn delete(cx: &Context, delete: Delete) -> Result<()> {
             let base = cx.cluster(&place).await?;
             (format!("{base}/shards/{index}"), format!("shard {index} deleted"))
         }
-        Delete::Node { id, place, shard } => {
+        Delete::Node { node, place, shard } => {
             let base = cx.cluster(&place).await?;
-            (format!("{base}/shards/{shard}/nodes/{id}"), format!("node {id} deleted"))
+            let node = ids::find(cx, &place, &node).await?;
+            if shard.is_some_and(|shard| shard != node.shard) {
+                bail!(
+                    "node {} is of shard {}, not {}",
+                    node.name(),
+                    node.shard,
+                    shard.unwrap_or(0)
+                );
+            }
+            let path = format!("{base}/shards/{}/nodes/{}", node.shard, node.id);
+            (path, format!("node {} deleted", node.name()))
         }
     };
     send(cx, Method::DELETE, &path, None::<&()>, &done).await
@@ -308,8 +322,12 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
     let Failover::Shard { index, place, preferred, force, sync_timeout_ms, pause_timeout_ms } =
         failover;
     let path = format!("{}/shards/{index}/failover", cx.cluster(&place).await?);
+    let preferred_node_id = match preferred {
+        Some(meant) => Some(ids::find(cx, &place, &meant).await?.id),
+        None => None,
+    };
     let body = FailoverSpec {
-        preferred_node_id: preferred,
+        preferred_node_id,
         options: FailoverOptions { force_on_timeout: force, sync_timeout_ms, pause_timeout_ms },
         force,
     };
@@ -333,12 +351,13 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
 }
 
 pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
-    let NodeVerb::Announce { id, endpoint, place } = verb;
-    let path = format!("{}/nodes/{id}", cx.cluster(&place).await?);
+    let NodeVerb::Announce { node, endpoint, place } = verb;
     let body = announced(&endpoint)?;
+    let node = ids::find(cx, &place, &node).await?;
+    let path = format!("{}/nodes/{}", cx.cluster(&place).await?, node.id);
     let done = match body.announced_host {
-        Some(_) => format!("node {id} is announced as {endpoint}"),
-        None => format!("node {id} is announced by its own address"),
+        Some(_) => format!("node {} is announced as {endpoint}", node.name()),
+        None => format!("node {} is announced by its own address", node.name()),
     };
     send(cx, Method::PATCH, &path, Some(&body), &done).await
 }
@@ -350,9 +369,9 @@ pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
         nodes: specs(&members)?,
         allow_unfenced: members.allow_unfenced,
         balancers: balancers(&members)?,
-        password: members.password,
+        password: members.password.get()?,
         commit_mode: promise.commit_mode,
-        min_in_sync: promise.min_in_sync,
+        min_in_sync: Some(promise.min_in_sync),
     };
     let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
     made(cx, "imported", value)
@@ -360,7 +379,18 @@ pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
 
 pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
     match verb {
-        BalancerVerb::Add { name, place, kind, endpoint, master, balancer_token, source } => {
+        BalancerVerb::Add {
+            name,
+            place,
+            kind,
+            endpoint,
+            master,
+            balancer_token,
+            balancer_token_file,
+            source,
+        } => {
+            let file = balancer_token_file.as_deref();
+            let balancer_token = secret::of(balancer_token, file, "--balancer-token-file")?;
             let endpoint = with_master(endpoint, master);
             let path = format!("{}/balancers", cx.cluster(&place).await?);
             let done = format!("balancer {name} added");
@@ -392,7 +422,7 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
             let rows: Vec<_> = (list.balancers.into_iter())
                 .map(|b| vec![b.name, b.kind, b.endpoint, b.source])
                 .collect();
-            text(&render(&["NAME", "KIND", "ENDPOINT", "SOURCE"], &rows))
+            text(&render(cx.width, &["NAME", "KIND", "ENDPOINT", "SOURCE"], &rows))
         }
     }
 }
@@ -446,13 +476,16 @@ fn balancer_spec(text: &str) -> Result<BalancerSpec> {
             "endpoint" => spec.endpoint = value,
             "master" => master = Some(value),
             "token" => spec.token = Some(value),
+            "token-file" => {
+                spec.token = secret::of(None, Some(value.as_ref()), "token-file")?;
+            }
             // Several sources are several fields.
             "source" => {
                 spec.source =
                     Some(spec.source.map_or(value.clone(), |old| format!("{old},{value}")));
             }
             _ => bail!(
-                "--balancer `{text}`: `{name}` is none of name, kind, endpoint, master, source, token"
+                "--balancer `{text}`: `{name}` is none of name, kind, endpoint, master, source, token, token-file"
             ),
         }
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
-use api::rest::{ClusterChange, LossAnswer, LossSpec, MaxLag, RestoreAnswer, RestoreSpec};
+use api::rest::{
+    ClusterAnswer, ClusterChange, LossAnswer, LossSpec, MaxLag, RestoreAnswer, RestoreSpec,
+};
 use clap::Subcommand;
 use reqwest::Method;
 
 use super::http::PATIENCE;
 use super::table::{json, render, text};
-use super::{Context, Place};
+use super::{Context, Place, ids};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Set {
@@ -27,7 +29,7 @@ pub(crate) enum Set {
         #[arg(long)]
         commit_mode: Option<CommitMode>,
         /// Refuse writes below so many members of the in-sync set, the master included
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         min_in_sync: Option<u32>,
         /// File with the password that the controller says to the nodes from now on, their
         /// `peer-auth`;
@@ -54,11 +56,24 @@ fn secret(file: &Path) -> Result<String> {
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
     let Set::Cluster { place, commit_mode, min_in_sync, password_file, max_lag } = set;
     let path = cx.cluster(&place).await?;
+    let before: ClusterAnswer = cx.http.get(&path).await?;
     let password = password_file.as_deref().map(secret).transpose()?;
+    let is_secret = password.is_some();
     let body =
         ClusterChange { commit_mode, min_in_sync, max_lag, password, ..ClusterChange::default() };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
-    if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
+    if cx.json {
+        return json(&value);
+    }
+    let now: ClusterAnswer = serde_json::from_value(value).context("read the cluster")?;
+    let is_same = !is_secret
+        && max_lag.is_none()
+        && now.cluster.commit_mode == before.cluster.commit_mode
+        && now.cluster.min_in_sync == before.cluster.min_in_sync;
+    text(match is_same {
+        true => "nothing to change: it is so already\n",
+        false => "changed; `status` shows when it is in force\n",
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +89,7 @@ pub(crate) enum ShardVerb {
         index: usize,
         #[command(flatten)]
         place: Place,
-        /// Id of the node that goes on, 40 characters
+        /// The node that goes on: its id, the beginning of it, or its address
         #[arg(long)]
         node: String,
         /// Do it
@@ -107,14 +122,16 @@ pub(crate) enum ShardVerb {
 pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
     let (index, place, node, yes, despite_deposed) = match verb {
         ShardVerb::RestoreDeposed { index, place, node, yes } => {
-            return restore(cx, index, &place, RestoreSpec { node_id: node, confirm: yes }).await;
+            let node_id = ids::find(cx, &place, &node).await?.id;
+            return restore(cx, index, &place, RestoreSpec { node_id, confirm: yes }).await;
         }
         ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed } => {
             (index, place, node, yes, despite_deposed)
         }
     };
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
-    let body = LossSpec { node_id: node, confirm: yes, despite_deposed };
+    let node_id = ids::find(cx, &place, &node).await?.id;
+    let body = LossSpec { node_id, confirm: yes, despite_deposed };
     // The longest lease of the old master is waited for.
     let patience = Duration::from_secs(15) + PATIENCE;
     let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;
@@ -122,7 +139,7 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&loss_text(index, &answer))
+    text(&loss_text(cx.width, index, &answer))
 }
 
 async fn restore(cx: &Context, index: usize, place: &Place, spec: RestoreSpec) -> Result<()> {
@@ -152,7 +169,7 @@ fn restore_text(index: usize, answer: &RestoreAnswer) -> String {
     )
 }
 
-fn loss_text(index: usize, answer: &LossAnswer) -> String {
+fn loss_text(width: usize, index: usize, answer: &LossAnswer) -> String {
     let LossAnswer { addr, node_epoch, node_sequence, epoch, .. } = answer;
     let rows: Vec<Vec<String>> = (answer.members.iter())
         .map(|member| {
@@ -169,7 +186,7 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
         "shard {index}: {addr} {verb} as master with what it has: epoch {node_epoch}, sequence {node_sequence}.\n\
          Everything that was acknowledged and that it does not hold {given}: no member of the\n\
          in-sync set of epoch {epoch} answers with its data.\n\n{}",
-        render(&["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
+        render(width, &["MEMBER", "WHY IT DOES NOT COUNT", "LAST SEEN AT"], &rows)
     );
     let end = |end: Option<(u64, u64)>| {
         end.map_or_else(|| "-".to_owned(), |(epoch, sequence)| format!("{epoch}/{sequence}"))
@@ -183,7 +200,7 @@ fn loss_text(index: usize, answer: &LossAnswer) -> String {
         .collect();
     if !rows.is_empty() {
         out.push_str("\nWhat lies where, as epoch/sequence:\n\n");
-        out.push_str(&render(&["NODE", "ID", "IN SERVICE", "IN DB.DEPOSED"], &rows));
+        out.push_str(&render(width, &["NODE", "ID", "IN SERVICE", "IN DB.DEPOSED"], &rows));
     }
     let more =
         answer.holds.iter().filter(|held| held.deposed > Some((*node_epoch, *node_sequence)));
@@ -232,13 +249,13 @@ mod tests {
             }],
             done: false,
         };
-        let before = loss_text(0, &answer);
+        let before = loss_text(100, 0, &answer);
         assert!(before.contains("would be given up") && before.contains("--yes does it"));
         assert!(before.contains("a:1     does not answer        3/100"), "{before}");
         assert!(before.contains("c:1   c   0/0         3/95"), "{before}");
         assert!(before.contains("`shard restore-deposed 0 --node c`"), "{before}");
         answer.done = true;
-        let after = loss_text(0, &answer);
+        let after = loss_text(100, 0, &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");
     }
 }

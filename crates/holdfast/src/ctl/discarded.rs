@@ -50,7 +50,7 @@ const APPLY_PATIENCE: Duration = Duration::from_secs(150);
 pub(crate) struct Which {
     /// Name of the file, as `list` shows it
     file: String,
-    /// Id or address of the node that holds it, where several have a file of that name
+    /// The node, by its id, the beginning of it, or its address, where several have a file of that name
     #[arg(long)]
     node: Option<String>,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub(crate) async fn run(cx: &Context, verb: DiscardedVerb) -> Result<()> {
             if cx.json {
                 return json(&value);
             }
-            text(&list_text(&serde_json::from_value(value).context("read the list")?))
+            text(&list_text(cx.width, &serde_json::from_value(value).context("read the list")?))
         }
         DiscardedVerb::Show { which } => show(cx, &path_of(cx, &which).await?).await,
         DiscardedVerb::Apply { which, yes, if_absent } => {
@@ -85,7 +85,7 @@ async fn path_of(cx: &Context, which: &Which) -> Result<String> {
     let base = format!("{}/discarded", cx.cluster(&which.place).await?);
     let list: Discarded = cx.http.get(&base).await?;
     let is_meant = |export: &&DiscardedExport| {
-        let is_there = |node: &String| export.node == *node || export.addr == *node;
+        let is_there = |node: &String| export.node.starts_with(node) || export.addr == *node;
         export.file == which.file && which.node.as_ref().is_none_or(is_there)
     };
     let found: Vec<_> = list.exports.iter().filter(is_meant).collect();
@@ -131,7 +131,7 @@ fn change_text(change: &DiscardedChange) -> String {
     }
 }
 
-fn list_text(list: &Discarded) -> String {
+fn list_text(width: usize, list: &Discarded) -> String {
     let rows: Vec<_> = (list.exports.iter())
         .map(|export| {
             vec![
@@ -149,7 +149,7 @@ fn list_text(list: &Discarded) -> String {
     let head = ["SHARD", "NODE", "FILE", "TIME (UTC)", "EPOCH", "FORK", "RECORDS", "BYTES"];
     let mut out = match rows.is_empty() {
         true => "no node that answers holds discarded writes\n".to_owned(),
-        false => render(&head, &rows),
+        false => render(width, &head, &rows),
     };
     for silent in &list.silent {
         out.push_str(&format!("not asked: {}: {}\n", silent.addr, silent.error));

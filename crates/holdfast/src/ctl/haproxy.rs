@@ -1,6 +1,5 @@
 //! `ctl haproxy-config`: the configuration an HAProxy in front of a cluster needs. Asks nobody.
 
-use std::io::Write as _;
 use std::net::{IpAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result};
@@ -34,7 +33,7 @@ pub(crate) struct HaproxyConfig {
 /// Prints the file.
 pub(crate) fn print(config: &HaproxyConfig) -> Result<()> {
     let text = text(config)?;
-    std::io::stdout().write_all(text.as_bytes()).context("write the configuration")
+    crate::out::text(&text)
 }
 
 fn text(config: &HaproxyConfig) -> Result<String> {

@@ -13,6 +13,39 @@ const DEFAULT: &str = "127.0.0.1:9379";
 /// How long an answer may take unless told otherwise.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How a token is given.
+const TOKEN_HELP: &str =
+    "pass --token-file or --token, or set HOLDFAST_TOKEN or HOLDFAST_TOKEN_FILE";
+
+/// What a path of the interface means to people; nothing for what concerns all clusters.
+fn thing(path: &str) -> Option<String> {
+    let path = path.split('?').next().unwrap_or_default();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let Some((&"namespaces", [namespace, rest @ ..])) = parts.split_first() else { return None };
+    let [_, name, rest @ ..] = rest else { return Some(format!("namespace {namespace}")) };
+    let cluster = format!("cluster {namespace}/{name}");
+    Some(match rest {
+        ["shards", shard, "nodes", node, ..] => format!("{cluster}, shard {shard}, node {node}"),
+        ["shards", shard, ..] => format!("{cluster}, shard {shard}"),
+        ["nodes", node, ..] => format!("{cluster}, node {node}"),
+        ["balancers", name, ..] => format!("{cluster}, balancer {name}"),
+        ["discarded", _, file, ..] => format!("{cluster}, {file}"),
+        _ => cluster,
+    })
+}
+
+/// The controller's words with the thing they are about, unless they begin with it.
+fn named(thing: &Option<String>, message: &str) -> String {
+    match thing {
+        Some(thing) if !message.starts_with(thing) => format!("{thing}: {message}"),
+        _ => message.to_owned(),
+    }
+}
+
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 pub(crate) struct Http {
     base: String,
     token: Option<String>,
@@ -27,7 +60,6 @@ impl Http {
         token: Option<String>,
         limit: Option<Duration>,
     ) -> Result<Self> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let at = controller
             .or_else(|| variable("HOLDFAST_CONTROLLER"))
             .unwrap_or_else(|| DEFAULT.to_owned());
@@ -38,12 +70,7 @@ impl Http {
             .connect_timeout(Duration::from_secs(3))
             .build()
             .context("build the HTTP client")?;
-        Ok(Self {
-            base: format!("{scheme}{}", at.trim_end_matches('/')),
-            token: token.or_else(|| variable("HOLDFAST_TOKEN")),
-            client,
-            limit,
-        })
+        Ok(Self { base: format!("{scheme}{}", at.trim_end_matches('/')), token, client, limit })
     }
 
     /// The `data` of the answer, null when there is none.
@@ -87,9 +114,10 @@ impl Http {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        request = match body {
+            Some(body) => request.json(body),
+            None => request.header(reqwest::header::CONTENT_TYPE, "application/json"),
+        };
         let answer = request.send().await.with_context(|| {
             format!("reach the controller at {}: is it running? --controller says where", self.base)
         })?;
@@ -100,16 +128,46 @@ impl Http {
             return Ok(value["data"].take());
         }
         if status == reqwest::StatusCode::UNAUTHORIZED {
-            bail!("the controller wants a token: pass --token, or set HOLDFAST_TOKEN");
+            match &self.token {
+                None => bail!("the controller wants a token: {TOKEN_HELP}"),
+                Some(_) => bail!("the controller refuses this token: it has another one"),
+            }
         }
         match value["error"]["message"].as_str() {
-            Some(message) => bail!("{path}: {message}"),
-            None => bail!("{path}: HTTP {status}: is {} a controller?", self.base),
+            Some(message) => bail!("{}", named(&thing(path), message)),
+            None => bail!("HTTP {status}: is {} a controller?", self.base),
         }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let value = self.call(Method::GET, path, None::<&()>).await?;
-        serde_json::from_value(value).with_context(|| format!("read the answer to {path}"))
+        serde_json::from_value(value).with_context(|| {
+            format!("read what the controller says of {}", thing(path).unwrap_or_default())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_thing_and_not_its_path() {
+        let told = |path: &str| named(&thing(path), "no");
+        assert_eq!(told("/namespaces"), "no");
+        assert_eq!(told("/events?limit=5"), "no");
+        assert_eq!(told("/namespaces/prod"), "namespace prod: no");
+        assert_eq!(told("/namespaces/prod/clusters"), "namespace prod: no");
+        assert_eq!(told("/namespaces/prod/clusters/main/import"), "cluster prod/main: no");
+        assert_eq!(
+            told("/namespaces/prod/clusters/main/shards/0/failover"),
+            "cluster prod/main, shard 0: no"
+        );
+        assert_eq!(
+            told("/namespaces/p/clusters/c/shards/1/nodes/abc"),
+            "cluster p/c, shard 1, node abc: no"
+        );
+        assert_eq!(told("/namespaces/p/clusters/c/balancers/lb1"), "cluster p/c, balancer lb1: no");
+        assert_eq!(named(&Some("cluster a/b".into()), "cluster a/b: gone"), "cluster a/b: gone");
     }
 }

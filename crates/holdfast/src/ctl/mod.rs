@@ -1,7 +1,8 @@
 //! `holdfast ctl`: the controller's REST interface for people and scripts, in kvctl's verbs.
 //!
 //! A skin: it decides nothing. Without `-n` and `-c` it takes the only namespace and cluster there
-//! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's).
+//! are. Exit codes: 0 done, 1 the controller refused or could not be reached, 2 usage (clap's); `status` also 3 for a
+//! cluster that is not healthy, and 4 for one with a shard that is stuck.
 
 mod away;
 mod change;
@@ -9,10 +10,14 @@ mod decide;
 mod discarded;
 mod haproxy;
 mod http;
+mod ids;
 mod made;
+mod secret;
 mod show;
+mod status;
 mod table;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,12 +33,18 @@ pub(crate) struct Args {
     /// Where the controller is: URL or host:port [env: HOLDFAST_CONTROLLER]
     #[arg(short = 'H', long, alias = "host", global = true, value_name = "URL")]
     controller: Option<String>,
-    /// Bearer token of the controller [env: HOLDFAST_TOKEN]
+    /// Bearer token of the controller; others on this host see command lines [env: HOLDFAST_TOKEN]
     #[arg(long, global = true)]
     token: Option<String>,
+    /// File whose only line is that token [env: HOLDFAST_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// Print the controller's answer as JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Do not wrap tables at 100 columns
+    #[arg(long, global = true)]
+    wide: bool,
     /// Longest wait for the controller, seconds; default: 10, more for what takes longer by its nature
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -93,6 +104,8 @@ enum Verb {
     /// Print the configuration of an HAProxy in front of a cluster
     HaproxyConfig(haproxy::HaproxyConfig),
     /// Show what is seen of a cluster now
+    ///
+    /// Exit code 0: healthy, 3: not healthy or with an alarm, 4: a shard is stuck, 1: the controller does not say.
     Status {
         #[command(flatten)]
         place: Place,
@@ -101,9 +114,9 @@ enum Verb {
     Events {
         #[command(flatten)]
         place: Place,
-        /// How many, the newest
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
+        /// How many, the newest; 1 to 10000
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        limit: u64,
     },
 }
 
@@ -123,8 +136,10 @@ pub(crate) struct Place {
 /// # Errors
 /// The controller cannot be reached, or refuses; the text names the thing and what to do.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let cx =
-        Context { http: Http::new(args.controller, args.token, args.timeout)?, json: args.json };
+    let token = secret::token(args.token, args.token_file)?;
+    let width = if args.wide { usize::MAX } else { table::WIDTH };
+    let http = Http::new(args.controller, token, args.timeout)?;
+    let cx = Context { http, json: args.json, width };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,
         Verb::List(list) => show::list(&cx, list).await?,
@@ -141,7 +156,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
-        Verb::Status { place } => show::status(&cx, &place).await?,
+        Verb::Status { place } => return status::status(&cx, &place).await,
         Verb::Events { place, limit } => show::events(&cx, &place, limit).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -151,6 +166,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 pub(crate) struct Context {
     http: Http,
     json: bool,
+    /// Longest line of a table.
+    width: usize,
 }
 
 impl Context {
@@ -176,7 +193,9 @@ impl Context {
         let known: Clusters = self.http.get(&base).await?;
         match known.clusters.as_slice() {
             [only] => Ok(format!("{base}/{only}")),
-            [] => bail!("there is no cluster in {base}; create or import one"),
+            [] => bail!(
+                "there is no cluster; create or import one: holdfast ctl create cluster --help"
+            ),
             many => bail!("choose a cluster with -c: {}", many.join(", ")),
         }
     }

@@ -1,11 +1,7 @@
 //! Verbs that only look.
 
 use anyhow::Result;
-use api::grant::CommitMode;
-use api::rest::{
-    BalancerStatus, Cluster, ClusterAnswer, Clusters, Events, Namespaces, NodeStatus, Shard,
-    ShardAnswer, Status,
-};
+use api::rest::{Cluster, ClusterAnswer, Clusters, Events, Namespaces, Shard, ShardAnswer};
 use clap::Subcommand;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -72,12 +68,12 @@ pub(crate) async fn get(cx: &Context, get: Get) -> Result<()> {
         Get::Cluster { name, namespace } => {
             let path = cx.namespace(namespace.as_deref()).await?;
             let path = format!("{path}/{name}");
-            show(cx, &path, |answer: ClusterAnswer| cluster_table(&answer.cluster)).await
+            show(cx, &path, |answer: ClusterAnswer| cluster_table(cx.width, &answer.cluster)).await
         }
         Get::Shard { index, place } => {
             let path = format!("{}/shards/{index}", cx.cluster(&place).await?);
             show(cx, &path, |answer: ShardAnswer| {
-                render(&STORED, &shard_rows(index, &answer.shard))
+                render(cx.width, &STORED, &shard_rows(index, &answer.shard))
             })
             .await
         }
@@ -96,7 +92,7 @@ fn shard_rows(index: usize, shard: &Shard) -> Vec<Vec<String>> {
         let slots = if node.role == "master" { shard.slot_ranges.join(",") } else { String::new() };
         vec![
             index.to_string(),
-            node.role.clone(),
+            super::status::role(&node.role).to_owned(),
             node.addr.clone(),
             announced,
             slots,
@@ -106,141 +102,21 @@ fn shard_rows(index: usize, shard: &Shard) -> Vec<Vec<String>> {
     shard.nodes.iter().map(row).collect()
 }
 
-fn cluster_table(cluster: &Cluster) -> String {
+fn cluster_table(width: usize, cluster: &Cluster) -> String {
     let rows: Vec<_> = (cluster.shards.iter().enumerate())
         .flat_map(|(index, shard)| shard_rows(index, shard))
         .collect();
-    format!("cluster {}, version {}\n{}", cluster.name, cluster.version, render(&STORED, &rows))
+    format!(
+        "cluster {}, version {}, commit mode {}, min-in-sync {}\n{}",
+        cluster.name,
+        cluster.version,
+        cluster.commit_mode,
+        cluster.min_in_sync,
+        render(width, &STORED, &rows)
+    )
 }
 
-pub(crate) async fn status(cx: &Context, place: &Place) -> Result<()> {
-    let path = format!("{}/status", cx.cluster(place).await?);
-    show(cx, &path, |status: Status| status_text(&status)).await
-}
-
-fn status_text(status: &Status) -> String {
-    let mut out = format!(
-        "cluster {}/{}: {}, version {}, term {}, commit mode {}{}\n\n",
-        status.namespace,
-        status.name,
-        if status.healthy { "healthy" } else { "DEGRADED" },
-        status.version,
-        status.term,
-        status.commit_mode,
-        match status.commit_mode {
-            CommitMode::InSync => format!(", min-in-sync {}", status.min_in_sync),
-            CommitMode::Async => String::new(),
-        }
-    );
-    let mut rows = Vec::new();
-    for shard in &status.shards {
-        rows.extend(shard.nodes.iter().map(|node| node_row(shard.index, &shard.state, node)));
-    }
-    let head = [
-        "SHARD",
-        "STATE",
-        "ROLE",
-        "ADDRESS",
-        "ANNOUNCED",
-        "HEALTH",
-        "SEQUENCE",
-        "LAG",
-        "VERSION",
-        "LEASE",
-        "NOTE",
-    ];
-    out.push_str(&render(&head, &rows));
-    if !status.balancers.is_empty() {
-        let rows: Vec<_> = status.balancers.iter().map(balancer_row).collect();
-        out.push('\n');
-        out.push_str(&render(&["BALANCER", "KIND", "ENDPOINT", "STATE", "OPEN"], &rows));
-    }
-    for shard in status.shards.iter().filter(|shard| shard.epoch > 0) {
-        out.push_str(&format!("\nshard {}: epoch {}", shard.index, shard.epoch));
-        if status.commit_mode == CommitMode::InSync || !shard.in_sync.is_empty() {
-            let in_sync = shard.nodes.iter().filter(|node| shard.in_sync.contains(&node.id));
-            let in_sync: Vec<&str> = in_sync.map(|node| node.addr.as_str()).collect();
-            let note = if shard.degraded { ", DEGRADED" } else { "" };
-            out.push_str(&format!(", in sync {}{note}", in_sync.join(" ")));
-        }
-    }
-    for balancer in &status.balancers {
-        for frontend in &balancer.frontends {
-            if let Some(error) = &frontend.error {
-                let (name, listen) = (&balancer.name, &frontend.listen);
-                out.push_str(&format!("\nbalancer {name}: the node behind {listen}: {error}"));
-            }
-        }
-    }
-    for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
-        out.push_str(&format!("\nshard {}: {}", shard.index, shard.detail));
-    }
-    for node in status.shards.iter().flat_map(|shard| &shard.nodes) {
-        let why = node.answer.as_ref().and_then(|answer| answer.link_error.as_ref());
-        if let Some(why) = why.filter(|_| node.role == "slave") {
-            out.push_str(&format!("\n{}: no stream from its master: {why}", node.addr));
-        }
-    }
-    for alarm in &status.alarms {
-        out.push_str(&format!("\nalarm: {alarm}"));
-    }
-    if !out.ends_with('\n') {
-        out.push('\n');
-    }
-    out
-}
-
-fn node_row(shard: usize, state: &str, node: &NodeStatus) -> Vec<String> {
-    let answer = node.answer.as_ref();
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-    let lease = answer.filter(|answer| answer.role == "master" && node.role == "master");
-    let mut notes = Vec::new();
-    if let Some(answer) = answer {
-        if answer.role != node.role {
-            notes.push(format!("answers as {}", answer.role));
-        }
-        if answer.resync != "none" {
-            notes.push(format!("resync {}", answer.resync));
-        }
-        if node.role == "slave" && answer.link_status != "up" {
-            notes.push(format!("link {}", answer.link_status));
-        }
-        notes.extend(answer.paused.then(|| "paused".to_owned()));
-        notes.extend(answer.loading.then(|| "loading".to_owned()));
-    }
-    notes.extend(node.error.clone());
-    vec![
-        shard.to_string(),
-        state.to_owned(),
-        node.role.clone(),
-        node.addr.clone(),
-        or_dash(node.announced.clone()),
-        node.health.clone(),
-        or_dash(answer.map(|answer| answer.sequence.to_string())),
-        or_dash(node.lag.map(|lag| lag.to_string())),
-        or_dash(answer.map(|answer| answer.version.to_string())),
-        or_dash(lease.map(|answer| format!("{} ms", answer.lease_remaining_ms))),
-        notes.join(", "),
-    ]
-}
-
-fn balancer_row(balancer: &BalancerStatus) -> Vec<String> {
-    let state = match (&balancer.error, balancer.in_force) {
-        (Some(error), _) => error.clone(),
-        (None, true) => "in force".to_owned(),
-        (None, false) => "changing".to_owned(),
-    };
-    let open = balancer.frontends.iter().filter(|frontend| frontend.node.is_some()).count();
-    vec![
-        balancer.name.clone(),
-        balancer.kind.clone(),
-        balancer.endpoint.clone(),
-        state,
-        format!("{open}/{}", balancer.frontends.len()),
-    ]
-}
-
-pub(crate) async fn events(cx: &Context, place: &Place, limit: usize) -> Result<()> {
+pub(crate) async fn events(cx: &Context, place: &Place, limit: u64) -> Result<()> {
     let everything = place.namespace.is_none() && place.cluster.is_none();
     let path = if everything {
         format!("/events?limit={limit}")
@@ -261,7 +137,7 @@ pub(crate) async fn events(cx: &Context, place: &Place, limit: usize) -> Result<
                 ]
             })
             .collect();
-        render(&["TIME (UTC)", "TERM", "KIND", "CLUSTER", "WHAT"], &rows)
+        render(cx.width, &["TIME (UTC)", "TERM", "KIND", "CLUSTER", "WHAT"], &rows)
     })
     .await
 }

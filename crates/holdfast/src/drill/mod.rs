@@ -76,7 +76,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }),
-        () = crate::signals::shutdown()? => Ok(ExitCode::from(130)),
+        () = crate::signals::terminal()? => Ok(ExitCode::from(130)),
     };
     if temporary && outcome.is_ok() && dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
@@ -99,7 +99,7 @@ async fn story(args: &Args, dir: &Path) -> Result<bool> {
         timeline.say(&format!("{name} is not run here: it takes network namespaces (make drill)"));
     }
     if !rows.is_empty() {
-        report::print(&rows, args.runs);
+        crate::out::text(&report::render(&rows, args.runs))?;
     }
     Ok(rows.iter().flat_map(|(_, outcomes)| outcomes).all(Outcome::is_good))
 }
@@ -195,8 +195,7 @@ impl Timeline {
         moment.duration_since(self.0).as_secs_f64()
     }
 
-    #[expect(clippy::print_stdout, reason = "the drill talks to the person who started it")]
     pub(crate) fn say(&self, text: &str) {
-        println!("[{:7.2} s] {text}", self.0.elapsed().as_secs_f64());
+        crate::out::say(&format!("[{:7.2} s] {text}", self.0.elapsed().as_secs_f64()));
     }
 }

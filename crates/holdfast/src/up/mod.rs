@@ -22,6 +22,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use api::grant::CommitMode;
 
+use crate::out::say;
+
 use self::layout::BalancerKind;
 use self::running::Running;
 
@@ -54,9 +56,9 @@ pub(crate) struct Args {
     base_port: Option<u16>,
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM, or until its terminal is closed.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let mut shutdown = std::pin::pin!(crate::signals::shutdown()?);
+    let mut shutdown = std::pin::pin!(crate::signals::terminal()?);
     let wanted = running::Wanted {
         shards: args.shards,
         replicas: args.replicas,
@@ -87,9 +89,4 @@ async fn follow(running: &mut Running, no_restart: bool) -> Result<()> {
     loop {
         running.changed().await?;
     }
-}
-
-#[expect(clippy::print_stdout, reason = "`up` talks to the person who started it")]
-fn say(text: &str) {
-    println!("{text}");
 }

@@ -196,10 +196,9 @@ async fn restarted(
     }
 }
 
-#[expect(clippy::print_stdout, reason = "`up` talks to the person who started it")]
 fn say(shared: &Shared, text: &str) {
     if shared.announce {
-        println!("{text}");
+        crate::out::say(text);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Numbers of the database that need its disk, for those who must not wait for one that hangs.
 
+use std::fs::Metadata;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,16 +19,57 @@ struct Known {
 #[derive(Clone, Default)]
 pub(super) struct Files(Arc<Shared>);
 
+/// What lies in the data folder and serves nobody: somebody has to look at it, or to make room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Aside {
+    /// Exports of discarded writes.
+    pub(super) discarded_files: u64,
+    pub(super) discarded_bytes: u64,
+    /// Of a database that was set aside.
+    pub(super) deposed_bytes: u64,
+}
+
+impl Aside {
+    fn of(dir: &Path) -> Self {
+        let (discarded_files, discarded_bytes) = count(&dir.join("discarded"));
+        let (_, deposed_bytes) = count(&dir.join("db.deposed"));
+        Self { discarded_files, discarded_bytes, deposed_bytes }
+    }
+}
+
+/// Files right in a folder, and their bytes; none where there is no folder.
+fn count(folder: &Path) -> (u64, u64) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| entry.metadata().ok()).filter(Metadata::is_file);
+    sizes.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.len()))
+}
+
 #[derive(Default)]
 struct Shared {
     known: Mutex<Known>,
+    aside: Mutex<Aside>,
     answered: Condvar,
 }
 
 impl Files {
     /// A new answer, or the last one after `wait`, with its age; nothing if there was none yet.
-    pub(super) fn ask(&self, store: Store, wait: Duration) -> Option<(Arc<Stats>, Duration)> {
-        self.ask_by(move || store.stats().map_err(|error| error.to_string()), wait)
+    pub(super) fn ask(
+        &self,
+        store: Store,
+        dir: &Path,
+        wait: Duration,
+    ) -> Option<(Arc<Stats>, Duration)> {
+        let (shared, dir) = (Arc::clone(&self.0), dir.to_owned());
+        let ask = move || {
+            *shared.aside.lock() = Aside::of(&dir);
+            store.stats().map_err(|error| error.to_string())
+        };
+        self.ask_by(ask, wait)
+    }
+
+    /// What lay aside when that was answered.
+    pub(super) fn aside(&self) -> Aside {
+        *self.0.aside.lock()
     }
 
     fn ask_by(
@@ -79,7 +122,7 @@ mod tests {
         let store = Store::open(&folder.path().join("db"), Options::default()).unwrap();
         let files = Files::default();
         let patience = Duration::from_secs(60);
-        assert!(files.ask(store.clone(), patience).is_some());
+        assert!(files.ask(store.clone(), folder.path(), patience).is_some());
         let (thaw, frozen) = mpsc::channel::<()>();
         let hanging = store.clone();
         let hangs = move || {
@@ -93,6 +136,6 @@ mod tests {
         assert!(files.ask_by(never, Duration::ZERO).is_some());
         thaw.send(()).unwrap();
         assert!(files.ask_by(|| Err("asked".into()), patience).is_some());
-        assert!(files.ask(store, patience).is_some());
+        assert!(files.ask(store, folder.path(), patience).is_some());
     }
 }

@@ -10,7 +10,7 @@ use ::grant::CommitMode;
 use api::heartbeat::{LeaseMode, LinkStatus, Resync};
 use storage::Stats;
 
-use super::files::Files;
+use super::files::{Aside, Files};
 
 use crate::clock;
 use crate::command::Table;
@@ -53,6 +53,7 @@ impl Exposition {
 pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     let mut out = Exposition(String::with_capacity(16 << 10));
     process_metrics(node, &mut out);
+    web::process::render(&mut out.0);
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
     lease_metrics(node, &mut out);
@@ -88,15 +89,27 @@ pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     );
     // A change of role must not wait for a disk because somebody looks at numbers.
     drop(engine);
-    if let Some((stats, age)) = files.ask(store, wait) {
+    if let Some((stats, age)) = files.ask(store, &node.dir, wait) {
         out.gauge(
             "holdfast_node_storage_stats_age_seconds",
             "Age of the numbers of the database below: its disk answers late.",
             age.as_secs_f64(),
         );
         storage_metrics(&stats, &mut out);
+        aside_metrics(files.aside(), &mut out);
     }
     out.0
+}
+
+fn aside_metrics(aside: Aside, out: &mut Exposition) {
+    let Aside { discarded_files, discarded_bytes, deposed_bytes } = aside;
+    out.gauge("holdfast_node_discarded_files", "Exports of discarded writes.", discarded_files);
+    out.gauge("holdfast_node_discarded_bytes", "Bytes of these.", discarded_bytes);
+    out.gauge(
+        "holdfast_node_deposed_bytes",
+        "Bytes of a database that was set aside.",
+        deposed_bytes,
+    );
 }
 
 fn process_metrics(node: &Node, out: &mut Exposition) {
@@ -404,7 +417,8 @@ mod tests {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert!(seen.insert(name.to_owned()), "{name} twice");
-                assert!(name.starts_with("holdfast_node_"), "{name}");
+                let is_ours = name.starts_with("holdfast_node_") || name.starts_with("process_");
+                assert!(is_ours, "{name}");
                 assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
@@ -416,6 +430,22 @@ mod tests {
         assert!(text.contains(&format!(
             "holdfast_node_command_seconds_total{{command=\"{first}\"}} 0.0015\n"
         )));
+    }
+
+    #[test]
+    fn what_was_set_aside_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        let discarded = folder.path().join("discarded");
+        std::fs::create_dir_all(&discarded).unwrap();
+        std::fs::write(discarded.join("1-2.jsonl"), "12345").unwrap();
+        std::fs::create_dir_all(folder.path().join("db.deposed")).unwrap();
+        std::fs::write(folder.path().join("db.deposed/000001.sst"), "123").unwrap();
+        let text = render(&node, &Files::default(), Duration::from_secs(60));
+        for row in ["discarded_files 1", "discarded_bytes 5", "deposed_bytes 3"] {
+            assert!(text.contains(&format!("\nholdfast_node_{row}\n")), "{row}");
+        }
+        assert!(text.contains("\nprocess_open_fds ") && text.contains("\nprocess_max_fds "));
     }
 
     #[test]

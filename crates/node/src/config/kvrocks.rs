@@ -34,7 +34,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("compaction-checker-cron",                              ""),
     ("force-compact-file-age",                               ""),
     ("force-compact-file-min-deleted-percentage",            ""),
-    ("log-dir",                                              "the log goes to standard error"),
     ("log-retention-days",                                   "the log goes to standard error"),
     ("max-bitmap-to-string-mb",                              ""),
     ("use-rsid-psync",                                       "epochs tell histories apart"),

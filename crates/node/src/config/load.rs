@@ -311,10 +311,12 @@ mod tests {
 
     #[test]
     fn the_command_line_wins_and_names_of_kvrocks_only_warn() {
-        let text = "port 1000\nlog-dir /var/log\nReplicaOf\tnode7\t\t7001\n";
+        let text = "port 1000\nsupervised no\nReplicaOf\tnode7\t\t7001\n";
         let loaded = loaded(text, &["--port", "2000"]).unwrap();
         assert_eq!((loaded.values.port, loaded.warnings.len()), (2000, 1));
-        assert!(loaded.warnings[0].contains("line 2: option `log-dir` is ignored: Kvrocks has it"));
+        assert!(
+            loaded.warnings[0].contains("line 2: option `supervised` is ignored: Kvrocks has it")
+        );
         assert_eq!(loaded.values.slaveof.render(), "node7 7001");
     }
 
@@ -403,7 +405,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             load(&arguments(&["--check", "-c", path.to_str().unwrap()]))
         };
-        let Ok(Request::Print(said)) = check("log-dir x\n") else { panic!("expected a word") };
+        let Ok(Request::Print(said)) = check("supervised x\n") else { panic!("expected a word") };
         assert!(said.starts_with("warning: ") && said.ends_with("node.conf: ok"), "{said}");
         assert!(check("port x\n").is_err());
     }

@@ -2,9 +2,11 @@
 
 use api::heartbeat::{ClientAccess, LeaseMode};
 
+use web::Names;
+
 use crate::command::Renames;
 
-use super::value::{Compression, LogLevel, Master, Networks, Size, Value, Words};
+use super::value::{Compression, LogDir, LogLevel, Master, Networks, Size, Value, Words};
 
 /// Why an option could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -182,6 +184,9 @@ options! {
     "admin-bind" admin_bind: String = "127.0.0.1".into(), Restart;
     /// Its port; 0 switches it off.
     "admin-port" admin_port: u16 = 0, Restart;
+    /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
+    /// blanks. Requests to others are refused, because a web page may have sent them.
+    "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
     /// Threads that serve connections.
     "workers" workers: u32 = 8, [1, 256], Restart;
     /// Directory of data, nodes.conf and pid file.
@@ -194,6 +199,9 @@ options! {
     "pidfile" pidfile: String = String::new(), Restart;
     /// Least severe message that is logged.
     "log-level" log_level: LogLevel = LogLevel::Info, Live;
+    /// Where the log goes: empty: standard error; `stdout`; or a folder, whose `holdfast.log` is opened again at SIGHUP;
+    /// or a folder and stdout, separated by a comma. Errors go to standard error in any case.
+    "log-dir" log_dir: LogDir = LogDir::default(), Restart;
     /// Close connections idle for that many seconds; 0 never.
     "timeout" timeout: u32 = 0, [0, MAX], Live;
     /// Length of the accept queue.

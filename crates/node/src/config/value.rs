@@ -148,6 +148,54 @@ impl Value for Networks {
     }
 }
 
+impl Value for web::Names {
+    fn parse(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = words_of(text).collect();
+        Self::parse(&words).map_err(|error| error.to_string())
+    }
+    fn render(&self) -> String {
+        self.texts().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Where the log goes (`log-dir`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogDir {
+    /// The folder of the log's file.
+    pub folder: Option<std::path::PathBuf>,
+    /// Whether lines go to standard output.
+    pub is_stdout: bool,
+}
+
+/// The log's file in its folder.
+const LOG_FILE: &str = "holdfast.log";
+
+impl LogDir {
+    /// The log's file.
+    pub fn file(&self) -> Option<std::path::PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(LOG_FILE))
+    }
+}
+
+impl Value for LogDir {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut dir = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            match part {
+                "stdout" => dir.is_stdout = true,
+                _ if dir.folder.is_some() => return Err("one folder, and `stdout`".into()),
+                folder => dir.folder = Some(folder.into()),
+            }
+        }
+        Ok(dir)
+    }
+    fn render(&self) -> String {
+        let folder = self.folder.as_ref().map(|folder| folder.display().to_string());
+        let parts = folder.into_iter().chain(self.is_stdout.then(|| "stdout".to_owned()));
+        parts.collect::<Vec<_>>().join(",")
+    }
+}
+
 /// Where a master is: `host port`, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Master(pub Option<Endpoint>);

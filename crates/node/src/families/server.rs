@@ -4,6 +4,7 @@
 //! balancer of a balancer-only node.
 
 mod config;
+pub(crate) use config::change_options;
 mod dbsize;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@ use super::must_be_at_node;
 use crate::command::table::{Subcommand, subcommand};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{OPTIONS, SetError, Values, file};
+use crate::node::Node;
 use crate::session::{Flow, SessionCx};
 
 const HELP: &[&str] = &[
@@ -126,8 +127,12 @@ const PEER_AUTH: &str = "peer-auth";
 const PERSIST: &str = "persist-cluster-nodes-enabled";
 
 fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
-    let pairs = pairs(words)?;
-    let config = &cx.node.config;
+    change_options(cx.node, &pairs(words)?, &cx.session.client.address.to_string())
+}
+
+/// Changes live options, all or none, with what else a change means. `who` is for the log.
+pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> Result<()> {
+    let config = &node.config;
     let drops_peers =
         pairs.iter().any(|(name, value)| name.eq_ignore_ascii_case(PEER_AUTH) && value.is_empty());
     if drops_peers && config.now().client_access == ClientAccess::BalancerOnly {
@@ -136,31 +141,33 @@ fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
             "client-access balancer-only needs it, or no peer or controller could ever come",
         ));
     }
-    check_clients(cx, &pairs)?;
-    let (before, after) = config.set(&pairs).map_err(|(name, error)| set_error(&name, &error))?;
+    check_clients(node, pairs)?;
+    let (before, after) = config.set(pairs).map_err(|(name, error)| set_error(&name, &error))?;
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
-    tracing::info!(options = ?names, client = %cx.session.client.address, "options changed");
-    take_up(cx, &after);
+    if !names.is_empty() {
+        tracing::info!(options = ?names, client = who, "options changed");
+    }
+    take_up(node, &after);
     if after.master_lease_mode != before.master_lease_mode {
-        warn_of_weaker_lease_mode(cx, before.master_lease_mode, after.master_lease_mode);
+        warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
     }
     if after.cluster_enabled
         && after.persist_cluster_nodes_enabled != before.persist_cluster_nodes_enabled
     {
-        keep_topology(cx, after.persist_cluster_nodes_enabled)?;
+        keep_topology(node, after.persist_cluster_nodes_enabled)?;
     }
     Ok(())
 }
 
 /// As many clients as this process may have descriptors for; in Redis' words.
-fn check_clients(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> Result<()> {
+fn check_clients(node: &Node, pairs: &[(&str, &str)]) -> Result<()> {
     const NAME: &str = "maxclients";
     let asked = pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(NAME));
     // What is no number is refused with the others of its kind.
     let Some(wanted) = asked.and_then(|(_, value)| value.trim().parse().ok()) else {
         return Ok(());
     };
-    let most = cx.node.descriptors.most_clients(wanted);
+    let most = node.descriptors.most_clients(wanted);
     if u64::from(wanted) <= most {
         return Ok(());
     }
@@ -170,37 +177,37 @@ fn check_clients(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> Result<()> {
 }
 
 /// Hands options to those who do not look them up themselves.
-fn take_up(cx: &SessionCx<'_>, after: &Values) {
-    if let Some(store) = &cx.node.engine().store {
+fn take_up(node: &Node, after: &Values) {
+    if let Some(store) = &node.engine().store {
         store.set_batch_bytes_max(
             usize::try_from(after.rocksdb_write_batch_max_bytes).unwrap_or(usize::MAX),
         );
     }
     // It may be a password that the link waits for.
-    cx.node.replication.look_again();
+    node.replication.look_again();
 }
 
 /// A controller that counts on this node's fence learns of the change with its next heartbeat; what happens until then is the operator's decision.
-fn warn_of_weaker_lease_mode(cx: &SessionCx<'_>, before: LeaseMode, after: LeaseMode) {
+fn warn_of_weaker_lease_mode(node: &Node, before: LeaseMode, after: LeaseMode) {
     let strength =
         |mode: LeaseMode| LeaseMode::WORDS.iter().position(|word| *word == mode.as_str());
-    if strength(after) < strength(before) && cx.node.engine().role.is_master() {
+    if strength(after) < strength(before) && node.engine().role.is_master() {
         tracing::warn!(%before, %after, "master-lease-mode was made weaker while this node is master");
     }
 }
 
 /// Writes or removes `nodes.conf`; takes the option back when that fails, so that it never promises what the disk does not hold.
-fn keep_topology(cx: &SessionCx<'_>, is_kept: bool) -> Result<()> {
-    let outcome = match cx.node.changing.try_lock() {
+fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
+    let outcome = match node.changing.try_lock() {
         Ok(_one_at_a_time) => {
-            crate::cluster::persist_now(cx.node, is_kept).map_err(|error| error.to_string())
+            crate::cluster::persist_now(node, is_kept).map_err(|error| error.to_string())
         }
         Err(_) => Err("a change of topology is running: try again".to_owned()),
     };
     let Err(why) = outcome else { return Ok(()) };
     let word = if is_kept { "no" } else { "yes" };
     // The option is known and the word is one of its two: this cannot be refused.
-    let _ = cx.node.config.set(&[(PERSIST, word)]);
+    let _ = node.config.set(&[(PERSIST, word)]);
     Err(failed(PERSIST, why))
 }
 

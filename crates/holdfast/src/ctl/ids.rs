@@ -1,0 +1,120 @@
+//! Which node a person means: by its id, by the beginning of it, or by its address.
+
+use anyhow::{Result, bail};
+use api::rest::{Cluster, ClusterAnswer, Node};
+
+use super::{Context, Place};
+
+/// Letters of an id that tables show, where they are enough to tell the nodes apart.
+const SHORT: usize = 8;
+
+/// A node of a cluster.
+pub(super) struct Found {
+    /// All 40 letters.
+    pub(super) id: String,
+    /// Index of its shard.
+    pub(super) shard: usize,
+    pub(super) addr: String,
+}
+
+impl Found {
+    /// How it is named to people.
+    pub(super) fn name(&self) -> String {
+        format!("{} ({})", self.addr, self.id.get(..SHORT).unwrap_or(&self.id))
+    }
+}
+
+/// Asks the controller which node of the cluster is meant.
+pub(super) async fn find(cx: &Context, place: &Place, meant: &str) -> Result<Found> {
+    let answer: ClusterAnswer = cx.http.get(&cx.cluster(place).await?).await?;
+    pick(&answer.cluster, meant)
+}
+
+fn pick(cluster: &Cluster, meant: &str) -> Result<Found> {
+    let all = || {
+        let shards = cluster.shards.iter().enumerate();
+        shards.flat_map(|(shard, it)| it.nodes.iter().map(move |node| (shard, node)))
+    };
+    let found = |(shard, node): (usize, &Node)| Found {
+        id: node.id.clone(),
+        shard,
+        addr: node.addr.clone(),
+    };
+    // A whole id or address is meant, even where it begins another one.
+    if let Some(whole) = all().find(|(_, node)| node.id == meant || node.addr == meant) {
+        return Ok(found(whole));
+    }
+    let begun: Vec<_> =
+        all().filter(|(_, node)| !meant.is_empty() && node.id.starts_with(meant)).collect();
+    match begun.as_slice() {
+        [only] => Ok(found(*only)),
+        [] => {
+            let known: Vec<String> = all().map(|node| found(node).name()).collect();
+            bail!(
+                "no node of cluster {} has the id or address `{meant}`; there are: {}",
+                cluster.name,
+                known.join(", ")
+            )
+        }
+        many => {
+            let many: Vec<String> =
+                many.iter().map(|(_, node)| format!("{} {}", node.id, node.addr)).collect();
+            bail!("`{meant}` begins several ids: {}", many.join(", "))
+        }
+    }
+}
+
+/// The beginnings of ids that tell them apart, in their order, of one length.
+pub(super) fn short(ids: &[&str]) -> Vec<String> {
+    let longest = ids.iter().map(|id| id.chars().count()).max().unwrap_or(0);
+    let cut = |id: &str, length: usize| id.chars().take(length).collect::<String>();
+    let is_enough = |length: &usize| {
+        let mut short: Vec<String> = ids.iter().map(|id| cut(id, *length)).collect();
+        short.sort_unstable();
+        short.windows(2).all(|pair| pair[0] != pair[1])
+    };
+    let length = (SHORT..=longest).find(is_enough).unwrap_or(longest);
+    ids.iter().map(|id| cut(id, length)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn cluster() -> Cluster {
+        let node = |id: &str, addr: &str| json!({"id": id, "addr": addr, "role": "master", "created_at": 0});
+        let shard = |nodes| json!({"nodes": nodes, "slot_ranges": [], "target_shard_index": -1, "migrating_slot": null});
+        let shards = [
+            shard(vec![node("abcdefgh1", "10.0.0.1:6666"), node("abcdefgh12", "10.0.0.2:6666")]),
+            shard(vec![node("Abcdefgh", "[::1]:6666")]),
+        ];
+        serde_json::from_value(json!({"name": "c", "version": 1, "shards": shards})).unwrap()
+    }
+
+    #[test]
+    fn a_node_is_meant_by_id_by_beginning_or_by_address() {
+        let pick =
+            |meant: &str| super::pick(&cluster(), meant).map(|found| (found.shard, found.id));
+        assert_eq!(pick("abcdefgh12").unwrap(), (0, "abcdefgh12".to_owned()));
+        assert_eq!(pick("abcdefgh1").unwrap().1, "abcdefgh1", "a whole id is no beginning");
+        assert_eq!(pick("A").unwrap(), (1, "Abcdefgh".to_owned()));
+        assert_eq!(pick("10.0.0.2:6666").unwrap().1, "abcdefgh12");
+        assert_eq!(pick("[::1]:6666").unwrap().0, 1);
+        let several = pick("abc").unwrap_err().to_string();
+        assert!(several.contains("abcdefgh1 10.0.0.1:6666, abcdefgh12 10.0.0.2:6666"), "{several}");
+        for nobody in ["", "x", "abcdefgh123", "10.0.0.1"] {
+            let error = pick(nobody).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("10.0.0.1:6666 (abcdefgh)"), "{nobody}: {error}");
+        }
+    }
+
+    #[test]
+    fn short_ids_are_told_apart() {
+        assert_eq!(short(&["abcdefgh1", "abcdefgi1"]), ["abcdefgh", "abcdefgi"]);
+        assert_eq!(short(&["abcdefgh1", "abcdefgh2"]), ["abcdefgh1", "abcdefgh2"]);
+        assert_eq!(short(&["same", "same"]), ["same", "same"]);
+        assert!(short(&[]).is_empty());
+    }
+}

@@ -1,0 +1,264 @@
+//! `ctl status`: what is seen of a cluster now, for people, and as an exit code for scripts.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use api::grant::CommitMode;
+use api::rest::{BalancerStatus, NodeStatus, Status};
+use reqwest::Method;
+
+use super::table::{json, render, text, wrap};
+use super::{Context, Place, ids};
+
+/// A cluster that is not healthy, or has an alarm.
+const DEGRADED: u8 = 3;
+/// A shard for which nobody can take over.
+const STUCK: u8 = 4;
+
+pub(super) async fn status(cx: &Context, place: &Place) -> Result<ExitCode> {
+    let path = format!("{}/status", cx.cluster(place).await?);
+    let value = cx.http.call(Method::GET, &path, None::<&()>).await?;
+    let status: Status = serde_json::from_value(value.clone()).context("read the status")?;
+    match cx.json {
+        true => json(&value)?,
+        false => text(&status_text(cx.width, &status))?,
+    }
+    Ok(ExitCode::from(code(&status)))
+}
+
+fn code(status: &Status) -> u8 {
+    match status.healthy && status.alarms.is_empty() {
+        _ if status.shards.iter().any(|shard| shard.state == "stuck") => STUCK,
+        true => 0,
+        false => DEGRADED,
+    }
+}
+
+/// The controller's word for a role is Kvrocks'; people are told the one of all other pages.
+pub(super) fn role(word: &str) -> &str {
+    if word == "slave" { "replica" } else { word }
+}
+
+fn status_text(width: usize, status: &Status) -> String {
+    let mut out = format!(
+        "cluster {}/{}: {}, version {}, term {}, commit mode {}{}\n\n",
+        status.namespace,
+        status.name,
+        if status.healthy { "healthy" } else { "DEGRADED" },
+        status.version,
+        status.term,
+        status.commit_mode,
+        match status.commit_mode {
+            CommitMode::InSync => format!(", min-in-sync {}", status.min_in_sync),
+            CommitMode::Async => String::new(),
+        }
+    );
+    let nodes =
+        || status.shards.iter().flat_map(|shard| shard.nodes.iter().map(move |n| (shard, n)));
+    let names: Vec<&str> = nodes().map(|(_, node)| node.id.as_str()).collect();
+    let rows: Vec<_> = (nodes().zip(ids::short(&names)))
+        .map(|((shard, node), id)| node_row(shard.index, &shard.state, id, node))
+        .collect();
+    let head = [
+        "SHARD",
+        "STATE",
+        "ROLE",
+        "NODE",
+        "ADDRESS",
+        "ANNOUNCED",
+        "HEALTH",
+        "SEQUENCE",
+        "LAG",
+        "LEASE",
+    ];
+    out.push_str(&render(width, &head, &rows));
+    for (_, node) in nodes() {
+        let notes = notes(status.version, node);
+        if !notes.is_empty() {
+            line(&mut out, width, &format!("{}: {}", node.addr, notes.join(", ")));
+        }
+    }
+    if !status.balancers.is_empty() {
+        let rows: Vec<_> = status.balancers.iter().map(balancer_row).collect();
+        out.push('\n');
+        out.push_str(&render(width, &["BALANCER", "KIND", "ENDPOINT", "STATE", "OPEN"], &rows));
+        for balancer in &status.balancers {
+            if let Some(error) = &balancer.error {
+                line(&mut out, width, &format!("{}: {error}", balancer.name));
+            }
+        }
+    }
+    out.push('\n');
+    shard_lines(&mut out, width, status);
+    for alarm in &status.alarms {
+        line(&mut out, width, &format!("alarm: {alarm}"));
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+fn shard_lines(out: &mut String, width: usize, status: &Status) {
+    for shard in status.shards.iter().filter(|shard| shard.epoch > 0) {
+        let mut told = format!("shard {}: epoch {}", shard.index, shard.epoch);
+        if status.commit_mode == CommitMode::InSync || !shard.in_sync.is_empty() {
+            let in_sync = shard.nodes.iter().filter(|node| shard.in_sync.contains(&node.id));
+            let in_sync: Vec<&str> = in_sync.map(|node| node.addr.as_str()).collect();
+            let note = if shard.degraded { ", DEGRADED" } else { "" };
+            told.push_str(&format!(", in sync {}{note}", in_sync.join(" ")));
+        }
+        line(out, width, &told);
+    }
+    for balancer in &status.balancers {
+        for frontend in &balancer.frontends {
+            if let Some(error) = &frontend.error {
+                let (name, listen) = (&balancer.name, &frontend.listen);
+                line(out, width, &format!("balancer {name}: the node behind {listen}: {error}"));
+            }
+        }
+    }
+    for shard in status.shards.iter().filter(|shard| !shard.detail.is_empty()) {
+        line(out, width, &format!("shard {}: {}", shard.index, shard.detail));
+    }
+    for node in status.shards.iter().flat_map(|shard| &shard.nodes) {
+        let why = node.answer.as_ref().and_then(|answer| answer.link_error.as_ref());
+        if let Some(why) = why.filter(|_| node.role == "slave") {
+            line(out, width, &format!("{}: no stream from its master: {why}", node.addr));
+        }
+    }
+}
+
+/// A sentence, parted where it is too long; what follows is indented.
+fn line(out: &mut String, width: usize, words: &str) {
+    let mut parts = wrap(words, width.saturating_sub(4).max(20)).into_iter();
+    out.push_str(&parts.next().unwrap_or_default());
+    out.push('\n');
+    for part in parts {
+        out.push_str("    ");
+        out.push_str(&part);
+        out.push('\n');
+    }
+}
+
+fn node_row(shard: usize, state: &str, id: String, node: &NodeStatus) -> Vec<String> {
+    let answer = node.answer.as_ref();
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let lease = answer.filter(|answer| answer.role == "master" && node.role == "master");
+    vec![
+        shard.to_string(),
+        state.to_owned(),
+        role(&node.role).to_owned(),
+        id,
+        node.addr.clone(),
+        or_dash(node.announced.clone()),
+        node.health.clone(),
+        or_dash(answer.map(|answer| answer.sequence.to_string())),
+        or_dash(node.lag.map(|lag| lag.to_string())),
+        or_dash(lease.map(|answer| format!("{} ms", answer.lease_remaining_ms))),
+    ]
+}
+
+/// What is not as it should be at a node.
+fn notes(version: i64, node: &NodeStatus) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(answer) = &node.answer {
+        if answer.role != node.role {
+            notes.push(format!("answers as {}", role(&answer.role)));
+        }
+        if answer.version != version {
+            notes.push(format!("has topology version {}", answer.version));
+        }
+        if answer.resync != "none" {
+            notes.push(format!("resync {}", answer.resync));
+        }
+        if node.role == "slave" && answer.link_status != "up" {
+            notes.push(format!("link {}", answer.link_status));
+        }
+        notes.extend(answer.paused.then(|| "paused".to_owned()));
+        notes.extend(answer.loading.then(|| "loading".to_owned()));
+    }
+    notes.extend(node.error.clone());
+    notes
+}
+
+fn balancer_row(balancer: &BalancerStatus) -> Vec<String> {
+    let state = match (&balancer.error, balancer.in_force) {
+        (Some(_), _) => "error",
+        (None, true) => "in force",
+        (None, false) => "changing",
+    };
+    let open = balancer.frontends.iter().filter(|frontend| frontend.node.is_some()).count();
+    vec![
+        balancer.name.clone(),
+        balancer.kind.clone(),
+        balancer.endpoint.clone(),
+        state.to_owned(),
+        format!("{open}/{}", balancer.frontends.len()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(state: &str, healthy: bool, alarms: &[&str]) -> Status {
+        let node = |id: char, role: &str, error: Option<&str>| {
+            json!({
+                "id": id.to_string().repeat(40), "addr": "192.168.100.101:66666",
+                "announced": "192.168.200.201:6379", "role": role, "health": "healthy",
+                "settled": true, "lag": 0, "misses": 0, "error": error,
+                "answer": {
+                    "age_ms": 1, "role": role, "sequence": 123_456_789, "version": 7,
+                    "lease_mode": "block-all", "lease_remaining_ms": 1000,
+                    "client_access": "any", "link_status": "up", "resync": "none",
+                    "paused": false, "loading": false,
+                },
+            })
+        };
+        let error =
+            "the connection was refused or closed before an answer came, four times in a row";
+        let shard = json!({
+            "index": 0, "state": state, "detail": "x ".repeat(80), "slot_ranges": ["0-16383"],
+            "epoch": 3, "in_sync": ["a".repeat(40)], "degraded": !healthy,
+            "nodes": [node('a', "master", None), node('b', "slave", Some(error))],
+        });
+        let sockets =
+            "/run/holdfast/lb1-of-this-cluster.sock,/run/holdfast/lb1-of-this-cluster-master.sock";
+        serde_json::from_value(json!({
+            "namespace": "prod", "name": "main", "version": 7, "topology_hash": "0", "term": 1,
+            "healthy": healthy, "commit_mode": "in-sync", "min_in_sync": 1, "shards": [shard],
+            "balancers": [{
+                "name": "lb1", "kind": "haproxy", "endpoint": sockets, "in_force": false,
+                "error": error, "frontends": [{"listen": "10.0.9.1:6379", "node": null}],
+            }],
+            "alarms": alarms,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn scripts_are_told_by_the_exit_code() {
+        assert_eq!(code(&status("steady", true, &[])), 0);
+        assert_eq!(code(&status("steady", true, &["something"])), DEGRADED);
+        assert_eq!(code(&status("steady", false, &[])), DEGRADED);
+        assert_eq!(code(&status("stuck", false, &[])), STUCK);
+    }
+
+    #[test]
+    fn nothing_is_wider_than_asked_for_and_nothing_is_left_out() {
+        let long = "no cut of the load balancers fences master 192.168.100.101:66666".repeat(4);
+        let status = status("switchover", false, &[&long]);
+        let told = status_text(100, &status);
+        assert!(told.lines().all(|line| line.chars().count() <= 100), "{told}");
+        let letters = |text: &str| text.split_whitespace().collect::<String>();
+        assert!(letters(&told).contains(&letters(&long)));
+        for words in ["aaaaaaaa", "bbbbbbbb", "replica", "192.168.100.101:66666: the connection"] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        let wide = status_text(usize::MAX, &status);
+        assert!(wide.contains(&format!("alarm: {long}\n")), "{wide}");
+        assert!(wide.lines().any(|line| line.contains("192.168.200.201:6379")));
+    }
+}

@@ -1,0 +1,102 @@
+//! What controller and balancer have in common as processes: a file with options, a log, and SIGHUP.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use web::{Live, Settings};
+
+use crate::logging::{self, Log};
+use crate::{VERSION, out, signals};
+
+/// The command line of both.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Configured {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE", required_unless_present = "sample")]
+    config: Option<PathBuf>,
+    /// Read the file, say what is wrong with it, and end
+    #[arg(long, requires = "config")]
+    check: bool,
+    /// Print a configuration file with every key, its unit, range and default, and end
+    #[arg(long)]
+    sample: bool,
+}
+
+/// Runs a process named `name` as its file, and then `prepare`, says, until it ends.
+pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
+    name: &str,
+    configured: Configured,
+    sample: fn() -> String,
+    prepare: impl FnOnce(&mut C),
+    process: impl FnOnce(Arc<Live<C>>) -> Result<F>,
+) -> Result<ExitCode> {
+    let Some(file) = configured.config.filter(|_| !configured.sample) else {
+        out::text(&sample())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut config = C::load(&file)
+        .map_err(anyhow::Error::new)
+        .with_context(|| format!("configuration {}", file.display()))?;
+    logging::check_level(config.log().0).with_context(|| file.display().to_string())?;
+    if configured.check {
+        out::text(&format!("{}: ok\n", file.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    prepare(&mut config);
+    let (level, log_file) = config.log();
+    let log = logging::init(level)?;
+    log.direct(log_file.map(PathBuf::as_path), false)?;
+    tracing::info!(version = VERSION, config = %file.display(), "{name} starts");
+    let live = Arc::new(Live::new(config)?);
+    let done = runtime()?.block_on(async {
+        let mut hangup = signals::hangup()?;
+        let (log, live_again) = (log.clone(), Arc::clone(&live));
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reload(&live_again, &file, &log);
+            }
+        });
+        process(live)?.await
+    });
+    if let Err(error) = &done {
+        tell_log(&log, error);
+    }
+    log.flush();
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Where the log is a file, the end is told there too; standard error is told by `main`.
+fn tell_log(log: &Log, error: &anyhow::Error) {
+    if log.has_file() {
+        tracing::warn!(error = format!("{error:#}"), "this process ends");
+    }
+}
+
+fn reload<C: Settings>(live: &Live<C>, file: &Path, log: &Log) {
+    let reloaded = live.reload(file);
+    let config = live.config();
+    let (level, log_file) = config.log();
+    log.set_level(level);
+    // Opened again whether or not the rest was understood: the old file may be gone.
+    if let Err(error) = log.direct(log_file.map(PathBuf::as_path), false) {
+        tracing::error!(error = format!("{error:#}"), "the log stays where it is");
+    }
+    match reloaded {
+        Ok(reloaded) => {
+            tracing::info!(file = %file.display(), changed = ?reloaded.changed, "SIGHUP: configuration read again");
+            if !reloaded.restart.is_empty() {
+                tracing::warn!(keys = ?reloaded.restart, "in force only after a restart");
+            }
+        }
+        Err(error) => {
+            tracing::error!(error = out::chain(&error), "SIGHUP: the configuration stays as it is");
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
+}

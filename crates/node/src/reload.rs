@@ -1,0 +1,155 @@
+//! SIGHUP: the log is opened again, and what is live in the configuration file is taken from it.
+//!
+//! The command line still wins over the file. What CONFIG SET changed since goes back to what the file says: CONFIG REWRITE
+//! keeps it. A file with an error changes nothing.
+
+use std::sync::Arc;
+
+use crate::config::load::{self, Request};
+use crate::config::value::LogDir;
+use crate::config::{OPTIONS, Values};
+use crate::families::server::change_options;
+use crate::log::Log;
+use crate::node::Node;
+
+/// What it takes to read the configuration again.
+pub(crate) struct Reload {
+    /// The command line of the start.
+    pub(crate) arguments: Vec<String>,
+    pub(crate) log: Arc<dyn Log>,
+    /// `rocksdb.max_open_files` as the file had it, before it was fitted into the limit of the process.
+    pub(crate) tables: i32,
+}
+
+/// Puts the log where `log-dir` says.
+pub(crate) fn direct(log: &dyn Log, dir: &LogDir) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    if let Some(folder) = &dir.folder {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("option `log-dir`: make {}", folder.display()))?;
+    }
+    log.direct(dir.file().as_deref(), dir.is_stdout).context("option `log-dir`")
+}
+
+impl Reload {
+    pub(crate) fn run(&self, node: &Arc<Node>) {
+        let now = node.config.now();
+        if let Err(error) = direct(&*self.log, &now.log_dir) {
+            tracing::error!(error = format!("{error:#}"), "SIGHUP: the log stays where it is");
+        }
+        if node.config.file.is_none() {
+            tracing::info!("SIGHUP: log opened again; there is no configuration file to read");
+            return;
+        }
+        let loaded = match load::load(&self.arguments) {
+            Ok(Request::Start(loaded)) => loaded,
+            // These arguments started a node.
+            Ok(_) => return,
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(error, "SIGHUP: the configuration stays as it is");
+                return;
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut read = loaded.values;
+        self.fit(node, &now, &mut read);
+        let differences = Differences::between(&now, &read);
+        if !differences.restart.is_empty() {
+            tracing::warn!(options = ?differences.restart, "in force only after a restart");
+        }
+        match change_options(node, &differences.pairs(), "SIGHUP") {
+            Ok(()) => tracing::info!(
+                changed = ?differences.live.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+                "SIGHUP: configuration read again"
+            ),
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: the configuration stays as it is");
+            }
+        }
+    }
+}
+
+impl Reload {
+    /// What the limit of the process allowed of the file at the start is no difference now.
+    fn fit(&self, node: &Node, now: &Values, read: &mut Values) {
+        let most = node.descriptors.most_clients(read.maxclients);
+        read.maxclients = read.maxclients.min(u32::try_from(most).unwrap_or(u32::MAX));
+        if read.rocksdb_max_open_files == self.tables {
+            read.rocksdb_max_open_files = now.rocksdb_max_open_files;
+        }
+    }
+}
+
+/// In what a file that was read again differs from what is in force.
+#[derive(Debug, PartialEq, Eq)]
+struct Differences {
+    /// Live options with their new values.
+    live: Vec<(&'static str, String)>,
+    restart: Vec<&'static str>,
+}
+
+impl Differences {
+    fn between(now: &Values, read: &Values) -> Self {
+        let mut found = Self { live: Vec::new(), restart: Vec::new() };
+        let mut all_options = now.clone();
+        for option in OPTIONS {
+            let Some(text) = read.get(option.name) else { continue };
+            if now.get(option.name).as_ref() == Some(&text) {
+                continue;
+            }
+            // What was read once can be read again.
+            let _ = all_options.set(option.name, &text);
+            if option.is_live {
+                found.live.push((option.name, text));
+            } else {
+                found.restart.push(option.name);
+            }
+        }
+        // The one thing in a file that is no option.
+        if all_options != *read {
+            found.restart.push("rename-command");
+        }
+        found
+    }
+
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        self.live.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(lines: &[(&str, &str)]) -> Values {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.conf");
+        let text: String = lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+        std::fs::write(&path, text).unwrap();
+        let arguments = ["-c".to_owned(), path.display().to_string()];
+        match load::load(&arguments).unwrap() {
+            Request::Start(loaded) => loaded.values,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn live_options_are_told_from_those_that_need_a_restart() {
+        let now = values(&[("port", "7000"), ("requirepass", "old"), ("timeout", "5")]);
+        assert_eq!(Differences::between(&now, &now).pairs(), []);
+        let read = values(&[
+            ("port", "7001"),
+            ("requirepass", "new"),
+            ("log-level", "debug"),
+            ("rename-command", "keys \"\""),
+        ]);
+        let found = Differences::between(&now, &read);
+        assert_eq!(found.restart, ["port", "rename-command"]);
+        let mut live = found.pairs();
+        live.sort_unstable();
+        assert_eq!(live, [("log-level", "debug"), ("requirepass", "new"), ("timeout", "0")]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The units of `packaging/systemd`, read by systemd itself, and held against what the processes accept.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use testkit::process;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd")
+}
+
+fn units() -> Result<Vec<(String, String)>> {
+    let mut units = Vec::new();
+    for entry in std::fs::read_dir(folder()).context("read the folder of units")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "service") {
+            let name = path.file_name().and_then(|name| name.to_str()).context("a name")?;
+            units.push((name.to_owned(), std::fs::read_to_string(&path)?));
+        }
+    }
+    units.sort();
+    ensure!(units.len() >= 5, "units: {units:?}");
+    Ok(units)
+}
+
+/// The units as they would be installed here: the binary is this build's, the template has an instance.
+fn installed(units: &[(String, String)], into: &Path) -> Result<Vec<PathBuf>> {
+    let binary = process::holdfast()?;
+    let binary = binary.to_str().context("a path in UTF-8")?;
+    let mut paths = Vec::new();
+    for (name, text) in units {
+        // What is not installed here is not what is asked.
+        let text = text.replace("/usr/bin/holdfast", binary);
+        let text = text.replace("=/usr/bin/ssh ", "=/bin/true ");
+        let path = into.join(name.replace("@.", "@lb1."));
+        std::fs::write(&path, &text)?;
+        if name.contains("@.") {
+            std::fs::write(into.join(name), &text)?;
+        }
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() -> Result<()> {
+    let known = Command::new("systemd-analyze").arg("--version").output();
+    if known.is_err() {
+        ensure!(std::env::var_os("CI").is_none(), "systemd-analyze is not installed");
+        eprintln!("NOT TESTED: systemd-analyze is not installed");
+        return Ok(());
+    }
+    let into = tempfile::tempdir()?;
+    for path in installed(&units()?, into.path())? {
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // What is wrong with units of this machine is not ours to mend.
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("holdfast")).collect();
+        ensure!(ours.is_empty(), "{}: {ours:#?}", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn every_process_is_started_again_for_ever_and_has_files_enough() -> Result<()> {
+    for (name, text) in units()? {
+        for line in ["Restart=always", "StartLimitIntervalSec=0"] {
+            ensure!(text.lines().any(|it| it == line), "{name} has no {line}");
+        }
+        let has_section = |line: &str| text.lines().position(|it| it == line);
+        let (unit, service) = (has_section("[Unit]"), has_section("[Service]"));
+        let limit = has_section("StartLimitIntervalSec=0");
+        ensure!(unit < limit && limit < service, "{name}: the limit is an option of [Unit]");
+        if !name.contains('@') {
+            let files = text.lines().find_map(|line| line.strip_prefix("LimitNOFILE="));
+            let files: u32 = files.context("LimitNOFILE")?.parse()?;
+            ensure!(files >= 16_384, "{name}: {files}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_processes_take_the_command_lines_of_their_units() -> Result<()> {
+    let into = tempfile::tempdir()?;
+    let empty = into.path().join("empty");
+    std::fs::write(&empty, "")?;
+    for (name, text) in units()? {
+        let Some(line) =
+            text.lines().find_map(|it| it.strip_prefix("ExecStart=/usr/bin/holdfast "))
+        else {
+            continue;
+        };
+        let words: Vec<&str> = line.split(' ').collect();
+        let [process, "-c", _file] = words.as_slice() else { bail!("{name}: {line}") };
+        if *process == "node" {
+            continue;
+        }
+        let output = Command::new(process::holdfast()?)
+            .args([process, "-c"])
+            .arg(&empty)
+            .arg("--check")
+            .output()?;
+        ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON, tokens, and what of a
+//! configuration may change at run time.
+//!
+//! A browser carries requests of any page it shows to addresses that only its user can reach. [`Door`] lets
+//! nothing of that kind in: a request names this very listener, comes from no other origin, and a change says that its
+//! body is JSON, which a page of another origin cannot say unasked.
+//!
+//! Whether a request has the token is asked behind the door: [`Live::lets_in`].
+
+mod authority;
+mod door;
+mod error;
+mod live;
+pub mod process;
+mod secret;
+
+pub use authority::{Authority, BadName, Names};
+pub use door::{Door, Local, service};
+pub use error::{Say, in_json};
+pub use live::{Live, Reloaded, Settings};
+pub use secret::{SecretError, read_secret};

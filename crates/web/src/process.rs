@@ -1,0 +1,101 @@
+//! What Linux knows of this process, under the names that Prometheus' own libraries use.
+//!
+//! A number that cannot be had is left out: a page of metrics must not fail because `/proc` is not mounted.
+
+use std::fmt::Write as _;
+
+/// Ticks of `/proc/…/stat` in a second: fixed for what user space is shown.
+const TICKS: f64 = 100.0;
+
+/// Adds the metrics of this process to a page.
+pub fn render(out: &mut String) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let system = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let files = std::fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
+    let rows: [(&str, &str, &str, Option<f64>); 5] = [
+        ("cpu_seconds_total", "counter", "CPU used, in and outside of the kernel.", cpu(&stat)),
+        ("resident_memory_bytes", "gauge", "Physical memory of the process.", resident(&status)),
+        ("start_time_seconds", "gauge", "Start of the process, Unix time.", start(&stat, &system)),
+        // The folder is read through a descriptor of its own.
+        (
+            "open_fds",
+            "gauge",
+            "Open file descriptors.",
+            files.map(|count| count.saturating_sub(1) as f64),
+        ),
+        ("max_fds", "gauge", "How many there may be.", max_files(&limits)),
+    ];
+    for (name, kind, help, value) in rows {
+        let Some(value) = value else { continue };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
+        );
+    }
+}
+
+/// The fields behind the name, which may hold blanks and brackets itself; the first is the state, number 3 of the manual page.
+fn fields(stat: &str) -> Vec<&str> {
+    stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect())
+}
+
+fn field(stat: &str, number: usize) -> Option<f64> {
+    fields(stat).get(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn cpu(stat: &str) -> Option<f64> {
+    Some((field(stat, 14)? + field(stat, 15)?) / TICKS)
+}
+
+fn start(stat: &str, system: &str) -> Option<f64> {
+    let booted: f64 =
+        system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(booted + field(stat, 22)? / TICKS)
+}
+
+fn resident(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024.0)
+}
+
+fn max_files(limits: &str) -> Option<f64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_described_under_the_usual_names() {
+        let mut text = String::new();
+        render(&mut text);
+        for name in [
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+            "process_open_fds",
+            "process_max_fds",
+        ] {
+            let row = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+            let value = row.and_then(|row| row.rsplit(' ').next()?.parse::<f64>().ok());
+            assert!(value.is_some_and(|value| value >= 0.0), "{name}: {text}");
+        }
+        assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"));
+    }
+
+    #[test]
+    fn a_name_with_brackets_hides_nothing_and_nonsense_is_left_out() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 300 9 9";
+        assert_eq!(cpu(stat), Some(2.0));
+        assert_eq!(start(stat, "cpu 1\nbtime 1000\n"), Some(1003.0));
+        assert_eq!(cpu(""), None);
+        assert_eq!(max_files("Max open files            unlimited  unlimited files"), None);
+        assert_eq!(resident("VmRSS:\t    12 kB\n"), Some(12_288.0));
+    }
+}
