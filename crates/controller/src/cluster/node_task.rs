@@ -32,7 +32,7 @@ pub(super) struct NodeTask {
 /// What came of one beat.
 enum Heard {
     /// It took the heartbeat.
-    Answer(Question, Seen),
+    Answer(Box<(Question, Seen)>),
     /// It was asked, or refuses this controller: who leads it.
     Told(Told, Time),
 }
@@ -80,7 +80,8 @@ impl NodeTask {
     ) {
         let result = self.wait(connection, started, interval).await;
         match result {
-            Ok(Heard::Answer(question, seen)) => {
+            Ok(Heard::Answer(answer)) => {
+                let (question, seen) = *answer;
                 question::answered(&self.cluster, &self.id, &question, seen, false);
                 self.tell_of_gone(connection, interval).await;
             }
@@ -168,14 +169,16 @@ impl NodeTask {
         match ask(open, &self.cluster, &question).await {
             Err(error) if question::is_refusal(&self.cluster, &self.id, &question, &error) => {
                 let again = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
-                ask(open, &self.cluster, &again).await.map(|seen| Heard::Answer(again, seen))
+                ask(open, &self.cluster, &again)
+                    .await
+                    .map(|seen| Heard::Answer(Box::new((again, seen))))
             }
             Err(error) if rival::is_outranked(&error) => {
                 // An error is an answer: who it obeys is worth more than that it refuses. Older nodes say no more than that.
                 let told = rival::ask(open).await.map_err(|_| error)?;
                 Ok(Heard::Told(told, question.sent_at))
             }
-            other => other.map(|seen| Heard::Answer(question, seen)),
+            other => other.map(|seen| Heard::Answer(Box::new((question, seen)))),
         }
     }
 
