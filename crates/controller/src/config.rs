@@ -265,6 +265,8 @@ impl Settings for Config {
             lease_ms,
             drift_permille,
             min_term,
+            // Said on the command line, not in the file.
+            take_over: _,
         } = read;
         let live = [
             ("token", *token != self.token),
