@@ -87,7 +87,7 @@ pub(crate) async fn release(cx: &Context, release: Release) -> Result<()> {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&released(&name, &answer))
+    text(&released(cx.width, &name, &answer))
 }
 
 /// True if the name was said once more; an error if another one was.
@@ -100,14 +100,14 @@ fn said(name: &str, yes: Option<&str>) -> Result<bool> {
     }
 }
 
-fn released(name: &str, answer: &ReleaseAnswer) -> String {
+fn released(width: usize, name: &str, answer: &ReleaseAnswer) -> String {
     let verb = if answer.done { "go on" } else { "would go on" };
     let rows: Vec<_> = (answer.nodes.iter())
         .map(|node| vec![node.addr.clone(), node.lease_mode.clone(), "disabled".to_owned()])
         .collect();
     let mut out = format!(
         "The nodes of cluster {name} {verb} without leases, asynchronously, and without failover:\n\n{}",
-        render(&["NODE", "LEASE MODE", "THEN"], &rows)
+        render(width, &["NODE", "LEASE MODE", "THEN"], &rows)
     );
     for node in &answer.nodes {
         if let Some(why) = &node.forgets {
