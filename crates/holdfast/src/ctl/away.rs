@@ -218,12 +218,13 @@ mod tests {
         };
         let mut answer = ReleaseAnswer { nodes: vec![node], done: true };
         assert!(
-            released("c", &answer).contains("h:1: asks for leases again after a restart (no file)")
+            released(100, "c", &answer)
+                .contains("h:1: asks for leases again after a restart (no file)")
         );
         answer.done = false;
         assert!(
-            released("c", &answer).contains("would go on")
-                && released("c", &answer).contains("--yes")
+            released(100, "c", &answer).contains("would go on")
+                && released(100, "c", &answer).contains("--yes")
         );
     }
 }
