@@ -12,9 +12,10 @@ mod operator;
 
 pub use answer::NodeAnswer;
 pub use operator::{
-    BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
-    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, MaxLag,
-    NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode, RestoreAnswer, RestoreSpec,
+    Balancer, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
+    DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer,
+    LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
+    RestoreAnswer, RestoreSpec,
 };
 
 /// A success: `{"data": …}`.
@@ -317,26 +318,6 @@ pub struct Node {
     /// Where clients reach it.
     #[serde(flatten)]
     pub announced: Announced,
-}
-
-/// A balancer, without its token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Balancer {
-    /// Unique within the cluster.
-    pub name: String,
-    /// `builtin` or `haproxy`.
-    pub kind: String,
-    /// Where it is driven.
-    pub endpoint: String,
-    /// Networks it dials nodes from, separated by commas.
-    pub source: String,
-}
-
-/// `GET …/balancers`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Balancers {
-    /// In the order they were added.
-    pub balancers: Vec<Balancer>,
 }
 
 /// `GET …/clusters/:c/status`: what is seen now.

@@ -128,9 +128,12 @@ const STATES: [&str; 6] = ["steady", "settling", "suspect", "fencing", "stuck", 
 
 type Rows = Vec<(String, u64)>;
 
+/// Rows of a cluster, each with its labels; the second argument is the cluster's own.
+type Measure = fn(&Status, &str) -> Rows;
+
 /// What is measured of each cluster, with its labels.
 fn clusters_text(text: &mut String, clusters: &[Status]) {
-    let families: [(&str, &str, fn(&Status, &str) -> Rows); 9] = [
+    let families: [(&str, &str, Measure); 9] = [
         ("topology_version", "Version of the cluster's topology.", |status, of| {
             vec![(of.to_owned(), u64::try_from(status.version).unwrap_or(0))]
         }),

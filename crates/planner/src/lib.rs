@@ -9,6 +9,7 @@
 //!
 //! It does not: talk to anybody, choose who leads among several controllers, move slots.
 
+mod balancers;
 mod candidate;
 mod epoch;
 mod fence;

@@ -151,6 +151,26 @@ pub struct LostMember {
     pub seen_sequence: Option<u64>,
 }
 
+/// A balancer, without its token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancer {
+    /// Unique within the cluster.
+    pub name: String,
+    /// `builtin` or `haproxy`.
+    pub kind: String,
+    /// Where it is driven.
+    pub endpoint: String,
+    /// Networks it dials nodes from, separated by commas.
+    pub source: String,
+}
+
+/// `GET …/balancers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancers {
+    /// In the order they were added.
+    pub balancers: Vec<Balancer>,
+}
+
 /// `DELETE …/balancers/:name` of an instance that was removed by force and could not be closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerRemoved {
