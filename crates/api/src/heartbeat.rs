@@ -198,10 +198,15 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
+    /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
+    /// one that cannot be told.
+    pub down: Option<Vec<String>>,
     /// What lies in `db.deposed`: data that a full copy took the place of.
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
+    pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
 }
@@ -267,11 +272,15 @@ impl Reply {
             );
         }
         line("log_wait_ms", &self.log_wait_ms);
+        if let Some(down) = &self.down {
+            line("down", &down.join(","));
+        }
         if let Some(End { epoch, sequence }) = self.deposed {
             line("deposed_epoch", &epoch);
             line("deposed_sequence", &sequence);
         }
         line("uptime_ms", &self.uptime_ms);
+        line("wall_ms", &self.wall_ms);
         let standing = &self.standing;
         if let Some(incarnation) = standing.incarnation {
             line("incarnation", &format_args!("{incarnation:016x}"));
@@ -332,6 +341,9 @@ impl Reply {
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
             log_wait_ms: fields.or("log_wait_ms", 0)?,
+            down: fields
+                .optional("down")
+                .map(|ids| ids.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
             deposed: match fields.optional("deposed_sequence") {
                 None => None,
                 Some(_) => Some(End {
@@ -340,6 +352,7 @@ impl Reply {
                 }),
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
+            wall_ms: fields.or("wall_ms", 0)?,
             standing: fields.standing()?,
         })
     }
@@ -457,8 +470,10 @@ mod tests {
                 ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
             ],
             log_wait_ms: 8,
+            down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
+            wall_ms: 1_798_761_599_999,
             standing: Standing {
                 incarnation: Some(0xbeef),
                 boot: Some(5),

@@ -11,7 +11,7 @@ mod operator;
 
 pub use operator::{
     BalancerRemoved, ClusterChange, Discarded, DiscardedApply, DiscardedChange, DiscardedExport,
-    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember,
+    DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer, LossSpec, LostMember, MaxLag,
     NodeHolding, RestoreAnswer, RestoreSpec,
 };
 
@@ -280,6 +280,9 @@ pub struct Cluster {
     /// Writes are refused below so many members of the in-sync set.
     #[serde(default)]
     pub min_in_sync: u32,
+    /// How many writes a replica may be known to lack that is promoted in an asynchronous shard; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag: Option<u64>,
 }
 
 /// What the store holds of a shard.

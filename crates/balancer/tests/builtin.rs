@@ -236,7 +236,36 @@ async fn the_token_is_asked_for() {
         let error = Builtin::new("lb", &url, token, None).unwrap().observe().await.unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{error}");
     }
-    assert_eq!(get(&balancer, "/healthz").await, "ok\n");
+    // It never asks for the token.
+    let healthz = get(&balancer, "/healthz").await;
+    assert!(healthz.starts_with("closed: no controller"), "{healthz}");
+}
+
+/// What a check in front of several balancers must see: traffic drawn to a closed one would be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balancer_that_was_told_nothing_yet_is_not_healthy() {
+    let balancer = start(config()).await;
+    let check = || async {
+        let url = format!("http://{}/healthz", balancer.admin);
+        let answer = reqwest::get(url).await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
+    };
+    let (status, text) = check().await;
+    assert_eq!(status, 503, "{text}");
+    let listen = free_endpoint();
+    balancer.driver.apply(&desired(1, 1, &[(&listen, None)])).await.expect("applied");
+    // Closed because a controller wants it so.
+    assert_eq!(check().await, (200, "ok\n".to_owned()));
+    // An address that is taken: clients would find nobody.
+    let taken = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let other = Endpoint { host: "127.0.0.1".to_owned(), port };
+    let a = Node::start('a').await;
+    let wanted = desired(1, 2, &[(&listen, None), (&other, Some(&a))]);
+    balancer.driver.apply(&wanted).await.expect("applied");
+    let (status, text) = check().await;
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains(&port.to_string()), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

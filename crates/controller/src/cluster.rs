@@ -234,7 +234,6 @@ pub(crate) struct State {
 #[derive(Debug)]
 struct NodeTask {
     local: Endpoint,
-    password: Option<String>,
     now: Arc<Notify>,
     task: JoinHandle<()>,
 }
@@ -489,9 +488,7 @@ impl Cluster {
         let record = Arc::clone(&state.record);
         let wanted: BTreeSet<&str> = record.nodes().map(|(_, node)| node.id.as_str()).collect();
         let stale = |id: &str, task: &NodeTask| {
-            !wanted.contains(id)
-                || task.password != record.password
-                || record.node(id).is_none_or(|node| node.local != task.local)
+            !wanted.contains(id) || record.node(id).is_none_or(|node| node.local != task.local)
         };
         let gone: Vec<String> = (state.nodes.iter())
             .filter(|(id, task)| stale(id, task))
@@ -512,15 +509,9 @@ impl Cluster {
                 cluster: Arc::clone(self),
                 id: node.id.clone(),
                 local: node.local.clone(),
-                password: record.password.clone(),
                 now: Arc::clone(&now),
             };
-            let task = NodeTask {
-                local: node.local.clone(),
-                password: record.password.clone(),
-                now,
-                task: tokio::spawn(ask.run()),
-            };
+            let task = NodeTask { local: node.local.clone(), now, task: tokio::spawn(ask.run()) };
             state.nodes.insert(node.id.clone(), task);
         }
         self.follow_balancers(&mut state, &record);
@@ -580,6 +571,7 @@ pub(crate) fn test_record() -> Record {
         password: None,
         commit_mode: api::grant::CommitMode::Async,
         min_in_sync: 1,
+        max_lag: None,
         term: 0,
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct Counters {
     pub(crate) topology_changes: Counter,
     pub(crate) failovers: Counter,
     pub(crate) switchovers: Counter,
+    pub(crate) lost_writes: Counter,
     pub(crate) requests: Counter,
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn render<'a>(
         topology_changes,
         failovers,
         switchovers,
+        lost_writes,
         requests,
     } = counters;
     line(
@@ -81,6 +83,12 @@ pub(crate) fn render<'a>(
         "counter",
         "Planned changes of a master, begun or taken back.",
         switchovers.get(),
+    );
+    line(
+        "lost_writes_total",
+        "counter",
+        "Writes that failovers of asynchronous shards are known to have lost.",
+        lost_writes.get(),
     );
     line("requests_total", "counter", "REST requests.", requests.get());
     let mut body = String::new();

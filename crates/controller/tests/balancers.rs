@@ -171,7 +171,7 @@ async fn lists_that_differ_are_told_from_either_side() {
     // What a node saw itself.
     let address = "10.0.8.3".parse().expect("an address");
     stage.nodes[0].inside.lock().strangers = vec![Stranger { address, connections: 3, age_ms: 5 }];
-    stage.alarm(&[&of_master, "refuse a load balancer at 10.0.8.3"]).await;
+    stage.alarm(&["a load balancer at 10.0.8.3 is refused by", &of_master]).await;
 }
 
 /// Created, added, moved to: an address belongs to one node.

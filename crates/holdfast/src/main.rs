@@ -13,7 +13,7 @@ mod up;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -35,7 +35,7 @@ enum Command {
     /// Run a data node: `holdfast node -c FILE [--name value …]`
     #[command(disable_help_flag = true)]
     Node {
-        /// Passed on as they are: option names are Kvrocks', and unknown ones only warn
+        /// Passed on as they are: option names are Kvrocks'; see `holdfast node --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -59,18 +59,38 @@ struct Configured {
     /// Print a configuration file with every key, its unit, range and default, and end
     #[arg(long)]
     sample: bool,
+    /// Read the configuration file, say what is wrong with it, and end
+    #[arg(long, requires = "config")]
+    check: bool,
 }
 
 impl Configured {
-    /// The file to run with; none where the sample is all that is wanted.
-    fn file(self, sample: fn() -> String) -> Result<Option<PathBuf>> {
+    /// What to run with, read from the file; none where the sample or a check is all that is
+    /// wanted.
+    fn load<C>(
+        self,
+        sample: fn() -> String,
+        load: impl FnOnce(&Path) -> Result<C>,
+    ) -> Result<Option<C>> {
+        let mut out = std::io::stdout().lock();
         if self.sample {
-            let mut out = std::io::stdout().lock();
             out.write_all(sample().as_bytes()).context("write the sample")?;
             return Ok(None);
         }
-        Ok(self.config)
+        let Some(file) = self.config else { return Ok(None) };
+        let config = load(&file)?;
+        if self.check {
+            writeln!(out, "{}: ok", file.display()).context("write the result")?;
+            return Ok(None);
+        }
+        Ok(Some(config))
     }
+}
+
+fn balancer_config(file: &Path) -> Result<balancer::server::Config> {
+    let named = || file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", named()))?;
+    balancer::server::Config::from_toml(&text).with_context(named)
 }
 
 fn main() -> ExitCode {
@@ -90,23 +110,20 @@ fn run(command: Command) -> Result<ExitCode> {
             node::main(&utf8(arguments)?, move |level| log.set_level(level))
         }
         Command::Controller(configured) => {
-            let Some(file) = configured.file(controller::Config::sample)? else {
+            let load = |file: &Path| Ok(controller::Config::load(file)?);
+            let Some(config) = configured.load(controller::Config::sample, load)? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            let config = controller::Config::load(&file)?;
             logging::init("info")?;
             multi_thread()?
                 .block_on(async { controller::run(config, signals::shutdown()?).await })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Balancer(configured) => {
-            let Some(file) = configured.file(balancer::server::Config::sample)? else {
+            let sample = balancer::server::Config::sample;
+            let Some(config) = configured.load(sample, balancer_config)? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            let text = std::fs::read_to_string(&file)
-                .with_context(|| format!("read {}", file.display()))?;
-            let config = balancer::server::Config::from_toml(&text)
-                .with_context(|| file.display().to_string())?;
             logging::init("info")?;
             multi_thread()?
                 .block_on(async { balancer::server::run(config, signals::shutdown()?).await })?;

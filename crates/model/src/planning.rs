@@ -177,6 +177,7 @@ impl Stored {
             password: None,
             commit_mode: CommitMode::InSync,
             min_in_sync: 1,
+            max_lag: None,
             term: u64::from(self.term),
         }
     }
@@ -411,8 +412,10 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        down: None,
         deposed: None,
         uptime_ms: 1,
+        wall_ms: 0,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),
             boot: Some(u128::from(answered.boot)),

@@ -4,6 +4,7 @@
 //! write gate itself – so a node that would not serve a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as
 //! not serving.
 
+mod files;
 mod metrics;
 
 use std::net::TcpListener;
@@ -57,8 +58,9 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) -> anyhow::Result<()>
 }
 
 fn router(node: Arc<Node>) -> Router {
+    let files = files::Files::default();
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(move |node| metrics(node, files.clone())))
         .route("/healthz", get(|node| probe(node, health)))
         .route("/primary", get(|node| probe(node, primary)))
         .route("/replica", get(|node| probe(node, replica)))
@@ -145,8 +147,9 @@ fn replica(node: &Node, engine: &Engine) -> Verdict {
     }
 }
 
-async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    match tokio::task::spawn_blocking(move || metrics::render(&node, GATE_WAIT)).await {
+async fn metrics(State(node): State<Arc<Node>>, files: files::Files) -> Response {
+    let render = move || metrics::render(&node, &files, GATE_WAIT);
+    match tokio::task::spawn_blocking(render).await {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("collect metrics: {error}\n"))
             .into_response(),

@@ -5,7 +5,9 @@ pub mod places;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -64,8 +66,15 @@ pub struct Client {
     pub last_ms: AtomicU64,
     /// Index of the last command in the table; `usize::MAX` before the first.
     pub last_command: AtomicUsize,
+    /// Its descriptor; -1 where there is none.
+    pub descriptor: AtomicI32,
     /// Bytes waiting to be served.
     pub query_bytes: AtomicUsize,
+    /// Bytes of replies that have not left: the client does not read them, or they wait for the
+    /// in-sync set.
+    pub reply_bytes: AtomicUsize,
+    /// What its session is like.
+    pub shown: Shown,
     /// Whether it authenticated as a peer: a node or a controller.
     pub is_peer: AtomicBool,
     /// Whether it reads the replication stream.
@@ -89,10 +98,27 @@ pub struct Names {
     pub library: String,
     /// CLIENT SETINFO LIB-VER.
     pub version: String,
-    /// 2 or 3.
-    pub resp: u8,
-    /// User shown: always `default`.
-    pub queued: Option<usize>,
+}
+
+/// State of the connection's session as others see it: a copy, written by `Session::show` after
+/// every command.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// RESP version, 2 or 3.
+    pub resp: AtomicU8,
+    /// READONLY was sent.
+    pub is_readonly: AtomicBool,
+    /// Commands queued since MULTI; -1 without one.
+    pub queued: AtomicI64,
+    /// Bytes of them.
+    pub queued_bytes: AtomicUsize,
+    /// Watched keys.
+    pub watched: AtomicUsize,
+    /// One of them has changed.
+    pub is_dirty: AtomicBool,
+    /// It waits for the answer of a command that takes its time: WAIT, DBSIZE, a change of the
+    /// topology.
+    pub is_blocked: AtomicBool,
 }
 
 impl Client {
@@ -151,6 +177,12 @@ impl Client {
         }
     }
 
+    /// It waits for the answer of a command that takes its time, until the guard is dropped.
+    pub fn blocked(&self) -> Blocked<'_> {
+        self.shown.is_blocked.store(true, Ordering::Relaxed);
+        Blocked(self)
+    }
+
     /// What it is used for.
     pub fn kind(&self) -> Kind {
         if self.is_replica.load(Ordering::Relaxed) { Kind::Replica } else { Kind::Normal }
@@ -163,39 +195,69 @@ impl Client {
         row.map_or("NULL", |command| command.name)
     }
 
-    /// The line of CLIENT LIST, without line end.
+    /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
+    /// here to be measured; `via` and
+    /// `peer` are our own.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names.lock().clone();
         let command = self.command();
         let seconds = |from: u64| now_ms.saturating_sub(from) / 1000;
-        let flags = match self.kind() {
-            Kind::Replica => "S",
-            Kind::Normal if names.queued.is_some() => "x",
-            Kind::Normal => "N",
-            Kind::Master => "M",
-            Kind::Subscriber => "P",
-        };
         let via = match self.via {
             Via::Direct => "direct".to_owned(),
             Via::Balancer { balancer, .. } => format!("balancer:{balancer}"),
             Via::Check { balancer } => format!("check:{balancer}"),
         };
+        let shown = &self.shown;
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={} \
-             qbuf={} cmd={command} user=default resp={} lib-name={} lib-ver={} via={via} peer={}",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 multi={} watch={} qbuf={} multi-mem={} \
+             obl={} cmd={command} user=default resp={} lib-name={} lib-ver={} via={via} peer={}",
             self.id,
             self.address,
             self.local,
+            self.descriptor.load(Ordering::Relaxed),
             names.name,
             seconds(self.since_ms),
             seconds(self.last_ms.load(Ordering::Relaxed)),
-            names.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX)),
-            self.query_bytes.load(Ordering::Relaxed),
-            names.resp,
+            self.flags(),
+            shown.queued.load(Ordering::Relaxed),
+            count(&shown.watched),
+            count(&self.query_bytes),
+            count(&shown.queued_bytes),
+            count(&self.reply_bytes),
+            shown.resp.load(Ordering::Relaxed),
             names.library,
             names.version,
             u8::from(self.is_peer.load(Ordering::Relaxed)),
         )
+    }
+
+    /// Letters of CLIENT LIST, as Redis has them.
+    fn flags(&self) -> String {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let shown = &self.shown;
+        let letters = [
+            ('S', self.kind() == Kind::Replica),
+            ('M', self.kind() == Kind::Master),
+            ('P', self.kind() == Kind::Subscriber),
+            ('x', shown.queued.load(Ordering::Relaxed) >= 0),
+            ('b', is(&shown.is_blocked)),
+            ('d', is(&shown.is_dirty)),
+            ('r', is(&shown.is_readonly)),
+        ];
+        let letters: String =
+            letters.into_iter().filter(|(_, has)| *has).map(|(letter, _)| letter).collect();
+        if letters.is_empty() { "N".to_owned() } else { letters }
+    }
+}
+
+/// See [`Client::blocked`].
+#[derive(Debug)]
+pub struct Blocked<'c>(&'c Client);
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.shown.is_blocked.store(false, Ordering::Relaxed);
     }
 }
 
@@ -247,10 +309,13 @@ impl Clients {
             since_ms: now_ms,
             last_ms: AtomicU64::new(now_ms),
             last_command: AtomicUsize::new(usize::MAX),
+            descriptor: AtomicI32::new(-1),
             query_bytes: AtomicUsize::new(0),
+            reply_bytes: AtomicUsize::new(0),
+            shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),
-            names: Mutex::new(Names { resp: 2, ..Names::default() }),
+            names: Mutex::new(Names::default()),
             is_killed: AtomicBool::new(false),
             kill: Notify::new(),
             place: Mutex::default(),

@@ -113,6 +113,15 @@ pub fn begin_to_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A replica that may be written to (`slave-read-only no`) is about to be: what it writes is not its master's.
+pub fn note_own_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
+    let Some(store) = &engine.store else { return Ok(()) };
+    if node.replication.lineage.write(&node.db_path(), store.latest_sequence())? {
+        node.replication.lineage_changed();
+    }
+    Ok(())
+}
+
 fn wanted_role(assignment: &Assignment, now: &Role) -> Role {
     match assignment {
         Assignment::Unchanged => now.clone(),
@@ -233,11 +242,13 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         log_wait_ms,
+        down: Some(node.gone.told()),
         deposed: node.replication.aside.position().map(|position| End {
             epoch: position.history.newest().map_or(0, |newest| newest.epoch),
             sequence: position.latest,
         }),
         uptime_ms: node.uptime_ms(),
+        wall_ms: crate::clock::unix_ms(),
         standing,
     }
 }

@@ -13,6 +13,7 @@ mod moving;
 mod peers;
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -98,6 +99,7 @@ pub async fn serve(
     let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
     let client = node.clients.add(address, local, via, since_ms);
     client.sit(place);
+    client.descriptor.store(connection.stream.as_raw_fd(), Ordering::Relaxed);
     attend(&node, &client, connection.run(Arc::clone(&client), moved)).await;
 }
 
@@ -158,7 +160,7 @@ impl Connection {
         }
         let mut session = Session::new(client, &config, is_denied);
         if let Some(moved) = moved {
-            moving::unpack(&mut session, moved);
+            moving::unpack(&mut session, moved, &config.renames);
         }
         drop(config);
         self.go_on(session).await
@@ -286,7 +288,7 @@ impl Connection {
                 Step::Detach(take) => break Next::Detach(take),
             }
         };
-        session.client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        self.show_buffers(session);
         Ok((next, batch.close(session, &mut self.out)))
     }
 
@@ -354,10 +356,18 @@ impl Connection {
         }
         self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
+        self.show_buffers(session);
         if self.out.capacity() > KEEP_BYTES * 4 {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// Writes down for CLIENT LIST what was not run and what was not sent.
+    fn show_buffers(&self, session: &Session) {
+        let client = &session.client;
+        client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
     }
 
     async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
@@ -372,6 +382,7 @@ impl Connection {
 
     /// A reply that comes later; `None` if the balancer wants the session first, and the command may begin anew elsewhere.
     async fn later(&mut self, session: &Session, answer: Answer) -> Result<Option<Vec<u8>>, End> {
+        let _blocked = session.client.blocked();
         tokio::select! {
             biased;
             bytes = answer => Ok(Some(bytes)),

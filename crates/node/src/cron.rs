@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use storage::Counters;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -26,6 +27,7 @@ struct Counted {
     commands: u64,
     bytes_in: u64,
     bytes_out: u64,
+    engine: Counters,
 }
 
 impl Counted {
@@ -35,6 +37,11 @@ impl Counted {
             commands: node.stats.commands(),
             bytes_in: node.stats.sum(|worker| &worker.bytes_in),
             bytes_out: node.stats.sum(|worker| &worker.bytes_out),
+            engine: node
+                .gate
+                .try_read()
+                .and_then(|engine| engine.store.as_ref().map(storage::Store::counters))
+                .unwrap_or_default(),
         }
     }
 
@@ -147,11 +154,19 @@ fn measure(node: &Node, earlier: &Counted) -> Counted {
     stats.ops_per_second.store(now.rate(earlier, |c| c.commands), Ordering::Relaxed);
     stats.bytes_in_per_second.store(now.rate(earlier, |c| c.bytes_in), Ordering::Relaxed);
     stats.bytes_out_per_second.store(now.rate(earlier, |c| c.bytes_out), Ordering::Relaxed);
+    *stats.engine_per_second.lock() = Counters {
+        puts: now.rate(earlier, |c| c.engine.puts),
+        gets: now.rate(earlier, |c| c.engine.gets),
+        seeks: now.rate(earlier, |c| c.engine.seeks),
+        nexts: now.rate(earlier, |c| c.engine.nexts),
+        prevs: now.rate(earlier, |c| c.engine.prevs),
+        ..Counters::default()
+    };
     now
 }
 
 /// `timeout`: as in Redis, never for replicas; nor for peers, who keep a connection for when they need it.
-fn close_idle(node: &Node, now_ms: u64) {
+pub(crate) fn close_idle(node: &Node, now_ms: u64) {
     let longest_ms = u64::from(node.config.now().timeout) * 1000;
     if longest_ms == 0 {
         return;
@@ -168,8 +183,8 @@ fn close_idle(node: &Node, now_ms: u64) {
 }
 
 fn weigh(node: &Node) {
-    let Some(engine) = node.gate.try_read() else { return };
-    let Some(store) = &engine.store else { return };
+    // The disk may hang: a change of role must not wait for that.
+    let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
     match store.stats() {
         Ok(stats) => node.used_bytes.store(stats.disk_bytes(), Ordering::Relaxed),
         Err(error) => tracing::warn!(%error, "cannot tell how much disk the database takes"),
@@ -201,8 +216,15 @@ mod tests {
 
     #[test]
     fn rates_are_per_second_and_never_negative() {
-        let earlier = Counted { at_ns: 1_000_000_000, commands: 100, bytes_in: 50, bytes_out: 0 };
-        let later = Counted { at_ns: 1_500_000_000, commands: 150, bytes_in: 0, bytes_out: 7 };
+        let counted = |at_ns, commands, bytes_in, bytes_out| Counted {
+            at_ns,
+            commands,
+            bytes_in,
+            bytes_out,
+            engine: Counters::default(),
+        };
+        let earlier = counted(1_000_000_000, 100, 50, 0);
+        let later = counted(1_500_000_000, 150, 0, 7);
         assert_eq!(later.rate(&earlier, |c| c.commands), 100);
         assert_eq!(later.rate(&earlier, |c| c.bytes_in), 0);
         assert_eq!(later.rate(&later, |c| c.bytes_out), 0);

@@ -6,12 +6,13 @@
 pub mod process;
 
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::Stranger;
-use storage::Stats;
+use storage::{Counters, Stats};
 
-use crate::clients::PauseKind;
+use crate::clients::{Client, PauseKind};
 use crate::clock;
 use crate::command::Table;
 use crate::families::connection::REDIS_VERSION;
@@ -137,9 +138,8 @@ fn clients(node: &Node, lines: &mut Lines) {
     lines.title("Clients");
     lines.add("maxclients", node.config.now().maxclients);
     lines.add("connected_clients", node.clients.len().saturating_sub(replicas));
-    // Neither MONITOR nor blocking reads exist in this build.
-    lines.add("monitor_clients", 0);
-    lines.add("blocked_clients", 0);
+    let is_blocked = |client: &Arc<Client>| client.shown.is_blocked.load(Ordering::Relaxed);
+    lines.add("blocked_clients", node.clients.list().iter().filter(|c| is_blocked(c)).count());
     let pause = node.clients.paused(clock::boottime_ns);
     let word = pause.map_or("none", |pause| match pause.kind {
         PauseKind::Write => "write",
@@ -156,8 +156,6 @@ fn memory(_node: &Node, lines: &mut Lines) {
         lines.bytes("used_memory", heap.allocated);
     }
     lines.bytes("used_memory_rss", rss);
-    // There are no scripts in this build.
-    lines.bytes("used_memory_lua", 0);
     lines.add("used_memory_startup", process::startup_bytes());
     if let Some(heap) = heap {
         lines.add("allocator_allocated", heap.allocated);
@@ -203,8 +201,6 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("sync_partial_err", now(&stats.sync_partial_err));
     lines.add("keyspace_hits", stats.sum(|worker| &worker.hits));
     lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
-    lines.add("pubsub_channels", 0);
-    lines.add("pubsub_patterns", 0);
 }
 
 fn replication(node: &Node, lines: &mut Lines) {
@@ -287,14 +283,30 @@ fn date(seconds: u64) -> String {
 
 fn rocksdb(node: &Node, lines: &mut Lines) {
     lines.title("RocksDB");
-    let stats = match &node.engine().store {
-        Some(store) => store.stats(),
+    let (stats, counters) = match &node.engine().store {
+        Some(store) => (store.stats(), store.counters()),
         None => return,
     };
     match stats {
         Ok(stats) => engine(&stats, lines),
         Err(error) => lines.add("error", error),
     }
+    work(node, &counters, lines);
+}
+
+/// What the engine has done since it was opened, and does per second.
+fn work(node: &Node, counters: &Counters, lines: &mut Lines) {
+    for (name, count) in counters.block_cache() {
+        lines.add(name, count);
+    }
+    lines.add("flush_count", counters.flushes);
+    lines.add("compaction_count", counters.compactions);
+    let rates = *node.stats.engine_per_second.lock();
+    lines.add("put_per_sec", rates.puts);
+    lines.add("get_per_sec", rates.gets);
+    lines.add("seek_per_sec", rates.seeks);
+    lines.add("next_per_sec", rates.nexts);
+    lines.add("prev_per_sec", rates.prevs);
 }
 
 fn engine(stats: &Stats, lines: &mut Lines) {
@@ -311,8 +323,22 @@ fn engine(stats: &Stats, lines: &mut Lines) {
         add("num_files_level0", family.files_per_level.first().copied().unwrap_or(0));
         add("estimate_pending_compaction_bytes", family.pending_compaction_bytes);
         add("index_and_filter_cache_usage", family.table_reader_bytes);
+        let stalls = &family.stalls;
+        add("level0_file_limit_slowdown", stalls.l0_delays);
+        add("level0_file_limit_stop", stalls.l0_stops);
+        add("pending_compaction_bytes_slowdown", stalls.compaction_delays);
+        add("pending_compaction_bytes_stop", stalls.compaction_stops);
+        add("memtable_count_limit_slowdown", stalls.memtable_delays);
+        add("memtable_count_limit_stop", stalls.memtable_stops);
     }
     lines.add("all_mem_tables", stats.memtable_bytes());
+    lines.add("cur_mem_tables", stats.active_memtable_bytes);
+    let immutable = stats.families.iter().map(|family| family.immutable_memtables);
+    lines.add("num_immutable_tables", immutable.sum::<u64>());
+    lines.add("memtable_flush_pending", stats.pending_flushes);
+    lines.add("compaction_pending", stats.pending_compactions);
+    lines.add("num_live_versions", stats.live_versions);
+    lines.add("num_super_version", stats.super_versions);
     lines.add("block_cache_usage", stats.block_cache_bytes);
     lines.add("block_cache_pinned_usage", stats.block_cache_pinned_bytes);
     lines.add("block_cache_capacity", stats.block_cache_capacity);
@@ -426,12 +452,39 @@ mod tests {
         let text = render(&node, &words(&["stats"]));
         let expected = "total_connections_received total_commands_processed instantaneous_ops_per_sec total_net_input_bytes \
             total_net_output_bytes instantaneous_input_kbps instantaneous_output_kbps sync_full sync_partial_ok sync_partial_err \
-            keyspace_hits keyspace_misses pubsub_channels pubsub_patterns";
+            keyspace_hits keyspace_misses";
         let found: Vec<&str> =
             names(&text).into_iter().filter(|name| expected.contains(name)).collect();
         assert_eq!(found.join(" "), expected);
         let text = render(&node, &words(&["keyspace"]));
         assert!(text.contains("\r\n# WARN: DBSIZE SCAN never performed yet\r\ndb0:keys=0,expires=0,avg_ttl=0,expired=0\r\nsequence:"), "{text}");
+    }
+
+    #[test]
+    fn the_engine_is_told_by_the_names_of_the_reference() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path());
+        let text = render(&node, &words(&["rocksdb"]));
+        let of_families = [
+            "estimate_keys",
+            "index_and_filter_cache_usage",
+            "level0_file_limit_slowdown",
+            "level0_file_limit_stop",
+            "pending_compaction_bytes_slowdown",
+            "pending_compaction_bytes_stop",
+            "memtable_count_limit_slowdown",
+            "memtable_count_limit_stop",
+        ];
+        for name in of_families {
+            assert!(text.contains(&format!("\r\n{name}[metadata]:")), "{name}: {text}");
+        }
+        let of_all = "all_mem_tables cur_mem_tables snapshots num_immutable_tables num_running_flushes \
+            memtable_flush_pending compaction_pending num_running_compactions num_live_versions \
+            num_super_version num_background_errors flush_count compaction_count put_per_sec get_per_sec \
+            seek_per_sec next_per_sec prev_per_sec block_cache_usage block_cache_hit block_cache_data_miss";
+        for name in of_all.split_whitespace() {
+            assert!(text.contains(&format!("\r\n{name}:")), "{name}: {text}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod cursors;
 pub mod descriptors;
 pub mod disk;
 pub mod families;
+pub mod gone;
 pub mod grants;
 pub mod info;
 pub mod locks;

@@ -114,6 +114,8 @@ pub struct Node {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// Nodes that a controller has found gone.
+    pub gone: crate::gone::Gone,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
     /// BGSAVE.
@@ -186,6 +188,7 @@ impl Node {
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
+            gone: crate::gone::Gone::default(),
             strangers: crate::strangers::Strangers::default(),
             resync: ResyncState::default(),
             replication,

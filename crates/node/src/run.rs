@@ -9,7 +9,7 @@ use anyhow::Context;
 use storage::{Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
-use topology::{Assignment, Cluster, Endpoint};
+use topology::{Assignment, Cluster};
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
@@ -18,15 +18,23 @@ use crate::descriptors::Descriptors;
 use crate::node::{Node, Role};
 use crate::{admin, cluster, cron, disk, grants, replication, worker};
 
+/// Exit code for a command line that is not understood.
+const USAGE: u8 = 2;
+
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// at the start, and again whenever CONFIG SET changes it.
 pub fn main(
     arguments: &[String],
     log: impl Fn(&str) + Send + Sync + 'static,
 ) -> anyhow::Result<ExitCode> {
-    let loaded = match load::load(arguments)? {
-        Request::Start(loaded) => *loaded,
-        Request::Print(text) => {
+    let loaded = match load::load(arguments) {
+        Ok(Request::Start(loaded)) => *loaded,
+        Err(error) if error.is_usage() => {
+            eprintln!("holdfast: {error}");
+            return Ok(ExitCode::from(USAGE));
+        }
+        Err(error) => return Err(error.into()),
+        Ok(Request::Print(text)) => {
             use std::io::Write;
             // A closed pipe is no failure of ours.
             let _ = std::io::stdout()
@@ -115,19 +123,15 @@ fn build(
     log: impl Fn(&str) + Send + Sync + 'static,
 ) -> anyhow::Result<Node> {
     let has_cluster = loaded.values.cluster_enabled;
-    let slaveof = loaded.values.slaveof.clone();
+    let slaveof = loaded.values.slaveof.0.clone();
     let config = Config::new(loaded.values, loaded.file).with_log(log);
     let conf = if has_cluster { persist::load(&Disk, &dir)? } else { None };
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
         .on_failure(Arc::new(disk::end));
     if let Some(conf) = conf {
         load_topology(&node, conf);
-    } else if let Some((host, port)) = slaveof.split_once(' ') {
-        let port = port
-            .trim()
-            .parse()
-            .with_context(|| format!("option `slaveof`: `{port}` is no port"))?;
-        node.gate.write().role = Role::Replica { from: Endpoint { host: host.to_owned(), port } };
+    } else if let Some(from) = slaveof {
+        node.gate.write().role = Role::Replica { from };
     }
     Ok(node)
 }
@@ -224,6 +228,7 @@ pub fn storage_options(values: &Values) -> Options {
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
+        batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
         block_cache_size: size(caches),
         hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),

@@ -110,6 +110,8 @@ pub struct Stats {
     pub sync_partial_ok: AtomicU64,
     /// Partial syncs refused.
     pub sync_partial_err: AtomicU64,
+    /// What RocksDB did in the last second.
+    pub engine_per_second: parking_lot::Mutex<storage::Counters>,
     /// Commands per second, measured over the last second.
     pub ops_per_second: AtomicU64,
     /// Bytes read from clients over the last second.
@@ -128,6 +130,7 @@ impl Stats {
             sync_full: AtomicU64::new(0),
             sync_partial_ok: AtomicU64::new(0),
             sync_partial_err: AtomicU64::new(0),
+            engine_per_second: parking_lot::Mutex::default(),
             ops_per_second: AtomicU64::new(0),
             bytes_in_per_second: AtomicU64::new(0),
             bytes_out_per_second: AtomicU64::new(0),

@@ -1,10 +1,16 @@
 //! WATCH: which connections must not EXEC because a key changed under them.
+//!
+//! On a master a key is touched while its lock is held, and EXEC holds the locks of its keys. A
+//! replica applies its master's batches without key locks, because nothing that clients do may hold
+//! up replication; there [`Watches::applying`] sees to it that nobody misses a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use storage::Scope;
+use storage::changes::{self, Change};
 
 /// Set when a watched key changed.
 pub type Dirty = Arc<AtomicBool>;
@@ -14,16 +20,55 @@ pub type Dirty = Arc<AtomicBool>;
 pub struct Watches {
     count: AtomicUsize,
     by_key: Mutex<HashMap<Vec<u8>, Vec<Dirty>>>,
+    /// Batches of the master whose application has begun, and has ended.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
+/// Which batch of the master was being applied when a connection began to watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Since(u64);
+
 impl Watches {
-    /// `dirty` is set when `key` changes from now on.
-    pub fn add(&self, key: &[u8], dirty: &Dirty) {
+    /// `dirty` is set when `key` changes from now on. What a batch changes that is just being applied it may miss: the answer is
+    /// for [`Self::may_have_missed`].
+    pub fn add(&self, key: &[u8], dirty: &Dirty) -> Since {
         let mut by_key = self.by_key.lock();
         let watchers = by_key.entry(key.to_vec()).or_default();
         if !watchers.iter().any(|watcher| Arc::ptr_eq(watcher, dirty)) {
             watchers.push(Arc::clone(dirty));
             self.count.fetch_add(1, Ordering::SeqCst);
+        }
+        Since(self.begun.load(Ordering::SeqCst))
+    }
+
+    /// Whether a batch is still being applied that had begun when a key was watched. Once it has
+    /// ended, the key is touched if the batch changed it.
+    pub fn may_have_missed(&self, since: Since) -> bool {
+        self.ended.load(Ordering::SeqCst) < since.0
+    }
+
+    /// Applies a batch of the master. Its keys are touched before, so that no EXEC that begins
+    /// after the change is visible finds them untouched, and after, for those who began to watch
+    /// meanwhile.
+    pub fn applying<T>(&self, batch: &[u8], scope: &Scope<'_>, apply: impl FnOnce() -> T) -> T {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.touch_changed(batch, scope);
+        let applied = apply();
+        self.touch_changed(batch, scope);
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        applied
+    }
+
+    fn touch_changed(&self, batch: &[u8], scope: &Scope<'_>) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for change in changes::of(batch, scope) {
+            match change {
+                Change::Key(key) => self.touch(std::iter::once(key)),
+                Change::Range => self.touch_all(),
+            }
         }
     }
 
@@ -54,7 +99,7 @@ impl Watches {
         }
     }
 
-    /// Everything may have changed: FLUSHALL, a full sync, a batch of a master.
+    /// Everything may have changed: FLUSHALL, a full sync.
     pub fn touch_all(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -68,6 +113,27 @@ impl Watches {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_begins_to_watch_while_a_batch_is_applied_waits_for_its_end() {
+        let watches = Watches::default();
+        let scope = Scope { namespace: b"__namespace", cluster: false, now_ms: 0 };
+        let mut writer = storage::batch::Writer::new(Vec::new());
+        writer.put(storage::Family::Metadata, &[&scope.ns_key(b"k")], &[b"v"]);
+        let batch = writer.finish();
+        let (before, during, other) = (Dirty::default(), Dirty::default(), Dirty::default());
+        let early = watches.add(b"k", &before);
+        assert!(!watches.may_have_missed(early));
+        let since = watches.applying(batch, &scope, || {
+            assert!(before.load(Ordering::SeqCst), "touched before the change can be seen");
+            let since = watches.add(b"k", &during);
+            watches.add(b"l", &other);
+            assert!(watches.may_have_missed(since) && !during.load(Ordering::SeqCst));
+            since
+        });
+        assert!(!watches.may_have_missed(since) && during.load(Ordering::SeqCst));
+        assert!(!other.load(Ordering::SeqCst));
+    }
 
     #[test]
     fn only_watchers_of_a_touched_key_become_dirty() {

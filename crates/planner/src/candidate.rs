@@ -26,6 +26,8 @@ pub enum Ineligible {
     Elsewhere,
     /// It has nothing, the master had something.
     Empty,
+    /// It lacks more than `max-lag` allows to be lost.
+    Behind,
     /// It may lack what was acknowledged: the in-sync set does not name its data.
     NotMember,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Ineligible {
             Self::Loading => "is loading",
             Self::Elsewhere => "follows another master",
             Self::Empty => "is empty",
+            Self::Behind => "is further behind than max-lag allows (`ctl set cluster --max-lag`)",
             Self::NotMember => "is not in the in-sync set",
         })
     }
@@ -62,7 +65,7 @@ pub(crate) fn for_switchover<'a>(
     master: &Node,
 ) -> Vec<Candidate<'a>> {
     found(shard, |node| match check(cx, shard, node, (master, Silence::Awaited)) {
-        Err(Ineligible::Empty) => cx.reply(&node.id),
+        Err(Ineligible::Empty | Ineligible::Behind) => cx.reply(&node.id),
         other => other.ok(),
     })
 }
@@ -142,11 +145,15 @@ fn check<'a>(
         .master
         .as_ref()
         .is_some_and(|(host, port)| *host == master.local.host && *port == master.local.port);
-    let had_data = cx.observed.node(&master.id).master_sequence != Some(0);
+    let had = cx.observed.node(&master.id).master_sequence;
+    let had_data = had != Some(0);
+    let lag = had.map_or(0, |had| had.saturating_sub(reply.sequence));
     if !follows && reply.version != cx.record.version {
         Err(Ineligible::Elsewhere)
     } else if reply.sequence == 0 && had_data {
         Err(Ineligible::Empty)
+    } else if cx.record.max_lag.is_some_and(|most| lag > most) {
+        Err(Ineligible::Behind)
     } else {
         Ok(reply)
     }

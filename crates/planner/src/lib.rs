@@ -24,6 +24,7 @@ mod reopen;
 mod shard;
 mod sources;
 mod switchover;
+mod tell;
 mod time;
 mod unreached;
 

@@ -97,6 +97,10 @@ pub struct NodeObserved {
     pub relaying: Option<Time>,
     /// When its newest answer came by way of a replica; `None` if it came directly.
     pub relayed_at: Option<Time>,
+    /// As a replica: since when it has had no stream from its master.
+    pub unlinked_since: Option<Time>,
+    /// How far its wall clock is ahead of the controller's, ms, if it says.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// So many misses one after the other are more than the jitter of a busy machine.
@@ -209,6 +213,8 @@ pub struct Observed {
     pub record_at: Time,
     /// By shard: when what was asked of it last ended, as far as this controller saw it end.
     pub concluded: BTreeMap<usize, Time>,
+    /// By shard: what a failover of this controller has lost, as far as it knows, and when.
+    pub losses: BTreeMap<usize, (Time, String)>,
     /// When this controller learned of the newest epoch of the record: only answers to questions
     /// asked since then tell a newer process from one that the granted process replaced.
     pub epoch_at: Time,
@@ -291,6 +297,8 @@ impl Observed {
             refusal: None,
             relaying: None,
             relayed_at: None,
+            unlinked_since: None,
+            clock_ahead_ms: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)
     }

@@ -7,7 +7,9 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
 use crate::shard::{self, Verdict};
-use crate::{Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, sources};
+use crate::{
+    Desired, Node, Observed, Policy, Record, Stated, Time, epoch, frontends, sources, tell,
+};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -300,6 +302,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     }
     recheck_refused(&cx, &mut plan);
     identities(&cx, &mut plan);
+    tell::of_clocks(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers(&cx, &closed, &moving, &mut plan);
     sources::tell(&cx, &mut plan);

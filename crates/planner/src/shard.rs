@@ -7,7 +7,7 @@ use crate::epoch::{self, Position};
 use crate::fence::{self, Confirmed};
 use crate::plan::{Context, Health};
 use crate::{
-    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, reopen, switchover,
+    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, reopen, switchover, tell,
     unreached,
 };
 
@@ -69,6 +69,8 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     tell_of_disks(cx, (index, shard), plan);
     loss::tell_of_deposed(cx, (index, shard), plan);
     tell_of_fences(cx, (index, shard, master), plan);
+    tell::of_links(cx, (index, shard), plan);
+    tell::of_losses(cx, index, plan);
     if let Some(pending) = &shard.fence {
         return handover::await_fence(cx, (index, shard, master), pending, plan);
     }

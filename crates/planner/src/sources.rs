@@ -196,7 +196,7 @@ fn refused(cx: &Context<'_>, plan: &mut Plan) {
                 .to_owned(),
         };
         plan.alarms.insert(format!(
-            "{} refuse a load balancer at {address}, which is not in their `balancer-sources` ({whose}); its clients are not served",
+            "a load balancer at {address} is refused by {}, where `balancer-sources` do not list it ({whose}): its clients are not served",
             addresses(&nodes)
         ));
     }

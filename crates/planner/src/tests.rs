@@ -23,6 +23,7 @@ mod lost;
 mod operator;
 mod sources;
 mod switchover;
+mod told;
 mod unreached;
 
 const HASH: &str = "h";
@@ -75,6 +76,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         password: None,
         commit_mode: CommitMode::Async,
         min_in_sync: 1,
+        max_lag: None,
         term: 0,
     }
 }
@@ -101,8 +103,10 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        down: None,
         deposed: None,
         uptime_ms: 1,
+        wall_ms: 0,
         standing: Standing::default(),
     }
 }

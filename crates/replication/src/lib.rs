@@ -21,6 +21,11 @@ pub use name::FileName;
 /// The 16 characters `[0-9A-Z]` that name a history (`use-rsid-psync`).
 pub type ReplicationId = [u8; 16];
 
+/// Largest write batch, in bytes. A master writes no larger one, and a replica takes every one up
+/// to this size: what one end allowed and the other refused would end the replication of a history
+/// for good.
+pub const BATCH_BYTES_MAX: usize = 2 << 30;
+
 /// Argument of `REPLCONF` by which two Holdfast nodes recognise each other; Kvrocks answers `-ERR unknown option`.
 ///
 /// On a connection where it was accepted, `_fetch_meta` and `_fetch_file` use the forms of [`files`] with sizes,

@@ -115,6 +115,12 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Head of an attribute of `length` pairs, which says something about the reply behind it.
+    /// RESP3 only.
+    pub fn attribute(&mut self, length: usize) {
+        self.head(b'|', length);
+    }
+
     /// Readable text: a verbatim string in RESP3, a bulk string in RESP2.
     pub fn verbatim(&mut self, text: &[u8]) {
         match self.protocol {

@@ -69,6 +69,18 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A batch is larger than one may be; nothing was written.
+    #[error(
+        "write batch of {bytes} bytes is larger than the {max} that are allowed: write less at once, \
+         or raise rocksdb.write_options.write_batch_max_bytes (at most {})",
+        replication::BATCH_BYTES_MAX
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
     /// A foreign write batch is malformed; nothing was written.
     #[error("write batch is malformed")]
     BadBatch(#[from] BatchError),

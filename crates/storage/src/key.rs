@@ -68,6 +68,11 @@ impl Scope<'_> {
         key
     }
 
+    /// Whether a key on disk, or the beginning of one, lies in this namespace.
+    pub fn owns(&self, key: &[u8]) -> bool {
+        split_namespace(key).is_some_and(|(namespace, _)| namespace == self.namespace)
+    }
+
     /// The user key in a key of the metadata family; `None` if that belongs to another namespace or is malformed.
     pub fn user_key<'k>(&self, ns_key: &'k [u8]) -> Option<&'k [u8]> {
         let (namespace, rest) = split_namespace(ns_key)?;
@@ -84,13 +89,9 @@ pub fn split_namespace(key: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(*length))
 }
 
-/// Takes an internal key apart: calls `owner` with the two halves of the owning metadata key and returns the version.
-/// `None` (and no call) if the key is malformed.
-pub(crate) fn metadata_key_of(
-    internal: &[u8],
-    cluster: bool,
-    owner: impl FnOnce(&[u8], &[u8]),
-) -> Option<u64> {
+/// Takes an internal key apart: what stands before the user key, the user key, the version. The
+/// first two are the halves of the owning metadata key. `None` if the key is malformed.
+pub(crate) fn split_internal(internal: &[u8], cluster: bool) -> Option<(&[u8], &[u8], u64)> {
     let (_, rest) = split_namespace(internal)?;
     let slot_bytes = if cluster { 2 } else { 0 };
     let rest = rest.get(slot_bytes..)?;
@@ -98,8 +99,19 @@ pub(crate) fn metadata_key_of(
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (user_key, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     let (version, _) = rest.split_first_chunk::<8>()?;
+    Some((prefix, user_key, u64::from_be_bytes(*version)))
+}
+
+/// Calls `owner` with the two halves of the metadata key that owns an internal key, and returns the
+/// version. `None` (and no call) if the key is malformed.
+pub(crate) fn metadata_key_of(
+    internal: &[u8],
+    cluster: bool,
+    owner: impl FnOnce(&[u8], &[u8]),
+) -> Option<u64> {
+    let (prefix, user_key, version) = split_internal(internal, cluster)?;
     owner(prefix, user_key);
-    Some(u64::from_be_bytes(*version))
+    Some(version)
 }
 
 /// The smallest byte string that is greater than every string starting with `prefix`; empty if there is none.

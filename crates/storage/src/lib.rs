@@ -27,6 +27,7 @@ mod overlay;
 mod view;
 
 pub mod batch;
+pub mod changes;
 pub mod feed;
 pub mod key;
 pub mod read;
@@ -42,6 +43,6 @@ pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
 pub use key::{KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
-pub use stats::Stats;
+pub use stats::{Counters, Stats};
 pub use store::{Cause, CloseError, CloseWatch, FailureHook, Store, peek};
 pub use txn::{Suspended, Txn};

@@ -25,6 +25,9 @@ pub struct Options {
     pub cluster: bool,
     /// Fsync the WAL in each [`crate::Store::publish`] (`rocksdb.write_options.sync`), once for all commands it covers.
     pub sync_writes: bool,
+    /// Bytes of one write batch; a larger one is refused. 0, and what is above it:
+    /// `replication::BATCH_BYTES_MAX`.
+    pub batch_bytes_max: usize,
     /// Fail instead of waiting while RocksDB throttles writes.
     pub no_slowdown: bool,
     /// Bytes of one block cache shared by all families (`metadata_block_cache_size` + `subkey_block_cache_size`).
@@ -111,6 +114,7 @@ impl Default for Options {
         Self {
             cluster: false,
             sync_writes: false,
+            batch_bytes_max: 0,
             no_slowdown: false,
             block_cache_size: 4096 * MIB,
             hot_bytes: 256 * MIB,

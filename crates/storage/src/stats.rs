@@ -1,6 +1,11 @@
 //! Numbers about the engine for INFO and metrics.
 
+mod counters;
+
 use crate::{Error, Family, Store};
+
+pub use counters::Counters;
+pub(crate) use counters::Meters;
 
 /// State of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,45 @@ pub struct FamilyStats {
     pub pending_compaction_bytes: u64,
     /// Memory of table readers outside the block cache.
     pub table_reader_bytes: u64,
+    /// How often its writes had to wait.
+    pub stalls: Stalls,
+}
+
+/// How often writes of a family were slowed down or stopped since the database was opened, by
+/// cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stalls {
+    /// Files in level 0.
+    pub l0_delays: u64,
+    /// The same, stopped.
+    pub l0_stops: u64,
+    /// Bytes that compactions have to rewrite.
+    pub compaction_delays: u64,
+    /// The same, stopped.
+    pub compaction_stops: u64,
+    /// Memtables that wait for their flush.
+    pub memtable_delays: u64,
+    /// The same, stopped.
+    pub memtable_stops: u64,
+}
+
+impl Stalls {
+    /// From RocksDB's text, `name: number, name: number, …`.
+    fn parse(text: &str) -> Self {
+        let count = |name: &str| {
+            let mut pairs = text.split([',', '\n']).filter_map(|pair| pair.rsplit_once(": "));
+            let found = pairs.find(|(key, _)| key.rsplit(' ').next() == Some(name));
+            found.and_then(|(_, number)| number.trim().parse().ok()).unwrap_or(0)
+        };
+        Self {
+            l0_delays: count("l0-file-count-limit-delays"),
+            l0_stops: count("l0-file-count-limit-stops"),
+            compaction_delays: count("pending-compaction-bytes-delays"),
+            compaction_stops: count("pending-compaction-bytes-stops"),
+            memtable_delays: count("memtable-limit-delays"),
+            memtable_stops: count("memtable-limit-stops"),
+        }
+    }
 }
 
 /// State of the database.
@@ -60,6 +104,16 @@ pub struct Stats {
     pub delayed_write_rate: u64,
     /// Open snapshots.
     pub snapshots: u64,
+    /// Bytes of the memtables that are written to.
+    pub active_memtable_bytes: u64,
+    /// Families whose memtables are to be flushed.
+    pub pending_flushes: u64,
+    /// Families that are to be compacted.
+    pub pending_compactions: u64,
+    /// Sets of table files that are in use, of all families.
+    pub live_versions: u64,
+    /// Changes of such a set and its memtables, of all families.
+    pub super_versions: u64,
 }
 
 impl Stats {
@@ -99,6 +153,11 @@ impl Store {
             delayed_write_rate: self
                 .number(Family::Default, "rocksdb.actual-delayed-write-rate")?,
             snapshots: self.number(Family::Default, "rocksdb.num-snapshots")?,
+            active_memtable_bytes: self.sum("rocksdb.cur-size-active-mem-table")?,
+            pending_flushes: self.sum("rocksdb.mem-table-flush-pending")?,
+            pending_compactions: self.sum("rocksdb.compaction-pending")?,
+            live_versions: self.sum("rocksdb.num-live-versions")?,
+            super_versions: self.sum("rocksdb.current-super-version-number")?,
         };
         for family in Family::ALL {
             stats.families.push(self.family_stats(family)?);
@@ -145,15 +204,50 @@ impl Store {
             files_per_level,
             pending_compaction_bytes: number("rocksdb.estimate-pending-compaction-bytes")?,
             table_reader_bytes: number("rocksdb.estimate-table-readers-mem")?,
+            stalls: Stalls::parse(&self.property(family, "rocksdb.cf-write-stall-stats")?),
         })
     }
 
     /// A numeric property; 0 where RocksDB does not have it.
     fn number(&self, family: Family, name: &str) -> Result<u64, Error> {
+        Ok(self.property(family, name)?.parse().unwrap_or(0))
+    }
+
+    /// A numeric property of all families together.
+    fn sum(&self, name: &str) -> Result<u64, Error> {
+        Family::ALL.into_iter().map(|family| self.number(family, name)).sum()
+    }
+
+    /// A property as text; empty where RocksDB does not have it.
+    fn property(&self, family: Family, name: &str) -> Result<String, Error> {
         let property = self
             .db()
             .property_value_cf(self.cf(family)?, name)
             .map_err(|error| Error::engine("read a property", error))?;
-        Ok(property.and_then(|text| text.parse().ok()).unwrap_or(0))
+        Ok(property.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stalls_are_read_by_their_full_names() {
+        let text = "Write Stall (count): cf-l0-file-count-limit-delays-with-ongoing-compaction: 9, \
+                    l0-file-count-limit-delays: 1, l0-file-count-limit-stops: 2, memtable-limit-delays: 3, \
+                    memtable-limit-stops: 4, pending-compaction-bytes-delays: 5, \
+                    pending-compaction-bytes-stops: 6, total-delays: 9, total-stops: 12\ninterval: 21 total count\n";
+        let expected = Stalls {
+            l0_delays: 1,
+            l0_stops: 2,
+            compaction_delays: 5,
+            compaction_stops: 6,
+            memtable_delays: 3,
+            memtable_stops: 4,
+        };
+        assert_eq!(Stalls::parse(text), expected);
+        let first = "Write Stall (count): l0-file-count-limit-delays: 7";
+        assert_eq!(Stalls::parse(first).l0_delays, 7);
     }
 }

@@ -17,6 +17,7 @@ use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
 use crate::hot::{Found, Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
+use crate::stats::Meters;
 use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
@@ -47,6 +48,9 @@ pub(crate) struct Inner {
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
+    pub(crate) meters: Meters,
+    /// See [`Store::batch_bytes_max`].
+    batch_bytes_max: bound::Bound,
     /// Everything up to here is with the operating system (or the disk).
     published: AtomicU64,
     /// Bytes of all batches written since the database was opened.
@@ -133,6 +137,7 @@ impl Store {
         let mut db_options = engine::database(&options);
         let failure = Arc::<Failure>::default();
         failure::listen(&mut db_options, &failure);
+        let meters = Meters::attach(&mut db_options);
         let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
@@ -157,8 +162,10 @@ impl Store {
             ring: Ring::new(options.feed_ring_bytes),
             hot: Hot::new(options.hot_bytes),
             dir: dir.to_owned(),
+            batch_bytes_max: bound::Bound::new(options.batch_bytes_max),
             options,
             write_options,
+            meters,
             published,
             appended_bytes: AtomicU64::new(0),
             synced_bytes: AtomicU64::new(0),
@@ -374,7 +381,12 @@ impl Store {
     /// One writer at a time: RocksDB would merge concurrent ones into one WAL record, and then a replica fed from memory
     /// could stop at a place that is no batch boundary in its next master's log. A mutex of our own is also faster than
     /// RocksDB's queue restricted to groups of one, which hands the turn from thread to thread.
+    /// What is larger than [`Store::batch_bytes_max`] is refused: no replica would take it.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<u64, Error> {
+        let max = self.batch_bytes_max();
+        if bytes.len() > max {
+            return Err(Error::TooLarge { bytes: bytes.len(), max });
+        }
         let batch = WriteBatch::from_data(bytes);
         let mut hot = self.inner.hot.writing(bytes);
         let _writing = self.inner.writing.lock();
@@ -480,6 +492,7 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
     Error::engine("open the database", error)
 }
 
+mod bound;
 mod epochs;
 mod failure;
 #[cfg(test)]

@@ -217,6 +217,22 @@ fn a_replica_that_is_ahead_of_the_promoted_one_gives_that_up() -> Result<()> {
     Ok(())
 }
 
+/// `slave-read-only no`: a replica that was written to while its master was away.
+#[test]
+fn what_a_replica_wrote_by_itself_is_given_up_too() -> Result<()> {
+    let (mut a, b) = pair()?;
+    b.ok(&["CONFIG", "SET", "slave-read-only", "no"])?;
+    a.server.take().context("a running node")?.kill()?;
+    b.set("t", "of b")?;
+    a.up()?;
+    for key in ["t", "u", "v"] {
+        a.set(key, "of a")?;
+    }
+    same(&b, &a, &["common", "t", "u", "v"])?;
+    ensure!(b.has_aside(), "what B wrote is gone");
+    Ok(())
+}
+
 /// Everybody changes roles, and each time somebody gives something up.
 #[test]
 fn roles_that_go_back_and_forth_end_equal() -> Result<()> {

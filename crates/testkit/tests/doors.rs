@@ -101,19 +101,22 @@ fn a_balancer_that_nodes_do_not_list_answers_nothing_and_is_told_of() -> Result<
     ensure!(count >= 80, "{count} connections were counted:\n{info}");
     ensure!(info.contains(&format!("address={SOURCE},")), "{info}");
 
-    let state: Value =
-        serde_json::from_str(&call("GET", &format!("{}/api/v1/state", stray.admin), None)?)?;
-    let frontend = &state["frontends"][0];
-    ensure!(frontend["backend_up"] == false, "{state}");
-    let why = frontend["backend_error"].as_str().unwrap_or_default();
-    ensure!(why.contains("balancer-sources") && why.contains(SOURCE), "{state}");
+    wait::until("the balancer's own check", PATIENCE, || {
+        let state = call("GET", &format!("{}/api/v1/state", stray.admin), None)?;
+        let state: Value = serde_json::from_str(&state)?;
+        let frontend = &state["frontends"][0];
+        ensure!(frontend["backend_up"] == false, "{state}");
+        let why = frontend["backend_error"].as_str().unwrap_or_default();
+        ensure!(why.contains("balancer-sources") && why.contains(SOURCE), "{state}");
+        Ok(())
+    })?;
 
     let url =
         format!("{}/api/v1/namespaces/local/clusters/main/status", cluster.state()?.controller.url);
     wait::until("the controller tells of it", PATIENCE, || {
         let status: Value = serde_json::from_str(&call("GET", &url, None)?)?;
         let alarms = status["data"]["alarms"].to_string();
-        let words = [&format!("refuse a load balancer at {SOURCE}"), &master.port.to_string()];
+        let words = [&format!("a load balancer at {SOURCE} is refused"), &master.port.to_string()];
         ensure!(words.iter().all(|word| alarms.contains(*word)), "{status}");
         ensure!(status["data"]["healthy"] == false, "healthy above an alarm: {status}");
         Ok(())

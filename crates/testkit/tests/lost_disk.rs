@@ -153,22 +153,25 @@ impl Site {
         Ok(())
     }
 
-    /// Everything that was ever written is there.
+    /// Everything that was ever written is there, as a client that reconnects reads it.
     fn check(&self) -> Result<()> {
-        wait::until("a master that serves", PATIENCE, || {
-            let mut client = Connection::open(self.address)?;
-            let said = client.call(&["GET", "k0"])?;
-            ensure!(said == Reply::Bulk(b"0".to_vec()), "{said:?}");
-            Ok(())
-        })
-        .with_context(|| self.cluster.logs())?;
+        let missing = wait::until("a master that serves", PATIENCE, || self.first_missing())
+            .with_context(|| self.cluster.logs())?;
+        ensure!(missing.is_none(), "{}\n{}", missing.unwrap_or_default(), self.cluster.logs());
+        Ok(())
+    }
+
+    /// What is not as it was written, if anything; an error while nobody answers.
+    fn first_missing(&self) -> Result<Option<String>> {
         let mut client = Connection::open(self.address)?;
         for number in 0..self.written {
             let said = client.call(&["GET", &format!("k{number}")])?;
-            let is_there = said == Reply::Bulk(number.to_string().into_bytes());
-            ensure!(is_there, "k{number} is {said:?}\n{}", self.cluster.logs());
+            ensure!(!matches!(said, Reply::Error(_)), "{said:?}");
+            if said != Reply::Bulk(number.to_string().into_bytes()) {
+                return Ok(Some(format!("k{number} is {said:?}")));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The replica has met the empty master and waits; its data is what it was.

@@ -309,6 +309,15 @@ impl Topology {
         self.nodes.iter().find(|node| node.id == *id)
     }
 
+    /// The same, with these replicas marked as failed beside those that are marked already.
+    pub fn with_failed(&self, is_failed: impl Fn(&NodeId) -> bool) -> Self {
+        let mut marked = self.clone();
+        for node in marked.nodes.iter_mut().filter(|node| !node.is_master()) {
+            node.failed |= is_failed(&node.id);
+        }
+        marked
+    }
+
     /// Masters that own at least one slot: the `cluster_size` of CLUSTER INFO.
     pub fn size(&self) -> usize {
         self.nodes.iter().filter(|node| !node.slots.is_empty()).count()

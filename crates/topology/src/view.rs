@@ -159,12 +159,14 @@ pub fn replicas_text(
     Ok(text)
 }
 
-/// CLUSTER SLOTS: runs of slots with one owner, ascending.
+/// CLUSTER SLOTS: runs of slots with one owner, ascending. Replicas that have failed are left out,
+/// as in Redis: clients read from those that are named.
 pub fn slots(topology: &Topology, reach: Reach) -> Vec<SlotRun> {
     let mut runs = Vec::new();
     let reachable = |node: &&Node| !node.slots.is_empty() && node.shown(reach).is_some();
     for master in topology.nodes.iter().filter(reachable) {
-        let members = std::iter::once(master).chain(topology.replicas_of(master.id));
+        let replicas = topology.replicas_of(master.id).filter(|replica| !replica.failed);
+        let members = std::iter::once(master).chain(replicas);
         let nodes: Vec<SlotNode> = members.filter_map(|node| slot_node(node, reach)).collect();
         runs.extend(master.slots.ranges().into_iter().map(|range| SlotRun {
             start: range.first().number(),

@@ -16,6 +16,13 @@ pub struct ClusterChange {
     /// Writes are refused below so many members of the in-sync set, the master included; 1..=nodes of the smallest shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
+    /// What the controller says to the nodes from now on, their `peer-auth`; empty: nothing. Every
+    /// node that answers must accept it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// How many writes a replica may be known to lack that is promoted in an asynchronous shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag: Option<MaxLag>,
 }
 
 /// `POST …/shards/:i/accept-loss`.
@@ -206,4 +213,67 @@ pub struct DiscardedOutcome {
     pub counts: BTreeMap<String, u64>,
     /// Some of the keys of each.
     pub keys: BTreeMap<String, Vec<String>>,
+}
+
+/// A bound of the writes that a failover may lose: a number, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
+pub enum MaxLag {
+    /// No bound.
+    None,
+    /// So many.
+    Writes(u64),
+}
+
+impl MaxLag {
+    /// The number, where there is one.
+    pub fn bound(self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Writes(most) => Some(most),
+        }
+    }
+}
+
+impl std::fmt::Display for MaxLag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Writes(most) => most.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for MaxLag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            _ => text
+                .parse()
+                .map(Self::Writes)
+                .map_err(|_| format!("`{text}` is neither a number nor `none`")),
+        }
+    }
+}
+
+impl TryFrom<serde_json::Value> for MaxLag {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        match &value {
+            serde_json::Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+impl From<MaxLag> for serde_json::Value {
+    fn from(lag: MaxLag) -> Self {
+        match lag {
+            MaxLag::None => Self::from("none"),
+            MaxLag::Writes(most) => Self::from(most),
+        }
+    }
 }

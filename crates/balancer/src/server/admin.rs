@@ -43,7 +43,7 @@ pub(super) fn router(table: Arc<Table>, token: Option<String>) -> Router {
         .route("/api/v1/desired", put(desired))
         .route("/metrics", get(show_metrics))
         .route_layer(middleware::from_fn_with_state(token, authorize))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .fallback(|| async { Failure(StatusCode::NOT_FOUND, "no such path".to_owned()) })
         .with_state(table)
 }
@@ -91,6 +91,15 @@ async fn desired(
             tracing::error!(%error, "applying a desired state failed");
             Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, "applying failed".to_owned()))
         }
+    }
+}
+
+/// Whether clients are served by this process, for those who choose among several: it starts closed, and stays so until a
+/// controller has told it what to open. A frontend that a controller has closed says nothing against the process.
+async fn health(State(table): State<Arc<Table>>) -> Response {
+    match table.trouble() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
     }
 }
 

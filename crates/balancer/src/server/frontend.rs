@@ -353,12 +353,9 @@ impl Frontend {
         route.reach = reach;
     }
 
-    /// A client's connection was made. That the node answers on it is not known yet: where checks find that out, a connection does not overrule them.
+    /// A client's connection was made. That the node answers on it is not known yet: where checks find that out, a connection says nothing.
     pub(super) fn connected(&self, backend: &Arc<Backend>, from: Option<IpAddr>, checked: bool) {
-        let known = match &self.route.lock().reach {
-            Reach::Down(why) if checked => Reach::Down(why.clone()),
-            _ => Reach::Up,
-        };
+        let known = if checked { self.route.lock().reach.clone() } else { Reach::Up };
         self.set_reach(backend, known, from);
     }
 

@@ -112,6 +112,20 @@ impl Table {
         }
     }
 
+    /// Why clients should not be sent here; `None` if nothing speaks against it.
+    pub(super) fn trouble(&self) -> Option<String> {
+        if self.applied.lock().is_none() {
+            return Some("closed: no controller has told this process yet what to open".to_owned());
+        }
+        let failed: Vec<String> = (self.frontends().iter())
+            .filter_map(|frontend| {
+                let state = frontend.state();
+                state.error.map(|error| format!("{} cannot be opened: {error}", state.listen))
+            })
+            .collect();
+        (!failed.is_empty()).then(|| failed.join("; "))
+    }
+
     /// Brings `desired` into force. Answers once every session to a former backend is gone.
     pub(super) async fn apply(
         &self,

@@ -24,7 +24,6 @@ pub(super) struct NodeTask {
     pub(super) cluster: Arc<Cluster>,
     pub(super) id: String,
     pub(super) local: Endpoint,
-    pub(super) password: Option<String>,
     pub(super) now: Arc<Notify>,
 }
 
@@ -32,8 +31,15 @@ impl NodeTask {
     pub(super) async fn run(self) {
         let interval = Duration::from_millis(self.cluster.shared.policy.heartbeat_ms);
         let mut connection = None;
+        let mut password = self.cluster.record().password.clone();
         loop {
             let started = Instant::now();
+            let present = &self.cluster.record().password;
+            if *present != password {
+                // What was seen of the node stays; only the way there is made anew.
+                password.clone_from(present);
+                connection = None;
+            }
             self.beat(&mut connection, started, interval).await;
             let closed = async {
                 match &mut connection {
@@ -66,6 +72,7 @@ impl NodeTask {
         match result {
             Ok((question, seen)) => {
                 question::answered(&self.cluster, &self.id, &question, seen, false);
+                self.tell_of_gone(connection, interval).await;
             }
             Err(error) => {
                 *connection = None;
@@ -78,6 +85,23 @@ impl NodeTask {
                     error => self.missed(Some(&error.to_string()), refused),
                 }
             }
+        }
+    }
+
+    /// Tells the node which replicas are gone, where that is news to it. Nothing depends on it:
+    /// what fails is tried again after the next heartbeat.
+    async fn tell_of_gone(&self, connection: &mut Option<Connection>, longest: Duration) {
+        let Some(words) = question::news_of_gone(&self.cluster, &self.id) else { return };
+        let Some(open) = connection else { return };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = tokio::time::timeout(longest, open.expect_ok("CLUSTERX DOWN", &words)).await;
+        match told {
+            Ok(Ok(())) => {}
+            Ok(Err(ClientError::Node(error))) => {
+                tracing::debug!(node = %self.local, error, "not told which replicas are gone");
+            }
+            // The connection is in the middle of an answer.
+            Ok(Err(_)) | Err(_) => *connection = None,
         }
     }
 
@@ -117,7 +141,8 @@ impl NodeTask {
         let open = match connection.take() {
             Some(open) => connection.insert(open),
             None => {
-                connection.insert(Connection::open(&self.local, self.password.as_deref()).await?)
+                let password = self.cluster.record().password.clone();
+                connection.insert(Connection::open(&self.local, password.as_deref()).await?)
             }
         };
         let question = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;

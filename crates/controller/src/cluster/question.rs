@@ -11,9 +11,13 @@ use resp::Value;
 
 use super::Cluster;
 use crate::client::ClientError;
+use crate::events::now_ms;
 
 /// What a node says to a grant that contradicts what it has. The node is alive all the same.
 const REFUSED: &str = "ERR grant refused";
+
+/// Longest trip of an answer from which the node's clock is read, ms.
+const CLOCK_TRIP_MS: u64 = 200;
 
 /// A heartbeat ready to leave.
 pub(super) struct Question {
@@ -108,10 +112,45 @@ pub(super) fn answered(
         }
         node.relayed_at = is_relayed.then_some(seen.received_at);
         let at = seen.received_at;
+        let is_unlinked = seen.reply.role == api::heartbeat::Role::Slave
+            && seen.reply.link_status != api::heartbeat::LinkStatus::Up;
+        node.unlinked_since = is_unlinked.then(|| node.unlinked_since.unwrap_or(at));
+        node.clock_ahead_ms = clock_ahead_ms(&seen, now_ms());
         node.seen = Some(seen);
         state.observed.heard(id, at);
     }
     cluster.wake.notify_one();
+}
+
+/// The command that tells a node which replicas are gone, if it shows others, or none, to its
+/// clients. A node that cannot be told says nothing of it.
+pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
+    let shared = &cluster.shared;
+    let state = cluster.state.lock();
+    let shown = state.observed.nodes.get(id)?.seen.as_ref()?.reply.down.as_ref()?;
+    let is_down = |node: &&planner::Node| {
+        node.role != Role::Master
+            && planner::health(&state.record, &state.observed, &shared.policy, &node.id) == "down"
+    };
+    let nodes = state.record.nodes().map(|(_, node)| node);
+    let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();
+    down.sort();
+    if *shown == down {
+        return None;
+    }
+    let words = ["CLUSTERX".to_owned(), "DOWN".to_owned(), shared.election().term().to_string()];
+    Some(words.into_iter().chain(down).collect())
+}
+
+/// By how much the node's wall clock is ahead of this one, which says `now_ms` now. It was read somewhere between question
+/// and answer: an answer that took long says nothing.
+fn clock_ahead_ms(seen: &Seen, now_ms: u64) -> Option<i64> {
+    let took_ms = seen.received_at.millis_since(seen.sent_at);
+    if seen.reply.wall_ms == 0 || took_ms > CLOCK_TRIP_MS {
+        return None;
+    }
+    let then_ms = i64::try_from(now_ms.saturating_sub(took_ms / 2)).ok()?;
+    Some(i64::try_from(seen.reply.wall_ms).ok()?.saturating_sub(then_ms))
 }
 
 /// Whether the node only refused the grant; then it is noted, and the node is asked without one.

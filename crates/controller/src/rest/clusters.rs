@@ -75,6 +75,7 @@ pub(super) async fn create(
         password: password.filter(|password| !password.is_empty()),
         commit_mode: spec.commit_mode.unwrap_or(default_mode(per_shard)),
         min_in_sync: least(spec.min_in_sync, per_shard)?,
+        max_lag: None,
         term: 0,
     };
     probe::fenceable(&record)?;
@@ -177,6 +178,7 @@ pub(super) async fn import(
         // it asks for join. Nothing is believed of nodes that no grant has reached.
         commit_mode: spec.commit_mode.unwrap_or(default_mode(largest)),
         min_in_sync: least(spec.min_in_sync, smallest)?,
+        max_lag: None,
         term: 0,
         shards,
     };
@@ -259,7 +261,8 @@ pub(super) async fn show(
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Changes when writes count as done. The store is changed at once, each shard with its next epoch, which its master gets
+/// Changes what the controller says to the nodes, and when writes count as done. The store is
+/// changed at once, each shard with its next epoch, which its master gets
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,
@@ -271,12 +274,25 @@ pub(super) async fn change(
     let mut said = Vec::new();
     said.extend(change.commit_mode.map(|mode| format!("commit mode {mode}")));
     said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
+    said.extend(change.max_lag.map(|most| format!("max-lag {most}")));
+    said.extend(change.password.as_ref().map(|_| "another password for the nodes".to_owned()));
     if said.is_empty() {
-        return Err(ApiError::bad("nothing to change: commit_mode and min_in_sync can be"));
+        return Err(ApiError::bad(
+            "nothing to change: commit_mode, min_in_sync, max_lag and password can be",
+        ));
+    }
+    if let Some(password) = &change.password {
+        probe::accepted(&cluster.record(), password).await?;
     }
     let record = cluster
         .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
             record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);
+            if let Some(password) = change.password.clone() {
+                record.password = Some(password).filter(|password| !password.is_empty());
+            }
+            if let Some(max_lag) = change.max_lag {
+                record.max_lag = max_lag.bound();
+            }
             if let Some(min_in_sync) = change.min_in_sync {
                 let smallest = record.shards.iter().map(|shard| shard.nodes.len()).min();
                 record.min_in_sync =

@@ -78,6 +78,44 @@ pub(super) async fn fresh(
     Ok(())
 }
 
+/// Asks every node at once whether it takes a password. One that cannot be reached may refuse it
+/// when it comes back: that is the operator's to know.
+pub(super) async fn accepted(record: &Record, password: &str) -> Result<(), ApiError> {
+    let asked: Vec<_> = record
+        .nodes()
+        .map(|(_, node)| {
+            let (at, password) = (node.local.clone(), password.to_owned());
+            tokio::spawn(async move {
+                let ask = async {
+                    let mut connection = Connection::open(&at, Some(&password)).await?;
+                    connection.command(&["PING"]).await.map(|_| ())
+                };
+                let limit = tokio::time::timeout(LIMIT, ask).await;
+                (at.clone(), limit.unwrap_or(Err(ClientError::Timeout(LIMIT))))
+            })
+        })
+        .collect();
+    let mut refusing = Vec::new();
+    for answer in asked {
+        let (at, asked) = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))?;
+        match asked {
+            Ok(()) => {}
+            Err(ClientError::Node(_)) => refusing.push(at.to_string()),
+            Err(error) => {
+                tracing::warn!(node = %at, %error, "cannot ask whether it takes the new password");
+            }
+        }
+    }
+    if refusing.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::bad(format!(
+        "not taken by {}: set it there as `peer-auth-also` first (CONFIG SET), so that both passwords \
+         are taken while they are changed",
+        refusing.join(", ")
+    )))
+}
+
 /// A cluster whose masters nothing could fence can never fail over safely.
 pub(super) fn fenceable(record: &Record) -> Result<(), ApiError> {
     if record.allow_unfenced {

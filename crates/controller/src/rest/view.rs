@@ -14,6 +14,7 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
         allow_unfenced: record.allow_unfenced,
         commit_mode: record.commit_mode,
         min_in_sync: record.min_in_sync,
+        max_lag: record.max_lag,
     }
 }
 

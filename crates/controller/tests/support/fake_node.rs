@@ -308,8 +308,10 @@ impl Inside {
             loading: false,
             replicas: Vec::new(),
             log_wait_ms: 0,
+            down: None,
             deposed: None,
             uptime_ms: now / 1_000_000,
+            wall_ms: 0,
             standing: api::heartbeat::Standing::default(),
         }
     }

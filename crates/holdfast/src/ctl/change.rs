@@ -1,5 +1,7 @@
 //! Verbs that change something.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
 use api::rest::{
@@ -10,6 +12,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 
+use super::http::PATIENCE;
 use super::made::made;
 use super::table::{json, render, text};
 use super::{Context, Place};
@@ -305,7 +308,11 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
         options: FailoverOptions { force_on_timeout: force, sync_timeout_ms, pause_timeout_ms },
         force,
     };
-    let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+    // As the controller does: both bounds, and what it adds for the store and a slow fence.
+    let or = |ms: u64, default: u64| if ms == 0 { default } else { ms.min(60_000) };
+    let bounds = or(sync_timeout_ms, 1_000) + or(pause_timeout_ms, 3_000);
+    let patience = Duration::from_millis(bounds) + PATIENCE;
+    let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;
     if cx.json {
         return json(&value);
     }

@@ -1,17 +1,21 @@
 //! Verbs by which an operator decides what a cluster promises, and what it gives up.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use api::grant::CommitMode;
-use api::rest::{ClusterChange, LossAnswer, LossSpec, RestoreAnswer, RestoreSpec};
+use api::rest::{ClusterChange, LossAnswer, LossSpec, MaxLag, RestoreAnswer, RestoreSpec};
 use clap::Subcommand;
 use reqwest::Method;
 
+use super::http::PATIENCE;
 use super::table::{json, render, text};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Set {
-    /// Of a whole cluster: when writes count as done
+    /// Of a whole cluster: when writes count as done, and the password of its nodes
     ///
     /// Each shard changes with its next epoch, which its master gets as soon as it answers; connections
     /// with replies under way at that moment may be closed. On the way to `in-sync` a shard begins with
@@ -25,13 +29,33 @@ pub(crate) enum Set {
         /// Refuse writes below so many members of the in-sync set, the master included
         #[arg(long)]
         min_in_sync: Option<u32>,
+        /// File with the password that the controller says to the nodes from now on, their
+        /// `peer-auth`;
+        /// `-`: standard input. Nodes must take it already, as `peer-auth-also`
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// With `async`: nobody is promoted that is known to lack more writes than so many; `none` for no bound
+        #[arg(long, value_name = "WRITES")]
+        max_lag: Option<MaxLag>,
     },
 }
 
+/// A secret in a file, or from standard input. The end of its line is not part of it.
+fn secret(file: &Path) -> Result<String> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+            .context("read the password from standard input")?
+    } else {
+        std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
-    let Set::Cluster { place, commit_mode, min_in_sync } = set;
+    let Set::Cluster { place, commit_mode, min_in_sync, password_file, max_lag } = set;
     let path = cx.cluster(&place).await?;
-    let body = ClusterChange { commit_mode, min_in_sync };
+    let password = password_file.as_deref().map(secret).transpose()?;
+    let body = ClusterChange { commit_mode, min_in_sync, max_lag, password };
     let value = cx.http.call(Method::PATCH, &path, Some(&body)).await?;
     if cx.json { json(&value) } else { text("changed; `status` shows when it is in force\n") }
 }
@@ -90,7 +114,9 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
     };
     let path = format!("{}/shards/{index}/accept-loss", cx.cluster(&place).await?);
     let body = LossSpec { node_id: node, confirm: yes, despite_deposed };
-    let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+    // The longest lease of the old master is waited for.
+    let patience = Duration::from_secs(15) + PATIENCE;
+    let value = cx.http.call_long(Method::POST, &path, Some(&body), patience).await?;
     if cx.json {
         return json(&value);
     }

@@ -1,5 +1,7 @@
 //! Writes that deposed masters had to discard: what there is, what it holds, and putting it back.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use api::rest::{
     Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage,
@@ -40,6 +42,9 @@ pub(crate) enum DiscardedVerb {
     },
 }
 
+/// An export may have 256 MiB of keys and values.
+const APPLY_PATIENCE: Duration = Duration::from_secs(150);
+
 /// Which export is meant.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Which {
@@ -66,7 +71,7 @@ pub(crate) async fn run(cx: &Context, verb: DiscardedVerb) -> Result<()> {
         DiscardedVerb::Apply { which, yes, if_absent } => {
             let path = format!("{}/apply", path_of(cx, &which).await?);
             let body = DiscardedApply { confirm: yes, only_absent: if_absent };
-            let value = cx.http.call(Method::POST, &path, Some(&body)).await?;
+            let value = cx.http.call_long(Method::POST, &path, Some(&body), APPLY_PATIENCE).await?;
             if cx.json {
                 return json(&value);
             }

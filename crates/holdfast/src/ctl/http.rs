@@ -10,17 +10,23 @@ use serde_json::Value;
 
 /// Where the controller listens unless told otherwise.
 const DEFAULT: &str = "127.0.0.1:9379";
-/// A switchover may wait for its pause; everything else is quick.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// How long an answer may take unless told otherwise.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Http {
     base: String,
     token: Option<String>,
     client: reqwest::Client,
+    /// As the operator said it.
+    limit: Option<Duration>,
 }
 
 impl Http {
-    pub(crate) fn new(controller: Option<String>, token: Option<String>) -> Result<Self> {
+    pub(crate) fn new(
+        controller: Option<String>,
+        token: Option<String>,
+        limit: Option<Duration>,
+    ) -> Result<Self> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let at = controller
             .or_else(|| variable("HOLDFAST_CONTROLLER"))
@@ -30,18 +36,48 @@ impl Http {
             // A proxy of the environment has no business between an operator and a controller.
             .no_proxy()
             .connect_timeout(Duration::from_secs(3))
-            .timeout(PATIENCE)
             .build()
             .context("build the HTTP client")?;
         Ok(Self {
             base: format!("{scheme}{}", at.trim_end_matches('/')),
             token: token.or_else(|| variable("HOLDFAST_TOKEN")),
             client,
+            limit,
         })
     }
 
     /// The `data` of the answer, null when there is none.
     pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<Value> {
+        self.call_long(method, path, body, PATIENCE).await
+    }
+
+    /// As [`Http::call`], for what may take `patience` by its nature.
+    pub(crate) async fn call_long(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+        patience: Duration,
+    ) -> Result<Value> {
+        let limit = self.limit.unwrap_or(patience);
+        let changes = method != Method::GET;
+        match tokio::time::timeout(limit, self.exchange(method, path, body)).await {
+            Ok(result) => result,
+            Err(_) => bail!(
+                "the controller at {} has not answered within {} s{}: does it hang? --timeout changes the limit",
+                self.base,
+                limit.as_secs_f64(),
+                if changes { ", and may do it yet: look with `status`" } else { "" }
+            ),
+        }
+    }
+
+    async fn exchange(
         &self,
         method: Method,
         path: &str,

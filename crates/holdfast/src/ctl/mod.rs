@@ -13,6 +13,7 @@ mod show;
 mod table;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use api::rest::{Clusters, Namespaces};
@@ -32,8 +33,16 @@ pub(crate) struct Args {
     /// Print the controller's answer as JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Longest wait for the controller, seconds; default: 10, more for what takes longer by its nature
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     #[command(subcommand)]
     verb: Verb,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let said = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    said.filter(|limit| !limit.is_zero()).ok_or_else(|| "seconds, above 0".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,7 +113,8 @@ pub(crate) struct Place {
 /// # Errors
 /// The controller cannot be reached, or refuses; the text names the thing and what to do.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let cx = Context { http: Http::new(args.controller, args.token)?, json: args.json };
+    let cx =
+        Context { http: Http::new(args.controller, args.token, args.timeout)?, json: args.json };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,
         Verb::List(list) => show::list(&cx, list).await?,

@@ -104,7 +104,7 @@ impl Controller {
     /// From each shard's next epoch on.
     pub(crate) async fn set_commit_mode(&self, mode: CommitMode) -> Result<()> {
         let path = format!("/namespaces/{NAMESPACE}/clusters/{CLUSTER}");
-        let body = ClusterChange { commit_mode: Some(mode), min_in_sync: None };
+        let body = ClusterChange { commit_mode: Some(mode), ..ClusterChange::default() };
         let body = serde_json::to_value(body).context("render the change")?;
         let (status, answer) = self.request(Method::PATCH, &path, Some(body)).await?;
         if !status.is_success() {

@@ -10,6 +10,8 @@ use ::grant::CommitMode;
 use api::heartbeat::{LeaseMode, LinkStatus, Resync};
 use storage::Stats;
 
+use super::files::Files;
+
 use crate::clock;
 use crate::command::Table;
 use crate::info::{self, process};
@@ -46,8 +48,9 @@ impl Exposition {
     }
 }
 
-/// All metrics. What lies behind the write gate is left out when the gate cannot be had within `wait`.
-pub(super) fn render(node: &Node, wait: Duration) -> String {
+/// All metrics. What lies behind the write gate is left out when the gate cannot be had within `wait`, and what the
+/// database says of its files when its disk has not answered in that time: the last known is shown, with its age.
+pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     let mut out = Exposition(String::with_capacity(16 << 10));
     process_metrics(node, &mut out);
     client_metrics(node, &mut out);
@@ -77,15 +80,21 @@ pub(super) fn render(node: &Node, wait: Duration) -> String {
         "Changes of role or database since the start.",
         engine.generation,
     );
-    let Some(store) = &engine.store else { return out.0 };
+    let Some(store) = engine.store.clone() else { return out.0 };
     out.gauge(
         "holdfast_node_storage_log_wait_seconds",
         "For how long the disk has taken nothing of the log that it was given; 0 while nothing waits.",
         store.log_wait_ms() as f64 / 1000.0,
     );
-    match store.stats() {
-        Ok(stats) => storage_metrics(&stats, &mut out),
-        Err(error) => tracing::warn!(%error, "cannot collect the metrics of the database"),
+    // A change of role must not wait for a disk because somebody looks at numbers.
+    drop(engine);
+    if let Some((stats, age)) = files.ask(store, wait) {
+        out.gauge(
+            "holdfast_node_storage_stats_age_seconds",
+            "Age of the numbers of the database below: its disk answers late.",
+            age.as_secs_f64(),
+        );
+        storage_metrics(&stats, &mut out);
     }
     out.0
 }
@@ -389,7 +398,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         node.stats.workers[0].command(0, 1500, crate::stats::Outcome::Done);
-        let text = render(&node, Duration::from_secs(1));
+        let text = render(&node, &Files::default(), Duration::from_secs(1));
         let mut seen = BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -414,7 +423,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         let _taken = node.gate.write();
-        let text = render(&node, Duration::from_millis(1));
+        let text = render(&node, &Files::default(), Duration::from_millis(1));
         assert!(text.contains("\nholdfast_node_gate_taken 1\n"));
         assert!(!text.contains("holdfast_node_storage_sequence"));
     }

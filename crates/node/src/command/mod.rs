@@ -6,10 +6,12 @@
 
 pub mod args;
 pub mod error;
+pub mod renames;
 pub mod reply;
 pub mod table;
 
 pub use args::Args;
 pub use error::{Error, Result};
+pub use renames::Renames;
 pub use reply::{Replied, Reply};
 pub use table::{Command, Flags, Handler, Keys, Table};

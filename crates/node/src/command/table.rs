@@ -120,7 +120,8 @@ flags! {
     LOADING = 2, loading, "loading";
     /// Served on a replica that lost its master, whatever `slave-serve-stale-data` says.
     STALE = 3, stale, "stale";
-    /// Needs an administrator's authentication.
+    /// For administrators, as COMMAND tells it. There is one kind of password for clients, so
+    /// whoever has given it is one.
     ADMIN = 4, admin, "admin";
     /// Between nodes and controllers only: never for a client that came through a balancer of a balancer-only node.
     PEER = 5, peer, "";
@@ -132,8 +133,6 @@ flags! {
     NO_SCRIPT = 8, no_script, "noscript";
     /// Only removes: allowed above `max-db-size`.
     REMOVES = 9, removes, "";
-    /// May add data, and is refused above `max-db-size`.
-    DENY_OOM = 10, deny_oom, "denyoom";
     /// Waits, possibly long.
     BLOCKING = 11, blocking, "blocking";
     /// Not shown in SLOWLOG, because its arguments are secret or it waits by design.
@@ -173,6 +172,8 @@ pub struct Command {
     pub flags: Flags,
     /// What may stand behind the name; empty when that is the handler's affair.
     pub subcommands: &'static [Subcommand],
+    /// Second words, in lower case, with which it cannot run inside EXEC, and so is not queued.
+    pub outside_multi: &'static [&'static str],
 }
 
 impl Command {
@@ -201,13 +202,31 @@ impl Command {
     }
 
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
-        Self { name, arity, keys, handler, flags: Flags(0), subcommands: &[] }
+        Self { name, arity, keys, handler, flags: Flags(0), subcommands: &[], outside_multi: &[] }
     }
 
     /// With a closed list of subcommands: unknown ones and wrong numbers of words are refused before the handler, also while queueing.
     pub const fn containing(mut self, subcommands: &'static [Subcommand]) -> Self {
         self.subcommands = subcommands;
         self
+    }
+
+    /// With second words that are refused inside MULTI.
+    pub const fn outside_multi(mut self, words: &'static [&'static str]) -> Self {
+        self.outside_multi = words;
+        self
+    }
+
+    /// Whether these words can be queued and run by EXEC.
+    pub fn may_be_queued(&self, words: &[&[u8]]) -> bool {
+        let second = words.get(1).copied().unwrap_or_default();
+        !self.flags.has(Flags::NO_MULTI)
+            && !self.outside_multi.iter().any(|word| second.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Whether it is refused above `max-db-size`.
+    pub fn may_grow(&self) -> bool {
+        self.is_write() && !self.flags.has(Flags::REMOVES)
     }
 
     /// With keys, for session commands that name some (WATCH).

@@ -21,25 +21,68 @@ pub struct Line {
 pub fn parse(text: &str) -> Result<Vec<Line>, usize> {
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let trimmed = line.trim();
-        let end = trimmed.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(trimmed.len());
-        let (name, rest) = trimmed.split_at(end);
+        let (name, rest) = split_name(line);
         if name.is_empty() {
             continue;
         }
-        let value = value(rest.trim_start()).ok_or(index + 1)?;
+        let value = if name.eq_ignore_ascii_case("rename-command") {
+            // Two words that may both be in quotes: `words` takes them apart.
+            Some(rest.to_owned())
+        } else {
+            value(rest)
+        };
+        let value = value.ok_or(index + 1)?;
         lines.push(Line { number: index + 1, name: name.to_owned(), value });
     }
     Ok(lines)
 }
 
+/// The name of a line, and what is behind it and the blanks that follow. Blanks are all that
+/// Unicode calls white space, any number of them.
+fn split_name(line: &str) -> (&str, &str) {
+    let trimmed = line.trim();
+    let end = trimmed.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(trimmed.len());
+    let (name, rest) = trimmed.split_at(end);
+    (name, rest.trim_start())
+}
+
+/// The words of a value that has several, each of which may be in quotes; a comment ends them.
+/// `None` for a quote that is not closed.
+pub fn words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        if rest.starts_with(['"', '\'']) {
+            let (word, behind) = quoted(rest)?;
+            words.push(word);
+            if !(behind.is_empty() || behind.starts_with(|c: char| c.is_whitespace() || c == '#')) {
+                return None;
+            }
+            rest = behind.trim_start();
+        } else {
+            let (word, behind) = split_name(rest);
+            words.push(word.to_owned());
+            rest = behind;
+        }
+    }
+    Some(words)
+}
+
 /// The value at the beginning of `text`; `None` for a quote that is not closed or that something follows.
 fn value(text: &str) -> Option<String> {
+    if !text.starts_with(['"', '\'']) {
+        return Some(text.split('#').next().unwrap_or_default().trim().to_owned());
+    }
+    let (value, behind) = quoted(text)?;
+    let behind = behind.trim_start();
+    (behind.is_empty() || behind.starts_with('#')).then_some(value)
+}
+
+/// The word in quotes at the beginning of `text`, and what is behind it; `None` if the quote is not
+/// closed.
+fn quoted(text: &str) -> Option<(String, &str)> {
     let mut rest = text.chars();
-    let quote = match rest.next() {
-        Some(quote @ ('"' | '\'')) => quote,
-        _ => return Some(text.split('#').next().unwrap_or_default().trim().to_owned()),
-    };
+    let quote = rest.next()?;
     let mut bytes = Vec::new();
     loop {
         let c = match rest.next()? {
@@ -63,9 +106,7 @@ fn value(text: &str) -> Option<String> {
         };
         bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
-    let behind = rest.as_str().trim_start();
-    (behind.is_empty() || behind.starts_with('#'))
-        .then(|| String::from_utf8_lossy(&bytes).into_owned())
+    Some((String::from_utf8_lossy(&bytes).into_owned(), rest.as_str()))
 }
 
 /// The text of a file after CONFIG REWRITE: lines of known options take their present value, everything else stays, options that differ from their
@@ -75,7 +116,7 @@ pub fn rewrite(text: &str, values: &Values) -> String {
     let mut written = std::collections::BTreeSet::new();
     let mut out = String::with_capacity(text.len() + 256);
     for line in text.lines() {
-        let name = line.trim().split([' ', '\t']).next().unwrap_or_default();
+        let (name, _) = split_name(line);
         match super::options::find(name) {
             Some(option) => {
                 if written.insert(option.name) {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::file;
-use super::options::{SetError, Values, find};
+use super::options::{SetError, Values};
+use super::{file, kvrocks};
+use crate::command::Flags;
+use crate::command::renames::RenameError;
 
 /// What the command line of `holdfast node` asks for.
 #[derive(Debug)]
@@ -38,14 +40,10 @@ pub enum LoadError {
         cause: std::io::Error,
     },
     /// A value in quotes does not end as it must.
-    #[error(
-        "{path}, line {line}: a quote is not closed, or something other than a comment follows it"
-    )]
+    #[error("{place}: a quote is not closed, or something other than a comment follows it")]
     Quote {
-        /// Which file.
-        path: PathBuf,
-        /// 1-based.
-        line: usize,
+        /// File and line, or the command line.
+        place: String,
     },
     /// A value is not accepted.
     #[error("{place}: option `{name}`: {why}")]
@@ -57,15 +55,39 @@ pub enum LoadError {
         /// What would be accepted.
         why: String,
     },
+    /// No option has that name, neither here nor in Kvrocks.
+    #[error("{place}: unknown option `{name}`{}; `holdfast node --sample` shows all options", meant(.name))]
+    Unknown {
+        /// File and line, or the command line.
+        place: String,
+        /// What was written.
+        name: String,
+    },
     /// The command line itself is wrong.
     #[error("{0}; see `holdfast node --help`")]
     Usage(String),
 }
 
+impl LoadError {
+    /// Whether the command line is at fault, and not the file.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Usage(_) => true,
+            Self::Quote { place } | Self::Value { place, .. } | Self::Unknown { place, .. } => {
+                place == COMMAND_LINE
+            }
+            Self::Read { .. } => false,
+        }
+    }
+}
+
+const COMMAND_LINE: &str = "command line";
+
 /// Reads the arguments behind `holdfast node`.
 pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     let mut path = None;
     let mut overrides = Vec::new();
+    let mut is_check = false;
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = |what: &str| {
@@ -77,11 +99,19 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
                 return Ok(Request::Print(format!("holdfast {}", env!("CARGO_PKG_VERSION"))));
             }
             "--sample" => return Ok(Request::Print(file::sample())),
+            "--check" => is_check = true,
             "-c" | "--config" => path = Some(PathBuf::from(value("-c")?)),
-            option if option.starts_with("--") => match option[2..].split_once('=') {
-                Some((name, text)) => overrides.push((name.to_owned(), text.to_owned())),
-                None => overrides.push((option[2..].to_owned(), value(option)?)),
-            },
+            option if option.starts_with("--") => {
+                let (name, text) = match option[2..].split_once('=') {
+                    Some((name, text)) => (name, Some(text.to_owned())),
+                    None => (&option[2..], None),
+                };
+                if !is_known(name) {
+                    let place = COMMAND_LINE.to_owned();
+                    return Err(LoadError::Unknown { place, name: name.to_owned() });
+                }
+                overrides.push((name.to_owned(), text.map_or_else(|| value(option), Ok)?));
+            }
             other => return Err(LoadError::Usage(format!("unexpected argument `{other}`"))),
         }
     }
@@ -91,90 +121,156 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
         loaded.file = Some(path.canonicalize().unwrap_or(path));
     }
     for (name, text) in overrides {
-        apply(&mut loaded, "command line", &name, &text)?;
+        apply(&mut loaded, COMMAND_LINE, &name, &text)?;
     }
-    consistent(&loaded.values)?;
-    Ok(Request::Start(Box::new(loaded)))
+    loaded.values.check_together().map_err(|(name, why)| LoadError::Value {
+        place: "configuration".into(),
+        name: name.into(),
+        why: why.into(),
+    })?;
+    if is_check {
+        Ok(Request::Print(checked(&loaded)))
+    } else {
+        Ok(Request::Start(Box::new(loaded)))
+    }
+}
+
+/// What `--check` says of a configuration that a node would start with.
+fn checked(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for warning in &loaded.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    match &loaded.file {
+        Some(file) => text.push_str(&format!("{}: ok", file.display())),
+        None => text.push_str("ok"),
+    }
+    text
 }
 
 /// Accepted because Kvrocks' files have them.
 const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
+/// Other names of options.
+const ALIASES: [(&str, &str); 1] = [("replicaof", "slaveof")];
+
+const RENAME: &str = "rename-command";
+
+fn alias(name: &str) -> &str {
+    let known = ALIASES.iter().find(|(other, _)| name.eq_ignore_ascii_case(other));
+    known.map_or(name, |(_, option)| option)
+}
+
+/// Whether a file or the command line may name this option.
+fn is_known(name: &str) -> bool {
+    name.eq_ignore_ascii_case(RENAME)
+        || super::options::find(alias(name)).is_some()
+        || kvrocks::ignored(name).is_some()
+}
+
+/// The option whose name is nearest, where one differs by a letter or two.
+fn meant(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let names = super::OPTIONS.iter().map(|option| option.name).chain([RENAME]);
+    let nearest = names.map(|option| (distance(&lower, option), option)).min();
+    match nearest {
+        Some((0..=2, option)) => format!(", is `{option}` meant?"),
+        _ => String::new(),
+    }
+}
+
+/// How many letters must be put in, left out or replaced to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
     let text = std::fs::read_to_string(path)
         .map_err(|cause| LoadError::Read { path: path.to_owned(), cause })?;
-    let lines =
-        file::parse(&text).map_err(|line| LoadError::Quote { path: path.to_owned(), line })?;
+    let place = |line: usize| format!("{}, line {line}", path.display());
+    let lines = file::parse(&text).map_err(|line| LoadError::Quote { place: place(line) })?;
     for line in lines {
-        let place = format!("{}, line {}", path.display(), line.number);
-        apply(loaded, &place, &line.name, &line.value)?;
+        apply(loaded, &place(line.number), &line.name, &line.value)?;
     }
     Ok(())
 }
 
 fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(), LoadError> {
-    let value_error =
+    let name = alias(name);
+    let refused =
         |why: String| LoadError::Value { place: place.to_owned(), name: name.to_owned(), why };
-    let alias = match name {
-        "replicaof" => "slaveof",
-        other => other,
-    };
-    if alias.eq_ignore_ascii_case("rename-command") {
-        let (from, to) = text.split_once(' ').unwrap_or((text, ""));
-        // As in Kvrocks two quotes are the empty name here, which switches the command off.
-        let to = to.trim().trim_matches('"');
-        loaded.values.renamed_commands.push((from.to_ascii_lowercase(), to.to_ascii_lowercase()));
-        return Ok(());
+    if name.eq_ignore_ascii_case(RENAME) {
+        let words =
+            file::words(text).ok_or_else(|| LoadError::Quote { place: place.to_owned() })?;
+        let [from, to] = words.as_slice() else {
+            return Err(refused(
+                "a command and its new name are needed, as in `rename-command KEYS \"\"`".into(),
+            ));
+        };
+        return rename(loaded, place, from, to).map_err(refused);
     }
-    match loaded.values.set(alias, text) {
+    match loaded.values.set(name, text) {
         Ok(()) => {
-            if WITHOUT_EFFECT.contains(&alias) && loaded.values.get(alias).as_deref() == Some("yes")
-            {
+            let is_on = loaded.values.get(name).as_deref() == Some("yes");
+            if is_on && WITHOUT_EFFECT.iter().any(|option| name.eq_ignore_ascii_case(option)) {
                 loaded.warnings.push(format!("{place}: option `{name}` has no effect"));
             }
             Ok(())
         }
         Err(SetError::Unknown) => {
-            loaded.warnings.push(format!("{place}: unknown option `{name}` is ignored"));
+            let why = kvrocks::ignored(name).ok_or_else(|| LoadError::Unknown {
+                place: place.to_owned(),
+                name: name.to_owned(),
+            })?;
+            loaded.warnings.push(format!("{place}: option `{name}` is ignored: {why}"));
             Ok(())
         }
-        Err(error) => Err(value_error(error.to_string())),
+        Err(error) => Err(refused(error.to_string())),
     }
 }
 
-/// Combinations that cannot work.
-fn consistent(values: &Values) -> Result<(), LoadError> {
-    let refuse = |name: &str, why: &str| {
-        Err(LoadError::Value { place: "configuration".into(), name: name.into(), why: why.into() })
-    };
-    if values.bind.0.is_empty() {
-        return refuse("bind", "at least one address is needed");
-    }
-    if values.client_access == api::heartbeat::ClientAccess::BalancerOnly {
-        if values.balancer_sources.0.is_empty() {
-            return refuse(
-                "client-access",
-                "balancer-only needs balancer-sources, or no client could ever come",
-            );
+/// Gives a command another name. A command of Kvrocks that is not served needs none; anything else
+/// that cannot be renamed is an error, because somebody counts on its being gone.
+fn rename(loaded: &mut Loaded, place: &str, from: &str, to: &str) -> Result<(), String> {
+    let command = loaded.values.renames.find(from.as_bytes()).map(|(_, command)| command);
+    match loaded.values.renames.add(from, to) {
+        Ok(()) => {
+            let needed = ["auth", "client", "ping", "info"];
+            if let Some(command) = command
+                && (command.flags.has(Flags::PEER) || needed.contains(&command.name))
+            {
+                loaded.warnings.push(format!(
+                    "{place}: `{}` is renamed: nodes, controllers and balancers use it by its own name",
+                    command.name
+                ));
+            }
+            Ok(())
         }
-        if values.peer_auth.is_empty() {
-            return refuse(
-                "client-access",
-                "balancer-only needs peer-auth, or no peer or controller could ever come",
-            );
+        Err(RenameError::Unknown(_)) if kvrocks::is_command(from) => {
+            loaded
+                .warnings
+                .push(format!("{place}: `{from}` is not renamed: this build does not serve it"));
+            Ok(())
         }
+        Err(error) => Err(error.to_string()),
     }
-    if values.cluster_enabled && !values.slaveof.is_empty() {
-        return refuse("slaveof", "in cluster mode the topology decides who replicates from whom");
-    }
-    Ok(())
 }
 
 fn help() -> String {
     let mut text = String::from(
         "Starts a data node.\n\n\
-         Usage: holdfast node [-c FILE] [--OPTION VALUE]…\n\n\
+         Usage: holdfast node [--check] [-c FILE] [--OPTION VALUE]…\n\n\
          \x20 -c, --config FILE   configuration file, Kvrocks' format\n\
+         \x20     --check         read file and options, say what is wrong with them, and end\n\
          \x20     --sample        print a sample file with every option and its default\n\
          \x20 -v, --version       print the version\n\
          \x20 -h, --help          print this\n\n\
@@ -190,14 +286,10 @@ fn help() -> String {
     text
 }
 
-/// True for names that `find` knows; for callers that only want to ask.
-pub fn is_known(name: &str) -> bool {
-    find(name).is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::value::Value as _;
 
     fn arguments(list: &[&str]) -> Vec<String> {
         list.iter().map(ToString::to_string).collect()
@@ -218,14 +310,102 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_wins_and_unknown_names_only_warn() {
+    fn the_command_line_wins_and_names_of_kvrocks_only_warn() {
+        let text = "port 1000\nlog-dir /var/log\nReplicaOf\tnode7\t\t7001\n";
+        let loaded = loaded(text, &["--port", "2000"]).unwrap();
+        assert_eq!((loaded.values.port, loaded.warnings.len()), (2000, 1));
+        assert!(loaded.warnings[0].contains("line 2: option `log-dir` is ignored: Kvrocks has it"));
+        assert_eq!(loaded.values.slaveof.render(), "node7 7001");
+    }
+
+    fn loaded(text: &str, more: &[&str]) -> Result<Loaded, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.conf");
-        std::fs::write(&path, "port 1000\nlater-option x\n").unwrap();
-        let request = load(&arguments(&["-c", path.to_str().unwrap(), "--port", "2000"])).unwrap();
-        let Request::Start(loaded) = request else { panic!("expected a start") };
-        assert_eq!((loaded.values.port, loaded.warnings.len()), (2000, 1));
-        assert!(loaded.warnings[0].ends_with("line 2: unknown option `later-option` is ignored"));
+        std::fs::write(&path, text).unwrap();
+        let mut all = vec!["-c", path.to_str().unwrap()];
+        all.extend(more);
+        match load(&arguments(&all)) {
+            Ok(Request::Start(loaded)) => Ok(*loaded),
+            Ok(Request::Print(text)) => panic!("printed {text}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn what_cannot_take_effect_stops_the_start_and_names_file_and_line() {
+        for (line, why) in [
+            ("requirepas secret", "unknown option `requirepas`, is `requirepass` meant?"),
+            ("rename-command", "option `rename-command`: a command and its new name are needed"),
+            ("rename-command KEYS", "a command and its new name are needed"),
+            ("rename-command KEYS a b", "a command and its new name are needed"),
+            ("rename-command KEYZ x", "there is no command `keyz`"),
+            ("rename-command KEYS get", "`get` is already the name of a command"),
+            ("rename-command KEYS \"x", "a quote is not closed"),
+            ("slaveof 10.0.0.1", "option `slaveof`: a host and a port are needed"),
+            ("slaveof 10.0.0.1:6666", "option `slaveof`: a host and a port are needed"),
+            ("slaveof 10.0.0.1 0", "option `slaveof`: `0` is no port: 1 to 65535"),
+            ("slaveof 10.0.0.1 x", "option `slaveof`: `x` is no port: 1 to 65535"),
+            ("port 70000", "option `port`"),
+            ("\u{feff}port 7000", "unknown option"),
+        ] {
+            let error = loaded(&format!("# first\n{line}\n"), &[]).unwrap_err();
+            assert!(
+                error.contains("node.conf, line 2: ") && error.contains(why),
+                "{line}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn blanks_are_blanks_and_quotes_are_quotes_in_a_renaming() {
+        for line in [
+            "rename-command\tconfig\tx",
+            "rename-command   CONFIG \t  X  # why",
+            "\tRENAME-command \"config\" 'x'",
+        ] {
+            let renames = loaded(line, &[]).unwrap().values.renames;
+            let name = |name: &str| renames.find(name.as_bytes()).map(|(_, command)| command.name);
+            assert_eq!((name("config"), name("x")), (None, Some("config")), "{line:?}");
+        }
+        let renames = loaded("rename-command\tKEYS\t\"\"\n", &[]).unwrap().values.renames;
+        assert!(renames.find(b"keys").is_none() && renames.find(b"").is_none());
+        let both = loaded("rename-command GET tmp", &["--rename-command", "tmp x"]).unwrap();
+        assert!(both.values.renames.find(b"x").is_some());
+    }
+
+    #[test]
+    fn a_renaming_that_others_would_miss_is_told() {
+        let told = |line: &str| loaded(line, &[]).unwrap().warnings;
+        assert!(told("rename-command clusterx \"\"")[0].contains("use it by its own name"));
+        assert!(told("rename-command ft.create x")[0].contains("this build does not serve it"));
+        assert_eq!(told("rename-command keys \"\""), [""; 0]);
+    }
+
+    #[test]
+    fn the_command_line_takes_only_what_it_knows() {
+        for (list, is_usage) in [
+            (&["--bogus", "1"][..], true),
+            (&["--bogus=1"], true),
+            (&["--port"], true),
+            (&["stray"], true),
+            (&["--port", "x"], true),
+            (&["-c", "/nowhere/node.conf"], false),
+        ] {
+            assert_eq!(load(&arguments(list)).unwrap_err().is_usage(), is_usage, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_says_what_is_odd_and_starts_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.conf");
+        let check = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(&arguments(&["--check", "-c", path.to_str().unwrap()]))
+        };
+        let Ok(Request::Print(said)) = check("log-dir x\n") else { panic!("expected a word") };
+        assert!(said.starts_with("warning: ") && said.ends_with("node.conf: ok"), "{said}");
+        assert!(check("port x\n").is_err());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Configuration: Kvrocks' file format and option names.
 //!
-//! One declaration (`options`) yields the struct, the defaults, the parser, CONFIG GET/SET/REWRITE and the sample file. Unknown names warn; a bad value
-//! stops the start and names file, line, option and what would be accepted.
+//! One declaration (`options`) yields the struct, the defaults, the parser, CONFIG GET/SET/REWRITE
+//! and the sample file. What cannot take effect stops the start and names file, line, option and
+//! what would be accepted; names that only Kvrocks knows (`kvrocks`) warn.
 
 pub mod file;
+mod kvrocks;
 pub mod load;
 pub mod options;
 pub mod value;
@@ -64,6 +66,9 @@ impl Config {
             }
             after.set(name, value).map_err(|error| ((*name).to_owned(), error))?;
         }
+        after
+            .check_together()
+            .map_err(|(name, why)| (name.to_owned(), SetError::Value(why.to_owned())))?;
         let after = Arc::new(after);
         self.values.store(Arc::clone(&after));
         if after.log_level != before.log_level {

@@ -2,7 +2,9 @@
 
 use api::heartbeat::{ClientAccess, LeaseMode};
 
-use super::value::{Compression, LogLevel, Networks, Size, Value, Words};
+use crate::command::Renames;
+
+use super::value::{Compression, LogLevel, Master, Networks, Size, Value, Words};
 
 /// Why an option could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,12 +72,12 @@ macro_rules! options {
         pub struct Values {
             $($(#[doc = $doc])+ pub $field: $type,)+
             /// `rename-command FROM TO`; an empty TO disables the command.
-            pub renamed_commands: Vec<(String, String)>,
+            pub renames: Renames,
         }
 
         impl Default for Values {
             fn default() -> Self {
-                Self { $($field: $default,)+ renamed_commands: Vec::new() }
+                Self { $($field: $default,)+ renames: Renames::default() }
             }
         }
 
@@ -110,6 +112,64 @@ macro_rules! options {
     };
 }
 
+impl Values {
+    /// Passwords that make a connection a client's; none where it needs none.
+    pub fn client_secrets(&self) -> impl Iterator<Item = &str> {
+        [self.requirepass.as_str(), &self.requirepass_also]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+    }
+
+    /// Passwords that make a connection a peer's. The first one is this node's own.
+    pub fn peer_secrets(&self) -> impl Iterator<Item = &str> {
+        [self.peer_auth.as_str(), &self.peer_auth_also]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+    }
+
+    /// What this node says to its master.
+    pub fn link_secret(&self) -> Option<&str> {
+        [self.masterauth.as_str(), &self.peer_auth].into_iter().find(|secret| !secret.is_empty())
+    }
+
+    /// Looks for combinations that cannot work.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn check_together(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.bind.0.is_empty() {
+            return Err(("bind", "at least one address is needed"));
+        }
+        if self.client_access == ClientAccess::BalancerOnly {
+            if self.balancer_sources.0.is_empty() {
+                return Err((
+                    "client-access",
+                    "balancer-only needs balancer-sources, or no client could ever come",
+                ));
+            }
+            if self.peer_auth.is_empty() {
+                return Err((
+                    "client-access",
+                    "balancer-only needs peer-auth, or no peer or controller could ever come",
+                ));
+            }
+        }
+        if self.requirepass.is_empty() && !self.requirepass_also.is_empty() {
+            return Err(("requirepass-also", "without requirepass no password is asked for"));
+        }
+        if self.peer_auth.is_empty() && !self.peer_auth_also.is_empty() {
+            return Err(("peer-auth-also", "it is a second secret: set peer-auth first"));
+        }
+        if self.cluster_enabled && self.slaveof.0.is_some() {
+            return Err((
+                "slaveof",
+                "in cluster mode the topology decides who replicates from whom",
+            ));
+        }
+        Ok(())
+    }
+}
+
 const MAX: i32 = i32::MAX;
 
 #[rustfmt::skip]
@@ -142,6 +202,9 @@ options! {
     "maxclients" maxclients: u32 = 10_240, [0, MAX], Live;
     /// Password of administrators and clients; empty: none.
     "requirepass" requirepass: String = String::new(), LiveSecret;
+    /// A second password that is accepted beside `requirepass`, while it is being changed; empty:
+    /// none.
+    "requirepass-also" requirepass_also: String = String::new(), LiveSecret;
     /// Password this node sends to its master.
     "masterauth" masterauth: String = String::new(), LiveSecret;
     /// Without a password, serve loopback only.
@@ -174,9 +237,11 @@ options! {
     "balancer-sources" balancer_sources: Networks = Networks(Vec::new()), Restart;
     /// Secret of nodes and controllers; clients never have it.
     "peer-auth" peer_auth: String = String::new(), LiveSecret;
+    /// A second secret that is accepted beside `peer-auth`, while it is being changed; empty: none.
+    "peer-auth-also" peer_auth_also: String = String::new(), LiveSecret;
 
     /// `host port` of the master, outside cluster mode.
-    "slaveof" slaveof: String = String::new(), Restart;
+    "slaveof" slaveof: Master = Master(None), Restart;
     /// Refuse writes of clients on a replica.
     "slave-read-only" slave_read_only: bool = true, Live;
     /// Serve reads while the link to the master is down.
@@ -257,6 +322,8 @@ options! {
     "rocksdb.level_compaction_dynamic_level_bytes" rocksdb_level_compaction_dynamic_level_bytes: bool = true, Restart;
     /// fsync the WAL before every reply.
     "rocksdb.write_options.sync" rocksdb_write_options_sync: bool = false, Restart;
+    /// Largest batch of a command or a MULTI, in bytes; 0: the 2 GiB that replicas take.
+    "rocksdb.write_options.write_batch_max_bytes" rocksdb_write_batch_max_bytes: u32 = 0, [0, MAX], Live;
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How single values are written in files and by CONFIG SET.
 
 use api::heartbeat::{ClientAccess, LeaseMode};
+use topology::Endpoint;
 
 /// A value of an option.
 pub trait Value: Sized {
@@ -97,13 +98,18 @@ impl Value for Size {
     }
 }
 
-/// Words separated by blanks or commas (`bind`, `balancer-sources`).
+/// The words of a list, separated by any number of blanks and commas.
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty())
+}
+
+/// Words separated by blanks or commas (`bind`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Words(pub Vec<String>);
 
 impl Value for Words {
     fn parse(text: &str) -> Result<Self, String> {
-        let words = text.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        let words = words_of(text);
         Ok(Self(words.map(str::to_owned).collect()))
     }
     fn render(&self) -> String {
@@ -125,7 +131,7 @@ impl Networks {
 
 impl Value for Networks {
     fn parse(text: &str) -> Result<Self, String> {
-        let words = text.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        let words = words_of(text);
         words
             .map(|word| {
                 word.parse::<ipnet::IpNet>()
@@ -139,6 +145,31 @@ impl Value for Networks {
     }
     fn render(&self) -> String {
         self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Where a master is: `host port`, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Master(pub Option<Endpoint>);
+
+impl Value for Master {
+    fn parse(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            [] => Ok(Self(None)),
+            [no, one] if no.eq_ignore_ascii_case("no") && one.eq_ignore_ascii_case("one") => {
+                Ok(Self(None))
+            }
+            [host, port] => match port.parse() {
+                Ok(0) | Err(_) => Err(format!("`{port}` is no port: 1 to 65535")),
+                Ok(port) => Ok(Self(Some(Endpoint { host: (*host).to_owned(), port }))),
+            },
+            _ => Err("a host and a port are needed, as in `10.0.0.1 6666`".into()),
+        }
+    }
+    fn render(&self) -> String {
+        let place = self.0.as_ref();
+        place.map_or_else(String::new, |Endpoint { host, port }| format!("{host} {port}"))
     }
 }
 

@@ -44,6 +44,11 @@ impl Held {
         self.groups.push_back(Group { bytes: std::mem::take(out), ticket });
     }
 
+    /// Bytes of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn is_full(&self) -> bool {
         self.bytes > REPLY_BYTES || self.groups.len() >= GROUPS_MAX
     }

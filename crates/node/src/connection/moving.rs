@@ -15,9 +15,8 @@ use tokio::io::AsyncReadExt as _;
 use super::{Connection, End, READ_BYTES};
 use crate::clients::Via;
 use crate::clock;
-use crate::command::{Flags, Table};
+use crate::command::{Flags, Renames, Table};
 use crate::moving::{Refused, seal};
-use crate::session::transaction::Queued;
 use crate::session::{Auth, ReplyMode, Session};
 
 impl Connection {
@@ -38,8 +37,15 @@ impl Connection {
             }
         }
         let record: Vec<u8> = self.buffer.drain(..length).collect();
-        let secret = &self.node.config.now().peer_auth;
-        let opened = self.node.taken.open(secret, &record, clock::unix_ms());
+        let config = self.node.config.now();
+        let mut opened = Err(Refused::NoSecret);
+        for secret in config.peer_secrets() {
+            // A record is used up by the secret that it was made with only.
+            opened = self.node.taken.open(secret, &record, clock::unix_ms());
+            if !matches!(opened, Err(Refused::Forged)) {
+                break;
+            }
+        }
         let opened =
             opened.and_then(|moved| match moved.client == client && moved.frontend == frontend {
                 true => Ok(moved),
@@ -86,7 +92,7 @@ impl Connection {
     pub(super) async fn give_back(&mut self, session: &Session) -> End {
         let unread = self.buffer.get(self.start..).unwrap_or_default();
         // Found out before anything is copied.
-        let is_small = unread.len() + session.transaction.queue_bytes <= moving::RECORD_MAX;
+        let is_small = unread.len() + session.transaction.queue_bytes() <= moving::RECORD_MAX;
         let packed = is_small.then(|| packed(session, unread.to_vec())).flatten();
         let record = packed.and_then(|packed| {
             let secret = &self.node.config.now().peer_auth;
@@ -138,13 +144,15 @@ fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
         name: names.name,
         library: names.library,
         version: names.version,
-        queue: transaction.queue.clone(),
+        queue: transaction
+            .queue()
+            .map(|queue| queue.iter().map(|queued| queued.words.clone()).collect()),
         unread,
     })
 }
 
 /// Makes a new session what the one that was moved here was.
-pub(super) fn unpack(session: &mut Session, moved: moving::Session) {
+pub(super) fn unpack(session: &mut Session, moved: moving::Session, renames: &Renames) {
     if moved.is_authenticated {
         session.auth = Auth::Client;
     }
@@ -159,9 +167,9 @@ pub(super) fn unpack(session: &mut Session, moved: moving::Session) {
     };
     let transaction = &mut session.transaction;
     transaction.is_aborted = moved.is_aborted;
-    transaction.queue_bytes = moved.queue.iter().flatten().map(bytes_of).sum();
-    let queued = moved.queue.as_ref().map(Vec::len);
-    transaction.queue = moved.queue;
+    if let Some(queue) = moved.queue {
+        transaction.resume(queue, renames);
+    }
     if moved.is_watching {
         // Nobody here knows what happened to the keys meanwhile: as if one had changed.
         transaction.give_up_watch();
@@ -172,10 +180,6 @@ pub(super) fn unpack(session: &mut Session, moved: moving::Session) {
     names.name = moved.name;
     names.library = moved.library;
     names.version = moved.version;
-    names.resp = if moved.is_resp3 { 3 } else { 2 };
-    names.queued = queued;
-}
-
-fn bytes_of(words: &Queued) -> usize {
-    crate::session::transaction::cost(words.iter().map(Vec::len))
+    drop(names);
+    session.show();
 }

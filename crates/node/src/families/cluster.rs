@@ -7,24 +7,37 @@ use std::sync::Arc;
 
 use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
-use topology::{Change, Cluster, ClusterError, key_slot, parse_slots};
+use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
 use crate::cluster::{change, heartbeat_reply, identifies};
 use crate::command::args::parse_integer;
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::gone;
 use crate::grants;
 use crate::node::Node;
 use crate::session::dispatch::{LOADING, NAMESPACE};
-use crate::session::{Auth, Flow, SessionCx, Tells, gates};
+use crate::session::{Flow, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::session("cluster",   -2, cluster).no_script().stale(),
-    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer(),
+    Command::session("cluster",   -2, cluster).no_script().stale().outside_multi(&["reset"]),
+    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer().outside_multi(CHANGES),
     Command::session("readonly",   1, readonly).fast().stale().loading().no_multi(),
     Command::session("readwrite",  1, readwrite).fast().stale().loading().no_multi(),
     Command::session("asking",     1, asking).fast(),
+];
+
+/// What changes more than a connection, or waits for others.
+const CHANGES: &[&str] = &[
+    "setnodeid",
+    "setnodes",
+    "setslot",
+    "flushslots",
+    "heartbeat",
+    "relay",
+    "discarded",
+    "deposed",
 ];
 
 const CLUSTER_USAGE: &str = "ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
@@ -42,13 +55,6 @@ fn must_be_cluster(cx: &SessionCx<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Error::text("ERR Cluster mode is not enabled"))
-}
-
-fn must_be_admin(cx: &SessionCx<'_>) -> Result<()> {
-    if cx.session.auth == Auth::None {
-        return Err(Error::text("ERR admin permission required to perform the command"));
-    }
-    Ok(())
 }
 
 fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
@@ -71,23 +77,24 @@ fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     must_be_cluster(cx)?;
     let state = cx.node.cluster.load();
     let myself = state.id();
+    let topology = || state.topology().map(|topology| gone::shown(cx.node, topology));
     let reach = cx.session.reach(cx.config);
     Ok(match &*word {
         b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
         b"NODES" => {
-            let (topology, jobs) = (state.topology()?, Jobs::default());
-            text(reply, view::nodes_text(topology, myself, reach, cx.now_ms, &jobs))
+            let (topology, jobs) = (topology()?, Jobs::default());
+            text(reply, view::nodes_text(&topology, myself, reach, cx.now_ms, &jobs))
         }
-        b"SLOTS" => slots(reply, &view::slots(state.topology()?, reach)),
+        b"SLOTS" => slots(reply, &view::slots(&*topology()?, reach)),
         b"SHARDS" => {
             let store_sequence =
                 cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-            shards(reply, &view::shards(state.topology()?, myself, reach, store_sequence))
+            shards(reply, &view::shards(&*topology()?, myself, reach, store_sequence))
         }
         b"MYID" => reply.bulk(myself.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())),
         b"KEYSLOT" => reply.integer(i64::from(key_slot(args.bytes()?).number())),
         b"REPLICAS" | b"SLAVES" => {
-            text(reply, view::replicas_text(state.topology()?, args.bytes()?, reach, cx.now_ms)?)
+            text(reply, view::replicas_text(&*topology()?, args.bytes()?, reach, cx.now_ms)?)
         }
         b"COUNTKEYSINSLOT" => {
             let count = count_in_slot(cx.node, cx.now_ms, slot_number(args)?)?;
@@ -190,10 +197,9 @@ fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
         Some(_) => return Err(Error::Syntax),
     }
     must_be_cluster(cx)?;
-    must_be_admin(cx)?;
-    if cx.exec.is_some() || cx.session.client.via != crate::clients::Via::Direct {
+    if cx.session.client.via != crate::clients::Via::Direct {
         return Err(Error::text(
-            "ERR CLUSTER RESET is only possible on a connection to the node itself, outside MULTI",
+            "ERR CLUSTER RESET is only possible on a connection to the node itself",
         ));
     }
     let has_data = {
@@ -213,16 +219,16 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     let word = args.word().ok_or_else(usage)?;
     match (&*word, args.len()) {
         (b"VERSION", 0) => {
-            checked(cx)?;
+            must_be_cluster(cx)?;
             Ok(reply.bulk(cx.node.cluster.load().version().to_string().as_bytes()).into())
         }
         (b"MYID", 0) => {
-            checked(cx)?;
+            must_be_cluster(cx)?;
             let id = cx.node.cluster.load().id();
             Ok(reply.bulk(id.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())).into())
         }
         (b"NODES", 0) => {
-            checked(cx)?;
+            must_be_cluster(cx)?;
             let state = cx.node.cluster.load();
             Ok(reply.bulk(&view::clusterx_nodes_text(state.topology()?)).into())
         }
@@ -231,7 +237,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
             if id.len() != 40 {
                 return Err(usage());
             }
-            checked(cx)?;
+            must_be_cluster(cx)?;
             Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id)))
         }
         (b"SETNODES", 2..) => set_nodes(cx, args),
@@ -239,16 +245,11 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
         (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
         (b"RELAY", 5..) => relay(cx, args),
+        (b"DOWN", 1..) => down(cx, args, reply),
         (b"DISCARDED", 1..) => discarded::run(cx, args),
         (b"DEPOSED", 1..) => deposed::run(cx, args, reply),
         _ => Err(usage()),
     }
-}
-
-/// The two run-time checks every subcommand makes after its arguments were parsed.
-fn checked(cx: &SessionCx<'_>) -> Result<()> {
-    must_be_cluster(cx)?;
-    must_be_admin(cx)
 }
 
 /// Changes the topology and answers once the change is durable and in force.
@@ -284,7 +285,7 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if !args.is_empty() {
         return Err(invalid());
     }
-    checked(cx)?;
+    must_be_cluster(cx)?;
     Ok(change_later(cx.node, move |cluster, node| {
         cluster
             .prepare_set_nodes(&description, version, force, &|endpoint| identifies(node, endpoint))
@@ -304,16 +305,13 @@ fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if version < 0 {
         return Err(Error::text("ERR Invalid version"));
     }
-    checked(cx)?;
+    must_be_cluster(cx)?;
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_slot(&slots, &id, version)))
 }
 
 fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
-    checked(cx)?;
-    if cx.exec.is_some() {
-        return Err(Error::text("ERR CLUSTERX FLUSHSLOTS is not possible inside EXEC"));
-    }
+    must_be_cluster(cx)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
     let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
@@ -349,15 +347,26 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     if !cx.config.cluster_enabled {
         return Err(Error::text("ERR cluster mode is not enabled"));
     }
-    must_be_admin(cx)?;
-    if grant.is_some() && cx.exec.is_some() {
-        return Err(Error::text("ERR a grant is not possible inside EXEC"));
-    }
     let id = cx.node.cluster.load().id();
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
     grants::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
+}
+
+/// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.
+fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+    let term = args.number()?;
+    let ids = args.rest().iter().map(|id| NodeId::new(id));
+    let ids: Option<_> = ids.collect();
+    let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
+    must_be_cluster(cx)?;
+    if !cx.node.gone.tell(term, ids, crate::replication::now_ms()) {
+        return Err(Error::text(
+            "ERR election version mismatch: a controller with a higher term leads",
+        ));
+    }
+    Ok(reply.ok().into())
 }
 
 fn parse_grant(args: &mut Args<'_>) -> Result<Grant> {
@@ -373,7 +382,7 @@ fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if !words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"heartbeat")) {
         return Err(Error::Syntax);
     }
-    checked(cx)?;
+    must_be_cluster(cx)?;
     let crate::node::Role::Replica { from } = cx.node.engine().role.clone() else {
         return Err(Error::text("ERR relay: this node is no replica"));
     };

@@ -1,6 +1,5 @@
 //! Commands about the connection itself: greeting, authentication, CLIENT.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use resp::{Protocol, Writer};
@@ -69,11 +68,9 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     let is_direct = cx.session.client.via == Via::Direct;
     if is_known_user
         && is_direct
-        && !config.peer_auth.is_empty()
-        && is_same_secret(password, &config.peer_auth)
+        && config.peer_secrets().any(|secret| is_same_secret(password, secret))
     {
-        cx.session.auth = Auth::Peer;
-        cx.session.client.become_peer();
+        cx.session.prove(Auth::Peer);
         return Ok(());
     }
     let may_log_in =
@@ -89,8 +86,9 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     }
     let needs_peer =
         cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly && is_direct;
-    if is_known_user && !needs_peer && is_same_secret(password, &config.requirepass) {
-        cx.session.auth = Auth::Client;
+    let is_given = config.client_secrets().any(|secret| is_same_secret(password, secret));
+    if is_known_user && !needs_peer && is_given {
+        cx.session.prove(Auth::Client);
         cx.session.is_denied = false;
         return Ok(());
     }
@@ -136,12 +134,8 @@ fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
         ));
     }
     cx.session.protocol = protocol;
-    {
-        let mut names = cx.session.client.names.lock();
-        names.resp = if protocol == Protocol::V3 { 3 } else { 2 };
-        if let Some(name) = name {
-            names.name = name;
-        }
+    if let Some(name) = name {
+        cx.session.client.names.lock().name = name;
     }
     let role = if cx.node.engine().role.is_master() { "master" } else { "replica" };
     let mode = if cx.config.cluster_enabled { "cluster" } else { "standalone" };
@@ -210,14 +204,8 @@ fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     session.is_readonly = false;
     session.is_asking = false;
     session.reply_mode = ReplyMode::On;
-    session.auth = session.initial_auth(cx.config);
-    session.client.is_peer.store(false, Ordering::Relaxed);
-    {
-        let mut names = session.client.names.lock();
-        names.name.clear();
-        names.resp = 2;
-        names.queued = None;
-    }
+    session.prove(session.initial_auth(cx.config));
+    session.client.names.lock().name.clear();
     // Written in RESP2, which is what the connection speaks from here on.
     Ok(reply.simple("RESET").into())
 }
@@ -237,6 +225,7 @@ fn client(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
         }
         b"SETINFO" => set_info(cx, args, reply),
         b"INFO" => {
+            cx.session.show();
             let line = cx.session.client.line(cx.now_ms) + "\n";
             Ok(reply.verbatim(&line).into())
         }

@@ -8,7 +8,7 @@ use resp::Writer;
 use storage::types::glob;
 
 use crate::command::table::{Family, Keys, Subcommand, subcommand};
-use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Result, Table};
+use crate::command::{Args, Command, Error, Flags, Handler, Renames, Replied, Reply, Result};
 use crate::session::{Flow, SessionCx};
 
 /// Documentation of one command.
@@ -169,15 +169,15 @@ pub(super) fn command(
     args: &mut Args<'_>,
     reply: Reply<'_>,
 ) -> Result<Flow> {
-    let _ = cx;
-    let Some(word) = args.word() else { return Ok(describe_all(reply).into()) };
+    let renames = &cx.config.renames;
+    let Some(word) = args.word() else { return Ok(describe_all(renames, reply).into()) };
     Ok(match &*word {
-        b"COUNT" => reply.count(Table::get().commands().len()),
-        b"LIST" => list(args, reply)?,
-        b"INFO" if args.is_empty() => describe_all(reply),
-        b"INFO" => describe_some(args.rest(), reply),
-        b"DOCS" => document(args.rest(), reply),
-        b"GETKEYS" => get_keys(args.rest(), reply)?,
+        b"COUNT" => reply.count(renames.commands().count()),
+        b"LIST" => list(renames, args, reply)?,
+        b"INFO" if args.is_empty() => describe_all(renames, reply),
+        b"INFO" => describe_some(renames, args.rest(), reply),
+        b"DOCS" => document(renames, args.rest(), reply),
+        b"GETKEYS" => get_keys(renames, args.rest(), reply)?,
         b"HELP" => reply.help(HELP),
         // The gate lets nothing else through.
         _ => return Err(Error::Syntax),
@@ -185,8 +185,8 @@ pub(super) fn command(
     .into())
 }
 
-fn list(args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let names = || Table::get().commands().iter();
+fn list(renames: &Renames, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let names = || renames.commands().map(|(_, command)| command);
     let chosen: Vec<&str> = match args.word().as_deref() {
         None => names().map(|command| command.name).collect(),
         Some(b"FILTERBY") => {
@@ -214,10 +214,9 @@ fn list(args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     Ok(reply.bulks(&chosen))
 }
 
-fn get_keys(words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
+fn get_keys(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
     let name = words.first().copied().unwrap_or_default();
-    let (_, command) =
-        Table::get().find(name).ok_or_else(|| Error::err("Invalid command specified"))?;
+    let (_, command) = renames.find(name).ok_or_else(|| Error::err("Invalid command specified"))?;
     if command.keys == Keys::None {
         return Err(Error::err("The command has no key arguments"));
     }
@@ -229,8 +228,8 @@ fn get_keys(words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
     Ok(reply.bulks(&keys))
 }
 
-fn describe_all(reply: Reply<'_>) -> Replied {
-    let commands = Table::get().commands();
+fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {
+    let commands: Vec<&Command> = renames.commands().map(|(_, command)| command).collect();
     reply.with(|writer| {
         writer.array(commands.len());
         for command in commands {
@@ -239,11 +238,11 @@ fn describe_all(reply: Reply<'_>) -> Replied {
     })
 }
 
-fn describe_some(names: &[&[u8]], reply: Reply<'_>) -> Replied {
+fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     reply.with(|writer| {
         writer.array(names.len());
         for name in names {
-            match Table::get().find(name) {
+            match renames.find(name) {
                 Some((_, command)) => describe(writer, command),
                 None => writer.null(),
             }
@@ -253,9 +252,20 @@ fn describe_some(names: &[&[u8]], reply: Reply<'_>) -> Replied {
 
 /// The ten elements of Redis 7: name, arity, flags, first and last key, step, ACL categories, tips, key specifications, subcommands.
 fn describe(writer: &mut Writer<'_>, command: &Command) {
+    describe_row(writer, command, command.name, command.arity);
+    writer.set(command.subcommands.len());
+    for row in command.subcommands {
+        // What is not said of a word behind the name is said of the name.
+        describe_row(writer, command, &format!("{}|{}", command.name, row.name), row.arity);
+        writer.set(0);
+    }
+}
+
+/// The first nine elements.
+fn describe_row(writer: &mut Writer<'_>, command: &Command, name: &str, arity: i8) {
     writer.array(10);
-    writer.bulk(command.name.as_bytes());
-    writer.integer(i64::from(command.arity));
+    writer.bulk(name.as_bytes());
+    writer.integer(i64::from(arity));
     simple_set(writer, &flag_words(command));
     let (first, last, step) = match command.keys {
         Keys::None => (0, 0, 0),
@@ -265,9 +275,9 @@ fn describe(writer: &mut Writer<'_>, command: &Command) {
     writer.integer(last);
     writer.integer(step);
     simple_set(writer, &categories(command));
+    // No tips.
     writer.set(0);
     key_specifications(writer, command);
-    writer.set(0);
 }
 
 fn simple_set(writer: &mut Writer<'_>, words: &[impl AsRef<str>]) {
@@ -311,7 +321,8 @@ fn flag_words(command: &Command) -> Vec<&'static str> {
         Handler::Session(_) if command.flags.has(Flags::KEYSPACE) => Some("readonly"),
         Handler::Session(_) | Handler::Exec => None,
     };
-    kind.into_iter().chain(command.flags.words()).collect()
+    let grows = command.may_grow().then_some("denyoom");
+    kind.into_iter().chain(grows).chain(command.flags.words()).collect()
 }
 
 /// ACL categories, in Redis' order.
@@ -351,12 +362,11 @@ fn family(command: &Command) -> &'static str {
     super::ALL.iter().find(has).map_or("generic", |family| family.name)
 }
 
-fn document(names: &[&[u8]], reply: Reply<'_>) -> Replied {
-    let table = Table::get();
+fn document(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     let found: Vec<&Command> = if names.is_empty() {
-        table.commands().to_vec()
+        renames.commands().map(|(_, command)| command).collect()
     } else {
-        names.iter().filter_map(|name| table.find(name)).map(|(_, command)| command).collect()
+        names.iter().filter_map(|name| renames.find(name)).map(|(_, command)| command).collect()
     };
     reply.with(|writer| {
         writer.map(found.len());
@@ -389,6 +399,7 @@ fn group(command: &Command) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Table;
 
     #[test]
     fn every_command_has_one_summary() {
@@ -409,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_description_has_the_shape_of_redis_7() {
-        let text = replied(|reply| describe_some(&[b"GET", b"nosuch"], reply));
+        let text = replied(|reply| describe_some(&Renames::default(), &[b"GET", b"nosuch"], reply));
         let expected = "*2 *10 $3 get :2 *2 +readonly +fast :1 :1 :1 *3 +@read +@string +@fast *0 *1 *6 $5 flags *2 +RO +access \
             $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 \
             $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 $-1";
@@ -417,13 +428,37 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_described_with_its_subcommands() {
+        let text = replied(|reply| describe_some(&Renames::default(), &[b"slowlog"], reply));
+        let names: Vec<&str> = text.lines().filter(|line| line.starts_with("slowlog")).collect();
+        assert_eq!(
+            names,
+            ["slowlog", "slowlog|get", "slowlog|help", "slowlog|len", "slowlog|reset"]
+        );
+    }
+
+    #[test]
+    fn a_renamed_command_is_known_by_its_new_name_only() {
+        let mut renames = Renames::default();
+        renames.add("get", "g").unwrap();
+        let keys = replied(|reply| get_keys(&renames, &[b"g", b"a"], reply).unwrap());
+        assert_eq!(keys, "*1\r\n$1\r\na\r\n");
+        let text = replied(|reply| describe_some(&renames, &[b"get", b"G"], reply));
+        assert!(text.starts_with("*2\r\n$-1\r\n*10\r\n$3\r\nget\r\n"), "{text}");
+        let count = replied(|reply| describe_all(&renames, reply));
+        assert!(count.starts_with(&format!("*{}\r\n", Table::get().commands().len())));
+    }
+
+    #[test]
     fn keys_are_found_and_missing_ones_explained() {
-        let keys = replied(|reply| get_keys(&[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap());
+        let keys = replied(|reply| {
+            get_keys(&Renames::default(), &[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap()
+        });
         assert_eq!(keys, "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
         let refused = |words: &[&[u8]]| {
             let mut out = Vec::new();
             let reply = Reply::new(Writer::new(&mut out, resp::Protocol::V2));
-            get_keys(words, reply).unwrap_err().to_string()
+            get_keys(&Renames::default(), words, reply).unwrap_err().to_string()
         };
         assert_eq!(refused(&[b"nosuch", b"a"]), "ERR Invalid command specified");
         assert_eq!(refused(&[b"ping", b"a"]), "ERR The command has no key arguments");

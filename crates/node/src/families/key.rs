@@ -28,7 +28,7 @@ pub const COMMANDS: &[Command] = &[
     Command::write("unlink",      -2, KEYS,  del).fast().removes(),
     Command::write("rename",       3, KEYS2, rename),
     Command::write("renamenx",     3, KEYS2, renamenx).fast(),
-    Command::write("copy",        -3, KEYS2, copy_).deny_oom(),
+    Command::write("copy",        -3, KEYS2, copy_),
     Command::read ("keys",         2, NONE,  keys_).keyspace(),
     Command::read ("scan",        -2, NONE,  scan).keyspace(),
     Command::read ("randomkey",    1, NONE,  randomkey).keyspace(),

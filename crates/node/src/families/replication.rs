@@ -183,6 +183,8 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
     let generation = {
         let mut engine = node.gate.write();
         if engine.role == wanted {
+            // An order that is repeated asks for the link, and not for the rest of a delay.
+            node.replication.retry();
             return b"+OK\r\n".to_vec();
         }
         if let Err(error) = crate::cluster::note_writer(&node, &engine, &wanted) {

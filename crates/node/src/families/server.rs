@@ -9,6 +9,7 @@ mod dbsize;
 use std::time::Duration;
 
 use api::heartbeat::ClientAccess;
+use resp::Protocol;
 use storage::types::keyspace;
 
 use super::docs;
@@ -213,7 +214,10 @@ fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
             sleep(cx, length);
             Ok(reply.ok().into())
         }
-        (Some(b"PROTOCOL"), 1) => Ok(protocol(&args.word().unwrap_or_default(), reply)?.into()),
+        (Some(b"PROTOCOL"), 1) => {
+            let kind = args.word().unwrap_or_default();
+            Ok(sample(&kind, cx.session.protocol, reply)?.into())
+        }
         (Some(b"HELP"), 0) => Ok(reply.help(DEBUG_HELP).into()),
         _ => Err(Error::err(format!(
             "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
@@ -223,7 +227,7 @@ fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
 }
 
 /// DEBUG PROTOCOL: Redis' own sample values, for tests of client libraries.
-fn protocol(kind: &[u8], reply: Reply<'_>) -> Result<Replied> {
+fn sample(kind: &[u8], protocol: Protocol, reply: Reply<'_>) -> Result<Replied> {
     Ok(match kind {
         b"STRING" => reply.bulk(b"Hello World"),
         b"INTEGER" => reply.integer(12345),
@@ -245,11 +249,32 @@ fn protocol(kind: &[u8], reply: Reply<'_>) -> Result<Replied> {
             }
         }),
         b"VERBATIM" => reply.verbatim("This is a verbatim\nstring"),
+        b"ATTRIB" => reply.with(|writer| {
+            // Said about the reply that follows it; RESP2 has none.
+            if protocol == Protocol::V3 {
+                writer.attribute(1);
+                writer.bulk(b"key-popularity");
+                writer.array(2);
+                writer.bulk(b"key:123");
+                writer.integer(90);
+            }
+            writer.bulk(b"Some real reply following the attribute");
+        }),
+        b"PUSH" if protocol == Protocol::V2 => {
+            return Err(Error::err("RESP2 is not supported by this command"));
+        }
+        b"PUSH" => reply.with(|writer| {
+            writer.push(2);
+            writer.bulk(b"server-cpu-usage");
+            writer.integer(42);
+            // A push is no reply: whoever waits for one gets it behind it.
+            writer.bulk(b"Some real reply following the push reply");
+        }),
         b"BIGNUM" => reply.with(|w| w.big_number("1234567999999999999999999999999999999")),
         b"TRUE" | b"FALSE" => reply.with(|writer| writer.boolean(kind == b"TRUE")),
         _ => {
             return Err(Error::err(
-                "Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|verbatim|bignum|true|false",
+                "Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
             ));
         }
     })

@@ -18,7 +18,7 @@ fn multi(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     if cx.session.transaction.is_open() {
         return Err(Error::text("ERR MULTI calls can not be nested"));
     }
-    cx.session.transaction.queue = Some(Vec::new());
+    cx.session.transaction.open();
     Ok(reply.ok().into())
 }
 
@@ -28,7 +28,6 @@ fn discard(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Re
     }
     cx.session.transaction.take();
     cx.session.transaction.unwatch(cx.node);
-    cx.session.client.names.lock().queued = None;
     Ok(reply.ok().into())
 }
 

@@ -150,6 +150,12 @@ impl Commit {
         }
     }
 
+    /// As if the set had become too small for writes.
+    #[cfg(test)]
+    pub fn lose_members(&self) {
+        self.lacks_members.store(true, Ordering::SeqCst);
+    }
+
     /// Connections that wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {

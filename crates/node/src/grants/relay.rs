@@ -50,8 +50,7 @@ async fn ask(node: &Node, master: &Endpoint, words: Vec<Vec<u8>>) -> Result<Valu
     let mut stream = TcpStream::connect((master.host.as_str(), master.port)).await?;
     stream.set_nodelay(true)?;
     let config = node.config.now();
-    let password = [&config.masterauth, &config.peer_auth].into_iter().find(|p| !p.is_empty());
-    if let Some(password) = password {
+    if let Some(password) = config.link_secret() {
         stream.write_all(&encode_command(&["AUTH", password])).await?;
         match receive(&mut stream).await? {
             value if value.is_ok() => {}

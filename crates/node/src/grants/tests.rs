@@ -13,6 +13,8 @@ use crate::replication::tests::{Running, answer, wait_until};
 
 use super::*;
 
+mod live;
+
 /// Id of the master.
 fn m() -> String {
     "m".repeat(40)

@@ -143,7 +143,9 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
     };
     let options = store.options().clone();
     close(store).await;
-    let done = swap::bring_back(&node.dir).map_err(|error| error.to_string()).and_then(|()| {
+    let moved = swap::bring_back(&node.dir).map_err(|error| error.to_string());
+    let is_moved = moved.is_ok();
+    let done = moved.and_then(|()| {
         Store::open(&node.db_path(), options.clone()).map_err(|error| error.to_string())
     });
     let result = match done {
@@ -164,7 +166,7 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
             Ok(())
         }
         Err(error) => {
-            if let Err(error) = swap::take_back_again(&node.dir) {
+            if let Err(error) = swap::take_back_again(&node.dir, is_moved) {
                 tracing::error!(%error, "cannot take back an exchange of databases");
             }
             let store = super::exchange::reopen(node, &options)

@@ -20,6 +20,7 @@ use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use topology::NodeId;
 
 use super::now_ms;
 use crate::clients::Client;
@@ -75,6 +76,8 @@ pub(super) struct Replica {
     /// Newest epoch it has applied, as it said last.
     epoch: Mutex<Option<EpochId>>,
     offset: AtomicU64,
+    /// When it last said something, by the clock of [`now_ms`].
+    heard_ms: AtomicU64,
     /// Acknowledged sequence + 1; 0 before the first acknowledgement.
     acked_next: AtomicU64,
     is_ack_wanted: AtomicBool,
@@ -94,6 +97,11 @@ impl Replica {
 
     pub(super) fn acked(&self) -> Option<u64> {
         self.acked_next.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    /// Whose it is, and when it last said something.
+    pub(super) fn heard(&self) -> Option<(NodeId, u64)> {
+        Some((self.member?.node(), self.heard_ms.load(Ordering::Relaxed)))
     }
 
     pub(super) fn ask_for_ack(&self) {
@@ -188,10 +196,6 @@ async fn answer(
     };
     node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
     tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
-    let config = Config {
-        ping_interval_ms: u64::from(node.config.now().replication_ping_ms),
-        ..Config::default()
-    };
     let (end, ended) = watch::channel(false);
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
@@ -201,6 +205,7 @@ async fn answer(
         epoch: Mutex::default(),
         offset: AtomicU64::new(request.next.saturating_sub(1)),
         acked_next: AtomicU64::new(0),
+        heard_ms: AtomicU64::new(now_ms()),
         is_ack_wanted: AtomicBool::new(false),
         end,
     });
@@ -214,7 +219,7 @@ async fn answer(
         client: Arc::clone(client),
         bell: node.replication.bell.rung.subscribe(),
         ended,
-        feed: Feed::new(config, replica, request.next, now_ms()),
+        feed: Feed::new(config(node), replica, request.next, now_ms()),
         reader,
         store,
         shown,
@@ -224,6 +229,12 @@ async fn answer(
     };
     feeding.received(unread)?;
     feeding.run(stream).await
+}
+
+/// The current options of a feed.
+fn config(node: &Node) -> Config {
+    let values = node.config.now();
+    Config { ping_interval_ms: u64::from(values.replication_ping_ms), ..Config::default() }
 }
 
 /// Whether a replica may continue from where it is, as Kvrocks decides it and by the epochs; `Err` is the error reply.
@@ -320,7 +331,12 @@ impl Feeding {
                 }
             }
             let is_sending = self.sent < self.out.len();
-            let wake = if is_sending { self.stall_at() } else { self.feed.ping_at() };
+            // The patience may be changed while it runs out.
+            let wake = if is_sending {
+                self.stall_at().min(now_ms() + 1_000)
+            } else {
+                self.feed.ping_at()
+            };
             tokio::select! {
                 written = writer.write(&self.out[self.sent..]), if is_sending => {
                     self.sent += written?;
@@ -354,6 +370,7 @@ impl Feeding {
         }
         let now = now_ms();
         self.progress_at = now;
+        self.feed.set_config(config(&self.node));
         match self.reader.read(self.feed.next(), GROUP_BYTES)? {
             FeedRead::Batches(batches) => {
                 for batch in &batches {
@@ -377,6 +394,7 @@ impl Feeding {
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), End> {
+        self.shown.heard_ms.store(now_ms(), Ordering::Relaxed);
         let is_news = self.feed.received(bytes)?;
         let Some(acked) = self.feed.acked() else { return Ok(()) };
         let epoch = self.feed.epoch().map(|id| EpochId(id.bits()));

@@ -226,7 +226,7 @@ impl Sending {
     }
 
     async fn pace(&self, bytes: usize) {
-        let limit = self.node.config.now().max_replication_mb;
+        let limit = mb_per_second(&self.node);
         let delay = self.node.replication.pacer.delay(bytes, limit, clock::boottime_ns());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -342,4 +342,8 @@ fn sweep(node: &Arc<Node>) {
             }
         });
     });
+}
+/// How fast all files together are sent, MB/s; 0: no limit.
+pub(super) fn mb_per_second(node: &Node) -> u32 {
+    node.config.now().max_replication_mb
 }

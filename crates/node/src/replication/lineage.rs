@@ -41,13 +41,25 @@ impl Keeper {
         self.change(db, |lineage| lineage.begin(latest, random(), clock::unix_ms(), Source::Own))
     }
 
+    /// A write of this node's own follows; nothing changes where that is so already.
+    ///
+    /// # Errors
+    /// The disk did not take it: nothing may be written here.
+    pub fn write(&self, db: &Path, latest: u64) -> io::Result<bool> {
+        self.change(db, |lineage| {
+            if lineage.source(latest + 1) != Some(Source::Own) {
+                lineage.begin(latest, random(), clock::unix_ms(), Source::Own);
+            }
+        })
+    }
+
     /// The data here is that of a master with this lineage (`None`: it keeps none), and what follows too. True if that is news.
     ///
     /// # Errors
     /// The disk did not take it: nothing of that master's may be written here.
     pub fn adopt(&self, db: &Path, latest: u64, theirs: Option<&History>) -> io::Result<bool> {
         self.change(db, |lineage| match theirs {
-            Some(theirs) if *theirs != lineage.history() => *lineage = Lineage::adopted(theirs),
+            Some(theirs) => *lineage = Lineage::adopted(theirs),
             None if lineage.source(latest + 1) != Some(Source::Foreign) => {
                 lineage.begin(latest, random(), clock::unix_ms(), Source::Foreign);
             }
@@ -122,6 +134,13 @@ mod tests {
         assert!(next.adopt(dir.path(), 7, None).unwrap());
         assert!(!next.adopt(dir.path(), 9, None).unwrap());
         assert_eq!(next.now().source(8), Some(Source::Foreign));
+        // Written to as a replica.
+        assert!(next.write(dir.path(), 9).unwrap());
+        assert!(!next.write(dir.path(), 10).unwrap());
+        assert_eq!(
+            (next.now().source(9), next.now().source(10)),
+            (Some(Source::Foreign), Some(Source::Own))
+        );
         std::fs::write(dir.path().join(FILE), "x").unwrap();
         next.reload(dir.path());
         assert_eq!(*next.now(), Lineage::default());

@@ -6,10 +6,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use storage::Scope;
 
 use api::heartbeat::LinkStatus;
 use replication::history::{EpochId, History, Position};
-use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Reason, State};
+use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Options, Reason, State};
 use replication::wire::Stamp;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
@@ -18,6 +19,7 @@ use super::conn::{Incoming, Socket};
 use super::feeder::until;
 use super::folder::{self, Folder};
 use super::now_ms;
+use crate::config::Values;
 use crate::node::Node;
 
 /// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
@@ -70,6 +72,8 @@ pub(super) struct Driver {
     pub(super) folder: Folder,
     /// What the master has not was exported, up to the newest record.
     pub(super) is_exported: bool,
+    /// What the machine goes by.
+    options: Options,
 }
 
 impl Driver {
@@ -84,15 +88,18 @@ impl Driver {
             let store = engine.store.as_ref().filter(|_| engine.generation == job.generation)?;
             store.position()
         };
-        let machine = Machine::new(config(node, position), rand::random());
+        let options = options(&node.config.now());
+        let mut machine = Machine::new(config(node, position), rand::random());
+        machine.set_options(options.clone());
         let folder = Folder::new(&node.dir);
         let sockets = HashMap::new();
-        Some(Self { job, machine, events, sockets, folder, is_exported: false })
+        Some(Self { job, machine, events, sockets, folder, is_exported: false, options })
     }
 
     async fn run(&mut self, mut incoming: mpsc::Receiver<Incoming>) -> Over {
         let mut cancelled = self.job.cancelled.clone();
         let mut shutdown = self.job.node.shutdown();
+        let node = Arc::clone(&self.job.node);
         if let Err(over) = self.feed(Event::Start).await {
             return over;
         }
@@ -104,6 +111,7 @@ impl Driver {
                 _ = cancelled.wait_for(|cancelled| *cancelled) => return Over::Cancelled,
                 _ = shutdown.wait_for(|stop| *stop) => return Over::Shutdown,
                 Some(message) = incoming.recv() => self.take(message).await,
+                () = node.replication.poke.notified() => self.feed(Event::Retry).await,
                 () = until(deadline.unwrap_or(0)), if deadline.is_some() => self.feed(Event::Tick).await,
             };
             if let Err(over) = step {
@@ -165,6 +173,7 @@ impl Driver {
         let mut done = VecDeque::new();
         let mut applying = Applying::default();
         let mut has_failed = false;
+        self.follow_options();
         if self.machine.state() != State::Connected {
             self.tell_history();
         }
@@ -253,6 +262,15 @@ impl Driver {
         None
     }
 
+    /// Options may have changed since the last step, the password among them.
+    fn follow_options(&mut self) {
+        let options = options(&self.job.node.config.now());
+        if options != self.options {
+            self.machine.set_options(options.clone());
+            self.options = options;
+        }
+    }
+
     fn tell_history(&mut self) {
         let engine = self.job.node.engine();
         if let Some(store) = &engine.store {
@@ -324,15 +342,25 @@ fn newest_epoch(node: &Node) -> Option<EpochId> {
     engine.store.as_ref()?.history().newest().map(|newest| newest.id)
 }
 
+/// What the machine is told of the current options; looked at in every step.
+pub(super) fn options(values: &Values) -> Options {
+    let announced = values.replica_announce_port;
+    Options {
+        password: values.link_secret().map(|secret| secret.as_bytes().to_vec()),
+        announce_port: if announced == 0 { values.port } else { announced },
+        announce_ip: Some(values.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
+        // Under grants a master without an epoch of its own will get one, or another node will:
+        // data that is ahead of it may hold what was acknowledged.
+        epoch_patience_ms: (!Node::is_lease_blocking(values.master_lease_mode)).then_some(10_000),
+        connect_timeout_ms: u64::from(values.replication_connect_timeout_ms),
+        receive_timeout_ms: u64::from(values.replication_recv_timeout_ms),
+    }
+}
+
 fn config(node: &Node, position: Position) -> Config {
     let config = node.config.now();
-    let password = [&config.masterauth, &config.peer_auth].into_iter().find(|p| !p.is_empty());
-    let announced = config.replica_announce_port;
     Config {
-        password: password.map(|password| password.clone().into_bytes()),
         db_name: config.db_name.clone(),
-        announce_port: if announced == 0 { config.port } else { announced },
-        announce_ip: Some(config.replica_announce_ip.clone()).filter(|ip| !ip.is_empty()),
         next: position.latest + 1,
         history: Arc::new(position.history),
         lineage: node.replication.lineage.now(),
@@ -340,10 +368,6 @@ fn config(node: &Node, position: Position) -> Config {
         is_deposed: node.resync.is_required(),
         member: member(node),
         epoch: newest_epoch(node),
-        // Under grants a master without an epoch of its own will get one, or another node will: data that is ahead of it may hold what was acknowledged.
-        epoch_patience_ms: (!Node::is_lease_blocking(config.master_lease_mode)).then_some(10_000),
-        connect_timeout_ms: u64::from(config.replication_connect_timeout_ms),
-        receive_timeout_ms: u64::from(config.replication_recv_timeout_ms),
         ..Config::default()
     }
 }
@@ -385,7 +409,13 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     }
     let engine = job.node.engine();
     let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
-    match current.ok_or(Over::Stale)?.write_raw(batch) {
+    let store = current.ok_or(Over::Stale)?;
+    let scope = Scope {
+        namespace: storage::key::DEFAULT_NAMESPACE,
+        cluster: store.options().cluster,
+        now_ms: 0,
+    };
+    match job.node.watches.applying(batch, &scope, || store.write_raw(batch)) {
         Ok(_) => applying.has_applied = true,
         Err(error) => applying.failure = Some(error),
     }

@@ -28,8 +28,8 @@ use parking_lot::Mutex;
 use replication::history::Position;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
-use tokio::sync::watch;
-use topology::Endpoint;
+use tokio::sync::{Notify, watch};
+use topology::{Endpoint, NodeId};
 
 use crate::clock;
 use crate::node::Node;
@@ -47,6 +47,8 @@ pub struct Replication {
     /// Held by the link's thread for its whole life: an old one may still be replacing the database.
     one_link: Mutex<()>,
     last_io_ms: AtomicU64,
+    /// Tells the link to try at once.
+    poke: Notify,
     feeders: feeder::Feeders,
     bell: Arc<feeder::Bell>,
     /// Whether the present database rings the bell.
@@ -84,6 +86,17 @@ impl Replication {
         self.link.lock().status
     }
 
+    /// A link that waits for its next attempt makes it at once.
+    pub fn retry(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Options have changed: whoever waits by the old ones looks at the new ones.
+    pub fn look_again(&self) {
+        self.retry();
+        self.bell.ring_now();
+    }
+
     /// Why there is no stream from the master: what the last attempt ended with. `None` while there is one.
     pub fn link_error(&self) -> Option<String> {
         self.link.lock().why.clone()
@@ -102,6 +115,12 @@ impl Replication {
     /// The replicas that could be members of the in-sync set.
     pub fn links(&self) -> Vec<::grant::Link> {
         self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
+    }
+
+    /// The replicas whose node is known, and when each last said something, by the clock of
+    /// [`now_ms`].
+    pub fn heard(&self) -> Vec<(NodeId, u64)> {
+        self.feeders.list().iter().filter_map(|replica| replica.heard()).collect()
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.
@@ -143,7 +162,6 @@ impl Replication {
     /// Replicas that were told the lineage ask anew: it is another one.
     pub fn lineage_changed(&self) {
         self.feeders.end_where(|replica| replica.is_holdfast);
-        self.shelf.lock().invalidate();
     }
 
     /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.
@@ -236,7 +254,7 @@ pub fn settle(store: Store) {
 }
 
 /// Milliseconds of the clock that all replication times are counted in.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     clock::boottime_ns() / 1_000_000
 }
 
@@ -252,4 +270,16 @@ fn block_on(future: impl Future<Output = ()>) {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => tracing::error!(%error, "cannot start a replication runtime"),
     }
+}
+
+/// What the link looks at in every step: for the test that walks all live options.
+#[cfg(test)]
+pub(crate) fn link_options(node: &Node) -> ::replication::replica::Options {
+    link::options(&node.config.now())
+}
+
+/// What every file is sent by: for the same test.
+#[cfg(test)]
+pub(crate) fn mb_per_second(node: &Node) -> u32 {
+    files::mb_per_second(node)
 }

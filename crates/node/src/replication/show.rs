@@ -93,7 +93,6 @@ pub fn info(node: &Node) -> String {
             if let Some(why) = node.replication.link_error() {
                 line("master_link_error", &why);
             }
-            line("master_sync_unrecoverable_error", &"no");
             line("master_sync_in_progress", &u8::from(status == LinkStatus::Sync));
             let seconds = node.replication.last_io_seconds();
             line(

@@ -90,10 +90,10 @@ pub(super) fn bring_back(dir: &Path) -> io::Result<()> {
     move_on(dir, Old::Keep)
 }
 
-/// Takes that back, from wherever it got to.
-pub(super) fn take_back_again(dir: &Path) -> io::Result<()> {
+/// Takes that back, from wherever it got to; `is_done`: the exchange was made, and what was brought back does not open.
+pub(super) fn take_back_again(dir: &Path, is_done: bool) -> io::Result<()> {
     let (db, new, aside) = (dir.join(DB), dir.join(folder::NAME), old_path(dir, Old::Keep));
-    if aside.exists() && !new.exists() && dir.join(INTENT).exists() && db.exists() {
+    if is_done {
         fs::rename(&db, &new)?;
         sync_folder(dir)?;
     }
@@ -251,7 +251,7 @@ mod tests {
         for steps in 2..=5 {
             let temp = brought_back(steps);
             let dir = temp.path();
-            take_back_again(dir).unwrap();
+            take_back_again(dir, steps == 5).unwrap();
             assert_eq!(content(dir, DB).as_deref(), Some("old"), "{steps}");
             assert_eq!(content(dir, Old::Keep.folder()).as_deref(), Some("aside"), "{steps}");
             assert!(!dir.join(INTENT).exists() && !dir.join(folder::NAME).exists());

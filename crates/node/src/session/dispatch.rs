@@ -11,6 +11,7 @@ pub use ran::Ran;
 #[cfg(test)]
 pub(super) use ran::UNWRITTEN;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,14 +22,13 @@ use smallvec::SmallVec;
 use storage::{Scope, Store};
 use topology::Cluster;
 
-use super::gates::{self, Check, Refusal};
+use super::gates::{self, Caller, Refusal};
 use super::pipeline::Pending;
-use super::transaction::{QUEUE_BYTES_MAX, cost};
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::{Pause, Via};
 use crate::clock;
 use crate::command::table::ReadHandler;
-use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Table};
+use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
 use crate::config::Values;
 use crate::node::{Engine, Node};
 use crate::slowlog;
@@ -107,7 +107,7 @@ impl<'n> Batch<'n> {
     pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
         let Some(name) = words.first() else { return Step::Done };
         let started = Instant::now();
-        let found = self.find(name);
+        let found = self.config.renames.find(name);
         if !found.is_some_and(|(_, command)| can_join(session, command)) {
             self.settle(session, out);
         }
@@ -115,10 +115,12 @@ impl<'n> Batch<'n> {
         let Some((index, command)) = found else {
             session.transaction.is_aborted |= session.transaction.is_open();
             write_error(session, out, &unknown_command(words));
+            session.show();
             return Self::silence(session, out, mark, Step::Done);
         };
         session.client.last_command.store(index, std::sync::atomic::Ordering::Relaxed);
         let (step, outcome) = self.run_found(session, command, words, out);
+        session.show();
         if matches!(step, Step::Wait(_)) {
             return step;
         }
@@ -150,22 +152,6 @@ impl<'n> Batch<'n> {
         }
     }
 
-    fn find(&self, name: &[u8]) -> Option<(usize, &'static Command)> {
-        let table = Table::get();
-        if self.config.renamed_commands.is_empty() {
-            return table.find(name);
-        }
-        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-        let renamed = &self.config.renamed_commands;
-        if let Some((from, _)) = renamed.iter().find(|(_, to)| *to == name) {
-            return table.find(from.as_bytes());
-        }
-        if renamed.iter().any(|(from, _)| *from == name) {
-            return None;
-        }
-        table.find(name.as_bytes())
-    }
-
     fn run_found(
         &mut self,
         session: &mut Session,
@@ -175,7 +161,7 @@ impl<'n> Batch<'n> {
     ) -> (Step, Outcome) {
         self.hold();
         let is_queueing = session.transaction.is_open() && !command.flags.has(Flags::UNQUEUED);
-        if let Err(refusal) = self.pass(session, command, words, is_queueing, false) {
+        if let Err(refusal) = self.pass(session, command, words, is_queueing) {
             self.settle(session, out);
             let refusal = match command.handler {
                 Handler::Exec => self.abort_exec(session, refusal),
@@ -186,35 +172,15 @@ impl<'n> Batch<'n> {
         if command.flags.has(Flags::PEER) && session.client.via == Via::Direct {
             session.client.show_peer();
         }
-        session.is_asking = false;
         if is_queueing {
-            return (queue(session, words, out), Outcome::Done);
+            return (queue(session, command, words, out), Outcome::Done);
         }
+        let was_asking = std::mem::take(&mut session.is_asking);
         self.has_data |= command.is_data();
         let mark = out.len();
-        let result = match command.handler {
-            Handler::Read(handler) => {
-                let reply = Reply::new(Writer::new(out, session.protocol));
-                self.run_read(handler, words, reply).map(Flow::Replied)
-            }
-            Handler::Write(handler) => {
-                self.run_write(session, command, handler, words, out).map(Flow::Replied)
-            }
-            Handler::Exec => self.exec(session, out).map(Flow::Replied),
-            Handler::Session(handler) => {
-                self.release();
-                let protocol = session.protocol;
-                let reply = Reply::new(Writer::new(out, protocol));
-                let mut cx = SessionCx {
-                    node: self.node,
-                    session,
-                    config: &self.config,
-                    exec: None,
-                    now_ms: self.now_ms,
-                };
-                handler(&mut cx, &mut Args::new(words), reply)
-            }
-        };
+        let result = self.handle(session, command, words, out);
+        // As in Redis, ASKING before MULTI is for the whole transaction.
+        session.is_asking |= was_asking && session.transaction.is_open();
         match result {
             Ok(Flow::Replied(_)) => (Step::Done, Outcome::Done),
             Ok(Flow::Close) => (Step::Close, Outcome::Done),
@@ -240,6 +206,39 @@ impl<'n> Batch<'n> {
         }
     }
 
+    /// Calls the handler.
+    fn handle(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, Error> {
+        match command.handler {
+            Handler::Read(handler) => {
+                let reply = Reply::new(Writer::new(out, session.protocol));
+                self.run_read(handler, words, reply).map(Flow::Replied)
+            }
+            Handler::Write(handler) => {
+                self.run_write(session, command, handler, words, out).map(Flow::Replied)
+            }
+            Handler::Exec => self.exec(session, out),
+            Handler::Session(handler) => {
+                self.release();
+                let protocol = session.protocol;
+                let reply = Reply::new(Writer::new(out, protocol));
+                let mut cx = SessionCx {
+                    node: self.node,
+                    session,
+                    config: &self.config,
+                    exec: None,
+                    now_ms: self.now_ms,
+                };
+                handler(&mut cx, &mut Args::new(words), reply)
+            }
+        }
+    }
+
     /// Takes the write gate, once per batch.
     fn hold(&mut self) {
         if self.guard.is_some() {
@@ -261,42 +260,61 @@ impl<'n> Batch<'n> {
         self.cluster = None;
     }
 
+    /// The gates of one command. Those of EXEC are also the gates of all it is about to run: what
+    /// must hold for the whole is known before anything ran, and stays so while the write gate is
+    /// held.
     fn pass(
         &self,
         session: &Session,
         command: &Command,
         words: &[&[u8]],
         is_queueing: bool,
-        is_exec: bool,
     ) -> Result<(), Refusal> {
         let Some(engine) = self.guard.as_deref() else {
             return Err(Refusal::Close("the write gate is not held"));
         };
-        gates::pass(&Check {
+        let caller = Caller {
             node: self.node,
             config: &self.config,
             session,
-            command,
-            words,
             engine,
             cluster: self.cluster.as_deref().map(Arc::as_ref),
-            is_queueing,
-            is_exec,
-        })
+        };
+        let queue =
+            session.transaction.queue().filter(|_| matches!(command.handler, Handler::Exec));
+        match (queue, is_queueing) {
+            (_, true) => gates::pass_to_queue(&caller.check(command, words)),
+            (None, false) => gates::pass(&caller.check(command, words)),
+            (Some(queue), false) => {
+                let queue: Vec<(&Command, Words<'_>)> =
+                    queue.iter().map(|queued| (queued.command, queued.words())).collect();
+                gates::pass(&caller.check(command, words))?;
+                gates::pass_all(queue.iter().map(|(command, words)| caller.check(command, words)))
+            }
+        }
     }
 
-    /// As Redis: an EXEC that is refused ends its transaction, and says so.
+    /// As Redis: an EXEC that is refused ends its transaction, and says so, unless the reply tells
+    /// where the transaction belongs or when to try again: clients of a cluster look for its code.
     fn abort_exec(&self, session: &mut Session, refusal: Refusal) -> Refusal {
-        let (Refusal::Error(text) | Refusal::ErrorAndClose(text)) = &refusal else {
+        const OF_THE_CLUSTER: [&str; 4] = ["MOVED ", "CROSSSLOT ", "TRYAGAIN ", "CLUSTERDOWN "];
+        if matches!(refusal, Refusal::Wait(_)) {
             return refusal;
-        };
-        let why = text.strip_prefix("ERR ").unwrap_or(text);
-        let text = format!("EXECABORT Transaction discarded because of: {why}").into();
+        }
         session.transaction.take();
         session.transaction.unwatch(self.node);
+        session.is_asking = false;
+        let abort = |text: Cow<'static, str>| {
+            if OF_THE_CLUSTER.iter().any(|code| text.starts_with(code)) {
+                return text;
+            }
+            let why = text.strip_prefix("ERR ").unwrap_or(&text);
+            format!("EXECABORT Transaction discarded because of: {why}").into()
+        };
         match refusal {
-            Refusal::ErrorAndClose(_) => Refusal::ErrorAndClose(text),
-            _ => Refusal::Error(text),
+            Refusal::Error(text) => Refusal::Error(abort(text)),
+            Refusal::ErrorAndClose(text) => Refusal::ErrorAndClose(abort(text)),
+            other => other,
         }
     }
 
@@ -349,7 +367,8 @@ impl<'n> Batch<'n> {
     }
 
     fn log_failure(&self, command: &Command, error: &Error) {
-        if let Error::Storage(cause) = error {
+        let refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
+        if let (Error::Storage(cause), false) = (error, refused) {
             tracing::error!(command = command.name, error = %cause, "a command failed in storage");
         }
     }
@@ -406,21 +425,18 @@ fn touch(node: &Node, command: &Command, words: &[&[u8]]) {
     }
 }
 
-fn queue(session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
-    let bytes = cost(words.iter().map(|word| word.len()));
-    let transaction = &mut session.transaction;
-    if transaction.queue_bytes + bytes > QUEUE_BYTES_MAX {
-        transaction.is_aborted = true;
+fn queue(
+    session: &mut Session,
+    command: &'static Command,
+    words: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Step {
+    if session.transaction.push(command, words) {
+        Writer::new(out, session.protocol).simple("QUEUED");
+    } else {
+        session.transaction.is_aborted = true;
         write_error(session, out, "ERR transaction is too large");
-        return Step::Done;
     }
-    transaction.queue_bytes += bytes;
-    let length = transaction.queue.as_mut().map(|queue| {
-        queue.push(words.iter().map(|word| word.to_vec()).collect());
-        queue.len()
-    });
-    session.client.names.lock().queued = length;
-    Writer::new(out, session.protocol).simple("QUEUED");
     Step::Done
 }
 

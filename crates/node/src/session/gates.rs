@@ -1,7 +1,9 @@
 //! The gates: every check that stands between a command and its handler, in one ordered list.
 //!
-//! A gate reads the table row, the connection, the node; it changes nothing. A command in MULTI passes the gates marked for queueing when it is
-//! queued, and all of them again at EXEC, because the topology may have changed in between.
+//! A gate reads the table row, the connection, the node; it changes nothing. A command in MULTI
+//! passes the gates marked for queueing when it is queued. EXEC passes all of them for every queued
+//! command before the first of them runs, because role, topology and lease may have changed in
+//! between: a refusal is EXEC's own reply, and nothing ran.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -35,27 +37,42 @@ fn error(text: impl Into<Cow<'static, str>>) -> Result<(), Refusal> {
     Err(Refusal::Error(text.into()))
 }
 
-/// What gates look at.
-#[derive(Debug)]
-pub struct Check<'a> {
+/// Where a command comes from and what it meets: the same for all commands of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
     /// The node.
     pub node: &'a Node,
-    /// Options of now.
+    /// The current options.
     pub config: &'a Values,
     /// The connection.
     pub session: &'a Session,
-    /// Row of the table.
-    pub command: &'a Command,
-    /// The command, name included.
-    pub words: &'a [&'a [u8]],
     /// Role and database.
     pub engine: &'a Engine,
     /// The cluster; `None` outside cluster mode.
     pub cluster: Option<&'a Cluster>,
-    /// The command is only being queued.
-    pub is_queueing: bool,
-    /// It runs inside EXEC, which has waited for any pause itself.
-    pub is_exec: bool,
+}
+
+impl<'a> Caller<'a> {
+    /// What the gates are to know of one command.
+    pub fn check(self, command: &'a Command, words: &'a [&'a [u8]]) -> Check<'a> {
+        Check { caller: self, command, words }
+    }
+}
+
+/// What gates look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Check<'a> {
+    caller: Caller<'a>,
+    command: &'a Command,
+    /// The command, name included.
+    words: &'a [&'a [u8]],
+}
+
+impl<'a> std::ops::Deref for Check<'a> {
+    type Target = Caller<'a>;
+    fn deref(&self) -> &Caller<'a> {
+        &self.caller
+    }
 }
 
 type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
@@ -68,17 +85,24 @@ const ALWAYS: &[Gate] =
 const RUNNING: &[Gate] =
     &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
 
-/// All gates, in order.
+/// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
-    for gate in ALWAYS {
-        gate(check)?;
-    }
-    if !check.is_queueing {
-        for gate in RUNNING {
-            gate(check)?;
-        }
-    }
-    Ok(())
+    ALWAYS.iter().chain(RUNNING).try_for_each(|gate| gate(check))
+}
+
+/// The gates of a command that is only being queued.
+pub fn pass_to_queue(check: &Check<'_>) -> Result<(), Refusal> {
+    ALWAYS.iter().try_for_each(|gate| gate(check))
+}
+
+/// All gates of a transaction. Every gate sees all commands before the next one sees any: what they
+/// are refused for is what the first gate that refuses one of them says, as if they were one
+/// command.
+pub fn pass_all<'a>(checks: impl Iterator<Item = Check<'a>> + Clone) -> Result<(), Refusal> {
+    ALWAYS
+        .iter()
+        .chain(RUNNING)
+        .try_for_each(|gate| checks.clone().try_for_each(|check| gate(&check)))
 }
 
 /// A visitor, for whom there is no client's place, may show that it is a peer, and nothing else.
@@ -195,10 +219,10 @@ fn loading(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 fn in_multi(check: &Check<'_>) -> Result<(), Refusal> {
-    if check.session.transaction.is_open() && check.command.flags.has(Flags::NO_MULTI) {
-        return error(format!("ERR Can't execute {} in MULTI", check.command.name));
+    if !check.session.transaction.is_open() || check.command.may_be_queued(check.words) {
+        return Ok(());
     }
-    Ok(())
+    error(format!("ERR Can't execute {} in MULTI", check.command.name))
 }
 
 /// Is the slot of these keys served here? The rules, Kvrocks', are [`Cluster::route`]'s.
@@ -232,28 +256,15 @@ fn leads_back(session: &Session, to: &str) -> bool {
 }
 
 fn paused(check: &Check<'_>) -> Result<(), Refusal> {
-    if check.is_exec {
-        return Ok(());
-    }
     let Some(pause) = check.node.clients.paused(clock::boottime_ns) else { return Ok(()) };
     let client = &check.session.client;
     let is_exempt =
         check.session.auth == Auth::Peer || client.kind() != crate::clients::Kind::Normal;
     let concerns = match pause.kind {
-        PauseKind::Write => check.command.is_write() || executes_writes(check),
+        PauseKind::Write => check.command.is_write(),
         PauseKind::All => !check.command.flags.has(Flags::PEER),
     };
     if concerns && !is_exempt { Err(Refusal::Wait(pause)) } else { Ok(()) }
-}
-
-/// EXEC writes if one of its commands does.
-fn executes_writes(check: &Check<'_>) -> bool {
-    let queue = check.session.transaction.queue.iter().flatten();
-    check.command.name == "exec"
-        && queue
-            .filter_map(|words| words.first())
-            .filter_map(|name| crate::command::Table::get().find(name))
-            .any(|(_, command)| command.is_write())
 }
 
 /// The data of a deposed master is another history until it has been replaced: nobody may read it (rule R15).
@@ -267,9 +278,19 @@ fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
-    let is_refused =
-        check.command.is_write() && !check.engine.role.is_master() && check.config.slave_read_only;
-    if is_refused { error("READONLY You can't write against a read only replica.") } else { Ok(()) }
+    if !check.command.is_write() || check.engine.role.is_master() {
+        return Ok(());
+    }
+    if check.config.slave_read_only {
+        return error("READONLY You can't write against a read only replica.");
+    }
+    match crate::cluster::note_own_write(check.node, check.engine) {
+        Ok(()) => Ok(()),
+        Err(cause) => {
+            tracing::error!(%cause, "cannot note that this replica writes by itself: the write is refused");
+            error("ERR this replica cannot note on its disk that it writes by itself")
+        }
+    }
 }
 
 fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {
@@ -286,9 +307,8 @@ fn stale_replica(check: &Check<'_>) -> Result<(), Refusal> {
 
 fn database_size(check: &Check<'_>) -> Result<(), Refusal> {
     let limit = u64::from(check.config.max_db_size) << 30;
-    let grows = check.command.is_write() && !check.command.flags.has(Flags::REMOVES);
     if limit > 0
-        && grows
+        && check.command.may_grow()
         && check.node.used_bytes.load(std::sync::atomic::Ordering::Relaxed) > limit
     {
         return error("ERR write command not allowed when reached max-db-size.");
@@ -341,7 +361,7 @@ fn in_sync(check: &Check<'_>) -> Result<(), Refusal> {
     let commit = &check.node.grants.commit;
     let (lacks, is_waiting) = (commit.lacks_members(), commit.is_waiting());
     let is_in_use = lacks || is_waiting;
-    if !is_in_use || !(check.command.is_write() || executes_writes(check)) {
+    if !is_in_use || !check.command.is_write() {
         return Ok(());
     }
     if lacks {
@@ -349,7 +369,7 @@ fn in_sync(check: &Check<'_>) -> Result<(), Refusal> {
     }
     let limit = check.config.unacknowledged_max_bytes.0;
     match &check.engine.store {
-        Some(store) if !check.is_exec && commit.tail_bytes(store) > limit => {
+        Some(store) if commit.tail_bytes(store) > limit => {
             let until_ns = clock::boottime_ns() + TAIL_WAIT_NS;
             Err(Refusal::Wait(Pause { kind: PauseKind::Write, until_ns }))
         }

@@ -8,6 +8,7 @@ pub mod transaction;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
 use resp::Protocol;
@@ -209,6 +210,30 @@ impl Session {
         };
         session.auth = session.initial_auth(config);
         session
+    }
+
+    /// Takes note of what the connection has proved.
+    pub fn prove(&mut self, auth: Auth) {
+        self.auth = auth;
+        if auth == Auth::Peer {
+            self.client.become_peer();
+        } else {
+            self.client.is_peer.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down what others see of this session. Nothing else writes it, so that CLIENT LIST
+    /// cannot tell of a transaction that is over.
+    pub fn show(&self) {
+        let (shown, transaction) = (&self.client.shown, &self.transaction);
+        let queued =
+            transaction.queue().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        shown.resp.store(if self.protocol == Protocol::V3 { 3 } else { 2 }, Ordering::Relaxed);
+        shown.is_readonly.store(self.is_readonly, Ordering::Relaxed);
+        shown.queued.store(queued, Ordering::Relaxed);
+        shown.queued_bytes.store(transaction.queue_bytes(), Ordering::Relaxed);
+        shown.watched.store(transaction.watched(), Ordering::Relaxed);
+        shown.is_dirty.store(transaction.is_dirty(), Ordering::Relaxed);
     }
 
     /// Which nodes its client can reach. Where only balancers bring clients, one that came through a balancer reaches announced endpoints; who came to the node

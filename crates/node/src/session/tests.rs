@@ -16,6 +16,7 @@ use crate::grants::Ticket;
 use crate::node::{Node, Role};
 
 mod contract;
+mod whole;
 mod wrong_door;
 
 struct Bench {
@@ -63,6 +64,16 @@ impl Bench {
             assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
         }
         batch.close(session, &mut out).finish(node).unwrap();
+        String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    }
+
+    /// Runs a command and returns its reply, whether or not it may leave.
+    fn run_unfinished(node: &Arc<Node>, session: &mut Session, command: &str) -> String {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(node, node.config.now(), 0);
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        batch.run(session, &words, &mut out);
+        drop(batch);
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
     }
 
@@ -211,4 +222,19 @@ fn a_read_of_what_another_thread_has_not_published_yet_publishes_it() {
     assert_eq!(bench.pipeline(&["GET a"]), "$1 1");
     assert_eq!(store.published(), store.latest_sequence());
     ran.finish(&bench.node).unwrap();
+}
+
+/// As redis-server 7 answers.
+#[test]
+fn debug_protocol_shows_attributes_and_pushes_where_there_are_any() {
+    let mut bench = Bench::new();
+    let real = |what: &str| format!("Some real reply following the {what}");
+    let (attribute, push) = (real("attribute"), real("push reply"));
+    let said = bench.pipeline(&["DEBUG PROTOCOL attrib", "DEBUG PROTOCOL push"]);
+    assert_eq!(said, format!("$39 {attribute} -ERR RESP2 is not supported by this command"));
+    bench.pipeline(&["HELLO 3"]);
+    let said = bench.pipeline(&["DEBUG PROTOCOL attrib"]);
+    assert_eq!(said, format!("|1 $14 key-popularity *2 $7 key:123 :90 $39 {attribute}"));
+    let said = bench.pipeline(&["DEBUG PROTOCOL push"]);
+    assert_eq!(said, format!(">2 $16 server-cpu-usage :42 $40 {push}"));
 }

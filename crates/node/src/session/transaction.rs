@@ -2,31 +2,46 @@
 
 use std::sync::atomic::Ordering;
 
+use super::dispatch::Words;
+use crate::command::{Command, Flags, Renames};
 use crate::node::Node;
-use crate::watch::Dirty;
+use crate::watch::{Dirty, Since};
 
 /// Bytes of queued commands a connection may hold.
 pub const QUEUE_BYTES_MAX: usize = 256 << 20;
 
-/// One queued command.
-pub type Queued = Vec<Vec<u8>>;
+/// One queued command. What it is was found out when it was queued; its words are kept as the
+/// client sent them, for a node that takes the session over.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// Row of the table.
+    pub command: &'static Command,
+    /// The command, name included.
+    pub words: Vec<Vec<u8>>,
+}
+
+impl Queued {
+    /// The same, as gates and handlers take it.
+    pub fn words(&self) -> Words<'_> {
+        self.words.iter().map(Vec::as_slice).collect()
+    }
+}
 
 /// Bytes that a queued command with words of these lengths counts for.
-pub fn cost(lengths: impl Iterator<Item = usize>) -> usize {
+fn cost(lengths: impl Iterator<Item = usize>) -> usize {
     lengths.map(|length| length + 24).sum()
 }
 
 /// State of MULTI and WATCH.
 #[derive(Debug, Default)]
 pub struct Transaction {
-    /// Commands queued since MULTI.
-    pub queue: Option<Vec<Queued>>,
-    /// Bytes in it.
-    pub queue_bytes: usize,
+    queue: Option<Vec<Queued>>,
+    queue_bytes: usize,
     /// A command was refused while queueing: EXEC will abort.
     pub is_aborted: bool,
     dirty: Dirty,
     watched: Vec<Watched>,
+    since: Since,
 }
 
 #[derive(Debug)]
@@ -41,6 +56,53 @@ impl Transaction {
         self.queue.is_some()
     }
 
+    /// Opens a transaction.
+    pub fn open(&mut self) {
+        self.queue = Some(Vec::new());
+    }
+
+    /// Commands queued since MULTI; `None` without one.
+    pub fn queue(&self) -> Option<&[Queued]> {
+        self.queue.as_deref()
+    }
+
+    /// Bytes in the queue.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Queues a command of an open transaction; false if there is no room for it.
+    pub fn push(&mut self, command: &'static Command, words: &[&[u8]]) -> bool {
+        let bytes = cost(words.iter().map(|word| word.len()));
+        if self.queue_bytes + bytes > QUEUE_BYTES_MAX {
+            return false;
+        }
+        if let Some(queue) = &mut self.queue {
+            self.queue_bytes += bytes;
+            queue.push(Queued { command, words: words.iter().map(|word| word.to_vec()).collect() });
+        }
+        true
+    }
+
+    /// Opens the transaction that a session brought along from another node. A command that this
+    /// node does not know, or would not have queued, aborts it: names may differ from node to node.
+    pub fn resume(&mut self, queue: Vec<Vec<Vec<u8>>>, renames: &Renames) {
+        self.open();
+        for words in queue {
+            let words: Words<'_> = words.iter().map(Vec::as_slice).collect();
+            let found = words.first().and_then(|name| renames.find(name));
+            let is_queued = found
+                .filter(|(_, command)| !command.flags.has(Flags::UNQUEUED))
+                .is_some_and(|(_, command)| self.push(command, &words));
+            self.is_aborted |= !is_queued;
+        }
+    }
+
+    /// Watched keys.
+    pub fn watched(&self) -> usize {
+        self.watched.len()
+    }
+
     /// Takes the queue and closes the transaction.
     pub fn take(&mut self) -> Vec<Queued> {
         self.is_aborted = false;
@@ -50,7 +112,7 @@ impl Transaction {
 
     /// From now on a change of `key` aborts the next EXEC.
     pub fn watch(&mut self, node: &Node, key: &[u8]) {
-        node.watches.add(key, &self.dirty);
+        self.since = self.since.max(node.watches.add(key, &self.dirty));
         if !self.watched.iter().any(|watched| watched.key == key) {
             self.watched.push(Watched { key: key.to_vec(), existed: false });
         }
@@ -83,6 +145,12 @@ impl Transaction {
         self.dirty.load(Ordering::SeqCst)
     }
 
+    /// Whether a watched key may have changed for all that is known by now.
+    pub fn may_have_changed(&self, node: &Node) -> bool {
+        let is_missing = !self.watched.is_empty() && node.watches.may_have_missed(self.since);
+        is_missing || self.is_dirty()
+    }
+
     /// Watches nothing any more.
     pub fn unwatch(&mut self, node: &Node) {
         if !self.watched.is_empty() {
@@ -90,5 +158,6 @@ impl Transaction {
             self.watched.clear();
         }
         self.dirty.store(false, Ordering::SeqCst);
+        self.since = Since::default();
     }
 }

@@ -69,6 +69,13 @@ pub struct Feed {
 }
 
 impl Feed {
+    /// Goes by other times and limits from now on.
+    pub fn set_config(&mut self, config: Config) {
+        let ping_at = self.ping_at.saturating_sub(self.config.ping_interval_ms);
+        self.ping_at = ping_at.saturating_add(config.ping_interval_ms);
+        self.config = config;
+    }
+
     /// A feed that was accepted at `next`.
     pub fn new(config: Config, replica: Replconf, next: u64, now: u64) -> Self {
         let ping_at = now.saturating_add(config.ping_interval_ms);

@@ -51,6 +51,24 @@ pub struct Config {
     pub retry_ms: (u64, u64),
 }
 
+/// What may change while the machine runs, see [`super::Machine::set_options`]. The fields are
+/// those of [`Config`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// See [`Config::password`].
+    pub password: Option<Vec<u8>>,
+    /// See [`Config::announce_port`].
+    pub announce_port: u16,
+    /// See [`Config::announce_ip`].
+    pub announce_ip: Option<String>,
+    /// See [`Config::epoch_patience_ms`].
+    pub epoch_patience_ms: Option<u64>,
+    /// See [`Config::connect_timeout_ms`].
+    pub connect_timeout_ms: u64,
+    /// See [`Config::receive_timeout_ms`].
+    pub receive_timeout_ms: u64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -71,7 +89,7 @@ impl Default for Config {
             connect_timeout_ms: 3100,
             receive_timeout_ms: 3200,
             transfer_timeout_ms: 60_000,
-            batch_bytes_max: 2 << 30,
+            batch_bytes_max: crate::BATCH_BYTES_MAX as u64,
             retry_ms: (50, 5000),
         }
     }

@@ -26,6 +26,9 @@ impl Machine {
         let Phase::Listing { dialog, is_asked, list } = &mut self.phase else { return Ok(()) };
         if !*is_asked {
             *is_asked = dialog.received(&mut input, &self.config, now, out)? == Outcome::Data;
+            if let Some(lineage) = dialog.copied.clone() {
+                self.their_lineage = Some(lineage);
+            }
         }
         while *is_asked && !input.is_empty() {
             let Some(line) = dialog.lines.read(&mut input)? else { break };

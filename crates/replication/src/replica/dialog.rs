@@ -4,7 +4,7 @@ use super::event::{Action, Conn, Fault, Peer};
 use super::{Config, State};
 use crate::answer::{self, Answer};
 use crate::files::{self, CheckpointId, LIST_BYTES_MAX, Wanted};
-use crate::history::Position;
+use crate::history::{History, Position};
 use crate::wire::{LineReader, request};
 use crate::{EXTENSION, EXTENSION_VERSION, GRANTED, HISTORY, LINEAGE, ReplicationId};
 
@@ -74,8 +74,8 @@ pub(super) struct Dialog {
     patience_ms: u64,
     /// What the master turned out to be.
     pub(super) peer: Peer,
-    /// The master has shown that it may be copied from.
-    is_granted: bool,
+    /// What the master said of its lineage where it is copied from: outside `None` before it was asked there.
+    pub(super) copied: Option<Option<History>>,
 }
 
 impl Dialog {
@@ -93,7 +93,7 @@ impl Dialog {
         let patience_ms = config.connect_timeout_ms;
         let lines = LineReader::new(ANSWER_BYTES_MAX);
         let step = Step::Connect;
-        Self { conn, purpose, step, lines, deadline, patience_ms, peer, is_granted: false }
+        Self { conn, purpose, step, lines, deadline, patience_ms, peer, copied: None }
     }
 
     /// How long was waited when the deadline passed.
@@ -244,7 +244,7 @@ impl Dialog {
         let is_named = match self.purpose {
             Purpose::Psync { full_sync, .. } => !full_sync,
             // A master that counts this data in its set does not let it be replaced.
-            Purpose::Meta => self.is_compared(config),
+            Purpose::Meta => self.is_asked(),
             Purpose::Files { .. } => false,
         };
         match config.member.as_ref().filter(|_| accepted && is_named) {
@@ -268,7 +268,7 @@ impl Dialog {
                 self.history(false, config, now, out);
                 return Outcome::Pending;
             }
-            Purpose::Meta if self.is_compared(config) => {
+            Purpose::Meta if self.is_asked() => {
                 self.history(false, config, now, out);
                 return Outcome::Pending;
             }
@@ -280,9 +280,10 @@ impl Dialog {
         Outcome::Data
     }
 
-    /// Data of an epoch is given up only for a master that shows a grant, which is looked at once more where it is copied from.
-    fn is_compared(&self, config: &Config) -> bool {
-        self.peer == Peer::Holdfast && !config.history.is_empty() && !self.is_granted
+    /// Data of an epoch is given up only for a master that shows a grant, which is looked at once more where it is copied from;
+    /// and the copy is of the lineage that is told there.
+    fn is_asked(&self) -> bool {
+        self.peer == Peer::Holdfast && self.copied.is_none()
     }
 
     fn history(&mut self, is_plain: bool, config: &Config, now: u64, out: &mut Vec<Action<'_>>) {
@@ -313,7 +314,7 @@ impl Dialog {
         {
             return Err(Fault::no_grant(newest.epoch, theirs.as_ref()));
         }
-        self.is_granted = true;
+        self.copied = Some(theirs.and_then(|theirs| theirs.lineage));
         Ok(self.data(config, now, out))
     }
 

@@ -17,6 +17,9 @@ pub struct Conn(pub u32);
 pub enum Event<'a> {
     /// Begin. Also useful after a role change that left the machine as it was: it does nothing then.
     Start,
+    /// An operator asks for the link: an attempt that waits begins at once, and the delays between
+    /// attempts begin anew.
+    Retry,
     /// Time passed; due whenever [`super::Machine::deadline`] is reached.
     Tick,
     /// A connection is open.

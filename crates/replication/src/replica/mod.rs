@@ -21,7 +21,7 @@ mod history_tests;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
+pub use config::{Config, Options};
 pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, State};
 
 use std::sync::Arc;
@@ -163,9 +163,30 @@ impl Machine {
         (self.config.history, self.config.lineage) = (history, lineage);
     }
 
-    /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside if it was not asked.
+    /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside where that cannot be known.
     pub fn copied_lineage(&self) -> Option<Option<&History>> {
-        self.their_lineage.as_ref().map(Option::as_ref)
+        let theirs = self.their_lineage.as_ref().map(Option::as_ref)?;
+        // A Holdfast of before keeps none, and its next version will begin one.
+        (theirs.is_some() || self.peer == Peer::Kvrocks).then_some(theirs)
+    }
+
+    /// Goes by other options from now on: each attempt, and each wait for an answer, uses the
+    /// newest. An open stream stays open.
+    pub fn set_options(&mut self, options: Options) {
+        let Options {
+            password,
+            announce_port,
+            announce_ip,
+            epoch_patience_ms,
+            connect_timeout_ms,
+            receive_timeout_ms,
+        } = options;
+        let config = &mut self.config;
+        (config.password, config.announce_port, config.announce_ip) =
+            (password, announce_port, announce_ip);
+        config.epoch_patience_ms = epoch_patience_ms;
+        (config.connect_timeout_ms, config.receive_timeout_ms) =
+            (connect_timeout_ms, receive_timeout_ms);
     }
 
     /// The newest epoch in the database: acknowledgements name it from now on. To be said before [`Event::Applied`].
@@ -197,6 +218,13 @@ impl Machine {
         match event {
             Event::Start => {
                 if matches!(self.phase, Phase::Idle { retry_at: None }) {
+                    self.attempt(now, out);
+                }
+                Ok(())
+            }
+            Event::Retry => {
+                self.backoff.reset();
+                if matches!(self.phase, Phase::Idle { retry_at: Some(_) }) {
                     self.attempt(now, out);
                 }
                 Ok(())

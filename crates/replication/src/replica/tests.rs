@@ -63,6 +63,42 @@ fn streaming(peer: Peer) -> Machine {
 }
 
 #[test]
+fn an_attempt_goes_by_the_newest_options_and_begins_at_once_when_asked_for() {
+    let options = |password: &str| Options {
+        password: Some(password.as_bytes().to_vec()),
+        announce_port: 7002,
+        announce_ip: None,
+        epoch_patience_ms: None,
+        connect_timeout_ms: 100,
+        receive_timeout_ms: 200,
+    };
+    let mut m = Machine::new(Config { password: Some(b"old".to_vec()), ..config() }, 1);
+    m.step(Event::Start, 0);
+    assert_eq!(m.step(Event::Connected(Conn(1)), 0), [send(1, &["AUTH", "old"])]);
+    let refused = says(&mut m, 1, b"-WRONGPASS no\r\n", 0);
+    assert!(matches!(refused.last(), Some(Action::Failed { .. })), "{refused:?}");
+    for _ in 0..9 {
+        // The delay grows.
+        let at = m.deadline().unwrap();
+        m.step(Event::Tick, at);
+        let conn = Conn(m.conns);
+        m.step(Event::Closed { conn, cause: "refused".into() }, at);
+    }
+    let waits = m.deadline().unwrap();
+    m.set_options(options("new"));
+    let conn = m.conns + 1;
+    assert_eq!(m.step(Event::Retry, waits - 1_000), [Action::Connect(Conn(conn))]);
+    assert_eq!(m.step(Event::Connected(Conn(conn)), waits - 1_000), [send(conn, &["AUTH", "new"])]);
+    assert_eq!(m.deadline(), Some(waits - 900), "the new time limit");
+    // Nothing is begun twice, and an open stream is left alone.
+    assert_eq!(m.step(Event::Retry, waits), []);
+    let mut streams = streaming(Peer::Kvrocks);
+    streams.set_options(options("new"));
+    assert_eq!(streams.step(Event::Retry, 1), []);
+    assert_eq!(streams.state(), State::Connected);
+}
+
+#[test]
 fn handshake_asks_one_thing_after_the_other() {
     let config = Config {
         password: Some(b"pw".to_vec()),
@@ -224,7 +260,12 @@ fn listed(files: &[(FileName, u64)], held: Vec<Held>) -> (Machine, Vec<Action<'s
     m.step(Event::Connected(Conn(1)), 0);
     says(&mut m, 1, b"change.me.db\r\n+OK\r\n+OK\r\n", 0);
     assert_eq!(m.step(Event::Connected(Conn(2)), 0), [send(2, &["replconf", "holdfast", "1"])]);
-    assert_eq!(says(&mut m, 2, b"+OK\r\n", 0), [send(2, &["_fetch_meta"])]);
+    let asked = ["replconf", "history", "5;-", "granted", "?", "lineage", "-"];
+    assert_eq!(says(&mut m, 2, b"+OK\r\n", 0), [send(2, &asked)]);
+    // A master of before knows neither form.
+    let unknown = b"-ERR unknown option\r\n";
+    assert_eq!(says(&mut m, 2, unknown, 0), [send(2, &asked[..3])]);
+    assert_eq!(says(&mut m, 2, unknown, 0), [send(2, &["_fetch_meta"])]);
     let text = list(&id(), 50, files);
     let expected = files
         .iter()

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use ::replication::history::Position;
 use resp::{Protocol, Writer};
 
-use super::checked;
+use super::must_be_cluster;
 use crate::command::{Args, Error, Reply, Result};
 use crate::replication;
 use crate::session::{Flow, SessionCx, Tells};
 
 pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    checked(cx)?;
-    if cx.exec.is_some() {
-        return Err(Error::text("ERR CLUSTERX DEPOSED is not possible inside EXEC"));
-    }
+    must_be_cluster(cx)?;
     let word = args.word().ok_or(Error::Syntax)?;
     match (&*word, args.len()) {
         (b"SHOW", 0) => {

@@ -10,7 +10,7 @@ use resp::{Protocol, Writer};
 use storage::Scope;
 use storage::rewind::review::{self, Change, Export, Listing};
 
-use super::checked;
+use super::must_be_cluster;
 use crate::clock;
 use crate::command::{Args, Error, Result};
 use crate::node::Node;
@@ -25,10 +25,7 @@ const PAGE_BYTES_MAX: u64 = 1 << 20;
 const KEY_WORDS: usize = 4;
 
 pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
-    checked(cx)?;
-    if cx.exec.is_some() {
-        return Err(Error::text("ERR CLUSTERX DISCARDED is not possible inside EXEC"));
-    }
+    must_be_cluster(cx)?;
     let word = args.word().ok_or(Error::Syntax)?;
     match (&*word, args.len()) {
         (b"LIST", 0) => Ok(later(cx, Tells::Nothing, list)),

@@ -140,6 +140,7 @@ fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
     let (before, after) = config.set(&pairs).map_err(|(name, error)| set_error(&name, &error))?;
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     tracing::info!(options = ?names, client = %cx.session.client.address, "options changed");
+    take_up(cx, &after);
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(cx, before.master_lease_mode, after.master_lease_mode);
     }
@@ -166,6 +167,17 @@ fn check_clients(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> Result<()> {
     let why =
         "The operating system is not able to handle the specified number of clients, try with";
     Err(failed(NAME, format_args!("{why} {most}")))
+}
+
+/// Hands options to those who do not look them up themselves.
+fn take_up(cx: &SessionCx<'_>, after: &Values) {
+    if let Some(store) = &cx.node.engine().store {
+        store.set_batch_bytes_max(
+            usize::try_from(after.rocksdb_write_batch_max_bytes).unwrap_or(usize::MAX),
+        );
+    }
+    // It may be a password that the link waits for.
+    cx.node.replication.look_again();
 }
 
 /// A controller that counts on this node's fence learns of the change with its next heartbeat; what happens until then is the operator's decision.

@@ -9,9 +9,11 @@ impl Running {
     /// A grant of that epoch, which opens it; the node gets an id if it has none.
     pub(super) fn grant(&self, epoch: u64) {
         let mut cluster = Cluster::clone(&self.node.cluster.load());
-        let change = cluster.prepare_set_node_id(&[b'a'; 40]).unwrap();
-        cluster.commit(change).unwrap();
-        self.node.cluster.store(Arc::new(cluster));
+        if cluster.id().is_none() {
+            let change = cluster.prepare_set_node_id(&[b'a'; 40]).unwrap();
+            cluster.commit(change).unwrap();
+            self.node.cluster.store(Arc::new(cluster));
+        }
         let grant = Grant {
             epoch,
             id: EpochId(epoch),

@@ -1,21 +1,21 @@
 //! EXEC: the queued commands run one after the other under their key locks, see each other's writes, and become one batch.
+//!
+//! No gate is asked here: all of them were passed for the whole transaction before its first
+//! command runs (`Batch::pass`), so a transaction that is not allowed to run does not run by half.
+//! What a single command can still say is what depends on its data.
 
 use std::sync::Arc;
 
 use resp::Writer;
 
-use super::super::gates::Refusal;
+use super::super::transaction::Queued;
 use super::super::{Flow, ReadCx, Session, SessionCx, WriteCx};
 use super::{Batch, Words, keys, touch, write_error};
-use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
+use crate::command::{Args, Command, Error, Flags, Handler, Reply};
 use crate::locks::Locks;
 
 impl Batch<'_> {
-    pub(super) fn exec(
-        &mut self,
-        session: &mut Session,
-        out: &mut Vec<u8>,
-    ) -> Result<Replied, Error> {
+    pub(super) fn exec(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Result<Flow, Error> {
         if !session.transaction.is_open() {
             return Err(Error::text("ERR EXEC without MULTI"));
         }
@@ -25,13 +25,8 @@ impl Batch<'_> {
             session.transaction.unwatch(self.node);
             return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
         }
-        let commands: Vec<(&'static Command, Words<'_>)> = queued
-            .iter()
-            .filter_map(|words| {
-                let (_, command) = self.find(words.first()?)?;
-                Some((command, words.iter().map(Vec::as_slice).collect()))
-            })
-            .collect();
+        let commands: Vec<(&'static Command, Words<'_>)> =
+            queued.iter().map(|queued: &Queued| (queued.command, queued.words())).collect();
         let node = Arc::clone(self.node);
         let _alone = if commands.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
             node.locks.lock_all()
@@ -39,12 +34,24 @@ impl Batch<'_> {
             let keys = commands.iter().flat_map(|(command, words)| keys(command, words));
             node.locks.lock(&Locks::stripes(keys))
         };
-        let has_changed = session.transaction.is_dirty() || self.has_expired(session)?;
+        let has_changed =
+            session.transaction.may_have_changed(&node) || self.has_expired(session)?;
+        let (mark, only_reads) = (out.len(), commands.iter().all(|(command, _)| is_read(command)));
+        let done = match has_changed {
+            true => Ok(None),
+            false => self.exec_all(session, &commands, out).map(Some),
+        };
+        // A replica applies without key locks: what was read may be newer than what was watched.
+        let is_torn = only_reads && session.transaction.may_have_changed(&node);
         session.transaction.unwatch(&node);
-        if has_changed {
-            return Ok(Reply::new(Writer::new(out, session.protocol)).with(|w| w.null_array()));
+        match done? {
+            Some(done) if !is_torn => Ok(done),
+            _ => {
+                out.truncate(mark);
+                let reply = Reply::new(Writer::new(out, session.protocol));
+                Ok(reply.with(|writer| writer.null_array()).into())
+            }
         }
-        self.exec_all(session, &commands, out)
     }
 
     /// A watched key that existed and has expired since is a change too.
@@ -63,8 +70,9 @@ impl Batch<'_> {
         session: &mut Session,
         commands: &[(&'static Command, Words<'_>)],
         out: &mut Vec<u8>,
-    ) -> Result<Replied, Error> {
+    ) -> Result<Flow, Error> {
         let mark = out.len();
+        let mut closes = false;
         Writer::new(out, session.protocol).array(commands.len());
         let store = self.store()?.clone();
         let (node, config, worker, scope) =
@@ -74,16 +82,14 @@ impl Batch<'_> {
         for (command, words) in commands {
             self.has_data |= command.is_data();
             let (element, before) = (out.len(), cx.txn.mark());
-            let result = match self.pass(session, command, words, false, true) {
-                Ok(()) => self.exec_one(session, &mut cx, command, words, out),
-                Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => Err(Error::Text(text)),
-                Err(_) => Err(Error::err("not possible inside EXEC")),
-            };
-            if let Err(error) = result {
-                cx.txn.rollback(before);
-                out.truncate(element);
-                self.log_failure(command, &error);
-                write_error(session, out, &error.to_string());
+            match self.exec_one(session, &mut cx, command, words, out) {
+                Ok(is_last) => closes |= is_last,
+                Err(error) => {
+                    cx.txn.rollback(before);
+                    out.truncate(element);
+                    self.log_failure(command, &error);
+                    write_error(session, out, &error.to_string());
+                }
             }
         }
         match cx.txn.commit() {
@@ -100,9 +106,11 @@ impl Batch<'_> {
             }
         }
         // The array was written piece by piece; this only says so.
-        Ok(Reply::new(Writer::new(out, session.protocol)).with(|_| {}))
+        let replied = Reply::new(Writer::new(out, session.protocol)).with(|_| {});
+        Ok(if closes { Flow::Close } else { replied.into() })
     }
 
+    /// Runs one command; true if the connection is to be closed after the transaction.
     fn exec_one(
         &self,
         session: &mut Session,
@@ -110,7 +118,7 @@ impl Batch<'_> {
         command: &Command,
         words: &[&[u8]],
         out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut args = Args::new(words);
         let reply = Reply::new(Writer::new(out, session.protocol));
         match command.handler {
@@ -135,12 +143,20 @@ impl Batch<'_> {
                     exec: Some(&cx.txn),
                     now_ms: self.now_ms,
                 };
-                let Flow::Replied(_) = handler(&mut cx, &mut args, reply)? else {
-                    return Err(Error::err("this command is not possible inside EXEC"));
-                };
+                match handler(&mut cx, &mut args, reply)? {
+                    Flow::Replied(_) => {}
+                    Flow::Close => return Ok(true),
+                    Flow::Wrote(_) | Flow::Later(..) | Flow::Detach(_) => {
+                        return Err(Error::err("this command is not possible inside EXEC"));
+                    }
+                }
             }
             Handler::Exec => return Err(Error::err("MULTI calls can not be nested")),
         }
-        Ok(())
+        Ok(false)
     }
+}
+
+fn is_read(command: &Command) -> bool {
+    matches!(command.handler, Handler::Read(_))
 }

@@ -45,7 +45,7 @@ impl<'n> Batch<'n> {
         let takes_all = command.flags.has(Flags::ALL_KEYS);
         let stripes = Locks::stripes(keys(command, words));
         let joined = if takes_all { None } else { self.pending.join(&node.locks, &stripes) };
-        let held = match joined {
+        let mut held = match joined {
             Some(held) => held,
             None => {
                 // Whoever waits for a lock may hold none.
@@ -54,8 +54,20 @@ impl<'n> Batch<'n> {
             }
         };
         let waiting = self.pending.take_writes();
-        let mark = out.len();
-        let (result, writes) = self.run_handler(handler, words, waiting, session, out)?;
+        let mut mark = out.len();
+        let (mut result, mut writes) = self.run_handler(handler, words, waiting, session, out)?;
+        if matches!(result, Err(Error::Storage(storage::Error::TooLarge { .. })))
+            && !self.pending.is_empty()
+        {
+            // Too large only together with what waits: that is committed first.
+            out.truncate(mark);
+            self.pending.put_back(writes);
+            drop(held);
+            self.settle(session, out);
+            held = node.locks.lock(&stripes);
+            mark = out.len();
+            (result, writes) = self.run_handler(handler, words, None, session, out)?;
+        }
         if result.is_err() {
             out.truncate(mark);
             self.pending.put_back(writes);
@@ -69,7 +81,8 @@ impl<'n> Batch<'n> {
         result
     }
 
-    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed.
+    /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed, or if it
+    /// would not be written.
     fn run_handler(
         &self,
         handler: WriteHandler,
@@ -89,7 +102,11 @@ impl<'n> Batch<'n> {
             worker: self.worker,
         };
         let reply = Reply::new(Writer::new(out, session.protocol));
-        let result = handler(&mut cx, &mut Args::new(words), reply);
+        let mut result = handler(&mut cx, &mut Args::new(words), reply);
+        let (bytes, max) = (cx.txn.size_bytes(), store.batch_bytes_max());
+        if result.is_ok() && cx.txn.count() > 0 && bytes > max {
+            result = Err(storage::Error::TooLarge { bytes, max }.into());
+        }
         if result.is_err() {
             cx.txn.rollback(before);
         }

@@ -7,7 +7,7 @@ use api::heartbeat::ClientAccess;
 use super::*;
 use crate::command::{Command, Flags, Table};
 use crate::session::Auth;
-use crate::session::gates::{self, Check, Refusal};
+use crate::session::gates::{self, Caller, Refusal};
 
 const DIRECT: &str = "ERR this node serves clients only through its load balancer";
 const LEASE: &str =
@@ -29,17 +29,14 @@ impl Bench {
     /// What the gates say of a command, which does not run.
     fn gate(&self, command: &Command) -> Result<(), Refusal> {
         let engine = self.node.engine();
-        gates::pass(&Check {
+        let caller = Caller {
             node: &self.node,
             config: &self.node.config.now(),
             session: &self.session,
-            command,
-            words: &words(command),
             engine: &engine,
             cluster: None,
-            is_queueing: false,
-            is_exec: false,
-        })
+        };
+        gates::pass(&caller.check(command, &words(command)))
     }
 
     fn by(&mut self, via: Via, auth: Auth) {

@@ -1,32 +1,42 @@
 //! Rule R15: who comes to the wrong node is neither served from data that nobody vouches for nor sent in a circle.
 
+use api::heartbeat::ClientAccess;
+
 use super::*;
 
-const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+pub(super) const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(super) const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
 /// Slots of these keys: 3300 and 15495.
-const LOW: &str = "b";
-const HIGH: &str = "a";
+pub(super) const LOW: &str = "b";
+pub(super) const HIGH: &str = "a";
 
 /// Where clients are shown this node, and the other one.
-const MY_DOOR: &str = "192.0.2.1:7001";
-const OTHER_DOOR: &str = "192.0.2.2:7002";
+pub(super) const MY_DOOR: &str = "192.0.2.1:7001";
+pub(super) const OTHER_DOOR: &str = "192.0.2.2:7002";
 
 impl Bench {
     /// A node that knows a topology; `table` is what each line says behind the local address.
-    fn in_cluster(role: Role, [mine, other]: [&str; 2]) -> Self {
+    pub(super) fn in_cluster(role: Role, lines: [&str; 2]) -> Self {
+        Self::served_to(ClientAccess::Any, role, lines)
+    }
+
+    fn served_to(access: ClientAccess, role: Role, [mine, other]: [&str; 2]) -> Self {
         let mut cluster = Cluster::default();
         let change = cluster.prepare_set_node_id(ME.as_bytes()).unwrap();
         cluster.commit(change).unwrap();
         let text = format!("{ME} 10.0.0.1 6666 {mine}\n{OTHER} 10.0.0.2 6666 {other}");
         let change = cluster.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false).unwrap();
         cluster.commit(change).unwrap();
-        Self::start(|values| values.cluster_enabled = true, cluster, role)
+        let change = |values: &mut Values| {
+            values.cluster_enabled = true;
+            values.client_access = access;
+        };
+        Self::start(change, cluster, role)
     }
 
     /// Two masters with half of the slots each.
-    fn beside_another_master() -> Self {
+    pub(super) fn beside_another_master() -> Self {
         Self::in_cluster(
             Role::Master,
             ["master - 0-8191 192.0.2.1 7001", "master - 8192-16383 192.0.2.2 7002"],
@@ -34,7 +44,7 @@ impl Bench {
     }
 
     /// A replica of the other node, which holds all slots.
-    fn behind_a_master() -> Self {
+    pub(super) fn behind_a_master() -> Self {
         let from = topology::Endpoint { host: "10.0.0.2".into(), port: 6666 };
         Self::in_cluster(
             Role::Replica { from },
@@ -43,7 +53,7 @@ impl Bench {
     }
 
     /// The next commands come over a balancer, from a client that dialled this address.
-    fn dial(&mut self, frontend: &str) {
+    pub(super) fn dial(&mut self, frontend: &str) {
         let balancer = SocketAddr::from(([10, 0, 8, 1], 1));
         let via = Via::Balancer { balancer, frontend: frontend.parse().unwrap() };
         let address = SocketAddr::from(([10, 0, 9, 1], 1));
@@ -52,7 +62,7 @@ impl Bench {
     }
 
     /// What a command is answered; `Err` with the reason where the connection is closed instead.
-    fn answer(&mut self, command: &str) -> Result<String, &'static str> {
+    pub(super) fn answer(&mut self, command: &str) -> Result<String, &'static str> {
         let mut out = Vec::new();
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0);
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
@@ -85,7 +95,8 @@ fn data_that_is_to_be_replaced_is_shown_to_nobody() {
     assert_eq!(bench.pipeline(&["MULTI", "GET k"]), "+OK +QUEUED");
     bench.node.resync.set_required(true);
     let said = bench.answer("EXEC").unwrap();
-    assert!(said.starts_with("*1 -MASTERDOWN"), "{said}");
+    let refused = "-EXECABORT Transaction discarded because of: MASTERDOWN";
+    assert!(said.starts_with(refused), "{said}");
     assert_eq!(bench.pipeline(&["PING"]), "+PONG", "it tells of no data");
     bench.node.resync.set_required(false);
     assert_eq!(bench.pipeline(&["GET k"]), "$1 v", "replaced, and nothing was written meanwhile");
@@ -149,26 +160,21 @@ fn an_ipv6_door_is_told_apart_by_address_and_port_however_it_is_spelled() {
     }
 }
 
-/// Behind the other master's door, whose line has no announced endpoint.
-fn beside_a_node_without_a_door() -> Bench {
-    let lines = ["master - 0-8191 192.0.2.1 7001", "master - 8192-16383"];
-    let mut bench = Bench::in_cluster(Role::Master, lines);
-    bench.dial(MY_DOOR);
-    bench
-}
-
 #[test]
 fn who_comes_through_a_balancer_is_shown_what_balancers_reach() {
-    let mut bench = beside_a_node_without_a_door();
+    let lines = ["master - 0-8191 192.0.2.1 7001", "master - 8192-16383"];
     let asked = ["CLUSTER NODES", "CLUSTER SLOTS", "CLUSTER SHARDS"];
     let replicas = format!("CLUSTER REPLICAS {OTHER}");
     let moved = format!("GET {HIGH}");
     // Kvrocks' rule while clients reach nodes: its own address.
+    let mut bench = Bench::in_cluster(Role::Master, lines);
+    bench.dial(MY_DOOR);
     for command in asked {
         assert!(bench.answer(command).unwrap().contains("10.0.0.2"), "{command}");
     }
     assert_eq!(bench.answer(&moved).unwrap(), "-MOVED 15495 10.0.0.2:6666");
-    bench.node.config.set(&[("client-access", "balancer-only")]).unwrap();
+    let mut bench = Bench::served_to(ClientAccess::BalancerOnly, Role::Master, lines);
+    bench.dial(MY_DOOR);
     for command in asked.iter().copied().chain([replicas.as_str()]) {
         let said = bench.answer(command).unwrap();
         assert!(!said.contains("10.0.0."), "{command}: {said}");
@@ -187,11 +193,8 @@ fn who_comes_through_a_balancer_is_shown_what_balancers_reach() {
 #[test]
 fn a_node_without_a_door_of_its_own_shows_itself_without_an_address() {
     let from = topology::Endpoint { host: "10.0.0.2".into(), port: 6666 };
-    let mut bench = Bench::in_cluster(
-        Role::Replica { from },
-        [&format!("slave {OTHER}"), "master - 0-16383 192.0.2.2 7002"],
-    );
-    bench.node.config.set(&[("client-access", "balancer-only")]).unwrap();
+    let lines = [&*format!("slave {OTHER}"), "master - 0-16383 192.0.2.2 7002"];
+    let mut bench = Bench::served_to(ClientAccess::BalancerOnly, Role::Replica { from }, lines);
     // By a door that is not switched over yet.
     bench.dial(MY_DOOR);
     let said = bench.answer("CLUSTER NODES").unwrap();

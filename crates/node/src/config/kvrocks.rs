@@ -1,0 +1,171 @@
+//! Options of Kvrocks that this node does not have: its files may name them, and a warning says
+//! that they change nothing.
+
+/// Names, in the order of Kvrocks' sample file, with what stands in for them here; empty: nothing
+/// does.
+#[rustfmt::skip]
+const OPTIONS: &[(&str, &str)] = &[
+    ("daemonize",                                            "the process stays in the foreground; let a service manager start it"),
+    ("supervised",                                           ""),
+    ("socket-fd",                                            ""),
+    ("tls-port",                                             "there is no TLS: nothing listens on that port"),
+    ("tls-cert-file",                                        "there is no TLS"),
+    ("tls-key-file",                                         "there is no TLS"),
+    ("tls-key-file-pass",                                    "there is no TLS"),
+    ("tls-ca-cert-file",                                     "there is no TLS"),
+    ("tls-ca-cert-dir",                                      "there is no TLS"),
+    ("tls-protocols",                                        "there is no TLS"),
+    ("tls-auth-clients",                                     "there is no TLS"),
+    ("tls-ciphers",                                          "there is no TLS"),
+    ("tls-ciphersuites",                                     "there is no TLS"),
+    ("tls-prefer-server-ciphers",                            "there is no TLS"),
+    ("tls-session-caching",                                  "there is no TLS"),
+    ("tls-session-cache-size",                               "there is no TLS"),
+    ("tls-session-cache-timeout",                            "there is no TLS"),
+    ("tls-replication",                                      "there is no TLS: replication is not encrypted"),
+    ("max-backup-to-keep",                                   ""),
+    ("max-backup-keep-hours",                                ""),
+    ("backup-dir",                                           ""),
+    ("bgsave-cron",                                          ""),
+    ("purge-backup-on-fullsync",                             ""),
+    ("master-use-repl-port",                                 "replicas connect to the master's own port"),
+    ("compact-cron",                                         ""),
+    ("dbsize-scan-cron",                                     "DBSIZE counts whenever it is asked"),
+    ("compaction-checker-range",                             ""),
+    ("compaction-checker-cron",                              ""),
+    ("force-compact-file-age",                               ""),
+    ("force-compact-file-min-deleted-percentage",            ""),
+    ("log-dir",                                              "the log goes to standard error"),
+    ("log-retention-days",                                   "the log goes to standard error"),
+    ("max-bitmap-to-string-mb",                              ""),
+    ("use-rsid-psync",                                       "epochs tell histories apart"),
+    ("profiling-sample-ratio",                               ""),
+    ("profiling-sample-record-max-len",                      ""),
+    ("profiling-sample-record-threshold-ms",                 ""),
+    ("profiling-sample-commands",                            ""),
+    ("auto-resize-block-and-sst",                            ""),
+    ("fullsync-recv-file-delay",                             ""),
+    ("migrate-speed",                                        ""),
+    ("migrate-pipeline-size",                                ""),
+    ("migrate-sequence-gap",                                 ""),
+    ("migrate-type",                                         ""),
+    ("migrate-batch-size-kb",                                ""),
+    ("migrate-batch-rate-limit-mb",                          ""),
+    ("repl-namespace-enabled",                               "there are no namespaces: their tokens are not accepted"),
+    ("json-max-nesting-depth",                               ""),
+    ("json-storage-format",                                  ""),
+    ("txn-context-enabled",                                  ""),
+    ("replication-no-slowdown",                              ""),
+    ("replication-delay-bytes",                              ""),
+    ("replication-delay-updates",                            ""),
+    ("replication-enable-sequence-padding",                  ""),
+    ("max-replication-lag",                                  "a replica that reads is never dropped for being behind"),
+    ("slowlog-dump-logfile-level",                           ""),
+    ("redis-databases",                                      "there is one database"),
+    ("histogram-bucket-boundaries",                          ""),
+    ("lua-strict-key-accessing",                             ""),
+    ("skip-block-cache-deallocation-on-close",               ""),
+    ("hash-encoding-mode",                                   ""),
+    ("client-output-buffer-limit",                           "a client that does not read its replies is not read from"),
+    ("rocksdb.compression_level",                            ""),
+    ("rocksdb.compression_start_level",                      ""),
+    ("rocksdb.max_background_compactions",                   "rocksdb.max_background_jobs is for both"),
+    ("rocksdb.max_background_flushes",                       "rocksdb.max_background_jobs is for both"),
+    ("rocksdb.max_subcompactions",                           ""),
+    ("rocksdb.delayed_write_rate",                           ""),
+    ("rocksdb.wal_compression",                              ""),
+    ("rocksdb.enable_pipelined_write",                       ""),
+    ("rocksdb.stats_dump_period_sec",                        ""),
+    ("rocksdb.cache_index_and_filter_blocks",                ""),
+    ("rocksdb.block_cache_type",                             ""),
+    ("rocksdb.share_metadata_and_subkey_block_cache",        "one cache is shared"),
+    ("rocksdb.row_cache_size",                               ""),
+    ("rocksdb.compaction_readahead_size",                    ""),
+    ("rocksdb.enable_blob_files",                            ""),
+    ("rocksdb.min_blob_size",                                ""),
+    ("rocksdb.blob_file_size",                               ""),
+    ("rocksdb.enable_blob_garbage_collection",               ""),
+    ("rocksdb.blob_garbage_collection_age_cutoff",           ""),
+    ("rocksdb.max_bytes_for_level_multiplier",               ""),
+    ("rocksdb.rate_limiter_auto_tuned",                      ""),
+    ("rocksdb.avoid_unnecessary_blocking_io",                ""),
+    ("rocksdb.write_options.disable_wal",                    "the WAL is what replicas are sent"),
+    ("rocksdb.write_options.no_slowdown",                    ""),
+    ("rocksdb.write_options.low_pri",                        ""),
+    ("rocksdb.write_options.memtable_insert_hint_per_batch", ""),
+    ("rocksdb.read_options.async_io",                        ""),
+    ("rocksdb.dump_malloc_stats",                            ""),
+    ("rocksdb.partition_filters",                            ""),
+    ("rocksdb.max_compaction_bytes",                         ""),
+    ("rocksdb.sst_file_delete_rate_bytes_per_sec",           ""),
+    ("rocksdb.periodic_compaction_seconds",                  ""),
+    ("rocksdb.ttl",                                          ""),
+    ("rocksdb.daily_offpeak_time_utc",                       ""),
+];
+
+/// Commands of Kvrocks that this build does not serve: a file may rename them, or switch them off.
+#[rustfmt::skip]
+const COMMANDS: &[&str] = &[
+    "acl", "applybatch", "bf.add", "bf.card", "bf.exists", "bf.info", "bf.insert", "bf.madd",
+    "bf.mexists", "bf.reserve", "bgsave", "bitcount", "bitfield", "bitfield_ro", "bitop",
+    "bitpos", "blmove", "blmpop", "blpop", "brpop", "bzmpop", "bzpopmax", "bzpopmin", "compact",
+    "disk", "dump", "eval", "eval_ro", "evalsha", "evalsha_ro", "failover", "fcall", "fcall_ro",
+    "flushbackup", "ft._list", "ft.create", "ft.dropindex", "ft.explain", "ft.explainsql",
+    "ft.info", "ft.search", "ft.searchsql", "ft.tagvals", "function", "geoadd", "geodist",
+    "geohash", "geopos", "georadius", "georadius_ro", "georadiusbymember",
+    "georadiusbymember_ro", "geosearch", "geosearchstore", "getbit", "hdel", "hexists",
+    "hexpire", "hexpireat", "hexpiretime", "hget", "hgetall", "hincrby", "hincrbyfloat",
+    "hkeys", "hlen", "hmget", "hmset", "hpersist", "hpexpire", "hpexpireat", "hpexpiretime",
+    "hpttl", "hrandfield", "hrangebylex", "hscan", "hset", "hsetexpire", "hsetnx", "hstrlen",
+    "httl", "hvals", "json.arrappend", "json.arrindex", "json.arrinsert", "json.arrlen",
+    "json.arrpop", "json.arrtrim", "json.clear", "json.debug", "json.del", "json.forget",
+    "json.get", "json.info", "json.merge", "json.mget", "json.mset", "json.numincrby",
+    "json.nummultby", "json.objkeys", "json.objlen", "json.resp", "json.set", "json.strappend",
+    "json.strlen", "json.toggle", "json.type", "kmetadata", "lindex", "linsert", "llen",
+    "lmove", "lmpop", "lpop", "lpos", "lpush", "lpushx", "lrange", "lrem", "lset", "ltrim",
+    "memory", "monitor", "move", "movex", "mpublish", "namespace", "object", "perflog", "pfadd",
+    "pfcount", "pfmerge", "pollupdates", "psubscribe", "publish", "pubsub", "punsubscribe",
+    "rdb", "restore", "rpop", "rpoplpush", "rpush", "rpushx", "sadd", "scard", "script",
+    "sdiff", "sdiffstore", "setbit", "siadd", "sicard", "siexists", "sinter", "sintercard",
+    "sinterstore", "sirange", "sirangebyvalue", "sirem", "sirevrange", "sirevrangebyvalue",
+    "sismember", "smembers", "smismember", "smove", "sort", "sort_ro", "spop", "srandmember",
+    "srem", "sscan", "ssubscribe", "stats", "subscribe", "sunion", "sunionstore",
+    "sunsubscribe", "tdigest.add", "unsubscribe", "xack", "xadd", "xautoclaim", "xclaim",
+    "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread", "xreadgroup", "xrevrange",
+    "xsetid", "xtrim", "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
+    "zintercard", "zinterstore", "zlexcount", "zmpop", "zmscore", "zpopmax", "zpopmin",
+    "zrandmember", "zrange", "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem",
+    "zremrangebylex", "zremrangebyrank", "zremrangebyscore", "zrevrange", "zrevrangebylex",
+    "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion", "zunionstore",
+];
+
+/// Why an option is ignored, if it is one of Kvrocks'.
+pub(super) fn ignored(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("namespace.") {
+        return Some("there are no namespaces: this token is not accepted".into());
+    }
+    let (_, instead) = OPTIONS.iter().find(|(option, _)| *option == lower)?;
+    Some(if instead.is_empty() {
+        "Kvrocks has it, and it has no effect here".into()
+    } else {
+        format!("Kvrocks has it, and it has no effect here: {instead}")
+    })
+}
+
+/// Whether a command that is not served here is one of Kvrocks'.
+pub(super) fn is_command(name: &str) -> bool {
+    COMMANDS.iter().any(|command| name.eq_ignore_ascii_case(command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_kvrocks_are_known_in_any_case_and_no_others() {
+        assert!(ignored("TLS-Port").is_some_and(|why| why.contains("no TLS")));
+        assert!(ignored("Namespace.a").is_some() && ignored("requirepas").is_none());
+        assert!(is_command("BF.Add") && !is_command("gett"));
+    }
+}

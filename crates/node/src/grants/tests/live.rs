@@ -1,0 +1,355 @@
+//! Every option that CONFIG SET takes is looked up where it is used: changed on a node that runs,
+//! each shows its effect.
+
+use std::net::{Shutdown, SocketAddr};
+
+use super::*;
+use crate::clock;
+use crate::config::{Config, OPTIONS};
+use crate::replication::tests::Running;
+
+/// These do nothing, and the sample says so.
+const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
+
+#[test]
+fn every_live_option_takes_effect_on_a_running_node() {
+    for option in OPTIONS.iter().filter(|option| option.is_live) {
+        let name = option.name;
+        let is_known = of_connections(name)
+            || of_secrets(name)
+            || of_commands(name)
+            || of_masters(name)
+            || of_replicas(name)
+            || of_feeds(name)
+            || WITHOUT_EFFECT.contains(&name);
+        assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
+    }
+}
+
+fn plain() -> Running {
+    Running::start_with(|_| {})
+}
+
+fn set(node: &Running, name: &str, value: &str) {
+    assert_eq!(node.ask(&["CONFIG", "SET", name, value]), "+OK", "{name}");
+}
+
+/// What a new connection is told.
+fn told(node: &Running, requests: &[&[&str]]) -> Vec<String> {
+    let mut stream = node.connect();
+    let ask = |words: &&[&str]| {
+        send(&mut stream, words);
+        answer(&mut stream)
+    };
+    requests.iter().map(ask).collect()
+}
+
+#[track_caller]
+fn begins(said: &str, with: &str) {
+    assert!(said.starts_with(with), "{said}");
+}
+
+fn of_connections(name: &str) -> bool {
+    match name {
+        "log-level" => {
+            let told = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
+            let ear = std::sync::Arc::clone(&told);
+            let config = Config::new(Values::default(), None)
+                .with_log(move |level| level.clone_into(&mut ear.lock()));
+            config.set(&[("log-level", "warning")]).unwrap();
+            assert_eq!(*told.lock(), "warning");
+        }
+        "timeout" => {
+            let node = plain();
+            let mut idle = node.connect();
+            send(&mut idle, &["PING"]);
+            assert_eq!(answer(&mut idle), "+PONG");
+            set(&node, name, "1");
+            node.node.clients.list().iter().for_each(|c| c.last_ms.store(1, Ordering::SeqCst));
+            crate::cron::close_idle(&node.node, clock::unix_ms());
+            assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+        }
+        "maxclients" => {
+            let node = plain();
+            set(&node, name, "0");
+            begins(&answer(&mut node.connect()), "-ERR max number of clients reached");
+        }
+        "protected-mode" => is_protected(name),
+        "proto-max-bulk-len" | "client-query-buffer-limit" => {
+            let node = plain();
+            set(&node, name, "1048576");
+            let mut stream = node.connect();
+            stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4000000\r\n").unwrap();
+            // The node may have ended it by then.
+            let _ = stream.write_all(&vec![b'x'; 2 << 20]);
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said);
+            let is_refused = said.starts_with(b"-ERR Protocol error: invalid bulk length");
+            let is_cut = name.starts_with("client") && said.is_empty();
+            assert!(is_refused || is_cut, "{}", String::from_utf8_lossy(&said));
+        }
+        "resp3-enabled" => {
+            let node = plain();
+            set(&node, name, "no");
+            begins(&node.ask(&["HELLO", "3"]), "-NOPROTO");
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Clients from elsewhere, as a balancer's header names them.
+fn is_protected(name: &str) {
+    let node = Running::start_with(|values| {
+        values.balancer_sources.0 = vec!["127.0.0.1/32".parse().unwrap()];
+    });
+    let greet = || {
+        let mut stream = node.connect();
+        let far = |last: u8| SocketAddr::from(([10, 0, 0, last], 9));
+        stream.write_all(&api::proxy::encode(far(9), far(1))).unwrap();
+        send(&mut stream, &["PING"]);
+        answer(&mut stream)
+    };
+    begins(&greet(), "-DENIED");
+    node.node.config.set(&[(name, "no")]).unwrap();
+    begins(&greet(), "+PONG");
+}
+
+fn of_secrets(name: &str) -> bool {
+    let node = plain();
+    let is_peer = |secret: &str| {
+        let said = told(&node, &[&["AUTH", secret], &["CLIENT", "INFO"]]);
+        said[0] == "+OK" && said[1].contains(" peer=1")
+    };
+    match name {
+        "requirepass" => {
+            set(&node, name, "one");
+            begins(&node.ask(&["PING"]), "-NOAUTH");
+            assert_eq!(told(&node, &[&["AUTH", "one"], &["PING"]]), ["+OK", "+PONG"]);
+        }
+        "requirepass-also" => {
+            let both = ["CONFIG", "SET", "requirepass", "one", name, "two"];
+            assert_eq!(node.ask(&both), "+OK");
+            for secret in ["one", "two"] {
+                assert_eq!(told(&node, &[&["AUTH", secret], &["PING"]]), ["+OK", "+PONG"]);
+            }
+            begins(&node.ask(&["AUTH", "three"]), "-WRONGPASS");
+        }
+        "peer-auth" => {
+            set(&node, name, "one");
+            assert!(is_peer("one"));
+        }
+        "peer-auth-also" => {
+            begins(&node.ask(&["CONFIG", "SET", name, "two"]), "-ERR CONFIG SET failed");
+            assert_eq!(node.ask(&["CONFIG", "SET", "peer-auth", "one", name, "two"]), "+OK");
+            assert!(is_peer("one") && is_peer("two") && !is_peer("three"));
+        }
+        "masterauth" => {
+            let replica = plain();
+            set(&node, "requirepass", "one");
+            assert_eq!(replica.ask(&["SLAVEOF", "127.0.0.1", &node.port.to_string()]), "+OK");
+            set(&replica, name, "one");
+            is_up(&replica);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn is_up(replica: &Running) {
+    wait_until(|| match replica.node.replication.link_status() {
+        LinkStatus::Up => Ok(()),
+        other => Err(format!("the link is {other}")),
+    });
+}
+
+fn of_commands(name: &str) -> bool {
+    let node = plain();
+    match name {
+        "slowlog-log-slower-than" => {
+            set(&node, name, "0");
+            node.ask(&["PING"]);
+            assert_ne!(node.ask(&["SLOWLOG", "LEN"]), ":0");
+        }
+        "slowlog-max-len" => {
+            set(&node, "slowlog-log-slower-than", "0");
+            set(&node, name, "1");
+            node.ask(&["PING"]);
+            assert_eq!(node.ask(&["SLOWLOG", "LEN"]), ":1");
+        }
+        "redis-cursor-compatible" => {
+            node.ask(&["MSET", "a", "1", "b", "1", "c", "1"]);
+            set(&node, name, "no");
+            begins(&node.ask(&["SCAN", "0", "COUNT", "1"]), "_");
+        }
+        "max-db-size" => {
+            node.node.used_bytes.store(2 << 30, Ordering::SeqCst);
+            assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+            set(&node, name, "1");
+            begins(&node.ask(&["SET", "k", "v"]), "-ERR write command not allowed");
+        }
+        "rocksdb.write_options.write_batch_max_bytes" => {
+            set(&node, name, "100");
+            begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: write batch of");
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn of_masters(name: &str) -> bool {
+    match name {
+        "persist-cluster-nodes-enabled" => {
+            let node = master(|_| {});
+            let file = node.node.path("nodes.conf");
+            for (value, is_there) in [("no", false), ("yes", true)] {
+                set(&node, name, value);
+                assert_eq!(file.exists(), is_there);
+            }
+        }
+        "master-lease-mode" => {
+            let node = plain();
+            set(&node, name, "block-write");
+            begins(&node.ask(&["SET", "k", "v"]), "-CLUSTERDOWN master lease expired");
+        }
+        "master-lease-max-ms" => {
+            let node = master(|_| {});
+            let controller = Controller::of(&[member_of(&node)]);
+            let lease = || {
+                controller.try_grant(&node, &m());
+                node.node.grants.remaining_ms(clock::boottime_ns())
+            };
+            set(&node, name, "1000");
+            assert_eq!(lease(), 0, "30 s are too long");
+            set(&node, name, "60000");
+            assert!(lease() > 1000);
+        }
+        "in-sync-timeout-ms" => {
+            let (node, _controller, _puppet) =
+                in_sync(|values| values.in_sync_timeout_ms = 60_000, 1);
+            let mut client = node.connect();
+            send(&mut client, &["SET", "k", "v"]);
+            set(&node, name, "50");
+            wait_until(|| match Controller::hello(&node).standing.request {
+                0 => Err("no other set is asked for".into()),
+                _ => Ok(()),
+            });
+        }
+        "unacknowledged-max-bytes" => the_tail_may_grow(name),
+        _ => return false,
+    }
+    true
+}
+
+fn the_tail_may_grow(name: &str) {
+    let small = |values: &mut Values| {
+        values.unacknowledged_max_bytes = Size(1 << 16);
+        values.in_sync_timeout_ms = 60_000;
+    };
+    let (node, _controller, _puppet) = in_sync(small, 1);
+    let above = |sequence: u64| {
+        wait_until(|| match node.sequence() {
+            now if now > sequence => Ok(()),
+            now => Err(format!("it waits at {now}")),
+        });
+        node.sequence()
+    };
+    let (mut client, mut other) = (node.connect(), node.connect());
+    let before = node.sequence();
+    send(&mut client, &["SET", "k", &"v".repeat(1 << 17)]);
+    let full = above(before);
+    send(&mut other, &["SET", "l", "v"]);
+    set(&node, name, "1g");
+    above(full);
+}
+
+/// A replica, and the master it follows.
+fn pair() -> (Running, Running) {
+    let (replica, master) = (plain(), plain());
+    assert_eq!(replica.ask(&["SLAVEOF", "127.0.0.1", &master.port.to_string()]), "+OK");
+    is_up(&replica);
+    (replica, master)
+}
+
+fn of_replicas(name: &str) -> bool {
+    match name {
+        "slave-read-only" => {
+            let (replica, _master) = pair();
+            begins(&replica.ask(&["SET", "k", "v"]), "-READONLY");
+            set(&replica, name, "no");
+            assert_eq!(replica.ask(&["SET", "k", "v"]), "+OK");
+        }
+        "slave-serve-stale-data" => {
+            let replica = plain();
+            assert_eq!(replica.ask(&["SLAVEOF", "127.0.0.1", "1"]), "+OK");
+            assert_eq!(replica.ask(&["GET", "k"]), "nil");
+            set(&replica, name, "no");
+            begins(&replica.ask(&["GET", "k"]), "-MASTERDOWN");
+        }
+        "slave-priority" => {
+            let replica = plain();
+            assert_eq!(replica.ask(&["SLAVEOF", "127.0.0.1", "1"]), "+OK");
+            set(&replica, name, "7");
+            let info = replica.ask(&["INFO", "replication"]);
+            assert!(info.contains("slave_priority:7\r\n"), "{info}");
+        }
+        "replica-announce-ip" | "replica-announce-port" => {
+            let (replica, master) = pair();
+            let (value, shown) = match name {
+                "replica-announce-ip" => ("10.9.8.7", "ip=10.9.8.7,"),
+                _ => ("4711", "port=4711,"),
+            };
+            set(&replica, name, value);
+            assert_eq!(master.ask(&["CLIENT", "KILL", "TYPE", "REPLICA"]), ":1");
+            wait_until(|| match master.ask(&["INFO", "replication"]) {
+                info if info.contains(shown) => Ok(()),
+                info => Err(info),
+            });
+        }
+        "replication-connect-timeout-ms" | "replication-recv-timeout-ms" => {
+            let node = plain();
+            set(&node, name, "77");
+            let options = crate::replication::link_options(&node.node);
+            let used = match name {
+                "replication-connect-timeout-ms" => options.connect_timeout_ms,
+                _ => options.receive_timeout_ms,
+            };
+            assert_eq!(used, 77, "what the link looks at in every step");
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn of_feeds(name: &str) -> bool {
+    match name {
+        "replication-ping-ms" => {
+            let node = Running::start_with(|values| values.replication_ping_ms = 60_000);
+            let mut puppet = Puppet::follow(&node);
+            set(&node, name, "10");
+            puppet.read();
+        }
+        "replication-send-timeout-ms" => {
+            let node = plain();
+            let _puppet = Puppet::follow(&node);
+            let value = "v".repeat(1 << 20);
+            for _ in 0..24 {
+                assert_eq!(node.ask(&["SET", "k", &value]), "+OK");
+            }
+            set(&node, name, "1");
+            wait_until(|| match node.node.replication.replicas().len() {
+                0 => Ok(()),
+                count => Err(format!("{count} replicas")),
+            });
+        }
+        "max-replication-mb" => {
+            let node = plain();
+            set(&node, name, "3");
+            let used = crate::replication::mb_per_second(&node.node);
+            assert_eq!(used, 3, "what every file is sent by");
+        }
+        _ => return false,
+    }
+    true
+}

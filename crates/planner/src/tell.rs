@@ -1,0 +1,94 @@
+//! What a person should know of a shard that serves: replicas that do not follow, clocks that differ, writes that a failover
+//! has lost.
+//!
+//! The words of an alarm name no number that changes by itself: else each change would be another alarm.
+
+use api::heartbeat::Role as Does;
+
+use crate::plan::{Context, Health};
+use crate::{Plan, Shard};
+
+/// How long a replica may be without a stream, ms: a new master, or a restart, takes that.
+const UNLINKED_MS: u64 = 2_000;
+/// How long an alarm tells of lost writes, ms; the event stays.
+const LOSS_MS: u64 = 3_600_000;
+/// By how much a clock may be off, ms, and how that is said.
+const OFF: [(u64, &str); 6] = [
+    (86_400_000, "a day"),
+    (3_600_000, "an hour"),
+    (600_000, "ten minutes"),
+    (60_000, "a minute"),
+    (10_000, "ten seconds"),
+    (1_000, "a second"),
+];
+
+/// Replicas that answer and have had no stream from their master for a while.
+pub(crate) fn of_links(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+    for node in shard.replicas() {
+        let Some(since) = cx.observed.node(&node.id).unlinked_since else { continue };
+        let Some(reply) = cx.reply(&node.id).filter(|reply| reply.role == Does::Slave) else {
+            continue;
+        };
+        if cx.health(&node.id) != Health::Up {
+            continue;
+        }
+        let due = since.plus_millis(UNLINKED_MS);
+        if cx.now < due {
+            plan.wake(due);
+            continue;
+        }
+        plan.alarms.insert(format!(
+            "shard {index}: replica {} does not follow its master: link {}",
+            node.local, reply.link_status
+        ));
+    }
+}
+
+/// Writes that a failover is known to have lost.
+pub(crate) fn of_losses(cx: &Context<'_>, index: usize, plan: &mut Plan) {
+    let Some((at, what)) = cx.observed.losses.get(&index) else { return };
+    let until = at.plus_millis(LOSS_MS);
+    if cx.now < until {
+        plan.wake(until);
+        plan.alarms.insert(what.clone());
+    }
+}
+
+/// Clocks that are off: keys with an expiry live longer or shorter at the next master. Where all nodes say the same, it is
+/// the controller's own.
+pub(crate) fn of_clocks(cx: &Context<'_>, plan: &mut Plan) {
+    let off: Vec<(String, i64)> = (cx.record.nodes())
+        .filter(|(_, node)| cx.health(&node.id) == Health::Up)
+        .filter_map(|(_, node)| {
+            Some((node.local.to_string(), cx.observed.node(&node.id).clock_ahead_ms?))
+        })
+        .collect();
+    let (Some(least), Some(most)) =
+        (off.iter().map(|(_, ms)| *ms).min(), off.iter().map(|(_, ms)| *ms).max())
+    else {
+        return;
+    };
+    if off.len() > 1 && said(most - least).is_none() {
+        if let Some((much, direction)) = said(most) {
+            let direction = if direction == "ahead of" { "behind" } else { "ahead of" };
+            plan.alarms.insert(format!(
+                "this controller's clock is {direction} those of all nodes by more than {much}: \
+                 events have the wrong time"
+            ));
+        }
+        return;
+    }
+    for (node, ms) in off {
+        let Some((much, direction)) = said(ms) else { continue };
+        plan.alarms.insert(format!(
+            "the clock of {node} is {direction} this controller's by more than {much}: \
+             keys with an expiry live shorter or longer where it is master; is NTP running?"
+        ));
+    }
+}
+
+fn said(ahead_ms: i64) -> Option<(&'static str, &'static str)> {
+    let direction = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    let much = OFF.iter().find(|(ms, _)| ahead_ms.unsigned_abs() > *ms)?.1;
+    Some((much, direction))
+}

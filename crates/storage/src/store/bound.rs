@@ -1,0 +1,37 @@
+//! How large a write batch may be: what one end of a replication link writes, the other one must
+//! take.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::Store;
+
+/// Bytes of the largest batch that is written.
+pub(super) struct Bound(AtomicUsize);
+
+impl Bound {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(AtomicUsize::new(bytes_of(bytes)))
+    }
+}
+
+impl Store {
+    /// Bytes of the largest batch that is written here. Those of a master are taken up to
+    /// `replication::BATCH_BYTES_MAX`.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.inner.batch_bytes_max.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Store::batch_bytes_max`]; 0, and what is above it, means
+    /// `replication::BATCH_BYTES_MAX`.
+    pub fn set_batch_bytes_max(&self, bytes: usize) {
+        self.inner.batch_bytes_max.0.store(bytes_of(bytes), Ordering::Relaxed);
+    }
+}
+
+/// The size of a batch that an option stands for.
+fn bytes_of(bytes: usize) -> usize {
+    match bytes {
+        0 => replication::BATCH_BYTES_MAX,
+        bytes => bytes.min(replication::BATCH_BYTES_MAX),
+    }
+}

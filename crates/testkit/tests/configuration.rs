@@ -1,0 +1,108 @@
+//! What is written in configuration files and on command lines takes effect, or is refused where it
+//! is written.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::process::{self, Server};
+use testkit::wait;
+use testkit::wire::{Connection, Reply};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn run(words: &[&str]) -> Result<Output> {
+    Command::new(process::holdfast()?).args(words).output().context("run holdfast")
+}
+
+/// Exit code, and everything it said.
+fn said(output: &Output) -> (Option<i32>, String) {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a_command_line_that_is_not_understood_starts_nothing() -> Result<()> {
+    for words in [&["node", "--bogus", "1"][..], &["node", "--port"], &["node", "stray"]] {
+        let (code, text) = said(&run(words)?);
+        ensure!(code == Some(2), "{words:?}: {code:?} {text}");
+        ensure!(text.contains("bogus") || text.contains("--help"), "{words:?}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    let check = |process: &str, text: &str| -> Result<(Option<i32>, String)> {
+        std::fs::write(&file, text)?;
+        let path = file.to_str().context("a path")?;
+        Ok(said(&run(&[process, "--check", "-c", path])?))
+    };
+    for (process, good, bad, why) in [
+        (
+            "node",
+            "port 7000\nrename-command\tconfig\t\"\"\n",
+            "port 7000\nrequirepas x\n",
+            "line 2",
+        ),
+        ("controller", "heartbeat_ms = 200\n", "haertbeat_ms = 200\n", "line 1"),
+        ("balancer", "workers = 1\n", "[limits]\nmax_sessions = 0\n", "max_sessions"),
+    ] {
+        let (code, text) = check(process, good)?;
+        ensure!(code == Some(0) && text.contains("file: ok"), "{process}: {code:?} {text}");
+        let (code, text) = check(process, bad)?;
+        ensure!(code == Some(1) && text.contains(why), "{process}: {code:?} {text}");
+    }
+    let (code, text) = said(&run(&["node", "--check", "-c", "/nowhere/node.conf"])?);
+    ensure!(code == Some(1) && text.contains("/nowhere/node.conf"), "{code:?} {text}");
+    Ok(())
+}
+
+#[test]
+fn a_renaming_with_any_blanks_takes_effect() -> Result<()> {
+    let server = Server::node("rename-command\tconfig \t x\nrename-command   KEYS\t\"\"")?;
+    let mut client = server.connect()?;
+    let unknown = |reply: Reply| matches!(reply, Reply::Error(text) if text.starts_with(b"ERR unknown command"));
+    ensure!(unknown(client.call(&["CONFIG", "GET", "port"])?), "CONFIG is served");
+    ensure!(unknown(client.call(&["KEYS", "*"])?), "KEYS is served");
+    let said = client.call(&["X", "GET", "port"])?;
+    ensure!(said.elements().len() == 2, "{said:?}");
+    Ok(())
+}
+
+fn replica_of(dir: &Path, master: SocketAddr, lines: &str) -> Result<Server> {
+    let lines = format!("slaveof {}\t{}\n{lines}", master.ip(), master.port());
+    Server::node_at(dir, process::free_port()?, &lines)
+}
+
+fn link_is(client: &mut Connection, wanted: &str) -> Result<()> {
+    wait::until("the state of the link", PATIENCE, || {
+        let info = client.call(&["INFO", "replication"])?.text();
+        ensure!(info.contains(&format!("master_link_status:{wanted}")), "{info}");
+        Ok(())
+    })
+}
+
+/// The link looks its password up at each attempt, and tries at once when it is told another.
+#[test]
+fn a_link_takes_up_another_password() -> Result<()> {
+    let master = Server::node("requirepass first")?;
+    let folder = tempfile::tempdir()?;
+    let replica = replica_of(folder.path(), master.address, "masterauth first")?;
+    let (mut here, mut there) = (replica.connect()?, master.connect()?);
+    link_is(&mut here, "up")?;
+    there.call(&["AUTH", "first"])?;
+    there.call(&["CONFIG", "SET", "requirepass", "second"])?;
+    ensure!(there.call(&["CLIENT", "KILL", "TYPE", "REPLICA"])? == Reply::Integer(1));
+    wait::until("the old password is refused", PATIENCE, || {
+        let log = replica.process().log();
+        ensure!(log.contains("WRONGPASS"), "{log}");
+        Ok(())
+    })?;
+    here.call(&["CONFIG", "SET", "masterauth", "second"])?;
+    link_is(&mut here, "up")
+}

@@ -1,0 +1,226 @@
+//! Passwords of a running cluster are changed under load: no client meets an error, and no node
+//! loses its peers.
+
+mod common;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use parking_lot::Mutex;
+use testkit::cluster::{Cluster, Node, Options};
+use testkit::process;
+use testkit::wait;
+use testkit::wire::{Connection, Reply};
+
+use common::{PATIENCE, in_set, key_at, post};
+
+/// Writes between two new connections of the load.
+const WRITES: usize = 20;
+
+/// A client that writes, and connects and authenticates anew again and again.
+struct Load {
+    password: Arc<Mutex<String>>,
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicUsize>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Load {
+    fn start(cluster: &Cluster, password: &str) -> Result<Self> {
+        let address = cluster.master(0)?.announced()?;
+        let password = Arc::new(Mutex::new(password.to_owned()));
+        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (secret, stopped, done) =
+            (Arc::clone(&password), Arc::clone(&stop), Arc::clone(&rounds));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                let mut client = Connection::open(address)?;
+                let word = secret.lock().clone();
+                let said = client.call(&["AUTH", &word])?;
+                ensure!(said.text() == "OK", "AUTH: {said:?}");
+                for number in 0..WRITES {
+                    let said = client.call(&["SET", "load", &number.to_string()])?;
+                    ensure!(said.text() == "OK", "SET: {said:?}");
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        });
+        Ok(Self { password, stop, rounds, thread })
+    }
+
+    /// Some more rounds, all good.
+    fn goes_on(&self) -> Result<()> {
+        let before = self.rounds.load(Ordering::SeqCst);
+        wait::until("the load goes on", PATIENCE, || {
+            let rounds = self.rounds.load(Ordering::SeqCst);
+            if rounds > before + 2 || self.thread.is_finished() { Ok(()) } else { Err(rounds) }
+        })?;
+        ensure!(!self.thread.is_finished(), "a client met an error");
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::SeqCst);
+        match self.thread.join() {
+            Ok(result) => result.context("a client met an error"),
+            Err(_) => bail!("the load panicked"),
+        }
+    }
+}
+
+/// A peer's connection with this secret.
+fn peer(node: &Node, secret: &str) -> Result<Connection> {
+    let mut connection = Connection::open(node.local()?)?;
+    let said = connection.call(&["AUTH", secret])?;
+    ensure!(said.text() == "OK", "AUTH: {said:?}");
+    Ok(connection)
+}
+
+fn set(node: &Node, secret: &str, pairs: &[&str]) -> Result<()> {
+    let said = peer(node, secret)?.call(&[&["CONFIG", "SET"], pairs].concat())?;
+    ensure!(said == Reply::Simple(b"OK".to_vec()), "CONFIG SET {pairs:?}: {said:?}");
+    Ok(())
+}
+
+/// `holdfast ctl set cluster --password-file`.
+fn tell_controller(cluster: &Cluster, secret: &str) -> Result<String> {
+    let file = cluster.dir().join("new-secret");
+    std::fs::write(&file, format!("{secret}\n"))?;
+    let output = Command::new(process::holdfast()?)
+        .args(["ctl", "-H", &cluster.state()?.controller.url, "set", "cluster", "--password-file"])
+        .arg(&file)
+        .output()
+        .context("run ctl")?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    bail!("{}", String::from_utf8_lossy(&output.stderr).trim())
+}
+
+/// Breaks the stream to the replica and waits until it flows again: it authenticates anew.
+fn link_is_made_anew(cluster: &Cluster, secret: &str) -> Result<()> {
+    let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    let killed = peer(&master, secret)?.call(&["CLIENT", "KILL", "TYPE", "REPLICA"])?;
+    ensure!(killed == Reply::Integer(1), "{killed:?}");
+    wait::until("the stream flows again", PATIENCE, || {
+        let info = peer(&replica, secret)?.call(&["INFO", "replication"])?.text();
+        ensure!(info.contains("master_link_status:up"), "{info}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())
+}
+
+fn switch_over(cluster: &Cluster) -> Result<()> {
+    let old = cluster.master(0)?;
+    let url = cluster.state()?.controller.url;
+    let url = format!("{url}/api/v1/namespaces/local/clusters/main/shards/0/failover");
+    let (status, said) = post(&url, serde_json::json!({}))?;
+    ensure!(status == 200, "{status} {said}\n{}", cluster.logs());
+    cluster.await_that("another master", PATIENCE, |state| {
+        state.nodes.iter().any(|node| node.role == "master" && node.id != old.id)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn both_passwords_are_changed_without_an_error_for_anybody() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let nodes = cluster.state()?.nodes;
+    let old = cluster.secret()?;
+    for node in &nodes {
+        set(node, &old, &["requirepass", "client-1"])?;
+    }
+    let load = Load::start(&cluster, "client-1")?;
+
+    // Clients first.
+    for node in &nodes {
+        set(node, &old, &["requirepass-also", "client-2"])?;
+    }
+    load.goes_on()?;
+    "client-2".clone_into(&mut load.password.lock());
+    load.goes_on()?;
+    for node in &nodes {
+        set(node, &old, &["requirepass", "client-2", "requirepass-also", ""])?;
+    }
+    load.goes_on()?;
+
+    // Peers. Too early for the controller: it would lose the nodes.
+    let refused = tell_controller(&cluster, "peer-2").map(|_| ()).unwrap_err().to_string();
+    ensure!(refused.contains("peer-auth-also"), "{refused}");
+    for node in &nodes {
+        set(node, &old, &["peer-auth-also", "peer-2"])?;
+    }
+    tell_controller(&cluster, "peer-2")?;
+    let change = ["masterauth", "peer-2", "peer-auth", "peer-2", "peer-auth-also", &old];
+    for (index, node) in nodes.iter().enumerate() {
+        set(node, &old, &change)?;
+        if index == 0 {
+            // One node has the new secret as its own, the other one the old one: sessions move,
+            // links come and go.
+            in_set(&cluster, &cluster.master(0)?, &cluster.replica(0)?)?;
+            switch_over(&cluster)?;
+            load.goes_on()?;
+            link_is_made_anew(&cluster, "peer-2")?;
+        }
+    }
+    for node in &nodes {
+        set(node, "peer-2", &["peer-auth-also", ""])?;
+        ensure!(peer(node, &old).is_err(), "the former secret is still taken");
+    }
+    link_is_made_anew(&cluster, "peer-2")?;
+    load.goes_on()?;
+    let url = cluster.state()?.controller.url;
+    wait::until("the controller sees all nodes", PATIENCE, || {
+        let output = Command::new(process::holdfast()?)
+            .args(["ctl", "-H", &url, "--json", "status"])
+            .output()
+            .context("run ctl")?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(status["healthy"] == true, "{status:#}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())?;
+    load.end().with_context(|| cluster.logs())
+}
+
+/// All texts of a reply, each between blanks.
+fn flat(reply: &Reply) -> String {
+    match reply.elements() {
+        [] => format!(" {} ", reply.text()),
+        elements => elements.iter().map(flat).collect(),
+    }
+}
+
+/// What the controller knows of nodes, the nodes learn: clients do not read from a replica that is
+/// gone.
+#[test]
+fn a_replica_that_is_gone_is_shown_as_failed_until_it_is_back() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    let address = master.announced()?;
+    key_at(address)?;
+    let shown = |wanted: bool| {
+        wait::until("nodes show what is so", PATIENCE, || {
+            let mut client = Connection::open(address)?;
+            let nodes = client.call(&["CLUSTER", "NODES"])?.text();
+            let line =
+                nodes.lines().find(|line| line.starts_with(&replica.id)).context("a line")?;
+            ensure!(line.contains(" slave,fail ") == wanted, "{nodes}");
+            let shards = flat(&client.call(&["CLUSTER", "SHARDS"])?);
+            ensure!(shards.contains(" failed ") == wanted, "{shards}");
+            let slots = flat(&client.call(&["CLUSTER", "SLOTS"])?);
+            ensure!(slots.contains(&replica.id) != wanted, "{slots}");
+            Ok(())
+        })
+        .with_context(|| cluster.logs())
+    };
+    shown(false)?;
+    process::signal(replica.running()?, libc::SIGSTOP)?;
+    shown(true)?;
+    process::signal(replica.running()?, libc::SIGCONT)?;
+    shown(false)
+}
