@@ -315,7 +315,7 @@ fn a_node_that_is_full_of_clients_is_well_to_its_balancers() -> Result<()> {
     let port = process::free_port()?;
     let config = dir.path().join("node.conf");
     let text = format!(
-        "bind 127.0.0.1\nport {port}\ndir {}\nworkers 2\nmaxclients 1\nbalancer-sources 127.0.0.1/32\n",
+        "bind 127.0.0.1\nport {port}\ndir {}\nworkers 2\nprotected-mode no\nmaxclients 1\nbalancer-sources 127.0.0.1/32\n",
         dir.path().display()
     );
     std::fs::write(&config, text)?;

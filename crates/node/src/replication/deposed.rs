@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use replication::history::Position;
 use storage::Store;
+use tokio::sync::oneshot;
 
 use super::exchange::{close, put_in, take_out};
 use super::folder::{replace_durably, sync_folder};
@@ -98,24 +99,39 @@ pub enum RestoreError {
 /// Puts the data in `db.deposed` in service; what is there now lies in `db.deposed` then. Only if that data ends where
 /// `expected` says, and never under a grant. A process that dies meanwhile leaves the one or the other whole in `db`.
 ///
-/// To be run on a thread of its own: it waits for the replication link, and for the last users of the database.
+/// It runs on a thread of its own, because it waits for the replication link and for the last users of the database.
 pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreError> {
     may_restore(&node, &expected)?;
     // The link may be in the middle of replacing the database: it ends at its next step.
     super::stop(&node);
-    let result = {
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        // Until it has ended, and so that no other begins meanwhile.
         let _no_link = node.replication.one_link.lock();
-        let _one_change = node.changing.lock().await;
-        exchange(&node, &expected).await
+        super::block_on(async {
+            let result = {
+                let _one_change = node.changing.lock().await;
+                exchange(&node, &expected).await
+            };
+            follow_again(&node);
+            // Nobody may be waiting any more; what was done stays.
+            let _ = answer.send(result);
+        });
     };
+    let thread = std::thread::Builder::new().name("restore".to_owned()).spawn(work);
+    thread.map_err(|error| RestoreError::Failed(error.to_string()))?;
+    answered.await.unwrap_or(Err(RestoreError::Stopping))
+}
+
+/// A replica's link was stopped for the exchange.
+fn follow_again(node: &Arc<Node>) {
     let (role, generation) = {
         let engine = node.engine();
         (engine.role.clone(), engine.generation)
     };
     if let Role::Replica { from } = role {
-        super::follow(&node, from, generation);
+        super::follow(node, from, generation);
     }
-    result
 }
 
 fn may_restore(node: &Node, expected: &Position) -> Result<(), RestoreError> {
