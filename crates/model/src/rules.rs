@@ -66,7 +66,7 @@ impl Kinds {
     pub const MESSAGES: Self =
         Self::BEAT.and(Self::ANSWER).and(Self::ACK).and(Self::SWAP).and(Self::ORDER);
     /// All of them but lost disks: those that leave a copy have searches of their own.
-    pub const ALL: Self = Self(u16::MAX & !Self::LOSE.0);
+    pub const ALL: Self = Self(!Self::LOSE.0);
 
     /// Both.
     #[must_use]

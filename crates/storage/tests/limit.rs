@@ -14,7 +14,7 @@ fn open(dir: &Path) -> Store {
         disable_auto_compactions: true,
         ..Options::default()
     };
-    Store::open(dir, options).unwrap()
+    Store::open(dir, options).expect("open the database")
 }
 
 fn put(store: &Store, number: usize) -> Result<(), Error> {
@@ -28,7 +28,7 @@ fn put(store: &Store, number: usize) -> Result<(), Error> {
 /// From now on no file can be opened; returns the limit of before.
 #[expect(unsafe_code, reason = "std has no setrlimit")]
 fn set_soft_limit(soft: u64) -> u64 {
-    let before = limits::open_files().unwrap();
+    let before = limits::open_files().expect("read the limit");
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: before.hard };
     // SAFETY: the pointer is to a whole `rlimit`, which the call only reads.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);

@@ -192,22 +192,7 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce] => {
-            catch_up(inside, world);
-            let mut inside = inside.lock();
-            let term: u64 = term.parse().expect("a term");
-            if term < inside.term {
-                return reply.error("ERR election version mismatch: a higher one was seen");
-            }
-            inside.term = term;
-            if master.bytes().any(|byte| byte != b'0') {
-                inside.heard = Some((term, Instant::now()));
-            }
-            let end = clock.parse::<u64>().expect("a clock")
-                + lease.parse::<u64>().expect("a lease") * 1_000_000;
-            if inside.id == *master && *nonce == format!("{:x}", inside.nonce) {
-                inside.lease_until_ns = inside.lease_until_ns.max(end);
-            }
-            reply.bulk(inside.reply().render().as_bytes());
+            heartbeat(inside, world, &[*master, *lease, *term, *clock, *nonce], reply);
         }
         ["CLUSTERX", "SETNODEID", id] => {
             inside.lock().id = (*id).to_owned();
@@ -217,21 +202,7 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             inside.lock().cluster_id = (*id).to_owned();
             reply.simple("OK");
         }
-        ["CLUSTERX", "CONTROLLER"] => {
-            let inside = inside.lock();
-            if inside.cluster_id.is_empty() {
-                return reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…");
-            }
-            let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).expect("not that long");
-            let told = api::heard::Told {
-                myid: inside.id.clone(),
-                cluster_id: inside.cluster_id.clone(),
-                term: inside.term,
-                heard_ms: inside.heard.map(|(_, at)| ms(at)),
-                heard_term: inside.heard.map_or(0, |(term, _)| term),
-            };
-            reply.bulk(told.render().as_bytes());
-        }
+        ["CLUSTERX", "CONTROLLER"] => controller(&inside.lock(), reply),
         ["CONFIG", "SET", "master-lease-mode", mode] => {
             inside.lock().lease_mode = mode.parse().expect("a mode");
             reply.simple("OK");
@@ -265,6 +236,42 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         }
         other => reply.error(&format!("ERR unknown command {other:?}")),
     }
+}
+
+fn heartbeat(inside: &Mutex<Inside>, world: &World, words: &[&str; 5], mut reply: Writer<'_>) {
+    let [master, lease, term, clock, nonce] = *words;
+    catch_up(inside, world);
+    let mut inside = inside.lock();
+    let term: u64 = term.parse().expect("a term");
+    if term < inside.term {
+        return reply.error("ERR election version mismatch: a higher one was seen");
+    }
+    inside.term = term;
+    if master.bytes().any(|byte| byte != b'0') {
+        inside.heard = Some((term, Instant::now()));
+    }
+    let end =
+        clock.parse::<u64>().expect("a clock") + lease.parse::<u64>().expect("a lease") * 1_000_000;
+    if inside.id == master && nonce == format!("{:x}", inside.nonce) {
+        inside.lease_until_ns = inside.lease_until_ns.max(end);
+    }
+    reply.bulk(inside.reply().render().as_bytes());
+}
+
+/// What it tells a controller that asks without leading.
+fn controller(inside: &Inside, mut reply: Writer<'_>) {
+    if inside.cluster_id.is_empty() {
+        return reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…");
+    }
+    let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).expect("not that long");
+    let told = api::heard::Told {
+        myid: inside.id.clone(),
+        cluster_id: inside.cluster_id.clone(),
+        term: inside.term,
+        heard_ms: inside.heard.map(|(_, at)| ms(at)),
+        heard_term: inside.heard.map_or(0, |(term, _)| term),
+    };
+    reply.bulk(told.render().as_bytes());
 }
 
 /// Replication: a replica is where its master is, at once, if the master lives.
