@@ -6,9 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use replication::history::History;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
@@ -24,9 +23,11 @@ use crate::{
     Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
     view,
 };
+use close::ClosedFlag;
 use failure::Failure;
 use waits::{LogWaits, Step};
 
+pub use close::{CloseError, CloseWatch};
 pub use epochs::peek;
 pub use failure::{Cause, FailureHook};
 
@@ -70,46 +71,6 @@ pub(crate) struct Inner {
     is_holding: AtomicBool,
     /// The last field: when it is dropped, the database is closed.
     closed: ClosedFlag,
-}
-
-/// Tells when a database is closed, whoever used it last.
-#[derive(Debug, Clone, Default)]
-pub struct CloseWatch(Arc<(Mutex<bool>, Condvar)>);
-
-impl CloseWatch {
-    /// True once nothing in this process uses the database any more.
-    pub fn is_closed(&self) -> bool {
-        *self.0.0.lock()
-    }
-
-    /// Waits for that, at most so long; false if it is still in use.
-    pub fn wait(&self, patience: Duration) -> bool {
-        let (closed, changed) = &*self.0;
-        let mut closed = closed.lock();
-        changed.wait_while_for(&mut closed, |closed| !*closed, patience);
-        *closed
-    }
-}
-
-struct ClosedFlag(CloseWatch);
-
-impl Drop for ClosedFlag {
-    fn drop(&mut self) {
-        let (closed, changed) = &*self.0.0;
-        *closed.lock() = true;
-        changed.notify_all();
-    }
-}
-
-/// Why a store could not be closed.
-#[derive(Debug, thiserror::Error)]
-pub enum CloseError {
-    /// Clones, or feed readers, are alive; the database stays open until the last of them is gone.
-    #[error("database is still used by {0} others")]
-    InUse(usize),
-    /// The last writes could not be handed to the operating system. The database is closed.
-    #[error(transparent)]
-    Storage(#[from] Error),
 }
 
 impl Drop for Inner {
@@ -342,25 +303,6 @@ impl Store {
         Ok(())
     }
 
-    /// Outlives the store, and says when the database is closed.
-    pub fn close_watch(&self) -> CloseWatch {
-        self.inner.closed.0.clone()
-    }
-
-    /// Publishes and closes the database; afterwards its folder can be renamed or removed.
-    ///
-    /// # Errors
-    /// [`CloseError::InUse`] if this is not the last handle.
-    pub fn close(self) -> Result<(), CloseError> {
-        let published = self.publish();
-        match Arc::try_unwrap(self.inner) {
-            Ok(inner) => drop(inner),
-            Err(shared) => return Err(CloseError::InUse(Arc::strong_count(&shared) - 1)),
-        }
-        published?;
-        Ok(())
-    }
-
     pub(crate) fn db(&self) -> &DB {
         &self.inner.db
     }
@@ -494,6 +436,7 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
 }
 
 mod bound;
+mod close;
 mod epochs;
 mod failure;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
 use api::rest::{
-    Announced, BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec, ImportSpec,
-    NamespaceSpec, NodeFields, NodeSpec, ShardSpec,
+    BalancerSpec, Balancers, ClusterSpec, FailoverOptions, FailoverSpec, ImportSpec, NamespaceSpec,
+    NodeFields, NodeSpec, ShardSpec,
 };
 use clap::Subcommand;
 use reqwest::Method;
@@ -18,6 +18,7 @@ use super::http::PATIENCE;
 use super::made::made;
 use super::secret::{self, Password};
 use super::table::{json, render, text};
+use super::words::{Members, announced, balancers, specs, with_master};
 use super::{Context, Place, ids};
 
 #[derive(Debug, Subcommand)]
@@ -81,24 +82,6 @@ pub(crate) struct Promise {
     /// Refuse writes below so many members of the in-sync set, the master included
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     min_in_sync: u32,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Members {
-    /// Addresses, host:port,…
-    #[arg(long, value_delimiter = ',', required = true)]
-    nodes: Vec<String>,
-    /// Announced endpoints in the order of --nodes, `-` for none
-    #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
-    announce: Vec<String>,
-    #[command(flatten)]
-    password: Password,
-    /// A load balancer: name=…,endpoint=…[,kind=builtin|haproxy][,master=…][,source=…][,token-file=…|,token=…]
-    #[arg(long = "balancer", value_name = "FIELDS")]
-    balancers: Vec<String>,
-    /// Go on although nothing could fence a master: a failover then risks two of them
-    #[arg(long)]
-    allow_unfenced: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -427,80 +410,6 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
     }
 }
 
-fn specs(members: &Members) -> Result<Vec<NodeSpec>> {
-    if !members.announce.is_empty() && members.announce.len() != members.nodes.len() {
-        bail!(
-            "--announce has {} endpoints for {} nodes; give one for each, `-` for none",
-            members.announce.len(),
-            members.nodes.len()
-        );
-    }
-    let endpoints = members.announce.iter().map(String::as_str).chain(std::iter::repeat("-"));
-    let spec = |(addr, endpoint): (&String, &str)| {
-        let announced = announced(endpoint)?;
-        let fields = NodeFields { addr: addr.clone(), announced, ..NodeFields::default() };
-        Ok(NodeSpec::Full(fields))
-    };
-    members.nodes.iter().zip(endpoints).map(spec).collect()
-}
-
-/// `host:port`, IPv6 in brackets; `-` or `none` for none.
-fn announced(text: &str) -> Result<Announced> {
-    if text == "-" || text == "none" {
-        return Ok(Announced::default());
-    }
-    let parts = text.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        Some((host.to_owned(), port.parse().ok()?))
-    });
-    let (host, port) =
-        parts.with_context(|| format!("endpoint `{text}` must be host:port, or `none`"))?;
-    Ok(Announced { announced_host: Some(host), announced_port: Some(port) })
-}
-
-fn balancers(members: &Members) -> Result<Vec<BalancerSpec>> {
-    members.balancers.iter().map(|text| balancer_spec(text)).collect()
-}
-
-fn balancer_spec(text: &str) -> Result<BalancerSpec> {
-    let mut spec = BalancerSpec { kind: "builtin".to_owned(), ..BalancerSpec::default() };
-    let mut master = None;
-    for field in text.split(',') {
-        let (name, value) = field
-            .split_once('=')
-            .with_context(|| format!("--balancer `{text}`: `{field}` is not name=value"))?;
-        let value = value.to_owned();
-        match name {
-            "name" => spec.name = value,
-            "kind" => spec.kind = value,
-            "endpoint" => spec.endpoint = value,
-            "master" => master = Some(value),
-            "token" => spec.token = Some(value),
-            "token-file" => {
-                spec.token = secret::of(None, Some(value.as_ref()), "token-file")?;
-            }
-            // Several sources are several fields.
-            "source" => {
-                spec.source =
-                    Some(spec.source.map_or(value.clone(), |old| format!("{old},{value}")));
-            }
-            _ => bail!(
-                "--balancer `{text}`: `{name}` is none of name, kind, endpoint, master, source, token, token-file"
-            ),
-        }
-    }
-    spec.endpoint = with_master(spec.endpoint, master);
-    Ok(spec)
-}
-
-/// An HAProxy is reached at its Runtime API and its master socket.
-fn with_master(endpoint: String, master: Option<String>) -> String {
-    match master {
-        Some(master) => format!("{endpoint},{master}"),
-        None => endpoint,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -517,19 +426,5 @@ mod tests {
             let line = <Line as clap::Parser>::try_parse_from(line).expect(name);
             assert_eq!(line.cluster.nodes_per_shard, 2);
         }
-    }
-
-    #[test]
-    fn endpoints_and_balancers_are_read_from_the_command_line() {
-        let v6 = announced("[::1]:7000").expect("an endpoint");
-        assert_eq!(v6.announced_host.as_deref(), Some("::1"));
-        assert_eq!(announced("none").expect("none"), Announced::default());
-        assert!(announced("host").is_err());
-        let spec = balancer_spec("name=b,endpoint=http://h:1,source=10.0.0.1,source=10.0.0.2")
-            .expect("a balancer");
-        assert_eq!(spec.source.as_deref(), Some("10.0.0.1,10.0.0.2"));
-        let spec = balancer_spec("name=b,kind=haproxy,endpoint=/run/r,master=/run/m").expect("one");
-        assert_eq!(spec.endpoint, "/run/r,/run/m");
-        assert!(balancer_spec("colour=red").is_err());
     }
 }

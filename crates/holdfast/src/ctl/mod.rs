@@ -16,6 +16,7 @@ mod secret;
 mod show;
 mod status;
 mod table;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::*;
-use crate::answer::Granted;
+use crate::answer::{Answer, Granted};
+use crate::history::Position;
 use crate::history::{Entry, EpochId};
 use crate::lineage::Source;
 use crate::wire;

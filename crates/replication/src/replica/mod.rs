@@ -12,6 +12,7 @@ mod copy;
 mod dialog;
 mod download;
 mod event;
+mod judgement;
 mod stream;
 
 #[cfg(test)]
@@ -26,13 +27,11 @@ pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, Sta
 
 use std::sync::Arc;
 
-use crate::answer::Answer;
 use crate::backoff::Backoff;
 use crate::files::{FileList, ListReader};
-use crate::history::{EpochId, History, Position};
+use crate::history::{EpochId, History};
 use crate::lineage::Lineage;
 use crate::wire::Stamp;
-use compare::{Mine, Verdict};
 use dialog::{Dialog, Outcome, Purpose};
 use download::Download;
 use stream::Stream;
@@ -365,78 +364,6 @@ impl Machine {
             | Phase::Swapping { .. }
             | Phase::Rewinding => Ok(()),
         }
-    }
-
-    /// Versions that keep histories and no lineage leave the one here as it is: they are on their way out.
-    fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
-        match self.their_lineage.clone().flatten() {
-            Some(lineage) => out.push(Action::Adopt(Some(lineage))),
-            None if self.peer == Peer::Kvrocks => out.push(Action::Adopt(None)),
-            None => {}
-        }
-    }
-
-    fn position(&self) -> Position {
-        let latest = self.config.next.saturating_sub(1);
-        Position { history: History::clone(&self.config.history), latest }
-    }
-
-    /// Decides by the histories; `theirs` is `None` for a master that keeps none.
-    fn compare(
-        &mut self,
-        theirs: Option<&Answer>,
-        now: u64,
-        out: &mut Vec<Action<'_>>,
-    ) -> Result<(), Fault> {
-        self.their_lineage = Some(theirs.and_then(|theirs| theirs.lineage.clone()));
-        let (position, lineage) = (self.position(), Arc::clone(&self.config.lineage));
-        let mine = Mine {
-            position: &position,
-            lineage: &lineage,
-            is_deposed: self.config.is_deposed,
-            is_spoilt: self.config.must_full_sync,
-        };
-        let verdict = match theirs {
-            Some(theirs) => compare::judge(mine, theirs),
-            None => compare::judge_unknown(mine, self.is_proven),
-        };
-        let waited = now.saturating_sub(*self.waiting_since.get_or_insert(now));
-        if verdict != Verdict::Wait {
-            self.waiting_since = None;
-        }
-        if !matches!(verdict, Verdict::NoGrant(_)) {
-            // What is waited for without a grant was not compared: what was found before still holds.
-            self.is_parted =
-                matches!(verdict, Verdict::Rewind(_) | Verdict::Parted(_) | Verdict::Required);
-        }
-        match verdict {
-            Verdict::NoGrant(epoch) => return Err(Fault::no_grant(epoch, theirs)),
-            Verdict::Continue => {
-                if let Phase::Handshake(dialog) = &mut self.phase {
-                    dialog.psync_now(&self.config, now, out);
-                }
-            }
-            Verdict::Rewind(fork) if !self.is_unrewindable => {
-                out.extend(self.open_conns().into_iter().map(Action::Close));
-                out.push(Action::Rewind { fork });
-                self.phase = Phase::Rewinding;
-            }
-            Verdict::Rewind(fork) => {
-                let why = format!("no rewind to {fork} is possible");
-                self.full_sync(Reason::Parted(why), now, out);
-            }
-            Verdict::Wait if self.config.epoch_patience_ms.is_none_or(|limit| waited < limit) => {
-                return Err(Fault::NoEpoch);
-            }
-            Verdict::Wait => {
-                self.is_parted = true;
-                let why = "the master opened no epoch of its own".to_owned();
-                self.full_sync(Reason::Parted(why), now, out);
-            }
-            Verdict::Required => self.full_sync(Reason::Required, now, out),
-            Verdict::Parted(why) => self.full_sync(Reason::Parted(why.to_owned()), now, out),
-        }
-        Ok(())
     }
 
     fn stream<'a>(

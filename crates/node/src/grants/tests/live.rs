@@ -75,6 +75,13 @@ fn of_connections(name: &str) -> bool {
             begins(&answer(&mut node.connect()), "-ERR max number of clients reached");
         }
         "protected-mode" => is_protected(name),
+        "admin-allowed-hosts" => {
+            let node = plain();
+            let asked = || metrics_by_name(&node, "name.example");
+            begins(&asked(), "HTTP/1.1 403");
+            set(&node, name, "name.example");
+            begins(&asked(), "HTTP/1.1 200");
+        }
         "proto-max-bulk-len" | "client-query-buffer-limit" => {
             let node = plain();
             set(&node, name, "1048576");
@@ -97,6 +104,24 @@ fn of_connections(name: &str) -> bool {
         _ => return false,
     }
     true
+}
+
+/// What the admin port says to a scrape that dials it by this name.
+fn metrics_by_name(node: &Running, name: &str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let serving =
+            tokio::spawn(crate::admin::serve(std::sync::Arc::clone(&node.node), listener));
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut said).await.unwrap();
+        serving.abort();
+        String::from_utf8_lossy(&said).into_owned()
+    })
 }
 
 /// Clients from elsewhere, as a balancer's header names them.
