@@ -285,6 +285,14 @@ mod tests {
         assert_eq!(sent(2), 0);
         let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
         assert_eq!(call(&mut peer, "AUTH secret").await, "+OK");
+        // A worker counts what it sent after it was sent.
+        let all = u64::try_from(4 * "+PONG\r\n".len() + "+OK\r\n".len()).unwrap();
+        let counted = async {
+            while sent(0) + sent(1) < all {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counted).await.unwrap();
         let before = (sent(0), sent(1));
         assert_eq!(call(&mut peer, "PING").await, "+PONG");
         assert_eq!(call(&mut peer, "ECHO hello").await, "$5\r\nhello");

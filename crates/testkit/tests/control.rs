@@ -87,6 +87,7 @@ fn a_controller_whose_disk_was_full_says_so_and_goes_on_once_there_is_room() -> 
     disk::mount(disk.0.path(), 16, "controller")?;
     let options = Options { shards: 1, replicas: 1, ..Options::default() };
     let cluster = Cluster::prepared(options, |dir: &Path, _| {
+        std::fs::create_dir_all(dir).context("create the folder of the cluster")?;
         std::os::unix::fs::symlink(disk.0.path(), dir.join("controller"))
             .context("put the controller on its disk")
     })?;

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use testkit::process;
 use testkit::wait;
+use testkit::wire::{Connection, Reply};
 
 use common::PATIENCE;
 
@@ -153,9 +154,9 @@ fn a_node_reads_its_file_again_at_sighup_and_opens_its_log_anew() -> Result<()> 
     let said = text(&log);
     ensure!(said.contains("timeout") && said.contains("in force only after a restart"), "{said}");
     ensure!(said.contains("tcp-backlog"), "{said}");
-    let mut connection = testkit::wire::Connection::open(SocketAddr::from(([127, 0, 0, 1], port)))?;
-    let got = format!("{:?}", connection.call(&["CONFIG", "GET", "timeout"])?);
-    ensure!(got.contains("77"), "{got}");
+    let mut connection = Connection::open(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    let got = connection.call(&["CONFIG", "GET", "timeout"])?;
+    ensure!(matches!(&got, Reply::Many(_, pair) if pair[1].text() == "77"), "{got:?}");
 
     write("timeout nonsense\n")?;
     running.signal("HUP")?;
