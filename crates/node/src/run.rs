@@ -82,7 +82,6 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
         .with_context(|| format!("create data directory {}", dir.display()))?;
     let dir =
         dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
-    make_private(&dir);
     // Ports first: a node that cannot be reached must not touch its data.
     let listeners = worker::listen(&values.bind.0, values.port, values.tcp_backlog)?;
     let admin_listener = match values.admin_port {
@@ -94,6 +93,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
         .context("lock the data directory and finish an interrupted full sync")?;
     disk::try_out(&dir).with_context(|| format!("try out the disk of {}", dir.display()))?;
     let conf = identified(values, &dir)?;
+    make_private(&dir);
     let opening = disk::Opening::begin(&dir);
     // What a deposed master has to discard must still be in the log when it learns of it.
     let options = Options { hold_tail: true, ..storage_options(values) };
@@ -132,12 +132,17 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     stop(&node)
 }
 
-/// What an earlier version, or a copy, left open to others on this host: the data, and what was discarded of it.
+/// What an earlier version, or a copy, left open to others on this host: the data, and what was discarded of it. Folders
+/// that are not the node's are their owner's business.
 fn make_private(dir: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
+    let is_ours = |name: &str| {
+        ["db", "backup", "checkpoint", "discarded"].contains(&name) || name.starts_with("db.")
+    };
     let folders = std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| {
-        // Not followed: where a link leads is its owner's business.
-        entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != "lost+found"
+        // Links are not followed.
+        entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && entry.file_name().to_str().is_some_and(is_ours)
     });
     for folder in folders {
         let (path, metadata) = (folder.path(), folder.metadata());
@@ -145,7 +150,7 @@ fn make_private(dir: &Path) {
         if mode & 0o077 == 0 {
             continue;
         }
-        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode & 0o700)) {
+        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode & !0o077)) {
             Ok(()) => {
                 tracing::warn!(folder = %path.display(), "others could read it, and cannot any more");
             }

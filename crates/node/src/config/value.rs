@@ -183,6 +183,8 @@ impl Value for LogDir {
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part {
                 "stdout" => dir.is_stdout = true,
+                // Where lines go without a folder.
+                "stderr" => {}
                 _ if dir.folder.is_some() => return Err("one folder, and `stdout`".into()),
                 folder => dir.folder = Some(folder.into()),
             }

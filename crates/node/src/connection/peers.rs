@@ -29,10 +29,12 @@ pub struct Caller {
 }
 
 impl Connection {
-    /// Whether this is a peer that is not where peers are served, and may move now.
+    /// Whether this is a peer that is not where peers are served, and may move now. The secret alone makes none: operators
+    /// have it too, and what they ask may take long.
     pub(super) fn belongs_elsewhere(&self, session: &Session) -> bool {
         let is_elsewhere = |desk: &Desk| desk.worker != self.worker;
         session.auth == Auth::Peer
+            && session.asks_as_peer
             && self.held.is_empty()
             && !self.at_end
             && !session.transaction.is_open()

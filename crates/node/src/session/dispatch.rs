@@ -170,7 +170,11 @@ impl<'n> Batch<'n> {
             return (self.refuse(session, refusal, out), Outcome::Rejected);
         }
         if command.flags.has(Flags::PEER) && session.client.via == Via::Direct {
-            session.client.show_peer();
+            session.asks_as_peer = true;
+            // Where there is a secret, words prove nothing.
+            if self.config.peer_secrets().next().is_none() {
+                session.client.show_peer();
+            }
         }
         if is_queueing {
             return (queue(session, command, words, out), Outcome::Done);

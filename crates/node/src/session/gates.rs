@@ -111,8 +111,9 @@ fn place(check: &Check<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     let flags = check.command.flags;
-    let has_secret = check.session.auth == Auth::Peer;
-    if has_secret || flags.has(Flags::NO_AUTH) || flags.has(Flags::PEER) || pauses(check) {
+    // A check holds no client's place, and may say nothing but PING.
+    let needs_none = check.session.auth == Auth::Peer || is_health_check(check.session);
+    if needs_none || flags.has(Flags::NO_AUTH) || flags.has(Flags::PEER) || pauses(check) {
         return Ok(());
     }
     check.node.stats.rejected_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

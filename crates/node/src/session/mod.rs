@@ -42,6 +42,8 @@ pub struct Session {
     pub protocol: Protocol,
     /// What it has proved.
     pub auth: Auth,
+    /// It has asked what only nodes and controllers ask.
+    pub asks_as_peer: bool,
     /// READONLY was sent.
     pub is_readonly: bool,
     /// ASKING was sent just before.
@@ -201,6 +203,7 @@ impl Session {
             client,
             protocol: Protocol::V2,
             auth: Auth::None,
+            asks_as_peer: false,
             is_readonly: false,
             is_asking: false,
             transaction: Transaction::default(),
