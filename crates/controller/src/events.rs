@@ -118,7 +118,7 @@ struct Waiting {
     dropped: u64,
 }
 
-/// Events on their way to the store. Whoever adds one does not wait.
+/// Events on their way to the store. Adding one waits for nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     waiting: Mutex<Waiting>,

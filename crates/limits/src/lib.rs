@@ -26,7 +26,7 @@ pub struct OpenFiles {
     pub hard: u64,
 }
 
-/// The limit of now.
+/// The current limit.
 ///
 /// # Errors
 /// The system does not tell.

@@ -14,7 +14,7 @@ use crate::{
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
-/// An answer tells of now for so long, ms: many times the pace at which a node is asked that something waits for.
+/// An answer counts as current for so long, ms: many times the pace at which a node is asked that something waits for.
 const RECENT_MS: u64 = 100;
 
 /// Something to be done now. Executing one twice, or not at all, does no harm: the next plan is

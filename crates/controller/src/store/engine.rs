@@ -4,7 +4,7 @@
 //! the file is opened anew. So a failure closes the file, and the next use opens it: a disk that was full, or failed, for
 //! a moment costs that moment. Until then [`Engine::trouble`] says so, as it does of a call that does not come back.
 //!
-//! Whoever opens the file makes a term of its own: a term that is not this process's ends it.
+//! Each process that opens the file makes a term of its own: a term that is not this process's ends it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -36,6 +36,8 @@ pub struct Inside {
     pub alive: bool,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,
+    /// How often it was answered.
+    pub complained: u32,
 
     pub lease_mode: LeaseMode,
     pub client_access: ClientAccess,
@@ -69,6 +71,7 @@ impl FakeNode {
             heard: None,
             alive: true,
             complaint: None,
+            complained: 0,
             lease_mode: LeaseMode::BlockAll,
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
@@ -186,8 +189,12 @@ async fn session(
 }
 
 fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply: Writer<'_>) {
-    if let Some(complaint) = inside.lock().complaint {
-        return reply.error(complaint);
+    {
+        let mut inside = inside.lock();
+        if let Some(complaint) = inside.complaint {
+            inside.complained += 1;
+            return reply.error(complaint);
+        }
     }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

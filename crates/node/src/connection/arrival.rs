@@ -1,4 +1,4 @@
-//! Who is calling, and whether there is a place for him.
+//! The first words of a connection: who is calling, and whether there is a place left.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,8 @@ use crate::clients::places::Place;
 use crate::clients::{TOO_MANY, Via};
 
 impl Connection {
-    /// Learns who is calling, and turns away for whom there is no place and will be none: a client that a balancer brings is nobody else.
+    /// Learns who is calling. A connection without a place is turned away here if it cannot prove to be a peer's: one that a
+    /// balancer brings is a client's.
     pub(super) async fn arrive(
         &mut self,
         peer: SocketAddr,

@@ -99,8 +99,8 @@ impl Connection {
         why
     }
 
-    /// Whether the first bytes of a connection that is refused anyway are a header, so that its client is told nothing. Whoever says nothing for a moment is
-    /// no balancer.
+    /// Whether the first bytes of a connection that is refused anyway are a header, so that its client is told nothing. A
+    /// connection that says nothing for a moment is no balancer's.
     pub(super) async fn is_introduced(&mut self, client: &Client) -> bool {
         let reading = async {
             loop {

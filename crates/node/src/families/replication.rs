@@ -58,6 +58,7 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         (Some(store), false) => store.position(),
         _ => return Err(Error::text(LOADING)),
     };
+    facts.compared_with = Some(engine.generation);
     let (lineage, granted) = (cx.node.replication.lineage.now(), cx.node.grants.granted_epoch());
     if !said.asks_grant {
         // A version that would take a copy of whatever is here for lack of a common epoch.

@@ -513,7 +513,7 @@ fn a_real_replica_keeps_its_master_serving_and_refuses_to_replace_it() {
     assert_eq!(b.ask(&["GET", "k"]).as_str(), "2");
 }
 
-/// Whoever answers for the set's data must have it until the store has a set without it (rule R3).
+/// A member answers for the set's data, and must have it until the store has a set without it (rule R3).
 #[test]
 fn data_that_the_store_counts_is_not_replaced_by_a_full_copy() {
     let (node, mut controller, puppet) = in_sync(|_| {}, 1);

@@ -145,6 +145,15 @@ impl Sending {
                 return Err(error);
             }
         };
+        // The role changed since the replica was told who wrote the data here: it would keep what it was told beside a copy
+        // of newer data, find that the two do not fit, and copy once more.
+        let compared_with = self.facts.compared_with;
+        if compared_with.is_some_and(|generation| generation != self.node.engine().generation) {
+            tracing::info!(
+                "full sync put off: the role changed since the replica compared its data"
+            );
+            return self.send(files::NO_CHECKPOINT).await;
+        }
         self.node.stats.sync_full.fetch_add(1, Ordering::Relaxed);
         let listed = list(&self.node).map_err(End::Folder)?;
         tracing::info!(

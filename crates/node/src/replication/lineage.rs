@@ -28,7 +28,7 @@ impl Keeper {
         *self.now.lock() = Arc::new(read(db));
     }
 
-    /// As of now.
+    /// The current lineage.
     pub fn now(&self) -> Arc<Lineage> {
         Arc::clone(&self.now.lock())
     }

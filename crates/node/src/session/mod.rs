@@ -69,6 +69,8 @@ pub struct ReplicaFacts {
     pub is_holdfast: bool,
     /// `replconf history`: its epochs and where it is.
     pub position: Option<replication::history::Position>,
+    /// What its data was compared with: the generation of this node's role when it was told.
+    pub compared_with: Option<u64>,
     /// `replconf … lineage`: who wrote its data.
     pub lineage: Option<replication::history::History>,
     /// `replconf member`: what its data is called in in-sync sets.

@@ -144,7 +144,7 @@ fn what_lies_in_db_deposed_is_told_with_the_way_back() {
     let way = format!("`ctl shard restore-deposed 0 --node {}`", id("b"));
     assert_eq!(plan.shards[0].word(), "stuck");
     assert!(plan.alarms.iter().any(|alarm| alarm.contains(&way)), "{:?}", plan.alarms);
-    // Whoever accepts the loss is told, too.
+    // The operator who accepts the loss is told, too.
     let loss = crate::loss(&s.record, &s.observed, &s.policy, (0, &id("a"))).expect("a loss");
     let overlooked: Vec<_> = loss.overlooked().map(|holding| holding.node.as_str()).collect();
     assert_eq!(overlooked, ["b:1"]);
