@@ -39,7 +39,10 @@ pub(crate) fn await_fence(
         verdict.hold_deposed = true;
         cx.ask(&master.id, plan);
     }
-    let is_down = cx.health(&master.id) == Health::Down;
+    let is_down = cx.health(&master.id) == Health::Down || cx.is_unclear_long(&master.id);
+    if let Some(until) = cx.unclear_until(&master.id) {
+        plan.wake(until);
+    }
     if is_down && intact(cx, shard, old, pending) {
         verdict.hold_deposed = true;
         verdict.swap = Some(goes_back(cx, (index, shard, master), old));

@@ -85,7 +85,7 @@ pub struct NodeObserved {
     pub lease_until: Option<Time>,
     /// Process (nonce) the newest grant was for.
     pub lease_nonce: Option<String>,
-    /// Newest sequence seen from it while it was master at the record's version.
+    /// Newest sequence seen from it as master; of the process that was last granted a lease, once that one has answered.
     pub master_sequence: Option<u64>,
     /// Our pause, until it was lifted.
     pub pause: Option<Pause>,
@@ -119,8 +119,21 @@ impl NodeObserved {
         match &self.error {
             // It is not silent, and may be serving: it is not replaced for that.
             Some(error) if self.unclear_since.is_some() => format!(": {error}"),
+            _ if let Some(led) = self.led => {
+                format!(" obeys a controller of term {}", led.term)
+            }
             _ => format!(" missed {} heartbeats", self.misses.max(1)),
         }
+    }
+
+    /// Notes how far the node has served, from its answer as the master.
+    ///
+    /// The process that holds our lease is the measure: after a power loss it may have less than an earlier process showed,
+    /// and its replicas lag behind what there is, not behind what is lost.
+    pub fn served(&mut self, reply: &Reply) {
+        let is_granted = self.lease_nonce.as_deref() == Some(reply.nonce.as_str());
+        let before = self.master_sequence.filter(|_| !is_granted).unwrap_or(0);
+        self.master_sequence = Some(before.max(reply.sequence));
     }
 
     fn heard(&mut self) {

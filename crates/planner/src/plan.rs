@@ -8,8 +8,8 @@ use api::heartbeat::{LeaseMode, Reply, Role as Does};
 use crate::record::Role;
 use crate::shard::{self, Verdict};
 use crate::{
-    Desired, Node, Observed, Policy, Record, Time, balancers, epoch, identity, paused, rival,
-    sources, tell, upkeep,
+    Desired, Node, Observed, Policy, Record, Time, balancers, epoch, fence, identity, paused,
+    rival, sources, tell, upkeep,
 };
 
 /// How often a node is asked while a change is awaited from it, ms.
@@ -142,10 +142,15 @@ pub(crate) enum Health {
     Unknown,
     /// Answered last time.
     Up,
-    /// Missed some heartbeats, or answers with errors, or cannot be asked.
+    /// Missed some heartbeats, or answers with errors, or cannot be asked, or obeys another controller.
     Suspect,
-    /// Missed too many, refused twice, or somebody else answers.
+    /// Missed too many, refused twice, or somebody else answers; or a master that errors kept from a lease.
     Down,
+}
+
+/// Without a lease the node takes no writes.
+fn is_blocking(mode: LeaseMode) -> bool {
+    matches!(mode, LeaseMode::BlockAll | LeaseMode::BlockWrite)
 }
 
 /// The arguments of [`plan`], for those who look things up in them.
@@ -172,9 +177,10 @@ impl<'a> Context<'a> {
         let node = self.observed.node(id);
         let stranger =
             self.answer(id).is_some_and(|reply| identity::is_stranger(self.record, id, reply));
-        if self.is_mute(id) || stranger || self.hangs(id) {
+        if self.is_mute(id) || stranger || self.hangs(id) || self.cannot_lead(id) {
             Health::Down
-        } else if node.unclear_since.is_some() {
+        } else if node.unclear_since.is_some() || node.led.is_some() {
+            // What it said before is no news of it.
             Health::Suspect
         } else if node.seen.is_none() {
             Health::Unknown
@@ -203,13 +209,46 @@ impl<'a> Context<'a> {
         !self.is_mute(id) && self.reply(id).is_some_and(says_so)
     }
 
+    /// A master that answers with errors, or cannot be asked, past the end of its lease: no heartbeat has renewed it, not by
+    /// way of a replica either, so the master serves nobody (rule R9).
+    ///
+    /// E.g. its `peer-auth` was mistyped and it restarted. A master that serves without a lease stays: a full table of
+    /// connections is no reason to replace it.
+    pub(crate) fn cannot_lead(&self, id: &str) -> bool {
+        self.leads_until(id).is_some_and(|until| until <= self.now)
+    }
+
+    /// When a master that answers with errors, or cannot be asked, stops serving for want of a lease; `None`: it does not.
+    pub(crate) fn leads_until(&self, id: &str) -> Option<Time> {
+        let since = self.observed.node(id).unclear_since?;
+        let (_, node) = self.record.nodes().find(|(_, node)| node.id == id)?;
+        let mode = fence::stated(self.record, node, self.observed)?.lease_mode();
+        if node.role != Role::Master || !is_blocking(mode) {
+            return None;
+        }
+        let lease = fence::lease_end(self.record, self.observed, self.policy, id);
+        Some(lease.max(since.plus_millis(self.policy.down_ms())))
+    }
+
+    /// The node has answered with errors, or could not be asked, for as long as a node may be silent.
+    pub(crate) fn is_unclear_long(&self, id: &str) -> bool {
+        let until = self.unclear_until(id);
+        until.is_some_and(|until| until <= self.now)
+    }
+
+    /// From when on that is so.
+    pub(crate) fn unclear_until(&self, id: &str) -> Option<Time> {
+        let since = self.observed.node(id).unclear_since?;
+        Some(since.plus_millis(self.policy.down_ms()))
+    }
+
     /// The node plays its role at the record's version, by its own account, and may serve.
     pub(crate) fn settled(&self, node: &Node) -> bool {
         let Some(reply) = self.reply(&node.id) else { return false };
         let current = reply.myid == node.id
             && reply.version == self.record.version
             && reply.topology_hash == self.observed.topology_hash;
-        let blocking = matches!(reply.lease_mode, LeaseMode::BlockAll | LeaseMode::BlockWrite);
+        let blocking = is_blocking(reply.lease_mode);
         let role = match node.role {
             Role::Master => {
                 reply.role == Does::Master && (!blocking || reply.lease_remaining_ms > 0)
@@ -253,9 +292,15 @@ impl<'a> Context<'a> {
     }
 }
 
-/// `up`, `suspect`, `down` or `unknown`: how the node of that id answers.
-pub fn health(record: &Record, observed: &Observed, policy: &Policy, id: &str) -> &'static str {
-    match (Context { record, observed, policy, now: Time::default() }).health(id) {
+/// `up`, `suspect`, `down` or `unknown`: how the node of that id answers at `now`.
+pub fn health(
+    record: &Record,
+    observed: &Observed,
+    policy: &Policy,
+    now: Time,
+    id: &str,
+) -> &'static str {
+    match (Context { record, observed, policy, now }).health(id) {
         Health::Up => "up",
         Health::Suspect => "suspect",
         Health::Down => "down",

@@ -87,20 +87,27 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
             )))
         }
         Health::Down => {
-            let why =
-                if cx.hangs(&master.id) { "hangs: its disk takes nothing" } else { "is down" };
-            let reason = format!("master {} {why}", master.local);
+            let why = match cx.observed.node(&master.id).error.as_deref() {
+                _ if cx.hangs(&master.id) => " hangs: its disk takes nothing".to_owned(),
+                Some(error) if cx.cannot_lead(&master.id) => {
+                    format!(" has no lease any more: {error}")
+                }
+                _ => " is down".to_owned(),
+            };
+            let reason = format!("master {}{why}", master.local);
             failover(cx, (index, shard, master), &reason, plan)
         }
         Health::Unknown => Verdict::serving(ShardState::Suspect(format!(
             "master {} has not been heard of yet",
             master.local
         ))),
-        Health::Suspect => Verdict::serving(ShardState::Suspect(format!(
-            "master {}{}",
-            master.local,
-            cx.observed.node(&master.id).suspicion()
-        ))),
+        Health::Suspect => {
+            if let Some(until) = cx.leads_until(&master.id) {
+                plan.wake(until);
+            }
+            let why = cx.observed.node(&master.id).suspicion();
+            Verdict::serving(ShardState::Suspect(format!("master {}{why}", master.local)))
+        }
         Health::Up => alive(cx, (index, shard, master), plan),
     }
 }
@@ -137,13 +144,18 @@ fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), 
 /// Intervals without an answer after which a master is asked by way of a replica.
 const RELAY_MISSES: u32 = 2;
 
-/// A master that its replicas see may be alive behind a broken path: its heartbeat goes through one
-/// of them. If that is not answered either, failover takes its course (rule R9).
+/// A master that its replicas see may be alive behind a broken path, or have no place for the controller's own connection:
+/// its heartbeat goes through one of them. If that is not answered either, failover takes its course (rule R9).
 fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
     let observed = cx.observed.node(&master.id);
     let lately = |at: Option<Time>, ms| at.is_some_and(|at| cx.now < at.plus_millis(ms));
     let is_relayed = lately(observed.relayed_at, 2 * cx.policy.lease_ms);
-    let is_silent = observed.misses >= RELAY_MISSES || (is_relayed && observed.misses > 0);
+    let two_beats = u64::from(RELAY_MISSES) * cx.policy.heartbeat_ms;
+    let unclear = observed.unclear_since;
+    let is_unclear = unclear.is_some_and(|since| since.plus_millis(two_beats) <= cx.now);
+    let is_silent = observed.misses >= RELAY_MISSES
+        || is_unclear
+        || (is_relayed && (observed.misses > 0 || unclear.is_some()));
     let sees = |node: &&Node| {
         cx.health(&node.id) == Health::Up
             && cx.reply(&node.id).is_some_and(|reply| {
@@ -156,6 +168,9 @@ fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan:
             "shard {index}: master {} is reached only through its replica {}: the path to it is broken",
             master.local, via.local
         ));
+    }
+    if let Some(since) = unclear.filter(|_| !is_unclear) {
+        plan.wake(since.plus_millis(two_beats));
     }
     if !is_silent || observed.refused > 0 {
         return;

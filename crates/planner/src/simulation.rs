@@ -356,7 +356,7 @@ impl World {
             return;
         }
         if is_master && reply.role == Does::Master {
-            seen.master_sequence = Some(seen.master_sequence.unwrap_or(0).max(reply.sequence));
+            seen.served(&reply);
         }
         seen.seen = Some(Seen { reply, sent_at, received_at: now });
         self.observed.heard(node, now);

@@ -205,7 +205,7 @@ impl Script {
         let master = reply.role == Does::Master;
         let node = self.observed.nodes.entry(id(name)).or_default();
         if master {
-            node.master_sequence = Some(node.master_sequence.unwrap_or(0).max(reply.sequence));
+            node.served(&reply);
         }
         node.seen = Some(Seen { reply, sent_at: now, received_at: now });
         self.observed.heard(&id(name), now);

@@ -187,6 +187,28 @@ fn both_passwords_are_changed_without_an_error_for_anybody() -> Result<()> {
     load.end().with_context(|| cluster.logs())
 }
 
+/// A new controller cannot authenticate at a master whose `peer-auth` is mistyped, nor can its replica for it. The master
+/// answers with errors, has no lease any more, and is replaced.
+#[test]
+fn a_master_with_a_mistyped_secret_is_replaced_once_its_lease_is_over() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    in_set(&cluster, &master, &replica)?;
+    let address = master.announced()?;
+    set(&master, &cluster.secret()?, &["peer-auth", "typo"])?;
+    let controller = cluster.state()?.controller.pid.context("a controller")?;
+    process::signal(controller, libc::SIGKILL)?;
+    cluster.await_that("another master", PATIENCE, |state| {
+        state.nodes.iter().any(|node| node.role == "master" && node.id == replica.id)
+    })?;
+    wait::until("writes are taken", PATIENCE, || {
+        let said = Connection::open(address)?.call(&["SET", "key", "value"])?;
+        ensure!(said.text() == "OK", "SET: {said:?}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())
+}
+
 /// All texts of a reply, each between blanks.
 fn flat(reply: &Reply) -> String {
     match reply.elements() {

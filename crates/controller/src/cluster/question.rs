@@ -103,8 +103,7 @@ pub(super) fn answered(
             return;
         }
         if is_master && seen.reply.role == api::heartbeat::Role::Master {
-            let newest = node.master_sequence.unwrap_or(0).max(seen.reply.sequence);
-            node.master_sequence = Some(newest);
+            node.served(&seen.reply);
         }
         if let Some(grant) = question.grant.as_ref().filter(|_| is_own)
             && seen.reply.standing.granted_epoch == grant.epoch
@@ -131,9 +130,11 @@ pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
     let shared = &cluster.shared;
     let state = cluster.state.lock();
     let shown = state.observed.nodes.get(id)?.seen.as_ref()?.reply.down.as_ref()?;
+    let now = shared.now();
     let is_down = |node: &&planner::Node| {
+        let (record, observed) = (&state.record, &state.observed);
         node.role != Role::Master
-            && planner::health(&state.record, &state.observed, &shared.policy, &node.id) == "down"
+            && planner::health(record, observed, &shared.policy, now, &node.id) == "down"
     };
     let nodes = state.record.nodes().map(|(_, node)| node);
     let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();

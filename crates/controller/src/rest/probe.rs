@@ -153,6 +153,13 @@ pub(super) async fn fresh(
                 node.local
             )));
         }
+        if !reply.myid.is_empty() && reply.myid != node.id {
+            return Err(ApiError::bad(format!(
+                "node {}: it already is node {}: it was told so by hand, or its folder is one of another cluster or a copy; \
+                 CLUSTER RESET HARD makes it forget",
+                node.local, reply.myid
+            )));
+        }
         node.stated = Some(Stated::of(&reply));
     }
     Ok(())

@@ -403,3 +403,22 @@ fn the_old_master_is_not_demoted_for_a_successor_that_fell_silent() {
         switchover: b:1 takes over once a:1 is fenced
     "#]]);
 }
+
+/// E.g. its `peer-auth` was changed meanwhile: nobody is granted while the successor cannot be led.
+#[test]
+fn a_successor_that_answers_with_errors_gives_the_shard_back() {
+    let mut s = caught_up();
+    s.acts();
+    let mut waited = 0;
+    while s.record.shards[0].master().map(|node| node.id.clone()) != Some(id("a")) {
+        assert!(waited <= 1_000, "{}", show(&s.plan()));
+        s.after_ms(100);
+        waited += 100;
+        s.answers_with("a", |_| {});
+        let now = s.now;
+        s.observed.complained(&id("b"), now, "NOAUTH Authentication required.");
+        s.acts();
+    }
+    assert_eq!(waited, 900, "as long as a node may be silent, from its first error");
+    assert!(s.record.shards[0].fence.is_none());
+}

@@ -79,3 +79,25 @@ fn nobody_is_promoted_that_lacks_more_than_may_be_lost() {
         fencing: master a:1 is down; closing its frontends, waiting for a fence
     "#]]);
 }
+
+/// E.g. after a power loss of all machines: the replicas lag behind what there is, not behind what is lost.
+#[test]
+fn max_lag_counts_from_the_process_that_was_granted() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.max_lag = Some(10);
+    s.answers_with("a", |reply| reply.sequence = 1_000);
+    let restarted = |reply: &mut Reply| {
+        reply.sequence = 110;
+        reply.nonce = "2".into();
+    };
+    s.answers_with("a", restarted);
+    let sequence = |s: &Script| s.observed.node(&id("a")).master_sequence;
+    assert_eq!(sequence(&s), Some(1_000), "what it has lost is known until it is granted again");
+    s.observed.nodes.get_mut(&id("a")).expect("a").lease_nonce = Some("2".into());
+    s.answers_with("a", restarted);
+    assert_eq!(sequence(&s), Some(110));
+    s.answers_with("b", |reply| reply.sequence = 100);
+    s.misses("a", 4);
+    let plan = s.plan();
+    assert_eq!(plan.shards[0].word(), "fencing", "{}", show(&plan));
+}
