@@ -211,7 +211,7 @@ mod tests {
         keeper.prepare(dir.path(), 5).unwrap();
         assert_eq!(*keeper.now(), master, "the stream goes on");
         assert!(!adopt(), "the same master");
-        assert_eq!(read(dir.path()).source(6), Some(Source::Own), "whoever comes next is careful");
+        assert_eq!(read(dir.path()).source(6), Some(Source::Own), "the next process is careful");
         std::fs::create_dir(&obstacle).unwrap();
         assert!(keeper.begin(dir.path(), 5).unwrap());
         assert_eq!(*keeper.now(), read(dir.path()));
