@@ -1,7 +1,7 @@
 //! Changing the topology and the role of this node.
 //!
-//! One change at a time: prepare on a copy, make `nodes.conf` durable, then commit topology and role together under the write gate. So `+OK` means
-//! durable, and nothing is half applied when the disk refuses. Nothing here waits for replication threads.
+//! One change at a time: prepare on a copy, note who writes from now on, make `nodes.conf` durable, then commit topology and role together under the
+//! write gate. So `+OK` means durable, and nothing is half applied when the disk refuses. Nothing here waits for replication threads.
 
 use std::sync::Arc;
 
@@ -26,6 +26,12 @@ pub enum ChangeError {
     /// That this node writes from now on could not be noted: nothing was changed.
     #[error("ERR note in the database folder who writes from now on: {0}: nothing was changed")]
     Lineage(std::io::Error),
+    /// The same, after `nodes.conf` was written; it could not be put back.
+    #[error(
+        "ERR note in the database folder who writes from now on: {0}: the role is what it was, but nodes.conf has the change, and the \
+         next start makes it"
+    )]
+    LineageLate(std::io::Error),
     /// The task that wrote the file ended early.
     #[error("ERR the change was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -39,15 +45,24 @@ pub async fn change(
     let _one_at_a_time = node.changing.lock().await;
     let change = prepare(&node.cluster.load())?;
     let is_kept = node.config.now().persist_cluster_nodes_enabled;
-    let (folder, file) = (node.dir.clone(), change.file.clone());
-    if is_kept {
-        tokio::task::spawn_blocking(move || save(&folder, &file)).await??;
+    // Nobody else changes the role meanwhile.
+    let wanted = wanted_role(&change.outcome.assignment, &node.engine().role);
+    note_ahead(&node, &wanted).await?;
+    if is_kept && let Err(error) = keep(&node, change.file.clone()).await {
+        forget_note(&node).await;
+        return Err(error);
     }
     let next = change.next().clone();
     let outcome = change.outcome;
     let version = next.version();
     let warnings = next.topology().map(topology::Topology::warnings).unwrap_or_default();
-    commit(&node, next, &outcome)?;
+    match commit(&node, next, &outcome) {
+        Err(ChangeError::Lineage(error)) => {
+            forget_note(&node).await;
+            return Err(put_back(&node, is_kept, error).await);
+        }
+        done => done?,
+    }
     let owned = Arc::clone(&node);
     tokio::task::spawn_blocking(move || crate::grants::owner::keep(&owned)).await?;
     for warning in warnings {
@@ -55,6 +70,20 @@ pub async fn change(
     }
     tracing::info!(version, role = role_word(&node), "topology changed");
     Ok(())
+}
+
+async fn keep(node: &Node, file: FileChange) -> Result<(), ChangeError> {
+    let folder = node.dir.clone();
+    Ok(tokio::task::spawn_blocking(move || save(&folder, &file)).await??)
+}
+
+/// Of the two files only the other one was written: `nodes.conf` becomes what it was. What there is to tell.
+async fn put_back(node: &Node, is_kept: bool, error: std::io::Error) -> ChangeError {
+    let before = FileChange::Write(node.cluster.load().nodes_conf().to_bytes());
+    match is_kept && keep(node, before).await.is_err() {
+        true => ChangeError::LineageLate(error),
+        false => ChangeError::Lineage(error),
+    }
 }
 
 fn save(folder: &std::path::Path, change: &FileChange) -> Result<(), persist::SaveError> {
@@ -97,8 +126,47 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
     clear_slots(node, outcome)
 }
 
+/// Writes ahead what [`note_writer`] needs on the disk, on a thread of its own and with the gate held shared: the database
+/// stays in its place, and commands go on. It comes before everything else of a change, since it does no harm where that is
+/// not made: in memory nothing is different, [`forget_note`] makes the disk the same again, and a process that dies in
+/// between may have to copy what it could have kept. What a link brings until the gate is taken moves the end, and
+/// [`note_writer`] writes again behind it.
+pub async fn note_ahead(node: &Arc<Node>, wanted: &Role) -> Result<(), ChangeError> {
+    if !wanted.is_master() || node.engine().role.is_master() {
+        return Ok(());
+    }
+    let owned = Arc::clone(node);
+    let write = move || {
+        let engine = owned.engine();
+        // Where there is none, it is noted when one is put in service.
+        let Some(store) = &engine.store else { return Ok(()) };
+        owned.replication.lineage.prepare(&owned.db_path(), store.latest_sequence())
+    };
+    let written = tokio::task::spawn_blocking(write).await?;
+    if let Err(error) = written {
+        forget_note(node).await;
+        return Err(ChangeError::Lineage(error));
+    }
+    Ok(())
+}
+
+/// The change that [`note_ahead`] was called for is not made.
+pub async fn forget_note(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    let forget = move || {
+        let engine = node.engine();
+        if engine.store.is_some() {
+            node.replication.lineage.give_up(&node.db_path());
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(forget).await {
+        tracing::error!(%error, "cannot take back a note of who writes here");
+    }
+}
+
 /// A node that becomes master may write by itself from then on: that is on the disk before the role is taken, so no later
-/// master takes these records for its own. To be called with the gate held alone.
+/// master takes these records for its own. To be called with the gate held alone, after [`note_ahead`]: then the disk is
+/// waited for only if records came in between.
 pub fn note_writer(node: &Node, engine: &Engine, wanted: &Role) -> std::io::Result<()> {
     if !wanted.is_master() || engine.role.is_master() {
         return Ok(());
@@ -304,5 +372,64 @@ mod tests {
         set_nodes(&node, false, 4).await;
         assert!(node.resync.is_required(), "it was master under version 3");
         crate::replication::stop(&node);
+    }
+
+    fn lies(dir: &std::path::Path) -> (Vec<u8>, Vec<u8>) {
+        let read = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
+        (read("nodes.conf"), read("db/holdfast.lineage"))
+    }
+
+    async fn promote(node: &Arc<Node>, version: i64) -> Result<(), ChangeError> {
+        let text = format!("{ME} 127.0.0.1 1 master - 0-16383\n{OTHER} 127.0.0.1 2 slave {ME}");
+        let promoted = change(Arc::clone(node), |cluster| {
+            cluster.prepare_set_nodes(text.as_bytes(), version, false, &|at| at.port == 1)
+        });
+        promoted.await
+    }
+
+    #[tokio::test]
+    async fn a_promotion_that_the_disk_refuses_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path());
+        set_nodes(&node, false, 1).await;
+        let before = lies(dir.path());
+        for refused in ["db/holdfast.lineage.new", "nodes.conf.tmp"] {
+            let obstacle = dir.path().join(refused);
+            std::fs::create_dir(&obstacle).unwrap();
+            let said = promote(&node, 2).await.unwrap_err().to_string();
+            assert!(said.ends_with(": nothing was changed"), "{said}");
+            assert_eq!(lies(dir.path()), before, "{refused}");
+            assert!(!node.engine().role.is_master() && node.cluster.load().version() == 1);
+            std::fs::remove_dir(&obstacle).unwrap();
+        }
+        promote(&node, 2).await.unwrap();
+        assert!(node.engine().role.is_master());
+        let wrote = node.replication.lineage.now().source(1);
+        assert_eq!(wrote, Some(::replication::lineage::Source::Own));
+    }
+
+    /// A record of the old master's comes between the note and the change, and the disk fails then.
+    #[tokio::test]
+    async fn a_late_refusal_puts_back_what_was_written_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path());
+        set_nodes(&node, false, 1).await;
+        let before = lies(dir.path());
+        let (db, lineage) = (node.db_path(), &node.replication.lineage);
+        note_ahead(&node, &Role::Master).await.unwrap();
+        assert_ne!(lies(dir.path()), before);
+        std::fs::create_dir(db.join("holdfast.lineage.new")).unwrap();
+        assert!(lineage.begin(&db, 1).is_err(), "one record further");
+        std::fs::remove_dir(db.join("holdfast.lineage.new")).unwrap();
+        forget_note(&node).await;
+        let other = FileChange::Write(b"version 7\n".to_vec());
+        keep(&node, other).await.unwrap();
+        let error = || std::io::Error::other("full");
+        let said = put_back(&node, true, error()).await.to_string();
+        assert!(said.ends_with("full: nothing was changed"), "{said}");
+        assert_eq!(lies(dir.path()), before);
+        std::fs::create_dir(dir.path().join("nodes.conf.tmp")).unwrap();
+        let said = put_back(&node, true, error()).await.to_string();
+        assert!(said.contains("nodes.conf has the change"), "{said}");
     }
 }

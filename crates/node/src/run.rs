@@ -108,8 +108,8 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     grants::owner::keep(&node);
     write_pid_file(&node)?;
     drop(opening);
-    begin_role(&node).context("note in the database folder who writes from now on")?;
     replication::look_aside(&node);
+    begin_role(&node).context("note in the database folder who writes from now on")?;
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {

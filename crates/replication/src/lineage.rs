@@ -101,7 +101,13 @@ impl Lineage {
 
     /// Where the newest of the records up to `latest` came from; `None` where that is not known.
     pub fn source(&self, latest: u64) -> Option<Source> {
-        self.entries.iter().rev().find(|(entry, _)| entry.first <= latest).map(|found| found.1)
+        self.stretch(latest).map(|(_, source)| source)
+    }
+
+    /// The stretch that holds the newest of the records up to `latest`: its first record, and where it came from.
+    pub fn stretch(&self, latest: u64) -> Option<(u64, Source)> {
+        let found = self.entries.iter().rev().find(|(entry, _)| entry.first <= latest);
+        found.map(|(entry, source)| (entry.first, *source))
     }
 
     /// Where data of this lineage that ends at `latest` parts from a master's that ends at `their_latest`; `None` where

@@ -11,7 +11,7 @@ use ::replication::master::replconf::Replconf;
 use ::replication::master::wait::{self, Wait};
 use topology::Endpoint;
 
-use crate::cluster::{identifies, take_role};
+use crate::cluster::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
 use crate::command::{Args, Command, Error, Reply, Result};
 use crate::node::{Node, Role};
 use crate::replication::{self, FileRequest};
@@ -181,20 +181,28 @@ fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Re
 
 async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
     let _one_at_a_time = node.changing.lock().await;
-    let generation = {
+    if node.engine().role == wanted {
+        // An order that is repeated asks for the link, and not for the rest of a delay.
+        node.replication.retry();
+        return b"+OK\r\n".to_vec();
+    }
+    if let Err(error) = note_ahead(&node, &wanted).await {
+        return format!("-{error}\r\n").into_bytes();
+    }
+    let changed = {
         let mut engine = node.gate.write();
-        if engine.role == wanted {
-            // An order that is repeated asks for the link, and not for the rest of a delay.
-            node.replication.retry();
-            return b"+OK\r\n".to_vec();
-        }
-        if let Err(error) = crate::cluster::note_writer(&node, &engine, &wanted) {
-            return format!("-ERR {error}: nothing was changed\r\n").into_bytes();
-        }
-        engine.role = wanted.clone();
-        engine.generation += 1;
-        engine.generation
+        note_writer(&node, &engine, &wanted).map(|()| {
+            engine.role = wanted.clone();
+            engine.generation += 1;
+            engine.generation
+        })
     };
-    take_role(&node, wanted, generation);
+    match changed {
+        Ok(generation) => take_role(&node, wanted, generation),
+        Err(error) => {
+            forget_note(&node).await;
+            return format!("-{}\r\n", ChangeError::Lineage(error)).into_bytes();
+        }
+    }
     b"+OK\r\n".to_vec()
 }

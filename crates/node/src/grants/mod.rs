@@ -49,6 +49,8 @@ pub struct Grants {
     pub commit: Commit,
     /// When a controller was last heard.
     pub heard: heard::Heard,
+    /// Held while it is written whose data this is.
+    naming: Mutex<()>,
 }
 
 /// Why a heartbeat was not taken. `Display` is what follows `-`.
@@ -88,6 +90,7 @@ impl Grants {
             identity,
             commit: Commit::new(workers),
             heard: heard::Heard::default(),
+            naming: Mutex::default(),
         }
     }
 

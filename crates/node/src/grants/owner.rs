@@ -70,17 +70,30 @@ pub fn check(dir: &Path, conf: Option<NodesConf>) -> anyhow::Result<Option<Nodes
 /// Writes the node's name, and that of its cluster, into the database in service. What cannot be
 /// written is logged: the folder is anybody's then.
 pub fn keep(node: &Node) {
-    let cluster = node.cluster.load();
     let db = node.db_path();
-    if !node.config.now().persist_cluster_nodes_enabled || node.engine().store.is_none() {
+    if node.engine().store.is_none() {
         return;
     }
-    let kept = match cluster.id() {
-        Some(id) => write(&db, Owner { node: id, cluster: cluster.cluster_id() }),
-        None => remove(&db),
-    };
-    if let Err(error) = kept {
+    if let Err(error) = name(node, &db) {
         tracing::warn!(%error, path = %db.join(FILE).display(), "cannot write whose data this is");
+    }
+}
+
+/// The same for a database folder that is about to be put in service: a process that ends right
+/// behind the exchange must not leave one that is anybody's.
+///
+/// # Errors
+/// The disk did not take it.
+pub fn name(node: &Node, db: &Path) -> io::Result<()> {
+    if !node.config.now().persist_cluster_nodes_enabled {
+        return Ok(());
+    }
+    // One at a time, each with what is known by then: links and changes of topology come here.
+    let _alone = node.grants.naming.lock();
+    let cluster = node.cluster.load();
+    match cluster.id() {
+        Some(id) => write(db, Owner { node: id, cluster: cluster.cluster_id() }),
+        None => remove(db),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `db.deposed`: the database that a full copy took the place of, kept because it may hold what nobody else has.
 //!
 //! It says where it ends in a file of its own, so that a controller can be told without it being opened. It is given up
-//! only for data that goes at least as far; and it is put back in service ([`restore`]) when an operator says so.
+//! only for data that is known to go at least as far ([`place`]); and it is put back in service ([`restore`]) when an
+//! operator says so.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,35 +24,56 @@ const FILE: &str = "holdfast.position";
 #[derive(Debug, Default)]
 pub struct Aside {
     position: Mutex<Option<Position>>,
+    /// Held while the folder is looked at, which can take long: the newest look counts.
+    looking: Mutex<()>,
 }
 
 impl Aside {
-    /// Where it ends; `None` where there is none.
+    /// Where it ends; `None` where there is none, or that cannot be told.
     pub fn position(&self) -> Option<Position> {
         self.position.lock().clone()
     }
 
     /// Looks at the folder again, which may open the database there to read it.
     pub fn look(&self, dir: &Path) {
-        *self.position.lock() = read(dir);
+        self.look_closely(dir);
+    }
+
+    fn look_closely(&self, dir: &Path) -> Found {
+        let _alone = self.looking.lock();
+        let found = Found::at(&swap::old_path(dir, Old::Keep));
+        let position =
+            if let Found::UpTo(position) = &found { Some(position.clone()) } else { None };
+        *self.position.lock() = position;
+        found
     }
 }
 
-fn read(dir: &Path) -> Option<Position> {
-    let folder = swap::old_path(dir, Old::Keep);
-    if !folder.is_dir() {
-        return None;
-    }
-    let noted = std::fs::read(folder.join(FILE)).ok();
-    if let Some(position) = noted.and_then(|text| Position::parse(text.trim_ascii_end()).ok()) {
-        return Some(position);
-    }
-    // Set aside by an older version, or by hand.
-    match storage::peek(&folder) {
-        Ok(position) => Some(position),
-        Err(error) => {
-            tracing::warn!(%error, folder = %folder.display(), "cannot tell how far the data goes that was set aside");
-            None
+/// What lies in a folder for data that was set aside.
+#[derive(Debug)]
+enum Found {
+    Nothing,
+    /// Something, and nobody can tell how far it goes.
+    Unknown,
+    UpTo(Position),
+}
+
+impl Found {
+    fn at(folder: &Path) -> Self {
+        if !folder.is_dir() {
+            return Self::Nothing;
+        }
+        let noted = std::fs::read(folder.join(FILE)).ok();
+        if let Some(position) = noted.and_then(|text| Position::parse(text.trim_ascii_end()).ok()) {
+            return Self::UpTo(position);
+        }
+        // Set aside by an older version, or by hand.
+        match storage::peek(folder) {
+            Ok(position) => Self::UpTo(position),
+            Err(error) => {
+                tracing::warn!(%error, folder = %folder.display(), "cannot tell how far the data goes that was set aside");
+                Self::Unknown
+            }
         }
     }
 }
@@ -62,13 +84,57 @@ pub(super) fn note(db: &Path, position: &Position) -> std::io::Result<()> {
     sync_folder(db)
 }
 
-/// Where data that is set aside goes: not in the place of data that goes further.
-pub(super) fn place(node: &Node, position: &Position) -> Old {
-    let there = node.replication.aside.position();
-    match there.is_some_and(|there| there.latest > position.latest) {
-        true => Old::KeepLesser,
-        false => Old::Keep,
+/// Where data that is set aside goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) old: Old,
+    /// What lies in `db.deposed` goes to `db.deposed.lesser` before.
+    pub(super) is_above: bool,
+}
+
+impl Place {
+    pub(super) fn plain(old: Old) -> Self {
+        Self { old, is_above: false }
     }
+}
+
+/// Where data that is set aside goes: not in the place of data that goes further, or may. Looks at the folders, which may
+/// open databases: not for threads that serve clients.
+pub(super) fn place(node: &Node, position: &Position) -> Place {
+    let there = node.replication.aside.look_closely(&node.dir);
+    // Needed only beside the other one.
+    let lesser = match there {
+        Found::Nothing => Found::Nothing,
+        _ => Found::at(&swap::old_path(&node.dir, Old::KeepLesser)),
+    };
+    choose(&there, &lesser, position)
+}
+
+fn choose(there: &Found, lesser: &Found, mine: &Position) -> Place {
+    let Found::UpTo(there) = there else {
+        let is_free = matches!(there, Found::Nothing);
+        return if is_free { Place::plain(Old::Keep) } else { beside(lesser, mine) };
+    };
+    if end(there) > end(mine) {
+        return beside(lesser, mine);
+    }
+    // It is of an older epoch, or ends earlier. The former may still be most of what there ever was.
+    let is_outdone = matches!(lesser, Found::UpTo(lesser) if end(lesser) > end(there));
+    Place { old: Old::Keep, is_above: there.latest > mine.latest && !is_outdone }
+}
+
+/// `db.deposed` stays. What lies in `db.deposed.lesser` does only where it goes further in every respect: then there is no
+/// place left.
+fn beside(lesser: &Found, mine: &Position) -> Place {
+    let is_outdone = matches!(
+        lesser, Found::UpTo(lesser) if end(lesser) > end(mine) && lesser.latest >= mine.latest
+    );
+    Place::plain(if is_outdone { Old::Remove } else { Old::KeepLesser })
+}
+
+/// By what ends are compared, as controllers do: a later epoch has what was acknowledged before it.
+fn end(position: &Position) -> (u64, u64) {
+    (position.history.newest().map_or(0, |newest| newest.epoch), position.latest)
 }
 
 /// Why the data was not put back. `Display` is what follows `-ERR `.
@@ -153,6 +219,8 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
     let failed = |error: std::io::Error| RestoreError::Failed(error.to_string());
     let position = node.engine().store.as_ref().map(Store::position).ok_or(RestoreError::Busy)?;
     note(&node.db_path(), &position).map_err(failed)?;
+    // An older version, or a hand, may have left it without a name.
+    crate::grants::owner::name(node, &swap::old_path(&node.dir, Old::Keep)).map_err(failed)?;
     let generation = node.engine().generation;
     let Some((store, generation)) = take_out(node, generation) else {
         return Err(RestoreError::Busy);
@@ -167,7 +235,7 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
     let result = match done {
         Ok(store) => {
             node.resync.set_required(false);
-            put_in(node, store, generation);
+            put_in(node, store, generation).await.map_err(|_| RestoreError::Stopping)?;
             if let Err(error) = swap::forget(&node.dir) {
                 tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
             }
@@ -188,10 +256,56 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
             let store = super::exchange::reopen(node, &options)
                 .await
                 .map_err(|_| RestoreError::Stopping)?;
-            put_in(node, store, generation);
+            put_in(node, store, generation).await.map_err(|_| RestoreError::Stopping)?;
             Err(RestoreError::Failed(error))
         }
     };
     node.replication.aside.look(&node.dir);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: u64, latest: u64) -> Position {
+        Position::parse(format!("{latest};{epoch}:{epoch:016x}:1:0").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_goes_further_is_not_given_up() {
+        let (keep, lesser) = (Place::plain(Old::Keep), Place::plain(Old::KeepLesser));
+        let above = Place { old: Old::Keep, is_above: true };
+        let nowhere = Place::plain(Old::Remove);
+        let found = |end: (u64, u64)| match end {
+            (0, 0) => Found::Nothing,
+            (0, _) => Found::Unknown,
+            (epoch, latest) => Found::UpTo(at(epoch, latest)),
+        };
+        let (nothing, unknown) = ((0, 0), (0, 1));
+        for (there, beside, mine, expected) in [
+            (nothing, nothing, (1, 5), keep),
+            (nothing, (9, 9), (1, 5), keep),
+            ((2, 5), nothing, (2, 5), keep),
+            ((2, 5), (1, 3), (2, 6), keep),
+            ((2, 6), nothing, (2, 5), lesser),
+            // By its epoch it goes further, by its records the other one.
+            ((2, 500), nothing, (3, 5), above),
+            ((2, 500), (1, 900), (3, 5), above),
+            ((2, 500), (2, 900), (3, 5), keep),
+            ((3, 5), nothing, (2, 500), lesser),
+            ((3, 5), (2, 9), (2, 500), lesser),
+            ((3, 5), (2, 501), (2, 500), nowhere),
+            ((9, 9), (3, 400), (2, 500), lesser),
+            // What nobody can tell.
+            (unknown, nothing, (2, 5), lesser),
+            (unknown, (1, 900), (2, 5), lesser),
+            (unknown, (2, 6), (2, 5), nowhere),
+            ((3, 5), unknown, (2, 500), lesser),
+            ((2, 5), unknown, (2, 6), keep),
+        ] {
+            let place = choose(&found(there), &found(beside), &at(mine.0, mine.1));
+            assert_eq!(place, expected, "{there:?} {beside:?} {mine:?}");
+        }
+    }
 }

@@ -3,15 +3,19 @@
 //! Meanwhile there is none, and clients are answered with LOADING. Every exchange makes the write gate's generation rise twice, so nothing that
 //! was begun with the old database goes on with the new one.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use replication::history::Position;
 use replication::replica::Event;
 use storage::Store;
 
+use super::deposed::{self, Place};
 use super::folder::remove_folder_if_there;
 use super::link::{Driver, Over};
-use super::{deposed, swap};
+use super::rewind::wait_a_second;
+use super::swap::{self, Old};
 use crate::node::Node;
 
 impl Driver {
@@ -19,14 +23,35 @@ impl Driver {
     pub(super) async fn swap(&mut self) -> Result<Event<'static>, Over> {
         let node = Arc::clone(&self.job.node);
         let is_deposed = node.resync.is_required() && !std::mem::take(&mut self.is_exported);
+        if !is_deposed {
+            return self.exchange(&node, None, Place::plain(Old::Remove)).await;
+        }
         let position = node.engine().store.as_ref().map(Store::position).unwrap_or_default();
-        let old = if is_deposed { deposed::place(&node, &position) } else { swap::Old::Remove };
+        // This thread is the link's own: it opens databases, too.
+        let place = deposed::place(&node, &position);
+        let result = self.exchange(&node, Some(&position), place).await;
+        if place.is_above
+            && !matches!(result, Ok(Event::Swapped { .. }))
+            && let Err(error) = swap::take_way_back(&node.dir)
+        {
+            tracing::error!(%error, "what lay in db.deposed lies in db.deposed.lesser");
+        }
+        node.replication.aside.look(&node.dir);
+        result
+    }
+
+    /// `deposed`: how far the present database goes, if it is to be kept.
+    async fn exchange(
+        &mut self,
+        node: &Arc<Node>,
+        deposed: Option<&Position>,
+        place: Place,
+    ) -> Result<Event<'static>, Over> {
+        let old = place.old;
         let failed = |what: &str, error: &dyn std::fmt::Display| Event::SwapFailed {
             cause: format!("{what}: {error}"),
         };
-        let noted = if is_deposed { deposed::note(&node.db_path(), &position) } else { Ok(()) };
-        let ready = noted.and_then(|()| self.seal()).and_then(|()| swap::intend(&node.dir, old));
-        if let Err(error) = ready {
+        if let Err(error) = self.make_ready(deposed, place) {
             return Ok(failed("prepare the exchange of databases", &error));
         }
         let Some(store) = self.take_store() else {
@@ -47,11 +72,11 @@ impl Driver {
                 if let Err(error) = swap::move_back(&node.dir, old) {
                     tracing::error!(%error, "cannot take back an exchange of databases");
                 }
-                (reopen(&node, &options).await?, Some(error))
+                (reopen(node, &options).await?, Some(error))
             }
         };
         let next = store.latest_sequence() + 1;
-        let is_current = self.install(store);
+        let is_current = self.install(store).await?;
         if let Some(error) = error {
             return Ok(failed("open the downloaded database", &error));
         }
@@ -59,14 +84,20 @@ impl Driver {
             // The next start finds nothing left to move.
             tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
         }
-        if is_deposed {
-            node.replication.aside.look(&node.dir);
-            tracing::warn!(
-                kept = %swap::old_path(&node.dir, old).display(),
+        let kept = swap::old_path(&node.dir, old);
+        match (deposed, old) {
+            (None, _) => remove_in_background(kept),
+            (Some(position), Old::Remove) => {
+                tracing::warn!(
+                    %position,
+                    "full sync done; the data this node had as a master is removed: all that was set aside before goes further"
+                );
+                remove_in_background(kept);
+            }
+            (Some(_), _) => tracing::warn!(
+                kept = %kept.display(),
                 "full sync done; the data this node had as a master is kept aside"
-            );
-        } else {
-            remove_in_background(swap::old_path(&node.dir, old));
+            ),
         }
         if is_current {
             Ok(Event::Swapped { next, replication_id: None })
@@ -75,11 +106,27 @@ impl Driver {
         }
     }
 
-    /// The copy is complete, says who wrote it, and is on the disk.
-    fn seal(&self) -> std::io::Result<()> {
-        if let Some(theirs) = self.machine.copied_lineage() {
-            super::lineage::write_copied(&self.job.node.path(super::folder::NAME), theirs)?;
+    /// All that has to be on the disk before the first folder moves.
+    fn make_ready(&self, deposed: Option<&Position>, place: Place) -> io::Result<()> {
+        let node = &self.job.node;
+        if let Some(position) = deposed {
+            deposed::note(&node.db_path(), position)?;
         }
+        self.seal()?;
+        if place.is_above {
+            swap::make_way(&node.dir)?;
+        }
+        swap::intend(&node.dir, place.old)
+    }
+
+    /// The copy is complete, says who wrote it and whose it is, and is on the disk.
+    pub(super) fn seal(&self) -> io::Result<()> {
+        let node = &self.job.node;
+        let copy = node.path(super::folder::NAME);
+        if let Some(theirs) = self.machine.copied_lineage() {
+            super::lineage::write_copied(&copy, theirs)?;
+        }
+        crate::grants::owner::name(node, &copy)?;
         self.folder.seal()
     }
 
@@ -91,16 +138,16 @@ impl Driver {
     }
 
     /// Puts a database in service; false if the role changed meanwhile (there must be a database then, too).
-    pub(super) fn install(&mut self, store: Store) -> bool {
+    pub(super) async fn install(&mut self, store: Store) -> Result<bool, Over> {
         let node = &self.job.node;
-        match put_in(node, store, self.job.generation) {
+        match put_in(node, store, self.job.generation).await? {
             Some(generation) => self.job.generation = generation,
             None => {
                 restart_link(node);
-                return false;
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 }
 
@@ -123,21 +170,49 @@ pub(super) fn take_out(node: &Arc<Node>, generation: u64) -> Option<(Store, u64)
 }
 
 /// Puts a database in service; the generation that begins, or `None` if the role changed since `generation`.
-pub(super) fn put_in(node: &Arc<Node>, store: Store, generation: u64) -> Option<u64> {
+///
+/// A master writes by itself from here on: one that was promoted while there was no database, or is given another one. That
+/// is on the disk before, as often as it takes.
+pub(super) async fn put_in(
+    node: &Arc<Node>,
+    store: Store,
+    generation: u64,
+) -> Result<Option<u64>, Over> {
     node.look_after(&store);
-    let next = {
-        let mut engine = node.gate.write();
-        let is_current = engine.generation == generation;
-        *node.replication.is_bell_hung.lock() = false;
-        node.grants.identity.reload(&node.db_path());
-        node.replication.lineage.reload(&node.db_path());
-        engine.store = Some(store);
-        engine.generation += 1;
-        is_current.then_some(engine.generation)
+    node.replication.lineage.reload(&node.db_path());
+    let mut store = Some(store);
+    let next = loop {
+        match enter(node, &mut store, generation) {
+            Ok(next) => break next,
+            Err(error) => {
+                tracing::error!(%error, "cannot note in the database folder who writes from now on: the database is not put in service");
+            }
+        }
+        wait_a_second(node).await?;
     };
     crate::grants::owner::keep(node);
     node.watches.touch_all();
-    next
+    Ok(next)
+}
+
+fn enter(node: &Node, store: &mut Option<Store>, generation: u64) -> io::Result<Option<u64>> {
+    let (db, lineage) = (node.db_path(), &node.replication.lineage);
+    let latest = store.as_ref().map_or(0, Store::latest_sequence);
+    if node.engine().role.is_master() {
+        // Not with everybody waiting at the gate.
+        lineage.prepare(&db, latest)?;
+    }
+    let mut engine = node.gate.write();
+    match engine.role.is_master() {
+        true => drop(lineage.begin(&db, latest)?),
+        false => lineage.give_up(&db),
+    }
+    let is_current = engine.generation == generation;
+    *node.replication.is_bell_hung.lock() = false;
+    node.grants.identity.reload(&db);
+    engine.store = store.take();
+    engine.generation += 1;
+    Ok(is_current.then_some(engine.generation))
 }
 
 /// How often a wait for the last user of a database is told.

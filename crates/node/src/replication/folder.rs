@@ -171,9 +171,11 @@ pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Replaces a small file as a whole; durable once its folder is synced.
+/// Replaces a small file as a whole; durable once its folder is synced. Others may be replaced beside it at the same time.
 pub(crate) fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
     write_durably(&new, content)?;
     fs::rename(&new, path)
 }
@@ -247,6 +249,26 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join(NAME)).unwrap().count(), 0);
         assert_eq!(folder.prepare(None, &files).unwrap(), []);
         assert_eq!(folder.prepare(None, &files).unwrap(), []);
+    }
+
+    /// Several threads write into the database folder, each a file of its own.
+    #[test]
+    fn files_that_are_replaced_do_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["holdfast.owner", "holdfast.lineage", "holdfast.position"];
+        std::thread::scope(|scope| {
+            for name in names {
+                let path = dir.path().join(name);
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        replace_durably(&path, name.as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        for name in names {
+            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), name);
+        }
     }
 
     #[test]

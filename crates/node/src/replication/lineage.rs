@@ -1,6 +1,7 @@
 //! The lineage of this node's database: in memory, and in a file inside the database folder, so that it moves with the data.
 //!
-//! Invariant: what is in memory is on the disk.
+//! Invariant: what is in memory is on the disk, or something more careful, which takes less for the master's, and is about to
+//! be in force ([`Keeper::prepare`]).
 
 use std::io;
 use std::path::Path;
@@ -19,18 +20,62 @@ const FILE: &str = "holdfast.lineage";
 /// Keeps the lineage of the database that is in service.
 #[derive(Debug, Default)]
 pub struct Keeper {
-    now: Mutex<Arc<Lineage>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    now: Arc<Lineage>,
+    /// On the disk in place of `now`.
+    ahead: Option<Ahead>,
+}
+
+/// The lineage of a node that writes by itself from `latest` on.
+#[derive(Debug)]
+struct Ahead {
+    /// `None` if the disk may have not taken it.
+    latest: Option<u64>,
+    lineage: Arc<Lineage>,
 }
 
 impl Keeper {
     /// After another database was put in service. Where the file cannot be read, nothing is known of the data.
     pub fn reload(&self, db: &Path) {
-        *self.now.lock() = Arc::new(read(db));
+        *self.state.lock() = State { now: Arc::new(read(db)), ahead: None };
     }
 
     /// The current lineage.
     pub fn now(&self) -> Arc<Lineage> {
-        Arc::clone(&self.now.lock())
+        Arc::clone(&self.state.lock().now)
+    }
+
+    /// Writes what [`Keeper::begin`] will need at this end, so that it finds it done. In memory all stays as it is: a stream
+    /// that goes on meanwhile is still the master's to everybody who asks. Only a process that dies before one or the other
+    /// is in force leaves the records since for its own; they cost a copy then, and are kept aside.
+    ///
+    /// # Errors
+    /// The disk did not take it.
+    pub fn prepare(&self, db: &Path, latest: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let mut lineage = Lineage::clone(&state.now);
+        lineage.begin(latest, random(), clock::unix_ms(), Source::Own);
+        // Before the write: one that fails may have been made.
+        let lineage = Arc::new(lineage);
+        let ahead = state.ahead.insert(Ahead { latest: None, lineage: Arc::clone(&lineage) });
+        write(db, &lineage)?;
+        ahead.latest = Some(latest);
+        Ok(())
+    }
+
+    /// What was prepared is not going to be.
+    pub fn give_up(&self, db: &Path) {
+        let mut state = self.state.lock();
+        if state.ahead.take().is_none() {
+            return;
+        }
+        if let Err(error) = write(db, &state.now) {
+            tracing::warn!(%error, "cannot take back a note of who writes here: a restart may cost a full sync");
+        }
     }
 
     /// This node writes by itself from here on. True if others knew the lineage as it was before.
@@ -38,6 +83,13 @@ impl Keeper {
     /// # Errors
     /// The disk did not take it: nothing may be written here.
     pub fn begin(&self, db: &Path, latest: u64) -> io::Result<bool> {
+        {
+            let mut state = self.state.lock();
+            if let Some(ahead) = state.ahead.take_if(|ahead| ahead.latest == Some(latest)) {
+                state.now = ahead.lineage;
+                return Ok(true);
+            }
+        }
         self.change(db, |lineage| lineage.begin(latest, random(), clock::unix_ms(), Source::Own))
     }
 
@@ -68,14 +120,14 @@ impl Keeper {
     }
 
     fn change(&self, db: &Path, change: impl FnOnce(&mut Lineage)) -> io::Result<bool> {
-        let mut now = self.now.lock();
-        let mut next = Lineage::clone(&now);
+        let mut state = self.state.lock();
+        let mut next = Lineage::clone(&state.now);
         change(&mut next);
-        if next == **now {
+        if next == *state.now {
             return Ok(false);
         }
         write(db, &next)?;
-        *now = Arc::new(next);
+        *state = State { now: Arc::new(next), ahead: None };
         Ok(true)
     }
 }
@@ -146,5 +198,43 @@ mod tests {
         assert_eq!(*next.now(), Lineage::default());
         assert!(next.begin(&dir.path().join("absent"), 0).is_err());
         assert_eq!(*next.now(), Lineage::default());
+    }
+
+    #[test]
+    fn what_was_prepared_is_in_force_at_the_same_end_without_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let obstacle = dir.path().join(format!("{FILE}.new"));
+        let master = Lineage::adopted(&Lineage::foreign(random(), 0).history());
+        let keeper = Keeper::default();
+        let adopt = || keeper.adopt(dir.path(), 0, Some(&master.history())).unwrap();
+        assert!(adopt());
+        keeper.prepare(dir.path(), 5).unwrap();
+        assert_eq!(*keeper.now(), master, "the stream goes on");
+        assert!(!adopt(), "the same master");
+        assert_eq!(read(dir.path()).source(6), Some(Source::Own), "the next process is careful");
+        std::fs::create_dir(&obstacle).unwrap();
+        assert!(keeper.begin(dir.path(), 5).unwrap());
+        assert_eq!(*keeper.now(), read(dir.path()));
+
+        // A record came in between: it is the master's.
+        std::fs::remove_dir(&obstacle).unwrap();
+        assert!(adopt());
+        keeper.prepare(dir.path(), 5).unwrap();
+        std::fs::create_dir(&obstacle).unwrap();
+        assert!(keeper.begin(dir.path(), 6).is_err());
+        std::fs::remove_dir(&obstacle).unwrap();
+        assert!(keeper.begin(dir.path(), 6).unwrap());
+        assert_eq!(keeper.now().stretch(6), Some((1, Source::Master)));
+        assert_eq!(keeper.now().stretch(7), Some((7, Source::Own)));
+        assert_eq!(*keeper.now(), read(dir.path()));
+
+        // The change was not made.
+        assert!(adopt());
+        keeper.prepare(dir.path(), 5).unwrap();
+        keeper.give_up(dir.path());
+        assert_eq!((&*keeper.now(), &read(dir.path())), (&master, &master));
+        std::fs::create_dir(&obstacle).unwrap();
+        assert!(keeper.prepare(dir.path(), 5).is_err());
+        assert!(keeper.begin(dir.path(), 5).is_err(), "nothing was prepared");
     }
 }

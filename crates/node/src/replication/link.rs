@@ -78,7 +78,7 @@ pub(super) struct Driver {
 
 impl Driver {
     /// `None` if the node is not what it was when the link was ordered.
-    fn new(job: Job, events: mpsc::Sender<Incoming>) -> Option<Self> {
+    pub(super) fn new(job: Job, events: mpsc::Sender<Incoming>) -> Option<Self> {
         let node = &job.node;
         if node.path(UNTRUSTED).exists() {
             node.resync.set_required(true);

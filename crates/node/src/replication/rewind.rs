@@ -113,7 +113,7 @@ impl Driver {
         if matches!(event, Event::RewindImpossible { is_spoilt: false, .. }) {
             self.is_exported = export(&store, &discarded, fork, at_ms);
         }
-        if self.install(store) { Ok(event) } else { Err(Over::Stale) }
+        if self.install(store).await? { Ok(event) } else { Err(Over::Stale) }
     }
 
     fn note_spoilt(&self, is_spoilt: bool) -> anyhow::Result<()> {
@@ -136,7 +136,7 @@ fn export(store: &Store, discarded: &Path, fork: u64, at_ms: u64) -> bool {
     }
 }
 
-async fn wait_a_second(node: &Node) -> Result<(), Over> {
+pub(super) async fn wait_a_second(node: &Node) -> Result<(), Over> {
     let mut shutdown = node.shutdown();
     tokio::select! {
         () = tokio::time::sleep(Duration::from_secs(1)) => Ok(()),

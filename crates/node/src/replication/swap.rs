@@ -65,10 +65,31 @@ pub(super) fn move_on(dir: &Path, old: Old) -> io::Result<()> {
     sync_folder(dir)
 }
 
+/// What lies in `db.deposed` moves to `db.deposed.lesser`, in place of an earlier one, because something is to take its place
+/// and both may be wanted. To be called before the intent is there; a process that dies in between leaves it there.
+pub(super) fn make_way(dir: &Path) -> io::Result<()> {
+    let (aside, lesser) = (old_path(dir, Old::Keep), old_path(dir, Old::KeepLesser));
+    remove_folder_if_there(&lesser)?;
+    fs::rename(aside, lesser)?;
+    sync_folder(dir)
+}
+
+/// Takes that back where nothing took the place.
+pub(super) fn take_way_back(dir: &Path) -> io::Result<()> {
+    let (aside, lesser) = (old_path(dir, Old::Keep), old_path(dir, Old::KeepLesser));
+    if aside.exists() || !lesser.exists() {
+        return Ok(());
+    }
+    fs::rename(lesser, aside)?;
+    sync_folder(dir)
+}
+
 /// Takes the moves back because the new database cannot be opened. The new one is removed.
 pub(super) fn move_back(dir: &Path, old: Old) -> io::Result<()> {
     let (db, aside) = (dir.join(DB), old_path(dir, old));
-    if aside.exists() {
+    // With both there nothing has moved yet, and what lies aside is an earlier one.
+    let has_moved = !db.exists() || !dir.join(folder::NAME).exists();
+    if has_moved && aside.exists() {
         remove_folder_if_there(&db)?;
         fs::rename(&aside, &db)?;
         sync_folder(dir)?;
@@ -272,10 +293,37 @@ mod tests {
 
     #[test]
     fn a_new_database_that_does_not_open_is_taken_back() {
-        let temp = crashed_after(4, Old::Remove);
+        // Also from where the first move failed.
+        for old in [Old::Keep, Old::KeepLesser, Old::Remove] {
+            for steps in 1..=4 {
+                let temp = crashed_after(steps, old);
+                let dir = temp.path();
+                move_back(dir, old).unwrap();
+                assert_eq!(content(dir, DB).as_deref(), Some("old"), "{old:?} {steps}");
+                assert!(!dir.join(INTENT).exists() && !dir.join(folder::NAME).exists());
+                let older = content(dir, old.folder());
+                assert_eq!(older.is_some(), steps == 1, "{old:?} {steps}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_way_comes_back_if_nothing_takes_its_place() {
+        let temp = crashed_after(0, Old::Keep);
         let dir = temp.path();
-        move_back(dir, Old::Remove).unwrap();
-        assert_eq!(content(dir, DB).as_deref(), Some("old"));
-        assert!(!dir.join(INTENT).exists());
+        folder_with(dir, Old::KeepLesser.folder(), "oldest");
+        let lies = || [Old::Keep, Old::KeepLesser].map(|old| content(dir, old.folder()));
+        take_way_back(dir).unwrap();
+        assert_eq!(lies(), [Some("older".into()), Some("oldest".into())], "nothing had moved");
+        make_way(dir).unwrap();
+        assert_eq!(lies(), [None, Some("older".into())]);
+        take_way_back(dir).unwrap();
+        assert_eq!(lies(), [Some("older".into()), None]);
+        make_way(dir).unwrap();
+        intend(dir, Old::Keep).unwrap();
+        drop(recover(dir).unwrap());
+        take_way_back(dir).unwrap();
+        assert_eq!(lies(), [Some("old".into()), Some("older".into())]);
+        assert_eq!(content(dir, DB).as_deref(), Some("new"));
     }
 }

@@ -14,6 +14,7 @@ use crate::node::Role;
 
 mod discarded;
 mod epochs;
+mod exchanged;
 mod lost;
 
 pub(crate) struct Running {
@@ -495,6 +496,14 @@ impl ClusterPair {
 
     /// Tells both nodes who is master, the one that is not first.
     fn push(&self, master: usize, version: &str) {
+        for index in [1 - master, master] {
+            let node = [&self.one, &self.two][index];
+            assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &self.ids[index]]), "+OK");
+            self.push_to(node, master, version);
+        }
+    }
+
+    fn push_to(&self, node: &Running, master: usize, version: &str) {
         let (ids, nodes) = (&self.ids, [&self.one, &self.two]);
         let line = |index: usize| {
             let start = format!("{} 127.0.0.1 {}", ids[index], nodes[index].port);
@@ -505,12 +514,8 @@ impl ClusterPair {
             };
             format!("{start} {of}")
         };
-        for index in [1 - master, master] {
-            let node = nodes[index];
-            assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &ids[index]]), "+OK");
-            let text = format!("{}\n{}", line(0), line(1));
-            assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
-        }
+        let text = format!("{}\n{}", line(0), line(1));
+        assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
     }
 }
 

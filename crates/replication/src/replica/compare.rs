@@ -57,10 +57,7 @@ fn by_epochs(mine: &Position, theirs: &Position, is_deposed: bool) -> Verdict {
         // No epoch was ever opened: what Kvrocks does, with a copy where that is known to be unsound.
         return if is_deposed { Verdict::Required } else { Verdict::Continue };
     }
-    let shared = common(&mine.history, &theirs.history);
-    // The master's end of the common epoch is final once another epoch follows there.
-    let is_closed = shared
-        .is_some_and(|entry| theirs.history.newest().is_some_and(|newest| !newest.is_same(entry)));
+    let is_closed = is_closed(mine, theirs);
     match fork(mine, theirs) {
         Fork::None => Verdict::Parted("no epoch in common"),
         Fork::Same if is_closed || !is_deposed || mine.latest == 0 => Verdict::Continue,
@@ -69,13 +66,35 @@ fn by_epochs(mine: &Position, theirs: &Position, is_deposed: bool) -> Verdict {
     }
 }
 
+/// The master's end of the common epoch is final once another epoch follows there.
+fn is_closed(mine: &Position, theirs: &Position) -> bool {
+    let newest = theirs.history.newest();
+    common(&mine.history, &theirs.history)
+        .is_some_and(|entry| newest.is_some_and(|newest| !newest.is_same(entry)))
+}
+
 /// Nothing was granted: who wrote what tells whether the master has it.
 fn by_lineage(mine: Mine<'_>, theirs: &Answer) -> Verdict {
-    let Some(lineage) = &theirs.lineage else { return by_source(mine) };
+    let Some(lineage) = &theirs.lineage else { return by_epochs_alone(mine, &theirs.position) };
     match mine.lineage.fork(mine.position.latest, lineage, theirs.position.latest) {
         None | Some(Fork::Same) => Verdict::Continue,
         Some(Fork::At(_)) => Verdict::Parted("records here were not written by the master"),
         Some(Fork::None) => Verdict::Parted("the data here is not known to be the master's"),
+    }
+}
+
+/// A version of before tells neither grant nor lineage. Its epochs prove what this node wrote in an epoch of its own, one that
+/// begins in the same stretch, once it is closed there: nobody else wrote in it. A stretch that begins within an epoch was
+/// written by hand, and in an epoch that goes on at the master another node writes by hand: no epoch vouches for those.
+fn by_epochs_alone(mine: Mine<'_>, theirs: &Position) -> Verdict {
+    let Position { history, latest } = mine.position;
+    let stretch = mine.lineage.stretch(*latest);
+    let is_of_epoch = history
+        .newest()
+        .is_some_and(|newest| stretch.is_none_or(|(first, _)| first <= newest.first));
+    match is_of_epoch && is_closed(mine.position, theirs) {
+        true => Verdict::Continue,
+        false => by_source(mine),
     }
 }
 
@@ -241,5 +260,31 @@ mod tests {
         assert_eq!(judge(mine(&epoch, &wrote, false), &by_hand), parted);
         let under_a_grant = Answer { granted: Granted::Epoch(1), ..by_hand };
         assert_eq!(judge(mine(&epoch, &wrote, false), &under_a_grant), Verdict::Continue);
+    }
+
+    /// A rolling upgrade: the master is of a version that tells neither grants nor a lineage.
+    #[test]
+    fn what_was_written_in_an_epoch_of_its_own_is_compared_by_epochs_alone() {
+        let untold = |position| Answer { position, granted: Granted::Untold, lineage: None };
+        let successor = untold(position(&[(1, 1), (2, 61)], 80));
+        let (short, long) = (position(&[(1, 1)], 60), position(&[(1, 1)], 70));
+        // The granted master of epoch 1; it may have begun to write before the epoch was opened.
+        let wrote = by(&[(7, 1, Source::Own)]);
+        for is_deposed in [false, true] {
+            assert_eq!(judge(mine(&short, &wrote, is_deposed), &successor), Verdict::Continue);
+            assert_eq!(judge(mine(&long, &wrote, is_deposed), &successor), Verdict::Rewind(60));
+        }
+        // It started anew, or was promoted by hand, and wrote within the epoch.
+        let by_hand = by(&[(7, 1, Source::Own), (8, 41, Source::Own)]);
+        assert_eq!(judge(mine(&short, &by_hand, false), &successor), Verdict::Required);
+        let promoted = by(&[(7, 1, Source::Master), (8, 41, Source::Own)]);
+        assert_eq!(judge(mine(&short, &promoted, false), &successor), Verdict::Required);
+        // The other was: it goes on in this node's epoch.
+        let same_epoch = untold(position(&[(1, 1)], 80));
+        assert_eq!(judge(mine(&short, &wrote, false), &same_epoch), Verdict::Required);
+        // A replica of both.
+        let theirs = by(&[(7, 1, Source::Master)]);
+        assert_eq!(judge(mine(&short, &theirs, false), &same_epoch), Verdict::Continue);
+        assert_eq!(judge(mine(&short, &Lineage::default(), false), &same_epoch), Verdict::Continue);
     }
 }

@@ -290,3 +290,40 @@ fn own_writes_are_copied_over_and_the_masters_lineage_is_taken_on() {
     assert!(m.is_distrusted());
     assert_eq!(m.copied_lineage(), Some(None));
 }
+
+/// A rolling upgrade: the master is of a version that keeps histories and no lineage, and tells no grant.
+#[test]
+fn data_that_the_epochs_prove_is_not_copied_from_a_master_of_before() {
+    let mut own = Lineage::default();
+    own.begin(0, EpochId::from_random(7), 0, Source::Own);
+    let with = |mine: &Position, lineage: &Lineage, is_deposed| {
+        let lineage = Arc::new(lineage.clone());
+        let mut m = Machine::new(Config { lineage, ..config(mine, is_deposed) }, 1);
+        m.step(Event::Start, 0);
+        m
+    };
+    let theirs = position(&[(1, 1), (2, 61)], 80);
+    for is_deposed in [false, true] {
+        let mut m = with(&position(&[(1, 1)], 60), &own, is_deposed);
+        assert_eq!(compared(&mut m, 1, &theirs, 0), [send(1, &["PSYNC", "61"])]);
+        // The successor's records, which follow, are not this node's own.
+        let nobodys = Action::Adopt(Some(History::default()));
+        assert_eq!(says(&mut m, 1, "+OK\r\n", 0)[0], nobodys);
+    }
+    // A link that breaks, and a start: the epoch is not closed.
+    let mut m = with(&position(&[(1, 1), (2, 61)], 70), &Lineage::default(), false);
+    assert_eq!(compared(&mut m, 1, &theirs, 0), [send(1, &["PSYNC", "71"])]);
+    // Without epochs, by hand: it was promoted and wrote nothing.
+    own.begin(60, EpochId::from_random(8), 0, Source::Master);
+    own.begin(70, EpochId::from_random(9), 0, Source::Own);
+    let mut m = with(&position(&[], 70), &own, false);
+    assert_eq!(compared(&mut m, 1, &position(&[], 80), 0), [send(1, &["PSYNC", "71"])]);
+    assert_eq!(says(&mut m, 1, "+OK\r\n", 0)[0], Action::Adopt(None));
+    // What is known of the data otherwise stays known.
+    let mut own = Lineage::default();
+    own.begin(0, EpochId::from_random(7), 0, Source::Master);
+    let mut m = with(&position(&[], 70), &own, false);
+    compared(&mut m, 1, &position(&[], 80), 0);
+    let actions = says(&mut m, 1, "+OK\r\n", 0);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Adopt(_))), "{actions:?}");
+}

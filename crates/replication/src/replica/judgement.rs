@@ -6,13 +6,19 @@ use super::compare::{self, Mine, Verdict};
 use super::{Action, Fault, Machine, Peer, Phase, Reason};
 use crate::answer::Answer;
 use crate::history::{History, Position};
+use crate::lineage::Source;
 
 impl Machine {
-    /// Versions that keep histories and no lineage leave the one here as it is: they are on their way out.
+    /// The stream was accepted: what is here is the master's, and what follows too. Nothing of it is this node's own any more.
     pub(super) fn adopt(&mut self, out: &mut Vec<Action<'_>>) {
+        let is_own_next = self.config.lineage.source(self.config.next) == Some(Source::Own);
         match self.their_lineage.clone().flatten() {
             Some(lineage) => out.push(Action::Adopt(Some(lineage))),
             None if self.peer == Peer::Kvrocks => out.push(Action::Adopt(None)),
+            // Versions that keep histories and no lineage are on their way out, and the next one begins a lineage that
+            // nobody here can name. Their epochs say whose this is; beside them nothing more is known of it.
+            None if self.has_epochs => out.push(Action::Adopt(Some(History::default()))),
+            None if is_own_next => out.push(Action::Adopt(None)),
             None => {}
         }
     }
@@ -30,6 +36,7 @@ impl Machine {
         out: &mut Vec<Action<'_>>,
     ) -> Result<(), Fault> {
         self.their_lineage = Some(theirs.and_then(|theirs| theirs.lineage.clone()));
+        self.has_epochs = theirs.is_some_and(|theirs| !theirs.position.history.is_empty());
         let (position, lineage) = (self.position(), Arc::clone(&self.config.lineage));
         let mine = Mine {
             position: &position,

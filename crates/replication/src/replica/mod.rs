@@ -84,6 +84,8 @@ pub struct Machine {
     waiting_since: Option<u64>,
     /// What the master said of its lineage when it was last asked: outside `None` before that, inside if it keeps none.
     their_lineage: Option<Option<History>>,
+    /// The master told epochs when it was last asked.
+    has_epochs: bool,
 }
 
 impl Machine {
@@ -103,6 +105,7 @@ impl Machine {
             is_proven: false,
             waiting_since: None,
             their_lineage: None,
+            has_epochs: false,
         }
     }
 

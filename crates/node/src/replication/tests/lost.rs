@@ -157,21 +157,57 @@ fn data_that_is_brought_back_waits_for_its_master_too() {
     assert_eq!(replica.store().position(), old);
 }
 
-/// What goes further stays in `db.deposed`, whatever is set aside after it.
-#[test]
-fn less_data_does_not_push_more_out_of_its_place() {
-    let (replica, master, old, _) = set_aside();
-    drop(master);
+/// A master of epoch 3 with a history of its own, followed by `replica`, whose data goes aside.
+fn follow_another(replica: &Running) -> Running {
     let next = Running::start();
     next.ask(&["SET", "other", "1"]);
     next.grant(3);
-    let before = replica.store().position();
-    assert!(before.latest < old.latest, "{before} {old}");
     replica.follow(next.port);
     replica.await_up_with(&next);
-    assert_eq!(replica.node.replication.aside.position(), Some(old));
-    assert!(replica.node.path("db.deposed.lesser").join("CURRENT").exists());
-    assert_eq!(storage::peek(&replica.node.path("db.deposed.lesser")).unwrap(), before);
+    next
+}
+
+/// What goes further by epoch and sequence stays in `db.deposed`, whatever is set aside after it; what goes further by its
+/// sequence alone, the most there may ever have been, is not lost either.
+#[test]
+fn data_that_is_set_aside_takes_its_place_by_epoch_and_sequence() {
+    let (replica, master, old, new) = set_aside();
+    drop(master);
+    assert!(new.latest < old.latest, "{new} {old}");
+    let _next = follow_another(&replica);
+    let lies = |name: &str| storage::peek(&replica.node.path(name)).unwrap();
+    assert_eq!(replica.node.replication.aside.position().as_ref(), Some(&new));
+    assert_eq!((lies("db.deposed"), lies("db.deposed.lesser")), (new, old));
+}
+
+#[test]
+fn data_that_nobody_can_tell_the_end_of_stays_where_it_lies() {
+    let (replica, master, _, new) = set_aside();
+    drop(master);
+    let folder = replica.node.path("db.deposed");
+    for name in ["holdfast.position", "CURRENT"] {
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
+    std::fs::write(folder.join("mark"), "").unwrap();
+    replica.node.replication.aside.look(&replica.node.dir);
+    let _next = follow_another(&replica);
+    assert!(folder.join("mark").exists(), "it may be all there is");
+    assert_eq!(storage::peek(&replica.node.path("db.deposed.lesser")).unwrap(), new);
+}
+
+/// The first link of a process may come before the look at what an earlier one left.
+#[test]
+fn what_nobody_has_looked_at_yet_is_looked_at_before_it_is_replaced() {
+    let (replica, master, _, new) = set_aside();
+    drop(master);
+    let folder = replica.node.path("db.deposed");
+    let further = Position::parse(b"1000;9:0000000000000009:1:0").unwrap();
+    std::fs::write(folder.join("holdfast.position"), format!("{further}\n")).unwrap();
+    // As a process that has just started knows of nothing.
+    replica.node.replication.aside.look(&replica.node.path("nothing here"));
+    let _next = follow_another(&replica);
+    assert_eq!(replica.node.replication.aside.position(), Some(further));
+    assert_eq!(storage::peek(&replica.node.path("db.deposed.lesser")).unwrap(), new);
 }
 
 #[test]
