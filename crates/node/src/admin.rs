@@ -174,17 +174,13 @@ async fn metrics(State(node): State<Arc<Node>>, files: files::Files) -> Response
 
 #[cfg(test)]
 mod tests {
-    use storage::Options;
     use topology::{Cluster, Endpoint};
 
     use super::*;
-    use crate::config::{Config, Values};
     use ::grant::Heartbeat;
 
-    fn node(folder: &std::path::Path, role: Role) -> Node {
-        let store = Store::open(&folder.join("db"), Options::default()).unwrap();
-        let config = Config::new(Values::default(), None);
-        Node::new(config, folder.to_owned(), store, Cluster::default(), role)
+    fn node(folder: &std::path::Path, role: Role) -> std::sync::Arc<Node> {
+        crate::shell::node(folder, crate::shell::small(), Cluster::default(), role)
     }
 
     fn grant(node: &Node, lease_ms: u64) {

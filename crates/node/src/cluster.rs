@@ -326,22 +326,16 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
 
 #[cfg(test)]
 mod tests {
-    use storage::Store;
 
     use super::*;
-    use crate::config::{Config, Values};
+    use crate::config::Values;
 
     const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     fn node(dir: &std::path::Path) -> Arc<Node> {
-        let mut values = Values { workers: 1, cluster_enabled: true, ..Values::default() };
-        values.rocksdb_metadata_block_cache_size = 8;
-        values.rocksdb_subkey_block_cache_size = 8;
-        let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
-        let config = Config::new(values, None);
-        let cluster = Cluster::default();
-        Arc::new(Node::new(config, dir.to_owned(), store, cluster, Role::Master))
+        let values = Values { cluster_enabled: true, ..crate::shell::small() };
+        crate::shell::node(dir, values, Cluster::default(), Role::Master)
     }
 
     async fn set_nodes(node: &Arc<Node>, me_as_master: bool, version: i64) {

@@ -246,7 +246,7 @@ impl Connection {
         let config = self.node.config.now();
         let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
         let node = Arc::clone(&self.node);
-        let mut batch = Batch::begin(&node, config, self.worker);
+        let mut batch = Batch::begin(&node, config, self.worker, clock::unix_ms());
         session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
         let next = loop {
             if self.out.len() > REPLY_BYTES {

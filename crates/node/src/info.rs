@@ -408,17 +408,13 @@ fn peers(node: &Node) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use storage::{Options, Store};
     use topology::Cluster;
 
     use super::*;
-    use crate::config::{Config, Values};
     use crate::node::Role;
 
-    fn node(folder: &std::path::Path) -> Node {
-        let store = Store::open(&folder.join("db"), Options::default()).unwrap();
-        let config = Config::new(Values::default(), None);
-        Node::new(config, folder.to_owned(), store, Cluster::default(), Role::Master)
+    fn node(folder: &std::path::Path) -> std::sync::Arc<Node> {
+        crate::shell::node(folder, crate::shell::small(), Cluster::default(), Role::Master)
     }
 
     fn words(list: &[&str]) -> Vec<String> {

@@ -27,6 +27,8 @@ mod reload;
 pub mod replication;
 pub mod run;
 pub mod session;
+#[cfg(test)]
+mod shell;
 pub mod slowlog;
 pub mod stats;
 pub mod strangers;

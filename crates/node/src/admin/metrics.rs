@@ -393,17 +393,13 @@ fn family_metrics(stats: &Stats, out: &mut Exposition) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use storage::{Options, Store};
     use topology::Cluster;
 
     use super::*;
-    use crate::config::{Config, Values};
     use crate::node::Role;
 
-    fn node(folder: &std::path::Path) -> Node {
-        let store = Store::open(&folder.join("db"), Options::default()).unwrap();
-        let config = Config::new(Values::default(), None);
-        Node::new(config, folder.to_owned(), store, Cluster::default(), Role::Master)
+    fn node(folder: &std::path::Path) -> std::sync::Arc<Node> {
+        crate::shell::node(folder, crate::shell::small(), Cluster::default(), Role::Master)
     }
 
     #[test]

@@ -10,8 +10,8 @@ use topology::Cluster;
 use super::attend::surviving;
 use super::*;
 use crate::clients::PauseKind;
+use crate::config::Values;
 use crate::config::value::Networks;
-use crate::config::{Config, Values};
 use crate::node::Role;
 
 mod greeting;
@@ -31,15 +31,11 @@ async fn a_panic_ends_one_connection_only() {
 }
 
 fn node(folder: &std::path::Path, change: impl FnOnce(&mut Values)) -> Arc<Node> {
-    let mut values = Values { workers: 1, peer_auth: "secret".into(), ..Values::default() };
+    let mut values = Values { peer_auth: "secret".into(), ..crate::shell::small() };
     values.balancer_sources = Networks(vec!["127.0.0.1/32".parse().unwrap()]);
     values.protected_mode = false;
-    values.rocksdb_metadata_block_cache_size = 8;
-    values.rocksdb_subkey_block_cache_size = 8;
     change(&mut values);
-    let store = Store::open(&folder.join("db"), crate::run::storage_options(&values)).unwrap();
-    let config = Config::new(values, None);
-    Arc::new(Node::new(config, folder.to_owned(), store, Cluster::default(), Role::Master))
+    crate::shell::node(folder, values, Cluster::default(), Role::Master)
 }
 
 /// Runs `test` with the balancer's end of a connection that `node` serves, and waits until the node has let go of it.

@@ -26,7 +26,6 @@ use super::gates::{self, Caller, Refusal};
 use super::pipeline::Pending;
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::{Pause, Via};
-use crate::clock;
 use crate::command::table::ReadHandler;
 use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
 use crate::config::Values;
@@ -79,9 +78,8 @@ pub struct Batch<'n> {
 }
 
 impl<'n> Batch<'n> {
-    /// Begins a batch on a worker.
-    pub fn begin(node: &'n Arc<Node>, config: Arc<Values>, worker: usize) -> Self {
-        let now_ms = clock::unix_ms();
+    /// Begins a batch on a worker at `now_ms`, unix ms: its commands see that time alone.
+    pub fn begin(node: &'n Arc<Node>, config: Arc<Values>, worker: usize, now_ms: u64) -> Self {
         Self {
             node,
             config,

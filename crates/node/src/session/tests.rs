@@ -1,6 +1,5 @@
 //! Commands of one read buffer, from words to replies, on a real database.
 
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +9,11 @@ use topology::Cluster;
 
 use super::Session;
 use super::dispatch::{Batch, Step, UNWRITTEN};
-use crate::clients::{PauseKind, Via};
-use crate::config::{Config, Values};
+use crate::clients::PauseKind;
+use crate::config::Values;
 use crate::grants::Ticket;
 use crate::node::{Node, Role};
+use crate::shell;
 
 mod contract;
 mod whole;
@@ -32,23 +32,15 @@ impl Bench {
 
     fn start(change: impl FnOnce(&mut Values), cluster: Cluster, role: Role) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut values = Values { workers: 1, ..Values::default() };
-        values.rocksdb_metadata_block_cache_size = 8;
-        values.rocksdb_subkey_block_cache_size = 8;
+        let mut values = shell::small();
         change(&mut values);
-        let options = crate::run::storage_options(&values);
-        let store = Store::open(&dir.path().join("db"), options).unwrap();
-        let config = Config::new(values, None);
-        let path = dir.path().to_owned();
-        let node = Arc::new(Node::new(config, path, store, cluster, role));
+        let node = shell::node(dir.path(), values, cluster, role);
         let session = Self::session(&node);
         Self { node, session, _dir: dir }
     }
 
     fn session(node: &Node) -> Session {
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let client = node.clients.add(address, address, Via::Direct, 0);
-        Session::new(client, &node.config.now(), false)
+        shell::session(node)
     }
 
     /// Runs a pipeline and returns its replies as text.
@@ -58,7 +50,7 @@ impl Bench {
 
     fn run(node: &Arc<Node>, session: &mut Session, commands: &[&str]) -> String {
         let mut out = Vec::new();
-        let mut batch = Batch::begin(node, node.config.now(), 0);
+        let mut batch = Batch::begin(node, node.config.now(), 0, crate::clock::unix_ms());
         for command in commands {
             let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
             assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
@@ -70,7 +62,7 @@ impl Bench {
     /// Runs a command and returns its reply, whether or not it may leave.
     fn run_unfinished(node: &Arc<Node>, session: &mut Session, command: &str) -> String {
         let mut out = Vec::new();
-        let mut batch = Batch::begin(node, node.config.now(), 0);
+        let mut batch = Batch::begin(node, node.config.now(), 0, crate::clock::unix_ms());
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         batch.run(session, &words, &mut out);
         drop(batch);
@@ -80,7 +72,8 @@ impl Bench {
     /// Runs a pipeline after which a connection is to be closed instead of answered; returns why.
     fn unanswered(&mut self, command: &str) -> &'static str {
         let mut out = Vec::new();
-        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0);
+        let mut batch =
+            Batch::begin(&self.node, self.node.config.now(), 0, crate::clock::unix_ms());
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         batch.run(&mut self.session, &words, &mut out);
         batch.close(&self.session, &mut out).finish(&self.node).unwrap_err()
@@ -174,7 +167,7 @@ fn a_transaction_that_is_to_abort_still_is_after_a_pause() {
     assert!(replies.starts_with("+OK +QUEUED -ERR unknown command"), "{replies}");
     bench.node.clients.pause(PauseKind::Write, u64::MAX, 0);
     let mut out = Vec::new();
-    let mut batch = Batch::begin(&bench.node, bench.node.config.now(), 0);
+    let mut batch = Batch::begin(&bench.node, bench.node.config.now(), 0, crate::clock::unix_ms());
     let step = batch.run(&mut bench.session, &[b"EXEC"], &mut out);
     assert!(matches!(step, Step::Wait(_)) && out.is_empty());
     drop(batch);
@@ -215,7 +208,7 @@ fn a_read_of_what_another_thread_has_not_published_yet_publishes_it() {
     let store = bench.node.engine().store.clone().unwrap();
     let mut other = Bench::session(&bench.node);
     let (mut out, config) = (Vec::new(), bench.node.config.now());
-    let mut batch = Batch::begin(&bench.node, config, 0);
+    let mut batch = Batch::begin(&bench.node, config, 0, crate::clock::unix_ms());
     batch.run(&mut other, &[b"SET".as_slice(), b"a", b"1"], &mut out);
     let ran = batch.close(&other, &mut out);
     assert!(store.published() < store.latest_sequence());

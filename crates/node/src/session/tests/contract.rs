@@ -4,7 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use api::heartbeat::ClientAccess;
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::clients::Via;
 use crate::command::{Command, Flags, Table};
 use crate::session::Auth;
 use crate::session::gates::{self, Caller, Refusal};
@@ -157,7 +160,7 @@ fn a_pause_answers_after_the_last_write() {
     // Until it is over nobody writes; peers, who may, are asked not to by themselves.
     let mut out = Vec::new();
     let mut session = Bench::session(&node);
-    let mut batch = Batch::begin(&node, node.config.now(), 0);
+    let mut batch = Batch::begin(&node, node.config.now(), 0, crate::clock::unix_ms());
     let step = batch.run(&mut session, &[b"SET", b"k", b"v"], &mut out);
     assert!(matches!(step, Step::Wait(_)));
     batch.close(&session, &mut out).finish(&node).unwrap();

@@ -2,7 +2,10 @@
 
 use api::heartbeat::ClientAccess;
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::clients::Via;
 
 pub(super) const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 pub(super) const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -64,7 +67,8 @@ impl Bench {
     /// What a command is answered; `Err` with the reason where the connection is closed instead.
     pub(super) fn answer(&mut self, command: &str) -> Result<String, &'static str> {
         let mut out = Vec::new();
-        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0);
+        let mut batch =
+            Batch::begin(&self.node, self.node.config.now(), 0, crate::clock::unix_ms());
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         let step = batch.run(&mut self.session, &words, &mut out);
         batch.close(&self.session, &mut out).finish(&self.node)?;

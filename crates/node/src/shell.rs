@@ -1,0 +1,249 @@
+//! A node without sockets, for the tests of commands: several clients, a clock of its own, restarts,
+//! and a replica that is told every batch.
+//!
+//! Commands run as they do on a worker: through the table, the gates and the batch of a read buffer.
+//! E.g. `shell.run("SET k v PX 10")`, `shell.advance(10)`, `shell.run("GET k")`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use storage::{Direction, Family, FeedRead, FeedReader, Read as _, Store};
+use tempfile::TempDir;
+use topology::Cluster;
+
+use crate::clients::Via;
+use crate::config::{Config, Values};
+use crate::node::{Node, Role};
+use crate::session::Session;
+use crate::session::dispatch::{Batch, Step};
+
+mod batches;
+mod strings;
+
+/// Options with small caches, for nodes that a test starts by the dozen.
+pub(crate) fn small() -> Values {
+    let mut values = Values { workers: 1, ..Values::default() };
+    values.rocksdb_metadata_block_cache_size = 8;
+    values.rocksdb_subkey_block_cache_size = 8;
+    values
+}
+
+/// A node on the database in `dir`, which is made if it is not there.
+pub(crate) fn node(
+    dir: &std::path::Path,
+    values: Values,
+    cluster: Cluster,
+    role: Role,
+) -> Arc<Node> {
+    let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
+    Arc::new(Node::new(Config::new(values, None), dir.to_owned(), store, cluster, role))
+}
+
+/// A client's session that came by no balancer.
+pub(crate) fn session(node: &Node) -> Session {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let client = node.clients.add(address, address, Via::Direct, 0);
+    Session::new(client, &node.config.now(), false)
+}
+
+/// A raw entry: family, key, value.
+pub(crate) type Pair = (Family, Vec<u8>, Vec<u8>);
+
+/// A second database that applies what the first one logs, as a replica does.
+struct Follower {
+    store: Store,
+    feed: FeedReader,
+    next: u64,
+    _dir: TempDir,
+}
+
+/// See the module.
+pub(crate) struct Shell {
+    node: Arc<Node>,
+    clients: Vec<Session>,
+    follower: Option<Follower>,
+    values: Values,
+    /// Unix ms, as commands see it.
+    now_ms: u64,
+    dir: TempDir,
+}
+
+impl Shell {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Values)) -> Self {
+        let mut values = small();
+        change(&mut values);
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path(), values.clone(), Cluster::default(), Role::Master);
+        let clients = vec![session(&node)];
+        let now_ms = crate::clock::unix_ms();
+        Self { node, clients, follower: None, values, now_ms, dir }
+    }
+
+    /// Another client; its number for [`Self::run_as`].
+    pub(crate) fn client(&mut self) -> usize {
+        self.clients.push(session(&self.node));
+        self.clients.len() - 1
+    }
+
+    /// Runs a command of the first client; its reply in one line, ends of lines as blanks.
+    #[track_caller]
+    pub(crate) fn run(&mut self, command: &str) -> String {
+        self.run_as(0, command)
+    }
+
+    /// The same for another client.
+    #[track_caller]
+    pub(crate) fn run_as(&mut self, client: usize, command: &str) -> String {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let reply = self.call_as(client, &words);
+        String::from_utf8(reply).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn call_as(&mut self, client: usize, words: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let session = &mut self.clients[client];
+        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
+        let step = batch.run(session, words, &mut out);
+        assert!(matches!(step, Step::Done), "{words:?} does not end at once");
+        batch.close(session, &mut out).finish(&self.node).unwrap();
+        out
+    }
+
+    /// The clock of commands goes on.
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.now_ms += ms;
+    }
+
+    /// Unix ms, as commands see it.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Sets the clock of commands.
+    pub(crate) fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    fn store(&self) -> Store {
+        self.node.engine().store.clone().expect("a database in service")
+    }
+
+    /// Number of the newest record.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.store().latest_sequence()
+    }
+
+    /// Applies a batch that no command of this node has written.
+    pub(crate) fn apply(&self, batch: &[u8]) {
+        self.store()
+            .write_raw(batch)
+            .unwrap_or_else(|error| panic!("{error}: {}", batch.escape_ascii()));
+    }
+
+    /// Bytes of the batches behind `sequence`, in order.
+    pub(crate) fn batches_since(&self, sequence: u64) -> Vec<Vec<u8>> {
+        match self.store().feed().read(sequence + 1, usize::MAX).unwrap() {
+            FeedRead::Batches(batches) => batches.iter().map(|b| b.data.to_vec()).collect(),
+            FeedRead::UpToDate => Vec::new(),
+            FeedRead::Gone => panic!("the log begins later"),
+        }
+    }
+
+    /// From here on a replica follows; the database must be new.
+    pub(crate) fn follow(&mut self) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = crate::run::storage_options(&self.values);
+        let store = Store::open(dir.path(), options).unwrap();
+        let feed = self.store().feed();
+        self.follower = Some(Follower { store, feed, next: 1, _dir: dir });
+    }
+
+    /// Ends the process, so to speak, and starts another one on its database. Clients are new.
+    pub(crate) fn restart(&mut self) {
+        self.catch_up();
+        let count = self.clients.len();
+        self.clients.clear();
+        if let Some(follower) = &mut self.follower {
+            follower.feed = follower.store.feed();
+        }
+        let store = self.node.gate.write().store.take().expect("a database in service");
+        let watch = store.close_watch();
+        // The node's own threads and readers let go of it at their own pace.
+        drop(store.close());
+        assert!(watch.wait(std::time::Duration::from_secs(30)), "the database stays open");
+        self.node = node(self.dir.path(), self.values.clone(), Cluster::default(), Role::Master);
+        self.clients.extend((0..count).map(|_| session(&self.node)));
+        let feed = self.store().feed();
+        if let Some(follower) = &mut self.follower {
+            follower.feed = feed;
+        }
+    }
+
+    fn catch_up(&mut self) {
+        let Some(follower) = &mut self.follower else { return };
+        loop {
+            match follower.feed.read(follower.next, usize::MAX).unwrap() {
+                FeedRead::Batches(batches) => {
+                    for batch in batches {
+                        follower.store.write_raw(&batch.data).unwrap();
+                        follower.next += u64::from(batch.count);
+                    }
+                }
+                FeedRead::UpToDate => return,
+                FeedRead::Gone => panic!("the log begins later"),
+            }
+        }
+    }
+
+    /// All raw entries of the database.
+    pub(crate) fn pairs(&self) -> Vec<Pair> {
+        pairs(&self.store())
+    }
+
+    /// Whether the replica holds the same raw entries, once it has applied what was written.
+    #[track_caller]
+    pub(crate) fn assert_replica_is_equal(&mut self) {
+        self.catch_up();
+        let follower = self.follower.as_ref().expect("a replica");
+        assert_eq!(self.pairs(), pairs(&follower.store));
+    }
+}
+
+fn pairs(store: &Store) -> Vec<Pair> {
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        let mut cursor = store.scan(family, b"", b"", Direction::Forward).unwrap();
+        while let Some((key, value)) = cursor.next().unwrap() {
+            all.push((family, key.to_vec(), value.to_vec()));
+        }
+    }
+    all
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_when_the_test_says_so_and_data_outlives_a_restart() {
+        let mut shell = Shell::new();
+        shell.follow();
+        assert_eq!(shell.run("SET k v PX 10"), "+OK");
+        assert_eq!(shell.run("PTTL k"), ":10");
+        shell.advance(9);
+        assert_eq!(shell.run("GET k"), "$1 v");
+        let other = shell.client();
+        shell.restart();
+        assert_eq!(shell.run_as(other, "PTTL k"), ":1");
+        shell.advance(1);
+        assert_eq!(shell.run("PTTL k"), ":0");
+        shell.advance(1);
+        assert_eq!(shell.run("GET k"), "$-1");
+        assert_eq!(shell.run("SET l 1"), "+OK");
+        shell.assert_replica_is_equal();
+    }
+}
