@@ -5,8 +5,8 @@ use std::fmt;
 use api::grant::Member;
 use api::heartbeat::{LinkStatus, Reply, Resync, Role};
 
+use crate::context::{Context, Health};
 use crate::epoch::{self, Position};
-use crate::plan::{Context, Health};
 use crate::{Node, Shard};
 
 /// Why a replica cannot take over.

@@ -6,10 +6,10 @@
 use api::heartbeat::{Resync, Role as Does};
 
 use crate::candidate;
+use crate::context::{Context, Health};
 use crate::epoch;
 use crate::fence::{self, Confirmed, Fence};
-use crate::plan::{Context, Health};
-use crate::shard::Verdict;
+use crate::verdict::Verdict;
 use crate::{Node, PendingFence, Plan, Record, Shard, ShardState, frontends};
 
 /// The record names a new master whose predecessor may still serve.

@@ -7,9 +7,10 @@
 use api::grant::Member;
 
 use crate::candidate::Candidate;
+use crate::context::{Context, Health};
 use crate::epoch::{self, Position};
-use crate::plan::{Context, Health};
-use crate::shard::{self, Verdict};
+use crate::takeover;
+use crate::verdict::Verdict;
 use crate::{Intent, Node, Observed, Plan, Policy, Record, Shard, ShardState, Time};
 
 type Place<'a> = (usize, &'a Shard, &'a Node);
@@ -195,7 +196,7 @@ pub(crate) fn decide(
         let position = Position::of(reply);
         let chosen = Candidate { node, position, member: reply.member() };
         let reason = "the loss of its in-sync set was accepted";
-        return shard::take_over(cx, place, (&chosen, &[]), reason, plan);
+        return takeover::take_over(cx, place, (&chosen, &[]), reason, plan);
     }
     // A process that is not known to live now may be one that the set's own data came back with.
     if !epoch::is_fresh(cx, master) {

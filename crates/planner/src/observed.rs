@@ -8,7 +8,7 @@ use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
 use topology::Endpoint;
 
-use crate::{Guard, Led, Time};
+use crate::Time;
 
 /// A heartbeat reply and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,30 @@ pub struct Refusal {
     pub at: Time,
     /// The node's words.
     pub why: String,
+}
+
+/// A controller whose store was copied or moved, until it is known that nobody else leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// When it began to ask.
+    pub since: Time,
+    /// How long nodes must have heard of nobody, ms.
+    pub quiet_ms: u64,
+    /// Where the store was before.
+    pub from: String,
+    /// Term of the other controller, once one was heard of.
+    pub rival: Option<u64>,
+}
+
+/// What a node says of its controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// Highest term it has seen.
+    pub term: u64,
+    /// When it last took a heartbeat, as far as it knows.
+    pub heard_at: Option<Time>,
+    /// When it said so.
+    pub at: Time,
 }
 
 /// One node.

@@ -5,8 +5,8 @@
 //! had begun: a successor that the record names already is fenced and told. A master that comes
 //! back gets its lease, if it still holds what it acknowledged.
 
-use crate::plan::{Context, Health};
-use crate::shard::Verdict;
+use crate::context::{Context, Health};
+use crate::verdict::Verdict;
 use crate::{Node, Plan, Shard, ShardState};
 
 /// In every status, as long as it lasts.

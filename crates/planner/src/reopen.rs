@@ -4,9 +4,10 @@
 use api::heartbeat::{Reply, Role as Does};
 
 use crate::candidate;
+use crate::context::{Context, Health};
 use crate::epoch::{self, Position};
-use crate::plan::{Context, Health};
-use crate::shard::{self, Verdict};
+use crate::takeover;
+use crate::verdict::Verdict;
 use crate::{Node, Plan, Shard, ShardState};
 
 type Place<'a> = (usize, &'a Shard, &'a Node);
@@ -50,14 +51,14 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
         return Some(match others.first() {
             Some(best) if best.position > own => {
                 let what = format!("{what} and holds less than {}", best.node.local);
-                shard::failover(cx, place, &what, plan)
+                takeover::failover(cx, place, &what, plan)
             }
             _ => open(cx, place, why),
         });
     }
     if !others.is_empty() {
         let what = format!("{what} without what the set names it for");
-        return Some(shard::failover(cx, place, &what, plan));
+        return Some(takeover::failover(cx, place, &what, plan));
     }
     if epoch::all_rebooted(cx, shard) {
         let best = candidate::rebooted(cx, shard).into_iter().next();
@@ -69,7 +70,7 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
         }
         if best.is_some() {
             let what = "every member's machine restarted".to_owned();
-            return Some(shard::failover(cx, place, &what, plan));
+            return Some(takeover::failover(cx, place, &what, plan));
         }
     }
     let missing = missing(cx, shard);
@@ -95,7 +96,7 @@ fn without_set(
     let best = candidate::eligible(cx, shard, master).into_iter().next();
     if let Some(best) = best.filter(|best| best.position > own) {
         let what = format!("{at}, and holds less than {}", best.node.local);
-        return shard::failover(cx, place, &what, plan);
+        return takeover::failover(cx, place, &what, plan);
     }
     if !has_lost(shard, reply) {
         return open(cx, place, what);

@@ -2,61 +2,15 @@
 
 use api::heartbeat::{LinkStatus, Resync};
 
-use crate::candidate::{self, Candidate};
+use crate::candidate;
+use crate::context::{Context, Health};
 use crate::epoch::{self, Position};
-use crate::fence::{self, Confirmed};
-use crate::plan::{Context, Health};
+use crate::takeover::failover;
+use crate::verdict::Verdict;
 use crate::{
-    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, paused, reopen,
-    switchover, tell, unreached,
+    Action, Node, Plan, Shard, ShardState, Time, fence, handover, loss, reopen, switchover, tell,
+    unreached,
 };
-
-/// The decision about one shard.
-#[derive(Debug, Clone)]
-pub(crate) struct Verdict {
-    /// Heartbeats to the record's master carry a lease.
-    pub(crate) grant: bool,
-    /// A node no balancer may lead to.
-    pub(crate) closed: Option<String>,
-    /// The record's master is not to be told of the topology yet.
-    pub(crate) hold_master: bool,
-    /// A predecessor that is not fenced is not to be told of the topology any more.
-    pub(crate) hold_deposed: bool,
-    /// Nodes whose sessions are taken back by the balancers that can, to go on elsewhere.
-    pub(crate) moving: Vec<String>,
-    /// A change of the record and why.
-    pub(crate) swap: Option<(Record, String)>,
-    pub(crate) state: ShardState,
-}
-
-impl Verdict {
-    pub(crate) fn serving(state: ShardState) -> Self {
-        Self {
-            grant: true,
-            closed: None,
-            hold_master: false,
-            hold_deposed: false,
-            moving: Vec::new(),
-            swap: None,
-            state,
-        }
-    }
-
-    /// Nobody is granted anything.
-    pub(crate) fn waiting(state: ShardState) -> Self {
-        Self { grant: false, ..Self::serving(state) }
-    }
-
-    /// `node` is kept from serving.
-    pub(crate) fn fencing(node: &Node, state: ShardState) -> Self {
-        Self {
-            grant: false,
-            closed: Some(node.id.clone()),
-            hold_master: true,
-            ..Self::serving(state)
-        }
-    }
-}
 
 pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict {
     let shard = &cx.record.shards[index];
@@ -327,100 +281,4 @@ fn lost_data(
     }
     plan.alarms.insert(format!("shard {index}: {what}, and no replica has more"));
     None
-}
-
-pub(crate) fn failover(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    reason: &str,
-    plan: &mut Plan,
-) -> Verdict {
-    if let Some(verdict) = paused::instead(cx, (index, shard, master), reason, plan) {
-        return verdict;
-    }
-    let candidates = candidate::eligible(cx, shard, master);
-    let Some(best) = candidates.first() else {
-        let why = candidate::reasons(cx, shard, master);
-        plan.alarms.insert(format!("shard {index}: {reason}, nobody can take over: {why}"));
-        return Verdict::serving(ShardState::Stuck(format!("{reason}; {why}")));
-    };
-    take_over(cx, (index, shard, master), (best, &candidates[1..]), reason, plan)
-}
-
-/// Fences the master and makes `best` the next one; the members among `others` are its set.
-pub(crate) fn take_over(
-    cx: &Context<'_>,
-    (index, _, master): (usize, &Shard, &Node),
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
-    reason: &str,
-    plan: &mut Plan,
-) -> Verdict {
-    let stated = fence::stated(cx.record, master, cx.observed);
-    let sound = fence::soundness(stated.as_ref(), cx.record);
-    if !sound.any() && !cx.record.allow_unfenced {
-        let why = sound.reasons.join("; ");
-        plan.alarms.insert(format!(
-            "shard {index}: {reason} and cannot be fenced: {why}; set `master-lease-mode block-all`, \
-             or `client-access balancer-only` with every balancer listed"
-        ));
-        return Verdict::serving(ShardState::Stuck(format!("{reason}; no sound fence: {why}")));
-    }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (master, None));
-    let Some(fenced) = fenced else {
-        if sound.lease || !sound.any() {
-            plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &master.id));
-        }
-        let text = format!("{reason}; closing its frontends, waiting for a fence");
-        return Verdict::fencing(master, ShardState::Fencing(text));
-    };
-    if !compared(cx, (best, others), fenced, plan) {
-        let text = format!("{reason}; {}; comparing positions", fenced.fence);
-        return Verdict::fencing(master, ShardState::Fencing(text));
-    }
-    promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
-}
-
-/// Positions count only if they were read after the old master stopped serving. So does the life of a successor that has
-/// no rival: who has fallen silent since gets nothing that its master would then lack.
-fn compared(
-    cx: &Context<'_>,
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
-    fenced: Confirmed,
-    plan: &mut Plan,
-) -> bool {
-    let mut all = true;
-    for candidate in std::iter::once(best).chain(others) {
-        let id = &candidate.node.id;
-        if !cx.is_heard_since(id, fenced.since) {
-            plan.actions.push(Action::HeartbeatNow { node: id.clone() });
-            all = false;
-        }
-    }
-    all
-}
-
-fn promote(
-    cx: &Context<'_>,
-    (index, master): (usize, &Node),
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
-    reason: &str,
-) -> Verdict {
-    let at = best.position.sequence;
-    let text = format!("shard {index}: {reason}; {} takes over at {at}", best.node.local);
-    let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
-    let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
-    record.promote(index, &best.node.id);
-    if let Some(reply) = cx.reply(&best.node.id) {
-        let members = others.iter().filter_map(|other| other.member);
-        epoch::open(cx, &mut record, index, reply, members);
-    }
-    let shard = &mut record.shards[index];
-    if let Some(intent) = shard.intent.take() {
-        let wanted = intent.preferred.as_ref().is_none_or(|preferred| *preferred == best.node.id);
-        let error = (!wanted).then(|| format!("{} took over instead", best.node.local));
-        shard.conclude(&intent, error.as_deref());
-    }
-    verdict.swap = Some((record, text));
-    verdict
 }

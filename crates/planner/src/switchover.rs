@@ -7,9 +7,9 @@
 use api::heartbeat::Reply;
 
 use crate::candidate::{self, Candidate};
+use crate::context::Context;
 use crate::epoch;
-use crate::plan::Context;
-use crate::shard::Verdict;
+use crate::verdict::Verdict;
 use crate::{Action, Intent, Node, Pause, PendingFence, Plan, Shard, ShardState};
 
 type Place<'a> = (usize, &'a Shard, &'a Node);

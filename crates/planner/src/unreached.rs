@@ -6,8 +6,8 @@
 use api::heartbeat::LinkStatus;
 
 use crate::candidate;
-use crate::plan::{Context, Health};
-use crate::shard::Verdict;
+use crate::context::{Context, Health};
+use crate::verdict::Verdict;
 use crate::{Intent, Node, Plan, Shard, ShardState, Time};
 
 /// Begins the names of switchovers that nobody asked for.
