@@ -1,11 +1,12 @@
-//! What decisions look things up in: the arguments of a plan, and how each node answers by them.
+//! What decisions look things up in: the arguments of a plan, how each node answers by them, and
+//! the shard in question.
 //!
 //! It tells what is so, and decides nothing; what may follow from that is for those who ask.
 
 use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
-use crate::{Action, Node, Observed, Plan, Policy, Record, Time, fence, identity};
+use crate::{Action, Node, Observed, Plan, Policy, Record, Shard, Time, fence, identity};
 
 /// How often a node is asked while a change is awaited from it, ms.
 const PACE_MS: u64 = 10;
@@ -44,6 +45,17 @@ pub(crate) struct Context<'a> {
     pub(crate) policy: &'a Policy,
     /// On the controller's clock.
     pub(crate) now: Time,
+}
+
+/// The shard that is decided about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// Its place among the record's shards, from 0.
+    pub(crate) index: usize,
+    /// It, as the record has it.
+    pub(crate) shard: &'a Shard,
+    /// Its master by the record.
+    pub(crate) master: &'a Node,
 }
 
 impl<'a> Context<'a> {

@@ -3,12 +3,12 @@
 use api::heartbeat::{LinkStatus, Resync};
 
 use crate::candidate;
-use crate::context::{Context, Health};
+use crate::context::{Case, Context, Health};
 use crate::epoch::{self, Position};
 use crate::takeover::failover;
 use crate::verdict::Verdict;
 use crate::{
-    Action, Node, Plan, Shard, ShardState, Time, fence, handover, loss, reopen, switchover, tell,
+    Action, Node, Plan, ShardState, Time, fence, handover, loss, reopen, switchover, tell,
     unreached,
 };
 
@@ -17,21 +17,22 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     let Some(master) = shard.master() else {
         return Verdict::serving(ShardState::Stuck("the record has no master".to_owned()));
     };
-    if let Some(verdict) = reopen::stale_store(cx, (index, shard, master), plan) {
+    let case = Case { index, shard, master };
+    if let Some(verdict) = reopen::stale_store(cx, case, plan) {
         return verdict;
     }
-    tell_of_disks(cx, (index, shard), plan);
-    loss::tell_of_deposed(cx, (index, shard), plan);
-    tell_of_fences(cx, (index, shard, master), plan);
-    tell::of_links(cx, (index, shard), plan);
+    tell_of_disks(cx, case, plan);
+    loss::tell_of_deposed(cx, case, plan);
+    tell_of_fences(cx, case, plan);
+    tell::of_links(cx, case, plan);
     tell::of_losses(cx, index, plan);
     if let Some(pending) = &shard.fence {
-        return handover::await_fence(cx, (index, shard, master), pending, plan);
+        return handover::await_fence(cx, case, pending, plan);
     }
     if let Some(intent) = shard.intent.as_ref().filter(|intent| intent.accept_loss) {
-        return loss::decide(cx, (index, shard, master), intent, plan);
+        return loss::decide(cx, case, intent, plan);
     }
-    relay(cx, (index, shard, master), plan);
+    relay(cx, case, plan);
     match cx.health(&master.id) {
         Health::Down if let Some(until) = deaf_until(cx, master) => {
             plan.wake(until);
@@ -49,7 +50,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
                 _ => " is down".to_owned(),
             };
             let reason = format!("master {}{why}", master.local);
-            failover(cx, (index, shard, master), &reason, plan)
+            failover(cx, case, &reason, plan)
         }
         Health::Unknown => Verdict::serving(ShardState::Suspect(format!(
             "master {} has not been heard of yet",
@@ -62,7 +63,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
             let why = cx.observed.node(&master.id).suspicion();
             Verdict::serving(ShardState::Suspect(format!("master {}{why}", master.local)))
         }
-        Health::Up => alive(cx, (index, shard, master), plan),
+        Health::Up => alive(cx, case, plan),
     }
 }
 
@@ -74,14 +75,16 @@ fn deaf_until(cx: &Context<'_>, master: &Node) -> Option<Time> {
     Some(counts_from.plus_millis(cx.policy.down_ms())).filter(|until| cx.now < *until)
 }
 
-fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+fn tell_of_disks(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, .. } = case;
     for node in shard.nodes.iter().filter(|node| cx.hangs(&node.id)) {
         plan.alarms.insert(format!("shard {index}: the disk of {} takes nothing", node.local));
     }
 }
 
 /// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would notice before it costs a lease.
-fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), plan: &mut Plan) {
+fn tell_of_fences(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, master, .. } = case;
     let Some(stated) = fence::stated(cx.record, master, cx.observed) else { return };
     let sound = fence::soundness(Some(&stated), cx.record);
     if cx.record.balancers.is_empty() || sound.balancers {
@@ -100,7 +103,8 @@ const RELAY_MISSES: u32 = 2;
 
 /// A master that its replicas see may be alive behind a broken path, or have no place for the controller's own connection:
 /// its heartbeat goes through one of them. If that is not answered either, failover takes its course (rule R9).
-fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+fn relay(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, master } = case;
     let observed = cx.observed.node(&master.id);
     let lately = |at: Option<Time>, ms| at.is_some_and(|at| cx.now < at.plus_millis(ms));
     let is_relayed = lately(observed.relayed_at, 2 * cx.policy.lease_ms);
@@ -137,32 +141,29 @@ fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan:
     plan.actions.push(Action::Relay { node: master.id.clone(), via: via.id.clone() });
 }
 
-fn alive(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    plan: &mut Plan,
-) -> Verdict {
+fn alive(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Verdict {
+    let Case { index, shard, master } = case;
     if !epoch::by_set(shard)
-        && let Some(verdict) = lost_data(cx, (index, shard, master), plan)
+        && let Some(verdict) = lost_data(cx, case, plan)
     {
         return verdict;
     }
-    if let Some(verdict) = reopen::decide(cx, (index, shard, master), plan) {
+    if let Some(verdict) = reopen::decide(cx, case, plan) {
         return verdict;
     }
-    if let Some(verdict) = adopt(cx, (index, shard, master)) {
+    if let Some(verdict) = adopt(cx, case) {
         return verdict;
     }
-    follow_set(cx, (index, shard, master), plan);
+    follow_set(cx, case, plan);
     if shard.intent.is_none()
         && cx.record.paused.is_none()
         && cx.settled(master)
-        && let Some(verdict) = unreached::decide(cx, (index, shard, master), plan)
+        && let Some(verdict) = unreached::decide(cx, case, plan)
     {
         return verdict;
     }
     if let Some(intent) = &shard.intent {
-        return switchover::decide(cx, (index, shard, master), intent, plan);
+        return switchover::decide(cx, case, intent, plan);
     }
     if cx.observed.node(&master.id).pause.is_some() {
         let reason = "the switchover is over".to_owned();
@@ -204,7 +205,8 @@ fn alive(
 
 /// The master asks for another in-sync set. It waits for the union of both until the store has it,
 /// so nothing but the order matters (rule R3).
-fn adopt(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node)) -> Option<Verdict> {
+fn adopt(cx: &Context<'_>, case: Case<'_>) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let reply = cx.reply(&master.id)?;
     let members = epoch::request(shard, master, reply)?;
     if !epoch::by_set(shard) {
@@ -228,7 +230,8 @@ const CHANGE_MS: u64 = 2_000;
 /// How often, ms.
 const CHANGE_PACE_MS: u64 = 50;
 
-fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+fn follow_set(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, master } = case;
     if !epoch::by_set(shard) {
         return;
     }
@@ -260,11 +263,8 @@ fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), 
 
 /// A newer process of the master has less than the master had: its disk was lost. It must not
 /// lead its replicas into forgetting what they hold.
-fn lost_data(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    plan: &mut Plan,
-) -> Option<Verdict> {
+fn lost_data(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let observed = cx.observed.node(&master.id);
     let reply = cx.reply(&master.id)?;
     let had = observed.master_sequence?;
@@ -277,7 +277,7 @@ fn lost_data(
         .first()
         .is_some_and(|candidate| candidate.position > Position::of(reply));
     if better {
-        return Some(failover(cx, (index, shard, master), &what, plan));
+        return Some(failover(cx, case, &what, plan));
     }
     plan.alarms.insert(format!("shard {index}: {what}, and no replica has more"));
     None

@@ -4,21 +4,17 @@
 //! the successor has answered since (rules R2, R10).
 
 use crate::candidate::{self, Candidate};
-use crate::context::Context;
+use crate::context::{Case, Context};
 use crate::epoch;
 use crate::fence::{self, Confirmed};
 use crate::verdict::Verdict;
-use crate::{Action, Node, Plan, Shard, ShardState, paused};
+use crate::{Action, Plan, ShardState, paused};
 
 /// Replaces the master by the replica that holds most, unless failovers are paused; `reason` begins
 /// what people are told.
-pub(crate) fn failover(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    reason: &str,
-    plan: &mut Plan,
-) -> Verdict {
-    if let Some(verdict) = paused::instead(cx, (index, shard, master), reason, plan) {
+pub(crate) fn failover(cx: &Context<'_>, case: Case<'_>, reason: &str, plan: &mut Plan) -> Verdict {
+    let Case { index, shard, master } = case;
+    if let Some(verdict) = paused::instead(cx, case, reason, plan) {
         return verdict;
     }
     let candidates = candidate::eligible(cx, shard, master);
@@ -27,17 +23,19 @@ pub(crate) fn failover(
         plan.alarms.insert(format!("shard {index}: {reason}, nobody can take over: {why}"));
         return Verdict::serving(ShardState::Stuck(format!("{reason}; {why}")));
     };
-    take_over(cx, (index, shard, master), (best, &candidates[1..]), reason, plan)
+    take_over(cx, case, best, &candidates[1..], reason, plan)
 }
 
 /// Fences the master and makes `best` the next one; the members among `others` are its set.
 pub(crate) fn take_over(
     cx: &Context<'_>,
-    (index, _, master): (usize, &Shard, &Node),
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
+    case: Case<'_>,
+    best: &Candidate<'_>,
+    others: &[Candidate<'_>],
     reason: &str,
     plan: &mut Plan,
 ) -> Verdict {
+    let Case { index, master, .. } = case;
     let stated = fence::stated(cx.record, master, cx.observed);
     let sound = fence::soundness(stated.as_ref(), cx.record);
     if !sound.any() && !cx.record.allow_unfenced {
@@ -48,7 +46,7 @@ pub(crate) fn take_over(
         ));
         return Verdict::serving(ShardState::Stuck(format!("{reason}; no sound fence: {why}")));
     }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (master, None));
+    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, master, None);
     let Some(fenced) = fenced else {
         if sound.lease || !sound.any() {
             plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &master.id));
@@ -56,11 +54,11 @@ pub(crate) fn take_over(
         let text = format!("{reason}; closing its frontends, waiting for a fence");
         return Verdict::fencing(master, ShardState::Fencing(text));
     };
-    if !compared(cx, (best, others), fenced, plan) {
+    if !compared(cx, best, others, fenced, plan) {
         let text = format!("{reason}; {}; comparing positions", fenced.fence);
         return Verdict::fencing(master, ShardState::Fencing(text));
     }
-    promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
+    promote(cx, case, best, others, &format!("{reason}; {}", fenced.fence))
 }
 
 /// Positions count only if they were read after the old master stopped serving.
@@ -69,7 +67,8 @@ pub(crate) fn take_over(
 /// that has fallen silent meanwhile must not become master.
 fn compared(
     cx: &Context<'_>,
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
+    best: &Candidate<'_>,
+    others: &[Candidate<'_>],
     fenced: Confirmed,
     plan: &mut Plan,
 ) -> bool {
@@ -87,10 +86,12 @@ fn compared(
 /// The record in which `best` is the master, in a new epoch.
 fn promote(
     cx: &Context<'_>,
-    (index, master): (usize, &Node),
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
+    case: Case<'_>,
+    best: &Candidate<'_>,
+    others: &[Candidate<'_>],
     reason: &str,
 ) -> Verdict {
+    let Case { index, master, .. } = case;
     let at = best.position.sequence;
     let text = format!("shard {index}: {reason}; {} takes over at {at}", best.node.local);
     let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));

@@ -6,9 +6,9 @@
 
 use api::heartbeat::{Reply, Role as Does};
 
-use crate::context::{Context, Health};
+use crate::context::{Case, Context, Health};
 use crate::identity::{is_other_cluster, is_stranger};
-use crate::{Node, Plan, Record, Shard};
+use crate::{Node, Plan, Record};
 
 /// How long a replica may be without a stream, ms: a new master, or a restart, takes that.
 const UNLINKED_MS: u64 = 2_000;
@@ -25,7 +25,8 @@ const OFF: [(u64, &str); 6] = [
 ];
 
 /// Replicas that answer and have had no stream from their master for a while.
-pub(crate) fn of_links(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, .. } = case;
     for node in shard.replicas() {
         let Some(since) = cx.observed.node(&node.id).unlinked_since else { continue };
         let Some(reply) = cx.reply(&node.id).filter(|reply| reply.role == Does::Slave) else {

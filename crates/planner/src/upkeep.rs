@@ -33,7 +33,7 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
         record.longest_lease_ms = cx.policy.lease_ms;
         reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
     }
-    if let Some(cluster_id) = name(cx) {
+    if let Some(cluster_id) = cluster_name(cx) {
         reasons.push(format!("the cluster is named {cluster_id}"));
         record.cluster_id = cluster_id;
     }
@@ -56,7 +56,7 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
 
 /// The name of the cluster, once a node can keep one: that which most of its nodes have already,
 /// else a new one.
-fn name(cx: &Context<'_>) -> Option<String> {
+fn cluster_name(cx: &Context<'_>) -> Option<String> {
     if !cx.record.cluster_id.is_empty() {
         return None;
     }
