@@ -53,7 +53,7 @@ pub struct Holding {
 }
 
 impl Loss {
-    /// Who keeps in `db.deposed` more than the node that would go on has.
+    /// Nodes that keep in `db.deposed` more than the node that would go on has.
     pub fn overlooked(&self) -> impl Iterator<Item = &Holding> {
         self.holds.iter().filter(|holding| holding.deposed.is_some_and(|end| end > self.node_at))
     }

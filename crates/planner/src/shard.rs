@@ -12,6 +12,7 @@ use crate::{
     unreached,
 };
 
+/// What the shard of the record at `index`, from 0, needs now.
 pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict {
     let shard = &cx.record.shards[index];
     let Some(master) = shard.master() else {

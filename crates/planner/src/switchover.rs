@@ -12,6 +12,7 @@ use crate::epoch;
 use crate::verdict::Verdict;
 use crate::{Action, Intent, Pause, PendingFence, Plan, ShardState};
 
+/// The next step of the switchover that `intent` asks for, or its end.
 pub(crate) fn decide(
     cx: &Context<'_>,
     case: Case<'_>,
