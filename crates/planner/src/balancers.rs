@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::Context;
+use crate::context::Context;
 use crate::{Action, Desired, Plan, Record, frontends};
 
 /// Tells the balancers what they should have in force, where it is not what they were told.

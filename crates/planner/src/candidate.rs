@@ -5,8 +5,8 @@ use std::fmt;
 use api::grant::Member;
 use api::heartbeat::{LinkStatus, Reply, Resync, Role};
 
+use crate::context::{Context, Health};
 use crate::epoch::{self, Position};
-use crate::plan::{Context, Health};
 use crate::{Node, Shard};
 
 /// Why a replica cannot take over.
@@ -67,7 +67,7 @@ pub(crate) fn for_switchover<'a>(
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
-    found(shard, |node| match check(cx, shard, node, (master, Silence::Awaited)) {
+    found(shard, |node| match check(cx, shard, node, master, Silence::Awaited) {
         Err(Ineligible::Empty | Ineligible::Behind) => cx.reply(&node.id),
         other => other.ok(),
     })
@@ -87,7 +87,7 @@ pub(crate) fn eligible<'a>(
 
 /// Those that hold everything that was acknowledged.
 pub(crate) fn intact<'a>(cx: &Context<'a>, shard: &'a Shard, master: &Node) -> Vec<Candidate<'a>> {
-    found(shard, |node| check(cx, shard, node, (master, Silence::Excludes)).ok())
+    found(shard, |node| check(cx, shard, node, master, Silence::Excludes).ok())
 }
 
 /// Members whose machines restarted, when that is all there is.
@@ -117,7 +117,7 @@ pub(crate) fn reasons(cx: &Context<'_>, shard: &Shard, master: &Node) -> String 
     let reasons: Vec<String> = shard
         .replicas()
         .filter_map(|node| {
-            let why = check(cx, shard, node, (master, Silence::Excludes)).err();
+            let why = check(cx, shard, node, master, Silence::Excludes).err();
             why.map(|why| format!("{} {why}", node.local))
         })
         .collect();
@@ -137,11 +137,12 @@ fn check<'a>(
     cx: &Context<'a>,
     shard: &Shard,
     node: &Node,
-    (master, silence): (&Node, Silence),
+    master: &Node,
+    silence: Silence,
 ) -> Result<&'a Reply, Ineligible> {
     let reply = check_own(cx, node, silence)?;
     if epoch::by_set(shard) {
-        // Whoever it follows: it holds what was acknowledged.
+        // It holds what was acknowledged, whichever master it follows.
         return if epoch::is_member(shard, reply) { Ok(reply) } else { Err(Ineligible::NotMember) };
     }
     let follows = reply

@@ -7,49 +7,9 @@
 
 use api::grant::{CommitMode, EpochId, Grant, Least, Member, Members};
 use api::heartbeat::Reply;
-use serde::{Deserialize, Serialize};
 
-use crate::plan::{Context, Health};
-use crate::{Node, Plan, Record, Shard, Time};
-
-/// What the record holds of a shard's epoch (rules R2, R3).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Epoch {
-    /// Rises by at least one with every epoch; 0 before the first, while nodes serve by topology
-    /// and lease alone.
-    pub number: u64,
-    /// Random.
-    pub id: EpochId,
-    /// The process it was opened for.
-    pub nonce: String,
-    /// What that process must hold.
-    pub least: Least,
-    /// Number of the newest in-sync set of this epoch that the store has taken over.
-    pub request: u64,
-    /// That set; empty in asynchronous clusters.
-    pub in_sync: Members,
-}
-
-impl Default for Epoch {
-    fn default() -> Self {
-        Self {
-            number: 0,
-            id: EpochId(0),
-            nonce: String::new(),
-            least: Least::default(),
-            request: 0,
-            in_sync: Members::default(),
-        }
-    }
-}
-
-impl Epoch {
-    /// No epoch was opened yet.
-    pub fn is_none(&self) -> bool {
-        self.number == 0
-    }
-}
+use crate::context::{Context, Health};
+use crate::{Epoch, Node, Plan, Record, Shard, Time};
 
 /// How much a node holds: positions of one history compare by epoch, then by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -148,13 +148,14 @@ pub(crate) fn confirmed(
     observed: &Observed,
     policy: &Policy,
     now: Time,
-    (node, demoted): (&Node, Option<&PendingFence>),
+    node: &Node,
+    demoted: Option<&PendingFence>,
 ) -> Option<Confirmed> {
     let stated = stated(record, node, observed);
     let sound = soundness(stated.as_ref(), record);
     let end = lease_end(record, observed, policy, &node.id);
-    acknowledged(record, observed, (node, demoted))
-        .or_else(|| new_process(record, observed, (node, demoted), &sound))
+    acknowledged(record, observed, node, demoted)
+        .or_else(|| new_process(record, observed, node, demoted, &sound))
         .or_else(|| sound.balancers.then(|| cut_off(record, observed, &node.id)).flatten())
         .or_else(|| {
             (sound.lease && now >= end).then_some(Confirmed { fence: Fence::Lease, since: end })
@@ -168,7 +169,8 @@ pub(crate) fn confirmed(
 fn acknowledged(
     record: &Record,
     observed: &Observed,
-    (node, demoted): (&Node, Option<&PendingFence>),
+    node: &Node,
+    demoted: Option<&PendingFence>,
 ) -> Option<Confirmed> {
     let seen = own(record, observed, &node.id)?;
     let demoted = demoted?;
@@ -183,7 +185,8 @@ fn acknowledged(
 fn new_process(
     record: &Record,
     observed: &Observed,
-    (node, demoted): (&Node, Option<&PendingFence>),
+    node: &Node,
+    demoted: Option<&PendingFence>,
     sound: &Soundness,
 ) -> Option<Confirmed> {
     let seen = own(record, observed, &node.id)?;

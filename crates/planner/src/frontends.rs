@@ -13,7 +13,7 @@ use api::balancer::{Backend, Frontend, GIVE_BACK_MS, HOLD_MS};
 use api::heartbeat::{Resync, Role as Does};
 use topology::Endpoint;
 
-use crate::plan::{Context, Health};
+use crate::context::{Context, Health};
 use crate::{BalancerKind, Node, Plan, Role, Time};
 
 /// The frontends wanted now, or `None` while too little is known to say.

@@ -6,19 +6,20 @@
 use api::heartbeat::{Resync, Role as Does};
 
 use crate::candidate;
+use crate::context::{Case, Context, Health};
 use crate::epoch;
 use crate::fence::{self, Confirmed, Fence};
-use crate::plan::{Context, Health};
-use crate::shard::Verdict;
+use crate::verdict::Verdict;
 use crate::{Node, PendingFence, Plan, Record, Shard, ShardState, frontends};
 
 /// The record names a new master whose predecessor may still serve.
 pub(crate) fn await_fence(
     cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
+    case: Case<'_>,
     pending: &PendingFence,
     plan: &mut Plan,
 ) -> Verdict {
+    let Case { index, shard, master } = case;
     let Some(old) = shard.node(&pending.node) else {
         let state = ShardState::Switchover("the old master left the cluster".to_owned());
         let mut verdict = Verdict::fencing(master, state);
@@ -45,10 +46,10 @@ pub(crate) fn await_fence(
     }
     if is_down && intact(cx, shard, old, pending) {
         verdict.hold_deposed = true;
-        verdict.swap = Some(goes_back(cx, (index, shard, master), old));
+        verdict.swap = Some(goes_back(cx, case, old));
         return verdict;
     }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (old, Some(pending)));
+    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, old, Some(pending));
     // With both of them gone, others may take over.
     if let Some(fenced) = fenced.filter(|_| is_there || is_down) {
         // Where answers wait for the set, the new master has whatever was acknowledged.
@@ -68,11 +69,8 @@ pub(crate) fn await_fence(
 }
 
 /// The new master was never told: whatever was written is with the old one.
-fn goes_back(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    old: &Node,
-) -> (Record, String) {
+fn goes_back(cx: &Context<'_>, case: Case<'_>, old: &Node) -> (Record, String) {
+    let Case { index, shard, master } = case;
     let mut record = cx.record.next();
     record.version = cx.highest_version() + 1;
     record.promote(index, &old.id);

@@ -11,6 +11,7 @@
 
 mod balancers;
 mod candidate;
+mod context;
 mod epoch;
 mod fence;
 mod frontends;
@@ -19,6 +20,7 @@ mod heartbeat;
 mod identity;
 mod loss;
 mod observed;
+mod outcome;
 mod paused;
 mod plan;
 mod policy;
@@ -28,27 +30,31 @@ mod rival;
 mod shard;
 mod sources;
 mod switchover;
+mod takeover;
 mod tell;
 mod time;
 mod unreached;
 mod upkeep;
+mod verdict;
 
 pub use candidate::Ineligible;
-pub use epoch::Epoch;
+pub use context::{health, serves, settled};
 pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
 pub use identity::is_stranger;
 pub use loss::{Holding, Loss, MemberLoss, loss};
 pub use observed::{
-    BalancerObserved, Desired, InForce, NodeObserved, Observed, Pause, Pushed, Reach, Refusal, Seen,
+    BalancerObserved, Desired, Guard, InForce, Led, NodeObserved, Observed, Pause, Pushed, Reach,
+    Refusal, Seen,
 };
-pub use plan::{Action, Plan, ShardState, health, plan, serves, settled};
+pub use outcome::{Action, Plan, ShardState};
+pub use plan::plan;
 pub use policy::Policy;
 pub use record::{
-    Balancer, BalancerKind, Intent, IntentResult, Node, Paused, PendingFence, Record, RecordError,
-    Role, Shard, Stated,
+    Balancer, BalancerKind, Epoch, Intent, IntentResult, Node, Paused, PendingFence, Record,
+    RecordError, Role, Shard, Stated,
 };
-pub use rival::{Guard, Led, guarded};
+pub use rival::guarded;
 pub use time::Time;
 
 #[cfg(test)]

@@ -7,12 +7,11 @@
 use api::grant::Member;
 
 use crate::candidate::Candidate;
+use crate::context::{Case, Context, Health};
 use crate::epoch::{self, Position};
-use crate::plan::{Context, Health};
-use crate::shard::{self, Verdict};
+use crate::takeover;
+use crate::verdict::Verdict;
 use crate::{Intent, Node, Observed, Plan, Policy, Record, Shard, ShardState, Time};
-
-type Place<'a> = (usize, &'a Shard, &'a Node);
 
 /// What is known of one member of the set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +53,7 @@ pub struct Holding {
 }
 
 impl Loss {
-    /// Who keeps in `db.deposed` more than the node that would go on has.
+    /// Nodes that keep in `db.deposed` more than the node that would go on has.
     pub fn overlooked(&self) -> impl Iterator<Item = &Holding> {
         self.holds.iter().filter(|holding| holding.deposed.is_some_and(|end| end > self.node_at))
     }
@@ -68,8 +67,9 @@ pub fn loss(
     record: &Record,
     observed: &Observed,
     policy: &Policy,
-    (index, id): (usize, &str),
+    place: (usize, &str),
 ) -> Result<Loss, String> {
+    let (index, id) = place;
     let cx = Context { record, observed, policy, now: Time::default() };
     let shard = record.shards.get(index).ok_or("there is no such shard")?;
     if shard.fence.is_some() {
@@ -99,7 +99,8 @@ fn holding(cx: &Context<'_>, node: &Node) -> Holding {
 
 /// Data that lies in a `db.deposed` and goes further than what any node of the shard serves: it is told with the command that
 /// brings it back.
-pub(crate) fn tell_of_deposed(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+pub(crate) fn tell_of_deposed(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, .. } = case;
     let holds: Vec<Holding> = shard.nodes.iter().map(|node| holding(cx, node)).collect();
     let furthest = holds.iter().filter_map(|holding| holding.at).max();
     for holding in &holds {
@@ -178,11 +179,11 @@ fn member_loss(cx: &Context<'_>, shard: &Shard, member: &Member) -> MemberLoss {
 /// Carries out what the operator asked for, or says why not.
 pub(crate) fn decide(
     cx: &Context<'_>,
-    place: Place<'_>,
+    case: Case<'_>,
     intent: &Intent,
     plan: &mut Plan,
 ) -> Verdict {
-    let (index, shard, master) = place;
+    let Case { index, shard, master } = case;
     let id = intent.preferred.as_deref().unwrap_or_default();
     let reply = match check(cx, shard, id) {
         Ok(reply) => reply,
@@ -195,7 +196,7 @@ pub(crate) fn decide(
         let position = Position::of(reply);
         let chosen = Candidate { node, position, member: reply.member() };
         let reason = "the loss of its in-sync set was accepted";
-        return shard::take_over(cx, place, (&chosen, &[]), reason, plan);
+        return takeover::take_over(cx, case, &chosen, &[], reason, plan);
     }
     // A process that is not known to live now may be one that the set's own data came back with.
     if !epoch::is_fresh(cx, master) {

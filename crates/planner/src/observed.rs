@@ -1,6 +1,9 @@
 //! What the controller saw, as the input of a plan.
 //!
-//! Filled by the heartbeat and balancer tasks; nothing here is a conclusion.
+//! Nothing here is a conclusion. Tasks of the controller write it under its lock; each field says
+//! which, by its module there: `cluster` (start, and the record that comes into force), `question`
+//! (a heartbeat that leaves, its answer), `node_task` (a heartbeat without an answer),
+//! `planner_task` (what a plan sets off), `balancer_task`, `rival` and `doubt`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +11,7 @@ use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
 use topology::Endpoint;
 
-use crate::{Guard, Led, Time};
+use crate::Time;
 
 /// A heartbeat reply and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,52 +59,87 @@ pub struct Refusal {
     pub why: String,
 }
 
+/// A controller whose store was copied or moved, until it is known that nobody else leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// When it began to ask.
+    pub since: Time,
+    /// How long nodes must have heard of nobody, ms.
+    pub quiet_ms: u64,
+    /// Where the store was before.
+    pub from: String,
+    /// Term of the other controller, once one was heard of.
+    pub rival: Option<u64>,
+}
+
+/// What a node says of its controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// Highest term it has seen.
+    pub term: u64,
+    /// When it last took a heartbeat, as far as it knows.
+    pub heard_at: Option<Time>,
+    /// When it said so.
+    pub at: Time,
+}
+
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeObserved {
-    /// Newest reply.
+    /// Newest reply. Written by `question`.
     pub seen: Option<Seen>,
     /// Heartbeat intervals without an answer since the last one.
+    /// Counted by `node_task`, cleared by an answer ([`Observed::heard`]).
     pub misses: u32,
-    /// When the current row of misses began.
+    /// When the current row of misses began. As `misses`.
     pub missing_since: Option<Time>,
-    /// Its silence says nothing about it before: until then, in its current row of misses, no other node was heard either.
+    /// Its silence says nothing about it before: until then, in its current row of misses, no other
+    /// node was heard either. Written by [`Observed::heard`], for all nodes.
     pub counts_from: Option<Time>,
-    /// Connections refused or closed in a row, and when the last one was.
+    /// Connections refused or closed in a row. Counted by `node_task`, cleared by an answer.
     pub refused: u32,
-    /// When the last of them was.
+    /// When the last of them was. As `refused`.
     pub refused_at: Option<Time>,
-    /// Last error text, cleared by the next good reply.
+    /// Last error text. Written by `node_task`, cleared by the next good reply.
     pub error: Option<String>,
-    /// Since when it is not known how it is, though it is not silent: it answers with errors, or this controller cannot ask.
+    /// Since when it is not known how the node is, though it is not silent: it answers with errors,
+    /// or this controller cannot ask. Written by `node_task`, cleared by an answer.
     pub unclear_since: Option<Time>,
     /// A push of that version is under way.
+    /// Set by `planner_task` with the action, cleared at its end.
     pub pushing: Option<i64>,
-    /// Newest acknowledged push.
+    /// Newest acknowledged push. Written by `planner_task`.
     pub pushed: Option<Pushed>,
-    /// When the last push failed.
+    /// When the last push failed. Written by `planner_task`, cleared by the next that succeeds.
     pub push_failed_at: Option<Time>,
     /// No lease granted by this controller process lasts longer than this.
+    /// Written by `question`, before the heartbeat leaves.
     pub lease_until: Option<Time>,
-    /// Process (nonce) the newest grant was for.
+    /// Process (nonce) the newest grant was for. As `lease_until`.
     pub lease_nonce: Option<String>,
-    /// Newest sequence seen from it as master; of the process that was last granted a lease, once that one has answered.
+    /// Newest sequence seen from it as master; of the process that was last granted a lease, once
+    /// that process has answered. Written by `question` ([`Self::served`]), cleared by `cluster`
+    /// once the record makes it a replica.
     pub master_sequence: Option<u64>,
     /// Our pause, until it was lifted.
+    /// Written by `planner_task`: set and removed with the action, completed by the answer.
     pub pause: Option<Pause>,
-    /// Epoch and request of the newest grant it answered to.
+    /// Epoch and request of the newest grant it answered to. Written by `question`.
     pub confirmed: Option<(u64, u64)>,
-    /// The last grant it refused, until it takes one.
+    /// The last grant it refused, until it takes one. Written by `question`.
     pub refusal: Option<Refusal>,
     /// When a heartbeat was last sent to it by way of a replica.
+    /// Written by `planner_task`, with the action.
     pub relaying: Option<Time>,
     /// When its newest answer came by way of a replica; `None` if it came directly.
+    /// Written by `question`.
     pub relayed_at: Option<Time>,
-    /// As a replica: since when it has had no stream from its master.
+    /// As a replica: since when it has had no stream from its master. Written by `question`.
     pub unlinked_since: Option<Time>,
-    /// How far its wall clock is ahead of the controller's, ms, if it says.
+    /// How far its wall clock is ahead of the controller's, ms, if it says. Written by `question`.
     pub clock_ahead_ms: Option<i64>,
-    /// Who leads it, where that is not this controller; nothing once it takes a heartbeat.
+    /// The other controller that it obeys; nothing once it takes a heartbeat of this one.
+    /// Written by `rival`, cleared by `question`; by `rival` for all nodes when the guard ends.
     pub led: Option<Led>,
 }
 
@@ -128,8 +166,8 @@ impl NodeObserved {
 
     /// Notes how far the node has served, from its answer as the master.
     ///
-    /// The process that holds our lease is the measure: after a power loss it may have less than an earlier process showed,
-    /// and its replicas lag behind what there is, not behind what is lost.
+    /// The process that holds our lease is the measure: after a power loss it may have less than an
+    /// earlier process showed, and its replicas lag behind what there is, not behind what is lost.
     pub fn served(&mut self, reply: &Reply) {
         let is_granted = self.lease_nonce.as_deref() == Some(reply.nonce.as_str());
         let before = self.master_sequence.filter(|_| !is_granted).unwrap_or(0);
@@ -166,7 +204,7 @@ pub struct InForce {
     pub at: Time,
 }
 
-/// One balancer instance.
+/// One balancer instance; all of it is written by `balancer_task`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BalancerObserved {
     /// Newest answer.
@@ -223,46 +261,54 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     /// When this controller took over the cluster; every lease counts as granted in full then.
+    /// Written by `cluster`; again by `rival` when the guard ends.
     pub started_at: Time,
-    /// When the current record came into force.
+    /// When the current record came into force. Written by `cluster`, when the version changes.
     pub record_at: Time,
     /// By shard: when what was asked of it last ended, as far as this controller saw it end.
+    /// Written by `cluster`.
     pub concluded: BTreeMap<usize, Time>,
     /// By shard: what a failover of this controller has lost, as far as it knows, and when.
+    /// Written by `planner_task`.
     pub losses: BTreeMap<usize, (Time, String)>,
     /// When this controller learned of the newest epoch of the record: only answers to questions
     /// asked since then tell a newer process from one that the granted process replaced.
+    /// Written by `cluster`.
     pub epoch_at: Time,
-    /// Id of the next epoch, random; another one after every plan.
+    /// Id of the next epoch, random; another one after every plan. Written by `planner_task`.
     pub fresh_id: u64,
-    /// Term of this controller.
+    /// Term of this controller. Written by `cluster`, at the start.
     pub term: u64,
     /// It does not lead before it knows that nobody else does.
+    /// Written by `cluster` at the start, then by `rival`.
     pub guard: Option<Guard>,
     /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
+    /// Written by `planner_task`, before each plan.
     pub authority_until: Option<Time>,
-    /// A change of the record whose outcome the store has not told: until it is known which record is in force, nothing is
-    /// granted and no way is opened (rule O4).
+    /// A change of the record whose outcome the store has not told: until it is known which record
+    /// is in force, nothing is granted and no way is opened (rule O4). Written by `doubt`.
     pub in_doubt: Option<String>,
-    /// Hash of the record's topology, as nodes compute it.
+    /// Hash of the record's topology, as nodes compute it. Written by `cluster`.
     pub topology_hash: String,
-    /// By node id.
+    /// By node id. Each is removed by `cluster` with its node.
     pub nodes: BTreeMap<String, NodeObserved>,
-    /// By name.
+    /// By name. Written by `balancer_task`, removed by `cluster` with the balancer.
     pub balancers: BTreeMap<String, BalancerObserved>,
     /// What the balancers were told last; `None` before the first time.
+    /// Written by `planner_task`, with the action.
     pub desired: Option<Desired>,
     /// Demands are numbered above this: the balancers may have been told more, in this term, by
-    /// a cluster that is gone.
+    /// a cluster that is gone. Written by `cluster`, at the start.
     pub desired_floor: u64,
 }
 
 impl Observed {
     /// A node answered: what was counted of it before is over.
     ///
-    /// If nobody was heard until now, the break was on the controller's own side, and who is heard first after it is
-    /// chance: the silence of the others counts from now. Once in a row of misses, or a node that answers now and then would
-    /// put off the replacement of one that never does.
+    /// If nobody was heard until now, the break was on the controller's own side, and it is chance
+    /// which node is heard first after it: the silence of the others counts from now. Once in a row
+    /// of misses, or a node that answers now and then would put off the replacement of one that
+    /// never does.
     pub fn heard(&mut self, id: &str, at: Time) {
         if self.nodes.values().all(NodeObserved::is_silent) {
             for node in self.nodes.values_mut() {
@@ -272,15 +318,16 @@ impl Observed {
         self.nodes.entry(id.to_owned()).or_default().heard();
     }
 
-    /// A node answered with an error, such as `NOAUTH` or that it has no place for the connection: an answer, so that no silence is counted, but none that says
-    /// how the node is.
+    /// A node answered with an error, such as `NOAUTH` or that it has no place for the connection.
+    /// That is an answer, so no silence is counted, but it does not say how the node is.
     pub fn complained(&mut self, id: &str, at: Time, error: &str) {
         let since = self.node(id).unclear_since;
         self.heard(id, at);
         self.unclear(id, since.unwrap_or(at), format!("answers with an error: {error}"));
     }
 
-    /// This controller could not ask, for want of descriptors or the like: that is no silence of the node.
+    /// This controller could not ask, for want of descriptors or the like: that is no silence of
+    /// the node.
     pub fn unasked(&mut self, id: &str, at: Time, error: &str) {
         let since = self.node(id).unclear_since;
         self.unclear(id, since.unwrap_or(at), error.to_owned());

@@ -5,9 +5,9 @@
 //! had begun: a successor that the record names already is fenced and told. A master that comes
 //! back gets its lease, if it still holds what it acknowledged.
 
-use crate::plan::{Context, Health};
-use crate::shard::Verdict;
-use crate::{Node, Plan, Shard, ShardState};
+use crate::context::{Case, Context, Health};
+use crate::verdict::Verdict;
+use crate::{Plan, ShardState};
 
 /// In every status, as long as it lasts.
 pub(crate) fn alarm(cx: &Context<'_>, plan: &mut Plan) {
@@ -24,10 +24,11 @@ pub(crate) fn alarm(cx: &Context<'_>, plan: &mut Plan) {
 /// What a shard does in place of a failover; `None`: nothing is paused.
 pub(crate) fn instead(
     cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
+    case: Case<'_>,
     reason: &str,
     plan: &mut Plan,
 ) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     cx.record.paused.as_ref()?;
     let text = format!("{reason}; automatic failover is paused");
     plan.alarms.insert(format!("shard {index}: {text}"));

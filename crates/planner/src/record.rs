@@ -6,12 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use api::grant::{CommitMode, Member};
+use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, Reply};
 use serde::{Deserialize, Serialize};
 use topology::Endpoint;
-
-use crate::Epoch;
 
 /// What the record makes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -116,6 +114,45 @@ pub struct PendingFence {
     /// What the in-sync set named it for: only with that data may it become master again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<Member>,
+}
+
+/// What the record holds of a shard's epoch (rules R2, R3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Epoch {
+    /// Rises by at least one with every epoch; 0 before the first, while nodes serve by topology
+    /// and lease alone.
+    pub number: u64,
+    /// Random.
+    pub id: EpochId,
+    /// The process it was opened for.
+    pub nonce: String,
+    /// What that process must hold.
+    pub least: Least,
+    /// Number of the newest in-sync set of this epoch that the store has taken over.
+    pub request: u64,
+    /// That set; empty in asynchronous clusters.
+    pub in_sync: Members,
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            id: EpochId(0),
+            nonce: String::new(),
+            least: Least::default(),
+            request: 0,
+            in_sync: Members::default(),
+        }
+    }
+}
+
+impl Epoch {
+    /// No epoch was opened yet.
+    pub fn is_none(&self) -> bool {
+        self.number == 0
+    }
 }
 
 /// A master, its replicas and its slots.

@@ -4,29 +4,28 @@
 use api::heartbeat::{Reply, Role as Does};
 
 use crate::candidate;
+use crate::context::{Case, Context, Health};
 use crate::epoch::{self, Position};
-use crate::plan::{Context, Health};
-use crate::shard::{self, Verdict};
+use crate::takeover;
+use crate::verdict::Verdict;
 use crate::{Node, Plan, Shard, ShardState};
-
-type Place<'a> = (usize, &'a Shard, &'a Node);
 
 /// Opens an epoch for the record's master if it needs one, or gives the shard to a member that
 /// holds more (rule R1). `None`: its process is the granted one.
-pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
-    let (_, shard, master) = place;
+pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let reply = cx.reply(&master.id)?;
     if reply.member().is_none() || reply.nonce == "0" {
         return None;
     }
     if shard.epoch.is_none() {
-        return Some(open(cx, place, "its first epoch"));
+        return Some(open(cx, case, "its first epoch"));
     }
     let is_other = reply.nonce != shard.epoch.nonce;
     if !is_other && !is_unfit(shard, reply) {
         let mode = cx.record.commit_mode;
         let changes = epoch::is_other_mode(cx.record, shard);
-        return changes.then(|| open(cx, place, &format!("commit mode {mode} begins")));
+        return changes.then(|| open(cx, case, &format!("commit mode {mode} begins")));
     }
     if !epoch::is_fresh(cx, master) {
         cx.ask(&master.id, plan);
@@ -35,7 +34,7 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
     }
     let what = if is_other { "a new process of it answers" } else { "it holds its epoch no more" };
     if !epoch::by_set(shard) {
-        return Some(without_set(cx, place, reply, what, plan));
+        return Some(without_set(cx, case, reply, what, plan));
     }
     let (why, what) = (
         what,
@@ -50,32 +49,31 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
         return Some(match others.first() {
             Some(best) if best.position > own => {
                 let what = format!("{what} and holds less than {}", best.node.local);
-                shard::failover(cx, place, &what, plan)
+                takeover::failover(cx, case, &what, plan)
             }
-            _ => open(cx, place, why),
+            _ => open(cx, case, why),
         });
     }
     if !others.is_empty() {
         let what = format!("{what} without what the set names it for");
-        return Some(shard::failover(cx, place, &what, plan));
+        return Some(takeover::failover(cx, case, &what, plan));
     }
     if epoch::all_rebooted(cx, shard) {
         let best = candidate::rebooted(cx, shard).into_iter().next();
         let is_own = epoch::is_rebooted_member(shard, reply)
             && best.as_ref().is_none_or(|best| best.position <= own);
-        plan.alarms.insert(lost(place));
+        plan.alarms.insert(lost(case));
         if is_own {
-            return Some(open(cx, place, "every member's machine restarted, it holds most"));
+            return Some(open(cx, case, "every member's machine restarted, it holds most"));
         }
         if best.is_some() {
             let what = "every member's machine restarted".to_owned();
-            return Some(shard::failover(cx, place, &what, plan));
+            return Some(takeover::failover(cx, case, &what, plan));
         }
     }
     let missing = missing(cx, shard);
     plan.alarms.insert(format!(
-        "shard {}: {what} without what it acknowledged; waiting for {missing}",
-        place.0
+        "shard {index}: {what} without what it acknowledged; waiting for {missing}"
     ));
     Some(Verdict::waiting(ShardState::Stuck(format!("{what}; waiting for {missing}"))))
 }
@@ -84,21 +82,21 @@ pub(crate) fn decide(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Opt
 /// up theirs, so whoever may hold more is waited for.
 fn without_set(
     cx: &Context<'_>,
-    place: Place<'_>,
+    case: Case<'_>,
     reply: &Reply,
     what: &str,
     plan: &mut Plan,
 ) -> Verdict {
-    let (index, shard, master) = place;
+    let Case { index, shard, master } = case;
     let own = Position::of(reply);
     let at = format!("{what}, at sequence {} of epoch {}", own.sequence, own.epoch);
     let best = candidate::eligible(cx, shard, master).into_iter().next();
     if let Some(best) = best.filter(|best| best.position > own) {
         let what = format!("{at}, and holds less than {}", best.node.local);
-        return shard::failover(cx, place, &what, plan);
+        return takeover::failover(cx, case, &what, plan);
     }
     if !has_lost(shard, reply) {
-        return open(cx, place, what);
+        return open(cx, case, what);
     }
     let what = at;
     let may_hold_more = |node: &&Node| {
@@ -108,7 +106,7 @@ fn without_set(
     let waits_for: Vec<String> =
         shard.replicas().filter(may_hold_more).map(|node| node.local.to_string()).collect();
     if waits_for.is_empty() {
-        return open(cx, place, &what);
+        return open(cx, case, &what);
     }
     let text = format!("{what}; waiting for {}, which may hold more", waits_for.join(", "));
     plan.alarms.insert(format!(
@@ -138,7 +136,8 @@ fn is_unfit(shard: &Shard, reply: &Reply) -> bool {
     standing.granted_epoch != epoch.number && (gave_up || is_other)
 }
 
-fn lost((index, ..): Place<'_>) -> String {
+fn lost(case: Case<'_>) -> String {
+    let index = case.index;
     format!(
         "shard {index}: every member of its in-sync set restarted with its machine: what was not \
          on disk is lost; `durable-ack yes` prevents that"
@@ -168,7 +167,8 @@ pub(crate) fn missing(cx: &Context<'_>, shard: &Shard) -> String {
     if names.is_empty() { "its members to be ready".to_owned() } else { names.join(", ") }
 }
 
-fn open(cx: &Context<'_>, (index, shard, master): Place<'_>, why: &str) -> Verdict {
+fn open(cx: &Context<'_>, case: Case<'_>, why: &str) -> Verdict {
+    let Case { index, shard, master } = case;
     let mut record = cx.record.next();
     if let Some(reply) = cx.reply(&master.id) {
         let others = candidate::intact(cx, shard, master);
@@ -187,8 +187,8 @@ fn open(cx: &Context<'_>, (index, shard, master): Place<'_>, why: &str) -> Verdi
 /// it says of sets and masters is old, so nobody is promoted by it. The process that holds the
 /// newest grant is the master; without one, the furthest node once all of the shard answer
 /// (rule R8).
-pub(crate) fn stale_store(cx: &Context<'_>, place: Place<'_>, plan: &mut Plan) -> Option<Verdict> {
-    let (index, shard, master) = place;
+pub(crate) fn stale_store(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let shown = epoch::highest(cx, index);
     // Of one number there is one id, unless this store gave the number again.
     let is_twice = shard.nodes.iter().filter_map(|node| epoch::named(cx, node)).any(|reply| {

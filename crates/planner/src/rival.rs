@@ -6,32 +6,8 @@
 //! moved asks the nodes first, without leading them by it: whom they hear of since it began is
 //! alive. What it hears of a rival once it does not forget: its store is the old one then.
 
-use crate::plan::Context;
-use crate::{Observed, Plan, Record, Time};
-
-/// A controller whose store was copied or moved, until it is known that nobody else leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guard {
-    /// When it began to ask.
-    pub since: Time,
-    /// How long nodes must have heard of nobody, ms.
-    pub quiet_ms: u64,
-    /// Where the store was before.
-    pub from: String,
-    /// Term of the other controller, once one was heard of.
-    pub rival: Option<u64>,
-}
-
-/// What a node says of its controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Led {
-    /// Highest term it has seen.
-    pub term: u64,
-    /// When it last took a heartbeat, as far as it knows.
-    pub heard_at: Option<Time>,
-    /// When it said so.
-    pub at: Time,
-}
+use crate::context::Context;
+use crate::{Guard, Led, Observed, Plan, Record};
 
 /// How long ago the other controller's last heartbeat may be for it to count as alive, ms.
 const ALIVE_MS: u64 = 3_000;

@@ -2,82 +2,38 @@
 
 use api::heartbeat::{LinkStatus, Resync};
 
-use crate::candidate::{self, Candidate};
+use crate::candidate;
+use crate::context::{Case, Context, Health};
 use crate::epoch::{self, Position};
-use crate::fence::{self, Confirmed};
-use crate::plan::{Context, Health};
+use crate::takeover::failover;
+use crate::verdict::Verdict;
 use crate::{
-    Action, Node, Plan, Record, Shard, ShardState, Time, handover, loss, paused, reopen,
-    switchover, tell, unreached,
+    Action, Node, Plan, ShardState, Time, fence, handover, loss, reopen, switchover, tell,
+    unreached,
 };
 
-/// The decision about one shard.
-#[derive(Debug, Clone)]
-pub(crate) struct Verdict {
-    /// Heartbeats to the record's master carry a lease.
-    pub(crate) grant: bool,
-    /// A node no balancer may lead to.
-    pub(crate) closed: Option<String>,
-    /// The record's master is not to be told of the topology yet.
-    pub(crate) hold_master: bool,
-    /// A predecessor that is not fenced is not to be told of the topology any more.
-    pub(crate) hold_deposed: bool,
-    /// Nodes whose sessions are taken back by the balancers that can, to go on elsewhere.
-    pub(crate) moving: Vec<String>,
-    /// A change of the record and why.
-    pub(crate) swap: Option<(Record, String)>,
-    pub(crate) state: ShardState,
-}
-
-impl Verdict {
-    pub(crate) fn serving(state: ShardState) -> Self {
-        Self {
-            grant: true,
-            closed: None,
-            hold_master: false,
-            hold_deposed: false,
-            moving: Vec::new(),
-            swap: None,
-            state,
-        }
-    }
-
-    /// Nobody is granted anything.
-    pub(crate) fn waiting(state: ShardState) -> Self {
-        Self { grant: false, ..Self::serving(state) }
-    }
-
-    /// `node` is kept from serving.
-    pub(crate) fn fencing(node: &Node, state: ShardState) -> Self {
-        Self {
-            grant: false,
-            closed: Some(node.id.clone()),
-            hold_master: true,
-            ..Self::serving(state)
-        }
-    }
-}
-
+/// What the shard of the record at `index`, from 0, needs now.
 pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict {
     let shard = &cx.record.shards[index];
     let Some(master) = shard.master() else {
         return Verdict::serving(ShardState::Stuck("the record has no master".to_owned()));
     };
-    if let Some(verdict) = reopen::stale_store(cx, (index, shard, master), plan) {
+    let case = Case { index, shard, master };
+    if let Some(verdict) = reopen::stale_store(cx, case, plan) {
         return verdict;
     }
-    tell_of_disks(cx, (index, shard), plan);
-    loss::tell_of_deposed(cx, (index, shard), plan);
-    tell_of_fences(cx, (index, shard, master), plan);
-    tell::of_links(cx, (index, shard), plan);
+    tell_of_disks(cx, case, plan);
+    loss::tell_of_deposed(cx, case, plan);
+    tell_of_fences(cx, case, plan);
+    tell::of_links(cx, case, plan);
     tell::of_losses(cx, index, plan);
     if let Some(pending) = &shard.fence {
-        return handover::await_fence(cx, (index, shard, master), pending, plan);
+        return handover::await_fence(cx, case, pending, plan);
     }
     if let Some(intent) = shard.intent.as_ref().filter(|intent| intent.accept_loss) {
-        return loss::decide(cx, (index, shard, master), intent, plan);
+        return loss::decide(cx, case, intent, plan);
     }
-    relay(cx, (index, shard, master), plan);
+    relay(cx, case, plan);
     match cx.health(&master.id) {
         Health::Down if let Some(until) = deaf_until(cx, master) => {
             plan.wake(until);
@@ -95,7 +51,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
                 _ => " is down".to_owned(),
             };
             let reason = format!("master {}{why}", master.local);
-            failover(cx, (index, shard, master), &reason, plan)
+            failover(cx, case, &reason, plan)
         }
         Health::Unknown => Verdict::serving(ShardState::Suspect(format!(
             "master {} has not been heard of yet",
@@ -108,7 +64,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
             let why = cx.observed.node(&master.id).suspicion();
             Verdict::serving(ShardState::Suspect(format!("master {}{why}", master.local)))
         }
-        Health::Up => alive(cx, (index, shard, master), plan),
+        Health::Up => alive(cx, case, plan),
     }
 }
 
@@ -120,14 +76,16 @@ fn deaf_until(cx: &Context<'_>, master: &Node) -> Option<Time> {
     Some(counts_from.plus_millis(cx.policy.down_ms())).filter(|until| cx.now < *until)
 }
 
-fn tell_of_disks(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+fn tell_of_disks(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, .. } = case;
     for node in shard.nodes.iter().filter(|node| cx.hangs(&node.id)) {
         plan.alarms.insert(format!("shard {index}: the disk of {} takes nothing", node.local));
     }
 }
 
 /// Load balancers that cannot fence the master are a mistake in a configuration, and nobody would notice before it costs a lease.
-fn tell_of_fences(cx: &Context<'_>, (index, _, master): (usize, &Shard, &Node), plan: &mut Plan) {
+fn tell_of_fences(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, master, .. } = case;
     let Some(stated) = fence::stated(cx.record, master, cx.observed) else { return };
     let sound = fence::soundness(Some(&stated), cx.record);
     if cx.record.balancers.is_empty() || sound.balancers {
@@ -146,7 +104,8 @@ const RELAY_MISSES: u32 = 2;
 
 /// A master that its replicas see may be alive behind a broken path, or have no place for the controller's own connection:
 /// its heartbeat goes through one of them. If that is not answered either, failover takes its course (rule R9).
-fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+fn relay(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, master } = case;
     let observed = cx.observed.node(&master.id);
     let lately = |at: Option<Time>, ms| at.is_some_and(|at| cx.now < at.plus_millis(ms));
     let is_relayed = lately(observed.relayed_at, 2 * cx.policy.lease_ms);
@@ -183,32 +142,29 @@ fn relay(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan:
     plan.actions.push(Action::Relay { node: master.id.clone(), via: via.id.clone() });
 }
 
-fn alive(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    plan: &mut Plan,
-) -> Verdict {
+fn alive(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Verdict {
+    let Case { index, shard, master } = case;
     if !epoch::by_set(shard)
-        && let Some(verdict) = lost_data(cx, (index, shard, master), plan)
+        && let Some(verdict) = lost_data(cx, case, plan)
     {
         return verdict;
     }
-    if let Some(verdict) = reopen::decide(cx, (index, shard, master), plan) {
+    if let Some(verdict) = reopen::decide(cx, case, plan) {
         return verdict;
     }
-    if let Some(verdict) = adopt(cx, (index, shard, master)) {
+    if let Some(verdict) = adopt(cx, case) {
         return verdict;
     }
-    follow_set(cx, (index, shard, master), plan);
+    follow_set(cx, case, plan);
     if shard.intent.is_none()
         && cx.record.paused.is_none()
         && cx.settled(master)
-        && let Some(verdict) = unreached::decide(cx, (index, shard, master), plan)
+        && let Some(verdict) = unreached::decide(cx, case, plan)
     {
         return verdict;
     }
     if let Some(intent) = &shard.intent {
-        return switchover::decide(cx, (index, shard, master), intent, plan);
+        return switchover::decide(cx, case, intent, plan);
     }
     if cx.observed.node(&master.id).pause.is_some() {
         let reason = "the switchover is over".to_owned();
@@ -250,7 +206,8 @@ fn alive(
 
 /// The master asks for another in-sync set. It waits for the union of both until the store has it,
 /// so nothing but the order matters (rule R3).
-fn adopt(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node)) -> Option<Verdict> {
+fn adopt(cx: &Context<'_>, case: Case<'_>) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let reply = cx.reply(&master.id)?;
     let members = epoch::request(shard, master, reply)?;
     if !epoch::by_set(shard) {
@@ -274,7 +231,8 @@ const CHANGE_MS: u64 = 2_000;
 /// How often, ms.
 const CHANGE_PACE_MS: u64 = 50;
 
-fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), plan: &mut Plan) {
+fn follow_set(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, master } = case;
     if !epoch::by_set(shard) {
         return;
     }
@@ -306,11 +264,8 @@ fn follow_set(cx: &Context<'_>, (index, shard, master): (usize, &Shard, &Node), 
 
 /// A newer process of the master has less than the master had: its disk was lost. It must not
 /// lead its replicas into forgetting what they hold.
-fn lost_data(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    plan: &mut Plan,
-) -> Option<Verdict> {
+fn lost_data(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let observed = cx.observed.node(&master.id);
     let reply = cx.reply(&master.id)?;
     let had = observed.master_sequence?;
@@ -323,104 +278,8 @@ fn lost_data(
         .first()
         .is_some_and(|candidate| candidate.position > Position::of(reply));
     if better {
-        return Some(failover(cx, (index, shard, master), &what, plan));
+        return Some(failover(cx, case, &what, plan));
     }
     plan.alarms.insert(format!("shard {index}: {what}, and no replica has more"));
     None
-}
-
-pub(crate) fn failover(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    reason: &str,
-    plan: &mut Plan,
-) -> Verdict {
-    if let Some(verdict) = paused::instead(cx, (index, shard, master), reason, plan) {
-        return verdict;
-    }
-    let candidates = candidate::eligible(cx, shard, master);
-    let Some(best) = candidates.first() else {
-        let why = candidate::reasons(cx, shard, master);
-        plan.alarms.insert(format!("shard {index}: {reason}, nobody can take over: {why}"));
-        return Verdict::serving(ShardState::Stuck(format!("{reason}; {why}")));
-    };
-    take_over(cx, (index, shard, master), (best, &candidates[1..]), reason, plan)
-}
-
-/// Fences the master and makes `best` the next one; the members among `others` are its set.
-pub(crate) fn take_over(
-    cx: &Context<'_>,
-    (index, _, master): (usize, &Shard, &Node),
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
-    reason: &str,
-    plan: &mut Plan,
-) -> Verdict {
-    let stated = fence::stated(cx.record, master, cx.observed);
-    let sound = fence::soundness(stated.as_ref(), cx.record);
-    if !sound.any() && !cx.record.allow_unfenced {
-        let why = sound.reasons.join("; ");
-        plan.alarms.insert(format!(
-            "shard {index}: {reason} and cannot be fenced: {why}; set `master-lease-mode block-all`, \
-             or `client-access balancer-only` with every balancer listed"
-        ));
-        return Verdict::serving(ShardState::Stuck(format!("{reason}; no sound fence: {why}")));
-    }
-    let fenced = fence::confirmed(cx.record, cx.observed, cx.policy, cx.now, (master, None));
-    let Some(fenced) = fenced else {
-        if sound.lease || !sound.any() {
-            plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &master.id));
-        }
-        let text = format!("{reason}; closing its frontends, waiting for a fence");
-        return Verdict::fencing(master, ShardState::Fencing(text));
-    };
-    if !compared(cx, (best, others), fenced, plan) {
-        let text = format!("{reason}; {}; comparing positions", fenced.fence);
-        return Verdict::fencing(master, ShardState::Fencing(text));
-    }
-    promote(cx, (index, master), (best, others), &format!("{reason}; {}", fenced.fence))
-}
-
-/// Positions count only if they were read after the old master stopped serving. So does the life of a successor that has
-/// no rival: who has fallen silent since gets nothing that its master would then lack.
-fn compared(
-    cx: &Context<'_>,
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
-    fenced: Confirmed,
-    plan: &mut Plan,
-) -> bool {
-    let mut all = true;
-    for candidate in std::iter::once(best).chain(others) {
-        let id = &candidate.node.id;
-        if !cx.is_heard_since(id, fenced.since) {
-            plan.actions.push(Action::HeartbeatNow { node: id.clone() });
-            all = false;
-        }
-    }
-    all
-}
-
-fn promote(
-    cx: &Context<'_>,
-    (index, master): (usize, &Node),
-    (best, others): (&Candidate<'_>, &[Candidate<'_>]),
-    reason: &str,
-) -> Verdict {
-    let at = best.position.sequence;
-    let text = format!("shard {index}: {reason}; {} takes over at {at}", best.node.local);
-    let mut verdict = Verdict::fencing(master, ShardState::Fencing(text.clone()));
-    let mut record = cx.record.next();
-    record.version = cx.highest_version() + 1;
-    record.promote(index, &best.node.id);
-    if let Some(reply) = cx.reply(&best.node.id) {
-        let members = others.iter().filter_map(|other| other.member);
-        epoch::open(cx, &mut record, index, reply, members);
-    }
-    let shard = &mut record.shards[index];
-    if let Some(intent) = shard.intent.take() {
-        let wanted = intent.preferred.as_ref().is_none_or(|preferred| *preferred == best.node.id);
-        let error = (!wanted).then(|| format!("{} took over instead", best.node.local));
-        shard.conclude(&intent, error.as_deref());
-    }
-    verdict.swap = Some((record, text));
-    verdict
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use api::heartbeat::ClientAccess;
 
+use crate::context::Context;
 use crate::fence::{covers, network, stated};
-use crate::plan::Context;
 use crate::{Balancer, BalancerObserved, Node, Plan, Stated};
 
 /// For so long after the last refused connection an alarm tells of it, ms.

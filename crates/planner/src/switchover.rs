@@ -7,27 +7,26 @@
 use api::heartbeat::Reply;
 
 use crate::candidate::{self, Candidate};
+use crate::context::{Case, Context};
 use crate::epoch;
-use crate::plan::Context;
-use crate::shard::Verdict;
-use crate::{Action, Intent, Node, Pause, PendingFence, Plan, Shard, ShardState};
+use crate::verdict::Verdict;
+use crate::{Action, Intent, Pause, PendingFence, Plan, ShardState};
 
-type Place<'a> = (usize, &'a Shard, &'a Node);
-
+/// The next step of the switchover that `intent` asks for, or its end.
 pub(crate) fn decide(
     cx: &Context<'_>,
-    place: Place<'_>,
+    case: Case<'_>,
     intent: &Intent,
     plan: &mut Plan,
 ) -> Verdict {
-    let (_, shard, master) = place;
+    let Case { shard, master, .. } = case;
     let mut candidates = candidate::for_switchover(cx, shard, master);
     candidates.retain(|candidate| {
         intent.preferred.as_ref().is_none_or(|preferred| *preferred == candidate.node.id)
     });
     let Some(first) = candidates.first() else {
         let why = candidate::reasons(cx, shard, master);
-        return give_up(cx, place, intent, &format!("no replica can take over: {why}"));
+        return give_up(cx, case, intent, &format!("no replica can take over: {why}"));
     };
     if !cx.settled(master) {
         let text = format!("{} must settle first", master.local);
@@ -37,7 +36,7 @@ pub(crate) fn decide(
     let pause = cx.observed.node(&master.id).pause.as_ref();
     match pause {
         Some(pause) if pause.intent == intent.id => {
-            paused(cx, place, intent, (pause, &candidates), plan)
+            paused(cx, case, intent, pause, &candidates, plan)
         }
         _ => {
             plan.actions.push(Action::Pause {
@@ -52,14 +51,15 @@ pub(crate) fn decide(
 
 fn paused(
     cx: &Context<'_>,
-    place: Place<'_>,
+    case: Case<'_>,
     intent: &Intent,
-    (pause, candidates): (&Pause, &[Candidate<'_>]),
+    pause: &Pause,
+    candidates: &[Candidate<'_>],
     plan: &mut Plan,
 ) -> Verdict {
-    let (_, _, master) = place;
+    let master = case.master;
     if let Some(error) = &pause.error {
-        return give_up(cx, place, intent, &format!("pausing {}: {error}", master.local));
+        return give_up(cx, case, intent, &format!("pausing {}: {error}", master.local));
     }
     // The second half of the pause is kept for the store and the demotion.
     let deadline = pause.sent_at.plus_millis(intent.sync_timeout_ms.min(pause.for_ms / 2));
@@ -77,7 +77,7 @@ fn paused(
         answers(candidate) && final_sequence == Some(candidate.position.sequence)
     };
     if let Some(chosen) = candidates.iter().find(is_there) {
-        return swap(cx, place, intent, chosen);
+        return swap(cx, case, intent, chosen);
     }
     if cx.now < deadline {
         if final_sequence.is_some() {
@@ -94,7 +94,7 @@ fn paused(
     let has_some = |candidate: &&Candidate<'_>| candidate.position.sequence > 0;
     let forced = candidates.iter().filter(answers).find(has_some);
     if let Some(chosen) = forced.filter(|_| intent.force && final_sequence.is_some()) {
-        return swap(cx, place, intent, chosen);
+        return swap(cx, case, intent, chosen);
     }
     let why = |candidate: &Candidate<'_>| {
         let name = &candidate.node.local;
@@ -114,22 +114,18 @@ fn paused(
         }
     };
     let reasons: Vec<String> = candidates.iter().map(why).collect();
-    give_up(cx, place, intent, &reasons.join(", "))
+    give_up(cx, case, intent, &reasons.join(", "))
 }
 
-fn swap(
-    cx: &Context<'_>,
-    (index, old, master): Place<'_>,
-    intent: &Intent,
-    chosen: &Candidate<'_>,
-) -> Verdict {
+fn swap(cx: &Context<'_>, case: Case<'_>, intent: &Intent, chosen: &Candidate<'_>) -> Verdict {
+    let Case { index, master, .. } = case;
     let mut record = cx.record.next();
     record.version = cx.highest_version() + 1;
     record.promote(index, &chosen.node.id);
     let version = record.version;
     if let Some(reply) = cx.reply(&chosen.node.id) {
         // All of them were in the old master's set, and stay in it until it has let go.
-        let others = candidate::intact(cx, old, master);
+        let others = candidate::intact(cx, case.shard, master);
         let members = others.into_iter().filter_map(|other| other.member);
         epoch::open(cx, &mut record, index, reply, members);
     }
@@ -148,7 +144,8 @@ fn swap(
     verdict
 }
 
-fn give_up(cx: &Context<'_>, (index, ..): Place<'_>, intent: &Intent, why: &str) -> Verdict {
+fn give_up(cx: &Context<'_>, case: Case<'_>, intent: &Intent, why: &str) -> Verdict {
+    let index = case.index;
     let mut record = cx.record.next();
     record.shards[index].conclude(intent, Some(why));
     let mut verdict = Verdict::serving(ShardState::Switchover(why.to_owned()));

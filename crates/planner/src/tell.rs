@@ -1,12 +1,14 @@
-//! What a person should know of a shard that serves: replicas that do not follow, clocks that differ, writes that a failover
-//! has lost.
+//! What a person should know while a cluster serves: replicas that do not follow, nodes that answer
+//! as others, clocks that differ, writes that a failover has lost.
 //!
-//! The words of an alarm name no number that changes by itself: else each change would be another alarm.
+//! The words of an alarm name no number that changes by itself: else each change would be another
+//! alarm.
 
-use api::heartbeat::Role as Does;
+use api::heartbeat::{Reply, Role as Does};
 
-use crate::plan::{Context, Health};
-use crate::{Plan, Shard};
+use crate::context::{Case, Context, Health};
+use crate::identity::{is_other_cluster, is_stranger};
+use crate::{Node, Plan, Record};
 
 /// How long a replica may be without a stream, ms: a new master, or a restart, takes that.
 const UNLINKED_MS: u64 = 2_000;
@@ -23,7 +25,8 @@ const OFF: [(u64, &str); 6] = [
 ];
 
 /// Replicas that answer and have had no stream from their master for a while.
-pub(crate) fn of_links(cx: &Context<'_>, (index, shard): (usize, &Shard), plan: &mut Plan) {
+pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, .. } = case;
     for node in shard.replicas() {
         let Some(since) = cx.observed.node(&node.id).unlinked_since else { continue };
         let Some(reply) = cx.reply(&node.id).filter(|reply| reply.role == Does::Slave) else {
@@ -54,8 +57,40 @@ pub(crate) fn of_losses(cx: &Context<'_>, index: usize, plan: &mut Plan) {
     }
 }
 
-/// Clocks that are off: keys with an expiry live longer or shorter at the next master. Where all nodes say the same, it is
-/// the controller's own.
+/// Tells of every node at whose address somebody else answers, and what to do.
+pub(crate) fn of_strangers(cx: &Context<'_>, plan: &mut Plan) {
+    for (_, node) in cx.record.nodes() {
+        let stranger = cx.answer(&node.id).filter(|reply| is_stranger(cx.record, &node.id, reply));
+        if let Some(reply) = stranger {
+            plan.alarms.insert(stranger_text(cx.record, node, reply));
+        }
+    }
+}
+
+fn stranger_text(record: &Record, node: &Node, reply: &Reply) -> String {
+    let Node { local, id, .. } = node;
+    let said = &reply.myid;
+    let remedy = match record.node(said) {
+        _ if is_other_cluster(record, reply) => format!(
+            "{local} runs on a data folder of cluster {} (node {said}), this is cluster {}; give it \
+             the folder of node {id}, or delete that node from this cluster",
+            reply.cluster_id, record.cluster_id
+        ),
+        Some(other) => format!(
+            "{local} answers as node {said}, not {id}: it runs on the data folder of {}; stop \
+             both, give each its own folder, and start them again",
+            other.local
+        ),
+        None => format!(
+            "{local} answers as node {said}, not {id}: it runs on the data folder of a node that is \
+             not of this cluster; give it the folder of {id}, or delete that node from this cluster"
+        ),
+    };
+    format!("{remedy}: until then, what it says counts for nothing")
+}
+
+/// Clocks that are off: keys with an expiry live longer or shorter at the next master. Where all
+/// nodes say the same, it is the controller's own.
 pub(crate) fn of_clocks(cx: &Context<'_>, plan: &mut Plan) {
     let off: Vec<(String, i64)> = (cx.record.nodes())
         .filter(|(_, node)| cx.health(&node.id) == Health::Up)

@@ -6,9 +6,9 @@
 use api::heartbeat::LinkStatus;
 
 use crate::candidate;
-use crate::plan::{Context, Health};
-use crate::shard::Verdict;
-use crate::{Intent, Node, Plan, Shard, ShardState, Time};
+use crate::context::{Case, Context, Health};
+use crate::verdict::Verdict;
+use crate::{Intent, Node, Plan, ShardState, Time};
 
 /// Begins the names of switchovers that nobody asked for.
 const PREFIX: &str = "unreached-";
@@ -22,11 +22,8 @@ const SYNC_TIMEOUT_MS: u64 = 1_000;
 const PAUSE_MS: u64 = 3_000;
 
 /// The switchover that is needed, if one is; an alarm as long as a balancer misses the master.
-pub(crate) fn decide(
-    cx: &Context<'_>,
-    (index, shard, master): (usize, &Shard, &Node),
-    plan: &mut Plan,
-) -> Option<Verdict> {
+pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
+    let Case { index, shard, master } = case;
     let (since, missing) = missing(cx, master)?;
     // Half of what makes a node down: the balancer has waited as long before it said so.
     let due = since.plus_millis(cx.policy.down_ms() / 2);

@@ -1,9 +1,12 @@
-//! Changes of the record that no shard asks for: versions above what nodes show, what a restart must find written down.
+//! Changes of the record that no shard asks for: versions above what nodes show, the cluster's
+//! name, what a restart must find written down.
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Context, Health};
-use crate::{Record, Stated, identity};
+use api::heartbeat::Reply;
+
+use crate::context::{Context, Health};
+use crate::{Record, Stated};
 
 /// A node may know a version this store never gave, or give another meaning to the same one:
 /// its topology is never adopted, ours gets a higher version.
@@ -30,7 +33,7 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
         record.longest_lease_ms = cx.policy.lease_ms;
         reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
     }
-    if let Some(cluster_id) = identity::name(cx) {
+    if let Some(cluster_id) = cluster_name(cx) {
         reasons.push(format!("the cluster is named {cluster_id}"));
         record.cluster_id = cluster_id;
     }
@@ -49,4 +52,21 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
         }
     }
     (!reasons.is_empty()).then(|| (record, reasons.join(", ")))
+}
+
+/// The name of the cluster, once a node can keep one: that which most of its nodes have already,
+/// else a new one.
+fn cluster_name(cx: &Context<'_>) -> Option<String> {
+    if !cx.record.cluster_id.is_empty() {
+        return None;
+    }
+    let replies = cx.record.nodes().filter_map(|(_, node)| {
+        cx.reply(&node.id).filter(|reply| reply.myid == node.id && !reply.cluster_id.is_empty())
+    });
+    let replies: Vec<&Reply> = replies.collect();
+    let votes = |id: &str| replies.iter().filter(|reply| reply.cluster_id == id).count();
+    let named = replies.iter().filter(|reply| reply.has_cluster());
+    let most = named.map(|reply| &reply.cluster_id).max_by_key(|id| (votes(id), (*id).clone()));
+    let fresh = || format!("{:016x}", cx.observed.fresh_id);
+    (!replies.is_empty()).then(|| most.cloned().unwrap_or_else(fresh))
 }

@@ -1,10 +1,10 @@
 //! The rules of the source tree that a compiler does not know: who may depend on whom, and what no file may contain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 /// What each crate may name of ours, outside its tests. What is missing here must not be depended on.
@@ -30,6 +30,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 /// Values and state machines: none of them, and nothing they depend on, may be able to open a socket or wait.
 const PURE: &[&str] = &["resp", "topology", "api", "grant", "replication", "planner"];
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
+
+/// Crates whose files know each other in one direction only.
+const WITHOUT_CIRCLES: &[&str] = &["planner"];
 
 const ROCKSDB: &str = "rust-rocksdb";
 
@@ -310,6 +313,185 @@ fn source_files_are_finished_and_of_a_readable_length() -> Result<()> {
         }
     }
     ensure!(found.is_empty(), "{found:#?}");
+    Ok(())
+}
+
+/// Paths that a text names from `crate` or `super` on, or in a `use`; groups in braces are taken
+/// apart. The module of tests at its end is left out.
+fn paths(text: &str) -> Vec<String> {
+    let lines = text.lines().take(length(text)).map(str::trim_start);
+    let lines: Vec<&str> = lines.filter(|line| !line.starts_with("//")).collect();
+    let code = lines.join(" ");
+    let mut found = Vec::new();
+    for (start, skipped) in [("crate::", 0), ("super::", 0), ("use ", 4)] {
+        for (at, _) in code.match_indices(start) {
+            let before = code[..at].chars().next_back();
+            if !before.is_some_and(|c| is_word(c) || c == ':') {
+                take_apart(&code[at + skipped..], "", &mut found);
+            }
+        }
+    }
+    found
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Finds the paths that `code` begins with, each after `prefix`, and returns the code behind them.
+fn take_apart<'a>(mut code: &'a str, prefix: &str, found: &mut Vec<String>) -> &'a str {
+    let mut path = prefix.to_owned();
+    loop {
+        code = code.trim_start();
+        if let Some(mut group) = code.strip_prefix('{') {
+            loop {
+                // A name that follows `as` tells nothing.
+                group =
+                    take_apart(group, &path, found).trim_start_matches(|c| c != ',' && c != '}');
+                match group.strip_prefix(',') {
+                    Some(rest) => group = rest,
+                    None => return group.strip_prefix('}').unwrap_or(group),
+                }
+            }
+        }
+        let end = code.find(|c| !is_word(c)).unwrap_or(code.len());
+        path.push_str(&code[..end]);
+        code = &code[end..];
+        let Some(rest) = code.strip_prefix("::") else { break };
+        path.push_str("::");
+        code = rest;
+    }
+    found.push(path);
+    code
+}
+
+/// The module that a path in module `own` leads to; `None`: a name of the root, or another crate's.
+fn module_of<'a>(
+    path: &str,
+    own: &str,
+    modules: &'a BTreeMap<String, String>,
+    shown: &BTreeMap<String, &'a str>,
+) -> Option<&'a str> {
+    let parent = |module: &str| module.rsplit_once("::").map_or("", |(up, _)| up).to_owned();
+    let (mut base, mut rest) = (own.to_owned(), path);
+    if let Some(inside) = rest.strip_prefix("crate::") {
+        (base, rest) = (String::new(), inside);
+    }
+    while let Some(above) = rest.strip_prefix("super::") {
+        (base, rest) = (parent(&base), above);
+    }
+    rest = rest.strip_prefix("self::").unwrap_or(rest);
+    let is_relative = !path.starts_with("crate::") && !path.starts_with("super::");
+    let mut name = if base.is_empty() { rest.to_owned() } else { format!("{base}::{rest}") };
+    while !name.is_empty() && (name != base || !is_relative) {
+        if let Some((module, _)) = modules.get_key_value(&name) {
+            return Some(module);
+        }
+        name = parent(&name);
+    }
+    let first = rest.split("::").next().unwrap_or_default();
+    shown.get(first).copied().filter(|_| base.is_empty() && !is_relative)
+}
+
+/// By module of a crate: the others that its file names. A name that the root re-exports leads to
+/// the module that has it. What a module takes from one that it is a part of is left out: parts
+/// know the whole.
+fn imports(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
+    let nothing = BTreeMap::new();
+    let mut shown = BTreeMap::new();
+    for path in modules.get("").map(|text| paths(text)).unwrap_or_default() {
+        let name = path.rsplit("::").next().unwrap_or_default().to_owned();
+        shown.extend(module_of(&path, "", modules, &nothing).map(|module| (name, module)));
+    }
+    let mut imports = BTreeMap::new();
+    for (own, text) in modules.iter().filter(|(own, _)| !own.is_empty()) {
+        let is_part = |module: &str| *own == module || own.starts_with(&format!("{module}::"));
+        let named = paths(text);
+        let named = named.iter().filter_map(|path| module_of(path, own, modules, &shown));
+        imports.insert(own.as_str(), named.filter(|module| !is_part(module)).collect());
+    }
+    imports
+}
+
+/// The shortest circle, its first module also at its end.
+fn circle<'a>(imports: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Option<Vec<&'a str>> {
+    let way_back = |start: &&'a str| {
+        let mut seen = BTreeSet::new();
+        let mut ways = VecDeque::from([vec![*start]]);
+        while let Some(way) = ways.pop_front() {
+            for to in way.last().and_then(|at| imports.get(at)).into_iter().flatten() {
+                let longer = [way.as_slice(), &[*to]].concat();
+                if to == start {
+                    return Some(longer);
+                }
+                if seen.insert(*to) {
+                    ways.push_back(longer);
+                }
+            }
+        }
+        None
+    };
+    imports.keys().filter_map(way_back).min_by_key(Vec::len)
+}
+
+#[test]
+fn circles_of_imports_are_found() {
+    let found = |sources: &[(&str, &str)]| {
+        let own = |(module, text): &(&str, &str)| ((*module).to_owned(), (*text).to_owned());
+        let modules = sources.iter().map(own).collect();
+        circle(&imports(&modules)).unwrap_or_default().join(" → ")
+    };
+    let root = ("", "mod a;\npub use c::{Named as Shown, Other};\nuse std::fmt;\n");
+    let a = ("a", "use crate::{\n    d::{self, D},\n    Other,\n};\n");
+    let calls = "// As crate::d.\nfn f() -> u8 { crate::a::g() }\n";
+    let c = ("c", "use super::b;\n");
+    let d = ("d", "use crate::Unknown;\n");
+    assert_eq!(found(&[root, a, ("b", calls), c, d]), "a → c → b → a");
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{calls}}}\n");
+    assert_eq!(found(&[root, a, ("b", &tests), c, d]), "");
+    // A part may know the whole, but not lead back to it by way of others.
+    let whole = ("a", "mod part;\nuse part::P;\n");
+    let part = |text| ("a::part", text);
+    assert_eq!(found(&[root, whole, part("use super::W;\nuse crate::a::V;\n"), c]), "");
+    let b = ("b", "use crate::a;\n");
+    assert_eq!(found(&[root, whole, part("use crate::b;\n"), b]), "a → a::part → b → a");
+}
+
+/// The module of each source file of a crate, and its text, without files of tests.
+fn modules(name: &str) -> Result<BTreeMap<String, String>> {
+    let folder = root().join("crates").join(name).join("src");
+    let mut sources = Vec::new();
+    for path in files()?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+        if path.starts_with(&folder) {
+            sources.extend(text(&path)?.map(|text| (path, text)));
+        }
+    }
+    let of_tests: Vec<PathBuf> =
+        sources.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    let is_test = |path: &Path| of_tests.iter().any(|module| path.starts_with(module));
+    let mut modules = BTreeMap::new();
+    for (path, text) in sources {
+        let path = path.with_extension("");
+        if !is_test(&path) {
+            let inside = path.strip_prefix(&folder)?.iter().filter_map(|part| part.to_str());
+            let parts: Vec<&str> = inside.collect();
+            let is_named = |part: &&&str| !["lib", "main", "mod"].contains(*part);
+            let parts: Vec<&str> = parts.iter().filter(is_named).copied().collect();
+            modules.insert(parts.join("::"), text);
+        }
+    }
+    Ok(modules)
+}
+
+#[test]
+fn files_of_a_crate_import_each_other_in_one_direction() -> Result<()> {
+    for name in WITHOUT_CIRCLES {
+        let modules = modules(name)?;
+        ensure!(modules.len() > 1, "no modules of `{name}` are found");
+        if let Some(circle) = circle(&imports(&modules)) {
+            bail!("files of `{name}` import each other in a circle: {}", circle.join(" → "));
+        }
+    }
     Ok(())
 }
 

@@ -1,0 +1,229 @@
+//! What decisions look things up in: the arguments of a plan, how each node answers by them, and
+//! the shard in question.
+//!
+//! It tells what is so, and decides nothing; what may follow from that is for those who ask.
+
+use api::heartbeat::{LeaseMode, Reply, Role as Does};
+
+use crate::record::Role;
+use crate::{Action, Node, Observed, Plan, Policy, Record, Shard, Time, fence, identity};
+
+/// How often a node is asked while a change is awaited from it, ms.
+const PACE_MS: u64 = 10;
+/// An answer counts as current for so long, ms: many times the pace at which a node is asked that
+/// something waits for.
+const RECENT_MS: u64 = 100;
+
+/// How a node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Never heard of, and not yet missed long enough.
+    Unknown,
+    /// Answered last time.
+    Up,
+    /// Missed some heartbeats, or answers with errors, or cannot be asked, or obeys another
+    /// controller.
+    Suspect,
+    /// Missed too many, refused twice, or somebody else answers; or a master that errors kept from
+    /// a lease.
+    Down,
+}
+
+/// Without a lease the node takes no writes.
+fn is_blocking(mode: LeaseMode) -> bool {
+    matches!(mode, LeaseMode::BlockAll | LeaseMode::BlockWrite)
+}
+
+/// The arguments of [`crate::plan()`], for those who look things up in them.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// What the store holds.
+    pub(crate) record: &'a Record,
+    /// What was seen.
+    pub(crate) observed: &'a Observed,
+    /// The numbers to decide with.
+    pub(crate) policy: &'a Policy,
+    /// On the controller's clock.
+    pub(crate) now: Time,
+}
+
+/// The shard that is decided about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// Its place among the record's shards, from 0.
+    pub(crate) index: usize,
+    /// It, as the record has it.
+    pub(crate) shard: &'a Shard,
+    /// Its master by the record.
+    pub(crate) master: &'a Node,
+}
+
+impl<'a> Context<'a> {
+    /// What the node said last, as far as it is the node's own.
+    pub(crate) fn reply(&self, id: &str) -> Option<&'a Reply> {
+        self.answer(id).filter(|reply| !identity::is_stranger(self.record, id, reply))
+    }
+
+    /// What was said last at its address, whoever it is from.
+    pub(crate) fn answer(&self, id: &str) -> Option<&'a Reply> {
+        self.observed.node(id).seen.as_ref().map(|seen| &seen.reply)
+    }
+
+    /// How the node answers, as far as that is known now.
+    pub(crate) fn health(&self, id: &str) -> Health {
+        let node = self.observed.node(id);
+        let stranger =
+            self.answer(id).is_some_and(|reply| identity::is_stranger(self.record, id, reply));
+        if self.is_mute(id) || stranger || self.hangs(id) || self.cannot_lead(id) {
+            Health::Down
+        } else if node.unclear_since.is_some() || node.led.is_some() {
+            // What it said before is no news of it.
+            Health::Suspect
+        } else if node.seen.is_none() {
+            Health::Unknown
+        } else if node.misses > 0 || node.refused > 0 {
+            Health::Suspect
+        } else {
+            Health::Up
+        }
+    }
+
+    /// It answers, whatever it says.
+    pub(crate) fn is_heard(&self, id: &str) -> bool {
+        let node = self.observed.node(id);
+        node.seen.is_some() && node.misses == 0 && self.reply(id).is_some()
+    }
+
+    /// Nothing is heard of its process.
+    pub(crate) fn is_mute(&self, id: &str) -> bool {
+        let node = self.observed.node(id);
+        node.misses >= self.policy.misses || node.refused >= 2
+    }
+
+    /// By its own account, its disk has taken nothing for as long as a node may be silent: it
+    /// answers nobody who needs the log (rule R14).
+    pub(crate) fn hangs(&self, id: &str) -> bool {
+        let says_so = |reply: &Reply| reply.log_wait_ms >= self.policy.down_ms();
+        !self.is_mute(id) && self.reply(id).is_some_and(says_so)
+    }
+
+    /// A master that answers with errors, or cannot be asked, past the end of its lease: no
+    /// heartbeat has renewed the lease, not by way of a replica either, so the master serves nobody
+    /// (rule R9).
+    ///
+    /// E.g. its `peer-auth` was mistyped and it restarted. A master that serves without a lease
+    /// stays: a full table of connections is no reason to replace it.
+    pub(crate) fn cannot_lead(&self, id: &str) -> bool {
+        self.leads_until(id).is_some_and(|until| until <= self.now)
+    }
+
+    /// When a master that answers with errors, or cannot be asked, stops serving for want of a
+    /// lease; `None`: it does not.
+    pub(crate) fn leads_until(&self, id: &str) -> Option<Time> {
+        let since = self.observed.node(id).unclear_since?;
+        let (_, node) = self.record.nodes().find(|(_, node)| node.id == id)?;
+        let mode = fence::stated(self.record, node, self.observed)?.lease_mode();
+        if node.role != Role::Master || !is_blocking(mode) {
+            return None;
+        }
+        let lease = fence::lease_end(self.record, self.observed, self.policy, id);
+        Some(lease.max(since.plus_millis(self.policy.down_ms())))
+    }
+
+    /// The node has answered with errors, or could not be asked, for as long as a node may be
+    /// silent.
+    pub(crate) fn is_unclear_long(&self, id: &str) -> bool {
+        let until = self.unclear_until(id);
+        until.is_some_and(|until| until <= self.now)
+    }
+
+    /// From when on [`Self::is_unclear_long`] is so; `None`: it is not unclear.
+    pub(crate) fn unclear_until(&self, id: &str) -> Option<Time> {
+        let since = self.observed.node(id).unclear_since?;
+        Some(since.plus_millis(self.policy.down_ms()))
+    }
+
+    /// The node plays its role at the record's version, by its own account, and may serve.
+    pub(crate) fn settled(&self, node: &Node) -> bool {
+        let Some(reply) = self.reply(&node.id) else { return false };
+        let current = reply.myid == node.id
+            && reply.version == self.record.version
+            && reply.topology_hash == self.observed.topology_hash;
+        let blocking = is_blocking(reply.lease_mode);
+        let role = match node.role {
+            Role::Master => {
+                reply.role == Does::Master && (!blocking || reply.lease_remaining_ms > 0)
+            }
+            Role::Slave => reply.role == Does::Slave,
+        };
+        current && role && self.health(&node.id) == Health::Up
+    }
+
+    /// The highest version anybody showed.
+    pub(crate) fn highest_version(&self) -> i64 {
+        let seen = self.record.nodes().filter_map(|(_, node)| self.reply(&node.id));
+        seen.map(|reply| reply.version).fold(self.record.version, i64::max)
+    }
+
+    /// What the node says was asked for after `since`: it does not tell of before.
+    pub(crate) fn is_heard_since(&self, id: &str, since: Time) -> bool {
+        self.observed.node(id).seen.as_ref().is_some_and(|seen| seen.sent_at >= since)
+    }
+
+    /// The node answers, as far as anybody can know: a moment ago it did.
+    pub(crate) fn answers_now(&self, id: &str) -> bool {
+        let seen = self.observed.node(id).seen.as_ref();
+        let is_recent = |at: Time| self.now < at.plus_millis(RECENT_MS);
+        self.health(id) == Health::Up && seen.is_some_and(|seen| is_recent(seen.received_at))
+    }
+
+    /// A node may be asked again, if the last question is older than the pace.
+    pub(crate) fn ask(&self, id: &str, plan: &mut Plan) {
+        let node = self.observed.node(id);
+        let due = node.seen.as_ref().map_or(self.now, |seen| seen.sent_at.plus_millis(PACE_MS));
+        if due <= self.now {
+            let ask = Action::HeartbeatNow { node: id.to_owned() };
+            if !plan.actions.contains(&ask) {
+                plan.actions.push(ask);
+            }
+            plan.wake(self.now.plus_millis(PACE_MS));
+        } else {
+            plan.wake(due);
+        }
+    }
+}
+
+/// `up`, `suspect`, `down` or `unknown`: how the node of that id answers at `now`.
+pub fn health(
+    record: &Record,
+    observed: &Observed,
+    policy: &Policy,
+    now: Time,
+    id: &str,
+) -> &'static str {
+    match (Context { record, observed, policy, now }).health(id) {
+        Health::Up => "up",
+        Health::Suspect => "suspect",
+        Health::Down => "down",
+        Health::Unknown => "unknown",
+    }
+}
+
+/// Whether the node plays its role at the record's version, and may serve.
+pub fn settled(record: &Record, observed: &Observed, policy: &Policy, node: &Node) -> bool {
+    Context { record, observed, policy, now: Time::default() }.settled(node)
+}
+
+/// Whether the master of shard `index` answers as what the record makes it: at the record's
+/// version, with a lease where one is needed, and with its epoch.
+pub fn serves(record: &Record, observed: &Observed, policy: &Policy, index: usize) -> bool {
+    let cx = Context { record, observed, policy, now: Time::default() };
+    let Some(shard) = record.shards.get(index) else { return false };
+    let is_granted = |master: &&Node| {
+        let knows_epochs = cx.reply(&master.id).is_some_and(|r| r.standing.incarnation.is_some());
+        let granted = observed.node(&master.id).confirmed.map(|(epoch, _)| epoch);
+        shard.epoch.is_none() || !knows_epochs || granted == Some(shard.epoch.number)
+    };
+    shard.fence.is_none()
+        && shard.master().filter(|master| cx.settled(master)).filter(is_granted).is_some()
+}
