@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::parse::{Expected, Order, Pattern, Piece};
+use super::order::Order;
+use super::parse::{Expected, Pattern, Piece};
 use crate::wire::{Reply, Shape};
 
 /// Saved elements and what the player gives.
@@ -76,11 +77,14 @@ fn any_match(rest: &[Piece], bytes: &[u8], variables: &Variables) -> bool {
 }
 
 /// Whether a reply is the recorded one.
-pub fn matches(expected: &Expected, actual: &Reply, order: Order, variables: &Variables) -> bool {
+pub fn matches(expected: &Expected, actual: &Reply, order: &Order, variables: &Variables) -> bool {
     match (expected, actual) {
         (Expected::AnyOf(kind), actual) => kind_of(actual) == kind,
         (Expected::Many(shape, expected), Reply::Many(actual_shape, actual)) => {
-            shape == actual_shape && elements_match(expected, actual, order, variables)
+            shape == actual_shape
+                && elements_match(*shape, order, expected, actual, |expected, actual, order| {
+                    matches(expected, actual, order, variables)
+                })
         }
         (Expected::Line(sign, pattern), actual) => {
             line_matches(*sign, pattern, actual, order, variables)
@@ -93,7 +97,7 @@ fn line_matches(
     sign: char,
     pattern: &Pattern,
     actual: &Reply,
-    order: Order,
+    order: &Order,
     variables: &Variables,
 ) -> bool {
     let (actual_sign, bytes) = match actual {
@@ -113,34 +117,49 @@ fn line_matches(
     if sign != actual_sign {
         return false;
     }
-    if order == Order::Exact || sign != '$' {
+    if *order != Order::Any || sign != '$' {
         return pattern.matches(&bytes, variables);
     }
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    any_order(&pattern.lines(), &lines, |pattern, line| pattern.matches(line, variables))
+    any_order(&pattern.lines(), &lines(&bytes), |pattern, line| pattern.matches(line, variables))
 }
 
-fn elements_match(
-    expected: &[Expected],
-    actual: &[Reply],
-    order: Order,
-    variables: &Variables,
+fn lines(text: &[u8]) -> Vec<&[u8]> {
+    text.split(|byte| *byte == b'\n').collect()
+}
+
+/// Whether the elements of two aggregates of one shape are alike; `one` compares two of them in the
+/// order that is theirs.
+fn elements_match<E, A>(
+    shape: Shape,
+    order: &Order,
+    expected: &[E],
+    actual: &[A],
+    one: impl Fn(&E, &A, &Order) -> bool,
 ) -> bool {
     if expected.len() != actual.len() {
         return false;
     }
-    let one = |expected: &Expected, actual: &Reply| matches(expected, actual, order, variables);
-    match order {
-        Order::Exact => expected.iter().zip(actual).all(|(expected, actual)| one(expected, actual)),
-        Order::Any => any_order(expected, actual, one),
-        Order::Pairs => {
-            let expected: Vec<&[Expected]> = expected.chunks(2).collect();
-            let actual: Vec<&[Reply]> = actual.chunks(2).collect();
-            any_order(&expected, &actual, |expected, actual| {
-                expected.len() == actual.len()
-                    && expected.iter().zip(*actual).all(|(expected, actual)| one(expected, actual))
-            })
-        }
+    let exact = |expected: &E, actual: &A| one(expected, actual, &Order::Exact);
+    let pairs = |expected: &[E], actual: &[A]| {
+        let (expected, actual): (Vec<_>, Vec<_>) =
+            (expected.chunks(2).collect(), actual.chunks(2).collect());
+        any_order(&expected, &actual, |expected, actual| {
+            expected.len() == actual.len()
+                && expected.iter().zip(*actual).all(|(expected, actual)| exact(expected, actual))
+        })
+    };
+    let each = |order: &dyn Fn(usize) -> Order| {
+        let both = expected.iter().zip(actual).enumerate();
+        both.into_iter().all(|(at, (expected, actual))| one(expected, actual, &order(at)))
+    };
+    let page = |order: Order| each(&|at| if at == 1 { order.clone() } else { Order::Exact });
+    match (shape, order) {
+        (Shape::Map, _) | (_, Order::Pairs) => pairs(expected, actual),
+        (Shape::Set, _) | (_, Order::Any) => any_order(expected, actual, exact),
+        (_, Order::Page) => page(Order::Any),
+        (_, Order::PagePairs) => page(Order::Pairs),
+        (_, Order::Each(orders)) => each(&|at| orders.get(at).cloned().unwrap_or_default()),
+        (_, Order::Exact | Order::Near(_)) => each(&|_| Order::Exact),
     }
 }
 
@@ -172,12 +191,20 @@ fn kind_of(reply: &Reply) -> &'static str {
     }
 }
 
-/// Whether two servers said the same, errors compared by their code and elements in any order.
-pub fn same_answer(ours: &Reply, theirs: &Reply) -> bool {
-    match (ours, theirs) {
-        (Reply::Error(_), Reply::Error(_)) => ours.error_code() == theirs.error_code(),
-        (Reply::Many(one, ours), Reply::Many(other, theirs)) => {
-            one == other && any_order(ours, theirs, same_answer)
+/// Whether two servers said the same: in the same order where it is not open, errors compared by
+/// their code.
+pub fn same_answer(ours: &Reply, theirs: &Reply, order: &Order) -> bool {
+    match (ours, theirs, order) {
+        (Reply::Error(_), Reply::Error(_), _) => ours.error_code() == theirs.error_code(),
+        (Reply::Many(one, ours), Reply::Many(other, theirs), _) => {
+            one == other && elements_match(*one, order, ours, theirs, same_answer)
+        }
+        (Reply::Bulk(ours), Reply::Bulk(theirs), Order::Any)
+        | (Reply::Verbatim(ours), Reply::Verbatim(theirs), Order::Any) => {
+            any_order(&lines(ours), &lines(theirs), |ours, theirs| ours == theirs)
+        }
+        (Reply::Integer(ours @ 1..), Reply::Integer(theirs @ 1..), Order::Near(slack)) => {
+            ours.abs_diff(*theirs) <= *slack
         }
         _ => ours == theirs,
     }
@@ -192,7 +219,7 @@ mod tests {
         let file = File::parse("x.resp", &format!("{header}> X\n{recorded}")).unwrap();
         let step = &file.blocks[0].steps[0];
         let variables = Variables::from([("port".to_owned(), b"7".to_vec())]);
-        matches(&step.replies[0], actual, step.order, &variables)
+        matches(&step.replies[0], actual, &step.order, &variables)
     }
 
     fn bulk(text: &str) -> Reply {
@@ -224,7 +251,73 @@ mod tests {
         assert!(!check("< $1\n", "", &Reply::Integer(1)));
         assert!(check("< ~ integer\n", "", &Reply::Integer(5)));
         let error = |text: &str| Reply::Error(text.into());
-        assert!(same_answer(&error("ERR one"), &error("ERR two")));
-        assert!(!same_answer(&error("ERR one"), &error("WRONGTYPE one")));
+        assert!(same_answer(&error("ERR one"), &error("ERR two"), &Order::Exact));
+        assert!(!same_answer(&error("ERR one"), &error("WRONGTYPE one"), &Order::Exact));
+    }
+
+    fn many(shape: Shape, words: &[&str]) -> Reply {
+        Reply::Many(shape, words.iter().map(|word| bulk(word)).collect())
+    }
+
+    #[test]
+    fn a_reversed_array_is_another_answer() {
+        let one = many(Shape::Array, &["a", "1", "b", "2"]);
+        let reversed = many(Shape::Array, &["2", "b", "1", "a"]);
+        let swapped = many(Shape::Array, &["b", "2", "a", "1"]);
+        for (other, any, pairs) in [(&reversed, true, false), (&swapped, true, true)] {
+            assert!(!same_answer(&one, other, &Order::Exact), "{other:?}");
+            assert_eq!(same_answer(&one, other, &Order::Any), any, "{other:?}");
+            assert_eq!(same_answer(&one, other, &Order::Pairs), pairs, "{other:?}");
+        }
+        // An element less, or one twice.
+        let short = many(Shape::Array, &["a", "1", "b"]);
+        let twice = many(Shape::Array, &["a", "1", "b", "b"]);
+        assert!(!same_answer(&one, &short, &Order::Any));
+        assert!(!same_answer(&one, &twice, &Order::Any));
+    }
+
+    #[test]
+    fn the_order_of_a_level_is_not_that_of_the_next() {
+        let list = |words: &[&str]| many(Shape::Array, words);
+        let both = |one: Reply, other: Reply| Reply::Many(Shape::Array, vec![one, other]);
+        let rows = |one: &[&str], other: &[&str]| both(list(one), list(other));
+        assert!(same_answer(&rows(&["a", "b"], &["c"]), &rows(&["c"], &["a", "b"]), &Order::Any));
+        assert!(!same_answer(&rows(&["a", "b"], &["c"]), &rows(&["b", "a"], &["c"]), &Order::Any));
+        let page = |cursor: &str, words: &[&str]| both(bulk(cursor), list(words));
+        let (one, other) = (page("0", &["a", "b"]), page("0", &["b", "a"]));
+        assert!(same_answer(&one, &other, &Order::Page));
+        assert!(!same_answer(&one, &other, &Order::Exact));
+        assert!(!same_answer(&one, &other, &Order::PagePairs));
+        assert!(!same_answer(&one, &page("7", &["a", "b"]), &Order::Page));
+        let executed = Order::Each(vec![Order::Exact, Order::Any]);
+        assert!(same_answer(&rows(&["a"], &["b", "c"]), &rows(&["a"], &["c", "b"]), &executed));
+        assert!(!same_answer(&rows(&["b", "c"], &["a"]), &rows(&["c", "b"], &["a"]), &executed));
+    }
+
+    #[test]
+    fn maps_and_sets_have_no_order() {
+        let map = |words: &[&str]| many(Shape::Map, words);
+        assert!(same_answer(
+            &map(&["a", "1", "b", "2"]),
+            &map(&["b", "2", "a", "1"]),
+            &Order::Exact
+        ));
+        assert!(!same_answer(
+            &map(&["a", "1", "b", "2"]),
+            &map(&["a", "2", "b", "1"]),
+            &Order::Any
+        ));
+        let set = |words: &[&str]| many(Shape::Set, words);
+        assert!(same_answer(&set(&["a", "b"]), &set(&["b", "a"]), &Order::Exact));
+        assert!(!same_answer(&set(&["a", "b"]), &many(Shape::Array, &["a", "b"]), &Order::Any));
+    }
+
+    #[test]
+    fn a_time_is_near_and_what_says_that_there_is_none_is_exact() {
+        let (near, number) = (Order::Near(1), Reply::Integer);
+        assert!(same_answer(&number(100), &number(99), &near));
+        assert!(!same_answer(&number(100), &number(98), &near));
+        assert!(!same_answer(&number(-1), &number(-2), &near));
+        assert!(!same_answer(&number(1), &number(0), &near));
     }
 }

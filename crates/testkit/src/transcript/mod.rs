@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod exceptions;
+pub mod order;
 pub mod parse;
 pub mod player;
 pub mod probe;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::order::Order;
 use crate::wire::Shape;
 
 /// A whole file.
@@ -39,24 +40,12 @@ pub struct Step {
     pub text: String,
     /// Top-level replies.
     pub replies: Vec<Expected>,
-    /// How elements are ordered.
+    /// The order that it is marked with.
     pub order: Order,
     /// Name and path of a reply element to remember.
     pub save: Option<(String, Vec<usize>)>,
     /// Lines of nodes.conf after the command.
     pub nodes_conf: Vec<Pattern>,
-}
-
-/// Whether order matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    /// It does.
-    #[default]
-    Exact,
-    /// Elements, or lines of a text, at every level, come in any order.
-    Any,
-    /// Pairs of a flat map come in any order.
-    Pairs,
 }
 
 /// Bytes with holes.
@@ -167,9 +156,10 @@ impl Builder {
                 self.save = Some((name.to_owned(), path));
             }
             Some(("family", _)) => {}
-            None if header == "unordered" => self.order = Order::Any,
-            None if header == "unordered pairs" => self.order = Order::Pairs,
-            _ => bail!("unknown header `{header}`"),
+            _ => match mark(header) {
+                Some(order) => self.order = order,
+                None => bail!("unknown header `{header}`"),
+            },
         }
         Ok(())
     }
@@ -196,6 +186,15 @@ impl Builder {
             blocks.push(Block { steps });
         }
         Ok(())
+    }
+}
+
+/// What a line says after `# ` of the order of the reply to the command that follows.
+pub fn mark(header: &str) -> Option<Order> {
+    match header {
+        "unordered" => Some(Order::Any),
+        "unordered pairs" => Some(Order::Pairs),
+        _ => None,
     }
 }
 
@@ -321,7 +320,7 @@ mod tests {
         let [first, second] = file.blocks.as_slice() else { panic!("{:?}", file.blocks) };
         let [set, keys, subscribe, message] = first.steps.as_slice() else { panic!("{first:?}") };
         assert_eq!(set.arguments[2], Pattern(vec![Piece::Bytes(b"a b\0\"".to_vec())]));
-        assert_eq!((keys.connection.as_str(), keys.order), ("b", Order::Any));
+        assert_eq!((keys.connection.as_str(), &keys.order), ("b", &Order::Any));
         assert!(
             matches!(&keys.replies[0], Expected::Many(Shape::Array, elements) if elements.len() == 2)
         );

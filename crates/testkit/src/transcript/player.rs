@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::compare::{Variables, matches, same_answer};
 use super::exceptions::Exceptions;
+use super::order::{Order, Orders};
 use super::parse::{Block, Expected, File, Step};
 use crate::process::Server;
 use crate::wait;
@@ -114,6 +115,7 @@ fn play_block(
     // A redis-server that cannot follow a block (Kvrocks' own commands) is asked no more in it.
     let mut theirs = redis.map(|redis| Side::fresh(redis, file)).transpose()?;
     let mut taint = Taint::default();
+    let mut orders: BTreeMap<&str, Orders> = BTreeMap::new();
     for step in &block.steps {
         let course = taint.course(step, exceptions);
         if course == Course::LeaveOut {
@@ -122,6 +124,8 @@ fn play_block(
         }
         let actual =
             ours.step(step).with_context(|| format!("line {}: {}", step.line, step.text))?;
+        let orders = orders.entry(&step.connection).or_default();
+        let order = orders.of(&words(step), &step.order, actual.first());
         let reference = theirs.as_mut().filter(|_| !moves_away(step)).map(|side| side.step(step));
         if reference.as_ref().is_some_and(Result::is_err) {
             theirs = None;
@@ -131,12 +135,12 @@ fn play_block(
             continue;
         }
         report.compared += 1;
-        let difference = ours.compare(step, &actual);
+        let difference = ours.compare(step, &order, &actual);
         if let Some(mut difference) = difference.filter(|_| !is_unknown_as_recorded(step, &actual))
         {
             let reference = reference.and_then(Result::ok);
             difference.is_redis = match reference {
-                Some(theirs) => Some(is_like(step, &actual, &theirs)),
+                Some(theirs) => Some(is_like(step, &order, &actual, &theirs)),
                 None => is_code_recorded(step, &actual).then_some(true),
             };
             if exceptions.allow(&file.name, &step.text) {
@@ -183,8 +187,7 @@ impl Taint {
         if self.connections.contains(&step.connection) {
             return Course::LeaveOut;
         }
-        let none = Variables::new();
-        let mut words = step.arguments.iter().map(|argument| argument.fill(&none));
+        let mut words = words(step).into_iter();
         let Some(name) = words.next() else {
             return if self.words.is_empty() { Course::Compare } else { Course::LeaveOut };
         };
@@ -218,10 +221,14 @@ fn lower(word: &[u8]) -> String {
     String::from_utf8_lossy(word).to_lowercase()
 }
 
+/// A step's command, as it was written.
+fn words(step: &Step) -> Vec<Vec<u8>> {
+    step.arguments.iter().map(|argument| argument.fill(&Variables::new())).collect()
+}
+
 /// The name of a step's command in lower case.
 fn name(step: &Step) -> String {
-    let name = step.arguments.first().map(|name| name.fill(&Variables::new()));
-    lower(&name.unwrap_or_default())
+    lower(words(step).first().map_or(&[], Vec::as_slice))
 }
 
 /// Whether redis-server would do it and be gone from its port.
@@ -230,23 +237,14 @@ fn moves_away(step: &Step) -> bool {
 }
 
 /// Whether two servers answered a step alike.
-fn is_like(step: &Step, ours: &[Reply], theirs: &[Reply]) -> bool {
-    let name = name(step);
-    // Time passes between the two questions.
-    if let ("ttl" | "pttl", [Reply::Integer(ours)], [Reply::Integer(theirs)]) =
-        (name.as_str(), ours, theirs)
-        && *ours > 0
-        && *theirs > 0
-    {
-        return ours.abs_diff(*theirs) <= if name == "ttl" { 1 } else { 1000 };
-    }
-    let is_hello = name == "hello";
+fn is_like(step: &Step, order: &Order, ours: &[Reply], theirs: &[Reply]) -> bool {
+    let is_hello = name(step) == "hello";
     let comparable = |reply: &Reply| if is_hello { without_id(reply) } else { reply.clone() };
     ours.len() == theirs.len()
         && ours
             .iter()
             .zip(theirs)
-            .all(|(ours, theirs)| same_answer(&comparable(ours), &comparable(theirs)))
+            .all(|(ours, theirs)| same_answer(&comparable(ours), &comparable(theirs), order))
 }
 
 /// HELLO's reply without the number of the connection, which no two servers share.
@@ -339,12 +337,13 @@ impl<'a> Side<'a> {
         Ok(replies)
     }
 
-    fn compare(&self, step: &Step, actual: &[Reply]) -> Option<Difference> {
-        let same =
-            step.replies.len() == actual.len()
-                && step.replies.iter().zip(actual).all(|(expected, actual)| {
-                    matches(expected, actual, step.order, &self.variables)
-                });
+    fn compare(&self, step: &Step, order: &Order, actual: &[Reply]) -> Option<Difference> {
+        let same = step.replies.len() == actual.len()
+            && step
+                .replies
+                .iter()
+                .zip(actual)
+                .all(|(expected, actual)| matches(expected, actual, order, &self.variables));
         let conf = self.compare_nodes_conf(step);
         if same && conf.is_none() {
             return None;

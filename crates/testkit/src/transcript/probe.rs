@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::compare::same_answer;
+use super::order::{Order, Orders};
+use super::parse::mark;
 use crate::process::Server;
 use crate::wait;
 use crate::wire::{Connection, Reply};
@@ -17,11 +19,13 @@ use crate::wire::{Connection, Reply};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One line of a file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Probe {
     line: usize,
     connection: String,
     words: Vec<Vec<u8>>,
+    /// The order that it is marked with.
+    order: Order,
     /// Only the type of the reply is compared.
     is_loose: bool,
     /// Why the answers differ, where they are to.
@@ -46,12 +50,15 @@ pub fn ask(text: &str, is_resp3: bool, ours: &Server, theirs: &Server) -> Result
     let mut outcome = Outcome::default();
     for block in parse(text)? {
         let (mut ours, mut theirs) = (Side::fresh(ours, is_resp3)?, Side::fresh(theirs, is_resp3)?);
+        let mut orders: BTreeMap<&str, Orders> = BTreeMap::new();
         for probe in &block {
             let (one, other) = (ours.ask(probe)?, theirs.ask(probe)?);
+            let orders = orders.entry(&probe.connection).or_default();
+            let order = orders.of(&probe.words, &probe.order, other.as_ref());
             outcome.compared += 1;
             let is_alike = match (&one, &other) {
                 (Some(one), Some(other)) if probe.is_loose => kind(one) == kind(other),
-                (Some(one), Some(other)) => same_answer(one, other),
+                (Some(one), Some(other)) => same_answer(one, other, &order),
                 (one, other) => one == other,
             };
             outcome.declared += usize::from(probe.differs.is_some());
@@ -72,29 +79,32 @@ pub fn ask(text: &str, is_resp3: bool, ours: &Server, theirs: &Server) -> Result
 }
 
 fn parse(text: &str) -> Result<Vec<Vec<Probe>>> {
-    let (mut blocks, mut differs) = (vec![Vec::new()], None);
+    let (mut blocks, mut differs, mut order) = (vec![Vec::new()], None, Order::Exact);
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
         if line.is_empty() {
             blocks.push(Vec::new());
             continue;
         }
-        if line.starts_with('#') {
+        if let Some(comment) = line.strip_prefix('#') {
+            order = comment.strip_prefix(' ').and_then(mark).unwrap_or(order);
             continue;
         }
         if let Some(reason) = line.strip_prefix("! ") {
             differs = Some(reason.to_owned());
             continue;
         }
-        let probe = probe(line, line_number, differs.take());
-        let probe = probe.with_context(|| format!("line {line_number}: {line}"))?;
+        let probe = probe(line).with_context(|| format!("line {line_number}: {line}"))?;
+        let (differs, order) = (differs.take(), std::mem::take(&mut order));
+        let probe = Probe { line: line_number, differs, order, ..probe };
         blocks.last_mut().context("a block")?.push(probe);
     }
     blocks.retain(|block| !block.is_empty());
     Ok(blocks)
 }
 
-fn probe(line: &str, line_number: usize, differs: Option<String>) -> Result<Probe> {
+/// One line, without what the lines above it say.
+fn probe(line: &str) -> Result<Probe> {
     let (is_loose, rest) = match line.strip_prefix("~ ") {
         Some(rest) => (true, rest),
         None => (false, line),
@@ -113,14 +123,7 @@ fn probe(line: &str, line_number: usize, differs: Option<String>) -> Result<Prob
     };
     let words = resp::request::split_words(rest.as_bytes()).context("open quotes")?;
     ensure!(!words.is_empty(), "no command");
-    Ok(Probe {
-        line: line_number,
-        connection: connection.to_owned(),
-        words,
-        is_loose,
-        differs,
-        until,
-    })
+    Ok(Probe { connection: connection.to_owned(), words, is_loose, until, ..Probe::default() })
 }
 
 struct Side<'a> {
@@ -170,14 +173,15 @@ mod tests {
 
     #[test]
     fn every_form_of_line_is_understood() {
-        let blocks =
-            parse("# why\n\n! reason\nSET k \"a \\x00\"\n~ b: TTL k\n\nuntil 0 EXISTS k\n")
-                .unwrap();
+        let text = "# why\n\n! reason\nSET k \"a \\x00\"\n~ b: TTL k\n\n\
+                    # unordered pairs\nuntil 0 EXISTS k\nGET k\n";
+        let blocks = parse(text).unwrap();
         let [first, second] = blocks.as_slice() else { panic!("{blocks:?}") };
         assert_eq!(first[0].differs.as_deref(), Some("reason"));
         assert_eq!(first[0].words[2], b"a \0");
         assert!(first[1].is_loose && first[1].connection == "b" && first[1].differs.is_none());
         assert_eq!((second[0].until, second[0].words.len()), (Some(0), 2));
+        assert_eq!((&second[0].order, &second[1].order), (&Order::Pairs, &Order::Exact));
         assert!(parse("GET \"k").is_err());
     }
 }
