@@ -326,7 +326,6 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::config::Values;
 
@@ -338,17 +337,24 @@ mod tests {
         crate::shell::node(dir, values, Cluster::default(), Role::Master)
     }
 
-    async fn set_nodes(node: &Arc<Node>, me_as_master: bool, version: i64) {
+    async fn try_set_nodes(
+        node: &Arc<Node>,
+        me_as_master: bool,
+        version: i64,
+    ) -> Result<(), ChangeError> {
         let text = if me_as_master {
             format!("{ME} 127.0.0.1 1 master - 0-16383\n{OTHER} 127.0.0.1 2 slave {ME}")
         } else {
             format!("{ME} 127.0.0.1 1 slave {OTHER}\n{OTHER} 127.0.0.1 2 master - 0-16383")
         };
-        change(Arc::clone(node), |cluster| {
+        let changed = change(Arc::clone(node), |cluster| {
             cluster.prepare_set_nodes(text.as_bytes(), version, false, &|at| at.port == 1)
-        })
-        .await
-        .unwrap();
+        });
+        changed.await
+    }
+
+    async fn set_nodes(node: &Arc<Node>, me_as_master: bool, version: i64) {
+        try_set_nodes(node, me_as_master, version).await.unwrap();
     }
 
     #[tokio::test]
@@ -373,14 +379,6 @@ mod tests {
         (read("nodes.conf"), read("db/holdfast.lineage"))
     }
 
-    async fn promote(node: &Arc<Node>, version: i64) -> Result<(), ChangeError> {
-        let text = format!("{ME} 127.0.0.1 1 master - 0-16383\n{OTHER} 127.0.0.1 2 slave {ME}");
-        let promoted = change(Arc::clone(node), |cluster| {
-            cluster.prepare_set_nodes(text.as_bytes(), version, false, &|at| at.port == 1)
-        });
-        promoted.await
-    }
-
     #[tokio::test]
     async fn a_promotion_that_the_disk_refuses_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
@@ -390,13 +388,13 @@ mod tests {
         for refused in ["db/holdfast.lineage.new", "nodes.conf.tmp"] {
             let obstacle = dir.path().join(refused);
             std::fs::create_dir(&obstacle).unwrap();
-            let said = promote(&node, 2).await.unwrap_err().to_string();
+            let said = try_set_nodes(&node, true, 2).await.unwrap_err().to_string();
             assert!(said.ends_with(": nothing was changed"), "{said}");
             assert_eq!(lies(dir.path()), before, "{refused}");
             assert!(!node.engine().role.is_master() && node.cluster.load().version() == 1);
             std::fs::remove_dir(&obstacle).unwrap();
         }
-        promote(&node, 2).await.unwrap();
+        try_set_nodes(&node, true, 2).await.unwrap();
         assert!(node.engine().role.is_master());
         let wrote = node.replication.lineage.now().source(1);
         assert_eq!(wrote, Some(::replication::lineage::Source::Own));

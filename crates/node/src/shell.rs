@@ -99,19 +99,12 @@ impl Shell {
     #[track_caller]
     pub(crate) fn run_as(&mut self, client: usize, command: &str) -> String {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        let reply = self.call_as(client, &words);
-        String::from_utf8(reply).unwrap().replace("\r\n", " ").trim_end().to_owned()
-    }
-
-    #[track_caller]
-    fn call_as(&mut self, client: usize, words: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        let session = &mut self.clients[client];
+        let (mut out, session) = (Vec::new(), &mut self.clients[client]);
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
-        let step = batch.run(session, words, &mut out);
-        assert!(matches!(step, Step::Done), "{words:?} does not end at once");
+        let step = batch.run(session, &words, &mut out);
+        assert!(matches!(step, Step::Done), "{command} does not end at once");
         batch.close(session, &mut out).finish(&self.node).unwrap();
-        out
+        String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
     }
 
     /// The clock of commands goes on.
@@ -169,6 +162,7 @@ impl Shell {
         let count = self.clients.len();
         self.clients.clear();
         if let Some(follower) = &mut self.follower {
+            // A reader of the log holds its database open; for now it reads another one's.
             follower.feed = follower.store.feed();
         }
         let store = self.node.gate.write().store.take().expect("a database in service");

@@ -16,6 +16,8 @@ pub enum Ineligible {
     Unreachable,
     /// Another node's data folder answers at its address.
     Stranger,
+    /// It refuses this controller's term: what it said before may be long ago.
+    Led,
     /// Its disk takes nothing.
     Hangs,
     /// It is not a replica by its own account.
@@ -39,6 +41,7 @@ impl fmt::Display for Ineligible {
         f.write_str(match self {
             Self::Unreachable => "does not answer",
             Self::Stranger => "runs on another node's data folder",
+            Self::Led => "obeys another controller",
             Self::Hangs => "hangs: its disk takes nothing",
             Self::NotReplica => "is not a replica",
             Self::Resync => "needs a full sync",
@@ -164,6 +167,9 @@ fn check<'a>(
 }
 
 fn check_own<'a>(cx: &Context<'a>, node: &Node, silence: Silence) -> Result<&'a Reply, Ineligible> {
+    if cx.observed.node(&node.id).led.is_some() {
+        return Err(Ineligible::Led);
+    }
     if cx.hangs(&node.id) {
         return Err(Ineligible::Hangs);
     }

@@ -21,8 +21,7 @@ pub(crate) enum Health {
     Unknown,
     /// Answered last time.
     Up,
-    /// Missed some heartbeats, or answers with errors, or cannot be asked, or obeys another
-    /// controller.
+    /// Missed some heartbeats, or answers with errors, or cannot be asked.
     Suspect,
     /// Missed too many, refused twice, or somebody else answers; or a master that errors kept from
     /// a lease.
@@ -76,7 +75,7 @@ impl<'a> Context<'a> {
             self.answer(id).is_some_and(|reply| identity::is_stranger(self.record, id, reply));
         if self.is_mute(id) || stranger || self.hangs(id) || self.cannot_lead(id) {
             Health::Down
-        } else if node.unclear_since.is_some() || node.led.is_some() {
+        } else if node.unclear_since.is_some() {
             // What it said before is no news of it.
             Health::Suspect
         } else if node.seen.is_none() {
@@ -120,24 +119,18 @@ impl<'a> Context<'a> {
     /// When a master that answers with errors, or cannot be asked, stops serving for want of a
     /// lease; `None`: it does not.
     pub(crate) fn leads_until(&self, id: &str) -> Option<Time> {
-        let since = self.observed.node(id).unclear_since?;
-        let (_, node) = self.record.nodes().find(|(_, node)| node.id == id)?;
+        let patience = self.unclear_until(id)?;
+        let node = self.record.node(id)?;
         let mode = fence::stated(self.record, node, self.observed)?.lease_mode();
         if node.role != Role::Master || !is_blocking(mode) {
             return None;
         }
         let lease = fence::lease_end(self.record, self.observed, self.policy, id);
-        Some(lease.max(since.plus_millis(self.policy.down_ms())))
+        Some(lease.max(patience))
     }
 
-    /// The node has answered with errors, or could not be asked, for as long as a node may be
-    /// silent.
-    pub(crate) fn is_unclear_long(&self, id: &str) -> bool {
-        let until = self.unclear_until(id);
-        until.is_some_and(|until| until <= self.now)
-    }
-
-    /// From when on [`Self::is_unclear_long`] is so; `None`: it is not unclear.
+    /// Until when a node that answers with errors, or cannot be asked, is waited for: as long as a
+    /// node may be silent. `None`: it is neither.
     pub(crate) fn unclear_until(&self, id: &str) -> Option<Time> {
         let since = self.observed.node(id).unclear_since?;
         Some(since.plus_millis(self.policy.down_ms()))
@@ -175,6 +168,14 @@ impl<'a> Context<'a> {
         let seen = self.observed.node(id).seen.as_ref();
         let is_recent = |at: Time| self.now < at.plus_millis(RECENT_MS);
         self.health(id) == Health::Up && seen.is_some_and(|seen| is_recent(seen.received_at))
+    }
+
+    /// Plans again at `at`, if that is still to come: what was due by now is in this plan, and one
+    /// that waited for it would be made again at once, for ever.
+    pub(crate) fn wake(&self, at: Time, plan: &mut Plan) {
+        if at > self.now {
+            plan.wake(at);
+        }
     }
 
     /// A node may be asked again, if the last question is older than the pace.

@@ -40,9 +40,10 @@ pub(crate) fn await_fence(
         verdict.hold_deposed = true;
         cx.ask(&master.id, plan);
     }
-    let is_down = cx.health(&master.id) == Health::Down || cx.is_unclear_long(&master.id);
+    let mut is_down = cx.health(&master.id) == Health::Down;
     if let Some(until) = cx.unclear_until(&master.id) {
-        plan.wake(until);
+        is_down |= until <= cx.now;
+        cx.wake(until, plan);
     }
     if is_down && intact(cx, shard, old, pending) {
         verdict.hold_deposed = true;
@@ -64,7 +65,7 @@ pub(crate) fn await_fence(
     {
         cx.ask(&old.id, plan);
     }
-    plan.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &old.id));
+    cx.wake(fence::lease_end(cx.record, cx.observed, cx.policy, &old.id), plan);
     verdict
 }
 

@@ -67,9 +67,9 @@ pub fn loss(
     record: &Record,
     observed: &Observed,
     policy: &Policy,
-    place: (usize, &str),
+    index: usize,
+    id: &str,
 ) -> Result<Loss, String> {
-    let (index, id) = place;
     let cx = Context { record, observed, policy, now: Time::default() };
     let shard = record.shards.get(index).ok_or("there is no such shard")?;
     if shard.fence.is_some() {

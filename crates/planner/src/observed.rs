@@ -157,9 +157,6 @@ impl NodeObserved {
         match &self.error {
             // It is not silent, and may be serving: it is not replaced for that.
             Some(error) if self.unclear_since.is_some() => format!(": {error}"),
-            _ if let Some(led) = self.led => {
-                format!(" obeys a controller of term {}", led.term)
-            }
             _ => format!(" missed {} heartbeats", self.misses.max(1)),
         }
     }

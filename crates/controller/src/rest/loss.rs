@@ -75,7 +75,7 @@ fn refuse_to_overlook(index: usize, addr: &str, loss: &Loss) -> Result<(), ApiEr
 fn judged(cluster: &Cluster, index: usize, id: &str) -> Result<(String, Loss), ApiError> {
     let policy = &cluster.shared.policy;
     let state = cluster.state.lock();
-    let loss = planner::loss(&state.record, &state.observed, policy, (index, id));
+    let loss = planner::loss(&state.record, &state.observed, policy, index, id);
     let loss = loss.map_err(|why| ApiError::conflict(format!("shard {index}: {why}")))?;
     let node = state.record.node(id).ok_or_else(|| ApiError::not_found("node: not found"))?;
     Ok((node.local.to_string(), loss))

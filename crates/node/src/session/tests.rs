@@ -19,6 +19,11 @@ mod contract;
 mod whole;
 mod wrong_door;
 
+/// The commands of one read buffer, from now on.
+fn begin(node: &Arc<Node>) -> Batch<'_> {
+    Batch::begin(node, node.config.now(), 0, crate::clock::unix_ms())
+}
+
 struct Bench {
     node: Arc<Node>,
     session: Session,
@@ -50,7 +55,7 @@ impl Bench {
 
     fn run(node: &Arc<Node>, session: &mut Session, commands: &[&str]) -> String {
         let mut out = Vec::new();
-        let mut batch = Batch::begin(node, node.config.now(), 0, crate::clock::unix_ms());
+        let mut batch = begin(node);
         for command in commands {
             let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
             assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
@@ -62,7 +67,7 @@ impl Bench {
     /// Runs a command and returns its reply, whether or not it may leave.
     fn run_unfinished(node: &Arc<Node>, session: &mut Session, command: &str) -> String {
         let mut out = Vec::new();
-        let mut batch = Batch::begin(node, node.config.now(), 0, crate::clock::unix_ms());
+        let mut batch = begin(node);
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         batch.run(session, &words, &mut out);
         drop(batch);
@@ -72,8 +77,7 @@ impl Bench {
     /// Runs a pipeline after which a connection is to be closed instead of answered; returns why.
     fn unanswered(&mut self, command: &str) -> &'static str {
         let mut out = Vec::new();
-        let mut batch =
-            Batch::begin(&self.node, self.node.config.now(), 0, crate::clock::unix_ms());
+        let mut batch = begin(&self.node);
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         batch.run(&mut self.session, &words, &mut out);
         batch.close(&self.session, &mut out).finish(&self.node).unwrap_err()
@@ -167,7 +171,7 @@ fn a_transaction_that_is_to_abort_still_is_after_a_pause() {
     assert!(replies.starts_with("+OK +QUEUED -ERR unknown command"), "{replies}");
     bench.node.clients.pause(PauseKind::Write, u64::MAX, 0);
     let mut out = Vec::new();
-    let mut batch = Batch::begin(&bench.node, bench.node.config.now(), 0, crate::clock::unix_ms());
+    let mut batch = begin(&bench.node);
     let step = batch.run(&mut bench.session, &[b"EXEC"], &mut out);
     assert!(matches!(step, Step::Wait(_)) && out.is_empty());
     drop(batch);
@@ -207,8 +211,8 @@ fn a_read_of_what_another_thread_has_not_published_yet_publishes_it() {
     let mut bench = Bench::new();
     let store = bench.node.engine().store.clone().unwrap();
     let mut other = Bench::session(&bench.node);
-    let (mut out, config) = (Vec::new(), bench.node.config.now());
-    let mut batch = Batch::begin(&bench.node, config, 0, crate::clock::unix_ms());
+    let mut out = Vec::new();
+    let mut batch = begin(&bench.node);
     batch.run(&mut other, &[b"SET".as_slice(), b"a", b"1"], &mut out);
     let ran = batch.close(&other, &mut out);
     assert!(store.published() < store.latest_sequence());

@@ -125,7 +125,7 @@ fn a_stranger_at_a_members_address_does_not_hold_up_an_accepted_loss() {
     s.after_ms(10);
     swapped(&mut s, "a", |reply| reply.cluster_id = OTHER.into());
     s.answers_with("b", |reply| reply.standing.incarnation = Some(2));
-    let loss = |s: &Script, name| crate::loss(&s.record, &s.observed, &s.policy, (0, &id(name)));
+    let loss = |s: &Script, name| crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name));
     assert_eq!(loss(&s, "b").expect("a loss").epoch, 3);
     assert_eq!(loss(&s, "a").expect_err("not its data"), "a:1 answers as another node");
 }

@@ -145,7 +145,7 @@ fn what_lies_in_db_deposed_is_told_with_the_way_back() {
     assert_eq!(plan.shards[0].word(), "stuck");
     assert!(plan.alarms.iter().any(|alarm| alarm.contains(&way)), "{:?}", plan.alarms);
     // The operator who accepts the loss is told, too.
-    let loss = crate::loss(&s.record, &s.observed, &s.policy, (0, &id("a"))).expect("a loss");
+    let loss = crate::loss(&s.record, &s.observed, &s.policy, 0, &id("a")).expect("a loss");
     let overlooked: Vec<_> = loss.overlooked().map(|holding| holding.node.as_str()).collect();
     assert_eq!(overlooked, ["b:1"]);
     assert_eq!(loss.holds.len(), 2);

@@ -93,13 +93,13 @@ fn result(s: &Script) -> Option<String> {
 #[test]
 fn a_loss_is_told_before_it_is_accepted() {
     let s = lost();
-    let loss = crate::loss(&s.record, &s.observed, &s.policy, (0, &id("b"))).expect("a loss");
+    let loss = crate::loss(&s.record, &s.observed, &s.policy, 0, &id("b")).expect("a loss");
     assert_eq!((loss.epoch, loss.node_at), (3, (3, 40)));
     let why: Vec<_> = loss.members.iter().map(|m| (m.node.as_str(), m.why.as_str())).collect();
     let gone = "no longer holds what it acknowledged";
     assert_eq!(why, [("a:1", gone), ("b:1", gone)]);
     let told = |s: &Script, name: &str| {
-        crate::loss(&s.record, &s.observed, &s.policy, (0, &id(name))).expect_err("no loss")
+        crate::loss(&s.record, &s.observed, &s.policy, 0, &id(name)).expect_err("no loss")
     };
     assert!(told(&s, "z").contains("not of this shard"));
     let whole = in_sync(&["a", "b"]);
@@ -113,7 +113,7 @@ fn a_loss_is_told_before_it_is_accepted() {
 #[test]
 fn nothing_is_given_up_that_may_still_be_there() {
     let told = |s: &Script| {
-        crate::loss(&s.record, &s.observed, &s.policy, (0, &id("b"))).expect_err("no loss")
+        crate::loss(&s.record, &s.observed, &s.policy, 0, &id("b")).expect_err("no loss")
     };
     let set = || {
         let mut s = in_sync(&["a", "b"]);

@@ -422,3 +422,18 @@ fn a_successor_that_answers_with_errors_gives_the_shard_back() {
     assert_eq!(waited, 900, "as long as a node may be silent, from its first error");
     assert!(s.record.shards[0].fence.is_none());
 }
+
+/// With both of them gone within the old master's lease, the next plan is due when that is over, and not at once, for ever.
+#[test]
+fn a_plan_does_not_wait_for_what_is_past() {
+    let mut s = caught_up();
+    s.acts();
+    s.granted("a");
+    let now = s.now;
+    s.observed.complained(&id("b"), now, "NOAUTH Authentication required.");
+    s.after_ms(900);
+    s.misses("a", 4);
+    let plan = s.plan();
+    assert_eq!(plan.shards[0].word(), "switchover", "{}", show(&plan));
+    assert!(plan.wake_at.is_some_and(|at| at > s.now), "{:?} at {:?}", plan.wake_at, s.now);
+}

@@ -1,10 +1,9 @@
 //! Sentences of `docs/protocol.md`: who may do what through which door (§3), what a node does without a lease (§2), what a pause promises (§1).
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 
 use api::heartbeat::ClientAccess;
-
-use std::net::SocketAddr;
 
 use super::*;
 use crate::clients::Via;
@@ -160,7 +159,7 @@ fn a_pause_answers_after_the_last_write() {
     // Until it is over nobody writes; peers, who may, are asked not to by themselves.
     let mut out = Vec::new();
     let mut session = Bench::session(&node);
-    let mut batch = Batch::begin(&node, node.config.now(), 0, crate::clock::unix_ms());
+    let mut batch = begin(&node);
     let step = batch.run(&mut session, &[b"SET", b"k", b"v"], &mut out);
     assert!(matches!(step, Step::Wait(_)));
     batch.close(&session, &mut out).finish(&node).unwrap();

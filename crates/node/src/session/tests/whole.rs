@@ -121,7 +121,7 @@ fn a_renamed_write_waits_for_the_end_of_a_pause_too() {
     assert_eq!(bench.pipeline(&["MULTI", "S2 k v", "GET k"]), "+OK +QUEUED +QUEUED");
     bench.node.clients.pause(PauseKind::Write, u64::MAX, 0);
     let mut out = Vec::new();
-    let mut batch = Batch::begin(&bench.node, bench.node.config.now(), 0, crate::clock::unix_ms());
+    let mut batch = begin(&bench.node);
     assert!(matches!(batch.run(&mut bench.session, &[b"EXEC"], &mut out), Step::Wait(_)));
     drop(batch);
     bench.node.clients.unpause();

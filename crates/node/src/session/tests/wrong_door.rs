@@ -1,8 +1,8 @@
 //! Rule R15: who comes to the wrong node is neither served from data that nobody vouches for nor sent in a circle.
 
-use api::heartbeat::ClientAccess;
-
 use std::net::SocketAddr;
+
+use api::heartbeat::ClientAccess;
 
 use super::*;
 use crate::clients::Via;
@@ -67,8 +67,7 @@ impl Bench {
     /// What a command is answered; `Err` with the reason where the connection is closed instead.
     pub(super) fn answer(&mut self, command: &str) -> Result<String, &'static str> {
         let mut out = Vec::new();
-        let mut batch =
-            Batch::begin(&self.node, self.node.config.now(), 0, crate::clock::unix_ms());
+        let mut batch = begin(&self.node);
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         let step = batch.run(&mut self.session, &words, &mut out);
         batch.close(&self.session, &mut out).finish(&self.node)?;
