@@ -2,9 +2,10 @@
 //! what `make differ` does.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use testkit::differ::Pair;
 use testkit::differ::declared::Declared;
 use testkit::differ::run::Outcome;
+use testkit::differ::shrink::shrink;
+use testkit::differ::{Pair, Step};
 
 const SEQUENCES: u64 = 150;
 
@@ -38,4 +39,18 @@ fn random_commands_in_resp2() -> Result<()> {
 #[test]
 fn random_commands_in_resp3() -> Result<()> {
     check(true)
+}
+
+/// Proof of life, by a difference that is to stay: no server ever gives this cursor.
+#[test]
+fn a_difference_is_found_and_made_small() -> Result<()> {
+    let pair = Pair::start(false)?;
+    let ask = |line: &str| Step::Ask('a', line.split(' ').map(|word| word.into()).collect());
+    let mut steps: Vec<Step> = (0..30).map(|number| ask(&format!("SET a {number}"))).collect();
+    steps.insert(20, ask("SCAN -1 COUNT 1000"));
+    let found = pair.play(&steps)?.context("find it")?;
+    ensure!((found.at, found.name().as_str()) == (20, "SCAN"), "{found:?}");
+    let small = shrink(steps, |steps| Ok(pair.play(steps)?.is_some()))?;
+    ensure!(small == [ask("SCAN -1")], "{small:?}");
+    Ok(())
 }

@@ -28,24 +28,35 @@ pub fn shrink(
         size = if size > 1 { size / 2 } else { usize::from(steps.len() < before) };
     }
     for step in 0..steps.len() {
-        let mut at = 1;
-        while let Step::Ask(_, words) = &steps[step]
-            && at < words.len()
-        {
-            let mut fewer = words.clone();
-            fewer.remove(at);
-            let mut rest = steps.clone();
-            if let Step::Ask(_, words) = &mut rest[step] {
-                *words = fewer;
-            }
-            if differs(&rest)? {
-                steps = rest;
-            } else {
-                at += 1;
-            }
+        // An option goes with its value, or not at all.
+        for size in [2, 1] {
+            steps = without_words(steps, step, size, &mut differs)?;
         }
     }
     Ok(steps)
+}
+
+fn without_words(
+    mut steps: Vec<Step>,
+    step: usize,
+    size: usize,
+    differs: &mut impl FnMut(&[Step]) -> Result<bool>,
+) -> Result<Vec<Step>> {
+    let mut at = 1;
+    loop {
+        let mut rest = steps.clone();
+        match rest.get_mut(step) {
+            Some(Step::Ask(_, words)) if at + size <= words.len() => {
+                drop(words.drain(at..at + size))
+            }
+            _ => return Ok(steps),
+        }
+        if differs(&rest)? {
+            steps = rest;
+        } else {
+            at += 1;
+        }
+    }
 }
 
 #[cfg(test)]
