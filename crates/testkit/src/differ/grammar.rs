@@ -85,7 +85,7 @@ const SERVER: Family = &[
     (1, "FLUSHALL [ASYNC|SYNC]"),
     (1, "FLUSHDB [ASYNC|SYNC]"),
     (1, "COMMAND GETKEYS (GET key|MSET (key value)…|COPY key key [REPLACE]|EXISTS key…)"),
-    (1, "WAIT 0 0"),
+    (1, "WAIT 0 1"),
 ];
 
 /// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
