@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture bench fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ bench fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -46,6 +46,10 @@ torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BA
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin torture
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/torture" \
 		$(foreach name,RUNS SEED MODE BALANCER SHAPE FAULTS CLIENTS LEASE SECONDS KEEP,$(if $($(name)),$(name)=$($(name))))
+
+differ: build ## random commands in both versions of RESP, beside redis-server, until Ctrl-C: SEED= RUNS=
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin differ
+	@$(ENV) exec "$$CARGO_TARGET_DIR/release/differ" $(foreach name,SEED RUNS,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
 	@$(ENV) scripts/bench $(ARGS)

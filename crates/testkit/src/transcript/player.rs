@@ -398,7 +398,8 @@ impl<'a> Side<'a> {
     }
 }
 
-fn show(reply: &Reply) -> String {
+/// A reply in one line.
+pub fn show(reply: &Reply) -> String {
     match reply {
         Reply::Many(shape, elements) => {
             let elements: Vec<String> = elements.iter().map(show).collect();

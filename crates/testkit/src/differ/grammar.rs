@@ -1,0 +1,93 @@
+//! What may be said: one line for each form of a command, as Redis' documentation writes it. Pure.
+//!
+//! Words in capitals stand for themselves, words in small letters for something of that
+//! [`Kind`](super::kind::Kind); `[A|B x]` is one of these or nothing, `(A|B)` one of these, `…`
+//! means that what stands before it comes up to three times. What is optional comes in any order. A
+//! new family is a list here, and its lines in [`LOOKS`].
+
+/// Forms of a family, each with its weight.
+type Family = &'static [(u32, &'static str)];
+
+/// All of them.
+pub const FAMILIES: &[Family] = &[STRINGS, KEYS, TRANSACTIONS, CONNECTION, SERVER];
+
+#[rustfmt::skip]
+const STRINGS: Family = &[
+    (8, "SET key value"),
+    (8, "SET key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT at|PXAT at_ms|KEEPTTL]"),
+    (4, "GET key"),
+    (4, "GETEX key [EX seconds|PX milliseconds|EXAT at|PXAT at_ms|PERSIST]"),
+    (2, "GETDEL key"),
+    (2, "GETSET key value"),
+    (2, "SETNX key value"),
+    (2, "SETEX key seconds value"),
+    (2, "PSETEX key milliseconds value"),
+    (2, "STRLEN key"),
+    (4, "APPEND key value"),
+    (4, "GETRANGE key index index"),
+    (1, "SUBSTR key index index"),
+    (4, "SETRANGE key offset value"),
+    (3, "MGET key…"),
+    (3, "MSET (key value)…"),
+    (3, "MSETNX (key value)…"),
+    (3, "INCR key"),
+    (3, "DECR key"),
+    (4, "INCRBY key integer"),
+    (4, "DECRBY key integer"),
+    (4, "INCRBYFLOAT key float"),
+    (4, "LCS key key [LEN] [IDX] [MINMATCHLEN integer] [WITHMATCHLEN]"),
+];
+
+#[rustfmt::skip]
+const KEYS: Family = &[
+    (3, "DEL key…"),
+    (1, "UNLINK key…"),
+    (2, "EXISTS key…"),
+    (1, "TOUCH key…"),
+    (2, "TYPE key"),
+    (2, "TTL key"),
+    (2, "PTTL key"),
+    (1, "EXPIRETIME key"),
+    (1, "PEXPIRETIME key"),
+    (2, "PERSIST key"),
+    (2, "EXPIRE key seconds [NX|XX|GT|LT]"),
+    (2, "PEXPIRE key milliseconds [NX|XX|GT|LT]"),
+    (2, "EXPIREAT key at [NX|XX|GT|LT]"),
+    (2, "PEXPIREAT key at_ms [NX|XX|GT|LT]"),
+    (3, "RENAME key key"),
+    (3, "RENAMENX key key"),
+    (4, "COPY key key [DB database] [REPLACE]"),
+    (2, "KEYS pattern"),
+    (3, "SCAN cursor COUNT count [MATCH pattern] [TYPE type]"),
+];
+
+#[rustfmt::skip]
+const TRANSACTIONS: Family = &[
+    (5, "MULTI"),
+    (8, "EXEC"),
+    (1, "DISCARD"),
+    (4, "WATCH key…"),
+    (1, "UNWATCH"),
+];
+
+#[rustfmt::skip]
+const CONNECTION: Family = &[
+    (1, "PING [value]"),
+    (1, "ECHO value"),
+    (1, "SELECT database"),
+    (1, "RESET"),
+    (1, "CLIENT SETNAME value"),
+    (1, "CLIENT GETNAME"),
+];
+
+#[rustfmt::skip]
+const SERVER: Family = &[
+    (1, "FLUSHALL [ASYNC|SYNC]"),
+    (1, "FLUSHDB [ASYNC|SYNC]"),
+    (1, "COMMAND GETKEYS (GET key|MSET (key value)…|COPY key key [REPLACE]|EXISTS key…)"),
+    (1, "WAIT 0 1"),
+];
+
+/// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
+/// commands left behind must be alike, whatever they answered.
+pub const LOOKS: &[&str] = &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key"];
