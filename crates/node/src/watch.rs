@@ -60,7 +60,9 @@ impl Watches {
         applied
     }
 
-    fn touch_changed(&self, batch: &[u8], scope: &Scope<'_>) {
+    /// What this batch changes is told to those who watch it; on a master, while the locks of its
+    /// keys are held.
+    pub fn touch_changed(&self, batch: &[u8], scope: &Scope<'_>) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }

@@ -125,13 +125,25 @@ impl<'a> Txn<'a> {
     ///
     /// # Errors
     /// When RocksDB refuses the write; then nothing of it is visible.
-    pub fn commit(mut self) -> Result<Option<u64>, Error> {
+    pub fn commit(self) -> Result<Option<u64>, Error> {
+        self.commit_and_tell(|_| {})
+    }
+
+    /// As [`Self::commit`]; `tell` gets the batch once it is written, e.g. to find out with
+    /// [`crate::changes::of`] which keys it changed. It is not called where nothing is written.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_and_tell(mut self, tell: impl FnOnce(&[u8])) -> Result<Option<u64>, Error> {
         let store = self.store;
         let writer = self.writer();
         if writer.is_empty() {
             return Ok(None);
         }
-        store.append(writer.finish()).map(Some)
+        let batch = writer.finish();
+        let sequence = store.append(batch)?;
+        tell(batch);
+        Ok(Some(sequence))
     }
 
     /// The value of a key, as [`Read::get`], but independent of a borrow of the transaction.

@@ -419,14 +419,6 @@ fn keys<'a>(command: &Command, words: &'a [&'a [u8]]) -> impl Iterator<Item = &'
     command.keys.positions(words.len()).filter_map(|position| words.get(position).copied())
 }
 
-fn touch(node: &Node, command: &Command, words: &[&[u8]]) {
-    if command.flags.has(Flags::ALL_KEYS) {
-        node.watches.touch_all();
-    } else {
-        node.watches.touch(keys(command, words));
-    }
-}
-
 fn queue(
     session: &mut Session,
     command: &'static Command,

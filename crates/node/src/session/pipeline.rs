@@ -6,7 +6,7 @@
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
-use storage::{Store, Suspended};
+use storage::{Scope, Store, Suspended};
 
 use crate::locks::{Held, Locks, Stripes};
 use crate::node::Node;
@@ -20,9 +20,6 @@ pub struct Pending<'n> {
     writes: Option<Suspended>,
     held: SmallVec<[MutexGuard<'n, ()>; 16]>,
     stripes: SmallVec<[u16; 16]>,
-    keys: Vec<u8>,
-    key_ends: SmallVec<[usize; 16]>,
-    touches_all: bool,
     commands: usize,
     /// Where in the output the first of their replies begins.
     mark: usize,
@@ -65,14 +62,7 @@ impl<'n> Pending<'n> {
     }
 
     /// Gives the writes back with those of one more command, whose reply begins at `mark`.
-    pub fn add<'k>(
-        &mut self,
-        writes: Suspended,
-        held: Held<'n>,
-        stripes: &Stripes,
-        keys: impl Iterator<Item = &'k [u8]>,
-        mark: usize,
-    ) {
+    pub fn add(&mut self, writes: Suspended, held: Held<'n>, stripes: &Stripes, mark: usize) {
         if self.is_empty() {
             self.mark = mark;
         }
@@ -80,34 +70,24 @@ impl<'n> Pending<'n> {
         self.writes = Some(writes);
         self.held.extend(held);
         self.stripes.extend_from_slice(stripes);
-        for key in keys {
-            self.keys.extend_from_slice(key);
-            self.key_ends.push(self.keys.len());
-        }
-    }
-
-    /// The commit changes more than the named keys.
-    pub fn touch_everything(&mut self) {
-        self.touches_all = true;
     }
 
     /// Commits what waits and lets go of the keys. Returns whether something was written.
-    pub fn commit(&mut self, node: &Node, store: Option<&Store>) -> Result<bool, Failed> {
+    pub fn commit(
+        &mut self,
+        node: &Node,
+        store: Option<&Store>,
+        scope: &Scope<'_>,
+    ) -> Result<bool, Failed> {
         let (commands, mark) = (self.commands, self.mark);
         let (Some(writes), Some(store)) = (self.writes.take(), store) else {
             self.clear();
             return Ok(false);
         };
-        let result = store.txn_resumed(writes).commit();
-        if let Ok(Some(_)) = result {
-            // While the keys are locked: who watches one and reads it afterwards sees the new value.
-            if self.touches_all {
-                node.watches.touch_all();
-            }
-            let starts = std::iter::once(0).chain(self.key_ends.iter().copied());
-            let ranges = starts.zip(self.key_ends.iter().copied());
-            node.watches.touch(ranges.filter_map(|(start, end)| self.keys.get(start..end)));
-        }
+        // While the keys are locked: a client that watches one and reads it afterwards sees the
+        // new value.
+        let tell = |batch: &[u8]| node.watches.touch_changed(batch, scope);
+        let result = store.txn_resumed(writes).commit_and_tell(tell);
         self.clear();
         match result {
             Ok(sequence) => Ok(sequence.is_some()),
@@ -118,9 +98,6 @@ impl<'n> Pending<'n> {
     fn clear(&mut self) {
         self.held.clear();
         self.stripes.clear();
-        self.keys.clear();
-        self.key_ends.clear();
-        self.touches_all = false;
         self.commands = 0;
     }
 }

@@ -151,6 +151,33 @@ fn exec_is_one_batch_and_sees_its_own_writes() {
 }
 
 #[test]
+fn a_command_touches_the_keys_that_it_changes_and_no_others() {
+    let mut bench = Bench::new();
+    let mut watcher = Bench::session(&bench.node);
+    let exec = ["MULTI", "SET w 1", "EXEC"];
+    bench.pipeline(&["SET full 1"]);
+    for untouching in [
+        &["DEL absent full"][..],
+        &["EXPIRE absent 10"],
+        &["SET full 1", "SET absent 2 XX"],
+        &["MULTI", "DEL absent full", "UNLINK absent", "EXEC"],
+    ] {
+        bench.pipeline(&["SET full 1"]);
+        Bench::run(&bench.node, &mut watcher, &["WATCH absent"]);
+        bench.pipeline(untouching);
+        let replies = Bench::run(&bench.node, &mut watcher, &exec);
+        assert_eq!(replies, "+OK +QUEUED *1 +OK", "{untouching:?}");
+    }
+    for touching in [&["DEL absent full"][..], &["MULTI", "MSET full 2 other 1", "EXEC"]] {
+        bench.pipeline(&["SET full 1"]);
+        Bench::run(&bench.node, &mut watcher, &["WATCH full"]);
+        bench.pipeline(touching);
+        let replies = Bench::run(&bench.node, &mut watcher, &exec);
+        assert_eq!(replies, "+OK +QUEUED *-1", "{touching:?}");
+    }
+}
+
+#[test]
 fn a_write_that_waits_in_a_pipeline_still_touches_who_watches() {
     let mut bench = Bench::new();
     let mut watcher = Bench::session(&bench.node);

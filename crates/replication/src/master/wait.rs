@@ -1,6 +1,6 @@
 //! `WAIT`: how many replicas have what the master had when it was asked.
 
-use crate::wire::decimal;
+use crate::wire;
 
 /// A `WAIT` being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,12 @@ pub enum Refusal {
     /// Only a master knows.
     #[error("WAIT command can only be executed on master")]
     NotMaster,
+}
+
+/// A decimal number as commands take it: without leading zeros.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let is_padded = text.len() > 1 && text.starts_with(b"0");
+    if is_padded { None } else { wire::decimal(text) }
 }
 
 impl Wait {
@@ -75,6 +81,8 @@ mod tests {
     fn refuses_what_is_no_number() {
         let text = |a: &[u8], b: &[u8]| Wait::parse(a, b, 0, 0).unwrap_err().to_string();
         assert_eq!(text(b"-1", b"0"), "numreplicas should be a positive integer");
+        assert_eq!(text(b"01", b"0"), "numreplicas should be a positive integer");
+        assert_eq!(text(b"0", b"01"), "timeout is not an integer or out of range");
         assert_eq!(text(b"1", b"x"), "timeout is not an integer or out of range");
         assert_eq!(text(b"1", b"-5"), "timeout is negative");
     }

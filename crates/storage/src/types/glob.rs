@@ -1,7 +1,16 @@
 //! Glob patterns of KEYS, SCAN, PSUBSCRIBE, as Redis matches them: `*`, `?`, `[abc]`, `[^a-c]`, `\x`.
 
-/// Whether the whole of `text` matches.
+/// Whether KEYS, SCAN and its kin return `name`: `*` alone is no pattern but "all of them".
+pub fn selects(pattern: &[u8], name: &[u8]) -> bool {
+    pattern == b"*" || matches(pattern, name)
+}
+
+/// Whether the whole of `text` matches. As in Redis, only the empty pattern matches the empty text:
+/// `**` does not.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     // Where the last `*` ended, and the text position it was tried at last. Only the last star ever needs another try,
     // so matching is quadratic at worst.
@@ -80,7 +89,8 @@ mod tests {
     #[test]
     fn as_redis_does() {
         for (pattern, text, expected) in [
-            ("*", "", true),
+            ("*", "", false),
+            ("**", "", false),
             ("*", "abc", true),
             ("a*c", "abbc", true),
             ("a*c", "abbd", false),
@@ -104,6 +114,7 @@ mod tests {
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
+        assert!(selects(b"*", b"") && selects(b"*", b"a") && !selects(b"**", b""));
         let many_stars = [b"a*".repeat(50), b"b".to_vec()].concat();
         assert!(!matches(&many_stars, &b"a".repeat(500)));
         assert_eq!(literal_prefix(b"user:\\*x*"), b"user:");

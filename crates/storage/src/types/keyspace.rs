@@ -88,7 +88,7 @@ impl Selection<'_> {
         let is_type = |wanted: &[u8]| {
             header.kind().is_some_and(|kind| kind.name().as_bytes().eq_ignore_ascii_case(wanted))
         };
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, user_key))
+        self.pattern.is_none_or(|pattern| glob::selects(pattern, user_key))
             && self.type_name.is_none_or(is_type)
     }
 }

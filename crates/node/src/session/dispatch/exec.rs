@@ -10,7 +10,7 @@ use resp::Writer;
 
 use super::super::transaction::Queued;
 use super::super::{Flow, ReadCx, Session, SessionCx, WriteCx};
-use super::{Batch, Words, keys, touch, write_error};
+use super::{Batch, Words, keys, write_error};
 use crate::command::{Args, Command, Error, Flags, Handler, Reply};
 use crate::locks::Locks;
 
@@ -92,13 +92,9 @@ impl Batch<'_> {
                 }
             }
         }
-        match cx.txn.commit() {
-            Ok(Some(_)) => {
-                for (command, words) in commands.iter().filter(|(command, _)| command.is_write()) {
-                    touch(&node, command, words);
-                }
-                self.has_written = true;
-            }
+        let tell = |batch: &[u8]| node.watches.touch_changed(batch, &cx.scope);
+        match cx.txn.commit_and_tell(tell) {
+            Ok(Some(_)) => self.has_written = true,
             Ok(None) => {}
             Err(error) => {
                 out.truncate(mark);

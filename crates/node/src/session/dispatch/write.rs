@@ -18,8 +18,9 @@ impl<'n> Batch<'n> {
         if self.pending.is_empty() {
             return;
         }
+        let scope = self.scope();
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        match self.pending.commit(self.node, store) {
+        match self.pending.commit(self.node, store, &scope) {
             Ok(has_written) => self.has_written |= has_written,
             Err(failed) => {
                 tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
@@ -73,9 +74,8 @@ impl<'n> Batch<'n> {
             self.pending.put_back(writes);
             return result;
         }
-        self.pending.add(writes, held, &stripes, keys(command, words), mark);
+        self.pending.add(writes, held, &stripes, mark);
         if takes_all {
-            self.pending.touch_everything();
             self.settle(session, out);
         }
         result
