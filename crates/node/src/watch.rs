@@ -12,8 +12,17 @@ use parking_lot::Mutex;
 use storage::Scope;
 use storage::changes::{self, Change};
 
-/// Set when a watched key changed.
-pub type Dirty = Arc<AtomicBool>;
+/// What happened to the keys that a connection watches.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// One of them changed.
+    pub changed: AtomicBool,
+    /// All keys were deleted, as by FLUSHDB: a change of those that existed.
+    pub flushed: AtomicBool,
+}
+
+/// Shared by a connection and [`Watches`].
+pub type Dirty = Arc<Seen>;
 
 /// Watched keys and who watches them. Nothing is locked while nobody watches.
 #[derive(Debug, Default)]
@@ -69,8 +78,14 @@ impl Watches {
         for change in changes::of(batch, scope) {
             match change {
                 Change::Key(key) => self.touch(std::iter::once(key)),
-                Change::Range => self.touch_all(),
+                Change::Range => self.each_watcher(|seen| &seen.flushed),
             }
+        }
+    }
+
+    fn each_watcher(&self, flag: impl Fn(&Seen) -> &AtomicBool) {
+        for watcher in self.by_key.lock().values().flatten() {
+            flag(watcher).store(true, Ordering::SeqCst);
         }
     }
 
@@ -96,18 +111,15 @@ impl Watches {
         let by_key = self.by_key.lock();
         for key in keys {
             for watcher in by_key.get(key).into_iter().flatten() {
-                watcher.store(true, Ordering::SeqCst);
+                watcher.changed.store(true, Ordering::SeqCst);
             }
         }
     }
 
-    /// Everything may have changed: FLUSHALL, a full sync.
+    /// Everything may have changed: a full sync, another role, moved slots.
     pub fn touch_all(&self) {
-        if self.count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        for watcher in self.by_key.lock().values().flatten() {
-            watcher.store(true, Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) > 0 {
+            self.each_watcher(|seen| &seen.changed);
         }
     }
 }
@@ -127,14 +139,14 @@ mod tests {
         let early = watches.add(b"k", &before);
         assert!(!watches.may_have_missed(early));
         let since = watches.applying(batch, &scope, || {
-            assert!(before.load(Ordering::SeqCst), "touched before the change can be seen");
+            assert!(before.changed.load(Ordering::SeqCst), "touched before the change can be seen");
             let since = watches.add(b"k", &during);
             watches.add(b"l", &other);
-            assert!(watches.may_have_missed(since) && !during.load(Ordering::SeqCst));
+            assert!(watches.may_have_missed(since) && !during.changed.load(Ordering::SeqCst));
             since
         });
-        assert!(!watches.may_have_missed(since) && during.load(Ordering::SeqCst));
-        assert!(!other.load(Ordering::SeqCst));
+        assert!(!watches.may_have_missed(since) && during.changed.load(Ordering::SeqCst));
+        assert!(!other.changed.load(Ordering::SeqCst));
     }
 
     #[test]
@@ -145,11 +157,18 @@ mod tests {
         watches.add(b"k", &a);
         watches.add(b"l", &b);
         watches.touch([b"k".as_slice()].into_iter());
-        assert!(a.load(Ordering::SeqCst) && !b.load(Ordering::SeqCst));
+        assert!(a.changed.load(Ordering::SeqCst) && !b.changed.load(Ordering::SeqCst));
         watches.remove([b"l".as_slice()].into_iter(), &b);
         watches.touch_all();
-        assert!(!b.load(Ordering::SeqCst));
+        assert!(!b.changed.load(Ordering::SeqCst));
         watches.remove([b"k".as_slice()].into_iter(), &a);
+        watches.add(b"l", &b);
+        let mut writer = storage::batch::Writer::new(Vec::new());
+        writer.delete_range(storage::Family::Metadata, b"a", b"z");
+        let scope = Scope { namespace: b"__namespace", cluster: false, now_ms: 0 };
+        watches.touch_changed(writer.finish(), &scope);
+        assert!(b.flushed.load(Ordering::SeqCst) && !b.changed.load(Ordering::SeqCst));
+        watches.remove([b"l".as_slice()].into_iter(), &b);
         assert_eq!(watches.count.load(Ordering::SeqCst), 0);
     }
 }

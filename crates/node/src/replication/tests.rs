@@ -175,6 +175,7 @@ fn who_watches_at_a_replica_hears_of_what_the_master_writes() {
         (&["SET", "a", "2"][..], "2"),
         (&["EXPIRE", "a", "1000"], "2"),
         (&["DEL", "a"], "nil"),
+        (&["SET", "a", "3"], "3"),
         (&["FLUSHALL"], "nil"),
     ] {
         assert_eq!(talk(&mut client, &[&["WATCH", "a"]]), ["+OK"]);

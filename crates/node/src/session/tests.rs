@@ -161,6 +161,7 @@ fn a_command_touches_the_keys_that_it_changes_and_no_others() {
         &["EXPIRE absent 10"],
         &["SET full 1", "SET absent 2 XX"],
         &["MULTI", "DEL absent full", "UNLINK absent", "EXEC"],
+        &["FLUSHALL"],
     ] {
         bench.pipeline(&["SET full 1"]);
         Bench::run(&bench.node, &mut watcher, &["WATCH absent"]);
@@ -168,7 +169,12 @@ fn a_command_touches_the_keys_that_it_changes_and_no_others() {
         let replies = Bench::run(&bench.node, &mut watcher, &exec);
         assert_eq!(replies, "+OK +QUEUED *1 +OK", "{untouching:?}");
     }
-    for touching in [&["DEL absent full"][..], &["MULTI", "MSET full 2 other 1", "EXEC"]] {
+    for touching in [
+        &["DEL absent full"][..],
+        &["MULTI", "MSET full 2 other 1", "EXEC"],
+        &["FLUSHALL"],
+        &["FLUSHALL", "SET full 1"],
+    ] {
         bench.pipeline(&["SET full 1"]);
         Bench::run(&bench.node, &mut watcher, &["WATCH full"]);
         bench.pipeline(touching);

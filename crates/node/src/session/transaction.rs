@@ -137,12 +137,14 @@ impl Transaction {
 
     /// What happened to the watched keys cannot be known any more: the next EXEC aborts.
     pub fn give_up_watch(&mut self) {
-        self.dirty.store(true, Ordering::SeqCst);
+        self.dirty.changed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a watched key changed.
+    /// Whether a watched key changed. A flush changes those that existed when they were watched;
+    /// one that was made since counts as changed already.
     pub fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::SeqCst)
+        self.dirty.changed.load(Ordering::SeqCst)
+            || self.dirty.flushed.load(Ordering::SeqCst) && self.watched_existing().next().is_some()
     }
 
     /// Whether a watched key may have changed for all that is known by now.
@@ -157,7 +159,8 @@ impl Transaction {
             node.watches.remove(self.watched.iter().map(|w| w.key.as_slice()), &self.dirty);
             self.watched.clear();
         }
-        self.dirty.store(false, Ordering::SeqCst);
+        self.dirty.changed.store(false, Ordering::SeqCst);
+        self.dirty.flushed.store(false, Ordering::SeqCst);
         self.since = Since::default();
     }
 }
