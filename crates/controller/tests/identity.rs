@@ -139,6 +139,24 @@ async fn nodes_that_another_controller_leads_are_not_taken() {
     stage.controller.until("the first to go on", |status| status.healthy).await;
 }
 
+#[tokio::test]
+async fn a_node_that_is_somebody_already_is_not_made_another() {
+    let stage = Stage::new(2).await;
+    let known = "a".repeat(40);
+    stage.nodes[1].inside.lock().id.clone_from(&known);
+    let (code, body) = stage.controller.call("POST", "/namespaces/n/clusters", stage.spec()).await;
+    assert_eq!(code, 400, "{body}");
+    let wanted = format!("node {}: it already is node {known}", stage.nodes[1].address());
+    assert!(message(&body).starts_with(&wanted), "{body}");
+    assert!(
+        stage.nodes.iter().all(|node| node.inside.lock().topology.is_none()),
+        "nothing is half made"
+    );
+    // Forgotten, it can be taken.
+    stage.nodes[1].inside.lock().id.clear();
+    stage.create().await;
+}
+
 fn message(body: &Value) -> &str {
     body["error"]["message"].as_str().unwrap_or_default()
 }
