@@ -20,7 +20,7 @@ use super::network;
 use super::observer::{Observer, Reign, Reigns};
 use super::report;
 use super::rest;
-use super::schedule::Plan;
+use super::schedule::{Plan, Target};
 use super::site::{self, Site};
 use super::timeline::{Clock, Timeline};
 use super::verdict::{self, Finding};
@@ -180,7 +180,11 @@ fn carry_out(
         masters: Arc::new(masters.clone()),
         clock: timeline.clock(),
         stop: Arc::new(AtomicBool::new(false)),
-        ballast_percent: if plan.fills_disks() { 10 } else { 2 },
+        ballast_percent: if plan.fills_disks(|target| target != Target::Controller) {
+            10
+        } else {
+            2
+        },
         // One write a second, as all clients together go.
         write_permille: if plan.is_quiet { 1 } else { 1_000 },
     };

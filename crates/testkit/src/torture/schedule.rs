@@ -60,6 +60,10 @@ pub enum Kind {
     DiskFull,
     /// The disk of a node takes nothing, and says nothing.
     DiskHang,
+    /// The disk of the controller takes nothing, and says nothing: its store answers late.
+    StoreHang,
+    /// The disk of the controller is full.
+    StoreFull,
     /// Clients hold every place of a node, and come again at once when they are refused.
     Crowd,
     /// The process of a node may open nothing more.
@@ -74,7 +78,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Kill,
         Self::KillRestart,
         Self::ReplicaKill,
@@ -93,6 +97,8 @@ impl Kind {
         Self::BalancerReload,
         Self::DiskFull,
         Self::DiskHang,
+        Self::StoreHang,
+        Self::StoreFull,
         Self::Crowd,
         Self::Descriptors,
         Self::DiskLost,
@@ -121,6 +127,8 @@ impl Kind {
             Self::BalancerReload => "balancer-reload",
             Self::DiskFull => "disk-full",
             Self::DiskHang => "disk-hang",
+            Self::StoreHang => "store-hang",
+            Self::StoreFull => "store-full",
             Self::Crowd => "crowd",
             Self::Descriptors => "descriptors",
             Self::DiskLost => "disk-lost",
@@ -257,7 +265,8 @@ impl Plan {
         // Of numbers of its own, so that seeds keep their schedules.
         let mut side = StdRng::seed_from_u64(seed ^ SIDE_SEED);
         let (quiet, long) = (side.random_ratio(1, 3), side.random_ratio(1, 3));
-        let fills = draw.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)));
+        let is_fill = |action: &Action| matches!(action, Action::Fill(target) if *target != Target::Controller);
+        let fills = draw.faults.iter().any(|fault| is_fill(&fault.action));
         // A log that is never followed by the next one opens no file.
         let starves =
             draw.faults.iter().any(|fault| matches!(fault.action, Action::Descriptors(_)));
@@ -275,14 +284,14 @@ impl Plan {
         }
     }
 
-    /// Whether disks hang.
-    pub fn hangs_disks(&self) -> bool {
-        self.faults.iter().any(|fault| matches!(fault.action, Action::Hang(_)))
+    /// Whether disks of these targets hang.
+    pub fn hangs_disks(&self, of: impl Fn(Target) -> bool) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.action, Action::Hang(target) if of(target)))
     }
 
-    /// Whether disks are filled.
-    pub fn fills_disks(&self) -> bool {
-        self.faults.iter().any(|fault| matches!(fault.action, Action::Fill(_)))
+    /// Whether disks of these targets are filled.
+    pub fn fills_disks(&self, of: impl Fn(Target) -> bool) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.action, Action::Fill(target) if of(target)))
     }
 }
 
@@ -327,6 +336,8 @@ impl Draw {
             Kind::BalancerReload => (0, Action::Reload(self.balancer())),
             Kind::DiskFull => (away, Action::Fill(self.master())),
             Kind::DiskHang => (away, Action::Hang(self.node())),
+            Kind::StoreHang => (away, Action::Hang(Target::Controller)),
+            Kind::StoreFull => (away, Action::Fill(Target::Controller)),
             Kind::Crowd => (away, Action::Crowd(self.node())),
             Kind::Descriptors => (away, Action::Descriptors(self.node())),
             Kind::DiskLost => (0, Action::Lose(self.master())),
@@ -520,6 +531,8 @@ mod tests {
             "reload",
             "fill",
             "hangs",
+            "disk of the controller hangs",
+            "fill the disk of the controller",
             "every place",
             "no descriptors",
             "is lost",

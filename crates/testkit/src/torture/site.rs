@@ -14,7 +14,7 @@ use super::host::{Host, Role};
 use super::keys::{Ranges, range};
 use super::network::{ANNOUNCED, Network, Wish};
 use super::rest;
-use super::schedule::{BALANCERS, Plan};
+use super::schedule::{BALANCERS, Plan, Target};
 use crate::disk;
 use crate::process::{START_PATIENCE, holdfast};
 use crate::wait;
@@ -101,9 +101,12 @@ impl Site {
         for (place, (name, role)) in roles.iter().enumerate() {
             let dir = dir.join(name);
             std::fs::create_dir_all(&dir).context("create a host's folder")?;
-            let has_disk = plan.hangs_disks() || plan.fills_disks();
-            if has_disk && matches!(role, Role::Node(_)) {
-                if plan.hangs_disks() {
+            let is_controller = matches!(role, Role::Controller);
+            let has_disk = is_controller || matches!(role, Role::Node(_));
+            let is_hit = |target| has_disk && (target == Target::Controller) == is_controller;
+            let (hangs, fills) = (plan.hangs_disks(is_hit), plan.fills_disks(is_hit));
+            if hangs || fills {
+                if hangs {
                     disk::mount_ext4(&dir, LARGE_DISK_MB)?;
                 } else {
                     disk::mount(&dir, DISK_MB, DISK)?;
