@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use storage::Store;
 
 use crate::clock;
-use crate::node::{Node, Role};
+use crate::gate::Role;
+use crate::node::Node;
 
 /// In the folder: what it is a copy of. A few lines, `name value`.
 pub const NAME: &str = "holdfast.backup";

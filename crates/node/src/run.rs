@@ -15,10 +15,11 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
+use crate::gate::Role;
 use crate::log::Log;
-use crate::node::{Node, Role};
+use crate::node::Node;
 use crate::reload::{self, Reload};
-use crate::{admin, cluster, cron, disk, grants, info, replication, worker};
+use crate::{admin, cron, disk, grants, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -49,7 +50,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
     reload::direct(&*log, &loaded.values.log_dir)?;
     let config = loaded.file.as_ref().map(|file| file.display().to_string());
     let config = config.as_deref().unwrap_or("none");
-    tracing::info!(version = info::VERSION, config, dir = loaded.values.dir, "node starts");
+    tracing::info!(version = version::VERSION, config, dir = loaded.values.dir, "node starts");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -181,7 +182,7 @@ fn build(
 
 /// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a master: that takes a lease.
 fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
-    let is_here = |endpoint: &Endpoint| cluster::identifies(node, endpoint);
+    let is_here = |endpoint: &Endpoint| role::identifies(node, endpoint);
     let loaded = Cluster::load(conf, &is_here);
     loaded.check_place(&is_here).with_context(|| format!("start on {}", node.dir.display()))?;
     let outcome = loaded.outcome();
@@ -208,10 +209,10 @@ fn begin_role(node: &Arc<Node>) -> std::io::Result<()> {
         (engine.role.clone(), engine.generation)
     };
     if let Role::Replica { .. } = role {
-        cluster::take_role(node, role, generation);
+        role::take_role(node, role, generation);
     } else {
-        cluster::begin_to_write(node, &node.engine())?;
-        cluster::settle_without_epochs(node);
+        role::begin_to_write(node, &node.engine())?;
+        role::settle_without_epochs(node);
     }
     Ok(())
 }

@@ -13,7 +13,8 @@ use topology::Cluster;
 
 use crate::clients::Via;
 use crate::config::{Config, Values};
-use crate::node::{Node, Role};
+use crate::gate::Role;
+use crate::node::Node;
 use crate::session::Session;
 use crate::session::dispatch::{Batch, Step};
 

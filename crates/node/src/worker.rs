@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Values};
-    use crate::node::Role;
+    use crate::gate::Role;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 

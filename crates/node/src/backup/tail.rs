@@ -10,8 +10,9 @@ use resp::{Value, encode_command};
 use topology::Endpoint;
 
 use super::{Failed, Origin};
+use crate::gate::Role;
 use crate::grants::{self, Ticket};
-use crate::node::{Node, Role};
+use crate::node::Node;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -9,8 +9,9 @@ pub mod error;
 pub mod renames;
 pub mod reply;
 pub mod table;
+pub mod texts;
 
-pub use args::Args;
+pub use args::{Args, Words};
 pub use error::{Error, Result};
 pub use renames::Renames;
 pub use reply::{Replied, Reply};

@@ -12,7 +12,7 @@ use super::*;
 use crate::clients::PauseKind;
 use crate::config::Values;
 use crate::config::value::Networks;
-use crate::node::Role;
+use crate::gate::Role;
 
 mod greeting;
 

@@ -9,13 +9,13 @@ use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
 use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
-use crate::cluster::{change, heartbeat_reply, identifies};
 use crate::command::args::parse_integer;
+use crate::command::texts::LOADING;
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
 use crate::gone;
 use crate::grants;
 use crate::node::Node;
-use crate::session::dispatch::{LOADING, NAMESPACE};
+use crate::role::{change, heartbeat_reply, identifies};
 use crate::session::{Flow, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
@@ -121,14 +121,14 @@ fn slot_number(args: &mut Args<'_>) -> Result<u16> {
 fn keys_in_slot(node: &Node, now_ms: u64, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
     let engine = node.engine();
     let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
+    let scope = storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms };
     Ok(storage::types::keyspace::keys_in_slot(&store.txn(), &scope, slot, most)?)
 }
 
 fn count_in_slot(node: &Node, now_ms: u64, slot: u16) -> Result<u64> {
     let engine = node.engine();
     let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
+    let scope = storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms };
     Ok(storage::types::keyspace::count_in_slot(&store.txn(), &scope, slot)?)
 }
 
@@ -195,7 +195,8 @@ fn shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
 /// Whether there is any key; while the database is being replaced, nobody knows.
 fn has_data(cx: &SessionCx<'_>) -> Result<bool> {
     let engine = cx.node.engine();
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    let scope =
+        storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms: cx.now_ms };
     Ok(match &engine.store {
         Some(store) => storage::types::keyspace::random_key(&store.txn(), &scope)?.is_some(),
         None => true,
@@ -327,7 +328,8 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     must_be_cluster(cx)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    let scope =
+        storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms: cx.now_ms };
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
@@ -397,7 +399,7 @@ fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
         return Err(Error::Syntax);
     }
     must_be_cluster(cx)?;
-    let crate::node::Role::Replica { from } = cx.node.engine().role.clone() else {
+    let crate::gate::Role::Replica { from } = cx.node.engine().role.clone() else {
         return Err(Error::text("ERR relay: this node is no replica"));
     };
     let cluster = cx.node.cluster.load();

@@ -9,9 +9,7 @@ use crate::clock;
 use crate::command::table::{Subcommand, subcommand};
 use crate::command::{Args, Command, Error, Reply, Result};
 use crate::session::{Auth, Flow, ReplyMode, SessionCx};
-
-/// The version clients take for Redis'. Some choose commands by it.
-pub const REDIS_VERSION: &str = "7.0.15";
+use crate::version::REDIS_VERSION;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[

@@ -24,7 +24,8 @@ use storage::Store;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
-use crate::node::{Engine, Node};
+use crate::gate::Engine;
+use crate::node::Node;
 use commit::{Commit, Lacks};
 use identity::Identity;
 

@@ -13,9 +13,10 @@ use storage::Store;
 use tokio::sync::oneshot;
 
 use super::exchange::{close, put_in, take_out};
-use super::folder::{replace_durably, sync_folder};
 use super::swap::{self, Old};
-use crate::node::{Node, Role};
+use crate::durable::{self, replace_durably, sync_folder};
+use crate::gate::Role;
+use crate::node::Node;
 
 /// In the database folder: where it ended when it was set aside.
 const FILE: &str = "holdfast.position";
@@ -240,7 +241,7 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
                 tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
             }
             // It was about the other data.
-            if let Err(error) = super::folder::remove_if_there(&node.path(super::link::UNTRUSTED)) {
+            if let Err(error) = durable::remove_if_there(&node.path(super::link::UNTRUSTED)) {
                 tracing::warn!(%error, "cannot remove a mark: the next start takes a full sync");
             }
             tracing::warn!(

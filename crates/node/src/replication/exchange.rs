@@ -12,10 +12,11 @@ use replication::replica::Event;
 use storage::Store;
 
 use super::deposed::{self, Place};
-use super::folder::remove_folder_if_there;
 use super::link::{Driver, Over};
 use super::rewind::wait_a_second;
 use super::swap::{self, Old};
+use crate::durable::remove_folder_if_there;
+use crate::gate::Role;
 use crate::node::Node;
 
 impl Driver {
@@ -263,7 +264,7 @@ fn restart_link(node: &Arc<Node>) {
         let engine = node.engine();
         (engine.role.clone(), engine.generation)
     };
-    if let crate::node::Role::Replica { from } = role {
+    if let Role::Replica { from } = role {
         super::follow(node, from, generation);
     }
 }

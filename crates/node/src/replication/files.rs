@@ -18,9 +18,9 @@ use storage::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::folder::remove_folder_if_there;
 use super::now_ms;
 use crate::clock;
+use crate::durable::remove_folder_if_there;
 use crate::node::Node;
 use crate::session::{Detached, ReplicaFacts};
 

@@ -17,9 +17,10 @@ use topology::Endpoint;
 
 use super::conn::{Incoming, Socket};
 use super::feeder::until;
-use super::folder::{self, Folder};
+use super::folder::Folder;
 use super::now_ms;
 use crate::config::Values;
+use crate::durable;
 use crate::node::Node;
 
 /// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
@@ -290,11 +291,11 @@ impl Driver {
             node.resync.set_running(false);
             node.resync.set_required(false);
         }
-        if let Err(error) = folder::remove_if_there(&node.path(UNTRUSTED)) {
+        if let Err(error) = durable::remove_if_there(&node.path(UNTRUSTED)) {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
         if node.config.now().cluster_enabled {
-            let change = crate::cluster::change(Arc::clone(node), |cluster| {
+            let change = crate::role::change(Arc::clone(node), |cluster| {
                 // One change at a time: the role stays what it is now until this one is made.
                 if node.engine().generation != generation {
                     return Err(topology::ClusterError::Version);
@@ -319,8 +320,8 @@ impl Driver {
     fn distrust(&self) {
         let node = &self.job.node;
         node.resync.set_required(true);
-        let kept = folder::write_durably(&node.path(UNTRUSTED), b"")
-            .and_then(|()| folder::sync_folder(&node.dir));
+        let kept = durable::write_durably(&node.path(UNTRUSTED), b"")
+            .and_then(|()| durable::sync_folder(&node.dir));
         if let Err(error) = kept {
             tracing::error!(%error, "cannot keep in mind that a full sync is required");
         }
@@ -411,7 +412,7 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
     let store = current.ok_or(Over::Stale)?;
     let scope = Scope {
-        namespace: storage::key::DEFAULT_NAMESPACE,
+        namespace: storage::DEFAULT_NAMESPACE,
         cluster: store.options().cluster,
         now_ms: 0,
     };

@@ -13,9 +13,9 @@ use storage::rewind::{self, Failure, Intent, Report};
 use storage::{Options, Store};
 
 use super::exchange::{close, reopen};
-use super::folder::{sync_folder, write_durably};
 use super::link::{Driver, Over, UNTRUSTED};
 use crate::clock;
+use crate::durable::{sync_folder, write_durably};
 use crate::node::Node;
 
 /// Folder in `dir` with the writes that were cut off, a file for each rewind.

@@ -7,7 +7,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, remove_folder_if_there, remove_if_there, sync_folder, write_durably};
+use super::folder;
+use crate::durable::{remove_folder_if_there, remove_if_there, sync_folder, write_durably};
 
 const INTENT: &str = "fullsync.swap";
 const DB: &str = "db";

@@ -10,7 +10,7 @@ use topology::{Cluster, Endpoint};
 
 use super::*;
 use crate::config::{Config, Values};
-use crate::node::Role;
+use crate::gate::Role;
 
 mod discarded;
 mod epochs;
@@ -46,7 +46,7 @@ impl Running {
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
         let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
-        crate::cluster::begin_to_write(&node, &node.engine()).unwrap();
+        crate::role::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();
         let accepting = Arc::clone(&node);
         spawn("accept", move || {

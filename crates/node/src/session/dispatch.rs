@@ -18,8 +18,7 @@ use std::time::Instant;
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use resp::Writer;
-use smallvec::SmallVec;
-use storage::{Scope, Store};
+use storage::{DEFAULT_NAMESPACE, Scope, Store};
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
@@ -27,20 +26,13 @@ use super::pipeline::Pending;
 use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::{Pause, Via};
 use crate::command::table::ReadHandler;
-use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
+use crate::command::texts::LOADING;
+use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply, Words};
 use crate::config::Values;
-use crate::node::{Engine, Node};
+use crate::gate::Engine;
+use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
-
-/// The only namespace: cluster mode has no other.
-pub const NAMESPACE: &[u8] = b"__namespace";
-
-/// What commands are told while the database is being replaced; replicas look for its first word.
-pub const LOADING: &str = "LOADING kvrocks is restoring the db from backup";
-
-/// Words of one command; most have few.
-pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// What the connection does next.
 pub enum Step {
@@ -343,7 +335,11 @@ impl<'n> Batch<'n> {
     }
 
     fn scope(&self) -> Scope<'static> {
-        Scope { namespace: NAMESPACE, cluster: self.config.cluster_enabled, now_ms: self.now_ms }
+        Scope {
+            namespace: DEFAULT_NAMESPACE,
+            cluster: self.config.cluster_enabled,
+            now_ms: self.now_ms,
+        }
     }
 
     fn store(&self) -> Result<&Store, Error> {

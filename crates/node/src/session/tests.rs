@@ -11,8 +11,9 @@ use super::Session;
 use super::dispatch::{Batch, Step, UNWRITTEN};
 use crate::clients::PauseKind;
 use crate::config::Values;
+use crate::gate::Role;
 use crate::grants::Ticket;
-use crate::node::{Node, Role};
+use crate::node::Node;
 use crate::shell;
 
 mod contract;

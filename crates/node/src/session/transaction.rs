@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::dispatch::Words;
-use crate::command::{Command, Flags, Renames};
+use crate::command::{Command, Flags, Renames, Words};
 use crate::node::Node;
 use crate::watch::{Dirty, Since};
 

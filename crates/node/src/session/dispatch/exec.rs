@@ -10,8 +10,8 @@ use resp::Writer;
 
 use super::super::transaction::Queued;
 use super::super::{Flow, ReadCx, Session, SessionCx, WriteCx};
-use super::{Batch, Words, keys, touch, write_error};
-use crate::command::{Args, Command, Error, Flags, Handler, Reply};
+use super::{Batch, keys, touch, write_error};
+use crate::command::{Args, Command, Error, Flags, Handler, Reply, Words};
 use crate::locks::Locks;
 
 impl Batch<'_> {

@@ -154,7 +154,7 @@ fn a_pause_answers_after_the_last_write() {
         drop(in_flight);
         assert_eq!(pausing.join().unwrap(), "+OK");
     });
-    let reply = crate::cluster::heartbeat_reply(&node);
+    let reply = crate::role::heartbeat_reply(&node);
     assert!(reply.paused);
     // Until it is over nobody writes; peers, who may, are asked not to by themselves.
     let mut out = Vec::new();
@@ -163,5 +163,5 @@ fn a_pause_answers_after_the_last_write() {
     let step = batch.run(&mut session, &[b"SET", b"k", b"v"], &mut out);
     assert!(matches!(step, Step::Wait(_)));
     batch.close(&session, &mut out).finish(&node).unwrap();
-    assert_eq!(crate::cluster::heartbeat_reply(&node).sequence, reply.sequence);
+    assert_eq!(crate::role::heartbeat_reply(&node).sequence, reply.sequence);
 }

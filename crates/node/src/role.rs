@@ -9,7 +9,8 @@ use topology::persist::{self, Disk};
 use topology::state::FileChange;
 use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
 
-use crate::node::{Engine, Node, Role};
+use crate::gate::{Engine, Role};
+use crate::node::Node;
 
 /// Why a change was not made. `Display` is the reply without the leading `-`.
 #[derive(Debug, thiserror::Error)]
@@ -237,7 +238,7 @@ fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
     let engine = node.engine();
     let Some(store) = &engine.store else { return Ok(()) };
     let scope = storage::Scope {
-        namespace: crate::session::dispatch::NAMESPACE,
+        namespace: storage::DEFAULT_NAMESPACE,
         cluster: true,
         now_ms: crate::clock::unix_ms(),
     };
