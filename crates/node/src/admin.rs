@@ -188,7 +188,7 @@ mod tests {
         let now_ns = clock::boottime_ns();
         let clock = Some((now_ns, node.grants.nonce()));
         let beat = Heartbeat { is_for_me: true, lease_ms, term: 1, clock, grant: None };
-        crate::grants::heartbeat(node, &beat).unwrap();
+        crate::grants::drive::heartbeat(node, &beat).unwrap();
     }
 
     #[test]

@@ -34,6 +34,8 @@ mod shell;
 pub mod slowlog;
 pub mod stats;
 pub mod strangers;
+mod threads;
+mod upkeep;
 pub mod version;
 pub mod watch;
 pub mod worker;

@@ -120,7 +120,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
         tasks.spawn(admin::serve(Arc::clone(&node), listener));
     }
     tasks.spawn(cron::run(Arc::clone(&node)));
-    tasks.spawn(grants::run(Arc::clone(&node)));
+    tasks.spawn(grants::drive::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
         port = config.port,
@@ -171,7 +171,8 @@ fn build(
     let config =
         Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
-        .on_failure(Arc::new(disk::end));
+        .on_failure(Arc::new(disk::end))
+        .on_regained(role::note_regained);
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {

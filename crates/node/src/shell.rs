@@ -37,7 +37,8 @@ pub(crate) fn node(
     role: Role,
 ) -> Arc<Node> {
     let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
-    Arc::new(Node::new(Config::new(values, None), dir.to_owned(), store, cluster, role))
+    let node = Node::new(Config::new(values, None), dir.to_owned(), store, cluster, role);
+    Arc::new(node.on_regained(crate::role::note_regained))
 }
 
 /// A client's session that came by no balancer.

@@ -12,7 +12,6 @@ use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 use crate::command::args::parse_integer;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Command, Error, Replied, Reply, Result};
-use crate::gone;
 use crate::grants;
 use crate::node::Node;
 use crate::role::{change, heartbeat_reply, identifies};
@@ -78,7 +77,7 @@ fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     must_be_cluster(cx)?;
     let state = cx.node.cluster.load();
     let myself = state.id();
-    let topology = || state.topology().map(|topology| gone::shown(cx.node, topology));
+    let topology = || state.topology().map(|topology| cx.node.shown(topology));
     let reach = cx.session.reach(cx.config);
     Ok(match &*word {
         b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
@@ -252,7 +251,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         }
         (b"CONTROLLER", 0) => {
             must_be_cluster(cx)?;
-            Ok(reply.bulk(grants::heard::told(cx.node).render().as_bytes()).into())
+            Ok(reply.bulk(grants::drive::told(cx.node).render().as_bytes()).into())
         }
         (b"SETNODES", 2..) => set_nodes(cx, args),
         (b"SETSLOT", 4) => set_slot(cx, args),
@@ -365,7 +364,7 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let id = cx.node.cluster.load().id();
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
-    grants::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
+    grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
 }
@@ -377,7 +376,7 @@ fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let ids: Option<_> = ids.collect();
     let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
     must_be_cluster(cx)?;
-    if !cx.node.gone.tell(term, ids, crate::replication::now_ms()) {
+    if !cx.node.gone.tell(term, ids, crate::clock::boottime_ms()) {
         return Err(Error::text(
             "ERR election version mismatch: a controller with a higher term leads",
         ));

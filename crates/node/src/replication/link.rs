@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
 
 use super::conn::{Incoming, Socket};
-use super::feeder::until;
 use super::folder::Folder;
-use super::now_ms;
+use crate::clock::{boottime_ms as now_ms, until};
 use crate::config::Values;
 use crate::durable;
 use crate::node::Node;
+use crate::threads::block_on;
+use crate::upkeep::settle;
 
 /// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
 pub(super) const UNTRUSTED: &str = "fullsync.required";
@@ -46,7 +47,7 @@ pub(super) fn run(job: Job) {
     if *job.cancelled.borrow() {
         return;
     }
-    super::block_on(async move {
+    block_on(async move {
         let (events, incoming) = mpsc::channel(16);
         let Some(mut driver) = Driver::new(job, events) else { return };
         let end = driver.run(incoming).await;
@@ -141,7 +142,7 @@ impl Driver {
                 Done::Swap => self.swap().await?,
                 Done::Rewind(fork) => self.rewind(fork).await?,
                 Done::Pinged(stamp) => {
-                    if !crate::grants::promise(&self.job.node, stamp.lease_ms) {
+                    if !crate::grants::drive::promise(&self.job.node, stamp.lease_ms) {
                         continue;
                     }
                     self.machine.echo(stamp);
@@ -295,16 +296,7 @@ impl Driver {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
         if node.config.now().cluster_enabled {
-            let change = crate::role::change(Arc::clone(node), |cluster| {
-                // One change at a time: the role stays what it is now until this one is made.
-                if node.engine().generation != generation {
-                    return Err(topology::ClusterError::Version);
-                }
-                Ok(cluster.prepare_full_sync_done())
-            });
-            if let Err(error) = change.await {
-                tracing::warn!(%error, "cannot note in nodes.conf that the data is the master's: the next start looks again");
-            }
+            node.regained(generation).await;
             let engine = node.engine();
             if engine.generation != generation {
                 return Err(Over::Stale);
@@ -457,7 +449,7 @@ fn report(job: &Job, state: State) {
     job.node.replication.set_status(job.serial, status);
     let store = job.node.engine().store.clone();
     if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
-        super::settle(store);
+        settle(store);
     }
     job.node.resync.set_running(state == State::Sync);
     tracing::info!(master = %job.master, state = state.as_str(), "replication link");

@@ -167,7 +167,7 @@ fn finish(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The database opened since the last exchange: the old one is not needed.
             remove_folder_if_there(&old_path(dir, Old::Remove))?;
-            return remove_folder_if_there(&dir.join(super::files::CHECKPOINT));
+            return remove_folder_if_there(&dir.join(folder::CHECKPOINT));
         }
         Err(error) => return Err(error),
     };

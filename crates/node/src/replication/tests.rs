@@ -2,13 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use topology::{Cluster, Endpoint};
+use api::heartbeat::LinkStatus;
+use storage::Store;
+use topology::Cluster;
 
 use super::*;
+use crate::clock;
 use crate::config::{Config, Values};
 use crate::gate::Role;
 
@@ -45,7 +48,8 @@ impl Running {
             Store::open(&dir.path().join("db"), crate::run::storage_options(&values)).unwrap();
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
-        let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
+        let node = Node::new(config, path, store, Cluster::default(), Role::Master);
+        let node = Arc::new(node.on_regained(crate::role::note_regained));
         crate::role::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();
         let accepting = Arc::clone(&node);
@@ -55,7 +59,9 @@ impl Running {
             });
         });
         let looking = Arc::clone(&node);
-        spawn("look", move || block_on(async move { crate::grants::run(looking).await.unwrap() }));
+        spawn("look", move || {
+            block_on(async move { crate::grants::drive::run(looking).await.unwrap() })
+        });
         Self { node, port, dir, _lock: lock }
     }
 

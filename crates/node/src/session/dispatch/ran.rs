@@ -7,7 +7,7 @@ use storage::Store;
 
 use super::super::Tells;
 use crate::gate::Engine;
-use crate::grants::Ticket;
+use crate::grants::state::Ticket;
 use crate::node::Node;
 
 /// The commands of one read buffer, run and committed, but not answered yet.
