@@ -214,7 +214,7 @@ fn cpu(_node: &Node, lines: &mut Lines) {
 
 fn command_stats(node: &Node, lines: &mut Lines) {
     lines.title("Commandstats");
-    for (index, command) in Table::get().commands().iter().enumerate() {
+    for (index, command) in Table::get().rows().iter().enumerate() {
         let total = node.stats.command(index);
         if total.calls == 0 && total.rejected == 0 {
             continue;

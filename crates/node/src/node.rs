@@ -110,8 +110,15 @@ pub struct Keyspace {
 pub struct LeaseExpired;
 
 impl Node {
-    /// A node that serves nothing yet.
-    pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
+    /// A node that serves nothing yet; `commands`: how many there are.
+    pub fn new(
+        config: Config,
+        dir: PathBuf,
+        store: Store,
+        cluster: Cluster,
+        role: Role,
+        commands: usize,
+    ) -> Self {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
         let replication = crate::replication::state::Replication::default();
@@ -127,7 +134,7 @@ impl Node {
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),
-            stats: Stats::new(workers),
+            stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),

@@ -19,7 +19,8 @@ use crate::gate::Role;
 use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
-use crate::{admin, cron, disk, grants, replication, role, version, worker};
+use crate::session::table;
+use crate::{admin, cron, disk, families, grants, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -27,6 +28,8 @@ const USAGE: u8 = 2;
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// and place at the start, the level whenever CONFIG SET changes it, and the place at each SIGHUP.
 pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
+    // The configuration may rename commands.
+    table::give(families::ALL);
     let loaded = match load::load(arguments) {
         Ok(Request::Start(loaded)) => *loaded,
         Err(error) if error.is_usage() => {
@@ -170,7 +173,8 @@ fn build(
     let slaveof = loaded.values.slaveof.0.clone();
     let config =
         Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
-    let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
+    let commands = table::give(families::ALL);
+    let node = Node::new(config, dir, store, Cluster::default(), Role::Master, commands)
         .on_failure(Arc::new(disk::end))
         .on_regained(role::note_regained);
     if let Some(conf) = conf {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use topology::Cluster;
 
 use crate::clients::Via;
+use crate::command::Table;
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::node::Node;
@@ -29,6 +30,12 @@ pub(crate) fn small() -> Values {
     values
 }
 
+/// The table of commands; given its rows, if no test has done so before.
+pub(crate) fn table() -> &'static Table {
+    crate::session::table::give(crate::families::ALL);
+    Table::get()
+}
+
 /// A node on the database in `dir`, which is made if it is not there.
 pub(crate) fn node(
     dir: &std::path::Path,
@@ -37,7 +44,14 @@ pub(crate) fn node(
     role: Role,
 ) -> Arc<Node> {
     let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
-    let node = Node::new(Config::new(values, None), dir.to_owned(), store, cluster, role);
+    let node = Node::new(
+        Config::new(values, None),
+        dir.to_owned(),
+        store,
+        cluster,
+        role,
+        crate::shell::table().rows().len(),
+    );
     Arc::new(node.on_regained(crate::role::note_regained))
 }
 

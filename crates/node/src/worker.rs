@@ -280,8 +280,14 @@ mod tests {
         let options = Options { block_cache_size: 8 << 20, ..Options::default() };
         let store = Store::open(&folder.path().join("db"), options).unwrap();
         let dir = folder.path().to_owned();
-        let node =
-            Node::new(Config::new(values, None), dir, store, Cluster::default(), Role::Master);
+        let node = Node::new(
+            Config::new(values, None),
+            dir,
+            store,
+            Cluster::default(),
+            Role::Master,
+            crate::shell::table().rows().len(),
+        );
         let node = Arc::new(node);
         let listener = listen(&["127.0.0.1".into()], 0, 16).unwrap().pop().unwrap();
         let address = listener.local_addr().unwrap();

@@ -194,7 +194,7 @@ fn client_metrics(node: &Node, out: &mut Exposition) {
 
 fn command_metrics(node: &Node, out: &mut Exposition) {
     let used: Vec<(&str, CommandTotal)> = Table::get()
-        .commands()
+        .rows()
         .iter()
         .enumerate()
         .map(|(index, command)| (command.name, node.stats.command(index)))
@@ -424,7 +424,7 @@ mod tests {
                 assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
             }
         }
-        let first = Table::get().commands()[0].name;
+        let first = Table::get().rows()[0].name;
         assert!(text.contains(&format!(
             "holdfast_node_command_seconds_total{{command=\"{first}\"}} 0.0015\n"
         )));

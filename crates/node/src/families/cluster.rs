@@ -11,11 +11,11 @@ use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
 use crate::command::args::parse_integer;
 use crate::command::texts::LOADING;
-use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
 use crate::node::Node;
 use crate::role::{change, heartbeat_reply, identifies};
-use crate::session::{Flow, SessionCx, Tells, gates};
+use crate::session::{Command, Flow, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]

@@ -11,12 +11,12 @@ use ::replication::master::wait::{self, Wait};
 use topology::Endpoint;
 
 use crate::command::texts::LOADING;
-use crate::command::{Args, Command, Error, Reply, Result};
+use crate::command::{Args, Error, Reply, Result};
 use crate::gate::Role;
 use crate::node::Node;
 use crate::replication::{self, FileRequest};
 use crate::role::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
-use crate::session::{Flow, SessionCx, Tells};
+use crate::session::{Command, Flow, SessionCx, Tells};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[

@@ -1,8 +1,8 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use crate::command::table::KEYS;
-use crate::command::{Args, Command, Error, Reply, Result};
-use crate::session::{Flow, SessionCx};
+use crate::command::keys::KEYS;
+use crate::command::{Args, Error, Reply, Result};
+use crate::session::{Command, Flow, SessionCx};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[

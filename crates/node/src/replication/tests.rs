@@ -48,7 +48,14 @@ impl Running {
             Store::open(&dir.path().join("db"), crate::run::storage_options(&values)).unwrap();
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
-        let node = Node::new(config, path, store, Cluster::default(), Role::Master);
+        let node = Node::new(
+            config,
+            path,
+            store,
+            Cluster::default(),
+            Role::Master,
+            crate::shell::table().rows().len(),
+        );
         let node = Arc::new(node.on_regained(crate::role::note_regained));
         crate::role::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();

@@ -16,7 +16,7 @@ use super::{Auth, Session};
 use crate::clients::{Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
-use crate::command::{Command, Error, Flags};
+use crate::command::{Error, Flags, Row};
 use crate::config::Values;
 use crate::gate::Engine;
 use crate::node::Node;
@@ -55,7 +55,7 @@ pub struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// What the gates are to know of one command.
-    pub fn check(self, command: &'a Command, words: &'a [&'a [u8]]) -> Check<'a> {
+    pub fn check(self, command: &'a Row, words: &'a [&'a [u8]]) -> Check<'a> {
         Check { caller: self, command, words }
     }
 }
@@ -64,7 +64,7 @@ impl<'a> Caller<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Check<'a> {
     caller: Caller<'a>,
-    command: &'a Command,
+    command: &'a Row,
     /// The command, name included.
     words: &'a [&'a [u8]],
 }

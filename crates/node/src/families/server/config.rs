@@ -11,7 +11,7 @@ use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
 use super::must_be_at_node;
-use crate::command::table::{Subcommand, subcommand};
+use crate::command::row::{Subcommand, subcommand};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{OPTIONS, SetError, Values, file};
 use crate::node::Node;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use resp::Writer;
 
+use super::super::table::Handler;
 use super::super::transaction::Queued;
-use super::super::{Flow, ReadCx, Session, SessionCx, WriteCx};
+use super::super::{Command, Flow, ReadCx, Session, SessionCx, WriteCx};
 use super::{Batch, keys, touch, write_error};
-use crate::command::{Args, Command, Error, Flags, Handler, Reply, Words};
+use crate::command::{Args, Error, Flags, Reply, Words};
 use crate::locks::Locks;
 
 impl Batch<'_> {
