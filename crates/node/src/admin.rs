@@ -25,7 +25,8 @@ use web::Door;
 use crate::clock;
 use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::disk::HANG_MS;
-use crate::node::{Engine, Node, Role};
+use crate::gate::{Engine, Role};
+use crate::node::Node;
 
 /// Longest wait for the write gate. A change of role holds it for microseconds.
 const GATE_WAIT: Duration = Duration::from_millis(200);
@@ -187,7 +188,7 @@ mod tests {
         let now_ns = clock::boottime_ns();
         let clock = Some((now_ns, node.grants.nonce()));
         let beat = Heartbeat { is_for_me: true, lease_ms, term: 1, clock, grant: None };
-        crate::grants::heartbeat(node, &beat).unwrap();
+        crate::grants::drive::heartbeat(node, &beat).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Invariants: one at a time; an earlier backup is there until the new one is complete and on the disk; no folder is replaced or removed that holds anything else than a backup.
 
+pub mod state;
 mod tail;
 
 use std::fs::{self, File};
@@ -14,33 +15,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use storage::Store;
 
 use crate::clock;
-use crate::node::{Node, Role};
+use crate::gate::Role;
+use crate::node::Node;
 
 /// In the folder: what it is a copy of. A few lines, `name value`.
 pub const NAME: &str = "holdfast.backup";
 /// Longest wait until the set has what is in the copy.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
-
-/// What is known of backups, for INFO and LASTSAVE.
-#[derive(Debug, Default)]
-pub struct Backups(Mutex<State>);
-
-/// See [`Backups`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct State {
-    /// One is being made, or removed.
-    pub is_running: bool,
-    /// When the newest one was complete, Unix ms.
-    pub last_ms: Option<u64>,
-    /// Whether the last attempt failed.
-    pub has_failed: bool,
-    /// How long the last attempt took, seconds.
-    pub last_seconds: Option<u64>,
-}
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -66,29 +50,6 @@ enum Failed {
     Changed,
     #[error("{0}")]
     Tail(String),
-}
-
-impl Backups {
-    /// What is known.
-    pub fn state(&self) -> State {
-        *self.0.lock()
-    }
-
-    /// False if one runs.
-    fn begin(&self) -> bool {
-        !std::mem::replace(&mut self.0.lock().is_running, true)
-    }
-
-    fn end(&self, began_ms: u64, outcome: Result<(), ()>) {
-        let now_ms = clock::unix_ms();
-        let mut state = self.0.lock();
-        state.is_running = false;
-        state.has_failed = outcome.is_err();
-        state.last_seconds = Some(now_ms.saturating_sub(began_ms) / 1000);
-        if outcome.is_ok() {
-            state.last_ms = Some(now_ms);
-        }
-    }
 }
 
 /// One is being made already.
@@ -127,7 +88,7 @@ pub fn remove(node: &Arc<Node>) -> Result<(), Running> {
             Ok(()) => tracing::info!(folder = %folder.display(), "backup removed"),
             Err(error) => tracing::error!(error = chain(&error), "the backup was not removed"),
         }
-        node.backups.0.lock().is_running = false;
+        node.backups.removed();
     })
 }
 

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::command::row::Row;
 use places::{Place, Places};
 
 /// What Redis tells a client for whom there is no place.
@@ -64,8 +65,8 @@ pub struct Client {
     pub since_ms: u64,
     /// Last command, Unix ms.
     pub last_ms: AtomicU64,
-    /// Index of the last command in the table; `usize::MAX` before the first.
-    pub last_command: AtomicUsize,
+    /// The last command.
+    pub last_command: LastCommand,
     /// Its descriptor; -1 where there is none.
     pub descriptor: AtomicI32,
     /// Bytes waiting to be served.
@@ -87,6 +88,24 @@ pub struct Client {
     place: Mutex<Option<Place>>,
     /// There is no place for it unless it is a peer.
     is_visitor: AtomicBool,
+}
+
+/// The last command of a connection, which others look at while it runs.
+#[derive(Debug, Default)]
+pub struct LastCommand(AtomicPtr<Row>);
+
+impl LastCommand {
+    /// It is this one from now on.
+    pub fn set(&self, row: &'static Row) {
+        self.0.store(std::ptr::from_ref(row).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// The command; `None` before the first.
+    #[expect(unsafe_code, reason = "nothing in std keeps a reference in an atomic")]
+    pub fn get(&self) -> Option<&'static Row> {
+        // SAFETY: the pointer is null, or it was made of a `&'static Row`, which nothing changes.
+        unsafe { self.0.load(Ordering::Relaxed).as_ref() }
+    }
 }
 
 /// What a client says of itself.
@@ -190,9 +209,7 @@ impl Client {
 
     /// Name of its last command; `NULL` before the first.
     pub fn command(&self) -> &'static str {
-        let table = crate::command::Table::get();
-        let row = table.commands().get(self.last_command.load(Ordering::Relaxed));
-        row.map_or("NULL", |command| command.name)
+        self.last_command.get().map_or("NULL", |row| row.name)
     }
 
     /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
@@ -308,7 +325,7 @@ impl Clients {
             via,
             since_ms: now_ms,
             last_ms: AtomicU64::new(now_ms),
-            last_command: AtomicUsize::new(usize::MAX),
+            last_command: LastCommand::default(),
             descriptor: AtomicI32::new(-1),
             query_bytes: AtomicUsize::new(0),
             reply_bytes: AtomicUsize::new(0),

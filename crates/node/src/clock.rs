@@ -24,6 +24,16 @@ pub fn boottime_ns() -> u64 {
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
+/// The same in milliseconds: what all times of replication are counted in.
+pub fn boottime_ms() -> u64 {
+    boottime_ns() / 1_000_000
+}
+
+/// Returns at a time of [`boottime_ms`].
+pub async fn until(at_ms: u64) {
+    tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(boottime_ms()))).await;
+}
+
 /// A random number of this process, never 0: the nonce of its heartbeats.
 pub fn nonce() -> u64 {
     rand::random::<u64>().max(1)

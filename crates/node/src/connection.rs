@@ -27,8 +27,9 @@ use tokio::net::TcpStream;
 use crate::clients::places::Place;
 use crate::clients::{Client, Pause, Via};
 use crate::clock;
+use crate::command::Words;
 use crate::node::Node;
-use crate::session::dispatch::{Batch, Ran, Step, Words};
+use crate::session::dispatch::{Batch, Ran, Step};
 use crate::session::{Auth, Detached, ReplyMode, Session, gates};
 use crate::stats::WorkerStats;
 use attend::attend;
@@ -76,18 +77,23 @@ enum Leave {
     ToPeers,
 }
 
+/// Where a connection is served.
+#[derive(Debug)]
+pub struct Seat {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Index of the worker.
+    pub worker: usize,
+    /// Where peers are served instead, if that is elsewhere.
+    pub peers: Option<Desk>,
+}
+
 /// Serves one accepted socket until it ends.
-pub async fn serve(
-    node: Arc<Node>,
-    worker: usize,
-    stream: TcpStream,
-    peer: SocketAddr,
-    mut place: Place,
-) {
+pub async fn serve(at: Seat, stream: TcpStream, peer: SocketAddr, mut place: Place) {
     let local = stream.local_addr().unwrap_or(peer);
     // A socket without it works, only slower.
     let _ = stream.set_nodelay(true);
-    let mut connection = Connection::new(node, worker, stream, Vec::new());
+    let mut connection = Connection::new(at, stream, Vec::new());
     let Greeting { address, via, moved } = match connection.arrive(peer, local, &mut place).await {
         Ok(greeting) => greeting,
         Err(end) => {
@@ -106,6 +112,8 @@ pub async fn serve(
 struct Connection {
     node: Arc<Node>,
     worker: usize,
+    /// Where it goes as a peer; `None` where it is there.
+    peers: Option<Desk>,
     stream: TcpStream,
     buffer: Vec<u8>,
     start: usize,
@@ -126,10 +134,12 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(node: Arc<Node>, worker: usize, stream: TcpStream, buffer: Vec<u8>) -> Self {
+    fn new(at: Seat, stream: TcpStream, buffer: Vec<u8>) -> Self {
+        let Seat { node, worker, peers } = at;
         Self {
             node,
             worker,
+            peers,
             stream,
             buffer,
             start: 0,

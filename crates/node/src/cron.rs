@@ -198,7 +198,7 @@ fn tend(node: &Node) {
         tracing::warn!(
             "the history here was compared with nobody's; a later rewind may be impossible"
         );
-        crate::replication::settle(store.clone());
+        crate::upkeep::settle(store.clone());
     }
     match store.purge_logs() {
         Ok(0) => {}

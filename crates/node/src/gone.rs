@@ -6,13 +6,10 @@
 //! something here since then is not gone. That its connection is open says nothing: a cut cable
 //! closes none.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
-use topology::{NodeId, Topology};
-
-use crate::node::Node;
+use topology::NodeId;
 
 /// The nodes that are gone, as last told.
 #[derive(Debug, Default)]
@@ -40,7 +37,7 @@ impl Gone {
     }
 
     /// Those of whom nothing was heard since they were told of.
-    fn unheard(&self, heard: &[(NodeId, u64)]) -> BTreeSet<NodeId> {
+    pub fn unheard(&self, heard: &[(NodeId, u64)]) -> BTreeSet<NodeId> {
         let told = self.0.lock();
         let is_silent =
             |id: &NodeId, since: u64| !heard.iter().any(|(other, at)| other == id && *at > since);
@@ -57,18 +54,6 @@ impl Gone {
     pub fn forget(&self) {
         self.0.lock().ids.clear();
     }
-}
-
-/// The topology as clients of this node are to see it.
-pub fn shown<'t>(node: &Node, topology: &'t Topology) -> Cow<'t, Topology> {
-    let mut ids = node.gone.unheard(&node.replication.heard());
-    if let Some(me) = node.cluster.load().id() {
-        ids.remove(&me);
-    }
-    if ids.is_empty() {
-        return Cow::Borrowed(topology);
-    }
-    Cow::Owned(topology.with_failed(|id| ids.contains(id)))
 }
 
 #[cfg(test)]

@@ -15,14 +15,12 @@ use storage::{Counters, Stats};
 use crate::clients::{Client, PauseKind};
 use crate::clock;
 use crate::command::Table;
-use crate::families::connection::REDIS_VERSION;
 use crate::node::Node;
 use crate::strangers::Fault;
+use crate::version::{REDIS_VERSION, VERSION};
 
 /// The release of Kvrocks whose topology commands this node understands: controllers look at it before they send them.
 pub const KVROCKS_VERSION: &str = "2.11.0";
-/// Of this build.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// One section.
 struct Section {
@@ -216,7 +214,7 @@ fn cpu(_node: &Node, lines: &mut Lines) {
 
 fn command_stats(node: &Node, lines: &mut Lines) {
     lines.title("Commandstats");
-    for (index, command) in Table::get().commands().iter().enumerate() {
+    for (index, command) in Table::get().rows().iter().enumerate() {
         let total = node.stats.command(index);
         if total.calls == 0 && total.rejected == 0 {
             continue;
@@ -355,7 +353,7 @@ fn engine(stats: &Stats, lines: &mut Lines) {
 }
 
 fn holdfast(node: &Node, lines: &mut Lines) {
-    let reply = crate::cluster::heartbeat_reply(node);
+    let reply = crate::role::heartbeat_reply(node);
     let is_safe = Node::is_lease_blocking(reply.lease_mode);
     lines.title("Holdfast");
     lines.add("failover_safety", if is_safe { "on" } else { "off" });
@@ -411,7 +409,7 @@ mod tests {
     use topology::Cluster;
 
     use super::*;
-    use crate::node::Role;
+    use crate::gate::Role;
 
     fn node(folder: &std::path::Path) -> std::sync::Arc<Node> {
         crate::shell::node(folder, crate::shell::small(), Cluster::default(), Role::Master)

@@ -1,13 +1,12 @@
 //! The data server: sockets, sessions, commands, gates.
 //!
 //! Reading order: [`run`] starts it; [`worker`] and [`connection`] bring bytes; [`session`] turns them into replies through the gates; [`families`] are the commands;
-//! [`node`] is what all threads share; [`cluster`] changes topology and role; [`replication`] drives the streams.
+//! [`node`] is what all threads share; [`role`] changes topology and role; [`replication`] drives the streams.
 
 pub mod admin;
 pub mod backup;
 pub mod clients;
 pub mod clock;
-pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -15,7 +14,9 @@ pub mod cron;
 pub mod cursors;
 pub mod descriptors;
 pub mod disk;
+mod durable;
 pub mod families;
+pub mod gate;
 pub mod gone;
 pub mod grants;
 pub mod info;
@@ -25,6 +26,7 @@ pub mod moving;
 pub mod node;
 mod reload;
 pub mod replication;
+pub mod role;
 pub mod run;
 pub mod session;
 #[cfg(test)]
@@ -32,6 +34,9 @@ mod shell;
 pub mod slowlog;
 pub mod stats;
 pub mod strangers;
+mod threads;
+mod upkeep;
+pub mod version;
 pub mod watch;
 pub mod worker;
 

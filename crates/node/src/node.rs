@@ -1,90 +1,29 @@
 //! What all threads of a node share.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use api::heartbeat::{LeaseMode, Resync};
+use api::heartbeat::LeaseMode;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use storage::{FailureHook, Store};
 use tokio::sync::watch;
-use topology::{Cluster, Endpoint};
+use topology::{Cluster, Topology};
 
-use crate::backup::Backups;
+use crate::backup::state::Backups;
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
-use crate::connection::Desk;
 use crate::descriptors::Descriptors;
-use crate::grants::Grants;
+use crate::gate::{Engine, ResyncState, Role};
+use crate::grants::state::Grants;
 use crate::locks::Locks;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 use crate::watch::Watches;
-
-/// What the node does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
-    /// Accepts writes.
-    Master,
-    /// Applies the stream of `from`.
-    Replica {
-        /// Local endpoint of the master.
-        from: Endpoint,
-    },
-}
-
-impl Role {
-    /// True for a master.
-    pub fn is_master(&self) -> bool {
-        *self == Self::Master
-    }
-}
-
-/// What the write gate covers: who may append, and to what. Commands hold it shared from their last check until their batch is in the WAL;
-/// a change of role or of the database takes it exclusively, so nothing can slip through between check and append (rule R5).
-pub struct Engine {
-    /// `None` while the database is being replaced.
-    pub store: Option<Store>,
-    /// Role of now.
-    pub role: Role,
-    /// Rises with every change of role or database: a replication link that was started under another generation may not append.
-    pub generation: u64,
-}
-
-/// The data must be replaced by the master's before anything else.
-#[derive(Debug, Default)]
-pub struct ResyncState {
-    required: AtomicBool,
-    running: AtomicBool,
-}
-
-impl ResyncState {
-    /// As the heartbeat reply says it.
-    pub fn now(&self) -> Resync {
-        match (self.required.load(Ordering::SeqCst), self.running.load(Ordering::SeqCst)) {
-            (true, true) => Resync::Running,
-            (true, false) => Resync::Required,
-            (false, _) => Resync::None,
-        }
-    }
-
-    /// Sets whether a full sync is required.
-    pub fn set_required(&self, required: bool) {
-        self.required.store(required, Ordering::SeqCst);
-    }
-
-    /// Sets whether a full sync runs.
-    pub fn set_running(&self, running: bool) {
-        self.running.store(running, Ordering::SeqCst);
-    }
-
-    /// True while the data here is not to be trusted.
-    pub fn is_required(&self) -> bool {
-        self.required.load(Ordering::SeqCst)
-    }
-}
 
 /// A running node.
 pub struct Node {
@@ -102,8 +41,6 @@ pub struct Node {
     pub grants: Grants,
     /// Connections.
     pub clients: Clients,
-    /// Where peers are served, once the workers run.
-    pub peer_desk: OnceLock<Desk>,
     /// What it may have open, and for whom.
     pub descriptors: Descriptors,
     /// Key locks.
@@ -125,7 +62,7 @@ pub struct Node {
     /// Whether a full sync is due.
     pub resync: ResyncState,
     /// Replication: feeders and the link to the master.
-    pub replication: crate::replication::Replication,
+    pub replication: crate::replication::state::Replication,
     /// CLOCK_BOOTTIME at start, ns.
     pub started_ns: u64,
     /// 40 hex digits of this process, for INFO's run_id.
@@ -140,7 +77,14 @@ pub struct Node {
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
     on_failure: Option<FailureHook>,
+    on_regained: Option<OnRegained>,
 }
+
+/// See [`Node::on_regained`]: the node, and the generation of the write gate.
+pub type OnRegained = fn(Arc<Node>, u64) -> Acted;
+
+/// Ready when something was acted on.
+pub type Acted = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Key counts of the last scan.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,11 +110,18 @@ pub struct Keyspace {
 pub struct LeaseExpired;
 
 impl Node {
-    /// A node that serves nothing yet.
-    pub fn new(config: Config, dir: PathBuf, store: Store, cluster: Cluster, role: Role) -> Self {
+    /// A node that serves nothing yet; `commands`: how many there are.
+    pub fn new(
+        config: Config,
+        dir: PathBuf,
+        store: Store,
+        cluster: Cluster,
+        role: Role,
+        commands: usize,
+    ) -> Self {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
-        let replication = crate::replication::Replication::default();
+        let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         Self {
             grants: Grants::new(&dir, &dir.join("db"), workers),
@@ -180,11 +131,10 @@ impl Node {
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
             clients: Clients::default(),
-            peer_desk: OnceLock::new(),
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),
-            stats: Stats::new(workers),
+            stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
@@ -200,6 +150,7 @@ impl Node {
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,
             on_failure: None,
+            on_regained: None,
         }
     }
 
@@ -277,6 +228,21 @@ impl Node {
         self
     }
 
+    /// `act` is called when the link finds that the data here is the master's again: the topology is
+    /// changed by others than the link. To be said before the node serves.
+    #[must_use]
+    pub fn on_regained(self, act: OnRegained) -> Self {
+        Self { on_regained: Some(act), ..self }
+    }
+
+    /// The data here is the master's again, under that generation of the write gate. Returns when
+    /// that was acted on.
+    pub async fn regained(self: &Arc<Self>, generation: u64) {
+        if let Some(act) = self.on_regained {
+            act(Arc::clone(self), generation).await;
+        }
+    }
+
     /// To be called for every database that is put in service.
     pub fn look_after(&self, store: &Store) {
         if let Some(hook) = &self.on_failure {
@@ -287,6 +253,18 @@ impl Node {
     /// Changes to true when the process is to stop.
     pub fn shutdown(&self) -> watch::Receiver<bool> {
         self.shutdown.subscribe()
+    }
+
+    /// The topology as clients of this node are to see it: with the nodes that are gone.
+    pub fn shown<'t>(&self, topology: &'t Topology) -> Cow<'t, Topology> {
+        let mut ids = self.gone.unheard(&self.replication.heard());
+        if let Some(me) = self.cluster.load().id() {
+            ids.remove(&me);
+        }
+        if ids.is_empty() {
+            return Cow::Borrowed(topology);
+        }
+        Cow::Owned(topology.with_failed(|id| ids.contains(id)))
     }
 
     /// Milliseconds since start.
@@ -308,15 +286,5 @@ impl Node {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("dir", &self.dir).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("is_open", &self.store.is_some())
-            .field("role", &self.role)
-            .field("generation", &self.generation)
-            .finish()
     }
 }

@@ -15,10 +15,12 @@ use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
+use crate::gate::Role;
 use crate::log::Log;
-use crate::node::{Node, Role};
+use crate::node::Node;
 use crate::reload::{self, Reload};
-use crate::{admin, cluster, cron, disk, grants, info, replication, worker};
+use crate::session::table;
+use crate::{admin, cron, disk, families, grants, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -26,6 +28,8 @@ const USAGE: u8 = 2;
 /// `holdfast node …`: starts a node and serves until SIGTERM, SIGINT or SHUTDOWN. `log` is told the configured log level
 /// and place at the start, the level whenever CONFIG SET changes it, and the place at each SIGHUP.
 pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode> {
+    // The configuration may rename commands.
+    table::give(families::ALL);
     let loaded = match load::load(arguments) {
         Ok(Request::Start(loaded)) => *loaded,
         Err(error) if error.is_usage() => {
@@ -49,7 +53,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
     reload::direct(&*log, &loaded.values.log_dir)?;
     let config = loaded.file.as_ref().map(|file| file.display().to_string());
     let config = config.as_deref().unwrap_or("none");
-    tracing::info!(version = info::VERSION, config, dir = loaded.values.dir, "node starts");
+    tracing::info!(version = version::VERSION, config, dir = loaded.values.dir, "node starts");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -119,7 +123,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
         tasks.spawn(admin::serve(Arc::clone(&node), listener));
     }
     tasks.spawn(cron::run(Arc::clone(&node)));
-    tasks.spawn(grants::run(Arc::clone(&node)));
+    tasks.spawn(grants::drive::run(Arc::clone(&node)));
     let config = node.config.now();
     tracing::info!(
         port = config.port,
@@ -169,8 +173,10 @@ fn build(
     let slaveof = loaded.values.slaveof.0.clone();
     let config =
         Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
-    let node = Node::new(config, dir, store, Cluster::default(), Role::Master)
-        .on_failure(Arc::new(disk::end));
+    let commands = table::give(families::ALL);
+    let node = Node::new(config, dir, store, Cluster::default(), Role::Master, commands)
+        .on_failure(Arc::new(disk::end))
+        .on_regained(role::note_regained);
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {
@@ -181,7 +187,7 @@ fn build(
 
 /// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a master: that takes a lease.
 fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
-    let is_here = |endpoint: &Endpoint| cluster::identifies(node, endpoint);
+    let is_here = |endpoint: &Endpoint| role::identifies(node, endpoint);
     let loaded = Cluster::load(conf, &is_here);
     loaded.check_place(&is_here).with_context(|| format!("start on {}", node.dir.display()))?;
     let outcome = loaded.outcome();
@@ -208,10 +214,10 @@ fn begin_role(node: &Arc<Node>) -> std::io::Result<()> {
         (engine.role.clone(), engine.generation)
     };
     if let Role::Replica { .. } = role {
-        cluster::take_role(node, role, generation);
+        role::take_role(node, role, generation);
     } else {
-        cluster::begin_to_write(node, &node.engine())?;
-        cluster::settle_without_epochs(node);
+        role::begin_to_write(node, &node.engine())?;
+        role::settle_without_epochs(node);
     }
     Ok(())
 }

@@ -12,8 +12,10 @@ use tempfile::TempDir;
 use topology::Cluster;
 
 use crate::clients::Via;
+use crate::command::Table;
 use crate::config::{Config, Values};
-use crate::node::{Node, Role};
+use crate::gate::Role;
+use crate::node::Node;
 use crate::session::Session;
 use crate::session::dispatch::{Batch, Step};
 
@@ -28,6 +30,12 @@ pub(crate) fn small() -> Values {
     values
 }
 
+/// The table of commands; given its rows, if no test has done so before.
+pub(crate) fn table() -> &'static Table {
+    crate::session::table::give(crate::families::ALL);
+    Table::get()
+}
+
 /// A node on the database in `dir`, which is made if it is not there.
 pub(crate) fn node(
     dir: &std::path::Path,
@@ -36,7 +44,15 @@ pub(crate) fn node(
     role: Role,
 ) -> Arc<Node> {
     let store = Store::open(&dir.join("db"), crate::run::storage_options(&values)).unwrap();
-    Arc::new(Node::new(Config::new(values, None), dir.to_owned(), store, cluster, role))
+    let node = Node::new(
+        Config::new(values, None),
+        dir.to_owned(),
+        store,
+        cluster,
+        role,
+        crate::shell::table().rows().len(),
+    );
+    Arc::new(node.on_regained(crate::role::note_regained))
 }
 
 /// A client's session that came by no balancer.

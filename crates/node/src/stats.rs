@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::command::Table;
-
 /// Calls and time of one command on one worker.
 #[derive(Debug, Default)]
 pub struct CommandStats {
@@ -31,8 +29,8 @@ pub struct WorkerStats {
     commands: Box<[CommandStats]>,
 }
 
-impl Default for WorkerStats {
-    fn default() -> Self {
+impl WorkerStats {
+    fn new(commands: usize) -> Self {
         Self {
             connections: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -40,7 +38,7 @@ impl Default for WorkerStats {
             write_batches: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            commands: Table::get().commands().iter().map(|_| CommandStats::default()).collect(),
+            commands: (0..commands).map(|_| CommandStats::default()).collect(),
         }
     }
 }
@@ -121,10 +119,10 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counters for that many workers.
-    pub fn new(workers: usize) -> Self {
+    /// Counters for that many workers and commands.
+    pub fn new(workers: usize, commands: usize) -> Self {
         Self {
-            workers: (0..workers).map(|_| WorkerStats::default()).collect(),
+            workers: (0..workers).map(|_| WorkerStats::new(commands)).collect(),
             rejected_connections: AtomicU64::new(0),
             moved_in: AtomicU64::new(0),
             sync_full: AtomicU64::new(0),
@@ -156,7 +154,8 @@ impl Stats {
 
     /// Commands processed since start.
     pub fn commands(&self) -> u64 {
-        (0..Table::get().commands().len()).map(|index| self.command(index).calls).sum()
+        let commands = self.workers.iter().flat_map(|worker| &worker.commands);
+        commands.map(|command| command.calls.load(Ordering::Relaxed)).sum()
     }
 
     /// CONFIG RESETSTAT: back to zero. A counter its worker adds to at this very moment may keep its value.

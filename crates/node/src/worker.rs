@@ -19,8 +19,7 @@ use tokio::task::LocalSet;
 
 use crate::clients::TOO_MANY;
 use crate::clients::places::Place;
-use crate::connection::{self, Caller, Desk};
-use crate::grants::commit;
+use crate::connection::{self, Caller, Desk, Seat};
 use crate::node::Node;
 use crate::stats::WorkerStats;
 
@@ -79,18 +78,17 @@ fn listen_on(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::Tcp
 /// Starts the workers: those of clients, and the one of peers, which no accepted connection is dealt to. They end when the node shuts down.
 pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accepted>>> {
     let peers = node.stats.workers.len() - 1;
+    let (door, callers) = mpsc::unbounded_channel();
+    let desk = Desk { door };
     let mut workers = Vec::with_capacity(peers);
     for index in 0..peers {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let node = Arc::clone(node);
+        let (node, desk) = (Arc::clone(node), desk.clone());
         spawn(format!("worker-{index}"), move |runtime| {
-            LocalSet::new().block_on(runtime, work(node, index, receiver));
+            LocalSet::new().block_on(runtime, work(node, index, desk, receiver));
         })?;
         workers.push(sender);
     }
-    let (door, callers) = mpsc::unbounded_channel();
-    // Set once: a node starts its workers once.
-    let _ = node.peer_desk.set(Desk { worker: peers, door });
     let own = Arc::clone(node);
     spawn("worker-peers".into(), move |runtime| {
         LocalSet::new().block_on(runtime, work_for_peers(own, peers, callers));
@@ -111,26 +109,39 @@ fn spawn(
     thread.context("start a worker thread").map(drop)
 }
 
+/// Wakes those of its connections whose replies wait for the in-sync set.
+async fn wake(node: Arc<Node>, index: usize) {
+    node.grants.commit.serve(index, node.shutdown()).await;
+}
+
 async fn work_for_peers(
     node: Arc<Node>,
     index: usize,
     mut callers: mpsc::UnboundedReceiver<Caller>,
 ) {
     let mut shutdown = node.shutdown();
-    tokio::task::spawn_local(commit::serve(Arc::clone(&node), index));
+    tokio::task::spawn_local(wake(Arc::clone(&node), index));
     loop {
         let next = tokio::select! {
             next = callers.recv() => next,
             _ = shutdown.wait_for(|stop| *stop) => None,
         };
         let Some(caller) = next else { return };
-        tokio::task::spawn_local(connection::receive(Arc::clone(&node), index, caller));
+        tokio::task::spawn_local(connection::receive(
+            Seat { node: Arc::clone(&node), worker: index, peers: None },
+            caller,
+        ));
     }
 }
 
-async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+async fn work(
+    node: Arc<Node>,
+    index: usize,
+    desk: Desk,
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+) {
     let mut shutdown = node.shutdown();
-    tokio::task::spawn_local(commit::serve(Arc::clone(&node), index));
+    tokio::task::spawn_local(wake(Arc::clone(&node), index));
     loop {
         let next = tokio::select! {
             next = accepted.recv() => next,
@@ -142,7 +153,8 @@ async fn work(node: Arc<Node>, index: usize, mut accepted: mpsc::UnboundedReceiv
                 if let Some(stats) = node.stats.workers.get(index) {
                     WorkerStats::add(&stats.connections, 1);
                 }
-                let serving = connection::serve(Arc::clone(&node), index, stream, peer, place);
+                let at = Seat { node: Arc::clone(&node), worker: index, peers: Some(desk.clone()) };
+                let serving = connection::serve(at, stream, peer, place);
                 tokio::task::spawn_local(serving);
             }
             Err(error) => tracing::warn!(%error, "cannot serve an accepted connection"),
@@ -250,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Values};
-    use crate::node::Role;
+    use crate::gate::Role;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -268,8 +280,14 @@ mod tests {
         let options = Options { block_cache_size: 8 << 20, ..Options::default() };
         let store = Store::open(&folder.path().join("db"), options).unwrap();
         let dir = folder.path().to_owned();
-        let node =
-            Node::new(Config::new(values, None), dir, store, Cluster::default(), Role::Master);
+        let node = Node::new(
+            Config::new(values, None),
+            dir,
+            store,
+            Cluster::default(),
+            Role::Master,
+            crate::shell::table().rows().len(),
+        );
         let node = Arc::new(node);
         let listener = listen(&["127.0.0.1".into()], 0, 16).unwrap().pop().unwrap();
         let address = listener.local_addr().unwrap();

@@ -41,7 +41,7 @@ pub use error::Error;
 pub use family::Family;
 pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
 pub use format::check_number as check_format;
-pub use key::{KeyBuf, Scope};
+pub use key::{DEFAULT_NAMESPACE, KeyBuf, Scope};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use stats::{Counters, Stats};

@@ -32,7 +32,63 @@ const PURE: &[&str] = &["resp", "topology", "api", "grant", "replication", "plan
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
 
 /// Crates whose files know each other in one direction only.
-const WITHOUT_CIRCLES: &[&str] = &["planner"];
+const WITHOUT_CIRCLES: &[&str] =
+    &["planner", "node", "controller", "resp", "web", "limits", "holdfast"];
+
+/// What all threads of a node share: everything else stands above it.
+const SHARED: &[&str] = &[
+    "backup::state",
+    "clients",
+    "config",
+    "descriptors",
+    "gate",
+    "gone",
+    "grants::commit",
+    "grants::heard",
+    "grants::identity",
+    "grants::state",
+    "locks",
+    "node",
+    "replication::aside",
+    "replication::feeders",
+    "replication::lineage",
+    "replication::state",
+    "slowlog",
+    "stats",
+    "strangers",
+    "watch",
+];
+
+/// What acts on that state.
+const DRIVERS: &[&str] = &[
+    "backup::tail",
+    "connection",
+    "cron",
+    "families",
+    "grants::drive",
+    "grants::owner",
+    "grants::relay",
+    "replication::deposed",
+    "replication::exchange",
+    "replication::feeder",
+    "replication::files",
+    "replication::link",
+    "replication::rewind",
+    "replication::service",
+    "role",
+    "session",
+    "worker",
+];
+
+/// Modules of the node, and those that they never import, each with its parts.
+const NEVER: &[(&[&str], &[&str])] = &[
+    (&["command", "session::table"], &["families"]),
+    (SHARED, &["command::table", "session::table"]),
+    (SHARED, DRIVERS),
+    (&["grants", "replication"], &["families", "role"]),
+    (&["role"], &["connection", "families", "session"]),
+    (&["session"], &["connection", "families"]),
+];
 
 const ROCKSDB: &str = "rust-rocksdb";
 
@@ -492,6 +548,27 @@ fn files_of_a_crate_import_each_other_in_one_direction() -> Result<()> {
             bail!("files of `{name}` import each other in a circle: {}", circle.join(" → "));
         }
     }
+    Ok(())
+}
+
+#[test]
+fn lower_floors_of_the_node_do_not_import_higher_ones() -> Result<()> {
+    let modules = modules("node")?;
+    let is_in = |module: &str, whole: &&str| {
+        module == *whole || module.strip_prefix(*whole).is_some_and(|part| part.starts_with("::"))
+    };
+    let mut found = Vec::new();
+    for (low, high) in NEVER {
+        for name in low.iter().chain(*high) {
+            ensure!(modules.contains_key(*name), "there is no module `{name}` any more");
+        }
+        for (own, imported) in imports(&modules) {
+            let is_meant = low.iter().any(|name| is_in(own, name));
+            let imported = imported.iter().filter(|to| high.iter().any(|name| is_in(to, name)));
+            found.extend(imported.filter(|_| is_meant).map(|to| format!("{own} → {to}")));
+        }
+    }
+    ensure!(found.is_empty(), "{found:#?}");
     Ok(())
 }
 

@@ -14,10 +14,12 @@ use super::files::{Aside, Files};
 
 use crate::clock;
 use crate::command::Table;
-use crate::info::{self, process};
-use crate::node::{Engine, Node};
+use crate::gate::Engine;
+use crate::info::process;
+use crate::node::Node;
 use crate::stats::CommandTotal;
 use crate::strangers::Fault;
+use crate::version;
 
 /// Of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -114,7 +116,7 @@ fn aside_metrics(aside: Aside, out: &mut Exposition) {
 
 fn process_metrics(node: &Node, out: &mut Exposition) {
     out.head("holdfast_node_build_info", "gauge", "Version of this build; always 1.");
-    out.sample("holdfast_node_build_info", "version", info::VERSION, 1);
+    out.sample("holdfast_node_build_info", "version", version::VERSION, 1);
     let uptime_s = node.uptime_ms() as f64 / 1000.0;
     out.gauge("holdfast_node_process_uptime_seconds", "Age of the process.", uptime_s);
     let cpu = process::cpu_seconds();
@@ -192,7 +194,7 @@ fn client_metrics(node: &Node, out: &mut Exposition) {
 
 fn command_metrics(node: &Node, out: &mut Exposition) {
     let used: Vec<(&str, CommandTotal)> = Table::get()
-        .commands()
+        .rows()
         .iter()
         .enumerate()
         .map(|(index, command)| (command.name, node.stats.command(index)))
@@ -396,7 +398,7 @@ mod tests {
     use topology::Cluster;
 
     use super::*;
-    use crate::node::Role;
+    use crate::gate::Role;
 
     fn node(folder: &std::path::Path) -> std::sync::Arc<Node> {
         crate::shell::node(folder, crate::shell::small(), Cluster::default(), Role::Master)
@@ -422,7 +424,7 @@ mod tests {
                 assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
             }
         }
-        let first = Table::get().commands()[0].name;
+        let first = Table::get().rows()[0].name;
         assert!(text.contains(&format!(
             "holdfast_node_command_seconds_total{{command=\"{first}\"}} 0.0015\n"
         )));

@@ -10,8 +10,10 @@ use resp::{Value, encode_command};
 use topology::Endpoint;
 
 use super::{Failed, Origin};
-use crate::grants::{self, Ticket};
-use crate::node::{Node, Role};
+use crate::gate::Role;
+use crate::grants::drive;
+use crate::grants::state::Ticket;
+use crate::node::Node;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -66,7 +68,7 @@ fn at_master(node: &Node, origin: &Origin, sequence: u64) -> Result<(), String> 
         return Err(format!("the in-sync set does not have sequence {sequence}"));
     }
     let ticket = Ticket { sequence, generation: origin.generation, is_write: true };
-    grants::may_leave(node, &ticket).map_err(str::to_owned)
+    drive::may_leave(node, &ticket).map_err(str::to_owned)
 }
 
 /// What the master says of its set.

@@ -7,7 +7,14 @@ use crate::config::{Config, Values};
 fn node(dir: &Path) -> Arc<Node> {
     let store = Store::open(&dir.join("db"), small()).unwrap();
     let config = Config::new(Values::default(), None);
-    Arc::new(Node::new(config, dir.to_owned(), store, Cluster::default(), Role::Master))
+    Arc::new(Node::new(
+        config,
+        dir.to_owned(),
+        store,
+        Cluster::default(),
+        Role::Master,
+        crate::shell::table().rows().len(),
+    ))
 }
 
 fn small() -> Options {

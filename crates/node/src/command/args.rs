@@ -1,6 +1,11 @@
 //! A cursor over the arguments of one command.
 
+use smallvec::SmallVec;
+
 use super::error::{Error, Result};
+
+/// Words of one command; most have few.
+pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// Arguments behind the command name, taken from the front.
 #[derive(Debug, Clone)]

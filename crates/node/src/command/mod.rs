@@ -6,12 +6,16 @@
 
 pub mod args;
 pub mod error;
+pub mod keys;
 pub mod renames;
 pub mod reply;
+pub mod row;
 pub mod table;
+pub mod texts;
 
-pub use args::Args;
+pub use args::{Args, Words};
 pub use error::{Error, Result};
 pub use renames::Renames;
 pub use reply::{Replied, Reply};
-pub use table::{Command, Flags, Handler, Keys, Table};
+pub use row::{Flags, Row};
+pub use table::Table;

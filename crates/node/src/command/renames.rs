@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Command, Table};
+use super::{Row, Table};
 
 /// Why a command cannot be renamed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ impl Renames {
     }
 
     /// The command that answers to this name in any case, with its index in the table.
-    pub fn find(&self, name: &[u8]) -> Option<(usize, &'static Command)> {
+    pub fn find(&self, name: &[u8]) -> Option<(usize, &'static Row)> {
         let table = Table::get();
         if self.0.is_empty() {
             return table.find(name);
@@ -51,18 +51,17 @@ impl Renames {
         match self.0.get(name.to_ascii_lowercase().as_slice()) {
             Some(renamed) => {
                 let index = (*renamed)?;
-                table.commands().get(index).map(|command| (index, *command))
+                table.rows().get(index).map(|row| (index, *row))
             }
             None => table.find(name),
         }
     }
 
     /// The commands that answer to some name, in table order, with their index.
-    pub fn commands(&self) -> impl Iterator<Item = (usize, &'static Command)> {
-        let commands = Table::get().commands().iter().copied().enumerate();
-        commands.filter(|(index, command)| {
-            let hidden =
-                self.0.get(command.name.as_bytes()).is_some_and(|now| *now != Some(*index));
+    pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> {
+        let rows = Table::get().rows().iter().copied().enumerate();
+        rows.filter(|(index, row)| {
+            let hidden = self.0.get(row.name.as_bytes()).is_some_and(|now| *now != Some(*index));
             !hidden || self.0.values().any(|renamed| *renamed == Some(*index))
         })
     }
@@ -78,6 +77,7 @@ mod tests {
 
     #[test]
     fn names_may_be_swapped_in_steps_and_an_empty_one_hides_a_command() {
+        crate::shell::table();
         let mut renames = Renames::default();
         for (from, to) in [("GET", "tmp"), ("SET", "GET"), ("Tmp", "set"), ("del", "")] {
             renames.add(from, to).unwrap();
@@ -86,8 +86,8 @@ mod tests {
         assert_eq!(name(&renames, "SET"), Some("get"));
         assert_eq!((name(&renames, "tmp"), name(&renames, "DEL")), (None, None));
         assert_eq!(name(&renames, "mget"), Some("mget"));
-        let shown = renames.commands().map(|(_, command)| command.name);
-        let all = Table::get().commands().iter().map(|command| command.name);
+        let shown = renames.rows().map(|(_, command)| command.name);
+        let all = Table::get().rows().iter().map(|command| command.name);
         assert_eq!(
             shown.collect::<Vec<_>>(),
             all.filter(|name| *name != "del").collect::<Vec<_>>()
@@ -96,6 +96,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_renamed_is_said() {
+        crate::shell::table();
         let mut renames = Renames::default();
         assert_eq!(renames.add("gett", "x"), Err(RenameError::Unknown("gett".into())));
         assert_eq!(renames.add("get", "SET"), Err(RenameError::Taken("set".into())));

@@ -321,6 +321,7 @@ mod tests {
     }
 
     fn loaded(text: &str, more: &[&str]) -> Result<Loaded, String> {
+        crate::shell::table();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.conf");
         std::fs::write(&path, text).unwrap();

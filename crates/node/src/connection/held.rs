@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use tokio::io::AsyncReadExt;
 
 use super::{Connection, End, REPLY_BYTES};
-use crate::grants::{self, Ticket};
+use crate::grants::drive;
+use crate::grants::state::Ticket;
 use crate::session::Session;
 use crate::session::dispatch::Ran;
 
@@ -68,7 +69,7 @@ impl Connection {
                 if !self.node.grants.commit.has(ticket.sequence) {
                     break;
                 }
-                grants::may_leave(&self.node, ticket).map_err(|why| End::Refused(why.into()))?;
+                drive::may_leave(&self.node, ticket).map_err(|why| End::Refused(why.into()))?;
             }
             if let Some(group) = self.held.groups.pop_front() {
                 self.held.bytes -= group.bytes.len();

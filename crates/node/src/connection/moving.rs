@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use super::{Connection, End, READ_BYTES};
 use crate::clients::Via;
 use crate::clock;
-use crate::command::{Flags, Renames, Table};
+use crate::command::{Flags, Renames};
 use crate::moving::{Refused, seal};
 use crate::session::{Auth, ReplyMode, Session};
 
@@ -109,8 +109,7 @@ impl Connection {
 
 /// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one.
 pub(super) fn is_repeatable(session: &Session) -> bool {
-    let index = session.client.last_command.load(Ordering::Relaxed);
-    let command = Table::get().commands().get(index);
+    let command = session.client.last_command.get();
     command.is_some_and(|command| !command.flags.has(Flags::PEER))
 }
 

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::{Connection, End, attend};
-use crate::node::Node;
+use super::{Connection, End, Seat, attend};
 use crate::session::{Auth, Session};
 
 /// Where peers are served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Desk {
-    /// Index of its worker.
-    pub worker: usize,
     /// Leads there.
     pub door: mpsc::UnboundedSender<Caller>,
 }
@@ -32,18 +29,17 @@ impl Connection {
     /// Whether this is a peer that is not where peers are served, and may move now. The secret alone makes none: operators
     /// have it too, and what they ask may take long.
     pub(super) fn belongs_elsewhere(&self, session: &Session) -> bool {
-        let is_elsewhere = |desk: &Desk| desk.worker != self.worker;
         session.auth == Auth::Peer
             && session.asks_as_peer
             && self.held.is_empty()
             && !self.at_end
             && !session.transaction.is_open()
-            && self.node.peer_desk.get().is_some_and(is_elsewhere)
+            && self.peers.is_some()
     }
 
     /// Sends it there.
     pub(super) fn hand_over(self, session: Session) -> End {
-        let Some(desk) = self.node.peer_desk.get() else { return End::Killed };
+        let Some(desk) = &self.peers else { return End::Killed };
         let unread = self.buffer.get(self.start..).unwrap_or_default().to_vec();
         match self.stream.into_std() {
             Ok(stream) => match desk.door.send(Caller { stream, unread, session }) {
@@ -57,12 +53,12 @@ impl Connection {
 }
 
 /// Serves a peer that came from another worker until its connection ends.
-pub async fn receive(node: Arc<Node>, worker: usize, caller: Caller) {
+pub async fn receive(at: Seat, caller: Caller) {
     let Caller { stream, unread, session } = caller;
-    let client = Arc::clone(&session.client);
+    let (node, client) = (Arc::clone(&at.node), Arc::clone(&session.client));
     match TcpStream::from_std(stream) {
         Ok(stream) => {
-            let connection = Connection::new(Arc::clone(&node), worker, stream, unread);
+            let connection = Connection::new(at, stream, unread);
             attend(&node, &client, connection.go_on(session)).await;
         }
         Err(error) => {

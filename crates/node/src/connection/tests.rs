@@ -12,7 +12,7 @@ use super::*;
 use crate::clients::PauseKind;
 use crate::config::Values;
 use crate::config::value::Networks;
-use crate::node::Role;
+use crate::gate::Role;
 
 mod greeting;
 
@@ -61,7 +61,8 @@ fn served_by<F: Future<Output = ()>>(
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, peer) = listener.accept().await.unwrap();
         let place = node.clients.places.enter(1_000, 8);
-        let serving = serve(Arc::clone(&node), 0, accepted, peer, place);
+        let serving =
+            serve(Seat { node: Arc::clone(&node), worker: 0, peers: None }, accepted, peer, place);
         let both = async { tokio::join!(serving, test(Arc::clone(&node), stream)) };
         tokio::time::timeout(PATIENCE, both).await.expect("an end");
     });

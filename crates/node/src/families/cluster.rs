@@ -9,14 +9,13 @@ use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
 use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
-use crate::cluster::{change, heartbeat_reply, identifies};
 use crate::command::args::parse_integer;
-use crate::command::{Args, Command, Error, Replied, Reply, Result};
-use crate::gone;
+use crate::command::texts::LOADING;
+use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
 use crate::node::Node;
-use crate::session::dispatch::{LOADING, NAMESPACE};
-use crate::session::{Flow, SessionCx, Tells, gates};
+use crate::role::{change, heartbeat_reply, identifies};
+use crate::session::{Command, Flow, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
@@ -78,7 +77,7 @@ fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     must_be_cluster(cx)?;
     let state = cx.node.cluster.load();
     let myself = state.id();
-    let topology = || state.topology().map(|topology| gone::shown(cx.node, topology));
+    let topology = || state.topology().map(|topology| cx.node.shown(topology));
     let reach = cx.session.reach(cx.config);
     Ok(match &*word {
         b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
@@ -121,14 +120,14 @@ fn slot_number(args: &mut Args<'_>) -> Result<u16> {
 fn keys_in_slot(node: &Node, now_ms: u64, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
     let engine = node.engine();
     let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
+    let scope = storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms };
     Ok(storage::types::keyspace::keys_in_slot(&store.txn(), &scope, slot, most)?)
 }
 
 fn count_in_slot(node: &Node, now_ms: u64, slot: u16) -> Result<u64> {
     let engine = node.engine();
     let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms };
+    let scope = storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms };
     Ok(storage::types::keyspace::count_in_slot(&store.txn(), &scope, slot)?)
 }
 
@@ -195,7 +194,8 @@ fn shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
 /// Whether there is any key; while the database is being replaced, nobody knows.
 fn has_data(cx: &SessionCx<'_>) -> Result<bool> {
     let engine = cx.node.engine();
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    let scope =
+        storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms: cx.now_ms };
     Ok(match &engine.store {
         Some(store) => storage::types::keyspace::random_key(&store.txn(), &scope)?.is_some(),
         None => true,
@@ -251,7 +251,7 @@ fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
         }
         (b"CONTROLLER", 0) => {
             must_be_cluster(cx)?;
-            Ok(reply.bulk(grants::heard::told(cx.node).render().as_bytes()).into())
+            Ok(reply.bulk(grants::drive::told(cx.node).render().as_bytes()).into())
         }
         (b"SETNODES", 2..) => set_nodes(cx, args),
         (b"SETSLOT", 4) => set_slot(cx, args),
@@ -327,7 +327,8 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     must_be_cluster(cx)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
-    let scope = storage::Scope { namespace: NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    let scope =
+        storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms: cx.now_ms };
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
@@ -363,7 +364,7 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let id = cx.node.cluster.load().id();
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
-    grants::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
+    grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
     Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
 }
@@ -375,7 +376,7 @@ fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     let ids: Option<_> = ids.collect();
     let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
     must_be_cluster(cx)?;
-    if !cx.node.gone.tell(term, ids, crate::replication::now_ms()) {
+    if !cx.node.gone.tell(term, ids, crate::clock::boottime_ms()) {
         return Err(Error::text(
             "ERR election version mismatch: a controller with a higher term leads",
         ));
@@ -397,7 +398,7 @@ fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
         return Err(Error::Syntax);
     }
     must_be_cluster(cx)?;
-    let crate::node::Role::Replica { from } = cx.node.engine().role.clone() else {
+    let crate::gate::Role::Replica { from } = cx.node.engine().role.clone() else {
         return Err(Error::text("ERR relay: this node is no replica"));
     };
     let cluster = cx.node.cluster.load();

@@ -6,12 +6,10 @@ use resp::{Protocol, Writer};
 
 use crate::clients::{Client, Kind, PauseKind, Via};
 use crate::clock;
-use crate::command::table::{Subcommand, subcommand};
-use crate::command::{Args, Command, Error, Reply, Result};
-use crate::session::{Auth, Flow, ReplyMode, SessionCx};
-
-/// The version clients take for Redis'. Some choose commands by it.
-pub const REDIS_VERSION: &str = "7.0.15";
+use crate::command::row::{Subcommand, subcommand};
+use crate::command::{Args, Error, Reply, Result};
+use crate::session::{Auth, Command, Flow, ReplyMode, SessionCx};
+use crate::version::REDIS_VERSION;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[

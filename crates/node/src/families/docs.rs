@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use resp::Writer;
 use storage::types::glob;
 
-use crate::command::table::{Family, Keys, Subcommand, subcommand};
-use crate::command::{Args, Command, Error, Flags, Handler, Renames, Replied, Reply, Result};
-use crate::session::{Flow, SessionCx};
+use crate::command::keys::Keys;
+use crate::command::row::{Subcommand, subcommand};
+use crate::command::{Args, Error, Flags, Renames, Replied, Reply, Result};
+use crate::session::table::{self, Family, Handler};
+use crate::session::{Command, Flow, SessionCx};
 
 /// Documentation of one command.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +174,7 @@ pub(super) fn command(
     let renames = &cx.config.renames;
     let Some(word) = args.word() else { return Ok(describe_all(renames, reply).into()) };
     Ok(match &*word {
-        b"COUNT" => reply.count(renames.commands().count()),
+        b"COUNT" => reply.count(table::all(renames).count()),
         b"LIST" => list(renames, args, reply)?,
         b"INFO" if args.is_empty() => describe_all(renames, reply),
         b"INFO" => describe_some(renames, args.rest(), reply),
@@ -186,7 +188,7 @@ pub(super) fn command(
 }
 
 fn list(renames: &Renames, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let names = || renames.commands().map(|(_, command)| command);
+    let names = || table::all(renames);
     let chosen: Vec<&str> = match args.word().as_deref() {
         None => names().map(|command| command.name).collect(),
         Some(b"FILTERBY") => {
@@ -216,7 +218,8 @@ fn list(renames: &Renames, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Repl
 
 fn get_keys(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
     let name = words.first().copied().unwrap_or_default();
-    let (_, command) = renames.find(name).ok_or_else(|| Error::err("Invalid command specified"))?;
+    let (_, command) =
+        table::find(renames, name).ok_or_else(|| Error::err("Invalid command specified"))?;
     if command.keys == Keys::None {
         return Err(Error::err("The command has no key arguments"));
     }
@@ -229,7 +232,7 @@ fn get_keys(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Repl
 }
 
 fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {
-    let commands: Vec<&Command> = renames.commands().map(|(_, command)| command).collect();
+    let commands: Vec<&Command> = table::all(renames).collect();
     reply.with(|writer| {
         writer.array(commands.len());
         for command in commands {
@@ -242,7 +245,7 @@ fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replie
     reply.with(|writer| {
         writer.array(names.len());
         for name in names {
-            match renames.find(name) {
+            match table::find(renames, name) {
                 Some((_, command)) => describe(writer, command),
                 None => writer.null(),
             }
@@ -364,9 +367,13 @@ fn family(command: &Command) -> &'static str {
 
 fn document(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     let found: Vec<&Command> = if names.is_empty() {
-        renames.commands().map(|(_, command)| command).collect()
+        table::all(renames).collect()
     } else {
-        names.iter().filter_map(|name| renames.find(name)).map(|(_, command)| command).collect()
+        names
+            .iter()
+            .filter_map(|name| table::find(renames, name))
+            .map(|(_, command)| command)
+            .collect()
     };
     reply.with(|writer| {
         writer.map(found.len());
@@ -399,11 +406,11 @@ fn group(command: &Command) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Table;
+    use crate::shell;
 
     #[test]
     fn every_command_has_one_summary() {
-        for command in Table::get().commands() {
+        for command in shell::table().rows() {
             let count = DOCS.iter().filter(|doc| doc.name == command.name).count();
             assert_eq!(count, 1, "documentation of `{}`", command.name);
         }
@@ -420,6 +427,7 @@ mod tests {
 
     #[test]
     fn a_description_has_the_shape_of_redis_7() {
+        shell::table();
         let text = replied(|reply| describe_some(&Renames::default(), &[b"GET", b"nosuch"], reply));
         let expected = "*2 *10 $3 get :2 *2 +readonly +fast :1 :1 :1 *3 +@read +@string +@fast *0 *1 *6 $5 flags *2 +RO +access \
             $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 \
@@ -429,6 +437,7 @@ mod tests {
 
     #[test]
     fn a_container_is_described_with_its_subcommands() {
+        shell::table();
         let text = replied(|reply| describe_some(&Renames::default(), &[b"slowlog"], reply));
         let names: Vec<&str> = text.lines().filter(|line| line.starts_with("slowlog")).collect();
         assert_eq!(
@@ -439,6 +448,7 @@ mod tests {
 
     #[test]
     fn a_renamed_command_is_known_by_its_new_name_only() {
+        shell::table();
         let mut renames = Renames::default();
         renames.add("get", "g").unwrap();
         let keys = replied(|reply| get_keys(&renames, &[b"g", b"a"], reply).unwrap());
@@ -446,11 +456,12 @@ mod tests {
         let text = replied(|reply| describe_some(&renames, &[b"get", b"G"], reply));
         assert!(text.starts_with("*2\r\n$-1\r\n*10\r\n$3\r\nget\r\n"), "{text}");
         let count = replied(|reply| describe_all(&renames, reply));
-        assert!(count.starts_with(&format!("*{}\r\n", Table::get().commands().len())));
+        assert!(count.starts_with(&format!("*{}\r\n", shell::table().rows().len())));
     }
 
     #[test]
     fn keys_are_found_and_missing_ones_explained() {
+        shell::table();
         let keys = replied(|reply| {
             get_keys(&Renames::default(), &[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap()
         });

@@ -6,9 +6,9 @@ use storage::types::expiry::Unit;
 use storage::types::keys::{self, ExpireCondition, Lifetime};
 use storage::types::keyspace::{self, Selection};
 
-use crate::command::table::{KEY, KEYS, KEYS2, NONE};
-use crate::command::{Args, Command, Error, Replied, Reply, Result};
-use crate::session::{ReadCx, WriteCx};
+use crate::command::keys::{KEY, KEYS, KEYS2, NONE};
+use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::session::{Command, ReadCx, WriteCx};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[

@@ -9,7 +9,7 @@ pub mod server;
 pub mod string;
 pub mod transaction;
 
-use crate::command::table::Family;
+use crate::session::table::Family;
 
 /// Every family of this build.
 pub const ALL: &[Family] = &[

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use ::replication::answer::{Answer, Granted};
 use ::replication::files::{self, CheckpointId};
 use ::replication::history::is_grant_shown;
-use ::replication::master::LOADING;
 use ::replication::master::psync;
 use ::replication::master::replconf::Replconf;
 use ::replication::master::wait::{self, Wait};
 use topology::Endpoint;
 
-use crate::cluster::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
-use crate::command::{Args, Command, Error, Reply, Result};
-use crate::node::{Node, Role};
+use crate::command::texts::LOADING;
+use crate::command::{Args, Error, Reply, Result};
+use crate::gate::Role;
+use crate::node::Node;
 use crate::replication::{self, FileRequest};
-use crate::session::{Flow, SessionCx, Tells};
+use crate::role::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
+use crate::session::{Command, Flow, SessionCx, Tells};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -115,7 +116,7 @@ fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
         if !engine.role.is_master() {
             return Err(Error::err(wait::Refusal::NotMaster));
         }
-        let loading = || Error::text("LOADING kvrocks is restoring the db from backup");
+        let loading = || Error::text(LOADING);
         // Published first: replicas are never sent what is not.
         engine.store.as_ref().ok_or_else(loading)?.publish()?
     };

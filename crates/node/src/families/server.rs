@@ -17,10 +17,11 @@ use super::docs;
 use crate::backup;
 use crate::clients::Via;
 use crate::clock;
-use crate::command::table::{NONE, Subcommand, subcommand};
-use crate::command::{Args, Command, Error, Replied, Reply, Result};
+use crate::command::keys::NONE;
+use crate::command::row::{Subcommand, subcommand};
+use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::info;
-use crate::session::{Flow, SessionCx, WriteCx};
+use crate::session::{Command, Flow, SessionCx, WriteCx};
 use crate::slowlog::Entry;
 
 #[rustfmt::skip]

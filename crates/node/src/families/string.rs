@@ -6,9 +6,9 @@ use storage::types::lcs;
 use storage::types::strings::{self, Compared, Condition, SetOptions};
 
 use crate::command::args::parse_integer;
-use crate::command::table::{KEY, KEYS, KEYS2, PAIRS};
-use crate::command::{Args, Command, Error, Replied, Reply, Result};
-use crate::session::{ReadCx, WriteCx};
+use crate::command::keys::{KEY, KEYS, KEYS2, PAIRS};
+use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::session::{Command, ReadCx, WriteCx};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[

@@ -1,9 +1,8 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use crate::command::table::KEYS;
-use crate::command::{Args, Command, Error, Reply, Result};
-use crate::session::dispatch::NAMESPACE;
-use crate::session::{Flow, SessionCx};
+use crate::command::keys::KEYS;
+use crate::command::{Args, Error, Reply, Result};
+use crate::session::{Command, Flow, SessionCx};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -36,7 +35,7 @@ fn watch(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
         return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
     }
     let scope = storage::Scope {
-        namespace: NAMESPACE,
+        namespace: storage::DEFAULT_NAMESPACE,
         cluster: cx.config.cluster_enabled,
         now_ms: cx.now_ms,
     };

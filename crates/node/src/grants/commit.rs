@@ -6,15 +6,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use storage::Store;
-use tokio::sync::Notify;
-
-use crate::node::Node;
+use tokio::sync::{Notify, watch};
 
 /// Nobody is waited for.
 const NOBODY: u64 = u64::MAX;
@@ -174,6 +171,29 @@ impl Commit {
         let alarm = self.alarm.load(Ordering::SeqCst);
         Reached { commit: self, worker, sequence, alarm, id: None }
     }
+
+    /// Wakes the connections of one worker; runs on its thread until `shutdown` says so.
+    pub async fn serve(&self, worker: usize, mut shutdown: watch::Receiver<bool>) {
+        let Some(desk) = self.desks.get(worker) else { return };
+        let mut alarm = self.alarm.load(Ordering::SeqCst);
+        loop {
+            tokio::select! {
+                () = desk.bell.notified() => {}
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            }
+            let rings_for_all = self.alarm.load(Ordering::SeqCst) != alarm;
+            alarm = self.alarm.load(Ordering::SeqCst);
+            let reached = self.reached.load(Ordering::SeqCst);
+            WAITING.with_borrow(|waiting| {
+                for ((sequence, _), waker) in waiting {
+                    if *sequence > reached && !rings_for_all {
+                        break;
+                    }
+                    waker.wake_by_ref();
+                }
+            });
+        }
+    }
 }
 
 /// What a set is too small for.
@@ -225,31 +245,6 @@ impl Drop for Reached<'_> {
         let (Some(id), Some(desk)) = (self.id, self.commit.desks.get(self.worker)) else { return };
         WAITING.with_borrow_mut(|waiting| waiting.remove(&(self.sequence, id)));
         desk.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Wakes the connections of one worker; runs on its thread until the node stops.
-pub async fn serve(node: Arc<Node>, worker: usize) {
-    let commit = &node.grants.commit;
-    let Some(desk) = commit.desks.get(worker) else { return };
-    let mut shutdown = node.shutdown();
-    let mut alarm = commit.alarm.load(Ordering::SeqCst);
-    loop {
-        tokio::select! {
-            () = desk.bell.notified() => {}
-            _ = shutdown.wait_for(|stop| *stop) => return,
-        }
-        let rings_for_all = commit.alarm.load(Ordering::SeqCst) != alarm;
-        alarm = commit.alarm.load(Ordering::SeqCst);
-        let reached = commit.reached.load(Ordering::SeqCst);
-        WAITING.with_borrow(|waiting| {
-            for ((sequence, _), waker) in waiting {
-                if *sequence > reached && !rings_for_all {
-                    break;
-                }
-                waker.wake_by_ref();
-            }
-        });
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use grant::{Kept, Member};
 use topology::NodeId;
 
-use crate::replication::folder::{replace_durably, sync_folder};
+use crate::durable::{replace_durably, sync_folder};
 
 /// File in the database folder: 16 hex digits.
 const INCARNATION: &str = "holdfast.incarnation";

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use topology::persist::NodesConf;
 use topology::{ClusterId, NodeId};
 
+use crate::durable::{replace_durably, sync_folder};
 use crate::node::Node;
-use crate::replication::folder::{replace_durably, sync_folder};
 
 /// File in the database folder: 40 bytes of the node's id, a blank, the cluster's name or `-`, LF.
 /// Nobody but Holdfast reads it; without it a folder is anybody's.

@@ -2,8 +2,9 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 
-use ::grant::Members;
+use ::grant::{Member, Members};
 use ::replication::wire;
 use api::heartbeat::{LeaseMode, LinkStatus, Reply};
 
@@ -11,7 +12,8 @@ use crate::config::Values;
 use crate::config::value::Size;
 use crate::replication::tests::{Running, answer, wait_until};
 
-use super::*;
+use super::state::MS;
+use crate::clock;
 
 mod live;
 

@@ -7,76 +7,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use replication::history::Position;
 use storage::Store;
 use tokio::sync::oneshot;
 
-use super::exchange::{close, put_in, take_out};
-use super::folder::{replace_durably, sync_folder};
+use super::aside::{FILE, Found};
+use super::service::{close, put_in, reopen, take_out};
 use super::swap::{self, Old};
-use crate::node::{Node, Role};
-
-/// In the database folder: where it ended when it was set aside.
-const FILE: &str = "holdfast.position";
-
-/// What is known of `db.deposed`.
-#[derive(Debug, Default)]
-pub struct Aside {
-    position: Mutex<Option<Position>>,
-    /// Held while the folder is looked at, which can take long: the newest look counts.
-    looking: Mutex<()>,
-}
-
-impl Aside {
-    /// Where it ends; `None` where there is none, or that cannot be told.
-    pub fn position(&self) -> Option<Position> {
-        self.position.lock().clone()
-    }
-
-    /// Looks at the folder again, which may open the database there to read it.
-    pub fn look(&self, dir: &Path) {
-        self.look_closely(dir);
-    }
-
-    fn look_closely(&self, dir: &Path) -> Found {
-        let _alone = self.looking.lock();
-        let found = Found::at(&swap::old_path(dir, Old::Keep));
-        let position =
-            if let Found::UpTo(position) = &found { Some(position.clone()) } else { None };
-        *self.position.lock() = position;
-        found
-    }
-}
-
-/// What lies in a folder for data that was set aside.
-#[derive(Debug)]
-enum Found {
-    Nothing,
-    /// Something, and nobody can tell how far it goes.
-    Unknown,
-    UpTo(Position),
-}
-
-impl Found {
-    fn at(folder: &Path) -> Self {
-        if !folder.is_dir() {
-            return Self::Nothing;
-        }
-        let noted = std::fs::read(folder.join(FILE)).ok();
-        if let Some(position) = noted.and_then(|text| Position::parse(text.trim_ascii_end()).ok()) {
-            return Self::UpTo(position);
-        }
-        // Set aside by an older version, or by hand.
-        match storage::peek(folder) {
-            Ok(position) => Self::UpTo(position),
-            Err(error) => {
-                tracing::warn!(%error, folder = %folder.display(), "cannot tell how far the data goes that was set aside");
-                Self::Unknown
-            }
-        }
-    }
-}
+use crate::durable::{self, replace_durably, sync_folder};
+use crate::gate::Role;
+use crate::node::Node;
+use crate::threads::block_on;
 
 /// Writes into a database folder how far it goes, before it is set aside.
 pub(super) fn note(db: &Path, position: &Position) -> std::io::Result<()> {
@@ -174,7 +115,7 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), RestoreE
     let work = move || {
         // Until it has ended, and so that no other begins meanwhile.
         let _no_link = node.replication.one_link.lock();
-        super::block_on(async {
+        block_on(async {
             let result = {
                 let _one_change = node.changing.lock().await;
                 exchange(&node, &expected).await
@@ -240,7 +181,7 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
                 tracing::warn!(%error, "cannot remove the intent of an exchange of databases");
             }
             // It was about the other data.
-            if let Err(error) = super::folder::remove_if_there(&node.path(super::link::UNTRUSTED)) {
+            if let Err(error) = durable::remove_if_there(&node.path(super::link::UNTRUSTED)) {
                 tracing::warn!(%error, "cannot remove a mark: the next start takes a full sync");
             }
             tracing::warn!(
@@ -253,9 +194,7 @@ async fn exchange(node: &Arc<Node>, expected: &Position) -> Result<(), RestoreEr
             if let Err(error) = swap::take_back_again(&node.dir, is_moved) {
                 tracing::error!(%error, "cannot take back an exchange of databases");
             }
-            let store = super::exchange::reopen(node, &options)
-                .await
-                .map_err(|_| RestoreError::Stopping)?;
+            let store = reopen(node, &options).await.map_err(|_| RestoreError::Stopping)?;
             put_in(node, store, generation).await.map_err(|_| RestoreError::Stopping)?;
             Err(RestoreError::Failed(error))
         }

@@ -1,22 +1,20 @@
-//! Taking the database out of service and putting one back: the present one cut off ([`super::rewind`]), or a downloaded one.
-//!
-//! Meanwhile there is none, and clients are answered with LOADING. Every exchange makes the write gate's generation rise twice, so nothing that
-//! was begun with the old database goes on with the new one.
+//! How a link exchanges the database for the one it has downloaded.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use replication::history::Position;
 use replication::replica::Event;
 use storage::Store;
 
 use super::deposed::{self, Place};
-use super::folder::remove_folder_if_there;
 use super::link::{Driver, Over};
-use super::rewind::wait_a_second;
+use super::service::{close, put_in, reopen, take_out};
 use super::swap::{self, Old};
+use crate::durable::remove_folder_if_there;
+use crate::gate::Role;
 use crate::node::Node;
+use crate::threads::spawn;
 
 impl Driver {
     /// Puts the downloaded database in service. Clients are answered with LOADING meanwhile.
@@ -151,125 +149,19 @@ impl Driver {
     }
 }
 
-/// Takes the database out of service, if the generation is still this one and nothing is granted for it; with it the generation
-/// that begins.
-pub(super) fn take_out(node: &Arc<Node>, generation: u64) -> Option<(Store, u64)> {
-    let taken = {
-        let mut engine = node.gate.write();
-        // A grant is taken under the gate, and only while there is a database.
-        if engine.generation != generation || node.grants.granted_epoch().is_some() {
-            return None;
-        }
-        let store = engine.store.take()?;
-        engine.generation += 1;
-        node.grants.identity.forget();
-        (store, engine.generation)
-    };
-    node.replication.cut_replicas();
-    Some(taken)
-}
-
-/// Puts a database in service; the generation that begins, or `None` if the role changed since `generation`.
-///
-/// A master writes by itself from here on: one that was promoted while there was no database, or is given another one. That
-/// is on the disk before, as often as it takes.
-pub(super) async fn put_in(
-    node: &Arc<Node>,
-    store: Store,
-    generation: u64,
-) -> Result<Option<u64>, Over> {
-    node.look_after(&store);
-    node.replication.lineage.reload(&node.db_path());
-    let mut store = Some(store);
-    let next = loop {
-        match enter(node, &mut store, generation) {
-            Ok(next) => break next,
-            Err(error) => {
-                tracing::error!(%error, "cannot note in the database folder who writes from now on: the database is not put in service");
-            }
-        }
-        wait_a_second(node).await?;
-    };
-    crate::grants::owner::keep(node);
-    node.watches.touch_all();
-    Ok(next)
-}
-
-fn enter(node: &Node, store: &mut Option<Store>, generation: u64) -> io::Result<Option<u64>> {
-    let (db, lineage) = (node.db_path(), &node.replication.lineage);
-    let latest = store.as_ref().map_or(0, Store::latest_sequence);
-    if node.engine().role.is_master() {
-        // Not with everybody waiting at the gate.
-        lineage.prepare(&db, latest)?;
-    }
-    let mut engine = node.gate.write();
-    match engine.role.is_master() {
-        true => drop(lineage.begin(&db, latest)?),
-        false => lineage.give_up(&db),
-    }
-    let is_current = engine.generation == generation;
-    *node.replication.is_bell_hung.lock() = false;
-    node.grants.identity.reload(&db);
-    engine.store = store.take();
-    engine.generation += 1;
-    Ok(is_current.then_some(engine.generation))
-}
-
-/// How often a wait for the last user of a database is told.
-const COMPLAIN: Duration = Duration::from_secs(10);
-
-/// Closes the database for good: afterwards nothing in this process holds its folder.
-pub(super) async fn close(store: Store) {
-    let watch = store.close_watch();
-    match store.close() {
-        Ok(()) => return,
-        Err(storage::CloseError::Storage(error)) => {
-            tracing::warn!(%error, "the last writes of the database that is replaced are not in its log");
-            return;
-        }
-        Err(storage::CloseError::InUse(others)) => {
-            tracing::debug!(others, "waiting for the last users of the database that is replaced");
-        }
-    }
-    // Its folder must not be touched before; whoever keeps it that long is a fault that a person should hear of.
-    let mut complain_at = tokio::time::Instant::now() + COMPLAIN;
-    while !watch.is_closed() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        if tokio::time::Instant::now() >= complain_at {
-            tracing::warn!("still waiting for the last user of the database that is replaced");
-            complain_at += COMPLAIN;
-        }
-    }
-}
-
-/// Opens the present database, as often as it takes: a node without a database is of no use.
-pub(super) async fn reopen(node: &Node, options: &storage::Options) -> Result<Store, Over> {
-    let mut shutdown = node.shutdown();
-    loop {
-        match Store::open(&node.db_path(), options.clone()) {
-            Ok(store) => return Ok(store),
-            Err(error) => tracing::error!(%error, "cannot open the database again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            _ = shutdown.wait_for(|stop| *stop) => return Err(Over::Shutdown),
-        }
-    }
-}
-
 /// The role changed while the database was out of service: a link that was ordered meanwhile found none and ended.
 fn restart_link(node: &Arc<Node>) {
     let (role, generation) = {
         let engine = node.engine();
         (engine.role.clone(), engine.generation)
     };
-    if let crate::node::Role::Replica { from } = role {
+    if let Role::Replica { from } = role {
         super::follow(node, from, generation);
     }
 }
 
 fn remove_in_background(path: std::path::PathBuf) {
-    super::spawn("repl-remove", move || {
+    spawn("repl-remove", move || {
         if let Err(error) = remove_folder_if_there(&path) {
             tracing::warn!(%error, path = %path.display(), "cannot remove the replaced database");
         }

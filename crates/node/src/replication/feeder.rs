@@ -3,13 +3,10 @@
 //! Invariant: only published batches leave, in unbroken sequence. What the feed cannot continue ends the connection; the replica comes back
 //! and is told to take a full sync.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::grant::{EpochId, Link, Member};
-use api::heartbeat::ReplicaLine;
+use ::grant::EpochId;
 use parking_lot::Mutex;
 use replication::FORKED;
 use replication::master::LOADING;
@@ -20,118 +17,17 @@ use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use topology::NodeId;
 
-use super::now_ms;
+use super::feeders::Replica;
 use crate::clients::Client;
+use crate::clock::{boottime_ms as now_ms, until};
 use crate::node::Node;
 use crate::session::Detached;
-
-/// Wakes feeders when something was published. Silent, and nearly free, without listeners.
-#[derive(Debug)]
-pub(super) struct Bell {
-    listeners: AtomicUsize,
-    rung: watch::Sender<()>,
-}
-
-impl Default for Bell {
-    fn default() -> Self {
-        Self { listeners: AtomicUsize::new(0), rung: watch::channel(()).0 }
-    }
-}
-
-impl Bell {
-    pub(super) fn ring(&self) {
-        if self.listeners.load(Ordering::SeqCst) > 0 {
-            self.ring_now();
-        }
-    }
-
-    pub(super) fn ring_now(&self) {
-        self.rung.send_replace(());
-    }
-}
-
-/// The replicas being fed.
-#[derive(Debug)]
-pub(super) struct Feeders {
-    all: Mutex<BTreeMap<u64, Arc<Replica>>>,
-    acks: watch::Sender<u64>,
-}
-
-impl Default for Feeders {
-    fn default() -> Self {
-        Self { all: Mutex::default(), acks: watch::channel(0).0 }
-    }
-}
-
-/// A replica as INFO, ROLE, WAIT and the controller see it.
-#[derive(Debug)]
-pub(super) struct Replica {
-    ip: String,
-    port: u16,
-    pub(super) is_holdfast: bool,
-    /// What its data is called in in-sync sets.
-    member: Option<Member>,
-    /// Newest epoch it has applied, as it said last.
-    epoch: Mutex<Option<EpochId>>,
-    offset: AtomicU64,
-    /// When it last said something, by the clock of [`now_ms`].
-    heard_ms: AtomicU64,
-    /// Acknowledged sequence + 1; 0 before the first acknowledgement.
-    acked_next: AtomicU64,
-    is_ack_wanted: AtomicBool,
-    end: watch::Sender<bool>,
-}
-
-impl Replica {
-    pub(super) fn line(&self) -> ReplicaLine {
-        let offset = self.offset.load(Ordering::Relaxed);
-        ReplicaLine { ip: self.ip.clone(), port: self.port, offset, member: self.member }
-    }
-
-    /// As the in-sync set sees it; only of replicas that said who they are, and acknowledge.
-    pub(super) fn link(&self) -> Option<Link> {
-        Some(Link { member: self.member?, epoch_id: *self.epoch.lock(), acked: self.acked()? })
-    }
-
-    pub(super) fn acked(&self) -> Option<u64> {
-        self.acked_next.load(Ordering::SeqCst).checked_sub(1)
-    }
-
-    /// Whose it is, and when it last said something.
-    pub(super) fn heard(&self) -> Option<(NodeId, u64)> {
-        Some((self.member?.node(), self.heard_ms.load(Ordering::Relaxed)))
-    }
-
-    pub(super) fn ask_for_ack(&self) {
-        self.is_ack_wanted.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Feeders {
-    pub(super) fn list(&self) -> Vec<Arc<Replica>> {
-        self.all.lock().values().cloned().collect()
-    }
-
-    pub(super) fn end_all(&self) {
-        self.end_where(|_| true);
-    }
-
-    pub(super) fn end_where(&self, is_meant: impl Fn(&Replica) -> bool) {
-        for replica in self.all.lock().values().filter(|replica| is_meant(replica)) {
-            replica.end.send_replace(true);
-        }
-    }
-
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
-        self.acks.subscribe()
-    }
-}
+use crate::threads::{block_on, spawn};
 
 /// Answers a `PSYNC` on a thread of its own and, if it is accepted, feeds the replica until either side ends.
 pub fn serve(detached: Detached, request: Request) {
-    super::spawn("repl-feed", move || super::block_on(run(detached, request)));
+    spawn("repl-feed", move || block_on(run(detached, request)));
 }
 
 async fn run(detached: Detached, request: Request) {
@@ -295,7 +191,7 @@ impl Drop for Registered<'_> {
         self.node.replication.bell.listeners.fetch_sub(1, Ordering::SeqCst);
         self.node.replication.feeders.all.lock().remove(&self.id);
         // A lost member is dropped from the set at once.
-        crate::grants::look(self.node);
+        crate::grants::drive::look(self.node);
     }
 }
 
@@ -417,10 +313,4 @@ impl Feeding {
 async fn ended(receiver: &mut watch::Receiver<bool>) {
     // An error means that whoever could say so is gone: the same.
     let _ = receiver.wait_for(|ended| *ended).await;
-}
-
-/// Returns at a time of [`now_ms`].
-pub(super) async fn until(at_ms: u64) {
-    let left = at_ms.saturating_sub(now_ms());
-    tokio::time::sleep(Duration::from_millis(left)).await;
 }

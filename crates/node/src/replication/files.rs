@@ -18,14 +18,13 @@ use storage::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::folder::remove_folder_if_there;
-use super::now_ms;
-use crate::clock;
+use super::folder::CHECKPOINT;
+use crate::clock::{self, boottime_ms as now_ms};
+use crate::durable::remove_folder_if_there;
 use crate::node::Node;
 use crate::session::{Detached, ReplicaFacts};
+use crate::threads::{block_on, spawn};
 
-/// Name of the checkpoint's folder in `dir`.
-pub(super) const CHECKPOINT: &str = "checkpoint";
 /// Read and sent at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -71,7 +70,7 @@ enum End {
 
 /// Answers on a thread of its own, then closes the connection, as Kvrocks does.
 pub fn serve(detached: Detached, request: Request) {
-    super::spawn("repl-files", move || super::block_on(run(detached, request)));
+    spawn("repl-files", move || block_on(run(detached, request)));
 }
 
 async fn run(detached: Detached, request: Request) {
@@ -328,8 +327,8 @@ fn sweep(node: &Arc<Node>) {
         return;
     }
     let node = Arc::clone(node);
-    super::spawn("repl-sweep", move || {
-        super::block_on(async move {
+    spawn("repl-sweep", move || {
+        block_on(async move {
             let mut shutdown = node.shutdown();
             loop {
                 tokio::select! {

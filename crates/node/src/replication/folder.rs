@@ -12,8 +12,12 @@ use replication::FileName;
 use replication::files::{CheckpointId, RemoteFile};
 use replication::replica::{Conn, Held, Part};
 
+use crate::durable::{remove_folder_if_there, remove_if_there, sync_folder, write_durably};
+
 /// Name of the folder in `dir`.
 pub(super) const NAME: &str = "sync_checkpoint";
+/// Name of the checkpoint's folder in `dir`.
+pub(super) const CHECKPOINT: &str = "checkpoint";
 /// Name of the file in `dir` that tells which checkpoint is in the folder.
 const ID_NAME: &str = "sync_checkpoint.id";
 
@@ -164,49 +168,11 @@ fn checksum(file: &mut File) -> io::Result<(u64, u32)> {
     }
 }
 
-/// Writes a small file so that it is there after a power cut, once its folder is synced.
-pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-/// Replaces a small file as a whole; durable once its folder is synced. Others may be replaced beside it at the same time.
-pub(crate) fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    write_durably(&new, content)?;
-    fs::rename(&new, path)
-}
-
-/// Makes creations, renames and removals in a folder durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Removes what was downloaded, whole or not.
 pub(super) fn discard_all(dir: &Path) -> io::Result<()> {
     remove_if_there(&dir.join(ID_NAME))?;
     remove_folder_if_there(&dir.join(NAME))?;
     sync_folder(dir)
-}
-
-/// Removes a file; not an error if there is none.
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
-    or_not_there(fs::remove_file(path))
-}
-
-/// Removes a folder and what is in it; not an error if there is none.
-pub(super) fn remove_folder_if_there(path: &Path) -> io::Result<()> {
-    or_not_there(fs::remove_dir_all(path))
-}
-
-fn or_not_there(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -249,26 +215,6 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join(NAME)).unwrap().count(), 0);
         assert_eq!(folder.prepare(None, &files).unwrap(), []);
         assert_eq!(folder.prepare(None, &files).unwrap(), []);
-    }
-
-    /// Several threads write into the database folder, each a file of its own.
-    #[test]
-    fn files_that_are_replaced_do_not_meet() {
-        let dir = tempfile::tempdir().unwrap();
-        let names = ["holdfast.owner", "holdfast.lineage", "holdfast.position"];
-        std::thread::scope(|scope| {
-            for name in names {
-                let path = dir.path().join(name);
-                scope.spawn(move || {
-                    for _ in 0..200 {
-                        replace_durably(&path, name.as_bytes()).unwrap();
-                    }
-                });
-            }
-        });
-        for name in names {
-            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), name);
-        }
     }
 
     #[test]

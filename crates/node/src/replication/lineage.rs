@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use replication::history::{EpochId, History};
 use replication::lineage::{Lineage, Source};
 
-use super::folder::{replace_durably, sync_folder};
 use crate::clock;
+use crate::durable::{replace_durably, sync_folder};
 
 /// File in the database folder.
 const FILE: &str = "holdfast.lineage";

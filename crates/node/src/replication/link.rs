@@ -16,11 +16,13 @@ use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
 
 use super::conn::{Incoming, Socket};
-use super::feeder::until;
-use super::folder::{self, Folder};
-use super::now_ms;
+use super::folder::Folder;
+use crate::clock::{boottime_ms as now_ms, until};
 use crate::config::Values;
+use crate::durable;
 use crate::node::Node;
+use crate::threads::block_on;
+use crate::upkeep::settle;
 
 /// File in `dir` that says, across restarts, that the data here is of no use: whatever the master, only a full sync helps.
 pub(super) const UNTRUSTED: &str = "fullsync.required";
@@ -45,7 +47,7 @@ pub(super) fn run(job: Job) {
     if *job.cancelled.borrow() {
         return;
     }
-    super::block_on(async move {
+    block_on(async move {
         let (events, incoming) = mpsc::channel(16);
         let Some(mut driver) = Driver::new(job, events) else { return };
         let end = driver.run(incoming).await;
@@ -140,7 +142,7 @@ impl Driver {
                 Done::Swap => self.swap().await?,
                 Done::Rewind(fork) => self.rewind(fork).await?,
                 Done::Pinged(stamp) => {
-                    if !crate::grants::promise(&self.job.node, stamp.lease_ms) {
+                    if !crate::grants::drive::promise(&self.job.node, stamp.lease_ms) {
                         continue;
                     }
                     self.machine.echo(stamp);
@@ -290,20 +292,11 @@ impl Driver {
             node.resync.set_running(false);
             node.resync.set_required(false);
         }
-        if let Err(error) = folder::remove_if_there(&node.path(UNTRUSTED)) {
+        if let Err(error) = durable::remove_if_there(&node.path(UNTRUSTED)) {
             tracing::warn!(%error, "cannot remove a mark: the next start takes another full sync");
         }
         if node.config.now().cluster_enabled {
-            let change = crate::cluster::change(Arc::clone(node), |cluster| {
-                // One change at a time: the role stays what it is now until this one is made.
-                if node.engine().generation != generation {
-                    return Err(topology::ClusterError::Version);
-                }
-                Ok(cluster.prepare_full_sync_done())
-            });
-            if let Err(error) = change.await {
-                tracing::warn!(%error, "cannot note in nodes.conf that the data is the master's: the next start looks again");
-            }
+            node.regained(generation).await;
             let engine = node.engine();
             if engine.generation != generation {
                 return Err(Over::Stale);
@@ -319,8 +312,8 @@ impl Driver {
     fn distrust(&self) {
         let node = &self.job.node;
         node.resync.set_required(true);
-        let kept = folder::write_durably(&node.path(UNTRUSTED), b"")
-            .and_then(|()| folder::sync_folder(&node.dir));
+        let kept = durable::write_durably(&node.path(UNTRUSTED), b"")
+            .and_then(|()| durable::sync_folder(&node.dir));
         if let Err(error) = kept {
             tracing::error!(%error, "cannot keep in mind that a full sync is required");
         }
@@ -411,7 +404,7 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
     let store = current.ok_or(Over::Stale)?;
     let scope = Scope {
-        namespace: storage::key::DEFAULT_NAMESPACE,
+        namespace: storage::DEFAULT_NAMESPACE,
         cluster: store.options().cluster,
         now_ms: 0,
     };
@@ -456,7 +449,7 @@ fn report(job: &Job, state: State) {
     job.node.replication.set_status(job.serial, status);
     let store = job.node.engine().store.clone();
     if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
-        super::settle(store);
+        settle(store);
     }
     job.node.resync.set_running(state == State::Sync);
     tracing::info!(master = %job.master, state = state.as_str(), "replication link");

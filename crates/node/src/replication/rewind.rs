@@ -5,18 +5,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use replication::replica::Event;
 use storage::rewind::{self, Failure, Intent, Report};
 use storage::{Options, Store};
 
-use super::exchange::{close, reopen};
-use super::folder::{sync_folder, write_durably};
 use super::link::{Driver, Over, UNTRUSTED};
+use super::service::{close, reopen, wait_a_second};
 use crate::clock;
-use crate::node::Node;
+use crate::durable::{sync_folder, write_durably};
 
 /// Folder in `dir` with the writes that were cut off, a file for each rewind.
 pub const DISCARDED: &str = "discarded";
@@ -133,13 +131,5 @@ fn export(store: &Store, discarded: &Path, fork: u64, at_ms: u64) -> bool {
             tracing::error!(%error, "cannot export the writes that the master has not");
             false
         }
-    }
-}
-
-pub(super) async fn wait_a_second(node: &Node) -> Result<(), Over> {
-    let mut shutdown = node.shutdown();
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs(1)) => Ok(()),
-        _ = shutdown.wait_for(|stop| *stop) => Err(Over::Shutdown),
     }
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use api::heartbeat::{LinkStatus, ReplicaLine, Resync};
 
-use crate::node::{self, Node};
+use crate::gate;
+use crate::node::Node;
 
 /// What ROLE answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub enum Role {
 pub fn role(node: &Node) -> Role {
     let (role, sequence) = role_and_sequence(node);
     match role {
-        node::Role::Master => Role::Master { sequence, replicas: node.replication.replicas() },
-        node::Role::Replica { from } => {
+        gate::Role::Master => Role::Master { sequence, replicas: node.replication.replicas() },
+        gate::Role::Replica { from } => {
             let state = match node.replication.link_status() {
                 LinkStatus::Up => "connected",
                 LinkStatus::Sync => "sync",
@@ -83,8 +84,8 @@ pub fn info(node: &Node) -> String {
         let _ = write!(out, "{name}:{value}\r\n");
     };
     match role {
-        node::Role::Master => line("role", &"master"),
-        node::Role::Replica { from } => {
+        gate::Role::Master => line("role", &"master"),
+        gate::Role::Replica { from } => {
             let status = node.replication.link_status();
             line("role", &"slave");
             line("master_host", &from.host);
@@ -121,7 +122,7 @@ pub fn info(node: &Node) -> String {
     out
 }
 
-fn role_and_sequence(node: &Node) -> (node::Role, u64) {
+fn role_and_sequence(node: &Node) -> (gate::Role, u64) {
     let engine = node.engine();
     let sequence = engine.store.as_ref().map_or(0, storage::Store::latest_sequence);
     (engine.role.clone(), sequence)

@@ -7,7 +7,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, remove_folder_if_there, remove_if_there, sync_folder, write_durably};
+use super::folder;
+use crate::durable::{remove_folder_if_there, remove_if_there, sync_folder, write_durably};
 
 const INTENT: &str = "fullsync.swap";
 const DB: &str = "db";
@@ -166,7 +167,7 @@ fn finish(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The database opened since the last exchange: the old one is not needed.
             remove_folder_if_there(&old_path(dir, Old::Remove))?;
-            return remove_folder_if_there(&dir.join(super::files::CHECKPOINT));
+            return remove_folder_if_there(&dir.join(folder::CHECKPOINT));
         }
         Err(error) => return Err(error),
     };

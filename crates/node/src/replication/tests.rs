@@ -2,15 +2,18 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use topology::{Cluster, Endpoint};
+use api::heartbeat::LinkStatus;
+use storage::Store;
+use topology::Cluster;
 
 use super::*;
+use crate::clock;
 use crate::config::{Config, Values};
-use crate::node::Role;
+use crate::gate::Role;
 
 mod discarded;
 mod epochs;
@@ -45,8 +48,16 @@ impl Running {
             Store::open(&dir.path().join("db"), crate::run::storage_options(&values)).unwrap();
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
-        let node = Arc::new(Node::new(config, path, store, Cluster::default(), Role::Master));
-        crate::cluster::begin_to_write(&node, &node.engine()).unwrap();
+        let node = Node::new(
+            config,
+            path,
+            store,
+            Cluster::default(),
+            Role::Master,
+            crate::shell::table().rows().len(),
+        );
+        let node = Arc::new(node.on_regained(crate::role::note_regained));
+        crate::role::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();
         let accepting = Arc::clone(&node);
         spawn("accept", move || {
@@ -55,7 +66,9 @@ impl Running {
             });
         });
         let looking = Arc::clone(&node);
-        spawn("look", move || block_on(async move { crate::grants::run(looking).await.unwrap() }));
+        spawn("look", move || {
+            block_on(async move { crate::grants::drive::run(looking).await.unwrap() })
+        });
         Self { node, port, dir, _lock: lock }
     }
 

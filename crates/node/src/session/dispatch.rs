@@ -18,29 +18,21 @@ use std::time::Instant;
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use resp::Writer;
-use smallvec::SmallVec;
-use storage::{Scope, Store};
+use storage::{DEFAULT_NAMESPACE, Scope, Store};
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
 use super::pipeline::Pending;
-use super::{Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
+use super::table::{self, Handler, ReadHandler};
+use super::{Command, Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
 use crate::clients::{Pause, Via};
-use crate::command::table::ReadHandler;
-use crate::command::{Args, Command, Error, Flags, Handler, Replied, Reply};
+use crate::command::texts::LOADING;
+use crate::command::{Args, Error, Flags, Replied, Reply, Row, Words};
 use crate::config::Values;
-use crate::node::{Engine, Node};
+use crate::gate::Engine;
+use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
-
-/// The only namespace: cluster mode has no other.
-pub const NAMESPACE: &[u8] = b"__namespace";
-
-/// What commands are told while the database is being replaced; replicas look for its first word.
-pub const LOADING: &str = "LOADING kvrocks is restoring the db from backup";
-
-/// Words of one command; most have few.
-pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// What the connection does next.
 pub enum Step {
@@ -105,7 +97,7 @@ impl<'n> Batch<'n> {
     pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
         let Some(name) = words.first() else { return Step::Done };
         let started = Instant::now();
-        let found = self.config.renames.find(name);
+        let found = table::find(&self.config.renames, name);
         if !found.is_some_and(|(_, command)| can_join(session, command)) {
             self.settle(session, out);
         }
@@ -116,7 +108,7 @@ impl<'n> Batch<'n> {
             session.show();
             return Self::silence(session, out, mark, Step::Done);
         };
-        session.client.last_command.store(index, std::sync::atomic::Ordering::Relaxed);
+        session.client.last_command.set(&command.row);
         let (step, outcome) = self.run_found(session, command, words, out);
         session.show();
         if matches!(step, Step::Wait(_)) {
@@ -288,8 +280,8 @@ impl<'n> Batch<'n> {
             (_, true) => gates::pass_to_queue(&caller.check(command, words)),
             (None, false) => gates::pass(&caller.check(command, words)),
             (Some(queue), false) => {
-                let queue: Vec<(&Command, Words<'_>)> =
-                    queue.iter().map(|queued| (queued.command, queued.words())).collect();
+                let queue: Vec<(&Row, Words<'_>)> =
+                    queue.iter().map(|queued| (&queued.command.row, queued.words())).collect();
                 gates::pass(&caller.check(command, words))?;
                 gates::pass_all(queue.iter().map(|(command, words)| caller.check(command, words)))
             }
@@ -343,7 +335,11 @@ impl<'n> Batch<'n> {
     }
 
     fn scope(&self) -> Scope<'static> {
-        Scope { namespace: NAMESPACE, cluster: self.config.cluster_enabled, now_ms: self.now_ms }
+        Scope {
+            namespace: DEFAULT_NAMESPACE,
+            cluster: self.config.cluster_enabled,
+            now_ms: self.now_ms,
+        }
     }
 
     fn store(&self) -> Result<&Store, Error> {

@@ -12,13 +12,14 @@ use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
-use super::dispatch::LOADING;
 use super::{Auth, Session};
 use crate::clients::{Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
-use crate::command::{Command, Error, Flags};
+use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
+use crate::command::{Error, Flags, Row};
 use crate::config::Values;
-use crate::node::{Engine, Node};
+use crate::gate::Engine;
+use crate::node::Node;
 
 /// Why a command does not run.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// What the gates are to know of one command.
-    pub fn check(self, command: &'a Command, words: &'a [&'a [u8]]) -> Check<'a> {
+    pub fn check(self, command: &'a Row, words: &'a [&'a [u8]]) -> Check<'a> {
         Check { caller: self, command, words }
     }
 }
@@ -63,7 +64,7 @@ impl<'a> Caller<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Check<'a> {
     caller: Caller<'a>,
-    command: &'a Command,
+    command: &'a Row,
     /// The command, name included.
     words: &'a [&'a [u8]],
 }
@@ -283,9 +284,9 @@ fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     if check.config.slave_read_only {
-        return error("READONLY You can't write against a read only replica.");
+        return error(READONLY);
     }
-    match crate::cluster::note_own_write(check.node, check.engine) {
+    match crate::role::note_own_write(check.node, check.engine) {
         Ok(()) => Ok(()),
         Err(cause) => {
             tracing::error!(%cause, "cannot note that this replica writes by itself: the write is refused");
@@ -324,9 +325,7 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
     }
     match check.node.check_lease(mode, check.command.is_write(), &check.engine.role) {
         Ok(()) => Ok(()),
-        Err(_) => {
-            error("CLUSTERDOWN master lease expired: this node has not heard from its controller")
-        }
+        Err(_) => error(LEASE_EXPIRED),
     }
 }
 
@@ -337,12 +336,10 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
 /// The reply that says what is in the way.
 pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result<&'e Store, Error> {
     if !engine.role.is_master() {
-        return Err(Error::text("READONLY You can't write against a read only replica."));
+        return Err(Error::text(READONLY));
     }
     if node.check_lease(config.master_lease_mode, true, &engine.role).is_err() {
-        return Err(Error::text(
-            "CLUSTERDOWN master lease expired: this node has not heard from its controller",
-        ));
+        return Err(Error::text(LEASE_EXPIRED));
     }
     if node.grants.commit.lacks_members() {
         return Err(Error::text(NOREPLICAS));
@@ -377,6 +374,3 @@ fn in_sync(check: &Check<'_>) -> Result<(), Refusal> {
         _ => Ok(()),
     }
 }
-
-/// Redis' text for `min-replicas-to-write`.
-pub const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";

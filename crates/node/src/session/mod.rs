@@ -3,6 +3,7 @@
 pub mod dispatch;
 pub mod gates;
 pub mod pipeline;
+pub mod table;
 pub mod transaction;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use crate::command::Replied;
 use crate::config::Values;
 use crate::node::Node;
 use crate::stats::WorkerStats;
+pub use table::Command;
 use transaction::Transaction;
 
 /// What a connection has proved.

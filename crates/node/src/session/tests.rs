@@ -11,8 +11,9 @@ use super::Session;
 use super::dispatch::{Batch, Step, UNWRITTEN};
 use crate::clients::PauseKind;
 use crate::config::Values;
-use crate::grants::Ticket;
-use crate::node::{Node, Role};
+use crate::gate::Role;
+use crate::grants::state::Ticket;
+use crate::node::Node;
 use crate::shell;
 
 mod contract;
@@ -234,7 +235,7 @@ fn a_failed_append_is_answered_by_nobody_and_neither_is_what_was_read() {
         assert_eq!(bench.unanswered(command), UNWRITTEN, "{command}");
     }
     // What waited for the set does not leave any more either.
-    let why = crate::grants::may_leave(&bench.node, &ticket).unwrap_err();
+    let why = crate::grants::drive::may_leave(&bench.node, &ticket).unwrap_err();
     assert!(why.contains("WAL"), "{why}");
     assert_eq!(bench.pipeline(&["PING"]), "+PONG", "it tells of no data");
 }

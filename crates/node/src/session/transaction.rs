@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::dispatch::Words;
-use crate::command::{Command, Flags, Renames};
+use super::Command;
+use super::table;
+use crate::command::{Flags, Renames, Words};
 use crate::node::Node;
 use crate::watch::{Dirty, Since};
 
@@ -90,7 +91,7 @@ impl Transaction {
         self.open();
         for words in queue {
             let words: Words<'_> = words.iter().map(Vec::as_slice).collect();
-            let found = words.first().and_then(|name| renames.find(name));
+            let found = words.first().and_then(|name| table::find(renames, name));
             let is_queued = found
                 .filter(|(_, command)| !command.flags.has(Flags::UNQUEUED))
                 .is_some_and(|(_, command)| self.push(command, &words));

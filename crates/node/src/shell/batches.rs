@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use storage::{Family, batch};
 
 use super::Shell;
-use crate::command::table::Table;
 
 /// Served, but not compared here; the module says why.
 const OTHERWISE: &[&str] = &["EXEC", "INCRBYFLOAT"];
@@ -94,8 +93,8 @@ fn replay(steps: &[Step]) -> usize {
         let words: Vec<&str> = step.command.split(' ').collect();
         shell.set_now(recorded_now(step, &words).unwrap_or(shell.now_ms() + 5));
         let before = shell.sequence();
-        let is_ours =
-            !OTHERWISE.contains(&words[0]) && Table::get().find(words[0].as_bytes()).is_some();
+        let is_ours = !OTHERWISE.contains(&words[0])
+            && crate::shell::table().find(words[0].as_bytes()).is_some();
         // Blanks within words are lost in the recordings: what was taken there has a word too many here.
         let is_opaque = |reply: &str| reply == "-ERR syntax error" && !step.batches.is_empty();
         if !is_ours || is_opaque(&shell.run(&step.command)) {

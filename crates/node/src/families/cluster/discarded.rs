@@ -15,7 +15,6 @@ use crate::clock;
 use crate::command::{Args, Error, Result};
 use crate::node::Node;
 use crate::replication::rewind::DISCARDED;
-use crate::session::dispatch::NAMESPACE;
 use crate::session::{Flow, SessionCx, Tells};
 use apply::{Request, apply};
 
@@ -63,7 +62,7 @@ fn later(
 
 fn scope(node: &Node) -> Scope<'static> {
     let cluster = node.config.now().cluster_enabled;
-    Scope { namespace: NAMESPACE, cluster, now_ms: clock::unix_ms() }
+    Scope { namespace: storage::DEFAULT_NAMESPACE, cluster, now_ms: clock::unix_ms() }
 }
 
 /// A line per export: file, bytes, fork, Unix ms, newest discarded sequence, number and id of the epoch that held the fork when it was made.

@@ -11,7 +11,7 @@ use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
 use super::must_be_at_node;
-use crate::command::table::{Subcommand, subcommand};
+use crate::command::row::{Subcommand, subcommand};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{OPTIONS, SetError, Values, file};
 use crate::node::Node;
@@ -200,7 +200,7 @@ fn warn_of_weaker_lease_mode(node: &Node, before: LeaseMode, after: LeaseMode) {
 fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
     let outcome = match node.changing.try_lock() {
         Ok(_one_at_a_time) => {
-            crate::cluster::persist_now(node, is_kept).map_err(|error| error.to_string())
+            crate::role::persist_now(node, is_kept).map_err(|error| error.to_string())
         }
         Err(_) => Err("a change of topology is running: try again".to_owned()),
     };

@@ -14,9 +14,9 @@ use storage::types::keyspace::{self, Census};
 use storage::{Scope, Store, Txn};
 
 use crate::clock;
+use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result};
 use crate::node::{Keyspace, Node};
-use crate::session::dispatch::NAMESPACE;
 use crate::session::{Flow, SessionCx, Tells};
 
 /// Counts begun anew because the write gate was taken meanwhile.
@@ -83,7 +83,7 @@ fn integer(keys: u64) -> i64 {
 
 fn scope(node: &Node) -> Scope<'static> {
     Scope {
-        namespace: NAMESPACE,
+        namespace: storage::DEFAULT_NAMESPACE,
         cluster: node.config.now().cluster_enabled,
         now_ms: clock::unix_ms(),
     }
@@ -132,12 +132,7 @@ fn count(node: &Node, given_up: &AtomicBool) -> Result<i64> {
         let (store, generation) = {
             let engine = node.engine();
             let store = engine.store.clone();
-            (
-                store.ok_or_else(|| {
-                    Error::text("LOADING kvrocks is restoring the db from backup")
-                })?,
-                engine.generation,
-            )
+            (store.ok_or_else(|| Error::text(LOADING))?, engine.generation)
         };
         let sequence = store.latest_sequence();
         let mut is_whole = true;

@@ -3,7 +3,7 @@
 use ::replication::lineage::Source;
 
 use super::*;
-use crate::replication::exchange::{put_in, take_out};
+use crate::replication::service::{put_in, take_out};
 
 const OWNER: &str = "holdfast.owner";
 

@@ -26,7 +26,7 @@ impl Running {
         let clock = Some((clock::boottime_ns(), self.node.grants.nonce()));
         let beat =
             Heartbeat { is_for_me: true, lease_ms: 60_000, term: 1, clock, grant: Some(grant) };
-        crate::grants::heartbeat(&self.node, &beat).unwrap();
+        crate::grants::drive::heartbeat(&self.node, &beat).unwrap();
         assert_eq!(self.node.grants.granted_epoch(), Some(epoch));
     }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use resp::Writer;
 
+use super::super::table::Handler;
 use super::super::transaction::Queued;
-use super::super::{Flow, ReadCx, Session, SessionCx, WriteCx};
-use super::{Batch, Words, keys, write_error};
-use crate::command::{Args, Command, Error, Flags, Handler, Reply};
+use super::super::{Command, Flow, ReadCx, Session, SessionCx, WriteCx};
+use super::{Batch, keys, write_error};
+use crate::command::{Args, Error, Flags, Reply, Words};
 use crate::locks::Locks;
 
 impl Batch<'_> {

@@ -6,8 +6,9 @@ use api::heartbeat::LeaseMode;
 use storage::Store;
 
 use super::super::Tells;
-use crate::grants::Ticket;
-use crate::node::{Engine, Node};
+use crate::gate::Engine;
+use crate::grants::state::Ticket;
+use crate::node::Node;
 
 /// The commands of one read buffer, run and committed, but not answered yet.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use resp::Writer;
 use storage::Suspended;
 
-use super::super::{Session, WriteCx};
+use super::super::table::WriteHandler;
+use super::super::{Command, Session, WriteCx};
 use super::{Batch, keys, write_error};
-use crate::command::table::WriteHandler;
-use crate::command::{Args, Command, Error, Flags, Replied, Reply};
+use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::locks::Locks;
 use crate::node::Node;
 

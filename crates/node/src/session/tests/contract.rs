@@ -7,7 +7,7 @@ use api::heartbeat::ClientAccess;
 
 use super::*;
 use crate::clients::Via;
-use crate::command::{Command, Flags, Table};
+use crate::command::{Flags, Row};
 use crate::session::Auth;
 use crate::session::gates::{self, Caller, Refusal};
 
@@ -16,7 +16,7 @@ const LEASE: &str =
     "-CLUSTERDOWN master lease expired: this node has not heard from its controller";
 
 /// Words that pass the gates of arity and subcommand.
-fn words(command: &Command) -> Vec<&'static [u8]> {
+fn words(command: &Row) -> Vec<&'static [u8]> {
     let first = command.subcommands.first();
     let mut words: Vec<&[u8]> = vec![command.name.as_bytes()];
     words.extend(first.map(|row| row.name.as_bytes()));
@@ -29,7 +29,7 @@ fn words(command: &Command) -> Vec<&'static [u8]> {
 
 impl Bench {
     /// What the gates say of a command, which does not run.
-    fn gate(&self, command: &Command) -> Result<(), Refusal> {
+    fn gate(&self, command: &Row) -> Result<(), Refusal> {
         let engine = self.node.engine();
         let caller = Caller {
             node: &self.node,
@@ -69,7 +69,7 @@ fn balanced() -> Bench {
 #[test]
 fn each_command_has_its_door() {
     let mut bench = balanced();
-    for command in Table::get().commands() {
+    for command in crate::shell::table().rows() {
         let name = command.name;
         // Around the balancers: nothing before AUTH, no key after it, all of the rest.
         bench.by(Via::Direct, Auth::None);
@@ -154,7 +154,7 @@ fn a_pause_answers_after_the_last_write() {
         drop(in_flight);
         assert_eq!(pausing.join().unwrap(), "+OK");
     });
-    let reply = crate::cluster::heartbeat_reply(&node);
+    let reply = crate::role::heartbeat_reply(&node);
     assert!(reply.paused);
     // Until it is over nobody writes; peers, who may, are asked not to by themselves.
     let mut out = Vec::new();
@@ -163,5 +163,5 @@ fn a_pause_answers_after_the_last_write() {
     let step = batch.run(&mut session, &[b"SET", b"k", b"v"], &mut out);
     assert!(matches!(step, Step::Wait(_)));
     batch.close(&session, &mut out).finish(&node).unwrap();
-    assert_eq!(crate::cluster::heartbeat_reply(&node).sequence, reply.sequence);
+    assert_eq!(crate::role::heartbeat_reply(&node).sequence, reply.sequence);
 }

@@ -21,9 +21,9 @@ use storage::{Family, Scope, Store, Txn};
 use topology::{Route, RouteRequest, key_slot};
 
 use super::{KEY_WORDS, scope};
+use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Result};
 use crate::node::Node;
-use crate::session::dispatch::LOADING;
 use crate::session::gates;
 
 /// Most keys in one request; its words have the limits of any command besides.

@@ -9,7 +9,9 @@ use topology::persist::{self, Disk};
 use topology::state::FileChange;
 use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
 
-use crate::node::{Engine, Node, Role};
+use crate::gate::{Engine, Role};
+use crate::node::{Acted, Node};
+use crate::upkeep::settle;
 
 /// Why a change was not made. `Display` is the reply without the leading `-`.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,24 @@ pub async fn change(
     }
     tracing::info!(version, role = role_word(&node), "topology changed");
     Ok(())
+}
+
+/// The data here is the master's again, as its link found under that generation of the write gate:
+/// `nodes.conf` asks for no full sync any more. Given to [`Node::on_regained`].
+pub fn note_regained(node: Arc<Node>, generation: u64) -> Acted {
+    Box::pin(async move {
+        let own = Arc::clone(&node);
+        let change = change(node, move |cluster| {
+            // One change at a time: the role stays what it is now until this one is made.
+            if own.engine().generation != generation {
+                return Err(ClusterError::Version);
+            }
+            Ok(cluster.prepare_full_sync_done())
+        });
+        if let Err(error) = change.await {
+            tracing::warn!(%error, "cannot note in nodes.conf that the data is the master's: the next start looks again");
+        }
+    })
 }
 
 async fn keep(node: &Node, file: FileChange) -> Result<(), ChangeError> {
@@ -226,7 +246,7 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
 pub fn settle_without_epochs(node: &Arc<Node>) {
     let store = node.engine().store.clone();
     if let Some(store) = store.filter(|store| store.history().is_empty()) {
-        crate::replication::settle(store);
+        settle(store);
     }
 }
 
@@ -237,7 +257,7 @@ fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
     let engine = node.engine();
     let Some(store) = &engine.store else { return Ok(()) };
     let scope = storage::Scope {
-        namespace: crate::session::dispatch::NAMESPACE,
+        namespace: storage::DEFAULT_NAMESPACE,
         cluster: true,
         now_ms: crate::clock::unix_ms(),
     };

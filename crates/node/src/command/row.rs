@@ -1,0 +1,161 @@
+//! What is known of a command without running it, for gates, COMMAND, statistics.
+
+use super::keys::Keys;
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal, $method:ident, $word:literal;)+) => {
+        /// Properties of a command beside reading or writing.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct Flags(u32);
+
+        impl Flags {
+            $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)+
+
+            /// None.
+            pub const NONE: Self = Self(0);
+
+            /// These and those of `other`.
+            #[must_use]
+            pub const fn with(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+
+            /// Whether all of `other` are set.
+            pub const fn has(self, other: Self) -> bool {
+                self.0 & other.0 == other.0
+            }
+
+            /// The words COMMAND shows.
+            pub fn words(self) -> impl Iterator<Item = &'static str> {
+                [$((Self::$name, $word)),+].into_iter()
+                    .filter(move |(flag, word)| self.has(*flag) && !word.is_empty())
+                    .map(|(_, word)| word)
+            }
+        }
+    };
+}
+
+/// All flags: constant, bit, what sets it on a row, and the word COMMAND shows.
+macro_rules! each_flag {
+    ($callback:ident) => {
+        $callback! {
+            /// Constant or logarithmic time.
+            FAST = 0, fast, "fast";
+            /// Runs before authentication.
+            NO_AUTH = 1, no_auth, "no_auth";
+            /// Runs while the data is being replaced.
+            LOADING = 2, loading, "loading";
+            /// Served on a replica that lost its master, whatever `slave-serve-stale-data` says.
+            STALE = 3, stale, "stale";
+            /// For administrators, as COMMAND tells it. There is one kind of password for clients, so
+            /// whoever has given it is one.
+            ADMIN = 4, admin, "admin";
+            /// Between nodes and controllers only: never for a client that came through a balancer of a balancer-only node.
+            PEER = 5, peer, "";
+            /// Not inside MULTI.
+            NO_MULTI = 6, no_multi, "no_multi";
+            /// Runs at once inside MULTI instead of being queued.
+            UNQUEUED = 7, unqueued, "";
+            /// Not from scripts.
+            NO_SCRIPT = 8, no_script, "noscript";
+            /// Only removes: allowed above `max-db-size`.
+            REMOVES = 9, removes, "";
+            /// Waits, possibly long.
+            BLOCKING = 11, blocking, "blocking";
+            /// Not shown in SLOWLOG, because its arguments are secret or it waits by design.
+            SKIP_SLOWLOG = 12, skip_slowlog, "skip_slowlog";
+            /// Touches the whole key space rather than named keys; routed nowhere, but part of the data path: lease and access are checked.
+            KEYSPACE = 13, keyspace, "";
+            /// Writes the whole key space: takes every key lock.
+            ALL_KEYS = 14, all_keys, "";
+        }
+    };
+}
+pub(crate) use each_flag;
+
+each_flag!(flags);
+
+/// One word behind a command that is a command of its own, as CLIENT ID is.
+#[derive(Debug, Clone, Copy)]
+pub struct Subcommand {
+    /// Lower-case name.
+    pub name: &'static str,
+    /// Words including both names; negative: at least that many.
+    pub arity: i8,
+}
+
+/// A row of a container's list.
+pub const fn subcommand(name: &'static str, arity: i8) -> Subcommand {
+    Subcommand { name, arity }
+}
+
+/// What a command does to data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing, or it sees to it by itself.
+    None,
+    /// It sees data.
+    Read,
+    /// It sees and changes data.
+    Write,
+}
+
+/// What is known of a command without running it: a row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Lower-case name.
+    pub name: &'static str,
+    /// Words including the name; negative: at least that many. The sign is Redis', so that the table compares with COMMAND INFO by eye.
+    pub arity: i8,
+    /// Where the keys are.
+    pub keys: Keys,
+    /// What it does to data.
+    pub access: Access,
+    /// The rest.
+    pub flags: Flags,
+    /// What may stand behind the name; empty when that is the handler's affair.
+    pub subcommands: &'static [Subcommand],
+    /// Second words, in lower case, with which it cannot run inside EXEC, and so is not queued.
+    pub outside_multi: &'static [&'static str],
+}
+
+impl Row {
+    /// Whether these words can be queued and run by EXEC.
+    pub fn may_be_queued(&self, words: &[&[u8]]) -> bool {
+        let second = words.get(1).copied().unwrap_or_default();
+        !self.flags.has(Flags::NO_MULTI)
+            && !self.outside_multi.iter().any(|word| second.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Whether it is refused above `max-db-size`.
+    pub fn may_grow(&self) -> bool {
+        self.is_write() && !self.flags.has(Flags::REMOVES)
+    }
+
+    /// Whether a number of words, name included, fits.
+    pub fn accepts(&self, words: usize) -> bool {
+        fits(self.arity, words)
+    }
+
+    /// True for commands that change data.
+    pub fn is_write(&self) -> bool {
+        self.access == Access::Write
+    }
+
+    /// True for commands that see or change data: lease, access and slot ownership are checked for them.
+    pub fn is_data(&self) -> bool {
+        self.keys != Keys::None || self.flags.has(Flags::KEYSPACE)
+    }
+}
+
+impl Subcommand {
+    /// Whether a number of words, both names included, fits.
+    pub fn accepts(&self, words: usize) -> bool {
+        fits(self.arity, words)
+    }
+}
+
+fn fits(arity: i8, words: usize) -> bool {
+    let least = usize::from(arity.unsigned_abs());
+    if arity < 0 { words >= least } else { words == least }
+}

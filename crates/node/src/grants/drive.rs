@@ -1,0 +1,207 @@
+//! Carries out what the rules of grants decide, with this node's clock, gate and database.
+//!
+//! Locks are taken in the order write gate, holder, list of feeds. Nobody waits for the gate with
+//! the holder locked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::grant::{
+    Answer, CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Opened, Taken,
+};
+use api::heard::Told;
+use storage::Store;
+use tokio::time::MissedTickBehavior;
+
+use super::identity;
+use super::state::{MS, NO_HISTORY, Ticket};
+use crate::clock;
+use crate::gate::Engine;
+use crate::node::Node;
+use crate::upkeep::settle;
+
+/// How often the set is judged.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Why a heartbeat was not taken. `Display` is what follows `-`.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// It, or its grant, was refused.
+    #[error("ERR {0}")]
+    Refused(#[from] HeartbeatError),
+    /// The epoch could not be made durable.
+    #[error("ERR grant refused: open the epoch: {0}")]
+    Storage(#[from] storage::Error),
+}
+
+/// Runs `decide` with what this moment looks like.
+fn with_facts<T>(node: &Node, engine: &Engine, decide: impl FnOnce(&Facts<'_>) -> T) -> T {
+    let config = node.config.now();
+    let history = engine.store.as_ref().map(Store::history).unwrap_or_default();
+    let entries: Vec<Opened> = history
+        .entries()
+        .iter()
+        .map(|e| Opened { epoch: e.epoch, id: EpochId(e.id.bits()), first: e.first })
+        .collect();
+    let latest = engine.store.as_ref().map_or(0, Store::latest_sequence);
+    decide(&Facts {
+        now_ns: clock::boottime_ns(),
+        longest_ms: u64::from(config.master_lease_max_ms),
+        is_master: engine.role.is_master() && engine.store.is_some(),
+        me: node.grants.identity.member(node.cluster.load().id(), config.durable_ack),
+        history: History { entries: &entries, latest },
+    })
+}
+
+/// Takes a heartbeat; a new epoch is on the disk when this returns. The caller holds the write gate in no form.
+pub fn heartbeat(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
+    let grants = &node.grants;
+    {
+        // Under the gate: nothing is granted to a role that is just being lost.
+        let engine = node.engine();
+        let mut holder = grants.holder.lock();
+        let taken = with_facts(node, &engine, |facts| {
+            let taken = holder.heartbeat(beat, facts);
+            // Also where it was refused: from the first grant on, a lease alone is worth nothing.
+            if let (false, Some(store)) = (matches!(taken, Ok(Taken::Open)), &engine.store) {
+                grants.mirror(&holder, &facts.history, store);
+            }
+            taken
+        })?;
+        if let Taken::Ignored(why) = taken {
+            tracing::debug!(?why, "grant passed over");
+        }
+        if taken != Taken::Open {
+            return Ok(());
+        }
+    }
+    open_epoch(node, beat)
+}
+
+/// Alone with the gate: nothing is written between the decision, the epoch's put and the grant.
+fn open_epoch(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
+    let grants = &node.grants;
+    let engine = node.gate.write();
+    let mut holder = grants.holder.lock();
+    with_facts(node, &engine, |facts| {
+        let taken = holder.heartbeat(beat, facts)?;
+        let (Taken::Open, Some(grant), Some(store)) = (taken, &beat.grant, &engine.store) else {
+            return Ok(());
+        };
+        let id = ::replication::history::EpochId::from_random(grant.id.0);
+        let first = store.open_epoch(grant.epoch, id, clock::unix_ms()).inspect_err(|error| {
+            tracing::error!(%error, epoch = grant.epoch, "cannot open an epoch: the grant is not held");
+        })?;
+        holder.open(beat, first, facts);
+        // What others are compared with is not discarded any more.
+        settle(store.clone());
+        grants.mirror(&holder, &NO_HISTORY, store);
+        tracing::info!(
+            epoch = grant.epoch, id = %grant.id, first, mode = %grant.mode, members = %grant.members,
+            "granted: this process serves as master in a new epoch"
+        );
+        Ok(())
+    })
+}
+
+/// Judges the set by what is seen now: who is dropped, who may join, what is asked for.
+pub fn look(node: &Node) {
+    let grants = &node.grants;
+    let Some(store) = node.engine().store.clone() else { return };
+    let mut holder = grants.holder.lock();
+    if holder.held().is_none_or(|held| held.mode != CommitMode::InSync) {
+        return;
+    }
+    let links = node.replication.links();
+    let timeout_ms = u64::from(node.config.now().in_sync_timeout_ms);
+    let Some(in_sync) = holder.in_sync() else { return };
+    let published = store.published();
+    in_sync.commit(published);
+    if in_sync.tick(clock::boottime_ns() / MS, published, timeout_ms, &links) {
+        let (request, members) = in_sync.newest();
+        tracing::warn!(request, %members, "asks for another in-sync set");
+    }
+    grants.mirror(&holder, &NO_HISTORY, &store);
+    // Replies looked at what is in force; whatever left before it came into force is at most this.
+    let latest = store.latest_sequence();
+    if let Some(in_sync) = holder.in_sync() {
+        in_sync.settle(latest);
+    }
+}
+
+/// Looks at the set every few ten milliseconds until the node stops.
+///
+/// # Errors
+/// None; the type is that of the other services.
+pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
+    let mut shutdown = node.shutdown();
+    let mut beat = tokio::time::interval(LOOK);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => look(&node),
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+/// A ping of this node's master: true if its stamp may go back, because this node has promised, durably, not to become master meanwhile.
+pub fn promise(node: &Node, lease_ms: u64) -> bool {
+    let longest_ms = u64::from(node.config.now().master_lease_max_ms);
+    let ask = || node.grants.holder.lock().ping(lease_ms, clock::boottime_ns(), longest_ms);
+    match ask() {
+        Answer::Silent => false,
+        Answer::Echo => true,
+        Answer::Keep(kept) => {
+            match identity::keep_promise(&node.dir, &node.grants.identity, kept) {
+                Ok(()) => {
+                    node.grants.holder.lock().kept(kept);
+                    ask() == Answer::Echo
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a promise to the master cannot be kept on disk, and is not given");
+                    false
+                }
+            }
+        }
+    }
+}
+
+/// Whether a reply that waited may leave now.
+///
+/// # Errors
+/// Why its connection is closed instead (rule R4).
+pub fn may_leave(node: &Node, ticket: &Ticket) -> Result<(), &'static str> {
+    let engine = node.engine();
+    if engine.generation != ticket.generation {
+        return Err("the role of this node changed while a reply waited");
+    }
+    if engine.store.as_ref().is_none_or(Store::has_failed) {
+        return Err("the WAL could not be written while a reply waited");
+    }
+    if !node.grants.is_held.load(Ordering::SeqCst) {
+        return Err("the grant was given up while a reply waited");
+    }
+    if ticket.is_write && node.grants.commit.lacks_copies() {
+        return Err("too few replicas have what the reply tells of");
+    }
+    let mode = node.config.now().master_lease_mode;
+    node.check_lease(mode, ticket.is_write, &engine.role)
+        .map_err(|_| "the lease ran out while a reply waited")
+}
+
+/// What this node says of its controller, and of itself: the answer counts only if it is the node
+/// that was meant.
+pub fn told(node: &Node) -> Told {
+    let cluster = node.cluster.load();
+    let heard = node.grants.heard.newest();
+    let since = |at_ns: u64| clock::boottime_ns().saturating_sub(at_ns) / 1_000_000;
+    Told {
+        myid: cluster.id().map(|id| id.to_string()).unwrap_or_default(),
+        cluster_id: cluster.cluster_id().map_or_else(|| "-".to_owned(), |id| id.to_string()),
+        term: node.grants.term(),
+        heard_ms: heard.map(|(_, at_ns)| since(at_ns)),
+        heard_term: heard.map_or(0, |(term, _)| term),
+    }
+}

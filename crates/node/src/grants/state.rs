@@ -1,0 +1,190 @@
+//! What this process may do as a master, and what it promised as a replica.
+//!
+//! One mutex holds the rules' state; what every command looks at is mirrored into atomics whenever
+//! that state changes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ::grant::{CommitMode, EpochId, History, Holder, LEASE_MS_MAX, Member, Promise};
+use ::replication::wire::Stamp;
+use api::heartbeat::Standing;
+use parking_lot::Mutex;
+use storage::Store;
+
+use super::commit::{Commit, Lacks};
+use super::heard::Heard;
+use super::identity::{self, Identity};
+use crate::clock;
+use crate::gate::Engine;
+
+/// Nanoseconds of a millisecond.
+pub(super) const MS: u64 = 1_000_000;
+
+/// What this process may do as a master, and what it promised as a replica.
+#[derive(Debug)]
+pub struct Grants {
+    pub(super) holder: Mutex<Holder>,
+    nonce: u64,
+    /// CLOCK_BOOTTIME until which a master may serve, ns; 0 without lease or grant.
+    until_ns: AtomicU64,
+    /// A grant is held.
+    pub(super) is_held: AtomicBool,
+    /// What the data here is called.
+    pub identity: Identity,
+    /// Which replies may leave.
+    pub commit: Commit,
+    /// When a controller was last heard.
+    pub heard: Heard,
+    /// Held while it is written whose data this is.
+    pub(super) naming: Mutex<()>,
+}
+
+/// A reply that waits for the set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Newest sequence its commands could see.
+    pub sequence: u64,
+    /// Of the write gate, when they ran.
+    pub generation: u64,
+    /// One of them wrote.
+    pub is_write: bool,
+}
+
+impl Grants {
+    /// For a process that has just opened the database in `dir`.
+    pub fn new(dir: &std::path::Path, db: &std::path::Path, workers: usize) -> Self {
+        let (nonce, now_ns) = (clock::nonce(), clock::boottime_ns());
+        let identity = Identity::load(db);
+        let (kept, is_same_boot) = identity::load_promise(dir, &identity);
+        let promise = Promise::new(now_ns, kept, is_same_boot);
+        Self {
+            holder: Mutex::new(Holder::new(nonce, promise)),
+            nonce,
+            until_ns: AtomicU64::new(0),
+            is_held: AtomicBool::new(false),
+            identity,
+            commit: Commit::new(workers),
+            heard: Heard::default(),
+            naming: Mutex::default(),
+        }
+    }
+
+    /// This process's nonce.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// Highest term of a controller seen.
+    pub fn term(&self) -> u64 {
+        self.holder.lock().term()
+    }
+
+    /// Whether a master may serve at `now_ns`: it has a lease, and a grant where grants are in use.
+    pub fn is_valid(&self, now_ns: u64) -> bool {
+        now_ns < self.until_ns.load(Ordering::SeqCst)
+    }
+
+    /// What is left at `now_ns`, in milliseconds, at most the longest lease.
+    pub fn remaining_ms(&self, now_ns: u64) -> u64 {
+        let left = self.until_ns.load(Ordering::SeqCst).saturating_sub(now_ns) / MS;
+        left.min(LEASE_MS_MAX)
+    }
+
+    /// The node is no master any more, or its database is replaced: only a newer grant undoes it.
+    pub fn give_up(&self) {
+        let mut holder = self.holder.lock();
+        holder.give_up();
+        self.until_ns.store(0, Ordering::SeqCst);
+        self.is_held.store(false, Ordering::SeqCst);
+        self.commit.end();
+    }
+
+    /// Puts into force what the rules say now.
+    pub(super) fn mirror(&self, holder: &Holder, history: &History<'_>, store: &Store) {
+        self.until_ns.store(holder.until_ns(history), Ordering::SeqCst);
+        self.is_held.store(holder.held().is_some(), Ordering::SeqCst);
+        let held = holder.held().filter(|held| held.mode == CommitMode::InSync);
+        let lacks = held.map_or(Lacks::default(), |held| Lacks {
+            members: !held.has_enough(),
+            copies: !held.has_enough_copies(),
+        });
+        self.commit.set(held.and_then(|held| held.in_sync.reached()), lacks, Some(store));
+    }
+
+    /// A replica acknowledged, and perhaps returned a stamp of this process' clock.
+    pub fn acked(
+        &self,
+        store: &Store,
+        member: Member,
+        (epoch, sequence): (Option<EpochId>, u64),
+        echo: Option<Stamp>,
+        longest_ms: u64,
+    ) {
+        let mut holder = self.holder.lock();
+        let Some(in_sync) = holder.in_sync() else { return };
+        in_sync.ack(member, epoch, sequence);
+        in_sync.commit(store.published());
+        if let Some(Stamp { clock_ns, lease_ms }) = echo {
+            let facts = (clock::boottime_ns(), longest_ms);
+            holder.echo(member, epoch, clock_ns, lease_ms, facts);
+        }
+        self.mirror(&holder, &NO_HISTORY, store);
+    }
+
+    /// The stamp for a ping to replicas; `None` while this process is no master under a grant.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let lease_ms = self.holder.lock().granted_lease_ms()?;
+        Some(Stamp { clock_ns: clock::boottime_ns(), lease_ms })
+    }
+
+    /// What is committed, asked for and promised, for INFO and the controller.
+    pub fn standing(&self, engine: &Engine, is_durable: bool) -> Standing {
+        let newest = engine.store.as_ref().and_then(|store| store.history().newest().copied());
+        let mut holder = self.holder.lock();
+        let mut standing = Standing {
+            incarnation: self.identity.incarnation(),
+            boot: self.identity.boot(is_durable),
+            history_epoch: newest.map_or(0, |newest| newest.epoch),
+            history_id: newest.map(|newest| EpochId(newest.id.bits())),
+            promised_ms: holder.promised_ns(clock::boottime_ns()).div_ceil(MS),
+            ..Standing::default()
+        };
+        standing.granted_epoch = holder.held().map_or(0, |held| held.epoch);
+        if let (Some(in_sync), Some(store)) = (holder.in_sync(), &engine.store) {
+            standing.committed = in_sync.commit(store.published());
+            let (request, members) = in_sync.newest();
+            standing.request = request;
+            standing.request_members = members.clone();
+        }
+        standing
+    }
+
+    /// The epoch this process holds a grant of.
+    pub fn granted_epoch(&self) -> Option<u64> {
+        self.holder.lock().held().map(|held| held.epoch)
+    }
+
+    /// Whether the store may hold this data as a member of the set: then it must stay what it is (rule R3).
+    pub fn counts(&self, member: Member) -> bool {
+        let holder = self.holder.lock();
+        holder.held().is_some_and(|held| {
+            held.mode == CommitMode::InSync && held.in_sync.others_in_store().contains(&member)
+        })
+    }
+
+    /// Ids of the nodes whose data the store is known to hold as members, comma-separated.
+    pub fn in_sync_nodes(&self) -> String {
+        let holder = self.holder.lock();
+        let members = holder.held().map(|held| held.in_sync.confirmed_members());
+        let ids = members.into_iter().flatten().map(|member| member.node().to_string());
+        ids.collect::<Vec<_>>().join(",")
+    }
+
+    /// Commit mode and least size of the set of the grant that is held.
+    pub fn mode(&self) -> Option<(CommitMode, u32)> {
+        self.holder.lock().held().map(|held| (held.mode, held.min_in_sync))
+    }
+}
+
+/// For decisions about a grant that is held: then the database is not asked.
+pub(super) const NO_HISTORY: History<'static> = History { entries: &[], latest: 0 };

@@ -1,0 +1,170 @@
+//! What a node knows of its replication, and what others may ask of it. It starts nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use api::heartbeat::{LinkStatus, ReplicaLine};
+use parking_lot::Mutex;
+use replication::master::checkpoint::Shelf;
+use storage::Store;
+use tokio::sync::{Notify, watch};
+use topology::NodeId;
+
+use super::aside::Aside;
+use super::feeders::{Bell, Feeders};
+use super::lineage::Keeper;
+use super::pace::Pacer;
+use crate::clock::boottime_ms as now_ms;
+
+/// Replication of one node: the link to its master and the feeds of its replicas.
+#[derive(Debug, Default)]
+pub struct Replication {
+    pub(super) link: Mutex<Link>,
+    /// Held by the link's thread for its whole life: an old one may still be replacing the database.
+    pub(super) one_link: Mutex<()>,
+    pub(super) last_io_ms: AtomicU64,
+    /// Tells the link to try at once.
+    pub(super) poke: Notify,
+    pub(super) feeders: Feeders,
+    pub(super) bell: Arc<Bell>,
+    /// Whether the present database rings the bell.
+    pub(super) is_bell_hung: Mutex<bool>,
+    pub(super) shelf: Mutex<Shelf>,
+    /// One checkpoint at a time is being made.
+    pub(super) making: Mutex<()>,
+    pub(super) is_sweeping: AtomicBool,
+    pub(super) pacer: Pacer,
+    /// Who wrote the data here.
+    pub lineage: Keeper,
+    /// What lies in `db.deposed`.
+    pub aside: Aside,
+}
+
+/// The present link, as others see it.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// Rises with every link, so that an old one cannot speak for a new one.
+    pub(super) serial: u64,
+    /// Of the write gate, when the link was ordered.
+    pub(super) generation: u64,
+    pub(super) status: LinkStatus,
+    /// Why there is no stream, since when an attempt last failed.
+    pub(super) why: Option<String>,
+    pub(super) cancel: Option<watch::Sender<bool>>,
+}
+
+/// Longest reason that is shown.
+const WHY_CHARS_MAX: usize = 400;
+
+impl Replication {
+    /// State of the link to the master.
+    pub fn link_status(&self) -> LinkStatus {
+        self.link.lock().status
+    }
+
+    /// A link that waits for its next attempt makes it at once.
+    pub fn retry(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Options have changed: whoever waits by the old ones looks at the new ones.
+    pub fn look_again(&self) {
+        self.retry();
+        self.bell.ring_now();
+    }
+
+    /// Why there is no stream from the master: what the last attempt ended with. `None` while there is one.
+    pub fn link_error(&self) -> Option<String> {
+        self.link.lock().why.clone()
+    }
+
+    /// Replicas with a live stream, oldest first.
+    pub fn replicas(&self) -> Vec<ReplicaLine> {
+        self.feeders.list().iter().map(|replica| replica.line()).collect()
+    }
+
+    /// Sequences the replicas have acknowledged as applied; only of those that acknowledge.
+    pub fn acked(&self) -> Vec<u64> {
+        self.feeders.list().iter().filter_map(|replica| replica.acked()).collect()
+    }
+
+    /// The replicas that could be members of the in-sync set.
+    pub fn links(&self) -> Vec<::grant::Link> {
+        self.feeders.list().iter().filter_map(|replica| replica.link()).collect()
+    }
+
+    /// The replicas whose node is known, and when each last said something, by the clock of
+    /// [`now_ms`].
+    pub fn heard(&self) -> Vec<(NodeId, u64)> {
+        self.feeders.list().iter().filter_map(|replica| replica.heard()).collect()
+    }
+
+    /// Asks replicas that acknowledge only now and then to do so now.
+    pub fn ask_for_acks(&self) {
+        self.feeders.list().iter().for_each(|replica| replica.ask_for_ack());
+        self.bell.ring_now();
+    }
+
+    /// Changes with every acknowledgement that is news.
+    pub fn acks(&self) -> watch::Receiver<u64> {
+        self.feeders.news()
+    }
+
+    /// Whole seconds since the master was heard; `None` if it never was.
+    pub fn last_io_seconds(&self) -> Option<u64> {
+        let last = self.last_io_ms.load(Ordering::Relaxed);
+        (last > 0).then(|| now_ms().saturating_sub(last) / 1000)
+    }
+
+    pub(super) fn set_status(&self, serial: u64, status: LinkStatus) {
+        let mut link = self.link.lock();
+        if link.serial == serial {
+            link.status = status;
+            if status == LinkStatus::Up {
+                link.why = None;
+            }
+        }
+    }
+
+    /// The reason goes into lines of text: peers' words in it must not end them.
+    pub(super) fn set_link_error(&self, serial: u64, why: &str) {
+        let mut link = self.link.lock();
+        if link.serial == serial {
+            let plain = why.chars().map(|c| if c.is_control() { ' ' } else { c });
+            link.why = Some(plain.take(WHY_CHARS_MAX).collect());
+        }
+    }
+
+    /// Replicas that were told the lineage ask anew: it is another one.
+    pub fn lineage_changed(&self) {
+        self.feeders.end_where(|replica| replica.is_holdfast);
+    }
+
+    /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.
+    pub(super) fn hang_bell(&self, store: &Store) {
+        let mut is_hung = self.is_bell_hung.lock();
+        if !*is_hung {
+            let bell = Arc::clone(&self.bell);
+            store.on_publish(Box::new(move |_| bell.ring()));
+            *is_hung = true;
+        }
+    }
+
+    /// No replica may go on with what the present database said: the history changes.
+    pub(super) fn cut_replicas(&self) {
+        self.feeders.end_all();
+        self.shelf.lock().invalidate();
+    }
+}
+
+impl Link {
+    /// It is over: it may not speak for the node any more, and is told to end.
+    pub(super) fn end(&mut self) {
+        self.serial += 1;
+        self.status = LinkStatus::Connecting;
+        self.why = None;
+        if let Some(cancel) = self.cancel.take() {
+            cancel.send_replace(true);
+        }
+    }
+}
