@@ -4,15 +4,16 @@ pub mod places;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
 };
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::command::row::Row;
+use crate::listener;
 use places::{Place, Places};
 
 /// What Redis tells a client for whom there is no place.
@@ -59,6 +60,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// Where it arrived.
     pub local: SocketAddr,
+    /// The socket file it came by, if it did.
+    file: Option<Arc<str>>,
     /// How.
     pub via: Via,
     /// When it connected, Unix ms.
@@ -207,6 +210,11 @@ impl Client {
         if self.is_replica.load(Ordering::Relaxed) { Kind::Replica } else { Kind::Normal }
     }
 
+    /// Its address as clients are told: for the socket file, as Redis, its path and port 0.
+    pub fn shown_address(&self) -> String {
+        self.file.as_ref().map_or_else(|| self.address.to_string(), |path| format!("{path}:0"))
+    }
+
     /// Name of its last command; `NULL` before the first.
     pub fn command(&self) -> &'static str {
         self.last_command.get().map_or("NULL", |row| row.name)
@@ -230,8 +238,8 @@ impl Client {
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 multi={} watch={} qbuf={} multi-mem={} \
              obl={} cmd={command} user=default resp={} lib-name={} lib-ver={} via={via} peer={}",
             self.id,
-            self.address,
-            self.local,
+            self.shown_address(),
+            self.file.as_ref().map_or_else(|| self.local.to_string(), |path| format!("{path}:0")),
             self.descriptor.load(Ordering::Relaxed),
             names.name,
             seconds(self.since_ms),
@@ -261,6 +269,7 @@ impl Client {
             ('b', is(&shown.is_blocked)),
             ('d', is(&shown.is_dirty)),
             ('r', is(&shown.is_readonly)),
+            ('U', self.file.is_some()),
         ];
         let letters: String =
             letters.into_iter().filter(|(_, has)| *has).map(|(letter, _)| letter).collect();
@@ -305,6 +314,8 @@ pub struct Clients {
     pause: Mutex<Option<Pause>>,
     is_paused: AtomicBool,
     resumed: Notify,
+    /// Path of the socket file, where there is one.
+    pub file: OnceLock<Arc<str>>,
     /// Who may be connected.
     pub places: Arc<Places>,
 }
@@ -322,6 +333,7 @@ impl Clients {
             id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
             address,
             local,
+            file: self.file.get().filter(|_| listener::is_file(&address)).cloned(),
             via,
             since_ms: now_ms,
             last_ms: AtomicU64::new(now_ms),

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::moving::Mark;
 use api::proxy::{self, Opening};
@@ -32,6 +32,7 @@ use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran, Step};
 use crate::session::{Auth, Detached, ReplyMode, Session, gates};
 use crate::stats::WorkerStats;
+use crate::stats::latency::Begun;
 use attend::attend;
 use greeting::Greeting;
 use held::Held;
@@ -119,6 +120,8 @@ struct Connection {
     start: usize,
     out: Vec<u8>,
     held: Held,
+    /// Commands whose replies are in `out`.
+    leaving: Vec<Begun>,
     /// Writes to come that do not wait for company.
     alone: u8,
     /// Its balancer can move the session: when it ends its side, the session is given back.
@@ -145,6 +148,7 @@ impl Connection {
             start: 0,
             out: Vec::new(),
             held: Held::default(),
+            leaving: Vec::new(),
             alone: 0,
             moves: false,
             mark: None,
@@ -197,7 +201,7 @@ impl Connection {
         let mut parser = Parser::new();
         self.look_for_mark();
         loop {
-            let (step, ran) = self.run_buffered(session, &mut parser)?;
+            let (step, ran, begun) = self.run_buffered(session, &mut parser)?;
             if ran.has_written {
                 self.wait_for_company().await;
             }
@@ -206,7 +210,9 @@ impl Connection {
                 return Err(End::Refused(why.into()));
             }
             if ticket.is_some() || !self.held.is_empty() {
-                self.held.push(&mut self.out, ticket);
+                self.held.push(&mut self.out, ticket, begun);
+            } else {
+                self.leaving.push(begun);
             }
             match step {
                 // Further commands may run while replies wait.
@@ -239,7 +245,7 @@ impl Connection {
                             return Err(self.give_back(session).await);
                         }
                     }
-                    self.send_later(session, ran).await?;
+                    self.send_later(session, ran, begun).await?;
                 }
                 Next::Close | Next::Drop(_) => return Err(End::Quit),
                 Next::Detach(take) => return Ok(Leave::Detach(take)),
@@ -252,12 +258,13 @@ impl Connection {
         &mut self,
         session: &mut Session,
         parser: &mut Parser,
-    ) -> Result<(Next, Ran), End> {
+    ) -> Result<(Next, Ran, Begun), End> {
         let config = self.node.config.now();
         let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
         let node = Arc::clone(&self.node);
         let mut batch = Batch::begin(&node, config, self.worker, clock::unix_ms());
         session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
+        let mut begun = Begun { at: Instant::now(), commands: 0 };
         let next = loop {
             if self.out.len() > REPLY_BYTES {
                 break Next::More;
@@ -291,7 +298,7 @@ impl Connection {
             }
             self.start += length;
             match step {
-                Step::Done | Step::Wait(_) => {}
+                Step::Done | Step::Wait(_) => begun.commands += 1,
                 Step::Close => break Next::Close,
                 Step::Drop(why) => break Next::Drop(why),
                 Step::Later(answer) => break Next::Later { answer, length, replies },
@@ -299,7 +306,7 @@ impl Connection {
             }
         };
         self.show_buffers(session);
-        Ok((next, batch.close(session, &mut self.out)))
+        Ok((next, batch.close(session, &mut self.out), begun))
     }
 
     /// Lets the other connections of this worker that have something to run do so, so that one system call publishes the writes of all of them. Who was alone
@@ -354,6 +361,7 @@ impl Connection {
 
     async fn send(&mut self, session: &Session) -> Result<(), End> {
         if self.out.is_empty() {
+            self.leaving.clear();
             return Ok(());
         }
         if session.client.is_killed() {
@@ -366,11 +374,26 @@ impl Connection {
         }
         self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
+        self.note_latency(session);
         self.show_buffers(session);
         if self.out.capacity() > KEEP_BYTES * 4 {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// Counts how long the replies that have just left were waited for. Nodes and controllers are
+    /// no clients.
+    fn note_latency(&mut self, session: &Session) {
+        if let Some(stats) = self.node.stats.workers.get(self.worker)
+            && session.auth != Auth::Peer
+        {
+            let now = Instant::now();
+            for begun in self.leaving.iter().filter(|begun| begun.commands > 0) {
+                stats.latency.add(now.duration_since(begun.at), begun.commands);
+            }
+        }
+        self.leaving.clear();
     }
 
     /// Writes down for CLIENT LIST what was not run and what was not sent.

@@ -20,6 +20,7 @@ pub mod gate;
 pub mod gone;
 pub mod grants;
 pub mod info;
+pub mod listener;
 pub mod locks;
 pub mod log;
 pub mod moving;

@@ -16,6 +16,7 @@ use crate::config::value::Compression;
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
 use crate::gate::Role;
+use crate::listener::{self, Listener};
 use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
@@ -87,10 +88,10 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     let dir =
         dir.canonicalize().with_context(|| format!("find data directory {}", dir.display()))?;
     // Ports first: a node that cannot be reached must not touch its data.
-    let listeners = worker::listen(&values.bind.0, values.port, values.tcp_backlog)?;
+    let listeners = listeners(values)?;
     let admin_listener = match values.admin_port {
         0 => None,
-        port => worker::listen(std::slice::from_ref(&values.admin_bind), port, 64)?.pop(),
+        port => listener::listen(std::slice::from_ref(&values.admin_bind), port, 64)?.pop(),
     };
     storage::check_format(&dir.join("db"))?;
     let _lock = replication::recover(&dir)
@@ -114,6 +115,10 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     drop(opening);
     replication::look_aside(&node);
     begin_role(&node).context("note in the database folder who writes from now on")?;
+    if !node.config.now().unixsocket.is_empty() {
+        // Set once: the option does not change while the process runs.
+        let _ = node.clients.file.set(node.config.now().unixsocket.as_str().into());
+    }
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
@@ -134,6 +139,17 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     );
     wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
+}
+
+/// Where clients, peers and controllers come in.
+fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
+    let ports = listener::listen(&values.bind.0, values.port, values.tcp_backlog)?;
+    let mut all: Vec<Listener> = ports.into_iter().map(Listener::Tcp).collect();
+    if !values.unixsocket.is_empty() {
+        let path = Path::new(&values.unixsocket);
+        all.push(listener::listen_on_file(path, values.unixsocketperm.0, values.tcp_backlog)?);
+    }
+    Ok(all)
 }
 
 /// What an earlier version, or a copy, left open to others on this host: the data, and what was discarded of it. Folders

@@ -1,6 +1,10 @@
 //! Counters of the node: what INFO and /metrics show.
 
+pub mod latency;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use latency::{Latency, LatencyTotal};
 
 /// Calls and time of one command on one worker.
 #[derive(Debug, Default)]
@@ -26,6 +30,8 @@ pub struct WorkerStats {
     pub hits: AtomicU64,
     /// Reads that found none.
     pub misses: AtomicU64,
+    /// How long clients waited.
+    pub latency: Latency,
     commands: Box<[CommandStats]>,
 }
 
@@ -38,6 +44,7 @@ impl WorkerStats {
             write_batches: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            latency: Latency::default(),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
         }
     }
@@ -140,6 +147,11 @@ impl Stats {
         self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     }
 
+    /// How long clients of all workers waited.
+    pub fn latency(&self) -> LatencyTotal {
+        LatencyTotal::of(self.workers.iter().map(|worker| &worker.latency))
+    }
+
     /// Sums of one command.
     pub fn command(&self, index: usize) -> CommandTotal {
         let mut total = CommandTotal::default();
@@ -173,7 +185,8 @@ impl Stats {
             self.workers.iter().flat_map(|worker| &worker.commands).flat_map(|command| {
                 [&command.calls, &command.micros, &command.failed, &command.rejected]
             });
-        for counter in own.into_iter().chain(of_workers).chain(of_commands) {
+        let of_latency = self.workers.iter().flat_map(|worker| worker.latency.counters());
+        for counter in own.into_iter().chain(of_workers).chain(of_commands).chain(of_latency) {
             counter.store(0, Ordering::Relaxed);
         }
     }

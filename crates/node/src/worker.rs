@@ -1,4 +1,4 @@
-//! Worker threads and the listeners that feed them.
+//! Worker threads, and the accepting that feeds them.
 //!
 //! A connection stays on the worker it was given to; a worker is an OS thread with a single-threaded runtime. Accepting is done by one thread that deals
 //! connections out in turn, so that few connections are spread evenly.
@@ -6,20 +6,20 @@
 //! Every accepted connection has a place ([`crate::clients::places`]) before anybody serves it. One that takes a descriptor of the node's own reserve is told so and closed here.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use limits::{Seldom, Spare};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::clients::TOO_MANY;
 use crate::clients::places::Place;
 use crate::connection::{self, Caller, Desk, Seat};
+use crate::listener::{Accepting, Listener};
 use crate::node::Node;
 use crate::stats::WorkerStats;
 
@@ -35,45 +35,6 @@ pub struct Accepted {
 const WORD: Duration = Duration::from_secs(10);
 /// Rest after an error, so that one that stays does not cost a processor.
 const REST: Duration = Duration::from_millis(10);
-
-/// Binds every address of `bind` on `port`. A port in use is an error that names address and remedy.
-pub fn listen(
-    bind: &[String],
-    port: u16,
-    backlog: u32,
-) -> anyhow::Result<Vec<std::net::TcpListener>> {
-    let mut listeners = Vec::new();
-    for host in bind {
-        let ip: IpAddr = match host.as_str() {
-            "localhost" => IpAddr::from([127, 0, 0, 1]),
-            "*" => IpAddr::from([0, 0, 0, 0]),
-            other => other
-                .trim_start_matches('-')
-                .parse()
-                .with_context(|| format!("option `bind`: `{other}` is no IP address"))?,
-        };
-        let address = SocketAddr::new(ip, port);
-        let listener = listen_on(address, backlog).with_context(|| {
-            format!(
-                "listen on {address}: is another process using the port? choose another with `port`"
-            )
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn listen_on(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX).max(1))?;
-    Ok(socket.into())
-}
 
 /// Starts the workers: those of clients, and the one of peers, which no accepted connection is dealt to. They end when the node shuts down.
 pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accepted>>> {
@@ -168,11 +129,11 @@ async fn work(
 /// When the socket cannot be used.
 pub async fn accept(
     node: Arc<Node>,
-    listener: std::net::TcpListener,
+    listener: Listener,
     workers: Vec<mpsc::UnboundedSender<Accepted>>,
 ) -> anyhow::Result<()> {
     let mut refusing = Refusing::new(&listener)?;
-    let listener = tokio::net::TcpListener::from_std(listener).context("serve a listener")?;
+    let listener = listener.serve().context("serve a listener")?;
     let mut shutdown = node.shutdown();
     let mut turn = 0;
     loop {
@@ -189,7 +150,6 @@ pub async fn accept(
                 continue;
             }
         };
-        let Ok(stream) = stream.into_std() else { continue };
         if node.descriptors.are_short_after(&stream) {
             refusing.tell(&node, stream, "the descriptors left are the node's own");
             continue;
@@ -206,15 +166,15 @@ pub async fn accept(
 
 /// What is done with connections for which there are no descriptors.
 struct Refusing {
-    listener: std::net::TcpListener,
+    listener: Accepting,
     spare: Spare,
     seldom: Seldom,
 }
 
 impl Refusing {
-    fn new(listener: &std::net::TcpListener) -> anyhow::Result<Self> {
+    fn new(listener: &Listener) -> anyhow::Result<Self> {
         Ok(Self {
-            listener: listener.try_clone().context("share a listener")?,
+            listener: listener.accepting().context("share a listener")?,
             spare: Spare::new().context("keep a spare descriptor")?,
             seldom: Seldom::every(WORD),
         })
@@ -241,7 +201,7 @@ impl Refusing {
         let listener = &self.listener;
         let accepted = self.spare.lend(|| {
             // Told before the descriptor is taken back.
-            let (stream, _) = listener.accept()?;
+            let stream = listener.accept()?;
             Ok::<_, io::Error>((&stream).write_all(format!("-{TOO_MANY}\r\n").as_bytes()))
         });
         if accepted.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
@@ -257,20 +217,51 @@ impl Refusing {
 #[cfg(test)]
 mod tests {
     use storage::{Options, Store};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
     use topology::Cluster;
 
     use super::*;
+    use crate::config::value::Value;
     use crate::config::{Config, Values};
     use crate::gate::Role;
+    use crate::listener::{listen, listen_on_file};
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    async fn call(stream: &mut tokio::net::TcpStream, words: &str) -> String {
+    async fn call<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &str) -> String {
         stream.write_all(format!("{words}\r\n").as_bytes()).await.unwrap();
         let mut answer = [0; 256];
         let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
         String::from_utf8_lossy(&answer[..read]).trim_end().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_client_of_the_socket_file_is_one_of_this_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let mut values = crate::shell::small();
+        // Its address would be a balancer's.
+        values.balancer_sources = Value::parse("127.0.0.1/32").unwrap();
+        let node = crate::shell::node(folder.path(), values, Cluster::default(), Role::Master);
+        let shown = path.to_str().unwrap();
+        node.clients.file.set(shown.into()).unwrap();
+        let listener = listen_on_file(&path, 0o700, 16).unwrap();
+        let workers = start(&node).unwrap();
+        let accepting = tokio::spawn(accept(Arc::clone(&node), listener, workers));
+        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let mut killer = tokio::net::UnixStream::connect(&path).await.unwrap();
+        assert_eq!(call(&mut client, "SET k v").await, "+OK");
+        let listed = call(&mut client, "CLIENT INFO").await;
+        assert!(listed.contains(&format!("addr={shown}:0 laddr={shown}:0")), "{listed}");
+        assert!(listed.contains(" flags=U "), "{listed}");
+        let kill = format!("CLIENT KILL ADDR {shown}:0 SKIPME yes");
+        assert_eq!(call(&mut killer, &kill).await, ":1");
+        let mut end = [0; 1];
+        let ended = tokio::time::timeout(PATIENCE, client.read(&mut end)).await.unwrap();
+        assert_eq!(ended.unwrap(), 0);
+        node.shut_down();
+        accepting.await.unwrap().unwrap();
+        assert!(!path.exists());
     }
 
     #[tokio::test]
@@ -291,6 +282,7 @@ mod tests {
         let node = Arc::new(node);
         let listener = listen(&["127.0.0.1".into()], 0, 16).unwrap().pop().unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Listener::Tcp(listener);
         let workers = start(&node).unwrap();
         assert_eq!(workers.len(), 2);
         let accepting = tokio::spawn(accept(Arc::clone(&node), listener, workers));

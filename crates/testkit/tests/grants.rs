@@ -1,6 +1,8 @@
 //! Real processes under grants, driven by hand: no controller, no balancer, only RESP.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -93,6 +95,8 @@ impl Record {
 
 struct Pair {
     master: Server,
+    /// Port of the master's metrics.
+    admin: u16,
     replica: Server,
     record: Record,
     _folders: [tempfile::TempDir; 2],
@@ -113,7 +117,9 @@ fn set_nodes(node: &Server, letter: char, topology: &str, version: u32) -> Resul
 /// `m` is master and `r` its replica, both in the set.
 fn pair() -> Result<Pair> {
     let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
-    let master = Server::node_at(folders[0].path(), free_port()?, LINES)?;
+    let admin = free_port()?;
+    let lines = format!("{LINES}\nadmin-port {admin}");
+    let master = Server::node_at(folders[0].path(), free_port()?, &lines)?;
     let replica = Server::node_at(folders[1].path(), free_port()?, LINES)?;
     let topology = topology('m', &master, 'r', &replica);
     set_nodes(&master, 'm', &topology, 1)?;
@@ -125,7 +131,7 @@ fn pair() -> Result<Pair> {
         ensure!(record.members.contains(&member(&replica)?), "{standing:?}");
         Ok(())
     })?;
-    Ok(Pair { master, replica, record, _folders: folders })
+    Ok(Pair { master, admin, replica, record, _folders: folders })
 }
 
 fn topology(master: char, at: &Server, replica: char, replica_at: &Server) -> String {
@@ -147,13 +153,22 @@ fn is_silent(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+fn metrics(admin: u16) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", admin)).context("reach the admin port")?;
+    let question = format!("GET /metrics HTTP/1.0\r\nHost: 127.0.0.1:{admin}\r\n\r\n");
+    stream.write_all(question.as_bytes()).context("ask for metrics")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).context("read metrics")?;
+    Ok(text)
+}
+
 fn sequence(node: &Server) -> Result<u64> {
     hello(node)?["sequence"].parse().context("a sequence")
 }
 
 #[test]
 fn a_write_waits_for_a_stopped_member_until_a_confirmed_set_is_without_it() -> Result<()> {
-    let Pair { master, replica, mut record, _folders } = pair()?;
+    let Pair { master, admin, replica, mut record, _folders } = pair()?;
     let mut client = master.connect()?;
     ensure!(client.call(&["SET", "k", "1"])?.text() == "OK");
     let has = sequence(&replica)?;
@@ -180,6 +195,18 @@ fn a_write_waits_for_a_stopped_member_until_a_confirmed_set_is_without_it() -> R
     record.adopt(&master, 'm')?;
     ensure!(client.receive()?.text() == "OK");
     ensure!(reader.receive()?.text() == "2");
+    // A reply is counted once it is sent; each waited until the member was noticed to be away.
+    wait::until("the time they waited is counted", PATIENCE, || {
+        let text = metrics(admin)?;
+        let value = |name: &str| -> Result<u64> {
+            let start = format!("holdfast_node_reply_seconds_{name} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start));
+            line.with_context(|| format!("find {name} in {text}"))?.parse().context("a count")
+        };
+        let (within, all) = (value("bucket{le=\"0.25\"}")?, value("count")?);
+        ensure!(all >= within + 2 && within > 0, "{within} of {all} within 250 ms");
+        Ok(())
+    })?;
 
     process::signal(replica.process().pid(), libc::SIGCONT)?;
     wait::until("it is in the set again", PATIENCE, || {
@@ -195,7 +222,7 @@ fn a_write_waits_for_a_stopped_member_until_a_confirmed_set_is_without_it() -> R
 /// Answers that come later, and writes that peers ask for, tell of data as all others do (R4).
 #[test]
 fn what_is_answered_later_and_what_peers_write_waits_for_the_set_too() -> Result<()> {
-    let Pair { master, replica, mut record, _folders } = pair()?;
+    let Pair { master, replica, mut record, _folders, .. } = pair()?;
     let mut peer = master.connect()?;
     ensure!(peer.call(&["AUTH", "secret"])?.text() == "OK");
     let mut client = master.connect()?;
@@ -234,7 +261,7 @@ fn what_is_answered_later_and_what_peers_write_waits_for_the_set_too() -> Result
 
 #[test]
 fn a_restarted_master_is_none_until_a_newer_epoch_is_granted_to_the_new_process() -> Result<()> {
-    let Pair { master, replica: _replica, mut record, _folders } = pair()?;
+    let Pair { master, replica: _replica, mut record, _folders, .. } = pair()?;
     let (port, before) = (master.address.port(), member(&master)?);
     ensure!(master.connect()?.call(&["SET", "k", "1"])?.text() == "OK");
     let late = hello(&master)?;

@@ -18,6 +18,7 @@ use crate::gate::Engine;
 use crate::info::process;
 use crate::node::Node;
 use crate::stats::CommandTotal;
+use crate::stats::latency::BOUNDS_US;
 use crate::strangers::Fault;
 use crate::version;
 
@@ -58,6 +59,7 @@ pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     web::process::render(&mut out.0);
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
+    latency_metrics(node, &mut out);
     lease_metrics(node, &mut out);
     replication_metrics(node, &mut out);
     let engine = node.gate.try_read_for(wait);
@@ -216,6 +218,24 @@ fn command_metrics(node: &Node, out: &mut Exposition) {
     family("holdfast_node_command_seconds_total", "Time commands took.", |total| {
         total.micros as f64 / 1e6
     });
+}
+
+/// A histogram over all commands: one for each of them would be thousands of series.
+fn latency_metrics(node: &Node, out: &mut Exposition) {
+    const NAME: &str = "holdfast_node_reply_seconds";
+    let total = node.stats.latency();
+    out.head(
+        NAME,
+        "histogram",
+        "From the start of a client's command until its reply was sent, the wait for the in-sync set included.",
+    );
+    let bucket = format!("{NAME}_bucket");
+    for (bound, within) in BOUNDS_US.iter().zip(total.within) {
+        out.sample(&bucket, "le", &(*bound as f64 / 1e6).to_string(), within);
+    }
+    out.sample(&bucket, "le", "+Inf", total.commands);
+    let _ = writeln!(out.0, "{NAME}_sum {}", total.micros as f64 / 1e6);
+    let _ = writeln!(out.0, "{NAME}_count {}", total.commands);
 }
 
 fn lease_metrics(node: &Node, out: &mut Exposition) {
@@ -420,6 +440,11 @@ mod tests {
                 assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
+                let of_histogram = |end| name.strip_suffix(end).filter(|name| seen.contains(*name));
+                let name = ["_bucket", "_sum", "_count"]
+                    .into_iter()
+                    .find_map(of_histogram)
+                    .unwrap_or(name);
                 assert!(seen.contains(name), "{line}");
                 assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
             }

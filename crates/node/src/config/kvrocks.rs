@@ -8,8 +8,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("daemonize",                                            "the process stays in the foreground; let a service manager start it"),
     ("supervised",                                           ""),
     ("socket-fd",                                            ""),
-    ("unixsocket",                                           "nothing listens on a socket file: connect over TCP"),
-    ("unixsocketperm",                                       "nothing listens on a socket file"),
     ("tls-port",                                             "there is no TLS: nothing listens on that port"),
     ("tls-cert-file",                                        "there is no TLS"),
     ("tls-key-file",                                         "there is no TLS"),

@@ -6,7 +6,7 @@ use web::Names;
 
 use crate::command::Renames;
 
-use super::value::{Compression, LogDir, LogLevel, Master, Networks, Size, Value, Words};
+use super::value::{Compression, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words};
 
 /// Why an option could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -180,6 +180,11 @@ options! {
     "bind" bind: Words = Words(vec!["127.0.0.1".into()]), Restart;
     /// Port for clients, peers and controllers.
     "port" port: u16 = 6666, [1, 65535], Restart;
+    /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their clients count as direct
+    /// ones from this host.
+    "unixsocket" unixsocket: String = String::new(), Restart;
+    /// Its permissions, octal.
+    "unixsocketperm" unixsocketperm: Octal = Octal(0o777), Restart;
     /// Address of the HTTP port with /metrics, /healthz, /primary, /replica.
     "admin-bind" admin_bind: String = "127.0.0.1".into(), Restart;
     /// Its port; 0 switches it off.

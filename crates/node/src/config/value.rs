@@ -98,6 +98,22 @@ impl Value for Size {
     }
 }
 
+/// Permissions of a file, written in octal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Octal(pub u32);
+
+impl Value for Octal {
+    fn parse(text: &str) -> Result<Self, String> {
+        let error = || "argument must be an octal number between 1 and 777".to_owned();
+        let is_octal = !text.is_empty() && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+        let number = if is_octal { u32::from_str_radix(text, 8).ok() } else { None };
+        number.filter(|mode| (1..=0o777).contains(mode)).map(Self).ok_or_else(error)
+    }
+    fn render(&self) -> String {
+        format!("{:o}", self.0)
+    }
+}
+
 /// The words of a list, separated by any number of blanks and commas.
 fn words_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty())

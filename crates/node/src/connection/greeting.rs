@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use super::{Connection, End, canonical};
 use crate::clients::{Client, Via};
 use crate::clock;
+use crate::listener;
 use crate::strangers::Fault;
 
 /// Longest wait for a PROXY header, and for the record behind it.
@@ -32,7 +33,8 @@ impl Connection {
         local: SocketAddr,
     ) -> Result<Greeting, End> {
         let config = self.node.config.now();
-        if !config.balancer_sources.contains(peer.ip()) {
+        // Behind the socket file is a process of this host, whatever addresses balancers have.
+        if listener::is_file(&peer) || !config.balancer_sources.contains(peer.ip()) {
             return Ok(Greeting { address: canonical(peer), via: Via::Direct, moved: None });
         }
         let header = match tokio::time::timeout(GREETING, self.read_header()).await {

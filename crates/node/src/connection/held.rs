@@ -12,6 +12,7 @@ use crate::grants::drive;
 use crate::grants::state::Ticket;
 use crate::session::Session;
 use crate::session::dispatch::Ran;
+use crate::stats::latency::Begun;
 
 /// Groups of replies that may wait on one connection; above that nothing more is read from it.
 const GROUPS_MAX: usize = 1024;
@@ -29,6 +30,7 @@ struct Group {
     bytes: Vec<u8>,
     /// `None` for replies that only wait for their turn.
     ticket: Option<Ticket>,
+    begun: Begun,
 }
 
 impl Held {
@@ -37,12 +39,12 @@ impl Held {
     }
 
     /// Takes what is in `out`.
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, ticket: Option<Ticket>) {
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, ticket: Option<Ticket>, begun: Begun) {
         if out.is_empty() {
             return;
         }
         self.bytes += out.len();
-        self.groups.push_back(Group { bytes: std::mem::take(out), ticket });
+        self.groups.push_back(Group { bytes: std::mem::take(out), ticket, begun });
     }
 
     /// Bytes of them.
@@ -74,6 +76,7 @@ impl Connection {
             if let Some(group) = self.held.groups.pop_front() {
                 self.held.bytes -= group.bytes.len();
                 self.out.extend_from_slice(&group.bytes);
+                self.leaving.push(group.begun);
             }
         }
         self.send(session).await
@@ -91,10 +94,16 @@ impl Connection {
     }
 
     /// Sends an answer that was made later than its batch, once it may leave.
-    pub(super) async fn send_later(&mut self, session: &Session, ran: Ran) -> Result<(), End> {
+    pub(super) async fn send_later(
+        &mut self,
+        session: &Session,
+        ran: Ran,
+        begun: Begun,
+    ) -> Result<(), End> {
         let ticket = ran.finish_later(&self.node).map_err(|why| End::Refused(why.into()))?;
         if ticket.is_some() {
-            self.held.push(&mut self.out, ticket);
+            // The time it took is the command's own, e.g. that of a WAIT.
+            self.held.push(&mut self.out, ticket, Begun { commands: 0, ..begun });
             self.drain(session).await?;
         }
         self.send(session).await

@@ -374,7 +374,7 @@ struct KillFilter {
 impl KillFilter {
     fn matches(&self, client: &Client, me: u64) -> bool {
         self.id.is_none_or(|id| id == client.id)
-            && self.address.as_ref().is_none_or(|address| *address == client.address.to_string())
+            && self.address.as_ref().is_none_or(|address| *address == client.shown_address())
             && self.local.as_ref().is_none_or(|local| *local == client.local.to_string())
             && self.kind.is_none_or(|kind| kind == client.kind())
             && !(self.spares_me && client.id == me)

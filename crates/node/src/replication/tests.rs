@@ -14,6 +14,7 @@ use super::*;
 use crate::clock;
 use crate::config::{Config, Values};
 use crate::gate::Role;
+use crate::listener::Listener;
 
 mod discarded;
 mod epochs;
@@ -62,7 +63,7 @@ impl Running {
         let accepting = Arc::clone(&node);
         spawn("accept", move || {
             block_on(async move {
-                crate::worker::accept(accepting, listener, workers).await.unwrap();
+                crate::worker::accept(accepting, Listener::Tcp(listener), workers).await.unwrap();
             });
         });
         let looking = Arc::clone(&node);

@@ -1,0 +1,235 @@
+//! Where connections come in: TCP ports and the socket file.
+//!
+//! A connection of the socket file is a stream like any other once it is accepted: it is read and
+//! written by the same calls. What it lacks is an address; it has [`FILE_PEER`] instead.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Stands for the address of whoever came by the socket file: this host, and a port that no TCP
+/// connection has.
+pub const FILE_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Whether this stands for the socket file.
+pub fn is_file(address: &SocketAddr) -> bool {
+    *address == FILE_PEER
+}
+
+/// One of them, not yet served by a runtime.
+#[derive(Debug)]
+pub enum Listener {
+    /// A port.
+    Tcp(TcpListener),
+    /// The socket file, which is removed when this ends.
+    File(UnixListener, FileName),
+}
+
+/// The name of a socket file in its folder.
+#[derive(Debug)]
+pub struct FileName(PathBuf);
+
+impl Drop for FileName {
+    fn drop(&mut self) {
+        // It may have been removed by hand.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Binds every address of `bind` on `port`. A port in use is an error that names address and remedy.
+pub fn listen(bind: &[String], port: u16, backlog: u32) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for host in bind {
+        let ip: IpAddr = match host.as_str() {
+            "localhost" => IpAddr::from([127, 0, 0, 1]),
+            "*" => IpAddr::from([0, 0, 0, 0]),
+            other => other
+                .trim_start_matches('-')
+                .parse()
+                .with_context(|| format!("option `bind`: `{other}` is no IP address"))?,
+        };
+        let address = SocketAddr::new(ip, port);
+        let listener = listen_on(address, backlog).with_context(|| {
+            format!(
+                "listen on {address}: is another process using the port? choose another with `port`"
+            )
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(length(backlog))?;
+    Ok(socket.into())
+}
+
+fn length(backlog: u32) -> i32 {
+    i32::try_from(backlog).unwrap_or(i32::MAX).max(1)
+}
+
+/// Listens on a socket file with these permissions. One that a process left behind is replaced.
+///
+/// # Errors
+/// Another process listens there, something else has the name, or the folder is not ours to write.
+pub fn listen_on_file(path: &Path, mode: u32, backlog: u32) -> anyhow::Result<Listener> {
+    make_way(path).with_context(|| format!("option `unixsocket`: {}", path.display()))?;
+    let bound = || -> io::Result<UnixListener> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        // Nobody can connect before the file is as it should be.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        socket.listen(length(backlog))?;
+        Ok(OwnedFd::from(socket).into())
+    };
+    let listener = bound().with_context(|| {
+        format!("option `unixsocket`: listen on {}: the folder must exist, be writable, and the path have at most 107 bytes", path.display())
+    })?;
+    Ok(Listener::File(listener, FileName(path.to_owned())))
+}
+
+fn make_way(path: &Path) -> anyhow::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context("look for it"),
+    };
+    ensure!(found.file_type().is_socket(), "it exists and is no socket: choose another name");
+    ensure!(
+        UnixStream::connect(path).is_err(),
+        "another process listens there: stop it or choose another name"
+    );
+    std::fs::remove_file(path).context("remove what a former process left")
+}
+
+impl Listener {
+    /// A second handle of the same listener.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn accepting(&self) -> io::Result<Accepting> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Accepting::Tcp),
+            Self::File(listener, _) => listener.try_clone().map(Accepting::File),
+        }
+    }
+
+    /// Gives it to the runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn serve(self) -> io::Result<Serving> {
+        match self {
+            Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Serving::Tcp),
+            Self::File(listener, name) => {
+                tokio::net::UnixListener::from_std(listener).map(|it| Serving::File(it, name))
+            }
+        }
+    }
+}
+
+/// Accepts without a runtime.
+#[derive(Debug)]
+pub enum Accepting {
+    /// A port.
+    Tcp(TcpListener),
+    /// The socket file.
+    File(UnixListener),
+}
+
+impl Accepting {
+    /// A connection that waits; `WouldBlock` if there is none.
+    ///
+    /// # Errors
+    /// Those of accept(2).
+    pub fn accept(&self) -> io::Result<TcpStream> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, _)| stream),
+            Self::File(listener) => listener.accept().map(|(stream, _)| as_stream(stream)),
+        }
+    }
+}
+
+/// Accepts in a runtime.
+#[derive(Debug)]
+pub enum Serving {
+    /// A port.
+    Tcp(tokio::net::TcpListener),
+    /// The socket file.
+    File(tokio::net::UnixListener, FileName),
+}
+
+impl Serving {
+    /// The next connection, and its peer.
+    ///
+    /// # Errors
+    /// Those of accept(2).
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((stream.into_std()?, peer))
+            }
+            Self::File(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((as_stream(stream.into_std()?), FILE_PEER))
+            }
+        }
+    }
+}
+
+/// The same socket under the type that connections have: reading, writing and closing are the same
+/// calls for both kinds. Options of TCP and addresses are refused by the kernel, and callers do
+/// without them.
+fn as_stream(stream: UnixStream) -> TcpStream {
+    OwnedFd::from(stream).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_file_is_private_replaced_when_it_is_stale_and_removed_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        // What a killed process leaves behind.
+        drop(UnixListener::bind(&path).unwrap());
+        let listener = listen_on_file(&path, 0o700, 8).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let mut client = UnixStream::connect(&path).unwrap();
+        let mut served = listener.accepting().unwrap().accept().unwrap();
+        served.write_all(b"hello").unwrap();
+        drop(served);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        let error = format!("{:#}", listen_on_file(&path, 0o700, 8).unwrap_err());
+        assert!(error.contains("another process listens there"), "{error}");
+        drop(listener);
+        assert!(!path.exists());
+        std::fs::write(&path, "a text").unwrap();
+        let error = format!("{:#}", listen_on_file(&path, 0o700, 8).unwrap_err());
+        assert!(error.contains("is no socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a text");
+        let error = format!("{:#}", listen_on_file(&path.join("x"), 0o700, 8).unwrap_err());
+        assert!(error.contains("unixsocket"), "{error}");
+    }
+}
