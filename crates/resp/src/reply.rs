@@ -62,6 +62,14 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(b"\r\n");
     }
 
+    /// An array of bulk strings.
+    pub fn bulks<B: AsRef<[u8]>>(&mut self, items: &[B]) {
+        self.array(items.len());
+        for item in items {
+            self.bulk(item.as_ref());
+        }
+    }
+
     /// A bulk string or null.
     pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
         match bytes {

@@ -119,6 +119,11 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// Where the next record begins.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     fn varint(&mut self) -> Result<u32, BatchError> {
         let mut value = 0u64;
         for shift in [0, 7, 14, 21, 28] {
@@ -197,6 +202,13 @@ pub struct Mark {
     count: u32,
 }
 
+impl Mark {
+    /// Bytes of the batch so far.
+    pub(crate) fn bytes(self) -> usize {
+        self.bytes
+    }
+}
+
 /// Builds a batch. Bytes are exactly those of RocksDB's own builder.
 #[derive(Debug)]
 pub struct Writer {
@@ -238,9 +250,9 @@ impl Writer {
         self.count = mark.count;
     }
 
-    /// The records so far; sequence and count of the header are not filled in yet.
-    pub fn records(&self) -> Records<'_> {
-        records(&self.bytes)
+    /// The records that begin at this byte or behind it.
+    pub(crate) fn records_from(&self, at: usize) -> Records<'_> {
+        Records { bytes: &self.bytes, at: at.max(HEADER_BYTES), failed: false }
     }
 
     /// Appends log data.
@@ -258,8 +270,13 @@ impl Writer {
 
     /// Appends a delete.
     pub fn delete(&mut self, family: Family, key: &[u8]) {
+        self.delete_parts(family, &[key]);
+    }
+
+    /// Appends a delete of the concatenated `key` parts.
+    pub fn delete_parts(&mut self, family: Family, key: &[&[u8]]) {
         self.tag(family, TAG_DELETE, TAG_FAMILY_DELETE);
-        self.string(&[key]);
+        self.string(key);
     }
 
     /// Appends a delete of `[begin, end)`.

@@ -16,7 +16,8 @@ use rocksdb::{CompactionDecision, DB};
 
 use crate::Family;
 use crate::key::metadata_key_of;
-use crate::types::metadata::{Header, Type};
+use crate::types::head::Header;
+use crate::types::kind::Type;
 use crate::view::{View, Views};
 
 /// How long an expired key survives compaction, milliseconds.

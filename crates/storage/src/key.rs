@@ -1,4 +1,4 @@
-//! Keys as they lie on disk (Kvrocks' encoding), and the scope (namespace, cluster mode, clock) a command runs in.
+//! Keys as they lie on disk (Kvrocks' encoding), both ways; [`crate::Scope`] makes them.
 //!
 //! * Namespace key (metadata family): `u8 len(ns) | ns | [u16 slot] | user key`.
 //! * Internal key (sub-keys): `u8 len(ns) | ns | [u16 slot] | u32 len(key) | key | u64 version | sub-key`.
@@ -9,79 +9,6 @@ use std::ops::Deref;
 
 /// Name of the namespace of connections without one of their own.
 pub const DEFAULT_NAMESPACE: &[u8] = b"__namespace";
-
-/// What turns a user key into keys on disk, and when "now" is. Made once per command.
-#[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
-    /// 1..=255 bytes; longer names are refused where namespaces are created and cut here.
-    pub namespace: &'a [u8],
-    /// Keys carry their slot.
-    pub cluster: bool,
-    /// Unix time in milliseconds that decides about expiry.
-    pub now_ms: u64,
-}
-
-impl Scope<'_> {
-    /// `u8 len(ns) | ns`.
-    pub fn namespace_prefix(&self) -> KeyBuf {
-        let namespace = self.namespace.get(..255).unwrap_or(self.namespace);
-        let mut key = KeyBuf::default();
-        key.push(&[namespace.len() as u8]);
-        key.push(namespace);
-        key
-    }
-
-    /// `u8 len(ns) | ns | u16 slot`: every key of one slot starts with it. Cluster mode only.
-    pub fn slot_prefix(&self, slot: u16) -> KeyBuf {
-        let mut key = self.namespace_prefix();
-        key.push(&slot.to_be_bytes());
-        key
-    }
-
-    /// Key of the metadata family.
-    pub fn ns_key(&self, user_key: &[u8]) -> KeyBuf {
-        let mut key = self.namespace_prefix();
-        if self.cluster {
-            key.push(&key_slot(user_key).to_be_bytes());
-        }
-        key.push(user_key);
-        key
-    }
-
-    /// Prefix of all sub-keys of one version of a key.
-    pub fn sub_key_prefix(&self, user_key: &[u8], version: u64) -> KeyBuf {
-        let mut key = self.namespace_prefix();
-        if self.cluster {
-            key.push(&key_slot(user_key).to_be_bytes());
-        }
-        // A key longer than u32 cannot be received: the protocol limit is far below.
-        key.push(&(user_key.len() as u32).to_be_bytes());
-        key.push(user_key);
-        key.push(&version.to_be_bytes());
-        key
-    }
-
-    /// Internal key of one sub-key.
-    pub fn sub_key(&self, user_key: &[u8], version: u64, sub_key: &[u8]) -> KeyBuf {
-        let mut key = self.sub_key_prefix(user_key, version);
-        key.push(sub_key);
-        key
-    }
-
-    /// Whether a key on disk, or the beginning of one, lies in this namespace.
-    pub fn owns(&self, key: &[u8]) -> bool {
-        split_namespace(key).is_some_and(|(namespace, _)| namespace == self.namespace)
-    }
-
-    /// The user key in a key of the metadata family; `None` if that belongs to another namespace or is malformed.
-    pub fn user_key<'k>(&self, ns_key: &'k [u8]) -> Option<&'k [u8]> {
-        let (namespace, rest) = split_namespace(ns_key)?;
-        if namespace != self.namespace {
-            return None;
-        }
-        if self.cluster { rest.get(2..) } else { Some(rest) }
-    }
-}
 
 /// Splits any key of the metadata, default, zset_score or stream family into namespace and rest.
 pub fn split_namespace(key: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -205,6 +132,7 @@ impl std::fmt::Debug for KeyBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scope;
     use proptest::prelude::*;
 
     fn scope(cluster: bool) -> Scope<'static> {

@@ -1,30 +1,60 @@
-//! The uncommitted writes of a MULTI transaction, as its own later reads see them.
+//! The uncommitted writes of a transaction, as its own later reads see them.
 //!
-//! Invariant: a key's newest record decides; a range delete removes earlier entries of the map and hides the database's,
-//! and later puts into the range are entries again.
+//! Invariant: a key's newest record decides; a range delete removes earlier entries and hides the
+//! database's, and later puts into the range are entries again.
+//!
+//! Everything takes time in proportion to what it concerns, not to what was written before: records
+//! are taken note of when something is read; a scan shares the entries, which are copied only if
+//! some are added while it is open; a command that fails is taken back by undoing its own entries.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use crate::{Direction, Family};
+use crate::batch::{Record, Writer};
+use crate::{Direction, Family, Value};
 
 /// Newest state of one key: a value, or deleted.
-type Entry = Option<Box<[u8]>>;
+type Entry = Option<Arc<[u8]>>;
 
-/// A deleted range `[begin, end)` of a family.
-type Range = (Family, Box<[u8]>, Box<[u8]>);
+type Entries = BTreeMap<Arc<[u8]>, Entry>;
 
-/// All uncommitted writes.
-#[derive(Debug, Default)]
-pub(crate) struct Overlay {
-    entries: BTreeMap<(Family, Box<[u8]>), Entry>,
+/// A deleted range `[begin, end)`.
+type Range = (Box<[u8]>, Box<[u8]>);
+
+/// What is known of one family.
+#[derive(Debug, Default, Clone)]
+struct Layer {
+    entries: Entries,
     ranges: Vec<Range>,
 }
 
+type Layers = [Rc<Layer>; Family::ALL.len()];
+
+/// All uncommitted writes, as far as [`Overlay::follow`] has seen them.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    layers: Layers,
+    /// Bytes of the batch that are known here.
+    seen: usize,
+    /// Each with where its record begins in the batch.
+    undo: Vec<(usize, Undo)>,
+}
+
+/// How to take one change back.
+#[derive(Debug)]
+enum Undo {
+    /// The entry was another one, or there was none.
+    Entry(Family, Arc<[u8]>, Option<Entry>),
+    /// The last range was not there.
+    Range(Family),
+}
+
 /// What the overlay knows about a key.
-pub(crate) enum Lookup<'a> {
+pub(crate) enum Lookup {
     /// Written here.
-    Value(&'a [u8]),
+    Value(Value<'static>),
     /// Deleted here.
     Deleted,
     /// The database decides.
@@ -32,103 +62,222 @@ pub(crate) enum Lookup<'a> {
 }
 
 impl Overlay {
-    pub(crate) fn put(&mut self, family: Family, key: &[&[u8]], value: &[&[u8]]) {
-        self.entries.insert((family, key.concat().into()), Some(value.concat().into()));
+    fn layer(&self, family: Family) -> &Rc<Layer> {
+        layer(&self.layers, family)
     }
 
-    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
-        self.entries.insert((family, key.into()), None);
+    fn layer_mut(&mut self, family: Family) -> &mut Layer {
+        let [default, metadata, zset_score, pubsub, propagate, stream, search] = &mut self.layers;
+        Rc::make_mut(match family {
+            Family::Default => default,
+            Family::Metadata => metadata,
+            Family::ZsetScore => zset_score,
+            Family::Pubsub => pubsub,
+            Family::Propagate => propagate,
+            Family::Stream => stream,
+            Family::Search => search,
+        })
     }
 
-    pub(crate) fn delete_range(&mut self, family: Family, begin: &[u8], end: &[u8]) {
-        if begin >= end {
+    /// Takes note of the records that were appended to the batch since the last call.
+    pub(crate) fn follow(&mut self, batch: &Writer) {
+        if self.seen == batch.len() {
             return;
         }
-        for (_, entry) in self.range_mut(family, begin, end) {
-            *entry = None;
+        let mut records = batch.records_from(self.seen);
+        loop {
+            let at = records.position();
+            // Our own bytes: every record decodes.
+            match records.next() {
+                Some(Ok(Record::Put { family, key, value })) => {
+                    self.set(at, family, key, Some(value.into()));
+                }
+                Some(Ok(Record::Delete { family, key })) => self.set(at, family, key, None),
+                Some(Ok(Record::DeleteRange { family, begin, end })) if begin < end => {
+                    self.delete_range(at, family, begin, end);
+                }
+                Some(Ok(Record::DeleteRange { .. } | Record::LogData(_))) => {}
+                Some(Err(_)) | None => break,
+            }
         }
-        self.ranges.push((family, begin.into(), end.into()));
+        self.seen = batch.len();
     }
 
-    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Lookup<'_> {
-        match self.entries.get(&(family, key.into())) {
-            Some(Some(value)) => Lookup::Value(value),
+    fn set(&mut self, at: usize, family: Family, key: &[u8], entry: Entry) {
+        let key: Arc<[u8]> = key.into();
+        let old = self.layer_mut(family).entries.insert(Arc::clone(&key), entry);
+        self.undo.push((at, Undo::Entry(family, key, old)));
+    }
+
+    fn delete_range(&mut self, at: usize, family: Family, begin: &[u8], end: &[u8]) {
+        let layer = self.layer_mut(family);
+        let bounds = (Bound::Included(begin), Bound::Excluded(end));
+        let within = layer.entries.range::<[u8], _>(bounds);
+        let within: Vec<_> = within.map(|(key, _)| Arc::clone(key)).collect();
+        let mut undo = Vec::with_capacity(within.len() + 1);
+        for key in within {
+            let old = layer.entries.remove(&key);
+            undo.push((at, Undo::Entry(family, key, old)));
+        }
+        let is_known = layer.ranges.iter().any(|(from, to)| **from <= *begin && *end <= **to);
+        if !is_known {
+            layer.ranges.push((begin.into(), end.into()));
+            undo.push((at, Undo::Range(family)));
+        }
+        self.undo.extend(undo);
+    }
+
+    /// Forgets the records from this byte of the batch on.
+    pub(crate) fn rollback(&mut self, bytes: usize) {
+        self.seen = self.seen.min(bytes);
+        while let Some((_, undo)) = self.undo.pop_if(|(at, _)| *at >= bytes) {
+            match undo {
+                Undo::Entry(family, key, Some(old)) => {
+                    self.layer_mut(family).entries.insert(key, old);
+                }
+                Undo::Entry(family, key, None) => {
+                    self.layer_mut(family).entries.remove(&key);
+                }
+                Undo::Range(family) => {
+                    self.layer_mut(family).ranges.pop();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Lookup {
+        self.layer(family).get(key)
+    }
+
+    /// All of it as it is now, to be read while the transaction goes on.
+    pub(crate) fn share(&self) -> Shared {
+        Shared(self.layers.clone())
+    }
+
+    /// Whether nothing was written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.undo.is_empty()
+    }
+
+    /// What concerns `[lower, upper)`, as it is now; an empty `upper` means no bound.
+    pub(crate) fn slice(&self, family: Family, lower: &[u8], upper: &[u8]) -> Slice {
+        Slice::new(self.layer(family), lower, upper)
+    }
+}
+
+fn layer(layers: &Layers, family: Family) -> &Rc<Layer> {
+    let [default, metadata, zset_score, pubsub, propagate, stream, search] = layers;
+    match family {
+        Family::Default => default,
+        Family::Metadata => metadata,
+        Family::ZsetScore => zset_score,
+        Family::Pubsub => pubsub,
+        Family::Propagate => propagate,
+        Family::Stream => stream,
+        Family::Search => search,
+    }
+}
+
+impl Layer {
+    fn get(&self, key: &[u8]) -> Lookup {
+        match self.entries.get(key) {
+            Some(Some(value)) => Lookup::Value(Value::shared(Arc::clone(value), 0)),
             Some(None) => Lookup::Deleted,
-            None if self.ranges.iter().any(|range| covers(range, family, key)) => Lookup::Deleted,
+            None if self.hides(key) => Lookup::Deleted,
             None => Lookup::Unknown,
         }
     }
 
-    /// A copy of what concerns `[lower, upper)`, so that the transaction can write while a scan is open.
-    pub(crate) fn slice(&self, family: Family, lower: &[u8], upper: &[u8]) -> Slice {
-        let from = Bound::Included((family, lower.into()));
-        let to = |(of, key): &(Family, Box<[u8]>)| {
-            *of == family && (upper.is_empty() || key.as_ref() < upper)
-        };
-        let entries: Vec<_> = self
-            .entries
-            .range((from, Bound::Unbounded))
-            .take_while(|(key, _)| to(key))
-            .map(|((_, key), entry)| (key.clone(), entry.clone()))
-            .collect();
-        let ranges = self.ranges.iter().filter(|range| range.0 == family).cloned();
-        let back = entries.len();
-        Slice { family, entries, ranges: ranges.collect(), front: 0, back }
-    }
-
-    fn range_mut(
-        &mut self,
-        family: Family,
-        begin: &[u8],
-        end: &[u8],
-    ) -> impl Iterator<Item = (&(Family, Box<[u8]>), &mut Entry)> {
-        self.entries.range_mut((family, begin.into())..(family, end.into()))
+    fn hides(&self, key: &[u8]) -> bool {
+        self.ranges.iter().any(|(begin, end)| **begin <= *key && *key < **end)
     }
 }
 
-fn covers(range: &Range, family: Family, key: &[u8]) -> bool {
-    range.0 == family && range.1.as_ref() <= key && key < range.2.as_ref()
+/// An overlay as it was at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared(Layers);
+
+impl Shared {
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Lookup {
+        layer(&self.0, family).get(key)
+    }
+
+    /// See [`Overlay::slice`].
+    pub(crate) fn slice(&self, family: Family, lower: &[u8], upper: &[u8]) -> Slice {
+        Slice::new(layer(&self.0, family), lower, upper)
+    }
 }
 
 /// The part of an overlay that one scan passes over.
 #[derive(Debug)]
 pub(crate) struct Slice {
-    family: Family,
-    entries: Vec<(Box<[u8]>, Entry)>,
-    ranges: Vec<Range>,
-    front: usize,
-    back: usize,
+    layer: Rc<Layer>,
+    /// Bounds of what was not passed yet.
+    front: Bound<Box<[u8]>>,
+    back: Bound<Box<[u8]>>,
+    /// What was passed last.
+    last: Option<Arc<[u8]>>,
 }
 
 impl Slice {
-    /// Index and key of the next entry in this direction, deleted ones included.
-    pub(crate) fn head(&self, direction: Direction) -> Option<(usize, &[u8])> {
-        if self.front >= self.back {
+    fn new(layer: &Rc<Layer>, lower: &[u8], upper: &[u8]) -> Self {
+        let back = if upper.is_empty() {
+            Bound::Unbounded
+        } else {
+            // An empty range; the map would take bounds in the wrong order for a mistake.
+            Bound::Excluded(upper.max(lower).into())
+        };
+        Self { layer: Rc::clone(layer), front: Bound::Included(lower.into()), back, last: None }
+    }
+
+    /// Key of the next entry in this direction, deleted ones included.
+    pub(crate) fn head(&self, direction: Direction) -> Option<&Arc<[u8]>> {
+        let last = self.last.as_deref().map(Bound::Excluded);
+        let front = self.front.as_ref().map(|key| &**key);
+        let back = self.back.as_ref().map(|key| &**key);
+        let bounds = match direction {
+            Direction::Forward => (last.unwrap_or(front), back),
+            Direction::Reverse => (front, last.unwrap_or(back)),
+        };
+        if is_nothing(bounds) {
             return None;
         }
-        let index = match direction {
-            Direction::Forward => self.front,
-            Direction::Reverse => self.back - 1,
+        let mut rest = self.layer.entries.range::<[u8], _>(bounds);
+        let found = match direction {
+            Direction::Forward => rest.next(),
+            Direction::Reverse => rest.next_back(),
         };
-        self.entries.get(index).map(|(key, _)| (index, key.as_ref()))
+        found.map(|(key, _)| key)
     }
 
     /// Steps over the head.
     pub(crate) fn pop(&mut self, direction: Direction) {
-        match direction {
-            Direction::Forward => self.front += 1,
-            Direction::Reverse => self.back -= 1,
-        }
+        self.last = self.head(direction).cloned().or_else(|| self.last.take());
     }
 
-    /// Key and value of an entry; `None` if it is a deletion.
-    pub(crate) fn entry(&self, index: usize) -> Option<(&[u8], &[u8])> {
-        let (key, entry) = self.entries.get(index)?;
-        Some((key, entry.as_deref()?))
+    /// Key and value of the entry that was stepped over last; `None` if it is a deletion.
+    pub(crate) fn passed(&self) -> Option<(&[u8], &[u8])> {
+        let key = self.last.as_ref()?;
+        Some((key, self.layer.entries.get(key)?.as_deref()?))
     }
 
-    /// Whether a range delete hides the database's entry of this key. Keys with an entry here are met by `head`.
+    /// Whether a range delete hides the database's entry of this key. Keys with an entry here are
+    /// met by `head`.
     pub(crate) fn hides(&self, key: &[u8]) -> bool {
-        self.ranges.iter().any(|range| covers(range, self.family, key))
+        self.layer.hides(key)
     }
 }
+
+/// Whether a map would refuse these bounds: nothing lies between them.
+fn is_nothing(bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+    match bounds {
+        (Bound::Included(from), Bound::Excluded(to)) => from >= to,
+        (Bound::Excluded(from), Bound::Excluded(to)) => from >= to,
+        (Bound::Excluded(from), Bound::Included(to))
+        | (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! Reading: one key, many keys, a range. The same for the database and for a transaction that sees its own writes.
+//! Reading: one key, many keys, a range. The same for the database, for a transaction, which sees
+//! its own writes, and for a snapshot of either.
 
 use std::cmp::Ordering;
 use std::ops::Deref;
@@ -61,7 +62,8 @@ pub enum Direction {
     Reverse,
 }
 
-/// What commands read from: [`crate::Store`] or [`crate::Txn`].
+/// What commands read from: [`crate::Store`], [`crate::Txn`] or a [`crate::Snapshot`] of one; the
+/// module of the last says when one is needed.
 pub trait Read {
     /// The value of a key.
     ///
@@ -116,7 +118,7 @@ enum Position {
 
 enum Source {
     Engine,
-    Overlay(usize),
+    Overlay,
 }
 
 impl<'a> Cursor<'a> {
@@ -137,9 +139,7 @@ impl<'a> Cursor<'a> {
         match self.step()? {
             None => Ok(None),
             Some(Source::Engine) => Ok(self.engine.item()),
-            Some(Source::Overlay(index)) => {
-                Ok(self.overlay.as_ref().and_then(|overlay| overlay.entry(index)))
-            }
+            Some(Source::Overlay) => Ok(self.overlay.as_ref().and_then(OverlaySlice::passed)),
         }
     }
 
@@ -154,9 +154,9 @@ impl<'a> Cursor<'a> {
                 (None, None) => return Ok(None),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some(engine), Some((_, key))) => match self.direction {
+                (Some(engine), Some(key)) => match self.direction {
                     Direction::Forward => engine.cmp(key),
-                    Direction::Reverse => key.cmp(engine),
+                    Direction::Reverse => (**key).cmp(engine),
                 },
             };
             if order == Ordering::Less {
@@ -169,10 +169,9 @@ impl<'a> Cursor<'a> {
             if order == Ordering::Equal {
                 self.position = Position::Used;
             }
-            let index = head.map(|(index, _)| index).unwrap_or_default();
             overlay.pop(self.direction);
-            if overlay.entry(index).is_some() {
-                return Ok(Some(Source::Overlay(index)));
+            if overlay.passed().is_some() {
+                return Ok(Some(Source::Overlay));
             }
         }
     }

@@ -169,19 +169,14 @@ impl Store {
         self.inner.appended_bytes.load(Ordering::SeqCst)
     }
 
-    /// A transaction for one command: it does not see its own writes.
+    /// A transaction: of one command, of a pipeline, of a MULTI.
     pub fn txn(&self) -> Txn<'_> {
-        Txn::new(self, false)
+        Txn::new(self)
     }
 
-    /// A plain transaction that goes on with writes that were put aside ([`Txn::suspend`]).
+    /// A transaction that goes on with writes that were put aside ([`Txn::suspend`]).
     pub fn txn_resumed(&self, suspended: Suspended) -> Txn<'_> {
         Txn::resume(self, suspended)
-    }
-
-    /// A transaction for MULTI/EXEC: its reads see its earlier writes.
-    pub fn txn_isolated(&self) -> Txn<'_> {
-        Txn::new(self, true)
     }
 
     /// Hands everything written so far to the operating system (with `sync_writes` to the disk), makes it visible to
@@ -360,15 +355,15 @@ impl Store {
         Ok((first + u64::from(count)).saturating_sub(1))
     }
 
+    /// Reads `[lower, upper)` with these options; an empty `upper` means no bound.
     pub(crate) fn cursor(
         &self,
         family: Family,
-        lower: &[u8],
-        upper: &[u8],
+        (lower, upper): (&[u8], &[u8]),
         direction: Direction,
         overlay: Option<OverlaySlice>,
+        mut options: ReadOptions,
     ) -> Result<Cursor<'_>, Error> {
-        let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         if !upper.is_empty() {
             options.set_iterate_upper_bound(upper);
@@ -423,7 +418,7 @@ impl Read for Store {
         upper: &[u8],
         direction: Direction,
     ) -> Result<Cursor<'_>, Error> {
-        self.cursor(family, lower, upper, direction, None)
+        self.cursor(family, (lower, upper), direction, None, ReadOptions::default())
     }
 }
 

@@ -1,13 +1,15 @@
-//! The writes of one command, or of one MULTI: collected as the bytes of one write batch and written at once.
+//! The writes of one command, of a pipeline or of one MULTI: collected as the bytes of one write
+//! batch and written at once.
 //!
-//! A plain transaction reads straight from the database; it does not see its own writes, and nothing is copied for it.
-//! An isolated one (MULTI/EXEC) sees them. Neither locks anything: the caller serialises commands on the same keys.
+//! It reads what it has written, and below that the database as it is now. A transaction that has
+//! written nothing reads as the database itself; written records are looked at only when something
+//! is read behind them. Nothing is locked: the caller serialises commands on the same keys.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
-use crate::batch::{Mark, Record, Writer};
+use crate::batch::{Mark, Writer};
 use crate::overlay::{Lookup, Overlay};
-use crate::{Cursor, Direction, Error, Family, Read, Store, Value};
+use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Store, Value};
 
 thread_local! {
     /// The batch buffer of the last transaction of this thread, to be reused by the next.
@@ -21,23 +23,29 @@ const KEPT_BUFFER_BYTES: usize = 64 << 10;
 pub struct Txn<'a> {
     store: &'a Store,
     batch: Option<Writer>,
-    overlay: Option<Overlay>,
+    overlay: RefCell<Overlay>,
 }
 
 /// The writes of a transaction, put aside: it borrows nothing. See [`Txn::suspend`].
 #[derive(Debug)]
-pub struct Suspended(Writer);
+pub struct Suspended(Writer, Overlay);
 
 impl<'a> Txn<'a> {
-    /// Goes on with writes that were put aside, as a plain transaction. Log data of the next command follows what is there, as in a MULTI.
-    pub(crate) fn resume(store: &'a Store, suspended: Suspended) -> Self {
-        Self { store, batch: Some(suspended.0), overlay: None }
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self::resume(store, Suspended(Writer::new(BUFFER.take()), Overlay::default()))
     }
 
-    /// Puts the writes aside without committing them, so that the next command of a pipeline can join the batch. For plain transactions:
-    /// what an isolated one could read of its own writes is lost.
+    /// Goes on with writes that were put aside. Log data of the next command follows what is there,
+    /// as in a MULTI.
+    pub(crate) fn resume(store: &'a Store, Suspended(batch, overlay): Suspended) -> Self {
+        Self { store, batch: Some(batch), overlay: RefCell::new(overlay) }
+    }
+
+    /// Puts the writes aside without committing them, so that the next command of a pipeline can
+    /// join the batch.
     pub fn suspend(mut self) -> Suspended {
-        Suspended(self.batch.take().unwrap_or_else(|| Writer::new(BUFFER.take())))
+        let batch = self.batch.take().unwrap_or_else(|| Writer::new(BUFFER.take()));
+        Suspended(batch, self.overlay.take())
     }
 
     /// Where the transaction stands, to come back to when a command fails half way.
@@ -47,28 +55,8 @@ impl<'a> Txn<'a> {
 
     /// Takes back everything since `mark`.
     pub fn rollback(&mut self, mark: Mark) {
-        if self.writer().mark() == mark {
-            return;
-        }
         self.writer().rollback(mark);
-        let Some(overlay) = &mut self.overlay else { return };
-        *overlay = Overlay::default();
-        for record in self.batch.iter().flat_map(Writer::records) {
-            // Our own bytes: every record decodes.
-            match record {
-                Ok(Record::Put { family, key, value }) => overlay.put(family, &[key], &[value]),
-                Ok(Record::Delete { family, key }) => overlay.delete(family, key),
-                Ok(Record::DeleteRange { family, begin, end }) => {
-                    overlay.delete_range(family, begin, end);
-                }
-                Ok(Record::LogData(_)) | Err(_) => {}
-            }
-        }
-    }
-
-    pub(crate) fn new(store: &'a Store, isolated: bool) -> Self {
-        let batch = Some(Writer::new(BUFFER.take()));
-        Self { store, batch, overlay: isolated.then(Overlay::default) }
+        self.overlay.get_mut().rollback(mark.bytes());
     }
 
     /// The store behind this transaction.
@@ -76,7 +64,14 @@ impl<'a> Txn<'a> {
         self.store
     }
 
-    /// Appends log data: tells consumers of the WAL which type or command the following records belong to.
+    /// The database as it is now, with what was written here so far.
+    pub fn snapshot(&self) -> Snapshot<'a> {
+        let overlay = self.known(|overlay| (!overlay.is_empty()).then(|| overlay.share()));
+        Snapshot::take(self.store, overlay.flatten())
+    }
+
+    /// Appends log data: tells consumers of the WAL which type or command the following records
+    /// belong to.
     pub fn log(&mut self, data: &[u8]) {
         self.writer().log(data);
     }
@@ -89,25 +84,21 @@ impl<'a> Txn<'a> {
     /// Sets a key; key and value are given in parts, which saves the caller their concatenation.
     pub fn put_parts(&mut self, family: Family, key: &[&[u8]], value: &[&[u8]]) {
         self.writer().put(family, key, value);
-        if let Some(overlay) = &mut self.overlay {
-            overlay.put(family, key, value);
-        }
     }
 
     /// Removes a key.
     pub fn delete(&mut self, family: Family, key: &[u8]) {
-        self.writer().delete(family, key);
-        if let Some(overlay) = &mut self.overlay {
-            overlay.delete(family, key);
-        }
+        self.delete_parts(family, &[key]);
+    }
+
+    /// Removes a key that is given in parts.
+    pub fn delete_parts(&mut self, family: Family, key: &[&[u8]]) {
+        self.writer().delete_parts(family, key);
     }
 
     /// Removes `[begin, end)`.
     pub fn delete_range(&mut self, family: Family, begin: &[u8], end: &[u8]) {
         self.writer().delete_range(family, begin, end);
-        if let Some(overlay) = &mut self.overlay {
-            overlay.delete_range(family, begin, end);
-        }
     }
 
     /// Number of records so far; log data does not count.
@@ -120,8 +111,8 @@ impl<'a> Txn<'a> {
         self.batch.as_ref().map_or(0, Writer::len)
     }
 
-    /// Writes everything as one batch, and returns the sequence number of its last record. Without any record nothing is
-    /// written, not even log data, and the answer is `None`.
+    /// Writes everything as one batch, and returns the sequence number of its last record. Without
+    /// any record nothing is written, not even log data, and the answer is `None`.
     ///
     /// # Errors
     /// When RocksDB refuses the write; then nothing of it is visible.
@@ -151,18 +142,15 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// I/O errors and corruption.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
-        if let Some(overlay) = &self.overlay {
-            match overlay.get(family, key) {
-                Lookup::Value(value) => return Ok(Some(Value::owned(value))),
-                Lookup::Deleted => return Ok(None),
-                Lookup::Unknown => {}
-            }
+        match self.known(|overlay| overlay.get(family, key)) {
+            Some(Lookup::Value(value)) => Ok(Some(value)),
+            Some(Lookup::Deleted) => Ok(None),
+            Some(Lookup::Unknown) | None => self.store.get(family, key),
         }
-        self.store.get(family, key)
     }
 
-    /// A range, as [`Read::scan`], but the transaction can be written to while the scan is open; the scan does not see
-    /// that.
+    /// A range, as [`Read::scan`], but the transaction can be written to while the scan is open; the
+    /// scan does not see that.
     ///
     /// # Errors
     /// As [`Read::scan`].
@@ -173,12 +161,21 @@ impl<'a> Txn<'a> {
         upper: &[u8],
         direction: Direction,
     ) -> Result<Cursor<'a>, Error> {
-        let overlay = self.overlay.as_ref().map(|overlay| overlay.slice(family, lower, upper));
-        self.store.cursor(family, lower, upper, direction, overlay)
+        let overlay = self.known(|overlay| overlay.slice(family, lower, upper));
+        let options = rocksdb::ReadOptions::default();
+        self.store.cursor(family, (lower, upper), direction, overlay, options)
+    }
+
+    /// What the overlay says, brought up to date; `None` if nothing was written.
+    fn known<T>(&self, ask: impl FnOnce(&Overlay) -> T) -> Option<T> {
+        let batch = self.batch.as_ref().filter(|batch| !batch.is_empty())?;
+        let mut overlay = self.overlay.borrow_mut();
+        overlay.follow(batch);
+        Some(ask(&overlay))
     }
 
     fn writer(&mut self) -> &mut Writer {
-        // Only `drop` takes the writer out.
+        // Only `suspend` and `drop` take the writer out.
         self.batch.get_or_insert_with(|| Writer::new(Vec::new()))
     }
 }
@@ -204,10 +201,19 @@ impl Read for Txn<'_> {
         family: Family,
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error> {
-        match &self.overlay {
-            None => self.store.multi_get(family, keys),
-            Some(_) => keys.iter().map(|key| Txn::get(self, family, key.as_ref())).collect(),
-        }
+        let found = self.known(|overlay| {
+            keys.iter().map(|key| overlay.get(family, key.as_ref())).collect::<Vec<_>>()
+        });
+        let Some(found) = found else { return self.store.multi_get(family, keys) };
+        let unknown = keys.iter().zip(&found).filter(|(_, found)| matches!(found, Lookup::Unknown));
+        let unknown: Vec<&[u8]> = unknown.map(|(key, _)| key.as_ref()).collect();
+        let mut stored = self.store.multi_get(family, &unknown)?.into_iter();
+        let value = |found| match found {
+            Lookup::Value(value) => Some(value),
+            Lookup::Deleted => None,
+            Lookup::Unknown => stored.next().flatten(),
+        };
+        Ok(found.into_iter().map(value).collect())
     }
 
     fn scan(

@@ -115,7 +115,7 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
         let key = unbase64(line["key"].as_str().unwrap());
         let kind = line["type"].as_str().unwrap();
         let context = format!("{name} {}", key.escape_ascii());
-        assert_eq!(keys::type_name(store, &scope, &key).unwrap(), kind, "{context}");
+        assert_eq!(keys::type_name(store, &scope.at(&key)).unwrap(), kind, "{context}");
         let exists = keys::exists(store, &scope, &[&key]).unwrap();
         assert_eq!(exists, u64::from(kind != "none"), "{context}");
         let lifetime = match (kind, line["ttl"].as_u64()) {
@@ -123,13 +123,13 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
             (_, None) => Lifetime::Endless,
             (_, Some(at)) => Lifetime::Until(at),
         };
-        assert_eq!(keys::lifetime(store, &scope, &key).unwrap(), lifetime, "{context}");
+        assert_eq!(keys::lifetime(store, &scope.at(&key)).unwrap(), lifetime, "{context}");
         if kind == "string" {
-            let value = strings::get(store, &scope, &key).unwrap().unwrap();
+            let value = strings::get(store, &scope.at(&key)).unwrap().unwrap();
             assert!(*value == *unbase64(line["value"].as_str().unwrap()), "{context}");
         }
         if kind == "bitmap" {
-            let value = strings::get(store, &scope, &key).unwrap().unwrap();
+            let value = strings::get(store, &scope.at(&key)).unwrap().unwrap();
             assert_eq!(Some(value.len() as u64), line["get_len"].as_u64(), "{context}");
             let bits: Vec<u64> = (0..value.len() * 8)
                 .filter(|bit| value[bit / 8] & (0x80 >> (bit % 8)) != 0)

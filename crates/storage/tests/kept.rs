@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use replication::history::EpochId;
 use storage::key::{DEFAULT_NAMESPACE, prefix_end};
 use storage::rewind::{self, Failure, Intent};
-use storage::types::metadata::{Metadata, Type};
+use storage::types::head::Metadata;
+use storage::types::kind::Type;
 use storage::{Direction, Family, Options, Read, Scope, Store};
 
 const FIELDS: u8 = 50;

@@ -1,8 +1,12 @@
 //! A cursor over the arguments of one command.
 
 use smallvec::SmallVec;
+use storage::types::bounds::{Lex, Score};
+use storage::types::score;
 
 use super::error::{Error, Result};
+
+pub use storage::types::numbers::parse_integer;
 
 /// Words of one command; most have few.
 pub type Words<'a> = SmallVec<[&'a [u8]; 16]>;
@@ -89,24 +93,104 @@ impl<'a> Args<'a> {
         T::try_from(self.integer()?).map_err(|_| Error::NotInteger)
     }
 
+    /// The next argument as a floating-point number that is no NaN.
+    pub fn float(&mut self) -> Result<f64> {
+        score::parse(self.bytes()?).ok_or_else(|| Error::text("ERR value is not a valid float"))
+    }
+
+    /// A number of keys, and so many keys; `least` keys at least.
+    pub fn numkeys(&mut self, least: usize) -> Result<&'a [&'a [u8]]> {
+        let count = self.number::<usize>()?;
+        if count < least {
+            return Err(Error::text("ERR numkeys should be greater than 0"));
+        }
+        let end = self.next.checked_add(count).ok_or(Error::Syntax)?;
+        let keys = self.words.get(self.next..end).ok_or(Error::Syntax)?;
+        self.next = end;
+        Ok(keys)
+    }
+
+    /// What follows LIMIT: how many are left out, and how many come then.
+    pub fn limit(&mut self) -> Result<Limit> {
+        Ok(Limit { offset: self.integer()?, count: self.integer()? })
+    }
+
+    /// A bound of names: `-`, `+`, `[name`, `(name`.
+    pub fn lex_bound(&mut self) -> Result<Lex<'a>> {
+        Lex::parse(self.bytes()?)
+            .ok_or_else(|| Error::text("ERR min or max not valid string range item"))
+    }
+
+    /// A bound of scores: a number, or `(` and a number.
+    pub fn score_bound(&mut self) -> Result<Score> {
+        Score::parse(self.bytes()?).ok_or_else(|| Error::text("ERR min or max is not a float"))
+    }
+
+    /// The options behind a cursor: MATCH, COUNT, and TYPE where keys are walked.
+    pub fn scan_options(&mut self, words: ScanWords) -> Result<ScanOptions<'a>> {
+        let mut options = ScanOptions { pattern: None, count: SCAN_COUNT, type_name: None };
+        while let Some(word) = self.word() {
+            match &*word {
+                b"MATCH" => options.pattern = Some(self.bytes()?),
+                b"COUNT" => {
+                    let wanted = usize::try_from(self.integer()?).ok();
+                    options.count = wanted.filter(|count| *count > 0).ok_or(Error::Syntax)?;
+                }
+                b"TYPE" if words == ScanWords::WithType => options.type_name = Some(self.bytes()?),
+                _ => return Err(Error::Syntax),
+            }
+        }
+        Ok(options)
+    }
+
     /// Nothing may be left.
     pub fn end(&self) -> Result<()> {
         if self.is_empty() { Ok(()) } else { Err(Error::Syntax) }
     }
 }
 
-/// A decimal integer as Redis' `string2ll` takes it.
-pub fn parse_integer(bytes: &[u8]) -> Option<i64> {
-    let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
-    let is_plain = match digits {
-        [b'0'] => bytes.len() == 1,
-        [b'1'..=b'9', rest @ ..] => rest.len() < 19 && rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if !is_plain {
-        return None;
+/// Names that a walk looks at unless told otherwise: Kvrocks' default; Redis looks at 10.
+const SCAN_COUNT: usize = 20;
+
+/// Which options a walk knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanWords {
+    /// SCAN's.
+    WithType,
+    /// Those of HSCAN, SSCAN, ZSCAN.
+    WithoutType,
+}
+
+/// See [`Args::scan_options`].
+#[derive(Debug, Clone, Copy)]
+pub struct ScanOptions<'a> {
+    /// MATCH.
+    pub pattern: Option<&'a [u8]>,
+    /// COUNT, at least 1.
+    pub count: usize,
+    /// TYPE.
+    pub type_name: Option<&'a [u8]>,
+}
+
+/// See [`Args::limit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// So many are left out; a negative number leaves out all.
+    pub offset: i64,
+    /// So many at most; a negative number is no bound.
+    pub count: i64,
+}
+
+impl Limit {
+    /// No bound.
+    pub const NONE: Self = Self { offset: 0, count: -1 };
+
+    /// The part of a listing.
+    pub fn range(self) -> std::ops::Range<u64> {
+        let Ok(offset) = u64::try_from(self.offset) else { return 0..0 };
+        let count = u64::try_from(self.count).unwrap_or(u64::MAX);
+        offset..offset.saturating_add(count)
     }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -63,12 +63,7 @@ impl<'a> Reply<'a> {
 
     /// An array of bulk strings.
     pub fn bulks<B: AsRef<[u8]>>(self, items: &[B]) -> Replied {
-        self.with(|writer| {
-            writer.array(items.len());
-            for item in items {
-                writer.bulk(item.as_ref());
-            }
-        })
+        self.with(|writer| writer.bulks(items))
     }
 
     /// Help texts, as Redis gives them: an array of simple strings.

@@ -6,6 +6,8 @@ use storage::types::expiry::Unit;
 use storage::types::keys::{self, ExpireCondition, Lifetime};
 use storage::types::keyspace::{self, Selection};
 
+use super::walk;
+use crate::command::args::ScanWords;
 use crate::command::keys::{KEY, KEYS, KEYS2, NONE};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{Command, ReadCx, WriteCx};
@@ -35,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn lifetime(cx: &ReadCx<'_>, args: &mut Args<'_>) -> Result<Lifetime> {
-    Ok(keys::lifetime(cx.txn, &cx.scope, args.bytes()?)?)
+    Ok(keys::lifetime(cx.txn, &cx.scope.at(args.bytes()?))?)
 }
 
 fn ttl(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -47,7 +49,7 @@ fn pttl(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
 }
 
 fn type_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.simple(keys::type_name(cx.txn, &cx.scope, args.bytes()?)?))
+    Ok(reply.simple(keys::type_name(cx.txn, &cx.scope.at(args.bytes()?))?))
 }
 
 fn exists(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -56,7 +58,7 @@ fn exists(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Repl
 }
 
 fn persist(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.flag(keys::persist(&mut cx.txn, &cx.scope, args.bytes()?)?))
+    Ok(reply.flag(keys::persist(&mut cx.txn, &cx.scope.at(args.bytes()?))?))
 }
 
 fn expire(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -84,13 +86,13 @@ fn end_at(
 ) -> Result<Replied> {
     let (key, amount) = (args.bytes()?, args.integer()?);
     let condition = expire_condition(args)?;
-    let at_ms = unit.for_expire(amount, &cx.scope).map_err(|error| match error {
+    let end_ms = unit.for_expire(amount, &cx.scope).map_err(|error| match error {
         CommandError::InvalidExpire => {
             Error::err(format!("invalid expire time in '{command}' command"))
         }
         other => other.into(),
     })?;
-    Ok(reply.flag(keys::expire(&mut cx.txn, &cx.scope, key, at_ms, condition)?))
+    Ok(reply.flag(keys::expire(&mut cx.txn, &cx.scope.at(key), end_ms, condition)?))
 }
 
 fn expire_condition(args: &mut Args<'_>) -> Result<ExpireCondition> {
@@ -137,12 +139,14 @@ fn del(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
 }
 
 fn rename(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    copy::rename(&mut cx.txn, &cx.scope, args.bytes()?, args.bytes()?)?;
+    let (from, to) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
+    copy::rename(&mut cx.txn, &from, &to)?;
     Ok(reply.ok())
 }
 
 fn renamenx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.flag(copy::renamenx(&mut cx.txn, &cx.scope, args.bytes()?, args.bytes()?)?))
+    let (from, to) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
+    Ok(reply.flag(copy::renamenx(&mut cx.txn, &from, &to)?))
 }
 
 fn copy_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -162,59 +166,19 @@ fn copy_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     if from == to {
         return Err(Error::text("ERR source and destination objects are the same"));
     }
-    Ok(reply.flag(copy::copy(&mut cx.txn, &cx.scope, from, to, replaces)?))
+    Ok(reply.flag(copy::copy(&mut cx.txn, &cx.scope.at(from), &cx.scope.at(to), replaces)?))
 }
 
 fn keys_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     Ok(reply.bulks(&keyspace::keys(cx.txn, &cx.scope, args.bytes()?)?))
 }
 
-/// Keys a SCAN looks at unless told otherwise: Kvrocks' default; Redis looks at 10.
-const SCAN_COUNT: usize = 20;
-
 fn scan(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let position = position(cx, args.bytes()?)?;
-    let (mut count, mut selection) = (SCAN_COUNT, Selection::default());
-    while let Some(word) = args.word() {
-        match &*word {
-            b"MATCH" => selection.pattern = Some(args.bytes()?),
-            b"COUNT" => {
-                let wanted = args.integer()?;
-                count = usize::try_from(wanted).ok().filter(|c| *c > 0).ok_or(Error::Syntax)?;
-            }
-            b"TYPE" => selection.type_name = Some(args.bytes()?),
-            _ => return Err(Error::Syntax),
-        }
-    }
-    let page = keyspace::scan(cx.txn, &cx.scope, &position, count, &selection)?;
-    let cursor = match &page.next {
-        None => b"0".to_vec(),
-        Some(next) if cx.config.redis_cursor_compatible => {
-            cx.node.cursors.remember(next).to_string().into_bytes()
-        }
-        Some(next) => [b"_".as_slice(), next].concat(),
-    };
-    Ok(reply.with(|writer| {
-        writer.array(2);
-        writer.bulk(&cursor);
-        writer.array(page.keys.len());
-        for key in &page.keys {
-            writer.bulk(key);
-        }
-    }))
-}
-
-/// Where a cursor points: a number from the table of cursors, or `_` and a position. A number that is not known any more begins anew.
-fn position(cx: &ReadCx<'_>, cursor: &[u8]) -> Result<Vec<u8>> {
-    if cursor == b"0" {
-        return Ok(Vec::new());
-    }
-    if let Some(position) = cursor.strip_prefix(b"_") {
-        return Ok(position.to_vec());
-    }
-    let number = std::str::from_utf8(cursor).ok().and_then(|text| text.parse::<u64>().ok());
-    let number = number.ok_or_else(|| Error::text("ERR invalid cursor"))?;
-    Ok(cx.node.cursors.recall(number).unwrap_or_default())
+    let position = walk::position(cx, args.bytes()?)?;
+    let options = args.scan_options(ScanWords::WithType)?;
+    let selection = Selection { pattern: options.pattern, type_name: options.type_name };
+    let page = keyspace::scan(cx.txn, &cx.scope, &position, options.count, &selection)?;
+    Ok(walk::reply(cx, &page, reply, |writer, keys| writer.bulks(keys)))
 }
 
 fn randomkey(cx: &ReadCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

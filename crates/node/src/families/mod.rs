@@ -8,6 +8,7 @@ pub mod replication;
 pub mod server;
 pub mod string;
 pub mod transaction;
+mod walk;
 
 use crate::session::table::Family;
 

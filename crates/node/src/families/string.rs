@@ -39,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn get(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let value = strings::get(cx.txn, &cx.scope, args.bytes()?)?;
+    let value = strings::get(cx.txn, &cx.scope.at(args.bytes()?))?;
     cx.count(value.is_some());
     Ok(reply.bulk_or_null(value.as_deref()))
 }
@@ -55,40 +55,40 @@ fn getex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     }
     // A key that is not there is no error, whatever the time.
     let expiry = match chosen {
-        Some(chosen) if strings::get(&cx.txn, &cx.scope, key)?.is_some() => {
+        Some(chosen) if strings::get(&cx.txn, &cx.scope.at(key))?.is_some() => {
             Some(chosen.expiry(cx, "getex")?)
         }
         _ => None,
     };
-    let value = strings::getex(&mut cx.txn, &cx.scope, key, expiry)?;
+    let value = strings::getex(&mut cx.txn, &cx.scope.at(key), expiry)?;
     Ok(reply.bulk_or_null(value.as_deref()))
 }
 
 fn strlen(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.count(strings::strlen(cx.txn, &cx.scope, args.bytes()?)?))
+    Ok(reply.count(strings::strlen(cx.txn, &cx.scope.at(args.bytes()?))?))
 }
 
 fn getset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, value) = (args.bytes()?, args.bytes()?);
     let options = SetOptions { get: true, ..SetOptions::default() };
-    let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    let outcome = strings::set(&mut cx.txn, &cx.scope.at(key), value, &options)?;
     Ok(reply.bulk_or_null(outcome.old.as_deref()))
 }
 
 fn getrange(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, start, end) = (args.bytes()?, args.integer()?, args.integer()?);
-    let part = strings::getrange(cx.txn, &cx.scope, key, start, end)?;
+    let part = strings::getrange(cx.txn, &cx.scope.at(key), start, end)?;
     Ok(reply.bulk(part.as_deref().unwrap_or_default()))
 }
 
 fn getdel(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let value = strings::getdel(&mut cx.txn, &cx.scope, args.bytes()?)?;
+    let value = strings::getdel(&mut cx.txn, &cx.scope.at(args.bytes()?))?;
     Ok(reply.bulk_or_null(value.as_deref()))
 }
 
 fn setrange(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, offset, patch) = (args.bytes()?, args.integer()?, args.bytes()?);
-    Ok(reply.count(strings::setrange(&mut cx.txn, &cx.scope, key, offset, patch)?))
+    Ok(reply.count(strings::setrange(&mut cx.txn, &cx.scope.at(key), offset, patch)?))
 }
 
 fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -106,7 +106,7 @@ fn mget(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
 
 fn append(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, suffix) = (args.bytes()?, args.bytes()?);
-    Ok(reply.count(strings::append(&mut cx.txn, &cx.scope, key, suffix)?))
+    Ok(reply.count(strings::append(&mut cx.txn, &cx.scope.at(key), suffix)?))
 }
 
 /// What options said about the time to live. Numbers are read only after all options have been: a word that makes no sense is told first.
@@ -189,7 +189,7 @@ fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
     if let Some(chosen) = chosen {
         options.expiry = chosen.expiry(cx, "set")?;
     }
-    let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    let outcome = strings::set(&mut cx.txn, &cx.scope.at(key), value, &options)?;
     Ok(match (options.get, outcome.is_set) {
         (true, _) => reply.bulk_or_null(outcome.old.as_deref()),
         (false, true) => reply.ok(),
@@ -215,14 +215,14 @@ fn set_with(
     let (key, amount, value) = (args.bytes()?, args.integer()?, args.bytes()?);
     let expiry = point_in_time(unit, amount, cx, command)?;
     let options = SetOptions { expiry, ..SetOptions::default() };
-    strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    strings::set(&mut cx.txn, &cx.scope.at(key), value, &options)?;
     Ok(reply.ok())
 }
 
 fn setnx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, value) = (args.bytes()?, args.bytes()?);
     let options = SetOptions { condition: Condition::IfAbsent, ..SetOptions::default() };
-    let outcome = strings::set(&mut cx.txn, &cx.scope, key, value, &options)?;
+    let outcome = strings::set(&mut cx.txn, &cx.scope.at(key), value, &options)?;
     Ok(reply.flag(outcome.is_set))
 }
 
@@ -246,7 +246,7 @@ fn mset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
 }
 
 fn add(cx: &mut WriteCx<'_>, key: &[u8], delta: i64, reply: Reply<'_>) -> Result<Replied> {
-    Ok(reply.integer(strings::incrby(&mut cx.txn, &cx.scope, key, delta)?))
+    Ok(reply.integer(strings::incrby(&mut cx.txn, &cx.scope.at(key), delta)?))
 }
 
 fn incrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -256,7 +256,7 @@ fn incrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 
 fn incrbyfloat(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, delta) = (args.bytes()?, args.bytes()?);
-    Ok(reply.bulk(&strings::incrbyfloat(&mut cx.txn, &cx.scope, key, delta)?))
+    Ok(reply.bulk(&strings::incrbyfloat(&mut cx.txn, &cx.scope.at(key), delta)?))
 }
 
 fn incr(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -291,12 +291,12 @@ fn cas(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
         Some(chosen) => chosen.expiry(cx, "cas")?,
         None => Expiry::Never,
     };
-    Ok(compared(reply, strings::cas(&mut cx.txn, &cx.scope, key, old, new, expiry)?))
+    Ok(compared(reply, strings::cas(&mut cx.txn, &cx.scope.at(key), old, new, expiry)?))
 }
 
 fn cad(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, old) = (args.bytes()?, args.bytes()?);
-    Ok(compared(reply, strings::cad(&mut cx.txn, &cx.scope, key, old)?))
+    Ok(compared(reply, strings::cad(&mut cx.txn, &cx.scope.at(key), old)?))
 }
 
 /// Options of LCS.
@@ -326,8 +326,8 @@ fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied
         ));
     }
     let not_strings = |_| Error::text("ERR The specified keys must contain string values");
-    let first = strings::get(cx.txn, &cx.scope, first).map_err(not_strings)?;
-    let second = strings::get(cx.txn, &cx.scope, second).map_err(not_strings)?;
+    let first = strings::get(cx.txn, &cx.scope.at(first)).map_err(not_strings)?;
+    let second = strings::get(cx.txn, &cx.scope.at(second)).map_err(not_strings)?;
     let found =
         lcs::lcs(first.as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default())?;
     Ok(match (options.length, options.index) {

@@ -1,8 +1,9 @@
 //! Writes of one pipeline that have run but are not committed: they become one batch, as the commands of a MULTI do.
 //!
-//! A client that sends sixteen SETs at once pays for one append to the WAL instead of sixteen. Nobody can tell: the keys stay locked until the commit,
-//! no reply leaves before it, and a command that touches one of the keys, or is not a write, commits first. If the commit fails, every one of the
-//! commands is answered with the error.
+//! A client that sends sixteen SETs at once pays for one append to the WAL instead of sixteen. No
+//! client can tell: the keys stay locked until the commit, no reply leaves before it, a write of
+//! one of the keys sees what waits, and a command that is not a write commits first. If the commit
+//! fails, every one of the commands is answered with the error.
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
@@ -42,11 +43,12 @@ impl<'n> Pending<'n> {
         self.commands == 0
     }
 
-    /// Locks the stripes of one more command, if that is possible without waiting and without touching a key that waits already.
+    /// Locks the stripes of one more command, as far as they are not locked for those that wait; if
+    /// that is possible without waiting.
     pub fn join(&self, locks: &'n Locks, stripes: &[u16]) -> Option<Held<'n>> {
-        let is_free = self.commands < COMMANDS_MAX
-            && !stripes.iter().any(|stripe| self.stripes.contains(stripe));
-        if is_free { locks.try_lock(stripes) } else { None }
+        let more = stripes.iter().filter(|stripe| !self.stripes.contains(stripe));
+        let more: Stripes = more.copied().collect();
+        if self.commands < COMMANDS_MAX { locks.try_lock(&more) } else { None }
     }
 
     /// Takes the writes, to add to them.

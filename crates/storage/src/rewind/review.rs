@@ -13,7 +13,8 @@ use replication::history::EpochId;
 
 use super::export::Head;
 use super::lines;
-use crate::types::metadata::{Header, Type};
+use crate::types::head::Header;
+use crate::types::kind::Type;
 use crate::{Error, Family, Scope};
 
 const ACTION: &str = "read discarded writes";
@@ -285,7 +286,7 @@ mod tests {
         let set = |key: &[u8], value: &[u8]| {
             let mut txn = store.txn();
             let options = crate::types::strings::SetOptions::default();
-            crate::types::strings::set(&mut txn, &scope(), key, value, &options).unwrap();
+            crate::types::strings::set(&mut txn, &scope().at(key), value, &options).unwrap();
             txn.commit().unwrap();
         };
         store.open_epoch(4, EpochId::from_random(0xabc), 0).unwrap();
@@ -343,7 +344,8 @@ mod tests {
             let (mut txn, value) = (store.txn(), vec![b'v'; size]);
             let options = crate::types::strings::SetOptions::default();
             let key = number.to_string();
-            crate::types::strings::set(&mut txn, &scope, key.as_bytes(), &value, &options).unwrap();
+            crate::types::strings::set(&mut txn, &scope.at(key.as_bytes()), &value, &options)
+                .unwrap();
             txn.commit().unwrap();
         }
         let folder = dir.path().join("discarded");

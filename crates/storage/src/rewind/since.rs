@@ -126,7 +126,7 @@ mod tests {
         let scope = Scope { namespace: b"__namespace", cluster: true, now_ms: 1 };
         let set = |key: &[u8]| {
             let mut txn = store.txn();
-            strings::set(&mut txn, &scope, key, b"v", &Default::default()).unwrap();
+            strings::set(&mut txn, &scope.at(key), b"v", &Default::default()).unwrap();
             txn.commit().unwrap();
             store.publish().unwrap();
         };

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::key::DEFAULT_NAMESPACE;
-use crate::types::metadata::{Metadata, Prefix, Type};
+use crate::types::head::{Metadata, Prefix};
+use crate::types::kind::Type;
 use crate::{FeedRead, Scope, starts_batch};
 
 fn options() -> Options {
@@ -88,7 +89,7 @@ fn an_isolated_transaction_sees_its_writes() {
     for key in ["a", "b", "c", "d", "e"] {
         put(&store, key, "old");
     }
-    let mut txn = store.txn_isolated();
+    let mut txn = store.txn();
     txn.put(Family::Metadata, b"b", b"new");
     txn.delete(Family::Metadata, b"a");
     txn.put(Family::Metadata, b"bb", b"new");

@@ -3,27 +3,25 @@
 //! A bitmap lies in segments of 1024 bytes, bit 0 of a byte being the lowest; a Redis string has bit 0 highest.
 
 use super::CommandError;
-use super::metadata::{Metadata, Type};
+use super::head::{Header, Metadata};
+use super::kind::Type;
 use super::strings::MAX_BYTES;
-use crate::{Family, Read, Scope};
+use crate::{At, Family, Read};
 
 /// Bytes of a segment.
 const SEGMENT_BYTES: usize = 1024;
 
-/// The string a bitmap stands for; `value` is its metadata entry. `None` if the key is dead.
+/// The string a living bitmap stands for.
 pub(super) fn to_string(
     read: &impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
-    value: &[u8],
-) -> Result<Option<Vec<u8>>, CommandError> {
-    let Some(metadata) = Metadata::decode(value, Type::Bitmap, scope.now_ms)? else {
-        return Ok(None);
-    };
+    at: &At<'_>,
+    header: Header<'_>,
+) -> Result<Vec<u8>, CommandError> {
+    let metadata = Metadata::of(&header.of(Type::Bitmap)?)?;
     let size = usize::try_from(metadata.size).ok().filter(|size| *size <= MAX_BYTES);
     let size = size.ok_or(CommandError::TooLong)?;
     let mut string = vec![0; size];
-    let mut sub_key = scope.sub_key_prefix(key, metadata.version);
+    let mut sub_key = at.scope.sub_key_prefix(at.key, metadata.version);
     let prefix_length = sub_key.len();
     for (index, segment) in string.chunks_mut(SEGMENT_BYTES).enumerate() {
         sub_key.truncate(prefix_length);
@@ -33,5 +31,5 @@ pub(super) fn to_string(
             *byte = stored.reverse_bits();
         }
     }
-    Ok(Some(string))
+    Ok(string)
 }

@@ -2,60 +2,20 @@
 //!
 //! Deleting removes the metadata only; sub-keys without living metadata are garbage that compaction removes.
 
-use super::CommandError;
-use super::metadata::{Header, Prefix, Type};
-use crate::{Family, Read, Scope, Txn, Value};
-
-/// Log data of DEL and UNLINK.
-const LOG_DELETE: &[u8] = b"0";
-/// Log data of EXPIRE, its kin, and PERSIST.
-const LOG_EXPIRE: &[u8] = b"0 8";
-
-/// The metadata entry of a living key.
-fn living<'v>(value: Option<Value<'v>>, now_ms: u64) -> Result<Option<Value<'v>>, CommandError> {
-    let Some(value) = value else { return Ok(None) };
-    let header =
-        Header::decode(&value).ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
-    Ok(if header.is_dead(now_ms) { None } else { Some(value) })
-}
-
-fn find<'r>(
-    read: &'r impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
-) -> Result<Option<Value<'r>>, CommandError> {
-    living(read.get(Family::Metadata, &scope.ns_key(key))?, scope.now_ms)
-}
+use super::head::{Living, Prefix};
+use super::kind::Type;
+use super::{CommandError, log};
+use crate::{At, Family, Read, Scope, Txn};
 
 /// TYPE: the name, `none` for a missing key.
 ///
 /// # Errors
 /// Those of the engine.
-pub fn type_name(
-    read: &impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
-) -> Result<&'static str, CommandError> {
-    let value = find(read, scope, key)?;
-    let kind = value.as_deref().and_then(Header::decode).map(|header| header.kind());
-    Ok(match kind {
-        None => "none",
-        Some(Some(kind)) => kind.name(),
-        Some(None) => "unknown",
-    })
-}
-
-/// Type of a living key. `Ok(Some(None))`: a type this version does not know.
-///
-/// # Errors
-/// Those of the engine.
-pub fn kind(
-    read: &impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
-) -> Result<Option<Option<Type>>, CommandError> {
-    let value = find(read, scope, key)?;
-    Ok(value.as_deref().and_then(Header::decode).map(|header| header.kind()))
+pub fn type_name(read: &impl Read, at: &At<'_>) -> Result<&'static str, CommandError> {
+    let living = at.living(read)?;
+    let kind = living.map(|living| living.header().kind());
+    // A type that this version does not know has no name, but the key is there.
+    Ok(kind.map_or("none", |kind| kind.map_or("unknown", Type::name)))
 }
 
 /// EXISTS: how many of `keys` exist; a key given twice counts twice.
@@ -64,12 +24,12 @@ pub fn kind(
 /// Those of the engine.
 pub fn exists(read: &impl Read, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64, CommandError> {
     if let [key] = keys {
-        return Ok(u64::from(find(read, scope, key)?.is_some()));
+        return Ok(u64::from(scope.at(key).living(read)?.is_some()));
     }
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
     let mut count = 0;
     for value in read.multi_get(Family::Metadata, &ns_keys)? {
-        count += u64::from(living(value, scope.now_ms)?.is_some());
+        count += u64::from(Living::of(value, scope.now_ms)?.is_some());
     }
     Ok(count)
 }
@@ -118,12 +78,12 @@ impl Lifetime {
 ///
 /// # Errors
 /// Those of the engine.
-pub fn lifetime(read: &impl Read, scope: &Scope<'_>, key: &[u8]) -> Result<Lifetime, CommandError> {
-    let value = find(read, scope, key)?;
-    Ok(match value.as_deref().and_then(Header::decode) {
+pub fn lifetime(read: &impl Read, at: &At<'_>) -> Result<Lifetime, CommandError> {
+    let living = at.living(read)?;
+    Ok(match living.map(|living| living.header().expire_ms) {
         None => Lifetime::Absent,
-        Some(Header { expire_ms: 0, .. }) => Lifetime::Endless,
-        Some(header) => Lifetime::Until(header.expire_ms),
+        Some(0) => Lifetime::Endless,
+        Some(expire_ms) => Lifetime::Until(expire_ms),
     })
 }
 
@@ -150,42 +110,39 @@ impl ExpireCondition {
     }
 }
 
-/// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT: lets a key end at `at_ms` (Unix milliseconds, at least 1; see
+/// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT: lets a key end at `end_ms` (Unix milliseconds, at least 1; see
 /// [`super::expiry::Unit::for_expire`]). A time in the past ends it at once. Returns whether it did.
 ///
 /// # Errors
 /// Those of the engine.
 pub fn expire(
     txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
-    at_ms: u64,
+    at: &At<'_>,
+    end_ms: u64,
     condition: ExpireCondition,
 ) -> Result<bool, CommandError> {
-    set_lifetime(txn, scope, key, |current_ms| condition.is_met(current_ms, at_ms).then_some(at_ms))
+    set_lifetime(txn, at, |current_ms| condition.is_met(current_ms, end_ms).then_some(end_ms))
 }
 
 /// PERSIST. Returns whether there was a time to live.
 ///
 /// # Errors
 /// Those of the engine.
-pub fn persist(txn: &mut Txn<'_>, scope: &Scope<'_>, key: &[u8]) -> Result<bool, CommandError> {
-    set_lifetime(txn, scope, key, |current_ms| (current_ms != 0).then_some(0))
+pub fn persist(txn: &mut Txn<'_>, at: &At<'_>) -> Result<bool, CommandError> {
+    set_lifetime(txn, at, |current_ms| (current_ms != 0).then_some(0))
 }
 
 fn set_lifetime(
     txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     new: impl FnOnce(u64) -> Option<u64>,
 ) -> Result<bool, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let value = living(txn.get(Family::Metadata, &ns_key)?, scope.now_ms)?;
-    let Some(header) = value.as_deref().and_then(Header::decode) else { return Ok(false) };
+    let Some(living) = at.load(txn)? else { return Ok(false) };
+    let header = living.header();
     let Some(expire_ms) = new(header.expire_ms) else { return Ok(false) };
     let prefix = Prefix::rewritten(&header, expire_ms);
-    txn.log(LOG_EXPIRE);
-    txn.put_parts(Family::Metadata, &[&ns_key], &[prefix.as_bytes(), header.rest]);
+    txn.log(log::EXPIRE);
+    txn.put_parts(Family::Metadata, &[&at.ns_key], &[prefix.as_bytes(), header.rest]);
     Ok(true)
 }
 
@@ -197,13 +154,13 @@ pub fn del(txn: &mut Txn<'_>, scope: &Scope<'_>, keys: &[&[u8]]) -> Result<u64, 
     let ns_keys: Vec<_> = keys.iter().map(|key| scope.ns_key(key)).collect();
     let mut is_living = Vec::with_capacity(keys.len());
     for value in Read::multi_get(txn, Family::Metadata, &ns_keys)? {
-        is_living.push(living(value, scope.now_ms)?.is_some());
+        is_living.push(Living::of(value, scope.now_ms)?.is_some());
     }
     let mut deleted = std::collections::HashSet::new();
     for (ns_key, _) in ns_keys.iter().zip(is_living).filter(|(_, is_living)| *is_living) {
         if deleted.insert(&**ns_key) {
             if deleted.len() == 1 {
-                txn.log(LOG_DELETE);
+                txn.log(log::DELETE);
             }
             txn.delete(Family::Metadata, ns_key);
         }

@@ -1,7 +1,9 @@
 //! Commands on many keys: SCAN, KEYS, RANDOMKEY, DBSIZE, FLUSHDB, FLUSHALL, and the keys of a slot.
 
-use super::metadata::{Header, Type};
-use super::{CommandError, glob};
+use super::head::Header;
+use super::kind::Type;
+use super::page::{Filling, Page, Request};
+use super::{CommandError, glob, pick};
 use crate::key::{KeyBuf, prefix_end};
 use crate::{Direction, Family, Read, Scope, Txn};
 
@@ -12,15 +14,6 @@ pub struct Selection<'a> {
     pub pattern: Option<&'a [u8]>,
     /// TYPE: the name as TYPE replies it, lower or upper case.
     pub type_name: Option<&'a [u8]>,
-}
-
-/// A page of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// User keys.
-    pub keys: Vec<Vec<u8>>,
-    /// Position of the next page; `None` at the end.
-    pub next: Option<Vec<u8>>,
 }
 
 /// SCAN: looks at up to `count` living keys behind `position` (empty at the start, else [`Page::next`]) and returns those
@@ -35,39 +28,18 @@ pub fn scan(
     position: &[u8],
     count: usize,
     selection: &Selection<'_>,
-) -> Result<Page, CommandError> {
+) -> Result<Page<Vec<u8>>, CommandError> {
     let namespace = scope.namespace_prefix();
-    let (mut lower, mut upper) = (namespace.clone(), prefix_end(&namespace));
-    if let (Some(pattern), false) = (selection.pattern, scope.cluster) {
-        let mut prefix = namespace.clone();
-        prefix.push(glob::literal_prefix(pattern));
-        upper = prefix_end(&prefix);
-        lower = prefix;
-    }
-    if !position.is_empty() {
-        let mut start = namespace.clone();
-        start.push(position);
-        // The smallest key behind the last one looked at.
-        start.push(&[0]);
-        if *start > *lower {
-            lower = start;
-        }
-    }
-    let mut page = Page { keys: Vec::new(), next: None };
-    let mut looked_at = 0;
+    // In a cluster the slot stands before the beginning of a pattern.
+    let pattern = selection.pattern.filter(|_| !scope.cluster);
+    let range = Request { position, count, pattern }.range();
+    let (lower, upper) = range.under(&namespace);
+    let mut filling = Filling::new(count);
     for_each_living(read, scope, &lower, &upper, |ns_key, user_key, header| {
-        if selection.includes(user_key, header) {
-            page.keys.push(user_key.to_vec());
-        }
-        looked_at += 1;
-        // The empty key has the position that means "start", so a page never ends with it.
-        let is_full = looked_at >= count.max(1) && ns_key.len() > namespace.len();
-        if is_full {
-            page.next = ns_key.strip_prefix(&*namespace).map(<[u8]>::to_vec);
-        }
-        !is_full
+        let item = selection.includes(user_key, header).then(|| user_key.to_vec());
+        filling.pass(ns_key.strip_prefix(&*namespace).unwrap_or_default(), item)
     })?;
-    Ok(page)
+    Ok(filling.done())
 }
 
 /// KEYS.
@@ -80,7 +52,7 @@ pub fn keys(
     pattern: &[u8],
 ) -> Result<Vec<Vec<u8>>, CommandError> {
     let selection = Selection { pattern: Some(pattern), type_name: None };
-    Ok(scan(read, scope, &[], usize::MAX, &selection)?.keys)
+    Ok(scan(read, scope, &[], usize::MAX, &selection)?.items)
 }
 
 impl Selection<'_> {
@@ -124,18 +96,8 @@ fn random_point(
     lower: &[u8],
     upper: &[u8],
 ) -> Result<Option<Vec<u8>>, CommandError> {
-    let Some((first, last)) = ends(read, lower, upper)? else { return Ok(None) };
-    let common = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
-    // Eight bytes behind the common beginning are spread evenly enough.
-    let number = |key: &[u8]| {
-        let mut bytes = [0; 8];
-        for (byte, of_key) in bytes.iter_mut().zip(key.iter().skip(common)) {
-            *byte = *of_key;
-        }
-        u64::from_be_bytes(bytes)
-    };
-    let point = rand::random_range(number(&first)..=number(&last));
-    Ok(Some([first.get(..common).unwrap_or_default(), &point.to_be_bytes()].concat()))
+    let ends = ends(read, lower, upper)?;
+    Ok(ends.map(|(first, last)| pick::random_between(&first, &last)))
 }
 
 /// First and last key.
@@ -274,8 +236,9 @@ fn for_each_living(
     let mut cursor = read.scan(Family::Metadata, lower, upper, Direction::Forward)?;
     while let Some((ns_key, value)) = cursor.next()? {
         let Some(user_key) = scope.user_key(ns_key) else { continue };
-        let Some(header) = Header::decode(value) else { continue };
-        if !header.is_dead(scope.now_ms) && !visit(ns_key, user_key, &header) {
+        // What cannot be read is passed over, so that it does not hide the rest.
+        let Ok(Some(header)) = Header::living(value, scope.now_ms) else { continue };
+        if !visit(ns_key, user_key, &header) {
             break;
         }
     }

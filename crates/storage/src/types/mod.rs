@@ -1,18 +1,32 @@
-//! Data types as functions over [`crate::Read`] and [`crate::Txn`]: no RESP, no parsing of arguments, no locks.
+//! Data types as functions over [`crate::Read`] and [`crate::Txn`]: no RESP, no parsing of
+//! arguments, no locks.
 //!
-//! Semantics of Redis' own commands are those of Redis 7; bytes on disk and in write batches are those of Kvrocks.
-//! A function that changes nothing leaves the transaction empty, so that no batch is written. A function that fails may
-//! leave records in the transaction: drop it then.
+//! Semantics of Redis' own commands are those of Redis 7; bytes on disk and in write batches are
+//! those of Kvrocks. A function that changes nothing leaves the transaction empty, so that no batch
+//! is written. A function that fails may leave records in the transaction: roll it back then.
+//! A function that reads several records takes a [`crate::Snapshot`].
+//!
+//! What the types stand on: [`kind`] and [`head`] (metadata), [`object`] and [`elements`] (sub-keys),
+//! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
+//! [`log`], [`expiry`], [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
 
 mod bitmap;
+pub mod bounds;
 pub mod copy;
+pub mod elements;
 pub mod expiry;
 pub mod glob;
+pub mod head;
 pub mod keys;
 pub mod keyspace;
+pub mod kind;
 pub mod lcs;
-pub mod metadata;
+pub mod log;
 pub mod numbers;
+pub mod object;
+pub mod page;
+pub mod pick;
+pub mod score;
 pub mod strings;
 pub mod version;
 

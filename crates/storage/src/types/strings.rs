@@ -6,10 +6,11 @@
 use std::ops::{Deref, Range};
 
 use super::expiry::Expiry;
-use super::metadata::{Header, Prefix, Type};
+use super::head::{Living, Prefix};
+use super::kind::Type;
 use super::numbers::{add_floats, parse_integer};
-use super::{CommandError, bitmap};
-use crate::{Family, Read, Scope, Txn, Value};
+use super::{CommandError, bitmap, bounds};
+use crate::{At, Family, Read, Scope, Txn, Value};
 
 /// Longest string, bytes.
 pub const MAX_BYTES: usize = 512 << 20;
@@ -31,21 +32,10 @@ impl<'a> Payload<'a> {
         Self::new(Value::owned(bytes), 0)
     }
 
-    /// Restricts to bytes `start..=end`, which may be negative and count from the end then (GETRANGE).
+    /// Restricts to bytes `start..=end`, as GETRANGE counts.
     fn slice(mut self, start: i64, end: i64) -> Self {
-        let length = self.len() as i64;
-        let from_end = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
-        // Both negative and in the wrong order is empty whatever the length.
-        let (start, end) = match (start, end) {
-            (start, end) if start < 0 && end < 0 && start > end => (1, 0),
-            (start, end) => (from_end(start).max(0), from_end(end).max(0).min(length - 1)),
-        };
-        if start > end || length == 0 {
-            self.range.end = self.range.start;
-        } else {
-            let first = self.range.start;
-            self.range = first + start as usize..first + end as usize + 1;
-        }
+        let (first, part) = (self.range.start, bounds::bytes(start, end, self.len()));
+        self.range = first + part.start..first + part.end;
         self
     }
 }
@@ -72,32 +62,21 @@ struct Found<'a> {
     prefix: Prefix,
 }
 
-/// Takes a metadata entry for a string; `None` if the key is dead.
-fn found<'a>(value: Option<Value<'a>>, now_ms: u64) -> Result<Option<Found<'a>>, CommandError> {
-    let Some(value) = value else { return Ok(None) };
-    let header =
-        Header::decode(&value).ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
-    if header.is_dead(now_ms) {
-        return Ok(None);
+impl<'a> Found<'a> {
+    fn of(living: Living<'a>) -> Result<Self, CommandError> {
+        let header = living.header().of(Type::String)?;
+        let (expire_ms, prefix) = (header.expire_ms, Prefix::rewritten(&header, header.expire_ms));
+        let (value, start) = living.into_value();
+        Ok(Self { payload: Payload::new(value, start), expire_ms, prefix })
     }
-    if header.kind() != Some(Type::String) {
-        return Err(CommandError::WrongType);
-    }
-    let expire_ms = header.expire_ms;
-    let prefix = Prefix::rewritten(&header, expire_ms);
-    let start = prefix.as_bytes().len();
-    Ok(Some(Found { payload: Payload::new(value, start), expire_ms, prefix }))
 }
 
-fn load<'a>(
-    txn: &Txn<'a>,
-    scope: &Scope<'_>,
-    ns_key: &[u8],
-) -> Result<Option<Found<'a>>, CommandError> {
-    found(txn.get(Family::Metadata, ns_key)?, scope.now_ms)
+fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Found<'a>>, CommandError> {
+    at.load(txn)?.map(Found::of).transpose()
 }
 
-fn put(txn: &mut Txn<'_>, ns_key: &[u8], prefix: &Prefix, value: &[&[u8]]) {
+fn put(txn: &mut Txn<'_>, at: &At<'_>, prefix: &Prefix, value: &[&[u8]]) {
+    let ns_key = &*at.ns_key;
     txn.log(Type::String.log_data());
     match value {
         [one] => txn.put_parts(Family::Metadata, &[ns_key], &[prefix.as_bytes(), one]),
@@ -112,28 +91,20 @@ fn put(txn: &mut Txn<'_>, ns_key: &[u8], prefix: &Prefix, value: &[&[u8]]) {
 ///
 /// # Errors
 /// Wrong type; [`CommandError::TooLong`] for a bitmap above [`MAX_BYTES`].
-pub fn get<'r>(
-    read: &'r impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
-) -> Result<Option<Payload<'r>>, CommandError> {
-    let Some(value) = read.get(Family::Metadata, &scope.ns_key(key))? else { return Ok(None) };
-    payload(read, scope, key, value)
+pub fn get<'r>(read: &'r impl Read, at: &At<'_>) -> Result<Option<Payload<'r>>, CommandError> {
+    at.living(read)?.map(|living| payload(read, at, living)).transpose()
 }
 
 /// GET for callers that hold the metadata entry already.
 fn payload<'r>(
     read: &'r impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
-    value: Value<'r>,
-) -> Result<Option<Payload<'r>>, CommandError> {
-    let is_bitmap = Header::decode(&value).is_some_and(|h| h.kind() == Some(Type::Bitmap));
-    if is_bitmap {
-        let bytes = bitmap::to_string(read, scope, key, &value)?;
-        return Ok(bytes.map(Payload::owned));
+    at: &At<'_>,
+    living: Living<'r>,
+) -> Result<Payload<'r>, CommandError> {
+    if living.header().kind() == Some(Type::Bitmap) {
+        return bitmap::to_string(read, at, living.header()).map(Payload::owned);
     }
-    Ok(found(Some(value), scope.now_ms)?.map(|found| found.payload))
+    Ok(Found::of(living)?.payload)
 }
 
 /// MGET: `None` for missing keys and for other types; bitmaps are converted.
@@ -149,10 +120,11 @@ pub fn mget<'r>(
     let values = read.multi_get(Family::Metadata, &ns_keys)?;
     let mut payloads = Vec::with_capacity(values.len());
     for (key, value) in keys.iter().zip(values) {
-        payloads.push(match value.map(|value| payload(read, scope, key, value)).transpose() {
-            Ok(found) => found.flatten(),
+        let living = Living::of(value, scope.now_ms)?;
+        let found = living.map(|living| payload(read, &scope.at(key), living));
+        payloads.push(match found.transpose() {
             Err(CommandError::WrongType) => None,
-            Err(error) => return Err(error),
+            found => found?,
         });
     }
     Ok(payloads)
@@ -162,8 +134,8 @@ pub fn mget<'r>(
 ///
 /// # Errors
 /// Wrong type.
-pub fn strlen(read: &impl Read, scope: &Scope<'_>, key: &[u8]) -> Result<usize, CommandError> {
-    Ok(get(read, scope, key)?.map_or(0, |payload| payload.len()))
+pub fn strlen(read: &impl Read, at: &At<'_>) -> Result<usize, CommandError> {
+    Ok(get(read, at)?.map_or(0, |payload| payload.len()))
 }
 
 /// GETRANGE and SUBSTR: bytes `start..=end`, negative ones from the end; empty if there are none.
@@ -172,12 +144,11 @@ pub fn strlen(read: &impl Read, scope: &Scope<'_>, key: &[u8]) -> Result<usize, 
 /// Wrong type.
 pub fn getrange<'r>(
     read: &'r impl Read,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     start: i64,
     end: i64,
 ) -> Result<Option<Payload<'r>>, CommandError> {
-    Ok(get(read, scope, key)?.map(|payload| payload.slice(start, end)))
+    Ok(get(read, at)?.map(|payload| payload.slice(start, end)))
 }
 
 /// When SET writes.
@@ -218,35 +189,25 @@ pub struct SetOutcome<'a> {
 /// Wrong type of the old value if that is asked for.
 pub fn set<'a>(
     txn: &mut Txn<'a>,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     value: &[u8],
     options: &SetOptions,
 ) -> Result<SetOutcome<'a>, CommandError> {
-    let ns_key = scope.ns_key(key);
     let mut expire_ms = match options.expiry {
-        Expiry::At(at) => at,
+        Expiry::At(end_ms) => end_ms,
         Expiry::Never | Expiry::Keep => 0,
     };
     let mut old = None;
     let needs_read =
         options.get || options.expiry == Expiry::Keep || options.condition != Condition::Always;
     if needs_read {
-        let entry = txn.get(Family::Metadata, &ns_key)?;
-        let header = entry.as_deref().and_then(Header::decode);
-        let header = header.filter(|header| !header.is_dead(scope.now_ms));
-        let is_present = header.is_some();
-        if let (Expiry::Keep, Some(header)) = (options.expiry, header) {
-            expire_ms = header.expire_ms;
+        let living = at.load(txn)?;
+        let is_present = living.is_some();
+        if let (Expiry::Keep, Some(living)) = (options.expiry, &living) {
+            expire_ms = living.header().expire_ms;
         }
-        if options.get {
-            old = match entry {
-                Some(entry) => match Header::decode(&entry).and_then(|header| header.kind()) {
-                    Some(Type::Bitmap) => bitmap::to_string(txn, scope, key, &entry)?,
-                    _ => found(Some(entry), scope.now_ms)?.map(|found| found.payload.to_vec()),
-                },
-                None => None,
-            };
+        if let (true, Some(living)) = (options.get, living) {
+            old = Some(Payload::owned(payload(txn, at, living)?.to_vec()));
         }
         let is_met = match options.condition {
             Condition::Always => true,
@@ -254,11 +215,11 @@ pub fn set<'a>(
             Condition::IfPresent => is_present,
         };
         if !is_met {
-            return Ok(SetOutcome { is_set: false, old: old.map(Payload::owned) });
+            return Ok(SetOutcome { is_set: false, old });
         }
     }
-    put(txn, &ns_key, &Prefix::new(Type::String, expire_ms), &[value]);
-    Ok(SetOutcome { is_set: true, old: old.map(Payload::owned) })
+    put(txn, at, &Prefix::new(Type::String, expire_ms), &[value]);
+    Ok(SetOutcome { is_set: true, old })
 }
 
 /// MSET: all pairs in their order.
@@ -294,19 +255,17 @@ pub fn msetnx(
 /// Wrong type.
 pub fn getex<'a>(
     txn: &mut Txn<'a>,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     expiry: Option<Expiry>,
 ) -> Result<Option<Payload<'a>>, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let Some(found) = load(txn, scope, &ns_key)? else { return Ok(None) };
+    let Some(found) = load(txn, at)? else { return Ok(None) };
     let expire_ms = match expiry {
         None | Some(Expiry::Keep) => found.expire_ms,
         Some(Expiry::Never) => 0,
-        Some(Expiry::At(at)) => at,
+        Some(Expiry::At(end_ms)) => end_ms,
     };
     if expire_ms != found.expire_ms {
-        put(txn, &ns_key, &Prefix::new(Type::String, expire_ms), &[&found.payload]);
+        put(txn, at, &Prefix::new(Type::String, expire_ms), &[&found.payload]);
     }
     Ok(Some(found.payload))
 }
@@ -315,14 +274,9 @@ pub fn getex<'a>(
 ///
 /// # Errors
 /// Wrong type.
-pub fn getdel<'a>(
-    txn: &mut Txn<'a>,
-    scope: &Scope<'_>,
-    key: &[u8],
-) -> Result<Option<Payload<'a>>, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let Some(found) = load(txn, scope, &ns_key)? else { return Ok(None) };
-    txn.delete(Family::Metadata, &ns_key);
+pub fn getdel<'a>(txn: &mut Txn<'a>, at: &At<'_>) -> Result<Option<Payload<'a>>, CommandError> {
+    let Some(found) = load(txn, at)? else { return Ok(None) };
+    txn.delete(Family::Metadata, &at.ns_key);
     Ok(Some(found.payload))
 }
 
@@ -330,15 +284,9 @@ pub fn getdel<'a>(
 ///
 /// # Errors
 /// Wrong type, [`CommandError::TooLong`].
-pub fn append(
-    txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
-    suffix: &[u8],
-) -> Result<usize, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let Some(found) = load(txn, scope, &ns_key)? else {
-        put(txn, &ns_key, &Prefix::new(Type::String, 0), &[suffix]);
+pub fn append(txn: &mut Txn<'_>, at: &At<'_>, suffix: &[u8]) -> Result<usize, CommandError> {
+    let Some(found) = load(txn, at)? else {
+        put(txn, at, &Prefix::new(Type::String, 0), &[suffix]);
         return Ok(suffix.len());
     };
     let length = found.payload.len() + suffix.len();
@@ -346,7 +294,7 @@ pub fn append(
         return Err(CommandError::TooLong);
     }
     if !suffix.is_empty() {
-        put(txn, &ns_key, &found.prefix, &[&found.payload, suffix]);
+        put(txn, at, &found.prefix, &[&found.payload, suffix]);
     }
     Ok(length)
 }
@@ -357,14 +305,12 @@ pub fn append(
 /// Wrong type, [`CommandError::OffsetOutOfRange`] for a negative offset, [`CommandError::TooLong`].
 pub fn setrange(
     txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     offset: i64,
     patch: &[u8],
 ) -> Result<usize, CommandError> {
     let offset = usize::try_from(offset).map_err(|_| CommandError::OffsetOutOfRange)?;
-    let ns_key = scope.ns_key(key);
-    let found = load(txn, scope, &ns_key)?;
+    let found = load(txn, at)?;
     let length = found.as_ref().map_or(0, |found| found.payload.len());
     if patch.is_empty() {
         return Ok(length);
@@ -377,7 +323,7 @@ pub fn setrange(
         place.copy_from_slice(patch);
     }
     let prefix = found.map_or(Prefix::new(Type::String, 0), |found| found.prefix);
-    put(txn, &ns_key, &prefix, &[&value]);
+    put(txn, at, &prefix, &[&value]);
     Ok(value.len())
 }
 
@@ -385,21 +331,15 @@ pub fn setrange(
 ///
 /// # Errors
 /// Wrong type, [`CommandError::NotAnInteger`], [`CommandError::Overflow`].
-pub fn incrby(
-    txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
-    delta: i64,
-) -> Result<i64, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let (current, prefix) = match load(txn, scope, &ns_key)? {
+pub fn incrby(txn: &mut Txn<'_>, at: &At<'_>, delta: i64) -> Result<i64, CommandError> {
+    let (current, prefix) = match load(txn, at)? {
         Some(found) => {
             (parse_integer(&found.payload).ok_or(CommandError::NotAnInteger)?, found.prefix)
         }
         None => (0, Prefix::new(Type::String, 0)),
     };
     let value = current.checked_add(delta).ok_or(CommandError::Overflow)?;
-    put(txn, &ns_key, &prefix, &[itoa::Buffer::new().format(value).as_bytes()]);
+    put(txn, at, &prefix, &[itoa::Buffer::new().format(value).as_bytes()]);
     Ok(value)
 }
 
@@ -409,16 +349,14 @@ pub fn incrby(
 /// Wrong type, [`CommandError::NotAFloat`], [`CommandError::NanOrInfinity`].
 pub fn incrbyfloat(
     txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     increment: &[u8],
 ) -> Result<Vec<u8>, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let found = load(txn, scope, &ns_key)?;
+    let found = load(txn, at)?;
     let current: &[u8] = found.as_ref().map_or(b"0", |found| &found.payload);
     let value = add_floats(current, increment)?;
     let prefix = found.as_ref().map_or(Prefix::new(Type::String, 0), |found| found.prefix);
-    put(txn, &ns_key, &prefix, &[&value]);
+    put(txn, at, &prefix, &[&value]);
     Ok(value)
 }
 
@@ -439,23 +377,21 @@ pub enum Compared {
 /// Wrong type.
 pub fn cas(
     txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
+    at: &At<'_>,
     old: &[u8],
     new: &[u8],
     expiry: Expiry,
 ) -> Result<Compared, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let Some(found) = load(txn, scope, &ns_key)? else { return Ok(Compared::Absent) };
+    let Some(found) = load(txn, at)? else { return Ok(Compared::Absent) };
     if *found.payload != *old {
         return Ok(Compared::Different);
     }
     let expire_ms = match expiry {
         Expiry::Never => 0,
         Expiry::Keep => found.expire_ms,
-        Expiry::At(at) => at,
+        Expiry::At(end_ms) => end_ms,
     };
-    put(txn, &ns_key, &Prefix::new(Type::String, expire_ms), &[new]);
+    put(txn, at, &Prefix::new(Type::String, expire_ms), &[new]);
     Ok(Compared::Equal)
 }
 
@@ -463,18 +399,12 @@ pub fn cas(
 ///
 /// # Errors
 /// Wrong type.
-pub fn cad(
-    txn: &mut Txn<'_>,
-    scope: &Scope<'_>,
-    key: &[u8],
-    old: &[u8],
-) -> Result<Compared, CommandError> {
-    let ns_key = scope.ns_key(key);
-    let Some(found) = load(txn, scope, &ns_key)? else { return Ok(Compared::Absent) };
+pub fn cad(txn: &mut Txn<'_>, at: &At<'_>, old: &[u8]) -> Result<Compared, CommandError> {
+    let Some(found) = load(txn, at)? else { return Ok(Compared::Absent) };
     if *found.payload != *old {
         return Ok(Compared::Different);
     }
-    txn.delete(Family::Metadata, &ns_key);
+    txn.delete(Family::Metadata, &at.ns_key);
     Ok(Compared::Equal)
 }
 

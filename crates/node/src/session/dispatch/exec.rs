@@ -78,8 +78,7 @@ impl Batch<'_> {
         let store = self.store()?.clone();
         let (node, config, worker, scope) =
             (Arc::clone(self.node), Arc::clone(&self.config), self.worker, self.scope());
-        let mut cx =
-            WriteCx { txn: store.txn_isolated(), scope, node: &node, config: &config, worker };
+        let mut cx = WriteCx { txn: store.txn(), scope, node: &node, config: &config, worker };
         for (command, words) in commands {
             self.has_data |= command.is_data();
             let (element, before) = (out.len(), cx.txn.mark());

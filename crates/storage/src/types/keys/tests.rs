@@ -1,7 +1,7 @@
 use super::*;
 use crate::key::DEFAULT_NAMESPACE;
+use crate::types::head::{Header, Metadata};
 use crate::types::keyspace::{self, Selection};
-use crate::types::metadata::Metadata;
 use crate::types::strings::{self, SetOptions};
 use crate::types::{copy, expiry::Expiry};
 use crate::{Direction, Options, Store};
@@ -33,7 +33,7 @@ impl Db {
         let expiry = if expire_ms == 0 { Expiry::Never } else { Expiry::At(expire_ms) };
         let options = SetOptions { expiry, ..SetOptions::default() };
         self.write(|txn| {
-            strings::set(txn, &self.scope, key.as_bytes(), b"v", &options).unwrap();
+            strings::set(txn, &self.scope.at(key.as_bytes()), b"v", &options).unwrap();
         });
     }
 
@@ -55,8 +55,8 @@ impl Db {
         loop {
             let page =
                 keyspace::scan(&self.store, &self.scope, &position, count, selection).unwrap();
-            assert!(page.keys.len() <= count.max(2));
-            found.extend(page.keys.iter().map(|key| key.escape_ascii().to_string()));
+            assert!(page.items.len() <= count.max(2));
+            found.extend(page.items.iter().map(|key| key.escape_ascii().to_string()));
             match page.next {
                 Some(next) => position = next,
                 None => return found,
@@ -86,8 +86,9 @@ impl Db {
 fn lifetimes() {
     let db = Db::new(false);
     db.set("k", 0);
-    let ends =
-        |condition, at_ms| db.write(|txn| expire(txn, &db.scope, b"k", at_ms, condition).unwrap());
+    let ends = |condition, at_ms| {
+        db.write(|txn| expire(txn, &db.scope.at(b"k"), at_ms, condition).unwrap())
+    };
     let always = ExpireCondition::default();
     let nx = ExpireCondition { only_endless: true, ..always };
     let xx = ExpireCondition { only_limited: true, ..always };
@@ -101,16 +102,16 @@ fn lifetimes() {
     assert!(ends(gt, NOW_MS + 1501));
     assert!(!ends(lt, NOW_MS + 1501));
     assert!(ends(xx, NOW_MS + 1499));
-    let lifetime_of = |key: &[u8]| lifetime(&db.store, &db.scope, key).unwrap();
+    let lifetime_of = |key: &[u8]| lifetime(&db.store, &db.scope.at(key)).unwrap();
     let lifetime = lifetime_of(b"k");
     assert_eq!((lifetime.ttl_ms(NOW_MS), lifetime.ttl_seconds(NOW_MS)), (1499, 1));
     assert_eq!((lifetime.unix_ms(), lifetime.unix_seconds()), (1_001_499, 1001));
-    assert!(db.write(|txn| persist(txn, &db.scope, b"k").unwrap()));
-    assert!(!db.write(|txn| persist(txn, &db.scope, b"k").unwrap()));
+    assert!(db.write(|txn| persist(txn, &db.scope.at(b"k")).unwrap()));
+    assert!(!db.write(|txn| persist(txn, &db.scope.at(b"k")).unwrap()));
     assert_eq!(lifetime_of(b"k").ttl_seconds(NOW_MS), -1);
     assert_eq!(lifetime_of(b"x").ttl_ms(NOW_MS), -2);
     assert!(ends(always, NOW_MS - 1));
-    assert_eq!(type_name(&db.store, &db.scope, b"k").unwrap(), "none");
+    assert_eq!(type_name(&db.store, &db.scope.at(b"k")).unwrap(), "none");
     assert!(!ends(always, NOW_MS + 10));
 }
 
@@ -135,11 +136,14 @@ fn types_have_names() {
     let db = Db::new(true);
     for kind in Type::ALL.into_iter().filter(|kind| !kind.is_single()) {
         db.put(kind.name(), kind);
-        assert_eq!(type_name(&db.store, &db.scope, kind.name().as_bytes()).unwrap(), kind.name());
+        assert_eq!(
+            type_name(&db.store, &db.scope.at(kind.name().as_bytes())).unwrap(),
+            kind.name()
+        );
     }
     db.write(|txn| txn.put(Family::Metadata, &db.scope.ns_key(b"later"), b"\x8f\0\0\0\0\0\0\0\0"));
-    assert_eq!(type_name(&db.store, &db.scope, b"later").unwrap(), "unknown");
-    let refused = strings::get(&db.store, &db.scope, b"later");
+    assert_eq!(type_name(&db.store, &db.scope.at(b"later")).unwrap(), "unknown");
+    let refused = strings::get(&db.store, &db.scope.at(b"later"));
     assert!(matches!(refused, Err(CommandError::WrongType)));
 }
 
@@ -149,9 +153,9 @@ fn copies_carry_all_sub_keys() {
         let db = Db::new(cluster);
         for kind in Type::ALL.into_iter().filter(|kind| !kind.is_single()) {
             db.put("{t}a", kind);
-            assert!(
-                db.write(|txn| { copy::copy(txn, &db.scope, b"{t}a", b"{t}b", false).unwrap() })
-            );
+            assert!(db.write(|txn| {
+                copy::copy(txn, &db.scope.at(b"{t}a"), &db.scope.at(b"{t}b"), false).unwrap()
+            }));
             let expected: Vec<_> = match kind {
                 Type::Zset => vec![Family::Default, Family::ZsetScore],
                 Type::Stream => vec![Family::Stream],
@@ -159,18 +163,24 @@ fn copies_carry_all_sub_keys() {
             };
             let expected: Vec<_> = expected.into_iter().map(|f| (f, b"member".to_vec())).collect();
             assert_eq!(db.sub_keys("{t}b"), expected);
-            assert!(
-                !db.write(|txn| { copy::copy(txn, &db.scope, b"{t}a", b"{t}b", false).unwrap() })
-            );
-            assert!(!db.write(|txn| copy::renamenx(txn, &db.scope, b"{t}a", b"{t}b").unwrap()));
-            db.write(|txn| copy::rename(txn, &db.scope, b"{t}a", b"{t}b").unwrap());
+            assert!(!db.write(|txn| {
+                copy::copy(txn, &db.scope.at(b"{t}a"), &db.scope.at(b"{t}b"), false).unwrap()
+            }));
+            assert!(!db.write(|txn| {
+                copy::renamenx(txn, &db.scope.at(b"{t}a"), &db.scope.at(b"{t}b")).unwrap()
+            }));
+            db.write(|txn| {
+                copy::rename(txn, &db.scope.at(b"{t}a"), &db.scope.at(b"{t}b")).unwrap()
+            });
             assert_eq!(db.sub_keys("{t}b"), expected);
-            assert_eq!(type_name(&db.store, &db.scope, b"{t}a").unwrap(), "none");
+            assert_eq!(type_name(&db.store, &db.scope.at(b"{t}a")).unwrap(), "none");
             db.write(|txn| del(txn, &db.scope, &[b"{t}b"]).unwrap());
         }
-        let missing = db.write(|txn| copy::rename(txn, &db.scope, b"x", b"y"));
+        let missing = db.write(|txn| copy::rename(txn, &db.scope.at(b"x"), &db.scope.at(b"y")));
         assert!(matches!(missing, Err(CommandError::NoSuchKey)));
-        assert!(!db.write(|txn| copy::copy(txn, &db.scope, b"x", b"y", true).unwrap()));
+        assert!(
+            !db.write(|txn| copy::copy(txn, &db.scope.at(b"x"), &db.scope.at(b"y"), true).unwrap())
+        );
     }
 }
 
@@ -178,7 +188,7 @@ fn copies_carry_all_sub_keys() {
 fn a_rename_there_and_back_revives_nothing() {
     let db = Db::new(false);
     db.put("a", Type::Hash);
-    db.write(|txn| copy::rename(txn, &db.scope, b"a", b"b").unwrap());
+    db.write(|txn| copy::rename(txn, &db.scope.at(b"a"), &db.scope.at(b"b")).unwrap());
     let ns_key = db.scope.ns_key(b"b");
     let value = db.store.get(Family::Metadata, &ns_key).unwrap().unwrap();
     let metadata = Metadata::decode(&value, Type::Hash, NOW_MS).unwrap().unwrap();
@@ -186,7 +196,7 @@ fn a_rename_there_and_back_revives_nothing() {
         txn.delete(Family::Default, &db.scope.sub_key(b"b", metadata.version, b"member"));
         txn.put(Family::Default, &db.scope.sub_key(b"b", metadata.version, b"other"), b"value");
     });
-    db.write(|txn| copy::rename(txn, &db.scope, b"b", b"a").unwrap());
+    db.write(|txn| copy::rename(txn, &db.scope.at(b"b"), &db.scope.at(b"a")).unwrap());
     assert_eq!(db.sub_keys("a"), [(Family::Default, b"other".to_vec())]);
 }
 
@@ -203,7 +213,7 @@ fn scans_find_every_key_once() {
         db.put("hash", Type::Hash);
         let other = Scope { namespace: b"other", ..db.scope };
         db.write(|txn| {
-            strings::set(txn, &other, b"elsewhere", b"v", &SetOptions::default()).unwrap();
+            strings::set(txn, &other.at(b"elsewhere"), b"v", &SetOptions::default()).unwrap();
         });
         let strings = Selection { type_name: Some(b"STRING"), ..Selection::default() };
         expected.sort();
@@ -250,13 +260,13 @@ fn slots() {
 fn a_multi_sees_its_own_deletes() {
     let db = Db::new(false);
     db.set("a", 0);
-    let mut txn = db.store.txn_isolated();
+    let mut txn = db.store.txn();
     assert_eq!(del(&mut txn, &db.scope, &[b"a"]).unwrap(), 1);
     assert_eq!(del(&mut txn, &db.scope, &[b"a"]).unwrap(), 0);
-    assert_eq!(strings::incrby(&mut txn, &db.scope, b"a", 4).unwrap(), 4);
-    assert_eq!(strings::incrby(&mut txn, &db.scope, b"a", 4).unwrap(), 8);
-    assert_eq!(&*strings::get(&txn, &db.scope, b"a").unwrap().unwrap(), b"8");
-    copy::rename(&mut txn, &db.scope, b"a", b"b").unwrap();
+    assert_eq!(strings::incrby(&mut txn, &db.scope.at(b"a"), 4).unwrap(), 4);
+    assert_eq!(strings::incrby(&mut txn, &db.scope.at(b"a"), 4).unwrap(), 8);
+    assert_eq!(&*strings::get(&txn, &db.scope.at(b"a")).unwrap().unwrap(), b"8");
+    copy::rename(&mut txn, &db.scope.at(b"a"), &db.scope.at(b"b")).unwrap();
     assert_eq!(keyspace::keys(&txn, &db.scope, b"*").unwrap(), [b"b"]);
     txn.commit().unwrap();
     assert_eq!(keyspace::keys(&db.store, &db.scope, b"*").unwrap(), [b"b"]);

@@ -28,21 +28,21 @@ impl Db {
 
     fn set(&self, key: &str, value: &str) {
         self.write(|txn| {
-            set(txn, &SCOPE, key.as_bytes(), value.as_bytes(), &SetOptions::default()).unwrap();
+            set(txn, &SCOPE.at(key.as_bytes()), value.as_bytes(), &SetOptions::default()).unwrap();
         });
     }
 
     fn get(&self, key: &str) -> Option<String> {
-        get(&self.store, &SCOPE, key.as_bytes()).unwrap().map(|p| text(&p))
+        get(&self.store, &SCOPE.at(key.as_bytes())).unwrap().map(|p| text(&p))
     }
 
     fn lifetime(&self, key: &str) -> Lifetime {
-        keys::lifetime(&self.store, &SCOPE, key.as_bytes()).unwrap()
+        keys::lifetime(&self.store, &SCOPE.at(key.as_bytes())).unwrap()
     }
 
     fn put_hash(&self, key: &str) {
         self.write(|txn| {
-            let mut metadata = crate::types::metadata::Metadata::new(Type::Hash, 1);
+            let mut metadata = crate::types::head::Metadata::new(Type::Hash, 1);
             metadata.size = 1;
             txn.put(Family::Metadata, &SCOPE.ns_key(key.as_bytes()), &metadata.encode());
         });
@@ -62,7 +62,7 @@ fn set_and_its_options() {
     let db = Db::new();
     let run = |key: &str, value: &str, options: SetOptions| {
         let mut txn = db.store.txn();
-        let outcome = set(&mut txn, &SCOPE, key.as_bytes(), value.as_bytes(), &options).unwrap();
+        let outcome = set(&mut txn, &SCOPE.at(key.as_bytes()), value.as_bytes(), &options).unwrap();
         let answer = (outcome.is_set, outcome.old.as_deref().map(text));
         txn.commit().unwrap();
         answer
@@ -88,10 +88,11 @@ fn set_and_its_options() {
     // Over another type, unless its value is asked for.
     db.put_hash("h");
     let mut txn = db.store.txn();
-    let refused = set(&mut txn, &SCOPE, b"h", b"v", &with(Condition::Always, Expiry::Never, true));
+    let refused =
+        set(&mut txn, &SCOPE.at(b"h"), b"v", &with(Condition::Always, Expiry::Never, true));
     assert!(matches!(refused, Err(CommandError::WrongType)));
     drop(txn);
-    assert!(matches!(get(&db.store, &SCOPE, b"h"), Err(CommandError::WrongType)));
+    assert!(matches!(get(&db.store, &SCOPE.at(b"h")), Err(CommandError::WrongType)));
     db.set("h", "v");
     assert_eq!(db.get("h").as_deref(), Some("v"));
 }
@@ -126,12 +127,12 @@ fn ranges() {
         (i64::MIN, i64::MAX, "Hello"),
         (i64::MAX, i64::MIN, ""),
     ] {
-        let found = getrange(&db.store, &SCOPE, b"k", start, end).unwrap().unwrap();
+        let found = getrange(&db.store, &SCOPE.at(b"k"), start, end).unwrap().unwrap();
         assert_eq!(text(&found), expected, "{start} {end}");
     }
-    assert!(getrange(&db.store, &SCOPE, b"x", 0, -1).unwrap().is_none());
+    assert!(getrange(&db.store, &SCOPE.at(b"x"), 0, -1).unwrap().is_none());
     let patch = |key: &str, offset, patch: &str| {
-        db.write(|txn| setrange(txn, &SCOPE, key.as_bytes(), offset, patch.as_bytes()))
+        db.write(|txn| setrange(txn, &SCOPE.at(key.as_bytes()), offset, patch.as_bytes()))
     };
     assert_eq!(patch("k", 6, "World").unwrap(), 11);
     assert_eq!(db.get("k").as_deref(), Some("Hello\\x00World"));
@@ -141,16 +142,16 @@ fn ranges() {
     assert!(matches!(patch("k", -1, "x"), Err(CommandError::OffsetOutOfRange)));
     assert!(matches!(patch("k", MAX_BYTES as i64, "x"), Err(CommandError::TooLong)));
     assert!(matches!(patch("k", i64::MAX, "x"), Err(CommandError::TooLong)));
-    assert_eq!(strlen(&db.store, &SCOPE, b"k").unwrap(), 11);
-    assert_eq!(db.write(|txn| append(txn, &SCOPE, b"k", b"!").unwrap()), 12);
-    assert_eq!(db.write(|txn| append(txn, &SCOPE, b"new", b"").unwrap()), 0);
+    assert_eq!(strlen(&db.store, &SCOPE.at(b"k")).unwrap(), 11);
+    assert_eq!(db.write(|txn| append(txn, &SCOPE.at(b"k"), b"!").unwrap()), 12);
+    assert_eq!(db.write(|txn| append(txn, &SCOPE.at(b"new"), b"").unwrap()), 0);
     assert_eq!(db.get("new").as_deref(), Some(""));
 }
 
 #[test]
 fn counters() {
     let db = Db::new();
-    let add = |key: &str, delta| db.write(|txn| incrby(txn, &SCOPE, key.as_bytes(), delta));
+    let add = |key: &str, delta| db.write(|txn| incrby(txn, &SCOPE.at(key.as_bytes()), delta));
     assert_eq!(add("n", 5).unwrap(), 5);
     assert_eq!(add("n", -7).unwrap(), -2);
     db.set("n", "9223372036854775807");
@@ -158,7 +159,7 @@ fn counters() {
     db.set("n", " 1");
     assert!(matches!(add("n", 1), Err(CommandError::NotAnInteger)));
     let add = |key: &str, by: &str| {
-        db.write(|txn| incrbyfloat(txn, &SCOPE, key.as_bytes(), by.as_bytes())).map(|v| text(&v))
+        db.write(|txn| incrbyfloat(txn, &SCOPE.at(key.as_bytes()), by.as_bytes())).map(|v| text(&v))
     };
     assert_eq!(add("f", "1.5").unwrap(), "1.5");
     assert_eq!(add("f", "-0.5").unwrap(), "1");
@@ -166,11 +167,11 @@ fn counters() {
     // The time to live stays.
     db.write(|txn| {
         let options = with(Condition::Always, Expiry::At(NOW_MS + 9), false);
-        set(txn, &SCOPE, b"t", b"1", &options).unwrap();
+        set(txn, &SCOPE.at(b"t"), b"1", &options).unwrap();
     });
-    db.write(|txn| incrby(txn, &SCOPE, b"t", 1).unwrap());
-    db.write(|txn| append(txn, &SCOPE, b"t", b"0").unwrap());
-    db.write(|txn| setrange(txn, &SCOPE, b"t", 0, b"3").unwrap());
+    db.write(|txn| incrby(txn, &SCOPE.at(b"t"), 1).unwrap());
+    db.write(|txn| append(txn, &SCOPE.at(b"t"), b"0").unwrap());
+    db.write(|txn| setrange(txn, &SCOPE.at(b"t"), 0, b"3").unwrap());
     assert_eq!(db.get("t").as_deref(), Some("30"));
     assert_eq!(db.lifetime("t"), Lifetime::Until(NOW_MS + 9));
 }
@@ -181,7 +182,7 @@ fn get_and_change() {
     db.set("k", "v");
     let getex = |expiry| {
         let before = db.store.latest_sequence();
-        let found = db.write(|txn| getex(txn, &SCOPE, b"k", expiry).unwrap().map(|p| text(&p)));
+        let found = db.write(|txn| getex(txn, &SCOPE.at(b"k"), expiry).unwrap().map(|p| text(&p)));
         (found.is_some(), db.store.latest_sequence() - before)
     };
     assert_eq!(getex(None), (true, 0));
@@ -193,17 +194,17 @@ fn get_and_change() {
     assert_eq!(getex(None), (false, 0));
     db.set("k", "v");
     let cas = |old: &[u8], new: &[u8]| {
-        db.write(|txn| cas(txn, &SCOPE, b"k", old, new, Expiry::Never).unwrap())
+        db.write(|txn| cas(txn, &SCOPE.at(b"k"), old, new, Expiry::Never).unwrap())
     };
     assert_eq!(cas(b"x", b"y"), Compared::Different);
     assert_eq!(cas(b"v", b"w"), Compared::Equal);
-    let cad = |old: &[u8]| db.write(|txn| cad(txn, &SCOPE, b"k", old).unwrap());
+    let cad = |old: &[u8]| db.write(|txn| cad(txn, &SCOPE.at(b"k"), old).unwrap());
     assert_eq!(cad(b"v"), Compared::Different);
     assert_eq!(cad(b"w"), Compared::Equal);
     assert_eq!(cad(b"w"), Compared::Absent);
     db.set("k", "v");
     assert_eq!(
-        db.write(|txn| getdel(txn, &SCOPE, b"k").unwrap().map(|p| text(&p))),
+        db.write(|txn| getdel(txn, &SCOPE.at(b"k")).unwrap().map(|p| text(&p))),
         Some("v".into())
     );
     assert_eq!(db.get("k"), None);
@@ -217,7 +218,7 @@ fn old_form_stays_readable_and_keeps_its_form() {
     db.write(|txn| txn.put(Family::Metadata, &key, b"\x01\0\0\x07\xd05"));
     assert_eq!(db.get("k").as_deref(), Some("5"));
     assert_eq!(db.lifetime("k"), Lifetime::Until(2_000_000));
-    db.write(|txn| incrby(txn, &SCOPE, b"k", 1).unwrap());
+    db.write(|txn| incrby(txn, &SCOPE.at(b"k"), 1).unwrap());
     let stored = db.store.get(Family::Metadata, &key).unwrap().unwrap();
     assert_eq!(text(&stored), text(b"\x01\0\0\x07\xd06"));
 }

@@ -14,8 +14,9 @@ use resp::{Protocol, Writer};
 use storage::rewind::review::Change;
 use storage::rewind::since::{Caught, Since};
 use storage::types::expiry::Expiry;
+use storage::types::head::Header;
 use storage::types::keys;
-use storage::types::metadata::{Header, Type};
+use storage::types::kind::Type;
 use storage::types::strings::{self, SetOptions};
 use storage::{Family, Scope, Store, Txn};
 use topology::{Route, RouteRequest, key_slot};
@@ -319,7 +320,7 @@ fn put_back(txn: &mut Txn<'_>, scope: &Scope<'_>, change: &Change) -> Result<()>
         Change::Set { key, value, expire_ms } => {
             let expiry = if *expire_ms == 0 { Expiry::Never } else { Expiry::At(*expire_ms) };
             let options = SetOptions { expiry, ..SetOptions::default() };
-            strings::set(txn, scope, key, value, &options)?;
+            strings::set(txn, &scope.at(key), value, &options)?;
         }
         Change::Delete { key } => {
             keys::del(txn, scope, &[key])?;

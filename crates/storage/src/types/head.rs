@@ -5,133 +5,11 @@
 //! 32-bit size and the expiry in seconds. Both are read; a value is rewritten in the form it has.
 
 use super::CommandError;
+use super::kind::Type;
+use crate::{At, Family, Read, Txn, Value};
 
 /// Bit 7 of the flags: 64-bit fields.
 const WIDE: u8 = 0x80;
-
-/// Type of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Type {
-    /// Redis string.
-    String = 1,
-    /// Redis hash.
-    Hash = 2,
-    /// Redis list.
-    List = 3,
-    /// Redis set.
-    Set = 4,
-    /// Redis sorted set.
-    Zset = 5,
-    /// Bitmap in segments.
-    Bitmap = 6,
-    /// Sorted set of integers.
-    SortedInt = 7,
-    /// Redis stream.
-    Stream = 8,
-    /// Bloom filter.
-    Bloom = 9,
-    /// JSON document.
-    Json = 10,
-    /// HyperLogLog.
-    HyperLogLog = 11,
-    /// T-digest.
-    TDigest = 12,
-    /// Time series.
-    TimeSeries = 13,
-    /// Cuckoo filter.
-    Cuckoo = 14,
-}
-
-impl Type {
-    /// All types in the order of their ids.
-    pub const ALL: [Self; 14] = [
-        Self::String,
-        Self::Hash,
-        Self::List,
-        Self::Set,
-        Self::Zset,
-        Self::Bitmap,
-        Self::SortedInt,
-        Self::Stream,
-        Self::Bloom,
-        Self::Json,
-        Self::HyperLogLog,
-        Self::TDigest,
-        Self::TimeSeries,
-        Self::Cuckoo,
-    ];
-
-    /// Id on disk, 1..=14.
-    pub fn id(self) -> u8 {
-        self as u8
-    }
-
-    /// The type with this id.
-    pub fn from_id(id: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.id() == id)
-    }
-
-    /// Reply of TYPE.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::String => "string",
-            Self::Hash => "hash",
-            Self::List => "list",
-            Self::Set => "set",
-            Self::Zset => "zset",
-            Self::Bitmap => "bitmap",
-            Self::SortedInt => "sortedint",
-            Self::Stream => "stream",
-            Self::Bloom => "MBbloom--",
-            Self::Json => "ReJSON-RL",
-            Self::HyperLogLog => "hyperloglog",
-            Self::TDigest => "TDIS-TYPE",
-            Self::TimeSeries => "timeseries",
-            Self::Cuckoo => "MBbloomCF",
-        }
-    }
-
-    /// Whether the metadata value is the whole value.
-    pub fn is_single(self) -> bool {
-        matches!(self, Self::String | Self::Json)
-    }
-
-    /// Whether a key of size 0 exists.
-    pub fn may_be_empty(self) -> bool {
-        matches!(
-            self,
-            Self::String
-                | Self::Json
-                | Self::Stream
-                | Self::Bloom
-                | Self::HyperLogLog
-                | Self::TDigest
-                | Self::TimeSeries
-                | Self::Cuckoo
-        )
-    }
-
-    /// First log data of a batch about this type: the id in decimal.
-    pub fn log_data(self) -> &'static [u8] {
-        match self {
-            Self::String => b"1",
-            Self::Hash => b"2",
-            Self::List => b"3",
-            Self::Set => b"4",
-            Self::Zset => b"5",
-            Self::Bitmap => b"6",
-            Self::SortedInt => b"7",
-            Self::Stream => b"8",
-            Self::Bloom => b"9",
-            Self::Json => b"10",
-            Self::HyperLogLog => b"11",
-            Self::TDigest => b"12",
-            Self::TimeSeries => b"13",
-            Self::Cuckoo => b"14",
-        }
-    }
-}
 
 /// A metadata value taken apart as far as it is the same for all types. Borrows the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +33,25 @@ impl<'a> Header<'a> {
             (u64::from_be_bytes(*milliseconds), rest)
         };
         Some(Self { flags, expire_ms, rest })
+    }
+
+    /// The header of a living key; `None` if the key is dead.
+    ///
+    /// # Errors
+    /// The value is none.
+    pub fn living(value: &'a [u8], now_ms: u64) -> Result<Option<Self>, CommandError> {
+        let header =
+            Self::decode(value).ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
+        Ok(Some(header).filter(|header| !header.is_dead(now_ms)))
+    }
+
+    /// The same header, if the key has this type. Types that are not served, and ones that this
+    /// version does not know, are kept as they are: they have no other one.
+    ///
+    /// # Errors
+    /// [`CommandError::WrongType`].
+    pub fn of(self, kind: Type) -> Result<Self, CommandError> {
+        if self.kind() == Some(kind) { Ok(self) } else { Err(CommandError::WrongType) }
     }
 
     /// `None` for a type this version does not know.
@@ -205,6 +102,59 @@ impl<'a> Header<'a> {
             }
             _ => false,
         }
+    }
+}
+
+/// The metadata entry of a living key.
+#[derive(Debug)]
+pub struct Living<'v> {
+    value: Value<'v>,
+    flags: u8,
+    expire_ms: u64,
+    /// Where the part behind the expiry begins.
+    start: usize,
+}
+
+impl<'v> Living<'v> {
+    /// Takes what was found in the metadata family; `None` if there is nothing, or it is dead.
+    ///
+    /// # Errors
+    /// The value is none.
+    pub fn of(value: Option<Value<'v>>, now_ms: u64) -> Result<Option<Self>, CommandError> {
+        let Some(value) = value else { return Ok(None) };
+        let Some(header) = Header::living(&value, now_ms)? else { return Ok(None) };
+        let (flags, expire_ms) = (header.flags, header.expire_ms);
+        let start = value.len() - header.rest.len();
+        Ok(Some(Self { value, flags, expire_ms, start }))
+    }
+
+    /// Flags and expiry, and what stands behind them.
+    pub fn header(&self) -> Header<'_> {
+        let rest = self.value.get(self.start..).unwrap_or_default();
+        Header { flags: self.flags, expire_ms: self.expire_ms, rest }
+    }
+
+    /// The whole entry, and where the part behind the expiry begins.
+    pub fn into_value(self) -> (Value<'v>, usize) {
+        (self.value, self.start)
+    }
+}
+
+impl At<'_> {
+    /// The metadata entry, if the key is there.
+    ///
+    /// # Errors
+    /// Those of the engine; the entry is none.
+    pub fn living<'r>(&self, read: &'r impl Read) -> Result<Option<Living<'r>>, CommandError> {
+        Living::of(read.get(Family::Metadata, &self.ns_key)?, self.scope.now_ms)
+    }
+
+    /// The same for a write: the entry does not borrow the transaction, which can be written to.
+    ///
+    /// # Errors
+    /// Those of the engine; the entry is none.
+    pub fn load<'a>(&self, txn: &Txn<'a>) -> Result<Option<Living<'a>>, CommandError> {
+        Living::of(txn.get(Family::Metadata, &self.ns_key)?, self.scope.now_ms)
     }
 }
 
@@ -274,20 +224,24 @@ impl Metadata {
     }
 
     /// Decodes the metadata of a living key of type `kind`; `Ok(None)` if it is dead.
+    ///
+    /// # Errors
+    /// Wrong type; the value is none.
     pub fn decode(value: &[u8], kind: Type, now_ms: u64) -> Result<Option<Self>, CommandError> {
-        let header =
-            Header::decode(value).ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
-        if header.is_dead(now_ms) {
-            return Ok(None);
-        }
-        if header.kind() != Some(kind) {
-            return Err(CommandError::WrongType);
-        }
+        let Some(header) = Header::living(value, now_ms)? else { return Ok(None) };
+        Self::of(&header.of(kind)?).map(Some)
+    }
+
+    /// The metadata behind a header of a type with sub-keys.
+    ///
+    /// # Errors
+    /// The value is too short, or its type has no sub-keys.
+    pub fn of(header: &Header<'_>) -> Result<Self, CommandError> {
         let (version, size) = header
             .version_and_size()
             .ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
         let tail = header.tail().to_vec();
-        Ok(Some(Self { flags: header.flags, expire_ms: header.expire_ms, version, size, tail }))
+        Ok(Self { flags: header.flags, expire_ms: header.expire_ms, version, size, tail })
     }
 
     /// The value to store.

@@ -1,0 +1,158 @@
+//! Random elements of an object: HRANDFIELD, SRANDMEMBER, SPOP, ZRANDMEMBER.
+//!
+//! Each is as likely as any other where the object is small, or many are wanted: then all are passed
+//! over. Of a large object some are taken near random points between its first and its last name,
+//! and those behind a large gap in the order of bytes are likelier.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::bounds::SubRange;
+use super::object::{Kind, Object};
+use crate::{Direction, Error, Family, Read};
+
+/// Up to so many elements are all passed over.
+const SMALL: u64 = 10_000;
+/// Elements near a random point, one of which is taken.
+const WINDOW: usize = 32;
+/// Passing over so many elements takes as long as looking around one random point.
+const STEPS_OF_A_POINT: u64 = 64;
+
+/// How many, and whether one may come twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// So many different ones, or all there are.
+    Distinct(u64),
+    /// So many draws.
+    Repeated(u64),
+}
+
+impl Wanted {
+    /// A count as commands take it: negative for draws.
+    pub fn of(count: i64) -> Self {
+        match u64::try_from(count) {
+            Ok(count) => Self::Distinct(count),
+            Err(_) => Self::Repeated(count.unsigned_abs()),
+        }
+    }
+}
+
+/// A sub-key and its value.
+pub type Element = (Vec<u8>, Vec<u8>);
+
+/// Random elements; none of an object without any.
+///
+/// # Errors
+/// Those of the engine.
+pub fn pick<K: Kind>(
+    object: &Object<K>,
+    read: &impl Read,
+    family: Family,
+    wanted: Wanted,
+) -> Result<Vec<Element>, Error> {
+    let size = object.size;
+    let count = match wanted {
+        Wanted::Distinct(count) => count.min(size),
+        Wanted::Repeated(count) => count,
+    };
+    if count == 0 || size == 0 {
+        return Ok(Vec::new());
+    }
+    if size > SMALL && count.saturating_mul(STEPS_OF_A_POINT) < size {
+        return near_points(object, read, family, wanted, count);
+    }
+    let ranks: Vec<u64> = match wanted {
+        Wanted::Distinct(_) if count == size => (0..size).collect(),
+        Wanted::Distinct(_) => distinct_ranks(size, count),
+        Wanted::Repeated(_) => (0..count).map(|_| rand::random_range(0..size)).collect(),
+    };
+    at_ranks(object, read, family, &ranks)
+}
+
+/// Floyd's way of drawing without repetition.
+fn distinct_ranks(size: u64, count: u64) -> Vec<u64> {
+    let (mut seen, mut ranks) = (HashSet::new(), Vec::new());
+    for last in size - count..size {
+        let drawn = rand::random_range(0..=last);
+        let rank = if seen.insert(drawn) { drawn } else { last };
+        seen.insert(rank);
+        ranks.push(rank);
+    }
+    ranks
+}
+
+/// The elements of these ranks, in their order.
+fn at_ranks<K: Kind>(
+    object: &Object<K>,
+    read: &impl Read,
+    family: Family,
+    ranks: &[u64],
+) -> Result<Vec<Element>, Error> {
+    let mut wanted: Vec<u64> = ranks.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut found = BTreeMap::new();
+    let mut elements = object.elements(read, family, &SubRange::all(), Direction::Forward)?;
+    let mut rank = 0;
+    for next in wanted {
+        let element = loop {
+            let Some((name, value)) = elements.next()? else { break None };
+            rank += 1;
+            if rank > next {
+                break Some((name.to_vec(), value.to_vec()));
+            }
+        };
+        let Some(element) = element else { break };
+        found.insert(next, element);
+    }
+    Ok(ranks.iter().filter_map(|rank| found.get(rank).cloned()).collect())
+}
+
+fn near_points<K: Kind>(
+    object: &Object<K>,
+    read: &impl Read,
+    family: Family,
+    wanted: Wanted,
+    count: u64,
+) -> Result<Vec<Element>, Error> {
+    let end = |direction| -> Result<Option<Vec<u8>>, Error> {
+        let mut elements = object.elements(read, family, &SubRange::all(), direction)?;
+        Ok(elements.next()?.map(|(name, _)| name.to_vec()))
+    };
+    let ends = end(Direction::Forward)?.zip(end(Direction::Reverse)?);
+    let Some((first, last)) = ends else { return Ok(Vec::new()) };
+    let (mut taken, mut picked) = (HashSet::new(), Vec::new());
+    // A point behind the last name finds nothing, and one may find what was taken before.
+    let mut tries = count.saturating_mul(16);
+    while (picked.len() as u64) < count && tries > 0 {
+        tries -= 1;
+        let range = SubRange::from(&random_between(&first, &last));
+        let mut elements = object.elements(read, family, &range, Direction::Forward)?;
+        let mut window = Vec::with_capacity(WINDOW);
+        while let (true, Some((name, value))) = (window.len() < WINDOW, elements.next()?) {
+            window.push((name.to_vec(), value.to_vec()));
+        }
+        if window.is_empty() {
+            continue;
+        }
+        let element = window.swap_remove(rand::random_range(0..window.len()));
+        if wanted == Wanted::Repeated(count) || taken.insert(element.0.clone()) {
+            picked.push(element);
+        }
+    }
+    Ok(picked)
+}
+
+/// A random name from the first one to the last one.
+pub(super) fn random_between(first: &[u8], last: &[u8]) -> Vec<u8> {
+    let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+    // Eight bytes behind the common beginning are spread evenly enough.
+    let number = |name: &[u8]| {
+        let mut bytes = [0; 8];
+        for (byte, of_name) in bytes.iter_mut().zip(name.iter().skip(common)) {
+            *byte = *of_name;
+        }
+        u64::from_be_bytes(bytes)
+    };
+    let point = rand::random_range(number(first)..=number(last));
+    [first.get(..common).unwrap_or_default(), &point.to_be_bytes()].concat()
+}
