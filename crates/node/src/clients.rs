@@ -209,7 +209,7 @@ impl Client {
 
     /// Name of its last command; `NULL` before the first.
     pub fn command(&self) -> &'static str {
-        self.last_command.get().map_or("NULL", |row| row.name)
+        self.last_command.get().map_or("NULL", |row| row.first_word())
     }
 
     /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something

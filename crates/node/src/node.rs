@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use api::heartbeat::LeaseMode;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use storage::{FailureHook, Store};
+use storage::{DEFAULT_NAMESPACE, FailureHook, Scope, Store};
 use tokio::sync::watch;
 use topology::{Cluster, Topology};
 
@@ -157,6 +157,12 @@ impl Node {
     /// The engine, shared. Recursive, so that a command inside EXEC may look again.
     pub fn engine(&self) -> RwLockReadGuard<'_, Engine> {
         self.gate.read_recursive()
+    }
+
+    /// All keys of this node that a cluster knows, at `now_ms`, Unix ms: for what no client asks for.
+    pub fn scope(&self, now_ms: u64) -> Scope<'static> {
+        let cluster = self.config.now().cluster_enabled;
+        Scope { namespace: DEFAULT_NAMESPACE, cluster, now_ms }
     }
 
     /// The database folder.

@@ -256,11 +256,7 @@ fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
     }
     let engine = node.engine();
     let Some(store) = &engine.store else { return Ok(()) };
-    let scope = storage::Scope {
-        namespace: storage::DEFAULT_NAMESPACE,
-        cluster: true,
-        now_ms: crate::clock::unix_ms(),
-    };
+    let scope = node.scope(crate::clock::unix_ms());
     let mut txn = store.txn();
     for slot in outcome.clear_slots.iter() {
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());

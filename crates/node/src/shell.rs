@@ -16,8 +16,9 @@ use crate::command::Table;
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::node::Node;
+use crate::session::After;
 use crate::session::Session;
-use crate::session::dispatch::{Batch, Step};
+use crate::session::dispatch::Batch;
 
 mod batches;
 mod strings;
@@ -118,7 +119,7 @@ impl Shell {
         let (mut out, session) = (Vec::new(), &mut self.clients[client]);
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
         let step = batch.run(session, &words, &mut out);
-        assert!(matches!(step, Step::Done), "{command} does not end at once");
+        assert!(matches!(step, After::Next(_)), "{command} does not end at once");
         batch.close(session, &mut out).finish(&self.node).unwrap();
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
     }
