@@ -164,7 +164,7 @@ fn shards(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Res
 
 fn slots(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    let runs = view::slots(&*cx.node.shown(state.topology()?), cx.session.reach(cx.config));
+    let runs = view::slots(&cx.node.shown(state.topology()?), cx.session.reach(cx.config));
     let replied = reply.with(|writer| {
         writer.array(runs.len());
         for run in &runs {

@@ -159,7 +159,7 @@ const HELP: &[&str] = &[
 pub(super) const COMMANDS: &[Command] = &[
     Command::session("command|count",    2, count).loading().stale(),
     Command::session("command|docs",    -2, document).loading().stale(),
-    Command::session("command|getkeys", -3, get_keys).loading().stale(),
+    Command::session("command|getkeys", -4, get_keys).loading().stale(),
     Command::session("command|help",     2, help).loading().stale(),
     Command::session("command|info",    -2, info).loading().stale(),
     Command::session("command|list",    -2, list).loading().stale(),
@@ -251,12 +251,19 @@ fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {
     })
 }
 
+/// The command of that name, which may be that of one in a container (`client|id`).
+fn named(renames: &Renames, name: &[u8]) -> Option<&'static Command> {
+    let words: Vec<&[u8]> = name.splitn(2, |byte| *byte == b'|').collect();
+    let (_, command) = table::find(renames, &words)?;
+    (usize::from(command.names) == words.len()).then_some(command)
+}
+
 fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     reply.with(|writer| {
         writer.array(names.len());
         for name in names {
-            match table::find(renames, &[*name]) {
-                Some((_, command)) => describe(writer, command),
+            match named(renames, name) {
+                Some(command) => describe(writer, command),
                 None => writer.null(),
             }
         }
@@ -473,6 +480,10 @@ mod tests {
             names,
             ["slowlog", "slowlog|get", "slowlog|help", "slowlog|len", "slowlog|reset"]
         );
+        let names: &[&[u8]] = &[b"CLIENT|Kill", b"client|x", b"get|x"];
+        let text = replied(|reply| describe_some(&Renames::default(), names, reply));
+        assert!(text.starts_with("*3\r\n*10\r\n$11\r\nclient|kill\r\n:-3\r\n"), "{text}");
+        assert!(text.ends_with("*0\r\n$-1\r\n$-1\r\n"), "{text}");
     }
 
     #[test]
