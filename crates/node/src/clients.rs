@@ -1,4 +1,5 @@
-//! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a master is deposed, and how many there may be ([`places`]).
+//! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a
+//! master is deposed, and how many there may be ([`places`]).
 
 pub mod places;
 
@@ -188,7 +189,8 @@ impl Client {
         self.is_visitor.store(false, Ordering::SeqCst);
     }
 
-    /// It asks what only nodes and controllers ask, and was allowed to: it needs no client's place, as far as there are others.
+    /// It asks what only nodes and controllers ask, and was allowed to: it needs no client's place,
+    /// as far as there are others.
     pub fn show_peer(&self) {
         let is_seated = self.place.lock().as_mut().is_none_or(Place::show_peer);
         if is_seated {
@@ -377,7 +379,8 @@ impl Clients {
         chosen.len()
     }
 
-    /// Starts a pause or extends the one in force: as in Redis, neither its end nor its kind ever shrinks.
+    /// Starts a pause or extends the one in force: as in Redis, neither its end nor its kind ever
+    /// shrinks.
     pub fn pause(&self, kind: PauseKind, until_ns: u64, now_ns: u64) {
         let mut pause = self.pause.lock();
         let running = pause.filter(|pause| pause.until_ns > now_ns);

@@ -49,7 +49,8 @@ macro_rules! each_flag {
             STALE = 3, stale, "stale";
             /// For administrators: not for clients of a namespace.
             ADMIN = 4, admin, "admin";
-            /// Between nodes and controllers only: never for a client that came through a balancer of a balancer-only node.
+            /// Between nodes and controllers only: never for a client that came through a balancer
+            /// of a balancer-only node.
             PEER = 5, peer, "";
             /// Not inside MULTI.
             NO_MULTI = 6, no_multi, "no_multi";
@@ -63,7 +64,8 @@ macro_rules! each_flag {
             BLOCKING = 11, blocking, "blocking";
             /// Not shown in SLOWLOG, because its arguments are secret or it waits by design.
             SKIP_SLOWLOG = 12, skip_slowlog, "skip_slowlog";
-            /// Touches the whole key space rather than named keys; routed nowhere, but part of the data path: lease and access are checked.
+            /// Touches the whole key space rather than named keys; routed nowhere, but part of the
+            /// data path: lease and access are checked.
             KEYSPACE = 13, keyspace, "";
             /// Writes the whole key space: takes every key lock.
             ALL_KEYS = 14, all_keys, "";
@@ -111,7 +113,8 @@ pub enum Access {
 pub struct Row {
     /// Lower-case name; with the one of its container before it, as in `client|id`.
     pub name: &'static str,
-    /// Words including the name; negative: at least that many. The sign is Redis', so that the table compares with COMMAND INFO by eye.
+    /// Words including the name; negative: at least that many. The sign is Redis', so that the
+    /// table compares with COMMAND INFO by eye.
     pub arity: i8,
     /// Where the keys are.
     pub keys: Keys,
@@ -154,7 +157,8 @@ impl Row {
         self.access == Access::Write
     }
 
-    /// True for commands that see or change data: lease, access and slot ownership are checked for them.
+    /// True for commands that see or change data: lease, access and slot ownership are checked for
+    /// them.
     pub fn is_data(&self) -> bool {
         !matches!(self.keys, Keys::None) || self.flags.has(Flags::KEYSPACE)
     }

@@ -1,7 +1,8 @@
 //! From a parsed command to its reply: look-up, gates, locks, handler, commit.
 //!
-//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it wrote may be answered before [`Ran::finish`] has handed
-//! the WAL to the operating system, and nothing may be answered at all once the lease is over or the role has changed meanwhile.
+//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it
+//! wrote may be answered before [`Ran::finish`] has handed the WAL to the operating system, and
+//! nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
 mod ran;
 mod write;
@@ -171,7 +172,8 @@ impl<'n> Batch<'n> {
                 (after, Outcome::Done)
             }
             Err(error) => {
-                // A write took its own half reply back: committing what waited before it may have moved the mark.
+                // A write took its own half reply back: committing what waited before it may have
+                // moved the mark.
                 if !command.is_write() {
                     out.truncate(mark);
                 }

@@ -137,7 +137,8 @@ fn place(check: &Check<'_>) -> Result<(), Refusal> {
     Err(Refusal::ErrorAndClose(TOO_MANY.into()))
 }
 
-/// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever it sent besides would be nobody's, with nobody's rights.
+/// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever
+/// it sent besides would be nobody's, with nobody's rights.
 fn health_check(check: &Check<'_>) -> Result<(), Refusal> {
     if is_health_check(check.session) && check.command.name != "ping" {
         return error(
@@ -214,7 +215,8 @@ fn control(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Who came through which door: where only balancers bring clients, keys are for clients and the node's own affairs for peers.
+/// Who came through which door: where only balancers bring clients, keys are for clients and the
+/// node's own affairs for peers.
 fn door(check: &Check<'_>) -> Result<(), Refusal> {
     if check.config.client_access != ClientAccess::BalancerOnly {
         return Ok(());
@@ -276,11 +278,13 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// A redirection to the very address the client dialled would never end (rule R15). An announced host name is not looked up: whose address it is, is not known here.
+/// A redirection to the very address the client dialled would never end (rule R15). An announced
+/// host name is not looked up: whose address it is, is not known here.
 fn leads_back(session: &Session, to: &str) -> bool {
     let Via::Balancer { frontend, .. } = session.client.via else { return false };
     let Some((host, port)) = to.rsplit_once(':') else { return false };
-    // As an address, not as text: it is shown as it was announced, and an address of IPv6 has many spellings.
+    // As an address, not as text: it is shown as it was announced, and an address of IPv6 has many
+    // spellings.
     let is_same = |ip: IpAddr| ip.to_canonical() == frontend.ip().to_canonical();
     host.parse().is_ok_and(is_same) && port.parse() == Ok(frontend.port())
 }
@@ -297,7 +301,8 @@ fn paused(check: &Check<'_>) -> Result<(), Refusal> {
     if concerns && !is_exempt { Err(Refusal::Wait(pause)) } else { Ok(()) }
 }
 
-/// The data of a deposed master is another history until it has been replaced: nobody may read it (rule R15).
+/// The data of a deposed master is another history until it has been replaced: nobody may read it
+/// (rule R15).
 fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
     if check.command.is_data() && check.node.resync.is_required() {
         return error(
@@ -357,8 +362,8 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The same checks for a handler that writes by itself what a peer asks for, with the gate held alone: no key is named, so
-/// no gate above looked.
+/// The same checks for a handler that writes by itself what a peer asks for, with the gate held
+/// alone: no key is named, so no gate above looked.
 ///
 /// # Errors
 /// The reply that says what is in the way.
@@ -372,7 +377,8 @@ pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result
     if node.grants.commit.lacks_members() {
         return Err(Error::text(NOREPLICAS));
     }
-    // While it lasts, the controller takes the sequence for the final one; peers' commands are not paused.
+    // While it lasts, the controller takes the sequence for the final one; peers' commands are not
+    // paused.
     if node.clients.paused(clock::boottime_ns).is_some() {
         return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
     }

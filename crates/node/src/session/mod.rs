@@ -90,7 +90,8 @@ pub enum ReplyMode {
     On,
     /// None are.
     Off,
-    /// The reply of SKIP itself and of the next command are not sent: value = commands still to skip.
+    /// The reply of SKIP itself and of the next command are not sent: value = commands still to
+    /// skip.
     Skip(u8),
 }
 
@@ -199,7 +200,8 @@ impl Session {
         session
     }
 
-    /// The keys this connection sees at `now_ms`, Unix ms. Beside it only [`Node::scope`] makes one.
+    /// The keys this connection sees at `now_ms`, Unix ms. Beside it only [`Node::scope`] makes
+    /// one.
     pub fn scope(&self, config: &Values, now_ms: u64) -> Scope<'_> {
         scope_in(&self.namespace, config, now_ms)
     }
@@ -238,8 +240,9 @@ impl Session {
         shown.is_dirty.store(transaction.is_dirty(), Ordering::Relaxed);
     }
 
-    /// Which nodes its client can reach. Where only balancers bring clients, one that came through a balancer reaches announced endpoints; who came to the node
-    /// itself is a peer or an operator, and sees every node.
+    /// Which nodes its client can reach. Where only balancers bring clients, one that came through
+    /// a balancer reaches announced endpoints; who came to the node itself is a peer or an
+    /// operator, and sees every node.
     pub fn reach(&self, config: &Values) -> Reach {
         let is_balanced = matches!(self.client.via, crate::clients::Via::Balancer { .. });
         match config.client_access {
@@ -248,7 +251,8 @@ impl Session {
         }
     }
 
-    /// What a connection has before it says anything: everything where no password is set, unless it came around the balancers.
+    /// What a connection has before it says anything: everything where no password is set, unless
+    /// it came around the balancers.
     pub fn initial_auth(&self, config: &Values) -> Auth {
         let needs_peer_auth = config.client_access == ClientAccess::BalancerOnly
             && self.client.via == crate::clients::Via::Direct;

@@ -20,7 +20,7 @@ use crate::node::Node;
 pub type Call<'w> = (&'static Command, Words<'w>);
 
 impl<'a> NestedCx<'a> {
-    /// The locks of all keys that these commands name. Whoever asks holds none.
+    /// The locks of all keys that these commands name. The caller holds none.
     pub fn lock(&self, calls: &[Call<'_>]) -> Held<'a> {
         let locks = &self.node.locks;
         if calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {

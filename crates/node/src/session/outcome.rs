@@ -13,7 +13,8 @@ use crate::node::Node;
 pub enum After {
     /// It answered; the next one runs.
     Next(Replied),
-    /// It answered, and has written data by itself: the answer waits as that of any write (rule R4).
+    /// It answered, and has written data by itself: the answer waits as that of any write (rule
+    /// R4).
     Wrote(Replied),
     /// What is written is sent, then the connection is closed.
     Close,
