@@ -1,4 +1,5 @@
-//! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a master is deposed, and how many there may be ([`places`]).
+//! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a
+//! master is deposed, and how many there may be ([`places`]).
 
 pub mod places;
 
@@ -191,7 +192,8 @@ impl Client {
         self.is_visitor.store(false, Ordering::SeqCst);
     }
 
-    /// It asks what only nodes and controllers ask, and was allowed to: it needs no client's place, as far as there are others.
+    /// It asks what only nodes and controllers ask, and was allowed to: it needs no client's place,
+    /// as far as there are others.
     pub fn show_peer(&self) {
         let is_seated = self.place.lock().as_mut().is_none_or(Place::show_peer);
         if is_seated {
@@ -217,7 +219,7 @@ impl Client {
 
     /// Name of its last command; `NULL` before the first.
     pub fn command(&self) -> &'static str {
-        self.last_command.get().map_or("NULL", |row| row.name)
+        self.last_command.get().map_or("NULL", |row| row.first_word())
     }
 
     /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
@@ -389,7 +391,8 @@ impl Clients {
         chosen.len()
     }
 
-    /// Starts a pause or extends the one in force: as in Redis, neither its end nor its kind ever shrinks.
+    /// Starts a pause or extends the one in force: as in Redis, neither its end nor its kind ever
+    /// shrinks.
     pub fn pause(&self, kind: PauseKind, until_ns: u64, now_ns: u64) {
         let mut pause = self.pause.lock();
         let running = pause.filter(|pause| pause.until_ns > now_ns);

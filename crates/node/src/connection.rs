@@ -29,8 +29,8 @@ use crate::clients::{Client, Pause, Via};
 use crate::clock;
 use crate::command::Words;
 use crate::node::Node;
-use crate::session::dispatch::{Batch, Ran, Step};
-use crate::session::{Auth, Detached, ReplyMode, Session, gates};
+use crate::session::dispatch::{Batch, Ran};
+use crate::session::{After, Answer, Auth, Detached, ReplyMode, Session, Takeover, gates};
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
 use attend::attend;
@@ -73,7 +73,7 @@ enum End {
 /// How a connection leaves its worker.
 enum Leave {
     /// It becomes something else.
-    Detach(Box<dyn FnOnce(Detached) + Send>),
+    Detach(Takeover),
     /// It goes where peers are served.
     ToPeers,
 }
@@ -201,12 +201,12 @@ impl Connection {
         let mut parser = Parser::new();
         self.look_for_mark();
         loop {
-            let (step, ran, begun) = self.run_buffered(session, &mut parser)?;
+            let (stop, ran, begun) = self.run_buffered(session, &mut parser)?;
             if ran.has_written {
                 self.wait_for_company().await;
             }
             let ticket = ran.finish(&self.node).map_err(|why| End::Refused(why.into()))?;
-            if let Next::Drop(why) = step {
+            if let Stop::Command { after: After::Drop(why), .. } = stop {
                 return Err(End::Refused(why.into()));
             }
             if ticket.is_some() || !self.held.is_empty() {
@@ -214,41 +214,45 @@ impl Connection {
             } else {
                 self.leaving.push(begun);
             }
-            match step {
+            match stop {
                 // Further commands may run while replies wait.
-                Next::Read | Next::More => {}
-                _ => self.drain(session).await?,
+                Stop::Read | Stop::More => {}
+                Stop::Malformed | Stop::Command { .. } => self.drain(session).await?,
             }
             self.send(session).await?;
-            match step {
-                Next::Read if self.at_end || self.is_over => {
+            match stop {
+                Stop::Read if self.at_end || self.is_over => {
                     self.drain(session).await?;
-                    // Who has ended his side is answered by now, and has nothing to go on with.
+                    // A half-closed client has all its answers by now.
                     let is_asked = self.at_end && self.moves && !self.is_over;
                     return Err(if is_asked { self.give_back(session).await } else { End::Eof });
                 }
-                Next::Wait(_) if self.at_end && self.moves => {
-                    return Err(self.give_back(session).await);
-                }
-                Next::Read if self.belongs_elsewhere(session) => return Ok(Leave::ToPeers),
-                Next::Read => self.read(session, &parser).await?,
-                Next::More => self.make_room(session).await?,
-                Next::Wait(pause) => self.wait(session, pause).await?,
-                Next::Later { answer, length, replies } => {
-                    match self.later(session, answer).await? {
-                        Some(bytes) if replies == ReplyMode::On => self.out = bytes,
-                        Some(_) => {}
-                        None => {
-                            // It has no effect before its answer: whoever takes the session over begins it anew.
-                            self.start -= length;
-                            session.reply_mode = replies;
-                            return Err(self.give_back(session).await);
-                        }
+                Stop::Read if self.belongs_elsewhere(session) => return Ok(Leave::ToPeers),
+                Stop::Read => self.read(session, &parser).await?,
+                Stop::More => self.make_room(session).await?,
+                Stop::Malformed => return Err(End::Quit),
+                Stop::Command { after, length, replies } => match after {
+                    After::Next(_) | After::Wrote(_) => {}
+                    After::Again(_) if self.at_end && self.moves => {
+                        return Err(self.give_back(session).await);
                     }
-                    self.send_later(session, ran, begun).await?;
-                }
-                Next::Close | Next::Drop(_) => return Err(End::Quit),
-                Next::Detach(take) => return Ok(Leave::Detach(take)),
+                    After::Again(pause) => self.wait(session, pause).await?,
+                    After::Later(answer, _) => {
+                        match self.later(session, answer).await? {
+                            Some(bytes) if replies == ReplyMode::On => self.out = bytes,
+                            Some(_) => {}
+                            None => {
+                                // It has no effect before its answer: whoever takes the session over begins it anew.
+                                self.start -= length;
+                                session.reply_mode = replies;
+                                return Err(self.give_back(session).await);
+                            }
+                        }
+                        self.send_later(session, ran, begun).await?;
+                    }
+                    After::Close | After::Drop(_) => return Err(End::Quit),
+                    After::Leave(take) => return Ok(Leave::Detach(take)),
+                },
             }
         }
     }
@@ -258,16 +262,16 @@ impl Connection {
         &mut self,
         session: &mut Session,
         parser: &mut Parser,
-    ) -> Result<(Next, Ran, Begun), End> {
+    ) -> Result<(Stop, Ran, Begun), End> {
         let config = self.node.config.now();
         let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
         let node = Arc::clone(&self.node);
         let mut batch = Batch::begin(&node, config, self.worker, clock::unix_ms());
         session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
         let mut begun = Begun { at: Instant::now(), commands: 0 };
-        let next = loop {
+        let stop = loop {
             if self.out.len() > REPLY_BYTES {
-                break Next::More;
+                break Stop::More;
             }
             let limits = match session.auth {
                 Auth::None => Limits::unauthenticated(),
@@ -276,37 +280,42 @@ impl Connection {
             let pending = &self.buffer[self.start..self.buffer.len() - self.kept_back];
             match proxy::opening(pending) {
                 Opening::Command => {}
-                Opening::Undecided => break Next::Read,
-                Opening::Header => break Next::Drop(self.stray_header(&session.client)),
+                Opening::Undecided => break Stop::Read,
+                Opening::Header => {
+                    let after = After::Drop(self.stray_header(&session.client));
+                    break Stop::Command { after, length: 0, replies: session.reply_mode };
+                }
             }
             let length = match parser.parse(pending, &limits) {
-                Ok(Parsed::Incomplete) => break Next::Read,
+                Ok(Parsed::Incomplete) => break Stop::Read,
                 Ok(Parsed::Command { length }) => length,
                 Err(error) => {
                     Writer::new(&mut self.out, session.protocol).error(&format!("ERR {error}"));
-                    break Next::Close;
+                    break Stop::Malformed;
                 }
             };
             let words: Words<'_> = parser.arguments(pending).collect();
             let replies = session.reply_mode;
-            let step = batch.run(session, &words, &mut self.out);
+            let after = batch.run(session, &words, &mut self.out);
             drop(words);
-            if let Step::Wait(pause) = step {
-                // Not consumed: the parser starts again at the same command.
-                *parser = Parser::new();
-                break Next::Wait(pause);
-            }
-            self.start += length;
-            match step {
-                Step::Done | Step::Wait(_) => begun.commands += 1,
-                Step::Close => break Next::Close,
-                Step::Drop(why) => break Next::Drop(why),
-                Step::Later(answer) => break Next::Later { answer, length, replies },
-                Step::Detach(take) => break Next::Detach(take),
+            match &after {
+                After::Next(_) | After::Wrote(_) => {
+                    self.start += length;
+                    begun.commands += 1;
+                }
+                After::Again(_) => {
+                    // Not consumed: the parser starts again at the same command.
+                    *parser = Parser::new();
+                    break Stop::Command { after, length, replies };
+                }
+                _ => {
+                    self.start += length;
+                    break Stop::Command { after, length, replies };
+                }
             }
         };
         self.show_buffers(session);
-        Ok((next, batch.close(session, &mut self.out), begun))
+        Ok((stop, batch.close(session, &mut self.out), begun))
     }
 
     /// Lets the other connections of this worker that have something to run do so, so that one system call publishes the writes of all of them. Who was alone
@@ -434,7 +443,7 @@ impl Connection {
         }
     }
 
-    fn detach(self, session: Session, take: Box<dyn FnOnce(Detached) + Send>) {
+    fn detach(self, session: Session, take: Takeover) {
         let client = session.client;
         match self.stream.into_std() {
             Ok(stream) => take(Detached {
@@ -463,24 +472,22 @@ async fn pause_over(node: &Node, worker: usize, left: Duration) {
     }
 }
 
-/// A reply that comes later.
-type Answer = std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>;
-
-/// What the loop does after the replies are sent.
-enum Next {
+/// Why no further command of the buffer runs.
+enum Stop {
+    /// More bytes are needed.
     Read,
+    /// Replies are to be sent first.
     More,
-    Wait(Pause),
-    Later {
-        answer: Answer,
+    /// What came is no command; that was said.
+    Malformed,
+    /// A command ended so that the next one cannot follow at once.
+    Command {
+        after: After,
         /// Of the command, in bytes.
         length: usize,
         /// CLIENT REPLY as it was before the command.
         replies: ReplyMode,
     },
-    Close,
-    Drop(&'static str),
-    Detach(Box<dyn FnOnce(Detached) + Send>),
 }
 
 /// IPv4 in IPv6 clothes is shown as IPv4.

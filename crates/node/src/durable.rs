@@ -11,7 +11,8 @@ pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Replaces a small file as a whole; durable once its folder is synced. Others may be replaced beside it at the same time.
+/// Replaces a small file as a whole; durable once its folder is synced. Others may be replaced
+/// beside it at the same time.
 pub(crate) fn replace_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -25,14 +25,16 @@ impl Role {
     }
 }
 
-/// What the write gate covers: who may append, and to what. Commands hold it shared from their last check until their batch is in the WAL;
-/// a change of role or of the database takes it exclusively, so nothing can slip through between check and append (rule R5).
+/// What the write gate covers: who may append, and to what. Commands hold it shared from their last
+/// check until their batch is in the WAL; a change of role or of the database takes it exclusively,
+/// so nothing can slip through between check and append (rule R5).
 pub struct Engine {
     /// `None` while the database is being replaced.
     pub store: Option<Store>,
     /// Role of now.
     pub role: Role,
-    /// Rises with every change of role or database: a replication link that was started under another generation may not append.
+    /// Rises with every change of role or database: a replication link that was started under
+    /// another generation may not append.
     pub generation: u64,
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use api::heartbeat::LeaseMode;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use storage::{FailureHook, Store};
+use storage::{DEFAULT_NAMESPACE, FailureHook, Scope, Store};
 use tokio::sync::watch;
 use topology::{Cluster, Topology};
 
@@ -33,7 +33,8 @@ pub struct Node {
     pub dir: PathBuf,
     /// The write gate.
     pub gate: RwLock<Engine>,
-    /// What is known of the cluster. Replaced as a whole, under the gate when the role changes with it.
+    /// What is known of the cluster. Replaced as a whole, under the gate when the role changes with
+    /// it.
     pub cluster: ArcSwap<Cluster>,
     /// One change of topology or role at a time.
     pub changing: tokio::sync::Mutex<()>,
@@ -159,6 +160,13 @@ impl Node {
         self.gate.read_recursive()
     }
 
+    /// All keys of this node that a cluster knows, at `now_ms`, Unix ms: for what no client asks
+    /// for.
+    pub fn scope(&self, now_ms: u64) -> Scope<'static> {
+        let cluster = self.config.now().cluster_enabled;
+        Scope { namespace: DEFAULT_NAMESPACE, cluster, now_ms }
+    }
+
     /// The database folder.
     pub fn db_path(&self) -> PathBuf {
         self.dir.join("db")
@@ -174,7 +182,8 @@ impl Node {
         matches!(mode, LeaseMode::BlockWrite | LeaseMode::BlockAll)
     }
 
-    /// Whether a data command may run, or its answer may leave, as far as the lease goes. Replicas need none for what they may serve.
+    /// Whether a data command may run, or its answer may leave, as far as the lease goes. Replicas
+    /// need none for what they may serve.
     pub fn check_lease(
         &self,
         mode: LeaseMode,
@@ -218,7 +227,8 @@ impl Node {
         Self { descriptors, ..self }
     }
 
-    /// `hook` is called when this database, or one that takes its place, fails (rule R14). To be said before the node serves.
+    /// `hook` is called when this database, or one that takes its place, fails (rule R14). To be
+    /// said before the node serves.
     #[must_use]
     pub fn on_failure(mut self, hook: FailureHook) -> Self {
         self.on_failure = Some(hook);
@@ -228,8 +238,8 @@ impl Node {
         self
     }
 
-    /// `act` is called when the link finds that the data here is the master's again: the topology is
-    /// changed by others than the link. To be said before the node serves.
+    /// `act` is called when the link finds that the data here is the master's again: the topology
+    /// is changed by others than the link. To be said before the node serves.
     #[must_use]
     pub fn on_regained(self, act: OnRegained) -> Self {
         Self { on_regained: Some(act), ..self }
@@ -272,7 +282,8 @@ impl Node {
         clock::boottime_ns().saturating_sub(self.started_ns) / 1_000_000
     }
 
-    /// Ends the connections of clients, not those of peers: after a demotion nobody may go on believing this is the master (rule R6).
+    /// Ends the connections of clients, not those of peers: after a demotion nobody may go on
+    /// believing this is the master (rule R6).
     pub fn close_clients(self: &Arc<Self>, why: &str) {
         let count = self.clients.kill_where(|client| {
             !client.is_peer.load(Ordering::Relaxed) && !client.is_replica.load(Ordering::Relaxed)

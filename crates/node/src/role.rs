@@ -1,7 +1,8 @@
 //! Changing the topology and the role of this node.
 //!
-//! One change at a time: prepare on a copy, note who writes from now on, make `nodes.conf` durable, then commit topology and role together under the
-//! write gate. So `+OK` means durable, and nothing is half applied when the disk refuses. Nothing here waits for replication threads.
+//! One change at a time: prepare on a copy, note who writes from now on, make `nodes.conf` durable,
+//! then commit topology and role together under the write gate. So `+OK` means durable, and nothing
+//! is half applied when the disk refuses. Nothing here waits for replication threads.
 
 use std::sync::Arc;
 
@@ -97,7 +98,8 @@ async fn keep(node: &Node, file: FileChange) -> Result<(), ChangeError> {
     Ok(tokio::task::spawn_blocking(move || save(&folder, &file)).await??)
 }
 
-/// Of the two files only the other one was written: `nodes.conf` becomes what it was. What there is to tell.
+/// Of the two files only the other one was written: `nodes.conf` becomes what it was. What there is
+/// to tell.
 async fn put_back(node: &Node, is_kept: bool, error: std::io::Error) -> ChangeError {
     let before = FileChange::Write(node.cluster.load().nodes_conf().to_bytes());
     match is_kept && keep(node, before).await.is_err() {
@@ -129,7 +131,8 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
         let wanted = wanted_role(&outcome.assignment, &engine.role);
         note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
         node.cluster.store(Arc::new(next));
-        // A link that found another history said so; no later topology makes that data trustworthy, only a full sync does.
+        // A link that found another history said so; no later topology makes that data trustworthy,
+        // only a full sync does.
         let is_untrusted = !wanted.is_master() && node.resync.is_required();
         node.resync.set_required(outcome.full_sync_required || is_untrusted);
         if wanted == engine.role {
@@ -146,10 +149,11 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
     clear_slots(node, outcome)
 }
 
-/// Writes ahead what [`note_writer`] needs on the disk, on a thread of its own and with the gate held shared: the database
-/// stays in its place, and commands go on. It comes before everything else of a change, since it does no harm where that is
-/// not made: in memory nothing is different, [`forget_note`] makes the disk the same again, and a process that dies in
-/// between may have to copy what it could have kept. What a link brings until the gate is taken moves the end, and
+/// Writes ahead what [`note_writer`] needs on the disk, on a thread of its own and with the gate
+/// held shared: the database stays in its place, and commands go on. It comes before everything
+/// else of a change, since it does no harm where that is not made: in memory nothing is different,
+/// [`forget_note`] makes the disk the same again, and a process that dies in between may have to
+/// copy what it could have kept. What a link brings until the gate is taken moves the end, and
 /// [`note_writer`] writes again behind it.
 pub async fn note_ahead(node: &Arc<Node>, wanted: &Role) -> Result<(), ChangeError> {
     if !wanted.is_master() || node.engine().role.is_master() {
@@ -184,9 +188,9 @@ pub async fn forget_note(node: &Arc<Node>) {
     }
 }
 
-/// A node that becomes master may write by itself from then on: that is on the disk before the role is taken, so no later
-/// master takes these records for its own. To be called with the gate held alone, after [`note_ahead`]: then the disk is
-/// waited for only if records came in between.
+/// A node that becomes master may write by itself from then on: that is on the disk before the role
+/// is taken, so no later master takes these records for its own. To be called with the gate held
+/// alone, after [`note_ahead`]: then the disk is waited for only if records came in between.
 pub fn note_writer(node: &Node, engine: &Engine, wanted: &Role) -> std::io::Result<()> {
     if !wanted.is_master() || engine.role.is_master() {
         return Ok(());
@@ -194,7 +198,8 @@ pub fn note_writer(node: &Node, engine: &Engine, wanted: &Role) -> std::io::Resu
     begin_to_write(node, engine)
 }
 
-/// The same for a process that begins as a master: an earlier one may have written what the disk has lost since.
+/// The same for a process that begins as a master: an earlier one may have written what the disk
+/// has lost since.
 pub fn begin_to_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
     let Some(store) = &engine.store else { return Ok(()) };
     if node.replication.lineage.begin(&node.db_path(), store.latest_sequence())? {
@@ -203,7 +208,8 @@ pub fn begin_to_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A replica that may be written to (`slave-read-only no`) is about to be: what it writes is not its master's.
+/// A replica that may be written to (`slave-read-only no`) is about to be: what it writes is not
+/// its master's.
 pub fn note_own_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
     let Some(store) = &engine.store else { return Ok(()) };
     if node.replication.lineage.write(&node.db_path(), store.latest_sequence())? {
@@ -220,7 +226,8 @@ fn wanted_role(assignment: &Assignment, now: &Role) -> Role {
     }
 }
 
-/// What follows from a new role. The gate has already been passed on: this only starts and ends things, and waits for none of them.
+/// What follows from a new role. The gate has already been passed on: this only starts and ends
+/// things, and waits for none of them.
 pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
     match role {
         Role::Master => {
@@ -242,7 +249,8 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
     }
 }
 
-/// A master whose database has no epochs will never be asked to discard anything; one that has some settles when it opens its own.
+/// A master whose database has no epochs will never be asked to discard anything; one that has some
+/// settles when it opens its own.
 pub fn settle_without_epochs(node: &Arc<Node>) {
     let store = node.engine().store.clone();
     if let Some(store) = store.filter(|store| store.history().is_empty()) {
@@ -256,11 +264,7 @@ fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
     }
     let engine = node.engine();
     let Some(store) = &engine.store else { return Ok(()) };
-    let scope = storage::Scope {
-        namespace: storage::DEFAULT_NAMESPACE,
-        cluster: true,
-        now_ms: crate::clock::unix_ms(),
-    };
+    let scope = node.scope(crate::clock::unix_ms());
     let mut txn = store.txn();
     for slot in outcome.clear_slots.iter() {
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
@@ -271,8 +275,9 @@ fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
     Ok(())
 }
 
-/// Whether a local endpoint of a topology is one of this process' listeners, as Kvrocks tells: the port, and a host that is one
-/// of the `bind` words, or any interface address where a wildcard is bound.
+/// Whether a local endpoint of a topology is one of this process' listeners, as Kvrocks tells: the
+/// port, and a host that is one of the `bind` words, or any interface address where a wildcard is
+/// bound.
 pub fn identifies(node: &Node, endpoint: &Endpoint) -> bool {
     let config = node.config.now();
     if endpoint.port != config.port {
@@ -297,7 +302,8 @@ fn role_word(node: &Node) -> &'static str {
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     use api::heartbeat::{End, Reply, Role as Word};
     let config = node.config.now();
-    // Role and topology of one moment: a controller takes both together for an acknowledged demotion.
+    // Role and topology of one moment: a controller takes both together for an acknowledged
+    // demotion.
     let (role, sequence, is_loading, cluster, standing, log_wait_ms) = {
         let engine = node.engine();
         let log_wait_ms = engine.store.as_ref().map_or(0, storage::Store::log_wait_ms);
@@ -381,7 +387,8 @@ mod tests {
     async fn a_new_topology_does_not_make_another_history_trustworthy() {
         let dir = tempfile::tempdir().unwrap();
         let node = node(dir.path());
-        // As a start finds it that comes after a link had found another history; a link that runs says by itself what it found.
+        // As a start finds it that comes after a link had found another history; a link that runs
+        // says by itself what it found.
         node.resync.set_required(true);
         for version in [1, 2] {
             set_nodes(&node, false, version).await;

@@ -7,17 +7,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use storage::changes::{self, Change};
 use storage::{Direction, Family, FeedRead, FeedReader, Read as _, Store};
 use tempfile::TempDir;
 use topology::Cluster;
 
 use crate::clients::Via;
-use crate::command::Table;
+use crate::command::{Flags, Renames, Table};
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::node::Node;
-use crate::session::Session;
-use crate::session::dispatch::{Batch, Step};
+use crate::session::dispatch::Batch;
+use crate::session::{After, Session, table};
 
 mod batches;
 mod strings;
@@ -115,12 +116,35 @@ impl Shell {
     #[track_caller]
     pub(crate) fn run_as(&mut self, client: usize, command: &str) -> String {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let before = self.sequence();
         let (mut out, session) = (Vec::new(), &mut self.clients[client]);
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
         let step = batch.run(session, &words, &mut out);
-        assert!(matches!(step, Step::Done), "{command} does not end at once");
+        assert!(matches!(step, After::Next(_)), "{command} does not end at once");
         batch.close(session, &mut out).finish(&self.node).unwrap();
+        self.assert_keys_are_declared(&words, before);
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    }
+
+    /// Locks and slots go by the keys that a row declares: a handler may write no others.
+    #[track_caller]
+    fn assert_keys_are_declared(&self, words: &[&[u8]], before: u64) {
+        let Some((_, command)) = table::find(&Renames::default(), words) else { return };
+        if [Flags::ALL_KEYS, Flags::RUNS_QUEUE].iter().any(|flag| command.flags.has(*flag)) {
+            return;
+        }
+        let declared: Vec<&[u8]> = command.keys_in(words).collect();
+        let scope = self.node.scope(self.now_ms);
+        for batch in self.batches_since(before) {
+            for change in changes::of(&batch, &scope) {
+                let is_declared = matches!(change, Change::Key(key) if declared.contains(&key));
+                assert!(
+                    is_declared,
+                    "{} writes {change:?}, and declares {declared:?}",
+                    command.name
+                );
+            }
+        }
     }
 
     /// The clock of commands goes on.

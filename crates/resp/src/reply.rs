@@ -159,6 +159,35 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A floating-point number in Redis' form ([`float_text`]).
+    pub fn float(&mut self, value: f64) {
+        self.double(&float_text(value));
+    }
+
+    /// An array, map or set whose length is known at its end: `head` is the method that begins it,
+    /// `write` returns the length that it is to be told.
+    ///
+    /// # Errors
+    /// Those of `write`; then nothing was written.
+    pub fn counted<E>(
+        &mut self,
+        head: fn(&mut Writer<'_>, usize),
+        write: impl FnOnce(&mut Writer<'_>) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let start = self.out.len();
+        let length = match write(&mut self.reborrow()) {
+            Ok(length) => length,
+            Err(error) => {
+                self.out.truncate(start);
+                return Err(error);
+            }
+        };
+        let mut beginning = Vec::with_capacity(24);
+        head(&mut Writer::new(&mut beginning, self.protocol), length);
+        self.out.splice(start..start, beginning);
+        Ok(())
+    }
+
     /// An integer of any size, as decimal digits: a number of its own in RESP3, its text in RESP2.
     pub fn big_number(&mut self, digits: &str) {
         match self.protocol {
@@ -180,6 +209,31 @@ impl<'a> Writer<'a> {
         );
         self.out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Digits that tell every double from every other.
+const DIGITS: i32 = 17;
+
+/// A double as Redis 7 shows it: 17 significant digits without trailing zeros, as C's `%.17g`; e.g.
+/// 3.1 is `3.1000000000000001`, 1e21 is `1e+21`.
+pub fn float_text(value: f64) -> String {
+    if !value.is_finite() {
+        let sign = if value.is_sign_negative() { "-" } else { "" };
+        return format!("{sign}{}", if value.is_nan() { "nan" } else { "inf" });
+    }
+    let scientific = format!("{value:.16e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let plain = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..DIGITS).contains(&exponent) {
+        let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or(0);
+        return plain(&format!("{value:.decimals$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", plain(digits), exponent.abs())
 }
 
 /// Escapes bytes as `redis-cli` prints them, for logs and error texts.
@@ -231,6 +285,56 @@ mod tests {
             written(Protocol::V3, everything),
             "%1\r\n$1\r\nk\r\n_\r\n~0\r\n#t\r\n=5\r\ntxt:t\r\n,1.5\r\n(123\r\n"
         );
+    }
+
+    #[test]
+    fn floats_are_written_as_redis_does() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (3.0, "3"),
+            (3.1, "3.1000000000000001"),
+            (0.1, "0.10000000000000001"),
+            (-1.5, "-1.5"),
+            (100.0, "100"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1.5e300, "1.5000000000000001e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(float_text(value), text);
+        }
+        assert_eq!(written(Protocol::V2, |w| w.float(1.5)), "$3\r\n1.5\r\n");
+        assert_eq!(written(Protocol::V3, |w| w.float(f64::INFINITY)), ",inf\r\n");
+    }
+
+    #[test]
+    fn a_length_may_be_told_at_the_end() {
+        let three = |writer: &mut Writer<'_>| {
+            (0..3).for_each(|number| writer.integer(number));
+            Ok::<_, ()>(3)
+        };
+        let array = |writer: &mut Writer<'_>| {
+            writer.simple("before");
+            writer.counted(|writer, length| writer.set(length), three).unwrap();
+        };
+        assert_eq!(written(Protocol::V2, array), "+before\r\n*3\r\n:0\r\n:1\r\n:2\r\n");
+        assert_eq!(written(Protocol::V3, array), "+before\r\n~3\r\n:0\r\n:1\r\n:2\r\n");
+        let failed = |writer: &mut Writer<'_>| {
+            writer.simple("before");
+            let half = |writer: &mut Writer<'_>| {
+                writer.integer(0);
+                Err("half")
+            };
+            assert_eq!(writer.counted(|writer, length| writer.map(length), half), Err("half"));
+        };
+        assert_eq!(written(Protocol::V2, failed), "+before\r\n");
     }
 
     #[test]

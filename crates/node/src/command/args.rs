@@ -35,7 +35,12 @@ impl std::ops::Deref for Word {
 impl<'a> Args<'a> {
     /// A cursor behind the command name; `words` includes it.
     pub fn new(words: &'a [&'a [u8]]) -> Self {
-        Self { words, next: 1 }
+        Self::behind(1, words)
+    }
+
+    /// A cursor behind a name of that many words.
+    pub fn behind(names: u8, words: &'a [&'a [u8]]) -> Self {
+        Self { words, next: usize::from(names) }
     }
 
     /// The whole command, its name included.

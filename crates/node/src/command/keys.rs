@@ -1,7 +1,12 @@
 //! Where the keys of a command are among its words.
 
-/// Where a command's keys are, as COMMAND shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use super::args::parse_integer;
+
+/// Where a command's keys are among its words, its name included.
+///
+/// Locks, the slot gate, WATCH and joined writes go by these positions alone. A key that a handler
+/// writes and that is not among them is written without its lock.
+#[derive(Debug, Clone, Copy)]
 pub enum Keys {
     /// It has none.
     None,
@@ -14,6 +19,15 @@ pub enum Keys {
         /// Distance.
         step: u8,
     },
+    /// As many as an argument says, right behind it (`numkeys`).
+    Counted {
+        /// One more key, before the count; 0: none.
+        also: u8,
+        /// Where the count is.
+        count: u8,
+    },
+    /// As its own rule says.
+    With(fn(&[&[u8]]) -> Vec<usize>),
 }
 
 /// One key, the first argument.
@@ -28,19 +42,45 @@ pub const PAIRS: Keys = Keys::Range { first: 1, last: -1, step: 2 };
 pub const NONE: Keys = Keys::None;
 
 impl Keys {
-    /// Positions of the keys in `words`; empty when the command is too short for them.
-    pub fn positions(self, words: usize) -> impl Iterator<Item = usize> {
-        let (first, last, step) = match self {
-            Self::None => (1, 0, 1),
-            Self::Range { first, last, step } => {
+    /// Positions of the keys in `words`; empty when the command is too short for them, or the count
+    /// of them is none: its handler says so.
+    pub fn positions(self, words: &[&[u8]]) -> impl Iterator<Item = usize> + use<> {
+        let length = words.len();
+        let (mut also, mut first, mut end, mut step, mut listed) = (None, 0, 0, 1, None);
+        match self {
+            Self::None => {}
+            Self::Range { first: from, last, step: distance } => {
                 let last = match usize::try_from(last) {
                     Ok(last) => last,
-                    Err(_) => words.saturating_sub(usize::from(last.unsigned_abs())),
+                    Err(_) => length.saturating_sub(usize::from(last.unsigned_abs())),
                 };
-                (usize::from(first), last, usize::from(step))
+                (first, end, step) = (usize::from(from), last + 1, usize::from(distance).max(1));
             }
-        };
-        (first..=last).step_by(step.max(1)).filter(move |position| *position < words)
+            Self::Counted { also: one, count } => {
+                also = (one > 0).then_some(usize::from(one));
+                let count = usize::from(count);
+                let keys = words.get(count).and_then(|word| parse_integer(word)).unwrap_or(0);
+                (first, end) =
+                    (count + 1, count + 1 + usize::try_from(keys).unwrap_or(0).min(length));
+            }
+            Self::With(find) => listed = Some(find(words)),
+        }
+        let listed = listed.into_iter().flatten();
+        also.into_iter()
+            .chain((first..end).step_by(step))
+            .chain(listed)
+            .filter(move |position| *position < length)
+    }
+
+    /// First, last and step as COMMAND shows them; zeros where no three numbers tell.
+    pub fn shown(self) -> (i64, i64, i64) {
+        match self {
+            Self::Range { first, last, step } => {
+                (i64::from(first), i64::from(last), i64::from(step))
+            }
+            Self::Counted { also, .. } if also > 0 => (i64::from(also), i64::from(also), 1),
+            Self::None | Self::Counted { .. } | Self::With(_) => (0, 0, 0),
+        }
     }
 }
 
@@ -48,11 +88,33 @@ impl Keys {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(keys: Keys, command: &str, expected: &[usize]) {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        assert_eq!(keys.positions(&words).collect::<Vec<_>>(), expected, "{command}");
+    }
+
     #[test]
     fn key_positions_count_from_both_ends() {
-        assert_eq!(PAIRS.positions(5).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(KEYS.positions(4).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(KEYS2.positions(2).collect::<Vec<_>>(), [1]);
-        assert_eq!(NONE.positions(9).count(), 0);
+        check(PAIRS, "mset a 1 b 2", &[1, 3]);
+        check(KEYS, "del a b c", &[1, 2, 3]);
+        check(KEYS2, "copy a", &[1]);
+        check(NONE, "ping a b", &[]);
+    }
+
+    #[test]
+    fn keys_behind_a_count_are_as_many_as_it_says() {
+        let union = Keys::Counted { also: 0, count: 1 };
+        check(union, "zunion 2 a b WITHSCORES", &[2, 3]);
+        check(union, "zunion 9 a b", &[2, 3]);
+        for wrong in ["zunion -1 a", "zunion x a", "zunion 0 a", "zunion"] {
+            check(union, wrong, &[]);
+        }
+        check(Keys::Counted { also: 1, count: 2 }, "zunionstore to 1 a WEIGHTS 2", &[1, 3]);
+        let streams = |words: &[&[u8]]| {
+            let at = words.iter().position(|word| word.eq_ignore_ascii_case(b"streams"));
+            at.map_or_else(Vec::new, |at| (at + 1..at + 1 + (words.len() - at) / 2).collect())
+        };
+        check(Keys::With(streams), "xread COUNT 2 STREAMS a b 0 0", &[4, 5]);
     }
 }

@@ -6,6 +6,13 @@ use resp::Writer;
 #[derive(Debug)]
 pub struct Replied(());
 
+impl Replied {
+    /// To nothing there is no reply.
+    pub(crate) fn to_nothing() -> Self {
+        Self(())
+    }
+}
+
 /// The right to answer once.
 #[derive(Debug)]
 pub struct Reply<'a>(Writer<'a>);
@@ -19,6 +26,11 @@ impl<'a> Reply<'a> {
     /// `+OK`.
     pub fn ok(self) -> Replied {
         self.with(|writer| writer.raw(b"+OK\r\n"))
+    }
+
+    /// An error; the text begins with its code.
+    pub fn error(self, text: &str) -> Replied {
+        self.with(|writer| writer.error(text))
     }
 
     /// A simple string.

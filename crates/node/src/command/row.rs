@@ -47,10 +47,10 @@ macro_rules! each_flag {
             LOADING = 2, loading, "loading";
             /// Served on a replica that lost its master, whatever `slave-serve-stale-data` says.
             STALE = 3, stale, "stale";
-            /// For administrators, as COMMAND tells it. There is one kind of password for clients, so
-            /// whoever has given it is one.
+            /// For administrators: not for clients of a namespace.
             ADMIN = 4, admin, "admin";
-            /// Between nodes and controllers only: never for a client that came through a balancer of a balancer-only node.
+            /// Between nodes and controllers only: never for a client that came through a balancer
+            /// of a balancer-only node.
             PEER = 5, peer, "";
             /// Not inside MULTI.
             NO_MULTI = 6, no_multi, "no_multi";
@@ -64,10 +64,21 @@ macro_rules! each_flag {
             BLOCKING = 11, blocking, "blocking";
             /// Not shown in SLOWLOG, because its arguments are secret or it waits by design.
             SKIP_SLOWLOG = 12, skip_slowlog, "skip_slowlog";
-            /// Touches the whole key space rather than named keys; routed nowhere, but part of the data path: lease and access are checked.
+            /// Touches the whole key space rather than named keys; routed nowhere, but part of the
+            /// data path: lease and access are checked.
             KEYSPACE = 13, keyspace, "";
             /// Writes the whole key space: takes every key lock.
             ALL_KEYS = 14, all_keys, "";
+            /// It concerns the node itself: not for a client that came through a balancer of a
+            /// balancer-only node.
+            AT_NODE = 15, at_node, "";
+            /// Stops all clients or lets them go on: of a balancer-only node for peers alone, which
+            /// need no client's place for it.
+            CONTROL = 16, control, "";
+            /// Only in cluster mode.
+            CLUSTER = 17, in_cluster, "";
+            /// Runs what MULTI has queued: it passes the gates of all of it.
+            RUNS_QUEUE = 18, runs_queue, "";
         }
     };
 }
@@ -75,18 +86,15 @@ pub(crate) use each_flag;
 
 each_flag!(flags);
 
-/// One word behind a command that is a command of its own, as CLIENT ID is.
-#[derive(Debug, Clone, Copy)]
-pub struct Subcommand {
-    /// Lower-case name.
-    pub name: &'static str,
-    /// Words including both names; negative: at least that many.
-    pub arity: i8,
-}
-
-/// A row of a container's list.
-pub const fn subcommand(name: &'static str, arity: i8) -> Subcommand {
-    Subcommand { name, arity }
+/// What is answered to a wrong second word, and to a wrong number of words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Redis 7's text of the one and of the other.
+    Redis,
+    /// One text of Redis for both, which names the second word.
+    Either,
+    /// This text for both.
+    Text(&'static str),
 }
 
 /// What a command does to data.
@@ -103,9 +111,10 @@ pub enum Access {
 /// What is known of a command without running it: a row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// Lower-case name.
+    /// Lower-case name; with the one of its container before it, as in `client|id`.
     pub name: &'static str,
-    /// Words including the name; negative: at least that many. The sign is Redis', so that the table compares with COMMAND INFO by eye.
+    /// Words including the name; negative: at least that many. The sign is Redis', so that the
+    /// table compares with COMMAND INFO by eye.
     pub arity: i8,
     /// Where the keys are.
     pub keys: Keys,
@@ -113,18 +122,18 @@ pub struct Row {
     pub access: Access,
     /// The rest.
     pub flags: Flags,
-    /// What may stand behind the name; empty when that is the handler's affair.
-    pub subcommands: &'static [Subcommand],
-    /// Second words, in lower case, with which it cannot run inside EXEC, and so is not queued.
-    pub outside_multi: &'static [&'static str],
+    /// How many words its name has.
+    pub names: u8,
+    /// It is found only where its second word is none of its own commands, or is missing.
+    pub is_container: bool,
+    /// What is answered to words that do not fit.
+    pub usage: Usage,
 }
 
 impl Row {
-    /// Whether these words can be queued and run by EXEC.
-    pub fn may_be_queued(&self, words: &[&[u8]]) -> bool {
-        let second = words.get(1).copied().unwrap_or_default();
-        !self.flags.has(Flags::NO_MULTI)
-            && !self.outside_multi.iter().any(|word| second.eq_ignore_ascii_case(word.as_bytes()))
+    /// The first word of a call: the name of the container, if it is in one.
+    pub fn first_word(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(container, _)| container)
     }
 
     /// Whether it is refused above `max-db-size`.
@@ -134,7 +143,13 @@ impl Row {
 
     /// Whether a number of words, name included, fits.
     pub fn accepts(&self, words: usize) -> bool {
-        fits(self.arity, words)
+        let least = usize::from(self.arity.unsigned_abs());
+        if self.arity < 0 { words >= least } else { words == least }
+    }
+
+    /// The keys among the words of a call.
+    pub fn keys_in<'w>(&self, words: &'w [&'w [u8]]) -> impl Iterator<Item = &'w [u8]> + use<'w> {
+        self.keys.positions(words).filter_map(|position| words.get(position).copied())
     }
 
     /// True for commands that change data.
@@ -142,20 +157,9 @@ impl Row {
         self.access == Access::Write
     }
 
-    /// True for commands that see or change data: lease, access and slot ownership are checked for them.
+    /// True for commands that see or change data: lease, access and slot ownership are checked for
+    /// them.
     pub fn is_data(&self) -> bool {
-        self.keys != Keys::None || self.flags.has(Flags::KEYSPACE)
+        !matches!(self.keys, Keys::None) || self.flags.has(Flags::KEYSPACE)
     }
-}
-
-impl Subcommand {
-    /// Whether a number of words, both names included, fits.
-    pub fn accepts(&self, words: usize) -> bool {
-        fits(self.arity, words)
-    }
-}
-
-fn fits(arity: i8, words: usize) -> bool {
-    let least = usize::from(arity.unsigned_abs());
-    if arity < 0 { words >= least } else { words == least }
 }

@@ -5,44 +5,80 @@ mod discarded;
 
 use std::sync::Arc;
 
+use storage::types::keyspace;
 use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
 use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
 use crate::command::args::parse_integer;
+use crate::command::row::Usage;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
 use crate::node::Node;
 use crate::role::{change, heartbeat_reply, identifies};
-use crate::session::{Command, Flow, SessionCx, Tells, gates};
+use crate::session::table::SessionHandler;
+use crate::session::{After, Command, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    Command::session("cluster",   -2, cluster).no_script().stale().outside_multi(&["reset"]),
-    Command::session("clusterx",  -2, clusterx).no_script().stale().loading().admin().peer().outside_multi(CHANGES),
+    Command::container("cluster",  CLUSTER).usage(CLUSTER_USAGE).no_script().stale(),
+    Command::container("clusterx", CLUSTERX).usage(CLUSTERX_USAGE).no_script().stale().loading().admin().peer(),
     Command::session("readonly",   1, readonly).fast().stale().loading().no_multi(),
     Command::session("readwrite",  1, readwrite).fast().stale().loading().no_multi(),
     Command::session("asking",     1, asking).fast(),
 ];
 
-/// What changes more than a connection, or waits for others.
-const CHANGES: &[&str] = &[
-    "setnodeid",
-    "setclusterid",
-    "setnodes",
-    "setslot",
-    "flushslots",
-    "heartbeat",
-    "relay",
-    "discarded",
-    "deposed",
+#[rustfmt::skip]
+const CLUSTER: &[Command] = &[
+    cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
+    cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
+    cluster("cluster|info",            2, info),
+    cluster("cluster|keyslot",         3, key_slot_of),
+    cluster("cluster|myid",            2, my_id),
+    cluster("cluster|nodes",           2, nodes),
+    cluster("cluster|replicas",        3, replicas),
+    cluster("cluster|reset",          -2, reset).no_multi(),
+    cluster("cluster|shards",          2, shards),
+    cluster("cluster|slaves",          3, replicas),
+    cluster("cluster|slots",           2, slots),
 ];
 
-const CLUSTER_USAGE: &str = "ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
-const CLUSTERX_USAGE: &str =
+/// What changes more than a connection, or waits for others, does not run inside EXEC.
+#[rustfmt::skip]
+const CLUSTERX: &[Command] = &[
+    clusterx("clusterx|controller",   2, controller),
+    clusterx("clusterx|deposed",     -3, deposed::run).no_multi(),
+    clusterx("clusterx|discarded",   -3, discarded::run).no_multi(),
+    clusterx("clusterx|down",        -3, down),
+    clusterx("clusterx|flushslots",   3, flush_slots).no_multi(),
+    clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
+    clusterx("clusterx|myid",         2, my_id),
+    clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
+    clusterx("clusterx|relay",       -7, relay).no_multi(),
+    clusterx("clusterx|setclusterid", 3, set_cluster_id).no_multi(),
+    clusterx("clusterx|setnodeid",    3, set_node_id).no_multi(),
+    clusterx("clusterx|setnodes",    -4, set_nodes).no_multi(),
+    clusterx("clusterx|setslot",      6, set_slot).no_multi(),
+    clusterx("clusterx|version",      2, version),
+];
+
+const fn cluster(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    let command = Command::session(name, arity, handler).usage(CLUSTER_USAGE);
+    command.in_cluster().no_script().stale()
+}
+
+const fn clusterx(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    let command = Command::session(name, arity, handler).usage(CLUSTERX_USAGE);
+    command.in_cluster().no_script().stale().loading().admin().peer()
+}
+
+const CLUSTER_TEXT: &str = "ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
+const CLUSTER_USAGE: Usage = Usage::Text(CLUSTER_TEXT);
+const CLUSTERX_TEXT: &str =
     "ERR CLUSTERX command, CLUSTERX VERSION|MYID|SETNODEID|SETNODES|SETSLOT|MIGRATE";
+const CLUSTERX_USAGE: Usage = Usage::Text(CLUSTERX_TEXT);
 
 impl From<ClusterError> for Error {
     fn from(error: ClusterError) -> Self {
@@ -50,65 +86,50 @@ impl From<ClusterError> for Error {
     }
 }
 
-fn must_be_cluster(cx: &SessionCx<'_>) -> Result<()> {
-    if cx.config.cluster_enabled {
-        return Ok(());
-    }
-    Err(Error::text("ERR Cluster mode is not enabled"))
+fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let state = cx.node.cluster.load();
+    Ok(text(reply, view::info_text(state.topology()?, &Jobs::default())).into())
 }
 
-fn cluster(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let usage = || Error::text(CLUSTER_USAGE);
-    let word = args.word().ok_or_else(usage)?;
-    let count = args.len();
-    let is_known = match &*word {
-        b"INFO" | b"NODES" | b"SLOTS" | b"SHARDS" | b"MYID" => count == 0,
-        b"KEYSLOT" | b"REPLICAS" | b"SLAVES" | b"COUNTKEYSINSLOT" => count == 1,
-        b"GETKEYSINSLOT" => count == 2,
-        b"RESET" => count <= 1,
-        _ => false,
-    };
-    if !is_known {
-        return Err(usage());
-    }
-    if &*word == b"RESET" {
-        return reset(cx, args);
-    }
-    must_be_cluster(cx)?;
+fn nodes(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    let myself = state.id();
-    let topology = || state.topology().map(|topology| cx.node.shown(topology));
+    let (topology, jobs) = (cx.node.shown(state.topology()?), Jobs::default());
     let reach = cx.session.reach(cx.config);
-    Ok(match &*word {
-        b"INFO" => text(reply, view::info_text(state.topology()?, &Jobs::default())),
-        b"NODES" => {
-            let (topology, jobs) = (topology()?, Jobs::default());
-            text(reply, view::nodes_text(&topology, myself, reach, cx.now_ms, &jobs))
-        }
-        b"SLOTS" => slots(reply, &view::slots(&*topology()?, reach)),
-        b"SHARDS" => {
-            let store_sequence =
-                cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-            shards(reply, &view::shards(&*topology()?, myself, reach, store_sequence))
-        }
-        b"MYID" => reply.bulk(myself.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())),
-        b"KEYSLOT" => reply.integer(i64::from(key_slot(args.bytes()?).number())),
-        b"REPLICAS" | b"SLAVES" => {
-            text(reply, view::replicas_text(&*topology()?, args.bytes()?, reach, cx.now_ms)?)
-        }
-        b"COUNTKEYSINSLOT" => {
-            let count = count_in_slot(cx.node, cx.now_ms, slot_number(args)?)?;
-            reply.integer(i64::try_from(count).unwrap_or(i64::MAX))
-        }
-        _ => {
-            let slot = slot_number(args)?;
-            let most = args.integer()?;
-            let most =
-                usize::try_from(most).map_err(|_| Error::text("ERR Invalid number of keys"))?;
-            reply.bulks(&keys_in_slot(cx.node, cx.now_ms, slot, most)?)
-        }
-    }
-    .into())
+    Ok(text(reply, view::nodes_text(&topology, state.id(), reach, cx.now_ms, &jobs)).into())
+}
+
+fn my_id(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let id = cx.node.cluster.load().id();
+    Ok(reply.bulk(id.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())).into())
+}
+
+fn key_slot_of(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.integer(i64::from(key_slot(args.bytes()?).number())).into())
+}
+
+fn replicas(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let state = cx.node.cluster.load();
+    let (topology, reach) = (cx.node.shown(state.topology()?), cx.session.reach(cx.config));
+    Ok(text(reply, view::replicas_text(&topology, args.bytes()?, reach, cx.now_ms)?).into())
+}
+
+fn count_keys_in_slot(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let count = count_in_slot(cx, slot_number(args)?)?;
+    Ok(reply.integer(i64::try_from(count).unwrap_or(i64::MAX)).into())
+}
+
+fn get_keys_in_slot(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let (slot, most) = (slot_number(args)?, args.integer()?);
+    let most = usize::try_from(most).map_err(|_| Error::text("ERR Invalid number of keys"))?;
+    Ok(reply.bulks(&keys_in_slot(cx, slot, most)?).into())
 }
 
 fn slot_number(args: &mut Args<'_>) -> Result<u16> {
@@ -117,18 +138,16 @@ fn slot_number(args: &mut Args<'_>) -> Result<u16> {
     slot.ok_or_else(|| Error::text("ERR Invalid slot"))
 }
 
-fn keys_in_slot(node: &Node, now_ms: u64, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
-    let engine = node.engine();
+fn keys_in_slot(cx: &SessionCx<'_>, slot: u16, most: usize) -> Result<Vec<Vec<u8>>> {
+    let engine = cx.node.engine();
     let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    let scope = storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms };
-    Ok(storage::types::keyspace::keys_in_slot(&store.txn(), &scope, slot, most)?)
+    Ok(keyspace::keys_in_slot(&store.txn(), &cx.scope(), slot, most)?)
 }
 
-fn count_in_slot(node: &Node, now_ms: u64, slot: u16) -> Result<u64> {
-    let engine = node.engine();
+fn count_in_slot(cx: &SessionCx<'_>, slot: u16) -> Result<u64> {
+    let engine = cx.node.engine();
     let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
-    let scope = storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms };
-    Ok(storage::types::keyspace::count_in_slot(&store.txn(), &scope, slot)?)
+    Ok(keyspace::count_in_slot(&store.txn(), &cx.scope(), slot)?)
 }
 
 /// A text for people: a verbatim string in RESP3.
@@ -136,10 +155,19 @@ fn text(reply: Reply<'_>, bytes: Vec<u8>) -> Replied {
     reply.with(|writer| writer.verbatim(&bytes))
 }
 
-fn slots(reply: Reply<'_>, runs: &[view::SlotRun]) -> Replied {
-    reply.with(|writer| {
+fn shards(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let state = cx.node.cluster.load();
+    let (topology, reach) = (cx.node.shown(state.topology()?), cx.session.reach(cx.config));
+    let sequence = cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
+    Ok(write_shards(reply, &view::shards(&topology, state.id(), reach, sequence)).into())
+}
+
+fn slots(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let state = cx.node.cluster.load();
+    let runs = view::slots(&cx.node.shown(state.topology()?), cx.session.reach(cx.config));
+    let replied = reply.with(|writer| {
         writer.array(runs.len());
-        for run in runs {
+        for run in &runs {
             writer.array(2 + run.nodes.len());
             writer.integer(i64::from(run.start));
             writer.integer(i64::from(run.end));
@@ -150,10 +178,11 @@ fn slots(reply: Reply<'_>, runs: &[view::SlotRun]) -> Replied {
                 writer.bulk(node.id.as_bytes());
             }
         }
-    })
+    });
+    Ok(replied.into())
 }
 
-fn shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
+fn write_shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
     reply.with(|writer| {
         writer.array(shards.len());
         for shard in shards {
@@ -194,20 +223,18 @@ fn shards(reply: Reply<'_>, shards: &[view::Shard]) -> Replied {
 /// Whether there is any key; while the database is being replaced, nobody knows.
 fn has_data(cx: &SessionCx<'_>) -> Result<bool> {
     let engine = cx.node.engine();
-    let scope =
-        storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms: cx.now_ms };
     Ok(match &engine.store {
-        Some(store) => storage::types::keyspace::random_key(&store.txn(), &scope)?.is_some(),
+        Some(store) => keyspace::random_key(&store.txn(), &cx.node.scope(cx.now_ms))?.is_some(),
         None => true,
     })
 }
 
-fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
-    match args.word().as_deref() {
-        None | Some(b"HARD" | b"SOFT") => {}
-        Some(_) => return Err(Error::Syntax),
+fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    match (args.word().as_deref(), args.is_empty()) {
+        (None | Some(b"HARD" | b"SOFT"), true) => {}
+        (_, true) => return Err(Error::Syntax),
+        (_, false) => return Err(Error::text(CLUSTER_TEXT)),
     }
-    must_be_cluster(cx)?;
     if cx.session.client.via != crate::clients::Via::Direct {
         return Err(Error::text(
             "ERR CLUSTER RESET is only possible on a connection to the node itself",
@@ -217,59 +244,42 @@ fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_reset(guards)))
 }
 
-fn clusterx(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let usage = || Error::text(CLUSTERX_USAGE);
-    let word = args.word().ok_or_else(usage)?;
-    match (&*word, args.len()) {
-        (b"VERSION", 0) => {
-            must_be_cluster(cx)?;
-            Ok(reply.bulk(cx.node.cluster.load().version().to_string().as_bytes()).into())
-        }
-        (b"MYID", 0) => {
-            must_be_cluster(cx)?;
-            let id = cx.node.cluster.load().id();
-            Ok(reply.bulk(id.as_ref().map_or(b"".as_slice(), |id| id.as_bytes())).into())
-        }
-        (b"NODES", 0) => {
-            must_be_cluster(cx)?;
-            let state = cx.node.cluster.load();
-            Ok(reply.bulk(&view::clusterx_nodes_text(state.topology()?)).into())
-        }
-        (b"SETNODEID", 1) => {
-            let id = args.bytes()?.to_vec();
-            if id.len() != 40 {
-                return Err(usage());
-            }
-            must_be_cluster(cx)?;
-            let has_data = has_data(cx)?;
-            Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id, has_data)))
-        }
-        (b"SETCLUSTERID", 1) => {
-            let id = args.bytes()?.to_vec();
-            must_be_cluster(cx)?;
-            Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_cluster_id(&id)))
-        }
-        (b"CONTROLLER", 0) => {
-            must_be_cluster(cx)?;
-            Ok(reply.bulk(grants::drive::told(cx.node).render().as_bytes()).into())
-        }
-        (b"SETNODES", 2..) => set_nodes(cx, args),
-        (b"SETSLOT", 4) => set_slot(cx, args),
-        (b"FLUSHSLOTS", 1) => flush_slots(cx, args, reply),
-        (b"HEARTBEAT", 3 | 6 | 15) => heartbeat(cx, args, reply),
-        (b"RELAY", 5..) => relay(cx, args),
-        (b"DOWN", 1..) => down(cx, args, reply),
-        (b"DISCARDED", 1..) => discarded::run(cx, args),
-        (b"DEPOSED", 1..) => deposed::run(cx, args, reply),
-        _ => Err(usage()),
+fn version(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.bulk(cx.node.cluster.load().version().to_string().as_bytes()).into())
+}
+
+fn nodes_of_kvrocks(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let state = cx.node.cluster.load();
+    Ok(reply.bulk(&view::clusterx_nodes_text(state.topology()?)).into())
+}
+
+fn set_node_id(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    let id = args.bytes()?.to_vec();
+    if id.len() != 40 {
+        return Err(Error::text(CLUSTERX_TEXT));
     }
+    let has_data = has_data(cx)?;
+    Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_node_id(&id, has_data)))
+}
+
+fn set_cluster_id(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    let id = args.bytes()?.to_vec();
+    Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_cluster_id(&id)))
+}
+
+fn controller(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.bulk(grants::drive::told(cx.node).render().as_bytes()).into())
 }
 
 /// Changes the topology and answers once the change is durable and in force.
 fn change_later(
     node: &Arc<Node>,
     prepare: impl FnOnce(&Cluster, &Node) -> std::result::Result<Change, ClusterError> + 'static,
-) -> Flow {
+) -> After {
     let (node, asked) = (Arc::clone(node), Arc::clone(node));
     // A task of its own: a connection that ends meanwhile must not leave nodes.conf ahead of the node.
     let task = tokio::task::spawn_local(change(node, move |cluster| prepare(cluster, &asked)));
@@ -283,10 +293,10 @@ fn change_later(
         }
         bytes
     });
-    Flow::Later(answer, Tells::Nothing)
+    After::Later(answer, Tells::Nothing)
 }
 
-fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let description = args.bytes()?.to_vec();
     let version = parse_integer(args.bytes()?).ok_or_else(|| Error::text("ERR Invalid version"))?;
     let invalid = || Error::text("ERR Invalid setnodes options");
@@ -298,14 +308,13 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if !args.is_empty() {
         return Err(invalid());
     }
-    must_be_cluster(cx)?;
     Ok(change_later(cx.node, move |cluster, node| {
         cluster
             .prepare_set_nodes(&description, version, force, &|endpoint| identifies(node, endpoint))
     }))
 }
 
-fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
     if args.word().as_deref() != Some(b"NODE") {
         return Err(Error::text("ERR Invalid setslot options"));
@@ -318,28 +327,28 @@ fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
     if version < 0 {
         return Err(Error::text("ERR Invalid version"));
     }
-    must_be_cluster(cx)?;
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_set_slot(&slots, &id, version)))
 }
 
-fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
-    must_be_cluster(cx)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
-    let scope =
-        storage::Scope { namespace: storage::DEFAULT_NAMESPACE, cluster: true, now_ms: cx.now_ms };
+    let scope = cx.node.scope(cx.now_ms);
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {
-        storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
+        keyspace::delete_slot(&mut txn, &scope, slot.number());
     }
     txn.commit()?;
     store.publish()?;
     cx.node.watches.touch_all();
-    Ok(Flow::Wrote(reply.ok()))
+    Ok(After::Wrote(reply.ok()))
 }
 
-fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    if !matches!(args.len(), 3 | 6 | 15) {
+        return Err(Error::text(CLUSTERX_TEXT));
+    }
     let master = args.bytes()?;
     let lease_ms = args.integer().ok().and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
     let term: u64 = args.number()?;
@@ -358,9 +367,6 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
         Some(b"GRANT") => Some(parse_grant(args)?),
         Some(_) => return Err(Error::Syntax),
     };
-    if !cx.config.cluster_enabled {
-        return Err(Error::text("ERR cluster mode is not enabled"));
-    }
     let id = cx.node.cluster.load().id();
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
@@ -370,12 +376,11 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
 }
 
 /// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.
-fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn down(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let term = args.number()?;
     let ids = args.rest().iter().map(|id| NodeId::new(id));
     let ids: Option<_> = ids.collect();
     let ids = ids.ok_or_else(|| Error::text("ERR Invalid node id"))?;
-    must_be_cluster(cx)?;
     if !cx.node.gone.tell(term, ids, crate::clock::boottime_ms()) {
         return Err(Error::text(
             "ERR election version mismatch: a controller with a higher term leads",
@@ -391,13 +396,12 @@ fn parse_grant(args: &mut Args<'_>) -> Result<Grant> {
 }
 
 /// `RELAY <master id> HEARTBEAT …`: passes a heartbeat to this replica's master, which its controller cannot reach.
-fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
+fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let master = args.bytes()?;
     let words: Vec<Vec<u8>> = args.rest().iter().map(|word| word.to_vec()).collect();
     if !words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"heartbeat")) {
         return Err(Error::Syntax);
     }
-    must_be_cluster(cx)?;
     let crate::gate::Role::Replica { from } = cx.node.engine().role.clone() else {
         return Err(Error::text("ERR relay: this node is no replica"));
     };
@@ -410,20 +414,20 @@ fn relay(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
         return Err(Error::text("ERR relay: that is not the master of this node"));
     }
     let answer = Box::pin(grants::relay::pass_on(Arc::clone(cx.node), from, words));
-    Ok(Flow::Later(answer, Tells::Nothing))
+    Ok(After::Later(answer, Tells::Nothing))
 }
 
-fn readonly(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn readonly(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     cx.session.is_readonly = true;
     Ok(reply.ok().into())
 }
 
-fn readwrite(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn readwrite(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     cx.session.is_readonly = false;
     Ok(reply.ok().into())
 }
 
-fn asking(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn asking(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     cx.session.is_asking = true;
     Ok(reply.ok().into())
 }

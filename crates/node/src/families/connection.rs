@@ -6,9 +6,9 @@ use resp::{Protocol, Writer};
 
 use crate::clients::{Client, Kind, PauseKind, Via};
 use crate::clock;
-use crate::command::row::{Subcommand, subcommand};
 use crate::command::{Args, Error, Reply, Result};
-use crate::session::{Auth, Command, Flow, ReplyMode, SessionCx};
+use crate::session::table::SessionHandler;
+use crate::session::{After, Auth, Command, ReplyMode, SessionCx};
 use crate::version::REDIS_VERSION;
 
 #[rustfmt::skip]
@@ -20,27 +20,32 @@ pub const COMMANDS: &[Command] = &[
     Command::session("select",  2, select).fast().loading().stale(),
     Command::session("quit",   -1, quit).fast().no_auth().loading().stale().unqueued().no_script(),
     Command::session("reset",   1, reset).fast().no_auth().loading().stale().unqueued().no_script(),
-    Command::session("client", -2, client).loading().stale().no_script().containing(CLIENT),
+    Command::container("client", CLIENT).loading().stale().no_script(),
 ];
 
-const CLIENT: &[Subcommand] = &[
-    subcommand("getname", 2),
-    subcommand("getredir", 2),
-    subcommand("help", 2),
-    subcommand("id", 2),
-    subcommand("info", 2),
-    subcommand("kill", -3),
-    subcommand("list", -2),
-    subcommand("no-evict", 3),
-    subcommand("no-touch", 3),
-    subcommand("pause", -3),
-    subcommand("reply", 3),
-    subcommand("setinfo", 4),
-    subcommand("setname", 3),
-    subcommand("unpause", 2),
+#[rustfmt::skip]
+const CLIENT: &[Command] = &[
+    client("client|getname",  2, get_name),
+    client("client|getredir", 2, get_redirection),
+    client("client|help",     2, help),
+    client("client|id",       2, id),
+    client("client|info",     2, info),
+    client("client|kill",    -3, kill),
+    client("client|list",    -2, list),
+    client("client|no-evict", 3, switch),
+    client("client|no-touch", 3, switch),
+    client("client|pause",   -3, pause).control(),
+    client("client|reply",    3, set_reply_mode),
+    client("client|setinfo",  4, set_info),
+    client("client|setname",  3, set_name),
+    client("client|unpause",  2, unpause).control(),
 ];
 
-fn auth(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+const fn client(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    Command::session(name, arity, handler).loading().stale().no_script()
+}
+
+fn auth(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let (user, password) = match args.rest() {
         [password] => (None, *password),
         [user, password] => (Some(*user), *password),
@@ -97,7 +102,7 @@ fn wrong_password() -> Error {
     Error::text("WRONGPASS invalid username-password pair or user is disabled.")
 }
 
-fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let mut protocol = cx.session.protocol;
     if !args.is_empty() {
         let version = args
@@ -164,7 +169,7 @@ fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
         .into())
 }
 
-fn ping(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn ping(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     Ok(match args.rest() {
         [] => reply.simple("PONG"),
         [text] => reply.bulk(text),
@@ -173,12 +178,12 @@ fn ping(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     .into())
 }
 
-fn echo(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn echo(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     Ok(reply.bulk(args.bytes()?).into())
 }
 
 /// There is one database. Redis clients select 0 without being asked to.
-fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     if args.integer()? == 0 {
         return Ok(reply.ok().into());
     }
@@ -189,12 +194,12 @@ fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     }))
 }
 
-fn quit(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn quit(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     reply.ok();
-    Ok(Flow::Close)
+    Ok(After::Close)
 }
 
-fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let session = &mut *cx.session;
     session.transaction.take();
     session.transaction.unwatch(cx.node);
@@ -208,43 +213,46 @@ fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     Ok(reply.simple("RESET").into())
 }
 
-fn client(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let Some(word) = args.word() else { return Err(Error::Syntax) };
-    match &*word {
-        b"ID" => Ok(reply.integer(i64::try_from(cx.session.client.id).unwrap_or(i64::MAX)).into()),
-        b"GETNAME" => {
-            let name = cx.session.client.names.lock().name.clone();
-            Ok(reply.bulk_or_null((!name.is_empty()).then_some(name.as_bytes())).into())
-        }
-        b"SETNAME" => {
-            let name = check_name(args.bytes()?)?;
-            cx.session.client.names.lock().name = name;
-            Ok(reply.ok().into())
-        }
-        b"SETINFO" => set_info(cx, args, reply),
-        b"INFO" => {
-            cx.session.show();
-            let line = cx.session.client.line(cx.now_ms) + "\n";
-            Ok(reply.verbatim(&line).into())
-        }
-        b"LIST" => list(cx, args, reply),
-        b"KILL" => kill(cx, args, reply),
-        b"PAUSE" => pause(cx, args, reply),
-        b"UNPAUSE" => {
-            may_control(cx)?;
-            cx.node.clients.unpause();
-            Ok(reply.ok().into())
-        }
-        b"REPLY" => set_reply_mode(cx, args, reply),
-        b"NO-EVICT" | b"NO-TOUCH" => match args.word().as_deref() {
-            Some(b"ON" | b"OFF") => Ok(reply.ok().into()),
-            _ => Err(Error::Syntax),
-        },
-        b"GETREDIR" => Ok(reply.integer(-1).into()),
-        b"HELP" => Ok(reply.help(CLIENT_HELP).into()),
-        // The gate lets nothing else through.
+fn id(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.integer(i64::try_from(cx.session.client.id).unwrap_or(i64::MAX)).into())
+}
+
+fn get_name(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let name = cx.session.client.names.lock().name.clone();
+    Ok(reply.bulk_or_null((!name.is_empty()).then_some(name.as_bytes())).into())
+}
+
+fn set_name(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let name = check_name(args.bytes()?)?;
+    cx.session.client.names.lock().name = name;
+    Ok(reply.ok().into())
+}
+
+fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    cx.session.show();
+    let line = cx.session.client.line(cx.now_ms) + "\n";
+    Ok(reply.verbatim(&line).into())
+}
+
+/// NO-EVICT and NO-TOUCH: there is nothing here that they could change.
+fn switch(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    match args.word().as_deref() {
+        Some(b"ON" | b"OFF") => Ok(reply.ok().into()),
         _ => Err(Error::Syntax),
     }
+}
+
+/// Nothing is tracked, so nothing is redirected.
+fn get_redirection(
+    _cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    Ok(reply.integer(-1).into())
+}
+
+fn help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(CLIENT_HELP).into())
 }
 
 const CLIENT_HELP: &[&str] = &[
@@ -275,15 +283,6 @@ const CLIENT_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-/// Pausing clients stops a whole node: behind balancers only peers may.
-fn may_control(cx: &SessionCx<'_>) -> Result<()> {
-    let is_guarded = cx.config.client_access == api::heartbeat::ClientAccess::BalancerOnly;
-    if is_guarded && cx.session.auth != Auth::Peer {
-        return Err(Error::text("NOPERM only peers may pause the clients of this node"));
-    }
-    Ok(())
-}
-
 fn check_name(name: &[u8]) -> Result<String> {
     if name.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
         return Err(Error::text(
@@ -293,7 +292,7 @@ fn check_name(name: &[u8]) -> Result<String> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let option = args.word().ok_or(Error::Syntax)?;
     let value = args.bytes()?;
     let name = String::from_utf8_lossy(&option).into_owned();
@@ -313,7 +312,7 @@ fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     Ok(reply.ok().into())
 }
 
-fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let (mut kind, mut ids) = (None, Vec::new());
     match args.word().as_deref() {
         None => {}
@@ -381,7 +380,7 @@ impl KillFilter {
     }
 }
 
-fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let me = cx.session.client.id;
     if args.len() == 1 {
         let address = args.text()?.to_owned();
@@ -419,11 +418,10 @@ fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
         is_chosen && client.id != me
     });
     let replied = reply.count(count + usize::from(kills_me));
-    Ok(if kills_me { Flow::Close } else { replied.into() })
+    Ok(if kills_me { After::Close } else { replied.into() })
 }
 
-fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    may_control(cx)?;
+fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let ms =
         args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
@@ -437,14 +435,18 @@ fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     let length = Duration::from_millis(ms);
     let until_ns = now_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
     cx.node.clients.pause(kind, until_ns, now_ns);
-    if cx.exec.is_none() {
-        // Commands look for a pause under the gate: once it was held alone, no write is in flight that did not see this one.
-        drop(cx.node.gate.write());
-    }
+    // Commands look for a pause under the gate: afterwards no write is in flight that did not see
+    // this one.
+    cx.wait_for_writes();
     Ok(reply.ok().into())
 }
 
-fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn unpause(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    cx.node.clients.unpause();
+    Ok(reply.ok().into())
+}
+
+fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let mode = match args.word().as_deref() {
         Some(b"ON") => ReplyMode::On,
         Some(b"OFF") => ReplyMode::Off,

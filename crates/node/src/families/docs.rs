@@ -8,10 +8,9 @@ use resp::Writer;
 use storage::types::glob;
 
 use crate::command::keys::Keys;
-use crate::command::row::{Subcommand, subcommand};
 use crate::command::{Args, Error, Flags, Renames, Replied, Reply, Result};
 use crate::session::table::{self, Family, Handler};
-use crate::session::{Command, Flow, SessionCx};
+use crate::session::{After, Command, SessionCx};
 
 /// Documentation of one command.
 #[derive(Debug, Clone, Copy)]
@@ -156,39 +155,52 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-pub(super) const SUBCOMMANDS: &[Subcommand] = &[
-    subcommand("count", 2),
-    subcommand("docs", -2),
-    subcommand("getkeys", -3),
-    subcommand("help", 2),
-    subcommand("info", -2),
-    subcommand("list", -2),
+#[rustfmt::skip]
+pub(super) const COMMANDS: &[Command] = &[
+    Command::session("command|count",    2, count).loading().stale(),
+    Command::session("command|docs",    -2, document).loading().stale(),
+    Command::session("command|getkeys", -4, get_keys).loading().stale(),
+    Command::session("command|help",     2, help).loading().stale(),
+    Command::session("command|info",    -2, info).loading().stale(),
+    Command::session("command|list",    -2, list).loading().stale(),
 ];
 
 /// COMMAND.
 pub(super) fn command(
     cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
+    _args: &mut Args<'_>,
     reply: Reply<'_>,
-) -> Result<Flow> {
+) -> Result<After> {
+    Ok(describe_all(&cx.config.renames, reply).into())
+}
+
+fn count(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.count(table::all(&cx.config.renames).count()).into())
+}
+
+fn info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let renames = &cx.config.renames;
-    let Some(word) = args.word() else { return Ok(describe_all(renames, reply).into()) };
-    Ok(match &*word {
-        b"COUNT" => reply.count(table::all(renames).count()),
-        b"LIST" => list(renames, args, reply)?,
-        b"INFO" if args.is_empty() => describe_all(renames, reply),
-        b"INFO" => describe_some(renames, args.rest(), reply),
-        b"DOCS" => document(renames, args.rest(), reply),
-        b"GETKEYS" => get_keys(renames, args.rest(), reply)?,
-        b"HELP" => reply.help(HELP),
-        // The gate lets nothing else through.
-        _ => return Err(Error::Syntax),
+    Ok(match args.is_empty() {
+        true => describe_all(renames, reply),
+        false => describe_some(renames, args.rest(), reply),
     }
     .into())
 }
 
-fn list(renames: &Renames, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let names = || table::all(renames);
+fn help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(HELP).into())
+}
+
+fn document(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(docs_of(&cx.config.renames, args.rest(), reply).into())
+}
+
+fn get_keys(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(keys_of(&cx.config.renames, args.rest(), reply)?.into())
+}
+
+fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let names = || table::all(&cx.config.renames);
     let chosen: Vec<&str> = match args.word().as_deref() {
         None => names().map(|command| command.name).collect(),
         Some(b"FILTERBY") => {
@@ -213,21 +225,19 @@ fn list(renames: &Renames, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Repl
         }
         Some(_) => return Err(Error::Syntax),
     };
-    Ok(reply.bulks(&chosen))
+    Ok(reply.bulks(&chosen).into())
 }
 
-fn get_keys(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
-    let name = words.first().copied().unwrap_or_default();
+fn keys_of(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
     let (_, command) =
-        table::find(renames, name).ok_or_else(|| Error::err("Invalid command specified"))?;
-    if command.keys == Keys::None {
+        table::find(renames, words).ok_or_else(|| Error::err("Invalid command specified"))?;
+    if matches!(command.keys, Keys::None) {
         return Err(Error::err("The command has no key arguments"));
     }
     if !command.accepts(words.len()) {
         return Err(Error::err("Invalid number of arguments specified for command"));
     }
-    let keys: Vec<&[u8]> =
-        command.keys.positions(words.len()).filter_map(|at| words.get(at).copied()).collect();
+    let keys: Vec<&[u8]> = command.keys_in(words).collect();
     Ok(reply.bulks(&keys))
 }
 
@@ -241,12 +251,19 @@ fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {
     })
 }
 
+/// The command of that name, which may be that of one in a container (`client|id`).
+fn named(renames: &Renames, name: &[u8]) -> Option<&'static Command> {
+    let words: Vec<&[u8]> = name.splitn(2, |byte| *byte == b'|').collect();
+    let (_, command) = table::find(renames, &words)?;
+    (usize::from(command.names) == words.len()).then_some(command)
+}
+
 fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     reply.with(|writer| {
         writer.array(names.len());
         for name in names {
-            match table::find(renames, name) {
-                Some((_, command)) => describe(writer, command),
+            match named(renames, name) {
+                Some(command) => describe(writer, command),
                 None => writer.null(),
             }
         }
@@ -255,25 +272,21 @@ fn describe_some(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replie
 
 /// The ten elements of Redis 7: name, arity, flags, first and last key, step, ACL categories, tips, key specifications, subcommands.
 fn describe(writer: &mut Writer<'_>, command: &Command) {
-    describe_row(writer, command, command.name, command.arity);
-    writer.set(command.subcommands.len());
-    for row in command.subcommands {
-        // What is not said of a word behind the name is said of the name.
-        describe_row(writer, command, &format!("{}|{}", command.name, row.name), row.arity);
+    describe_row(writer, command);
+    writer.set(command.leaves.len());
+    for leaf in command.leaves {
+        describe_row(writer, leaf);
         writer.set(0);
     }
 }
 
 /// The first nine elements.
-fn describe_row(writer: &mut Writer<'_>, command: &Command, name: &str, arity: i8) {
+fn describe_row(writer: &mut Writer<'_>, command: &Command) {
     writer.array(10);
-    writer.bulk(name.as_bytes());
-    writer.integer(i64::from(arity));
+    writer.bulk(command.name.as_bytes());
+    writer.integer(i64::from(command.arity));
     simple_set(writer, &flag_words(command));
-    let (first, last, step) = match command.keys {
-        Keys::None => (0, 0, 0),
-        Keys::Range { first, last, step } => (i64::from(first), i64::from(last), i64::from(step)),
-    };
+    let (first, last, step) = command.keys.shown();
     writer.integer(first);
     writer.integer(last);
     writer.integer(step);
@@ -290,28 +303,49 @@ fn simple_set(writer: &mut Writer<'_>, words: &[impl AsRef<str>]) {
     }
 }
 
+/// Where the keys are, in Redis' words; one of a rule of its own is said to be unknown.
 fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
-    let Keys::Range { first, last, step } = command.keys else { return writer.set(0) };
-    // Counted from the first key; from the end where it is negative.
-    let last = if last < 0 { i64::from(last) } else { i64::from(last) - i64::from(first) };
-    writer.set(1);
-    writer.map(3);
-    writer.bulk(b"flags");
-    let flags: &[&str] = if command.is_write() { &["RW", "update"] } else { &["RO", "access"] };
-    simple_set(writer, flags);
-    for (role, kind, facts) in [
-        ("begin_search", "index", &[("index", i64::from(first))][..]),
-        ("find_keys", "range", &[("lastkey", last), ("keystep", i64::from(step)), ("limit", 0)]),
-    ] {
-        writer.bulk(role.as_bytes());
-        writer.map(2);
-        writer.bulk(b"type");
-        writer.bulk(kind.as_bytes());
-        writer.bulk(b"spec");
-        writer.map(facts.len());
-        for (name, value) in facts {
-            writer.bulk(name.as_bytes());
-            writer.integer(*value);
+    type Facts<'f> = &'f [(&'f str, i64)];
+    let specify = |writer: &mut Writer<'_>, first: i64, kind: &str, facts: Facts<'_>| {
+        writer.map(3);
+        writer.bulk(b"flags");
+        let flags: &[&str] = if command.is_write() { &["RW", "update"] } else { &["RO", "access"] };
+        simple_set(writer, flags);
+        let parts: [(&str, &str, Facts<'_>); 2] =
+            [("begin_search", "index", &[("index", first)]), ("find_keys", kind, facts)];
+        for (role, kind, facts) in parts {
+            writer.bulk(role.as_bytes());
+            writer.map(2);
+            writer.bulk(b"type");
+            writer.bulk(kind.as_bytes());
+            writer.bulk(b"spec");
+            writer.map(facts.len());
+            for (name, value) in facts {
+                writer.bulk(name.as_bytes());
+                writer.integer(*value);
+            }
+        }
+    };
+    let range = |last, step| [("lastkey", last), ("keystep", step), ("limit", 0)];
+    match command.keys {
+        Keys::None => writer.set(0),
+        Keys::Range { first, last, step } => {
+            // Counted from the first key; from the end where it is negative.
+            let last = if last < 0 { i64::from(last) } else { i64::from(last) - i64::from(first) };
+            writer.set(1);
+            specify(writer, i64::from(first), "range", &range(last, i64::from(step)));
+        }
+        Keys::Counted { also, count } => {
+            writer.set(1 + usize::from(also > 0));
+            if also > 0 {
+                specify(writer, i64::from(also), "range", &range(0, 1));
+            }
+            let facts = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
+            specify(writer, i64::from(count), "keynum", &facts);
+        }
+        Keys::With(_) => {
+            writer.set(1);
+            specify(writer, 0, "unknown", &[]);
         }
     }
 }
@@ -322,10 +356,12 @@ fn flag_words(command: &Command) -> Vec<&'static str> {
         Handler::Read(_) => Some("readonly"),
         // DBSIZE counts outside the gate, but what it does is read.
         Handler::Session(_) if command.flags.has(Flags::KEYSPACE) => Some("readonly"),
-        Handler::Session(_) | Handler::Exec => None,
+        Handler::Session(_) | Handler::Nested(_) | Handler::Container => None,
     };
     let grows = command.may_grow().then_some("denyoom");
-    kind.into_iter().chain(grows).chain(command.flags.words()).collect()
+    let moves = matches!(command.keys, Keys::Counted { .. } | Keys::With(_));
+    let moves = moves.then_some("movablekeys");
+    kind.into_iter().chain(grows).chain(command.flags.words()).chain(moves).collect()
 }
 
 /// ACL categories, in Redis' order.
@@ -361,17 +397,17 @@ fn categories(command: &Command) -> Vec<Cow<'static, str>> {
 }
 
 fn family(command: &Command) -> &'static str {
-    let has = |family: &&Family| family.commands.iter().any(|row| row.name == command.name);
+    let has = |family: &&Family| family.commands.iter().any(|row| row.name == command.first_word());
     super::ALL.iter().find(has).map_or("generic", |family| family.name)
 }
 
-fn document(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
+fn docs_of(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     let found: Vec<&Command> = if names.is_empty() {
         table::all(renames).collect()
     } else {
         names
             .iter()
-            .filter_map(|name| table::find(renames, name))
+            .filter_map(|name| table::find(renames, &[*name]))
             .map(|(_, command)| command)
             .collect()
     };
@@ -444,6 +480,10 @@ mod tests {
             names,
             ["slowlog", "slowlog|get", "slowlog|help", "slowlog|len", "slowlog|reset"]
         );
+        let names: &[&[u8]] = &[b"CLIENT|Kill", b"client|x", b"get|x"];
+        let text = replied(|reply| describe_some(&Renames::default(), names, reply));
+        assert!(text.starts_with("*3\r\n*10\r\n$11\r\nclient|kill\r\n:-3\r\n"), "{text}");
+        assert!(text.ends_with("*0\r\n$-1\r\n$-1\r\n"), "{text}");
     }
 
     #[test]
@@ -451,7 +491,7 @@ mod tests {
         shell::table();
         let mut renames = Renames::default();
         renames.add("get", "g").unwrap();
-        let keys = replied(|reply| get_keys(&renames, &[b"g", b"a"], reply).unwrap());
+        let keys = replied(|reply| keys_of(&renames, &[b"g", b"a"], reply).unwrap());
         assert_eq!(keys, "*1\r\n$1\r\na\r\n");
         let text = replied(|reply| describe_some(&renames, &[b"get", b"G"], reply));
         assert!(text.starts_with("*2\r\n$-1\r\n*10\r\n$3\r\nget\r\n"), "{text}");
@@ -463,13 +503,13 @@ mod tests {
     fn keys_are_found_and_missing_ones_explained() {
         shell::table();
         let keys = replied(|reply| {
-            get_keys(&Renames::default(), &[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap()
+            keys_of(&Renames::default(), &[b"mset", b"a", b"1", b"b", b"2"], reply).unwrap()
         });
         assert_eq!(keys, "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
         let refused = |words: &[&[u8]]| {
             let mut out = Vec::new();
             let reply = Reply::new(Writer::new(&mut out, resp::Protocol::V2));
-            get_keys(&Renames::default(), words, reply).unwrap_err().to_string()
+            keys_of(&Renames::default(), words, reply).unwrap_err().to_string()
         };
         assert_eq!(refused(&[b"nosuch", b"a"]), "ERR Invalid command specified");
         assert_eq!(refused(&[b"ping", b"a"]), "ERR The command has no key arguments");

@@ -16,7 +16,7 @@ use crate::gate::Role;
 use crate::node::Node;
 use crate::replication::{self, FileRequest};
 use crate::role::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
-use crate::session::{Command, Flow, SessionCx, Tells};
+use crate::session::{After, Command, SessionCx, Tells};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -32,12 +32,12 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// The decision needs the WAL, so it is taken on the thread that will feed the replica.
-fn psync(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+fn psync(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let request = psync::parse(args.rest()).map_err(Error::err)?;
-    Ok(Flow::Detach(Box::new(move |detached| replication::feed(detached, request))))
+    Ok(After::Leave(Box::new(move |detached| replication::feed(detached, request))))
 }
 
-fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let mut said = Replconf::default();
     said.apply(args.rest()).map_err(Error::err)?;
     let facts = &mut cx.session.replica;
@@ -76,12 +76,12 @@ fn replconf(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     Ok(reply.simple(&answer.to_string()).into())
 }
 
-fn fetch_meta(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
-    Ok(Flow::Detach(Box::new(|detached| replication::send_files(detached, FileRequest::Meta))))
+fn fetch_meta(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    Ok(After::Leave(Box::new(|detached| replication::send_files(detached, FileRequest::Meta))))
 }
 
 /// `_fetch_file <names>`, or from a Holdfast replica `_fetch_file <checkpoint> <names with offsets>`.
-fn fetch_file(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+fn fetch_file(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let request = match (cx.session.replica.is_holdfast, args.rest()) {
         (false, [names]) => files::parse_plain_fetch(names).map(|wanted| (None, wanted)),
         (true, [id, names]) => {
@@ -93,23 +93,23 @@ fn fetch_file(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) ->
     match request {
         Ok((checkpoint, wanted)) => {
             let request = FileRequest::Files { checkpoint, wanted };
-            Ok(Flow::Detach(Box::new(move |detached| replication::send_files(detached, request))))
+            Ok(After::Leave(Box::new(move |detached| replication::send_files(detached, request))))
         }
         Err(error) => {
             // As Kvrocks does for what it does not have: the connection ends without a byte.
             tracing::warn!(client = %cx.session.client.address, %error, "file request refused");
-            Ok(Flow::Close)
+            Ok(After::Close)
         }
     }
 }
 
 /// The name, without any RESP around it.
-fn db_name(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn db_name(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let line = format!("{}\r\n", cx.config.db_name);
     Ok(reply.with(|writer| writer.raw(line.as_bytes())).into())
 }
 
-fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let (replicas, timeout) = (args.bytes()?, args.bytes()?);
     let sequence = {
         let engine = cx.node.engine();
@@ -128,7 +128,7 @@ fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
         Some(count) => Ok(reply.count(count).into()),
         None => {
             let answer = Box::pin(wait_for_acks(Arc::clone(cx.node), wait));
-            Ok(Flow::Later(answer, Tells::Nothing))
+            Ok(After::Later(answer, Tells::Nothing))
         }
     }
 }
@@ -157,7 +157,7 @@ async fn wait_for_acks(node: Arc<Node>, wait: Wait) -> Vec<u8> {
     }
 }
 
-fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let (host, port) = (args.bytes()?, args.bytes()?);
     if cx.config.cluster_enabled {
         return Err(Error::err("can't change to slave in cluster mode"));
@@ -177,7 +177,7 @@ fn slaveof(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Re
         }
         Role::Replica { from }
     };
-    Ok(Flow::Later(Box::pin(change_role(Arc::clone(cx.node), wanted)), Tells::Nothing))
+    Ok(After::Later(Box::pin(change_role(Arc::clone(cx.node), wanted)), Tells::Nothing))
 }
 
 async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {

@@ -9,26 +9,25 @@ mod dbsize;
 
 use std::time::Duration;
 
-use api::heartbeat::ClientAccess;
 use resp::Protocol;
 use storage::types::keyspace;
 
 use super::docs;
 use crate::backup;
-use crate::clients::Via;
 use crate::clock;
 use crate::command::keys::NONE;
-use crate::command::row::{Subcommand, subcommand};
+use crate::command::row::Usage;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::info;
-use crate::session::{Command, Flow, SessionCx, WriteCx};
+use crate::session::table::SessionHandler;
+use crate::session::{After, Command, SessionCx, WriteCx};
 use crate::slowlog::Entry;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command::session("info",     -1, info_text).loading().stale(),
-    Command::session("config",   -2, config::config).admin().loading().stale().no_script().containing(config::SUBCOMMANDS),
-    Command::session("command",  -1, docs::command).loading().stale().containing(docs::SUBCOMMANDS),
+    Command::container("config", config::COMMANDS).admin().loading().stale().no_script(),
+    Command::session("command",  -1, docs::command).loading().stale().containing(docs::COMMANDS),
     Command::session("dbsize",   -1, dbsize::dbsize).keyspace(),
     Command::write  ("flushdb",  -1, NONE, flushdb).removes().keyspace().all_keys(),
     Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys(),
@@ -37,24 +36,12 @@ pub const COMMANDS: &[Command] = &[
     Command::session("bgsave",   -1, bgsave).admin().peer().loading().stale().no_script(),
     Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
-    Command::session("slowlog",  -2, slowlog).admin().loading().stale().containing(SLOWLOG),
+    Command::container("slowlog", SLOWLOG).admin().loading().stale(),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
-    Command::session("debug",    -2, debug).admin().peer().loading().stale().no_script().no_multi(),
+    Command::container("debug", DEBUG).usage(Usage::Either).admin().peer().loading().stale().no_script().no_multi(),
 ];
 
-/// Refuses what concerns the node itself to clients that came through a balancer of a balancer-only node: the rule of the flag PEER, for single
-/// subcommands.
-fn must_be_at_node(cx: &SessionCx<'_>, what: &str) -> Result<()> {
-    let is_guarded = cx.config.client_access == ClientAccess::BalancerOnly;
-    if is_guarded && matches!(cx.session.client.via, Via::Balancer { .. }) {
-        return Err(Error::text(format!(
-            "NOPERM '{what}' is not served through a load balancer: connect to the node itself and authenticate with peer-auth"
-        )));
-    }
-    Ok(())
-}
-
-fn info_text(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn info_text(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let wanted: Vec<String> =
         args.rest().iter().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
     Ok(reply.verbatim(&info::render(cx.node, &wanted)).into())
@@ -80,21 +67,21 @@ fn flushall(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     Ok(reply.ok())
 }
 
-fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn time(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let now_us = clock::unix_us();
     let (seconds, micros) = (now_us / 1_000_000, now_us % 1_000_000);
     Ok(reply.bulks(&[seconds.to_string(), micros.to_string()]).into())
 }
 
 /// When the newest backup was made; as in Kvrocks before the first one, the time of the start.
-fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn lastsave(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let seconds = info::last_save_ms(cx.node) / 1000;
     Ok(reply.integer(i64::try_from(seconds).unwrap_or(i64::MAX)).into())
 }
 
 /// Begins a backup; as in Kvrocks the answer comes at once, and INFO tells what came of it. SCHEDULE is Redis', and some clients always send it: nothing else
 /// writes files here that a backup would have to wait for.
-fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     match (args.word().as_deref(), args.is_empty()) {
         (None | Some(b"SCHEDULE"), true) => {}
         _ => return Err(Error::Arity("bgsave".into())),
@@ -104,18 +91,23 @@ fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
 }
 
 /// Removes the backup.
-fn flushbackup(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn flushbackup(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     backup::remove(cx.node).map_err(|_| Error::err("bgsave in-progress"))?;
     Ok(reply.ok().into())
 }
 
-fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
+fn role(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let role = crate::replication::role(cx.node);
     Ok(reply.with(|writer| role.write(writer)).into())
 }
 
-const SLOWLOG: &[Subcommand] =
-    &[subcommand("get", -2), subcommand("help", 2), subcommand("len", 2), subcommand("reset", 2)];
+#[rustfmt::skip]
+const SLOWLOG: &[Command] = &[
+    Command::session("slowlog|get",  -2, slowlog_get).admin().loading().stale(),
+    Command::session("slowlog|help",  2, slowlog_help).admin().loading().stale(),
+    Command::session("slowlog|len",   2, slowlog_len).admin().loading().stale(),
+    Command::session("slowlog|reset", 2, slowlog_reset).admin().loading().stale(),
+];
 
 const SLOWLOG_HELP: &[&str] = &[
     "SLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -130,30 +122,27 @@ const SLOWLOG_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-fn slowlog(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let Some(word) = args.word() else { return Err(Error::Syntax) };
-    Ok(match &*word {
-        b"GET" => slowlog_get(cx, args, reply)?,
-        b"LEN" => reply.count(cx.node.slowlog.len()),
-        b"RESET" => {
-            cx.node.slowlog.clear();
-            reply.ok()
-        }
-        b"HELP" => reply.help(SLOWLOG_HELP),
-        // The gate lets nothing else through.
-        _ => return Err(Error::Syntax),
-    }
-    .into())
+fn slowlog_help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(SLOWLOG_HELP).into())
 }
 
-fn slowlog_get(cx: &SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+fn slowlog_len(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.count(cx.node.slowlog.len()).into())
+}
+
+fn slowlog_reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    cx.node.slowlog.clear();
+    Ok(reply.ok().into())
+}
+
+fn slowlog_get(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let count = if args.is_empty() { Ok(10) } else { args.integer() };
     let count = count.ok().filter(|count| *count >= -1);
     let count = count.ok_or_else(|| Error::err("count should be greater than or equal to -1"))?;
     args.end()?;
     let entries = cx.node.slowlog.newest(usize::try_from(count).unwrap_or(usize::MAX));
     let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    Ok(reply.with(|writer| {
+    let replied = reply.with(|writer| {
         writer.array(entries.len());
         for Entry { id, at, micros, words, client, name } in &entries {
             writer.array(6);
@@ -167,11 +156,12 @@ fn slowlog_get(cx: &SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
             writer.bulk(client.as_bytes());
             writer.bulk(name.as_bytes());
         }
-    }))
+    });
+    Ok(replied.into())
 }
 
 /// Ends the process. Like Redis it answers nothing on success: the client sees its connection end.
-fn shutdown(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<Flow> {
+fn shutdown(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let (mut saves, mut says_not, mut aborts, mut others) = (false, false, false, 0);
     while let Some(word) = args.word() {
         match &*word {
@@ -191,7 +181,7 @@ fn shutdown(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> R
     }
     tracing::info!(client = %cx.session.client.address, "SHUTDOWN received");
     cx.node.shut_down();
-    Ok(Flow::Close)
+    Ok(After::Close)
 }
 
 const DEBUG_HELP: &[&str] = &[
@@ -204,28 +194,33 @@ const DEBUG_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-fn debug(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    let name = args.clone().bytes().unwrap_or_default();
-    let word = args.word();
-    match (word.as_deref(), args.len()) {
-        (Some(b"SLEEP"), 1) => {
-            let seconds =
-                args.text()?.parse().map_err(|_| Error::err("value is not a valid float"))?;
-            let length = Duration::try_from_secs_f64(seconds)
-                .map_err(|_| Error::err("value is out of range"))?;
-            sleep(cx, length);
-            Ok(reply.ok().into())
-        }
-        (Some(b"PROTOCOL"), 1) => {
-            let kind = args.word().unwrap_or_default();
-            Ok(sample(&kind, cx.session.protocol, reply)?.into())
-        }
-        (Some(b"HELP"), 0) => Ok(reply.help(DEBUG_HELP).into()),
-        _ => Err(Error::err(format!(
-            "unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-            String::from_utf8_lossy(name)
-        ))),
-    }
+#[rustfmt::skip]
+const DEBUG: &[Command] = &[
+    debug("debug|help",     2, debug_help),
+    debug("debug|protocol", 3, debug_protocol),
+    debug("debug|sleep",    3, debug_sleep),
+];
+
+const fn debug(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    let command = Command::session(name, arity, handler).usage(Usage::Either);
+    command.admin().peer().loading().stale().no_script().no_multi()
+}
+
+fn debug_help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(DEBUG_HELP).into())
+}
+
+fn debug_sleep(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let seconds = args.text()?.parse().map_err(|_| Error::err("value is not a valid float"))?;
+    let length =
+        Duration::try_from_secs_f64(seconds).map_err(|_| Error::err("value is out of range"))?;
+    sleep(cx, length);
+    Ok(reply.ok().into())
+}
+
+fn debug_protocol(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let kind = args.word().unwrap_or_default();
+    Ok(sample(&kind, cx.session.protocol, reply)?.into())
 }
 
 /// DEBUG PROTOCOL: Redis' own sample values, for tests of client libraries.

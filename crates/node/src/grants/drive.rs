@@ -54,7 +54,8 @@ fn with_facts<T>(node: &Node, engine: &Engine, decide: impl FnOnce(&Facts<'_>) -
     })
 }
 
-/// Takes a heartbeat; a new epoch is on the disk when this returns. The caller holds the write gate in no form.
+/// Takes a heartbeat; a new epoch is on the disk when this returns. The caller holds the write gate
+/// in no form.
 pub fn heartbeat(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
     let grants = &node.grants;
     {
@@ -146,7 +147,8 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     }
 }
 
-/// A ping of this node's master: true if its stamp may go back, because this node has promised, durably, not to become master meanwhile.
+/// A ping of this node's master: true if its stamp may go back, because this node has promised,
+/// durably, not to become master meanwhile.
 pub fn promise(node: &Node, lease_ms: u64) -> bool {
     let longest_ms = u64::from(node.config.now().master_lease_max_ms);
     let ask = || node.grants.holder.lock().ping(lease_ms, clock::boottime_ns(), longest_ms);

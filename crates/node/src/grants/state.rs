@@ -164,7 +164,8 @@ impl Grants {
         self.holder.lock().held().map(|held| held.epoch)
     }
 
-    /// Whether the store may hold this data as a member of the set: then it must stay what it is (rule R3).
+    /// Whether the store may hold this data as a member of the set: then it must stay what it is
+    /// (rule R3).
     pub fn counts(&self, member: Member) -> bool {
         let holder = self.holder.lock();
         holder.held().is_some_and(|held| {

@@ -6,7 +6,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use storage::Scope;
 
 use api::heartbeat::LinkStatus;
 use replication::history::{EpochId, History, Position};
@@ -403,11 +402,7 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     let engine = job.node.engine();
     let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
     let store = current.ok_or(Over::Stale)?;
-    let scope = Scope {
-        namespace: storage::DEFAULT_NAMESPACE,
-        cluster: store.options().cluster,
-        now_ms: 0,
-    };
+    let scope = job.node.scope(0);
     match job.node.watches.applying(batch, &scope, || store.write_raw(batch)) {
         Ok(_) => applying.has_applied = true,
         Err(error) => applying.failure = Some(error),

@@ -20,7 +20,8 @@ use crate::clock::boottime_ms as now_ms;
 #[derive(Debug, Default)]
 pub struct Replication {
     pub(super) link: Mutex<Link>,
-    /// Held by the link's thread for its whole life: an old one may still be replacing the database.
+    /// Held by the link's thread for its whole life: an old one may still be replacing the
+    /// database.
     pub(super) one_link: Mutex<()>,
     pub(super) last_io_ms: AtomicU64,
     /// Tells the link to try at once.
@@ -73,7 +74,8 @@ impl Replication {
         self.bell.ring_now();
     }
 
-    /// Why there is no stream from the master: what the last attempt ended with. `None` while there is one.
+    /// Why there is no stream from the master: what the last attempt ended with. `None` while there
+    /// is one.
     pub fn link_error(&self) -> Option<String> {
         self.link.lock().why.clone()
     }
@@ -140,7 +142,8 @@ impl Replication {
         self.feeders.end_where(|replica| replica.is_holdfast);
     }
 
-    /// Lets the database ring the bell that wakes feeders. Only done once there are feeders: publishing is on the path of every write.
+    /// Lets the database ring the bell that wakes feeders. Only done once there are feeders:
+    /// publishing is on the path of every write.
     pub(super) fn hang_bell(&self, store: &Store) {
         let mut is_hung = self.is_bell_hung.lock();
         if !*is_hung {

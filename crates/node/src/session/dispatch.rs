@@ -1,9 +1,9 @@
 //! From a parsed command to its reply: look-up, gates, locks, handler, commit.
 //!
-//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it wrote may be answered before [`Ran::finish`] has handed
-//! the WAL to the operating system, and nothing may be answered at all once the lease is over or the role has changed meanwhile.
+//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it
+//! wrote may be answered before [`Ran::finish`] has handed the WAL to the operating system, and
+//! nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
-mod exec;
 mod ran;
 mod write;
 
@@ -17,38 +17,23 @@ use std::time::Instant;
 
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
-use resp::Writer;
-use storage::{DEFAULT_NAMESPACE, Scope, Store};
+use storage::Store;
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
+use super::nested::{Call, log_failure};
 use super::pipeline::Pending;
 use super::table::{self, Handler, ReadHandler};
-use super::{Command, Flow, ReadCx, ReplyMode, Session, SessionCx, Tells};
-use crate::clients::{Pause, Via};
+use super::transaction::Queued;
+use super::{After, Command, NestedCx, ReadCx, ReplyMode, Session, SessionCx, Tells};
+use crate::clients::Via;
 use crate::command::texts::LOADING;
-use crate::command::{Args, Error, Flags, Replied, Reply, Row, Words};
+use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::config::Values;
 use crate::gate::Engine;
 use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
-
-/// What the connection does next.
-pub enum Step {
-    /// Goes on.
-    Done,
-    /// Sends what is written and closes.
-    Close,
-    /// Closes without sending what is written.
-    Drop(&'static str),
-    /// Sends what is written, waits, and tries the same command again.
-    Wait(Pause),
-    /// Sends what is written, waits for the answer, sends it.
-    Later(std::pin::Pin<Box<dyn Future<Output = Vec<u8>>>>),
-    /// Sends what is written and hands the socket over.
-    Detach(Box<dyn FnOnce(super::Detached) + Send>),
-}
 
 /// The commands of one read buffer.
 pub struct Batch<'n> {
@@ -94,25 +79,27 @@ impl<'n> Batch<'n> {
     }
 
     /// Runs one command and appends its reply to `out`.
-    pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> Step {
-        let Some(name) = words.first() else { return Step::Done };
+    pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> After {
+        if words.is_empty() {
+            return After::Next(Replied::to_nothing());
+        }
         let started = Instant::now();
-        let found = table::find(&self.config.renames, name);
+        let found = table::find(&self.config.renames, words);
         if !found.is_some_and(|(_, command)| can_join(session, command)) {
             self.settle(session, out);
         }
         let mark = out.len();
         let Some((index, command)) = found else {
             session.transaction.is_aborted |= session.transaction.is_open();
-            write_error(session, out, &unknown_command(words));
+            let replied = session.reply(out).error(&unknown_command(words));
             session.show();
-            return Self::silence(session, out, mark, Step::Done);
+            return Self::silence(session, out, mark, replied.into());
         };
         session.client.last_command.set(&command.row);
-        let (step, outcome) = self.run_found(session, command, words, out);
+        let (after, outcome) = self.run_found(session, command, words, out);
         session.show();
-        if matches!(step, Step::Wait(_)) {
-            return step;
+        if matches!(after, After::Again(_)) {
+            return after;
         }
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
@@ -123,7 +110,7 @@ impl<'n> Batch<'n> {
             // An error of the commit is a reply too, and is not sent either.
             self.settle(session, out);
         }
-        Self::silence(session, out, mark, step)
+        Self::silence(session, out, mark, after)
     }
 
     /// Commits what is left and lets go of the gate.
@@ -148,14 +135,14 @@ impl<'n> Batch<'n> {
         command: &'static Command,
         words: &[&[u8]],
         out: &mut Vec<u8>,
-    ) -> (Step, Outcome) {
+    ) -> (After, Outcome) {
         self.hold();
         let is_queueing = session.transaction.is_open() && !command.flags.has(Flags::UNQUEUED);
         if let Err(refusal) = self.pass(session, command, words, is_queueing) {
             self.settle(session, out);
-            let refusal = match command.handler {
-                Handler::Exec => self.abort_exec(session, refusal),
-                _ => refusal,
+            let refusal = match command.flags.has(Flags::RUNS_QUEUE) {
+                true => self.abort_exec(session, refusal),
+                false => refusal,
             };
             return (self.refuse(session, refusal, out), Outcome::Rejected);
         }
@@ -176,26 +163,23 @@ impl<'n> Batch<'n> {
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
-            Ok(Flow::Replied(_)) => (Step::Done, Outcome::Done),
-            Ok(Flow::Close) => (Step::Close, Outcome::Done),
-            Ok(Flow::Wrote(_)) => {
-                (self.has_data, self.has_written) = (true, true);
-                (Step::Done, Outcome::Done)
+            Ok(after) => {
+                match &after {
+                    After::Wrote(_) => (self.has_data, self.has_written) = (true, true),
+                    After::Later(_, tells) => self.later = *tells,
+                    _ => {}
+                }
+                (after, Outcome::Done)
             }
-            Ok(Flow::Later(answer, tells)) => {
-                self.later = tells;
-                (Step::Later(answer), Outcome::Done)
-            }
-            Ok(Flow::Detach(take)) => (Step::Detach(take), Outcome::Done),
             Err(error) => {
-                // A write took its own half reply back: committing what waited before it may have moved the mark.
+                // A write took its own half reply back: committing what waited before it may have
+                // moved the mark.
                 if !command.is_write() {
                     out.truncate(mark);
                 }
                 self.settle(session, out);
-                self.log_failure(command, &error);
-                write_error(session, out, &error.to_string());
-                (Step::Done, Outcome::Failed)
+                log_failure(command, &error);
+                (session.reply(out).error(&error.to_string()).into(), Outcome::Failed)
             }
         }
     }
@@ -207,20 +191,39 @@ impl<'n> Batch<'n> {
         command: &'static Command,
         words: &[&[u8]],
         out: &mut Vec<u8>,
-    ) -> Result<Flow, Error> {
+    ) -> Result<After, Error> {
         match command.handler {
             Handler::Read(handler) => {
-                let reply = Reply::new(Writer::new(out, session.protocol));
-                self.run_read(handler, words, reply).map(Flow::Replied)
+                self.run_read(session, command, handler, words, out).map(After::Next)
             }
             Handler::Write(handler) => {
-                self.run_write(session, command, handler, words, out).map(Flow::Replied)
+                self.run_write(session, command, handler, words, out).map(After::Next)
             }
-            Handler::Exec => self.exec(session, out),
+            Handler::Nested(handler) => {
+                let store = self.store()?.clone();
+                let mut cx = NestedCx {
+                    node: self.node,
+                    session,
+                    config: &self.config,
+                    store: &store,
+                    worker: self.worker,
+                    now_ms: self.now_ms,
+                    out,
+                    has_data: false,
+                    has_written: false,
+                };
+                let result = handler(&mut cx, &mut Args::behind(command.names, words));
+                let (has_data, has_written) = (cx.has_data, cx.has_written);
+                self.has_data |= has_data;
+                self.has_written |= has_written;
+                result
+            }
+            // The gates let nothing through that is not in it.
+            Handler::Container => Err(Error::Syntax),
             Handler::Session(handler) => {
                 self.release();
                 let protocol = session.protocol;
-                let reply = Reply::new(Writer::new(out, protocol));
+                let reply = Reply::new(resp::Writer::new(out, protocol));
                 let mut cx = SessionCx {
                     node: self.node,
                     session,
@@ -228,7 +231,7 @@ impl<'n> Batch<'n> {
                     exec: None,
                     now_ms: self.now_ms,
                 };
-                handler(&mut cx, &mut Args::new(words), reply)
+                handler(&mut cx, &mut Args::behind(command.names, words), reply)
             }
         }
     }
@@ -274,14 +277,12 @@ impl<'n> Batch<'n> {
             engine,
             cluster: self.cluster.as_deref().map(Arc::as_ref),
         };
-        let queue =
-            session.transaction.queue().filter(|_| matches!(command.handler, Handler::Exec));
+        let queue = session.transaction.queue().filter(|_| command.flags.has(Flags::RUNS_QUEUE));
         match (queue, is_queueing) {
             (_, true) => gates::pass_to_queue(&caller.check(command, words)),
             (None, false) => gates::pass(&caller.check(command, words)),
             (Some(queue), false) => {
-                let queue: Vec<(&Row, Words<'_>)> =
-                    queue.iter().map(|queued| (&queued.command.row, queued.words())).collect();
+                let queue: Vec<Call<'_>> = queue.iter().map(Queued::call).collect();
                 gates::pass(&caller.check(command, words))?;
                 gates::pass_all(queue.iter().map(|(command, words)| caller.check(command, words)))
             }
@@ -312,33 +313,22 @@ impl<'n> Batch<'n> {
         }
     }
 
-    fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> Step {
+    fn refuse(&mut self, session: &mut Session, refusal: Refusal, out: &mut Vec<u8>) -> After {
         if !matches!(refusal, Refusal::Wait(_)) {
             session.transaction.is_aborted |= session.transaction.is_open();
         }
         match refusal {
-            Refusal::Error(text) => {
-                write_error(session, out, &text);
-                Step::Done
-            }
+            Refusal::Error(text) => session.reply(out).error(&text).into(),
             Refusal::ErrorAndClose(text) => {
-                write_error(session, out, &text);
-                Step::Close
+                session.reply(out).error(&text);
+                After::Close
             }
-            Refusal::Close(why) => Step::Drop(why),
+            Refusal::Close(why) => After::Drop(why),
             Refusal::Wait(pause) => {
                 // Not refused: it is tried again.
                 self.release();
-                Step::Wait(pause)
+                After::Again(pause)
             }
-        }
-    }
-
-    fn scope(&self) -> Scope<'static> {
-        Scope {
-            namespace: DEFAULT_NAMESPACE,
-            cluster: self.config.cluster_enabled,
-            now_ms: self.now_ms,
         }
     }
 
@@ -349,26 +339,21 @@ impl<'n> Batch<'n> {
 
     fn run_read(
         &self,
+        session: &Session,
+        command: &Command,
         handler: ReadHandler,
         words: &[&[u8]],
-        reply: Reply<'_>,
+        out: &mut Vec<u8>,
     ) -> Result<Replied, Error> {
         let txn = self.store()?.txn();
         let cx = ReadCx {
             txn: &txn,
-            scope: self.scope(),
+            scope: session.scope(&self.config, self.now_ms),
             node: self.node,
             config: &self.config,
             worker: self.worker,
         };
-        handler(&cx, &mut Args::new(words), reply)
-    }
-
-    fn log_failure(&self, command: &Command, error: &Error) {
-        let refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
-        if let (Error::Storage(cause), false) = (error, refused) {
-            tracing::error!(command = command.name, error = %cause, "a command failed in storage");
-        }
+        handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
@@ -389,7 +374,7 @@ impl<'n> Batch<'n> {
     }
 
     /// CLIENT REPLY OFF and SKIP: what was written is taken back.
-    fn silence(session: &mut Session, out: &mut Vec<u8>, mark: usize, step: Step) -> Step {
+    fn silence(session: &mut Session, out: &mut Vec<u8>, mark: usize, after: After) -> After {
         match session.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off => out.truncate(mark),
@@ -399,7 +384,7 @@ impl<'n> Batch<'n> {
                     if left == 0 { ReplyMode::On } else { ReplyMode::Skip(left - 1) };
             }
         }
-        step
+        after
     }
 }
 
@@ -410,28 +395,17 @@ fn can_join(session: &Session, command: &Command) -> bool {
         && session.reply_mode == ReplyMode::On
 }
 
-/// The keys among the words.
-fn keys<'a>(command: &Command, words: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
-    command.keys.positions(words.len()).filter_map(|position| words.get(position).copied())
-}
-
 fn queue(
     session: &mut Session,
     command: &'static Command,
     words: &[&[u8]],
     out: &mut Vec<u8>,
-) -> Step {
+) -> After {
     if session.transaction.push(command, words) {
-        Writer::new(out, session.protocol).simple("QUEUED");
-    } else {
-        session.transaction.is_aborted = true;
-        write_error(session, out, "ERR transaction is too large");
+        return session.reply(out).simple("QUEUED").into();
     }
-    Step::Done
-}
-
-fn write_error(session: &Session, out: &mut Vec<u8>, text: &str) {
-    Writer::new(out, session.protocol).error(text);
+    session.transaction.is_aborted = true;
+    session.reply(out).error("ERR transaction is too large").into()
 }
 
 /// As Redis 7: the name cut at 128 bytes, then arguments while they fit into 128 bytes.

@@ -15,6 +15,7 @@ use topology::{Cluster, Route, RouteRequest, key_slot};
 use super::{Auth, Session};
 use crate::clients::{Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
+use crate::command::row::Usage;
 use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
 use crate::command::{Error, Flags, Row};
 use crate::config::Values;
@@ -79,8 +80,19 @@ impl<'a> std::ops::Deref for Check<'a> {
 type Gate = fn(&Check<'_>) -> Result<(), Refusal>;
 
 /// Passed when a command arrives, queued or not.
-const ALWAYS: &[Gate] =
-    &[health_check, place, arity, subcommand, authenticated, door, loading, in_multi, slot_owner];
+const ALWAYS: &[Gate] = &[
+    health_check,
+    place,
+    fits,
+    authenticated,
+    admin,
+    door,
+    control,
+    loading,
+    cluster_mode,
+    in_multi,
+    slot_owner,
+];
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
@@ -114,22 +126,19 @@ fn place(check: &Check<'_>) -> Result<(), Refusal> {
     let flags = check.command.flags;
     // A check holds no client's place, and may say nothing but PING.
     let needs_none = check.session.auth == Auth::Peer || is_health_check(check.session);
-    if needs_none || flags.has(Flags::NO_AUTH) || flags.has(Flags::PEER) || pauses(check) {
+    if needs_none
+        || flags.has(Flags::NO_AUTH)
+        || flags.has(Flags::PEER)
+        || flags.has(Flags::CONTROL)
+    {
         return Ok(());
     }
     check.node.stats.rejected_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     Err(Refusal::ErrorAndClose(TOO_MANY.into()))
 }
 
-/// CLIENT PAUSE and UNPAUSE are a controller's, too.
-fn pauses(check: &Check<'_>) -> bool {
-    let subcommand = check.words.get(1).copied().unwrap_or_default();
-    check.command.name == "client"
-        && (subcommand.eq_ignore_ascii_case(b"pause")
-            || subcommand.eq_ignore_ascii_case(b"unpause"))
-}
-
-/// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever it sent besides would be nobody's, with nobody's rights.
+/// A load balancer that speaks for itself asks whether the node answers, and nothing else: whatever
+/// it sent besides would be nobody's, with nobody's rights.
 fn health_check(check: &Check<'_>) -> Result<(), Refusal> {
     if is_health_check(check.session) && check.command.name != "ping" {
         return error(
@@ -143,32 +152,25 @@ fn is_health_check(session: &Session) -> bool {
     matches!(session.client.via, Via::Check { .. })
 }
 
-fn arity(check: &Check<'_>) -> Result<(), Refusal> {
-    if check.command.accepts(check.words.len()) {
+/// As many words as it takes; behind a container's name one of its commands.
+fn fits(check: &Check<'_>) -> Result<(), Refusal> {
+    let command = check.command;
+    let second = check.words.get(1);
+    let is_unknown = command.is_container && second.is_some();
+    if !is_unknown && command.accepts(check.words.len()) {
         return Ok(());
     }
-    error(format!("ERR wrong number of arguments for '{}' command", check.command.name))
-}
-
-/// The second word of a command that is a container of others.
-fn subcommand(check: &Check<'_>) -> Result<(), Refusal> {
-    let container = check.command;
-    let Some(word) = check.words.get(1).filter(|_| !container.subcommands.is_empty()) else {
-        return Ok(());
-    };
-    let row =
-        container.subcommands.iter().find(|row| word.eq_ignore_ascii_case(row.name.as_bytes()));
-    match row {
-        Some(row) if row.accepts(check.words.len()) => Ok(()),
-        Some(row) => error(format!(
-            "ERR wrong number of arguments for '{}|{}' command",
-            container.name, row.name
+    let second = second.map(|word| String::from_utf8_lossy(&word[..word.len().min(128)]));
+    let container = command.first_word().to_uppercase();
+    match (command.usage, second) {
+        (Usage::Text(text), Some(_)) => error(text),
+        (Usage::Either, Some(word)) => error(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
         )),
-        None => error(format!(
-            "ERR unknown subcommand '{}'. Try {} HELP.",
-            String::from_utf8_lossy(&word[..word.len().min(128)]),
-            container.name.to_uppercase()
-        )),
+        (Usage::Redis, Some(word)) if is_unknown => {
+            error(format!("ERR unknown subcommand '{word}'. Try {container} HELP."))
+        }
+        _ => error(format!("ERR wrong number of arguments for '{}' command", command.name)),
     }
 }
 
@@ -196,7 +198,25 @@ however MAKE SURE Redis is not publicly accessible from internet if you do so. U
 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. \
 NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.";
 
-/// Who came through which door: where only balancers bring clients, keys are for clients and the node's own affairs for peers.
+/// What is for administrators is not for clients of a namespace.
+fn admin(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.command.flags.has(Flags::ADMIN) && !check.session.is_admin() {
+        return error("ERR admin permission required to perform the command");
+    }
+    Ok(())
+}
+
+/// Pausing clients stops a whole node: behind balancers only peers may.
+fn control(check: &Check<'_>) -> Result<(), Refusal> {
+    let is_guarded = check.config.client_access == ClientAccess::BalancerOnly;
+    if is_guarded && check.command.flags.has(Flags::CONTROL) && check.session.auth != Auth::Peer {
+        return error("NOPERM only peers may pause the clients of this node");
+    }
+    Ok(())
+}
+
+/// Who came through which door: where only balancers bring clients, keys are for clients and the
+/// node's own affairs for peers.
 fn door(check: &Check<'_>) -> Result<(), Refusal> {
     if check.config.client_access != ClientAccess::BalancerOnly {
         return Ok(());
@@ -205,12 +225,16 @@ fn door(check: &Check<'_>) -> Result<(), Refusal> {
         Via::Direct if check.command.is_data() => {
             error("ERR this node serves clients only through its load balancer")
         }
-        Via::Balancer { .. } if check.command.flags.has(Flags::PEER) => error(format!(
+        Via::Balancer { .. } if is_of_the_node(check.command) => error(format!(
             "NOPERM '{}' is not served through a load balancer: connect to the node itself and authenticate with peer-auth",
             check.command.name
         )),
         _ => Ok(()),
     }
+}
+
+fn is_of_the_node(command: &Row) -> bool {
+    command.flags.has(Flags::PEER) || command.flags.has(Flags::AT_NODE)
 }
 
 fn loading(check: &Check<'_>) -> Result<(), Refusal> {
@@ -220,19 +244,25 @@ fn loading(check: &Check<'_>) -> Result<(), Refusal> {
     error(LOADING)
 }
 
-fn in_multi(check: &Check<'_>) -> Result<(), Refusal> {
-    if !check.session.transaction.is_open() || check.command.may_be_queued(check.words) {
-        return Ok(());
+fn cluster_mode(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.command.flags.has(Flags::CLUSTER) && !check.config.cluster_enabled {
+        return error("ERR Cluster mode is not enabled");
     }
-    error(format!("ERR Can't execute {} in MULTI", check.command.name))
+    Ok(())
+}
+
+fn in_multi(check: &Check<'_>) -> Result<(), Refusal> {
+    if check.session.transaction.is_open() && check.command.flags.has(Flags::NO_MULTI) {
+        return error(format!("ERR Can't execute {} in MULTI", check.command.first_word()));
+    }
+    Ok(())
 }
 
 /// Is the slot of these keys served here? The rules, Kvrocks', are [`Cluster::route`]'s.
 fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let Some(cluster) = check.cluster else { return Ok(()) };
     let command = check.command;
-    let positions = command.keys.positions(check.words.len());
-    let slots = positions.filter_map(|position| check.words.get(position)).map(|key| key_slot(key));
+    let slots = command.keys_in(check.words).map(key_slot);
     let request = RouteRequest {
         is_write: command.is_write(),
         readonly: check.session.is_readonly,
@@ -248,11 +278,13 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// A redirection to the very address the client dialled would never end (rule R15). An announced host name is not looked up: whose address it is, is not known here.
+/// A redirection to the very address the client dialled would never end (rule R15). An announced
+/// host name is not looked up: whose address it is, is not known here.
 fn leads_back(session: &Session, to: &str) -> bool {
     let Via::Balancer { frontend, .. } = session.client.via else { return false };
     let Some((host, port)) = to.rsplit_once(':') else { return false };
-    // As an address, not as text: it is shown as it was announced, and an address of IPv6 has many spellings.
+    // As an address, not as text: it is shown as it was announced, and an address of IPv6 has many
+    // spellings.
     let is_same = |ip: IpAddr| ip.to_canonical() == frontend.ip().to_canonical();
     host.parse().is_ok_and(is_same) && port.parse() == Ok(frontend.port())
 }
@@ -269,7 +301,8 @@ fn paused(check: &Check<'_>) -> Result<(), Refusal> {
     if concerns && !is_exempt { Err(Refusal::Wait(pause)) } else { Ok(()) }
 }
 
-/// The data of a deposed master is another history until it has been replaced: nobody may read it (rule R15).
+/// The data of a deposed master is another history until it has been replaced: nobody may read it
+/// (rule R15).
 fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
     if check.command.is_data() && check.node.resync.is_required() {
         return error(
@@ -329,8 +362,8 @@ fn lease(check: &Check<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The same checks for a handler that writes by itself what a peer asks for, with the gate held alone: no key is named, so
-/// no gate above looked.
+/// The same checks for a handler that writes by itself what a peer asks for, with the gate held
+/// alone: no key is named, so no gate above looked.
 ///
 /// # Errors
 /// The reply that says what is in the way.
@@ -344,7 +377,8 @@ pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result
     if node.grants.commit.lacks_members() {
         return Err(Error::text(NOREPLICAS));
     }
-    // While it lasts, the controller takes the sequence for the final one; peers' commands are not paused.
+    // While it lasts, the controller takes the sequence for the final one; peers' commands are not
+    // paused.
     if node.clients.paused(clock::boottime_ns).is_some() {
         return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
     }

@@ -2,25 +2,26 @@
 
 pub mod dispatch;
 pub mod gates;
+pub mod nested;
+pub mod outcome;
 pub mod pipeline;
 pub mod table;
 pub mod transaction;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
-use resp::Protocol;
-use storage::{Scope, Txn};
+use resp::{Protocol, Writer};
+use storage::{DEFAULT_NAMESPACE, Scope, Store, Txn};
 use topology::Reach;
 
 use crate::clients::Client;
-use crate::command::Replied;
+use crate::command::Reply;
 use crate::config::Values;
 use crate::node::Node;
 use crate::stats::WorkerStats;
+pub use outcome::{After, Answer, Detached, Takeover, Tells};
 pub use table::Command;
 use transaction::Transaction;
 
@@ -44,6 +45,8 @@ pub struct Session {
     pub protocol: Protocol,
     /// What it has proved.
     pub auth: Auth,
+    /// Whose keys it sees.
+    pub namespace: Arc<[u8]>,
     /// It has asked what only nodes and controllers ask.
     pub asks_as_peer: bool,
     /// READONLY was sent.
@@ -87,66 +90,9 @@ pub enum ReplyMode {
     On,
     /// None are.
     Off,
-    /// The reply of SKIP itself and of the next command are not sent: value = commands still to skip.
+    /// The reply of SKIP itself and of the next command are not sent: value = commands still to
+    /// skip.
     Skip(u8),
-}
-
-/// What a session handler wants of the connection.
-pub enum Flow {
-    /// It answered.
-    Replied(Replied),
-    /// It answered, and has written data by itself: the answer waits as that of any write (rule R4).
-    Wrote(Replied),
-    /// Answer what is written, then close.
-    Close,
-    /// The answer comes later; the connection waits for it. The bytes are RESP.
-    Later(Pin<Box<dyn Future<Output = Vec<u8>>>>, Tells),
-    /// The socket leaves its worker: it becomes a replication stream or file transfer.
-    Detach(Box<dyn FnOnce(Detached) + Send>),
-}
-
-/// What an answer that comes later is about: one that tells of data waits for the in-sync set when it is there (rule R4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tells {
-    /// Not of data: it leaves at once.
-    Nothing,
-    /// Of what was read.
-    Read,
-    /// Of what was written.
-    Write,
-}
-
-impl std::fmt::Debug for Flow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Replied(_) => "Replied",
-            Self::Wrote(_) => "Wrote",
-            Self::Close => "Close",
-            Self::Later(..) => "Later",
-            Self::Detach(_) => "Detach",
-        })
-    }
-}
-
-impl From<Replied> for Flow {
-    fn from(replied: Replied) -> Self {
-        Self::Replied(replied)
-    }
-}
-
-/// A socket that has left its worker.
-#[derive(Debug)]
-pub struct Detached {
-    /// The socket, non-blocking, not bound to a runtime.
-    pub stream: std::net::TcpStream,
-    /// Bytes that were read and not used.
-    pub unread: Vec<u8>,
-    /// Its entry in CLIENT LIST; to be removed by whoever owns the socket last.
-    pub client: Arc<Client>,
-    /// The node.
-    pub node: Arc<Node>,
-    /// What it said of itself.
-    pub facts: ReplicaFacts,
 }
 
 /// What a read handler sees.
@@ -191,6 +137,40 @@ pub struct SessionCx<'a> {
     pub now_ms: u64,
 }
 
+/// What a command sees that runs others (`session::nested`).
+pub struct NestedCx<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The connection.
+    pub session: &'a mut Session,
+    /// The current options.
+    pub config: &'a Values,
+    store: &'a Store,
+    worker: usize,
+    now_ms: u64,
+    /// Where replies go.
+    out: &'a mut Vec<u8>,
+    /// One of the commands saw data.
+    has_data: bool,
+    /// Something was written.
+    has_written: bool,
+}
+
+impl SessionCx<'_> {
+    /// Waits until every write that is under way is done. A command inside EXEC is part of one, and
+    /// holds the gate itself.
+    pub fn wait_for_writes(&self) {
+        if self.exec.is_none() {
+            drop(self.node.gate.write());
+        }
+    }
+
+    /// The keys of this connection, by the clock of this command.
+    pub fn scope(&self) -> Scope<'_> {
+        self.session.scope(self.config, self.now_ms)
+    }
+}
+
 impl ReadCx<'_> {
     /// Counts a look-up of a key for INFO.
     pub fn count(&self, is_hit: bool) {
@@ -207,6 +187,7 @@ impl Session {
             client,
             protocol: Protocol::V2,
             auth: Auth::None,
+            namespace: DEFAULT_NAMESPACE.into(),
             asks_as_peer: false,
             is_readonly: false,
             is_asking: false,
@@ -217,6 +198,22 @@ impl Session {
         };
         session.auth = session.initial_auth(config);
         session
+    }
+
+    /// The keys this connection sees at `now_ms`, Unix ms. Beside it only [`Node::scope`] makes
+    /// one.
+    pub fn scope(&self, config: &Values, now_ms: u64) -> Scope<'_> {
+        scope_in(&self.namespace, config, now_ms)
+    }
+
+    /// Whether it may do what is not for clients of a namespace.
+    pub fn is_admin(&self) -> bool {
+        *self.namespace == *DEFAULT_NAMESPACE
+    }
+
+    /// The right to answer once, in its version of the protocol.
+    pub fn reply<'o>(&self, out: &'o mut Vec<u8>) -> Reply<'o> {
+        Reply::new(Writer::new(out, self.protocol))
     }
 
     /// Takes note of what the connection has proved.
@@ -243,8 +240,9 @@ impl Session {
         shown.is_dirty.store(transaction.is_dirty(), Ordering::Relaxed);
     }
 
-    /// Which nodes its client can reach. Where only balancers bring clients, one that came through a balancer reaches announced endpoints; who came to the node
-    /// itself is a peer or an operator, and sees every node.
+    /// Which nodes its client can reach. Where only balancers bring clients, one that came through
+    /// a balancer reaches announced endpoints; who came to the node itself is a peer or an
+    /// operator, and sees every node.
     pub fn reach(&self, config: &Values) -> Reach {
         let is_balanced = matches!(self.client.via, crate::clients::Via::Balancer { .. });
         match config.client_access {
@@ -253,12 +251,17 @@ impl Session {
         }
     }
 
-    /// What a connection has before it says anything: everything where no password is set, unless it came around the balancers.
+    /// What a connection has before it says anything: everything where no password is set, unless
+    /// it came around the balancers.
     pub fn initial_auth(&self, config: &Values) -> Auth {
         let needs_peer_auth = config.client_access == ClientAccess::BalancerOnly
             && self.client.via == crate::clients::Via::Direct;
         if needs_peer_auth || !config.requirepass.is_empty() { Auth::None } else { Auth::Client }
     }
+}
+
+fn scope_in<'n>(namespace: &'n [u8], config: &Values, now_ms: u64) -> Scope<'n> {
+    Scope { namespace, cluster: config.cluster_enabled, now_ms }
 }
 
 #[cfg(test)]

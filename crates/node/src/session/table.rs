@@ -4,15 +4,19 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-use super::{Flow, ReadCx, SessionCx, WriteCx};
+use super::{After, NestedCx, ReadCx, SessionCx, WriteCx};
 use crate::command::keys::Keys;
-use crate::command::row::{Access, Flags, Row, Subcommand, each_flag};
+use crate::command::row::{Access, Flags, Row, Usage, each_flag};
 use crate::command::{Args, Renames, Replied, Reply, Result, Table};
 
 /// See [`Handler::Read`].
 pub type ReadHandler = fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
 /// See [`Handler::Write`].
 pub type WriteHandler = fn(&mut WriteCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
+/// See [`Handler::Session`].
+pub type SessionHandler = fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<After>;
+/// See [`Handler::Nested`].
+pub type NestedHandler = fn(&mut NestedCx<'_>, &mut Args<'_>) -> Result<After>;
 
 /// What runs a command. The type says what it may do.
 #[derive(Clone, Copy)]
@@ -22,9 +26,11 @@ pub enum Handler {
     /// Sees data and puts into a transaction that is committed when it returns `Ok`.
     Write(WriteHandler),
     /// Changes the connection or the node, and may answer later. Runs outside the write gate.
-    Session(fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Flow>),
-    /// EXEC: runs what the connection has queued (`session::dispatch`).
-    Exec,
+    Session(SessionHandler),
+    /// Runs other commands as one.
+    Nested(NestedHandler),
+    /// Nothing: what stands behind the name is run.
+    Container,
 }
 
 impl fmt::Debug for Handler {
@@ -33,7 +39,8 @@ impl fmt::Debug for Handler {
             Self::Read(_) => "Read",
             Self::Write(_) => "Write",
             Self::Session(_) => "Session",
-            Self::Exec => "Exec",
+            Self::Nested(_) => "Nested",
+            Self::Container => "Container",
         })
     }
 }
@@ -45,6 +52,8 @@ pub struct Command {
     pub row: Row,
     /// What runs it.
     pub handler: Handler,
+    /// The commands of a container, by their second word.
+    pub leaves: &'static [Self],
 }
 
 impl Deref for Command {
@@ -80,40 +89,60 @@ impl Command {
     }
 
     /// A command about the connection or the node.
-    pub const fn session(
-        name: &'static str,
-        arity: i8,
-        handler: fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Flow>,
-    ) -> Self {
+    pub const fn session(name: &'static str, arity: i8, handler: SessionHandler) -> Self {
         Self::new(name, arity, Keys::None, Handler::Session(handler))
     }
 
-    /// EXEC.
-    pub const fn exec(name: &'static str) -> Self {
-        Self::new(name, 1, Keys::None, Handler::Exec)
+    /// A command that runs others.
+    pub const fn nested(name: &'static str, arity: i8, handler: NestedHandler) -> Self {
+        Self::new(name, arity, Keys::None, Handler::Nested(handler))
     }
 
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
         let access = match handler {
             Handler::Read(_) => Access::Read,
             Handler::Write(_) => Access::Write,
-            Handler::Session(_) | Handler::Exec => Access::None,
+            Handler::Session(_) | Handler::Nested(_) | Handler::Container => Access::None,
         };
-        let flags = Flags::NONE;
-        let row = Row { name, arity, keys, access, flags, subcommands: &[], outside_multi: &[] };
-        Self { row, handler }
+        let row = Row {
+            name,
+            arity,
+            keys,
+            access,
+            flags: Flags::NONE,
+            names: names(name),
+            is_container: false,
+            usage: Usage::Redis,
+        };
+        Self { row, handler, leaves: &[] }
     }
 
-    /// With a closed list of subcommands: unknown ones and wrong numbers of words are refused before the handler, also while queueing.
-    pub const fn containing(mut self, subcommands: &'static [Subcommand]) -> Self {
-        self.row.subcommands = subcommands;
+    /// A name that says nothing without a second word.
+    pub const fn container(name: &'static str, leaves: &'static [Self]) -> Self {
+        Self::new(name, -2, Keys::None, Handler::Container).containing(leaves)
+    }
+
+    /// With commands of its own behind its name.
+    pub const fn containing(mut self, leaves: &'static [Self]) -> Self {
+        self.row.is_container = true;
+        self.leaves = leaves;
         self
     }
 
-    /// With second words that are refused inside MULTI.
-    pub const fn outside_multi(mut self, words: &'static [&'static str]) -> Self {
-        self.row.outside_multi = words;
+    /// With another answer than Redis' to words that do not fit.
+    pub const fn usage(mut self, usage: Usage) -> Self {
+        self.row.usage = usage;
         self
+    }
+
+    /// The command of a container that this second word calls.
+    fn leaf(&'static self, word: &[u8]) -> Option<&'static Self> {
+        let behind = self.row.name.len() + 1;
+        let is_called = |leaf: &&Self| {
+            let name = leaf.row.name.as_bytes().get(behind..).unwrap_or_default();
+            word.eq_ignore_ascii_case(name)
+        };
+        self.leaves.iter().find(is_called)
     }
 
     /// With keys, for session commands that name some (WATCH).
@@ -141,17 +170,52 @@ pub fn give(families: &'static [Family]) -> usize {
     COMMANDS.get_or_init(|| commands().collect()).len()
 }
 
-/// The command that answers to this name in any case, with its index in the table.
-pub fn find(renames: &Renames, name: &[u8]) -> Option<(usize, &'static Command)> {
-    let (index, _) = renames.find(name)?;
-    Some((index, at(index)?))
+/// How many words a name has.
+const fn names(name: &str) -> u8 {
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'|' {
+            return 2;
+        }
+        at += 1;
+    }
+    1
 }
 
-/// The commands that answer to some name, in table order.
+/// The command that these words call, in any case, with its index in the table: of a container the
+/// one that the second word names, or the container itself.
+pub fn find(renames: &Renames, words: &[&[u8]]) -> Option<(usize, &'static Command)> {
+    let (index, _) = renames.find(words.first()?)?;
+    let command = at(index)?;
+    let leaf = words.get(1).and_then(|word| command.leaf(word));
+    Some((index, leaf.unwrap_or(command)))
+}
+
+/// The commands that answer to some name, in table order; containers, not what is in them.
 pub fn all(renames: &Renames) -> impl Iterator<Item = &'static Command> {
     renames.rows().filter_map(|(index, _)| at(index))
 }
 
 fn at(index: usize) -> Option<&'static Command> {
     COMMANDS.get()?.get(index).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_a_container_have_its_name_before_their_own() {
+        crate::shell::table();
+        for container in all(&Renames::default()) {
+            assert_eq!(container.is_container, !container.leaves.is_empty(), "{}", container.name);
+            let mut seen = std::collections::BTreeSet::new();
+            for leaf in container.leaves {
+                assert_eq!((leaf.first_word(), leaf.names), (container.name, 2), "{}", leaf.name);
+                assert!(seen.insert(leaf.name), "{} twice", leaf.name);
+                assert!(leaf.leaves.is_empty() && leaf.name == leaf.name.to_lowercase());
+            }
+        }
+    }
 }

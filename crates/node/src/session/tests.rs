@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use storage::{FeedRead, Store};
 use topology::Cluster;
 
+use super::After;
 use super::Session;
-use super::dispatch::{Batch, Step, UNWRITTEN};
+use super::dispatch::{Batch, UNWRITTEN};
 use crate::clients::PauseKind;
 use crate::config::Values;
 use crate::gate::Role;
@@ -59,7 +60,7 @@ impl Bench {
         let mut batch = begin(node);
         for command in commands {
             let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-            assert!(matches!(batch.run(session, &words, &mut out), Step::Done), "{command}");
+            assert!(matches!(batch.run(session, &words, &mut out), After::Next(_)), "{command}");
         }
         batch.close(session, &mut out).finish(node).unwrap();
         String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
@@ -207,7 +208,7 @@ fn a_transaction_that_is_to_abort_still_is_after_a_pause() {
     let mut out = Vec::new();
     let mut batch = begin(&bench.node);
     let step = batch.run(&mut bench.session, &[b"EXEC"], &mut out);
-    assert!(matches!(step, Step::Wait(_)) && out.is_empty());
+    assert!(matches!(step, After::Again(_)) && out.is_empty());
     drop(batch);
     bench.node.clients.unpause();
     let replies = bench.pipeline(&["EXEC", "GET k"]);

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Command;
-use super::table;
+use super::nested::Call;
+use super::{Command, table};
 use crate::command::{Flags, Renames, Words};
 use crate::node::Node;
 use crate::watch::{Dirty, Since};
@@ -23,8 +23,8 @@ pub struct Queued {
 
 impl Queued {
     /// The same, as gates and handlers take it.
-    pub fn words(&self) -> Words<'_> {
-        self.words.iter().map(Vec::as_slice).collect()
+    pub fn call(&self) -> Call<'_> {
+        (self.command, self.words.iter().map(Vec::as_slice).collect())
     }
 }
 
@@ -91,7 +91,7 @@ impl Transaction {
         self.open();
         for words in queue {
             let words: Words<'_> = words.iter().map(Vec::as_slice).collect();
-            let found = words.first().and_then(|name| table::find(renames, name));
+            let found = table::find(renames, &words);
             let is_queued = found
                 .filter(|(_, command)| !command.flags.has(Flags::UNQUEUED))
                 .is_some_and(|(_, command)| self.push(command, &words));

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use ::replication::history::Position;
 use resp::{Protocol, Writer};
 
-use super::must_be_cluster;
 use crate::command::{Args, Error, Reply, Result};
 use crate::replication;
-use crate::session::{Flow, SessionCx, Tells};
+use crate::session::{After, SessionCx, Tells};
 
-pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Flow> {
-    must_be_cluster(cx)?;
+pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let word = args.word().ok_or(Error::Syntax)?;
     match (&*word, args.len()) {
         (b"SHOW", 0) => {
@@ -31,7 +29,7 @@ pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>)
                 }
                 bytes
             });
-            Ok(Flow::Later(answer, Tells::Nothing))
+            Ok(After::Later(answer, Tells::Nothing))
         }
         _ => Err(Error::Syntax),
     }

@@ -7,15 +7,13 @@ mod apply;
 use std::sync::Arc;
 
 use resp::{Protocol, Writer};
-use storage::Scope;
 use storage::rewind::review::{self, Change, Export, Listing};
 
-use super::must_be_cluster;
 use crate::clock;
-use crate::command::{Args, Error, Result};
+use crate::command::{Args, Error, Reply, Result};
 use crate::node::Node;
 use crate::replication::rewind::DISCARDED;
-use crate::session::{Flow, SessionCx, Tells};
+use crate::session::{After, SessionCx, Tells};
 use apply::{Request, apply};
 
 /// Most of an export that one answer tells of, in bytes of the file.
@@ -23,8 +21,7 @@ const PAGE_BYTES_MAX: u64 = 1 << 20;
 /// Words of a key, in a page and in a request to put back.
 const KEY_WORDS: usize = 4;
 
-pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>) -> Result<Flow> {
-    must_be_cluster(cx)?;
+pub(super) fn run(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
     let word = args.word().ok_or(Error::Syntax)?;
     match (&*word, args.len()) {
         (b"LIST", 0) => Ok(later(cx, Tells::Nothing, list)),
@@ -46,7 +43,7 @@ fn later(
     cx: &SessionCx<'_>,
     tells: Tells,
     work: impl FnOnce(&Node) -> Result<Vec<u8>> + Send + 'static,
-) -> Flow {
+) -> After {
     let node = Arc::clone(cx.node);
     let answer = Box::pin(async move {
         let done = tokio::task::spawn_blocking(move || work(&node)).await;
@@ -57,12 +54,7 @@ fn later(
             bytes
         })
     });
-    Flow::Later(answer, tells)
-}
-
-fn scope(node: &Node) -> Scope<'static> {
-    let cluster = node.config.now().cluster_enabled;
-    Scope { namespace: storage::DEFAULT_NAMESPACE, cluster, now_ms: clock::unix_ms() }
+    After::Later(answer, tells)
 }
 
 /// A line per export: file, bytes, fork, Unix ms, newest discarded sequence, number and id of the epoch that held the fork when it was made.
@@ -92,7 +84,8 @@ fn read(node: &Node, file: &str, offset: u64, bytes: u64) -> Result<Vec<u8>> {
     if !path.exists() {
         return Err(Error::text("ERR there is no such export"));
     }
-    let page = review::page(&path, &scope(node), offset, bytes.clamp(1, PAGE_BYTES_MAX))?;
+    let page =
+        review::page(&path, &node.scope(clock::unix_ms()), offset, bytes.clamp(1, PAGE_BYTES_MAX))?;
     let mut out = Vec::new();
     let mut writer = Writer::new(&mut out, Protocol::V2);
     writer.array(1 + page.changes.len() * KEY_WORDS);

@@ -10,12 +10,11 @@ use std::path::Path;
 use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
-use super::must_be_at_node;
-use crate::command::row::{Subcommand, subcommand};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{OPTIONS, SetError, Values, file};
 use crate::node::Node;
-use crate::session::{Flow, SessionCx};
+use crate::session::table::SessionHandler;
+use crate::session::{After, Command, SessionCx};
 
 const HELP: &[&str] = &[
     "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -31,43 +30,44 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-pub(super) const SUBCOMMANDS: &[Subcommand] = &[
-    subcommand("get", -3),
-    subcommand("help", 2),
-    subcommand("resetstat", 2),
-    subcommand("rewrite", 2),
-    subcommand("set", -4),
+#[rustfmt::skip]
+pub(super) const COMMANDS: &[Command] = &[
+    config("config|get",      -3, get_options),
+    config("config|help",      2, help),
+    config("config|resetstat", 2, reset_counters).at_node(),
+    config("config|rewrite",   2, rewrite_configuration).at_node(),
+    config("config|set",      -4, set_options).at_node(),
 ];
 
-/// CONFIG.
-pub(super) fn config(
+const fn config(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    Command::session(name, arity, handler).admin().loading().stale().no_script()
+}
+
+fn get_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(get(&cx.node.config.now(), args.rest(), reply).into())
+}
+
+fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    set(cx, args.rest())?;
+    Ok(reply.ok().into())
+}
+
+fn reset_counters(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    cx.node.stats.reset();
+    Ok(reply.ok().into())
+}
+
+fn rewrite_configuration(
     cx: &mut SessionCx<'_>,
-    args: &mut Args<'_>,
+    _args: &mut Args<'_>,
     reply: Reply<'_>,
-) -> Result<Flow> {
-    let Some(word) = args.word() else { return Err(Error::Syntax) };
-    Ok(match &*word {
-        b"GET" => get(&cx.node.config.now(), args.rest(), reply),
-        b"SET" => {
-            must_be_at_node(cx, "config|set")?;
-            set(cx, args.rest())?;
-            reply.ok()
-        }
-        b"RESETSTAT" => {
-            must_be_at_node(cx, "config|resetstat")?;
-            cx.node.stats.reset();
-            reply.ok()
-        }
-        b"REWRITE" => {
-            must_be_at_node(cx, "config|rewrite")?;
-            rewrite(cx)?;
-            reply.ok()
-        }
-        b"HELP" => reply.help(HELP),
-        // The gate lets nothing else through.
-        _ => return Err(Error::Syntax),
-    }
-    .into())
+) -> Result<After> {
+    rewrite(cx)?;
+    Ok(reply.ok().into())
+}
+
+fn help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(HELP).into())
 }
 
 fn get(values: &Values, patterns: &[&[u8]], reply: Reply<'_>) -> Replied {

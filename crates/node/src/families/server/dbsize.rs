@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use api::heartbeat::LeaseMode;
 use resp::Writer;
 use storage::types::keyspace::{self, Census};
-use storage::{Scope, Store, Txn};
+use storage::{Store, Txn};
 
 use crate::clock;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result};
 use crate::node::{Keyspace, Node};
-use crate::session::{Flow, SessionCx, Tells};
+use crate::session::{After, SessionCx, Tells};
 
 /// Counts begun anew because the write gate was taken meanwhile.
 const ATTEMPTS: usize = 8;
@@ -29,7 +29,7 @@ pub(super) fn dbsize(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
     reply: Reply<'_>,
-) -> Result<Flow> {
+) -> Result<After> {
     let is_background = match (args.word().as_deref(), args.len()) {
         (None, _) => false,
         (Some(b"SCAN"), 0) => true,
@@ -62,7 +62,7 @@ pub(super) fn dbsize(
         }
         bytes
     });
-    Ok(Flow::Later(answer, Tells::Read))
+    Ok(After::Later(answer, Tells::Read))
 }
 
 /// Held by whoever waits for a count.
@@ -79,14 +79,6 @@ impl Drop for Wish {
 
 fn integer(keys: u64) -> i64 {
     i64::try_from(keys).unwrap_or(i64::MAX)
-}
-
-fn scope(node: &Node) -> Scope<'static> {
-    Scope {
-        namespace: storage::DEFAULT_NAMESPACE,
-        cluster: node.config.now().cluster_enabled,
-        now_ms: clock::unix_ms(),
-    }
 }
 
 /// The last count, if it still holds.
@@ -136,7 +128,7 @@ fn count(node: &Node, given_up: &AtomicBool) -> Result<i64> {
         };
         let sequence = store.latest_sequence();
         let mut is_whole = true;
-        let census = keyspace::census(&store, &scope(node), || {
+        let census = keyspace::census(&store, &node.scope(clock::unix_ms()), || {
             // Whoever wants the gate for himself may want to close the database: it must not wait for this handle.
             let goes_on =
                 node.gate.try_read().is_some_and(|engine| engine.generation == generation);
@@ -182,7 +174,7 @@ fn keep(node: &Node, census: &Census, sequence: u64) {
 /// Inside EXEC nothing may wait, and everything else does: a bounded count.
 fn count_in_exec(node: &Node, txn: &Txn<'_>) -> Result<i64> {
     let mut steps = 0;
-    let census = keyspace::census(txn, &scope(node), || {
+    let census = keyspace::census(txn, &node.scope(clock::unix_ms()), || {
         steps += 1;
         steps < EXEC_STEPS_MAX
     })?;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use resp::Writer;
 use storage::Suspended;
 
 use super::super::table::WriteHandler;
 use super::super::{Command, Session, WriteCx};
-use super::{Batch, keys, write_error};
-use crate::command::{Args, Error, Flags, Replied, Reply};
+use super::Batch;
+use crate::command::{Args, Error, Flags, Replied};
 use crate::locks::Locks;
 use crate::node::Node;
 
@@ -18,7 +17,7 @@ impl<'n> Batch<'n> {
         if self.pending.is_empty() {
             return;
         }
-        let scope = self.scope();
+        let scope = session.scope(&self.config, self.now_ms);
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         match self.pending.commit(self.node, store, &scope) {
             Ok(has_written) => self.has_written |= has_written,
@@ -27,7 +26,7 @@ impl<'n> Batch<'n> {
                 out.truncate(failed.mark);
                 let text = Error::from(failed.cause).to_string();
                 for _ in 0..failed.commands {
-                    write_error(session, out, &text);
+                    session.reply(out).error(&text);
                 }
             }
         }
@@ -44,7 +43,7 @@ impl<'n> Batch<'n> {
     ) -> Result<Replied, Error> {
         let node: &'n Arc<Node> = self.node;
         let takes_all = command.flags.has(Flags::ALL_KEYS);
-        let stripes = Locks::stripes(keys(command, words));
+        let stripes = Locks::stripes(command.keys_in(words));
         let joined = if takes_all { None } else { self.pending.join(&node.locks, &stripes) };
         let mut held = match joined {
             Some(held) => held,
@@ -56,7 +55,8 @@ impl<'n> Batch<'n> {
         };
         let waiting = self.pending.take_writes();
         let mut mark = out.len();
-        let (mut result, mut writes) = self.run_handler(handler, words, waiting, session, out)?;
+        let (mut result, mut writes) =
+            self.run_handler(command, handler, words, waiting, session, out)?;
         if matches!(result, Err(Error::Storage(storage::Error::TooLarge { .. })))
             && !self.pending.is_empty()
         {
@@ -67,7 +67,7 @@ impl<'n> Batch<'n> {
             self.settle(session, out);
             held = node.locks.lock(&stripes);
             mark = out.len();
-            (result, writes) = self.run_handler(handler, words, None, session, out)?;
+            (result, writes) = self.run_handler(command, handler, words, None, session, out)?;
         }
         if result.is_err() {
             out.truncate(mark);
@@ -85,6 +85,7 @@ impl<'n> Batch<'n> {
     /// would not be written.
     fn run_handler(
         &self,
+        command: &Command,
         handler: WriteHandler,
         words: &[&[u8]],
         waiting: Option<Suspended>,
@@ -96,13 +97,13 @@ impl<'n> Batch<'n> {
         let before = txn.mark();
         let mut cx = WriteCx {
             txn,
-            scope: self.scope(),
+            scope: session.scope(&self.config, self.now_ms),
             node: self.node,
             config: &self.config,
             worker: self.worker,
         };
-        let reply = Reply::new(Writer::new(out, session.protocol));
-        let mut result = handler(&mut cx, &mut Args::new(words), reply);
+        let mut args = Args::behind(command.names, words);
+        let mut result = handler(&mut cx, &mut args, session.reply(out));
         let (bytes, max) = (cx.txn.size_bytes(), store.batch_bytes_max());
         if result.is_ok() && cx.txn.count() > 0 && bytes > max {
             result = Err(storage::Error::TooLarge { bytes, max }.into());

@@ -7,20 +7,18 @@ use api::heartbeat::ClientAccess;
 
 use super::*;
 use crate::clients::Via;
-use crate::command::{Flags, Row};
-use crate::session::Auth;
+use crate::command::{Flags, Renames, Row};
 use crate::session::gates::{self, Caller, Refusal};
+use crate::session::{Auth, Command, table};
 
 const DIRECT: &str = "ERR this node serves clients only through its load balancer";
 const LEASE: &str =
     "-CLUSTERDOWN master lease expired: this node has not heard from its controller";
 
-/// Words that pass the gates of arity and subcommand.
+/// Words that pass the gate of their number.
 fn words(command: &Row) -> Vec<&'static [u8]> {
-    let first = command.subcommands.first();
-    let mut words: Vec<&[u8]> = vec![command.name.as_bytes()];
-    words.extend(first.map(|row| row.name.as_bytes()));
-    while !command.accepts(words.len()) || first.is_some_and(|row| !row.accepts(words.len())) {
+    let mut words: Vec<&[u8]> = command.name.split('|').map(str::as_bytes).collect();
+    while !command.accepts(words.len()) {
         words.push(b"x");
         assert!(words.len() < 20, "{}", command.name);
     }
@@ -53,23 +51,39 @@ impl Bench {
     }
 }
 
+/// All that can be called.
+fn commands() -> impl Iterator<Item = &'static Row> {
+    crate::shell::table();
+    let all = table::all(&Renames::default()).collect::<Vec<_>>().into_iter();
+    let called = |command: &'static Command| match command.leaves {
+        [] => std::slice::from_ref(command),
+        leaves => leaves,
+    };
+    all.flat_map(called).map(|command| &command.row)
+}
+
 fn through_a_balancer() -> Via {
     let balancer = SocketAddr::from(([10, 0, 8, 1], 1));
     Via::Balancer { balancer, frontend: SocketAddr::from(([10, 0, 9, 1], 6379)) }
 }
 
 fn balanced() -> Bench {
+    balanced_with(|_| {})
+}
+
+fn balanced_with(more: impl FnOnce(&mut Values)) -> Bench {
     let change = |values: &mut Values| {
         values.client_access = ClientAccess::BalancerOnly;
         values.peer_auth = "secret".into();
+        more(values);
     };
     Bench::start(change, Cluster::default(), Role::Master)
 }
 
 #[test]
 fn each_command_has_its_door() {
-    let mut bench = balanced();
-    for command in crate::shell::table().rows() {
+    let mut bench = balanced_with(|values| values.cluster_enabled = true);
+    for command in commands() {
         let name = command.name;
         // Around the balancers: nothing before AUTH, no key after it, all of the rest.
         bench.by(Via::Direct, Auth::None);
@@ -86,11 +100,15 @@ fn each_command_has_its_door() {
         );
         // Through them: keys, and nothing of what is the node's own affair.
         bench.by(through_a_balancer(), Auth::Client);
-        let is_peers = command.flags.has(Flags::PEER);
+        let is = |flag: Flags| command.flags.has(flag);
+        let is_peers = is(Flags::PEER) || is(Flags::AT_NODE) || is(Flags::CONTROL);
         match bench.gate(command) {
             Ok(()) => assert!(!is_peers, "{name}"),
             Err(Refusal::Error(text)) => {
-                let noperm = format!("NOPERM '{name}' is not served through a load balancer");
+                let noperm = match is(Flags::CONTROL) {
+                    true => "NOPERM only peers may pause the clients of this node".to_owned(),
+                    false => format!("NOPERM '{name}' is not served through a load balancer"),
+                };
                 assert!(is_peers && text.starts_with(&noperm), "{name}: {text}");
             }
             other => panic!("{name}: {other:?}"),
@@ -161,7 +179,48 @@ fn a_pause_answers_after_the_last_write() {
     let mut session = Bench::session(&node);
     let mut batch = begin(&node);
     let step = batch.run(&mut session, &[b"SET", b"k", b"v"], &mut out);
-    assert!(matches!(step, Step::Wait(_)));
+    assert!(matches!(step, After::Again(_)));
     batch.close(&session, &mut out).finish(&node).unwrap();
     assert_eq!(crate::role::heartbeat_reply(&node).sequence, reply.sequence);
+}
+
+#[test]
+fn what_is_for_administrators_is_not_for_clients_of_a_namespace() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.says("SET k ours"), "+OK");
+    bench.session.namespace = b"n".as_slice().into();
+    for command in ["CONFIG GET port", "SLOWLOG LEN", "BGSAVE"] {
+        let refused = "-ERR admin permission required to perform the command";
+        assert_eq!(bench.says(command), refused, "{command}");
+    }
+    assert_eq!(bench.says("GET k"), "$-1");
+    assert_eq!(
+        bench.pipeline(&["MULTI", "SET k theirs", "GET k", "EXEC"]),
+        "+OK +QUEUED +QUEUED *2 +OK $6 theirs"
+    );
+    bench.session.namespace = storage::DEFAULT_NAMESPACE.into();
+    assert_eq!(bench.says("GET k"), "$4 ours");
+}
+
+/// What does not fit is refused when it is queued, and takes the transaction with it.
+#[test]
+fn words_of_a_container_are_counted_before_it_is_queued() {
+    let mut bench = Bench::new();
+    for (command, refused) in [
+        ("CLIENT x", "-ERR unknown subcommand 'x'. Try CLIENT HELP."),
+        ("CLIENT", "-ERR wrong number of arguments for 'client' command"),
+        ("client Id 1", "-ERR wrong number of arguments for 'client|id' command"),
+        ("COMMAND GETKEYS a", "-ERR wrong number of arguments for 'command|getkeys' command"),
+        ("COMMAND x", "-ERR unknown subcommand 'x'. Try COMMAND HELP."),
+    ] {
+        assert_eq!(bench.says(command), refused);
+        assert_eq!(bench.pipeline(&["MULTI", command]), format!("+OK {refused}"));
+        assert!(bench.says("EXEC").starts_with("-EXECABORT"), "{command}");
+    }
+    assert_eq!(bench.pipeline(&["MULTI", "CLIENT GETNAME", "EXEC"]), "+OK +QUEUED *1 $-1");
+    let either = "-ERR unknown subcommand or wrong number of arguments for 'x'. Try DEBUG HELP.";
+    assert_eq!(bench.says("DEBUG x"), either);
+    let usage = "-ERR CLUSTER command, CLUSTER INFO|NODES|SLOTS|KEYSLOT|RESET|REPLICAS";
+    assert_eq!(bench.says("CLUSTER KEYSLOT"), usage);
+    assert_eq!(bench.says("CLUSTER KEYSLOT k"), "-ERR Cluster mode is not enabled");
 }

@@ -122,7 +122,7 @@ fn a_renamed_write_waits_for_the_end_of_a_pause_too() {
     bench.node.clients.pause(PauseKind::Write, u64::MAX, 0);
     let mut out = Vec::new();
     let mut batch = begin(&bench.node);
-    assert!(matches!(batch.run(&mut bench.session, &[b"EXEC"], &mut out), Step::Wait(_)));
+    assert!(matches!(batch.run(&mut bench.session, &[b"EXEC"], &mut out), After::Again(_)));
     drop(batch);
     bench.node.clients.unpause();
     assert_eq!(bench.pipeline(&["EXEC"]), "*2 +OK $1 v");

@@ -72,7 +72,7 @@ impl Bench {
         let step = batch.run(&mut self.session, &words, &mut out);
         batch.close(&self.session, &mut out).finish(&self.node)?;
         match step {
-            Step::Drop(why) => Err(why),
+            After::Drop(why) => Err(why),
             _ => Ok(String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()),
         }
     }

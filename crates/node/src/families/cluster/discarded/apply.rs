@@ -21,7 +21,8 @@ use storage::types::strings::{self, SetOptions};
 use storage::{Family, Scope, Store, Txn};
 use topology::{Route, RouteRequest, key_slot};
 
-use super::{KEY_WORDS, scope};
+use super::KEY_WORDS;
+use crate::clock;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Result};
 use crate::node::Node;
@@ -183,7 +184,8 @@ impl Search {
         if !request.is_of(&store) {
             return Err(gone());
         }
-        let since = Since::new(&store, &scope(node), &request.keys(), request.fork);
+        let since =
+            Since::new(&store, &node.scope(clock::unix_ms()), &request.keys(), request.fork);
         let mut search = Self { since: Some(since), generation };
         store.publish()?;
         drop(store);
@@ -235,7 +237,7 @@ fn look(
             store.clone()
         };
         let states = (search.is_changed(place), request.only_absent);
-        words.push(judge(node, &store.txn(), &scope(node), change, states)?);
+        words.push(judge(node, &store.txn(), &node.scope(clock::unix_ms()), change, states)?);
     }
     Ok(words)
 }
@@ -258,7 +260,7 @@ fn write(
         return Err(gone());
     }
     search.finish(store)?;
-    let scope = scope(node);
+    let scope = node.scope(clock::unix_ms());
     let mut txn = store.txn();
     let mut words = Vec::with_capacity(batch.len());
     let changes = request.changes.get(batch.clone()).unwrap_or_default();

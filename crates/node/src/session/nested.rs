@@ -1,0 +1,159 @@
+//! Commands inside a command: they run one after the other under the locks of their keys, see each
+//! other's writes, and become one batch. EXEC runs so what was queued.
+//!
+//! No gate is asked here. All of them were passed for the whole of EXEC before its first command
+//! runs (`Batch::pass`), so a transaction that is not allowed to run does not run by half. What a
+//! single command can still say is what depends on its data.
+
+use std::sync::Arc;
+
+use resp::Writer;
+use storage::types::keys;
+
+use super::table::Handler;
+use super::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx, scope_in};
+use crate::command::{Args, Error, Flags, Reply, Result, Words};
+use crate::locks::{Held, Locks};
+
+/// A command that runs inside another one, and its words.
+pub type Call<'w> = (&'static Command, Words<'w>);
+
+impl<'a> NestedCx<'a> {
+    /// The locks of all keys that these commands name. The caller holds none.
+    pub fn lock(&self, calls: &[Call<'_>]) -> Held<'a> {
+        let locks = &self.node.locks;
+        if calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
+            return locks.lock_all();
+        }
+        let keys = calls.iter().flat_map(|(command, words)| command.keys_in(words));
+        locks.lock(&Locks::stripes(keys))
+    }
+
+    /// A watched key that existed and has expired since is a change too.
+    pub fn has_expired(&self) -> Result<bool> {
+        let txn = self.store.txn();
+        let scope = self.session.scope(self.config, self.now_ms);
+        for key in self.session.transaction.watched_existing() {
+            if keys::exists(&txn, &scope, &[key])? == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where the replies are that come from here on.
+    pub fn mark(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back the replies since a mark.
+    pub fn take_back(&mut self, mark: usize) {
+        self.out.truncate(mark);
+    }
+
+    /// The right to answer once.
+    pub fn reply(&mut self) -> Reply<'_> {
+        self.session.reply(self.out)
+    }
+
+    /// Runs the commands on a transaction of their own, and commits it; the reply is an array.
+    pub fn run_all(&mut self, calls: &[Call<'_>]) -> Result<After> {
+        let (mark, mut closes) = (self.mark(), false);
+        Writer::new(self.out, self.session.protocol).array(calls.len());
+        let namespace = Arc::clone(&self.session.namespace);
+        let mut write = WriteCx {
+            txn: self.store.txn(),
+            scope: scope_in(&namespace, self.config, self.now_ms),
+            node: self.node,
+            config: self.config,
+            worker: self.worker,
+        };
+        for (command, words) in calls {
+            closes |= self.call(&mut write, command, words);
+        }
+        let tell = |batch: &[u8]| self.node.watches.touch_changed(batch, &write.scope);
+        match write.txn.commit_and_tell(tell) {
+            Ok(Some(_)) => self.has_written = true,
+            Ok(None) => {}
+            Err(error) => {
+                self.take_back(mark);
+                return Err(error.into());
+            }
+        }
+        // The array was written piece by piece; this only says so.
+        let replied = self.reply().with(|_| {});
+        Ok(if closes { After::Close } else { replied.into() })
+    }
+
+    /// Runs one command and writes its reply. What it wrote is taken back if it fails. True if the
+    /// connection is to be closed afterwards.
+    pub fn call(
+        &mut self,
+        write: &mut WriteCx<'_>,
+        command: &'static Command,
+        words: &[&[u8]],
+    ) -> bool {
+        self.has_data |= command.is_data();
+        let (mark, before) = (self.mark(), write.txn.mark());
+        match self.run(write, command, words) {
+            Ok(closes) => closes,
+            Err(error) => {
+                write.txn.rollback(before);
+                self.take_back(mark);
+                log_failure(command, &error);
+                self.reply().error(&error.to_string());
+                false
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        write: &mut WriteCx<'_>,
+        command: &'static Command,
+        words: &[&[u8]],
+    ) -> Result<bool> {
+        let mut args = Args::behind(command.names, words);
+        match command.handler {
+            Handler::Read(handler) => {
+                let read = ReadCx {
+                    txn: &write.txn,
+                    scope: write.scope,
+                    node: write.node,
+                    config: write.config,
+                    worker: write.worker,
+                };
+                handler(&read, &mut args, self.reply())?;
+            }
+            Handler::Write(handler) => {
+                handler(write, &mut args, self.reply())?;
+            }
+            Handler::Session(handler) => {
+                let reply = Reply::new(Writer::new(self.out, self.session.protocol));
+                let mut cx = SessionCx {
+                    node: self.node,
+                    session: self.session,
+                    config: self.config,
+                    exec: Some(&write.txn),
+                    now_ms: self.now_ms,
+                };
+                match handler(&mut cx, &mut args, reply)? {
+                    After::Next(_) => {}
+                    After::Close => return Ok(true),
+                    _ => return Err(Error::err("this command is not possible inside EXEC")),
+                }
+            }
+            Handler::Nested(_) => return Err(Error::err("MULTI calls can not be nested")),
+            Handler::Container => return Err(Error::Syntax),
+        }
+        Ok(false)
+    }
+}
+
+/// A failure of the storage is for the log; what a client did wrong is not.
+pub(super) fn log_failure(command: &Command, error: &Error) {
+    let refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
+    if let (Error::Storage(cause), false) = (error, refused) {
+        tracing::error!(command = command.name, error = %cause, "a command failed in storage");
+    }
+}

@@ -1,0 +1,83 @@
+//! How a command ends, for its handler, the batch it is in and the connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::ReplicaFacts;
+use crate::clients::{Client, Pause};
+use crate::command::Replied;
+use crate::node::Node;
+
+/// What comes after a command.
+pub enum After {
+    /// It answered; the next one runs.
+    Next(Replied),
+    /// It answered, and has written data by itself: the answer waits as that of any write (rule
+    /// R4).
+    Wrote(Replied),
+    /// What is written is sent, then the connection is closed.
+    Close,
+    /// The connection is closed without what is written; why, for the log.
+    Drop(&'static str),
+    /// What is written is sent; then the same command is tried again, at the end of the wait.
+    Again(Pause),
+    /// What is written is sent; the answer follows when it is there.
+    Later(Answer, Tells),
+    /// What is written is sent; the socket leaves its worker, to become a replication stream or a
+    /// file transfer.
+    Leave(Takeover),
+}
+
+/// An answer that comes later, as RESP.
+pub type Answer = Pin<Box<dyn Future<Output = Vec<u8>>>>;
+
+/// What takes a socket that leaves its worker.
+pub type Takeover = Box<dyn FnOnce(Detached) + Send>;
+
+/// What an answer that comes later is about: one that tells of data waits for the in-sync set when
+/// it is there (rule R4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// Not of data: it leaves at once.
+    Nothing,
+    /// Of what was read.
+    Read,
+    /// Of what was written.
+    Write,
+}
+
+impl std::fmt::Debug for After {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Next(_) => "Next",
+            Self::Wrote(_) => "Wrote",
+            Self::Close => "Close",
+            Self::Drop(_) => "Drop",
+            Self::Again(_) => "Again",
+            Self::Later(..) => "Later",
+            Self::Leave(_) => "Leave",
+        })
+    }
+}
+
+impl From<Replied> for After {
+    fn from(replied: Replied) -> Self {
+        Self::Next(replied)
+    }
+}
+
+/// A socket that has left its worker.
+#[derive(Debug)]
+pub struct Detached {
+    /// The socket, non-blocking, not bound to a runtime.
+    pub stream: std::net::TcpStream,
+    /// Bytes that were read and not used.
+    pub unread: Vec<u8>,
+    /// Its entry in CLIENT LIST; to be removed by whoever owns the socket last.
+    pub client: Arc<Client>,
+    /// The node.
+    pub node: Arc<Node>,
+    /// What it said of itself.
+    pub facts: ReplicaFacts,
+}
