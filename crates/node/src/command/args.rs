@@ -94,6 +94,15 @@ impl<'a> Args<'a> {
         score::parse(self.bytes()?).ok_or_else(|| Error::text("ERR value is not a valid float"))
     }
 
+    /// What is left, in pairs; as a wrong number of arguments of `command` if one is left over.
+    pub fn pairs(&mut self, command: &str) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+        let (pairs, rest) = self.rest().as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(Error::Arity(command.into()));
+        }
+        Ok(pairs.iter().map(|[first, second]| (*first, *second)).collect())
+    }
+
     /// A number of keys, and so many keys; `least` keys at least.
     pub fn numkeys(&mut self, least: usize) -> Result<&'a [&'a [u8]]> {
         let count = self.number::<usize>()?;
