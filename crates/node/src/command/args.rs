@@ -14,7 +14,8 @@ pub struct Args<'a> {
     next: usize,
 }
 
-/// A word in upper case on the stack, to match options against; longer words than any option are cut, and match none.
+/// A word in upper case on the stack, to match options against; longer words than any option are
+/// cut, and match none.
 #[derive(Debug, Default)]
 pub struct Word {
     bytes: [u8; 32],
@@ -79,7 +80,8 @@ impl<'a> Args<'a> {
         Some(Word { bytes, length })
     }
 
-    /// The next argument as a decimal integer in the strict form Redis accepts: no blanks, no plus, no leading zeros.
+    /// The next argument as a decimal integer in the strict form Redis accepts: no blanks, no plus,
+    /// no leading zeros.
     pub fn integer(&mut self) -> Result<i64> {
         parse_integer(self.bytes()?).ok_or(Error::NotInteger)
     }

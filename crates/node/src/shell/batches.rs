@@ -1,10 +1,10 @@
 //! The write batches of our commands against recorded ones, byte by byte, through the table.
 //!
 //! Commands that are not served yet are applied as they were recorded, so that every command meets
-//! the state it was recorded in. INCRBYFLOAT and HINCRBYFLOAT are among those: we store the shortest
-//! form, as Redis does (1.5), Kvrocks six digits (1.500000). So is EXEC: what was queued is left out.
-//! A key that is made anew has another version than it had then, which is the time; everything else
-//! is the same to the byte.
+//! the state it was recorded in. INCRBYFLOAT and HINCRBYFLOAT are among those: we store the
+//! shortest form, as Redis does (1.5), Kvrocks six digits (1.500000). So is EXEC: what was queued
+//! is left out. A key that is made anew has another version than it had then, which is the time;
+//! everything else is the same to the byte.
 
 use std::fmt::Write as _;
 
@@ -145,7 +145,8 @@ fn replay(steps: &[Step]) -> usize {
         let before = shell.sequence();
         let is_ours =
             !OTHERWISE.contains(&words[0]) && Table::get().find(words[0].as_bytes()).is_some();
-        // Blanks within words are lost in the recordings: what was taken there has other words here.
+        // Blanks within words are lost in the recordings: what was taken there has other words
+        // here.
         let is_opaque = |reply: &str| {
             let is_refused = reply == "-ERR syntax error" || reply.contains("wrong number of arg");
             is_refused && !step.batches.is_empty()
