@@ -21,6 +21,7 @@ use crate::session::dispatch::Batch;
 use crate::session::{After, Session, table};
 
 mod batches;
+mod hashes;
 mod strings;
 
 /// Options with small caches, for nodes that a test starts by the dozen.
@@ -74,6 +75,32 @@ struct Follower {
     _dir: TempDir,
 }
 
+/// See [`Shell::beside`].
+pub(crate) struct Beside {
+    node: Arc<Node>,
+    session: Session,
+    now_ms: u64,
+}
+
+impl Beside {
+    /// Runs a command; its reply in one line.
+    #[track_caller]
+    pub(crate) fn run(&mut self, command: &str) -> String {
+        run(&self.node, &mut self.session, self.now_ms, command)
+    }
+}
+
+#[track_caller]
+fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> String {
+    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    let mut out = Vec::new();
+    let mut batch = Batch::begin(node, node.config.now(), 0, now_ms);
+    let step = batch.run(session, &words, &mut out);
+    assert!(matches!(step, After::Next(_)), "{command} does not end at once");
+    batch.close(session, &mut out).finish(node).unwrap();
+    String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+}
+
 /// See the module.
 pub(crate) struct Shell {
     node: Arc<Node>,
@@ -117,13 +144,14 @@ impl Shell {
     pub(crate) fn run_as(&mut self, client: usize, command: &str) -> String {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         let before = self.sequence();
-        let (mut out, session) = (Vec::new(), &mut self.clients[client]);
-        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
-        let step = batch.run(session, &words, &mut out);
-        assert!(matches!(step, After::Next(_)), "{command} does not end at once");
-        batch.close(session, &mut out).finish(&self.node).unwrap();
+        let reply = run(&self.node, &mut self.clients[client], self.now_ms, command);
         self.assert_keys_are_declared(&words, before);
-        String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+        reply
+    }
+
+    /// A client for another thread, at this shell's time.
+    pub(crate) fn beside(&self) -> Beside {
+        Beside { node: Arc::clone(&self.node), session: session(&self.node), now_ms: self.now_ms }
     }
 
     /// Locks and slots go by the keys that a row declares: a handler may write no others.

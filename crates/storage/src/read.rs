@@ -10,8 +10,8 @@ use rocksdb::{DBPinnableSlice, DBRawIterator};
 use crate::overlay::Slice as OverlaySlice;
 use crate::{Error, Family};
 
-/// A value read from the database; not copied: pinned in the block cache or memtable, or shared with
-/// what is kept in memory.
+/// A value read from the database; not copied: pinned in the block cache or memtable, or shared
+/// with what is kept in memory.
 pub struct Value<'a>(Repr<'a>);
 
 enum Repr<'a> {
@@ -81,8 +81,8 @@ pub trait Read {
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error>;
 
-    /// All entries of `[lower, upper)`; an empty `upper` means no bound. The scan sees the state of the moment it was
-    /// opened. Without a call of [`Cursor::next`] nothing is read.
+    /// All entries of `[lower, upper)`; an empty `upper` means no bound. The scan sees the state of
+    /// the moment it was opened. Without a call of [`Cursor::next`] nothing is read.
     ///
     /// # Errors
     /// Only if the family is missing; reading errors come from [`Cursor::next`].

@@ -70,7 +70,8 @@ impl<'a> Scope<'a> {
         split_namespace(key).is_some_and(|(namespace, _)| namespace == self.namespace)
     }
 
-    /// The user key in a key of the metadata family; `None` if that belongs to another namespace or is malformed.
+    /// The user key in a key of the metadata family; `None` if that belongs to another namespace or
+    /// is malformed.
     pub fn user_key<'k>(&self, ns_key: &'k [u8]) -> Option<&'k [u8]> {
         let (namespace, rest) = split_namespace(ns_key)?;
         if namespace != self.namespace {

@@ -6,9 +6,9 @@
 //! were never gone. Functions of types that read several records therefore take a `&Snapshot`.
 //!
 //! A point read needs none: the metadata of a key, and then sub-keys of the version it names by one
-//! [`Read::get`] or one [`Read::multi_get`], which is a moment of its own. The sub-keys of a version
-//! do not change once the version is gone, so what is found was there at some moment of the read.
-//! Nor does a write need one: the caller has locked its keys, and only a master runs writes.
+//! [`Read::get`] or one [`Read::multi_get`], which is a moment of its own. The sub-keys of a
+//! version do not change once the version is gone, so what is found was there at some moment of the
+//! read. Nor does a write need one: the caller has locked its keys, and only a master runs writes.
 
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 

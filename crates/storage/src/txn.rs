@@ -149,8 +149,8 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// A range, as [`Read::scan`], but the transaction can be written to while the scan is open; the
-    /// scan does not see that.
+    /// A range, as [`Read::scan`], but the transaction can be written to while the scan is open;
+    /// the scan does not see that.
     ///
     /// # Errors
     /// As [`Read::scan`].

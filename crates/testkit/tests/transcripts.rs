@@ -43,6 +43,11 @@ fn string() -> Result<()> {
 }
 
 #[test]
+fn hash() -> Result<()> {
+    check("hash.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -82,6 +87,11 @@ fn probe(name: &str) -> Result<()> {
 #[test]
 fn odd_strings() -> Result<()> {
     probe("string.probe")
+}
+
+#[test]
+fn odd_hashes() -> Result<()> {
+    probe("hash.probe")
 }
 
 #[test]

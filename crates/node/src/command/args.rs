@@ -18,7 +18,8 @@ pub struct Args<'a> {
     next: usize,
 }
 
-/// A word in upper case on the stack, to match options against; longer words than any option are cut, and match none.
+/// A word in upper case on the stack, to match options against; longer words than any option are
+/// cut, and match none.
 #[derive(Debug, Default)]
 pub struct Word {
     bytes: [u8; 32],
@@ -88,7 +89,8 @@ impl<'a> Args<'a> {
         Some(Word { bytes, length })
     }
 
-    /// The next argument as a decimal integer in the strict form Redis accepts: no blanks, no plus, no leading zeros.
+    /// The next argument as a decimal integer in the strict form Redis accepts: no blanks, no plus,
+    /// no leading zeros.
     pub fn integer(&mut self) -> Result<i64> {
         parse_integer(self.bytes()?).ok_or(Error::NotInteger)
     }
@@ -101,6 +103,15 @@ impl<'a> Args<'a> {
     /// The next argument as a floating-point number that is no NaN.
     pub fn float(&mut self) -> Result<f64> {
         score::parse(self.bytes()?).ok_or_else(|| Error::text("ERR value is not a valid float"))
+    }
+
+    /// What is left, in pairs; as a wrong number of arguments of `command` if one is left over.
+    pub fn pairs(&mut self, command: &str) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+        let (pairs, rest) = self.rest().as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(Error::Arity(command.into()));
+        }
+        Ok(pairs.iter().map(|[first, second]| (*first, *second)).collect())
     }
 
     /// A number of keys, and so many keys; `least` keys at least.

@@ -47,6 +47,8 @@ impl From<storage::types::CommandError> for Error {
         match error {
             Cause::WrongType => Self::WrongType,
             Cause::NotAnInteger => Self::NotInteger,
+            Cause::HashValueNotAnInteger => Self::text("ERR hash value is not an integer"),
+            Cause::HashValueNotAFloat => Self::text("ERR hash value is not a float"),
             Cause::Overflow => Self::text("ERR increment or decrement would overflow"),
             Cause::NotAFloat => Self::text("ERR value is not a valid float"),
             Cause::NanOrInfinity => Self::text("ERR increment would produce NaN or Infinity"),

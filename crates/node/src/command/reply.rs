@@ -2,6 +2,8 @@
 
 use resp::Writer;
 
+use super::Result;
+
 /// Proof that a handler has answered.
 #[derive(Debug)]
 pub struct Replied(());
@@ -48,6 +50,11 @@ impl<'a> Reply<'a> {
         self.integer(i64::try_from(value).unwrap_or(i64::MAX))
     }
 
+    /// A number of elements as the data has it.
+    pub fn number(self, value: u64) -> Replied {
+        self.integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+
     /// 1 or 0, in both protocol versions.
     pub fn flag(self, value: bool) -> Replied {
         self.integer(i64::from(value))
@@ -86,6 +93,21 @@ impl<'a> Reply<'a> {
                 writer.simple(line);
             }
         })
+    }
+
+    /// A listing whose length is known at its end: `write` writes its elements and returns how many
+    /// they are, and `head` begins it with that number.
+    pub fn listing(
+        self,
+        head: impl FnOnce(&mut Writer<'a>, usize),
+        write: impl FnOnce(&mut Writer<'_>) -> Result<usize>,
+    ) -> Result<Replied> {
+        let mut elements = Vec::new();
+        let count = write(&mut Writer::new(&mut elements, self.0.protocol()))?;
+        Ok(self.with(|writer| {
+            head(writer, count);
+            writer.raw(&elements);
+        }))
     }
 
     /// A reply of several parts; `write` must write exactly one value.

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod connection;
 pub mod docs;
+pub mod hash;
 pub mod key;
 pub mod replication;
 pub mod server;
@@ -15,6 +16,7 @@ use crate::session::table::Family;
 /// Every family of this build.
 pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
+    Family { name: "hash", commands: hash::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },

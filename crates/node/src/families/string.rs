@@ -226,21 +226,13 @@ fn setnx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     Ok(reply.flag(outcome.is_set))
 }
 
-fn pairs<'a>(args: &mut Args<'a>, command: &str) -> Result<Vec<(&'a [u8], &'a [u8])>> {
-    let (pairs, rest) = args.rest().as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err(Error::Arity(command.into()));
-    }
-    Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
-}
-
 fn msetnx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let pairs = pairs(args, "msetnx")?;
+    let pairs = args.pairs("msetnx")?;
     Ok(reply.flag(strings::msetnx(&mut cx.txn, &cx.scope, &pairs)?))
 }
 
 fn mset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    let pairs = pairs(args, "mset")?;
+    let pairs = args.pairs("mset")?;
     strings::mset(&mut cx.txn, &cx.scope, &pairs);
     Ok(reply.ok())
 }

@@ -119,10 +119,16 @@ impl Bench {
 }
 
 #[test]
-fn writes_of_a_pipeline_share_a_batch_until_a_key_comes_again() {
+fn writes_of_a_pipeline_share_a_batch_also_those_of_one_key() {
     let mut bench = Bench::new();
     assert_eq!(bench.pipeline(&["SET a 1", "SET b 2", "INCR a", "SET c 3"]), "+OK +OK :2 +OK");
-    assert_eq!(bench.batches_since(0), [2, 2]);
+    assert_eq!(bench.batches_since(0), [4]);
+    let before = bench.sequence();
+    let one = ["INCR a", "DEL a", "INCR a", "HSET a f v", "DEL a b", "HSET a f v", "HDEL a f"];
+    let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(bench.pipeline(&one), format!(":3 :1 :1 {wrong} :2 :1 :1"));
+    // What fails commits what waits.
+    assert_eq!(bench.batches_since(before), [3, 6]);
     assert_eq!(bench.pipeline(&["SET d 1", "GET d", "INCR d"]), "+OK $1 1 :2");
 }
 

@@ -149,7 +149,8 @@ impl Score {
     }
 }
 
-/// Ranks `start..=stop` of `length` elements, as LRANGE and ZRANGE count: negative ones from the end.
+/// Ranks `start..=stop` of `length` elements, as LRANGE and ZRANGE count: negative ones from the
+/// end.
 pub fn ranks(start: i64, stop: i64, length: u64) -> Range<u64> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     let from_end = |rank: i64| if rank < 0 { rank.saturating_add(length) } else { rank };

@@ -1,11 +1,11 @@
 //! RENAME and COPY: the value of one key, sub-keys of all families included, under another name.
 //!
-//! One batch: (RENAME) delete of the old metadata, the new metadata, the sub-keys. The log data is the type's. The old
-//! sub-keys stay as garbage.
+//! One batch: (RENAME) delete of the old metadata, the new metadata, the sub-keys. The log data is
+//! the type's. The old sub-keys stay as garbage.
 //!
-//! One deliberate difference from Kvrocks: the copy gets a version of its own. With the version of the source, sub-keys
-//! that are garbage under the destination's name from an earlier rename would come back to life (RENAME a b, remove an
-//! element of b, RENAME b a: the element is there again).
+//! One deliberate difference from Kvrocks: the copy gets a version of its own. With the version of
+//! the source, sub-keys that are garbage under the destination's name from an earlier rename would
+//! come back to life (RENAME a b, remove an element of b, RENAME b a: the element is there again).
 
 use super::head::Metadata;
 use super::{CommandError, version};
@@ -35,8 +35,8 @@ pub fn renamenx(txn: &mut Txn<'_>, from: &At<'_>, to: &At<'_>) -> Result<bool, C
     transfer(txn, from, to, Mode { removes_source: true, replaces: false })
 }
 
-/// COPY; `replaces` is the option REPLACE. False if there is no source, or a destination and no REPLACE. Source and
-/// destination must differ.
+/// COPY; `replaces` is the option REPLACE. False if there is no source, or a destination and no
+/// REPLACE. Source and destination must differ.
 ///
 /// # Errors
 /// Wrong type for types this version does not know.

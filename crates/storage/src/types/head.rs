@@ -1,8 +1,9 @@
-//! The metadata value of a key (Kvrocks' encoding): flags, expiry, and for types with sub-keys version, size and a
-//! type-specific tail.
+//! The metadata value of a key (Kvrocks' encoding): flags, expiry, and for types with sub-keys
+//! version, size and a type-specific tail.
 //!
-//! Two forms exist: the current one with 64-bit fields and the expiry in milliseconds, and the one of old data with
-//! 32-bit size and the expiry in seconds. Both are read; a value is rewritten in the form it has.
+//! Two forms exist: the current one with 64-bit fields and the expiry in milliseconds, and the one
+//! of old data with 32-bit size and the expiry in seconds. Both are read; a value is rewritten in
+//! the form it has.
 
 use super::CommandError;
 use super::kind::Type;
@@ -69,7 +70,8 @@ impl<'a> Header<'a> {
         self.flags & WIDE != 0
     }
 
-    /// Version and size of a type with sub-keys; `None` if the value is too short or the type has none.
+    /// Version and size of a type with sub-keys; `None` if the value is too short or the type has
+    /// none.
     pub fn version_and_size(&self) -> Option<(u64, u64)> {
         if self.is_single() {
             return None;

@@ -1,6 +1,7 @@
 //! Commands on keys of every type: existence, type, time to live, deletion.
 //!
-//! Deleting removes the metadata only; sub-keys without living metadata are garbage that compaction removes.
+//! Deleting removes the metadata only; sub-keys without living metadata are garbage that compaction
+//! removes.
 
 use super::head::{Living, Prefix};
 use super::kind::Type;
@@ -110,8 +111,9 @@ impl ExpireCondition {
     }
 }
 
-/// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT: lets a key end at `end_ms` (Unix milliseconds, at least 1; see
-/// [`super::expiry::Unit::for_expire`]). A time in the past ends it at once. Returns whether it did.
+/// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT: lets a key end at `end_ms` (Unix milliseconds, at least 1;
+/// see [`super::expiry::Unit::for_expire`]). A time in the past ends it at once. Returns whether it
+/// did.
 ///
 /// # Errors
 /// Those of the engine.

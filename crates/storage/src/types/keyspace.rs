@@ -16,9 +16,9 @@ pub struct Selection<'a> {
     pub type_name: Option<&'a [u8]>,
 }
 
-/// SCAN: looks at up to `count` living keys behind `position` (empty at the start, else [`Page::next`]) and returns those
-/// selected. Keys come in the order of their bytes, in a cluster slot by slot. Every key that exists during the whole
-/// scan is returned exactly once.
+/// SCAN: looks at up to `count` living keys behind `position` (empty at the start, else
+/// [`Page::next`]) and returns those selected. Keys come in the order of their bytes, in a cluster
+/// slot by slot. Every key that exists during the whole scan is returned exactly once.
 ///
 /// # Errors
 /// Those of the engine.
@@ -68,7 +68,8 @@ impl Selection<'_> {
 /// Keys looked at around a random point; one of them is taken.
 const RANDOM_WINDOW: usize = 32;
 
-/// RANDOMKEY: any living key. Approximate: keys that follow a large gap in the order of bytes are likelier.
+/// RANDOMKEY: any living key. Approximate: keys that follow a large gap in the order of bytes are
+/// likelier.
 ///
 /// # Errors
 /// Those of the engine.
@@ -125,7 +126,8 @@ pub struct Census {
     pub expired: u64,
 }
 
-/// Counts the keys of a namespace. Reads all of them. `continues` is asked now and then and may end it early.
+/// Counts the keys of a namespace. Reads all of them. `continues` is asked now and then and may end
+/// it early.
 ///
 /// # Errors
 /// Those of the engine.
@@ -157,13 +159,15 @@ pub fn census(
     Ok(census)
 }
 
-/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none. No log data.
+/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none. No
+/// log data.
 pub fn flush_namespace(txn: &mut Txn<'_>, scope: &Scope<'_>) {
     let prefix = scope.namespace_prefix();
     txn.delete_range(Family::Metadata, &prefix, &prefix_end(&prefix));
 }
 
-/// FLUSHALL: removes the metadata of all namespaces with one range delete; nothing when there is none. No log data.
+/// FLUSHALL: removes the metadata of all namespaces with one range delete; nothing when there is
+/// none. No log data.
 ///
 /// # Errors
 /// Those of the engine.
@@ -179,7 +183,8 @@ pub fn flush_all(txn: &mut Txn<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Bounds of a slot in the metadata family. In sub-key families they hold for the same slot as well.
+/// Bounds of a slot in the metadata family. In sub-key families they hold for the same slot as
+/// well.
 pub fn slot_bounds(scope: &Scope<'_>, slot: u16) -> (KeyBuf, KeyBuf) {
     (scope.slot_prefix(slot), scope.slot_prefix(slot + 1))
 }
@@ -225,7 +230,8 @@ pub fn delete_slot(txn: &mut Txn<'_>, scope: &Scope<'_>, slot: u16) {
     txn.delete_range(Family::Metadata, &lower, &upper);
 }
 
-/// Calls `visit` with (metadata key, user key, header) of every living key of a range until it returns false.
+/// Calls `visit` with (metadata key, user key, header) of every living key of a range until it
+/// returns false.
 fn for_each_living(
     read: &impl Read,
     scope: &Scope<'_>,

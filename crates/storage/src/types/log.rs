@@ -1,5 +1,5 @@
-//! Log data of batches: what tells consumers of the log which type, and sometimes which command, the
-//! records behind it belong to. The first word of a type is its id ([`Type::log_data`]).
+//! Log data of batches: what tells consumers of the log which type, and sometimes which command,
+//! the records behind it belong to. The first word of a type is its id ([`Type::log_data`]).
 
 use super::kind::Type;
 

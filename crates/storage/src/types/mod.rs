@@ -16,6 +16,7 @@ pub mod copy;
 pub mod elements;
 pub mod expiry;
 pub mod glob;
+pub mod hash;
 pub mod head;
 pub mod keys;
 pub mod keyspace;
@@ -39,6 +40,12 @@ pub enum CommandError {
     /// A stored value or an argument is not a 64-bit integer.
     #[error("value is not an integer or out of range")]
     NotAnInteger,
+    /// The value of a hash's field is not a 64-bit integer.
+    #[error("hash value is not an integer")]
+    HashValueNotAnInteger,
+    /// The value of a hash's field is not a float.
+    #[error("hash value is not a float")]
+    HashValueNotAFloat,
     /// An increment would leave the 64-bit range.
     #[error("increment or decrement would overflow")]
     Overflow,

@@ -28,7 +28,8 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
     i64::try_from(if is_negative { -value } else { value }).ok()
 }
 
-/// A float as an increment or as the value to be incremented: finite or infinite, not NaN, no spaces.
+/// A float as an increment or as the value to be incremented: finite or infinite, not NaN, no
+/// spaces.
 pub fn parse_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     text.parse::<f64>().ok().filter(|value| !value.is_nan())
@@ -36,8 +37,9 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
 
 /// The sum of two floats in text form, in the form INCRBYFLOAT stores.
 ///
-/// Redis adds with 64 bits of mantissa and keeps 17 digits behind the point. Decimal arithmetic gives the same for every
-/// sum that fits it (0.1 + 0.2 = 0.3); beyond, the sum is that of 64-bit floats.
+/// Redis adds with 64 bits of mantissa and keeps 17 digits behind the point. Decimal arithmetic
+/// gives the same for every sum that fits it (0.1 + 0.2 = 0.3); beyond, the sum is that of 64-bit
+/// floats.
 ///
 /// # Errors
 /// Not a float, or the sum is not finite.

@@ -42,8 +42,8 @@ impl Tail for () {
     fn write(&self, _out: &mut Vec<u8>) {}
 }
 
-/// What becomes of a key whose last element is gone. Both are absent to readers; which one a command
-/// leaves is seen in its batch (SREM deletes, HDEL keeps).
+/// What becomes of a key whose last element is gone. Both are absent to readers; which one a
+/// command leaves is seen in its batch (SREM deletes, HDEL keeps).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfEmpty {
     /// Its metadata is deleted.

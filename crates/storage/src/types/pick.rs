@@ -1,8 +1,8 @@
 //! Random elements of an object: HRANDFIELD, SRANDMEMBER, SPOP, ZRANDMEMBER.
 //!
-//! Each is as likely as any other where the object is small, or many are wanted: then all are passed
-//! over. Of a large object some are taken near random points between its first and its last name,
-//! and those behind a large gap in the order of bytes are likelier.
+//! Each is as likely as any other where the object is small, or many are wanted: then all are
+//! passed over. Of a large object some are taken near random points between its first and its last
+//! name, and those behind a large gap in the order of bytes are likelier.
 
 use std::collections::{BTreeMap, HashSet};
 

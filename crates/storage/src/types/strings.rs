@@ -1,7 +1,8 @@
 //! Strings: the whole value lies in the metadata entry behind flags and expiry.
 //!
-//! Every write carries the log data `1`, except those that only delete (GETDEL, CAD), which carry none. Values that are
-//! changed in place keep the form (64-bit or old) they have; whole new values get the current one.
+//! Every write carries the log data `1`, except those that only delete (GETDEL, CAD), which carry
+//! none. Values that are changed in place keep the form (64-bit or old) they have; whole new values
+//! get the current one.
 
 use std::ops::{Deref, Range};
 
@@ -327,7 +328,8 @@ pub fn setrange(
     Ok(value.len())
 }
 
-/// INCR, INCRBY, DECR, DECRBY (with a negated `delta`). Returns the new value. The time to live stays.
+/// INCR, INCRBY, DECR, DECRBY (with a negated `delta`). Returns the new value. The time to live
+/// stays.
 ///
 /// # Errors
 /// Wrong type, [`CommandError::NotAnInteger`], [`CommandError::Overflow`].

@@ -9,7 +9,7 @@
 type Family = &'static [(u32, &'static str)];
 
 /// All of them.
-pub const FAMILIES: &[Family] = &[STRINGS, KEYS, TRANSACTIONS, CONNECTION, SERVER];
+pub const FAMILIES: &[Family] = &[STRINGS, HASHES, KEYS, TRANSACTIONS, CONNECTION, SERVER];
 
 #[rustfmt::skip]
 const STRINGS: Family = &[
@@ -36,6 +36,25 @@ const STRINGS: Family = &[
     (4, "DECRBY key integer"),
     (4, "INCRBYFLOAT key float"),
     (4, "LCS key key [LEN] [IDX] [MINMATCHLEN integer] [WITHMATCHLEN]"),
+];
+
+#[rustfmt::skip]
+const HASHES: Family = &[
+    (8, "HSET key (field value)…"),
+    (2, "HMSET key (field value)…"),
+    (3, "HSETNX key field value"),
+    (4, "HGET key field"),
+    (4, "HMGET key field…"),
+    (3, "HGETALL key"),
+    (2, "HKEYS key"),
+    (2, "HVALS key"),
+    (3, "HLEN key"),
+    (2, "HSTRLEN key field"),
+    (2, "HEXISTS key field"),
+    (6, "HDEL key field…"),
+    (4, "HINCRBY key field integer"),
+    (4, "HINCRBYFLOAT key field float"),
+    (2, "HSCAN key cursor COUNT count [MATCH pattern]"),
 ];
 
 #[rustfmt::skip]
@@ -90,4 +109,4 @@ const SERVER: Family = &[
 
 /// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
 /// commands left behind must be alike, whatever they answered.
-pub const LOOKS: &[&str] = &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key"];
+pub const LOOKS: &[&str] = &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key"];

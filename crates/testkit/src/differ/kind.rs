@@ -35,6 +35,8 @@ pub const ODD: [&str; 36] = [
 pub enum Kind {
     /// One of [`KEYS`].
     Key,
+    /// Of a hash: few, so that they meet.
+    Field,
     /// Any bytes; often a number.
     Value,
     /// 64 bits, signed.
@@ -72,6 +74,7 @@ impl Kind {
     pub fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "key" => Self::Key,
+            "field" => Self::Field,
             "value" => Self::Value,
             "integer" => Self::Integer,
             "float" => Self::Float,
@@ -94,6 +97,7 @@ impl Kind {
     pub fn draw(self, rng: &mut StdRng) -> Vec<u8> {
         match self {
             Self::Key => one(&KEYS, rng).to_vec(),
+            Self::Field => text(&["f", "g", "{f}", "\u{0}", ""], rng),
             Self::Value => value(rng),
             Self::Integer if rng.random_ratio(1, 4) => text(&BOUNDS, rng),
             Self::Integer | Self::Index => match rng.random_range(0..12) {
