@@ -38,6 +38,8 @@ fn bootstrap_makes_a_bare_debian_able_to_build_and_test() -> Result<()> {
          echo == first; /src/scripts/bootstrap; echo code $?
          echo == check; /src/scripts/bootstrap --check; echo code $?
          echo == again; /src/scripts/bootstrap; echo code $?
+         echo == compilers; printf 'int main(void) {}' >/tmp/a.c; printf 'int main() {}' >/tmp/a.cpp; . /src/scripts/env
+         for turn in 1 2; do cc -c -o /tmp/a.o /tmp/a.c && c++ -c -o /tmp/a.o /tmp/a.cpp; done; ccache --print-stats | grep cache_hit
          echo == services; ls /proc/*/exe -l | grep -E 'haproxy|redis-server' | wc -l; ls /usr/sbin/policy-rc.d
          echo == broken; rm /usr/lib/llvm-*/lib/clang/*/include/stddef.h; /src/scripts/bootstrap --check; echo code $?",
     )?;
@@ -71,6 +73,10 @@ fn bootstrap_makes_a_bare_debian_able_to_build_and_test() -> Result<()> {
     );
     ensure!(part(&said, "check")? == "code 0", "{said}");
     ensure!(part(&said, "again")? == "code 0", "the second run does something: {said}");
+    // By the names that the build of RocksDB asks for, each the second time.
+    let compilers = part(&said, "compilers")?;
+    let hits = compilers.lines().filter_map(|line| line.split('\t').nth(1)?.parse::<u32>().ok());
+    ensure!(hits.sum::<u32>() == 2, "compiled again: {compilers}");
     let services = part(&said, "services")?;
     ensure!(services.starts_with('0') && services.contains("No such file"), "{services}");
     let broken = part(&said, "broken")?;
