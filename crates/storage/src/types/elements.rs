@@ -1,5 +1,6 @@
 //! A walk over the sub-keys of one version of a key.
 
+use crate::read::Entry;
 use crate::{Cursor, Error};
 
 /// A scan under an object. Lends its entries, so that nothing is copied. What was deleted or is of
@@ -20,7 +21,7 @@ impl<'r> Elements<'r> {
     /// # Errors
     /// I/O errors and corruption; the walk is over then.
     #[expect(clippy::should_implement_trait, reason = "lends from itself, which Iterator cannot")]
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Error> {
+    pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         let entry = self.cursor.next()?;
         Ok(entry.map(|(key, value)| (key.get(self.prefix..).unwrap_or_default(), value)))
     }
