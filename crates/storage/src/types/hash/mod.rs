@@ -230,3 +230,6 @@ fn change<T>(
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests;

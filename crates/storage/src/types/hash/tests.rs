@@ -1,0 +1,66 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::key::DEFAULT_NAMESPACE;
+use crate::types::pick::{Element, Wanted};
+use crate::{Options, Scope, Store};
+
+const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
+
+fn filled(count: u32) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
+    let store = Store::open(dir.path(), options).unwrap();
+    let fields: Vec<Vec<u8>> = (0..count).map(|n| format!("{n:x}").into_bytes()).collect();
+    let pairs: Vec<(&[u8], &[u8])> = fields.iter().map(|field| (&**field, &**field)).collect();
+    let mut txn = store.txn();
+    assert_eq!(set(&mut txn, &SCOPE.at(b"h"), &pairs).unwrap(), u64::from(count));
+    txn.commit().unwrap();
+    (dir, store)
+}
+
+#[test]
+fn random_fields_are_as_many_as_wanted_and_all_of_the_hash() {
+    for count in [1, 7, 12_000] {
+        let (_dir, store) = filled(count);
+        let snapshot = store.snapshot();
+        let picked = |wanted| pick(&snapshot, &SCOPE.at(b"h"), wanted).unwrap();
+        let different = |found: &[Element]| {
+            assert!(found.iter().all(|(field, value)| field == value));
+            found.iter().map(|(field, _)| field.clone()).collect::<HashSet<_>>().len() as u64
+        };
+        for wanted in [0, 1, 5, 300, 20_000] {
+            let found = picked(Wanted::Distinct(wanted));
+            let expected = wanted.min(u64::from(count));
+            assert_eq!((found.len() as u64, different(&found)), (expected, expected));
+            let found = picked(Wanted::Repeated(wanted));
+            assert_eq!(found.len() as u64, wanted);
+            different(&found);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_what_a_transaction_had_written_and_no_more() {
+    let (_dir, store) = filled(3);
+    let at = SCOPE.at(b"h");
+    let before = store.snapshot();
+    let mut txn = store.txn();
+    set(&mut txn, &at, &[(b"own", b"1")]).unwrap();
+    del(&mut txn, &at, &[b"0"]).unwrap();
+    let within = txn.snapshot();
+    set(&mut txn, &at, &[(b"later", b"1")]).unwrap();
+    let fields = |read: &Snapshot<'_>| {
+        let mut fields = Vec::new();
+        for_each(read, &at, |field, _| fields.push(String::from_utf8(field.to_vec()).unwrap()))
+            .unwrap();
+        fields
+    };
+    assert_eq!(fields(&within), ["1", "2", "own"]);
+    assert_eq!(fields(&txn.snapshot()), ["1", "2", "later", "own"]);
+    txn.commit().unwrap();
+    assert_eq!(fields(&before), ["0", "1", "2"]);
+    assert_eq!((len(&before, &at).unwrap(), len(&store, &at).unwrap()), (3, 4));
+    let own = mget(&before, &at, &[b"own", b"0"]).unwrap();
+    assert_eq!(own.iter().map(|value| value.is_some()).collect::<Vec<_>>(), [false, true]);
+}
