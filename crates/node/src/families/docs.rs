@@ -8,8 +8,9 @@ use resp::Writer;
 use storage::types::glob;
 
 use crate::command::keys::Keys;
+use crate::command::row::Access;
 use crate::command::{Args, Error, Flags, Renames, Replied, Reply, Result};
-use crate::session::table::{self, Family, Handler};
+use crate::session::table::{self, Family};
 use crate::session::{After, Command, SessionCx};
 
 /// Documentation of one command.
@@ -369,12 +370,11 @@ fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
 }
 
 fn flag_words(command: &Command) -> Vec<&'static str> {
-    let kind = match command.handler {
-        Handler::Write(_) => Some("write"),
-        Handler::Read(_) => Some("readonly"),
+    let kind = match command.access {
+        Access::Write => Some("write"),
+        Access::Read => Some("readonly"),
         // DBSIZE counts outside the gate, but what it does is read.
-        Handler::Session(_) if command.flags.has(Flags::KEYSPACE) => Some("readonly"),
-        Handler::Session(_) | Handler::Nested(_) | Handler::Container => None,
+        Access::None => command.flags.has(Flags::KEYSPACE).then_some("readonly"),
     };
     let grows = command.may_grow().then_some("denyoom");
     let moves = matches!(command.keys, Keys::Counted { .. } | Keys::With(_));

@@ -12,7 +12,7 @@ use crate::session::{After, Command, NestedCx, SessionCx};
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command::session("multi",    1, multi).fast().unqueued().no_script(),
-    Command::nested ("exec",     1, exec).runs_queue().unqueued().no_script().skip_slowlog(),
+    Command::nested ("exec",     1, Access::None, exec).runs_queue().unqueued().no_script().skip_slowlog(),
     Command::session("discard",  1, discard).fast().unqueued().no_script(),
     Command::session("watch",   -2, watch).keyed(KEYS).fast().unqueued().no_script(),
     Command::session("unwatch",  1, unwatch).fast().no_script(),

@@ -93,9 +93,17 @@ impl Command {
         Self::new(name, arity, Keys::None, Handler::Session(handler))
     }
 
-    /// A command that runs others.
-    pub const fn nested(name: &'static str, arity: i8, handler: NestedHandler) -> Self {
-        Self::new(name, arity, Keys::None, Handler::Nested(handler))
+    /// A command that runs others. What they may do to data is said here, so that it passes the
+    /// gates of a read or a write before it begins; EXEC passes those of all it runs instead.
+    pub const fn nested(
+        name: &'static str,
+        arity: i8,
+        access: Access,
+        handler: NestedHandler,
+    ) -> Self {
+        let mut command = Self::new(name, arity, Keys::None, Handler::Nested(handler));
+        command.row.access = access;
+        command
     }
 
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
