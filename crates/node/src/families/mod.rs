@@ -5,6 +5,7 @@ pub mod connection;
 pub mod docs;
 pub mod hash;
 pub mod key;
+pub mod list;
 pub mod replication;
 pub mod server;
 pub mod string;
@@ -17,6 +18,7 @@ use crate::session::table::Family;
 pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
     Family { name: "hash", commands: hash::COMMANDS },
+    Family { name: "list", commands: list::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },

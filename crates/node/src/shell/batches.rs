@@ -103,7 +103,9 @@ impl Versions {
 
     /// A batch with our versions in place of the recorded ones.
     fn ours(&self, theirs: &[u8]) -> Vec<u8> {
-        self.0.iter().fold(theirs.to_vec(), |batch, (to, from)| replaced(batch, from, to))
+        // Zeros, the version that Kvrocks gives to destinations of LMOVE, are elsewhere as well.
+        let named = self.0.iter().filter(|(_, theirs)| *theirs != [0; 8]);
+        named.fold(theirs.to_vec(), |batch, (to, from)| replaced(batch, from, to))
     }
 
     /// A batch with the recorded versions in place of ours.

@@ -22,6 +22,7 @@ pub mod keys;
 pub mod keyspace;
 pub mod kind;
 pub mod lcs;
+pub mod list;
 pub mod log;
 pub mod numbers;
 pub mod object;
@@ -64,6 +65,9 @@ pub enum CommandError {
     /// A time to live that is not positive, or too far away.
     #[error("invalid expire time")]
     InvalidExpire,
+    /// A list has no element there.
+    #[error("index out of range")]
+    IndexOutOfRange,
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,
