@@ -105,6 +105,11 @@ fn odd_lists() -> Result<()> {
 }
 
 #[test]
+fn odd_sorts() -> Result<()> {
+    probe("sort.probe")
+}
+
+#[test]
 fn odd_keys() -> Result<()> {
     probe("key.probe")
 }

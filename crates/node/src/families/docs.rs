@@ -380,6 +380,11 @@ fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
             let facts = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
             specify(writer, i64::from(count), "keynum", &facts);
         }
+        Keys::FirstAnd(_) => {
+            writer.set(2);
+            specify(writer, 1, "range", &range(0, 1));
+            specify(writer, 0, "unknown", &[]);
+        }
         Keys::With(_) => {
             writer.set(1);
             specify(writer, 0, "unknown", &[]);
@@ -395,7 +400,7 @@ fn flag_words(command: &Command) -> Vec<&'static str> {
         Access::None => command.flags.has(Flags::KEYSPACE).then_some("readonly"),
     };
     let grows = command.may_grow().then_some("denyoom");
-    let moves = matches!(command.keys, Keys::Counted { .. } | Keys::With(_));
+    let moves = !matches!(command.keys, Keys::None | Keys::Range { .. });
     let moves = moves.then_some("movablekeys");
     kind.into_iter().chain(grows).chain(command.flags.words()).chain(moves).collect()
 }

@@ -8,6 +8,7 @@ pub mod key;
 pub mod list;
 pub mod replication;
 pub mod server;
+pub mod sort;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -20,6 +21,7 @@ pub const ALL: &[Family] = &[
     Family { name: "hash", commands: hash::COMMANDS },
     Family { name: "list", commands: list::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },

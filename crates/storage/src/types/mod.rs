@@ -29,6 +29,7 @@ pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod sort;
 pub mod strings;
 pub mod version;
 

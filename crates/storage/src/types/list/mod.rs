@@ -270,6 +270,14 @@ pub fn pushx(
     }
 }
 
+/// Replaces whatever a key holds by a list of these elements, of which there is one at least.
+///
+/// # Errors
+/// Those of the engine.
+pub fn replace(txn: &mut Txn<'_>, at: &At<'_>, values: &[&[u8]]) -> Result<(), CommandError> {
+    pushed(txn, Object::new(at), End::Right, values).map(|_| ())
+}
+
 fn pushed(
     txn: &mut Txn<'_>,
     mut list: Object<List>,
