@@ -119,6 +119,9 @@ mod tests {
             let at = words.iter().position(|word| word.eq_ignore_ascii_case(b"streams"));
             at.map_or_else(Vec::new, |at| (at + 1..at + 1 + (words.len() - at) / 2).collect())
         };
+        let stored = |words: &[&[u8]]| vec![words.len().saturating_sub(1)];
+        check(Keys::FirstAnd(stored), "sort l STORE d", &[1, 3]);
+        assert_eq!(Keys::FirstAnd(stored).shown(), (1, 1, 1));
         check(Keys::With(streams), "xread COUNT 2 STREAMS a b 0 0", &[4, 5]);
     }
 }

@@ -446,3 +446,30 @@ fn what_changes_nothing_writes_nothing() {
         assert_eq!(shell.sequence(), before, "{command}");
     }
 }
+
+#[test]
+fn a_sorted_list_is_stored_as_one_that_is_made_anew() {
+    let mut shell = Shell::new();
+    shell.follow();
+    shell.run("RPUSH l 3 1 2");
+    shell.run("SET d v PX 100");
+    shell.run("MSET w1 9 w2 8");
+    for (command, reply) in [
+        ("SORT l STORE d", ":3"),
+        ("LRANGE d 0 -1", "*3 $1 1 $1 2 $1 3"),
+        ("PTTL d", ":-1"),
+        ("SORT d BY w* GET w* DESC STORE d", ":3"),
+        ("LRANGE d 0 -1", "*3 $1 9 $1 8 $0"),
+        ("SORT l LIMIT 9 9 STORE d", ":0"),
+        ("EXISTS d", ":0"),
+        ("SORT l BY x*->f GET #", "*3 $1 1 $1 2 $1 3"),
+    ] {
+        assert_eq!(shell.run(command), reply, "{command}");
+    }
+    shell.run("MULTI");
+    shell.run("RPUSH l 0");
+    shell.run("SORT l STORE l");
+    shell.run("LPOP l 2");
+    assert_eq!(shell.run("EXEC"), "*3 :4 :4 *2 $1 0 $1 1");
+    shell.assert_replica_is_equal();
+}

@@ -77,7 +77,6 @@ const LISTS: Family = &[
     (4, "LPOS key field [RANK index] [COUNT index] [MAXLEN index]"),
     (4, "LMOVE key key (LEFT|RIGHT) (LEFT|RIGHT)"),
     (3, "RPOPLPUSH key key"),
-    (2, "SORT key [LIMIT index index] [ASC|DESC] [ALPHA] [STORE key]"),
 ];
 
 #[rustfmt::skip]
