@@ -145,7 +145,8 @@ fn occurrences(
     Ok(span.map(|span| (span, count)))
 }
 
-/// LTRIM: leaves the elements `start..=stop` only.
+/// LTRIM: leaves the elements `start..=stop` only. Where these are all, nothing is written; Kvrocks
+/// writes the metadata again.
 ///
 /// # Errors
 /// Wrong type.
