@@ -268,7 +268,9 @@ fn keys(random: &mut StdRng, model: &mut Model) -> (String, String) {
             let ms = random.random_range(-1..400_i64);
             let is_there = model.lists.contains_key(key);
             if let Some((_, until)) = model.lists.get_mut(key) {
-                *until = Some(model.now_ms.saturating_add_signed(ms));
+                // Now is in the past already, unlike an end that is reached later.
+                let end = if ms > 0 { model.now_ms.saturating_add_signed(ms) } else { 0 };
+                *until = Some(end);
             }
             model.sweep();
             (format!("PEXPIRE {key} {ms}"), format!(":{}", u8::from(is_there)))
