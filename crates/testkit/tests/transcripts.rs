@@ -48,6 +48,11 @@ fn hash() -> Result<()> {
 }
 
 #[test]
+fn list() -> Result<()> {
+    check("list.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -92,6 +97,16 @@ fn odd_strings() -> Result<()> {
 #[test]
 fn odd_hashes() -> Result<()> {
     probe("hash.probe")
+}
+
+#[test]
+fn odd_lists() -> Result<()> {
+    probe("list.probe")
+}
+
+#[test]
+fn odd_sorts() -> Result<()> {
+    probe("sort.probe")
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl From<storage::types::CommandError> for Error {
             }
             // The command's name is known to the handler only, which words it.
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
+            Cause::IndexOutOfRange => Self::text("ERR index out of range"),
             Cause::NoSuchKey => Self::text("ERR no such key"),
             Cause::Storage(cause) => Self::Storage(cause),
         }

@@ -73,6 +73,24 @@ const DOCS: &[Doc] = &[
     doc("hsetnx",      "2.0.0",  "Writes a field of a hash if it has none of that name."),
     doc("hstrlen",     "3.2.0",  "Tells the length of a field of a hash."),
     doc("hvals",       "2.0.0",  "Lists the values of a hash."),
+    // Lists.
+    doc("lindex",      "1.0.0",  "Reads an element of a list by its position."),
+    doc("linsert",     "2.2.0",  "Puts an element into a list before or behind another one."),
+    doc("llen",        "1.0.0",  "Counts the elements of a list."),
+    doc("lmove",       "6.2.0",  "Moves an element from an end of a list to an end of the same or another one."),
+    doc("lmpop",       "7.0.0",  "Removes elements from an end of the first list that has any, and returns them."),
+    doc("lpop",        "1.0.0",  "Removes the first elements of a list and returns them."),
+    doc("lpos",        "6.0.6",  "Tells the positions of an element in a list."),
+    doc("lpush",       "1.0.0",  "Adds elements before the first one of a list; creates it if needed."),
+    doc("lpushx",      "2.2.0",  "Adds elements before the first one of a list that exists."),
+    doc("lrange",      "1.0.0",  "Reads a part of a list by positions."),
+    doc("lrem",        "1.0.0",  "Removes elements of a list that have the given value."),
+    doc("lset",        "1.0.0",  "Replaces an element of a list by its position."),
+    doc("ltrim",       "1.0.0",  "Removes all elements of a list but a part by positions."),
+    doc("rpop",        "1.0.0",  "Removes the last elements of a list and returns them."),
+    doc("rpoplpush",   "1.2.0",  "Moves the last element of a list to the front of the same or another one."),
+    doc("rpush",       "1.0.0",  "Adds elements behind the last one of a list; creates it if needed."),
+    doc("rpushx",      "2.2.0",  "Adds elements behind the last one of a list that exists."),
     // Keys.
     doc("copy",        "6.2.0",  "Copies the value of a key to another key."),
     doc("del",         "1.0.0",  "Deletes keys."),
@@ -362,6 +380,11 @@ fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
             let facts = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
             specify(writer, i64::from(count), "keynum", &facts);
         }
+        Keys::FirstAnd(_) => {
+            writer.set(2);
+            specify(writer, 1, "range", &range(0, 1));
+            specify(writer, 0, "unknown", &[]);
+        }
         Keys::With(_) => {
             writer.set(1);
             specify(writer, 0, "unknown", &[]);
@@ -377,7 +400,7 @@ fn flag_words(command: &Command) -> Vec<&'static str> {
         Access::None => command.flags.has(Flags::KEYSPACE).then_some("readonly"),
     };
     let grows = command.may_grow().then_some("denyoom");
-    let moves = matches!(command.keys, Keys::Counted { .. } | Keys::With(_));
+    let moves = !matches!(command.keys, Keys::None | Keys::Range { .. });
     let moves = moves.then_some("movablekeys");
     kind.into_iter().chain(grows).chain(command.flags.words()).chain(moves).collect()
 }

@@ -5,8 +5,10 @@ pub mod connection;
 pub mod docs;
 pub mod hash;
 pub mod key;
+pub mod list;
 pub mod replication;
 pub mod server;
+pub mod sort;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -17,7 +19,9 @@ use crate::session::table::Family;
 pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
     Family { name: "hash", commands: hash::COMMANDS },
+    Family { name: "list", commands: list::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },

@@ -16,6 +16,9 @@ use super::Shell;
 /// Served, but not compared here; the module says why.
 const OTHERWISE: &[&str] = &["EXEC", "INCRBYFLOAT", "HINCRBYFLOAT"];
 
+/// Recorded with blanks within words, and good commands without them.
+const BLANKS: &[&str] = &["RPUSH w:retyped now a list", "RPUSH w:list z with space"];
+
 /// A command and what the recorded server wrote for it.
 struct Step {
     command: String,
@@ -103,7 +106,9 @@ impl Versions {
 
     /// A batch with our versions in place of the recorded ones.
     fn ours(&self, theirs: &[u8]) -> Vec<u8> {
-        self.0.iter().fold(theirs.to_vec(), |batch, (to, from)| replaced(batch, from, to))
+        // Zeros, the version that Kvrocks gives to destinations of LMOVE, are elsewhere as well.
+        let named = self.0.iter().filter(|(_, theirs)| *theirs != [0; 8]);
+        named.fold(theirs.to_vec(), |batch, (to, from)| replaced(batch, from, to))
     }
 
     /// A batch with the recorded versions in place of ours.
@@ -208,7 +213,8 @@ fn commands_write_the_streamed_batches() {
         if let Some((_, command)) = line.split_once(" command: ") {
             // Queued commands are written by EXEC; escaped or cut words cannot be run.
             is_multi = (is_multi || command == "MULTI") && command != "EXEC";
-            let is_opaque = is_multi || command.contains('\\') || command.contains("...");
+            let is_cut = command.contains('\\') || command.contains("...");
+            let is_opaque = is_multi || is_cut || BLANKS.contains(&command);
             let command = if is_opaque { "(opaque)" } else { command };
             steps.push(Step { command: command.to_owned(), batches: Vec::new() });
         } else if let Some(batch) = line.strip_prefix("M> ").and_then(streamed) {

@@ -22,12 +22,14 @@ pub mod keys;
 pub mod keyspace;
 pub mod kind;
 pub mod lcs;
+pub mod list;
 pub mod log;
 pub mod numbers;
 pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod sort;
 pub mod strings;
 pub mod version;
 
@@ -64,6 +66,9 @@ pub enum CommandError {
     /// A time to live that is not positive, or too far away.
     #[error("invalid expire time")]
     InvalidExpire,
+    /// A list has no element there.
+    #[error("index out of range")]
+    IndexOutOfRange,
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,

@@ -9,7 +9,7 @@
 type Family = &'static [(u32, &'static str)];
 
 /// All of them.
-pub const FAMILIES: &[Family] = &[STRINGS, HASHES, KEYS, TRANSACTIONS, CONNECTION, SERVER];
+pub const FAMILIES: &[Family] = &[STRINGS, HASHES, LISTS, KEYS, TRANSACTIONS, CONNECTION, SERVER];
 
 #[rustfmt::skip]
 const STRINGS: Family = &[
@@ -55,6 +55,28 @@ const HASHES: Family = &[
     (4, "HINCRBY key field integer"),
     (4, "HINCRBYFLOAT key field float"),
     (2, "HSCAN key cursor COUNT count [MATCH pattern]"),
+];
+
+#[rustfmt::skip]
+const LISTS: Family = &[
+    (4, "LPUSH key value…"),
+    (6, "RPUSH key value…"),
+    (6, "RPUSH key field… field…"),
+    (2, "LPUSHX key field…"),
+    (2, "RPUSHX key field…"),
+    (3, "LPOP key [index]"),
+    (3, "RPOP key [index]"),
+    (2, "LMPOP (1 key|2 key key) (LEFT|RIGHT) [COUNT integer]"),
+    (2, "LLEN key"),
+    (3, "LINDEX key index"),
+    (4, "LRANGE key index index"),
+    (4, "LSET key index value"),
+    (4, "LINSERT key (BEFORE|AFTER) field field"),
+    (4, "LREM key index field"),
+    (3, "LTRIM key index index"),
+    (4, "LPOS key field [RANK index] [COUNT index] [MAXLEN index]"),
+    (4, "LMOVE key key (LEFT|RIGHT) (LEFT|RIGHT)"),
+    (3, "RPOPLPUSH key key"),
 ];
 
 #[rustfmt::skip]
@@ -109,4 +131,5 @@ const SERVER: Family = &[
 
 /// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
 /// commands left behind must be alike, whatever they answered.
-pub const LOOKS: &[&str] = &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key"];
+pub const LOOKS: &[&str] =
+    &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1"];
