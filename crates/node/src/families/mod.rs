@@ -7,6 +7,7 @@ pub mod hash;
 pub mod key;
 pub mod replication;
 pub mod server;
+pub mod set;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -17,6 +18,7 @@ use crate::session::table::Family;
 pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
     Family { name: "hash", commands: hash::COMMANDS },
+    Family { name: "set", commands: set::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },

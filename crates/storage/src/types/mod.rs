@@ -28,6 +28,8 @@ pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod set;
+mod set_store;
 pub mod strings;
 pub mod version;
 
