@@ -22,6 +22,7 @@ use crate::session::{After, Session, table};
 
 mod batches;
 mod hashes;
+mod sets;
 mod strings;
 
 /// Options with small caches, for nodes that a test starts by the dozen.

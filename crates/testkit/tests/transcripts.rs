@@ -48,6 +48,11 @@ fn hash() -> Result<()> {
 }
 
 #[test]
+fn set() -> Result<()> {
+    check("set.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -92,6 +97,11 @@ fn odd_strings() -> Result<()> {
 #[test]
 fn odd_hashes() -> Result<()> {
     probe("hash.probe")
+}
+
+#[test]
+fn odd_sets() -> Result<()> {
+    probe("set.probe")
 }
 
 #[test]

@@ -89,8 +89,7 @@ fn spop(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
     let count = args.bytes()?;
     args.end()?;
     let count = Args::behind(0, &[count]).number();
-    let count =
-        count.map_err(|_| Error::text("ERR value is out of range, must be positive"))?;
+    let count = count.map_err(|_| Error::text("ERR value is out of range, must be positive"))?;
     let popped = set::pop(&mut cx.txn, &at, count)?;
     Ok(reply.with(|writer| {
         writer.set(popped.len());
