@@ -176,7 +176,8 @@ fn sift(
     let mut members = walk(read, &first)?;
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
-        while let (true, Some((member, _))) = (chunk.len() < CHUNK, members.next()?) {
+        while chunk.len() < CHUNK {
+            let Some((member, _)) = members.next()? else { break };
             chunk.push(member.to_vec());
         }
         let is_last = chunk.len() < CHUNK;
