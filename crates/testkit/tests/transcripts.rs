@@ -53,6 +53,11 @@ fn list() -> Result<()> {
 }
 
 #[test]
+fn set() -> Result<()> {
+    check("set.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -107,6 +112,11 @@ fn odd_lists() -> Result<()> {
 #[test]
 fn odd_sorts() -> Result<()> {
     probe("sort.probe")
+}
+
+#[test]
+fn odd_sets() -> Result<()> {
+    probe("set.probe")
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod key;
 pub mod list;
 pub mod replication;
 pub mod server;
+pub mod set;
 pub mod sort;
 pub mod string;
 pub mod transaction;
@@ -20,6 +21,7 @@ pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
     Family { name: "hash", commands: hash::COMMANDS },
     Family { name: "list", commands: list::COMMANDS },
+    Family { name: "set", commands: set::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },

@@ -29,6 +29,8 @@ pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod set;
+mod set_store;
 pub mod sort;
 pub mod strings;
 pub mod version;

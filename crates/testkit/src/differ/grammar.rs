@@ -9,7 +9,7 @@
 type Family = &'static [(u32, &'static str)];
 
 /// All of them.
-pub const FAMILIES: &[Family] = &[STRINGS, HASHES, LISTS, KEYS, TRANSACTIONS, CONNECTION, SERVER];
+pub const FAMILIES: &[Family] = &[STRINGS, HASHES, LISTS, SETS, KEYS, TRANSACTIONS, CONNECTION, SERVER];
 
 #[rustfmt::skip]
 const STRINGS: Family = &[
@@ -55,6 +55,26 @@ const HASHES: Family = &[
     (4, "HINCRBY key field integer"),
     (4, "HINCRBYFLOAT key field float"),
     (2, "HSCAN key cursor COUNT count [MATCH pattern]"),
+];
+
+// SPOP and SRANDMEMBER are not here: short of a word, they answer by chance.
+#[rustfmt::skip]
+const SETS: Family = &[
+    (8, "SADD key field…"),
+    (5, "SREM key field…"),
+    (2, "SCARD key"),
+    (3, "SMEMBERS key"),
+    (2, "SISMEMBER key field"),
+    (2, "SMISMEMBER key field…"),
+    (4, "SMOVE key key field"),
+    (2, "SDIFF key…"),
+    (2, "SUNION key…"),
+    (2, "SINTER key…"),
+    (2, "SINTERCARD 2 key key [LIMIT integer]"),
+    (3, "SDIFFSTORE key key…"),
+    (3, "SUNIONSTORE key key…"),
+    (3, "SINTERSTORE key key…"),
+    (2, "SSCAN key cursor COUNT count [MATCH pattern]"),
 ];
 
 #[rustfmt::skip]
@@ -132,4 +152,4 @@ const SERVER: Family = &[
 /// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
 /// commands left behind must be alike, whatever they answered.
 pub const LOOKS: &[&str] =
-    &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1"];
+    &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1", "SMEMBERS key"];

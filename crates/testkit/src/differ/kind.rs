@@ -35,7 +35,7 @@ pub const ODD: [&str; 36] = [
 pub enum Kind {
     /// One of [`KEYS`].
     Key,
-    /// Of a hash: few, so that they meet.
+    /// Of a hash or a set: few, so that they meet.
     Field,
     /// Any bytes; often a number.
     Value,
@@ -123,7 +123,7 @@ impl Kind {
                 ],
                 rng,
             ),
-            Self::Type => text(&["string", "String", "hash", "list", "nosuch", ""], rng),
+            Self::Type => text(&["string", "String", "hash", "set", "list", "nosuch", ""], rng),
             Self::Database => text(&["0", "0", "0", "0", "abc", "-1"], rng),
             Self::Cursor => text(&["0", "0", "0", "0", "00", "abc", "1.5"], rng),
             Self::Count => text(&["1000", "1000", "500", "0", "-5", "abc"], rng),
