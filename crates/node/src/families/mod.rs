@@ -10,6 +10,7 @@ pub mod server;
 pub mod string;
 pub mod transaction;
 mod walk;
+pub mod zset;
 
 use crate::session::table::Family;
 
@@ -17,6 +18,7 @@ use crate::session::table::Family;
 pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
     Family { name: "hash", commands: hash::COMMANDS },
+    Family { name: "sorted-set", commands: zset::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
