@@ -23,6 +23,7 @@ use crate::session::{After, Session, table};
 mod batches;
 mod hashes;
 mod strings;
+mod zsets;
 
 /// Options with small caches, for nodes that a test starts by the dozen.
 pub(crate) fn small() -> Values {

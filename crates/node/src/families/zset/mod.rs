@@ -141,7 +141,7 @@ fn zadd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
     add(cx, args, reply, Options::default())
 }
 
-/// The same as ZADD with INCR, whose options it takes too, as Redis does; there is no room for them.
+/// ZADD with INCR; as in Redis it knows the options too, and has no room for any.
 fn zincrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     add(cx, args, reply, Options { increments: true, ..Options::default() })
 }
