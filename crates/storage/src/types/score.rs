@@ -31,6 +31,16 @@ pub fn parse(text: &[u8]) -> Option<f64> {
     Some(score).filter(|_| !is_lost)
 }
 
+/// A number as a bound, which Redis reads as C does: no number at all is 0, blanks may stand in
+/// front, and what a double cannot hold is the nearest one that it can.
+pub fn parse_loosely(text: &[u8]) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let text = text.trim_ascii_start();
+    parse(text).or_else(|| parse_float(text))
+}
+
 /// E.g. `0x1.8p3`, which is 12.
 fn parse_hexadecimal(text: &[u8]) -> Option<f64> {
     let (sign, text) = match text {
@@ -162,6 +172,23 @@ mod tests {
             ("0x1p", None),
         ] {
             assert_eq!(parse(text.as_bytes()), score, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_read_as_c_reads_them() {
+        for (text, score) in [
+            ("", Some(0.0)),
+            (" 1.5", Some(1.5)),
+            ("1e400", Some(f64::INFINITY)),
+            ("-1e400", Some(f64::NEG_INFINITY)),
+            ("1e-400", Some(0.0)),
+            ("1 ", None),
+            (" ", None),
+            ("nan", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse_loosely(text.as_bytes()), score, "{text}");
         }
     }
 
