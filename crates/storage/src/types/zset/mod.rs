@@ -61,9 +61,8 @@ impl Condition {
         match old {
             None => !self.only_old,
             Some(old) => {
-                !self.only_new
-                    && !(self.only_greater && new <= old)
-                    && !(self.only_less && new >= old)
+                let is_barred = self.only_greater && new <= old || self.only_less && new >= old;
+                !self.only_new && !is_barred
             }
         }
     }
