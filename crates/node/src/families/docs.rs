@@ -84,7 +84,7 @@ const DOCS: &[Doc] = &[
     doc("zintercard",  "7.0.0",  "Counts the members that several sorted sets have."),
     doc("zinterstore", "2.0.0",  "Stores the members that several sorted sets have."),
     doc("zlexcount",   "2.8.9",  "Counts the members of a sorted set between two names."),
-    doc("zmpop",       "7.0.0",  "Takes members with the least or greatest scores out of the first sorted set that has any."),
+    doc("zmpop",       "7.0.0",  "Takes members out at one end of the first sorted set that has any."),
     doc("zmscore",     "6.2.0",  "Reads the scores of several members."),
     doc("zpopmax",     "5.0.0",  "Takes the members with the greatest scores out of a sorted set."),
     doc("zpopmin",     "5.0.0",  "Takes the members with the least scores out of a sorted set."),
