@@ -279,7 +279,7 @@ pub fn scan(
     zset: &Object<Zset>,
     request: &Request<'_>,
 ) -> Result<Page<Member>, CommandError> {
-    // A value that is no score ends the walk with an error behind the page.
+    // A value that is no score makes an error of the page.
     let mut corrupt = None;
     let page = page::page(zset, read, MEMBERS, request, |member, value| match decode(value) {
         Ok(score) => Some((member.to_vec(), score)),
