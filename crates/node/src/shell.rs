@@ -25,6 +25,7 @@ mod hashes;
 mod lists;
 mod sets;
 mod strings;
+mod zsets;
 
 /// Options with small caches, for nodes that a test starts by the dozen.
 pub(crate) fn small() -> Values {

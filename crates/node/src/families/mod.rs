@@ -13,6 +13,7 @@ pub mod sort;
 pub mod string;
 pub mod transaction;
 mod walk;
+pub mod zset;
 
 use crate::session::table::Family;
 
@@ -22,6 +23,7 @@ pub const ALL: &[Family] = &[
     Family { name: "hash", commands: hash::COMMANDS },
     Family { name: "list", commands: list::COMMANDS },
     Family { name: "set", commands: set::COMMANDS },
+    Family { name: "sorted-set", commands: zset::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },

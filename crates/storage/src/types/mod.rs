@@ -34,6 +34,7 @@ mod set_store;
 pub mod sort;
 pub mod strings;
 pub mod version;
+pub mod zset;
 
 /// Why a command fails. The texts of replies are made by the server.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,9 @@ pub enum CommandError {
     /// An increment would produce NaN or infinity.
     #[error("increment would produce NaN or Infinity")]
     NanOrInfinity,
+    /// A score and its increment are infinities that have no sum.
+    #[error("resulting score is not a number (NaN)")]
+    ScoreIsNan,
     /// An offset into a string is negative.
     #[error("offset is out of range")]
     OffsetOutOfRange,

@@ -9,7 +9,10 @@
 type Family = &'static [(u32, &'static str)];
 
 /// All of them.
-pub const FAMILIES: &[Family] = &[STRINGS, HASHES, LISTS, SETS, KEYS, TRANSACTIONS, CONNECTION, SERVER];
+#[rustfmt::skip]
+pub const FAMILIES: &[Family] = &[
+    STRINGS, HASHES, LISTS, SETS, SORTED_SETS, KEYS, TRANSACTIONS, CONNECTION, SERVER,
+];
 
 #[rustfmt::skip]
 const STRINGS: Family = &[
@@ -100,6 +103,41 @@ const LISTS: Family = &[
 ];
 
 #[rustfmt::skip]
+const SORTED_SETS: Family = &[
+    (8, "ZADD key (score field)…"),
+    (4, "ZADD key [NX|XX] [GT|LT] [CH] (score field)…"),
+    (3, "ZADD key [NX|XX] [GT|LT] INCR score field"),
+    (3, "ZINCRBY key score field"),
+    (4, "ZREM key field…"),
+    (2, "ZCARD key"),
+    (2, "ZSCORE key field"),
+    (2, "ZMSCORE key field…"),
+    (2, "ZRANK key field"),
+    (2, "ZREVRANK key field"),
+    (2, "ZCOUNT key bound bound"),
+    (4, "ZRANGE key index index [REV] [WITHSCORES]"),
+    (4, "ZRANGE key bound bound BYSCORE [REV] [LIMIT index index] [WITHSCORES]"),
+    (3, "ZRANGEBYSCORE key bound bound [LIMIT index index] [WITHSCORES]"),
+    (3, "ZREVRANGEBYSCORE key bound bound [LIMIT index index] [WITHSCORES]"),
+    (2, "ZREVRANGE key index index [WITHSCORES]"),
+    (3, "ZRANGESTORE key key bound bound BYSCORE [REV] [LIMIT index index]"),
+    (2, "ZRANGESTORE key key index index [REV]"),
+    (3, "ZREMRANGEBYRANK key index index"),
+    (3, "ZREMRANGEBYSCORE key bound bound"),
+    (3, "ZPOPMIN key [index]"),
+    (3, "ZPOPMAX key [index]"),
+    (2, "ZMPOP 2 key key (MIN|MAX) [COUNT count]"),
+    (3, "ZUNION 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)] [WITHSCORES]"),
+    (3, "ZINTER 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)] [WITHSCORES]"),
+    (2, "ZINTERCARD 2 key key [LIMIT count]"),
+    (2, "ZDIFF 2 key key [WITHSCORES]"),
+    (3, "ZUNIONSTORE key 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)]"),
+    (3, "ZINTERSTORE key 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)]"),
+    (2, "ZDIFFSTORE key 2 key key"),
+    (2, "ZSCAN key cursor COUNT count [MATCH pattern]"),
+];
+
+#[rustfmt::skip]
 const KEYS: Family = &[
     (3, "DEL key…"),
     (1, "UNLINK key…"),
@@ -151,5 +189,9 @@ const SERVER: Family = &[
 
 /// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
 /// commands left behind must be alike, whatever they answered.
-pub const LOOKS: &[&str] =
-    &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1", "SMEMBERS key"];
+#[rustfmt::skip]
+pub const LOOKS: &[&str] = &[
+    "KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1",
+    "SMEMBERS key",
+    "ZRANGE key 0 -1 WITHSCORES",
+];
