@@ -23,6 +23,7 @@ use crate::session::{After, Session, table};
 mod batches;
 mod hashes;
 mod lists;
+mod model;
 mod sets;
 mod strings;
 mod zsets;

@@ -4,49 +4,24 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 
 use super::Shell;
+use super::model::{self, KEYS, Keyspace, Said, Value, any, array, bulk, flag};
 
-/// Keys and fields meet each other's commands often.
-const KEYS: [&str; 3] = ["a", "b", "c"];
+/// Fields meet each other's commands often.
 const FIELDS: [&str; 5] = ["f", "g", "h", "ff", "x"];
-/// Steps of one run; a run begins with an empty database.
-const STEPS: usize = 400;
 
 type Hash = BTreeMap<&'static str, String>;
 
-/// What the database should hold: fields, and the last unix ms at which the key is there.
-#[derive(Default)]
-struct Model {
-    now_ms: u64,
-    hashes: BTreeMap<&'static str, (Hash, Option<u64>)>,
-}
-
-fn bulk(value: Option<&str>) -> String {
-    value.map_or_else(|| "$-1".to_owned(), |value| format!("${} {value}", value.len()))
-}
-
-fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| bulk(Some(item))).collect();
-    [vec![format!("*{}", items.len())], items].concat().join(" ")
-}
-
-impl Model {
-    fn sweep(&mut self) {
-        let now_ms = self.now_ms;
-        self.hashes.retain(|_, (hash, until)| {
-            !hash.is_empty() && until.is_none_or(|until| until >= now_ms)
-        });
-    }
-
+impl Keyspace<Hash> {
     fn get(&self, key: &str, field: &str) -> Option<&str> {
-        self.hashes.get(key)?.0.get(field).map(String::as_str)
+        self.value(key)?.get(field).map(String::as_str)
     }
 
     fn set(&mut self, key: &'static str, field: &'static str, value: String) -> bool {
-        self.hashes.entry(key).or_default().0.insert(field, value).is_none()
+        self.value_mut(key).insert(field, value).is_none()
     }
 
     fn add(&mut self, key: &'static str, field: &'static str, by: i64) -> String {
@@ -61,12 +36,15 @@ impl Model {
     }
 
     fn all(&self, key: &str) -> Vec<&str> {
-        let hash = self.hashes.get(key).into_iter().flat_map(|(hash, _)| hash);
-        hash.flat_map(|(field, value)| [*field, value.as_str()]).collect()
+        self.value(key)
+            .into_iter()
+            .flatten()
+            .flat_map(|(field, value)| [*field, value.as_str()])
+            .collect()
     }
 
     fn del(&mut self, key: &str, fields: &[&str]) -> String {
-        let Some((hash, _)) = self.hashes.get_mut(key) else { return ":0".to_owned() };
+        let Some((hash, _)) = self.entries.get_mut(key) else { return ":0".to_owned() };
         let before = hash.len();
         hash.retain(|field, _| !fields.contains(field));
         let deleted = before - hash.len();
@@ -75,14 +53,25 @@ impl Model {
     }
 }
 
+impl Value for Hash {
+    const TYPE: &'static str = "hash";
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>) {
+        let (command, reply) = step(random, model);
+        (command, reply.into())
+    }
+}
+
 /// A random command and what the model says to it.
-fn step(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let key = KEYS[random.random_range(0..KEYS.len())];
-    let other = KEYS[random.random_range(0..KEYS.len())];
-    let field = FIELDS[random.random_range(0..FIELDS.len())];
-    let second = FIELDS[random.random_range(0..FIELDS.len())];
+fn step(random: &mut StdRng, model: &mut Keyspace<Hash>) -> (String, String) {
+    let key = any(&KEYS, random);
+    let (field, second) = (any(&FIELDS, random), any(&FIELDS, random));
     let number = random.random_range(-3..1000_i64);
-    match random.random_range(0..15) {
+    match random.random_range(0..11) {
         0 | 1 => {
             let added = u8::from(model.set(key, field, number.to_string()))
                 + u8::from(model.set(key, second, "v".to_owned()));
@@ -93,98 +82,28 @@ fn step(random: &mut StdRng, model: &mut Model) -> (String, String) {
             let values = [model.get(key, field), model.get(key, second)].map(bulk);
             (format!("HMGET {key} {field} {second}"), format!("*2 {}", values.join(" ")))
         }
-        4 => (format!("HGETALL {key}"), list(model.all(key))),
+        4 => (format!("HGETALL {key}"), array(model.all(key))),
         5 => {
             let pairs = model.all(key);
-            (format!("HKEYS {key}"), list(pairs.chunks(2).map(|pair| pair[0])))
+            (format!("HKEYS {key}"), array(pairs.chunks(2).map(|pair| pair[0])))
         }
         6 => (format!("HDEL {key} {field} {second}"), model.del(key, &[field, second])),
         7 => (format!("HINCRBY {key} {field} {number}"), model.add(key, field, number)),
         8 => (format!("HINCRBY {key} {field} {}", i64::MAX), model.add(key, field, i64::MAX)),
         9 => (format!("HLEN {key}"), format!(":{}", model.all(key).len() / 2)),
-        10 => {
+        _ => {
             let is_new = model.get(key, field).is_none();
             if is_new {
                 model.set(key, field, "n".to_owned());
             }
-            (format!("HSETNX {key} {field} n"), format!(":{}", u8::from(is_new)))
-        }
-        11 => {
-            let is_there = model.hashes.contains_key(key);
-            if let Some((_, until)) = model.hashes.get_mut(key) {
-                *until = Some(model.now_ms.saturating_add_signed(number));
-            }
-            model.sweep();
-            (format!("PEXPIRE {key} {number}"), format!(":{}", u8::from(is_there)))
-        }
-        12 => {
-            let Some(hash) = model.hashes.remove(key) else {
-                return (format!("RENAME {key} {other}"), "-ERR no such key".to_owned());
-            };
-            model.hashes.insert(other, hash);
-            (format!("RENAME {key} {other}"), "+OK".to_owned())
-        }
-        13 if key != other => {
-            let copied = model.hashes.get(key).cloned();
-            let reply = format!(":{}", u8::from(copied.is_some()));
-            model.hashes.extend(copied.map(|hash| (other, hash)));
-            (format!("COPY {key} {other} REPLACE"), reply)
-        }
-        _ => {
-            let was = model.hashes.remove(key).is_some();
-            (format!("DEL {key}"), format!(":{}", u8::from(was)))
+            (format!("HSETNX {key} {field} n"), flag(is_new))
         }
     }
 }
 
-/// Some commands as one transaction.
-fn transaction(random: &mut StdRng, model: &mut Model, shell: &mut Shell) {
-    assert_eq!(shell.run("MULTI"), "+OK");
-    let count = random.random_range(1..8);
-    let (mut commands, mut replies) = (Vec::new(), vec![format!("*{count}")]);
-    for _ in 0..count {
-        let (command, reply) = step(random, model);
-        assert_eq!(shell.run(&command), "+QUEUED", "{command}");
-        commands.push(command);
-        replies.push(reply);
-    }
-    assert_eq!(shell.run("EXEC"), replies.join(" "), "{commands:?}");
-}
-
-fn run(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut shell = Shell::new();
-    shell.follow();
-    let mut model = Model { now_ms: shell.now_ms(), ..Model::default() };
-    for number in 0..STEPS {
-        match random.random_range(0..40) {
-            0 if number % 8 == 0 => shell.restart(),
-            1..4 => {
-                let ms = random.random_range(1..100);
-                shell.advance(ms);
-                model.now_ms += ms;
-                model.sweep();
-            }
-            4..8 => transaction(&mut random, &mut model, &mut shell),
-            _ => {
-                let (command, wanted) = step(&mut random, &mut model);
-                let said = shell.run(&command);
-                assert_eq!(said, wanted, "seed {seed}, step {number}: {command}");
-            }
-        }
-    }
-    shell.assert_replica_is_equal();
-    let before = shell.pairs();
-    shell.restart();
-    assert_eq!(shell.pairs(), before, "seed {seed}: reopened");
-}
-
-/// Others with `HOLDFAST_SEED`.
 #[test]
 fn hashes_are_what_the_model_says() {
-    let first = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = first.unwrap_or(1);
-    (first..first + 5).for_each(run);
+    model::runs::<Hash>();
 }
 
 #[test]
@@ -253,7 +172,7 @@ fn a_hash_is_read_as_it_was_at_one_moment() {
         (0..40).flat_map(|number| [format!("f{number:02}"), value.to_owned()]).collect()
     };
     let states: Vec<String> =
-        ["one", "two", "three"].map(|value| list(pairs(value).iter().map(String::as_str))).into();
+        ["one", "two", "three"].map(|value| array(pairs(value).iter().map(String::as_str))).into();
     shell.run(&format!("HSET h{}", fields("one")));
     let (mut writer, is_done) = (shell.beside(), AtomicBool::new(false));
     std::thread::scope(|scope| {

@@ -1,60 +1,33 @@
 //! Lists against a model: random commands, time, transactions, restarts; the replica holds the same
 //! raw entries. And two clients at once: what one reads whole was whole.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
-use rand::{Rng as _, SeedableRng as _};
 
 use super::Shell;
+use super::model::{self, KEYS, Keyspace, Said, Value, any, array, bulk};
 
-/// Keys and elements meet each other's commands often.
-const KEYS: [&str; 3] = ["a", "b", "c"];
+/// Elements meet each other's commands often.
 const VALUES: [&str; 4] = ["x", "y", "zz", ""];
-/// Steps of one run; a run begins with an empty database.
-const STEPS: usize = 600;
 
 type List = Vec<&'static str>;
 
-/// What the database should hold: elements, and the last unix ms at which the key is there.
-#[derive(Default)]
-struct Model {
-    now_ms: u64,
-    lists: BTreeMap<&'static str, (List, Option<u64>)>,
-}
-
-fn bulk(value: Option<&str>) -> String {
-    value.map_or_else(|| "$-1".to_owned(), |value| format!("${} {value}", value.len()))
-}
-
-fn array<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| bulk(Some(item))).collect();
-    [vec![format!("*{}", items.len())], items].concat().join(" ")
-}
-
-impl Model {
-    fn sweep(&mut self) {
-        let now_ms = self.now_ms;
-        self.lists.retain(|_, (list, until)| {
-            !list.is_empty() && until.is_none_or(|until| until >= now_ms)
-        });
-    }
-
+impl Keyspace<List> {
     fn get(&self, key: &str) -> &[&'static str] {
-        self.lists.get(key).map_or(&[], |(list, _)| list)
+        self.value(key).map_or(&[], Vec::as_slice)
     }
 
     /// Changes a list that is there, and nothing else.
     fn change<T: Default>(&mut self, key: &str, change: impl FnOnce(&mut List) -> T) -> T {
-        let answer = self.lists.get_mut(key).map(|(list, _)| change(list)).unwrap_or_default();
+        let answer = self.entries.get_mut(key).map(|(list, _)| change(list)).unwrap_or_default();
         self.sweep();
         answer
     }
 
     fn push(&mut self, key: &'static str, is_left: bool, value: &'static str) -> usize {
-        let list = &mut self.lists.entry(key).or_default().0;
+        let list = self.value_mut(key);
         list.insert(if is_left { 0 } else { list.len() }, value);
         list.len()
     }
@@ -124,27 +97,36 @@ impl Model {
     }
 }
 
-fn one(from: &[&'static str], random: &mut StdRng) -> &'static str {
-    from.choose(random).unwrap()
+impl Value for List {
+    const TYPE: &'static str = "list";
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>) {
+        let (command, reply) = step(random, model);
+        (command, reply.into())
+    }
 }
 
 /// A random command and what the model says to it.
-fn step(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    match random.random_range(0..16) {
+fn step(random: &mut StdRng, model: &mut Keyspace<List>) -> (String, String) {
+    match random.random_range(0..14) {
         0..4 => pushes(random, model),
         4..6 => pops(random, model),
         6..8 => reads(random, model),
         8..12 => edits(random, model),
-        _ => keys(random, model),
+        _ => turns(random, model),
     }
 }
 
-fn pushes(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let (key, is_left) = (one(&KEYS, random), random.random());
-    let values: List = (0..random.random_range(1..6)).map(|_| one(&VALUES, random)).collect();
+fn pushes(random: &mut StdRng, model: &mut Keyspace<List>) -> (String, String) {
+    let (key, is_left) = (any(&KEYS, random), random.random());
+    let values: List = (0..random.random_range(1..6)).map(|_| any(&VALUES, random)).collect();
     let name = if is_left { "LPUSH" } else { "RPUSH" };
     if random.random_ratio(1, 4) {
-        let is_there = model.lists.contains_key(key);
+        let is_there = model.entries.contains_key(key);
         let pushed = values.iter().map(|value| match is_there {
             true => model.push(key, is_left, value),
             false => 0,
@@ -156,21 +138,21 @@ fn pushes(random: &mut StdRng, model: &mut Model) -> (String, String) {
     (format!("{name} {key} {}", values.join(" ")), format!(":{}", length.unwrap()))
 }
 
-fn pops(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let (key, other, is_left) = (one(&KEYS, random), one(&KEYS, random), random.random());
+fn pops(random: &mut StdRng, model: &mut Keyspace<List>) -> (String, String) {
+    let (key, other, is_left) = (any(&KEYS, random), any(&KEYS, random), random.random());
     let count = random.random_range(0..5);
     let (name, side) = if is_left { ("LPOP", "LEFT") } else { ("RPOP", "RIGHT") };
     match random.random_range(0..3) {
         0 => (format!("{name} {key}"), bulk(model.pop(key, is_left))),
         1 => {
-            let is_there = model.lists.contains_key(key);
+            let is_there = model.entries.contains_key(key);
             let popped = array(model.pops(key, is_left, count));
             let reply = if is_there { popped } else { "*-1".to_owned() };
             (format!("{name} {key} {count}"), reply)
         }
         _ => {
             let command = format!("LMPOP 2 {key} {other} {side} COUNT {}", count + 1);
-            let first = [key, other].into_iter().find(|key| model.lists.contains_key(key));
+            let first = [key, other].into_iter().find(|key| model.entries.contains_key(key));
             let Some(first) = first else { return (command, "*-1".to_owned()) };
             let popped = array(model.pops(first, is_left, count + 1));
             (command, format!("*2 {} {popped}", bulk(Some(first))))
@@ -178,8 +160,8 @@ fn pops(random: &mut StdRng, model: &mut Model) -> (String, String) {
     }
 }
 
-fn reads(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let (key, value) = (one(&KEYS, random), one(&VALUES, random));
+fn reads(random: &mut StdRng, model: &mut Keyspace<List>) -> (String, String) {
+    let (key, value) = (any(&KEYS, random), any(&VALUES, random));
     let (start, stop) = (random.random_range(-9..9_i64), random.random_range(-9..9_i64));
     match random.random_range(0..5) {
         0 => (format!("LLEN {key}"), format!(":{}", model.get(key).len())),
@@ -205,12 +187,12 @@ fn reads(random: &mut StdRng, model: &mut Model) -> (String, String) {
     }
 }
 
-fn edits(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let (key, value, other) = (one(&KEYS, random), one(&VALUES, random), one(&VALUES, random));
+fn edits(random: &mut StdRng, model: &mut Keyspace<List>) -> (String, String) {
+    let (key, value, other) = (any(&KEYS, random), any(&VALUES, random), any(&VALUES, random));
     let (start, stop) = (random.random_range(-6..6_i64), random.random_range(-6..9_i64));
     match random.random_range(0..8) {
         0 | 1 => {
-            let is_there = model.lists.contains_key(key);
+            let is_there = model.entries.contains_key(key);
             let at = model.at(key, start);
             model.change(key, |list| at.map(|at| list[at] = value));
             let reply = match (is_there, at) {
@@ -243,9 +225,9 @@ fn edits(random: &mut StdRng, model: &mut Model) -> (String, String) {
     }
 }
 
-fn keys(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let (key, other) = (one(&KEYS, random), one(&KEYS, random));
-    match random.random_range(0..9) {
+fn turns(random: &mut StdRng, model: &mut Keyspace<List>) -> (String, String) {
+    let (key, other) = (any(&KEYS, random), any(&KEYS, random));
+    match random.random_range(0..5) {
         0..4 => {
             let (from_left, to_left) = (random.random(), random.random());
             let name = |is_left: bool| if is_left { "LEFT" } else { "RIGHT" };
@@ -254,100 +236,26 @@ fn keys(random: &mut StdRng, model: &mut Model) -> (String, String) {
                 command = format!("RPOPLPUSH {key} {other}");
             }
             // Around one list it is never gone in between.
-            let until = model.lists.get(key).and_then(|(_, until)| *until);
+            let until = model.entries.get(key).and_then(|(_, until)| *until);
             let value = model.pop(key, from_left);
             if let Some(value) = value {
                 model.push(other, to_left, value);
                 if key == other {
-                    model.lists.get_mut(key).unwrap().1 = until;
+                    model.entries.get_mut(key).unwrap().1 = until;
                 }
             }
             (command, bulk(value))
         }
-        4 => {
-            let ms = random.random_range(-1..400_i64);
-            let is_there = model.lists.contains_key(key);
-            if let Some((_, until)) = model.lists.get_mut(key) {
-                // Now is in the past already, unlike an end that is reached later.
-                let end = if ms > 0 { model.now_ms.saturating_add_signed(ms) } else { 0 };
-                *until = Some(end);
-            }
-            model.sweep();
-            (format!("PEXPIRE {key} {ms}"), format!(":{}", u8::from(is_there)))
-        }
-        5 => {
-            let Some(list) = model.lists.remove(key) else {
-                return (format!("RENAME {key} {other}"), "-ERR no such key".to_owned());
-            };
-            model.lists.insert(other, list);
-            (format!("RENAME {key} {other}"), "+OK".to_owned())
-        }
-        6 if key != other => {
-            let copied = model.lists.get(key).cloned();
-            let reply = format!(":{}", u8::from(copied.is_some()));
-            model.lists.extend(copied.map(|list| (other, list)));
-            (format!("COPY {key} {other} REPLACE"), reply)
-        }
-        7 => {
-            let names = model.lists.keys().copied();
+        _ => {
+            let names = model.entries.keys().copied();
             (("SCAN 0 COUNT 100 TYPE list").to_owned(), format!("*2 $1 0 {}", array(names)))
         }
-        _ => {
-            let was = model.lists.remove(key).is_some();
-            (format!("DEL {key}"), format!(":{}", u8::from(was)))
-        }
     }
 }
 
-/// Some commands as one transaction.
-fn transaction(random: &mut StdRng, model: &mut Model, shell: &mut Shell) {
-    assert_eq!(shell.run("MULTI"), "+OK");
-    let count = random.random_range(1..8);
-    let (mut commands, mut replies) = (Vec::new(), vec![format!("*{count}")]);
-    for _ in 0..count {
-        let (command, reply) = step(random, model);
-        assert_eq!(shell.run(&command), "+QUEUED", "{command}");
-        commands.push(command);
-        replies.push(reply);
-    }
-    let wanted = replies.join(" ");
-    assert_eq!(shell.run("EXEC"), wanted.trim_end(), "{commands:?}");
-}
-
-fn run(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut shell = Shell::new();
-    shell.follow();
-    let mut model = Model { now_ms: shell.now_ms(), ..Model::default() };
-    for number in 0..STEPS {
-        match random.random_range(0..40) {
-            0 if number % 8 == 0 => shell.restart(),
-            1..3 => {
-                let ms = random.random_range(1..100);
-                shell.advance(ms);
-                model.now_ms += ms;
-                model.sweep();
-            }
-            3..7 => transaction(&mut random, &mut model, &mut shell),
-            _ => {
-                let (command, wanted) = step(&mut random, &mut model);
-                let said = shell.run(&command);
-                assert_eq!(said, wanted.trim_end(), "seed {seed}, step {number}: {command}");
-            }
-        }
-    }
-    shell.assert_replica_is_equal();
-    let before = shell.pairs();
-    shell.restart();
-    assert_eq!(shell.pairs(), before, "seed {seed}: reopened");
-}
-
-/// Others with `HOLDFAST_SEED`.
 #[test]
 fn lists_are_what_the_model_says() {
-    let first = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = first.unwrap_or(1);
-    (first..first + 5).for_each(run);
+    model::runs::<List>();
 }
 
 /// A list turns while another client reads it: every reply is a state that was, and no element is

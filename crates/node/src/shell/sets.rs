@@ -1,73 +1,42 @@
 //! Sets against a model: random commands, time, transactions, restarts; the replica holds the same
 //! raw entries. And two clients at once: what one reads of several sets was so at one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use storage::Family;
 use storage::batch::{self, Record};
 
 use super::Shell;
+use super::model::{self, Check, KEYS, Keyspace, Said, Value, any, array};
 
-/// Keys and members meet each other's commands often.
-const KEYS: [&str; 3] = ["a", "b", "c"];
+/// Members meet each other's commands often.
 const MEMBERS: [&str; 5] = ["1", "2", "x", "xy", "z"];
-/// Steps of one run; a run begins with an empty database.
-const STEPS: usize = 400;
 
 type Set = BTreeSet<&'static str>;
 
-/// What the database should hold: members, and the last unix ms at which the key is there.
-#[derive(Default)]
-struct Model {
-    now_ms: u64,
-    sets: BTreeMap<&'static str, (Set, Option<u64>)>,
+fn number(count: usize) -> Said<Set> {
+    format!(":{count}").into()
 }
 
-/// What the model says to a command.
-enum Said {
-    Exactly(String),
-    /// So many of these members, each once, in any order; without a count as one bulk string.
-    Some(Option<usize>, Set),
+fn members(set: &Set) -> Said<Set> {
+    array(set.iter().copied()).into()
 }
 
-fn bulk(value: Option<&str>) -> String {
-    value.map_or_else(|| "$-1".to_owned(), |value| format!("${} {value}", value.len()))
-}
-
-fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| bulk(Some(item))).collect();
-    [vec![format!("*{}", items.len())], items].concat().join(" ")
-}
-
-fn number(count: usize) -> Said {
-    Said::Exactly(format!(":{count}"))
-}
-
-fn members(set: &Set) -> Said {
-    Said::Exactly(list(set.iter().copied()))
-}
-
-impl Model {
-    fn sweep(&mut self) {
-        let now_ms = self.now_ms;
-        self.sets
-            .retain(|_, (set, until)| !set.is_empty() && until.is_none_or(|until| until >= now_ms));
-    }
-
+impl Keyspace<Set> {
     fn get(&self, key: &str) -> Set {
-        self.sets.get(key).map(|(set, _)| set.clone()).unwrap_or_default()
+        self.value(key).cloned().unwrap_or_default()
     }
 
     fn add(&mut self, key: &'static str, names: &[&'static str]) -> usize {
-        let set = &mut self.sets.entry(key).or_default().0;
+        let set = self.value_mut(key);
         names.iter().filter(|name| set.insert(name)).count()
     }
 
     fn remove(&mut self, key: &str, names: &[&str]) -> usize {
-        let Some((set, _)) = self.sets.get_mut(key) else { return 0 };
+        let Some((set, _)) = self.entries.get_mut(key) else { return 0 };
         let removed = names.iter().filter(|name| set.remove::<str>(name)).count();
         self.sweep();
         removed
@@ -84,14 +53,46 @@ impl Model {
     }
 }
 
-/// A random command of sets, and what the model says to it.
-fn step(random: &mut StdRng, model: &mut Model) -> (String, Said) {
-    let mut one = |of: &[&'static str]| of[random.random_range(0..of.len())];
-    let (key, other, third) = (one(&KEYS), one(&KEYS), one(&KEYS));
-    let (member, second) = (one(&MEMBERS), one(&MEMBERS));
-    let how = one(&["SUNION", "SINTER", "SDIFF"]);
+/// So many of these members, each once, in any order; without a count as one bulk string. The model
+/// loses what was popped.
+fn some(command: &str, count: Option<usize>, set: Set) -> (String, Said<Set>) {
+    let (command, asked) = (command.to_owned(), command.to_owned());
+    let check: Check<Set> = Box::new(move |model, reply| {
+        let found: Vec<&str> =
+            reply.split(' ').filter(|word| !word.starts_with(['$', '*'])).collect();
+        let found_once: Set =
+            MEMBERS.into_iter().filter(|name| found.contains(name) && set.contains(name)).collect();
+        assert_eq!(found.len(), found_once.len(), "{command}: {reply}");
+        assert_eq!(found.len(), count.unwrap_or(1).min(set.len()), "{command}: {reply}");
+        if let (None, []) = (count, &*found) {
+            assert_eq!(reply, "$-1");
+        }
+        if let Some(rest) = command.strip_prefix("SPOP ") {
+            model.remove(rest.split(' ').next().unwrap(), &found);
+        }
+    });
+    (asked, Said::ByChance(check))
+}
+
+impl Value for Set {
+    const TYPE: &'static str = "set";
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>) {
+        step(random, model)
+    }
+}
+
+/// A random command and what the model says to it.
+fn step(random: &mut StdRng, model: &mut Keyspace<Set>) -> (String, Said<Set>) {
+    let (key, other, third) = (any(&KEYS, random), any(&KEYS, random), any(&KEYS, random));
+    let (member, second) = (any(&MEMBERS, random), any(&MEMBERS, random));
+    let how = any(&["SUNION", "SINTER", "SDIFF"], random);
     let count = random.random_range(0..5);
-    match random.random_range(0..20) {
+    match random.random_range(0..17) {
         0..=2 => {
             let added = model.add(key, &[member, second, member]);
             (format!("SADD {key} {member} {second} {member}"), number(added))
@@ -109,11 +110,11 @@ fn step(random: &mut StdRng, model: &mut Model) -> (String, Said) {
         7 => {
             let held = [member, second].map(|name| u8::from(model.get(key).contains(name)));
             let said = format!("*2 :{} :{}", held[0], held[1]);
-            (format!("SMISMEMBER {key} {member} {second}"), Said::Exactly(said))
+            (format!("SMISMEMBER {key} {member} {second}"), said.into())
         }
-        8 => (format!("SPOP {key}"), Said::Some(None, model.get(key))),
-        9 => (format!("SPOP {key} {count}"), Said::Some(Some(count), model.get(key))),
-        10 => (format!("SRANDMEMBER {key} {count}"), Said::Some(Some(count), model.get(key))),
+        8 => some(&format!("SPOP {key}"), None, model.get(key)),
+        9 => some(&format!("SPOP {key} {count}"), Some(count), model.get(key)),
+        10 => some(&format!("SRANDMEMBER {key} {count}"), Some(count), model.get(key)),
         11 => {
             let is_there = model.get(key).contains(member);
             if is_there && key != other {
@@ -128,128 +129,18 @@ fn step(random: &mut StdRng, model: &mut Model) -> (String, Said) {
             let limited = if count == 0 { found } else { found.min(count) };
             (format!("SINTERCARD 2 {key} {other} LIMIT {count}"), number(limited))
         }
-        15 | 16 => {
+        _ => {
             let result = model.combined(how, &[other, third]);
             let size = result.len();
-            model.sets.insert(key, (result, None));
-            model.sweep();
+            model.replace(key, result);
             (format!("{how}STORE {key} {other} {third}"), number(size))
         }
-        _ => of_any_type(random, model, key, other),
     }
 }
 
-/// The same of a command that knows any type.
-fn of_any_type(
-    random: &mut StdRng,
-    model: &mut Model,
-    key: &'static str,
-    other: &'static str,
-) -> (String, Said) {
-    let is_there = model.sets.contains_key(key);
-    match random.random_range(0..4) {
-        0 => {
-            let ms = random.random_range(-3..1000_i64);
-            if let Some((_, until)) = model.sets.get_mut(key) {
-                *until = Some(model.now_ms.saturating_add_signed(ms));
-            }
-            model.sweep();
-            (format!("PEXPIRE {key} {ms}"), number(usize::from(is_there)))
-        }
-        1 => {
-            let command = format!("RENAME {key} {other}");
-            let Some(set) = model.sets.remove(key) else {
-                return (command, Said::Exactly("-ERR no such key".to_owned()));
-            };
-            model.sets.insert(other, set);
-            (command, Said::Exactly("+OK".to_owned()))
-        }
-        2 if key != other => {
-            let copied = model.sets.get(key).cloned();
-            model.sets.extend(copied.map(|set| (other, set)));
-            (format!("COPY {key} {other} REPLACE"), number(usize::from(is_there)))
-        }
-        _ => {
-            model.sets.remove(key);
-            (format!("DEL {key}"), number(usize::from(is_there)))
-        }
-    }
-}
-
-/// Holds a reply against what the model says, and lets the model lose what was popped.
-#[track_caller]
-fn check(model: &mut Model, command: &str, said: Said, reply: &str) {
-    let (count, set) = match said {
-        Said::Exactly(said) => return assert_eq!(reply, said, "{command}"),
-        Said::Some(count, set) => (count, set),
-    };
-    let found: Vec<&str> = reply.split(' ').filter(|word| !word.starts_with(['$', '*'])).collect();
-    let found_once: Set =
-        MEMBERS.into_iter().filter(|name| found.contains(name) && set.contains(name)).collect();
-    assert_eq!(found.len(), found_once.len(), "{command}: {reply}");
-    assert_eq!(found.len(), count.unwrap_or(1).min(set.len()), "{command}: {reply}");
-    if let (None, []) = (count, &*found) {
-        assert_eq!(reply, "$-1");
-    }
-    if let Some(rest) = command.strip_prefix("SPOP ") {
-        model.remove(rest.split(' ').next().unwrap(), &found);
-    }
-}
-
-/// Some commands as one transaction. What is random is known when it ends, so it comes last.
-fn transaction(random: &mut StdRng, model: &mut Model, shell: &mut Shell) {
-    assert_eq!(shell.run("MULTI"), "+OK");
-    let (mut commands, mut replies) = (Vec::new(), Vec::new());
-    let last = loop {
-        let (command, said) = step(random, model);
-        assert_eq!(shell.run(&command), "+QUEUED", "{command}");
-        match said {
-            Said::Exactly(reply) if replies.len() < 7 => replies.push(reply),
-            said => break (command, said),
-        }
-        commands.push(command);
-    };
-    let reply = shell.run("EXEC");
-    let begin = [vec![format!("*{}", replies.len() + 1)], replies].concat().join(" ");
-    let rest = reply.strip_prefix(&*begin);
-    let rest = rest.unwrap_or_else(|| panic!("{commands:?}: {reply}, not {begin}"));
-    check(model, &last.0, last.1, rest.trim_start());
-}
-
-fn run(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut shell = Shell::new();
-    shell.follow();
-    let mut model = Model { now_ms: shell.now_ms(), ..Model::default() };
-    for number in 0..STEPS {
-        match random.random_range(0..40) {
-            0 if number % 8 == 0 => shell.restart(),
-            1..4 => {
-                let ms = random.random_range(1..100);
-                shell.advance(ms);
-                model.now_ms += ms;
-                model.sweep();
-            }
-            4..8 => transaction(&mut random, &mut model, &mut shell),
-            _ => {
-                let (command, said) = step(&mut random, &mut model);
-                let reply = shell.run(&command);
-                check(&mut model, &format!("{command} (seed {seed}, {number})"), said, &reply);
-            }
-        }
-    }
-    shell.assert_replica_is_equal();
-    let before = shell.pairs();
-    shell.restart();
-    assert_eq!(shell.pairs(), before, "seed {seed}: reopened");
-}
-
-/// Others with `HOLDFAST_SEED`.
 #[test]
 fn sets_are_what_the_model_says() {
-    let first = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = first.unwrap_or(1);
-    (first..first + 5).for_each(run);
+    model::runs::<Set>();
 }
 
 #[test]
@@ -333,7 +224,7 @@ fn what_is_emptied_stays_or_goes_as_recorded_and_comes_back_anew() {
         shell.run(command);
         assert_eq!(heads(&shell), left, "{command}");
         assert_eq!(shell.run("EXISTS s"), ":0", "{command}");
-        assert_eq!((shell.run("SADD s z"), shell.run("SMEMBERS s")), (":1".into(), list(["z"])));
+        assert_eq!((shell.run("SADD s z"), shell.run("SMEMBERS s")), (":1".into(), array(["z"])));
         assert_eq!(shell.run("PTTL s"), ":-1", "{command}");
     }
 }
@@ -347,7 +238,7 @@ fn sets_are_combined_as_they_were_at_one_moment() {
     let add = |key: &str, names: &[String]| format!("SADD {key} {}", names.join(" "));
     shell.run(&add("a", &one));
     shell.run(&add("b", &two));
-    let states = |sets: &[&[String]]| list(sets.concat().iter().map(String::as_str));
+    let states = |sets: &[&[String]]| array(sets.concat().iter().map(String::as_str));
     // There is always one of the two, or both; never one of them twice.
     let unions = [states(&[&one, &two]), states(&[&one]), states(&[&two])];
     let (mut writer, is_done) = (shell.beside(), AtomicBool::new(false));

@@ -1,44 +1,21 @@
 //! Strings against a model: random commands, time, transactions, restarts; the replica holds the
 //! same raw entries.
 
-use std::collections::BTreeMap;
-
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 
-use super::Shell;
-
-/// Keys meet each other's commands often.
-const KEYS: [&str; 4] = ["a", "b", "c", "d"];
-/// Steps of one run; a run begins with an empty database.
-const STEPS: usize = 400;
-
-/// What the database should hold: value, and the last unix ms at which it is there.
-#[derive(Default)]
-struct Model {
-    now_ms: u64,
-    entries: BTreeMap<&'static str, (String, Option<u64>)>,
-}
+use super::model::{self, KEYS, Keyspace, Said, Value, any, bulk, flag};
 
 const WRONG: &str = "-ERR value is not an integer or out of range";
 
-impl Model {
-    fn sweep(&mut self) {
-        let now_ms = self.now_ms;
-        self.entries.retain(|_, (_, until)| until.is_none_or(|until| until >= now_ms));
-    }
-
+impl Keyspace<String> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.entries.get(key).map(|(value, _)| value.as_str())
+        self.value(key).map(String::as_str)
     }
 
     fn set(&mut self, key: &'static str, value: String, until: Option<u64>) -> String {
         self.entries.insert(key, (value, until));
         "+OK".to_owned()
-    }
-
-    fn bulk(value: Option<&str>) -> String {
-        value.map_or_else(|| "$-1".to_owned(), |value| format!("${} {value}", value.len()))
     }
 
     fn add(&mut self, key: &'static str, by: i64) -> String {
@@ -53,16 +30,9 @@ impl Model {
     }
 
     fn append(&mut self, key: &'static str, more: &str) -> String {
-        let (value, _) = self.entries.entry(key).or_default();
+        let value = self.value_mut(key);
         value.push_str(more);
         format!(":{}", value.len())
-    }
-
-    fn expire(&mut self, key: &'static str, ms: i64) -> String {
-        let Some((_, until)) = self.entries.get_mut(key) else { return ":0".to_owned() };
-        *until = Some(self.now_ms.saturating_add_signed(ms));
-        self.sweep();
-        ":1".to_owned()
     }
 
     fn pttl(&self, key: &str) -> String {
@@ -74,49 +44,49 @@ impl Model {
     }
 }
 
+impl Value for String {
+    const TYPE: &'static str = "string";
+
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
+    fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>) {
+        let (command, reply) = step(random, model);
+        (command, reply.into())
+    }
+}
+
 /// A random command and what the model says to it.
-fn step(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let key = KEYS[random.random_range(0..KEYS.len())];
-    let other = KEYS[random.random_range(0..KEYS.len())];
+fn step(random: &mut StdRng, model: &mut Keyspace<String>) -> (String, String) {
+    let (key, other) = (any(&KEYS, random), any(&KEYS, random));
     let number = random.random_range(-3..1000_i64);
-    match random.random_range(0..14) {
+    match random.random_range(0..11) {
         0 => (format!("SET {key} {number}"), model.set(key, number.to_string(), None)),
         1 => {
             let ms = random.random_range(1..300);
             let until = Some(model.now_ms + ms);
             (format!("SET {key} x PX {ms}"), model.set(key, "x".to_owned(), until))
         }
-        2 => (format!("GET {key}"), Model::bulk(model.get(key))),
+        2 => (format!("GET {key}"), bulk(model.get(key))),
         3 => (format!("INCRBY {key} {number}"), model.add(key, number)),
         4 => (format!("INCRBY {key} {}", i64::MAX), model.add(key, i64::MAX)),
         5 => (format!("APPEND {key} yz"), model.append(key, "yz")),
-        6 => {
-            let was = model.entries.remove(key).is_some();
-            (format!("DEL {key}"), format!(":{}", u8::from(was)))
-        }
-        7 => (format!("PEXPIRE {key} {number}"), model.expire(key, number)),
-        8 => (format!("PTTL {key}"), model.pttl(key)),
-        9 => {
+        6 => (format!("PTTL {key}"), model.pttl(key)),
+        7 => {
             let until = model.entries.get_mut(key).and_then(|(_, until)| until.take());
-            (format!("PERSIST {key}"), format!(":{}", u8::from(until.is_some())))
+            (format!("PERSIST {key}"), flag(until.is_some()))
         }
-        10 => {
-            let Some(entry) = model.entries.remove(key) else {
-                return (format!("RENAME {key} {other}"), "-ERR no such key".to_owned());
-            };
-            model.entries.insert(other, entry);
-            (format!("RENAME {key} {other}"), "+OK".to_owned())
-        }
-        11 => {
+        8 => {
             let is_free = !model.entries.contains_key(key);
             if is_free {
                 model.set(key, "n".to_owned(), None);
             }
-            (format!("SETNX {key} n"), format!(":{}", u8::from(is_free)))
+            (format!("SETNX {key} n"), flag(is_free))
         }
-        12 => (
+        9 => (
             format!("MGET {key} {other}"),
-            format!("*2 {} {}", Model::bulk(model.get(key)), Model::bulk(model.get(other))),
+            format!("*2 {} {}", bulk(model.get(key)), bulk(model.get(other))),
         ),
         _ => {
             let length = model.get(key).map_or(0, str::len);
@@ -125,51 +95,7 @@ fn step(random: &mut StdRng, model: &mut Model) -> (String, String) {
     }
 }
 
-/// Some commands as one transaction.
-fn transaction(random: &mut StdRng, model: &mut Model, shell: &mut Shell) {
-    assert_eq!(shell.run("MULTI"), "+OK");
-    let count = random.random_range(1..6);
-    let mut replies = vec![format!("*{count}")];
-    for _ in 0..count {
-        let (command, reply) = step(random, model);
-        assert_eq!(shell.run(&command), "+QUEUED", "{command}");
-        replies.push(reply);
-    }
-    assert_eq!(shell.run("EXEC"), replies.join(" "));
-}
-
-fn run(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut shell = Shell::new();
-    shell.follow();
-    let mut model = Model { now_ms: shell.now_ms(), ..Model::default() };
-    for number in 0..STEPS {
-        match random.random_range(0..40) {
-            0 if number % 8 == 0 => shell.restart(),
-            1..4 => {
-                let ms = random.random_range(1..100);
-                shell.advance(ms);
-                model.now_ms += ms;
-                model.sweep();
-            }
-            4..6 => transaction(&mut random, &mut model, &mut shell),
-            _ => {
-                let (command, wanted) = step(&mut random, &mut model);
-                let said = shell.run(&command);
-                assert_eq!(said, wanted, "seed {seed}, step {number}: {command}");
-            }
-        }
-    }
-    shell.assert_replica_is_equal();
-    let before = shell.pairs();
-    shell.restart();
-    assert_eq!(shell.pairs(), before, "seed {seed}: reopened");
-}
-
-/// Others with `HOLDFAST_SEED`.
 #[test]
 fn strings_are_what_the_model_says() {
-    let first = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = first.unwrap_or(1);
-    (first..first + 5).for_each(run);
+    model::runs::<String>();
 }

@@ -4,67 +4,45 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 
 use super::Shell;
+use super::model::{self, KEYS, Keyspace, Said, Value, any, array};
 
-/// Keys and members meet each other's commands often.
-const KEYS: [&str; 3] = ["a", "b", "c"];
+/// Members meet each other's commands often.
 const MEMBERS: [&str; 5] = ["m", "n", "o", "mm", "x"];
-/// Steps of one run; a run begins with an empty database.
-const STEPS: usize = 400;
 
 type Zset = BTreeMap<&'static str, i64>;
-
-/// What the database should hold: scores, and the last unix ms at which the key is there.
-#[derive(Default)]
-struct Model {
-    now_ms: u64,
-    zsets: BTreeMap<&'static str, (Zset, Option<u64>)>,
-}
-
-fn list<S: AsRef<str>>(items: &[S]) -> String {
-    let items = items.iter().map(AsRef::as_ref);
-    let items = items.map(|item| format!(" ${} {item}", item.len())).collect::<String>();
-    format!("*{}{items}", items.matches('$').count())
-}
 
 /// Members and scores as one flat list.
 fn flat(pairs: &[(&str, i64)]) -> String {
     let words = pairs.iter().flat_map(|(member, score)| [(*member).to_owned(), score.to_string()]);
-    list(&words.collect::<Vec<_>>())
+    array(words.collect::<Vec<_>>().iter().map(String::as_str))
 }
 
-impl Model {
-    fn sweep(&mut self) {
-        let now_ms = self.now_ms;
-        self.zsets.retain(|_, (zset, until)| {
-            !zset.is_empty() && until.is_none_or(|until| until >= now_ms)
-        });
-    }
-
+impl Keyspace<Zset> {
     fn score(&self, key: &str, member: &str) -> Option<i64> {
-        self.zsets.get(key)?.0.get(member).copied()
+        self.value(key)?.get(member).copied()
     }
 
     /// In the order of scores, then of names.
     fn all(&self, key: &str) -> Vec<(&'static str, i64)> {
-        let zset = self.zsets.get(key).into_iter().flat_map(|(zset, _)| zset);
+        let zset = self.value(key).into_iter().flatten();
         let mut all: Vec<_> = zset.map(|(member, score)| (*member, *score)).collect();
         all.sort_by_key(|(member, score)| (*score, *member));
         all
     }
 
     fn set(&mut self, key: &'static str, member: &'static str, score: i64) -> bool {
-        self.zsets.entry(key).or_default().0.insert(member, score).is_none()
+        self.value_mut(key).insert(member, score).is_none()
     }
 
     /// Leaves only what `keeps` says; returns what is gone, in order.
     fn keep(&mut self, key: &str, keeps: impl Fn(&str, i64) -> bool) -> Vec<(&'static str, i64)> {
         let mut gone = self.all(key);
         gone.retain(|(member, score)| !keeps(member, *score));
-        if let Some((zset, _)) = self.zsets.get_mut(key) {
+        if let Some((zset, _)) = self.entries.get_mut(key) {
             zset.retain(|member, score| keeps(member, *score));
         }
         self.sweep();
@@ -78,18 +56,17 @@ impl Model {
     ) -> String {
         let zset: Zset = members.collect();
         let reply = format!(":{}", zset.len());
-        self.zsets.insert(key, (zset, None));
-        self.sweep();
+        self.replace(key, zset);
         reply
     }
 }
 
 /// A random write and what the model says to it.
-fn write(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let key = KEYS[random.random_range(0..KEYS.len())];
-    let other = KEYS[random.random_range(0..KEYS.len())];
-    let member = MEMBERS[random.random_range(0..MEMBERS.len())];
-    let second = MEMBERS[random.random_range(0..MEMBERS.len())];
+fn write(random: &mut StdRng, model: &mut Keyspace<Zset>) -> (String, String) {
+    let key = any(&KEYS, random);
+    let other = any(&KEYS, random);
+    let member = any(&MEMBERS, random);
+    let second = any(&MEMBERS, random);
     let number = random.random_range(-3..6_i64);
     let bound = random.random_range(-3..6_i64);
     match random.random_range(0..10) {
@@ -130,7 +107,7 @@ fn write(random: &mut StdRng, model: &mut Model) -> (String, String) {
             for (member, score) in model.all(key).into_iter().chain(model.all(other)) {
                 *union.entry(member).or_default() += score;
             }
-            let to = KEYS[random.random_range(0..KEYS.len())];
+            let to = any(&KEYS, random);
             let reply = model.store(to, union.into_iter());
             (format!("ZUNIONSTORE {to} 2 {key} {other}"), reply)
         }
@@ -146,10 +123,10 @@ fn write(random: &mut StdRng, model: &mut Model) -> (String, String) {
 }
 
 /// A random read and what the model says to it.
-fn read(random: &mut StdRng, model: &Model) -> (String, String) {
-    let key = KEYS[random.random_range(0..KEYS.len())];
-    let other = KEYS[random.random_range(0..KEYS.len())];
-    let member = MEMBERS[random.random_range(0..MEMBERS.len())];
+fn read(random: &mut StdRng, model: &Keyspace<Zset>) -> (String, String) {
+    let key = any(&KEYS, random);
+    let other = any(&KEYS, random);
+    let member = any(&MEMBERS, random);
     let (min, max) = (random.random_range(-3..6_i64), random.random_range(-3..6_i64));
     let mut all = model.all(key);
     match random.random_range(0..7) {
@@ -183,102 +160,29 @@ fn read(random: &mut StdRng, model: &Model) -> (String, String) {
     }
 }
 
-/// A random command of keys of any type.
-fn generic(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    let key = KEYS[random.random_range(0..KEYS.len())];
-    let other = KEYS[random.random_range(0..KEYS.len())];
-    match random.random_range(0..5) {
-        0 => {
-            let is_there = model.zsets.contains_key(key);
-            let ms = random.random_range(-3..200_i64);
-            if let Some((_, until)) = model.zsets.get_mut(key) {
-                // A time that is not ahead is past, this very millisecond included.
-                let last = if ms > 0 { ms } else { -1 };
-                *until = Some(model.now_ms.saturating_add_signed(last));
-            }
-            model.sweep();
-            (format!("PEXPIRE {key} {ms}"), format!(":{}", u8::from(is_there)))
-        }
-        1 => {
-            let Some(zset) = model.zsets.remove(key) else {
-                return (format!("RENAME {key} {other}"), "-ERR no such key".to_owned());
-            };
-            model.zsets.insert(other, zset);
-            (format!("RENAME {key} {other}"), "+OK".to_owned())
-        }
-        2 if key != other => {
-            let copied = model.zsets.get(key).cloned();
-            let reply = format!(":{}", u8::from(copied.is_some()));
-            model.zsets.extend(copied.map(|zset| (other, zset)));
-            (format!("COPY {key} {other} REPLACE"), reply)
-        }
-        3 => {
-            let kind = if model.zsets.contains_key(key) { "+zset" } else { "+none" };
-            (format!("TYPE {key}"), kind.to_owned())
-        }
-        _ => {
-            let was = model.zsets.remove(key).is_some();
-            (format!("DEL {key}"), format!(":{}", u8::from(was)))
-        }
-    }
-}
+impl Value for Zset {
+    const TYPE: &'static str = "zset";
 
-fn step(random: &mut StdRng, model: &mut Model) -> (String, String) {
-    match random.random_range(0..20) {
-        0..9 => write(random, model),
-        9..16 => read(random, model),
-        _ => generic(random, model),
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
     }
-}
 
-/// Some commands as one transaction.
-fn transaction(random: &mut StdRng, model: &mut Model, shell: &mut Shell) {
-    assert_eq!(shell.run("MULTI"), "+OK");
-    let count = random.random_range(1..8);
-    let (mut commands, mut replies) = (Vec::new(), vec![format!("*{count}")]);
-    for _ in 0..count {
+    fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>) {
         let (command, reply) = step(random, model);
-        assert_eq!(shell.run(&command), "+QUEUED", "{command}");
-        commands.push(command);
-        replies.push(reply);
+        (command, reply.into())
     }
-    assert_eq!(shell.run("EXEC"), replies.join(" "), "{commands:?}");
 }
 
-fn run(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut shell = Shell::new();
-    shell.follow();
-    let mut model = Model { now_ms: shell.now_ms(), ..Model::default() };
-    for number in 0..STEPS {
-        match random.random_range(0..40) {
-            0 if number % 8 == 0 => shell.restart(),
-            1..4 => {
-                let ms = random.random_range(1..100);
-                shell.advance(ms);
-                model.now_ms += ms;
-                model.sweep();
-            }
-            4..8 => transaction(&mut random, &mut model, &mut shell),
-            _ => {
-                let (command, wanted) = step(&mut random, &mut model);
-                let said = shell.run(&command);
-                assert_eq!(said, wanted, "seed {seed}, step {number}: {command}");
-            }
-        }
+fn step(random: &mut StdRng, model: &mut Keyspace<Zset>) -> (String, String) {
+    match random.random_range(0..16) {
+        0..9 => write(random, model),
+        _ => read(random, model),
     }
-    shell.assert_replica_is_equal();
-    let before = shell.pairs();
-    shell.restart();
-    assert_eq!(shell.pairs(), before, "seed {seed}: reopened");
 }
 
-/// Others with `HOLDFAST_SEED`.
 #[test]
 fn sorted_sets_are_what_the_model_says() {
-    let first = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = first.unwrap_or(1);
-    (first..first + 5).for_each(run);
+    model::runs::<Zset>();
 }
 
 /// Every member has one score, and every score one member: nothing of the past stays in either
@@ -397,7 +301,7 @@ fn a_sorted_set_is_read_as_it_was_at_one_moment() {
     let states: Vec<String> = [1, 2, 30]
         .map(|score| flat(&names.iter().map(|name| (name.as_str(), score)).collect::<Vec<_>>()))
         .into();
-    let once = list(&names);
+    let once = array(names.iter().map(String::as_str));
     shell.run(&format!("ZADD z{}", pairs(1)));
     let (mut writer, is_done) = (shell.beside(), AtomicBool::new(false));
     std::thread::scope(|scope| {
