@@ -27,11 +27,12 @@ pub fn is_file(address: &SocketAddr) -> bool {
 pub enum Listener {
     /// A port.
     Tcp(TcpListener),
-    /// The socket file, which is removed when this ends.
-    File(UnixListener, FileName),
+    /// The socket file. Its name comes first, and so goes first: while this process listens, no
+    /// other one can have made a file of that name.
+    File(FileName, UnixListener),
 }
 
-/// The name of a socket file in its folder.
+/// The name of a socket file in its folder, which is removed when this ends.
 #[derive(Debug)]
 pub struct FileName(PathBuf);
 
@@ -99,7 +100,7 @@ pub fn listen_on_file(path: &Path, mode: u32, backlog: u32) -> anyhow::Result<Li
     let listener = bound().with_context(|| {
         format!("option `unixsocket`: listen on {}: the folder must exist, be writable, and the path have at most 107 bytes", path.display())
     })?;
-    Ok(Listener::File(listener, FileName(path.to_owned())))
+    Ok(Listener::File(FileName(path.to_owned()), listener))
 }
 
 fn make_way(path: &Path) -> anyhow::Result<()> {
@@ -124,7 +125,7 @@ impl Listener {
     pub fn accepting(&self) -> io::Result<Accepting> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Accepting::Tcp),
-            Self::File(listener, _) => listener.try_clone().map(Accepting::File),
+            Self::File(_, listener) => listener.try_clone().map(Accepting::File),
         }
     }
 
@@ -135,8 +136,8 @@ impl Listener {
     pub fn serve(self) -> io::Result<Serving> {
         match self {
             Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Serving::Tcp),
-            Self::File(listener, name) => {
-                tokio::net::UnixListener::from_std(listener).map(|it| Serving::File(it, name))
+            Self::File(name, listener) => {
+                tokio::net::UnixListener::from_std(listener).map(|it| Serving::File(name, it))
             }
         }
     }
@@ -169,8 +170,8 @@ impl Accepting {
 pub enum Serving {
     /// A port.
     Tcp(tokio::net::TcpListener),
-    /// The socket file.
-    File(tokio::net::UnixListener, FileName),
+    /// The socket file, as in [`Listener`].
+    File(FileName, tokio::net::UnixListener),
 }
 
 impl Serving {
@@ -184,7 +185,7 @@ impl Serving {
                 let (stream, peer) = listener.accept().await?;
                 Ok((stream.into_std()?, peer))
             }
-            Self::File(listener, _) => {
+            Self::File(_, listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((as_stream(stream.into_std()?), FILE_PEER))
             }

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 use storage::types::bounds::{Lex, Score};
+use storage::types::pick::Wanted;
 use storage::types::score;
 
 use super::error::{Error, Result};
@@ -126,6 +127,21 @@ impl<'a> Args<'a> {
         Ok(keys)
     }
 
+    /// How many random elements are wanted, and whether the word behind that asks for more than
+    /// their names; the last arguments.
+    pub fn draws(&mut self, more: &[u8]) -> Result<(Wanted, bool)> {
+        let wanted = Wanted::of(self.integer()?);
+        let has_more = match self.word() {
+            Some(word) if *word != *more => return Err(Error::Syntax),
+            word => word.is_some(),
+        };
+        self.end()?;
+        if matches!(wanted, Wanted::Repeated(DRAWS_MAX..)) {
+            return Err(Error::text("ERR value is out of range"));
+        }
+        Ok((wanted, has_more))
+    }
+
     /// What follows LIMIT: how many are left out, and how many come then.
     pub fn limit(&mut self) -> Result<Limit> {
         Ok(Limit { offset: self.integer()?, count: self.integer()? })
@@ -164,6 +180,9 @@ impl<'a> Args<'a> {
         if self.is_empty() { Ok(()) } else { Err(Error::Syntax) }
     }
 }
+
+/// More draws than any client reads.
+const DRAWS_MAX: u64 = 1 << 24;
 
 /// Names that a walk looks at unless told otherwise: Kvrocks' default; Redis looks at 10.
 const SCAN_COUNT: usize = 20;

@@ -37,9 +37,6 @@ pub const COMMANDS: &[Command] = &[
     Command::read ("sscan",        -3, KEY,     sscan),
 ];
 
-/// More draws than any client reads.
-const DRAWS_MAX: u64 = 1 << 24;
-
 fn sadd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
     Ok(reply.number(set::add(&mut cx.txn, &at, args.rest())?))
@@ -106,10 +103,7 @@ fn srandmember(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     if args.len() > 1 {
         return Err(Error::Syntax);
     }
-    let wanted = Wanted::of(args.integer()?);
-    if matches!(wanted, Wanted::Repeated(DRAWS_MAX..)) {
-        return Err(Error::text("ERR value is out of range"));
-    }
+    let (wanted, _) = args.draws(b"")?;
     Ok(reply.bulks(&set::pick(&cx.txn.snapshot(), &at, wanted)?))
 }
 

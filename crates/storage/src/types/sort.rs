@@ -11,6 +11,8 @@ use super::head::Header;
 use super::kind::Type;
 use super::list;
 use super::object::{Kind, Object};
+use super::set::Set;
+use super::zset::Zset;
 use super::{CommandError, hash, keys, score, strings};
 use crate::{At, Direction, Family, Scope, Snapshot, Txn};
 
@@ -39,22 +41,6 @@ enum Weight {
     Number(f64),
     /// `None`: the pattern names nothing.
     Bytes(Option<Vec<u8>>),
-}
-
-/// Sets as far as SORT needs them.
-enum Members {}
-
-impl Kind for Members {
-    const TYPE: Type = Type::Set;
-    type Tail = ();
-}
-
-/// Sorted sets as far as SORT needs them.
-enum Scored {}
-
-impl Kind for Scored {
-    const TYPE: Type = Type::Zset;
-    type Tail = ();
 }
 
 /// The elements in the order asked for, or what GET names in their place, where `None` is what is
@@ -108,9 +94,9 @@ fn elements(
             list::range(read, at, (0, -1), |value| found.push(value.to_vec()))?;
             Ok(found)
         }
-        Some(Type::Set) => members::<Members>(read, at, Family::Default, 0),
+        Some(Type::Set) => members::<Set>(read, at, Family::Default, 0),
         // Scores stand before the members.
-        Some(Type::Zset) => members::<Scored>(read, at, Family::ZsetScore, 8),
+        Some(Type::Zset) => members::<Zset>(read, at, Family::ZsetScore, 8),
         _ => Err(CommandError::WrongType),
     }
 }

@@ -12,9 +12,6 @@ use crate::command::args::{Limit, ScanWords};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::ReadCx;
 
-/// More draws than any client reads.
-const DRAWS_MAX: u64 = 1 << 24;
-
 pub(super) fn hrandfield(
     cx: &ReadCx<'_>,
     args: &mut Args<'_>,
@@ -25,15 +22,7 @@ pub(super) fn hrandfield(
         let one = hash::pick(&cx.txn.snapshot(), &at, Wanted::Distinct(1))?;
         return Ok(reply.bulk_or_null(one.first().map(|(field, _)| field.as_slice())));
     }
-    let wanted = Wanted::of(args.integer()?);
-    let with_values = match args.word() {
-        Some(word) if *word != *b"WITHVALUES" => return Err(Error::Syntax),
-        word => word.is_some(),
-    };
-    args.end()?;
-    if matches!(wanted, Wanted::Repeated(DRAWS_MAX..)) {
-        return Err(Error::text("ERR value is out of range"));
-    }
+    let (wanted, with_values) = args.draws(b"WITHVALUES")?;
     let picked = hash::pick(&cx.txn.snapshot(), &at, wanted)?;
     Ok(reply.with(|writer| match (with_values, writer.protocol()) {
         (true, Protocol::V2) => flat(writer, &picked),

@@ -27,9 +27,6 @@ const SOURCES: Keys = Keys::Counted { also: 0, count: 1 };
 /// A destination, and sources behind their number.
 const INTO: Keys = Keys::Counted { also: 1, count: 2 };
 
-/// More draws than any client reads.
-const DRAWS_MAX: u64 = 1 << 24;
-
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command::write("zadd",             -4, KEY, zadd).fast(),
@@ -214,15 +211,7 @@ fn zrandmember(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
         let one = zset::pick(&cx.txn.snapshot(), &at, Wanted::Distinct(1))?;
         return Ok(reply.bulk_or_null(one.first().map(|(member, _)| member.as_slice())));
     }
-    let wanted = Wanted::of(args.integer()?);
-    let with_scores = match args.word() {
-        Some(word) if *word != *b"WITHSCORES" => return Err(Error::Syntax),
-        word => word.is_some(),
-    };
-    args.end()?;
-    if matches!(wanted, Wanted::Repeated(DRAWS_MAX..)) {
-        return Err(Error::text("ERR value is out of range"));
-    }
+    let (wanted, with_scores) = args.draws(b"WITHSCORES")?;
     let picked = zset::pick(&cx.txn.snapshot(), &at, wanted)?;
     Ok(reply.with(|writer| listing(writer, &picked, with_scores)))
 }

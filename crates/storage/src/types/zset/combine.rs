@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::super::CommandError;
 use super::super::bounds::SubRange;
-use super::super::kind::Type;
-use super::super::object::{Kind, Object};
+use super::super::object::Object;
+use super::super::set::{self, Set};
 use super::{MEMBERS, Member, Zset, decode};
 use crate::{At, Direction, Error, Read};
 
@@ -62,19 +62,10 @@ pub fn in_order(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
-/// A set, as far as its members are read here.
-#[derive(Debug)]
-enum PlainSet {}
-
-impl Kind for PlainSet {
-    const TYPE: Type = Type::Set;
-    type Tail = ();
-}
-
 #[derive(Debug)]
 enum Source {
     Sorted(Object<Zset>),
-    Plain(Object<PlainSet>),
+    Plain(Object<Set>),
 }
 
 impl Source {
@@ -109,7 +100,7 @@ impl Source {
         let all = SubRange::all();
         let mut members = match self {
             Self::Sorted(zset) => zset.elements(read, MEMBERS, &all, Direction::Forward)?,
-            Self::Plain(set) => set.elements(read, MEMBERS, &all, Direction::Forward)?,
+            Self::Plain(set) => set.elements(read, set::MEMBERS, &all, Direction::Forward)?,
         };
         while let Some((member, value)) = members.next()? {
             if !visit(member, self.score(value)?)? {
@@ -123,7 +114,7 @@ impl Source {
         let members: Vec<&[u8]> = chunk.iter().map(|(member, _)| member.as_slice()).collect();
         let values = match self {
             Self::Sorted(zset) => zset.elements_at(read, MEMBERS, &members)?,
-            Self::Plain(set) => set.elements_at(read, MEMBERS, &members)?,
+            Self::Plain(set) => set.elements_at(read, set::MEMBERS, &members)?,
         };
         values.into_iter().map(|value| value.map(|value| self.score(&value)).transpose()).collect()
     }
