@@ -19,6 +19,7 @@ use crate::gate::Role;
 use crate::node::Node;
 use crate::session::dispatch::Batch;
 use crate::session::{After, Session, table};
+use crate::waiters::Waiting;
 
 mod batches;
 mod hashes;
@@ -173,6 +174,20 @@ impl Shell {
                     command.name
                 );
             }
+        }
+    }
+
+    /// Runs a command that is to wait for a key.
+    #[track_caller]
+    pub(crate) fn wait_as(&mut self, client: usize, command: &str) -> Waiting {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let (mut out, session) = (Vec::new(), &mut self.clients[client]);
+        let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, self.now_ms);
+        let after = batch.run(session, &words, &mut out);
+        batch.close(session, &mut out).finish(&self.node).unwrap();
+        match after {
+            After::Blocked(waiting) => waiting,
+            after => panic!("{command}: {after:?}, {}", out.escape_ascii()),
         }
     }
 
