@@ -23,7 +23,10 @@ use crate::waiters::Waiting;
 
 mod batches;
 mod hashes;
+mod lists;
+mod sets;
 mod strings;
+mod zsets;
 
 /// Options with small caches, for nodes that a test starts by the dozen.
 pub(crate) fn small() -> Values {

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
 use storage::types::keys::{self, Lifetime};
+use storage::types::score;
 use storage::types::strings;
+use storage::types::zset::{self, Part, Range};
 use storage::{Direction, Family, FeedRead, Options, Read, Scope, Store};
 
 /// Keys of the recordings end in 2100 or ended long ago.
@@ -127,6 +129,18 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
         if kind == "string" {
             let value = strings::get(store, &scope.at(&key)).unwrap().unwrap();
             assert!(*value == *unbase64(line["value"].as_str().unwrap()), "{context}");
+        }
+        if kind == "zset" {
+            let range = Range::of(Part::Ranks(0, -1));
+            let found = zset::range(store, &scope.at(&key), &range).unwrap();
+            let found: Vec<_> =
+                found.iter().map(|(member, at)| (member.clone(), score::format(*at))).collect();
+            let text = |value: &Json| value.as_str().unwrap().to_owned();
+            let members = line["members"].as_array().unwrap().iter();
+            let expected: Vec<_> =
+                members.map(|pair| (unbase64(&text(&pair[0])), text(&pair[1]))).collect();
+            assert_eq!(found, expected, "{context}");
+            assert_eq!(zset::len(store, &scope.at(&key)).unwrap(), found.len() as u64, "{context}");
         }
         if kind == "bitmap" {
             let value = strings::get(store, &scope.at(&key)).unwrap().unwrap();

@@ -48,6 +48,21 @@ fn hash() -> Result<()> {
 }
 
 #[test]
+fn list() -> Result<()> {
+    check("list.resp")
+}
+
+#[test]
+fn set() -> Result<()> {
+    check("set.resp")
+}
+
+#[test]
+fn zset() -> Result<()> {
+    check("zset.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -95,6 +110,26 @@ fn odd_hashes() -> Result<()> {
 }
 
 #[test]
+fn odd_lists() -> Result<()> {
+    probe("list.probe")
+}
+
+#[test]
+fn odd_sorts() -> Result<()> {
+    probe("sort.probe")
+}
+
+#[test]
+fn odd_sets() -> Result<()> {
+    probe("set.probe")
+}
+
+#[test]
+fn odd_sorted_sets() -> Result<()> {
+    probe("zset.probe")
+}
+
+#[test]
 fn odd_keys() -> Result<()> {
     probe("key.probe")
 }
@@ -112,8 +147,9 @@ fn odd_connections() -> Result<()> {
 /// Every row of the table refuses too few and too many words as Redis does, and says of its arity and keys what Redis says.
 #[test]
 fn arity_of_every_row() -> Result<()> {
-    // DBSIZE SCAN and FLUSHSLOTS are Kvrocks'; the rest has Kvrocks' arity, whose peers send it so.
-    const OTHERWISE: [&str; 3] = ["dbsize", "psync", "replconf"];
+    // DBSIZE SCAN and FLUSHSLOTS are Kvrocks'; PSYNC and REPLCONF have Kvrocks' arity, whose peers
+    // send them so; ZRANK has the WITHSCORE of Redis 7.2.
+    const OTHERWISE: [&str; 5] = ["dbsize", "psync", "replconf", "zrank", "zrevrank"];
     let (ours, theirs) = (Server::node("workers 2")?, Server::redis()?);
     let (mut ours, mut theirs) = (ours.connect()?, theirs.connect()?);
     let table = ours.call(&["COMMAND"])?;

@@ -52,12 +52,14 @@ impl From<storage::types::CommandError> for Error {
             Cause::Overflow => Self::text("ERR increment or decrement would overflow"),
             Cause::NotAFloat => Self::text("ERR value is not a valid float"),
             Cause::NanOrInfinity => Self::text("ERR increment would produce NaN or Infinity"),
+            Cause::ScoreIsNan => Self::text("ERR resulting score is not a number (NaN)"),
             Cause::OffsetOutOfRange => Self::text("ERR offset is out of range"),
             Cause::TooLong => {
                 Self::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
             }
             // The command's name is known to the handler only, which words it.
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
+            Cause::IndexOutOfRange => Self::text("ERR index out of range"),
             Cause::NoSuchKey => Self::text("ERR no such key"),
             Cause::Storage(cause) => Self::Storage(cause),
         }

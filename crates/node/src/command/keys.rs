@@ -26,6 +26,8 @@ pub enum Keys {
         /// Where the count is.
         count: u8,
     },
+    /// The first argument, and more as its own rule says, which COMMAND does not show.
+    FirstAnd(fn(&[&[u8]]) -> Vec<usize>),
     /// As its own rule says.
     With(fn(&[&[u8]]) -> Vec<usize>),
 }
@@ -63,6 +65,7 @@ impl Keys {
                 (first, end) =
                     (count + 1, count + 1 + usize::try_from(keys).unwrap_or(0).min(length));
             }
+            Self::FirstAnd(find) => (first, end, listed) = (1, 2, Some(find(words))),
             Self::With(find) => listed = Some(find(words)),
         }
         let listed = listed.into_iter().flatten();
@@ -79,6 +82,7 @@ impl Keys {
                 (i64::from(first), i64::from(last), i64::from(step))
             }
             Self::Counted { also, .. } if also > 0 => (i64::from(also), i64::from(also), 1),
+            Self::FirstAnd(_) => (1, 1, 1),
             Self::None | Self::Counted { .. } | Self::With(_) => (0, 0, 0),
         }
     }
@@ -115,6 +119,9 @@ mod tests {
             let at = words.iter().position(|word| word.eq_ignore_ascii_case(b"streams"));
             at.map_or_else(Vec::new, |at| (at + 1..at + 1 + (words.len() - at) / 2).collect())
         };
+        let stored = |words: &[&[u8]]| vec![words.len().saturating_sub(1)];
+        check(Keys::FirstAnd(stored), "sort l STORE d", &[1, 3]);
+        assert_eq!(Keys::FirstAnd(stored).shown(), (1, 1, 1));
         check(Keys::With(streams), "xread COUNT 2 STREAMS a b 0 0", &[4, 5]);
     }
 }

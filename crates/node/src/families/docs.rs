@@ -2,6 +2,8 @@
 //!
 //! Everything but the summaries is derived from the table, so it cannot differ from what the gates do.
 
+mod summaries;
+
 use std::borrow::Cow;
 
 use resp::Writer;
@@ -12,149 +14,7 @@ use crate::command::row::Access;
 use crate::command::{Args, Error, Flags, Renames, Replied, Reply, Result};
 use crate::session::table::{self, Family};
 use crate::session::{After, Command, SessionCx};
-
-/// Documentation of one command.
-#[derive(Debug, Clone, Copy)]
-pub struct Doc {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub summary: &'static str,
-    /// Redis version that first had it; empty for commands Redis does not have.
-    pub since: &'static str,
-}
-
-const fn doc(name: &'static str, since: &'static str, summary: &'static str) -> Doc {
-    Doc { name, summary, since }
-}
-
-#[rustfmt::skip]
-const DOCS: &[Doc] = &[
-    // Strings.
-    doc("append",      "2.0.0",  "Adds to the end of a string; creates it if needed."),
-    doc("cad",         "",       "Deletes a string if it has the given value."),
-    doc("cas",         "",       "Replaces a string if it has the given value."),
-    doc("decr",        "1.0.0",  "Subtracts one from an integer; a missing key counts as 0."),
-    doc("decrby",      "1.0.0",  "Subtracts from an integer; a missing key counts as 0."),
-    doc("get",         "1.0.0",  "Reads a string."),
-    doc("getdel",      "6.2.0",  "Reads a string and deletes its key."),
-    doc("getex",       "6.2.0",  "Reads a string and sets or removes its expiry time."),
-    doc("getrange",    "2.4.0",  "Reads a part of a string by positions."),
-    doc("getset",      "1.0.0",  "Replaces a string and returns its old value."),
-    doc("incr",        "1.0.0",  "Adds one to an integer; a missing key counts as 0."),
-    doc("incrby",      "1.0.0",  "Adds to an integer; a missing key counts as 0."),
-    doc("incrbyfloat", "2.6.0",  "Adds to a floating-point number; a missing key counts as 0."),
-    doc("lcs",         "7.0.0",  "Finds the longest common subsequence of two strings."),
-    doc("mget",        "1.0.0",  "Reads several strings."),
-    doc("mset",        "1.0.1",  "Writes several strings at once."),
-    doc("msetnx",      "1.0.1",  "Writes several strings at once if none of their keys exists."),
-    doc("psetex",      "2.6.0",  "Writes a string that expires after some milliseconds."),
-    doc("set",         "1.0.0",  "Writes a string, whatever the key held before."),
-    doc("setex",       "2.0.0",  "Writes a string that expires after some seconds."),
-    doc("setnx",       "1.0.0",  "Writes a string if its key does not exist."),
-    doc("setrange",    "2.2.0",  "Overwrites a part of a string from a position on."),
-    doc("strlen",      "2.2.0",  "Tells the length of a string."),
-    doc("substr",      "1.0.0",  "Reads a part of a string by positions; older name of GETRANGE."),
-    // Hashes.
-    doc("hdel",        "2.0.0",  "Deletes fields of a hash."),
-    doc("hexists",     "2.0.0",  "Tells whether a hash has a field."),
-    doc("hget",        "2.0.0",  "Reads a field of a hash."),
-    doc("hgetall",     "2.0.0",  "Reads all fields of a hash and their values."),
-    doc("hincrby",     "2.0.0",  "Adds to an integer in a field; a missing one counts as 0."),
-    doc("hincrbyfloat", "2.6.0", "Adds to a floating-point number in a field; a missing one counts as 0."),
-    doc("hkeys",       "2.0.0",  "Lists the fields of a hash."),
-    doc("hlen",        "2.0.0",  "Counts the fields of a hash."),
-    doc("hmget",       "2.0.0",  "Reads several fields of a hash."),
-    doc("hmset",       "2.0.0",  "Writes fields of a hash; older form of HSET."),
-    doc("hrandfield",  "6.2.0",  "Returns fields of a hash by chance."),
-    doc("hrangebylex", "",       "Lists the fields of a hash between two names, with their values."),
-    doc("hscan",       "2.8.0",  "Walks through the fields of a hash step by step."),
-    doc("hset",        "2.0.0",  "Writes fields of a hash; creates it if needed."),
-    doc("hsetnx",      "2.0.0",  "Writes a field of a hash if it has none of that name."),
-    doc("hstrlen",     "3.2.0",  "Tells the length of a field of a hash."),
-    doc("hvals",       "2.0.0",  "Lists the values of a hash."),
-    // Keys.
-    doc("copy",        "6.2.0",  "Copies the value of a key to another key."),
-    doc("del",         "1.0.0",  "Deletes keys."),
-    doc("dump",        "2.6.0",  "Returns the value of a key in serialised form."),
-    doc("exists",      "1.0.0",  "Counts how many of the keys exist."),
-    doc("expire",      "1.0.0",  "Lets a key expire after some seconds."),
-    doc("expireat",    "1.2.0",  "Lets a key expire at a Unix time in seconds."),
-    doc("expiretime",  "7.0.0",  "Tells when a key expires, as a Unix time in seconds."),
-    doc("keys",        "1.0.0",  "Lists all keys that match a pattern."),
-    doc("move",        "1.0.0",  "Answers as if a key was moved to another database; there is only one."),
-    doc("movex",       "",       "Moves a key to another namespace."),
-    doc("object",      "2.2.3",  "Looks into how a key is stored."),
-    doc("persist",     "2.2.0",  "Removes the expiry time of a key."),
-    doc("pexpire",     "2.6.0",  "Lets a key expire after some milliseconds."),
-    doc("pexpireat",   "2.6.0",  "Lets a key expire at a Unix time in milliseconds."),
-    doc("pexpiretime", "7.0.0",  "Tells when a key expires, as a Unix time in milliseconds."),
-    doc("pttl",        "2.6.0",  "Tells how many milliseconds a key has left."),
-    doc("randomkey",   "1.0.0",  "Returns one of the keys by chance."),
-    doc("rename",      "1.0.0",  "Gives a key another name, in place of any key that has it."),
-    doc("renamenx",    "1.0.0",  "Gives a key another name if no key has it."),
-    doc("restore",     "2.6.0",  "Creates a key from its serialised form."),
-    doc("scan",        "2.8.0",  "Walks through the keys step by step."),
-    doc("sort",        "1.0.0",  "Sorts the elements of a list or set; may store the result."),
-    doc("sort_ro",     "7.0.0",  "Sorts the elements of a list or set."),
-    doc("touch",       "3.2.1",  "Counts how many of the keys exist."),
-    doc("ttl",         "1.0.0",  "Tells how many seconds a key has left."),
-    doc("type",        "1.0.0",  "Tells which type the value of a key has."),
-    doc("unlink",      "4.0.0",  "Deletes keys, as DEL does."),
-    // Connection.
-    doc("auth",        "1.0.0",  "Authenticates the connection."),
-    doc("client",      "2.4.0",  "Shows, names, pauses and ends connections."),
-    doc("echo",        "1.0.0",  "Returns its argument."),
-    doc("hello",       "6.0.0",  "Chooses the protocol version; may authenticate and name the connection."),
-    doc("ping",        "1.0.0",  "Answers, to show that the node does."),
-    doc("quit",        "1.0.0",  "Ends the connection."),
-    doc("reset",       "6.2.0",  "Puts the connection back into the state it began with."),
-    doc("select",      "1.0.0",  "Chooses database 0, the only one."),
-    // Server.
-    doc("bgsave",      "1.0.0",  "Begins to make a backup: a copy of the database in backup-dir."),
-    doc("command",     "2.8.13", "Describes the commands."),
-    doc("config",      "2.0.0",  "Shows and changes the options of the node."),
-    doc("dbsize",      "1.0.0",  "Counts the keys by looking at each."),
-    doc("debug",       "1.0.0",  "Makes the node misbehave, for tests."),
-    doc("flushbackup", "",       "Removes the backup that BGSAVE made."),
-    doc("flushall",    "1.0.0",  "Deletes all keys of all namespaces."),
-    doc("flushdb",     "1.0.0",  "Deletes all keys."),
-    doc("info",        "1.0.0",  "Shows what the node is, does and has done."),
-    doc("lastsave",    "1.0.0",  "Tells when the newest backup was made, or the time of the start."),
-    doc("role",        "2.8.12", "Tells the role of the node and with whom it replicates."),
-    doc("shutdown",    "1.0.0",  "Ends the process."),
-    doc("slowlog",     "2.2.12", "Shows the commands that took longest lately."),
-    doc("time",        "2.6.0",  "Tells the time of the node's clock."),
-    // Transactions.
-    doc("discard",     "2.0.0",  "Forgets the queued commands and ends the transaction."),
-    doc("exec",        "1.2.0",  "Runs the queued commands as one."),
-    doc("multi",       "1.2.0",  "Begins to queue commands for one transaction."),
-    doc("unwatch",     "2.2.0",  "Watches no key any more."),
-    doc("watch",       "2.2.0",  "Lets the next EXEC do nothing if one of the keys changes before."),
-    // Cluster.
-    doc("asking",      "3.0.0",  "Lets the next command use a slot that is being imported."),
-    doc("cluster",     "3.0.0",  "Shows the topology of the cluster."),
-    doc("clusterx",    "",       "Sets the topology of the cluster and grants leases; for controllers."),
-    doc("readonly",    "3.0.0",  "Lets the connection read from a replica."),
-    doc("readwrite",   "3.0.0",  "Ends what READONLY began."),
-    // Replication.
-    doc("_db_name",    "",       "Tells the name both ends of a replication link must agree on."),
-    doc("_fetch_file", "",       "Sends files of a full sync; for replicas."),
-    doc("_fetch_meta", "",       "Lists the files of a full sync; for replicas."),
-    doc("failover",    "6.2.0",  "Hands the role of master to a replica."),
-    doc("pollupdates", "",       "Returns write batches behind a sequence number."),
-    doc("psync",       "2.8.0",  "Begins a replication stream; for replicas."),
-    doc("replconf",    "3.0.0",  "Tells a master about its replica; for replicas."),
-    doc("replicaof",   "5.0.0",  "Makes the node a replica of another, or a master."),
-    doc("slaveof",     "1.0.0",  "Makes the node a replica of another, or a master."),
-    doc("sync",        "1.0.0",  "Begins a replication stream of Redis; refused."),
-    doc("wait",        "3.0.0",  "Waits until replicas have acknowledged the writes so far."),
-];
-
-/// Documentation of the command of that lower-case name.
-pub fn find(name: &str) -> Option<&'static Doc> {
-    DOCS.iter().find(|doc| doc.name == name)
-}
+use summaries::find;
 
 const HELP: &[&str] = &[
     "COMMAND [<subcommand> [<arg> ...]]. Subcommands are:",
@@ -362,6 +222,11 @@ fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
             let facts = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
             specify(writer, i64::from(count), "keynum", &facts);
         }
+        Keys::FirstAnd(_) => {
+            writer.set(2);
+            specify(writer, 1, "range", &range(0, 1));
+            specify(writer, 0, "unknown", &[]);
+        }
         Keys::With(_) => {
             writer.set(1);
             specify(writer, 0, "unknown", &[]);
@@ -377,7 +242,7 @@ fn flag_words(command: &Command) -> Vec<&'static str> {
         Access::None => command.flags.has(Flags::KEYSPACE).then_some("readonly"),
     };
     let grows = command.may_grow().then_some("denyoom");
-    let moves = matches!(command.keys, Keys::Counted { .. } | Keys::With(_));
+    let moves = !matches!(command.keys, Keys::None | Keys::Range { .. });
     let moves = moves.then_some("movablekeys");
     kind.into_iter().chain(grows).chain(command.flags.words()).chain(moves).collect()
 }
@@ -459,6 +324,7 @@ fn group(command: &Command) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::summaries::DOCS;
     use super::*;
     use crate::shell;
 

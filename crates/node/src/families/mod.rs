@@ -5,11 +5,15 @@ pub mod connection;
 pub mod docs;
 pub mod hash;
 pub mod key;
+pub mod list;
 pub mod replication;
 pub mod server;
+pub mod set;
+pub mod sort;
 pub mod string;
 pub mod transaction;
 mod walk;
+pub mod zset;
 
 use crate::session::table::Family;
 
@@ -17,7 +21,11 @@ use crate::session::table::Family;
 pub const ALL: &[Family] = &[
     Family { name: "string", commands: string::COMMANDS },
     Family { name: "hash", commands: hash::COMMANDS },
+    Family { name: "list", commands: list::COMMANDS },
+    Family { name: "set", commands: set::COMMANDS },
+    Family { name: "sorted-set", commands: zset::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },

@@ -134,7 +134,7 @@ impl Score {
     /// `None` if it is none.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let is_excluded = text.first() == Some(&b'(');
-        let score = score::parse(text.get(usize::from(is_excluded)..)?)?;
+        let score = score::parse_loosely(text.get(usize::from(is_excluded)..)?)?;
         Some(Self { score, is_excluded })
     }
 

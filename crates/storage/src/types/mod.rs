@@ -22,14 +22,19 @@ pub mod keys;
 pub mod keyspace;
 pub mod kind;
 pub mod lcs;
+pub mod list;
 pub mod log;
 pub mod numbers;
 pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod set;
+mod set_store;
+pub mod sort;
 pub mod strings;
 pub mod version;
+pub mod zset;
 
 /// Why a command fails. The texts of replies are made by the server.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,9 @@ pub enum CommandError {
     /// An increment would produce NaN or infinity.
     #[error("increment would produce NaN or Infinity")]
     NanOrInfinity,
+    /// A score and its increment are infinities that have no sum.
+    #[error("resulting score is not a number (NaN)")]
+    ScoreIsNan,
     /// An offset into a string is negative.
     #[error("offset is out of range")]
     OffsetOutOfRange,
@@ -64,6 +72,9 @@ pub enum CommandError {
     /// A time to live that is not positive, or too far away.
     #[error("invalid expire time")]
     InvalidExpire,
+    /// A list has no element there.
+    #[error("index out of range")]
+    IndexOutOfRange,
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,

@@ -58,7 +58,11 @@ pub fn pick<K: Kind>(
         return Ok(Vec::new());
     }
     if size > SMALL && count.saturating_mul(STEPS_OF_A_POINT) < size {
-        return near_points(object, read, family, wanted, count);
+        let picked = near_points(object, read, family, wanted, count)?;
+        // Where nearly all names lie close together, too few of them are met.
+        if picked.len() as u64 == count {
+            return Ok(picked);
+        }
     }
     let ranks: Vec<u64> = match wanted {
         Wanted::Distinct(_) if count == size => (0..size).collect(),

@@ -17,8 +17,11 @@ pub fn decode(bytes: [u8; 8]) -> f64 {
 }
 
 /// A number as an argument: finite or infinite, not NaN. What a double cannot hold (1e400, 1e-400)
-/// is none.
+/// is none. Hexadecimal digits are read as C reads them.
 pub fn parse(text: &[u8]) -> Option<f64> {
+    if let Some(score) = parse_hexadecimal(text) {
+        return Some(score);
+    }
     let score = parse_float(text)?;
     let mantissa = text.split(|byte| byte.eq_ignore_ascii_case(&b'e')).next().unwrap_or_default();
     let is_lost = match score {
@@ -26,6 +29,55 @@ pub fn parse(text: &[u8]) -> Option<f64> {
         score => score.is_infinite() && text.iter().any(u8::is_ascii_digit),
     };
     Some(score).filter(|_| !is_lost)
+}
+
+/// A number as a bound, which Redis reads as C does: no number at all is 0, blanks may stand in
+/// front, and what a double cannot hold is the nearest one that it can.
+pub fn parse_loosely(text: &[u8]) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let text = text.trim_ascii_start();
+    parse(text).or_else(|| parse_float(text))
+}
+
+/// E.g. `0x1.8p3`, which is 12.
+fn parse_hexadecimal(text: &[u8]) -> Option<f64> {
+    let (sign, text) = match text {
+        [b'-', rest @ ..] => (-1.0, rest),
+        [b'+', rest @ ..] => (1.0, rest),
+        _ => (1.0, text),
+    };
+    let [b'0', b'x' | b'X', text @ ..] = text else { return None };
+    let mut parts = text.splitn(2, |byte| byte.eq_ignore_ascii_case(&b'p'));
+    let mantissa = parts.next()?;
+    let mut exponent: i32 = match parts.next() {
+        Some(exponent) => std::str::from_utf8(exponent).ok()?.parse().ok()?,
+        None => 0,
+    };
+    let (mut value, mut digits, mut is_fraction) = (0u64, 0, false);
+    for byte in mantissa {
+        if *byte == b'.' && !is_fraction {
+            is_fraction = true;
+            continue;
+        }
+        let digit = u64::from(char::from(*byte).to_digit(16)?);
+        digits += 1;
+        let mut shift = if is_fraction { -4 } else { 0 };
+        if value < 1 << 59 {
+            value = value << 4 | digit;
+        } else {
+            // What lies behind the last bit matters only for rounding.
+            value |= u64::from(digit > 0);
+            shift += 4;
+        }
+        exponent = exponent.saturating_add(shift);
+    }
+    // In two steps, of which neither leaves the range before the number does.
+    let half = exponent / 2;
+    let number = value as f64 * 2f64.powi(half) * 2f64.powi(exponent - half);
+    let is_lost = number.is_infinite() || (number == 0.0 && value > 0);
+    (digits > 0 && !is_lost).then_some(sign * number)
 }
 
 /// Digits that tell every double from its neighbours.
@@ -107,8 +159,36 @@ mod tests {
             ("nan", None),
             ("", None),
             (" 1", None),
+            ("0x10", Some(16.0)),
+            ("-0x1.8p3", Some(-12.0)),
+            ("0X.8", Some(0.5)),
+            ("0x20000000000001", Some(9_007_199_254_740_992.0)),
+            ("0x20000000000001000000001", Some(2f64.powi(89) + 2f64.powi(37))),
+            ("0x1p-1074", Some(5e-324)),
+            ("0x1p-1080", None),
+            ("0x1p1024", None),
+            ("0x", None),
+            ("0xg", None),
+            ("0x1p", None),
         ] {
             assert_eq!(parse(text.as_bytes()), score, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_read_as_c_reads_them() {
+        for (text, score) in [
+            ("", Some(0.0)),
+            (" 1.5", Some(1.5)),
+            ("1e400", Some(f64::INFINITY)),
+            ("-1e400", Some(f64::NEG_INFINITY)),
+            ("1e-400", Some(0.0)),
+            ("1 ", None),
+            (" ", None),
+            ("nan", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse_loosely(text.as_bytes()), score, "{text}");
         }
     }
 

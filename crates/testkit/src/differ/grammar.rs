@@ -9,7 +9,10 @@
 type Family = &'static [(u32, &'static str)];
 
 /// All of them.
-pub const FAMILIES: &[Family] = &[STRINGS, HASHES, KEYS, TRANSACTIONS, CONNECTION, SERVER];
+#[rustfmt::skip]
+pub const FAMILIES: &[Family] = &[
+    STRINGS, HASHES, LISTS, SETS, SORTED_SETS, KEYS, TRANSACTIONS, CONNECTION, SERVER,
+];
 
 #[rustfmt::skip]
 const STRINGS: Family = &[
@@ -55,6 +58,83 @@ const HASHES: Family = &[
     (4, "HINCRBY key field integer"),
     (4, "HINCRBYFLOAT key field float"),
     (2, "HSCAN key cursor COUNT count [MATCH pattern]"),
+];
+
+// SPOP and SRANDMEMBER are not here: short of a word, they answer by chance.
+#[rustfmt::skip]
+const SETS: Family = &[
+    (8, "SADD key field…"),
+    (5, "SREM key field…"),
+    (2, "SCARD key"),
+    (3, "SMEMBERS key"),
+    (2, "SISMEMBER key field"),
+    (2, "SMISMEMBER key field…"),
+    (4, "SMOVE key key field"),
+    (2, "SDIFF key…"),
+    (2, "SUNION key…"),
+    (2, "SINTER key…"),
+    (2, "SINTERCARD 2 key key [LIMIT integer]"),
+    (3, "SDIFFSTORE key key…"),
+    (3, "SUNIONSTORE key key…"),
+    (3, "SINTERSTORE key key…"),
+    (2, "SSCAN key cursor COUNT count [MATCH pattern]"),
+];
+
+#[rustfmt::skip]
+const LISTS: Family = &[
+    (4, "LPUSH key value…"),
+    (6, "RPUSH key value…"),
+    (6, "RPUSH key field… field…"),
+    (2, "LPUSHX key field…"),
+    (2, "RPUSHX key field…"),
+    (3, "LPOP key [index]"),
+    (3, "RPOP key [index]"),
+    (2, "LMPOP (1 key|2 key key) (LEFT|RIGHT) [COUNT integer]"),
+    (2, "LLEN key"),
+    (3, "LINDEX key index"),
+    (4, "LRANGE key index index"),
+    (4, "LSET key index value"),
+    (4, "LINSERT key (BEFORE|AFTER) field field"),
+    (4, "LREM key index field"),
+    (3, "LTRIM key index index"),
+    (4, "LPOS key field [RANK index] [COUNT index] [MAXLEN index]"),
+    (4, "LMOVE key key (LEFT|RIGHT) (LEFT|RIGHT)"),
+    (3, "RPOPLPUSH key key"),
+];
+
+#[rustfmt::skip]
+const SORTED_SETS: Family = &[
+    (8, "ZADD key (score field)…"),
+    (4, "ZADD key [NX|XX] [GT|LT] [CH] (score field)…"),
+    (3, "ZADD key [NX|XX] [GT|LT] INCR score field"),
+    (3, "ZINCRBY key score field"),
+    (4, "ZREM key field…"),
+    (2, "ZCARD key"),
+    (2, "ZSCORE key field"),
+    (2, "ZMSCORE key field…"),
+    (2, "ZRANK key field"),
+    (2, "ZREVRANK key field"),
+    (2, "ZCOUNT key bound bound"),
+    (4, "ZRANGE key index index [REV] [WITHSCORES]"),
+    (4, "ZRANGE key bound bound BYSCORE [REV] [LIMIT index index] [WITHSCORES]"),
+    (3, "ZRANGEBYSCORE key bound bound [LIMIT index index] [WITHSCORES]"),
+    (3, "ZREVRANGEBYSCORE key bound bound [LIMIT index index] [WITHSCORES]"),
+    (2, "ZREVRANGE key index index [WITHSCORES]"),
+    (3, "ZRANGESTORE key key bound bound BYSCORE [REV] [LIMIT index index]"),
+    (2, "ZRANGESTORE key key index index [REV]"),
+    (3, "ZREMRANGEBYRANK key index index"),
+    (3, "ZREMRANGEBYSCORE key bound bound"),
+    (3, "ZPOPMIN key [index]"),
+    (3, "ZPOPMAX key [index]"),
+    (2, "ZMPOP 2 key key (MIN|MAX) [COUNT count]"),
+    (3, "ZUNION 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)] [WITHSCORES]"),
+    (3, "ZINTER 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)] [WITHSCORES]"),
+    (2, "ZINTERCARD 2 key key [LIMIT count]"),
+    (2, "ZDIFF 2 key key [WITHSCORES]"),
+    (3, "ZUNIONSTORE key 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)]"),
+    (3, "ZINTERSTORE key 2 key key [WEIGHTS score score] [AGGREGATE (SUM|MIN|MAX)]"),
+    (2, "ZDIFFSTORE key 2 key key"),
+    (2, "ZSCAN key cursor COUNT count [MATCH pattern]"),
 ];
 
 #[rustfmt::skip]
@@ -109,4 +189,9 @@ const SERVER: Family = &[
 
 /// Asked at the end of a sequence on a connection of its own, `key` once for each key: what
 /// commands left behind must be alike, whatever they answered.
-pub const LOOKS: &[&str] = &["KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key"];
+#[rustfmt::skip]
+pub const LOOKS: &[&str] = &[
+    "KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1",
+    "SMEMBERS key",
+    "ZRANGE key 0 -1 WITHSCORES",
+];

@@ -35,7 +35,7 @@ pub const ODD: [&str; 36] = [
 pub enum Kind {
     /// One of [`KEYS`].
     Key,
-    /// Of a hash: few, so that they meet.
+    /// Of a hash or a set: few, so that they meet.
     Field,
     /// Any bytes; often a number.
     Value,
@@ -44,6 +44,10 @@ pub enum Kind {
     /// A number with few binary digits behind the point: their sums are the same in every
     /// representation.
     Float,
+    /// Of a member of a sorted set: with sums that are the same in every order.
+    Score,
+    /// Of scores: the same, or one that is left out.
+    Bound,
     /// Where in a value, from either end.
     Index,
     /// Where in a value, from its beginning; none that would make a server reserve hundreds of
@@ -78,6 +82,8 @@ impl Kind {
             "value" => Self::Value,
             "integer" => Self::Integer,
             "float" => Self::Float,
+            "score" => Self::Score,
+            "bound" => Self::Bound,
             "index" => Self::Index,
             "offset" => Self::Offset,
             "seconds" => Self::Seconds,
@@ -108,6 +114,25 @@ impl Kind {
                 &["0.5", "-0.5", "1.25", "3", "-2", "0", "1e3", "100.0625", "5.0e3", "-125e-3"],
                 rng,
             ),
+            Self::Score => text(
+                &[
+                    "1",
+                    "2",
+                    "3",
+                    "-1",
+                    "0.5",
+                    "1.25",
+                    "1e3",
+                    "inf",
+                    "-inf",
+                    "0x10",
+                    "4503599627370496",
+                ],
+                rng,
+            ),
+            Self::Bound => {
+                text(&["-inf", "+inf", "inf", "0", "(0", "1", "(1", "2", "(2", "-1", "(1e3"], rng)
+            }
             Self::Offset => match rng.random_range(0..12) {
                 0 => text(&["-1", "536870912", "4294967296", "9223372036854775807"], rng),
                 _ => number(rng.random_range(0..=20)),
@@ -123,7 +148,9 @@ impl Kind {
                 ],
                 rng,
             ),
-            Self::Type => text(&["string", "String", "hash", "list", "nosuch", ""], rng),
+            Self::Type => {
+                text(&["string", "String", "hash", "set", "list", "zset", "nosuch", ""], rng)
+            }
             Self::Database => text(&["0", "0", "0", "0", "abc", "-1"], rng),
             Self::Cursor => text(&["0", "0", "0", "0", "00", "abc", "1.5"], rng),
             Self::Count => text(&["1000", "1000", "500", "0", "-5", "abc"], rng),

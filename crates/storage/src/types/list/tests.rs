@@ -1,0 +1,99 @@
+use super::*;
+use crate::key::DEFAULT_NAMESPACE;
+use crate::{Options, Scope, Store};
+
+const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
+    let store = Store::open(dir.path(), options).unwrap();
+    (dir, store)
+}
+
+fn elements(read: &Snapshot<'_>) -> String {
+    let mut found = Vec::new();
+    range(read, &SCOPE.at(b"l"), (0, -1), |value| found.extend(value)).unwrap();
+    String::from_utf8(found).unwrap()
+}
+
+fn pushed(store: &Store, values: &str) {
+    let mut txn = store.txn();
+    let values: Vec<&[u8]> = values.as_bytes().chunks(1).collect();
+    push(&mut txn, &SCOPE.at(b"l"), End::Right, &values).unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn ends_are_sixteen_bytes_in_order() {
+    let ends = Ends { head: 3, tail: 9 };
+    let mut bytes = Vec::new();
+    ends.write(&mut bytes);
+    assert_eq!(Ends::read(&bytes), Some(ends));
+    assert_eq!(Ends::read(&bytes[1..]), None);
+    assert_eq!(Ends::read(&[&bytes[..], &[0]].concat()), None);
+    let (head, tail) = bytes.split_at(8);
+    assert_eq!(Ends::read(&[tail, head].concat()), None);
+}
+
+#[test]
+fn the_shorter_side_is_moved() {
+    for (place, pivot, records) in [
+        (Place::Before, b"a", 2),
+        (Place::After, b"a", 3),
+        (Place::After, b"b", 4),
+        (Place::Before, b"d", 4),
+        (Place::After, b"d", 3),
+        (Place::After, b"e", 2),
+    ] {
+        let (_dir, store) = store();
+        pushed(&store, "abcde");
+        let mut txn = store.txn();
+        assert_eq!(insert(&mut txn, &SCOPE.at(b"l"), place, pivot, b"x").unwrap(), 6);
+        assert_eq!(txn.count(), records, "{place:?} {}", pivot.escape_ascii());
+        let wanted = match place {
+            Place::Before => {
+                "abcde".replace(char::from(pivot[0]), &format!("x{}", char::from(pivot[0])))
+            }
+            Place::After => {
+                "abcde".replace(char::from(pivot[0]), &format!("{}x", char::from(pivot[0])))
+            }
+        };
+        assert_eq!(elements(&txn.snapshot()), wanted);
+    }
+    // Two of six go: what lies between them and the nearer end is moved.
+    for (values, count, records, left) in [
+        ("xabxcdef", 2, 5, "abcdef"),
+        ("abcdxefx", 2, 5, "abcdef"),
+        ("axbxcxdx", 1, 3, "abxcxdx"),
+        ("axbxcxdx", -1, 2, "axbxcxd"),
+        ("xxx", 0, 1, ""),
+    ] {
+        let (_dir, store) = store();
+        pushed(&store, values);
+        let mut txn = store.txn();
+        rem(&mut txn, &SCOPE.at(b"l"), count, b"x").unwrap();
+        assert_eq!(
+            (txn.count(), elements(&txn.snapshot())),
+            (records, left.to_owned()),
+            "{values}"
+        );
+    }
+}
+
+#[test]
+fn a_list_without_an_index_left_is_refused_and_a_missing_element_is_no_element() {
+    let (_dir, store) = store();
+    pushed(&store, "ab");
+    let at = SCOPE.at(b"l");
+    let mut txn = store.txn();
+    let mut list = find(&txn, &at).unwrap().unwrap();
+    list.tail = Ends { head: 0, tail: 2 };
+    list.store(&mut txn, IfEmpty::Keep);
+    assert!(push(&mut txn, &at, End::Left, &[b"x"]).is_err());
+    for count in [1, 2] {
+        assert!(pop(&mut txn, &at, End::Left, count).is_err());
+    }
+    assert!(index(&txn.snapshot(), &at, 0).is_err());
+    assert_eq!(len(&txn, &at).unwrap(), 2);
+}

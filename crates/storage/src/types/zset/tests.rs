@@ -1,0 +1,134 @@
+use std::collections::HashSet;
+
+use super::super::bounds::{Lex, Score};
+use super::*;
+use crate::key::DEFAULT_NAMESPACE;
+use crate::{Direction, Options, Scope, Store};
+
+const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
+    let store = Store::open(dir.path(), options).unwrap();
+    (dir, store)
+}
+
+fn fill(store: &Store, key: &[u8], pairs: &[(f64, &str)]) {
+    let pairs: Vec<(f64, &[u8])> = pairs.iter().map(|(s, m)| (*s, m.as_bytes())).collect();
+    let mut txn = store.txn();
+    add(&mut txn, &SCOPE.at(key), &pairs, Condition::default()).unwrap();
+    txn.commit().unwrap();
+}
+
+fn names(members: &[Member]) -> String {
+    let names = members.iter().map(|(member, _)| String::from_utf8(member.clone()).unwrap());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn texts(members: &[Member]) -> String {
+    let texts = members
+        .iter()
+        .map(|(member, score)| format!("{}={score}", String::from_utf8(member.clone()).unwrap()));
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn ranks_are_found_from_the_nearer_end_and_are_the_same() {
+    let (_dir, store) = store();
+    let all: Vec<String> = (0..30).map(|number| format!("m{number:02}")).collect();
+    let pairs: Vec<(f64, &str)> =
+        all.iter().enumerate().map(|(at, member)| (at as f64 / 4.0, member.as_str())).collect();
+    fill(&store, b"z", &pairs);
+    let snapshot = store.snapshot();
+    for direction in [Direction::Forward, Direction::Reverse] {
+        let mut listed = all.clone();
+        if direction == Direction::Reverse {
+            listed.reverse();
+        }
+        for start in -31..32_i64 {
+            for stop in -31..32_i64 {
+                let range = Range { direction, ..Range::of(Part::Ranks(start, stop)) };
+                let found = range_of(&snapshot, &range);
+                let wanted = super::super::bounds::ranks(start, stop, 30);
+                let wanted = &listed[wanted.start as usize..wanted.end as usize];
+                assert_eq!(found, wanted.join(" "), "{direction:?} {start} {stop}");
+            }
+        }
+        for (at, member) in listed.iter().enumerate() {
+            let found = rank(&snapshot, &SCOPE.at(b"z"), member.as_bytes(), direction).unwrap();
+            assert_eq!(found.map(|(rank, _)| rank), Some(at as u64));
+        }
+    }
+}
+
+fn range_of(snapshot: &Snapshot<'_>, wanted: &Range<'_>) -> String {
+    names(&range(snapshot, &SCOPE.at(b"z"), wanted).unwrap())
+}
+
+#[test]
+fn parts_lie_between_their_bounds_in_both_directions() {
+    let (_dir, store) = store();
+    fill(&store, b"z", &[(-0.0, "b"), (0.0, "a"), (1.0, "d"), (1.0, "c"), (f64::INFINITY, "e")]);
+    let snapshot = store.snapshot();
+    let score = |text: &str| Score::parse(text.as_bytes()).unwrap();
+    let scores = |min, max| Part::Scores(score(min), score(max));
+    for (part, direction, limit, wanted) in [
+        (scores("0", "1"), Direction::Forward, 0..u64::MAX, "b a c d"),
+        (scores("-0", "(1"), Direction::Reverse, 0..u64::MAX, "a b"),
+        (scores("(0", "inf"), Direction::Reverse, 1..3, "d c"),
+        (scores("(1", "(inf"), Direction::Forward, 0..u64::MAX, ""),
+        (scores("2", "1"), Direction::Forward, 0..u64::MAX, ""),
+        (Part::Names(Lex::Least, Lex::Excluded(b"d")), Direction::Forward, 1..9, "b c"),
+        (Part::Names(Lex::Included(b"b"), Lex::Greatest), Direction::Reverse, 0..2, "e d"),
+    ] {
+        let range = Range { part, direction, limit };
+        assert_eq!(range_of(&snapshot, &range), wanted, "{range:?}");
+    }
+    assert_eq!(count(&snapshot, &SCOPE.at(b"z"), &scores("-inf", "inf")).unwrap(), 5);
+}
+
+#[test]
+fn members_of_several_sets_are_looked_up_in_chunks_and_all_found() {
+    let (_dir, store) = store();
+    let numbers: Vec<String> = (0..2000).map(|number| format!("{number:04}")).collect();
+    let every = |step: usize| -> Vec<(f64, &str)> {
+        numbers.iter().step_by(step).map(|member| (step as f64, member.as_str())).collect()
+    };
+    for (key, step) in [(b"a", 1), (b"b", 2), (b"c", 3)] {
+        fill(&store, key, &every(step));
+    }
+    let snapshot = store.snapshot();
+    let sources = |keys: &[&'static str]| {
+        let keys: Vec<_> = keys.iter().map(|key| SCOPE.at(key.as_bytes())).collect();
+        Sources::find(&snapshot, keys.into_iter()).unwrap()
+    };
+    let inter = sources(&["a", "b", "c"]).inter(&[1.0, 10.0, 100.0], Aggregate::Sum, u64::MAX);
+    let inter = inter.unwrap();
+    assert_eq!(inter.len(), 2000_usize.div_ceil(6));
+    assert!(inter.iter().all(|(_, score)| *score == 321.0));
+    assert_eq!(inter.iter().map(|(member, _)| member).collect::<HashSet<_>>().len(), inter.len());
+    for limit in [1, 256, 300, 10_000] {
+        let some = sources(&["b", "c"]).inter(&[], Aggregate::Sum, limit).unwrap();
+        assert_eq!(some.len() as u64, limit.min(334));
+    }
+    let diff = sources(&["a", "b", "c"]).diff().unwrap();
+    assert_eq!(diff.len(), 2000 - 1000 - 667 + 334);
+    assert!(sources(&["a", "nokey", "a"]).diff().unwrap().is_empty());
+    assert!(sources(&["a", "nokey"]).inter(&[], Aggregate::Sum, 1).unwrap().is_empty());
+    let union = sources(&["c", "nokey", "b"]).union(&[], Aggregate::Max).unwrap();
+    assert_eq!(union.len(), 1000 + 667 - 334);
+    assert_eq!(texts(&in_order(union)[..2]), "0002=2 0004=2");
+}
+
+#[test]
+fn what_has_no_sum_counts_as_nothing() {
+    let (_dir, store) = store();
+    fill(&store, b"a", &[(f64::INFINITY, "m")]);
+    fill(&store, b"b", &[(f64::NEG_INFINITY, "m"), (2.0, "n")]);
+    let snapshot = store.snapshot();
+    let sources = Sources::find(&snapshot, [SCOPE.at(b"a"), SCOPE.at(b"b")].into_iter()).unwrap();
+    assert_eq!(texts(&sources.union(&[], Aggregate::Sum).unwrap()), "m=0 n=2");
+    assert_eq!(texts(&sources.inter(&[0.0, 1.0], Aggregate::Max, 9).unwrap()), "m=0");
+    assert_eq!(texts(&sources.inter(&[0.0, 1.0], Aggregate::Min, 9).unwrap()), "m=-inf");
+}
