@@ -26,6 +26,7 @@ mod hashes;
 mod lists;
 mod sets;
 mod strings;
+mod waiting;
 mod zsets;
 
 /// Options with small caches, for nodes that a test starts by the dozen.

@@ -128,6 +128,14 @@ impl<'a> Args<'a> {
         Ok(keys)
     }
 
+    /// The next so many arguments.
+    pub fn take(&mut self, count: usize) -> Result<&'a [&'a [u8]]> {
+        let end = self.next.checked_add(count).ok_or(Error::Syntax)?;
+        let words = self.words.get(self.next..end).ok_or(Error::Syntax)?;
+        self.next = end;
+        Ok(words)
+    }
+
     /// What follows LIMIT: how many are left out, and how many come then.
     pub fn limit(&mut self) -> Result<Limit> {
         Ok(Limit { offset: self.integer()?, count: self.integer()? })
