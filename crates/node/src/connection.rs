@@ -9,6 +9,7 @@ mod arrival;
 mod attend;
 mod greeting;
 mod held;
+mod late;
 mod moving;
 mod peers;
 
@@ -30,9 +31,10 @@ use crate::clock;
 use crate::command::Words;
 use crate::node::Node;
 use crate::session::dispatch::{Batch, Ran};
-use crate::session::{After, Answer, Auth, Detached, ReplyMode, Session, Takeover, gates};
+use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates};
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
+use crate::waiters::Told;
 use attend::attend;
 use greeting::Greeting;
 use held::Held;
@@ -238,17 +240,18 @@ impl Connection {
                     }
                     After::Again(pause) => self.wait(session, pause).await?,
                     After::Later(answer, _) => {
-                        match self.later(session, answer).await? {
-                            Some(bytes) if replies == ReplyMode::On => self.out = bytes,
-                            Some(_) => {}
-                            None => {
-                                // It has no effect before its answer: whoever takes the session over begins it anew.
-                                self.start -= length;
-                                session.reply_mode = replies;
-                                return Err(self.give_back(session).await);
-                            }
-                        }
+                        let told = self.later(session, answer).await?.map(Told::Answer);
+                        self.conclude(session, told, (length, replies)).await?;
                         self.send_later(session, ran, begun).await?;
+                    }
+                    After::Blocked(waiting) => {
+                        let told = self.blocked(session, waiting).await?;
+                        let begins_anew = told == Some(Told::Again);
+                        self.conclude(session, told, (length, replies)).await?;
+                        parser = Parser::new();
+                        if !begins_anew {
+                            self.send_later(session, ran, begun).await?;
+                        }
                     }
                     After::Close | After::Drop(_) => return Err(End::Quit),
                     After::Leave(take) => return Ok(Leave::Detach(take)),
@@ -419,17 +422,6 @@ impl Connection {
             () = pause_over(&node, self.worker, left.max(Duration::from_millis(1))) => Ok(()),
             () = session.client.killed() => Err(End::Killed),
             ended = self.read_to_end(), if self.moves => ended,
-        }
-    }
-
-    /// A reply that comes later; `None` if the balancer wants the session first, and the command may begin anew elsewhere.
-    async fn later(&mut self, session: &Session, answer: Answer) -> Result<Option<Vec<u8>>, End> {
-        let _blocked = session.client.blocked();
-        tokio::select! {
-            biased;
-            bytes = answer => Ok(Some(bytes)),
-            () = session.client.killed() => Err(End::Killed),
-            ended = self.read_to_end(), if self.moves && moving::is_repeatable(session) => ended.map(|()| None),
         }
     }
 

@@ -38,6 +38,7 @@ pub mod strangers;
 mod threads;
 mod upkeep;
 pub mod version;
+pub mod waiters;
 pub mod watch;
 pub mod worker;
 

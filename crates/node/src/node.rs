@@ -23,6 +23,7 @@ use crate::grants::state::Grants;
 use crate::locks::Locks;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
+use crate::waiters::Waiters;
 use crate::watch::Watches;
 
 /// A running node.
@@ -48,6 +49,8 @@ pub struct Node {
     pub locks: Locks,
     /// WATCH.
     pub watches: Watches,
+    /// Commands that wait for a key.
+    pub waiters: Arc<Waiters>,
     /// Counters.
     pub stats: Stats,
     /// SLOWLOG.
@@ -135,6 +138,7 @@ impl Node {
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),
+            waiters: Arc::default(),
             stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),

@@ -146,6 +146,10 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
     if let Some((role, generation)) = change {
         take_role(node, role, generation);
     }
+    let cluster = node.cluster.load();
+    let me = cluster.myself().map(|node| &node.id);
+    node.waiters
+        .begin_anew_where(|key| cluster.owner(topology::key_slot(key)).map(|node| &node.id) != me);
     clear_slots(node, outcome)
 }
 
@@ -218,6 +222,10 @@ pub fn note_own_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What waiting commands of a master are told when it is none any more; Redis' words.
+const UNBLOCKED: &str =
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+
 fn wanted_role(assignment: &Assignment, now: &Role) -> Role {
     match assignment {
         Assignment::Unchanged => now.clone(),
@@ -241,6 +249,7 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             node.grants.give_up();
             node.clients.unpause();
             node.watches.touch_all();
+            node.waiters.unblock_all(UNBLOCKED);
             if Node::is_lease_blocking(node.config.now().master_lease_mode) {
                 node.close_clients("this node is no master any more");
             }

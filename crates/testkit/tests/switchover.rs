@@ -81,6 +81,8 @@ fn a_session_takes_everything_along() -> Result<()> {
     let mut waits = login(&["AUTH", "open"])?;
     is(&mut waits, &["SET", "waits", "1"], "OK")?;
     waits.send(&["WAIT", "5", "3000"])?;
+    let mut blocked = login(&["AUTH", "open"])?;
+    blocked.send(&["BLPOP", "queue", "0"])?;
     let mut silent = login(&["AUTH", "open"])?;
     silent.send(&["CLIENT", "REPLY", "OFF"])?;
     let mut stranger = Connection::open(address)?;
@@ -89,7 +91,7 @@ fn a_session_takes_everything_along() -> Result<()> {
     is(&mut reader, &["READONLY"], "OK")?;
 
     let answer = switch(&cluster)?;
-    ensure!(count(&answer, "moved") == 8 && count(&answer, "cut") == 0, "{answer}");
+    ensure!(count(&answer, "moved") == 9 && count(&answer, "cut") == 0, "{answer}");
 
     is(&mut named, &["CLUSTER", "MYID"], &new.id)?;
     is(&mut named, &["CLIENT", "GETNAME"], "worker-1")?;
@@ -108,6 +110,11 @@ fn a_session_takes_everything_along() -> Result<()> {
     ensure!(half.receive()?.text() == "OK");
     ensure!(half.call(&["GET", "half"])?.text().len() == 100_000);
     ensure!(matches!(waits.receive()?, Reply::Integer(_)));
+    // Whoever waits for a key waits at the new node, and is served there.
+    is(&mut watching, &["RPUSH", "queue", "job"], "1")?;
+    let popped = blocked.receive()?;
+    let texts: Vec<String> = popped.elements().iter().map(Reply::text).collect();
+    ensure!(texts == ["queue", "job"], "{popped:?}");
     silent.send(&["SET", "silent", "1"])?;
     silent.send(&["CLIENT", "REPLY", "ON"])?;
     ensure!(silent.receive()?.text() == "OK");

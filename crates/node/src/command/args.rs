@@ -1,5 +1,7 @@
 //! A cursor over the arguments of one command.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use storage::types::bounds::{Lex, Score};
 use storage::types::pick::Wanted;
@@ -142,6 +144,14 @@ impl<'a> Args<'a> {
         Ok((wanted, has_more))
     }
 
+    /// The next so many arguments.
+    pub fn take(&mut self, count: usize) -> Result<&'a [&'a [u8]]> {
+        let end = self.next.checked_add(count).ok_or(Error::Syntax)?;
+        let words = self.words.get(self.next..end).ok_or(Error::Syntax)?;
+        self.next = end;
+        Ok(words)
+    }
+
     /// What follows LIMIT: how many are left out, and how many come then.
     pub fn limit(&mut self) -> Result<Limit> {
         Ok(Limit { offset: self.integer()?, count: self.integer()? })
@@ -175,6 +185,21 @@ impl<'a> Args<'a> {
         Ok(options)
     }
 
+    /// The time for which a command waits, in seconds; 0, here `None`, for ever. As in Redis part of
+    /// a millisecond is a whole one.
+    pub fn patience(&mut self) -> Result<Option<Duration>> {
+        const WRONG: &str = "ERR timeout is not a float or out of range";
+        let seconds = score::parse(self.bytes()?).ok_or_else(|| Error::text(WRONG))?;
+        if seconds < 0.0 {
+            return Err(Error::text("ERR timeout is negative"));
+        }
+        let ms = Duration::try_from_secs_f64((seconds * 1_000.0).ceil() / 1_000.0)
+            .ok()
+            .filter(|patience| patience.as_millis() <= PATIENCE_MAX_MS)
+            .ok_or_else(|| Error::text("ERR timeout is out of range"))?;
+        Ok((!ms.is_zero()).then_some(ms))
+    }
+
     /// Nothing may be left.
     pub fn end(&self) -> Result<()> {
         if self.is_empty() { Ok(()) } else { Err(Error::Syntax) }
@@ -183,6 +208,9 @@ impl<'a> Args<'a> {
 
 /// More draws than any client reads.
 const DRAWS_MAX: u64 = 1 << 24;
+
+/// As long as Redis can count.
+const PATIENCE_MAX_MS: u128 = i64::MAX as u128;
 
 /// Names that a walk looks at unless told otherwise: Kvrocks' default; Redis looks at 10.
 const SCAN_COUNT: usize = 20;

@@ -144,6 +144,30 @@ fn a_client_that_ended_its_side_waits_out_a_pause_or_moves() {
     });
 }
 
+/// What a client that is gone waited for is for others; a session that is asked for begins its wait
+/// anew at the next node.
+#[test]
+fn a_wait_ends_with_its_client_and_moves_with_its_session() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 0\r\n").await;
+        until(|| node.waiters.any()).await;
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+        assert!(!node.waiters.any());
+    });
+    served(|node, mut stream| async move {
+        say(&mut stream, b"PING\r\nBLPOP q 0\r\nPING\r\n").await;
+        until(|| node.waiters.any()).await;
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        assert_eq!(moved.unread, b"BLPOP q 0\r\nPING\r\n");
+        assert!(bytes.starts_with(b"+PONG\r\n") && !node.waiters.any());
+    });
+}
+
 /// What may be the mark is not taken for the rest of a value, and what only began like it is.
 #[test]
 fn a_mark_in_pieces_completes_no_command() {

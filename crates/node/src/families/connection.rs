@@ -38,6 +38,7 @@ const CLIENT: &[Command] = &[
     client("client|reply",    3, set_reply_mode),
     client("client|setinfo",  4, set_info),
     client("client|setname",  3, set_name),
+    client("client|unblock", -3, unblock),
     client("client|unpause",  2, unpause).control(),
 ];
 
@@ -277,6 +278,8 @@ const CLIENT_HELP: &[&str] = &[
     "    Assign the name <name> to the current connection.",
     "SETINFO <option> <value>",
     "    Set client meta attr. Options are: LIB-NAME, LIB-VER.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
     "UNPAUSE",
     "    Stop the current client pause, resuming traffic.",
     "HELP",
@@ -419,6 +422,18 @@ fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     });
     let replied = reply.count(count + usize::from(kills_me));
     Ok(if kills_me { After::Close } else { replied.into() })
+}
+
+fn unblock(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let id = args.integer()?;
+    let error = match args.word().as_deref() {
+        None | Some(b"TIMEOUT") => None,
+        Some(b"ERROR") => Some("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+        Some(_) => return Err(Error::err("CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+    };
+    args.end()?;
+    let is_done = u64::try_from(id).is_ok_and(|id| cx.node.waiters.unblock(id, error));
+    Ok(reply.flag(is_done).into())
 }
 
 fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {

@@ -1,14 +1,19 @@
 //! Lists, but for what waits. Replies are Redis 7's.
 
 mod pop;
+mod waiting;
 
 use pop::{lmpop, lpop, rpop};
 use resp::Writer;
 use storage::types::list::{self, End, Move, Place, Search};
+use waiting::{blmove, blmpop, blpop, brpop, brpoplpush};
 
 use crate::command::keys::{KEY, KEYS2, Keys};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{Command, ReadCx, WriteCx};
+
+/// Keys before the time to wait.
+const BEFORE_TIME: Keys = Keys::Range { first: 1, last: -2, step: 1 };
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -29,6 +34,11 @@ pub const COMMANDS: &[Command] = &[
     Command::write("ltrim",      4, KEY, ltrim).removes(),
     Command::write("lmove",      5, KEYS2, lmove),
     Command::write("rpoplpush",  3, KEYS2, rpoplpush),
+    Command::waiting("blpop",   -3, BEFORE_TIME, blpop).removes(),
+    Command::waiting("brpop",   -3, BEFORE_TIME, brpop).removes(),
+    Command::waiting("blmpop",  -5, Keys::Counted { also: 0, count: 2 }, blmpop).removes(),
+    Command::waiting("blmove",   6, KEYS2, blmove),
+    Command::waiting("brpoplpush", 4, KEYS2, brpoplpush),
 ];
 
 /// LEFT or RIGHT.

@@ -218,6 +218,21 @@ fn who_waits_for_replicas_is_shown_as_blocked() {
     });
 }
 
+#[test]
+fn a_wait_ends_when_its_node_is_no_master_any_more() {
+    let (node, other) = (Running::start(), Running::start());
+    let mut client = node.connect();
+    client.write_all(&::replication::wire::request(&bytes(&["BLPOP", "q", "0"]))).unwrap();
+    wait_until(|| if node.node.waiters.any() { Ok(()) } else { Err("nobody waits".to_owned()) });
+    node.follow(other.port);
+    let told = answer(&mut client);
+    assert!(told.starts_with("-UNBLOCKED force unblock from blocking operation"), "{told}");
+    // Whose time is over is told so to the millisecond, not at the next look.
+    let began = Instant::now();
+    assert_eq!(other.ask(&["BLPOP", "q", "0.05"]), "");
+    assert!(began.elapsed() >= Duration::from_millis(50));
+}
+
 /// A way to a master that ends chosen connections after so many bytes of the master's.
 struct Relay {
     port: u16,

@@ -23,6 +23,7 @@ use topology::Cluster;
 use super::gates::{self, Caller, Refusal};
 use super::nested::{Call, log_failure};
 use super::pipeline::Pending;
+use super::serve::Ready;
 use super::table::{self, Handler, ReadHandler};
 use super::transaction::Queued;
 use super::{After, Command, NestedCx, ReadCx, ReplyMode, Session, SessionCx, Tells};
@@ -31,6 +32,7 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::config::Values;
 use crate::gate::Engine;
+use crate::locks::Stripes;
 use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
@@ -167,6 +169,8 @@ impl<'n> Batch<'n> {
                 match &after {
                     After::Wrote(_) => (self.has_data, self.has_written) = (true, true),
                     After::Later(_, tells) => self.later = *tells,
+                    // Also "nothing" tells of what was read.
+                    After::Blocked(_) => self.later = Tells::Write,
                     _ => {}
                 }
                 (after, Outcome::Done)
@@ -199,6 +203,7 @@ impl<'n> Batch<'n> {
             Handler::Write(handler) => {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
+            Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
             Handler::Nested(handler) => {
                 let store = self.store()?.clone();
                 let mut cx = NestedCx {
@@ -211,9 +216,13 @@ impl<'n> Batch<'n> {
                     out,
                     has_data: false,
                     has_written: false,
+                    held: Stripes::new(),
+                    ready: Ready::new(),
                 };
                 let result = handler(&mut cx, &mut Args::behind(command.names, words));
                 let (has_data, has_written) = (cx.has_data, cx.has_written);
+                let ready = std::mem::take(&mut cx.ready);
+                cx.server().serve(ready);
                 self.has_data |= has_data;
                 self.has_written |= has_written;
                 result

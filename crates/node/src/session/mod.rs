@@ -5,6 +5,7 @@ pub mod gates;
 pub mod nested;
 pub mod outcome;
 pub mod pipeline;
+pub mod serve;
 pub mod table;
 pub mod transaction;
 
@@ -17,11 +18,13 @@ use storage::{DEFAULT_NAMESPACE, Scope, Store, Txn};
 use topology::Reach;
 
 use crate::clients::Client;
-use crate::command::Reply;
+use crate::command::{Error, Reply};
 use crate::config::Values;
+use crate::locks::Stripes;
 use crate::node::Node;
 use crate::stats::WorkerStats;
 pub use outcome::{After, Answer, Detached, Takeover, Tells};
+use serve::Ready;
 pub use table::Command;
 use transaction::Transaction;
 
@@ -113,6 +116,8 @@ pub struct ReadCx<'a> {
 pub struct WriteCx<'a> {
     /// Reads and writes go here; committed when the handler returns `Ok`.
     pub txn: Txn<'a>,
+    /// The key for which a waiting command is tried again; `None` when it came just now.
+    pub serves: Option<&'a [u8]>,
     /// Namespace, mode and time.
     pub scope: Scope<'a>,
     /// The node.
@@ -154,6 +159,10 @@ pub struct NestedCx<'a> {
     has_data: bool,
     /// Something was written.
     has_written: bool,
+    /// Stripes that the command holds.
+    held: Stripes,
+    /// Keys for which others wait, to be served when the command holds no locks.
+    ready: Ready,
 }
 
 impl SessionCx<'_> {
@@ -168,6 +177,27 @@ impl SessionCx<'_> {
     /// The keys of this connection, by the clock of this command.
     pub fn scope(&self) -> Scope<'_> {
         self.session.scope(self.config, self.now_ms)
+    }
+}
+
+impl WriteCx<'_> {
+    /// What a waiting command finds at a key it waits for; `None` if nothing. When it came, a key
+    /// of another type is an error; later it is none of its business, as in Redis.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn find_or_wait<T>(
+        &mut self,
+        key: &[u8],
+        find: impl FnOnce(&mut Self) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        if self.serves.is_some_and(|served| served != key) {
+            return Ok(None);
+        }
+        match find(self) {
+            Err(Error::WrongType) if self.serves.is_some() => Ok(None),
+            found => found,
+        }
     }
 }
 

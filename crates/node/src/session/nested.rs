@@ -10,7 +10,8 @@ use std::sync::Arc;
 use resp::Writer;
 use storage::types::keys;
 
-use super::table::Handler;
+use super::serve::{self, Ready, Server};
+use super::table::{Handler, Taken};
 use super::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx, scope_in};
 use crate::command::{Args, Error, Flags, Reply, Result, Words};
 use crate::locks::{Held, Locks};
@@ -20,13 +21,14 @@ pub type Call<'w> = (&'static Command, Words<'w>);
 
 impl<'a> NestedCx<'a> {
     /// The locks of all keys that these commands name. The caller holds none.
-    pub fn lock(&self, calls: &[Call<'_>]) -> Held<'a> {
+    pub fn lock(&mut self, calls: &[Call<'_>]) -> Held<'a> {
         let locks = &self.node.locks;
         if calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
             return locks.lock_all();
         }
         let keys = calls.iter().flat_map(|(command, words)| command.keys_in(words));
-        locks.lock(&Locks::stripes(keys))
+        self.held = Locks::stripes(keys);
+        locks.lock(&self.held)
     }
 
     /// A watched key that existed and has expired since is a change too.
@@ -39,6 +41,17 @@ impl<'a> NestedCx<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// What serves those who wait for keys that the commands changed.
+    pub(super) fn server(&self) -> Server<'_> {
+        Server {
+            node: self.node,
+            config: self.config,
+            store: self.store,
+            worker: self.worker,
+            now_ms: self.now_ms,
+        }
     }
 
     /// Where the replies are that come from here on.
@@ -63,6 +76,7 @@ impl<'a> NestedCx<'a> {
         let namespace = Arc::clone(&self.session.namespace);
         let mut write = WriteCx {
             txn: self.store.txn(),
+            serves: None,
             scope: scope_in(&namespace, self.config, self.now_ms),
             node: self.node,
             config: self.config,
@@ -71,9 +85,14 @@ impl<'a> NestedCx<'a> {
         for (command, words) in calls {
             closes |= self.call(&mut write, command, words);
         }
-        let tell = |batch: &[u8]| self.node.watches.touch_changed(batch, &write.scope);
+        let mut ready = Ready::new();
+        let tell = |batch: &[u8]| serve::note(self.node, batch, &write.scope, &mut ready);
         match write.txn.commit_and_tell(tell) {
-            Ok(Some(_)) => self.has_written = true,
+            Ok(Some(_)) => {
+                self.has_written = true;
+                self.server().serve_holding(&mut ready, &self.held);
+                self.ready.extend(ready);
+            }
             Ok(None) => {}
             Err(error) => {
                 self.take_back(mark);
@@ -127,6 +146,11 @@ impl<'a> NestedCx<'a> {
             }
             Handler::Write(handler) => {
                 handler(write, &mut args, self.reply())?;
+            }
+            Handler::Blocking(handler) => {
+                if let Taken::Nothing(wait) = handler(write, &mut args, self.reply())? {
+                    self.reply().with(|writer| wait.nil.write(writer));
+                }
             }
             Handler::Session(handler) => {
                 let reply = Reply::new(Writer::new(self.out, self.session.protocol));

@@ -8,6 +8,7 @@ use super::ReplicaFacts;
 use crate::clients::{Client, Pause};
 use crate::command::Replied;
 use crate::node::Node;
+use crate::waiters::Waiting;
 
 /// What comes after a command.
 pub enum After {
@@ -24,6 +25,8 @@ pub enum After {
     Again(Pause),
     /// What is written is sent; the answer follows when it is there.
     Later(Answer, Tells),
+    /// What is written is sent; the command waits for one of its keys.
+    Blocked(Waiting),
     /// What is written is sent; the socket leaves its worker, to become a replication stream or a
     /// file transfer.
     Leave(Takeover),
@@ -56,6 +59,7 @@ impl std::fmt::Debug for After {
             Self::Drop(_) => "Drop",
             Self::Again(_) => "Again",
             Self::Later(..) => "Later",
+            Self::Blocked(_) => "Blocked",
             Self::Leave(_) => "Leave",
         })
     }

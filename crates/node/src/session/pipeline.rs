@@ -7,10 +7,10 @@
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
-use storage::{Scope, Store, Suspended};
+use storage::{Scope, Suspended};
 
+use super::serve::{self, Ready, Server};
 use crate::locks::{Held, Locks, Stripes};
-use crate::node::Node;
 
 /// Commands that may wait together. More gain little and keep others from the keys.
 const COMMANDS_MAX: usize = 64;
@@ -74,23 +74,30 @@ impl<'n> Pending<'n> {
         self.stripes.extend_from_slice(stripes);
     }
 
-    /// Commits what waits and lets go of the keys. Returns whether something was written.
+    /// Commits what waits, serves those who waited for its keys, and lets go of them. Returns
+    /// whether something was written.
     pub fn commit(
         &mut self,
-        node: &Node,
-        store: Option<&Store>,
+        server: Option<Server<'_>>,
         scope: &Scope<'_>,
     ) -> Result<bool, Failed> {
         let (commands, mark) = (self.commands, self.mark);
-        let (Some(writes), Some(store)) = (self.writes.take(), store) else {
+        let (Some(writes), Some(server)) = (self.writes.take(), server) else {
             self.clear();
             return Ok(false);
         };
+        let mut ready = Ready::new();
         // While the keys are locked: a client that watches one and reads it afterwards sees the
         // new value.
-        let tell = |batch: &[u8]| node.watches.touch_changed(batch, scope);
-        let result = store.txn_resumed(writes).commit_and_tell(tell);
+        let tell = |batch: &[u8]| serve::note(server.node, batch, scope, &mut ready);
+        let result = server.store.txn_resumed(writes).commit_and_tell(tell);
+        if !ready.is_empty() {
+            server.serve_holding(&mut ready, &self.stripes);
+        }
         self.clear();
+        if !ready.is_empty() {
+            server.serve(ready);
+        }
         match result {
             Ok(sequence) => Ok(sequence.is_some()),
             Err(cause) => Err(Failed { mark, commands, cause }),

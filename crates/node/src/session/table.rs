@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::time::Duration;
+
+use resp::Writer;
 
 use super::{After, NestedCx, ReadCx, SessionCx, WriteCx};
 use crate::command::keys::Keys;
@@ -18,6 +21,56 @@ pub type SessionHandler = fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Re
 /// See [`Handler::Nested`].
 pub type NestedHandler = fn(&mut NestedCx<'_>, &mut Args<'_>) -> Result<After>;
 
+/// See [`Handler::Blocking`].
+pub type BlockingHandler =
+    for<'a> fn(&mut WriteCx<'_>, &mut Args<'a>, Reply<'_>) -> Result<Taken<'a>>;
+
+/// What a command found that waits if it finds nothing.
+#[derive(Debug)]
+pub enum Taken<'a> {
+    /// It answered.
+    Replied(Replied),
+    /// Nothing is there, and nothing was written.
+    Nothing(Wait<'a>),
+}
+
+impl From<Replied> for Taken<'_> {
+    fn from(replied: Replied) -> Self {
+        Self::Replied(replied)
+    }
+}
+
+/// What such a command waits for.
+#[derive(Debug)]
+pub struct Wait<'a> {
+    /// Any of these keys.
+    pub keys: Vec<&'a [u8]>,
+    /// How long; `None` for ever.
+    pub patience: Option<Duration>,
+    /// What it answers inside EXEC, where it does not wait. When its time is over, it is
+    /// [`Nil::Array`] for all, as in Redis.
+    pub nil: Nil,
+}
+
+/// The kind of "nothing" that a command answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nil {
+    /// In place of an array.
+    Array,
+    /// In place of a string.
+    Bulk,
+}
+
+impl Nil {
+    /// Writes it.
+    pub fn write(self, writer: &mut Writer<'_>) {
+        match self {
+            Self::Array => writer.null_array(),
+            Self::Bulk => writer.null(),
+        }
+    }
+}
+
 /// What runs a command. The type says what it may do.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -25,6 +78,8 @@ pub enum Handler {
     Read(ReadHandler),
     /// Sees data and puts into a transaction that is committed when it returns `Ok`.
     Write(WriteHandler),
+    /// As a write, and waits if there is nothing for it. Inside EXEC it does not wait.
+    Blocking(BlockingHandler),
     /// Changes the connection or the node, and may answer later. Runs outside the write gate.
     Session(SessionHandler),
     /// Runs other commands as one.
@@ -38,6 +93,7 @@ impl fmt::Debug for Handler {
         f.write_str(match self {
             Self::Read(_) => "Read",
             Self::Write(_) => "Write",
+            Self::Blocking(_) => "Blocking",
             Self::Session(_) => "Session",
             Self::Nested(_) => "Nested",
             Self::Container => "Container",
@@ -88,6 +144,16 @@ impl Command {
         Self::new(name, arity, keys, Handler::Write(handler))
     }
 
+    /// A command that changes data, or waits until there is something for it.
+    pub const fn waiting(
+        name: &'static str,
+        arity: i8,
+        keys: Keys,
+        handler: BlockingHandler,
+    ) -> Self {
+        Self::new(name, arity, keys, Handler::Blocking(handler)).blocking()
+    }
+
     /// A command about the connection or the node.
     pub const fn session(name: &'static str, arity: i8, handler: SessionHandler) -> Self {
         Self::new(name, arity, Keys::None, Handler::Session(handler))
@@ -109,7 +175,7 @@ impl Command {
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
         let access = match handler {
             Handler::Read(_) => Access::Read,
-            Handler::Write(_) => Access::Write,
+            Handler::Write(_) | Handler::Blocking(_) => Access::Write,
             Handler::Session(_) | Handler::Nested(_) | Handler::Container => Access::None,
         };
         let row = Row {

@@ -61,6 +61,11 @@ pub(super) const DOCS: &[Doc] = &[
     doc("hstrlen",     "3.2.0",  "Tells the length of a field of a hash."),
     doc("hvals",       "2.0.0",  "Lists the values of a hash."),
     // Lists.
+    doc("blmove",      "6.2.0",  "Moves an element from list to list, or waits for one."),
+    doc("blmpop",      "7.0.0",  "Removes elements from an end of the first list that has any, or waits for one."),
+    doc("blpop",       "2.0.0",  "Removes the first element of the first list that has any, or waits for one."),
+    doc("brpop",       "2.0.0",  "Removes the last element of the first list that has any, or waits for one."),
+    doc("brpoplpush",  "2.2.0",  "Moves the last element of a list to the front of another, or waits for one."),
     doc("lindex",      "1.0.0",  "Reads an element of a list by its position."),
     doc("linsert",     "2.2.0",  "Puts an element into a list before or behind another one."),
     doc("llen",        "1.0.0",  "Counts the elements of a list."),
@@ -97,6 +102,9 @@ pub(super) const DOCS: &[Doc] = &[
     doc("sunion",      "1.0.0",  "Lists the members that any of the sets has."),
     doc("sunionstore", "1.0.0",  "Stores the members that any of the sets has."),
     // Sorted sets.
+    doc("bzmpop",      "7.0.0",  "Takes members out at one end of the first sorted set that has any, or waits for one."),
+    doc("bzpopmax",    "5.0.0",  "Takes the member with the greatest score out of a sorted set, or waits for one."),
+    doc("bzpopmin",    "5.0.0",  "Takes the member with the least score out of a sorted set, or waits for one."),
     doc("zadd",        "1.2.0",  "Gives members of a sorted set their scores; creates it if needed."),
     doc("zcard",       "1.2.0",  "Counts the members of a sorted set."),
     doc("zcount",      "2.0.0",  "Counts the members of a sorted set between two scores."),

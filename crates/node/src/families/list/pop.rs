@@ -36,11 +36,15 @@ pub(super) fn rpop(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) 
     pop(cx, args, ("rpop", End::Right), reply)
 }
 
-pub(super) fn lmpop(
-    cx: &mut WriteCx<'_>,
-    args: &mut Args<'_>,
-    reply: Reply<'_>,
-) -> Result<Replied> {
+/// What LMPOP and BLMPOP are to take.
+pub(super) struct Wanted<'a> {
+    pub(super) keys: &'a [&'a [u8]],
+    pub(super) end: End,
+    pub(super) count: u64,
+}
+
+/// Reads it from its number of keys on.
+pub(super) fn wanted<'a>(args: &mut Args<'a>) -> Result<Wanted<'a>> {
     // Redis has one text for all that is wrong with these numbers.
     let keys = args.numkeys(1).map_err(|error| match error {
         Error::NotInteger => Error::text("ERR numkeys should be greater than 0"),
@@ -58,13 +62,27 @@ pub(super) fn lmpop(
         }
     }
     args.end()?;
+    Ok(Wanted { keys, end, count })
+}
+
+/// The key and the elements that were taken from it.
+pub(super) fn popped(reply: Reply<'_>, key: &[u8], values: &[Vec<u8>]) -> Replied {
+    reply.with(|writer| {
+        writer.array(2);
+        writer.bulk(key);
+        writer.bulks(values);
+    })
+}
+
+pub(super) fn lmpop(
+    cx: &mut WriteCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<Replied> {
+    let Wanted { keys, end, count } = wanted(args)?;
     for key in keys {
         if let Some(values) = list::pop(&mut cx.txn, &cx.scope.at(key), end, count)? {
-            return Ok(reply.with(|writer| {
-                writer.array(2);
-                writer.bulk(key);
-                writer.bulks(&values);
-            }));
+            return Ok(popped(reply, key, &values));
         }
     }
     Ok(reply.with(|writer| writer.null_array()))

@@ -4,7 +4,7 @@ mod pop;
 mod range;
 mod store;
 
-use pop::{zmpop, zpopmax, zpopmin};
+use pop::{bzmpop, bzpopmax, bzpopmin, zmpop, zpopmax, zpopmin};
 use range::{
     zcount, zlexcount, zrange, zrangebylex, zrangebyscore, zrank, zremrangebylex, zremrangebyrank,
     zremrangebyscore, zrevrange, zrevrangebylex, zrevrangebyscore, zrevrank,
@@ -26,6 +26,9 @@ use crate::session::{Command, ReadCx, WriteCx};
 const SOURCES: Keys = Keys::Counted { also: 0, count: 1 };
 /// A destination, and sources behind their number.
 const INTO: Keys = Keys::Counted { also: 1, count: 2 };
+
+/// Keys before the time to wait.
+const BEFORE_TIME: Keys = Keys::Range { first: 1, last: -2, step: 1 };
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -53,6 +56,9 @@ pub const COMMANDS: &[Command] = &[
     Command::write("zpopmin",          -2, KEY, zpopmin).fast().removes(),
     Command::write("zpopmax",          -2, KEY, zpopmax).fast().removes(),
     Command::write("zmpop",            -4, SOURCES, zmpop).removes(),
+    Command::waiting("bzpopmin",       -3, BEFORE_TIME, bzpopmin).fast().removes(),
+    Command::waiting("bzpopmax",       -3, BEFORE_TIME, bzpopmax).fast().removes(),
+    Command::waiting("bzmpop",         -5, Keys::Counted { also: 0, count: 2 }, bzmpop).removes(),
     Command::write("zrangestore",      -5, KEYS2, zrangestore),
     Command::read ("zunion",           -3, SOURCES, zunion),
     Command::read ("zinter",           -3, SOURCES, zinter),

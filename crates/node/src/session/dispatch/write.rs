@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use resp::Writer;
 use storage::Suspended;
 
-use super::super::table::WriteHandler;
-use super::super::{Command, Session, WriteCx};
+use super::super::serve::{self, Ready, Server};
+use super::super::table::{BlockingHandler, Nil, Taken, Wait, WriteHandler};
+use super::super::{After, Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Flags, Replied};
 use crate::locks::Locks;
 use crate::node::Node;
+use crate::waiters::Wish;
 
 impl<'n> Batch<'n> {
     /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
@@ -19,7 +22,14 @@ impl<'n> Batch<'n> {
         }
         let scope = session.scope(&self.config, self.now_ms);
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        match self.pending.commit(self.node, store, &scope) {
+        let server = store.map(|store| Server {
+            node: self.node,
+            config: &self.config,
+            store,
+            worker: self.worker,
+            now_ms: self.now_ms,
+        });
+        match self.pending.commit(server, &scope) {
             Ok(has_written) => self.has_written |= has_written,
             Err(failed) => {
                 tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
@@ -75,10 +85,46 @@ impl<'n> Batch<'n> {
             return result;
         }
         self.pending.add(writes, held, &stripes, mark);
-        if takes_all {
+        // Who waits for one of its keys is served before the next command runs, as in Redis.
+        if takes_all || node.waiters.any() {
             self.settle(session, out);
         }
         result
+    }
+
+    /// Runs a command that waits if there is nothing for it: a batch of its own.
+    pub(super) fn run_blocking(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        handler: BlockingHandler,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
+        let node: &'n Arc<Node> = self.node;
+        let stripes = Locks::stripes(command.keys_in(words));
+        let held = node.locks.lock(&stripes);
+        let store = self.store()?.clone();
+        let scope = session.scope(&self.config, self.now_ms);
+        let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
+        let mut cx = WriteCx { txn: store.txn(), serves: None, scope, node, config, worker };
+        let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
+        let replied = match taken {
+            Taken::Replied(replied) => replied,
+            // Before the keys are let go of: no write comes in between.
+            Taken::Nothing(wait) => {
+                return Ok(After::Blocked(node.waiters.add(wish(session, words, wait))));
+            }
+        };
+        let server = Server { node, config, store: &store, worker, now_ms };
+        let mut ready = Ready::new();
+        let tell = |batch: &[u8]| serve::note(node, batch, &scope, &mut ready);
+        let has_written = cx.txn.commit_and_tell(tell)?.is_some();
+        server.serve_holding(&mut ready, &stripes);
+        drop(held);
+        server.serve(ready);
+        self.has_written |= has_written;
+        Ok(replied.into())
     }
 
     /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed, or if it
@@ -97,6 +143,7 @@ impl<'n> Batch<'n> {
         let before = txn.mark();
         let mut cx = WriteCx {
             txn,
+            serves: None,
             scope: session.scope(&self.config, self.now_ms),
             node: self.node,
             config: &self.config,
@@ -112,5 +159,22 @@ impl<'n> Batch<'n> {
             cx.txn.rollback(before);
         }
         Ok((result, cx.txn.suspend()))
+    }
+}
+
+/// What is remembered of a command while it waits.
+fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
+    let mut nil = Vec::new();
+    // Whatever it answers inside EXEC.
+    Nil::Array.write(&mut Writer::new(&mut nil, session.protocol));
+    let owned = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
+    Wish {
+        client: session.client.id,
+        words: owned(words),
+        keys: owned(&wait.keys),
+        protocol: session.protocol,
+        namespace: Arc::clone(&session.namespace),
+        nil,
+        patience: wait.patience,
     }
 }

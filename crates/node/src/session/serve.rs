@@ -1,0 +1,164 @@
+//! Commands that waited for a key are served by the batch that changed it.
+//!
+//! They run as they were sent, in order of arrival, each as a batch of its own, while the keys of
+//! the batch before are still locked. A command that names other keys too is served then if those
+//! are free; else afterwards, under all its locks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use resp::Writer;
+use storage::changes::{self, Change};
+use storage::types::keys;
+use storage::{Scope, Store};
+
+use super::nested::log_failure;
+use super::table::{self, Handler, Taken};
+use super::{Command, WriteCx, scope_in};
+use crate::command::{Args, Error, Reply, Words};
+use crate::config::Values;
+use crate::locks::Locks;
+use crate::node::Node;
+use crate::waiters::{Told, Waiter};
+
+/// Keys that others wait for, and that got something.
+pub type Ready = VecDeque<Vec<u8>>;
+
+/// What serving needs to know of the batch that does it.
+#[derive(Clone, Copy)]
+pub struct Server<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// The current options.
+    pub config: &'a Values,
+    /// The database.
+    pub store: &'a Store,
+    /// Index of the worker.
+    pub worker: usize,
+    /// Unix ms of the batch.
+    pub now_ms: u64,
+}
+
+/// Tells those who watch what a batch changed, and notes for whom it may have something.
+pub fn note(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
+    node.watches.touch_changed(batch, scope);
+    if !node.waiters.any() {
+        return;
+    }
+    for change in changes::of(batch, scope) {
+        if let Change::Key(key) = change
+            && node.waiters.is_awaited(key)
+            && !ready.iter().any(|other| other == key)
+        {
+            ready.push_back(key.to_vec());
+        }
+    }
+}
+
+impl Server<'_> {
+    /// Serves those who wait for these keys, whose stripes the caller holds. What is left in
+    /// `ready` is to be served once it holds none. True if something was written.
+    pub fn serve_holding(&self, ready: &mut Ready, held: &[u16]) -> bool {
+        let (mut has_written, mut later) = (false, Ready::new());
+        while let Some(key) = ready.pop_front() {
+            let is_done = self.serve_key(&key, ready, &mut has_written, |server, stripes| {
+                let more: Vec<u16> =
+                    stripes.iter().copied().filter(|stripe| !held.contains(stripe)).collect();
+                server.node.locks.try_lock(&more)
+            });
+            if !is_done {
+                later.push_back(key);
+            }
+        }
+        *ready = later;
+        has_written
+    }
+
+    /// The same for a caller that holds no locks.
+    pub fn serve(&self, mut ready: Ready) -> bool {
+        let mut has_written = false;
+        while let Some(key) = ready.pop_front() {
+            self.serve_key(&key, &mut ready, &mut has_written, |server, stripes| {
+                Some(server.node.locks.lock(stripes))
+            });
+        }
+        has_written
+    }
+
+    /// Serves those who wait for a key; false if the locks of one of them were not to be had.
+    fn serve_key<'s, L>(
+        &'s self,
+        key: &[u8],
+        ready: &mut Ready,
+        has_written: &mut bool,
+        lock: impl Fn(&'s Self, &[u16]) -> Option<L>,
+    ) -> bool {
+        for waiter in self.node.waiters.of(key) {
+            let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
+            let Some((_, command)) = table::find(&self.config.renames, &words) else { continue };
+            let stripes = Locks::stripes(command.keys_in(&words));
+            let Some(_alone) = lock(self, &stripes) else { return false };
+            let scope = scope_in(&waiter.namespace, self.config, self.now_ms);
+            let is_there = keys::exists(&self.store.txn(), &scope, &[key]);
+            if matches!(is_there, Ok(0)) {
+                break;
+            }
+            *has_written |= self.serve_one(&waiter, command, (&words, key), ready);
+        }
+        true
+    }
+
+    /// Runs a waiting command; true if it wrote something. Its keys are locked.
+    fn serve_one(
+        &self,
+        waiter: &Arc<Waiter>,
+        command: &'static Command,
+        (words, key): (&[&[u8]], &[u8]),
+        ready: &mut Ready,
+    ) -> bool {
+        let Handler::Blocking(handler) = command.handler else { return false };
+        let mut slot = waiter.slot();
+        if slot.is_none() {
+            return false;
+        }
+        let (mut out, scope) = (Vec::new(), scope_in(&waiter.namespace, self.config, self.now_ms));
+        let mut cx = WriteCx {
+            txn: self.store.txn(),
+            serves: Some(key),
+            scope,
+            node: self.node,
+            config: self.config,
+            worker: self.worker,
+        };
+        let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
+        let mut args = Args::behind(command.names, words);
+        let taken = handler(&mut cx, &mut args, reply).and_then(|taken| match taken {
+            Taken::Nothing(_) => Ok(None),
+            Taken::Replied(_) => {
+                let tell = |batch: &[u8]| note(self.node, batch, &scope, ready);
+                Ok(Some(cx.txn.commit_and_tell(tell)?.is_some()))
+            }
+        });
+        let has_written = match taken {
+            Ok(None) => return false,
+            Ok(Some(has_written)) => has_written,
+            Err(error) => {
+                Self::fail(waiter, command, &error, &mut out);
+                false
+            }
+        };
+        if let Some(sender) = slot.take() {
+            // The connection may have ended meanwhile, like one that ends before its reply arrives.
+            let _ = sender.send(Told::Answer(out));
+        }
+        drop(slot);
+        self.node.waiters.remove(waiter);
+        has_written
+    }
+
+    fn fail(waiter: &Waiter, command: &Command, error: &Error, out: &mut Vec<u8>) {
+        log_failure(command, error);
+        out.clear();
+        Reply::new(Writer::new(out, waiter.protocol)).error(&error.to_string());
+    }
+}
