@@ -38,6 +38,14 @@ impl Error {
     pub fn err(text: impl std::fmt::Display) -> Self {
         Self::Text(format!("ERR {text}").into())
     }
+
+    /// A failure of the storage is for the log; what a client did wrong is not.
+    pub fn log(&self, command: &str) {
+        let is_refused = matches!(self, Self::Storage(storage::Error::TooLarge { .. }));
+        if let (Self::Storage(cause), false) = (self, is_refused) {
+            tracing::error!(command, error = %cause, "a command failed in storage");
+        }
+    }
 }
 
 impl From<storage::types::CommandError> for Error {

@@ -21,7 +21,7 @@ use storage::Store;
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
-use super::nested::{Call, log_failure};
+use super::nested::Call;
 use super::pipeline::Pending;
 use super::serve::Ready;
 use super::table::{self, Handler, ReadHandler};
@@ -182,7 +182,7 @@ impl<'n> Batch<'n> {
                     out.truncate(mark);
                 }
                 self.settle(session, out);
-                log_failure(command, &error);
+                error.log(command.name);
                 (session.reply(out).error(&error.to_string()).into(), Outcome::Failed)
             }
         }

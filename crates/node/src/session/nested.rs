@@ -119,7 +119,7 @@ impl<'a> NestedCx<'a> {
             Err(error) => {
                 write.txn.rollback(before);
                 self.take_back(mark);
-                log_failure(command, &error);
+                error.log(command.name);
                 self.reply().error(&error.to_string());
                 false
             }
@@ -171,13 +171,5 @@ impl<'a> NestedCx<'a> {
             Handler::Container => return Err(Error::Syntax),
         }
         Ok(false)
-    }
-}
-
-/// A failure of the storage is for the log; what a client did wrong is not.
-pub(super) fn log_failure(command: &Command, error: &Error) {
-    let refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
-    if let (Error::Storage(cause), false) = (error, refused) {
-        tracing::error!(command = command.name, error = %cause, "a command failed in storage");
     }
 }

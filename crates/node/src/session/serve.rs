@@ -12,7 +12,6 @@ use storage::changes::{self, Change};
 use storage::types::keys;
 use storage::{Scope, Store};
 
-use super::nested::log_failure;
 use super::table::{self, Handler, Taken};
 use super::{Command, WriteCx, scope_in};
 use crate::command::{Args, Error, Reply, Words};
@@ -157,7 +156,7 @@ impl Server<'_> {
     }
 
     fn fail(waiter: &Waiter, command: &Command, error: &Error, out: &mut Vec<u8>) {
-        log_failure(command, error);
+        error.log(command.name);
         out.clear();
         Reply::new(Writer::new(out, waiter.protocol)).error(&error.to_string());
     }
