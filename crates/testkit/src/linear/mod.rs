@@ -11,7 +11,9 @@ pub mod counter;
 pub mod list;
 pub mod lock;
 mod memory;
+pub mod queue;
 pub mod register;
+pub mod set;
 #[cfg(test)]
 mod tests;
 
