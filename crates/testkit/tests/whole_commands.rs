@@ -1,11 +1,6 @@
 //! SIGKILL in the middle of commands that write much: after the restart, and at the replica, each took effect as a whole or not
 //! at all, and what a key says of its size is what it has.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "how many kills came in time is for the reader of the output"
-)]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -237,16 +232,16 @@ fn numbers(node: &Node, command: &str) -> Result<Vec<usize>> {
     replies[0].elements().iter().map(number).collect()
 }
 
-/// Until the replica has all its master has.
-fn follows(master: &Node) -> Result<()> {
+/// Until the replica has all its master has: what was sent to it may not be there yet.
+fn follows(master: &Node, replica: &Node) -> Result<()> {
+    let newest = |node: &Node| -> Result<u64> {
+        let text = node.ask(&["INFO replication"])?[0].text();
+        let line = text.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+        line.with_context(|| text.clone())?.trim().parse().context("read a number")
+    };
     wait::until("the replica has it all", PATIENCE, || {
-        let text = master.ask(&["INFO replication"])?[0].text();
-        let number = |name: &str, end: char| -> Option<u64> {
-            let rest = text.split_once(name)?.1;
-            rest.split(|c: char| c == end || c.is_whitespace()).next()?.parse().ok()
-        };
-        let (acked, all) = (number(",offset=", ','), number("master_repl_offset:", '\r'));
-        ensure!(acked.is_some() && acked == all, "{acked:?} of {all:?}");
+        let (has, all) = (newest(replica)?, newest(master)?);
+        ensure!(has == all, "{has} of {all}");
         Ok(())
     })
 }
@@ -261,7 +256,7 @@ fn a_kill_in_the_middle_of_a_large_write_leaves_all_of_it_or_nothing() -> Result
     fill(&master)?;
     let port = master.port.to_string();
     replica.ask(&[&format!("SLAVEOF 127.0.0.1 {port}")])?;
-    follows(&master)?;
+    follows(&master, &replica)?;
     let mut done = 0;
     for number in 0..kills {
         let story = STORIES[number % STORIES.len()];
@@ -274,7 +269,7 @@ fn a_kill_in_the_middle_of_a_large_write_leaves_all_of_it_or_nothing() -> Result
         let context = || format!("kill {number}, in {story:?}");
         let is_done = story.check(&master).with_context(context)?;
         done += usize::from(is_done);
-        follows(&master).with_context(context)?;
+        follows(&master, &replica).with_context(context)?;
         let at_replica =
             story.check(&replica).with_context(|| format!("replica: {}", context()))?;
         ensure!(at_replica == is_done, "{}: at the replica {at_replica}", context());

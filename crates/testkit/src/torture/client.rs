@@ -124,7 +124,7 @@ impl Client {
             };
             let call = match keys[key].kind {
                 Kind::Ballast => None,
-                _ if writes => self.draw(key, &keys[key]),
+                _ if writes && !self.is_worn(key) => self.draw(key, &keys[key]),
                 _ => Some(Call::Get),
             };
             calls.extend(call.map(|call| (key, call)));
@@ -148,6 +148,14 @@ impl Client {
             key = successor;
         }
         key
+    }
+
+    /// The last of several keys that follow each other, with too many operations without an answer: it is only read, or no search
+    /// would find an order.
+    fn is_worn(&self, key: usize) -> bool {
+        let Key { kind, successor, .. } = self.shared.keys[key];
+        let unanswered = self.shared.unanswered[key].load(Ordering::Relaxed);
+        kind.turns() > 1 && successor.is_none() && unanswered >= UNANSWERED
     }
 
     fn draw(&mut self, index: usize, key: &Key) -> Option<Call> {

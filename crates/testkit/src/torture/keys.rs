@@ -74,7 +74,7 @@ impl Kind {
 
     /// How many keys follow each other as one. What each operation without an answer did is for some kinds nowhere to be
     /// seen later, so that it nearly doubles the search for an order.
-    fn turns(self) -> usize {
+    pub(super) fn turns(self) -> usize {
         match self {
             Self::Lock | Self::Set => 8,
             Self::Queue => 12,
