@@ -22,6 +22,7 @@ use crate::session::{After, Session, table};
 use crate::waiters::Waiting;
 
 mod batches;
+mod bits;
 mod hashes;
 mod lists;
 mod model;

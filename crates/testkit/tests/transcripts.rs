@@ -58,6 +58,11 @@ fn set() -> Result<()> {
 }
 
 #[test]
+fn bit() -> Result<()> {
+    check("bit.resp")
+}
+
+#[test]
 fn zset() -> Result<()> {
     check("zset.resp")
 }
@@ -127,6 +132,11 @@ fn odd_sets() -> Result<()> {
 #[test]
 fn odd_sorted_sets() -> Result<()> {
     probe("zset.probe")
+}
+
+#[test]
+fn odd_bits() -> Result<()> {
+    probe("bit.probe")
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The commands, one module per family: the table first, its handlers below in table order.
 
+pub mod bit;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
@@ -24,6 +25,7 @@ pub const ALL: &[Family] = &[
     Family { name: "list", commands: list::COMMANDS },
     Family { name: "set", commands: set::COMMANDS },
     Family { name: "sorted-set", commands: zset::COMMANDS },
+    Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },

@@ -10,7 +10,7 @@
 //! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
 //! [`log`], [`expiry`], [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
 
-mod bitmap;
+pub mod bitmap;
 pub mod bounds;
 pub mod copy;
 pub mod elements;

@@ -87,7 +87,11 @@ impl<K: Kind> Object<K> {
         Self::with(at, Metadata::new(K::TYPE, version::next()), K::Tail::fresh())
     }
 
-    fn open(at: &At<'_>, header: Header<'_>) -> Result<Self, CommandError> {
+    /// The one behind a header.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub(super) fn open(at: &At<'_>, header: Header<'_>) -> Result<Self, CommandError> {
         let header = header.of(K::TYPE)?;
         let tail = K::Tail::read(header.tail());
         let tail = tail.ok_or(CommandError::WrongType)?;

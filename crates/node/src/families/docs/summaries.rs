@@ -137,6 +137,14 @@ pub(super) const DOCS: &[Doc] = &[
     doc("zscore",      "1.2.0",  "Reads the score of a member."),
     doc("zunion",      "6.2.0",  "Lists the members of several sorted sets."),
     doc("zunionstore", "2.0.0",  "Stores the members of several sorted sets."),
+    // Bits.
+    doc("bitcount",    "2.6.0",  "Counts the bits of a value that are 1."),
+    doc("bitfield",    "3.2.0",  "Reads and writes integers of any width within the bits of a value."),
+    doc("bitfield_ro", "6.0.0",  "Reads integers of any width within the bits of a value."),
+    doc("bitop",       "2.6.0",  "Stores AND, OR or XOR of the bits of several values, or NOT of one."),
+    doc("bitpos",      "2.8.7",  "Finds the first bit of a value that is 1, or 0."),
+    doc("getbit",      "2.2.0",  "Reads a bit of a value."),
+    doc("setbit",      "2.2.0",  "Writes a bit of a value; returns what it was."),
     // Keys.
     doc("copy",        "6.2.0",  "Copies the value of a key to another key."),
     doc("del",         "1.0.0",  "Deletes keys."),
