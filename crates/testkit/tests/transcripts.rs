@@ -58,6 +58,11 @@ fn set() -> Result<()> {
 }
 
 #[test]
+fn geo() -> Result<()> {
+    check("geo.resp")
+}
+
+#[test]
 fn bit() -> Result<()> {
     check("bit.resp")
 }
@@ -132,6 +137,11 @@ fn odd_sets() -> Result<()> {
 #[test]
 fn odd_sorted_sets() -> Result<()> {
     probe("zset.probe")
+}
+
+#[test]
+fn odd_places() -> Result<()> {
+    probe("geo.probe")
 }
 
 #[test]

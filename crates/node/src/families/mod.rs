@@ -4,6 +4,7 @@ pub mod bit;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
+pub mod geo;
 pub mod hash;
 pub mod key;
 pub mod list;
@@ -25,6 +26,7 @@ pub const ALL: &[Family] = &[
     Family { name: "list", commands: list::COMMANDS },
     Family { name: "set", commands: set::COMMANDS },
     Family { name: "sorted-set", commands: zset::COMMANDS },
+    Family { name: "geo", commands: geo::COMMANDS },
     Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },

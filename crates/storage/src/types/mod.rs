@@ -15,6 +15,7 @@ pub mod bounds;
 pub mod copy;
 pub mod elements;
 pub mod expiry;
+pub mod geo;
 pub mod glob;
 pub mod hash;
 pub mod head;

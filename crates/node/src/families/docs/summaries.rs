@@ -137,6 +137,17 @@ pub(super) const DOCS: &[Doc] = &[
     doc("zscore",      "1.2.0",  "Reads the score of a member."),
     doc("zunion",      "6.2.0",  "Lists the members of several sorted sets."),
     doc("zunionstore", "2.0.0",  "Stores the members of several sorted sets."),
+    // Places.
+    doc("geoadd",      "3.2.0",  "Adds places to a sorted set, or moves them."),
+    doc("geodist",     "3.2.0",  "Tells how far two places are from each other."),
+    doc("geohash",     "3.2.0",  "Returns places as geohash texts."),
+    doc("geopos",      "3.2.0",  "Returns longitude and latitude of places."),
+    doc("georadius",   "3.2.0",  "Lists or stores the places in a circle; older form of GEOSEARCH."),
+    doc("georadius_ro", "3.2.10", "Lists the places in a circle; older form of GEOSEARCH."),
+    doc("georadiusbymember", "3.2.0", "Lists or stores the places around one; older form of GEOSEARCH."),
+    doc("georadiusbymember_ro", "3.2.10", "Lists the places around one; older form of GEOSEARCH."),
+    doc("geosearch",   "6.2.0",  "Lists the places in a circle or a rectangle."),
+    doc("geosearchstore", "6.2.0", "Stores the places in a circle or a rectangle."),
     // Bits.
     doc("bitcount",    "2.6.0",  "Counts the bits of a value that are 1."),
     doc("bitfield",    "3.2.0",  "Reads and writes integers of any width within the bits of a value."),
