@@ -25,6 +25,7 @@ mod batches;
 mod bits;
 mod geo;
 mod hashes;
+mod hyperloglogs;
 mod lists;
 mod model;
 mod sets;

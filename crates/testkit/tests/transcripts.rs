@@ -63,6 +63,11 @@ fn geo() -> Result<()> {
 }
 
 #[test]
+fn hll() -> Result<()> {
+    check("hll.resp")
+}
+
+#[test]
 fn bit() -> Result<()> {
     check("bit.resp")
 }
@@ -142,6 +147,11 @@ fn odd_sorted_sets() -> Result<()> {
 #[test]
 fn odd_places() -> Result<()> {
     probe("geo.probe")
+}
+
+#[test]
+fn odd_hyperloglogs() -> Result<()> {
+    probe("hll.probe")
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod docs;
 pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod key;
 pub mod list;
 pub mod replication;
@@ -28,6 +29,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sorted-set", commands: zset::COMMANDS },
     Family { name: "geo", commands: geo::COMMANDS },
     Family { name: "bitmap", commands: bit::COMMANDS },
+    Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },

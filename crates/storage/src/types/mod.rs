@@ -19,6 +19,7 @@ pub mod geo;
 pub mod glob;
 pub mod hash;
 pub mod head;
+pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
 pub mod kind;

@@ -156,6 +156,10 @@ pub(super) const DOCS: &[Doc] = &[
     doc("bitpos",      "2.8.7",  "Finds the first bit of a value that is 1, or 0."),
     doc("getbit",      "2.2.0",  "Reads a bit of a value."),
     doc("setbit",      "2.2.0",  "Writes a bit of a value; returns what it was."),
+    // HyperLogLogs.
+    doc("pfadd",       "2.8.9",  "Adds elements to a HyperLogLog; creates it if needed."),
+    doc("pfcount",     "2.8.9",  "Estimates how many different elements HyperLogLogs have together."),
+    doc("pfmerge",     "2.8.9",  "Adds what other HyperLogLogs have to one."),
     // Keys.
     doc("copy",        "6.2.0",  "Copies the value of a key to another key."),
     doc("del",         "1.0.0",  "Deletes keys."),
