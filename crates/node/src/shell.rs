@@ -29,6 +29,7 @@ mod hyperloglogs;
 mod lists;
 mod model;
 mod sets;
+mod sortedints;
 mod strings;
 mod waiting;
 mod zsets;

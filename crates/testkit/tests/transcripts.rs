@@ -63,6 +63,11 @@ fn geo() -> Result<()> {
 }
 
 #[test]
+fn sortedint() -> Result<()> {
+    check("sortedint.resp")
+}
+
+#[test]
 fn hll() -> Result<()> {
     check("hll.resp")
 }

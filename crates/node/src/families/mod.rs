@@ -13,6 +13,7 @@ pub mod replication;
 pub mod server;
 pub mod set;
 pub mod sort;
+pub mod sortedint;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -29,6 +30,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sorted-set", commands: zset::COMMANDS },
     Family { name: "geo", commands: geo::COMMANDS },
     Family { name: "bitmap", commands: bit::COMMANDS },
+    Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },

@@ -34,6 +34,7 @@ pub mod score;
 pub mod set;
 mod set_store;
 pub mod sort;
+pub mod sortedint;
 pub mod strings;
 pub mod version;
 pub mod zset;

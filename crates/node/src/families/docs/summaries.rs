@@ -156,6 +156,15 @@ pub(super) const DOCS: &[Doc] = &[
     doc("bitpos",      "2.8.7",  "Finds the first bit of a value that is 1, or 0."),
     doc("getbit",      "2.2.0",  "Reads a bit of a value."),
     doc("setbit",      "2.2.0",  "Writes a bit of a value; returns what it was."),
+    // Sorted sets of whole numbers.
+    doc("siadd",       "",       "Adds numbers to a sorted set of whole numbers."),
+    doc("sicard",      "",       "Counts the numbers of a sorted set of whole numbers."),
+    doc("siexists",    "",       "Tells which numbers a sorted set of whole numbers has."),
+    doc("sirange",     "",       "Lists numbers of a sorted set by place."),
+    doc("sirangebyvalue", "",    "Lists numbers of a sorted set between two."),
+    doc("sirem",       "",       "Deletes numbers of a sorted set of whole numbers."),
+    doc("sirevrange",  "",       "Lists numbers of a sorted set by place, greatest first."),
+    doc("sirevrangebyvalue", "", "Lists numbers of a sorted set between two, greatest first."),
     // HyperLogLogs.
     doc("pfadd",       "2.8.9",  "Adds elements to a HyperLogLog; creates it if needed."),
     doc("pfcount",     "2.8.9",  "Estimates how many different elements HyperLogLogs have together."),
