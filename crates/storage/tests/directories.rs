@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
+use storage::types::bitmap::{Bits, Span};
+use storage::types::geo::{self, Point};
+use storage::types::hyperloglog;
 use storage::types::keys::{self, Lifetime};
 use storage::types::score;
+use storage::types::sortedint;
 use storage::types::strings;
 use storage::types::zset::{self, Part, Range};
-use storage::{Direction, Family, FeedRead, Options, Read, Scope, Store};
+use storage::{At, Direction, Family, FeedRead, Options, Read, Scope, Store};
 
 /// Keys of the recordings end in 2100 or ended long ago.
 const NOW_MS: u64 = 2_000_000_000_000;
@@ -152,7 +156,44 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
             let expected: Vec<u64> =
                 line["bits_set"].as_array().unwrap().iter().filter_map(Json::as_u64).collect();
             assert_eq!(bits, expected, "{context}");
+            let bits = Bits::find(store, &scope.at(&key)).unwrap().unwrap();
+            let count = bits.count(store, Span::ALL).unwrap();
+            assert_eq!(Some(count), line["bitcount"].as_u64(), "{context}");
         }
+        check_derived(store, &scope.at(&key), &line, &context);
+    }
+}
+
+/// What commands make of the records of a key: places, counts, numbers.
+fn check_derived(store: &Store, at: &At<'_>, line: &Json, context: &str) {
+    let text = |value: &Json| value.as_str().unwrap().to_owned();
+    if let Some(places) = line["geopos"].as_array() {
+        let members = line["members"].as_array().unwrap().iter();
+        let members: Vec<Vec<u8>> = members.map(|pair| unbase64(&text(&pair[0]))).collect();
+        let names: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
+        let scores = zset::mscore(store, at, &names).unwrap();
+        let hashes = line["geohash"].as_array().unwrap();
+        for ((score, place), hash) in scores.into_iter().zip(places).zip(hashes) {
+            let score = score.unwrap();
+            let point = Point::of_score(score);
+            for (ours, theirs) in [(point.longitude, &place[0]), (point.latitude, &place[1])] {
+                assert_eq!(ours, text(theirs).parse::<f64>().unwrap(), "{context}");
+            }
+            assert_eq!(geo::text_of_score(score), *text(hash).as_bytes(), "{context}");
+        }
+    }
+    if let Some(count) = line["pfcount"].as_u64() {
+        let found = hyperloglog::count(store, &at.scope, &[at.key]).unwrap();
+        assert_eq!(found, count, "{context}");
+    }
+    if let Some(ids) = line["ids"].as_array() {
+        let expected: Vec<u64> = ids.iter().filter_map(Json::as_u64).collect();
+        let (numbers, direction) = (0..=u64::MAX, Direction::Forward);
+        let range = sortedint::Range { numbers, direction, offset: 0, count: u64::MAX };
+        let mut found = Vec::new();
+        sortedint::for_each(&store.snapshot(), at, &range, |id| found.push(id)).unwrap();
+        assert_eq!(found, expected, "{context}");
+        assert_eq!(Some(sortedint::len(store, at).unwrap()), line["card"].as_u64(), "{context}");
     }
 }
 

@@ -11,6 +11,9 @@ use rand::seq::IndexedRandom as _;
 /// The keys of all commands: few, so that they meet.
 pub const KEYS: [&[u8]; 5] = [b"a", b"b", b"{a}c", b"d\0\xff", b""];
 
+/// Keys of HyperLogLogs.
+const SKETCHES: [&str; 3] = ["sketch:1", "sketch:2", "sketch:3"];
+
 /// Whole numbers of 64 bits begin and end here, and some readers stop before.
 const BOUNDS: [&str; 8] = [
     "9223372036854775807",
@@ -71,6 +74,20 @@ pub enum Kind {
     Cursor,
     /// So many that everything is on one page.
     Count,
+    /// The number of a bit; none that would make a server reserve hundreds of megabytes.
+    Bit,
+    /// That of an integer in bits.
+    Width,
+    /// One of [`SKETCHES`].
+    Sketch,
+    /// Degrees: few, so that places meet.
+    Longitude,
+    /// The same.
+    Latitude,
+    /// How far.
+    Length,
+    /// Of a length.
+    Unit,
 }
 
 impl Kind {
@@ -95,6 +112,13 @@ impl Kind {
             "database" => Self::Database,
             "cursor" => Self::Cursor,
             "count" => Self::Count,
+            "bit" => Self::Bit,
+            "width" => Self::Width,
+            "sketch" => Self::Sketch,
+            "longitude" => Self::Longitude,
+            "latitude" => Self::Latitude,
+            "length" => Self::Length,
+            "unit" => Self::Unit,
             _ => return None,
         })
     }
@@ -154,7 +178,35 @@ impl Kind {
             Self::Database => text(&["0", "0", "0", "0", "abc", "-1"], rng),
             Self::Cursor => text(&["0", "0", "0", "0", "00", "abc", "1.5"], rng),
             Self::Count => text(&["1000", "1000", "500", "0", "-5", "abc"], rng),
+            Self::Bit => bit(rng),
+            Self::Width => text(
+                &["u1", "i1", "u4", "i5", "u8", "i8", "u8", "i16", "u63", "i64", "u64", "i0"],
+                rng,
+            ),
+            Self::Sketch => text(&SKETCHES, rng),
+            Self::Longitude => text(
+                &["0", "13.361389", "15.087269", "15", "-179.95", "180", "-180", "181", "1e-5"],
+                rng,
+            ),
+            Self::Latitude => text(
+                &["0", "38.115556", "37.502669", "37", "85.05", "-80.5", "-85.05112878", "86"],
+                rng,
+            ),
+            Self::Length => {
+                text(&["0", "1", "100", "200", "5000", "20000", "1e6", "0.5", "-1", "inf"], rng)
+            }
+            Self::Unit => text(&["m", "km", "km", "km", "KM", "mi", "ft", "xx"], rng),
         }
+    }
+}
+
+/// Within the first bytes, at the ends of a bitmap's segments, or none.
+fn bit(rng: &mut StdRng) -> Vec<u8> {
+    match rng.random_range(0..16) {
+        0 => text(&["-1", "4294967296", "9223372036854775808", "#1", "#", "#2"], rng),
+        1 => number(rng.random_range(8_180..=8_200)),
+        2 => number(rng.random_range(16_380..=16_390)),
+        _ => number(rng.random_range(0..=40)),
     }
 }
 
