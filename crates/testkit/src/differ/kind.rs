@@ -127,75 +127,62 @@ impl Kind {
     pub fn draw(self, rng: &mut StdRng) -> Vec<u8> {
         match self {
             Self::Key => one(&KEYS, rng).to_vec(),
-            Self::Field => text(&["f", "g", "{f}", "\u{0}", ""], rng),
             Self::Value => value(rng),
             Self::Integer if rng.random_ratio(1, 4) => text(&BOUNDS, rng),
             Self::Integer | Self::Index => match rng.random_range(0..12) {
                 0 => text(&BOUNDS, rng),
                 _ => number(rng.random_range(-12..=12)),
             },
-            Self::Float => text(
-                &["0.5", "-0.5", "1.25", "3", "-2", "0", "1e3", "100.0625", "5.0e3", "-125e-3"],
-                rng,
-            ),
-            Self::Score => text(
-                &[
-                    "1",
-                    "2",
-                    "3",
-                    "-1",
-                    "0.5",
-                    "1.25",
-                    "1e3",
-                    "inf",
-                    "-inf",
-                    "0x10",
-                    "4503599627370496",
-                ],
-                rng,
-            ),
-            Self::Bound => {
-                text(&["-inf", "+inf", "inf", "0", "(0", "1", "(1", "2", "(2", "-1", "(1e3"], rng)
-            }
             Self::Offset => match rng.random_range(0..12) {
                 0 => text(&["-1", "536870912", "4294967296", "9223372036854775807"], rng),
                 _ => number(rng.random_range(0..=20)),
             },
+            Self::Bit => bit(rng),
             Self::Seconds => time(1_000, 0, rng),
             Self::Milliseconds => time(1_000_000, 0, rng),
             Self::At => time(1_000, 4_102_444_800, rng),
             Self::AtMs => time(1_000_000, 4_102_444_800_000, rng),
-            Self::Pattern => text(
-                &[
-                    "*", "a*", "?", "[ab]", "[^a]", "[b-a]", "\\a", "", "[", "[a", "{a}*", "*c",
-                    "**",
-                ],
-                rng,
-            ),
-            Self::Type => {
-                text(&["string", "String", "hash", "set", "list", "zset", "nosuch", ""], rng)
-            }
-            Self::Database => text(&["0", "0", "0", "0", "abc", "-1"], rng),
-            Self::Cursor => text(&["0", "0", "0", "0", "00", "abc", "1.5"], rng),
-            Self::Count => text(&["1000", "1000", "500", "0", "-5", "abc"], rng),
-            Self::Bit => bit(rng),
-            Self::Width => text(
-                &["u1", "i1", "u4", "i5", "u8", "i8", "u8", "i16", "u63", "i64", "u64", "i0"],
-                rng,
-            ),
-            Self::Sketch => text(&SKETCHES, rng),
-            Self::Longitude => text(
-                &["0", "13.361389", "15.087269", "15", "-179.95", "180", "-180", "181", "1e-5"],
-                rng,
-            ),
-            Self::Latitude => text(
-                &["0", "38.115556", "37.502669", "37", "85.05", "-80.5", "-85.05112878", "86"],
-                rng,
-            ),
-            Self::Length => {
-                text(&["0", "1", "100", "200", "5000", "20000", "1e6", "0.5", "-1", "inf"], rng)
-            }
-            Self::Unit => text(&["m", "km", "km", "km", "KM", "mi", "ft", "xx"], rng),
+            other => text(other.words(), rng),
+        }
+    }
+
+    /// All words of a kind that has few.
+    #[rustfmt::skip]
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Field => &["f", "g", "{f}", "\u{0}", ""],
+            Self::Float => &[
+                "0.5", "-0.5", "1.25", "3", "-2", "0", "1e3", "100.0625", "5.0e3", "-125e-3",
+            ],
+            Self::Score => &[
+                "1", "2", "3", "-1", "0.5", "1.25", "1e3", "inf", "-inf", "0x10",
+                "4503599627370496",
+            ],
+            Self::Bound => &[
+                "-inf", "+inf", "inf", "0", "(0", "1", "(1", "2", "(2", "-1", "(1e3",
+            ],
+            Self::Pattern => &[
+                "*", "a*", "?", "[ab]", "[^a]", "[b-a]", "\\a", "", "[", "[a", "{a}*", "*c", "**",
+            ],
+            Self::Type => &["string", "String", "hash", "set", "list", "zset", "nosuch", ""],
+            Self::Database => &["0", "0", "0", "0", "abc", "-1"],
+            Self::Cursor => &["0", "0", "0", "0", "00", "abc", "1.5"],
+            Self::Count => &["1000", "1000", "500", "0", "-5", "abc"],
+            Self::Width => &[
+                "u1", "i1", "u4", "i5", "u8", "i8", "u8", "i16", "u63", "i64", "u64", "i0",
+            ],
+            Self::Sketch => &SKETCHES,
+            Self::Longitude => &[
+                "0", "13.361389", "15.087269", "15", "-179.95", "180", "-180", "181", "1e-5",
+            ],
+            Self::Latitude => &[
+                "0", "38.115556", "37.502669", "37", "85.05", "-80.5", "-85.05112878", "86",
+            ],
+            Self::Length => &[
+                "0", "1", "100", "200", "5000", "20000", "1e6", "0.5", "-1", "inf",
+            ],
+            Self::Unit => &["m", "km", "km", "km", "KM", "mi", "ft", "xx"],
+            _ => &[""],
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{At, Read, Txn};
 const SETBIT: &[u8] = b"9";
 
 /// The bytes of a key as a string has them. What is asked for is kept, so that it is read once.
+#[expect(clippy::large_enum_variant, reason = "lives on the stack, and is seldom the small one")]
 pub(super) enum Editor<'v> {
     Text(Text<'v>),
     Segments(Segments),

@@ -60,6 +60,7 @@ const LOOKS_MAX: u64 = 128;
 pub struct Bits<'v>(Body<'v>);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack, and is seldom the small one")]
 enum Body<'v> {
     Text(Payload<'v>),
     Segments(Object<Bitmap>),
