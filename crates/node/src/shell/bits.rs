@@ -1,6 +1,8 @@
 //! Bitmaps against a model: random commands, time, transactions, restarts; the replica holds the
 //! same raw entries.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
@@ -209,4 +211,39 @@ fn a_sparse_bitmap_of_the_greatest_size_is_searched_by_what_it_holds() {
     assert_eq!(shell.run("BITCOUNT c"), ":2");
     assert_eq!(shell.run("BITCOUNT d"), ":0");
     assert_eq!(shell.run("BITPOS d 1"), ":-1");
+}
+
+/// One client swaps what a key holds, another one reads it: every reply is of one of the two.
+#[test]
+fn a_bitmap_is_read_as_it_was_at_one_moment() {
+    let mut shell = Shell::new();
+    let bits = [0, 9_000, 17_000, 400_000, 2_000_000];
+    for bit in bits {
+        shell.run(&format!("SETBIT odd {bit} 1"));
+        shell.run(&format!("SETBIT even {} 1", bit + 4));
+        shell.run(&format!("SETBIT even {} 1", bit + 6));
+    }
+    shell.run("BITOP OR b odd");
+    let (mut writer, is_done) = (shell.beside(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let is_done = &is_done;
+        scope.spawn(move || {
+            for _ in 0..300 {
+                writer.run("BITOP OR b even");
+                writer.run("BITOP OR b odd");
+            }
+            is_done.store(true, Ordering::SeqCst);
+        });
+        let mut reads = 0;
+        while !is_done.load(Ordering::SeqCst) {
+            let count = shell.run("BITCOUNT b");
+            assert!([":5", ":10"].contains(&&*count), "{count}");
+            let position = shell.run("BITPOS b 1 1");
+            assert!([":9000", ":9004"].contains(&&*position), "{position}");
+            let fields = shell.run("BITFIELD_RO b GET u3 0 GET u3 9000 GET u3 2000000");
+            assert!(["*3 :4 :4 :4", "*3 :0 :0 :0"].contains(&&*fields), "{fields}");
+            reads += 1;
+        }
+        assert!(reads > 10, "{reads} reads");
+    });
 }

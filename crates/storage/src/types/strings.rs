@@ -80,7 +80,7 @@ fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Found<'a>>, CommandErro
         return Found::of(living).map(Some);
     }
     let expire_ms = living.header().expire_ms;
-    let payload = Payload::owned(bitmap::to_string(txn, at, living.header())?);
+    let payload = Payload::owned(bitmap::to_string(txn, at, living.header(), |len| 0..len)?);
     Ok(Some(Found { payload, expire_ms, prefix: Prefix::new(Type::String, expire_ms) }))
 }
 
@@ -112,7 +112,8 @@ fn payload<'r>(
     living: Living<'r>,
 ) -> Result<Payload<'r>, CommandError> {
     if living.header().kind() == Some(Type::Bitmap) {
-        return bitmap::to_string(read, at, living.header()).map(Payload::owned);
+        let string = bitmap::to_string(read, at, living.header(), |len| 0..len)?;
+        return Ok(Payload::owned(string));
     }
     Ok(Found::of(living)?.payload)
 }
@@ -145,7 +146,8 @@ pub fn mget<'r>(
 /// # Errors
 /// Wrong type.
 pub fn strlen(read: &impl Read, at: &At<'_>) -> Result<usize, CommandError> {
-    Ok(get(read, at)?.map_or(0, |payload| payload.len()))
+    let bits = bitmap::Bits::find(read, at)?;
+    Ok(bits.map_or(0, |bits| usize::try_from(bits.len_bytes()).unwrap_or(usize::MAX)))
 }
 
 /// GETRANGE and SUBSTR: bytes `start..=end`, negative ones from the end; empty if there are none.
@@ -158,7 +160,12 @@ pub fn getrange<'r>(
     start: i64,
     end: i64,
 ) -> Result<Option<Payload<'r>>, CommandError> {
-    Ok(get(read, at)?.map(|payload| payload.slice(start, end)))
+    let Some(living) = at.living(read)? else { return Ok(None) };
+    if living.header().kind() == Some(Type::Bitmap) {
+        let part = |len| bounds::bytes(start, end, len);
+        return Ok(Some(Payload::owned(bitmap::to_string(read, at, living.header(), part)?)));
+    }
+    Ok(Some(Found::of(living)?.payload.slice(start, end)))
 }
 
 /// When SET writes.

@@ -151,12 +151,19 @@ impl Field {
         Ok(())
     }
 
-    /// The number that is to be written, and what the field says before. Redis takes the number of
-    /// a SET of an unsigned field for one without a sign.
+    /// The number that is to be written. Redis takes that of a SET of an unsigned field for one
+    /// without a sign; and it subtracts in 64 bits, so that of a signed one at their lower end the
+    /// greatest number is the nearest.
     fn wanted(&self, old: i64) -> Option<i128> {
         match self.action {
             Action::Get => None,
-            Action::Set(value) if self.encoding.is_signed => Some(i128::from(value)),
+            Action::Set(value) if self.encoding.is_signed => {
+                let (_, most) = self.encoding.bounds();
+                let is_turned = self.encoding.bits < 64
+                    && i128::from(value) < most - i128::from(i64::MAX)
+                    && self.overflow == Overflow::Saturate;
+                Some(if is_turned { most } else { i128::from(value) })
+            }
             Action::Set(value) => Some(i128::from(value as u64)),
             Action::Incr(by) => Some(i128::from(old) + i128::from(by)),
         }

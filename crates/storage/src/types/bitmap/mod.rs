@@ -192,21 +192,26 @@ fn turned(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().map(|byte| byte.reverse_bits()).collect()
 }
 
-/// The string a living bitmap stands for.
+/// The part of a living bitmap's string that `part` finds, given how long that is.
+///
+/// # Errors
+/// [`CommandError::TooLong`] above [`MAX_BYTES`].
 pub(super) fn to_string(
     read: &impl Read,
     at: &At<'_>,
     header: Header<'_>,
+    part: impl FnOnce(usize) -> Range<usize>,
 ) -> Result<Vec<u8>, CommandError> {
     let bits = Bits(Body::Segments(Object::open(at, header)?));
     let size = usize::try_from(bits.len_bytes()).ok().filter(|size| *size <= MAX_BYTES);
-    let mut string = vec![0; size.ok_or(CommandError::TooLong)?];
-    bits.for_each(read, 0..bits.segments(), |index, segment| {
-        let start = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(SEGMENT_BYTES);
-        if let Some(place) = string.get_mut(start..).and_then(|rest| rest.get_mut(..segment.len()))
-        {
-            place.copy_from_slice(segment);
-        }
+    let part = part(size.ok_or(CommandError::TooLong)?);
+    let mut string = vec![0; part.len()];
+    let segments = part.start / SEGMENT_BYTES..part.end.div_ceil(SEGMENT_BYTES);
+    bits.for_each(read, segments.start as u64..segments.end as u64, |index, segment| {
+        let begin = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(SEGMENT_BYTES);
+        let segment = segment.get(part.start.saturating_sub(begin)..).unwrap_or_default();
+        let place = string.iter_mut().skip(begin.saturating_sub(part.start));
+        place.zip(segment).for_each(|(to, from)| *to = *from);
     })?;
     Ok(string)
 }

@@ -136,6 +136,10 @@ proptest! {
             return Ok(());
         };
         prop_assert_eq!(text(&store, "map"), text(&store, "string"));
+        let part = |at| strings::getrange(&store, at, start, end).unwrap().unwrap().to_vec();
+        prop_assert_eq!(part(&map), part(&string));
+        let len = strings::strlen(&store, &map).unwrap();
+        prop_assert_eq!(len, strings::strlen(&store, &string).unwrap());
         let unit = if is_bits { Unit::Bit } else { Unit::Byte };
         for span in [Span::ALL, Span { start, end: Some(end), unit }, Span { start, end: None, unit }] {
             prop_assert_eq!(bits.count(&store, span).unwrap(), other.count(&store, span).unwrap());
