@@ -404,7 +404,11 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     let store = current.ok_or(Over::Stale)?;
     let scope = job.node.scope(0);
     match job.node.watches.applying(batch, &scope, || store.write_raw(batch)) {
-        Ok(_) => applying.has_applied = true,
+        Ok(_) => {
+            applying.has_applied = true;
+            let limit = job.node.config.now().subscriber_limit();
+            job.node.pubsub.deliver(batch, &scope, limit);
+        }
         Err(error) => applying.failure = Some(error),
     }
     Ok(())

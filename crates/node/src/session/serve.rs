@@ -38,9 +38,12 @@ pub struct Server<'a> {
     pub now_ms: u64,
 }
 
-/// Tells those who watch what a batch changed, and notes for whom it may have something.
-pub fn note(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
+/// Tells those who watch or subscribe what a batch changed, and notes for whom it may have
+/// something.
+pub fn note(server: &Server<'_>, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
+    let node = server.node;
     node.watches.touch_changed(batch, scope);
+    node.pubsub.deliver(batch, scope, server.config.subscriber_limit());
     if !node.waiters.any() {
         return;
     }
@@ -134,7 +137,7 @@ impl Server<'_> {
         let taken = handler(&mut cx, &mut args, reply).and_then(|taken| match taken {
             Taken::Nothing(_) => Ok(None),
             Taken::Replied(_) => {
-                let tell = |batch: &[u8]| note(self.node, batch, &scope, ready);
+                let tell = |batch: &[u8]| note(self, batch, &scope, ready);
                 Ok(Some(cx.txn.commit_and_tell(tell)?.is_some()))
             }
         });
