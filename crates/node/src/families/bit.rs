@@ -74,6 +74,10 @@ fn bitcount(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
         let (start, end) = (args.bytes()?, args.bytes()?);
         let integer = |text| parse_integer(text).ok_or(Error::NotInteger);
         (span.start, span.end) = (integer(start)?, Some(integer(end)?));
+        // As in Redis, neither does the word behind bounds that leave nothing of any value.
+        if span.is_reversed() && args.len() <= 1 {
+            return Ok(reply.integer(0));
+        }
         span.unit = unit(args)?;
         args.end()?;
     }

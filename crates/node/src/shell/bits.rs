@@ -213,6 +213,15 @@ fn a_sparse_bitmap_of_the_greatest_size_is_searched_by_what_it_holds() {
     assert_eq!(shell.run("BITPOS d 1"), ":-1");
 }
 
+#[test]
+fn bounds_that_leave_nothing_are_told_before_a_wrong_word() {
+    let mut shell = Shell::new();
+    shell.run("SETBIT b 9 1");
+    assert_eq!(shell.run("BITCOUNT b -1 -2 FOO"), ":0");
+    assert_eq!(shell.run("BITCOUNT b -1 -2 FOO x"), "-ERR syntax error");
+    assert_eq!(shell.run("BITCOUNT b 1 0 FOO"), "-ERR syntax error");
+}
+
 /// One client swaps what a key holds, another one reads it: every reply is of one of the two.
 #[test]
 fn a_bitmap_is_read_as_it_was_at_one_moment() {

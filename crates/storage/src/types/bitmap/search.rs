@@ -41,8 +41,8 @@ impl Span {
         (start <= end).then(|| (start * width, end * width + (width - 1)))
     }
 
-    /// Bounds that are the wrong way round whatever the length.
-    fn is_reversed(self) -> bool {
+    /// Whether bounds are the wrong way round whatever the length.
+    pub fn is_reversed(self) -> bool {
         self.end.is_some_and(|end| self.start < 0 && end < 0 && self.start > end)
     }
 }
