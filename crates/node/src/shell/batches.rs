@@ -3,7 +3,8 @@
 //! Commands that are not served yet are applied as they were recorded, so that every command meets
 //! the state it was recorded in. INCRBYFLOAT and HINCRBYFLOAT are among those: we store the
 //! shortest form, as Redis does (1.5), Kvrocks six digits (1.500000). So is EXEC: what was queued
-//! is left out. SMOVE was recorded as two batches, and is one; SPOP takes what chance says. A key
+//! is left out. SMOVE and MPUBLISH were recorded as two batches, and are one; SPOP takes what chance
+//! says. A key
 //! that is made anew has another version than it had then, which is the time; everything else is the
 //! same to the byte.
 
@@ -15,7 +16,7 @@ use storage::{Family, batch};
 use super::Shell;
 
 /// Served, but not compared here; the module says why.
-const OTHERWISE: &[&str] = &["EXEC", "INCRBYFLOAT", "HINCRBYFLOAT", "SMOVE", "SPOP"];
+const OTHERWISE: &[&str] = &["EXEC", "INCRBYFLOAT", "HINCRBYFLOAT", "SMOVE", "MPUBLISH", "SPOP"];
 
 /// Commands that Kvrocks does otherwise than Redis: its BITFIELD on a bitmap contradicts its own
 /// GETBIT, and its BITOP takes no strings.
