@@ -69,7 +69,13 @@ impl Keyspace<Hash> {
     }
 
     /// HPEXPIREAT with the condition of this name.
-    fn expire_fields(&mut self, key: &str, fields: [&'static str; 2], at: i64, only: &str) -> String {
+    fn expire_fields(
+        &mut self,
+        key: &str,
+        fields: [&'static str; 2],
+        at: i64,
+        only: &str,
+    ) -> String {
         let now_ms = self.now_ms;
         self.both(key, fields, |hash, field| {
             let Some((_, until)) = hash.get_mut(field) else { return -2 };
@@ -243,7 +249,9 @@ fn data_of_types_that_are_not_served_is_kept_and_is_of_a_wrong_type() {
     put(&shell, "later", &[head(2, 1), vec![2; 25]].concat());
     let before = shell.pairs();
     for key in ["stream", "later"] {
-        for command in ["HSET {} f v", "HGET {} f", "HGETALL {}", "HDEL {} f", "HLEN {}", "HTTL {} FIELDS 1 f"] {
+        for command in
+            ["HSET {} f v", "HGET {} f", "HGETALL {}", "HDEL {} f", "HLEN {}", "HTTL {} FIELDS 1 f"]
+        {
             let reply = shell.run(&command.replace("{}", key));
             assert!(reply.starts_with("-WRONGTYPE "), "{command} {key}: {reply}");
         }

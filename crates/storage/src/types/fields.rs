@@ -158,8 +158,7 @@ impl Count {
             if has_ends {
                 // Of what is unknown nothing is known afterwards either.
                 times.lower_ms = times.lower_ms.min(end_ms);
-                times.upper_ms =
-                    if times.upper_ms == 0 { 0 } else { times.upper_ms.max(end_ms) };
+                times.upper_ms = if times.upper_ms == 0 { 0 } else { times.upper_ms.max(end_ms) };
             } else {
                 (times.lower_ms, times.upper_ms) = (end_ms, end_ms);
             }

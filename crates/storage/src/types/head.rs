@@ -116,9 +116,11 @@ impl<'a> Header<'a> {
 
     /// Absent for readers: expired, or empty though its type may not be.
     pub fn is_dead(&self, now_ms: u64) -> bool {
-        if self.is_expired(now_ms) {
-            return true;
-        }
+        self.is_expired(now_ms) || self.is_empty()
+    }
+
+    /// It has no elements, though its type may not be without.
+    pub fn is_empty(&self) -> bool {
         match self.kind() {
             Some(kind) if !kind.may_be_empty() => {
                 self.version_and_size().is_some_and(|(_, size)| size == 0)

@@ -28,9 +28,9 @@ impl Form {
         };
         let since = if self.is_relative { now_ms } else { 0 };
         let end_ms = amount.checked_mul(self.unit_ms).and_then(|ms| ms.checked_add(since));
-        end_ms.filter(|end_ms| *end_ms <= END_MAX_MS).ok_or_else(|| {
-            Error::err(format!("invalid expire time in '{}' command", self.command))
-        })
+        end_ms
+            .filter(|end_ms| *end_ms <= END_MAX_MS)
+            .ok_or_else(|| Error::err(format!("invalid expire time in '{}' command", self.command)))
     }
 }
 
@@ -178,7 +178,8 @@ pub(super) fn hsetexpire(
     }
     let ms = seconds.checked_mul(1000).and_then(|ms| ms.checked_add(cx.scope.now_ms));
     let end_ms = ms.filter(|ms| i64::try_from(*ms).is_ok());
-    let end_ms = end_ms.ok_or_else(|| Error::text("ERR invalid expire time in 'hsetexpire' command"))?;
+    let end_ms =
+        end_ms.ok_or_else(|| Error::text("ERR invalid expire time in 'hsetexpire' command"))?;
     hash::set_until(&mut cx.txn, &at, &args.pairs("hsetexpire")?, Some(end_ms))?;
     Ok(reply.ok())
 }

@@ -129,9 +129,8 @@ pub fn mget<'r>(
 ) -> Result<Vec<Option<Value<'r>>>, CommandError> {
     let Some(hash) = find(read, at)? else { return Ok(fields.iter().map(|_| None).collect()) };
     let stored = hash.elements_at(read, FIELDS, fields)?.into_iter();
-    let living = stored.map(|stored| {
-        Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten())
-    });
+    let living =
+        stored.map(|stored| Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten()));
     living.collect()
 }
 
