@@ -81,7 +81,7 @@ fn the_first_end_makes_another_hash_of_it_in_one_batch() {
     let first = crate::batch::records(&batch).next().unwrap().unwrap();
     assert_eq!(first, crate::batch::Record::LogData(b"2 13 1"));
     let after = find(&store, &at).unwrap().unwrap();
-    assert_ne!(before.sub_key(b"1"), after.sub_key(b"1"));
+    assert_ne!(*before.sub_key(b"1"), *after.sub_key(b"1"));
     let times = fields::Times { endless: 2, lower_ms: 900, upper_ms: 900 };
     assert_eq!((after.size, after.tail), (3, Form::Timed(times)));
     let stored = |field| after.element(&store, FIELDS, field).unwrap().unwrap().to_vec();

@@ -106,12 +106,12 @@ fn trimming_by_absurd_indexes_removes_what_is_there() {
     let mut txn = store.txn();
     let mut list = find(&txn, &at).unwrap().unwrap();
     let Ends { head, tail } = list.tail;
-    list.tail = Ends { head: 0, tail: u64::MAX };
+    list.tail = Ends { head: head - (1 << 40), tail: tail + (1 << 40) };
     list.store(&mut txn, IfEmpty::Keep);
     txn.commit().unwrap();
     let mut txn = store.txn();
-    let first = i64::try_from(head).unwrap() + 1;
-    trim(&mut txn, &at, (first, first)).unwrap();
+    let second = (1 << 40) + 1;
+    trim(&mut txn, &at, (second, second)).unwrap();
     // Two elements and the metadata.
     assert_eq!(txn.count(), 3);
     assert_eq!((tail - head, elements(&txn.snapshot())), (3, "b".to_owned()));
