@@ -53,12 +53,15 @@ pub fn pick<K: Kind>(
     pick_there(object, read, family, wanted, &all)
 }
 
+/// The value of an element by what is stored for it; `None` if it is none.
+type ValueOf<'f> = dyn for<'v> Fn(&'v [u8]) -> Result<Option<&'v [u8]>, Error> + 'f;
+
 /// Which of the sub-keys are elements.
 pub(super) struct There<'f> {
     /// How many.
     pub(super) size: u64,
-    /// The value of one by what is stored for it; `None` if it is none.
-    pub(super) value: &'f dyn for<'v> Fn(&'v [u8]) -> Result<Option<&'v [u8]>, Error>,
+    /// What tells.
+    pub(super) value: &'f ValueOf<'f>,
 }
 
 /// The same of an object some of whose sub-keys are no elements.
