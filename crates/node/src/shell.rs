@@ -180,7 +180,7 @@ impl Shell {
         for batch in self.batches_since(before) {
             for change in changes::of(&batch, &scope) {
                 let is_declared = match change {
-                    Change::Key(key) => declared.contains(&key),
+                    Change::Key(key) | Change::Emptied(key) => declared.contains(&key),
                     Change::Range => false,
                     Change::Message { .. } => true,
                 };

@@ -78,6 +78,8 @@ impl Watches {
         for change in changes::of(batch, scope) {
             match change {
                 Change::Key(key) => self.touch(std::iter::once(key)),
+                // If there was one before, EXEC sees that it has gone.
+                Change::Emptied(_) => {}
                 Change::Range => self.each_watcher(|seen| &seen.flushed),
                 Change::Message { .. } => {}
             }

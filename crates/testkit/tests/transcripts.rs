@@ -48,6 +48,11 @@ fn hash() -> Result<()> {
 }
 
 #[test]
+fn hexpire() -> Result<()> {
+    check("hexpire.resp")
+}
+
+#[test]
 fn list() -> Result<()> {
     check("list.resp")
 }

@@ -35,7 +35,7 @@ impl<'a> NestedCx<'a> {
         locks.lock(&self.held)
     }
 
-    /// A watched key that existed and has expired since is a change too.
+    /// A watched key that existed and has expired or was emptied since is a change too.
     pub fn has_expired(&self) -> Result<bool> {
         let txn = self.store.txn();
         let scope = self.session.scope(self.config, self.now_ms);

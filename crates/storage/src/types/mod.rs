@@ -8,13 +8,14 @@
 //!
 //! What the types stand on: [`kind`] and [`head`] (metadata), [`object`] and [`elements`] (sub-keys),
 //! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
-//! [`log`], [`expiry`], [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
+//! [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
 
 pub mod bitmap;
 pub mod bounds;
 pub mod copy;
 pub mod elements;
 pub mod expiry;
+pub mod fields;
 pub mod geo;
 pub mod glob;
 pub mod hash;
