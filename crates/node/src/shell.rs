@@ -175,7 +175,7 @@ impl Shell {
         let scope = self.node.scope(self.now_ms);
         for batch in self.batches_since(before) {
             for change in changes::of(&batch, &scope) {
-                let is_declared = matches!(change, Change::Key(key) if declared.contains(&key));
+                let is_declared = matches!(change, Change::Key(key) | Change::Part(key) if declared.contains(&key));
                 assert!(
                     is_declared,
                     "{} writes {change:?}, and declares {declared:?}",

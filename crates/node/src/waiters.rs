@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use resp::Protocol;
+use resp::{Protocol, Writer};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -34,10 +34,14 @@ pub type Slot = Option<oneshot::Sender<Told>>;
 pub struct Waiter {
     /// Of the connection.
     pub client: u64,
-    /// The command, name included, as the client sent it.
+    /// The command, name included, as it is tried again.
     pub words: Vec<Vec<u8>>,
+    /// These are other words than the client sent.
+    pub is_other: bool,
     /// Keys it waits for; not always all that it names.
     pub keys: Vec<Vec<u8>>,
+    /// It is tried again also when a key is gone.
+    pub minds_end: bool,
     /// Version of RESP of its reply.
     pub protocol: Protocol,
     /// Whose keys it sees.
@@ -75,8 +79,12 @@ pub struct Wish {
     pub client: u64,
     /// See [`Waiter::words`].
     pub words: Vec<Vec<u8>>,
+    /// See [`Waiter::is_other`].
+    pub is_other: bool,
     /// See [`Waiter::keys`].
     pub keys: Vec<Vec<u8>>,
+    /// See [`Waiter::minds_end`].
+    pub minds_end: bool,
     /// See [`Waiter::protocol`].
     pub protocol: Protocol,
     /// See [`Waiter::namespace`].
@@ -94,12 +102,23 @@ impl Waiters {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// Begins to wait; the caller holds the locks of the keys.
+    /// Begins to wait; the caller holds the locks of the keys, or looks at them again afterwards.
     pub fn add(self: &Arc<Self>, wish: Wish) -> Waiting {
         let (sender, told) = oneshot::channel();
-        let Wish { client, words, keys, protocol, namespace, nil, patience } = wish;
+        let Wish { client, words, is_other, keys, minds_end, protocol, namespace, nil, patience } =
+            wish;
         let slot = Mutex::new(Some(sender));
-        let waiter = Arc::new(Waiter { client, words, keys, protocol, namespace, nil, slot });
+        let waiter = Arc::new(Waiter {
+            client,
+            words,
+            is_other,
+            keys,
+            minds_end,
+            protocol,
+            namespace,
+            nil,
+            slot,
+        });
         let mut queues = self.queues.lock();
         for key in &waiter.keys {
             let queue = queues.by_key.entry(key.clone()).or_default();
@@ -172,6 +191,13 @@ impl Waiters {
         }
     }
 
+    /// All begin anew.
+    pub fn begin_anew(&self) {
+        for waiter in self.all() {
+            self.tell(&waiter, Told::Again);
+        }
+    }
+
     /// Those begin anew that wait for a key which is not this node's.
     pub fn begin_anew_where(&self, is_gone: impl Fn(&[u8]) -> bool) {
         for waiter in self.all() {
@@ -224,6 +250,13 @@ impl Waiting {
         told.unwrap_or_else(|| Told::Answer(self.waiter.nil.clone()))
     }
 
+    /// The command it is if it begins anew, where that is not what the client sent; as RESP.
+    pub fn again(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        Writer::new(&mut bytes, Protocol::V2).bulks(&self.waiter.words);
+        self.waiter.is_other.then_some(bytes)
+    }
+
     /// Ends the wait without an answer; false if there is one already.
     pub fn withdraw(&self) -> bool {
         let is_ours = self.waiter.slot().take().is_some();
@@ -252,6 +285,8 @@ mod tests {
         Wish {
             client,
             words: vec![b"blpop".to_vec()],
+            is_other: false,
+            minds_end: false,
             keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             protocol: Protocol::V2,
             namespace: Arc::from(&b"n"[..]),

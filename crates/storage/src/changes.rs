@@ -8,8 +8,11 @@ use crate::{Family, Scope};
 /// What one record changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// The value of this key, or its expiry.
+    /// This key is made, deleted, or changed in what is known of it as a whole: its size, its
+    /// expiry, the value of a string.
     Key(&'a [u8]),
+    /// Something in this key. Alone this makes and fills no key.
+    Part(&'a [u8]),
     /// Keys that are not named: a range of them was removed.
     Range,
 }
@@ -29,7 +32,7 @@ pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change
             Family::Metadata => scope.user_key(key).map(Change::Key),
             Family::Default | Family::ZsetScore | Family::Stream => {
                 let (prefix, owner, _) = split_internal(key, scope.cluster)?;
-                scope.owns(prefix).then_some(Change::Key(owner))
+                scope.owns(prefix).then_some(Change::Part(owner))
             }
             Family::Propagate | Family::Pubsub | Family::Search => None,
         }
@@ -61,8 +64,8 @@ mod tests {
             writer.delete_range(Family::Metadata, b"a", b"b");
             let bytes: &[u8] = writer.finish();
             let found: Vec<Change<'_>> = of(bytes, &mine).collect();
-            let keys = [&b"a"[..], b"h", b"z"].map(Change::Key);
-            assert_eq!(found, [&keys[..], &[Change::Range]].concat());
+            let parts = [&b"h"[..], b"z"].map(Change::Part);
+            assert_eq!(found, [&[Change::Key(b"a")], &parts[..], &[Change::Range]].concat());
         }
     }
 

@@ -10,6 +10,7 @@ pub mod replication;
 pub mod server;
 pub mod set;
 pub mod sort;
+pub mod stream;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -24,6 +25,7 @@ pub const ALL: &[Family] = &[
     Family { name: "list", commands: list::COMMANDS },
     Family { name: "set", commands: set::COMMANDS },
     Family { name: "sorted-set", commands: zset::COMMANDS },
+    Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
