@@ -25,7 +25,9 @@ mod batches;
 mod hashes;
 mod lists;
 mod model;
+mod reading;
 mod sets;
+mod streams;
 mod strings;
 mod waiting;
 mod zsets;
@@ -104,7 +106,7 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
     let step = batch.run(session, &words, &mut out);
     assert!(matches!(step, After::Next(_)), "{command} does not end at once");
     batch.close(session, &mut out).finish(node).unwrap();
-    String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    String::from_utf8_lossy(&out).replace("\r\n", " ").trim_end().to_owned()
 }
 
 /// See the module.
@@ -228,6 +230,12 @@ impl Shell {
         self.store()
             .write_raw(batch)
             .unwrap_or_else(|error| panic!("{error}: {}", batch.escape_ascii()));
+    }
+
+    /// Applies a batch of a master.
+    pub(crate) fn apply_as_replica(&self, batch: &[u8]) {
+        self.apply(batch);
+        crate::replication::serve_reads(&self.node, &self.store(), batch);
     }
 
     /// Bytes of the batches behind `sequence`, in order.

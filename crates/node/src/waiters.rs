@@ -145,6 +145,12 @@ impl Waiters {
         queues.by_key.get(key).into_iter().flatten().cloned().collect()
     }
 
+    /// Keys whose end some command minds.
+    pub fn minding_ends(&self) -> Vec<Vec<u8>> {
+        let minding = self.all().into_iter().filter(|waiter| waiter.minds_end);
+        minding.flat_map(|waiter| waiter.keys.clone()).collect()
+    }
+
     /// One that was answered waits no more.
     pub fn remove(&self, waiter: &Arc<Waiter>) {
         let mut queues = self.queues.lock();

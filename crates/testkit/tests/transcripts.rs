@@ -63,6 +63,11 @@ fn zset() -> Result<()> {
 }
 
 #[test]
+fn stream() -> Result<()> {
+    check("stream.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -127,6 +132,11 @@ fn odd_sets() -> Result<()> {
 #[test]
 fn odd_sorted_sets() -> Result<()> {
     probe("zset.probe")
+}
+
+#[test]
+fn odd_streams() -> Result<()> {
+    probe("stream.probe")
 }
 
 #[test]

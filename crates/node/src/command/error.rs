@@ -81,9 +81,6 @@ impl From<storage::types::CommandError> for Error {
                 Refusal::BelowEntries => {
                     "ERR The ID specified in XSETID is smaller than the target stream top item"
                 }
-                Refusal::BelowDeleted => {
-                    "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
-                }
                 Refusal::TooFewAdded => {
                     "ERR The entries_added specified in XSETID is smaller than the target stream \
                      length"

@@ -416,7 +416,7 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
 }
 
 /// Reads may wait on a replica too.
-fn serve_reads(node: &Node, store: &Store, batch: &[u8]) {
+pub(crate) fn serve_reads(node: &Node, store: &Store, batch: &[u8]) {
     let mut ready = Ready::new();
     serve::note_ready(node, batch, &node.scope(0), &mut ready);
     if ready.is_empty() {

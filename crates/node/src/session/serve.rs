@@ -50,12 +50,17 @@ pub fn note_ready(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Read
     if !node.waiters.any() {
         return;
     }
-    for change in changes::of(batch, scope) {
-        if let Change::Key(key) = change
-            && node.waiters.is_awaited(key)
-            && !ready.iter().any(|other| other == key)
-        {
+    let mut add = |key: &[u8]| {
+        if !ready.iter().any(|other| other == key) {
             ready.push_back(key.to_vec());
+        }
+    };
+    for change in changes::of(batch, scope) {
+        match change {
+            Change::Key(key) if node.waiters.is_awaited(key) => add(key),
+            // What gives a key something says so of the key too.
+            Change::Key(_) | Change::Part(_) => {}
+            Change::Range => node.waiters.minding_ends().iter().for_each(|key| add(key)),
         }
     }
 }

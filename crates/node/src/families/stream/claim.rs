@@ -23,7 +23,9 @@ fn options<'a>(args: &mut Args<'_>, now_ms: u64, mut claim: Claim<'a>) -> Result
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     // A time that makes no sense is the present one: the client's clock may be ahead.
     let sane = |ms: i64| u64::try_from(ms).ok().filter(|ms| *ms <= now_ms).unwrap_or(now_ms);
-    while let Some(word) = args.word() {
+    loop {
+        let name = args.clone().bytes();
+        let Some(word) = args.word() else { break };
         match &*word {
             b"FORCE" => claim.forces = true,
             b"JUSTID" => claim.only_ids = true,
@@ -35,9 +37,9 @@ fn options<'a>(args: &mut Args<'_>, now_ms: u64, mut claim: Claim<'a>) -> Result
                 claim.count = u64::try_from(option(args, "RETRYCOUNT")?).ok();
             }
             b"LASTID" if !args.is_empty() => claim.last_id = Some(id(args.bytes()?, 0)?),
-            word => {
-                let word = String::from_utf8_lossy(word);
-                return Err(Error::err(format_args!("Unrecognized XCLAIM option '{word}'")));
+            _ => {
+                let name = String::from_utf8_lossy(name?);
+                return Err(Error::err(format_args!("Unrecognized XCLAIM option '{name}'")));
             }
         }
     }

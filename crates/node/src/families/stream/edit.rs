@@ -68,12 +68,9 @@ impl Options {
     /// What goes, if the options say so.
     fn trim(&self) -> Result<Option<Trim>> {
         let Some(strategy) = self.strategy else {
-            return match self.limit {
-                Some(1..) => Err(Error::text(
-                    "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
-                )),
-                _ => Ok(None),
-            };
+            const WRONG: &str =
+                "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
+            return self.limit.map_or(Ok(None), |_| Err(Error::text(WRONG)));
         };
         let limit = match (self.limit, self.is_rough) {
             (Some(limit), true) => limit,

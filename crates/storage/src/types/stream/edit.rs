@@ -48,7 +48,7 @@ pub enum Strategy {
 pub struct Trim {
     /// All but those.
     pub strategy: Strategy,
-    /// In whole hundreds only: so many entries Redis keeps together.
+    /// In whole hundreds, or all: so many entries Redis keeps together.
     pub is_rough: bool,
     /// So many at most; 0 is no bound.
     pub limit: u64,
@@ -78,7 +78,8 @@ impl Trim {
         };
         let most = if self.limit == 0 { most } else { most.min(self.limit) };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let most = if self.is_rough { most - most % TOGETHER } else { most };
+        let is_whole = most as u64 >= total;
+        let most = if self.is_rough && !is_whole { most - most % TOGETHER } else { most };
         let (mut ids, mut next): (Vec<Id>, Option<Id>) = (Vec::new(), None);
         if most == 0 {
             return Ok(Leaving { ids, next });
@@ -92,10 +93,13 @@ impl Trim {
             next = Some(id);
             Ok(false)
         })?;
-        if next.is_none() && ids.len() < most {
-            ids.extend(new.filter(|id| is_before(*id)));
+        let mut is_all = next.is_none();
+        if let (true, Some(new)) = (is_all, new) {
+            is_all = ids.len() < most && is_before(new);
+            ids.extend(Some(new).filter(|_| is_all));
         }
-        let going = if self.is_rough { ids.len() - ids.len() % TOGETHER } else { ids.len() };
+        let is_rounded = self.is_rough && !is_all;
+        let going = if is_rounded { ids.len() - ids.len() % TOGETHER } else { ids.len() };
         next = ids.get(going).copied().or(next);
         ids.truncate(going);
         Ok(Leaving { ids, next })
@@ -249,13 +253,9 @@ pub struct SetId {
 /// XSETID.
 ///
 /// # Errors
-/// Wrong type, [`CommandError::NoSuchKey`], [`Refusal::BelowDeleted`], [`Refusal::BelowEntries`],
-/// [`Refusal::TooFewAdded`].
+/// Wrong type, [`CommandError::NoSuchKey`], [`Refusal::BelowEntries`], [`Refusal::TooFewAdded`].
 pub fn set_id(txn: &mut Txn<'_>, at: &At<'_>, set: &SetId) -> Result<(), CommandError> {
     let mut stream = find(txn, at)?.ok_or(CommandError::NoSuchKey)?;
-    if set.last_generated < stream.tail.max_deleted {
-        return Err(Refusal::BelowDeleted.into());
-    }
     if let (true, Some(last)) = (stream.size > 0, stream.outermost(txn, Direction::Reverse)?) {
         if set.last_generated < last {
             return Err(Refusal::BelowEntries.into());

@@ -47,9 +47,6 @@ pub enum Refusal {
     /// XSETID would go back before an entry that is there.
     #[error("the identifier is smaller than that of an entry")]
     BelowEntries,
-    /// XSETID would go back before an entry that was deleted.
-    #[error("the identifier is smaller than the greatest one that was deleted")]
-    BelowDeleted,
     /// XSETID would count fewer entries than there are.
     #[error("fewer entries added than there are")]
     TooFewAdded,
