@@ -23,6 +23,9 @@ const MAGIC: [u8; 8] = *b"HF:moved";
 const FOOTER: usize = 4 + MAGIC.len();
 
 const FORMAT: u8 = 1;
+/// With subscriptions behind it: written for a session that has some, so that nodes that know the
+/// first format alone still take all others.
+const SUBSCRIBED: u8 = 2;
 
 /// What a balancer sends behind a client's last byte, where it must keep its own side open: random for each connection, and known to balancer and node only.
 ///
@@ -127,6 +130,26 @@ pub struct Session {
     pub queue: Option<Vec<Vec<Vec<u8>>>>,
     /// What it sent and nobody has run: whole commands, and perhaps the beginning of one.
     pub unread: Vec<u8>,
+    /// What it subscribes to.
+    pub subscriptions: Subscriptions,
+}
+
+/// Names of what a session subscribes to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subscriptions {
+    /// SUBSCRIBE.
+    pub channels: Vec<Vec<u8>>,
+    /// PSUBSCRIBE.
+    pub patterns: Vec<Vec<u8>>,
+    /// SSUBSCRIBE.
+    pub shards: Vec<Vec<u8>>,
+}
+
+impl Subscriptions {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
+    }
 }
 
 /// Why bytes are no state of a session.
@@ -150,7 +173,7 @@ impl Session {
     /// The body of a record, without authentication; `None` if it would be longer than a record may be.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(256 + self.unread.len());
-        out.push(FORMAT);
+        out.push(if self.subscriptions.is_empty() { FORMAT } else { SUBSCRIBED });
         out.push(self.bits());
         out.push(match self.replies {
             Replies::On => 0,
@@ -168,12 +191,15 @@ impl Session {
         }
         put_count(&mut out, self.queue.as_ref().map_or(0, |queue| queue.len() + 1))?;
         for command in self.queue.iter().flatten() {
-            put_count(&mut out, command.len())?;
-            for word in command {
-                put(&mut out, word)?;
-            }
+            put_words(&mut out, command)?;
         }
         put(&mut out, &self.unread)?;
+        if !self.subscriptions.is_empty() {
+            let Subscriptions { channels, patterns, shards } = &self.subscriptions;
+            for names in [channels, patterns, shards] {
+                put_words(&mut out, names)?;
+            }
+        }
         (out.len() + MAC_BYTES <= RECORD_MAX).then_some(out)
     }
 
@@ -194,7 +220,7 @@ impl Session {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut input = Input(bytes);
         let format = input.byte()?;
-        if format != FORMAT {
+        if format != FORMAT && format != SUBSCRIBED {
             return Err(Error::Format(format));
         }
         let bits = input.byte()?;
@@ -214,9 +240,19 @@ impl Session {
         let (name, library, version) = (input.text()?, input.text()?, input.text()?);
         let queue = match input.count()? {
             0 => None,
-            more => Some((1..more).map(|_| input.command()).collect::<Result<_, _>>()?),
+            more => Some((1..more).map(|_| input.words()).collect::<Result<_, _>>()?),
         };
         let unread = input.bytes()?.to_vec();
+        let mut subscriptions = Subscriptions::default();
+        if format == SUBSCRIBED {
+            let Subscriptions { channels, patterns, shards } = &mut subscriptions;
+            for names in [channels, patterns, shards] {
+                *names = input.words()?;
+            }
+            if subscriptions.is_empty() {
+                return Err(Error::Value("list of subscriptions"));
+            }
+        }
         if !input.0.is_empty() {
             return Err(Error::Long);
         }
@@ -239,6 +275,7 @@ impl Session {
             version,
             queue,
             unread,
+            subscriptions,
         })
     }
 }
@@ -252,6 +289,11 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
     put_count(out, bytes.len())?;
     // A session with too much to take along is found out before it is copied.
     (out.len() + bytes.len() <= RECORD_MAX).then(|| out.extend_from_slice(bytes))
+}
+
+fn put_words(out: &mut Vec<u8>, words: &[Vec<u8>]) -> Option<()> {
+    put_count(out, words.len())?;
+    words.iter().try_for_each(|word| put(out, word))
 }
 
 /// What is left to read.
@@ -293,7 +335,7 @@ impl<'a> Input<'a> {
     }
 
     /// Counts are not believed: every element takes bytes that must be there.
-    fn command(&mut self) -> Result<Vec<Vec<u8>>, Error> {
+    fn words(&mut self) -> Result<Vec<Vec<u8>>, Error> {
         let words = self.count()?;
         (0..words).map(|_| self.bytes().map(<[u8]>::to_vec)).collect()
     }
@@ -325,6 +367,7 @@ mod tests {
             version: "7".into(),
             queue: Some(vec![vec![b"SET".to_vec(), b"k".to_vec(), vec![0, 255]], vec![]]),
             unread: b"*1\r\n$4\r\nPI".to_vec(),
+            subscriptions: Subscriptions::default(),
         }
     }
 
@@ -336,6 +379,10 @@ mod tests {
             let plain = Session { queue, replies: Replies::Off, ..all.clone() };
             assert_eq!(Session::decode(&plain.encode().unwrap()), Ok(plain));
         }
+        let subscriptions =
+            Subscriptions { shards: vec![b"s".to_vec(), vec![]], ..Subscriptions::default() };
+        let subscriber = Session { subscriptions, ..all };
+        assert_eq!(Session::decode(&subscriber.encode().unwrap()), Ok(subscriber));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! master is deposed, and how many there may be ([`places`]).
 
 pub mod places;
+pub mod subscriptions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,11 +12,14 @@ use std::sync::atomic::{
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use resp::Protocol;
 use tokio::sync::Notify;
 
 use crate::command::row::Row;
+use crate::inbox::{Inbox, Limit};
 use crate::listener;
 use places::{Place, Places};
+use subscriptions::{Kind as Subscription, Subscriptions};
 
 /// What Redis tells a client for whom there is no place.
 pub const TOO_MANY: &str = "ERR max number of clients reached";
@@ -86,8 +90,15 @@ pub struct Client {
     pub is_replica: AtomicBool,
     /// Database-independent facts that commands may change.
     pub names: Mutex<Names>,
+    /// Channels. Changed by `pubsub`.
+    pub subscriptions: Mutex<Subscriptions>,
+    /// MONITOR was sent.
+    pub is_monitor: AtomicBool,
+    /// Pushes that wait for it.
+    pub inbox: Inbox,
     is_killed: AtomicBool,
-    kill: Notify,
+    /// Told when it is to end, or has pushes to send.
+    call: Notify,
     /// Given back when the connection is forgotten.
     place: Mutex<Option<Place>>,
     /// There is no place for it unless it is a peer.
@@ -148,7 +159,7 @@ impl Client {
     /// Asks the connection to end; it is closed without a further reply.
     pub fn kill(&self) {
         self.is_killed.store(true, Ordering::SeqCst);
-        self.kill.notify_one();
+        self.call.notify_one();
     }
 
     /// Whether it was asked to end.
@@ -159,8 +170,31 @@ impl Client {
     /// Returns once it is asked to end.
     pub async fn killed(&self) {
         while !self.is_killed() {
-            self.kill.notified().await;
+            self.call.notified().await;
         }
+    }
+
+    /// Returns once it is asked to end, or there are pushes.
+    pub async fn called(&self) {
+        while !self.is_killed() && self.inbox.is_empty() {
+            self.call.notified().await;
+        }
+    }
+
+    /// Sends it a push, as RESP of its version. One that reads none is cut off.
+    pub fn push(&self, push: &[u8], limit: Limit, now_ms: u64) {
+        let unsent = self.reply_bytes.load(Ordering::Relaxed);
+        if self.inbox.put(push, unsent, limit, now_ms) {
+            self.call.notify_one();
+        } else if !self.is_killed() {
+            tracing::warn!(conn = self.id, address = %self.address, "a client does not read what it subscribes to: it is cut off at client-output-buffer-limit");
+            self.kill();
+        }
+    }
+
+    /// Its version of RESP.
+    pub fn protocol(&self) -> Protocol {
+        if self.shown.resp.load(Ordering::Relaxed) == 3 { Protocol::V3 } else { Protocol::V2 }
     }
 
     /// Puts it on its place.
@@ -209,7 +243,13 @@ impl Client {
 
     /// What it is used for.
     pub fn kind(&self) -> Kind {
-        if self.is_replica.load(Ordering::Relaxed) { Kind::Replica } else { Kind::Normal }
+        if self.is_replica.load(Ordering::Relaxed) {
+            Kind::Replica
+        } else if !self.subscriptions.lock().is_empty() {
+            Kind::Subscriber
+        } else {
+            Kind::Normal
+        }
     }
 
     /// Its address as clients are told: for the socket file, as Redis, its path and port 0.
@@ -236,8 +276,9 @@ impl Client {
         };
         let shown = &self.shown;
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let subscribed = |kind| self.subscriptions.lock().of(kind).len();
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 multi={} watch={} qbuf={} multi-mem={} \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={} watch={} qbuf={} multi-mem={} \
              obl={} cmd={command} user=default resp={} lib-name={} lib-ver={} via={via} peer={}",
             self.id,
             self.shown_address(),
@@ -247,11 +288,14 @@ impl Client {
             seconds(self.since_ms),
             seconds(self.last_ms.load(Ordering::Relaxed)),
             self.flags(),
+            subscribed(Subscription::Channel),
+            subscribed(Subscription::Pattern),
+            subscribed(Subscription::Shard),
             shown.queued.load(Ordering::Relaxed),
             count(&shown.watched),
             count(&self.query_bytes),
             count(&shown.queued_bytes),
-            count(&self.reply_bytes),
+            count(&self.reply_bytes) + self.inbox.len(),
             shown.resp.load(Ordering::Relaxed),
             names.library,
             names.version,
@@ -272,6 +316,7 @@ impl Client {
             ('d', is(&shown.is_dirty)),
             ('r', is(&shown.is_readonly)),
             ('U', self.file.is_some()),
+            ('O', is(&self.is_monitor)),
         ];
         let letters: String =
             letters.into_iter().filter(|(_, has)| *has).map(|(letter, _)| letter).collect();
@@ -348,7 +393,10 @@ impl Clients {
             is_replica: AtomicBool::new(false),
             names: Mutex::new(Names::default()),
             is_killed: AtomicBool::new(false),
-            kill: Notify::new(),
+            subscriptions: Mutex::default(),
+            is_monitor: AtomicBool::new(false),
+            inbox: Inbox::default(),
+            call: Notify::new(),
             place: Mutex::default(),
             is_visitor: AtomicBool::new(false),
         });

@@ -7,12 +7,14 @@
 
 mod arrival;
 mod attend;
+mod event;
 mod greeting;
 mod held;
 mod late;
 mod moving;
 mod peers;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -22,11 +24,11 @@ use std::time::{Duration, Instant};
 use api::moving::Mark;
 use api::proxy::{self, Opening};
 use resp::{Limits, Parser, Writer, request::Parsed};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::clients::places::Place;
-use crate::clients::{Client, Pause, Via};
+use crate::clients::{Client, Kind, Pause, Via};
 use crate::clock;
 use crate::command::Words;
 use crate::node::Node;
@@ -36,6 +38,7 @@ use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
 use crate::waiters::Told;
 use attend::attend;
+use event::{Event, Reads};
 use greeting::Greeting;
 use held::Held;
 pub use peers::{Caller, Desk, receive};
@@ -176,7 +179,7 @@ impl Connection {
         }
         let mut session = Session::new(client, &config, is_denied);
         if let Some(moved) = moved {
-            moving::unpack(&mut session, moved, &config.renames);
+            moving::unpack(&self.node, &mut session, moved, &config.renames);
         }
         drop(config);
         self.go_on(session).await
@@ -188,6 +191,8 @@ impl Connection {
             return self.hand_over(session);
         }
         session.transaction.unwatch(&self.node);
+        self.node.pubsub.leave(&session.client);
+        self.node.monitors.remove(&session.client);
         match end {
             Ok(Leave::Detach(detach)) => {
                 self.detach(session, detach);
@@ -216,6 +221,7 @@ impl Connection {
             } else {
                 self.leaving.push(begun);
             }
+            self.take_pushes(session);
             match stop {
                 // Further commands may run while replies wait.
                 Stop::Read | Stop::More => {}
@@ -355,20 +361,13 @@ impl Connection {
             return Err(End::Refused("client-query-buffer-limit exceeded".into()));
         }
         self.buffer.reserve(parser.wanted(pending).clamp(READ_BYTES, 1 << 20));
-        let early = self.read_while_waiting(session).await?;
-        let read = match early {
+        let read = match self.read_while_waiting(session).await? {
             Some(read) => read,
-            None => tokio::select! {
-                biased;
-                read = self.stream.read_buf(&mut self.buffer) => read?,
-                () = session.client.killed() => return Err(End::Killed),
-                () = session.client.visit_over(), if session.client.is_visitor() => {
-                    return Err(self.turn_away().await);
-                }
+            None => match self.event(session, true, std::future::pending::<Infallible>()).await? {
+                Event::Read(read) => read,
+                Event::Done(never) => match never {},
             },
         };
-        self.at_end = read == 0;
-        self.look_for_mark();
         self.count(|stats| &stats.bytes_in, read);
         Ok(())
     }
@@ -380,6 +379,10 @@ impl Connection {
         }
         if session.client.is_killed() {
             return Err(End::Killed);
+        }
+        let limit = self.node.config.now().client_output_buffer_limit.normal.hard;
+        if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
+            return Err(End::Refused("client-output-buffer-limit exceeded".into()));
         }
         tokio::select! {
             biased;
@@ -420,11 +423,9 @@ impl Connection {
     async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
         let node = Arc::clone(&self.node);
-        tokio::select! {
-            () = pause_over(&node, self.worker, left.max(Duration::from_millis(1))) => Ok(()),
-            () = session.client.killed() => Err(End::Killed),
-            ended = self.read_to_end(), if self.moves => ended,
-        }
+        let over = pause_over(&node, self.worker, left.max(Duration::from_millis(1)));
+        let reads = if self.moves { Reads::ToEnd } else { Reads::Not };
+        self.done_or_end(session, reads, over).await.map(|_| ())
     }
 
     fn count(

@@ -121,6 +121,7 @@ mod tests {
             version: String::new(),
             queue: None,
             unread: b"*1".to_vec(),
+            subscriptions: api::moving::Subscriptions::default(),
         }
     }
 

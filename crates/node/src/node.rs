@@ -21,6 +21,8 @@ use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
 use crate::locks::Locks;
+use crate::monitor::Monitors;
+use crate::pubsub::Pubsub;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 use crate::waiters::Waiters;
@@ -49,6 +51,10 @@ pub struct Node {
     pub locks: Locks,
     /// WATCH.
     pub watches: Watches,
+    /// Channels.
+    pub pubsub: Pubsub,
+    /// MONITOR.
+    pub monitors: Monitors,
     /// Commands that wait for a key.
     pub waiters: Arc<Waiters>,
     /// Counters.
@@ -138,6 +144,8 @@ impl Node {
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),
+            pubsub: Pubsub::default(),
+            monitors: Monitors::default(),
             waiters: Arc::default(),
             stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),

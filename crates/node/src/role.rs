@@ -10,6 +10,7 @@ use topology::persist::{self, Disk};
 use topology::state::FileChange;
 use topology::{Assignment, Change, Cluster, ClusterError, Endpoint, Outcome};
 
+use crate::clock;
 use crate::gate::{Engine, Role};
 use crate::node::{Acted, Node};
 use crate::upkeep::settle;
@@ -148,9 +149,23 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
     }
     let cluster = node.cluster.load();
     let me = cluster.myself().map(|node| &node.id);
-    node.waiters
-        .begin_anew_where(|key| cluster.owner(topology::key_slot(key)).map(|node| &node.id) != me);
+    let is_gone = |key: &[u8]| cluster.owner(topology::key_slot(key)).map(|node| &node.id) != me;
+    node.waiters.begin_anew_where(is_gone);
+    drop_shard_channels(node, &cluster);
     clear_slots(node, outcome)
+}
+
+/// Shard channels are served by the whole shard: a replica's go with its master's slots.
+fn drop_shard_channels(node: &Node, cluster: &Cluster) {
+    let Some(me) = cluster.myself() else { return };
+    let master = match &me.role {
+        topology::Role::Replica { of } => of,
+        topology::Role::Master => &me.id,
+    };
+    let is_gone = |channel: &[u8]| {
+        cluster.owner(topology::key_slot(channel)).is_none_or(|owner| owner.id != *master)
+    };
+    node.pubsub.drop_shards(is_gone, node.config.now().subscriber_limit(), clock::unix_ms());
 }
 
 /// Writes ahead what [`note_writer`] needs on the disk, on a thread of its own and with the gate

@@ -177,7 +177,11 @@ impl Shell {
         let scope = self.node.scope(self.now_ms);
         for batch in self.batches_since(before) {
             for change in changes::of(&batch, &scope) {
-                let is_declared = matches!(change, Change::Key(key) | Change::Part(key) if declared.contains(&key));
+                let is_declared = match change {
+                    Change::Key(key) | Change::Part(key) => declared.contains(&key),
+                    Change::Range => false,
+                    Change::Message { .. } => true,
+                };
                 assert!(
                     is_declared,
                     "{} writes {change:?}, and declares {declared:?}",

@@ -79,6 +79,7 @@ impl Watches {
             match change {
                 Change::Key(key) | Change::Part(key) => self.touch(std::iter::once(key)),
                 Change::Range => self.each_watcher(|seen| &seen.flushed),
+                Change::Message { .. } => {}
             }
         }
     }

@@ -15,6 +15,17 @@ pub enum Change<'a> {
     Part(&'a [u8]),
     /// Keys that are not named: a range of them was removed.
     Range,
+    /// Nothing that stays: a message to a channel. PUBLISH writes it as Kvrocks does, channel and
+    /// text as a record of the family `pubsub`; SPUBLISH, which Kvrocks does not have, as the
+    /// deletion of a key that holds both, so that a replica that does not know it finds nothing.
+    Message {
+        /// To a shard channel.
+        is_shard: bool,
+        /// Where to.
+        channel: &'a [u8],
+        /// What.
+        text: &'a [u8],
+    },
 }
 
 /// What a batch changes in the namespace of `scope`, record by record: a key comes as often as it
@@ -26,6 +37,13 @@ pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change
             Record::LogData(_) => return None,
             Record::DeleteRange { family: Family::Propagate, .. } => return None,
             Record::DeleteRange { .. } => return Some(Change::Range),
+            Record::Put { family: Family::Pubsub, key, value } => {
+                return Some(Change::Message { is_shard: false, channel: key, text: value });
+            }
+            Record::Delete { family: Family::Pubsub, key } => {
+                let (channel, text) = split_shard_message(key)?;
+                return Some(Change::Message { is_shard: true, channel, text });
+            }
             Record::Put { family, key, .. } | Record::Delete { family, key } => (family, key),
         };
         match family {
@@ -37,6 +55,18 @@ pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change
             Family::Propagate | Family::Pubsub | Family::Search => None,
         }
     })
+}
+
+/// The key whose deletion is a message to a shard channel: the channel's length, the channel, the
+/// text.
+pub fn shard_message(channel: &[u8], text: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(channel.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes()[..], channel, text].concat()
+}
+
+fn split_shard_message(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = key.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
 #[cfg(test)]
@@ -67,6 +97,25 @@ mod tests {
             let parts = [&b"h"[..], b"z"].map(Change::Part);
             assert_eq!(found, [&[Change::Key(b"a")], &parts[..], &[Change::Range]].concat());
         }
+    }
+
+    #[test]
+    fn messages_are_told_in_order() {
+        let mine = scope(b"__namespace", false);
+        let mut writer = Writer::new(Vec::new());
+        writer.put(Family::Pubsub, &[b"news"], &[b"a"]);
+        writer.delete(Family::Pubsub, &shard_message(b"shard", b"b"));
+        writer.delete(Family::Pubsub, b"foreign");
+        writer.put(Family::Pubsub, &[b"news"], &[b"c"]);
+        let bytes: &[u8] = writer.finish();
+        let message = |is_shard, channel, text| Change::Message { is_shard, channel, text };
+        let found: Vec<Change<'_>> = of(bytes, &mine).collect();
+        let expected = [
+            message(false, b"news", b"a"),
+            message(true, b"shard", b"b"),
+            message(false, b"news", b"c"),
+        ];
+        assert_eq!(found, expected);
     }
 
     proptest! {

@@ -88,6 +88,11 @@ fn cluster() -> Result<()> {
 }
 
 #[test]
+fn pubsub() -> Result<()> {
+    check("pubsub.resp")
+}
+
+#[test]
 fn core_resp3() -> Result<()> {
     check("core.resp3")
 }

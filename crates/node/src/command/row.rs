@@ -60,6 +60,8 @@ macro_rules! each_flag {
             NO_SCRIPT = 8, no_script, "noscript";
             /// Only removes: allowed above `max-db-size`.
             REMOVES = 9, removes, "";
+            /// About channels.
+            PUBSUB = 10, pubsub, "pubsub";
             /// Waits, possibly long.
             BLOCKING = 11, blocking, "blocking";
             /// Not shown in SLOWLOG, because its arguments are secret or it waits by design.
@@ -79,6 +81,11 @@ macro_rules! each_flag {
             CLUSTER = 17, in_cluster, "";
             /// Runs what MULTI has queued: it passes the gates of all of it.
             RUNS_QUEUE = 18, runs_queue, "";
+            /// What it writes is for others to know and changes no data: a replica runs it too, for
+            /// itself.
+            MAY_REPLICATE = 19, may_replicate, "may_replicate";
+            /// Runs on a RESP2 connection that subscribes to channels.
+            SUBSCRIBER = 20, subscriber, "";
         }
     };
 }

@@ -64,7 +64,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("lua-strict-key-accessing",                             ""),
     ("skip-block-cache-deallocation-on-close",               ""),
     ("hash-encoding-mode",                                   ""),
-    ("client-output-buffer-limit",                           "a client that does not read its replies is not read from"),
     ("rocksdb.compression_level",                            ""),
     ("rocksdb.compression_start_level",                      ""),
     ("rocksdb.max_background_compactions",                   "rocksdb.max_background_jobs is for both"),

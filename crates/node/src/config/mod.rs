@@ -8,6 +8,7 @@ pub mod file;
 mod kvrocks;
 pub mod load;
 pub mod options;
+mod output;
 pub mod value;
 
 use std::path::PathBuf;

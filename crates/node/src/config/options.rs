@@ -5,7 +5,9 @@ use api::heartbeat::{ClientAccess, LeaseMode};
 use web::Names;
 
 use crate::command::Renames;
+use crate::inbox::Limit;
 
+use super::output::OutputLimits;
 use super::value::{Compression, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words};
 
 /// Why an option could not be set.
@@ -95,7 +97,8 @@ macro_rules! options {
             /// Sets one option from text, whether or not it may change at run time.
             pub fn set(&mut self, name: &str, text: &str) -> Result<(), SetError> {
                 $(if name.eq_ignore_ascii_case($name) {
-                    let value = <$type as Value>::parse(text).map_err(SetError::Value)?;
+                    let mut value = self.$field.clone();
+                    value.change(text).map_err(SetError::Value)?;
                     check!(value $(, $min, $max)?);
                     self.$field = value;
                     return Ok(());
@@ -127,6 +130,11 @@ impl Values {
         [self.peer_auth.as_str(), &self.peer_auth_also]
             .into_iter()
             .filter(|secret| !secret.is_empty())
+    }
+
+    /// How much may wait for a client that subscribes.
+    pub fn subscriber_limit(&self) -> Limit {
+        self.client_output_buffer_limit.pubsub
     }
 
     /// What this node says to its master.
@@ -226,6 +234,10 @@ options! {
     "proto-max-bulk-len" proto_max_bulk_len: Size = Size(512 << 20), [1 << 20, i64::MAX], Live;
     /// Most bytes one connection may have sent without having been served.
     "client-query-buffer-limit" client_query_buffer_limit: Size = Size(1 << 30), [1 << 20, i64::MAX], Live;
+    /// How much may wait for a client that does not read, per kind of client (`normal`, `slave`, `pubsub`): bytes at which
+    /// it is cut off at once, bytes at which it is when they last, and for how many seconds; 0: no limit. Replies of normal
+    /// clients know the first alone, since nothing more is read from one that does not read; replicas read from the log.
+    "client-output-buffer-limit" client_output_buffer_limit: OutputLimits = OutputLimits::default(), Live;
     /// Whether HELLO 3 is accepted.
     "resp3-enabled" resp3_enabled: bool = true, Live;
 

@@ -7,6 +7,11 @@ use topology::Endpoint;
 pub trait Value: Sized {
     /// Reads it; the error says what would be accepted.
     fn parse(text: &str) -> Result<Self, String>;
+    /// Takes a new value; what the text leaves out stays.
+    fn change(&mut self, text: &str) -> Result<(), String> {
+        *self = Self::parse(text)?;
+        Ok(())
+    }
     /// Writes it as it would be read.
     fn render(&self) -> String;
     /// For range checks.

@@ -4,9 +4,10 @@
 //! is closed and they never leave (rule R4).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::io::AsyncReadExt;
-
+use super::event::Event;
 use super::{Connection, End, REPLY_BYTES};
 use crate::grants::drive;
 use crate::grants::state::Ticket;
@@ -47,6 +48,11 @@ impl Held {
         self.groups.push_back(Group { bytes: std::mem::take(out), ticket, begun });
     }
 
+    /// Takes pushes, which wait for their turn only.
+    pub(super) fn push_behind(&mut self, pushes: &mut Vec<u8>) {
+        self.push(pushes, None, Begun { at: Instant::now(), commands: 0 });
+    }
+
     /// Bytes of them.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -84,12 +90,9 @@ impl Connection {
 
     /// Waits until the oldest reply may leave, and sends what may.
     async fn release_next(&mut self, session: &Session) -> Result<(), End> {
-        let reached = self.node.grants.commit.reached(self.worker, self.held.sequence());
-        tokio::select! {
-            biased;
-            () = reached => {}
-            () = session.client.killed() => return Err(End::Killed),
-        }
+        let node = Arc::clone(&self.node);
+        let reached = node.grants.commit.reached(self.worker, self.held.sequence());
+        self.event(session, false, reached).await?;
         self.release(session).await
     }
 
@@ -132,12 +135,10 @@ impl Connection {
     ) -> Result<Option<usize>, End> {
         while !self.held.is_empty() {
             self.make_room(session).await?;
-            let reached = self.node.grants.commit.reached(self.worker, self.held.sequence());
-            tokio::select! {
-                biased;
-                () = reached => {}
-                read = self.stream.read_buf(&mut self.buffer) => return Ok(Some(read?)),
-                () = session.client.killed() => return Err(End::Killed),
+            let node = Arc::clone(&self.node);
+            let reached = node.grants.commit.reached(self.worker, self.held.sequence());
+            if let Event::Read(read) = self.event(session, true, reached).await? {
+                return Ok(Some(read));
             }
             self.release(session).await?;
         }

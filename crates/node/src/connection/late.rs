@@ -3,20 +3,10 @@
 //! While one waits for a key, the end of the stream is noticed, so that nothing is given to a client
 //! that is gone.
 
-use api::moving;
-use tokio::io::AsyncReadExt as _;
-
-use super::{Connection, End, READ_BYTES, moving as sessions};
+use super::event::Reads;
+use super::{Connection, End, moving as sessions};
 use crate::session::{Answer, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
-
-/// How the stream ended.
-enum Ended {
-    /// The balancer wants the session.
-    Wanted,
-    /// The client is gone.
-    Gone,
-}
 
 impl Connection {
     /// A reply that comes later; `None` if the balancer wants the session first, and the command
@@ -27,12 +17,9 @@ impl Connection {
         answer: Answer,
     ) -> Result<Option<Vec<u8>>, End> {
         let _blocked = session.client.blocked();
-        tokio::select! {
-            biased;
-            bytes = answer => Ok(Some(bytes)),
-            () = session.client.killed() => Err(End::Killed),
-            ended = self.read_to_end(), if self.moves && sessions::is_repeatable(session) => ended.map(|()| None),
-        }
+        let moves = self.moves && sessions::is_repeatable(session);
+        let reads = if moves { Reads::ToEnd } else { Reads::Not };
+        self.done_or_end(session, reads, answer).await
     }
 
     /// Writes the answer that came, or sets the command back to where it begins: anew here, or at
@@ -82,35 +69,13 @@ impl Connection {
         mut waiting: Waiting,
     ) -> Result<Option<Told>, End> {
         let _shown = session.client.blocked();
-        let ended = tokio::select! {
-            biased;
-            told = waiting.told() => return Ok(Some(told)),
-            () = session.client.killed() => return Err(End::Killed),
-            ended = self.read_while_blocked() => ended?,
-        };
-        match ended {
-            Ended::Gone => Err(End::Eof),
-            Ended::Wanted if waiting.withdraw() => Ok(None),
-            // Its answer was there first.
-            Ended::Wanted => Ok(Some(waiting.told().await)),
+        if let Some(told) = self.done_or_end(session, Reads::WhileAwaited, waiting.told()).await? {
+            return Ok(Some(told));
         }
-    }
-
-    /// Reads on, as much as a record may hold, until the stream ends.
-    async fn read_while_blocked(&mut self) -> Result<Ended, End> {
-        loop {
-            if self.is_over {
-                return Ok(Ended::Gone);
-            }
-            if self.at_end {
-                return Ok(if self.moves { Ended::Wanted } else { Ended::Gone });
-            }
-            if self.buffer.len() - self.start > moving::RECORD_MAX {
-                return std::future::pending().await;
-            }
-            self.buffer.reserve(READ_BYTES);
-            self.at_end = self.stream.read_buf(&mut self.buffer).await? == 0;
-            self.look_for_mark();
+        if self.is_over || !self.moves {
+            return Err(End::Eof);
         }
+        // If it cannot be withdrawn, its answer was there first.
+        if waiting.withdraw() { Ok(None) } else { Ok(Some(waiting.told().await)) }
     }
 }

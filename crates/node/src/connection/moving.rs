@@ -12,11 +12,13 @@ use api::moving::{self, Mark, Replies};
 use resp::Protocol;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Connection, End, READ_BYTES};
-use crate::clients::Via;
+use super::{Connection, End};
+use crate::clients::subscriptions::Kind;
+use crate::clients::{Client, Via};
 use crate::clock;
 use crate::command::{Flags, Renames};
 use crate::moving::{Refused, seal};
+use crate::node::Node;
 use crate::session::{Auth, ReplyMode, Session};
 
 impl Connection {
@@ -65,19 +67,6 @@ impl Connection {
         }
     }
 
-    /// Reads on until the stream ends, as much as a record may hold; then it never returns.
-    pub(super) async fn read_to_end(&mut self) -> Result<(), End> {
-        while !self.at_end {
-            if self.buffer.len() - self.start > moving::RECORD_MAX {
-                return std::future::pending().await;
-            }
-            self.buffer.reserve(READ_BYTES);
-            self.at_end = self.stream.read_buf(&mut self.buffer).await? == 0;
-            self.look_for_mark();
-        }
-        Ok(())
-    }
-
     /// Takes the mark off what was read. What may be its beginning is kept from the parser, for which it could complete a command.
     pub(super) fn look_for_mark(&mut self) {
         let Some(mark) = &self.mark else { return };
@@ -117,7 +106,9 @@ pub(super) fn is_repeatable(session: &Session) -> bool {
 fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
     let client = &session.client;
     let Via::Balancer { frontend, .. } = client.via else { return None };
-    if session.auth == Auth::Peer || client.is_replica.load(Ordering::Relaxed) {
+    let stays =
+        client.is_replica.load(Ordering::Relaxed) || client.is_monitor.load(Ordering::Relaxed);
+    if session.auth == Auth::Peer || stays {
         return None;
     }
     let names = client.names.lock().clone();
@@ -147,11 +138,28 @@ fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
             .queue()
             .map(|queue| queue.iter().map(|queued| queued.words.clone()).collect()),
         unread,
+        subscriptions: subscriptions(client),
     })
 }
 
-/// Makes a new session what the one that was moved here was.
-pub(super) fn unpack(session: &mut Session, moved: moving::Session, renames: &Renames) {
+fn subscriptions(client: &Client) -> moving::Subscriptions {
+    let own = client.subscriptions.lock();
+    let names = |kind| own.of(kind).iter().cloned().collect();
+    moving::Subscriptions {
+        channels: names(Kind::Channel),
+        patterns: names(Kind::Pattern),
+        shards: names(Kind::Shard),
+    }
+}
+
+/// Makes a new session what the one that was moved here was. What was published in between it has
+/// missed, as any subscriber that connects anew.
+pub(super) fn unpack(
+    node: &Node,
+    session: &mut Session,
+    moved: moving::Session,
+    renames: &Renames,
+) {
     if moved.is_authenticated {
         session.auth = Auth::Client;
     }
@@ -172,6 +180,13 @@ pub(super) fn unpack(session: &mut Session, moved: moving::Session, renames: &Re
     if moved.is_watching {
         // Nobody here knows what happened to the keys meanwhile: as if one had changed.
         transaction.give_up_watch();
+    }
+    let moving::Subscriptions { channels, patterns, shards } = moved.subscriptions;
+    let all = [(Kind::Channel, channels), (Kind::Pattern, patterns), (Kind::Shard, shards)];
+    for (kind, names) in all {
+        for name in names {
+            node.pubsub.subscribe(&session.client, kind, &name);
+        }
     }
     let client = &session.client;
     client.last_ms.store(clock::unix_ms(), Ordering::Relaxed);

@@ -15,6 +15,7 @@ use crate::config::value::Networks;
 use crate::gate::Role;
 
 mod greeting;
+mod pushes;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const HOUR_NS: u64 = 3_600_000_000_000;

@@ -15,11 +15,11 @@ use crate::version::REDIS_VERSION;
 pub const COMMANDS: &[Command] = &[
     Command::session("auth",   -2, auth).fast().no_auth().loading().stale().no_script().skip_slowlog(),
     Command::session("hello",  -1, hello).fast().no_auth().loading().stale().no_script().skip_slowlog(),
-    Command::session("ping",   -1, ping).fast().loading().stale(),
+    Command::session("ping",   -1, ping).fast().loading().stale().subscriber(),
     Command::session("echo",    2, echo).fast().loading().stale(),
     Command::session("select",  2, select).fast().loading().stale(),
-    Command::session("quit",   -1, quit).fast().no_auth().loading().stale().unqueued().no_script(),
-    Command::session("reset",   1, reset).fast().no_auth().loading().stale().unqueued().no_script(),
+    Command::session("quit",   -1, quit).fast().no_auth().loading().stale().unqueued().no_script().subscriber(),
+    Command::session("reset",   1, reset).fast().no_auth().loading().stale().unqueued().no_script().subscriber(),
     Command::container("client", CLIENT).loading().stale().no_script(),
 ];
 
@@ -170,8 +170,13 @@ fn hello(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
         .into())
 }
 
-fn ping(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+fn ping(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let client = &cx.session.client;
+    let is_bound = cx.session.protocol == Protocol::V2 && client.kind() == Kind::Subscriber;
     Ok(match args.rest() {
+        // In the form of a message.
+        [] if is_bound => reply.bulks(&[&b"pong"[..], b""]),
+        [text] if is_bound => reply.bulks(&[&b"pong"[..], text]),
         [] => reply.simple("PONG"),
         [text] => reply.bulk(text),
         _ => return Err(Error::Arity("ping".into())),
@@ -204,14 +209,24 @@ fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     let session = &mut *cx.session;
     session.transaction.take();
     session.transaction.unwatch(cx.node);
+    cx.node.pubsub.leave(&session.client);
+    cx.node.monitors.remove(&session.client);
     session.protocol = Protocol::V2;
     session.is_readonly = false;
     session.is_asking = false;
     session.reply_mode = ReplyMode::On;
     session.prove(session.initial_auth(cx.config));
     session.client.names.lock().name.clear();
-    // Written in RESP2, which is what the connection speaks from here on.
-    Ok(reply.simple("RESET").into())
+    // Pushes that came before come before. Written in RESP2, which is what the connection speaks
+    // from here on.
+    let mut before = Vec::new();
+    session.client.inbox.take(&mut before);
+    Ok(reply
+        .with(|writer| {
+            writer.raw(&before);
+            writer.simple("RESET");
+        })
+        .into())
 }
 
 fn id(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {

@@ -236,6 +236,7 @@ fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
 
 fn flag_words(command: &Command) -> Vec<&'static str> {
     let kind = match command.access {
+        Access::Write if command.flags.has(Flags::MAY_REPLICATE) => None,
         Access::Write => Some("write"),
         Access::Read => Some("readonly"),
         // DBSIZE counts outside the gate, but what it does is read.
@@ -254,8 +255,9 @@ fn categories(command: &Command) -> Vec<Cow<'static, str>> {
     let is_fast = flags.has(Flags::FAST);
     let is_admin = flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
     let kind = flag_words(command).first().copied();
+    let is_keyspace = flags.has(Flags::KEYSPACE) && !flags.has(Flags::PUBSUB);
     let facts = [
-        ("@keyspace", family == "generic" || flags.has(Flags::KEYSPACE)),
+        ("@keyspace", family == "generic" || is_keyspace),
         ("@read", kind == Some("readonly")),
         ("@write", kind == Some("write")),
         ("@string", family == "string"),
@@ -271,10 +273,17 @@ fn categories(command: &Command) -> Vec<Cow<'static, str>> {
         facts.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.into()).collect();
     let is_named_above = matches!(
         family,
-        "string" | "generic" | "connection" | "transactions" | "server" | "cluster" | "replication"
+        "string"
+            | "generic"
+            | "connection"
+            | "transactions"
+            | "server"
+            | "cluster"
+            | "replication"
+            | "sort"
     );
     if !is_named_above {
-        found.push(format!("@{family}").into());
+        found.push(format!("@{}", family.replace('-', "")).into());
     }
     found
 }
@@ -314,10 +323,11 @@ fn docs_of(renames: &Renames, names: &[&[u8]], reply: Reply<'_>) -> Replied {
     })
 }
 
-/// Redis has no group for replication: its commands are the server's.
+/// Redis has no group for replication, whose commands are the server's, and none for SORT.
 fn group(command: &Command) -> &'static str {
     match family(command) {
         "replication" => "server",
+        "sort" => "generic",
         other => other,
     }
 }

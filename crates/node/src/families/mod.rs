@@ -6,6 +6,7 @@ pub mod docs;
 pub mod hash;
 pub mod key;
 pub mod list;
+pub mod pubsub;
 pub mod replication;
 pub mod server;
 pub mod set;
@@ -29,6 +30,7 @@ pub const ALL: &[Family] = &[
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
+    Family { name: "pubsub", commands: pubsub::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },

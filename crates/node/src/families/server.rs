@@ -37,6 +37,7 @@ pub const COMMANDS: &[Command] = &[
     Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
     Command::container("slowlog", SLOWLOG).admin().loading().stale(),
+    Command::session("monitor",   1, monitor).admin().at_node().loading().stale().no_script().no_multi(),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
     Command::container("debug", DEBUG).usage(Usage::Either).admin().peer().loading().stale().no_script().no_multi(),
 ];
@@ -45,6 +46,12 @@ fn info_text(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let wanted: Vec<String> =
         args.rest().iter().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
     Ok(reply.verbatim(&info::render(cx.node, &wanted)).into())
+}
+
+/// From here on this connection is told of every command; RESET ends it.
+fn monitor(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    cx.node.monitors.add(&cx.session.client);
+    Ok(reply.ok().into())
 }
 
 /// ASYNC and SYNC are the same: one range delete takes no time, compaction does the rest.

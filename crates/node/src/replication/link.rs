@@ -408,6 +408,8 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     match job.node.watches.applying(batch, &scope, || store.write_raw(batch)) {
         Ok(_) => {
             applying.has_applied = true;
+            let limit = job.node.config.now().subscriber_limit();
+            job.node.pubsub.deliver(batch, &scope, limit);
             serve_reads(&job.node, store, batch);
         }
         Err(error) => applying.failure = Some(error),

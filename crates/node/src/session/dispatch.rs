@@ -22,7 +22,7 @@ use storage::Store;
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
-use super::nested::Call;
+use super::nested::{Call, tell_monitors};
 use super::pipeline::Pending;
 use super::serve::Ready;
 use super::table::{self, Handler, ReadHandler};
@@ -109,6 +109,16 @@ impl<'n> Batch<'n> {
             stats.command(index, micros, outcome);
         }
         self.note_if_slow(session, command, words, micros);
+        if command.flags.has(Flags::MAY_REPLICATE) && self.node.pubsub.any() {
+            self.settle(session, out);
+            let after = Self::silence(session, out, mark, after);
+            // The client may be among those who get it: as in Redis, before the reply.
+            let mut pushes = Vec::new();
+            session.client.inbox.take(&mut pushes);
+            let mark = mark.min(out.len());
+            out.splice(mark..mark, pushes);
+            return after;
+        }
         if session.reply_mode != ReplyMode::On {
             // An error of the commit is a reply too, and is not sent either.
             self.settle(session, out);
@@ -198,6 +208,7 @@ impl<'n> Batch<'n> {
         words: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
+        tell_monitors(self.node, &self.config, session, command, words);
         match command.handler {
             Handler::Read(handler) => {
                 self.run_read(session, command, handler, words, out).map(After::Next)

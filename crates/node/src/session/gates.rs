@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
+use resp::Protocol;
 use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
 use super::{Auth, Session};
-use crate::clients::{Pause, PauseKind, TOO_MANY, Via};
+use crate::clients::{Kind, Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::row::Usage;
 use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
@@ -92,6 +93,7 @@ const ALWAYS: &[Gate] = &[
     cluster_mode,
     in_multi,
     slot_owner,
+    subscriber,
 ];
 
 /// Passed in addition when it is about to run.
@@ -289,11 +291,26 @@ fn leads_back(session: &Session, to: &str) -> bool {
     host.parse().is_ok_and(is_same) && port.parse() == Ok(frontend.port())
 }
 
+/// In RESP2 a push looks like a reply: a connection that gets some asks for nothing else.
+fn subscriber(check: &Check<'_>) -> Result<(), Refusal> {
+    let session = check.session;
+    let is_bound = session.protocol == Protocol::V2
+        && !check.command.flags.has(Flags::SUBSCRIBER)
+        && session.client.kind() == Kind::Subscriber;
+    if !is_bound {
+        return Ok(());
+    }
+    error(format!(
+        "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+        check.command.name
+    ))
+}
+
 fn paused(check: &Check<'_>) -> Result<(), Refusal> {
     let Some(pause) = check.node.clients.paused(clock::boottime_ns) else { return Ok(()) };
     let client = &check.session.client;
-    let is_exempt =
-        check.session.auth == Auth::Peer || client.kind() != crate::clients::Kind::Normal;
+    let is_exempt = check.session.auth == Auth::Peer
+        || !matches!(client.kind(), Kind::Normal | Kind::Subscriber);
     let concerns = match pause.kind {
         PauseKind::Write => check.command.is_write(),
         PauseKind::All => !check.command.flags.has(Flags::PEER),
@@ -313,7 +330,8 @@ fn trusted_data(check: &Check<'_>) -> Result<(), Refusal> {
 }
 
 fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
-    if !check.command.is_write() || check.engine.role.is_master() {
+    let changes_data = check.command.is_write() && !check.command.flags.has(Flags::MAY_REPLICATE);
+    if !changes_data || check.engine.role.is_master() {
         return Ok(());
     }
     if check.config.slave_read_only {

@@ -6,15 +6,19 @@
 //! single command can still say is what depends on its data.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use resp::Writer;
 use storage::types::keys;
 
 use super::serve::{self, Ready, Server};
 use super::table::{Handler, Taken};
-use super::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx, scope_in};
+use super::{After, Auth, Command, NestedCx, ReadCx, Session, SessionCx, WriteCx, scope_in};
+use crate::clock;
 use crate::command::{Args, Error, Flags, Reply, Result, Words};
+use crate::config::Values;
 use crate::locks::{Held, Locks};
+use crate::node::Node;
 
 /// A command that runs inside another one, and its words.
 pub type Call<'w> = (&'static Command, Words<'w>);
@@ -86,7 +90,8 @@ impl<'a> NestedCx<'a> {
             closes |= self.call(&mut write, command, words);
         }
         let mut ready = Ready::new();
-        let tell = |batch: &[u8]| serve::note(self.node, batch, &write.scope, &mut ready);
+        let server = self.server();
+        let tell = |batch: &[u8]| serve::note(&server, batch, &write.scope, &mut ready);
         match write.txn.commit_and_tell(tell) {
             Ok(Some(_)) => {
                 self.has_written = true;
@@ -113,6 +118,7 @@ impl<'a> NestedCx<'a> {
         words: &[&[u8]],
     ) -> bool {
         self.has_data |= command.is_data();
+        tell_monitors(self.node, self.config, self.session, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());
         match self.run(write, command, words) {
             Ok(closes) => closes,
@@ -182,5 +188,22 @@ fn read_in<'w>(write: &'w WriteCx<'_>) -> ReadCx<'w> {
         node: write.node,
         config: write.config,
         worker: write.worker,
+    }
+}
+
+/// Tells those who watch what runs. What holds secrets or is for administrators is not shown.
+pub(super) fn tell_monitors(
+    node: &Node,
+    config: &Values,
+    session: &Session,
+    command: &Command,
+    words: &[&[u8]],
+) {
+    let flags = command.flags;
+    let is_hidden =
+        flags.has(Flags::SKIP_SLOWLOG) || flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
+    if node.monitors.any() && !is_hidden && session.auth != Auth::Peer {
+        let now = Duration::from_micros(clock::unix_us());
+        node.monitors.tell(&session.client, words, now, config.subscriber_limit());
     }
 }

@@ -89,7 +89,7 @@ impl<'n> Pending<'n> {
         let mut ready = Ready::new();
         // While the keys are locked: a client that watches one and reads it afterwards sees the
         // new value.
-        let tell = |batch: &[u8]| serve::note(server.node, batch, scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, scope, &mut ready);
         let result = server.store.txn_resumed(writes).commit_and_tell(tell);
         if !ready.is_empty() {
             server.serve_holding(&mut ready, &self.stripes);

@@ -39,9 +39,12 @@ pub struct Server<'a> {
     pub now_ms: u64,
 }
 
-/// Tells those who watch what a batch changed, and notes for whom it may have something.
-pub fn note(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
+/// Tells those who watch or subscribe what a batch changed, and notes for whom it may have
+/// something.
+pub fn note(server: &Server<'_>, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
+    let node = server.node;
     node.watches.touch_changed(batch, scope);
+    node.pubsub.deliver(batch, scope, server.config.subscriber_limit());
     note_ready(node, batch, scope, ready);
 }
 
@@ -59,7 +62,7 @@ pub fn note_ready(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Read
         match change {
             Change::Key(key) if node.waiters.is_awaited(key) => add(key),
             // What gives a key something says so of the key too.
-            Change::Key(_) | Change::Part(_) => {}
+            Change::Key(_) | Change::Part(_) | Change::Message { .. } => {}
             Change::Range => node.waiters.minding_ends().iter().for_each(|key| add(key)),
         }
     }
@@ -186,7 +189,7 @@ impl Server<'_> {
         let taken = handler(&mut cx, &mut args, reply).and_then(|taken| match taken {
             Taken::Nothing(_) => Ok(None),
             Taken::Replied(_) => {
-                let tell = |batch: &[u8]| note(self.node, batch, &scope, ready);
+                let tell = |batch: &[u8]| note(self, batch, &scope, ready);
                 Ok(Some(cx.txn.commit_and_tell(tell)?.is_some()))
             }
         });

@@ -40,7 +40,7 @@ impl<'n> Batch<'n> {
         };
         let server = Server { node, config, store: &store, worker, now_ms };
         let mut ready = Ready::new();
-        let tell = |batch: &[u8]| serve::note(node, batch, &scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, &scope, &mut ready);
         let has_written = cx.txn.commit_and_tell(tell)?.is_some();
         server.serve_holding(&mut ready, &stripes);
         drop(held);

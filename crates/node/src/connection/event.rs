@@ -1,0 +1,110 @@
+//! The one place where a connection waits: for its client, for whatever it waits for besides, for
+//! pushes, for its end.
+
+use std::future::Future;
+
+use api::moving;
+use tokio::io::AsyncReadExt as _;
+
+use super::{Connection, End, READ_BYTES};
+use crate::session::Session;
+
+/// What came first.
+#[derive(Debug)]
+pub(super) enum Event<T> {
+    /// What was waited for.
+    Done(T),
+    /// So many bytes; 0 at the end of the stream. They are in the buffer, for which the caller has
+    /// made room.
+    Read(usize),
+}
+
+/// For how long a connection that waits reads on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// It does not.
+    Not,
+    /// Until the stream has ended.
+    ToEnd,
+    /// Until its client has ended its side, or the stream has ended.
+    WhileAwaited,
+}
+
+impl Connection {
+    /// Waits for `done`, and for the client if the connection `reads`. Pushes leave meanwhile.
+    pub(super) async fn event<T>(
+        &mut self,
+        session: &Session,
+        reads: bool,
+        done: impl Future<Output = T>,
+    ) -> Result<Event<T>, End> {
+        let client = &session.client;
+        let mut done = std::pin::pin!(done);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut done => return Ok(Event::Done(done)),
+                read = self.stream.read_buf(&mut self.buffer), if reads => {
+                    let read = read?;
+                    self.at_end = read == 0;
+                    self.look_for_mark();
+                    return Ok(Event::Read(read));
+                }
+                () = client.called() => {}
+                () = client.visit_over(), if client.is_visitor() => return Err(self.turn_away().await),
+            }
+            if client.is_killed() {
+                return Err(End::Killed);
+            }
+            self.take_pushes(session);
+            self.send(session).await?;
+        }
+    }
+
+    /// The same, reading on as much as a record may hold; `None` once that has come to its end.
+    pub(super) async fn done_or_end<T>(
+        &mut self,
+        session: &Session,
+        reads: Reads,
+        done: impl Future<Output = T>,
+    ) -> Result<Option<T>, End> {
+        let mut done = std::pin::pin!(done);
+        loop {
+            let has_ended = match reads {
+                Reads::Not => false,
+                Reads::ToEnd => self.at_end,
+                Reads::WhileAwaited => self.at_end || self.is_over,
+            };
+            if has_ended {
+                tokio::select! {
+                    biased;
+                    done = &mut done => return Ok(Some(done)),
+                    () = std::future::ready(()) => return Ok(None),
+                }
+            }
+            let has_room = self.buffer.len() - self.start <= moving::RECORD_MAX;
+            let reads_on = has_room && reads != Reads::Not;
+            if reads_on {
+                self.buffer.reserve(READ_BYTES);
+            }
+            if let Event::Done(done) = self.event(session, reads_on, &mut done).await? {
+                return Ok(Some(done));
+            }
+        }
+    }
+
+    /// Lines up the pushes that have come, behind the replies that are there already.
+    pub(super) fn take_pushes(&mut self, session: &Session) {
+        let inbox = &session.client.inbox;
+        if inbox.is_empty() {
+            return;
+        }
+        if self.held.is_empty() {
+            inbox.take(&mut self.out);
+        } else {
+            let mut pushes = Vec::new();
+            inbox.take(&mut pushes);
+            self.held.push_behind(&mut pushes);
+        }
+    }
+}

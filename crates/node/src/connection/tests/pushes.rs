@@ -1,0 +1,114 @@
+//! What reaches a connection without having been asked for.
+
+use super::*;
+use crate::inbox::Limit;
+use crate::pubsub::Message;
+
+const NO_LIMIT: Limit = Limit { hard: 0, soft: 0, lasting: Duration::ZERO };
+
+fn publish(node: &Node, channel: &str, text: &str) {
+    let message = Message { is_shard: false, channel: channel.as_bytes(), text: text.as_bytes() };
+    node.pubsub.publish(message, NO_LIMIT, clock::unix_ms());
+}
+
+async fn expect(stream: &mut TcpStream, text: &str) {
+    let mut bytes = vec![0; text.len()];
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), text);
+}
+
+#[test]
+fn pushes_come_between_replies_and_while_a_command_waits() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"CLIENT REPLY SKIP\r\nHELLO 3\r\nSUBSCRIBE a b\r\nPING\r\n").await;
+        expect(&mut stream, ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").await;
+        expect(&mut stream, ">3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n+PONG\r\n").await;
+        publish(&node, "a", "1");
+        expect(&mut stream, ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\n1\r\n").await;
+        stream.write_all(b"BLPOP q 0\r\n").await.unwrap();
+        until(|| node.waiters.any()).await;
+        publish(&node, "b", "2");
+        expect(&mut stream, ">3\r\n$7\r\nmessage\r\n$1\r\nb\r\n$1\r\n2\r\n").await;
+        // Own messages come before the reply to the command that sent them.
+        assert!(node.waiters.unblock(1, None));
+        expect(&mut stream, "_\r\n").await;
+        stream.write_all(b"PUBLISH a x\r\n").await.unwrap();
+        expect(&mut stream, ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n:1\r\n").await;
+        // After the word that a subscription is over nothing comes of it.
+        publish(&node, "a", "last");
+        stream.write_all(b"UNSUBSCRIBE\r\nPING\r\n").await.unwrap();
+        expect(&mut stream, ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\nlast\r\n").await;
+        expect(&mut stream, ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n").await;
+        expect(&mut stream, ">3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:0\r\n+PONG\r\n").await;
+        assert!(!node.pubsub.any());
+    });
+}
+
+#[test]
+fn in_resp2_a_subscriber_asks_for_nothing_else() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"PSUBSCRIBE n*\r\nGET k\r\nPING\r\nRESET\r\nGET k\r\n").await;
+        expect(&mut stream, "*3\r\n$10\r\npsubscribe\r\n$2\r\nn*\r\n:1\r\n").await;
+        expect(&mut stream, "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n").await;
+        expect(&mut stream, "*2\r\n$4\r\npong\r\n$0\r\n\r\n+RESET\r\n$-1\r\n").await;
+        assert!(!node.pubsub.any());
+    });
+}
+
+#[test]
+fn subscriptions_move_with_their_session_and_end_with_their_client() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"SUBSCRIBE a\r\nPSUBSCRIBE p*\r\nSSUBSCRIBE s\r\n").await;
+        let replies = "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:2\r\n*3\r\n$10\r\nssubscribe\r\n$1\r\ns\r\n:1\r\n";
+        expect(&mut stream, replies).await;
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        let names = |name: &str| vec![name.as_bytes().to_vec()];
+        let all = api::moving::Subscriptions {
+            channels: names("a"),
+            patterns: names("p*"),
+            shards: names("s"),
+        };
+        assert_eq!(moved.subscriptions, all);
+        until(|| !node.pubsub.any()).await;
+    });
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_cut_off() {
+    let change = |values: &mut Values| {
+        values.set("client-output-buffer-limit", "pubsub 1mb 0 0").unwrap();
+    };
+    served_by(change, |node, mut stream| async move {
+        say(&mut stream, b"SUBSCRIBE a\r\n").await;
+        expect(&mut stream, "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").await;
+        let limit = node.config.now().subscriber_limit();
+        let text = vec![b'x'; 64 << 10];
+        while node.pubsub.any() {
+            let message = Message { is_shard: false, channel: b"a", text: &text };
+            node.pubsub.publish(message, limit, clock::unix_ms());
+            tokio::task::yield_now().await;
+        }
+        assert!(node.clients.is_empty());
+    });
+}
+
+#[test]
+fn monitor_shows_what_others_run() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"MONITOR\r\n").await;
+        expect(&mut stream, "+OK\r\n").await;
+        let client = node.clients.list().remove(0);
+        node.monitors.tell(&client, &[b"GET", b"k"], Duration::from_micros(1_500_000), NO_LIMIT);
+        expect(&mut stream, "+1.500000 [0 10.0.0.1:5] \"GET\" \"k\"\r\n").await;
+        stream.write_all(b"RESET\r\n").await.unwrap();
+        let mut bytes = [0; 256];
+        let read = stream.read(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        assert!(text.ends_with("+RESET\r\n"), "{text}");
+        assert!(!node.monitors.any());
+    });
+}
