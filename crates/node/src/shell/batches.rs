@@ -163,7 +163,7 @@ fn replay(steps: &[Step]) -> usize {
             let rest = step.command.strip_prefix(name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
         };
-        let is_ours = !OTHERWISE.iter().any(|name| is_otherwise(name))
+        let is_ours = !OTHERWISE.iter().any(is_otherwise)
             && crate::shell::table().find(words[0].as_bytes()).is_some();
         // Blanks within words are lost in the recordings: what was taken there has other words
         // here.

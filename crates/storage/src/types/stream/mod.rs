@@ -27,7 +27,7 @@ pub use id::{Id, Span};
 pub use info::{consumers, groups, lag};
 pub use member::{Consumer, Group, InGroup, Pending, find_group};
 pub use pending::{Filter, Summary, ack, list_pending, summary};
-pub use read_group::{Reader, read_history, read_new};
+pub use read_group::{Delivered, Reader, read_history, read_new};
 
 use super::bounds::SubRange;
 use super::kind::Type;

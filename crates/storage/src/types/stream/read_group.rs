@@ -76,6 +76,9 @@ pub fn read_new(
     Ok(entries)
 }
 
+/// An entry that was delivered before: its fields as they lie, if it is still there.
+pub type Delivered = (Id, Option<Box<[u8]>>);
+
 /// XREADGROUP with an identifier: what this consumer has got behind it and not acknowledged; `None`
 /// in place of an entry that was deleted since.
 ///
@@ -86,7 +89,7 @@ pub fn read_history(
     mut group: InGroup<'_>,
     after: Id,
     reader: &Reader<'_>,
-) -> Result<Vec<(Id, Option<Box<[u8]>>)>, CommandError> {
+) -> Result<Vec<Delivered>, CommandError> {
     let mut ids = Vec::new();
     if let Some(span) = Span::after(after) {
         group.walk_pending(txn, span, Direction::Forward, |id, pending| {
