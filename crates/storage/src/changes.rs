@@ -9,10 +9,13 @@ use crate::{Family, Scope};
 /// What one record changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// The value of this key, or its expiry.
+    /// This key is made, deleted, or changed in what is known of it as a whole: its size, its
+    /// expiry, the value of a string.
     Key(&'a [u8]),
     /// This key holds nothing, by its metadata alone: it was emptied, or there was none before.
     Emptied(&'a [u8]),
+    /// Something in this key. Alone this makes and fills no key.
+    Part(&'a [u8]),
     /// Keys that are not named: a range of them was removed.
     Range,
     /// Nothing that stays: a message to a channel. PUBLISH writes it as Kvrocks does, channel and
@@ -55,7 +58,7 @@ pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change
             }
             Family::Default | Family::ZsetScore | Family::Stream => {
                 let (prefix, owner, _) = split_internal(key, scope.cluster)?;
-                scope.owns(prefix).then_some(Change::Key(owner))
+                scope.owns(prefix).then_some(Change::Part(owner))
             }
             Family::Propagate | Family::Pubsub | Family::Search => None,
         }
@@ -109,10 +112,10 @@ mod tests {
             writer.delete_range(Family::Metadata, b"a", b"b");
             let bytes: &[u8] = writer.finish();
             let found: Vec<Change<'_>> = of(bytes, &mine).collect();
-            let keys = [&b"a"[..], b"h", b"z"].map(Change::Key);
+            let parts = [&b"h"[..], b"z"].map(Change::Part);
             // A set without members, and a stream, which may be without entries.
-            let empty = [Change::Emptied(b"e"), Change::Key(b"s"), Change::Range];
-            assert_eq!(found, [&keys[..], &empty].concat());
+            let rest = [Change::Emptied(b"e"), Change::Key(b"s"), Change::Range];
+            assert_eq!(found, [&[Change::Key(b"a")], &parts[..], &rest].concat());
         }
     }
 

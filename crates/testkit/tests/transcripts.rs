@@ -88,6 +88,11 @@ fn zset() -> Result<()> {
 }
 
 #[test]
+fn stream() -> Result<()> {
+    check("stream.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -172,6 +177,11 @@ fn odd_hyperloglogs() -> Result<()> {
 #[test]
 fn odd_bits() -> Result<()> {
     probe("bit.probe")
+}
+
+#[test]
+fn odd_streams() -> Result<()> {
+    probe("stream.probe")
 }
 
 #[test]

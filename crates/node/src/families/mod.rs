@@ -15,6 +15,7 @@ pub mod server;
 pub mod set;
 pub mod sort;
 pub mod sortedint;
+pub mod stream;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -33,6 +34,7 @@ pub const ALL: &[Family] = &[
     Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
+    Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },

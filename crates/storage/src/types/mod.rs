@@ -36,6 +36,7 @@ pub mod set;
 mod set_store;
 pub mod sort;
 pub mod sortedint;
+pub mod stream;
 pub mod strings;
 pub mod version;
 pub mod zset;
@@ -82,6 +83,9 @@ pub enum CommandError {
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,
+    /// A stream refuses.
+    #[error(transparent)]
+    Stream(#[from] stream::Refusal),
     /// The engine failed.
     #[error(transparent)]
     Storage(#[from] crate::Error),

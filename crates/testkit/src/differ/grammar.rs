@@ -11,8 +11,8 @@ type Family = &'static [(u32, &'static str)];
 /// All of them.
 #[rustfmt::skip]
 pub const FAMILIES: &[Family] = &[
-    STRINGS, HASHES, LISTS, SETS, SORTED_SETS, PLACES, BITS, SKETCHES, KEYS, TRANSACTIONS, CONNECTION,
-    SERVER,
+    STRINGS, HASHES, LISTS, SETS, SORTED_SETS, PLACES, BITS, SKETCHES, STREAMS, KEYS, TRANSACTIONS,
+    CONNECTION, SERVER,
 ];
 
 #[rustfmt::skip]
@@ -182,6 +182,35 @@ const SKETCHES: Family = &[
     (1, "EXISTS sketch"),
 ];
 
+// What tells times (XPENDING one by one, XINFO CONSUMERS) is not here, nor XINFO STREAM: what was
+// trimmed counts as deleted.
+#[rustfmt::skip]
+const STREAMS: Family = &[
+    (6, "XADD key id (field value)…"),
+    (4, "XADD key [NOMKSTREAM] [MAXLEN index|MINID id] id (field value)…"),
+    (3, "XADD key [MAXLEN (=|~) index [LIMIT index]|MINID (=|~) id] id field value"),
+    (2, "XLEN key"),
+    (4, "XRANGE key place place [COUNT index]"),
+    (3, "XREVRANGE key place place [COUNT index]"),
+    (3, "XDEL key id…"),
+    (2, "XTRIM key (MAXLEN index|MAXLEN (=|~) index|MINID id) [LIMIT index]"),
+    (1, "XSETID key id [ENTRIESADDED index] [MAXDELETEDID id]"),
+    (3, "XREAD [COUNT index] STREAMS key key id id"),
+    (3, "XGROUP CREATE key field (id|$) [MKSTREAM] [ENTRIESREAD index]"),
+    (2, "XGROUP CREATE key field 0 MKSTREAM"),
+    (1, "XGROUP SETID key field (id|$) [ENTRIESREAD index]"),
+    (1, "XGROUP DESTROY key field"),
+    (1, "XGROUP CREATECONSUMER key field field"),
+    (1, "XGROUP DELCONSUMER key field field"),
+    (6, "XREADGROUP GROUP field field [COUNT index] [NOACK] STREAMS key >"),
+    (2, "XREADGROUP GROUP field field [COUNT index] STREAMS key key (>|id) id"),
+    (3, "XACK key field id…"),
+    (2, "XPENDING key field"),
+    (3, "XCLAIM key field field 0 id… [FORCE] [JUSTID] [RETRYCOUNT index] [LASTID id]"),
+    (3, "XAUTOCLAIM key field field 0 place [COUNT index] [JUSTID]"),
+    (2, "XINFO GROUPS key"),
+];
+
 #[rustfmt::skip]
 const KEYS: Family = &[
     (3, "DEL key…"),
@@ -236,6 +265,7 @@ const SERVER: Family = &[
 /// commands left behind must be alike, whatever they answered.
 #[rustfmt::skip]
 pub const LOOKS: &[&str] = &[
-    "KEYS *", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1", "SMEMBERS key",
-    "ZRANGE key 0 -1 WITHSCORES", "TYPE key",
+    "KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1",
+    "SMEMBERS key",
+    "ZRANGE key 0 -1 WITHSCORES", "XRANGE key - +", "XINFO GROUPS key",
 ];

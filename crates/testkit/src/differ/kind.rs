@@ -33,6 +33,13 @@ pub const ODD: [&str; 36] = [
     "MATCH", "DB", "LEN", "IDX", "\u{0}", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
 ];
 
+/// Of entries, and what looks like it.
+#[rustfmt::skip]
+const IDS: [&str; 16] = [
+    "0-1", "1", "1-1", "1-2", "2-0", "2-1", "2-*", "3", "3-3", "4-*", "5-5", "6", "7-1", "0", "0-0",
+    "18446744073709551615-18446744073709551615",
+];
+
 /// Kinds of words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -51,6 +58,10 @@ pub enum Kind {
     Score,
     /// Of scores: the same, or one that is left out.
     Bound,
+    /// Of an entry of a stream: few, so that they meet, and none of the present time.
+    Id,
+    /// The same, as a bound of a range.
+    Place,
     /// Where in a value, from either end.
     Index,
     /// Where in a value, from its beginning; none that would make a server reserve hundreds of
@@ -101,6 +112,8 @@ impl Kind {
             "float" => Self::Float,
             "score" => Self::Score,
             "bound" => Self::Bound,
+            "id" => Self::Id,
+            "place" => Self::Place,
             "index" => Self::Index,
             "offset" => Self::Offset,
             "seconds" => Self::Seconds,
@@ -133,6 +146,11 @@ impl Kind {
                 0 => text(&BOUNDS, rng),
                 _ => number(rng.random_range(-12..=12)),
             },
+            Self::Id => text(&IDS, rng),
+            Self::Place => match rng.random_range(0..3) {
+                0 => text(&["-", "+", "(0", "(2-1", "(3", "(5-5", "(0-0"], rng),
+                _ => text(&IDS, rng),
+            },
             Self::Offset => match rng.random_range(0..12) {
                 0 => text(&["-1", "536870912", "4294967296", "9223372036854775807"], rng),
                 _ => number(rng.random_range(0..=20)),
@@ -164,7 +182,9 @@ impl Kind {
             Self::Pattern => &[
                 "*", "a*", "?", "[ab]", "[^a]", "[b-a]", "\\a", "", "[", "[a", "{a}*", "*c", "**",
             ],
-            Self::Type => &["string", "String", "hash", "set", "list", "zset", "nosuch", ""],
+            Self::Type => &[
+                "string", "String", "hash", "set", "list", "zset", "stream", "nosuch", "",
+            ],
             Self::Database => &["0", "0", "0", "0", "abc", "-1"],
             Self::Cursor => &["0", "0", "0", "0", "00", "abc", "1.5"],
             Self::Count => &["1000", "1000", "500", "0", "-5", "abc"],
