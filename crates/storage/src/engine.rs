@@ -83,22 +83,52 @@ fn bloom_ratio(options: &Options) -> f64 {
 
 /// Options under which the whole live log is replayed without filling a memtable: RocksDB would flush all of them at the
 /// end of the replay, and what is in tables cannot be rewound (rule R12).
+///
+/// The first log file of the process would reserve as much of the disk as such a memtable is large, more than all the data
+/// of a small one. `max_total_wal_size` bounds what is reserved, so that it is a usual memtable's until the database is open;
+/// [`hold_logs`] puts it right then.
 pub(crate) fn holding(options: &Options, dir: &Path) -> Options {
-    let log_bytes: u64 = std::fs::read_dir(dir)
+    let needed = log_bytes(dir).saturating_mul(MEMTABLE_FACTOR).saturating_add(64 << 20);
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    let usual = (options.write_buffer_size / 10).saturating_add(options.write_buffer_size).max(1);
+    let usual = u64::try_from(usual).unwrap_or(u64::MAX);
+    Options {
+        disable_auto_compactions: true,
+        write_buffer_size: options.write_buffer_size.max(needed),
+        max_total_wal_size: match options.max_total_wal_size {
+            0 => usual,
+            size => size.min(usual),
+        },
+        ..options.clone()
+    }
+}
+
+/// So much may be written to a database that was just opened with [`holding`] as the configuration says, on top of what its log
+/// has already, before RocksDB flushes to be able to let a log file go.
+pub(crate) fn hold_logs(db: &DB, options: &Options, dir: &Path) -> Result<(), Error> {
+    let size = match options.max_total_wal_size {
+        0 => 0,
+        size => size.saturating_add(log_bytes(dir)),
+    };
+    set_log_size(db, size)
+}
+
+/// Live WAL bytes that force a flush from now on.
+pub(crate) fn set_log_size(db: &DB, bytes: u64) -> Result<(), Error> {
+    db.set_db_options(&[("max_total_wal_size", &bytes.to_string())])
+        .map_err(|error| Error::engine("set the size of the log", error))
+}
+
+/// Bytes of the live log files.
+fn log_bytes(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
         .into_iter()
         .flatten()
         .map_while(Result::ok)
         .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
         .filter_map(|entry| entry.metadata().ok())
         .map(|metadata| metadata.len())
-        .sum();
-    let needed = log_bytes.saturating_mul(MEMTABLE_FACTOR).saturating_add(64 << 20);
-    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
-    Options {
-        disable_auto_compactions: true,
-        write_buffer_size: options.write_buffer_size.max(needed),
-        ..options.clone()
-    }
+        .sum()
 }
 
 /// All families of the database folder `dir`, or of a new one there, with their options.

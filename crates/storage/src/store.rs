@@ -96,14 +96,17 @@ impl Store {
         let is_copy = dir.join("CURRENT").exists() && !format::is_recorded(dir);
         let cache = engine::cache(&options);
         let filters = Filters::new(options.cluster);
-        let mut db_options = engine::database(&options);
+        let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
+        let mut db_options = engine::database(&held);
         let failure = Arc::<Failure>::default();
         failure::listen(&mut db_options, &failure);
         let meters = Meters::attach(&mut db_options);
-        let held = if options.hold_tail { engine::holding(&options, dir) } else { options.clone() };
         let descriptors = engine::descriptors(&db_options, dir, &held, &cache, &filters)?;
         let db = DB::open_cf_descriptors(&db_options, dir, descriptors)
             .map_err(|error| open_error(dir, error))?;
+        if options.hold_tail {
+            engine::hold_logs(&db, &options, dir)?;
+        }
         if is_copy {
             view::raise_floor(dir, db.latest_sequence_number())?;
         }

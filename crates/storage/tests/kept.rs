@@ -173,6 +173,38 @@ fn a_held_tail_survives_a_restart_in_the_log() {
     }
 }
 
+/// Bytes of the disk that the newest log file has, whatever its length.
+fn reserved(db: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let files = std::fs::read_dir(db).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.max().unwrap().metadata().unwrap().blocks() * 512
+}
+
+/// It would reserve several times all of the log: a small disk is full by that alone, and stays full when the process dies of it.
+#[test]
+fn the_log_of_a_held_database_reserves_no_more_than_another() {
+    const RESERVED: std::ops::Range<u64> = (1 << 20)..(3 << 20);
+    let small = Options { write_buffer_size: 1 << 20, ..options() };
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), small.clone()).unwrap();
+    store.open_epoch(1, EpochId::from_random(1), 0).unwrap();
+    store.publish().unwrap();
+    assert!(RESERVED.contains(&reserved(dir.path())), "{}", reserved(dir.path()));
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), Options { hold_tail: true, ..small }).unwrap();
+    add_hash(&store, "h");
+    store.publish().unwrap();
+    assert!(RESERVED.contains(&reserved(dir.path())), "{}", reserved(dir.path()));
+    // What a held log may grow to is the configured size, so that it is still in no table here.
+    for index in 0..1_000 {
+        add_hash(&store, &format!("key {index}"));
+    }
+    let stats = store.stats().unwrap();
+    assert_eq!(stats.families.iter().map(|family| family.table_bytes).sum::<u64>(), 0);
+}
+
 #[test]
 fn log_files_stay_until_they_are_acknowledged() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rocksdb::wal::WalFileType;
 
-use crate::{Error, Family, Store};
+use crate::{Error, Family, Store, engine};
 
 impl Store {
     /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it. Compactions then remove what
@@ -59,7 +59,7 @@ impl Store {
                 .set_options_cf(self.cf(family)?, &options)
                 .map_err(|error| Error::engine("set options of a family", error))?;
         }
-        Ok(())
+        engine::set_log_size(&inner.db, inner.options.max_total_wal_size)
     }
 
     /// Removes archived log files as `wal_ttl_seconds` and `wal_size_limit_mb` say, oldest first, but none with a record that

@@ -11,7 +11,9 @@ pub mod counter;
 pub mod list;
 pub mod lock;
 mod memory;
+pub mod queue;
 pub mod register;
+pub mod set;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +40,7 @@ pub type History<M> = Vec<Operation<<M as Model>::Call, <M as Model>::Reply>>;
 /// What an object does, one operation after the other.
 pub trait Model {
     /// What it remembers.
-    type State: Clone + Hash;
+    type State: Clone + Hash + PartialEq;
     /// What can be asked.
     type Call;
     /// What can be answered.
@@ -164,7 +166,7 @@ impl<'a, M: Model> Search<'a, M> {
     fn run(mut self, limit: usize) -> Verdict {
         let mut state = self.model.initial();
         let mut memory = Memory::default();
-        let mut stack: Vec<(usize, M::State)> = Vec::new();
+        let mut stack: Vec<(usize, M::State, bool)> = Vec::new();
         let mut placed = Placed::default();
         let mut best: Option<(usize, Violation)> = None;
         let mut event = self.next[HEAD];
@@ -174,32 +176,48 @@ impl<'a, M: Model> Search<'a, M> {
             // An operation returned before anything that must be placed could be: is something else in between?
             let candidate =
                 if is_return { self.optional(&mut optional, event) } else { Some(operation) };
+            let mut is_dead_end = false;
             if let Some(candidate) = candidate {
                 let then = self.model.step(&state, &self.history[candidate]);
+                // What changes nothing loses nothing by being early: where this leads nowhere, neither does anything else.
+                let is_idle = then.as_ref().is_some_and(|then| *then == state);
                 let with = placed.toggled(candidate, self.rank[candidate]);
+                // Nobody need know that an operation which may be left out changed nothing.
+                let then = then.filter(|_| !(is_idle && is_return));
+                let fits = then.is_some();
                 if let Some(then) = then.filter(|then| memory.insert(self.entry(with, then))) {
                     if memory.len() > limit {
                         return Verdict::Undecided;
                     }
                     self.place(candidate);
-                    stack.push((candidate, std::mem::replace(&mut state, then)));
+                    stack.push((candidate, std::mem::replace(&mut state, then), is_idle));
                     (placed, event, optional) = (with, self.next[HEAD], 0);
-                } else if !is_return {
-                    event = self.next[event];
+                    continue;
                 }
-                continue;
+                is_dead_end = fits && is_idle;
+                if !is_dead_end {
+                    if !is_return {
+                        event = self.next[event];
+                    }
+                    continue;
+                }
             }
-            if best.as_ref().is_none_or(|(left, _)| self.to_place < *left) {
-                let order = stack.iter().map(|(operation, _)| *operation).collect();
+            if !is_dead_end && best.as_ref().is_none_or(|(left, _)| self.to_place < *left) {
+                let order = stack.iter().map(|(operation, ..)| *operation).collect();
                 best = Some((self.to_place, Violation { order, stuck: operation }));
             }
-            let Some((last, before)) = stack.pop() else {
-                let none = Violation { order: Vec::new(), stuck: operation };
-                return Verdict::Violated(best.map_or(none, |(_, violation)| violation));
+            let last = loop {
+                let Some((last, before, is_idle)) = stack.pop() else {
+                    let none = Violation { order: Vec::new(), stuck: operation };
+                    return Verdict::Violated(best.map_or(none, |(_, violation)| violation));
+                };
+                self.take_back(last);
+                placed = placed.toggled(last, self.rank[last]);
+                state = before;
+                if !is_idle {
+                    break last;
+                }
             };
-            self.take_back(last);
-            placed = placed.toggled(last, self.rank[last]);
-            state = before;
             (event, optional) = match self.rank[last] {
                 None => (self.next[self.call_of[last]], 0),
                 Some(position) => (self.first_return(), position + 1),

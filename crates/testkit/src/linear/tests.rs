@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::lock::{self, Lock};
-use super::{History, Model, Operation, Verdict, check, counter, list, register};
+use super::{History, Model, Operation, Verdict, check, counter, list, queue, register, set};
 
 const LIMIT: usize = 1_000_000;
 
@@ -431,5 +431,49 @@ fn locks_with_lost_answers_need_a_bounded_memory() {
         };
         let bad = history.into_iter().chain([second(5_001), second(5_002)]).collect();
         assert!(is_bad(&check(&LOCK, &lock::prepare(bad), LIMIT / 20)), "{lost}");
+    }
+}
+
+#[test]
+fn the_search_agrees_with_trying_all_orders_for_queues_and_sets() {
+    use queue::End;
+    let queues = compare(&queue::Queue, queue::prepare, |rng, number| {
+        let end = if rng.random_bool(0.5) { End::Left } else { End::Right };
+        let some = |rng: &mut StdRng| rng.random_bool(0.7).then(|| rng.random_range(1..=number));
+        let content = |rng: &mut StdRng| {
+            let mut content: Vec<u64> = (1..=number).filter(|_| rng.random_bool(0.3)).collect();
+            if rng.random_bool(0.3) {
+                content.reverse();
+            }
+            queue::Reply::Content(content)
+        };
+        match rng.random_range(0..10) {
+            0..4 => (queue::Call::Push(end, number), queue::Reply::Length(rng.random_range(1..4))),
+            4..6 => (queue::Call::Pop(end), queue::Reply::Taken(some(rng))),
+            6 => (queue::Call::Move, queue::Reply::Taken(some(rng))),
+            7 => {
+                let element = rng.random_range(1..=number);
+                (queue::Call::Remove(element), queue::Reply::Removed(rng.random_bool(0.5)))
+            }
+            8 => (queue::Call::Read, content(rng)),
+            _ => (queue::Call::ReadAside, content(rng)),
+        }
+    });
+    let sets = compare(&set::Set, set::prepare, |rng, _| {
+        let member = rng.random_range(1..3);
+        let whether = set::Reply::Whether(rng.random_bool(0.7));
+        match rng.random_range(0..10) {
+            0..4 => (set::Call::Add(member), whether),
+            4..6 => (set::Call::Remove(member), whether),
+            6 => (set::Call::Has(member), whether),
+            7 => (set::Call::Pop, set::Reply::Popped(rng.random_bool(0.7).then_some(member))),
+            _ => {
+                let members = (1..3).filter(|_| rng.random_bool(0.5)).collect();
+                (set::Call::Read, set::Reply::Members(members))
+            }
+        }
+    });
+    for good in [queues, sets] {
+        assert!(is_telling(good), "{queues} {sets}");
     }
 }

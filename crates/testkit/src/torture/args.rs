@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::keys;
 use super::schedule::{Kind, Style};
 
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
-                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] CLIENTS=busy|quiet LEASE=ms SECONDS=n \
-                    KEEP=yes DIR=folder";
+                    FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] KEYS=<kind,…>|all[,-kind…] \
+                    CLIENTS=busy|quiet LEASE=ms SECONDS=n KEEP=yes DIR=folder";
 
 /// How the cluster acknowledges writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct Options {
     pub shape: Option<Shape>,
     /// Which faults may happen.
     pub faults: Vec<Kind>,
+    /// Which kinds of keys are used.
+    pub keys: Vec<keys::Kind>,
     /// One after the other, or several at a time.
     pub style: Option<Style>,
     /// Clients that nearly only read.
@@ -102,6 +105,7 @@ impl Default for Options {
             balancer: None,
             shape: None,
             faults: Kind::ALL.to_vec(),
+            keys: keys::Kind::ALL.to_vec(),
             style: None,
             quiet: None,
             lease_ms: None,
@@ -152,6 +156,7 @@ impl Options {
             "LEASE" => self.lease_ms = Some(value.parse().context("not a number")?),
             "SHAPE" => self.shape = Some(shape(value)?),
             "FAULTS" => self.set_faults(value)?,
+            "KEYS" => self.set_keys(value)?,
             "KEEP" => self.keep = value == "yes",
             "DIR" => self.dir = Some(value.into()),
             _ => bail!("no such argument"),
@@ -182,6 +187,31 @@ impl Options {
         self.faults = Kind::ALL.into_iter().filter(is_wanted).collect();
         Ok(())
     }
+
+    fn set_keys(&mut self, value: &str) -> Result<()> {
+        let (mut wanted, mut without) = (Vec::new(), Vec::new());
+        for word in value.split(',') {
+            match word.strip_prefix('-') {
+                Some(name) => without.push(key_kind(name)?),
+                None if word == "all" => wanted.extend(keys::Kind::ALL),
+                None => wanted.push(key_kind(word)?),
+            }
+        }
+        if wanted.is_empty() {
+            wanted.extend(keys::Kind::ALL);
+        }
+        let is_wanted = |kind: &keys::Kind| wanted.contains(kind) && !without.contains(kind);
+        self.keys = keys::Kind::ALL.into_iter().filter(is_wanted).collect();
+        ensure!(!self.keys.is_empty(), "no kind of key is left");
+        Ok(())
+    }
+}
+
+fn key_kind(name: &str) -> Result<keys::Kind> {
+    keys::Kind::parse(name).with_context(|| {
+        let known: Vec<&str> = keys::Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        format!("no kind of key `{name}`; there are: {}", known.join(" "))
+    })
 }
 
 fn kind(name: &str) -> Result<Kind> {
@@ -226,8 +256,13 @@ mod tests {
             parse("FAULTS=kill,kill-restart").unwrap().faults
         );
         assert!(most.len() == Kind::ALL.len() - 1 && !most.contains(&Kind::DiskFull));
+        assert_eq!(parse("KEYS=all").unwrap().keys, keys::Kind::ALL);
+        assert_eq!(parse("KEYS=set,queue").unwrap().keys, [keys::Kind::Queue, keys::Kind::Set]);
+        assert_eq!(parse("KEYS=-lock").unwrap().keys.len(), keys::Kind::ALL.len() - 1);
         for bad in [
             "RUNS",
+            "KEYS=stream",
+            "KEYS=set,-set",
             "RUNS=x",
             "MODE=sync",
             "SHAPE=3",

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::commands::{command, outcome, refusal};
 use super::history::{Answer, Call, Outcome, Record};
 use super::keys::{Key, Kind, first_of};
 use super::timeline::Clock;
+use crate::linear::queue::End;
+use crate::linear::set::MEMBERS;
 use crate::wait;
 use crate::wire::{Connection, Reply, encode};
 
@@ -24,29 +27,14 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 const BACK_OFF: Duration = Duration::from_millis(20);
 /// After an operation without an answer: each makes the search for an order harder.
 const BACK_OFF_UNKNOWN: Duration = Duration::from_millis(200);
-/// With so many operations without an answer a lock is left for its successor.
+/// With so many operations without an answer a key is left for its successor.
 const UNANSWERED: usize = 4;
 /// Ids of one client: values, elements and tokens are unique over all clients.
 const IDS: u64 = 100_000;
-/// Bytes of an element of a list, its end mark included.
-const ELEMENT: usize = 9;
+/// Of so many pops that may wait, the client hangs up in the middle of one.
+const HANGS_UP: u32 = 100;
 const PIPELINE: usize = 5;
 const BALLAST_BYTES: usize = 16_384;
-
-/// Errors that are given before anything is done.
-const REFUSALS: [&str; 11] = [
-    "MOVED",
-    "ASK",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "NOREPLICAS",
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "NOAUTH",
-    "DENIED",
-    "BUSY",
-];
 
 /// What all clients share.
 #[derive(Debug, Clone)]
@@ -76,6 +64,8 @@ pub struct Client {
     links: HashMap<usize, Connection>,
     /// By key: the token of a lock that may be ours.
     tokens: HashMap<usize, u64>,
+    /// By key: elements that were put aside for us, to be removed when their work is done.
+    aside: HashMap<usize, Vec<u64>>,
     used_ids: u64,
     records: Vec<Record>,
 }
@@ -98,6 +88,7 @@ impl Client {
             rng,
             links: HashMap::new(),
             tokens: HashMap::new(),
+            aside: HashMap::new(),
             used_ids: 0,
             records: Vec::new(),
         }
@@ -133,7 +124,7 @@ impl Client {
             };
             let call = match keys[key].kind {
                 Kind::Ballast => None,
-                _ if writes => self.draw(key, &keys[key]),
+                _ if writes && !self.is_worn(key) => self.draw(key, &keys[key]),
                 _ => Some(Call::Get),
             };
             calls.extend(call.map(|call| (key, call)));
@@ -159,14 +150,22 @@ impl Client {
         key
     }
 
+    /// The last of several keys that follow each other, with too many operations without an answer: it is only read, or no search
+    /// would find an order.
+    fn is_worn(&self, key: usize) -> bool {
+        let Key { kind, successor, .. } = self.shared.keys[key];
+        let unanswered = self.shared.unanswered[key].load(Ordering::Relaxed);
+        kind.turns() > 1 && successor.is_none() && unanswered >= UNANSWERED
+    }
+
     fn draw(&mut self, index: usize, key: &Key) -> Option<Call> {
         let part = self.rng.random_range(0..100);
         Some(match key.kind {
             Kind::Register if part < 45 => Call::Get,
             Kind::Register if part < 85 => Call::Set(self.id()),
             Kind::Register => Call::Swap(self.id()),
-            Kind::Counter if part < 30 => Call::Get,
-            Kind::Counter => Call::Incr,
+            Kind::Counter | Kind::Field | Kind::Score if part < 30 => Call::Get,
+            Kind::Counter | Kind::Field | Kind::Score => Call::Incr,
             Kind::List if part < 30 => Call::Get,
             Kind::List => Call::Append(self.id()),
             Kind::Lock if part < 20 => Call::Get,
@@ -174,8 +173,35 @@ impl Client {
                 Some(token) => Call::Release(*token),
                 None => Call::Acquire(self.id()),
             },
+            Kind::Queue => self.draw_for_queue(index, part),
+            Kind::Set => {
+                let member = self.rng.random_range(0..MEMBERS);
+                match part {
+                    0..20 => Call::Get,
+                    20..30 => Call::Has(member),
+                    30..65 => Call::Add(member),
+                    65..85 => Call::Remove(member),
+                    _ => Call::Draw,
+                }
+            }
             Kind::Ballast => return None,
         })
+    }
+
+    /// As many elements are taken as come, so that consumers often wait and queues stay short.
+    fn draw_for_queue(&mut self, key: usize, part: u32) -> Call {
+        match part {
+            0..10 => Call::Get,
+            10..20 => Call::Aside,
+            20..40 => Call::Push(End::Left, self.id()),
+            40..60 => Call::Push(End::Right, self.id()),
+            60..70 => Call::Pop(End::Left),
+            70..80 => Call::Pop(End::Right),
+            _ => match self.aside.get(&key).and_then(|elements| elements.last()) {
+                Some(element) => Call::Done(*element),
+                None => Call::Move,
+            },
+        }
     }
 
     fn id(&mut self) -> u64 {
@@ -200,6 +226,10 @@ impl Client {
         let Some(mut link) = self.links.remove(&shard) else { return };
         let invoked = self.shared.clock.now();
         let mut broken = link.send_raw(&bytes).err();
+        if calls.iter().any(|(_, call)| call.waits()) && self.rng.random_ratio(1, HANGS_UP) {
+            wait::pause(Duration::from_millis(self.rng.random_range(0..100)));
+            broken = Some(anyhow!("the client hung up"));
+        }
         let mut next = |broken: &mut Option<anyhow::Error>| match broken {
             Some(_) => None,
             None => link.receive().map_err(|error| *broken = Some(error)).ok(),
@@ -209,7 +239,7 @@ impl Client {
         for (key, call) in calls.iter().copied() {
             let reply = next(&mut broken);
             let outcome = match (reply, &broken) {
-                (Some(reply), _) => outcome(call, keys[key].kind, &reply),
+                (Some(reply), _) => outcome(call, &keys[key], &reply),
                 (None, error) => {
                     let why = error.as_ref().map(|error| format!("{:#}", error));
                     Outcome::Unknown(why.unwrap_or_default())
@@ -236,17 +266,28 @@ impl Client {
     }
 
     fn remember(&mut self, key: usize, call: Call, outcome: &Outcome) {
-        if let Call::Acquire(token) = call {
-            let taken = *outcome == Outcome::Answered(Answer::Whether(true));
-            if taken || matches!(outcome, Outcome::Unknown(_)) {
+        match (call, outcome) {
+            (
+                Call::Acquire(token),
+                Outcome::Answered(Answer::Whether(true)) | Outcome::Unknown(_),
+            ) => {
                 self.tokens.insert(key, token);
             }
+            (Call::Move, Outcome::Answered(Answer::Value(Some(element)))) => {
+                self.aside.entry(key).or_default().push(*element);
+            }
+            (Call::Done(element), Outcome::Answered(_) | Outcome::Unknown(_)) => {
+                if let Some(elements) = self.aside.get_mut(&key) {
+                    elements.retain(|other| *other != element);
+                }
+            }
+            _ => {}
         }
     }
 
     fn write_down(&mut self, invoked: u64, ended: Ended, by: Option<Arc<str>>) {
         let Ended { key, call, outcome, at: ended } = ended;
-        if matches!(outcome, Outcome::Unknown(_)) && !matches!(call, Call::Get) {
+        if matches!(outcome, Outcome::Unknown(_)) && !call.is_read() {
             self.shared.unanswered[key].fetch_add(1, Ordering::Relaxed);
         }
         let client = self.number;
@@ -300,28 +341,6 @@ impl Client {
     }
 }
 
-/// A read of a key in its own right: the value at the end, or at a replica.
-pub fn read(connection: &mut Connection, key: &Key) -> Result<Outcome> {
-    let reply = connection.call(&["GET", &key.name])?;
-    Ok(outcome(Call::Get, key.kind, &reply))
-}
-
-fn command(key: &Key, call: Call) -> Vec<u8> {
-    let name = key.name.as_str();
-    match call {
-        Call::Get => encode(&["GET", name]),
-        Call::Set(value) => encode(&["SET", name, &value.to_string()]),
-        Call::Swap(value) => encode(&["SET", name, &value.to_string(), "GET"]),
-        Call::Incr => encode(&["INCR", name]),
-        Call::Append(element) => encode(&["APPEND", name, &format!("{element:08};")]),
-        Call::Acquire(token) => {
-            encode(&["SET", name, &token.to_string(), "NX", "PX", &key.ttl_ms.to_string()])
-        }
-        // It is not one command; see `release`.
-        Call::Release(_) => Vec::new(),
-    }
-}
-
 /// `None`: the lock was touched between the look and the deletion.
 fn release(connection: &mut Connection, name: &str, token: u64) -> Result<Option<Outcome>> {
     connection.send_raw(&[encode(&["WATCH", name]), encode(&["GET", name])].concat())?;
@@ -353,58 +372,6 @@ fn release(connection: &mut Connection, name: &str, token: u64) -> Result<Option
         }
         other => Some(Outcome::Unknown(format!("{other:?}"))),
     })
-}
-
-fn refusal(reply: &Reply) -> Outcome {
-    let (text, code) = (reply.text(), reply.error_code().unwrap_or_default());
-    let is_known = REFUSALS.contains(&code.as_str())
-        || text.starts_with("ERR this node serves clients only through")
-        || text == "ERR max number of clients reached";
-    if is_known { Outcome::Refused(text) } else { Outcome::Unknown(text) }
-}
-
-fn outcome(call: Call, kind: Kind, reply: &Reply) -> Outcome {
-    let garbage = || Answer::Garbage(format!("{reply:?}").chars().take(200).collect());
-    let value = |reply: &Reply| match reply {
-        Reply::NilBulk | Reply::Null => Some(None),
-        Reply::Bulk(_) => reply.text().parse().ok().map(Some),
-        _ => None,
-    };
-    let answer = match (call, reply) {
-        (_, Reply::Error(_)) => return refusal(reply),
-        (Call::Set(_), Reply::Simple(_)) => Some(Answer::Done),
-        (Call::Get, _) if kind == Kind::List => content(reply).map(Answer::Content),
-        (Call::Get, _) if kind == Kind::Counter => {
-            let number = value(reply).and_then(|value| i64::try_from(value.unwrap_or(0)).ok());
-            number.map(Answer::Number)
-        }
-        (Call::Get | Call::Swap(_), _) => value(reply).map(Answer::Value),
-        (Call::Incr, Reply::Integer(number)) => Some(Answer::Number(*number)),
-        (Call::Append(_), Reply::Integer(bytes)) => {
-            let bytes = usize::try_from(*bytes).unwrap_or(1);
-            let elements = i64::try_from(bytes / ELEMENT).unwrap_or(0);
-            (bytes % ELEMENT == 0).then_some(Answer::Number(elements))
-        }
-        (Call::Acquire(_), Reply::Simple(_)) => Some(Answer::Whether(true)),
-        (Call::Acquire(_), Reply::NilBulk | Reply::Null) => Some(Answer::Whether(false)),
-        _ => None,
-    };
-    Outcome::Answered(answer.unwrap_or_else(garbage))
-}
-
-/// The elements of a list; `None` where it is torn.
-fn content(reply: &Reply) -> Option<Vec<u64>> {
-    let text = match reply {
-        Reply::NilBulk | Reply::Null => return Some(Vec::new()),
-        Reply::Bulk(_) => reply.text(),
-        _ => return None,
-    };
-    let is_whole = text.len() % ELEMENT == 0 && text.is_ascii();
-    let elements = text.as_bytes().chunks(ELEMENT).map(|chunk| {
-        let digits = chunk.strip_suffix(b";")?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
-    });
-    is_whole.then(|| elements.collect::<Option<_>>()).flatten()
 }
 
 const WHO: [&str; 2] = ["CLUSTER", "MYID"];
@@ -440,22 +407,6 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_understood_and_torn_lists_are_garbage() {
-        let answered = |call, kind, reply| match outcome(call, kind, &reply) {
-            Outcome::Answered(answer) => answer,
-            other => panic!("{other:?}"),
-        };
-        let list = answered(Call::Get, Kind::List, bulk("00100001;00100002;"));
-        assert_eq!(list, Answer::Content(vec![100_001, 100_002]));
-        let torn = answered(Call::Get, Kind::List, bulk("00100001;001000"));
-        assert!(matches!(torn, Answer::Garbage(_)));
-        let length = answered(Call::Append(1), Kind::List, Reply::Integer(18));
-        assert_eq!(length, Answer::Number(2));
-        assert_eq!(answered(Call::Get, Kind::Counter, Reply::NilBulk), Answer::Number(0));
-        assert_eq!(answered(Call::Acquire(1), Kind::Lock, Reply::NilBulk), Answer::Whether(false));
-    }
-
-    #[test]
     fn who_served_is_known_unless_the_session_was_moved_meanwhile() {
         let (a, b) = (bulk("a"), bulk("b"));
         assert_eq!(server(Some(&a), Some(&a)).as_deref(), Some("a"));
@@ -463,17 +414,5 @@ mod tests {
         assert_eq!(server(Some(&a), Some(&b)), None);
         assert_eq!(server(None, Some(&b)), None);
         assert_eq!(server(Some(&Reply::Error(b"NOAUTH".to_vec())), None), None);
-    }
-
-    #[test]
-    fn only_errors_that_come_before_the_effect_are_refusals() {
-        let error = |text: &str| refusal(&Reply::Error(text.as_bytes().to_vec()));
-        assert!(matches!(error("MOVED 1 h:1"), Outcome::Refused(_)));
-        assert!(matches!(
-            error("NOREPLICAS Not enough good replicas to write."),
-            Outcome::Refused(_)
-        ));
-        assert!(matches!(error("ERR max number of clients reached"), Outcome::Refused(_)));
-        assert!(matches!(error("ERR IO error: No space left on device"), Outcome::Unknown(_)));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::client;
+use super::commands;
 use super::history::{Answer, Call, Outcome, Record};
 use super::keys::{Key, Kind};
 use super::timeline::Clock;
@@ -37,25 +38,29 @@ pub fn await_writes(keys: &[Key], masters: &[SocketAddr]) -> Result<()> {
 pub fn read_all(keys: &[Key], masters: &[SocketAddr], clock: Clock) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        if key.kind == Kind::Ballast {
-            continue;
+        for call in key.kind.reads() {
+            let address = *masters.get(key.shard).context("find a shard's address")?;
+            let record = wait::until(&format!("a last read of {}", key.name), PATIENCE, || {
+                brief(last_read((index, key), *call, address, clock))
+            })?;
+            records.push(record);
         }
-        let address = *masters.get(key.shard).context("find a shard's address")?;
-        let record = wait::until(&format!("a last read of {}", key.name), PATIENCE, || {
-            brief(last_read(index, key, address, clock))
-        })?;
-        records.push(record);
     }
     Ok(records)
 }
 
-fn last_read(index: usize, key: &Key, address: SocketAddr, clock: Clock) -> Result<Record> {
+fn last_read(
+    (index, key): (usize, &Key),
+    call: Call,
+    address: SocketAddr,
+    clock: Clock,
+) -> Result<Record> {
     let mut connection = Connection::open_within(address, CONNECT, EACH)?;
     let by = client::who(&mut connection)?;
     let invoked = clock.now();
-    let outcome = client::read(&mut connection, key)?;
+    let outcome = commands::read(&mut connection, key, call)?;
     ensure!(matches!(outcome, Outcome::Answered(_)), "{outcome}");
-    let (client, call, ended) = (READER, Call::Get, clock.now());
+    let (client, ended) = (READER, clock.now());
     Ok(Record { client, key: index, call, invoked, ended, outcome, by: Some(by.into()) })
 }
 
@@ -80,7 +85,7 @@ pub fn divergence(
         let same = wait::until(&key.name, PATIENCE, || {
             let mut connection = brief(Connection::open_within(replica, CONNECT, EACH))?;
             brief(connection.call(&["READONLY"]))?;
-            let seen = brief(client::read(&mut connection, key))?;
+            let seen = brief(commands::read(&mut connection, key, record.call))?;
             if seen == record.outcome { Ok(()) } else { Err(describe(&seen, &record.outcome)) }
         });
         if let Err(error) = same {

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::keys::Key;
 use super::timeline::seconds;
+use crate::linear::queue::End;
 
 /// What was asked of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// GET
+    /// All of it: GET, LRANGE, SMEMBERS, HGET, ZSCORE.
     Get,
     /// SET value
     Set(u64),
     /// SET value GET
     Swap(u64),
-    /// INCR
+    /// INCR, HINCRBY 1, ZINCRBY 1
     Incr,
     /// APPEND element
     Append(u64),
@@ -23,6 +24,36 @@ pub enum Call {
     Acquire(u64),
     /// WATCH, GET, and if it is this token: MULTI, DEL, EXEC
     Release(u64),
+    /// LPUSH, RPUSH
+    Push(End, u64),
+    /// BLPOP, BRPOP
+    Pop(End),
+    /// BLMOVE to the list that consumers put elements aside in
+    Move,
+    /// LREM of what was put aside
+    Done(u64),
+    /// LRANGE of what was put aside
+    Aside,
+    /// SADD
+    Add(u64),
+    /// SREM
+    Remove(u64),
+    /// SISMEMBER
+    Has(u64),
+    /// SPOP
+    Draw,
+}
+
+impl Call {
+    /// Changes nothing, whatever its outcome.
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::Get | Self::Aside | Self::Has(_))
+    }
+
+    /// May wait for a key to get something.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Pop(_) | Self::Move)
+    }
 }
 
 /// What was answered.
@@ -34,9 +65,9 @@ pub enum Answer {
     Number(i64),
     /// A value, or nothing there.
     Value(Option<u64>),
-    /// The elements of a list.
+    /// The elements of a list, or the members of a set in order.
     Content(Vec<u64>),
-    /// Whether a lock was taken or released.
+    /// Whether a lock was taken or released, a member was there, an element was removed.
     Whether(bool),
     /// Bytes that nobody wrote.
     Garbage(String),
@@ -111,6 +142,17 @@ impl fmt::Display for Call {
             Self::Append(element) => write!(f, "append {element}"),
             Self::Acquire(token) => write!(f, "acquire {token}"),
             Self::Release(token) => write!(f, "release {token}"),
+            Self::Push(End::Left, element) => write!(f, "lpush {element}"),
+            Self::Push(End::Right, element) => write!(f, "rpush {element}"),
+            Self::Pop(End::Left) => f.write_str("blpop"),
+            Self::Pop(End::Right) => f.write_str("brpop"),
+            Self::Move => f.write_str("blmove"),
+            Self::Done(element) => write!(f, "lrem {element}"),
+            Self::Aside => f.write_str("get aside"),
+            Self::Add(member) => write!(f, "sadd {member}"),
+            Self::Remove(member) => write!(f, "srem {member}"),
+            Self::Has(member) => write!(f, "sismember {member}"),
+            Self::Draw => f.write_str("spop"),
         }
     }
 }

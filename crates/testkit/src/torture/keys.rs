@@ -5,6 +5,8 @@ use std::fmt;
 
 use anyhow::{Context as _, Result};
 
+use super::history::Call;
+
 /// What a key is used as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -16,19 +18,74 @@ pub enum Kind {
     List,
     /// SET NX PX, released by token.
     Lock,
+    /// LPUSH and RPUSH by producers, blocking pops and moves by consumers, and a list in which these put elements aside.
+    Queue,
+    /// SADD, SREM, SPOP, SISMEMBER, SMEMBERS of few members.
+    Set,
+    /// A counter in a field of a hash: HINCRBY, HGET.
+    Field,
+    /// A counter that is a score of a sorted set: ZINCRBY, ZSCORE.
+    Score,
     /// Written, never checked: fills the WAL and the memtables.
     Ballast,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Kind {
+    /// All that are checked.
+    pub const ALL: [Self; 8] = [
+        Self::Register,
+        Self::Counter,
+        Self::List,
+        Self::Lock,
+        Self::Queue,
+        Self::Set,
+        Self::Field,
+        Self::Score,
+    ];
+
+    /// Its name in arguments.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Register => "register",
             Self::Counter => "counter",
             Self::List => "list",
             Self::Lock => "lock",
+            Self::Queue => "queue",
+            Self::Set => "set",
+            Self::Field => "field",
+            Self::Score => "score",
             Self::Ballast => "ballast",
-        })
+        }
+    }
+
+    /// By name; ballast is always there.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// What shows all there is of it.
+    pub fn reads(self) -> &'static [Call] {
+        match self {
+            Self::Queue => &[Call::Get, Call::Aside],
+            Self::Ballast => &[],
+            _ => &[Call::Get],
+        }
+    }
+
+    /// How many keys follow each other as one. What each operation without an answer did is for some kinds nowhere to be
+    /// seen later, so that it nearly doubles the search for an order.
+    pub(super) fn turns(self) -> usize {
+        match self {
+            Self::Lock | Self::Set => 8,
+            Self::Queue => 12,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -43,9 +100,15 @@ pub struct Key {
     pub shard: usize,
     /// Locks: how long they last, ms.
     pub ttl_ms: u64,
-    /// Locks: position of the key that is used instead when too many operations on this one stayed without an answer. Who may
-    /// have taken a lock is nowhere to be seen later, so that each of them nearly doubles the search for an order.
+    /// Position of the key that is used instead when too many operations on this one stayed without an answer.
     pub successor: Option<usize>,
+}
+
+impl Key {
+    /// Queues: the list, in the same slot, in which consumers put elements aside.
+    pub fn aside(&self) -> String {
+        format!("{}:aside", self.name)
+    }
 }
 
 /// Slots of a shard: inclusive ranges.
@@ -54,31 +117,28 @@ pub type Ranges = Vec<(u16, u16)>;
 /// A lock that lasts longer than any run, and one that runs out within it.
 const TTLS_MS: [u64; 2] = [120_000, 1_500];
 
-/// Keys that follow each other as one lock.
-const LOCK_TURNS: usize = 8;
-
-/// The keys of a run over shards of these slots; the fewer shards, the more keys of each.
-pub fn keys(shards: &[Ranges]) -> Result<Vec<Key>> {
+/// The keys of a run, of these kinds and ballast, over shards of these slots; the fewer shards, the more keys of each.
+pub fn keys(shards: &[Ranges], kinds: &[Kind]) -> Result<Vec<Key>> {
     let each = if shards.len() > 1 { 1 } else { 2 };
-    let kinds = [
-        (Kind::Register, 2 * each),
-        (Kind::Counter, each),
-        (Kind::List, each),
-        (Kind::Lock, 2 * each),
-        (Kind::Ballast, 1),
-    ];
+    let count = |kind: Kind| match kind {
+        Kind::Register | Kind::Lock => 2 * each,
+        Kind::Counter | Kind::List | Kind::Queue | Kind::Set => each,
+        Kind::Field | Kind::Score | Kind::Ballast => 1,
+    };
     let mut keys = Vec::new();
     for (shard, ranges) in shards.iter().enumerate() {
-        for (kind, count) in kinds {
-            for number in 0..count {
-                let turns = if kind == Kind::Lock { LOCK_TURNS } else { 1 };
+        for kind in kinds.iter().copied().chain([Kind::Ballast]) {
+            for number in 0..count(kind) {
+                let turns = kind.turns();
                 for turn in 0..turns {
                     let stem = match turn {
                         0 => format!("{kind}-{number}"),
                         _ => format!("{kind}-{number}-{turn}"),
                     };
+                    let name = name_in(ranges, &stem)?;
                     keys.push(Key {
-                        name: name_in(ranges, &stem)?,
+                        // A tag, for what lies beside it.
+                        name: if kind == Kind::Queue { format!("{{{name}}}") } else { name },
                         kind,
                         shard,
                         ttl_ms: TTLS_MS[number % TTLS_MS.len()],
@@ -108,8 +168,10 @@ fn name_in(ranges: &Ranges, stem: &str) -> Result<String> {
     names.find(is_in).with_context(|| format!("find a key for slots {ranges:?}"))
 }
 
-/// Slot of a key without a hash tag: CRC-16/XMODEM modulo 16384.
+/// Slot of a key that is all hash tag, or has none: CRC-16/XMODEM modulo 16384.
 pub fn slot(key: &[u8]) -> u16 {
+    let tag = key.strip_prefix(b"{").and_then(|rest| rest.split(|byte| *byte == b'}').next());
+    let key = tag.unwrap_or(key);
     let crc = key.iter().fold(0_u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
             if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
@@ -131,6 +193,7 @@ mod tests {
     #[test]
     fn slots_are_those_of_the_specification() {
         assert_eq!((slot(b"foo"), slot(b"123456789")), (12_182, 0x31c3));
+        assert_eq!((slot(b"{foo}"), slot(b"{foo}:aside")), (12_182, 12_182));
     }
 
     #[test]
@@ -139,18 +202,20 @@ mod tests {
             .iter()
             .map(|text| vec![range(text).expect("a range")])
             .collect();
-        let keys = keys(&shards).expect("keys for every shard");
+        let keys = keys(&shards, &Kind::ALL).expect("keys for every shard");
         for key in &keys {
             let (first, last) = shards[key.shard][0];
             assert!((first..=last).contains(&slot(key.name.as_bytes())), "{key:?}");
         }
-        for kind in [Kind::Register, Kind::Counter, Kind::List, Kind::Lock] {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
             assert!((0..3).all(|s| keys.iter().any(|key| key.shard == s && key.kind == kind)));
         }
         for shard in 0..3 {
             let of =
                 |kind| first_of(&keys, shard).iter().filter(|i| keys[**i].kind == kind).count();
             assert_eq!((of(Kind::Register), of(Kind::Lock), of(Kind::Ballast)), (2, 2, 1));
+            assert_eq!((of(Kind::Queue), of(Kind::Set)), (1, 1));
         }
         for (key, next) in keys.iter().filter_map(|key| Some((key, &keys[key.successor?]))) {
             assert_eq!((key.kind, key.shard, key.ttl_ms), (next.kind, next.shard, next.ttl_ms));

@@ -1,12 +1,14 @@
 //! Real clusters in network namespaces, faults from a seed, and a check of everything clients were told.
 //!
-//! One run: a cluster of its own ([`site`]), clients that write down every operation ([`client`]), a schedule of faults
+//! One run: a cluster of its own ([`site`]), clients that write down every operation ([`client`]; what may be asked of which
+//! kind of key is in [`keys`] and [`commands`]), a schedule of faults
 //! that depends on nothing but the seed ([`schedule`]) and is carried out by [`nemesis`]; then everything is healed, all
 //! keys are read once more, and [`verdict`] says what cannot have happened. A run with findings leaves a folder
 //! ([`report`]).
 
 pub mod args;
 pub mod client;
+pub mod commands;
 pub mod deposed;
 pub mod finale;
 pub mod history;
@@ -16,6 +18,7 @@ pub mod limits;
 pub mod nemesis;
 pub mod network;
 pub mod observer;
+pub mod queues;
 pub mod report;
 pub mod rest;
 pub mod run;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::args::{Mode, Options};
 use super::history::Record;
-use super::keys::Key;
+use super::keys::{self, Key};
 use super::schedule::{Kind, Plan};
 use super::verdict::Finding;
 
@@ -106,25 +106,35 @@ fn commit() -> String {
     format!("{}{}", head.unwrap_or_else(|| "unknown".to_owned()), if changed { "+" } else { "" })
 }
 
-/// The arguments that replay a run.
-pub fn replay(plan: &Plan, options: &Options) -> String {
-    let style = plan.style.as_str();
-    let missing = Kind::ALL.iter().filter(|kind| !options.faults.contains(kind));
-    let missing: Vec<String> = missing.map(|kind| format!("-{}", kind.as_str())).collect();
-    let named: Vec<&str> = options.faults.iter().map(|kind| kind.as_str()).collect();
-    let faults = match (named.len(), missing.len()) {
+fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().copied().map(name).collect()
+}
+
+/// The shortest way to ask for some of what there is.
+fn chosen(all: &[&str], some: &[&str]) -> String {
+    let missing = all.iter().filter(|name| !some.contains(name));
+    let missing: Vec<String> = missing.map(|name| format!("-{name}")).collect();
+    match (some.len(), missing.len()) {
         (0, _) => "none".to_owned(),
         (_, 0) => "all".to_owned(),
         (some, few) if few < some => missing.join(","),
-        _ => named.join(","),
-    };
+        _ => some.join(","),
+    }
+}
+
+/// The arguments that replay a run.
+pub fn replay(plan: &Plan, options: &Options) -> String {
+    let style = plan.style.as_str();
+    let faults = chosen(&Kind::ALL.map(Kind::as_str), &names(&options.faults, Kind::as_str));
+    let keys =
+        chosen(&keys::Kind::ALL.map(keys::Kind::as_str), &names(&options.keys, keys::Kind::as_str));
     let mode = match options.mode {
         Mode::InSync => "in-sync",
         Mode::Async => "async",
     };
     let clients = if plan.is_quiet { "quiet" } else { "busy" };
     format!(
-        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} CLIENTS={clients} LEASE={} SECONDS={}",
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} SECONDS={}",
         plan.seed,
         plan.balancer.as_str(),
         plan.shape,

@@ -170,7 +170,7 @@ fn carry_out(
             member.shard
         ));
     }
-    let keys = Arc::new(keys::keys(&site.slots)?);
+    let keys = Arc::new(keys::keys(&site.slots, &options.keys)?);
     let masters: Vec<SocketAddr> =
         (0..site.slots.len()).map(|shard| site.announced(shard, 0)).collect::<Result<_>>()?;
     let space = site.network.clients.name().to_owned();

@@ -6,7 +6,8 @@ use super::deposed;
 use super::history::{Answer, Call, Outcome, Record};
 use super::keys::{Key, Kind};
 use super::observer::Reign;
-use crate::linear::{self, Model, Operation, Verdict, counter, list, lock, register};
+use super::queues;
+use crate::linear::{self, Model, Operation, Verdict, counter, list, lock, queue, register, set};
 
 /// Memory of a search: entries.
 const LIMIT: usize = 3_000_000;
@@ -45,7 +46,10 @@ pub fn judge(records: &[Record], last: usize, keys: &[Key], reigns: &[Reign]) ->
             continue;
         }
         let end = indexes.iter().copied().find(|index| *index >= last);
-        findings.extend(end.and_then(|end| history.lost(end)));
+        match key.kind {
+            Kind::Queue => findings.extend(history.miscounted(last)),
+            _ => findings.extend(end.and_then(|end| history.lost(end))),
+        }
         findings.extend(history.order());
     }
     findings.extend(deposed(records, keys, reigns));
@@ -89,16 +93,29 @@ impl History<'_> {
         let (text, mut operations) = match answer {
             Answer::Value(value) if self.key.kind == Kind::Register => self.lost_values(*value),
             Answer::Number(count) => self.lost_increments(*count),
-            Answer::Content(content) => self.lost_elements(content),
+            Answer::Content(content) if self.key.kind == Kind::List => self.lost_elements(content),
             _ => None,
         }?;
         operations.push(end);
         Some(Finding { kind: "lost write", text: format!("{}: {text}", self.key.name), operations })
     }
 
+    /// Elements of a queue that went where no operation explains, or came back.
+    fn miscounted(&self, last: usize) -> Vec<Finding> {
+        let all = self.indexes.iter().map(|index| (*index, &self.records[*index]));
+        let found = queues::account(all, last).into_iter();
+        found
+            .map(|wrong| Finding {
+                kind: wrong.kind,
+                text: format!("{}: {}", self.key.name, wrong.text),
+                operations: wrong.operations.into_iter().take(SHOWN).collect(),
+            })
+            .collect()
+    }
+
     fn writes(&self) -> impl Iterator<Item = (usize, &Record)> {
         let all = self.indexes.iter().map(|index| (*index, &self.records[*index]));
-        all.filter(|(_, record)| !matches!(record.call, Call::Get) && record.may_have_effect())
+        all.filter(|(_, record)| !record.call.is_read() && record.may_have_effect())
     }
 
     /// The last value was overwritten for certain: an acknowledged write began after its own had ended.
@@ -173,7 +190,11 @@ impl History<'_> {
     fn order(&self) -> Option<Finding> {
         let (verdict, explained) = match self.key.kind {
             Kind::Register => self.search(&register::Register, register::prepare, of_register),
-            Kind::Counter => self.search(&counter::Counter, counter::prepare, of_counter),
+            Kind::Counter | Kind::Field | Kind::Score => {
+                self.search(&counter::Counter, counter::prepare, of_counter)
+            }
+            Kind::Queue => self.search(&queue::Queue, queue::prepare, of_queue),
+            Kind::Set => self.search(&set::Set, set::prepare, of_set),
             Kind::List => self.search(&list::List, list::prepare, of_list),
             Kind::Lock => {
                 let ttl = self.key.ttl_ms * 1_000_000;
@@ -293,15 +314,56 @@ fn of_lock(record: &Record, ttl: u64) -> Option<lock::LockOperation> {
     Some(timed(record, call, seen))
 }
 
+fn of_queue(record: &Record) -> Option<queue::QueueOperation> {
+    let seen = match record.answer() {
+        Some(Answer::Number(length)) => {
+            Some(queue::Reply::Length(u64::try_from(*length).unwrap_or(u64::MAX)))
+        }
+        Some(Answer::Value(taken)) => Some(queue::Reply::Taken(*taken)),
+        Some(Answer::Whether(removed)) => Some(queue::Reply::Removed(*removed)),
+        Some(Answer::Content(content)) => Some(queue::Reply::Content(content.clone())),
+        _ => None,
+    };
+    let call = match record.call {
+        Call::Get => queue::Call::Read,
+        Call::Aside => queue::Call::ReadAside,
+        Call::Push(end, element) => queue::Call::Push(end, element),
+        Call::Pop(end) => queue::Call::Pop(end),
+        Call::Move => queue::Call::Move,
+        Call::Done(element) => queue::Call::Remove(element),
+        _ => return None,
+    };
+    Some(timed(record, call, seen))
+}
+
+fn of_set(record: &Record) -> Option<set::SetOperation> {
+    let seen = match record.answer() {
+        Some(Answer::Value(drawn)) => Some(set::Reply::Popped(*drawn)),
+        Some(Answer::Whether(whether)) => Some(set::Reply::Whether(*whether)),
+        Some(Answer::Content(members)) => Some(set::Reply::Members(members.clone())),
+        _ => None,
+    };
+    let call = match record.call {
+        Call::Get => set::Call::Read,
+        Call::Add(member) => set::Call::Add(member),
+        Call::Remove(member) => set::Call::Remove(member),
+        Call::Has(member) => set::Call::Has(member),
+        Call::Draw => set::Call::Pop,
+        _ => return None,
+    };
+    Some(timed(record, call, seen))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linear::queue::End;
 
     fn key(kind: Kind) -> Key {
         Key { name: "k".to_owned(), kind, shard: 0, ttl_ms: 1_000, successor: None }
     }
 
-    /// Operations one after the other, 10 ns each; the last is the last read.
+    /// Operations one after the other, 10 ns each; the last read, or the last two, is at the end.
     fn judged(kind: Kind, operations: &[(Call, Outcome)]) -> Vec<&'static str> {
         let records: Vec<Record> = (1..)
             .zip(operations)
@@ -315,7 +377,7 @@ mod tests {
                 by: None,
             })
             .collect();
-        let found = judge(&records, records.len() - 1, &[key(kind)], &[]);
+        let found = judge(&records, records.len() - kind.reads().len(), &[key(kind)], &[]);
         found.into_iter().map(|finding| finding.kind).collect()
     }
 
@@ -367,6 +429,53 @@ mod tests {
         assert_eq!(judged(&[one.clone(), two, end(vec![1, 2, 2])]), bad);
         let torn = ok(Answer::Garbage("0010".to_owned()));
         assert_eq!(judged(&[one, (Call::Get, torn)]), ["garbage"]);
+    }
+
+    #[test]
+    fn queues() {
+        let content = |content: &[u64]| ok(Answer::Content(content.to_vec()));
+        let push = |element, length| (Call::Push(End::Left, element), ok(Answer::Number(length)));
+        let pop = |element| (Call::Pop(End::Right), ok(Answer::Value(element)));
+        let read = |queue: &[u64]| (Call::Get, content(queue));
+        let judged = |operations: &[(Call, Outcome)]| {
+            let empty = [(Call::Aside, content(&[]))];
+            judged(Kind::Queue, &[operations, &empty].concat())
+        };
+        let both = [push(1, 1), push(2, 2)];
+        assert!(judged(&[&both[..], &[pop(Some(1)), read(&[2])]].concat()).is_empty());
+        let maybe = [(Call::Pop(End::Right), unknown()), read(&[2])];
+        assert!(judged(&[&both[..], &maybe].concat()).is_empty());
+        // Lost, given out twice, and out of order.
+        let bad = |kind| vec![kind, "not linearizable"];
+        assert_eq!(judged(&[&both[..], &[read(&[2])]].concat()), bad("lost write"));
+        let twice = [pop(Some(1)), pop(Some(1)), read(&[2])];
+        assert_eq!(judged(&[&both[..], &twice].concat()), bad("taken twice"));
+        let out_of_order = [pop(Some(2)), read(&[1])];
+        assert_eq!(judged(&[&both[..], &out_of_order].concat()), ["not linearizable"]);
+        let not_there = [pop(None), pop(Some(1)), read(&[2])];
+        assert_eq!(judged(&[&both[..], &not_there].concat()), ["not linearizable"]);
+    }
+
+    #[test]
+    fn sets() {
+        let whether = |call, changed| (call, ok(Answer::Whether(changed)));
+        let drawn = |member| (Call::Draw, ok(Answer::Value(member)));
+        let end = |members: &[u64]| (Call::Get, ok(Answer::Content(members.to_vec())));
+        let judged = |operations: &[(Call, Outcome)]| judged(Kind::Set, operations);
+        let both = [whether(Call::Add(1), true), whether(Call::Add(2), true)];
+        assert!(judged(&[&both[..], &[drawn(Some(2)), end(&[1])]].concat()).is_empty());
+        assert!(judged(&[&both[..], &[(Call::Draw, unknown()), end(&[2])]].concat()).is_empty());
+        for bad in [
+            [drawn(Some(2)), end(&[1, 2])],
+            [drawn(Some(3)), end(&[1, 2])],
+            [whether(Call::Add(1), true), end(&[1, 2])],
+            [whether(Call::Remove(3), true), end(&[1, 2])],
+            [whether(Call::Has(1), false), end(&[1, 2])],
+            [(Call::Draw, unknown()), end(&[])],
+        ] {
+            let found = judged(&[&both[..], &bad].concat());
+            assert_eq!(found, ["not linearizable"], "{bad:?}");
+        }
     }
 
     #[test]
