@@ -251,8 +251,10 @@ impl Connection {
                         self.send_later(session, ran, begun).await?;
                     }
                     After::Blocked(waiting) => {
+                        let again = waiting.again();
                         let told = self.blocked(session, waiting).await?;
                         let begins_anew = told == Some(Told::Again);
+                        let length = self.reword(told.as_ref(), length, again);
                         self.conclude(session, told, (length, replies)).await?;
                         parser = Parser::new();
                         if !begins_anew {

@@ -256,6 +256,8 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
         Role::Master => {
             tracing::info!(generation, "role: master");
             crate::replication::stop(node);
+            // Reads that wait are a master's from here on.
+            node.waiters.begin_anew();
             settle_without_epochs(node);
         }
         Role::Replica { from } => {

@@ -22,10 +22,16 @@ use crate::session::{After, Session, table};
 use crate::waiters::Waiting;
 
 mod batches;
+mod bits;
+mod geo;
 mod hashes;
+mod hyperloglogs;
 mod lists;
 mod model;
+mod reading;
 mod sets;
+mod sortedints;
+mod streams;
 mod strings;
 mod waiting;
 mod zsets;
@@ -104,7 +110,7 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
     let step = batch.run(session, &words, &mut out);
     assert!(matches!(step, After::Next(_)), "{command} does not end at once");
     batch.close(session, &mut out).finish(node).unwrap();
-    String::from_utf8(out).unwrap().replace("\r\n", " ").trim_end().to_owned()
+    String::from_utf8_lossy(&out).replace("\r\n", " ").trim_end().to_owned()
 }
 
 /// See the module.
@@ -176,7 +182,9 @@ impl Shell {
         for batch in self.batches_since(before) {
             for change in changes::of(&batch, &scope) {
                 let is_declared = match change {
-                    Change::Key(key) => declared.contains(&key),
+                    Change::Key(key) | Change::Part(key) | Change::Emptied(key) => {
+                        declared.contains(&key)
+                    }
                     Change::Range => false,
                     Change::Message { .. } => true,
                 };
@@ -232,6 +240,12 @@ impl Shell {
         self.store()
             .write_raw(batch)
             .unwrap_or_else(|error| panic!("{error}: {}", batch.escape_ascii()));
+    }
+
+    /// Applies a batch of a master.
+    pub(crate) fn apply_as_replica(&self, batch: &[u8]) {
+        self.apply(batch);
+        crate::replication::serve_reads(&self.node, &self.store(), batch);
     }
 
     /// Bytes of the batches behind `sequence`, in order.

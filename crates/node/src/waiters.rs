@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use resp::Protocol;
+use resp::{Protocol, Writer};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -34,10 +34,14 @@ pub type Slot = Option<oneshot::Sender<Told>>;
 pub struct Waiter {
     /// Of the connection.
     pub client: u64,
-    /// The command, name included, as the client sent it.
+    /// The command, name included, as it is tried again.
     pub words: Vec<Vec<u8>>,
+    /// These are other words than the client sent.
+    pub is_other: bool,
     /// Keys it waits for; not always all that it names.
     pub keys: Vec<Vec<u8>>,
+    /// It is tried again also when a key is gone.
+    pub minds_end: bool,
     /// Version of RESP of its reply.
     pub protocol: Protocol,
     /// Whose keys it sees.
@@ -75,8 +79,12 @@ pub struct Wish {
     pub client: u64,
     /// See [`Waiter::words`].
     pub words: Vec<Vec<u8>>,
+    /// See [`Waiter::is_other`].
+    pub is_other: bool,
     /// See [`Waiter::keys`].
     pub keys: Vec<Vec<u8>>,
+    /// See [`Waiter::minds_end`].
+    pub minds_end: bool,
     /// See [`Waiter::protocol`].
     pub protocol: Protocol,
     /// See [`Waiter::namespace`].
@@ -94,12 +102,23 @@ impl Waiters {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    /// Begins to wait; the caller holds the locks of the keys.
+    /// Begins to wait; the caller holds the locks of the keys, or looks at them again afterwards.
     pub fn add(self: &Arc<Self>, wish: Wish) -> Waiting {
         let (sender, told) = oneshot::channel();
-        let Wish { client, words, keys, protocol, namespace, nil, patience } = wish;
+        let Wish { client, words, is_other, keys, minds_end, protocol, namespace, nil, patience } =
+            wish;
         let slot = Mutex::new(Some(sender));
-        let waiter = Arc::new(Waiter { client, words, keys, protocol, namespace, nil, slot });
+        let waiter = Arc::new(Waiter {
+            client,
+            words,
+            is_other,
+            keys,
+            minds_end,
+            protocol,
+            namespace,
+            nil,
+            slot,
+        });
         let mut queues = self.queues.lock();
         for key in &waiter.keys {
             let queue = queues.by_key.entry(key.clone()).or_default();
@@ -124,6 +143,12 @@ impl Waiters {
     pub fn of(&self, key: &[u8]) -> Vec<Arc<Waiter>> {
         let queues = self.queues.lock();
         queues.by_key.get(key).into_iter().flatten().cloned().collect()
+    }
+
+    /// Keys whose end some command minds.
+    pub fn minding_ends(&self) -> Vec<Vec<u8>> {
+        let minding = self.all().into_iter().filter(|waiter| waiter.minds_end);
+        minding.flat_map(|waiter| waiter.keys.clone()).collect()
     }
 
     /// One that was answered waits no more.
@@ -169,6 +194,13 @@ impl Waiters {
     pub fn unblock_all(&self, text: &str) {
         for waiter in self.all() {
             self.tell(&waiter, Told::Answer(format!("-{text}\r\n").into_bytes()));
+        }
+    }
+
+    /// All begin anew.
+    pub fn begin_anew(&self) {
+        for waiter in self.all() {
+            self.tell(&waiter, Told::Again);
         }
     }
 
@@ -224,6 +256,13 @@ impl Waiting {
         told.unwrap_or_else(|| Told::Answer(self.waiter.nil.clone()))
     }
 
+    /// The command it is if it begins anew, where that is not what the client sent; as RESP.
+    pub fn again(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        Writer::new(&mut bytes, Protocol::V2).bulks(&self.waiter.words);
+        self.waiter.is_other.then_some(bytes)
+    }
+
     /// Ends the wait without an answer; false if there is one already.
     pub fn withdraw(&self) -> bool {
         let is_ours = self.waiter.slot().take().is_some();
@@ -252,6 +291,8 @@ mod tests {
         Wish {
             client,
             words: vec![b"blpop".to_vec()],
+            is_other: false,
+            minds_end: false,
             keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             protocol: Protocol::V2,
             namespace: Arc::from(&b"n"[..]),

@@ -77,7 +77,9 @@ impl Watches {
         }
         for change in changes::of(batch, scope) {
             match change {
-                Change::Key(key) => self.touch(std::iter::once(key)),
+                Change::Key(key) | Change::Part(key) => self.touch(std::iter::once(key)),
+                // If there was one before, EXEC sees that it has gone.
+                Change::Emptied(_) => {}
                 Change::Range => self.each_watcher(|seen| &seen.flushed),
                 Change::Message { .. } => {}
             }

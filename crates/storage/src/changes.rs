@@ -3,13 +3,19 @@
 
 use crate::batch::{self, Record};
 use crate::key::split_internal;
+use crate::types::head::Header;
 use crate::{Family, Scope};
 
 /// What one record changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// The value of this key, or its expiry.
+    /// This key is made, deleted, or changed in what is known of it as a whole: its size, its
+    /// expiry, the value of a string.
     Key(&'a [u8]),
+    /// This key holds nothing, by its metadata alone: it was emptied, or there was none before.
+    Emptied(&'a [u8]),
+    /// Something in this key. Alone this makes and fills no key.
+    Part(&'a [u8]),
     /// Keys that are not named: a range of them was removed.
     Range,
     /// Nothing that stays: a message to a channel. PUBLISH writes it as Kvrocks does, channel and
@@ -30,7 +36,7 @@ pub enum Change<'a> {
 pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change<'a>> {
     let scope = *scope;
     batch::records(bytes).map_while(Result::ok).filter_map(move |record| {
-        let (family, key) = match record {
+        let (family, key, value) = match record {
             Record::LogData(_) => return None,
             Record::DeleteRange { family: Family::Propagate, .. } => return None,
             Record::DeleteRange { .. } => return Some(Change::Range),
@@ -41,13 +47,18 @@ pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change
                 let (channel, text) = split_shard_message(key)?;
                 return Some(Change::Message { is_shard: true, channel, text });
             }
-            Record::Put { family, key, .. } | Record::Delete { family, key } => (family, key),
+            Record::Put { family, key, value } => (family, key, Some(value)),
+            Record::Delete { family, key } => (family, key, None),
         };
         match family {
-            Family::Metadata => scope.user_key(key).map(Change::Key),
+            Family::Metadata => {
+                let is_empty =
+                    value.and_then(Header::decode).is_some_and(|header| header.is_empty());
+                scope.user_key(key).map(if is_empty { Change::Emptied } else { Change::Key })
+            }
             Family::Default | Family::ZsetScore | Family::Stream => {
                 let (prefix, owner, _) = split_internal(key, scope.cluster)?;
-                scope.owns(prefix).then_some(Change::Key(owner))
+                scope.owns(prefix).then_some(Change::Part(owner))
             }
             Family::Propagate | Family::Pubsub | Family::Search => None,
         }
@@ -88,11 +99,23 @@ mod tests {
             writer.put(Family::Metadata, &[&other.ns_key(b"b")], &[b"v"]);
             writer.put(Family::Default, &[&other.sub_key(b"b", 7, b"field")], &[b"v"]);
             writer.put(Family::Propagate, &[b"lua"], &[b"v"]);
+            writer.put(
+                Family::Metadata,
+                &[&mine.ns_key(b"e")],
+                &[b"\x84", &[0; 8], &[7; 8], &[0; 8]],
+            );
+            writer.put(
+                Family::Metadata,
+                &[&mine.ns_key(b"s")],
+                &[b"\x88", &[0; 8], &[7; 8], &[0; 8]],
+            );
             writer.delete_range(Family::Metadata, b"a", b"b");
             let bytes: &[u8] = writer.finish();
             let found: Vec<Change<'_>> = of(bytes, &mine).collect();
-            let keys = [&b"a"[..], b"h", b"z"].map(Change::Key);
-            assert_eq!(found, [&keys[..], &[Change::Range]].concat());
+            let parts = [&b"h"[..], b"z"].map(Change::Part);
+            // A set without members, and a stream, which may be without entries.
+            let rest = [Change::Emptied(b"e"), Change::Key(b"s"), Change::Range];
+            assert_eq!(found, [&[Change::Key(b"a")], &parts[..], &rest].concat());
         }
     }
 

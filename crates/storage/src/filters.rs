@@ -16,6 +16,7 @@ use rocksdb::{CompactionDecision, DB};
 
 use crate::Family;
 use crate::key::metadata_key_of;
+use crate::types::fields::{self, Form};
 use crate::types::head::Header;
 use crate::types::kind::Type;
 use crate::view::{View, Views};
@@ -120,7 +121,18 @@ enum Owner {
     /// No metadata, or a type without sub-keys, or expired beyond the grace.
     Dead,
     /// Sub-keys of this version live.
-    Alive { version: u64, bitmap: bool },
+    Alive { version: u64, holds: Holds },
+}
+
+/// Which of the sub-keys of a living key are nothing all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// None of them.
+    Elements,
+    /// Segments without a bit.
+    Segments,
+    /// Fields that ended before the grace.
+    Fields(Form),
 }
 
 /// Where a filter looks metadata up.
@@ -159,19 +171,23 @@ impl Filter {
             FilterKind::All => true,
             FilterKind::Propagate => key == b"script",
             FilterKind::Metadata => {
-                Header::decode(value).is_some_and(|header| self.is_expired(header.expire_ms))
+                Header::decode(value).is_some_and(|header| header.is_expired(self.before_grace()))
             }
-            FilterKind::SubKey(family) => {
-                self.is_dead_sub_key(key, value) && self.is_old_enough(family, key)
-            }
+            FilterKind::SubKey(family) => match self.why(key, value) {
+                None => false,
+                Some(Why::Owner) => self.is_old_enough(family, key, None),
+                Some(Why::Value) => self.is_old_enough(family, key, Some(value)),
+            },
         }
     }
 
-    fn is_expired(&self, expire_ms: u64) -> bool {
-        expire_ms != 0 && expire_ms.saturating_add(GRACE_MS) < self.now_ms
+    /// What had ended by then may go.
+    fn before_grace(&self) -> u64 {
+        self.now_ms.saturating_sub(GRACE_MS)
     }
 
-    fn is_dead_sub_key(&mut self, key: &[u8], value: &[u8]) -> bool {
+    /// Why a sub-key may be removed; `None` if it may not.
+    fn why(&mut self, key: &[u8], value: &[u8]) -> Option<Why> {
         let mut owner_key = std::mem::take(&mut self.last_key);
         let version = metadata_key_of(key, self.shared.cluster, |prefix, user_key| {
             let is_same = owner_key.strip_prefix(prefix).is_some_and(|rest| rest == user_key);
@@ -183,21 +199,32 @@ impl Filter {
             }
         });
         self.last_key = owner_key;
-        match (version, self.last) {
-            (None, _) | (_, Owner::Unknown) => false,
-            (_, Owner::Dead) => true,
-            (Some(version), Owner::Alive { version: current, bitmap }) => {
-                version != current || (bitmap && value.iter().all(|byte| *byte == 0))
+        match (version?, self.last) {
+            (_, Owner::Unknown) => None,
+            (_, Owner::Dead) => Some(Why::Owner),
+            (version, Owner::Alive { version: current, .. }) if version != current => {
+                Some(Why::Owner)
+            }
+            (_, Owner::Alive { holds: Holds::Elements, .. }) => None,
+            (_, Owner::Alive { holds: Holds::Segments, .. }) => {
+                value.iter().all(|byte| *byte == 0).then_some(Why::Owner)
+            }
+            (_, Owner::Alive { holds: Holds::Fields(form), .. }) => {
+                let (end_ms, _) = form.split(value).ok()?;
+                fields::is_over(end_ms, self.before_grace()).then_some(Why::Value)
             }
         }
     }
 
     /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes back. A newer one may belong to
     /// an owner that the view has not seen. A filter that began before the first epoch decides nothing after it.
-    fn is_old_enough(&self, family: Family, key: &[u8]) -> bool {
+    /// One that is dead by its `value` must have had it then: another one may be discarded, and what lay below it comes back.
+    fn is_old_enough(&self, family: Family, key: &[u8], value: Option<&[u8]>) -> bool {
         match &self.look {
             Look::Now => !self.shared.has_epochs.load(Ordering::Acquire),
-            Look::At(view) => view.get(family, key).is_ok_and(|found| found.is_some()),
+            Look::At(view) => view.get(family, key).is_ok_and(|found| {
+                found.is_some_and(|found| value.is_none_or(|value| *found == *value))
+            }),
             Look::Nowhere => false,
         }
     }
@@ -227,16 +254,28 @@ impl Filter {
     fn judge(&self, metadata: Option<&[u8]>) -> Owner {
         let Some(value) = metadata else { return Owner::Dead };
         let Some(header) = Header::decode(value) else { return Owner::Unknown };
-        if self.is_expired(header.expire_ms) || header.is_single() {
+        if header.is_expired(self.before_grace()) || header.is_single() {
             return Owner::Dead;
         }
+        let holds = match (header.kind(), header.form()) {
+            (Some(Type::Bitmap), _) => Holds::Segments,
+            (_, Some(form @ Form::Timed(_))) => Holds::Fields(form),
+            _ => Holds::Elements,
+        };
         match header.version_and_size() {
-            Some((version, _)) => {
-                Owner::Alive { version, bitmap: header.kind() == Some(Type::Bitmap) }
-            }
+            Some((version, _)) => Owner::Alive { version, holds },
             None => Owner::Unknown,
         }
     }
+}
+
+/// What makes a sub-key dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The key it belongs to, or a value that means the same as none.
+    Owner,
+    /// Its own value, whose end is past.
+    Value,
 }
 
 impl rocksdb::compaction_filter::CompactionFilter for Filter {

@@ -12,26 +12,34 @@ use crate::{Error, Family};
 
 /// A value read from the database; not copied: pinned in the block cache or memtable, or shared
 /// with what is kept in memory.
-pub struct Value<'a>(Repr<'a>);
+pub struct Value<'a> {
+    repr: Repr<'a>,
+    /// The value begins somewhere in what is held.
+    start: usize,
+}
 
 enum Repr<'a> {
     Pinned(DBPinnableSlice<'a>),
     Owned(Box<[u8]>),
-    /// The value begins somewhere in it.
-    Shared(Arc<[u8]>, usize),
+    Shared(Arc<[u8]>),
 }
 
 impl<'a> Value<'a> {
     pub(crate) fn pinned(slice: DBPinnableSlice<'a>) -> Self {
-        Self(Repr::Pinned(slice))
+        Self { repr: Repr::Pinned(slice), start: 0 }
     }
 
     pub(crate) fn shared(data: Arc<[u8]>, start: usize) -> Self {
-        Self(Repr::Shared(data, start))
+        Self { repr: Repr::Shared(data), start }
     }
 
     pub(crate) fn owned(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(Repr::Owned(bytes.into()))
+        Self { repr: Repr::Owned(bytes.into()), start: 0 }
+    }
+
+    /// The same without so many bytes at its beginning.
+    pub(crate) fn without(self, bytes: usize) -> Self {
+        Self { start: self.start.saturating_add(bytes), ..self }
     }
 }
 
@@ -39,11 +47,12 @@ impl Deref for Value<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        let held: &[u8] = match &self.repr {
             Repr::Pinned(slice) => slice,
             Repr::Owned(bytes) => bytes,
-            Repr::Shared(data, start) => data.get(*start..).unwrap_or_default(),
-        }
+            Repr::Shared(data) => data,
+        };
+        held.get(self.start..).unwrap_or_default()
     }
 }
 

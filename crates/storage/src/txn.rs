@@ -111,6 +111,15 @@ impl<'a> Txn<'a> {
         self.batch.as_ref().map_or(0, Writer::len)
     }
 
+    /// Ends a command whose batch grows without bounds of its own, before all of it is in memory.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn must_fit(&self) -> Result<(), Error> {
+        let (bytes, max) = (self.size_bytes(), self.store.batch_bytes_max());
+        if bytes > max { Err(Error::TooLarge { bytes, max }) } else { Ok(()) }
+    }
+
     /// Writes everything as one batch, and returns the sequence number of its last record. Without
     /// any record nothing is written, not even log data, and the answer is `None`.
     ///

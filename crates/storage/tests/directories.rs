@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
+use storage::types::bitmap::{Bits, Span};
+use storage::types::geo::{self, Point};
+use storage::types::hyperloglog;
 use storage::types::keys::{self, Lifetime};
 use storage::types::score;
+use storage::types::sortedint;
+use storage::types::stream::{self, Filter, Span as Entries};
 use storage::types::strings;
 use storage::types::zset::{self, Part, Range};
-use storage::{Direction, Family, FeedRead, Options, Read, Scope, Store};
+use storage::{At, Direction, Family, FeedRead, Options, Read, Scope, Store};
 
 /// Keys of the recordings end in 2100 or ended long ago.
 const NOW_MS: u64 = 2_000_000_000_000;
@@ -142,6 +147,9 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
             assert_eq!(found, expected, "{context}");
             assert_eq!(zset::len(store, &scope.at(&key)).unwrap(), found.len() as u64, "{context}");
         }
+        if kind == "stream" {
+            check_stream(store, &scope.at(&key), &line, &context);
+        }
         if kind == "bitmap" {
             let value = strings::get(store, &scope.at(&key)).unwrap().unwrap();
             assert_eq!(Some(value.len() as u64), line["get_len"].as_u64(), "{context}");
@@ -152,7 +160,108 @@ fn check_keys(store: &Store, name: &str, cluster: bool) {
             let expected: Vec<u64> =
                 line["bits_set"].as_array().unwrap().iter().filter_map(Json::as_u64).collect();
             assert_eq!(bits, expected, "{context}");
+            let bits = Bits::find(store, &scope.at(&key)).unwrap().unwrap();
+            let count = bits.count(store, Span::ALL).unwrap();
+            assert_eq!(Some(count), line["bitcount"].as_u64(), "{context}");
         }
+        check_derived(store, &scope.at(&key), &line, &context);
+    }
+}
+
+/// What commands make of the records of a key: places, counts, numbers.
+fn check_derived(store: &Store, at: &At<'_>, line: &Json, context: &str) {
+    let text = |value: &Json| value.as_str().unwrap().to_owned();
+    if let Some(places) = line["geopos"].as_array() {
+        let members = line["members"].as_array().unwrap().iter();
+        let members: Vec<Vec<u8>> = members.map(|pair| unbase64(&text(&pair[0]))).collect();
+        let names: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
+        let scores = zset::mscore(store, at, &names).unwrap();
+        let hashes = line["geohash"].as_array().unwrap();
+        for ((score, place), hash) in scores.into_iter().zip(places).zip(hashes) {
+            let score = score.unwrap();
+            let point = Point::of_score(score);
+            for (ours, theirs) in [(point.longitude, &place[0]), (point.latitude, &place[1])] {
+                assert_eq!(ours, text(theirs).parse::<f64>().unwrap(), "{context}");
+            }
+            assert_eq!(geo::text_of_score(score), *text(hash).as_bytes(), "{context}");
+        }
+    }
+    if let Some(count) = line["pfcount"].as_u64() {
+        let found = hyperloglog::count(store, &at.scope, &[at.key]).unwrap();
+        assert_eq!(found, count, "{context}");
+    }
+    if let Some(ids) = line["ids"].as_array() {
+        let expected: Vec<u64> = ids.iter().filter_map(Json::as_u64).collect();
+        let (numbers, direction) = (0..=u64::MAX, Direction::Forward);
+        let range = sortedint::Range { numbers, direction, offset: 0, count: u64::MAX };
+        let mut found = Vec::new();
+        sortedint::for_each(&store.snapshot(), at, &range, |id| found.push(id)).unwrap();
+        assert_eq!(found, expected, "{context}");
+        assert_eq!(Some(sortedint::len(store, at).unwrap()), line["card"].as_u64(), "{context}");
+    }
+}
+
+/// What Kvrocks says of a stream. Its XGROUP DESTROY removes entries too, and does not count them.
+fn check_stream(store: &Store, at: &At<'_>, line: &Json, context: &str) {
+    let found = stream::find(store, at).unwrap().unwrap();
+    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &Json| value.as_array().cloned().unwrap_or_default();
+    let mut entries = Vec::new();
+    let all = (Direction::Forward, u64::MAX);
+    stream::range(store, &found, Entries::ALL, all, |id, fields| {
+        entries.push((id.to_string(), fields.iter().map(|field| field.to_vec()).collect()));
+    })
+    .unwrap();
+    let expected: Vec<(String, Vec<Vec<u8>>)> = list(&line["entries"])
+        .iter()
+        .map(|entry| {
+            let fields = list(&entry[1]);
+            (text(&entry[0]), fields.iter().map(|field| unbase64(&text(field))).collect())
+        })
+        .collect();
+    assert_eq!(entries, expected, "{context}");
+    assert_eq!(Some(found.size), line["len"].as_u64(), "{context}");
+    if line["xinfo_error"].is_null() {
+        let (info, state) = (&line["info"], &found.tail);
+        let ids = [state.last_generated, state.max_deleted, state.recorded_first];
+        let fields = ["last-generated-id", "max-deleted-entry-id", "recorded-first-entry-id"];
+        assert_eq!(ids.map(|id| id.to_string()), fields.map(|name| text(&info[name])), "{context}");
+        assert_eq!(Some(state.entries_added), info["entries-added"].as_u64(), "{context}");
+    }
+    let mut expected = list(&line["groups"]);
+    expected.sort_by_key(|group| text(&group["name"]));
+    let groups = stream::groups(store, &found).unwrap();
+    assert_eq!(groups.len(), expected.len(), "{context}");
+    for ((name, known), expected) in groups.iter().zip(&expected) {
+        assert_eq!(String::from_utf8_lossy(name), text(&expected["name"]), "{context}");
+        let numbers = [Some(known.consumers), Some(known.pending), known.entries_read];
+        let fields = ["consumers", "pending", "entries-read"];
+        assert_eq!(numbers, fields.map(|name| expected[name].as_u64()), "{context}");
+        let last = known.last_delivered.to_string();
+        assert_eq!(last, text(&expected["last-delivered-id"]), "{context}");
+        assert_eq!(stream::lag(&found, known), expected["lag"].as_i64(), "{context}");
+        let group = stream::find_group(store, at, name).unwrap().unwrap();
+        let filter = Filter { span: Entries::ALL, count: u64::MAX, idle_ms: 0, consumer: None };
+        let pending: Vec<Json> = stream::list_pending(store, &group, &filter)
+            .unwrap()
+            .iter()
+            .map(|(id, pending)| {
+                let consumer = String::from_utf8_lossy(&pending.consumer).into_owned();
+                serde_json::json!([id.to_string(), consumer, pending.count])
+            })
+            .collect();
+        assert_eq!(pending, list(&expected["pending_list"]), "{context}");
+        let mut consumers: Vec<Json> = list(&expected["consumer_list"]);
+        consumers.sort_by_key(|consumer| text(&consumer["name"]));
+        let theirs: Vec<Json> = stream::consumers(store, &group)
+            .unwrap()
+            .iter()
+            .map(|(name, known)| {
+                let name = String::from_utf8_lossy(name).into_owned();
+                serde_json::json!({"name": name, "pending": known.pending})
+            })
+            .collect();
+        assert_eq!(theirs, consumers, "{context}");
     }
 }
 

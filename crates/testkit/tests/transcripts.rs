@@ -48,6 +48,11 @@ fn hash() -> Result<()> {
 }
 
 #[test]
+fn hexpire() -> Result<()> {
+    check("hexpire.resp")
+}
+
+#[test]
 fn list() -> Result<()> {
     check("list.resp")
 }
@@ -58,8 +63,33 @@ fn set() -> Result<()> {
 }
 
 #[test]
+fn geo() -> Result<()> {
+    check("geo.resp")
+}
+
+#[test]
+fn sortedint() -> Result<()> {
+    check("sortedint.resp")
+}
+
+#[test]
+fn hll() -> Result<()> {
+    check("hll.resp")
+}
+
+#[test]
+fn bit() -> Result<()> {
+    check("bit.resp")
+}
+
+#[test]
 fn zset() -> Result<()> {
     check("zset.resp")
+}
+
+#[test]
+fn stream() -> Result<()> {
+    check("stream.resp")
 }
 
 #[test]
@@ -132,6 +162,26 @@ fn odd_sets() -> Result<()> {
 #[test]
 fn odd_sorted_sets() -> Result<()> {
     probe("zset.probe")
+}
+
+#[test]
+fn odd_places() -> Result<()> {
+    probe("geo.probe")
+}
+
+#[test]
+fn odd_hyperloglogs() -> Result<()> {
+    probe("hll.probe")
+}
+
+#[test]
+fn odd_bits() -> Result<()> {
+    probe("bit.probe")
+}
+
+#[test]
+fn odd_streams() -> Result<()> {
+    probe("stream.probe")
 }
 
 #[test]

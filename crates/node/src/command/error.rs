@@ -52,6 +52,7 @@ impl From<storage::types::CommandError> for Error {
     /// The texts of Redis 7.
     fn from(error: storage::types::CommandError) -> Self {
         use storage::types::CommandError as Cause;
+        use storage::types::stream::Refusal;
         match error {
             Cause::WrongType => Self::WrongType,
             Cause::NotAnInteger => Self::NotInteger,
@@ -69,6 +70,22 @@ impl From<storage::types::CommandError> for Error {
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
             Cause::IndexOutOfRange => Self::text("ERR index out of range"),
             Cause::NoSuchKey => Self::text("ERR no such key"),
+            Cause::Stream(refusal) => Self::text(match refusal {
+                Refusal::NotGreater => {
+                    "ERR The ID specified in XADD is equal or smaller than the target stream top \
+                     item"
+                }
+                Refusal::NoneLeft => {
+                    "ERR The stream has exhausted the last possible ID, unable to add more items"
+                }
+                Refusal::BelowEntries => {
+                    "ERR The ID specified in XSETID is smaller than the target stream top item"
+                }
+                Refusal::TooFewAdded => {
+                    "ERR The entries_added specified in XSETID is smaller than the target stream \
+                     length"
+                }
+            }),
             Cause::Storage(cause) => Self::Storage(cause),
         }
     }

@@ -75,6 +75,15 @@ impl Keys {
             .filter(move |position| *position < length)
     }
 
+    /// Whether the command has all keys that its count promises, and promises one at least.
+    pub fn are_all_there(self, words: &[&[u8]]) -> bool {
+        let Self::Counted { count, .. } = self else { return true };
+        let count = usize::from(count);
+        let keys = words.get(count).and_then(|word| parse_integer(word));
+        let keys = keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(0);
+        keys > 0 && keys < words.len().saturating_sub(count)
+    }
+
     /// First, last and step as COMMAND shows them; zeros where no three numbers tell.
     pub fn shown(self) -> (i64, i64, i64) {
         match self {
@@ -113,6 +122,18 @@ mod tests {
         check(union, "zunion 9 a b", &[2, 3]);
         for wrong in ["zunion -1 a", "zunion x a", "zunion 0 a", "zunion"] {
             check(union, wrong, &[]);
+        }
+        for (command, is_so) in [
+            ("zunion 2 a b", true),
+            ("zunion 1 a b", true),
+            ("zunion 3 a b", false),
+            ("zunion 0 a", false),
+            ("zunion -1 a", false),
+            ("zunion x a", false),
+            ("zunion 9223372036854775807 a", false),
+        ] {
+            let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+            assert_eq!(union.are_all_there(&words), is_so, "{command}");
         }
         check(Keys::Counted { also: 1, count: 2 }, "zunionstore to 1 a WEIGHTS 2", &[1, 3]);
         let streams = |words: &[&[u8]]| {

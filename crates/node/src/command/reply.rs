@@ -1,6 +1,6 @@
 //! The one reply of a command, consumed when given.
 
-use resp::Writer;
+use resp::{Protocol, Writer};
 
 use super::Result;
 
@@ -108,6 +108,19 @@ impl<'a> Reply<'a> {
             head(writer, count);
             writer.raw(&elements);
         }))
+    }
+
+    /// The version of the protocol that it is written in.
+    pub fn protocol(&self) -> Protocol {
+        self.0.protocol()
+    }
+
+    /// A reply of several parts, some of which cannot be read perhaps: then nothing is written, and
+    /// the error is the reply. `write` must write exactly one value.
+    pub fn parts(self, write: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<Replied> {
+        let mut value = Vec::new();
+        write(&mut Writer::new(&mut value, self.protocol()))?;
+        Ok(self.with(|writer| writer.raw(&value)))
     }
 
     /// A reply of several parts; `write` must write exactly one value.

@@ -35,7 +35,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("force-compact-file-age",                               ""),
     ("force-compact-file-min-deleted-percentage",            ""),
     ("log-retention-days",                                   "the log goes to standard error"),
-    ("max-bitmap-to-string-mb",                              ""),
+    ("max-bitmap-to-string-mb",                              "a bitmap of any size is read as a string, as in Redis"),
     ("use-rsid-psync",                                       "epochs tell histories apart"),
     ("profiling-sample-ratio",                               ""),
     ("profiling-sample-record-max-len",                      ""),

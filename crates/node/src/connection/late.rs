@@ -45,6 +45,22 @@ impl Connection {
         }
     }
 
+    /// A command that begins anew begins with other words than it came with, if it waits with such:
+    /// what it has waited for by now it does not miss. Returns how long it is.
+    pub(super) fn reword(
+        &mut self,
+        told: Option<&Told>,
+        length: usize,
+        again: Option<Vec<u8>>,
+    ) -> usize {
+        let is_answered = matches!(told, Some(Told::Answer(_)));
+        let Some(again) = again.filter(|_| !is_answered) else { return length };
+        let begin = self.start - length;
+        self.buffer.splice(begin..self.start, again.iter().copied());
+        self.start = begin + again.len();
+        again.len()
+    }
+
     /// Waits for what the command is told; `None` if the balancer wants the session first, and the
     /// command has had no effect and may begin anew elsewhere.
     pub(super) async fn blocked(

@@ -116,6 +116,9 @@ fn keys_of(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Repli
     if !command.accepts(words.len()) {
         return Err(Error::err("Invalid number of arguments specified for command"));
     }
+    if !command.keys.are_all_there(words) {
+        return Err(Error::err("Invalid arguments specified for command"));
+    }
     let keys: Vec<&[u8]> = command.keys_in(words).collect();
     Ok(reply.bulks(&keys))
 }

@@ -1,11 +1,17 @@
 //! Hashes. Replies are Redis 7's.
 
+mod lifetimes;
 mod parts;
 
+use lifetimes::{
+    hexpire, hexpireat, hexpiretime, hpersist, hpexpire, hpexpireat, hpexpiretime, hpttl,
+    hsetexpire, httl,
+};
 use parts::{hrandfield, hrangebylex, hscan};
 use resp::Writer;
 use storage::types::hash;
 use storage::types::numbers::parse_float;
+use storage::types::score;
 
 use crate::command::keys::KEY;
 use crate::command::{Args, Error, Replied, Reply, Result};
@@ -30,6 +36,16 @@ pub const COMMANDS: &[Command] = &[
     Command::read ("hrandfield",   -2, KEY, hrandfield),
     Command::read ("hscan",        -3, KEY, hscan),
     Command::read ("hrangebylex",  -4, KEY, hrangebylex),
+    Command::write("hexpire",      -6, KEY, hexpire).fast(),
+    Command::write("hpexpire",     -6, KEY, hpexpire).fast(),
+    Command::write("hexpireat",    -6, KEY, hexpireat).fast(),
+    Command::write("hpexpireat",   -6, KEY, hpexpireat).fast(),
+    Command::read ("httl",         -5, KEY, httl).fast(),
+    Command::read ("hpttl",        -5, KEY, hpttl).fast(),
+    Command::read ("hexpiretime",  -5, KEY, hexpiretime).fast(),
+    Command::read ("hpexpiretime", -5, KEY, hpexpiretime).fast(),
+    Command::write("hpersist",     -5, KEY, hpersist).fast().removes(),
+    Command::write("hsetexpire",   -5, KEY, hsetexpire),
 ];
 
 fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, command: &str) -> Result<u64> {
@@ -125,6 +141,11 @@ fn hincrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
 fn hincrbyfloat(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (at, field, increment) = (cx.scope.at(args.bytes()?), args.bytes()?, args.bytes()?);
     match parse_float(increment) {
+        // Redis takes hexadecimal numbers, and so looks at the key before it can say anything.
+        None if score::parse(increment).is_some() => {
+            hash::find(&cx.txn, &at)?;
+            return Err(Error::text("ERR value is not a valid float"));
+        }
         None => return Err(Error::text("ERR value is not a valid float")),
         // What no double holds may still fit Redis' wider numbers, and fails when it is added.
         Some(number) if number.is_infinite() && !increment.iter().any(u8::is_ascii_digit) => {

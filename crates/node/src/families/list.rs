@@ -5,6 +5,7 @@ mod waiting;
 
 use pop::{lmpop, lpop, rpop};
 use resp::Writer;
+use storage::At;
 use storage::types::list::{self, End, Move, Place, Search};
 use waiting::{blmove, blmpop, blpop, brpop, brpoplpush};
 
@@ -187,16 +188,31 @@ fn ltrim(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     Ok(reply.ok())
 }
 
+/// As in Redis, an element that comes to where it is changes its list for those who watch it, though
+/// nothing is written.
+fn transferred(
+    cx: &mut WriteCx<'_>,
+    source: &At<'_>,
+    destination: &At<'_>,
+    way: Move,
+) -> Result<Option<Vec<u8>>> {
+    let value = list::transfer(&mut cx.txn, source, destination, way)?;
+    if value.is_some() && source.key == destination.key {
+        cx.node.watches.touch(std::iter::once(source.key));
+    }
+    Ok(value)
+}
+
 fn lmove(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (source, destination) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
     let way = Move { from: end(args)?, to: end(args)? };
-    let value = list::transfer(&mut cx.txn, &source, &destination, way)?;
+    let value = transferred(cx, &source, &destination, way)?;
     Ok(reply.bulk_or_null(value.as_deref()))
 }
 
 fn rpoplpush(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (source, destination) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
     let way = Move { from: End::Right, to: End::Left };
-    let value = list::transfer(&mut cx.txn, &source, &destination, way)?;
+    let value = transferred(cx, &source, &destination, way)?;
     Ok(reply.bulk_or_null(value.as_deref()))
 }

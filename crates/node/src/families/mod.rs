@@ -1,9 +1,12 @@
 //! The commands, one module per family: the table first, its handlers below in table order.
 
+pub mod bit;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod key;
 pub mod list;
 pub mod pubsub;
@@ -11,6 +14,8 @@ pub mod replication;
 pub mod server;
 pub mod set;
 pub mod sort;
+pub mod sortedint;
+pub mod stream;
 pub mod string;
 pub mod transaction;
 mod walk;
@@ -25,6 +30,11 @@ pub const ALL: &[Family] = &[
     Family { name: "list", commands: list::COMMANDS },
     Family { name: "set", commands: set::COMMANDS },
     Family { name: "sorted-set", commands: zset::COMMANDS },
+    Family { name: "geo", commands: geo::COMMANDS },
+    Family { name: "bitmap", commands: bit::COMMANDS },
+    Family { name: "sorted-int", commands: sortedint::COMMANDS },
+    Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
+    Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },

@@ -48,7 +48,8 @@ fn exec(cx: &mut NestedCx<'_>, _args: &mut Args<'_>) -> Result<After> {
         false => cx.run_all(&calls).map(Some),
     };
     // A replica applies without key locks: what was read may be newer than what was watched.
-    let is_torn = only_reads && cx.session.transaction.may_have_changed(&node);
+    let is_torn = only_reads
+        && (cx.session.transaction.may_have_changed(&node) || cx.has_expired().unwrap_or(true));
     cx.session.transaction.unwatch(&node);
     match done? {
         Some(done) if !is_torn => Ok(done),

@@ -11,15 +11,17 @@ use api::heartbeat::LinkStatus;
 use replication::history::{EpochId, History, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Options, Reason, State};
 use replication::wire::Stamp;
+use storage::Store;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
 
 use super::conn::{Incoming, Socket};
 use super::folder::Folder;
-use crate::clock::{boottime_ms as now_ms, until};
+use crate::clock::{self, boottime_ms as now_ms, until};
 use crate::config::Values;
 use crate::durable;
 use crate::node::Node;
+use crate::session::serve::{self, Ready, Server};
 use crate::threads::block_on;
 use crate::upkeep::settle;
 
@@ -408,10 +410,22 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
             applying.has_applied = true;
             let limit = job.node.config.now().subscriber_limit();
             job.node.pubsub.deliver(batch, &scope, limit);
+            serve_reads(&job.node, store, batch);
         }
         Err(error) => applying.failure = Some(error),
     }
     Ok(())
+}
+
+/// Reads may wait on a replica too.
+pub(crate) fn serve_reads(node: &Node, store: &Store, batch: &[u8]) {
+    let mut ready = Ready::new();
+    serve::note_ready(node, batch, &node.scope(0), &mut ready);
+    if ready.is_empty() {
+        return;
+    }
+    let (config, now_ms) = (node.config.now(), clock::unix_ms());
+    Server { node, config: &config, store, worker: 0, now_ms }.serve_reads(&ready);
 }
 
 impl Applying {

@@ -35,6 +35,8 @@ use crate::threads::{block_on, spawn};
 
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, no_grant, serve as send_files};
+#[cfg(test)]
+pub(crate) use link::serve_reads;
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};

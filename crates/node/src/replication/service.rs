@@ -55,6 +55,7 @@ pub(super) async fn put_in(
     };
     crate::grants::owner::keep(node);
     node.watches.touch_all();
+    node.waiters.begin_anew();
     Ok(next)
 }
 

@@ -5,6 +5,7 @@
 //! nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
 mod ran;
+mod wait;
 mod write;
 
 pub use ran::Ran;
@@ -180,7 +181,8 @@ impl<'n> Batch<'n> {
                     After::Wrote(_) => (self.has_data, self.has_written) = (true, true),
                     After::Later(_, tells) => self.later = *tells,
                     // Also "nothing" tells of what was read.
-                    After::Blocked(_) => self.later = Tells::Write,
+                    After::Blocked(_) if command.is_write() => self.later = Tells::Write,
+                    After::Blocked(_) => self.later = Tells::Read,
                     _ => {}
                 }
                 (after, Outcome::Done)
@@ -215,6 +217,9 @@ impl<'n> Batch<'n> {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
             Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
+            Handler::BlockingRead(handler) => {
+                self.run_blocking_read(session, command, handler, words, out)
+            }
             Handler::Nested(handler) => {
                 let store = self.store()?.clone();
                 let mut cx = NestedCx {
@@ -368,6 +373,7 @@ impl<'n> Batch<'n> {
         let txn = self.store()?.txn();
         let cx = ReadCx {
             txn: &txn,
+            serves: None,
             scope: session.scope(&self.config, self.now_ms),
             node: self.node,
             config: &self.config,

@@ -102,6 +102,8 @@ pub enum ReplyMode {
 pub struct ReadCx<'a> {
     /// Reads go here: outside MULTI straight to the database.
     pub txn: &'a Txn<'a>,
+    /// The key for which a waiting command is tried again; `None` when it came just now.
+    pub serves: Option<&'a [u8]>,
     /// Namespace, mode and time.
     pub scope: Scope<'a>,
     /// The node.
@@ -191,17 +193,38 @@ impl WriteCx<'_> {
         key: &[u8],
         find: impl FnOnce(&mut Self) -> Result<Option<T>, Error>,
     ) -> Result<Option<T>, Error> {
-        if self.serves.is_some_and(|served| served != key) {
-            return Ok(None);
-        }
-        match find(self) {
-            Err(Error::WrongType) if self.serves.is_some() => Ok(None),
-            found => found,
-        }
+        let serves = self.serves;
+        find_or_wait(serves, key, || find(self))
+    }
+}
+
+fn find_or_wait<T>(
+    serves: Option<&[u8]>,
+    key: &[u8],
+    find: impl FnOnce() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    if serves.is_some_and(|served| served != key) {
+        return Ok(None);
+    }
+    match find() {
+        Err(Error::WrongType) if serves.is_some() => Ok(None),
+        found => found,
     }
 }
 
 impl ReadCx<'_> {
+    /// See [`WriteCx::find_or_wait`].
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn find_or_wait<T>(
+        &self,
+        key: &[u8],
+        find: impl FnOnce() -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        find_or_wait(self.serves, key, find)
+    }
+
     /// Counts a look-up of a key for INFO.
     pub fn count(&self, is_hit: bool) {
         if let Some(stats) = self.node.stats.workers.get(self.worker) {

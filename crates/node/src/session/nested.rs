@@ -35,7 +35,7 @@ impl<'a> NestedCx<'a> {
         locks.lock(&self.held)
     }
 
-    /// A watched key that existed and has expired since is a change too.
+    /// A watched key that existed and has expired or was emptied since is a change too.
     pub fn has_expired(&self) -> Result<bool> {
         let txn = self.store.txn();
         let scope = self.session.scope(self.config, self.now_ms);
@@ -141,14 +141,13 @@ impl<'a> NestedCx<'a> {
         let mut args = Args::behind(command.names, words);
         match command.handler {
             Handler::Read(handler) => {
-                let read = ReadCx {
-                    txn: &write.txn,
-                    scope: write.scope,
-                    node: write.node,
-                    config: write.config,
-                    worker: write.worker,
-                };
-                handler(&read, &mut args, self.reply())?;
+                handler(&read_in(write), &mut args, self.reply())?;
+            }
+            Handler::BlockingRead(handler) => {
+                let taken = handler(&read_in(write), &mut args, self.reply())?;
+                if let Taken::Nothing(wait) = taken {
+                    self.reply().with(|writer| wait.nil.write(writer));
+                }
             }
             Handler::Write(handler) => {
                 handler(write, &mut args, self.reply())?;
@@ -177,6 +176,18 @@ impl<'a> NestedCx<'a> {
             Handler::Container => return Err(Error::Syntax),
         }
         Ok(false)
+    }
+}
+
+/// What a read sees in the middle of a transaction.
+fn read_in<'w>(write: &'w WriteCx<'_>) -> ReadCx<'w> {
+    ReadCx {
+        txn: &write.txn,
+        serves: None,
+        scope: write.scope,
+        node: write.node,
+        config: write.config,
+        worker: write.worker,
     }
 }
 

@@ -7,18 +7,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use resp::Writer;
 use storage::changes::{self, Change};
 use storage::types::keys;
 use storage::{Scope, Store};
 
 use super::table::{self, Handler, Taken};
-use super::{Command, WriteCx, scope_in};
+use super::{Command, ReadCx, WriteCx, scope_in};
 use crate::command::{Args, Error, Reply, Words};
 use crate::config::Values;
 use crate::locks::Locks;
 use crate::node::Node;
-use crate::waiters::{Told, Waiter};
+use crate::waiters::{Slot, Told, Waiter};
 
 /// Keys that others wait for, and that got something.
 pub type Ready = VecDeque<Vec<u8>>;
@@ -44,15 +45,25 @@ pub fn note(server: &Server<'_>, batch: &[u8], scope: &Scope<'_>, ready: &mut Re
     let node = server.node;
     node.watches.touch_changed(batch, scope);
     node.pubsub.deliver(batch, scope, server.config.subscriber_limit());
+    note_ready(node, batch, scope, ready);
+}
+
+/// Notes for whom a batch may have something.
+pub fn note_ready(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
     if !node.waiters.any() {
         return;
     }
-    for change in changes::of(batch, scope) {
-        if let Change::Key(key) = change
-            && node.waiters.is_awaited(key)
-            && !ready.iter().any(|other| other == key)
-        {
+    let mut add = |key: &[u8]| {
+        if !ready.iter().any(|other| other == key) {
             ready.push_back(key.to_vec());
+        }
+    };
+    for change in changes::of(batch, scope) {
+        match change {
+            Change::Key(key) | Change::Emptied(key) if node.waiters.is_awaited(key) => add(key),
+            // What gives a key something says so of the key too.
+            Change::Key(_) | Change::Emptied(_) | Change::Part(_) | Change::Message { .. } => {}
+            Change::Range => node.waiters.minding_ends().iter().for_each(|key| add(key)),
         }
     }
 }
@@ -87,6 +98,16 @@ impl Server<'_> {
         has_written
     }
 
+    /// Serves the reads that wait for these keys: all that a replica serves when its master's batch
+    /// has changed them.
+    pub fn serve_reads(&self, ready: &Ready) {
+        for key in ready {
+            for waiter in self.node.waiters.of(key) {
+                self.serve_read(&waiter, key);
+            }
+        }
+    }
+
     /// Serves those who wait for a key; false if the locks of one of them were not to be had.
     fn serve_key<'s, L>(
         &'s self,
@@ -95,18 +116,49 @@ impl Server<'_> {
         has_written: &mut bool,
         lock: impl Fn(&'s Self, &[u16]) -> Option<L>,
     ) -> bool {
+        let mut is_gone = false;
         for waiter in self.node.waiters.of(key) {
+            if is_gone && !waiter.minds_end || self.serve_read(&waiter, key) {
+                continue;
+            }
             let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
             let Some((_, command)) = table::find(&self.config.renames, &words) else { continue };
             let stripes = Locks::stripes(command.keys_in(&words));
             let Some(_alone) = lock(self, &stripes) else { return false };
             let scope = scope_in(&waiter.namespace, self.config, self.now_ms);
-            let is_there = keys::exists(&self.store.txn(), &scope, &[key]);
-            if matches!(is_there, Ok(0)) {
-                break;
+            is_gone = matches!(keys::exists(&self.store.txn(), &scope, &[key]), Ok(0));
+            if !is_gone || waiter.minds_end {
+                *has_written |= self.serve_one(&waiter, command, (&words, key), ready);
             }
-            *has_written |= self.serve_one(&waiter, command, (&words, key), ready);
         }
+        true
+    }
+
+    /// Runs a waiting read; false if it is none. It takes no locks.
+    fn serve_read(&self, waiter: &Arc<Waiter>, key: &[u8]) -> bool {
+        let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
+        let Some((_, command)) = table::find(&self.config.renames, &words) else { return false };
+        let Handler::BlockingRead(handler) = command.handler else { return false };
+        let slot = waiter.slot();
+        if slot.is_none() {
+            return true;
+        }
+        let (txn, mut out) = (self.store.txn(), Vec::new());
+        let cx = ReadCx {
+            txn: &txn,
+            serves: Some(key),
+            scope: scope_in(&waiter.namespace, self.config, self.now_ms),
+            node: self.node,
+            config: self.config,
+            worker: self.worker,
+        };
+        let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
+        match handler(&cx, &mut Args::behind(command.names, &words), reply) {
+            Ok(Taken::Nothing(_)) => return true,
+            Ok(Taken::Replied(_)) => {}
+            Err(error) => Self::fail(waiter, command, &error, &mut out),
+        }
+        self.answer(waiter, slot, out);
         true
     }
 
@@ -119,7 +171,7 @@ impl Server<'_> {
         ready: &mut Ready,
     ) -> bool {
         let Handler::Blocking(handler) = command.handler else { return false };
-        let mut slot = waiter.slot();
+        let slot = waiter.slot();
         if slot.is_none() {
             return false;
         }
@@ -149,13 +201,17 @@ impl Server<'_> {
                 false
             }
         };
+        self.answer(waiter, slot, out);
+        has_written
+    }
+
+    fn answer(&self, waiter: &Arc<Waiter>, mut slot: MutexGuard<'_, Slot>, out: Vec<u8>) {
         if let Some(sender) = slot.take() {
             // The connection may have ended meanwhile, like one that ends before its reply arrives.
             let _ = sender.send(Told::Answer(out));
         }
         drop(slot);
         self.node.waiters.remove(waiter);
-        has_written
     }
 
     fn fail(waiter: &Waiter, command: &Command, error: &Error, out: &mut Vec<u8>) {

@@ -25,6 +25,10 @@ pub type NestedHandler = fn(&mut NestedCx<'_>, &mut Args<'_>) -> Result<After>;
 pub type BlockingHandler =
     for<'a> fn(&mut WriteCx<'_>, &mut Args<'a>, Reply<'_>) -> Result<Taken<'a>>;
 
+/// See [`Handler::BlockingRead`].
+pub type BlockingReadHandler =
+    for<'a> fn(&ReadCx<'_>, &mut Args<'a>, Reply<'_>) -> Result<Taken<'a>>;
+
 /// What a command found that waits if it finds nothing.
 #[derive(Debug)]
 pub enum Taken<'a> {
@@ -50,6 +54,18 @@ pub struct Wait<'a> {
     /// What it answers inside EXEC, where it does not wait. When its time is over, it is
     /// [`Nil::Array`] for all, as in Redis.
     pub nil: Nil,
+    /// The words it is tried again with, if not those it came with: what means the moment at which
+    /// it came (the `$` of XREAD) stands there by its name.
+    pub words: Option<Vec<Vec<u8>>>,
+    /// It is tried again also when one of the keys is gone.
+    pub minds_end: bool,
+}
+
+impl<'a> Wait<'a> {
+    /// With the words it came with, until there is something at one of the keys.
+    pub fn new(keys: Vec<&'a [u8]>, patience: Option<Duration>, nil: Nil) -> Self {
+        Self { keys, patience, nil, words: None, minds_end: false }
+    }
 }
 
 /// The kind of "nothing" that a command answers.
@@ -80,6 +96,8 @@ pub enum Handler {
     Write(WriteHandler),
     /// As a write, and waits if there is nothing for it. Inside EXEC it does not wait.
     Blocking(BlockingHandler),
+    /// As a read, and waits if there is nothing for it. Inside EXEC it does not wait.
+    BlockingRead(BlockingReadHandler),
     /// Changes the connection or the node, and may answer later. Runs outside the write gate.
     Session(SessionHandler),
     /// Runs other commands as one.
@@ -94,6 +112,7 @@ impl fmt::Debug for Handler {
             Self::Read(_) => "Read",
             Self::Write(_) => "Write",
             Self::Blocking(_) => "Blocking",
+            Self::BlockingRead(_) => "BlockingRead",
             Self::Session(_) => "Session",
             Self::Nested(_) => "Nested",
             Self::Container => "Container",
@@ -154,6 +173,16 @@ impl Command {
         Self::new(name, arity, keys, Handler::Blocking(handler)).blocking()
     }
 
+    /// A command that sees data, or waits until there is some for it.
+    pub const fn waiting_read(
+        name: &'static str,
+        arity: i8,
+        keys: Keys,
+        handler: BlockingReadHandler,
+    ) -> Self {
+        Self::new(name, arity, keys, Handler::BlockingRead(handler)).blocking()
+    }
+
     /// A command about the connection or the node.
     pub const fn session(name: &'static str, arity: i8, handler: SessionHandler) -> Self {
         Self::new(name, arity, Keys::None, Handler::Session(handler))
@@ -174,7 +203,7 @@ impl Command {
 
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
         let access = match handler {
-            Handler::Read(_) => Access::Read,
+            Handler::Read(_) | Handler::BlockingRead(_) => Access::Read,
             Handler::Write(_) | Handler::Blocking(_) => Access::Write,
             Handler::Session(_) | Handler::Nested(_) | Handler::Container => Access::None,
         };

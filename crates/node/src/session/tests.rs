@@ -170,6 +170,9 @@ fn a_command_touches_the_keys_that_it_changes_and_no_others() {
         &["SET full 1", "SET absent 2 XX"],
         &["MULTI", "DEL absent full", "UNLINK absent", "EXEC"],
         &["FLUSHALL"],
+        &["SUNIONSTORE absent nothing"],
+        &["ZUNIONSTORE absent 1 nothing"],
+        &["LMOVE absent absent LEFT LEFT"],
     ] {
         bench.pipeline(&["SET full 1"]);
         Bench::run(&bench.node, &mut watcher, &["WATCH absent"]);
@@ -182,12 +185,29 @@ fn a_command_touches_the_keys_that_it_changes_and_no_others() {
         &["MULTI", "MSET full 2 other 1", "EXEC"],
         &["FLUSHALL"],
         &["FLUSHALL", "SET full 1"],
+        &["SUNIONSTORE full nothing"],
+        &["DEL full", "RPUSH full a", "LMOVE full full LEFT LEFT"],
     ] {
         bench.pipeline(&["SET full 1"]);
         Bench::run(&bench.node, &mut watcher, &["WATCH full"]);
         bench.pipeline(touching);
         let replies = Bench::run(&bench.node, &mut watcher, &exec);
         assert_eq!(replies, "+OK +QUEUED *-1", "{touching:?}");
+    }
+}
+
+#[test]
+fn an_element_that_stays_where_it_is_touches_its_list() {
+    let mut bench = Bench::new();
+    let mut watcher = Bench::session(&bench.node);
+    bench.pipeline(&["RPUSH l a b", "RPUSH one a"]);
+    for (key, command) in [("l", "LMOVE l l LEFT LEFT"), ("one", "RPOPLPUSH one one")] {
+        Bench::run(&bench.node, &mut watcher, &[&format!("WATCH {key}")]);
+        let before = bench.sequence();
+        bench.pipeline(&[command]);
+        assert_eq!(bench.sequence(), before, "{command} writes nothing");
+        let replies = Bench::run(&bench.node, &mut watcher, &["MULTI", "PING", "EXEC"]);
+        assert_eq!(replies, "+OK +QUEUED *-1", "{command}");
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) trait Value: Clone + Default {
     /// Whether a key with this value is none.
     fn is_nothing(&self) -> bool;
 
+    /// Drops what is over by now; most types have nothing of the kind.
+    fn pass(&mut self, _now_ms: u64) {}
+
     /// A random command of the type, done to the model, and what the model says to it.
     fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>);
 }
@@ -60,6 +63,7 @@ impl<V: Value> Keyspace<V> {
     pub(super) fn sweep(&mut self) {
         let now_ms = self.now_ms;
         self.entries.retain(|_, (value, until)| {
+            value.pass(now_ms);
             !value.is_nothing() && until.is_none_or(|until| until >= now_ms)
         });
     }

@@ -6,7 +6,7 @@ use super::Shell;
 use crate::waiters::{Told, Waiting};
 
 /// What a waiting command was told, in one line; `None` while it waits.
-fn told(waiting: &mut Waiting) -> Option<String> {
+pub(super) fn told(waiting: &mut Waiting) -> Option<String> {
     match waiting.now()? {
         Told::Answer(bytes) => {
             let text = String::from_utf8(bytes).unwrap();

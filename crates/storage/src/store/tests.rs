@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::key::DEFAULT_NAMESPACE;
+use crate::types::fields::{Form, Times};
 use crate::types::head::{Metadata, Prefix};
 use crate::types::kind::Type;
 use crate::{FeedRead, Scope, starts_batch};
@@ -446,6 +447,51 @@ fn compaction_removes_what_is_dead_and_nothing_else() {
     ];
     expected.sort();
     assert_eq!(left, expected);
+}
+
+#[test]
+fn compaction_removes_fields_that_ended_and_hashes_with_the_last_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let now_ms = crate::types::now_ms();
+    let scope = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms };
+    let hour = 3_600_000;
+    let (long_ago, just_now, later) = (now_ms - hour, now_ms - 1000, now_ms + hour);
+    let mut txn = store.txn();
+    let mut hash = Metadata::new(Type::Hash, 7);
+    for (key, endless, upper_ms) in
+        [(b"mixed", 1, later), (b"ended", 0, long_ago), (b"grace", 0, just_now), (b"plain", 0, 0)]
+    {
+        hash.size = 4;
+        let times = Times { endless, lower_ms: long_ago, upper_ms };
+        hash.tail.clear();
+        let form = if key == b"plain" { Form::Plain } else { Form::Timed(times) };
+        form.write(&mut hash.tail);
+        txn.put(Family::Metadata, &scope.ns_key(key), &hash.encode());
+        for (field, end_ms) in [("a", 0), ("b", later), ("c", just_now), ("d", long_ago)] {
+            if endless > 0 || (end_ms != 0 && end_ms <= upper_ms) || key == b"plain" {
+                let sub_key = scope.sub_key(key, 7, field.as_bytes());
+                txn.put_parts(Family::Default, &[&sub_key], &[&end_ms.to_be_bytes(), b"v"]);
+            }
+        }
+    }
+    txn.put(Family::Default, &scope.sub_key(b"mixed", 7, b"e"), b"short");
+    txn.commit().unwrap();
+    store.flush().unwrap();
+    store.compact(b"", b"").unwrap();
+    let mut left = Vec::new();
+    for family in [Family::Metadata, Family::Default] {
+        let mut cursor = store.scan(family, b"", b"", Direction::Forward).unwrap();
+        while let Some((key, _)) = cursor.next().unwrap() {
+            left.push(key.to_vec());
+        }
+    }
+    let heads = [b"grace", b"mixed", b"plain"].map(|key| scope.ns_key(key).to_vec());
+    let fields = [(b"grace", "c"), (b"mixed", "abce"), (b"plain", "abcd")];
+    let fields = fields.into_iter().flat_map(|(key, names)| {
+        names.bytes().map(|name| scope.sub_key(key, 7, &[name]).to_vec()).collect::<Vec<_>>()
+    });
+    assert_eq!(left, heads.into_iter().chain(fields).collect::<Vec<_>>());
 }
 
 #[test]

@@ -67,8 +67,9 @@ fn transfer(
     }
     let header = source.header();
     let kind = header.kind().ok_or(CommandError::WrongType)?;
+    let log_data = header.log_data().unwrap_or_else(|| kind.log_data());
     if kind.is_single() {
-        begin(txn, from, kind.log_data(), mode);
+        begin(txn, from, log_data, mode);
         txn.put(Family::Metadata, &to.ns_key, &source.into_value().0);
         return Ok(true);
     }
@@ -82,12 +83,13 @@ fn transfer(
         let end = prefix_end(&from_prefix);
         cursors.push((*family, txn.scan(*family, &from_prefix, &end, Direction::Forward)?));
     }
-    begin(txn, from, kind.log_data(), mode);
+    begin(txn, from, log_data, mode);
     txn.put(Family::Metadata, &to.ns_key, &metadata.encode());
     for (family, mut cursor) in cursors {
         while let Some((key, value)) = cursor.next()? {
             let sub_key = key.strip_prefix(&*from_prefix).unwrap_or_default();
             txn.put_parts(family, &[&to_prefix, sub_key], &[value]);
+            txn.must_fit()?;
         }
     }
     Ok(true)

@@ -6,6 +6,7 @@
 //! the form it has.
 
 use super::CommandError;
+use super::fields::Form;
 use super::kind::Type;
 use crate::{At, Family, Read, Txn, Value};
 
@@ -93,11 +94,33 @@ impl<'a> Header<'a> {
         self.rest.get(if self.is_wide() { 16 } else { 12 }..).unwrap_or_default()
     }
 
-    /// Absent for readers: expired, or empty though its type may not be.
-    pub fn is_dead(&self, now_ms: u64) -> bool {
+    /// Its end is past, or that of each field that a hash has.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
         if self.expire_ms != 0 && self.expire_ms < now_ms {
             return true;
         }
+        matches!(self.form(), Some(Form::Timed(times)) if times.are_over(now_ms))
+    }
+
+    /// How a hash keeps its fields; `None` for other types, and forms that are not known.
+    pub fn form(&self) -> Option<Form> {
+        let is_hash = self.flags & 0x0f == Type::Hash.id();
+        if is_hash { Form::read(self.tail()) } else { None }
+    }
+
+    /// First log data of a batch that carries this key over; `None` for a type that is not known.
+    pub fn log_data(&self) -> Option<&'static [u8]> {
+        let kind = self.kind()?;
+        Some(self.form().map_or(kind.log_data(), |form| form.log_data()))
+    }
+
+    /// Absent for readers: expired, or empty though its type may not be.
+    pub fn is_dead(&self, now_ms: u64) -> bool {
+        self.is_expired(now_ms) || self.is_empty()
+    }
+
+    /// It has no elements, though its type may not be without.
+    pub fn is_empty(&self) -> bool {
         match self.kind() {
             Some(kind) if !kind.may_be_empty() => {
                 self.version_and_size().is_some_and(|(_, size)| size == 0)
@@ -244,6 +267,12 @@ impl Metadata {
             .ok_or_else(|| CommandError::corrupt("metadata is too short"))?;
         let tail = header.tail().to_vec();
         Ok(Self { flags: header.flags, expire_ms: header.expire_ms, version, size, tail })
+    }
+
+    /// The same of another version.
+    #[must_use]
+    pub fn with_version(&self, version: u64) -> Self {
+        Self { version, ..self.clone() }
     }
 
     /// The value to store.

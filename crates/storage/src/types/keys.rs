@@ -102,7 +102,8 @@ pub struct ExpireCondition {
 }
 
 impl ExpireCondition {
-    fn is_met(self, current_ms: u64, at_ms: u64) -> bool {
+    /// Whether it lets a time to live that ends at `current_ms` (0: never) end at `at_ms`.
+    pub(super) fn is_met(self, current_ms: u64, at_ms: u64) -> bool {
         let is_endless = current_ms == 0;
         !(self.only_endless && !is_endless
             || self.only_limited && is_endless

@@ -8,16 +8,19 @@
 //!
 //! What the types stand on: [`kind`] and [`head`] (metadata), [`object`] and [`elements`] (sub-keys),
 //! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
-//! [`log`], [`expiry`], [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
+//! [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
 
-mod bitmap;
+pub mod bitmap;
 pub mod bounds;
 pub mod copy;
 pub mod elements;
 pub mod expiry;
+pub mod fields;
+pub mod geo;
 pub mod glob;
 pub mod hash;
 pub mod head;
+pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
 pub mod kind;
@@ -32,6 +35,8 @@ pub mod score;
 pub mod set;
 mod set_store;
 pub mod sort;
+pub mod sortedint;
+pub mod stream;
 pub mod strings;
 pub mod version;
 pub mod zset;
@@ -78,6 +83,9 @@ pub enum CommandError {
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,
+    /// A stream refuses.
+    #[error(transparent)]
+    Stream(#[from] stream::Refusal),
     /// The engine failed.
     #[error(transparent)]
     Storage(#[from] crate::Error),

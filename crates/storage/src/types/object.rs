@@ -62,6 +62,8 @@ pub struct Object<K: Kind> {
     pub size: u64,
     /// What is particular to the type.
     pub tail: K::Tail,
+    /// When it was looked up: what has ended by then is over. Unix ms.
+    pub now_ms: u64,
 }
 
 impl<K: Kind> Object<K> {
@@ -87,7 +89,11 @@ impl<K: Kind> Object<K> {
         Self::with(at, Metadata::new(K::TYPE, version::next()), K::Tail::fresh())
     }
 
-    fn open(at: &At<'_>, header: Header<'_>) -> Result<Self, CommandError> {
+    /// The one behind a header.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub(super) fn open(at: &At<'_>, header: Header<'_>) -> Result<Self, CommandError> {
         let header = header.of(K::TYPE)?;
         let tail = K::Tail::read(header.tail());
         let tail = tail.ok_or(CommandError::WrongType)?;
@@ -96,7 +102,14 @@ impl<K: Kind> Object<K> {
 
     fn with(at: &At<'_>, metadata: Metadata, tail: K::Tail) -> Self {
         let prefix = at.scope.sub_key_prefix(at.key, metadata.version);
-        Self { ns_key: at.ns_key.clone(), prefix, size: metadata.size, metadata, tail }
+        let (ns_key, now_ms) = (at.ns_key.clone(), at.scope.now_ms);
+        Self { ns_key, prefix, size: metadata.size, metadata, tail, now_ms }
+    }
+
+    /// The same key with another tail, under a version of its own: its elements are to be written
+    /// anew, and the old ones become garbage.
+    pub fn renewed(&self, at: &At<'_>, tail: K::Tail) -> Self {
+        Self::with(at, self.metadata.with_version(version::next()), tail)
     }
 
     /// Unix time in milliseconds at which it ends; 0 for never.

@@ -49,7 +49,33 @@ pub fn pick<K: Kind>(
     family: Family,
     wanted: Wanted,
 ) -> Result<Vec<Element>, Error> {
-    let size = object.size;
+    let all = There { size: object.size, value: &|stored| Ok(Some(stored)) };
+    pick_there(object, read, family, wanted, &all)
+}
+
+/// The value of an element by what is stored for it; `None` if it is none.
+type ValueOf<'f> = dyn for<'v> Fn(&'v [u8]) -> Result<Option<&'v [u8]>, Error> + 'f;
+
+/// Which of the sub-keys are elements.
+pub(super) struct There<'f> {
+    /// How many.
+    pub(super) size: u64,
+    /// What tells.
+    pub(super) value: &'f ValueOf<'f>,
+}
+
+/// The same of an object some of whose sub-keys are no elements.
+///
+/// # Errors
+/// Those of the engine.
+pub(super) fn pick_there<K: Kind>(
+    object: &Object<K>,
+    read: &impl Read,
+    family: Family,
+    wanted: Wanted,
+    there: &There<'_>,
+) -> Result<Vec<Element>, Error> {
+    let size = there.size;
     let count = match wanted {
         Wanted::Distinct(count) => count.min(size),
         Wanted::Repeated(count) => count,
@@ -58,7 +84,7 @@ pub fn pick<K: Kind>(
         return Ok(Vec::new());
     }
     if size > SMALL && count.saturating_mul(STEPS_OF_A_POINT) < size {
-        let picked = near_points(object, read, family, wanted, count)?;
+        let picked = near_points(object, read, family, (wanted, count), there)?;
         // Where nearly all names lie close together, too few of them are met.
         if picked.len() as u64 == count {
             return Ok(picked);
@@ -69,7 +95,7 @@ pub fn pick<K: Kind>(
         Wanted::Distinct(_) => distinct_ranks(size, count),
         Wanted::Repeated(_) => (0..count).map(|_| rand::random_range(0..size)).collect(),
     };
-    at_ranks(object, read, family, &ranks)
+    at_ranks(object, read, family, &ranks, there)
 }
 
 /// Floyd's way of drawing without repetition.
@@ -90,6 +116,7 @@ fn at_ranks<K: Kind>(
     read: &impl Read,
     family: Family,
     ranks: &[u64],
+    there: &There<'_>,
 ) -> Result<Vec<Element>, Error> {
     let mut wanted: Vec<u64> = ranks.to_vec();
     wanted.sort_unstable();
@@ -99,7 +126,8 @@ fn at_ranks<K: Kind>(
     let mut rank = 0;
     for next in wanted {
         let element = loop {
-            let Some((name, value)) = elements.next()? else { break None };
+            let Some((name, stored)) = elements.next()? else { break None };
+            let Some(value) = (there.value)(stored)? else { continue };
             rank += 1;
             if rank > next {
                 break Some((name.to_vec(), value.to_vec()));
@@ -115,8 +143,8 @@ fn near_points<K: Kind>(
     object: &Object<K>,
     read: &impl Read,
     family: Family,
-    wanted: Wanted,
-    count: u64,
+    (wanted, count): (Wanted, u64),
+    there: &There<'_>,
 ) -> Result<Vec<Element>, Error> {
     let end = |direction| -> Result<Option<Vec<u8>>, Error> {
         let mut elements = object.elements(read, family, &SubRange::all(), direction)?;
@@ -132,8 +160,11 @@ fn near_points<K: Kind>(
         let range = SubRange::from(&random_between(&first, &last));
         let mut elements = object.elements(read, family, &range, Direction::Forward)?;
         let mut window = Vec::with_capacity(WINDOW);
-        while let (true, Some((name, value))) = (window.len() < WINDOW, elements.next()?) {
-            window.push((name.to_vec(), value.to_vec()));
+        // A window in which none is an element finds nothing, as one behind the last name.
+        for _ in 0..WINDOW {
+            let Some((name, stored)) = elements.next()? else { break };
+            let value = (there.value)(stored)?;
+            window.extend(value.map(|value| (name.to_vec(), value.to_vec())));
         }
         if window.is_empty() {
             continue;

@@ -2,7 +2,8 @@
 //!
 //! Every write carries the log data `1`, except those that only delete (GETDEL, CAD), which carry
 //! none. Values that are changed in place keep the form (64-bit or old) they have; whole new values
-//! get the current one.
+//! get the current one. Unlike Kvrocks, whatever changes a string takes a bitmap too, as in Redis,
+//! where there is no such type.
 
 use std::ops::{Deref, Range};
 
@@ -56,15 +57,15 @@ impl std::fmt::Debug for Payload<'_> {
 }
 
 /// A living string as it was found.
-struct Found<'a> {
-    payload: Payload<'a>,
+pub(super) struct Found<'a> {
+    pub(super) payload: Payload<'a>,
     expire_ms: u64,
     /// Flags and expiry, to be written back unchanged.
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
 }
 
 impl<'a> Found<'a> {
-    fn of(living: Living<'a>) -> Result<Self, CommandError> {
+    pub(super) fn of(living: Living<'a>) -> Result<Self, CommandError> {
         let header = living.header().of(Type::String)?;
         let (expire_ms, prefix) = (header.expire_ms, Prefix::rewritten(&header, header.expire_ms));
         let (value, start) = living.into_value();
@@ -72,11 +73,19 @@ impl<'a> Found<'a> {
     }
 }
 
+/// A bitmap is taken for the string it stands for, and is one once it is written.
 fn load<'a>(txn: &Txn<'a>, at: &At<'_>) -> Result<Option<Found<'a>>, CommandError> {
-    at.load(txn)?.map(Found::of).transpose()
+    let Some(living) = at.load(txn)? else { return Ok(None) };
+    if living.header().kind() != Some(Type::Bitmap) {
+        return Found::of(living).map(Some);
+    }
+    let expire_ms = living.header().expire_ms;
+    let payload = Payload::owned(bitmap::to_string(txn, at, living.header(), |len| 0..len)?);
+    Ok(Some(Found { payload, expire_ms, prefix: Prefix::new(Type::String, expire_ms) }))
 }
 
-fn put(txn: &mut Txn<'_>, at: &At<'_>, prefix: &Prefix, value: &[&[u8]]) {
+/// Writes a string: flags and expiry, and a value in parts.
+pub(super) fn put(txn: &mut Txn<'_>, at: &At<'_>, prefix: &Prefix, value: &[&[u8]]) {
     let ns_key = &*at.ns_key;
     txn.log(Type::String.log_data());
     match value {
@@ -103,7 +112,8 @@ fn payload<'r>(
     living: Living<'r>,
 ) -> Result<Payload<'r>, CommandError> {
     if living.header().kind() == Some(Type::Bitmap) {
-        return bitmap::to_string(read, at, living.header()).map(Payload::owned);
+        let string = bitmap::to_string(read, at, living.header(), |len| 0..len)?;
+        return Ok(Payload::owned(string));
     }
     Ok(Found::of(living)?.payload)
 }
@@ -136,7 +146,8 @@ pub fn mget<'r>(
 /// # Errors
 /// Wrong type.
 pub fn strlen(read: &impl Read, at: &At<'_>) -> Result<usize, CommandError> {
-    Ok(get(read, at)?.map_or(0, |payload| payload.len()))
+    let bits = bitmap::Bits::find(read, at)?;
+    Ok(bits.map_or(0, |bits| usize::try_from(bits.len_bytes()).unwrap_or(usize::MAX)))
 }
 
 /// GETRANGE and SUBSTR: bytes `start..=end`, negative ones from the end; empty if there are none.
@@ -149,7 +160,12 @@ pub fn getrange<'r>(
     start: i64,
     end: i64,
 ) -> Result<Option<Payload<'r>>, CommandError> {
-    Ok(get(read, at)?.map(|payload| payload.slice(start, end)))
+    let Some(living) = at.living(read)? else { return Ok(None) };
+    if living.header().kind() == Some(Type::Bitmap) {
+        let part = |len| bounds::bytes(start, end, len);
+        return Ok(Some(Payload::owned(bitmap::to_string(read, at, living.header(), part)?)));
+    }
+    Ok(Some(Found::of(living)?.payload.slice(start, end)))
 }
 
 /// When SET writes.

@@ -85,7 +85,9 @@ impl Grammar {
     fn command(&self, rng: &mut StdRng) -> Result<Vec<Vec<u8>>> {
         let form = self.forms.choose_weighted(rng, |(weight, _)| *weight);
         let mut words = form.context("draw a form")?.1.draw(rng);
-        if rng.random_ratio(1, 10) {
+        // Short of a word, a sketch would lie at a key of something else.
+        let is_of_sketch = words.iter().any(|word| word.starts_with(b"sketch:"));
+        if rng.random_ratio(1, 10) && !is_of_sketch {
             spoil(&mut words, rng);
         }
         if rng.random_ratio(1, 8) {

@@ -11,7 +11,8 @@ type Family = &'static [(u32, &'static str)];
 /// All of them.
 #[rustfmt::skip]
 pub const FAMILIES: &[Family] = &[
-    STRINGS, HASHES, LISTS, SETS, SORTED_SETS, KEYS, TRANSACTIONS, CONNECTION, SERVER,
+    STRINGS, HASHES, LISTS, SETS, SORTED_SETS, PLACES, BITS, SKETCHES, STREAMS, KEYS, TRANSACTIONS,
+    CONNECTION, SERVER,
 ];
 
 #[rustfmt::skip]
@@ -137,6 +138,79 @@ const SORTED_SETS: Family = &[
     (2, "ZSCAN key cursor COUNT count [MATCH pattern]"),
 ];
 
+// Fewer than all are never asked for: of places that are equally far, Redis then gives any.
+#[rustfmt::skip]
+const PLACES: Family = &[
+    (6, "GEOADD key [NX|XX] [CH] (longitude latitude field)…"),
+    (2, "GEODIST key field field [unit]"),
+    (2, "GEOPOS key field…"),
+    (2, "GEOHASH key field…"),
+    (3, "GEORADIUS key longitude latitude length unit [WITHDIST] [WITHHASH] [WITHCOORD] [ASC|DESC] [COUNT count [ANY]] [STORE key|STOREDIST key]"),
+    (2, "GEORADIUSBYMEMBER key field length unit [WITHDIST] [WITHHASH] [ASC|DESC] [COUNT count] [STORE key]"),
+    (2, "GEORADIUS_RO key longitude latitude length unit [WITHDIST] [WITHCOORD] [ASC|DESC]"),
+    (2, "GEORADIUSBYMEMBER_RO key field length unit [WITHDIST] [ASC|DESC] [COUNT count]"),
+    (4, "GEOSEARCH key [FROMMEMBER field|FROMLONLAT longitude latitude] [BYRADIUS length unit|BYBOX length length unit] [WITHDIST] [WITHHASH] [WITHCOORD] [ASC|DESC] [COUNT count]"),
+    (6, "GEOSEARCH key FROMLONLAT longitude latitude BYBOX length length unit [WITHDIST] [ASC|DESC]"),
+    (3, "GEOSEARCHSTORE key key FROMLONLAT longitude latitude BYRADIUS length unit [ASC|DESC] [STOREDIST]"),
+];
+
+#[rustfmt::skip]
+const BITS: Family = &[
+    (6, "SETBIT key bit (0|1)"),
+    (3, "GETBIT key bit"),
+    (2, "BITCOUNT key"),
+    (3, "BITCOUNT key index index [BYTE|BIT]"),
+    (2, "BITPOS key (0|1) [index]"),
+    (3, "BITPOS key (0|1) index index [BYTE|BIT]"),
+    (4, "BITOP (AND|OR|XOR) key key…"),
+    (2, "BITOP NOT key key"),
+    (6, "BITFIELD key (GET width bit|SET width bit integer|INCRBY width bit integer|OVERFLOW (WRAP|SAT|FAIL))…"),
+    (2, "BITFIELD_RO key (GET width bit)…"),
+];
+
+// In Redis a sketch is a string with a head of its own, so these keys are for nothing else.
+#[rustfmt::skip]
+const SKETCHES: Family = &[
+    (6, "PFADD sketch value…"),
+    (1, "PFADD sketch"),
+    (4, "PFCOUNT sketch…"),
+    (3, "PFMERGE sketch sketch…"),
+    (1, "PFMERGE sketch"),
+    (1, "DEL sketch"),
+    (1, "RENAME sketch sketch"),
+    (1, "COPY sketch sketch [REPLACE]"),
+    (1, "EXISTS sketch"),
+];
+
+// What tells times (XPENDING one by one, XINFO CONSUMERS) is not here, nor XINFO STREAM: what was
+// trimmed counts as deleted.
+#[rustfmt::skip]
+const STREAMS: Family = &[
+    (6, "XADD key id (field value)…"),
+    (4, "XADD key [NOMKSTREAM] [MAXLEN index|MINID id] id (field value)…"),
+    (3, "XADD key [MAXLEN (=|~) index [LIMIT index]|MINID (=|~) id] id field value"),
+    (2, "XLEN key"),
+    (4, "XRANGE key place place [COUNT index]"),
+    (3, "XREVRANGE key place place [COUNT index]"),
+    (3, "XDEL key id…"),
+    (2, "XTRIM key (MAXLEN index|MAXLEN (=|~) index|MINID id) [LIMIT index]"),
+    (1, "XSETID key id [ENTRIESADDED index] [MAXDELETEDID id]"),
+    (3, "XREAD [COUNT index] STREAMS key key id id"),
+    (3, "XGROUP CREATE key field (id|$) [MKSTREAM] [ENTRIESREAD index]"),
+    (2, "XGROUP CREATE key field 0 MKSTREAM"),
+    (1, "XGROUP SETID key field (id|$) [ENTRIESREAD index]"),
+    (1, "XGROUP DESTROY key field"),
+    (1, "XGROUP CREATECONSUMER key field field"),
+    (1, "XGROUP DELCONSUMER key field field"),
+    (6, "XREADGROUP GROUP field field [COUNT index] [NOACK] STREAMS key >"),
+    (2, "XREADGROUP GROUP field field [COUNT index] STREAMS key key (>|id) id"),
+    (3, "XACK key field id…"),
+    (2, "XPENDING key field"),
+    (3, "XCLAIM key field field 0 id… [FORCE] [JUSTID] [RETRYCOUNT index] [LASTID id]"),
+    (3, "XAUTOCLAIM key field field 0 place [COUNT index] [JUSTID]"),
+    (2, "XINFO GROUPS key"),
+];
+
 #[rustfmt::skip]
 const KEYS: Family = &[
     (3, "DEL key…"),
@@ -193,5 +267,5 @@ const SERVER: Family = &[
 pub const LOOKS: &[&str] = &[
     "KEYS *", "TYPE key", "PEXPIRETIME key", "GET key", "HGETALL key", "LRANGE key 0 -1",
     "SMEMBERS key",
-    "ZRANGE key 0 -1 WITHSCORES",
+    "ZRANGE key 0 -1 WITHSCORES", "XRANGE key - +", "XINFO GROUPS key",
 ];

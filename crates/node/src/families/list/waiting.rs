@@ -2,8 +2,8 @@
 
 use storage::types::list::{self, End, Move};
 
-use super::end;
 use super::pop::{Wanted, popped, wanted};
+use super::{end, transferred};
 use crate::command::{Args, Reply, Result};
 use crate::session::WriteCx;
 use crate::session::table::{Nil, Taken, Wait};
@@ -24,7 +24,7 @@ fn pop<'a>(
             return Ok(reply.bulks(&[*key, &value]).into());
         }
     }
-    Ok(Taken::Nothing(Wait { keys: keys.to_vec(), patience, nil: Nil::Array }))
+    Ok(Taken::Nothing(Wait::new(keys.to_vec(), patience, Nil::Array)))
 }
 
 pub(super) fn blpop<'a>(
@@ -57,7 +57,7 @@ pub(super) fn blmpop<'a>(
             return Ok(popped(reply, key, &values).into());
         }
     }
-    Ok(Taken::Nothing(Wait { keys: keys.to_vec(), patience, nil: Nil::Array }))
+    Ok(Taken::Nothing(Wait::new(keys.to_vec(), patience, Nil::Array)))
 }
 
 /// BLMOVE and BRPOPLPUSH. Only the source is waited for: a destination of another type is an error,
@@ -75,10 +75,10 @@ fn transfer<'a>(
         cx.find_or_wait(source, |cx| Ok(list::find(&cx.txn, &cx.scope.at(source))?.map(|_| ())))?;
     if is_there.is_some() {
         let (from, to) = (cx.scope.at(source), cx.scope.at(destination));
-        let value = list::transfer(&mut cx.txn, &from, &to, way)?;
+        let value = transferred(cx, &from, &to, way)?;
         return Ok(reply.bulk_or_null(value.as_deref()).into());
     }
-    Ok(Taken::Nothing(Wait { keys: vec![source], patience, nil: Nil::Bulk }))
+    Ok(Taken::Nothing(Wait::new(vec![source], patience, Nil::Bulk)))
 }
 
 pub(super) fn blmove<'a>(

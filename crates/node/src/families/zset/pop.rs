@@ -134,7 +134,7 @@ pub(super) fn bzmpop<'a>(
             return Ok(write_popped(reply, key, &popped).into());
         }
     }
-    Ok(Taken::Nothing(Wait { keys, patience, nil: Nil::Array }))
+    Ok(Taken::Nothing(Wait::new(keys, patience, Nil::Array)))
 }
 
 /// BZPOPMIN and BZPOPMAX: key, member and score of the first key that has any.
@@ -158,7 +158,7 @@ fn wait_and_pop<'a>(
             return Ok(replied.into());
         }
     }
-    Ok(Taken::Nothing(Wait { keys: keys.to_vec(), patience, nil: Nil::Array }))
+    Ok(Taken::Nothing(Wait::new(keys.to_vec(), patience, Nil::Array)))
 }
 
 pub(super) fn bzpopmin<'a>(

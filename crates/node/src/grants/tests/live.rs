@@ -96,6 +96,17 @@ fn of_connections(name: &str) -> bool {
             let is_cut = name.starts_with("client") && said.is_empty();
             assert!(is_refused || is_cut, "{}", String::from_utf8_lossy(&said));
         }
+        "client-output-buffer-limit" => {
+            let node = plain();
+            let mut subscriber = node.connect();
+            send(&mut subscriber, &["SUBSCRIBE", "a"]);
+            assert_eq!(answer(&mut subscriber), "subscribe a :1");
+            assert_eq!(node.ask(&["PUBLISH", "a", "text"]), ":1");
+            assert_eq!(answer(&mut subscriber), "message a text");
+            set(&node, name, "pubsub 1 0 0");
+            assert_eq!(node.ask(&["PUBLISH", "a", "text"]), ":1");
+            assert_eq!(subscriber.read(&mut [0]).unwrap(), 0);
+        }
         "resp3-enabled" => {
             let node = plain();
             set(&node, name, "no");

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use resp::Writer;
 use storage::Suspended;
 
-use super::super::serve::{self, Ready, Server};
-use super::super::table::{BlockingHandler, Nil, Taken, Wait, WriteHandler};
-use super::super::{After, Command, Session, WriteCx};
+use super::super::serve::Server;
+use super::super::table::WriteHandler;
+use super::super::{Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Flags, Replied};
 use crate::locks::Locks;
 use crate::node::Node;
-use crate::waiters::Wish;
 
 impl<'n> Batch<'n> {
     /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
@@ -92,41 +90,6 @@ impl<'n> Batch<'n> {
         result
     }
 
-    /// Runs a command that waits if there is nothing for it: a batch of its own.
-    pub(super) fn run_blocking(
-        &mut self,
-        session: &Session,
-        command: &Command,
-        handler: BlockingHandler,
-        words: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<After, Error> {
-        let node: &'n Arc<Node> = self.node;
-        let stripes = Locks::stripes(command.keys_in(words));
-        let held = node.locks.lock(&stripes);
-        let store = self.store()?.clone();
-        let scope = session.scope(&self.config, self.now_ms);
-        let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
-        let mut cx = WriteCx { txn: store.txn(), serves: None, scope, node, config, worker };
-        let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
-        let replied = match taken {
-            Taken::Replied(replied) => replied,
-            // Before the keys are let go of: no write comes in between.
-            Taken::Nothing(wait) => {
-                return Ok(After::Blocked(node.waiters.add(wish(session, words, wait))));
-            }
-        };
-        let server = Server { node, config, store: &store, worker, now_ms };
-        let mut ready = Ready::new();
-        let tell = |batch: &[u8]| serve::note(&server, batch, &scope, &mut ready);
-        let has_written = cx.txn.commit_and_tell(tell)?.is_some();
-        server.serve_holding(&mut ready, &stripes);
-        drop(held);
-        server.serve(ready);
-        self.has_written |= has_written;
-        Ok(replied.into())
-    }
-
     /// Runs a write handler on top of `waiting`; what it wrote is taken back if it failed, or if it
     /// would not be written.
     fn run_handler(
@@ -159,22 +122,5 @@ impl<'n> Batch<'n> {
             cx.txn.rollback(before);
         }
         Ok((result, cx.txn.suspend()))
-    }
-}
-
-/// What is remembered of a command while it waits.
-fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
-    let mut nil = Vec::new();
-    // Whatever it answers inside EXEC.
-    Nil::Array.write(&mut Writer::new(&mut nil, session.protocol));
-    let owned = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
-    Wish {
-        client: session.client.id,
-        words: owned(words),
-        keys: owned(&wait.keys),
-        protocol: session.protocol,
-        namespace: Arc::clone(&session.namespace),
-        nil,
-        patience: wait.patience,
     }
 }

@@ -42,7 +42,9 @@ impl Bench {
         undo(&self.node);
         assert_eq!(self.sequence(), before, "something ran");
         assert_eq!(self.answer("EXEC").unwrap(), "-ERR EXEC without MULTI");
-        assert!(self.session.client.line(0).contains(" flags=N db=0 multi=-1 "));
+        assert!(
+            self.session.client.line(0).contains(" flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 ")
+        );
     }
 }
 

@@ -1,19 +1,28 @@
-//! Hashes: a sub-key for each field, its value as it is.
+//! Hashes: a sub-key for each field, its value as it is, or behind the end of the field.
 //!
 //! Batches are those of Kvrocks: log data `2`, the fields, and the metadata only if their number
 //! changed. HSET puts the fields in reverse order, each name once, so that its last value counts;
 //! what already has its value is not written. A hash without fields stays, with size 0.
+//!
+//! Fields get lifetimes by [`expire`]; until then a hash is kept plainly. What has ended is not
+//! there for any function of this module, whether it is still stored or not.
 
 use std::collections::HashSet;
 
+use super::bounds::SubRange;
+use super::fields::{Form, Stored, is_over};
 use super::kind::Type;
 use super::numbers::{add_floats, parse_integer};
-use super::object::{IfEmpty, Kind, Object};
-use super::{CommandError, bounds::SubRange};
+use super::object::{Kind, Object, Tail};
+use super::{CommandError, fields};
 use crate::{At, Direction, Error, Family, Read, Snapshot, Txn, Value};
 
+mod change;
+mod lifetimes;
 mod walk;
 
+use change::Changes;
+pub use lifetimes::{Expired, Persisted, expire, lifetimes, persist};
 pub use walk::{Range, pick, range, scan};
 
 /// The type.
@@ -22,11 +31,70 @@ pub enum Hash {}
 
 impl Kind for Hash {
     const TYPE: Type = Type::Hash;
-    type Tail = ();
+    type Tail = Form;
+}
+
+impl Tail for Form {
+    fn fresh() -> Self {
+        Self::Plain
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.write(out);
+    }
 }
 
 /// Where fields lie.
 const FIELDS: Family = Family::Default;
+
+impl Object<Hash> {
+    /// What is stored for a field, without its end; `None` if that is past.
+    fn living<'v>(&self, stored: Value<'v>) -> Result<Option<Value<'v>>, Error> {
+        let (end_ms, _) = self.tail.split(&stored)?;
+        let is_living = !is_over(end_ms, self.now_ms);
+        Ok(is_living.then(|| stored.without(self.tail.ahead())))
+    }
+
+    /// The same of a value that is lent.
+    fn lent<'v>(&self, stored: &'v [u8]) -> Result<Option<&'v [u8]>, Error> {
+        let (end_ms, value) = self.tail.split(stored)?;
+        Ok(if is_over(end_ms, self.now_ms) { None } else { Some(value) })
+    }
+
+    /// Calls `visit` with the fields of a range and their values, until it returns false.
+    fn visit(
+        &self,
+        read: &impl Read,
+        range: &SubRange,
+        direction: Direction,
+        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let mut elements = self.elements(read, FIELDS, range, direction)?;
+        while let Some((field, stored)) = elements.next()? {
+            if self.lent(stored)?.is_some_and(|value| !visit(field, value)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many fields there are. Reads them if some may have ended: the size counts those too.
+    fn count(&self, read: &impl Read) -> Result<u64, Error> {
+        if self.tail.is_exact(self.size, self.now_ms) {
+            return Ok(self.size);
+        }
+        let mut count = 0;
+        self.visit(read, &SubRange::all(), Direction::Forward, |_, _| {
+            count += 1;
+            true
+        })?;
+        Ok(count)
+    }
+}
 
 /// A hash that is there; `None` if there is none.
 ///
@@ -46,7 +114,8 @@ pub fn get<'r>(
     field: &[u8],
 ) -> Result<Option<Value<'r>>, CommandError> {
     let Some(hash) = find(read, at)? else { return Ok(None) };
-    Ok(hash.element(read, FIELDS, field)?)
+    let stored = hash.element(read, FIELDS, field)?;
+    Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten())
 }
 
 /// HMGET: the values of fields, in their order.
@@ -58,18 +127,19 @@ pub fn mget<'r>(
     at: &At<'_>,
     fields: &[&[u8]],
 ) -> Result<Vec<Option<Value<'r>>>, CommandError> {
-    match find(read, at)? {
-        Some(hash) => Ok(hash.elements_at(read, FIELDS, fields)?),
-        None => Ok(fields.iter().map(|_| None).collect()),
-    }
+    let Some(hash) = find(read, at)? else { return Ok(fields.iter().map(|_| None).collect()) };
+    let stored = hash.elements_at(read, FIELDS, fields)?.into_iter();
+    let living =
+        stored.map(|stored| Ok(stored.map(|stored| hash.living(stored)).transpose()?.flatten()));
+    living.collect()
 }
 
-/// HLEN.
+/// HLEN: fields whose end is past are not counted.
 ///
 /// # Errors
 /// Wrong type.
 pub fn len(read: &impl Read, at: &At<'_>) -> Result<u64, CommandError> {
-    Ok(find(read, at)?.map_or(0, |hash| hash.size))
+    Ok(find(read, at)?.map(|hash| hash.count(read)).transpose()?.unwrap_or(0))
 }
 
 /// HGETALL, HKEYS, HVALS: calls `visit` with each field and its value, in the order of the fields'
@@ -83,54 +153,78 @@ pub fn for_each(
     mut visit: impl FnMut(&[u8], &[u8]),
 ) -> Result<(), CommandError> {
     let Some(hash) = find(read, at)? else { return Ok(()) };
-    let mut fields = hash.elements(read, FIELDS, &SubRange::all(), Direction::Forward)?;
-    while let Some((field, value)) = fields.next()? {
+    Ok(hash.visit(read, &SubRange::all(), Direction::Forward, |field, value| {
         visit(field, value);
-    }
-    Ok(())
+        true
+    })?)
 }
 
-/// HSET and HMSET: sets fields to values; of a field that comes twice the last value. Returns how
-/// many fields are new.
+/// HSET and HMSET: sets fields to values; of a field that comes twice the last value. An end goes
+/// with the value it was for. Returns how many fields are new.
 ///
 /// # Errors
 /// Wrong type.
 pub fn set(txn: &mut Txn<'_>, at: &At<'_>, pairs: &[(&[u8], &[u8])]) -> Result<u64, CommandError> {
-    let mut hash = Object::find_or_new(txn, at)?;
+    set_until(txn, at, pairs, None)
+}
+
+/// HSETEXPIRE: the same, and lets the whole key end then (Unix ms) if an end is given.
+///
+/// # Errors
+/// Wrong type.
+pub fn set_until(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    pairs: &[(&[u8], &[u8])],
+    end_ms: Option<u64>,
+) -> Result<u64, CommandError> {
+    let hash = Object::<Hash>::find_or_new(txn, at)?;
     let (mut seen, mut last) = (HashSet::new(), Vec::with_capacity(pairs.len()));
     last.extend(pairs.iter().rev().filter(|(field, _)| pairs.len() == 1 || seen.insert(*field)));
     let fields: Vec<&[u8]> = last.iter().map(|(field, _)| *field).collect();
-    // Each with whether it is new; what has its value already is left out.
-    let changes: Vec<_> = stored(txn, &hash, &fields)?
-        .into_iter()
-        .zip(last)
-        .filter(|(old, (_, value))| old.as_deref() != Some(value))
-        .map(|(old, pair)| (old.is_none(), pair))
-        .collect();
+    // Each with whether it is new, and when it ended; what has its value already is left out.
+    let mut changes = Vec::with_capacity(last.len());
+    for ((field, value), was) in last.iter().zip(stored(txn, &hash, &fields)?) {
+        match was {
+            Some((0, old)) if *old == **value => {}
+            Some((was_ms, _)) => {
+                let is_new = is_over(was_ms, hash.now_ms);
+                changes.push((is_new, Stored::Until(was_ms), *field, *value));
+            }
+            None => changes.push((true, Stored::Nothing, *field, *value)),
+        }
+    }
+    let mut writing = Changes::begin(txn, hash);
     let mut added = 0;
-    txn.log(Type::Hash.log_data());
-    for (is_new, (field, value)) in changes {
+    for (is_new, was, field, value) in changes {
         added += u64::from(is_new);
-        hash.put(txn, FIELDS, &[field], &[value]);
+        writing.put(txn, field, was, (0, value));
     }
-    if added > 0 {
-        hash.size += added;
-        hash.store(txn, IfEmpty::Keep);
+    if let Some(end_ms) = end_ms {
+        writing.end_key_at(end_ms);
     }
+    writing.close(txn)?;
     Ok(added)
 }
 
-/// What fields hold; a hash that is new holds nothing, and is not asked.
-fn stored<'a>(
-    txn: &Txn<'a>,
+/// The end of a field, and its value.
+type Kept = (u64, Box<[u8]>);
+
+/// What is stored for fields, ended or not; a hash that is new holds nothing, and is not asked.
+fn stored(
+    txn: &Txn<'_>,
     hash: &Object<Hash>,
     fields: &[&[u8]],
-) -> Result<Vec<Option<Box<[u8]>>>, Error> {
+) -> Result<Vec<Option<Kept>>, Error> {
     if hash.size == 0 {
         return Ok(vec![None; fields.len()]);
     }
-    let values = hash.elements_at(txn, FIELDS, fields)?;
-    Ok(values.into_iter().map(|value| value.map(|value| (*value).into())).collect())
+    let kept = |stored: Value<'_>| {
+        let (end_ms, value) = hash.tail.split(&stored)?;
+        Ok((end_ms, value.into()))
+    };
+    let values = hash.elements_at(txn, FIELDS, fields)?.into_iter();
+    values.map(|stored| stored.map(kept).transpose()).collect()
 }
 
 /// HSETNX. Returns whether the field is new, and set.
@@ -154,22 +248,22 @@ pub fn setnx(
 /// # Errors
 /// Wrong type.
 pub fn del(txn: &mut Txn<'_>, at: &At<'_>, fields: &[&[u8]]) -> Result<u64, CommandError> {
-    let Some(mut hash) = find(txn, at)? else { return Ok(0) };
+    let Some(hash) = find(txn, at)? else { return Ok(0) };
     let mut seen = HashSet::new();
     let fields: Vec<&[u8]> = fields.iter().copied().filter(|field| seen.insert(*field)).collect();
-    let is_there: Vec<bool> =
-        hash.elements_at(txn, FIELDS, &fields)?.iter().map(Option::is_some).collect();
-    let there = fields.iter().zip(is_there).filter(|(_, is_there)| *is_there);
-    let mut deleted = 0;
-    txn.log(Type::Hash.log_data());
-    for (field, _) in there {
-        deleted += 1;
-        hash.remove(txn, FIELDS, &[field]);
+    let mut there = Vec::with_capacity(fields.len());
+    for (field, stored) in fields.iter().zip(hash.elements_at(txn, FIELDS, &fields)?) {
+        if let Some(stored) = stored {
+            there.push((*field, hash.tail.split(&stored)?.0));
+        }
     }
-    if deleted > 0 {
-        hash.size = hash.size.saturating_sub(deleted);
-        hash.store(txn, IfEmpty::Keep);
+    let (now_ms, mut deleted) = (hash.now_ms, 0);
+    let mut writing = Changes::begin(txn, hash);
+    for (field, end_ms) in there {
+        deleted += u64::from(!is_over(end_ms, now_ms));
+        writing.remove(txn, field, end_ms);
     }
+    writing.close(txn)?;
     Ok(deleted)
 }
 
@@ -210,24 +304,22 @@ pub fn incrbyfloat(
     })
 }
 
-/// Sets a field to what `new` makes of its value, which comes second.
+/// Sets a field to what `new` makes of its value, which comes second. It ends when it did.
 fn change<T>(
     txn: &mut Txn<'_>,
     at: &At<'_>,
     field: &[u8],
     new: impl FnOnce(Option<&[u8]>) -> Result<(T, Vec<u8>), CommandError>,
 ) -> Result<T, CommandError> {
-    let mut hash = Object::<Hash>::find_or_new(txn, at)?;
-    let old = hash.element(txn, FIELDS, field)?;
-    let (answer, value) = new(old.as_deref())?;
-    let is_new = old.is_none();
-    drop(old);
-    txn.log(Type::Hash.log_data());
-    hash.put(txn, FIELDS, &[field], &[&value]);
-    if is_new {
-        hash.size += 1;
-        hash.store(txn, IfEmpty::Keep);
-    }
+    let hash = Object::<Hash>::find_or_new(txn, at)?;
+    let was = stored(txn, &hash, &[field])?.pop().flatten();
+    let stored = was.as_ref().map_or(Stored::Nothing, |(end_ms, _)| Stored::Until(*end_ms));
+    let living = was.as_ref().filter(|(end_ms, _)| !is_over(*end_ms, hash.now_ms));
+    let (answer, value) = new(living.map(|(_, value)| &**value))?;
+    let end_ms = living.map_or(0, |(end_ms, _)| *end_ms);
+    let mut writing = Changes::begin(txn, hash);
+    writing.put(txn, field, stored, (end_ms, &value));
+    writing.close(txn)?;
     Ok(answer)
 }
 

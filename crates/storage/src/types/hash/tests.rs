@@ -64,3 +64,54 @@ fn a_snapshot_keeps_what_a_transaction_had_written_and_no_more() {
     let own = mget(&before, &at, &[b"own", b"0"]).unwrap();
     assert_eq!(own.iter().map(|value| value.is_some()).collect::<Vec<_>>(), [false, true]);
 }
+
+#[test]
+fn the_first_end_makes_another_hash_of_it_in_one_batch() {
+    let (_dir, store) = filled(3);
+    let at = SCOPE.at(b"h");
+    let before = find(&store, &at).unwrap().unwrap();
+    let plain = crate::types::keys::ExpireCondition::default();
+    let mut txn = store.txn();
+    let done = expire(&mut txn, &at, &[b"1", b"nope"], (900, plain)).unwrap();
+    assert_eq!(done, [Expired::Set, Expired::NoField]);
+    // Three fields and the metadata, under another version.
+    assert_eq!(txn.count(), 4);
+    let mut batch = Vec::new();
+    txn.commit_and_tell(|bytes| batch = bytes.to_vec()).unwrap();
+    let first = crate::batch::records(&batch).next().unwrap().unwrap();
+    assert_eq!(first, crate::batch::Record::LogData(b"2 13 1"));
+    let after = find(&store, &at).unwrap().unwrap();
+    assert_ne!(*before.sub_key(b"1"), *after.sub_key(b"1"));
+    let times = fields::Times { endless: 2, lower_ms: 900, upper_ms: 900 };
+    assert_eq!((after.size, after.tail), (3, Form::Timed(times)));
+    let stored = |field| after.element(&store, FIELDS, field).unwrap().unwrap().to_vec();
+    assert_eq!(stored(b"1"), b"\0\0\0\0\0\0\x03\x841");
+    assert_eq!(stored(b"2"), b"\0\0\0\0\0\0\0\x002");
+    let mut txn = store.txn();
+    assert_eq!(
+        persist(&mut txn, &at, &[b"1", b"1"]).unwrap(),
+        [Persisted::Done, Persisted::Endless]
+    );
+    assert_eq!(txn.count(), 2);
+    let unmet = crate::types::keys::ExpireCondition { only_later: true, ..plain };
+    assert_eq!(expire(&mut store.txn(), &at, &[b"2"], (900, unmet)).unwrap(), [Expired::NotMet]);
+}
+
+#[test]
+fn of_a_large_hash_only_fields_that_are_there_are_drawn() {
+    let (_dir, store) = filled(12_000);
+    let names: Vec<Vec<u8>> = (0..11_000).map(|n| format!("{n:x}").into_bytes()).collect();
+    let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    let mut txn = store.txn();
+    expire(&mut txn, &SCOPE.at(b"h"), &names, (5, Default::default())).unwrap();
+    txn.commit().unwrap();
+    let later = Scope { now_ms: 6, ..SCOPE };
+    let snapshot = store.snapshot();
+    assert_eq!(len(&snapshot, &later.at(b"h")).unwrap(), 1000);
+    for wanted in [Wanted::Distinct(5), Wanted::Repeated(5), Wanted::Distinct(20_000)] {
+        let found = pick(&snapshot, &later.at(b"h"), wanted).unwrap();
+        let count = if wanted == Wanted::Distinct(20_000) { 1000 } else { 5 };
+        assert_eq!(found.len(), count, "{wanted:?}");
+        assert!(found.iter().all(|(field, value)| field == value && !names.contains(&&**field)));
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::super::bounds::{Lex, SubRange};
 use super::super::page::{self, Page, Request};
-use super::super::pick::{self, Element, Wanted};
+use super::super::pick::{self, Element, There, Wanted};
 use super::super::{CommandError, object::Object};
 use super::{FIELDS, Hash, find};
 use crate::{At, Direction, Snapshot};
@@ -16,8 +16,16 @@ pub fn scan(
     hash: &Object<Hash>,
     request: &Request<'_>,
 ) -> Result<Page<Element>, CommandError> {
-    let pair = |field: &[u8], value: &[u8]| Some((field.to_vec(), value.to_vec()));
-    Ok(page::page(hash, read, FIELDS, request, pair)?)
+    let mut failed = None;
+    let pair = |field: &[u8], stored: &[u8]| match hash.lent(stored) {
+        Ok(value) => value.map(|value| (field.to_vec(), value.to_vec())),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    };
+    let page = page::page(hash, read, FIELDS, request, pair)?;
+    failed.map_or(Ok(page), |error| Err(error.into()))
 }
 
 /// HRANDFIELD: random fields and values.
@@ -30,7 +38,8 @@ pub fn pick(
     wanted: Wanted,
 ) -> Result<Vec<Element>, CommandError> {
     let Some(hash) = find(read, at)? else { return Ok(Vec::new()) };
-    Ok(pick::pick(&hash, read, FIELDS, wanted)?)
+    let there = There { size: hash.count(read)?, value: &|stored| hash.lent(stored) };
+    Ok(pick::pick_there(&hash, read, FIELDS, wanted, &there)?)
 }
 
 /// What HRANGEBYLEX lists.
@@ -58,12 +67,15 @@ pub fn range(
     let Some(hash) = find(read, at)? else { return Ok(Vec::new()) };
     let names = SubRange::lex(&range.min, &range.max);
     let (mut found, mut rank) = (Vec::new(), 0);
-    let mut fields = hash.elements(read, FIELDS, &names, range.direction)?;
-    while let (true, Some((field, value))) = (rank < range.part.end, fields.next()?) {
+    if range.part.is_empty() {
+        return Ok(found);
+    }
+    hash.visit(read, &names, range.direction, |field, value| {
         if range.part.contains(&rank) {
             found.push((field.to_vec(), value.to_vec()));
         }
         rank += 1;
-    }
+        rank < range.part.end
+    })?;
     Ok(found)
 }

@@ -46,6 +46,7 @@ pub fn insert(
         let mut side = list.walk(&snapshot, &(head..index), Direction::Reverse)?;
         while let Some((from, value)) = side.next()? {
             list.put_at(txn, from - 1, value);
+            txn.must_fit()?;
         }
         index - 1
     } else {
@@ -53,6 +54,7 @@ pub fn insert(
         let mut side = list.walk(&snapshot, &(index..tail), Direction::Forward)?;
         while let Some((from, value)) = side.next()? {
             list.put_at(txn, from + 1, value);
+            txn.must_fit()?;
         }
         index
     };
@@ -111,6 +113,7 @@ pub fn rem(txn: &mut Txn<'_>, at: &At<'_>, count: i64, wanted: &[u8]) -> Result<
         }
         let to = if end == End::Left { index + passed } else { index - passed };
         list.put_at(txn, to, value);
+        txn.must_fit()?;
     }
     for _ in 0..removed {
         let index = list.shrink(end);
@@ -166,17 +169,38 @@ pub fn trim(txn: &mut Txn<'_>, at: &At<'_>, (start, stop): (i64, i64)) -> Result
     }
     let words = [start.to_string(), stop.to_string()];
     txn.log(&log::words(Type::List, &[b"2", words[0].as_bytes(), words[1].as_bytes()]));
-    for _ in 0..start {
-        let index = list.shrink(End::Left);
-        list.remove_at(txn, index);
-    }
-    // From the left to the right here too.
+    let Ends { head, tail } = list.tail;
     let kept = (stop.min(length - 1) - start).unsigned_abs() + 1;
-    let tail = std::mem::replace(&mut list.tail.tail, list.tail.head + kept);
-    for index in list.tail.tail..tail {
-        list.remove_at(txn, index);
+    list.tail.head = head.saturating_add(start.unsigned_abs());
+    list.tail.tail = list.tail.head.saturating_add(kept).min(tail);
+    // From the left to the right on either side.
+    for side in [head..list.tail.head, list.tail.tail..tail] {
+        remove_all(txn, &list, side)?;
     }
     list.close(txn);
+    Ok(())
+}
+
+/// Up to so many indexes are removed without a look at what is there.
+const FEW: u64 = 1024;
+
+/// Removes the elements of these indexes. Where they are many, only those that are there: indexes
+/// from elsewhere may be any numbers.
+fn remove_all(
+    txn: &mut Txn<'_>,
+    list: &Object<List>,
+    indexes: Range<u64>,
+) -> Result<(), CommandError> {
+    if indexes.end.saturating_sub(indexes.start) <= FEW {
+        indexes.for_each(|index| list.remove_at(txn, index));
+        return Ok(());
+    }
+    let snapshot = txn.snapshot();
+    let mut elements = list.walk(&snapshot, &indexes, Direction::Forward)?;
+    while let Some((index, _)) = elements.next()? {
+        list.remove_at(txn, index);
+        txn.must_fit()?;
+    }
     Ok(())
 }
 

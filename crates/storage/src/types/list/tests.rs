@@ -97,3 +97,22 @@ fn a_list_without_an_index_left_is_refused_and_a_missing_element_is_no_element()
     assert!(index(&txn.snapshot(), &at, 0).is_err());
     assert_eq!(len(&txn, &at).unwrap(), 2);
 }
+
+#[test]
+fn trimming_by_absurd_indexes_removes_what_is_there() {
+    let (_dir, store) = store();
+    pushed(&store, "abc");
+    let at = SCOPE.at(b"l");
+    let mut txn = store.txn();
+    let mut list = find(&txn, &at).unwrap().unwrap();
+    let Ends { head, tail } = list.tail;
+    list.tail = Ends { head: head - (1 << 40), tail: tail + (1 << 40) };
+    list.store(&mut txn, IfEmpty::Keep);
+    txn.commit().unwrap();
+    let mut txn = store.txn();
+    let second = (1 << 40) + 1;
+    trim(&mut txn, &at, (second, second)).unwrap();
+    // Two elements and the metadata.
+    assert_eq!(txn.count(), 3);
+    assert_eq!((tail - head, elements(&txn.snapshot())), (3, "b".to_owned()));
+}

@@ -22,7 +22,7 @@ mod range;
 mod remove;
 
 pub use combine::{Aggregate, Sources, in_order};
-pub use range::{Part, Range, count, for_each, range, rank};
+pub use range::{Part, Range, count, for_each, range, rank, walk};
 pub use remove::{pop, remove, remove_part};
 
 /// The type.

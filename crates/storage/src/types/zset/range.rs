@@ -39,7 +39,10 @@ impl<'a> Range<'a> {
 
 /// Calls `visit` with the members of a part of a set that is there, all of them, until it returns
 /// `false`.
-fn walk(
+///
+/// # Errors
+/// Those of the engine.
+pub fn walk(
     read: &impl Read,
     zset: &Object<Zset>,
     part: &Part<'_>,

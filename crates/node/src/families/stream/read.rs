@@ -1,0 +1,301 @@
+//! XREAD and XREADGROUP, which wait for entries.
+
+use std::time::Duration;
+
+use resp::{Protocol, Writer};
+use storage::Direction;
+use storage::types::stream::{self, Id, InGroup, Reader, Span, fields};
+
+use super::{id, there, write_entry, write_id};
+use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::session::table::{Nil, Taken, Wait};
+use crate::session::{ReadCx, WriteCx};
+
+/// Where the keys are: behind STREAMS, as many as identifiers behind them. Options are read as the
+/// commands read them: a group may be called STREAMS.
+pub(super) fn keys(words: &[&[u8]]) -> Vec<usize> {
+    let mut at = 1;
+    while let Some(word) = words.get(at) {
+        at += match &*word.to_ascii_uppercase() {
+            b"NOACK" => 1,
+            b"BLOCK" | b"COUNT" => 2,
+            b"GROUP" => 3,
+            b"STREAMS" => {
+                let count = words.len() - at - 1;
+                let count = if count.is_multiple_of(2) { count / 2 } else { 0 };
+                return (at + 1..at + 1 + count).collect();
+            }
+            _ => break,
+        };
+    }
+    Vec::new()
+}
+
+/// What is to be read.
+struct Wanted<'a> {
+    /// So many entries of each stream at most.
+    count: u64,
+    /// Whether to wait, and how long.
+    patience: Option<Option<Duration>>,
+    /// The group and its consumer.
+    group: Option<(&'a [u8], &'a [u8])>,
+    acknowledges: bool,
+    keys: &'a [&'a [u8]],
+    /// Behind which identifier.
+    ids: &'a [&'a [u8]],
+}
+
+impl<'a> Wanted<'a> {
+    fn read(args: &mut Args<'a>, has_group: bool) -> Result<Self> {
+        let (mut count, mut patience, mut group, mut acknowledges) = (u64::MAX, None, None, false);
+        while let Some(word) = args.word() {
+            match &*word {
+                b"BLOCK" if !args.is_empty() => patience = Some(milliseconds(args)?),
+                b"COUNT" if !args.is_empty() => {
+                    let wanted = u64::try_from(args.integer()?).unwrap_or(0);
+                    count = if wanted == 0 { u64::MAX } else { wanted };
+                }
+                b"GROUP" if args.len() >= 2 && has_group => {
+                    group = Some((args.bytes()?, args.bytes()?));
+                }
+                b"GROUP" if args.len() >= 2 => return Err(only_of_groups("GROUP")),
+                b"NOACK" if has_group => acknowledges = true,
+                b"NOACK" => return Err(only_of_groups("NOACK")),
+                b"STREAMS" if !args.is_empty() => {
+                    if has_group && group.is_none() {
+                        return Err(Error::text("ERR Missing GROUP option for XREADGROUP"));
+                    }
+                    let words = args.rest();
+                    if !words.len().is_multiple_of(2) {
+                        return Err(unbalanced(has_group));
+                    }
+                    let (keys, ids) = words.split_at(words.len() / 2);
+                    return Ok(Self { count, patience, group, acknowledges, keys, ids });
+                }
+                _ => return Err(Error::Syntax),
+            }
+        }
+        Err(Error::Syntax)
+    }
+
+    /// Each key with its identifier.
+    fn streams(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        self.keys.iter().copied().zip(self.ids.iter().copied())
+    }
+
+    /// What was found; if nothing, whether to wait for it.
+    fn answer(self, found: Found, reply: Reply<'_>) -> Taken<'a> {
+        match self.patience {
+            _ if found.streams > 0 => found.reply(reply).into(),
+            None => reply.with(|writer| writer.null_array()).into(),
+            Some(patience) => Taken::Nothing(Wait::new(self.keys.to_vec(), patience, Nil::Array)),
+        }
+    }
+}
+
+fn only_of_groups(option: &str) -> Error {
+    Error::err(format_args!(
+        "The {option} option is only supported by XREADGROUP. You called XREAD instead."
+    ))
+}
+
+fn unbalanced(has_group: bool) -> Error {
+    let (name, sign) = if has_group { ("xreadgroup", '>') } else { ("xread", '$') };
+    Error::err(format_args!(
+        "Unbalanced '{name}' list of streams: for each stream key an ID or '{sign}' must be \
+         specified."
+    ))
+}
+
+/// The time to wait, in milliseconds; 0, here `None`, is for ever.
+fn milliseconds(args: &mut Args<'_>) -> Result<Option<Duration>> {
+    let ms =
+        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
+    Ok((ms > 0).then(|| Duration::from_millis(ms)))
+}
+
+/// Streams that have something, as RESP.
+struct Found {
+    protocol: Protocol,
+    streams: usize,
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    fn new(protocol: Protocol) -> Self {
+        Self { protocol, streams: 0, bytes: Vec::new() }
+    }
+
+    /// One more, with so many entries, which `elements` holds.
+    fn add(&mut self, key: &[u8], count: usize, elements: &[u8]) {
+        self.streams += 1;
+        let mut writer = Writer::new(&mut self.bytes, self.protocol);
+        if self.protocol == Protocol::V2 {
+            writer.array(2);
+        }
+        writer.bulk(key);
+        writer.array(count);
+        writer.raw(elements);
+    }
+
+    fn reply(self, reply: Reply<'_>) -> Replied {
+        reply.with(|writer| {
+            match self.protocol {
+                Protocol::V2 => writer.array(self.streams),
+                Protocol::V3 => writer.map(self.streams),
+            }
+            writer.raw(&self.bytes);
+        })
+    }
+}
+
+/// `$` means the moment at which the command came: while it waits, the identifier of that moment
+/// stands in its place.
+pub(super) fn xread<'a>(
+    cx: &ReadCx<'_>,
+    args: &mut Args<'a>,
+    reply: Reply<'_>,
+) -> Result<Taken<'a>> {
+    let words = args.all();
+    let wanted = Wanted::read(args, false)?;
+    let (snapshot, protocol) = (cx.txn.snapshot(), reply.protocol());
+    let (mut sources, mut ids) = (Vec::new(), Vec::new());
+    for (key, word) in wanted.streams() {
+        let found = cx.find_or_wait(key, || Ok(stream::find(&snapshot, &cx.scope.at(key))?))?;
+        let after = match word {
+            b"$" => found.as_ref().map_or(Id::MIN, |found| found.tail.last_generated),
+            b">" => {
+                return Err(Error::text(
+                    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP \
+                     <group> <consumer> option.",
+                ));
+            }
+            word => id(word, 0)?,
+        };
+        ids.push(after);
+        sources.extend(found.map(|found| (key, found, after)));
+    }
+    let mut found = Found::new(protocol);
+    for (key, source, after) in sources {
+        let (mut count, mut elements) = (0, Vec::new());
+        let Some(span) = Span::after(after) else { continue };
+        let order = (Direction::Forward, wanted.count);
+        stream::range(&snapshot, &source, span, order, |id, fields| {
+            count += 1;
+            write_entry(&mut Writer::new(&mut elements, protocol), id, fields);
+        })?;
+        if count > 0 {
+            found.add(key, count, &elements);
+        }
+    }
+    let is_open = wanted.ids.contains(&&b"$"[..]);
+    let mut taken = wanted.answer(found, reply);
+    if let (Taken::Nothing(wait), true) = (&mut taken, is_open) {
+        let behind = words.len().saturating_sub(ids.len());
+        let begin = words.iter().take(behind).map(|word| word.to_vec());
+        wait.words = Some(begin.chain(ids.iter().map(|id| id.to_string().into_bytes())).collect());
+    }
+    Ok(taken)
+}
+
+/// What a consumer reads: what is new to its group, or what it has got behind an identifier.
+#[derive(Clone, Copy)]
+enum From {
+    New,
+    After(Id),
+}
+
+fn from(word: &[u8]) -> Result<From> {
+    match word {
+        b"$" => Err(Error::text(
+            "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the \
+             history of this consumer by specifying a proper ID, or use the > ID to get new \
+             messages. The $ ID would just return an empty result set.",
+        )),
+        b">" => Ok(From::New),
+        word => match id(word, 0)? {
+            // As in Redis, which has no other sign for it.
+            Id::MAX => Ok(From::New),
+            id => Ok(From::After(id)),
+        },
+    }
+}
+
+/// The group at a key. One that a command waits in may be gone when it is tried again.
+fn group_at<'n>(cx: &WriteCx<'_>, key: &[u8], name: &'n [u8]) -> Result<InGroup<'n>> {
+    let at = cx.scope.at(key);
+    let found = stream::find_group(&cx.txn, &at, name);
+    if cx.serves.is_none() {
+        return there(found?, (key, name), " in XREADGROUP with GROUP option");
+    }
+    const GONE: &str = "UNBLOCKED the stream key no longer exists";
+    match (found.map_err(Error::from), stream::find(&cx.txn, &at).map_err(Error::from)) {
+        (Err(Error::WrongType), _) | (Ok(None), Ok(None)) => Err(Error::text(GONE)),
+        (Ok(None), _) => Err(Error::text(
+            "NOGROUP the consumer group this client was blocked on no longer exists",
+        )),
+        (Ok(Some(group)), _) => Ok(group),
+        (Err(error), _) => Err(error),
+    }
+}
+
+pub(super) fn xreadgroup<'a>(
+    cx: &mut WriteCx<'_>,
+    args: &mut Args<'a>,
+    reply: Reply<'_>,
+) -> Result<Taken<'a>> {
+    let wanted = Wanted::read(args, true)?;
+    let (name, consumer) = wanted.group.unwrap_or_default();
+    let reader = Reader { consumer, count: wanted.count, acknowledges: wanted.acknowledges };
+    let mut sources = Vec::new();
+    for (key, word) in wanted.streams() {
+        if cx.serves.is_none_or(|served| served == key) {
+            group_at(cx, key, name)?;
+            sources.push((key, from(word)?));
+        }
+    }
+    let mut found = Found::new(reply.protocol());
+    for (key, from) in sources {
+        // A key may be named twice: what the first time has delivered is not new the second time.
+        let group = group_at(cx, key, name)?;
+        let mut elements = Vec::new();
+        let mut writer = Writer::new(&mut elements, found.protocol);
+        match from {
+            From::New => {
+                let entries = stream::read_new(&mut cx.txn, group, &reader)?;
+                for (id, value) in &entries {
+                    write_entry(&mut writer, *id, &fields::decode(value)?);
+                }
+                if !entries.is_empty() {
+                    found.add(key, entries.len(), &elements);
+                }
+            }
+            From::After(id) => {
+                let entries = stream::read_history(&mut cx.txn, group, id, &reader)?;
+                for (id, value) in &entries {
+                    write_delivered(&mut writer, *id, value.as_deref())?;
+                }
+                found.add(key, entries.len(), &elements);
+            }
+        }
+    }
+    let mut taken = wanted.answer(found, reply);
+    if let Taken::Nothing(wait) = &mut taken {
+        wait.minds_end = true;
+    }
+    Ok(taken)
+}
+
+/// An entry that was delivered before; it may have been deleted since.
+fn write_delivered(writer: &mut Writer<'_>, id: Id, value: Option<&[u8]>) -> Result<()> {
+    match value {
+        Some(value) => write_entry(writer, id, &fields::decode(value)?),
+        None => {
+            writer.array(2);
+            write_id(writer, id);
+            writer.null_array();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Commands that wait if there is nothing for them.
+
+use std::sync::Arc;
+
+use resp::Writer;
+
+use super::super::serve::{self, Ready, Server};
+use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
+use super::super::{After, Command, ReadCx, Session, WriteCx};
+use super::Batch;
+use crate::command::{Args, Error, Words};
+use crate::locks::Locks;
+use crate::node::Node;
+use crate::waiters::Wish;
+
+impl<'n> Batch<'n> {
+    /// Runs a command that waits if there is nothing for it: a batch of its own.
+    pub(super) fn run_blocking(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        handler: BlockingHandler,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
+        let node: &'n Arc<Node> = self.node;
+        let stripes = Locks::stripes(command.keys_in(words));
+        let held = node.locks.lock(&stripes);
+        let store = self.store()?.clone();
+        let scope = session.scope(&self.config, self.now_ms);
+        let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
+        let mut cx = WriteCx { txn: store.txn(), serves: None, scope, node, config, worker };
+        let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
+        let replied = match taken {
+            Taken::Replied(replied) => replied,
+            // Before the keys are let go of: no write comes in between.
+            Taken::Nothing(wait) => {
+                return Ok(After::Blocked(node.waiters.add(wish(session, words, wait))));
+            }
+        };
+        let server = Server { node, config, store: &store, worker, now_ms };
+        let mut ready = Ready::new();
+        let tell = |batch: &[u8]| serve::note(&server, batch, &scope, &mut ready);
+        let has_written = cx.txn.commit_and_tell(tell)?.is_some();
+        server.serve_holding(&mut ready, &stripes);
+        drop(held);
+        server.serve(ready);
+        self.has_written |= has_written;
+        Ok(replied.into())
+    }
+
+    /// Runs a read that waits if there is nothing for it. It takes no locks, which would keep
+    /// nothing away on a replica: it looks again once it is among those that wait, so that no write
+    /// comes in between.
+    pub(super) fn run_blocking_read(
+        &self,
+        session: &Session,
+        command: &Command,
+        handler: BlockingReadHandler,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
+        let wait = match self.look(session, command, handler, words, out)? {
+            Taken::Replied(replied) => return Ok(replied.into()),
+            Taken::Nothing(wait) => wait,
+        };
+        let (mark, wish) = (out.len(), wish(session, words, wait));
+        let again = wish.words.clone();
+        let waiting = self.node.waiters.add(wish);
+        let words: Words<'_> = again.iter().map(Vec::as_slice).collect();
+        let found = match self.look(session, command, handler, &words, out) {
+            Ok(Taken::Nothing(_)) => return Ok(After::Blocked(waiting)),
+            Ok(Taken::Replied(replied)) => Ok(replied.into()),
+            Err(error) => Err(error),
+        };
+        if waiting.withdraw() {
+            return found;
+        }
+        // What changed the key was quicker, and has answered.
+        out.truncate(mark);
+        Ok(After::Blocked(waiting))
+    }
+
+    fn look<'w>(
+        &self,
+        session: &Session,
+        command: &Command,
+        handler: BlockingReadHandler,
+        words: &'w [&'w [u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<Taken<'w>, Error> {
+        let txn = self.store()?.txn();
+        let cx = ReadCx {
+            txn: &txn,
+            serves: None,
+            scope: session.scope(&self.config, self.now_ms),
+            node: self.node,
+            config: &self.config,
+            worker: self.worker,
+        };
+        handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
+    }
+}
+
+/// What is remembered of a command while it waits.
+fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
+    let mut nil = Vec::new();
+    // Whatever it answers inside EXEC.
+    Nil::Array.write(&mut Writer::new(&mut nil, session.protocol));
+    let owned = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
+    Wish {
+        client: session.client.id,
+        is_other: wait.words.is_some(),
+        words: wait.words.unwrap_or_else(|| owned(words)),
+        keys: owned(&wait.keys),
+        minds_end: wait.minds_end,
+        protocol: session.protocol,
+        namespace: Arc::clone(&session.namespace),
+        nil,
+        patience: wait.patience,
+    }
+}

@@ -1,0 +1,187 @@
+//! Lifetimes of fields: HEXPIRE and its kin, HTTL and its kin, HPERSIST.
+//!
+//! The first field of a plain hash that gets an end makes a hash with lifetimes of it: all fields
+//! are written anew, under a version of its own, in the same batch.
+
+use std::collections::HashMap;
+
+use super::change::Changes;
+use super::fields::{Form, Stored, Times, is_over};
+use super::{FIELDS, Hash, Kept, find, stored};
+use crate::types::CommandError;
+use crate::types::bounds::SubRange;
+use crate::types::keys::{ExpireCondition, Lifetime};
+use crate::types::object::Object;
+use crate::{At, Direction, Read, Txn, Value};
+
+/// What HEXPIRE did with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// There is none.
+    NoField = -2,
+    /// The condition is not met.
+    NotMet = 0,
+    /// It has the end.
+    Set = 1,
+    /// The end is past, and the field gone.
+    Deleted = 2,
+}
+
+/// What HPERSIST did with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persisted {
+    /// There is none.
+    NoField = -2,
+    /// It had no end.
+    Endless = -1,
+    /// It has none any more.
+    Done = 1,
+}
+
+/// HTTL, HPTTL, HEXPIRETIME, HPEXPIRETIME: when fields end, in their order.
+///
+/// # Errors
+/// Wrong type.
+pub fn lifetimes(
+    read: &impl Read,
+    at: &At<'_>,
+    fields: &[&[u8]],
+) -> Result<Vec<Lifetime>, CommandError> {
+    let Some(hash) = find(read, at)? else { return Ok(vec![Lifetime::Absent; fields.len()]) };
+    let values = hash.elements_at(read, FIELDS, fields)?.into_iter();
+    let lifetime = |stored: Option<Value<'_>>| {
+        let Some(stored) = stored else { return Ok(Lifetime::Absent) };
+        Ok(match hash.tail.split(&stored)? {
+            (0, _) => Lifetime::Endless,
+            (end_ms, _) if is_over(end_ms, hash.now_ms) => Lifetime::Absent,
+            (end_ms, _) => Lifetime::Until(end_ms),
+        })
+    };
+    values.map(lifetime).collect()
+}
+
+/// HEXPIRE, HPEXPIRE, HEXPIREAT, HPEXPIREAT: lets fields end at `end_ms` (Unix ms); at once if that
+/// is not ahead. A field that comes twice is treated twice.
+///
+/// # Errors
+/// Wrong type.
+pub fn expire(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    fields: &[&[u8]],
+    (end_ms, condition): (u64, ExpireCondition),
+) -> Result<Vec<Expired>, CommandError> {
+    let Some(hash) = find(txn, at)? else { return Ok(vec![Expired::NoField; fields.len()]) };
+    let is_past = end_ms <= hash.now_ms;
+    let change = |end: &mut Option<u64>| match *end {
+        None => Expired::NoField,
+        Some(was_ms) if !condition.is_met(was_ms, end_ms) => Expired::NotMet,
+        Some(_) if is_past => {
+            *end = None;
+            Expired::Deleted
+        }
+        Some(_) => {
+            *end = Some(end_ms);
+            Expired::Set
+        }
+    };
+    change_ends(txn, at, hash, fields, change)
+}
+
+/// HPERSIST: fields that have an end have none any more.
+///
+/// # Errors
+/// Wrong type.
+pub fn persist(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    fields: &[&[u8]],
+) -> Result<Vec<Persisted>, CommandError> {
+    let Some(hash) = find(txn, at)? else { return Ok(vec![Persisted::NoField; fields.len()]) };
+    let change = |end: &mut Option<u64>| match end.replace(0) {
+        None => {
+            *end = None;
+            Persisted::NoField
+        }
+        Some(0) => Persisted::Endless,
+        Some(_) => Persisted::Done,
+    };
+    change_ends(txn, at, hash, fields, change)
+}
+
+/// A field as it is stored, and when it is to end; `None` is not at all.
+struct Field {
+    kept: Option<Kept>,
+    end: Option<u64>,
+}
+
+impl Field {
+    fn was(&self) -> Option<u64> {
+        self.kept.as_ref().map(|(end_ms, _)| *end_ms)
+    }
+}
+
+/// Asks `change` for each field, one after the other, and writes what came of it.
+fn change_ends<T>(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    hash: Object<Hash>,
+    fields: &[&[u8]],
+    mut change: impl FnMut(&mut Option<u64>) -> T,
+) -> Result<Vec<T>, CommandError> {
+    let (mut states, mut answers) = (HashMap::new(), Vec::with_capacity(fields.len()));
+    for (name, kept) in fields.iter().zip(stored(txn, &hash, fields)?) {
+        let was = kept.as_ref().map(|(end_ms, _)| *end_ms);
+        let end = was.filter(|end_ms| !is_over(*end_ms, hash.now_ms));
+        let field = states.entry(*name).or_insert(Field { kept, end });
+        answers.push(change(&mut field.end));
+    }
+    // What has ended and is still stored goes where a field beside it changes.
+    let is_changed = |field: &Field| {
+        let living = field.was().filter(|end_ms| !is_over(*end_ms, hash.now_ms));
+        living != field.end
+    };
+    if !states.values().any(is_changed) {
+        return Ok(answers);
+    }
+    let gets_an_end = states.values().any(|field| matches!(field.end, Some(1..)));
+    if hash.tail == Form::Plain && gets_an_end {
+        convert(txn, at, &hash, &states)?;
+        return Ok(answers);
+    }
+    let mut writing = Changes::begin(txn, hash);
+    // In the order in which they came, so that a batch is that of its command.
+    for name in fields {
+        let Some(field) = states.remove(name) else { continue };
+        let Some((was_ms, value)) = &field.kept else { continue };
+        match field.end {
+            Some(end_ms) if end_ms == *was_ms => {}
+            Some(end_ms) => writing.put(txn, name, Stored::Until(*was_ms), (end_ms, value)),
+            None => writing.remove(txn, name, *was_ms),
+        }
+    }
+    writing.close(txn)?;
+    Ok(answers)
+}
+
+/// Writes all fields of a plain hash anew, each with an end: those that are named with theirs.
+fn convert(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    hash: &Object<Hash>,
+    states: &HashMap<&[u8], Field>,
+) -> Result<(), CommandError> {
+    // Opened before anything is written, so that it does not look at what is written.
+    let (snapshot, all) = (txn.snapshot(), SubRange::all());
+    let mut elements = hash.elements(&snapshot, FIELDS, &all, Direction::Forward)?;
+    let renewed = hash.renewed(at, Form::Timed(Times::default()));
+    let mut writing = Changes::begin_anew(txn, renewed);
+    while let Some((name, value)) = elements.next()? {
+        let end = states.get(name).map_or(Some(0), |field| field.end);
+        if let Some(end_ms) = end {
+            writing.put(txn, name, Stored::Nothing, (end_ms, value));
+            txn.must_fit()?;
+        }
+    }
+    Ok(writing.close(txn)?)
+}

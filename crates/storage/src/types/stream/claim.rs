@@ -1,0 +1,206 @@
+//! XCLAIM and XAUTOCLAIM: pending entries that change hands. What was deleted from the stream is not
+//! pending any more once somebody looks.
+
+use super::member::{InGroup, Pending};
+use super::{Entry, Id, Span};
+use crate::types::CommandError;
+use crate::types::kind::Type;
+use crate::{Direction, Txn};
+
+/// How entries change hands.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// Who gets them.
+    pub consumer: &'a [u8],
+    /// Delivered so long ago at least, in milliseconds.
+    pub idle_ms: u64,
+    /// When they count as delivered, Unix ms.
+    pub delivered_ms: u64,
+    /// RETRYCOUNT.
+    pub count: Option<u64>,
+    /// FORCE: also what is not pending.
+    pub forces: bool,
+    /// JUSTID: that is no delivery.
+    pub only_ids: bool,
+    /// LASTID: the group has read so far at least.
+    pub last_id: Option<Id>,
+}
+
+impl Claim<'_> {
+    /// A pending entry in its new hands.
+    fn applied(&self, before: &Pending) -> Pending {
+        let count = before.count.saturating_add(u64::from(!self.only_ids));
+        Pending {
+            delivered_ms: self.delivered_ms,
+            count: self.count.unwrap_or(count),
+            consumer: self.consumer.to_vec(),
+        }
+    }
+}
+
+/// Puts entries into the hands of one consumer, which is made when it gets the first one.
+struct Hands<'g, 'n> {
+    group: &'g mut InGroup<'n>,
+    consumer: Option<super::Consumer>,
+}
+
+impl Hands<'_, '_> {
+    /// `before` is `None` for one that was not pending.
+    fn take(
+        &mut self,
+        txn: &mut Txn<'_>,
+        (id, before): (Id, Option<&Pending>),
+        claim: &Claim<'_>,
+    ) -> Result<(), CommandError> {
+        let mut consumer = match self.consumer {
+            Some(consumer) => consumer,
+            None => self.group.asking(txn, claim.consumer)?,
+        };
+        match before {
+            Some(before) if before.consumer == claim.consumer => {}
+            Some(before) => {
+                self.group.relieve(txn, &before.consumer, 1)?;
+                consumer.pending = consumer.pending.saturating_add(1);
+            }
+            None => {
+                self.group.group.pending = self.group.group.pending.saturating_add(1);
+                consumer.pending = consumer.pending.saturating_add(1);
+            }
+        }
+        self.consumer = Some(consumer);
+        // As in Redis it counts as delivered once before that.
+        let first = Pending { count: 1, ..Pending::default() };
+        self.group.put_pending(txn, id, &claim.applied(before.unwrap_or(&first)));
+        Ok(())
+    }
+
+    /// An entry that was deleted from the stream is not pending any more.
+    fn drop(
+        &mut self,
+        txn: &mut Txn<'_>,
+        (id, before): (Id, &Pending),
+    ) -> Result<(), CommandError> {
+        self.group.remove_pending(txn, id);
+        self.group.group.pending = self.group.group.pending.saturating_sub(1);
+        self.group.relieve(txn, &before.consumer, 1)
+    }
+
+    /// Writes what is known of the consumer, and of the group if that changed.
+    fn close(self, txn: &mut Txn<'_>, name: &[u8], writes_group: bool) {
+        if let Some(consumer) = &self.consumer {
+            self.group.put_consumer(txn, name, consumer);
+        }
+        if writes_group || self.consumer.is_some() {
+            self.group.store(txn);
+        }
+    }
+}
+
+/// XCLAIM: puts entries into other hands. Returns those that were.
+///
+/// # Errors
+/// Those of the engine.
+pub fn claim(
+    txn: &mut Txn<'_>,
+    mut group: InGroup<'_>,
+    ids: &[Id],
+    claim: &Claim<'_>,
+) -> Result<Vec<Entry>, CommandError> {
+    txn.log(Type::Stream.log_data());
+    let before = group.group;
+    if let Some(last) = claim.last_id {
+        group.group.last_delivered = group.group.last_delivered.max(last);
+    }
+    let now_ms = group.now_ms;
+    let mut hands = Hands { group: &mut group, consumer: None };
+    let mut claimed = Vec::new();
+    for id in ids {
+        let pending = hands.group.pending(txn, *id)?;
+        let value: Option<Box<[u8]>> =
+            hands.group.stream.entry(txn, *id)?.map(|value| (*value).into());
+        match (value, pending) {
+            (None, Some(pending)) => hands.drop(txn, (*id, &pending))?,
+            (Some(value), Some(pending)) if pending.idle_ms(now_ms) >= claim.idle_ms => {
+                hands.take(txn, (*id, Some(&pending)), claim)?;
+                claimed.push((*id, value));
+            }
+            (Some(value), None) if claim.forces => {
+                hands.take(txn, (*id, None), claim)?;
+                claimed.push((*id, value));
+            }
+            _ => {}
+        }
+    }
+    let has_changed = hands.group.group != before;
+    hands.close(txn, claim.consumer, has_changed);
+    Ok(claimed)
+}
+
+/// Which pending entries change hands.
+#[derive(Debug, Clone, Copy)]
+pub struct AutoClaim {
+    /// From this one on.
+    pub first: Id,
+    /// So many at most, deleted ones included; ten times as many are looked at.
+    pub count: u64,
+}
+
+/// What did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AutoClaimed {
+    /// Where to go on; nothing at the end.
+    pub next: Id,
+    /// Those in new hands.
+    pub entries: Vec<Entry>,
+    /// Those that are not in the stream any more, and not pending either.
+    pub deleted: Vec<Id>,
+}
+
+/// Looks of XAUTOCLAIM for each entry that is wanted.
+const LOOKS: u64 = 10;
+
+/// XAUTOCLAIM: puts entries into other hands that were delivered too long ago.
+///
+/// # Errors
+/// Those of the engine.
+pub fn autoclaim(
+    txn: &mut Txn<'_>,
+    mut group: InGroup<'_>,
+    auto: &AutoClaim,
+    claim: &Claim<'_>,
+) -> Result<AutoClaimed, CommandError> {
+    let mut found = AutoClaimed::default();
+    let (mut looks, mut chosen) = (auto.count.saturating_mul(LOOKS), Vec::new());
+    let span = Span { first: auto.first, last: Id::MAX };
+    let (stream, now_ms) = (&group.stream, group.now_ms);
+    group.walk_pending(txn, span, Direction::Forward, |id, pending| {
+        if looks == 0 || chosen.len() as u64 >= auto.count {
+            found.next = id;
+            return Ok(false);
+        }
+        looks -= 1;
+        let value: Option<Box<[u8]>> = stream.entry(txn, id)?.map(|value| (*value).into());
+        if value.is_none() || pending.idle_ms(now_ms) >= claim.idle_ms {
+            chosen.push((id, pending, value));
+        }
+        Ok(true)
+    })?;
+    txn.log(Type::Stream.log_data());
+    let before = group.group;
+    let mut hands = Hands { group: &mut group, consumer: None };
+    for (id, pending, value) in chosen {
+        match value {
+            Some(value) => {
+                hands.take(txn, (id, Some(&pending)), claim)?;
+                found.entries.push((id, value));
+            }
+            None => {
+                hands.drop(txn, (id, &pending))?;
+                found.deleted.push(id);
+            }
+        }
+    }
+    let has_changed = hands.group.group != before;
+    hands.close(txn, claim.consumer, has_changed);
+    Ok(found)
+}

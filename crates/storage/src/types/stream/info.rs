@@ -1,0 +1,41 @@
+//! What XINFO shows of groups and consumers.
+
+use super::Stream;
+use super::member::{self, Consumer, Group, InGroup};
+use crate::Read;
+use crate::types::CommandError;
+use crate::types::object::Object;
+
+/// The groups of a stream, by name.
+///
+/// # Errors
+/// Those of the engine.
+pub fn groups(
+    read: &impl Read,
+    stream: &Object<Stream>,
+) -> Result<Vec<(Vec<u8>, Group)>, CommandError> {
+    member::groups(read, stream)
+}
+
+/// The consumers of a group, by name.
+///
+/// # Errors
+/// Those of the engine.
+pub fn consumers(
+    read: &impl Read,
+    group: &InGroup<'_>,
+) -> Result<Vec<(Vec<u8>, Consumer)>, CommandError> {
+    group.consumers(read)
+}
+
+/// How many entries a group has yet to read, if that can be told.
+pub fn lag(stream: &Object<Stream>, group: &Group) -> Option<i64> {
+    let added = stream.tail.entries_added;
+    let read = match group.entries_read {
+        _ if added == 0 => 0,
+        Some(read) if !stream.has_gaps_from(group.last_delivered) => read,
+        _ => stream.added_up_to(group.last_delivered)?,
+    };
+    let lag = i128::from(added) - i128::from(read);
+    Some(i64::try_from(lag).unwrap_or(if lag < 0 { i64::MIN } else { i64::MAX }))
+}
