@@ -92,6 +92,8 @@ pub struct Client {
     pub names: Mutex<Names>,
     /// Channels. Changed by `pubsub`.
     pub subscriptions: Mutex<Subscriptions>,
+    /// Whether there are any: every command looks.
+    pub is_subscriber: AtomicBool,
     /// MONITOR was sent.
     pub is_monitor: AtomicBool,
     /// Pushes that wait for it.
@@ -245,7 +247,7 @@ impl Client {
     pub fn kind(&self) -> Kind {
         if self.is_replica.load(Ordering::Relaxed) {
             Kind::Replica
-        } else if !self.subscriptions.lock().is_empty() {
+        } else if self.is_subscriber.load(Ordering::Relaxed) {
             Kind::Subscriber
         } else {
             Kind::Normal
@@ -394,6 +396,7 @@ impl Clients {
             names: Mutex::new(Names::default()),
             is_killed: AtomicBool::new(false),
             subscriptions: Mutex::default(),
+            is_subscriber: AtomicBool::new(false),
             is_monitor: AtomicBool::new(false),
             inbox: Inbox::default(),
             call: Notify::new(),

@@ -66,6 +66,7 @@ impl Pubsub {
                 Kind::Shard => tables.shards.entry(name.to_vec()).or_default(),
             };
             subscribers.insert(client.id, Arc::clone(client));
+            client.is_subscriber.store(true, Ordering::Relaxed);
             self.count.fetch_add(1, Ordering::SeqCst);
         }
         own.count(kind)
@@ -79,9 +80,12 @@ impl Pubsub {
     }
 
     fn remove(&self, tables: &mut Tables, client: &Client, kind: Kind, name: &[u8]) {
-        if !client.subscriptions.lock().of_mut(kind).remove(name) {
+        let mut own = client.subscriptions.lock();
+        if !own.of_mut(kind).remove(name) {
             return;
         }
+        client.is_subscriber.store(!own.is_empty(), Ordering::Relaxed);
+        drop(own);
         self.count.fetch_sub(1, Ordering::SeqCst);
         let is_last = |subscribers: Option<&mut Subscribers>| {
             subscribers.is_some_and(|subscribers| {
@@ -105,7 +109,7 @@ impl Pubsub {
 
     /// Removes all subscriptions of a client that leaves.
     pub fn leave(&self, client: &Client) {
-        if client.subscriptions.lock().is_empty() {
+        if !client.is_subscriber.load(Ordering::Relaxed) {
             return;
         }
         let mut tables = self.tables.lock();

@@ -277,7 +277,8 @@ impl Driver {
     fn tell_history(&mut self) {
         let engine = self.job.node.engine();
         if let Some(store) = &engine.store {
-            self.machine.know(store.history(), self.job.node.replication.lineage.now());
+            let lineage = self.job.node.replication.lineage.now();
+            self.machine.know(store.history(), lineage, store.latest_sequence());
         }
     }
 
@@ -444,8 +445,9 @@ impl Applying {
             return Ok(Some(Event::ApplyFailed { next, cause }));
         }
         Ok(Some(match (self.failure, published) {
-            // Something else wrote here: the machine sees it by the number.
-            (None | Some(storage::Error::OutOfSequence { .. }), Ok(_)) => Event::Applied { next },
+            (None, Ok(_)) => Event::Applied { next },
+            // Something else wrote here. Numbers alone do not tell: as many records may have been written as were lost.
+            (Some(storage::Error::OutOfSequence { .. }), Ok(_)) => Event::Diverged { next },
             (Some(error), _) | (None, Err(error)) => {
                 Event::ApplyFailed { next, cause: format!("apply a batch: {error}") }
             }

@@ -43,6 +43,12 @@ pub enum Event<'a> {
         /// Sequence of the next write.
         next: u64,
     },
+    /// A batch of the master has the number of another record here, which this node wrote by itself; the further `Apply` of
+    /// that step were skipped.
+    Diverged {
+        /// Sequence of the next write.
+        next: u64,
+    },
     /// A batch could not be applied; the further `Apply` of that step were skipped, its other actions done.
     ApplyFailed {
         /// Sequence of the next write.

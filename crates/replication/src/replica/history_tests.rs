@@ -170,7 +170,7 @@ fn a_failed_rewind_is_tried_again_and_a_stranger_is_copied() {
     assert!(matches!(actions[1], Action::FullSync(Reason::Parted(_))), "{actions:?}");
     // An epoch learnt meanwhile counts at the next attempt.
     m.step(Event::Closed { conn: Conn(2), cause: "broken".into() }, 0);
-    m.know(Arc::new(position(&[(5, 1), (6, 61)], 70).history), Arc::default());
+    m.know(Arc::new(position(&[(5, 1), (6, 61)], 70).history), Arc::default(), 70);
     let now = m.deadline().unwrap();
     m.step(Event::Tick, now);
     assert_eq!(compared(&mut m, 3, &theirs, now), [send(3, &["PSYNC", "71"])]);
@@ -326,4 +326,13 @@ fn data_that_the_epochs_prove_is_not_copied_from_a_master_of_before() {
     compared(&mut m, 1, &position(&[], 80), 0);
     let actions = says(&mut m, 1, "+OK\r\n", 0);
     assert!(!actions.iter().any(|action| matches!(action, Action::Adopt(_))), "{actions:?}");
+}
+
+/// What a replica wrote while it had no stream is asked about too.
+#[test]
+fn records_that_were_written_meanwhile_count() {
+    let none = |latest| position(&[], latest);
+    let mut m = started(&none(70), false);
+    m.know(Arc::new(none(70).history), Arc::default(), 72);
+    assert_eq!(compared(&mut m, 1, &none(75), 0), [send(1, &["PSYNC", "73"])]);
 }

@@ -160,9 +160,11 @@ impl Machine {
         self.config.must_full_sync || self.config.is_deposed || self.is_parted
     }
 
-    /// Tells the epochs and the lineage of the data here, as of now. Needed before every step outside the stream.
-    pub fn know(&mut self, history: Arc<History>, lineage: Arc<Lineage>) {
+    /// Tells the epochs and the lineage of the data here and the number of its newest record, as of now. Needed before every
+    /// step outside the stream: a replica may have been written to meanwhile.
+    pub fn know(&mut self, history: Arc<History>, lineage: Arc<Lineage>, latest: u64) {
         (self.config.history, self.config.lineage) = (history, lineage);
+        self.config.next = latest.saturating_add(1);
     }
 
     /// Who wrote the data that is copied: inside `None` for a master that keeps no lineage, outside where that cannot be known.
@@ -240,6 +242,7 @@ impl Machine {
             }
             Event::Received { .. } => Ok(()),
             Event::Applied { next } => self.applied(next, now, out),
+            Event::Diverged { next } => Err(self.diverged(next)),
             Event::ApplyFailed { next, cause } => {
                 self.config.next = next;
                 Err(Fault::Local(cause))
@@ -386,17 +389,21 @@ impl Machine {
     }
 
     fn applied(&mut self, next: u64, now: u64, out: &mut Vec<Action<'_>>) -> Result<(), Fault> {
-        let expected = std::mem::replace(&mut self.config.next, next);
-        if expected != next {
-            // Two histories under the same numbers: only a copy of the master's data helps.
-            self.config.must_full_sync = true;
-            return Err(Fault::Diverged { expected, found: next });
+        if self.config.next != next {
+            return Err(self.diverged(next));
         }
         if let Phase::Streaming(stream) = &mut self.phase {
             stream.applied();
             stream.acknowledge(now, out);
         }
         Ok(())
+    }
+
+    /// Two histories under the same numbers: only a copy of the master's data helps.
+    fn diverged(&mut self, found: u64) -> Fault {
+        let expected = std::mem::replace(&mut self.config.next, found);
+        self.config.must_full_sync = true;
+        Fault::Diverged { expected, found }
     }
 
     fn tick(&mut self, now: u64, out: &mut Vec<Action<'_>>) -> Result<(), Fault> {

@@ -205,9 +205,15 @@ fn a_gap_is_never_applied() {
 
 #[test]
 fn a_database_that_stands_elsewhere_needs_a_full_sync() {
+    elsewhere(Event::Applied { next: 9 });
+    // As many records of its own as came.
+    elsewhere(Event::Diverged { next: 7 });
+}
+
+fn elsewhere(event: Event<'_>) {
     let mut m = streaming(Peer::Holdfast);
     says(&mut m, 1, &bulk(&batch(6, 1)), 10);
-    m.step(Event::Applied { next: 9 }, 10);
+    m.step(event, 10);
     assert!(m.must_full_sync());
     let now = m.deadline().unwrap();
     m.step(Event::Tick, now);

@@ -213,7 +213,10 @@ mod tests {
         let [none, other] = left(&[], &[]);
         let unanswered = (POP, None);
         assert_eq!(found(&[&pushed[..], &left(&[2], &[])].concat()), ["lost write"]);
-        assert!(found(&[&pushed[..], &[unanswered.clone()], &left(&[2], &[])].concat()).is_empty());
+        assert!(
+            found(&[&pushed[..], std::slice::from_ref(&unanswered), &left(&[2], &[])].concat())
+                .is_empty()
+        );
         let one_for_two = [&pushed[..], &[unanswered, none, other]].concat();
         assert_eq!(found(&one_for_two), ["lost write"]);
         // A move that was not answered leaves what it took where the last reads find it.
