@@ -12,7 +12,7 @@ use crate::{EXTENSION, EXTENSION_VERSION, GRANTED, HISTORY, LINEAGE, Replication
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The stream, after the histories were compared.
-    Psync { position: Position, replication_id: Option<ReplicationId>, full_sync: bool },
+    Psync { replication_id: Option<ReplicationId>, full_sync: bool },
     /// The file list.
     Meta,
     /// Some files.
@@ -76,6 +76,8 @@ pub(super) struct Dialog {
     pub(super) peer: Peer,
     /// What the master said of its lineage where it is copied from: outside `None` before it was asked there.
     pub(super) copied: Option<Option<History>>,
+    /// From which record on the stream was asked for.
+    pub(super) asked: u64,
 }
 
 impl Dialog {
@@ -93,7 +95,7 @@ impl Dialog {
         let patience_ms = config.connect_timeout_ms;
         let lines = LineReader::new(ANSWER_BYTES_MAX);
         let step = Step::Connect;
-        Self { conn, purpose, step, lines, deadline, patience_ms, peer, copied: None }
+        Self { conn, purpose, step, lines, deadline, patience_ms, peer, copied: None, asked: 0 }
     }
 
     /// How long was waited when the deadline passed.
@@ -331,8 +333,9 @@ impl Dialog {
     }
 
     fn psync(&mut self, with_id: bool, config: &Config, now: u64, out: &mut Vec<Action<'_>>) {
-        let Purpose::Psync { position, replication_id, .. } = &self.purpose else { return };
-        let next = position.latest.saturating_add(1).to_string();
+        let Purpose::Psync { replication_id, .. } = &self.purpose else { return };
+        self.asked = config.next;
+        let next = config.next.to_string();
         let mut args: Vec<&[u8]> = vec![b"PSYNC"];
         args.extend(replication_id.as_ref().filter(|_| with_id).map(|id| id.as_slice()));
         args.push(next.as_bytes());

@@ -335,4 +335,8 @@ fn records_that_were_written_meanwhile_count() {
     let mut m = started(&none(70), false);
     m.know(Arc::new(none(70).history), Arc::default(), 72);
     assert_eq!(compared(&mut m, 1, &none(75), 0), [send(1, &["PSYNC", "73"])]);
+    // And what it writes while the answer is on its way makes the answer worthless.
+    m.know(Arc::new(none(70).history), Arc::default(), 73);
+    says(&mut m, 1, "+CONTINUE\r\n", 0);
+    assert!(m.must_full_sync());
 }

@@ -296,7 +296,6 @@ impl Machine {
     fn attempt(&mut self, now: u64, out: &mut Vec<Action<'_>>) {
         let conn = self.next_conn();
         let purpose = Purpose::Psync {
-            position: self.position(),
             replication_id: self.config.replication_id,
             full_sync: self.config.must_full_sync,
         };
@@ -330,6 +329,7 @@ impl Machine {
             Phase::Handshake(dialog) => {
                 let outcome = dialog.received(&mut input, &self.config, now, out)?;
                 self.peer = dialog.peer;
+                let asked = dialog.asked;
                 match outcome {
                     Outcome::Pending | Outcome::Data => Ok(()),
                     Outcome::Refused(text) => {
@@ -344,6 +344,12 @@ impl Machine {
                         self.compare(theirs.as_ref(), now, out)?;
                         // The master answers one request at a time: there is nothing more, unless it is none.
                         if input.is_empty() { Ok(()) } else { self.received(conn, input, now, out) }
+                    }
+                    // Written to while the answer was on its way.
+                    Outcome::Streaming if asked != self.config.next => {
+                        let found = self.config.next;
+                        self.config.next = asked;
+                        Err(self.diverged(found))
                     }
                     Outcome::Streaming => {
                         (self.config.is_deposed, self.is_proven) = (false, true);
