@@ -147,25 +147,23 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
     if let Some((role, generation)) = change {
         take_role(node, role, generation);
     }
-    let cluster = node.cluster.load();
-    let me = cluster.myself().map(|node| &node.id);
-    let is_gone = |key: &[u8]| cluster.owner(topology::key_slot(key)).map(|node| &node.id) != me;
-    node.waiters.begin_anew_where(is_gone);
-    drop_shard_channels(node, &cluster);
+    leave_slots(node);
     clear_slots(node, outcome)
 }
 
-/// Shard channels are served by the whole shard: a replica's go with its master's slots.
-fn drop_shard_channels(node: &Node, cluster: &Cluster) {
-    let Some(me) = cluster.myself() else { return };
-    let master = match &me.role {
+/// Ends what waits for keys of other shards, and subscriptions to their channels. Both are served
+/// by the whole shard: a replica's slots are its master's.
+fn leave_slots(node: &Node) {
+    let cluster = node.cluster.load();
+    let master = cluster.myself().map(|me| match &me.role {
         topology::Role::Replica { of } => of,
         topology::Role::Master => &me.id,
-    };
-    let is_gone = |channel: &[u8]| {
-        cluster.owner(topology::key_slot(channel)).is_none_or(|owner| owner.id != *master)
-    };
-    node.pubsub.drop_shards(is_gone, node.config.now().subscriber_limit(), clock::unix_ms());
+    });
+    let is_gone =
+        |key: &[u8]| cluster.owner(topology::key_slot(key)).map(|owner| &owner.id) != master;
+    node.waiters.begin_anew_where(is_gone);
+    let limit = node.config.now().subscriber_limit();
+    node.pubsub.drop_shards(is_gone, limit, clock::unix_ms());
 }
 
 /// Writes ahead what [`note_writer`] needs on the disk, on a thread of its own and with the gate

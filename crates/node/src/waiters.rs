@@ -8,6 +8,7 @@
 //! batch, the end of its time, or CLIENT UNBLOCK; the connection may withdraw it until then.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,23 +33,16 @@ pub type Slot = Option<oneshot::Sender<Told>>;
 /// A command that waits.
 #[derive(Debug)]
 pub struct Waiter {
-    /// Of the connection.
-    pub client: u64,
-    /// The command, name included, as it is tried again.
-    pub words: Vec<Vec<u8>>,
-    /// These are other words than the client sent.
-    pub is_other: bool,
-    /// Keys it waits for; not always all that it names.
-    pub keys: Vec<Vec<u8>>,
-    /// It is tried again also when a key is gone.
-    pub minds_end: bool,
-    /// Version of RESP of its reply.
-    pub protocol: Protocol,
-    /// Whose keys it sees.
-    pub namespace: Arc<[u8]>,
-    /// Its reply when its time is over, as RESP.
-    pub nil: Vec<u8>,
+    wish: Wish,
     slot: Mutex<Slot>,
+}
+
+impl Deref for Waiter {
+    type Target = Wish;
+
+    fn deref(&self) -> &Wish {
+        &self.wish
+    }
 }
 
 impl Waiter {
@@ -72,24 +66,24 @@ pub struct Waiters {
     queues: Mutex<Queues>,
 }
 
-/// The words of a command that begins to wait.
+/// What a command waits for, and what is needed to run it then.
 #[derive(Debug)]
 pub struct Wish {
-    /// See [`Waiter::client`].
+    /// Of the connection.
     pub client: u64,
-    /// See [`Waiter::words`].
+    /// The command, name included, as it is tried again.
     pub words: Vec<Vec<u8>>,
-    /// See [`Waiter::is_other`].
+    /// These are other words than the client sent.
     pub is_other: bool,
-    /// See [`Waiter::keys`].
+    /// Keys it waits for; not always all that it names.
     pub keys: Vec<Vec<u8>>,
-    /// See [`Waiter::minds_end`].
+    /// It is tried again also when a key is gone.
     pub minds_end: bool,
-    /// See [`Waiter::protocol`].
+    /// Version of RESP of its reply.
     pub protocol: Protocol,
-    /// See [`Waiter::namespace`].
+    /// Whose keys it sees.
     pub namespace: Arc<[u8]>,
-    /// See [`Waiter::nil`].
+    /// Its reply when its time is over, as RESP.
     pub nil: Vec<u8>,
     /// How long; `None` for ever.
     pub patience: Option<Duration>,
@@ -105,20 +99,7 @@ impl Waiters {
     /// Begins to wait; the caller holds the locks of the keys, or looks at them again afterwards.
     pub fn add(self: &Arc<Self>, wish: Wish) -> Waiting {
         let (sender, told) = oneshot::channel();
-        let Wish { client, words, is_other, keys, minds_end, protocol, namespace, nil, patience } =
-            wish;
-        let slot = Mutex::new(Some(sender));
-        let waiter = Arc::new(Waiter {
-            client,
-            words,
-            is_other,
-            keys,
-            minds_end,
-            protocol,
-            namespace,
-            nil,
-            slot,
-        });
+        let waiter = Arc::new(Waiter { wish, slot: Mutex::new(Some(sender)) });
         let mut queues = self.queues.lock();
         for key in &waiter.keys {
             let queue = queues.by_key.entry(key.clone()).or_default();
@@ -130,7 +111,7 @@ impl Waiters {
         queues.by_client.insert(waiter.client, Arc::clone(&waiter));
         self.count.fetch_add(1, Ordering::SeqCst);
         drop(queues);
-        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let until = waiter.patience.and_then(|patience| Instant::now().checked_add(patience));
         Waiting { all: Arc::clone(self), waiter, told, until }
     }
 

@@ -253,7 +253,8 @@ fn check_stream(store: &Store, at: &At<'_>, line: &Json, context: &str) {
         assert_eq!(pending, list(&expected["pending_list"]), "{context}");
         let mut consumers: Vec<Json> = list(&expected["consumer_list"]);
         consumers.sort_by_key(|consumer| text(&consumer["name"]));
-        let theirs: Vec<Json> = stream::consumers(store, &group)
+        let theirs: Vec<Json> = group
+            .consumers(store)
             .unwrap()
             .iter()
             .map(|(name, known)| {

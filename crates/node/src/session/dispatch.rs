@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
-use storage::Store;
+use storage::{Store, Txn};
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
@@ -371,15 +371,20 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<Replied, Error> {
         let txn = self.store()?.txn();
-        let cx = ReadCx {
-            txn: &txn,
+        let cx = self.read_cx(session, &txn);
+        handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
+    }
+
+    /// What a read sees that came just now.
+    fn read_cx<'c>(&'c self, session: &'c Session, txn: &'c Txn<'c>) -> ReadCx<'c> {
+        ReadCx {
+            txn,
             serves: None,
             scope: session.scope(&self.config, self.now_ms),
             node: self.node,
             config: &self.config,
             worker: self.worker,
-        };
-        handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
+        }
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {

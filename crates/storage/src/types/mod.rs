@@ -10,6 +10,8 @@
 //! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
 //! [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
 
+#[cfg(test)]
+mod bench;
 pub mod bitmap;
 pub mod bounds;
 pub mod copy;

@@ -26,6 +26,17 @@ impl Kind for SortedInt {
 /// Where numbers lie.
 const NUMBERS: Family = Family::Default;
 
+/// Which of some numbers are there, in their order.
+fn are_there(
+    read: &impl Read,
+    object: &Object<SortedInt>,
+    numbers: &[u64],
+) -> Result<Vec<bool>, Error> {
+    let names: Vec<[u8; 8]> = numbers.iter().map(|number| number.to_be_bytes()).collect();
+    let names: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
+    Ok(object.elements_at(read, NUMBERS, &names)?.iter().map(Option::is_some).collect())
+}
+
 /// Numbers, each once, and whether each of them is there.
 fn held(
     read: &impl Read,
@@ -34,10 +45,8 @@ fn held(
 ) -> Result<Vec<(u64, bool)>, Error> {
     let mut seen = HashSet::new();
     let numbers: Vec<u64> = numbers.iter().copied().filter(|number| seen.insert(*number)).collect();
-    let names: Vec<[u8; 8]> = numbers.iter().map(|number| number.to_be_bytes()).collect();
-    let names: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
-    let found = object.elements_at(read, NUMBERS, &names)?;
-    Ok(numbers.into_iter().zip(found.iter().map(Option::is_some)).collect())
+    let found = are_there(read, object, &numbers)?;
+    Ok(numbers.into_iter().zip(found).collect())
 }
 
 /// SIADD. Returns how many numbers are new.
@@ -54,7 +63,7 @@ pub fn add(txn: &mut Txn<'_>, at: &At<'_>, numbers: &[u64]) -> Result<u64, Comma
         object.put(txn, NUMBERS, &[&number.to_be_bytes()], &[]);
     }
     if added > 0 {
-        object.size += added;
+        object.size = object.size.saturating_add(added);
         object.store(txn, IfEmpty::Keep);
     }
     Ok(added)
@@ -96,9 +105,7 @@ pub fn has(read: &impl Read, at: &At<'_>, numbers: &[u64]) -> Result<Vec<bool>, 
     let Some(object) = Object::<SortedInt>::find(read, at)? else {
         return Ok(vec![false; numbers.len()]);
     };
-    let names: Vec<[u8; 8]> = numbers.iter().map(|number| number.to_be_bytes()).collect();
-    let names: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
-    Ok(object.elements_at(read, NUMBERS, &names)?.iter().map(Option::is_some).collect())
+    Ok(are_there(read, &object, numbers)?)
 }
 
 /// What is listed.

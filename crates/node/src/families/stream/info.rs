@@ -62,7 +62,7 @@ fn consumers(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
         let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
         Error::text(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
     })?;
-    let consumers = stream::consumers(&snapshot, &group)?;
+    let consumers = group.consumers(&snapshot)?;
     Ok(reply.with(|writer| {
         writer.array(consumers.len());
         for (consumer, known) in &consumers {
@@ -237,7 +237,7 @@ fn write_group(
         writer.integer(i64::try_from(pending.count).unwrap_or(i64::MAX));
     }
     name(writer, "consumers");
-    let consumers = stream::consumers(read, group)?;
+    let consumers = group.consumers(read)?;
     writer.array(consumers.len());
     for (consumer, known) in &consumers {
         writer.map(4);

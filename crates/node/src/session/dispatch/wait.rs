@@ -6,7 +6,7 @@ use resp::Writer;
 
 use super::super::serve::{self, Ready, Server};
 use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
-use super::super::{After, Command, ReadCx, Session, WriteCx};
+use super::super::{After, Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Words};
 use crate::locks::Locks;
@@ -90,14 +90,7 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<Taken<'w>, Error> {
         let txn = self.store()?.txn();
-        let cx = ReadCx {
-            txn: &txn,
-            serves: None,
-            scope: session.scope(&self.config, self.now_ms),
-            node: self.node,
-            config: &self.config,
-            worker: self.worker,
-        };
+        let cx = self.read_cx(session, &txn);
         handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
     }
 }
@@ -105,7 +98,7 @@ impl<'n> Batch<'n> {
 /// What is remembered of a command while it waits.
 fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
     let mut nil = Vec::new();
-    // Whatever it answers inside EXEC.
+    // Whatever kind it answers inside EXEC.
     Nil::Array.write(&mut Writer::new(&mut nil, session.protocol));
     let owned = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
     Wish {

@@ -71,6 +71,7 @@ pub fn combine(
             }
         };
         result.put(txn, SEGMENTS, &[sub_key(index).as_bytes()], &[&bytes]);
+        txn.must_fit()?;
     }
     result.size = size;
     result.store(txn, IfEmpty::Keep);

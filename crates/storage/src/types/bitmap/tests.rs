@@ -1,19 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::key::DEFAULT_NAMESPACE;
+use crate::types::bench::{SCOPE, store};
 use crate::types::head::Metadata;
 use crate::types::strings::{self, SetOptions};
-use crate::{Options, Scope, Store, Txn};
-
-const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
-
-fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
-    let store = Store::open(dir.path(), options).unwrap();
-    (dir, store)
-}
+use crate::{Store, Txn};
 
 fn write<T>(store: &Store, run: impl FnOnce(&mut Txn<'_>) -> T) -> T {
     let mut txn = store.txn();

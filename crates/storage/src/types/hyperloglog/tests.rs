@@ -1,16 +1,7 @@
 use super::*;
-use crate::key::DEFAULT_NAMESPACE;
+use crate::Store;
+use crate::types::bench::{SCOPE, store};
 use crate::types::head::Metadata;
-use crate::{Options, Store};
-
-const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
-
-fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
-    let store = Store::open(dir.path(), options).unwrap();
-    (dir, store)
-}
 
 fn foreign(store: &Store, key: &str, tail: &[u8], segment: &[u8]) {
     let mut metadata = Metadata::new(Type::HyperLogLog, 7);

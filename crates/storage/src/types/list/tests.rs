@@ -1,15 +1,6 @@
 use super::*;
-use crate::key::DEFAULT_NAMESPACE;
-use crate::{Options, Scope, Store};
-
-const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
-
-fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
-    let store = Store::open(dir.path(), options).unwrap();
-    (dir, store)
-}
+use crate::Store;
+use crate::types::bench::{SCOPE, store};
 
 fn elements(read: &Snapshot<'_>) -> String {
     let mut found = Vec::new();

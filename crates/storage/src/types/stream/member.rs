@@ -328,17 +328,20 @@ impl<'n> InGroup<'n> {
     }
 
     /// The consumers of the group, by name.
-    pub(super) fn consumers(
-        &self,
-        read: &impl Read,
-    ) -> Result<Vec<(Vec<u8>, Consumer)>, CommandError> {
+    ///
+    /// # Errors
+    /// A record is none.
+    pub fn consumers(&self, read: &impl Read) -> Result<Vec<(Vec<u8>, Consumer)>, CommandError> {
         let prefix = of_group(Part::Consumer, self.name);
         named(read, &self.stream, &prefix, Consumer::decode)
     }
 }
 
 /// The groups of a stream, by name.
-pub(super) fn groups(
+///
+/// # Errors
+/// A record is none.
+pub fn groups(
     read: &impl Read,
     stream: &Object<Stream>,
 ) -> Result<Vec<(Vec<u8>, Group)>, CommandError> {

@@ -13,7 +13,7 @@ mod edit;
 pub mod fields;
 mod group;
 mod id;
-mod info;
+mod lag;
 mod member;
 mod pending;
 mod read_group;
@@ -24,8 +24,8 @@ pub use group::{
     Creation, Position, create_consumer, create_group, delete_consumer, destroy_group, set_group,
 };
 pub use id::{Id, Span};
-pub use info::{consumers, groups, lag};
-pub use member::{Consumer, Group, InGroup, Pending, find_group};
+pub use lag::lag;
+pub use member::{Consumer, Group, InGroup, Pending, find_group, groups};
 pub use pending::{Filter, Summary, ack, list_pending, summary};
 pub use read_group::{Delivered, Reader, read_history, read_new};
 

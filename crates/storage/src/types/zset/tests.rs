@@ -2,17 +2,8 @@ use std::collections::HashSet;
 
 use super::super::bounds::{Lex, Score};
 use super::*;
-use crate::key::DEFAULT_NAMESPACE;
-use crate::{Direction, Options, Scope, Store};
-
-const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: false, now_ms: 1 };
-
-fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options { block_cache_size: 1 << 20, ..Options::default() };
-    let store = Store::open(dir.path(), options).unwrap();
-    (dir, store)
-}
+use crate::types::bench::{SCOPE, store};
+use crate::{Direction, Store};
 
 fn fill(store: &Store, key: &[u8], pairs: &[(f64, &str)]) {
     let pairs: Vec<(f64, &[u8])> = pairs.iter().map(|(s, m)| (*s, m.as_bytes())).collect();
