@@ -77,7 +77,7 @@ pub struct Client {
     pub last_command: LastCommand,
     /// Its descriptor; -1 where there is none.
     pub descriptor: AtomicI32,
-    /// Bytes waiting to be served.
+    /// Bytes that are kept of what it sent, waiting to be served or just served.
     pub query_bytes: AtomicUsize,
     /// Bytes of replies that have not left: the client does not read them, or they wait for the
     /// in-sync set.
@@ -431,6 +431,11 @@ impl Clients {
     /// Every connection, oldest first.
     pub fn list(&self) -> Vec<Arc<Client>> {
         self.all.lock().values().cloned().collect()
+    }
+
+    /// Whether a connection has ended or was asked to.
+    pub fn is_gone(&self, id: u64) -> bool {
+        self.all.lock().get(&id).is_none_or(|client| client.is_killed())
     }
 
     /// Ends every connection that is chosen, and says how many were.

@@ -208,6 +208,7 @@ impl Connection {
         let mut parser = Parser::new();
         self.look_for_mark();
         loop {
+            self.forget_served();
             let (stop, ran, begun) = self.run_buffered(session, &mut parser)?;
             if ran.has_written {
                 self.wait_for_company().await;
@@ -344,7 +345,9 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
+    /// Lets go of the bytes of commands that have run. A client that is always one waiting command
+    /// ahead is read from without end, and not by [`Self::read`].
+    fn forget_served(&mut self) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
@@ -355,6 +358,10 @@ impl Connection {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
+    }
+
+    async fn read(&mut self, session: &Session, parser: &Parser) -> Result<(), End> {
+        self.forget_served();
         let pending = self.buffer.len() - self.start;
         let limit = self.node.config.now().client_query_buffer_limit.0;
         if u64::try_from(pending).unwrap_or(u64::MAX) > limit {
@@ -413,10 +420,10 @@ impl Connection {
         self.leaving.clear();
     }
 
-    /// Writes down for CLIENT LIST what was not run and what was not sent.
+    /// Writes down for CLIENT LIST what is kept of what came, and what was not sent.
     fn show_buffers(&self, session: &Session) {
         let client = &session.client;
-        client.query_bytes.store(self.buffer.len() - self.start, Ordering::Relaxed);
+        client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
         client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
     }
 

@@ -33,6 +33,11 @@ impl Locks {
         stripes
     }
 
+    /// Those of all keys.
+    pub fn all_stripes() -> Stripes {
+        (0..STRIPES).filter_map(|stripe| u16::try_from(stripe).ok()).collect()
+    }
+
     /// Locks these stripes; the caller holds none.
     pub fn lock(&self, stripes: &[u16]) -> Held<'_> {
         stripes

@@ -48,7 +48,8 @@ impl Connection {
                     let read = read?;
                     self.at_end = read == 0;
                     self.look_for_mark();
-                    return Ok(Event::Read(read));
+                    // One that sends without pause is never asked below.
+                    return if client.is_killed() { Err(End::Killed) } else { Ok(Event::Read(read)) };
                 }
                 () = client.called() => {}
                 () = client.visit_over(), if client.is_visitor() => return Err(self.turn_away().await),
@@ -106,5 +107,7 @@ impl Connection {
             inbox.take(&mut pushes);
             self.held.push_behind(&mut pushes);
         }
+        // They count as long as they are here, against the limit of those that come.
+        self.show_buffers(session);
     }
 }

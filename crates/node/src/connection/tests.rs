@@ -145,6 +145,25 @@ fn a_client_that_ended_its_side_waits_out_a_pause_or_moves() {
     });
 }
 
+/// Each command waits for a moment, and the next one is always there: what was run is let go of.
+#[test]
+fn a_client_that_is_always_one_waiting_command_ahead_does_not_grow() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"CLIENT REPLY OFF\r\n").await;
+        let command = format!("BLPOP {} 0.000001\r\n", "k".repeat(1 << 15));
+        for _ in 0..200 {
+            stream.write_all(command.as_bytes()).await.unwrap();
+        }
+        stream.write_all(b"CLIENT REPLY ON\r\nPING\r\n").await.unwrap();
+        let mut bytes = [0; 12];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"+OK\r\n+PONG\r\n");
+        let client = node.clients.list().remove(0);
+        let kept = client.query_bytes.load(Ordering::Relaxed);
+        assert!(kept < 1 << 20, "{kept} bytes are kept");
+    });
+}
+
 /// What a client that is gone waited for is for others; a session that is asked for begins its wait
 /// anew at the next node.
 #[test]

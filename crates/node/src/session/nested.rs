@@ -28,6 +28,7 @@ impl<'a> NestedCx<'a> {
     pub fn lock(&mut self, calls: &[Call<'_>]) -> Held<'a> {
         let locks = &self.node.locks;
         if calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
+            self.held = Locks::all_stripes();
             return locks.lock_all();
         }
         let keys = calls.iter().flat_map(|(command, words)| command.keys_in(words));

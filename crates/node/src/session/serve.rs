@@ -118,7 +118,11 @@ impl Server<'_> {
     ) -> bool {
         let mut is_gone = false;
         for waiter in self.node.waiters.of(key) {
-            if is_gone && !waiter.minds_end || self.serve_read(&waiter, key) {
+            // One that was killed may not have noticed yet: it gets nothing.
+            let is_passed_over = is_gone && !waiter.minds_end
+                || self.node.clients.is_gone(waiter.client)
+                || self.serve_read(&waiter, key);
+            if is_passed_over {
                 continue;
             }
             let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();

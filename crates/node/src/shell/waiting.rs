@@ -123,6 +123,18 @@ fn one_that_was_unblocked_or_has_gone_takes_nothing() {
     assert_eq!((shell.run("RPUSH q a"), shell.run("LLEN q")), (":1".into(), ":1".into()));
 }
 
+#[test]
+fn one_that_was_killed_takes_nothing_though_it_has_not_noticed() {
+    let mut shell = Shell::new();
+    let (one, other) = (shell.client(), shell.client());
+    let waiting = shell.wait_as(one, "BLPOP q 0");
+    let list = shell.run_as(other, "CLIENT LIST");
+    let id = list.split("id=").nth(2).unwrap().split(' ').next().unwrap().to_owned();
+    assert_eq!(shell.run_as(other, &format!("CLIENT KILL ID {id}")), ":1");
+    assert_eq!((shell.run("RPUSH q a"), shell.run("LLEN q")), (":1".into(), ":1".into()));
+    drop(waiting);
+}
+
 /// Several workers push while several wait: each element goes to one of them, and none is lost.
 #[test]
 fn between_workers_each_element_is_given_once() {

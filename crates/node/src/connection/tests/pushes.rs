@@ -96,6 +96,27 @@ fn a_subscriber_that_does_not_read_is_cut_off() {
     });
 }
 
+/// Messages that stand behind a reply that waits for replicas have left the inbox, and count on.
+#[tokio::test]
+async fn what_stands_behind_held_replies_counts_against_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    let client = node.clients.add(peer, peer, Via::Direct, 0);
+    let session = Session::new(Arc::clone(&client), &node.config.now(), false);
+    let seat = Seat { node: Arc::clone(&node), worker: 0, peers: None };
+    let mut connection = Connection::new(seat, stream, Vec::new());
+    connection.held.push(&mut b"+OK\r\n".to_vec(), None, Begun { at: Instant::now(), commands: 1 });
+    let limit = Limit { hard: 100, soft: 0, lasting: Duration::ZERO };
+    for is_killed in [false, true] {
+        client.push(&[b'x'; 60], limit, 1);
+        connection.take_pushes(&session);
+        assert_eq!((client.is_killed(), client.inbox.is_empty()), (is_killed, true));
+    }
+}
+
 #[test]
 fn monitor_shows_what_others_run() {
     served(|node, mut stream| async move {
