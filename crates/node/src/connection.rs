@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::moving::Mark;
 use api::proxy::{self, Opening};
@@ -28,7 +28,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::clients::places::Place;
-use crate::clients::{Client, Kind, Pause, Via};
+use crate::clients::{Client, Kind, Via};
 use crate::clock;
 use crate::command::Words;
 use crate::node::Node;
@@ -38,7 +38,7 @@ use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
 use crate::waiters::Told;
 use attend::attend;
-use event::{Event, Reads};
+use event::Event;
 use greeting::Greeting;
 use held::Held;
 pub use peers::{Caller, Desk, receive};
@@ -427,14 +427,6 @@ impl Connection {
         client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
     }
 
-    async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
-        let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
-        let node = Arc::clone(&self.node);
-        let over = pause_over(&node, self.worker, left.max(Duration::from_millis(1)));
-        let reads = if self.moves { Reads::ToEnd } else { Reads::Not };
-        self.done_or_end(session, reads, over).await.map(|_| ())
-    }
-
     fn count(
         &self,
         counter: impl Fn(&WorkerStats) -> &std::sync::atomic::AtomicU64,
@@ -460,17 +452,6 @@ impl Connection {
                 self.node.clients.remove(client.id);
             }
         }
-    }
-}
-
-/// The end of CLIENT PAUSE, or of the wait for a set that is far behind, or of `left`.
-async fn pause_over(node: &Node, worker: usize, left: Duration) {
-    let acked = node.grants.commit.acked(worker);
-    if node.clients.paused(clock::boottime_ns).is_some() {
-        node.clients.resumed(left).await;
-    } else {
-        // In time or not: the command is tried again.
-        let _ = tokio::time::timeout(left, acked).await;
     }
 }
 

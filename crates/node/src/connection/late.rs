@@ -1,14 +1,30 @@
-//! Commands whose answer comes later hold up their connection, as in Redis.
+//! Commands whose answer comes later, or that are tried again, hold up their connection, as in
+//! Redis.
 //!
 //! While one waits for a key, the end of the stream is noticed, so that nothing is given to a client
 //! that is gone.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::event::Reads;
 use super::{Connection, End, moving as sessions};
+use crate::clients::Pause;
+use crate::clock;
+use crate::node::Node;
 use crate::session::{Answer, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
 
 impl Connection {
+    /// Waits until the last command may be tried again.
+    pub(super) async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
+        let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
+        let node = Arc::clone(&self.node);
+        let over = pause_over(&node, self.worker, left.max(Duration::from_millis(1)));
+        let reads = if self.moves { Reads::ToEnd } else { Reads::Not };
+        self.done_or_end(session, reads, over).await.map(|_| ())
+    }
+
     /// A reply that comes later; `None` if the balancer wants the session first, and the command
     /// may begin anew elsewhere.
     pub(super) async fn later(
@@ -77,5 +93,16 @@ impl Connection {
         }
         // If it cannot be withdrawn, its answer was there first.
         if waiting.withdraw() { Ok(None) } else { Ok(Some(waiting.told().await)) }
+    }
+}
+
+/// The end of CLIENT PAUSE, or of the wait for a set that is far behind, or of `left`.
+async fn pause_over(node: &Node, worker: usize, left: Duration) {
+    let acked = node.grants.commit.acked(worker);
+    if node.clients.paused(clock::boottime_ns).is_some() {
+        node.clients.resumed(left).await;
+    } else {
+        // In time or not: the command is tried again.
+        let _ = tokio::time::timeout(left, acked).await;
     }
 }

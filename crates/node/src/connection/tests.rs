@@ -1,5 +1,7 @@
 //! A real database behind one socket, seen from its other end.
 
+use std::time::Duration;
+
 use api::moving::{Mark, find};
 use api::proxy;
 use storage::Store;
