@@ -52,7 +52,7 @@ pub use plan::plan;
 pub use policy::Policy;
 pub use record::{
     Balancer, BalancerKind, Epoch, Intent, IntentResult, Node, Paused, PendingFence, Record,
-    RecordError, Role, Shard, Stated,
+    RecordError, Role, Shard, ShardId, Stated,
 };
 pub use rival::guarded;
 pub use time::Time;

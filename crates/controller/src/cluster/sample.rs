@@ -14,6 +14,7 @@ pub(crate) fn test_record() -> Record {
         stated: None,
     };
     let shard = planner::Shard {
+        id: planner::ShardId(1),
         nodes: vec![node],
         slot_ranges: vec![(0, 16_383)],
         intent: None,

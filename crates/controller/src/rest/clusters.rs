@@ -133,6 +133,7 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
             let is_last = usize::from(index) + 1 == count;
             let last = if is_last { SLOT_COUNT - 1 } else { first + share - 1 };
             Shard {
+                id: super::new_shard_id(),
                 nodes: nodes.to_vec(),
                 slot_ranges: vec![(first, last)],
                 intent: None,

@@ -174,6 +174,7 @@ fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
         let replicas = topology.nodes.iter().filter(follows).map(node);
         let ranges = master.slots.ranges();
         shards.push(Shard {
+            id: super::new_shard_id(),
             nodes: std::iter::once(node(master)).chain(replicas).collect(),
             slot_ranges: ranges
                 .iter()
