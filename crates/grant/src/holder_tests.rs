@@ -314,7 +314,7 @@ fn writes_need_enough_members_before_and_after() {
 #[test]
 fn nothing_is_served_before_the_topology_of_the_epoch_is_here() {
     let mut node = Node::new('m');
-    let moved = Grant { version: 12, ..grant(3, "m") };
+    let moved = Grant { version: 12, ..grant(3, "mr") };
     let mut older = |version| {
         node.version = version;
         let taken = node.hear(5, &beat(5, Some(moved.clone())));

@@ -10,8 +10,8 @@ use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use planner::{
     Action, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
-    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard, ShardId, Stated,
-    Time,
+    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard,
+    ShardId, Stated, Time,
 };
 use topology::Endpoint;
 
@@ -178,6 +178,7 @@ impl Stored {
                     in_sync: self.members.clone(),
                     version: i64::from(self.epoch_version),
                 },
+                floor: None,
             }],
             balancers: (0..2).filter(|_| model.balanced).map(balancer).collect(),
             longest_lease_ms: LEASE_MS,
@@ -189,6 +190,7 @@ impl Stored {
             term: u64::from(self.term),
             cluster_id: String::new(),
             paused: None,
+            moves: planner::moves::Moves::default(),
         }
     }
 }

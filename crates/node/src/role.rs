@@ -501,7 +501,9 @@ mod tests {
             lease_ms: 1_000,
             term: 1,
             clock: Some((0, 0)),
-            grant: Some(grant::Grant::parse(&["1", "1", "-", "0", "async", "1", "0", "-"]).unwrap()),
+            grant: Some(
+                grant::Grant::parse(&["1", "1", "-", "0", "async", "1", "0", "-"]).unwrap(),
+            ),
         };
         crate::grants::drive::heartbeat(&node, &beat).unwrap();
         assert!(!changes(generation), "somebody grants: only a named move deletes");

@@ -19,6 +19,7 @@ mod handover;
 mod heartbeat;
 mod identity;
 mod loss;
+pub mod moves;
 mod observed;
 mod outcome;
 mod paused;

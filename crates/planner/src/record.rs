@@ -13,6 +13,8 @@ use api::heartbeat::{ClientAccess, LeaseMode, Reply};
 use serde::{Deserialize, Serialize};
 use topology::Endpoint;
 
+use crate::moves::{Floor, Moves};
+
 /// What the record makes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,9 +164,7 @@ impl Epoch {
 }
 
 /// Random name of a shard, 16 hexadecimal digits: its index shifts when another one is removed.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ShardId(pub u64);
 
@@ -236,6 +236,9 @@ pub struct Shard {
     /// What its master is granted.
     #[serde(default, skip_serializing_if = "Epoch::is_none")]
     pub epoch: Epoch,
+    /// What whoever becomes its master must hold, since slots were moved here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
 }
 
 impl Shard {
@@ -338,6 +341,9 @@ pub struct Record {
     /// An operator has asked for no automatic failover, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// Slots on their way from shard to shard.
+    #[serde(default, skip_serializing_if = "Moves::is_empty")]
+    pub moves: Moves,
 }
 
 /// No failover happens by itself, for the time of a maintenance.

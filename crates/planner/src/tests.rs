@@ -66,6 +66,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
             last_intent: None,
             fence: None,
             epoch: Epoch::default(),
+            floor: None,
         }],
         balancers: vec![Balancer {
             name: "lb".into(),
@@ -84,6 +85,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         term: 0,
         cluster_id: String::new(),
         paused: None,
+        moves: crate::moves::Moves::default(),
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn test_record() -> Record {
         last_intent: None,
         fence: None,
         epoch: planner::Epoch::default(),
+        floor: None,
     };
     Record {
         namespace: "n".to_owned(),
@@ -38,5 +39,6 @@ pub(crate) fn test_record() -> Record {
         term: 0,
         cluster_id: String::new(),
         paused: None,
+        moves: planner::moves::Moves::default(),
     }
 }

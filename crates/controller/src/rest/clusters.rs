@@ -76,6 +76,7 @@ pub(super) async fn create(
         term: 0,
         cluster_id: new_name(),
         paused: None,
+        moves: planner::moves::Moves::default(),
     };
     probe::fenceable(&record)?;
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {
@@ -140,6 +141,7 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
                 last_intent: None,
                 fence: None,
                 epoch: planner::Epoch::default(),
+                floor: None,
             }
         })
         .collect()

@@ -55,6 +55,7 @@ pub(super) async fn create(
         last_intent: None,
         fence: None,
         epoch: planner::Epoch::default(),
+        floor: None,
     };
     let mut wanted = (*cluster.record()).clone();
     wanted.shards = vec![shard.clone()];
@@ -85,7 +86,8 @@ pub(super) async fn remove(
                 shard.nodes.len() == known.len()
                     && shard.nodes.iter().zip(&known).all(|(a, b)| a.id == b.id)
             };
-            let index = if of.is_none() { index } else { record.place_of(of).unwrap_or(usize::MAX) };
+            let index =
+                if of.is_none() { index } else { record.place_of(of).unwrap_or(usize::MAX) };
             if !record.shards.get(index).is_some_and(same) {
                 return Err("the shard was changed by others".to_owned());
             }

@@ -15,11 +15,11 @@ use serde::Serialize;
 
 use super::away;
 use super::http::PATIENCE;
+use super::ids::{self, ShardWord};
 use super::made::made;
 use super::secret::{self, Password};
 use super::table::{json, render, text};
 use super::words::{Members, announced, balancers, specs, with_master};
-use super::ids::{self, ShardWord};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]

@@ -12,8 +12,8 @@ use clap::Subcommand;
 use reqwest::Method;
 
 use super::http::PATIENCE;
-use super::table::{json, render, text};
 use super::ids::{self, ShardWord};
+use super::table::{json, render, text};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]

@@ -6,8 +6,8 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
-use super::table::{json, render, text};
 use super::ids::ShardWord;
+use super::table::{json, render, text};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -81,8 +81,7 @@ pub(crate) async fn get(cx: &Context, get: Get) -> Result<()> {
     }
 }
 
-const STORED: [&str; 7] =
-    ["SHARD", "ROLE", "ADDRESS", "ANNOUNCED", "SLOTS", "NODE ID", "SHARD ID"];
+const STORED: [&str; 7] = ["SHARD", "ROLE", "ADDRESS", "ANNOUNCED", "SLOTS", "NODE ID", "SHARD ID"];
 
 fn shard_rows(index: &str, shard: &Shard) -> Vec<Vec<String>> {
     let row = |node: &api::rest::Node| {

@@ -578,3 +578,33 @@ fn an_epoch_of_before_asks_for_no_topology() {
     let read: Epoch = serde_json::from_value(json).expect("an epoch");
     assert_eq!(read, Epoch { version: 0, ..epoch });
 }
+
+/// Slots came to the shard at a position: whoever has less never had them.
+#[test]
+fn nobody_below_the_floor_becomes_master() {
+    let mut s = Script::serving(&["a", "b"]);
+    let found = |s: &Script| {
+        let Script { record, observed, policy, now } = s;
+        let cx = crate::context::Context { record, observed, policy, now: *now };
+        let shard = &record.shards[0];
+        crate::candidate::eligible(&cx, shard, shard.master().expect("a master")).len()
+    };
+    let holds = |s: &mut Script, epoch: u64, sequence: u64| {
+        s.answers_with("b", |reply| {
+            reply.sequence = sequence;
+            reply.standing.history_epoch = epoch;
+            reply.standing.history_id = Some(EpochId(epoch));
+        });
+    };
+    holds(&mut s, 3, 99);
+    assert_eq!(found(&s), 1);
+    let floor = crate::moves::Floor { epoch: 3, id: EpochId(3), sequence: 100 };
+    s.record.shards[0].floor = Some(floor);
+    assert_eq!(found(&s), 0);
+    holds(&mut s, 3, 100);
+    assert_eq!(found(&s), 1);
+    holds(&mut s, 2, 500);
+    assert_eq!(found(&s), 0, "of an earlier epoch");
+    holds(&mut s, 4, 50);
+    assert_eq!(found(&s), 1, "a later one was opened upon data that goes so far");
+}
