@@ -24,8 +24,8 @@ const OFF: [(u64, &str); 6] = [
     (1_000, "a second"),
 ];
 
-/// A disk of which less than a 20th is free, and less than [`NEARLY_FULL_BYTES`], is nearly full; and how that
-/// is said. One that wavers about a limit makes an event each time, so there are few.
+/// A disk of which less than a 20th is free, and less than [`NEARLY_FULL_BYTES`], is nearly full;
+/// and how that is said. One that wavers about a limit makes an event each time, so there are few.
 const NEARLY_FULL: [(u64, &str); 2] = [(100, "a hundredth"), (20, "a twentieth")];
 /// On a large disk a twentieth is room for long.
 const NEARLY_FULL_BYTES: u64 = 20 << 30;
@@ -128,7 +128,8 @@ pub(crate) fn of_clocks(cx: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-/// Disks that will soon be full: a node whose disk takes nothing ends (rule R14), and does not come back before there is room.
+/// Disks that will soon be full: a node whose disk takes nothing ends (rule R14), and does not come
+/// back before there is room.
 pub(crate) fn of_disks(cx: &Context<'_>, plan: &mut Plan) {
     for (_, node) in cx.record.nodes() {
         let Some(room) = cx.reply(&node.id).and_then(|reply| reply.room) else { continue };
