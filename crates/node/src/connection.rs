@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::moving::Mark;
 use api::proxy::{self, Opening};
@@ -47,6 +47,12 @@ pub use peers::{Caller, Desk, receive};
 const READ_BYTES: usize = 16 * 1024;
 /// Unsent replies above which they are sent before more commands are run.
 const REPLY_BYTES: usize = 256 * 1024;
+/// For how long a pipeline runs before the other connections of its worker have a turn.
+const TURN: Duration = Duration::from_millis(10);
+/// Sent before the other connections of the worker have a turn.
+const SENT_AT_ONCE: usize = 256 * 1024;
+/// Giving back a larger buffer takes so long that another thread does it.
+const LARGE_BYTES: usize = 16 << 20;
 /// Buffers larger than that are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
 /// After a wait for other connections' writes that brought none, so many writes do without.
@@ -225,7 +231,7 @@ impl Connection {
             self.take_pushes(session);
             match stop {
                 // Further commands may run while replies wait.
-                Stop::Read | Stop::More => {}
+                Stop::Read | Stop::More | Stop::Turn => {}
                 Stop::Malformed | Stop::Command { .. } => self.drain(session).await?,
             }
             self.send(session).await?;
@@ -239,6 +245,7 @@ impl Connection {
                 Stop::Read if self.belongs_elsewhere(session) => return Ok(Leave::ToPeers),
                 Stop::Read => self.read(session, &parser).await?,
                 Stop::More => self.make_room(session).await?,
+                Stop::Turn => tokio::task::yield_now().await,
                 Stop::Malformed => return Err(End::Quit),
                 Stop::Command { after, length, replies } => match after {
                     After::Next(_) | After::Wrote(_) => {}
@@ -251,13 +258,24 @@ impl Connection {
                         self.conclude(session, told, (length, replies)).await?;
                         self.send_later(session, ran, begun).await?;
                     }
+                    After::Long(read) => {
+                        let closes = read.closes;
+                        let (told, hold) = self.long(session, read).await?;
+                        self.conclude(session, told, (length, replies)).await?;
+                        self.send_later(session, ran, begun).await?;
+                        drop(hold);
+                        if closes {
+                            return Err(End::Quit);
+                        }
+                    }
                     After::Blocked(waiting) => {
-                        let again = waiting.again();
+                        let (again, standing) = (waiting.again(), waiting.standing());
                         let told = self.blocked(session, waiting).await?;
                         let begins_anew = told == Some(Told::Again);
                         let length = self.reword(told.as_ref(), length, again);
                         self.conclude(session, told, (length, replies)).await?;
                         parser = Parser::new();
+                        session.standing = begins_anew.then_some(standing);
                         if !begins_anew {
                             self.send_later(session, ran, begun).await?;
                         }
@@ -284,6 +302,9 @@ impl Connection {
         let stop = loop {
             if self.out.len() > REPLY_BYTES {
                 break Stop::More;
+            }
+            if batch.age() > TURN {
+                break Stop::Turn;
             }
             let limits = match session.auth {
                 Auth::None => Limits::unauthenticated(),
@@ -391,17 +412,23 @@ impl Connection {
         if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
             return Err(End::Refused("client-output-buffer-limit exceeded".into()));
         }
-        tokio::select! {
-            biased;
-            sent = self.stream.write_all(&self.out) => sent?,
-            () = session.client.killed() => return Err(End::Killed),
+        let mut parts = self.out.chunks(SENT_AT_ONCE).peekable();
+        while let Some(part) = parts.next() {
+            tokio::select! {
+                biased;
+                sent = self.stream.write_all(part) => sent?,
+                () = session.client.killed() => return Err(End::Killed),
+            }
+            if parts.peek().is_some() {
+                tokio::task::yield_now().await;
+            }
         }
         self.count(|stats| &stats.bytes_out, self.out.len());
         self.out.clear();
         self.note_latency(session);
         self.show_buffers(session);
         if self.out.capacity() > KEEP_BYTES * 4 {
-            self.out = Vec::new();
+            give_back(std::mem::take(&mut self.out));
         }
         Ok(())
     }
@@ -455,12 +482,20 @@ impl Connection {
     }
 }
 
+fn give_back(buffer: Vec<u8>) {
+    if buffer.capacity() > LARGE_BYTES {
+        drop(tokio::task::spawn_blocking(move || drop(buffer)));
+    }
+}
+
 /// Why no further command of the buffer runs.
 enum Stop {
     /// More bytes are needed.
     Read,
     /// Replies are to be sent first.
     More,
+    /// Others have a turn first.
+    Turn,
     /// What came is no command; that was said.
     Malformed,
     /// A command ended so that the next one cannot follow at once.

@@ -11,8 +11,9 @@ use super::event::Reads;
 use super::{Connection, End, moving as sessions};
 use crate::clients::Pause;
 use crate::clock;
+use crate::long_reads::Hold;
 use crate::node::Node;
-use crate::session::{Answer, ReplyMode, Session};
+use crate::session::{Answer, LongRead, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
 
 impl Connection {
@@ -36,6 +37,22 @@ impl Connection {
         let moves = self.moves && sessions::is_repeatable(session);
         let reads = if moves { Reads::ToEnd } else { Reads::Not };
         self.done_or_end(session, reads, answer).await
+    }
+
+    /// What a long read answers, and the memory it holds until that is sent; `None` if the balancer
+    /// wants the session first, and the read may begin anew elsewhere.
+    pub(super) async fn long(
+        &mut self,
+        session: &Session,
+        read: LongRead,
+    ) -> Result<(Option<Told>, Option<Hold>), End> {
+        // A transaction that has run is answered here, or not at all.
+        let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
+        match self.done_or_end(session, reads, read.answer).await? {
+            Some(done) => Ok((Some(Told::Answer(done.bytes)), done.hold)),
+            None if self.is_over || !self.moves => Err(End::Eof),
+            None => Ok((None, None)),
+        }
     }
 
     /// Writes the answer that came, or sets the command back to where it begins: anew here, or at

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::ReplicaFacts;
+use super::long::LongRead;
 use crate::clients::{Client, Pause};
 use crate::command::Replied;
 use crate::node::Node;
@@ -25,6 +26,8 @@ pub enum After {
     Again(Pause),
     /// What is written is sent; the answer follows when it is there.
     Later(Answer, Tells),
+    /// What is written is sent; the answer is made by another thread.
+    Long(LongRead),
     /// What is written is sent; the command waits for one of its keys.
     Blocked(Waiting),
     /// What is written is sent; the socket leaves its worker, to become a replication stream or a
@@ -59,6 +62,7 @@ impl std::fmt::Debug for After {
             Self::Drop(_) => "Drop",
             Self::Again(_) => "Again",
             Self::Later(..) => "Later",
+            Self::Long(_) => "Long",
             Self::Blocked(_) => "Blocked",
             Self::Leave(_) => "Leave",
         })
