@@ -32,8 +32,16 @@ pub struct Budget {
 pub type Watcher = Box<dyn FnMut(usize) -> bool>;
 
 enum Limit {
-    Budget { steps: u64, until: Instant },
-    Watcher { every: u64, goes_on: Watcher },
+    /// The clock is looked at only where the first steps are not enough: most reads are shorter.
+    Budget {
+        steps: u64,
+        time: Duration,
+        until: Option<Instant>,
+    },
+    Watcher {
+        every: u64,
+        goes_on: Watcher,
+    },
 }
 
 struct State {
@@ -50,17 +58,18 @@ thread_local! {
 
 /// Runs `work` within a budget; `None` if it ran out, whatever `work` made of that.
 pub fn within<T>(budget: Budget, work: impl FnOnce() -> T) -> Option<T> {
-    let until = Instant::now() + budget.time;
-    limited(Limit::Budget { steps: budget.steps, until }, work)
+    let Budget { steps, time } = budget;
+    let first = steps.min(STEPS_OF_A_LOOK);
+    limited(Limit::Budget { steps: steps - first, time, until: None }, first, work)
 }
 
 /// Runs `work`, which ends once `goes_on` says so; it is asked every so many steps. `None` if it
 /// was ended.
 pub fn watched<T>(every: u64, goes_on: Watcher, work: impl FnOnce() -> T) -> Option<T> {
-    limited(Limit::Watcher { every, goes_on }, work)
+    limited(Limit::Watcher { every, goes_on }, 0, work)
 }
 
-fn limited<T>(limit: Limit, work: impl FnOnce() -> T) -> Option<T> {
+fn limited<T>(limit: Limit, first: u64, work: impl FnOnce() -> T) -> Option<T> {
     /// Puts back what was there, also when the work panics.
     struct Back(Option<State>, u64);
     impl Drop for Back {
@@ -70,7 +79,7 @@ fn limited<T>(limit: Limit, work: impl FnOnce() -> T) -> Option<T> {
         }
     }
     let state = State { limit, gathered: 0, has_ended: false };
-    let _back = Back(STATE.replace(Some(state)), LEFT.replace(0));
+    let _back = Back(STATE.replace(Some(state)), LEFT.replace(first));
     let done = work();
     let has_ended = STATE.with_borrow(|state| state.as_ref().is_some_and(|state| state.has_ended));
     (!has_ended).then_some(done)
@@ -121,8 +130,10 @@ fn look(wanted: u64) -> Result<(), Error> {
         };
         let more = match &mut state.limit {
             _ if state.has_ended => None,
-            Limit::Budget { steps, until } => {
-                steps.checked_sub(wanted).filter(|_| Instant::now() < *until).map(|left| {
+            Limit::Budget { steps, time, until } => {
+                let now = Instant::now();
+                let is_in_time = now < *until.get_or_insert(now + *time);
+                steps.checked_sub(wanted).filter(|_| is_in_time).map(|left| {
                     let more = left.min(STEPS_OF_A_LOOK);
                     *steps = left - more;
                     more
