@@ -13,6 +13,7 @@ mod held;
 mod late;
 mod moving;
 mod peers;
+mod sending;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::clients::places::Place;
-use crate::clients::{Client, Kind, Via};
+use crate::clients::{Client, Via};
 use crate::clock;
 use crate::command::Words;
 use crate::node::Node;
@@ -36,7 +37,6 @@ use crate::session::dispatch::{Batch, Ran};
 use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates};
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
-use crate::waiters::Told;
 use attend::attend;
 use event::Event;
 use greeting::Greeting;
@@ -49,10 +49,6 @@ const READ_BYTES: usize = 16 * 1024;
 const REPLY_BYTES: usize = 256 * 1024;
 /// For how long a pipeline runs before the other connections of its worker have a turn.
 const TURN: Duration = Duration::from_millis(10);
-/// Sent before the other connections of the worker have a turn.
-const SENT_AT_ONCE: usize = 256 * 1024;
-/// Giving back a larger buffer takes so long that another thread does it.
-const LARGE_BYTES: usize = 16 << 20;
 /// Buffers larger than that are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
 /// After a wait for other connections' writes that brought none, so many writes do without.
@@ -247,42 +243,12 @@ impl Connection {
                 Stop::More => self.make_room(session).await?,
                 Stop::Turn => tokio::task::yield_now().await,
                 Stop::Malformed => return Err(End::Quit),
-                Stop::Command { after, length, replies } => match after {
-                    After::Next(_) | After::Wrote(_) => {}
-                    After::Again(_) if self.at_end && self.moves => {
-                        return Err(self.give_back(session).await);
+                Stop::Command { after, length, replies } => {
+                    let ended = Ended { after, length, replies, ran, begun };
+                    if let Some(leave) = self.follow(session, ended, &mut parser).await? {
+                        return Ok(leave);
                     }
-                    After::Again(pause) => self.wait(session, pause).await?,
-                    After::Later(answer, _) => {
-                        let told = self.later(session, answer).await?.map(Told::Answer);
-                        self.conclude(session, told, (length, replies)).await?;
-                        self.send_later(session, ran, begun).await?;
-                    }
-                    After::Long(read) => {
-                        let closes = read.closes;
-                        let (told, hold) = self.long(session, read).await?;
-                        self.conclude(session, told, (length, replies)).await?;
-                        self.send_later(session, ran, begun).await?;
-                        drop(hold);
-                        if closes {
-                            return Err(End::Quit);
-                        }
-                    }
-                    After::Blocked(waiting) => {
-                        let (again, standing) = (waiting.again(), waiting.standing());
-                        let told = self.blocked(session, waiting).await?;
-                        let begins_anew = told == Some(Told::Again);
-                        let length = self.reword(told.as_ref(), length, again);
-                        self.conclude(session, told, (length, replies)).await?;
-                        parser = Parser::new();
-                        session.standing = begins_anew.then_some(standing);
-                        if !begins_anew {
-                            self.send_later(session, ran, begun).await?;
-                        }
-                    }
-                    After::Close | After::Drop(_) => return Err(End::Quit),
-                    After::Leave(take) => return Ok(Leave::Detach(take)),
-                },
+                }
             }
         }
     }
@@ -400,60 +366,6 @@ impl Connection {
         Ok(())
     }
 
-    async fn send(&mut self, session: &Session) -> Result<(), End> {
-        if self.out.is_empty() {
-            self.leaving.clear();
-            return Ok(());
-        }
-        if session.client.is_killed() {
-            return Err(End::Killed);
-        }
-        let limit = self.node.config.now().client_output_buffer_limit.normal.hard;
-        if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
-            return Err(End::Refused("client-output-buffer-limit exceeded".into()));
-        }
-        let mut parts = self.out.chunks(SENT_AT_ONCE).peekable();
-        while let Some(part) = parts.next() {
-            tokio::select! {
-                biased;
-                sent = self.stream.write_all(part) => sent?,
-                () = session.client.killed() => return Err(End::Killed),
-            }
-            if parts.peek().is_some() {
-                tokio::task::yield_now().await;
-            }
-        }
-        self.count(|stats| &stats.bytes_out, self.out.len());
-        self.out.clear();
-        self.note_latency(session);
-        self.show_buffers(session);
-        if self.out.capacity() > KEEP_BYTES * 4 {
-            give_back(std::mem::take(&mut self.out));
-        }
-        Ok(())
-    }
-
-    /// Counts how long the replies that have just left were waited for. Nodes and controllers are
-    /// no clients.
-    fn note_latency(&mut self, session: &Session) {
-        if let Some(stats) = self.node.stats.workers.get(self.worker)
-            && session.auth != Auth::Peer
-        {
-            let now = Instant::now();
-            for begun in self.leaving.iter().filter(|begun| begun.commands > 0) {
-                stats.latency.add(now.duration_since(begun.at), begun.commands);
-            }
-        }
-        self.leaving.clear();
-    }
-
-    /// Writes down for CLIENT LIST what is kept of what came, and what was not sent.
-    fn show_buffers(&self, session: &Session) {
-        let client = &session.client;
-        client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
-        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
-    }
-
     fn count(
         &self,
         counter: impl Fn(&WorkerStats) -> &std::sync::atomic::AtomicU64,
@@ -482,12 +394,6 @@ impl Connection {
     }
 }
 
-fn give_back(buffer: Vec<u8>) {
-    if buffer.capacity() > LARGE_BYTES {
-        drop(tokio::task::spawn_blocking(move || drop(buffer)));
-    }
-}
-
 /// Why no further command of the buffer runs.
 enum Stop {
     /// More bytes are needed.
@@ -506,6 +412,16 @@ enum Stop {
         /// CLIENT REPLY as it was before the command.
         replies: ReplyMode,
     },
+}
+
+/// A command after which the next one cannot follow at once.
+struct Ended {
+    after: After,
+    /// See [`Stop::Command`].
+    length: usize,
+    replies: ReplyMode,
+    ran: Ran,
+    begun: Begun,
 }
 
 /// IPv4 in IPv6 clothes is shown as IPv4.

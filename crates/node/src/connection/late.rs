@@ -7,16 +7,65 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use resp::Parser;
+
 use super::event::Reads;
-use super::{Connection, End, moving as sessions};
+use super::{Connection, End, Ended, Leave, moving as sessions};
 use crate::clients::Pause;
 use crate::clock;
 use crate::long_reads::Hold;
 use crate::node::Node;
-use crate::session::{Answer, LongRead, ReplyMode, Session};
+use crate::session::{After, Answer, LongRead, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
 
 impl Connection {
+    /// What follows a command after which the next one cannot follow at once.
+    pub(super) async fn follow(
+        &mut self,
+        session: &mut Session,
+        ended: Ended,
+        parser: &mut Parser,
+    ) -> Result<Option<Leave>, End> {
+        let Ended { after, length, replies, ran, begun } = ended;
+        match after {
+            After::Next(_) | After::Wrote(_) => {}
+            After::Again(_) if self.at_end && self.moves => {
+                return Err(self.give_back(session).await);
+            }
+            After::Again(pause) => self.wait(session, pause).await?,
+            After::Later(answer, _) => {
+                let told = self.later(session, answer).await?.map(Told::Answer);
+                self.conclude(session, told, (length, replies)).await?;
+                self.send_later(session, ran, begun).await?;
+            }
+            After::Long(read) => {
+                let closes = read.closes;
+                let (told, hold) = self.long(session, read).await?;
+                self.conclude(session, told, (length, replies)).await?;
+                self.send_later(session, ran, begun).await?;
+                drop(hold);
+                if closes {
+                    return Err(End::Quit);
+                }
+            }
+            After::Blocked(waiting) => {
+                let (again, standing) = (waiting.again(), waiting.standing());
+                let told = self.blocked(session, waiting).await?;
+                let begins_anew = told == Some(Told::Again);
+                let length = self.reword(told.as_ref(), length, again);
+                self.conclude(session, told, (length, replies)).await?;
+                *parser = Parser::new();
+                session.standing = begins_anew.then_some(standing);
+                if !begins_anew {
+                    self.send_later(session, ran, begun).await?;
+                }
+            }
+            After::Close | After::Drop(_) => return Err(End::Quit),
+            After::Leave(take) => return Ok(Some(Leave::Detach(take))),
+        }
+        Ok(None)
+    }
+
     /// Waits until the last command may be tried again.
     pub(super) async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));

@@ -22,7 +22,7 @@ use storage::{Store, Txn, budget};
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
-use super::long::{self, Job, LongRead};
+use super::long::{self, Job};
 use super::nested::{Call, tell_monitors};
 use super::pipeline::Pending;
 use super::serve::Ready;
@@ -407,7 +407,7 @@ impl<'n> Batch<'n> {
         out.truncate(mark);
         let job =
             Job::new((self.node, &self.config), session, call, (self.now_ms, self.generation));
-        After::Long(LongRead::of(job))
+        After::Long(long::answer(job))
     }
 
     /// What a read sees that came just now.

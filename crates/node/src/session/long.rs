@@ -14,8 +14,6 @@
 //! transaction goes on and is committed, and the gap in its reply is filled afterwards.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,13 +23,13 @@ use resp::{Protocol, Room, Writer};
 use storage::Moment;
 use storage::budget::{self, Budget};
 
-use super::outcome::Tells;
+use super::outcome::{Done, LongRead, Tells};
 use super::table::{Handler, Taken};
 use super::{Command, ReadCx, Session, scope_in};
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result, Words};
 use crate::config::Values;
-use crate::long_reads::{Hold, Seat};
+use crate::long_reads::Seat;
 use crate::node::Node;
 use crate::slowlog;
 
@@ -94,27 +92,6 @@ impl Aside {
     }
 }
 
-/// An answer that a long read makes.
-pub struct LongRead {
-    /// The answer, as RESP.
-    pub answer: Pin<Box<dyn Future<Output = Done>>>,
-    /// What it tells of.
-    pub tells: Tells,
-    /// It has had no effect, and may begin anew elsewhere.
-    pub is_repeatable: bool,
-    /// The connection is closed after it.
-    pub closes: bool,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub struct Done {
-    /// The answer, as RESP.
-    pub bytes: Vec<u8>,
-    /// To be kept until it is sent.
-    pub hold: Option<Hold>,
-}
-
 /// Held by the connection that waits: when it is dropped, nobody does.
 #[derive(Debug, Default)]
 struct Wish(Arc<AtomicBool>);
@@ -125,17 +102,15 @@ impl Drop for Wish {
     }
 }
 
-impl LongRead {
-    /// Of one read.
-    pub(super) fn of(job: Job) -> Self {
-        let gaps = Gaps { reply: Vec::new(), jobs: vec![(0, job)] };
-        Self { is_repeatable: true, ..Self::filling(gaps, Tells::Read) }
-    }
+/// The answer of one read.
+pub(super) fn answer(job: Job) -> LongRead {
+    let gaps = Gaps { reply: Vec::new(), jobs: vec![(0, job)] };
+    LongRead { is_repeatable: true, ..filling(gaps, Tells::Read) }
+}
 
-    /// Of a transaction that has run but for some reads.
-    pub(super) fn filling(gaps: Gaps, tells: Tells) -> Self {
-        Self { answer: Box::pin(fill(gaps)), tells, is_repeatable: false, closes: false }
-    }
+/// The answer of a transaction that has run but for some reads.
+pub(super) fn filling(gaps: Gaps, tells: Tells) -> LongRead {
+    LongRead { answer: Box::pin(fill(gaps)), tells, is_repeatable: false, closes: false }
 }
 
 async fn fill(gaps: Gaps) -> Done {

@@ -11,10 +11,12 @@ use std::time::Duration;
 use resp::Writer;
 use storage::types::keys;
 
-use super::long::{Aside, Gaps, Job, LongRead};
+use super::long::{self, Aside, Gaps, Job};
 use super::serve::{self, Ready, Server};
 use super::table::{Handler, Taken};
-use super::{After, Auth, Command, NestedCx, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
+use super::{
+    After, Auth, Command, LongRead, NestedCx, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in,
+};
 use crate::clock;
 use crate::command::{Args, Error, Flags, Reply, Result, Words};
 use crate::config::Values;
@@ -112,7 +114,7 @@ impl<'a> NestedCx<'a> {
             let jobs = jobs.into_iter().map(|(at, job)| (at.saturating_sub(mark), job)).collect();
             let gaps = Gaps { reply: self.out.split_off(mark), jobs };
             let tells = if self.has_written { Tells::Write } else { Tells::Read };
-            return Ok(After::Long(LongRead { closes, ..LongRead::filling(gaps, tells) }));
+            return Ok(After::Long(LongRead { closes, ..long::filling(gaps, tells) }));
         }
         // The array was written piece by piece; this only says so.
         let replied = self.reply().with(|_| {});
