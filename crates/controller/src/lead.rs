@@ -4,71 +4,25 @@
 //! nothing here measures how long anything lasts. A standby asks all nodes without leading them and is warm; a claim needs
 //! a proof ([`planner::proof`]); what a leader does begins with a read of all records that was sent after its claim.
 
+pub(crate) mod known;
 mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use planner::{Authority, Proof, Time};
+use planner::Proof;
 
+use self::known::{Known, Lead};
 use self::witness::Witness;
-use crate::cluster::Shared;
 use crate::registry::Registry;
-use crate::store::{Etcd, Leader, Outcome};
+use crate::store::{Leader, Outcome};
 
 /// Between two reads of a leader, and two looks of a standby.
 const PACE: Duration = Duration::from_millis(60);
 /// How long a process that ends waits for the store to take that.
 const RESIGN_LIMIT: Duration = Duration::from_millis(500);
 
-/// What this process knows of who leads.
-#[derive(Debug, Default)]
-struct Known {
-    /// It leads in this term, and has read what its predecessor left.
-    leads: Option<u64>,
-    /// When the newest read was sent that showed its claim.
-    read: Option<Time>,
-    /// Whom the store named last.
-    leader: Option<Leader>,
-}
-
-/// The part of this process in who leads.
-#[derive(Debug)]
-pub(crate) struct Lead {
-    etcd: Arc<Etcd>,
-    /// URL of this process's REST interface, for the others.
-    address: String,
-    /// Least term of a claim.
-    min_term: u64,
-    known: Mutex<Known>,
-}
-
 impl Lead {
-    pub(crate) fn new(etcd: Arc<Etcd>, address: String, min_term: u64) -> Self {
-        Self { etcd, address, min_term, known: Mutex::new(Known::default()) }
-    }
-
-    /// By what it leads at `now`.
-    pub(crate) fn authority(&self, now: Time) -> Authority {
-        let known = self.known.lock();
-        let leads = known.leads.is_some() && known.leads == self.etcd.holds();
-        Authority::shared(known.read.filter(|_| leads), now)
-    }
-
-    /// Whether requests are for this process.
-    pub(crate) fn leads(&self) -> bool {
-        let leads = self.known.lock().leads;
-        leads.is_some() && leads == self.etcd.holds()
-    }
-
-    /// Where the leader is, as far as is known.
-    pub(crate) fn leader(&self) -> Option<String> {
-        let known = self.known.lock();
-        let other = known.leader.as_ref().filter(|leader| !leader.is_vacant())?;
-        (other.address != self.address).then(|| other.address.clone())
-    }
-
     /// Takes its part until the process ends.
     pub(crate) async fn run(&self, registry: &Arc<Registry>) {
         let shared = Arc::clone(&registry.shared);
@@ -171,17 +125,5 @@ impl Lead {
                 "the store did not say that the lead is vacant: others will find out"
             ),
         }
-    }
-}
-
-impl Shared {
-    /// By what this process leads now.
-    pub(crate) fn authority(&self) -> Authority {
-        self.lead.as_ref().map_or(Authority::Alone, |lead| lead.authority(self.now()))
-    }
-
-    /// Whether this process answers requests itself.
-    pub(crate) fn leads(&self) -> bool {
-        self.lead.as_ref().is_none_or(|lead| lead.leads())
     }
 }

@@ -16,7 +16,7 @@ use crate::Live;
 use crate::cluster::Shared;
 use crate::config::{Config, Kind};
 use crate::home;
-use crate::lead::Lead;
+use crate::lead::known::Lead;
 use crate::registry::Registry;
 use crate::rest;
 use crate::store::{Embedded, Etcd, Place, Store as _, StoreError};

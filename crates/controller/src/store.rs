@@ -23,7 +23,7 @@ use planner::Record;
 use topology::Endpoint;
 
 pub use embedded::Embedded;
-pub use etcd::{Etcd, Leader, Place};
+pub use etcd::{Etcd, Leader, Look, Place};
 
 use crate::events::Event;
 

@@ -286,7 +286,6 @@ const UNKNOWN: &[Action] = &[
     Action::Miss(0, 0),
     Action::Tick,
     Action::AskReplicas(0),
-    Action::Tick,
 ];
 
 #[test]

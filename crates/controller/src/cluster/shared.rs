@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use planner::{Policy, Time};
+use planner::{Authority, Policy, Time};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::STORE_LIMIT;
 use crate::events::Journal;
-use crate::lead::Lead;
+use crate::lead::known::Lead;
 use crate::metrics::Counters;
 use crate::store::{Records, Store, StoreError};
 
@@ -83,5 +83,15 @@ impl Shared {
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         let offset = std::time::Duration::from_nanos(time.nanos());
         tokio::time::Instant::from_std(self.epoch) + offset
+    }
+
+    /// By what this process leads now.
+    pub(crate) fn authority(&self) -> Authority {
+        self.lead.as_ref().map_or(Authority::Alone, |lead| lead.authority(self.now()))
+    }
+
+    /// Whether this process answers requests itself.
+    pub(crate) fn leads(&self) -> bool {
+        self.lead.as_ref().is_none_or(|lead| lead.leads())
     }
 }

@@ -13,6 +13,7 @@ mod client;
 mod journal;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
+#[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
 pub(crate) mod server;
 mod used;
 mod wire;

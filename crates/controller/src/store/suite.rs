@@ -271,13 +271,13 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     let store = leading(&server).await;
     store.create_namespace("n".to_owned()).await.done().expect("a namespace");
     let (deaf, task) = swallowing(place(&server).endpoints[0].clone()).await;
-    let deaf = Place {
+    let by_proxy = Place {
         endpoints: vec![deaf],
         limit: std::time::Duration::from_millis(400),
         ..place(&server)
     };
     // Only writes are asked: reads would go the same way.
-    let unheard = store.through(deaf).expect("a way");
+    let unheard = store.through(by_proxy).expect("a way");
     let outcome = unheard.create_namespace("m".to_owned()).await;
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
     assert!(unheard.trouble().is_some());
