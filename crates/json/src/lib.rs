@@ -19,7 +19,7 @@ pub use cbor::{from_cbor, to_cbor};
 pub use path::Path;
 pub use read::from_text;
 pub use value::{Kind, Number, Object, Value};
-pub use write::{Layout, number_text, to_text, write};
+pub use write::{Layout, number_text, to_text, write, write_all, write_found};
 
 /// Arrays and objects within each other, at most. Kvrocks reads nothing deeper, whatever it was
 /// told to write.

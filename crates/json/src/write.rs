@@ -1,7 +1,10 @@
 //! A document as text.
 
+use std::collections::BTreeMap;
+
+use crate::path::Path;
 use crate::value::{Number, Value};
-use crate::{BYTES_MAX, Error, Result};
+use crate::{BYTES_MAX, DEPTH_MAX, Error, Result};
 
 /// How a text is laid out. The default is one line without blanks: the form on disk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +35,39 @@ pub fn write(value: &Value, layout: Layout<'_>, depth_max: usize, out: &mut Stri
     Text { out, layout, depth_max }.value(value, 0)
 }
 
+/// Appends an array of what a path leads to.
+///
+/// # Errors
+/// [`Error::TooLarge`], and those of a path.
+pub fn write_found(
+    path: &Path,
+    document: &Value,
+    layout: Layout<'_>,
+    out: &mut String,
+) -> Result<()> {
+    Text { out, layout, depth_max: DEPTH_MAX + 2 }.found(path, document, 0)
+}
+
+/// Appends an object of what paths lead to, by their texts.
+///
+/// # Errors
+/// As [`write_found`].
+pub fn write_all(
+    paths: &BTreeMap<&str, Path>,
+    document: &Value,
+    layout: Layout<'_>,
+    out: &mut String,
+) -> Result<()> {
+    let mut text = Text { out, layout, depth_max: DEPTH_MAX + 2 };
+    text.begin('{', 0)?;
+    for (place, (name, path)) in paths.iter().enumerate() {
+        text.line(place, 0)?;
+        text.name(name);
+        text.found(path, document, 1)?;
+    }
+    text.end('}', paths.is_empty(), 0)
+}
+
 struct Text<'a> {
     out: &'a mut String,
     layout: Layout<'a>,
@@ -58,14 +94,29 @@ impl Text<'_> {
                 self.begin('{', level)?;
                 for (place, (name, member)) in members.iter().enumerate() {
                     self.line(place, level)?;
-                    quote(name, self.out);
-                    self.out.push_str(if self.layout.is_spaced { ": " } else { ":" });
+                    self.name(name);
                     self.value(member, level + 1)?;
                 }
                 self.end('}', members.is_empty(), level)?;
             }
         }
         Ok(())
+    }
+
+    fn found(&mut self, path: &Path, document: &Value, level: usize) -> Result<()> {
+        self.begin('[', level)?;
+        let mut count = 0;
+        path.each(document, |value| {
+            self.line(count, level)?;
+            count += 1;
+            self.value(value, level + 1)
+        })?;
+        self.end(']', count == 0, level)
+    }
+
+    fn name(&mut self, name: &str) {
+        quote(name, self.out);
+        self.out.push_str(if self.layout.is_spaced { ": " } else { ":" });
     }
 
     fn begin(&mut self, bracket: char, level: usize) -> Result<()> {

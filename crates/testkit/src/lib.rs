@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod compat;
 pub mod differ;
 pub mod disk;
 pub mod drill;
