@@ -1,5 +1,5 @@
-//! A document as CBOR (RFC 8949), as jsoncons writes it: shortest heads, doubles as floats of 32 bits
-//! where that loses nothing, whole numbers beyond 64 bits as bignums, members sorted.
+//! A document as CBOR (RFC 8949), as jsoncons writes it: shortest heads, doubles as floats of 32
+//! bits where that loses nothing, whole numbers beyond 64 bits as bignums, members sorted.
 //!
 //! What no JSON document becomes is not read: byte strings, other tags, texts in pieces, undefined.
 

@@ -1,9 +1,9 @@
 //! Changes at the places a path leads to.
 //!
 //! Each place is changed once, the last one first, so that what is within a value changes before
-//! the value does. Where a path leads to what the document does not hold (a `length`, what a function
-//! says), the answer is told and nothing changes. When an edit fails the document is half changed:
-//! it is thrown away.
+//! the value does. Where a path leads to what the document does not hold (a `length`, what a
+//! function says), the answer is told and nothing changes. When an edit fails the document is half
+//! changed: it is thrown away.
 
 use crate::path::{Key, Path, location::location};
 use crate::value::{Number, Object, Value};
@@ -75,8 +75,8 @@ fn create(document: &mut Value, path: &[u8], value: &Value) -> Result<bool> {
     }
 }
 
-/// Merges a patch (RFC 7396), a text, into each; makes a place as [`set`] does. At another place than
-/// the root a patch of `null` removes.
+/// Merges a patch (RFC 7396), a text, into each; makes a place as [`set`] does. At another place
+/// than the root a patch of `null` removes.
 ///
 /// # Errors
 /// As [`set`]; the patch is no JSON.
@@ -239,8 +239,8 @@ pub fn append(
     })
 }
 
-/// Puts values, whose texts have so many bytes, before the element at an index, which may count from
-/// the end. Tells how many each array has then; one without such an element is left.
+/// Puts values, whose texts have so many bytes, before the element at an index, which may count
+/// from the end. Tells how many each array has then; one without such an element is left.
 ///
 /// # Errors
 /// As [`append_text`].
@@ -304,8 +304,8 @@ pub fn trim(
     })
 }
 
-/// Where a value is first in an array, from an index to before another one, which is the end if it is
-/// 0; -1 if it is not there. `None` is told of what is no array.
+/// Where a value is first in an array, from an index to before another one, which is the end if it
+/// is 0; -1 if it is not there. `None` is told of what is no array.
 pub fn index_of(array: &Value, value: &Value, start: i64, stop: i64) -> Option<i64> {
     let Value::Array(items) = array else { return None };
     let from_end = |index: i64| from_either_end(index, items.len()).unwrap_or(0);

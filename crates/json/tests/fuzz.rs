@@ -1,5 +1,7 @@
 //! Entry points for foreign bytes: documents as text and as CBOR, paths.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../../../tests/fuzz/mod.rs"]
 mod fuzz;
 

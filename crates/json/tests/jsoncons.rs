@@ -1,5 +1,7 @@
 //! Paths and edits against what jsoncons, the library of Kvrocks, was seen to do.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use json::edit::{self, Arithmetic};
 use json::{DEPTH_MAX, Path, Result, Value, from_text, to_text};
 

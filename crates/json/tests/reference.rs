@@ -1,5 +1,7 @@
 //! Paths and edits against a reference that goes one step at a time through lists of places.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use json::{DEPTH_MAX, Path, Value, edit, from_text, to_text};
 use proptest::prelude::*;
 
@@ -50,7 +52,9 @@ fn children(document: &Value, place: &Place) -> Vec<Place> {
     let behind = |key| [place.as_slice(), &[key]].concat();
     match at(document, place) {
         Value::Array(items) => (0..items.len()).map(|index| behind(Key::At(index))).collect(),
-        Value::Object(members) => members.keys().map(|name| behind(Key::Of(name.clone()))).collect(),
+        Value::Object(members) => {
+            members.keys().map(|name| behind(Key::Of(name.clone()))).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -135,9 +139,8 @@ fn step() -> impl Strategy<Value = Step> {
         (index(), index()).prop_map(|(start, stop)| Step::Slice(start, stop)),
         Just(Step::Names(vec!["b", "a"])),
     ];
-    (simple, prop::bool::weighted(0.3)).prop_map(|(step, is_deep)| {
-        if is_deep { Step::Deep(Box::new(step)) } else { step }
-    })
+    (simple, prop::bool::weighted(0.3))
+        .prop_map(|(step, is_deep)| if is_deep { Step::Deep(Box::new(step)) } else { step })
 }
 
 proptest! {

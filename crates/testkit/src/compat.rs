@@ -155,10 +155,9 @@ pub fn page(sources: &Sources<'_>) -> Result<String> {
     let mut used = BTreeSet::new();
     let mut tables = String::new();
     let mut sums = String::new();
-    for (list, title, text) in [
-        (List::Kvrocks, "Kvrocks", sources.kvrocks),
-        (List::Redis, "Redis 7.2", sources.redis),
-    ] {
+    for (list, title, text) in
+        [(List::Kvrocks, "Kvrocks", sources.kvrocks), (List::Redis, "Redis 7.2", sources.redis)]
+    {
         let groups = groups(text);
         let known = groups.iter().flat_map(|(_, names)| names).cloned().collect();
         let different = match list {

@@ -5,12 +5,13 @@ mod common;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::clients;
+use common::PATIENCE;
 use testkit::cluster::{Cluster, Options};
+use testkit::process::Process;
 use testkit::wire::Connection;
+use testkit::{clients, wait};
 
 /// redis-cli at an announced address.
 fn cli(at: SocketAddr, arguments: &[&str]) -> Command {
@@ -48,20 +49,9 @@ fn pipe(at: SocketAddr, commands: &str) -> Result<String> {
     said(&child.wait_with_output().context("wait for redis-cli")?)
 }
 
-/// `--stat` prints a line each time until it is ended.
-fn stat(at: SocketAddr) -> Result<String> {
-    let mut child = cli(at, &["-i", "0.1", "--stat"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start redis-cli")?;
-    let end = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < end && child.try_wait()?.is_none() {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    child.kill().context("end redis-cli")?;
-    let output = child.wait_with_output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// Whether a line of `--stat` begins with this number of keys.
+fn shows(line: &str, keys: usize) -> bool {
+    line.split_whitespace().next() == Some(&keys.to_string())
 }
 
 #[test]
@@ -113,10 +103,16 @@ fn redis_cli_loads_lists_and_measures_a_shard() -> Result<()> {
         ensure!(big.contains(&found), "{found:?} is not in: {big}");
     }
 
-    let lines = stat(at)?;
-    let keys = (STRINGS + 6).to_string();
-    let shown = lines.lines().filter(|line| line.split_whitespace().next() == Some(&keys));
-    ensure!(shown.count() >= 3, "--stat: {lines}");
+    // It goes on until it is ended.
+    let folder = tempfile::tempdir().context("create a folder")?;
+    let stat = cli(at, &["-i", "0.1", "--stat"]);
+    let stat = Process::start_command(stat, &folder.path().join("stat.log"))?;
+    wait::until("--stat shows the keys", PATIENCE, || {
+        let lines = stat.log();
+        let count = lines.lines().filter(|line| shows(line, STRINGS + 6)).count();
+        ensure!(count >= 2, "{lines}");
+        Ok(())
+    })?;
 
     // It needs MEMORY USAGE, and says so where there is none.
     let has_usage = connection.call(&["MEMORY", "USAGE", &hash])?.text().parse::<u64>().is_ok();
@@ -130,7 +126,8 @@ fn redis_cli_loads_lists_and_measures_a_shard() -> Result<()> {
 fn node_redis_keeps_documents() -> Result<()> {
     let Some(program) = clients::documents()? else { return Ok(()) };
     let cluster = Cluster::start(Options { balancer: "builtin", ..Options::default() })?;
-    let masters = program.run_at(cluster.master(0)?.announced()?).with_context(|| cluster.logs())?;
+    let masters =
+        program.run_at(cluster.master(0)?.announced()?).with_context(|| cluster.logs())?;
     ensure!(masters == "ok 100 3", "{masters}");
     Ok(())
 }

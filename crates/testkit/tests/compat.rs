@@ -43,7 +43,8 @@ fn the_page_of_compatibility_is_up_to_date() -> Result<()> {
     }
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "probe"));
     paths.sort();
-    let probes: Vec<String> = paths.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
+    let probes: Vec<String> =
+        paths.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
     let ours = commands()?;
     let mut sources = Sources {
         kvrocks: &kvrocks,

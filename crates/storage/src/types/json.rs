@@ -179,8 +179,8 @@ pub fn len(part: &Value, format: Format) -> Result<usize, CommandError> {
     Ok(encoded(part, Form::new(format, DEPTH_MAX))?.len())
 }
 
-/// Changes a document; `edit` says something, and whether it changed anything. `None` if there is no
-/// document.
+/// Changes a document; `edit` says something, and whether it changed anything. `None` if there is
+/// no document.
 ///
 /// # Errors
 /// Wrong type, those of `edit`, and of a document that may not be kept.
@@ -233,8 +233,8 @@ fn create(
     put(txn, &at.ns_key, &Prefix::new(Type::Json, 0), &document, form)
 }
 
-/// JSON.MERGE. False if the path or the patch is none: as in Kvrocks that is no error where there is
-/// a document.
+/// JSON.MERGE. False if the path or the patch is none: as in Kvrocks that is no error where there
+/// is a document.
 ///
 /// # Errors
 /// As [`set`].
@@ -288,7 +288,8 @@ pub fn remove(
 /// What JSON.MSET sets: a key, a path, a text.
 pub type Setting<'a> = [&'a [u8]; 3];
 
-/// JSON.MSET: all or nothing, in one batch. As in Kvrocks, the key that comes last is written first.
+/// JSON.MSET: all or nothing, in one batch. As in Kvrocks, the key that comes last is written
+/// first.
 ///
 /// # Errors
 /// As [`set`].
