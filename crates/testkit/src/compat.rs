@@ -101,7 +101,7 @@ fn deviations(text: &str, known: &BTreeSet<String>) -> BTreeMap<String, Vec<Stri
             continue;
         };
         let why = resolved(why, &mut last);
-        if let Some(name) = named(command, known) {
+        if let Some(name) = named(command, known).filter(|_| why != OF_ALL) {
             let reasons = found.entry(name).or_default();
             if !reasons.contains(&why) {
                 reasons.push(why);
@@ -110,6 +110,9 @@ fn deviations(text: &str, known: &BTreeSet<String>) -> BTreeMap<String, Vec<Stri
     }
     found
 }
+
+/// A reason that says nothing of one command; the head of the page says it of all.
+const OF_ALL: &str = "the error of a wrong type is Redis' of every command";
 
 /// By command: why redis-server answers a probe otherwise. The reason stands in the line before.
 fn differences(probes: &[String], known: &BTreeSet<String>) -> BTreeMap<String, Vec<String>> {
@@ -194,7 +197,8 @@ const HEAD: &str = "# Compatibility\n\n\
 Made by `make compat` from the table of commands of the binary, the recordings and probes in `tests/compat`, and \
 `tests/compat/commands/reasons.txt`; a test fails when it is out of date.\n\n\
 *same*: as recorded from Kvrocks, or, where Kvrocks answers Redis' own commands otherwise than Redis 7, as Redis 7. \
-*different on purpose*: the page says why. Subcommands are written `CONTAINER SUBCOMMAND`.\n\n\
+*different on purpose*: the page says why. Not counted as a difference: where a key holds another type the error is \
+Redis' of every command, without Kvrocks' `ERR Invalid argument:`. Subcommands are written `CONTAINER SUBCOMMAND`.\n\n\
 | of | commands | same | different on purpose | missing |\n|---|---|---|---|---|\n";
 
 fn shown(name: &str) -> String {
