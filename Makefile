@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture differ compat bench fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -53,6 +53,10 @@ differ: build ## random commands in both versions of RESP, beside redis-server, 
 
 compat: build ## write COMPAT.md: every command of Kvrocks and Redis 7.2, and what becomes of it here
 	@$(ENV) HOLDFAST_UPDATE=1 scripts/cargo test --release --locked --workspace --test compat
+
+big: build ## ten million elements in one key of each type: memory, and what other clients wait: ELEMENTS= TYPES= WORST=
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin big
+	@$(ENV) exec "$$CARGO_TARGET_DIR/release/big" $(foreach name,ELEMENTS TYPES WORST,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
 	@$(ENV) scripts/bench $(ARGS)
