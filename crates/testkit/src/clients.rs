@@ -97,7 +97,12 @@ pub fn installed() -> Result<Vec<Client>> {
 /// `ok <documents> <masters>`. `None` where its library is not installed.
 pub fn documents() -> Result<Option<Client>> {
     let program = folder().join("node/json.js");
-    let client = Client { name: "node-redis", program: "node".into(), arguments: vec![program] };
+    let client = Client {
+        name: "node-redis",
+        program: "node".into(),
+        arguments: vec![program],
+        examples: &[],
+    };
     Ok(present(vec![client])?.pop())
 }
 

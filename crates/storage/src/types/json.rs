@@ -12,7 +12,7 @@ use json::{DEPTH_MAX, Value, edit, from_cbor, from_text, to_cbor, to_text};
 use super::CommandError;
 use super::head::{Living, Prefix};
 use super::kind::Type;
-use crate::{At, Family, Read, Scope, Txn};
+use crate::{At, Family, Read, Scope, Txn, budget};
 
 /// How a document is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,9 @@ impl Form {
     }
 }
 
+/// Bytes of a document that take as long to be read as an element of another type.
+const STEP_BYTES: usize = 64;
+
 /// The bytes of a document, and how they are to be read.
 struct Stored<'a> {
     living: Living<'a>,
@@ -86,6 +89,7 @@ impl<'a> Stored<'a> {
 
     fn document(&self) -> Result<Value, CommandError> {
         let (format, bytes) = self.parts()?;
+        budget::step((bytes.len() / STEP_BYTES) as u64)?;
         let document = match format {
             Format::Text => from_text(bytes, DEPTH_MAX),
             Format::Cbor => from_cbor(bytes, DEPTH_MAX),
