@@ -160,7 +160,7 @@ impl Limbs {
         bytes.skip_while(|byte| *byte == 0).collect()
     }
 
-    fn to_digits(mut self) -> String {
+    fn into_digits(mut self) -> String {
         let mut groups = Vec::new();
         while self.0.iter().any(|limb| *limb > 0) {
             let mut rest = 0_u64;
@@ -281,7 +281,7 @@ impl<'b> Reader<'b> {
             limbs.increment();
             text.push('-');
         }
-        text.push_str(&limbs.to_digits());
+        text.push_str(&limbs.into_digits());
         let small = text.parse::<i128>().ok().and_then(Number::of_integer);
         Ok(Value::Number(small.unwrap_or(Number::Big(text))))
     }

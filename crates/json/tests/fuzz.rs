@@ -32,12 +32,14 @@ fn cbor(bytes: &[u8]) {
 
 const DOCUMENT: &str = r#"{"a":[1,2,{"b":3},[4,"x"]],"b":{"a":"s","n":null},"t":true,"f":1.5}"#;
 
+type Edit = fn(&mut Value, &[u8]) -> json::Result<()>;
+
 /// A path that can be read leads somewhere or nowhere, and each edit leaves a document.
 fn paths(path: &[u8]) {
     let document = from_text(DOCUMENT.as_bytes(), DEPTH_MAX).unwrap();
     let Ok(parsed) = Path::parse(path) else { return };
     let _ = parsed.each(&document, |_| Ok(()));
-    let edits: [fn(&mut Value, &[u8]) -> json::Result<()>; 8] = [
+    let edits: [Edit; 8] = [
         |value, path| edit::set(value, path, &Value::Bool(false), 5).map(drop),
         |value, path| edit::merge(value, path, br#"{"a":null,"z":[]}"#, DEPTH_MAX),
         |value, path| edit::remove(value, path).map(drop),

@@ -162,8 +162,10 @@ fn binary<'v>(operator: Operator, one: Cow<'v, Value>, two: Cow<'v, Value>) -> C
         None => NULL,
     };
     match operator {
-        Operator::Or => return if one.is_true() { one } else { two },
-        Operator::And => return if one.is_true() { two } else { one },
+        Operator::Or if one.is_true() => one,
+        Operator::Or => two,
+        Operator::And if one.is_true() => two,
+        Operator::And => one,
         Operator::Equal => owned(Value::Bool(one.is_same(&two))),
         Operator::Unequal => owned(Value::Bool(!one.is_same(&two))),
         Operator::Less => compared(Ordering::is_lt),

@@ -21,7 +21,6 @@ fn edited<T>(
 }
 
 /// What an edit said of each place, and whether any of them was one for it.
-#[expect(clippy::type_complexity, reason = "what `edited` takes")]
 fn any<T>(said: json::Result<Vec<Option<T>>>) -> json::Result<(Vec<Option<T>>, bool)> {
     let said = said?;
     let is_changed = said.iter().any(Option::is_some);
