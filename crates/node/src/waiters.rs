@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use resp::{Protocol, Writer};
+use storage::Name;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -54,7 +55,7 @@ impl Waiter {
 
 #[derive(Debug, Default)]
 struct Queues {
-    /// In order of arrival.
+    /// In order of arrival, by the id of the key's name.
     by_key: HashMap<Vec<u8>, VecDeque<Arc<Waiter>>>,
     by_client: HashMap<u64, Arc<Waiter>>,
 }
@@ -89,6 +90,13 @@ pub struct Wish {
     pub patience: Option<Duration>,
 }
 
+impl Wish {
+    /// The keys by the ids of their names.
+    fn ids(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.keys.iter().map(|key| Name { namespace: &self.namespace, key }.id().to_vec())
+    }
+}
+
 impl Waiters {
     /// Whether any command waits. One that begins to while its keys are locked by somebody else is
     /// seen by them afterwards: it begins under these locks.
@@ -101,8 +109,8 @@ impl Waiters {
         let (sender, told) = oneshot::channel();
         let waiter = Arc::new(Waiter { wish, slot: Mutex::new(Some(sender)) });
         let mut queues = self.queues.lock();
-        for key in &waiter.keys {
-            let queue = queues.by_key.entry(key.clone()).or_default();
+        for id in waiter.ids() {
+            let queue = queues.by_key.entry(id).or_default();
             // A key may be named twice.
             if !queue.back().is_some_and(|last| Arc::ptr_eq(last, &waiter)) {
                 queue.push_back(Arc::clone(&waiter));
@@ -116,20 +124,22 @@ impl Waiters {
     }
 
     /// Whether a command waits for this key.
-    pub fn is_awaited(&self, key: &[u8]) -> bool {
-        self.any() && self.queues.lock().by_key.contains_key(key)
+    pub fn is_awaited(&self, key: &Name<'_>) -> bool {
+        self.any() && self.queues.lock().by_key.contains_key(&*key.id())
     }
 
-    /// The commands that wait for a key, in order of arrival.
-    pub fn of(&self, key: &[u8]) -> Vec<Arc<Waiter>> {
+    /// The commands that wait for the key with this id, in order of arrival.
+    pub fn of(&self, id: &[u8]) -> Vec<Arc<Waiter>> {
         let queues = self.queues.lock();
-        queues.by_key.get(key).into_iter().flatten().cloned().collect()
+        queues.by_key.get(id).into_iter().flatten().cloned().collect()
     }
 
-    /// Keys whose end some command minds.
-    pub fn minding_ends(&self) -> Vec<Vec<u8>> {
-        let minding = self.all().into_iter().filter(|waiter| waiter.minds_end);
-        minding.flat_map(|waiter| waiter.keys.clone()).collect()
+    /// Ids of keys, of one namespace or of all, whose end some command minds.
+    pub fn minding_ends(&self, namespace: Option<&[u8]>) -> Vec<Vec<u8>> {
+        let minding = self.all().into_iter().filter(|waiter| {
+            waiter.minds_end && namespace.is_none_or(|wanted| *waiter.namespace == *wanted)
+        });
+        minding.flat_map(|waiter| waiter.ids().collect::<Vec<_>>()).collect()
     }
 
     /// One that was answered waits no more.
@@ -140,11 +150,11 @@ impl Waiters {
             return;
         }
         queues.by_client.remove(&waiter.client);
-        for key in &waiter.keys {
-            let Some(queue) = queues.by_key.get_mut(key) else { continue };
+        for id in waiter.ids() {
+            let Some(queue) = queues.by_key.get_mut(&id) else { continue };
             queue.retain(|other| !is_it(other));
             if queue.is_empty() {
-                queues.by_key.remove(key);
+                queues.by_key.remove(&id);
             }
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
@@ -282,8 +292,12 @@ mod tests {
         }
     }
 
+    fn name(key: &str) -> Name<'_> {
+        Name { namespace: b"n", key: key.as_bytes() }
+    }
+
     fn clients(waiters: &Waiters, key: &str) -> Vec<u64> {
-        waiters.of(key.as_bytes()).iter().map(|waiter| waiter.client).collect()
+        waiters.of(&name(key).id()).iter().map(|waiter| waiter.client).collect()
     }
 
     #[test]
@@ -297,12 +311,12 @@ mod tests {
         assert_eq!(clients(&waiters, "b"), [1, 3]);
         assert!(waiters.unblock(1, None) && !waiters.unblock(1, None));
         assert_eq!(first.now(), Some(Told::Answer(b"*-1\r\n".to_vec())));
-        assert!(!first.withdraw() && !waiters.is_awaited(b"a"));
+        assert!(!first.withdraw() && !waiters.is_awaited(&name("a")));
         waiters.begin_anew_where(|key| key == b"a");
         assert_eq!(third.now(), None);
         waiters.unblock_all("UNBLOCKED x");
         assert_eq!(third.now(), Some(Told::Answer(b"-UNBLOCKED x\r\n".to_vec())));
-        assert!(!waiters.any() && !waiters.is_awaited(b"b"));
+        assert!(!waiters.any() && !waiters.is_awaited(&name("b")));
     }
 
     #[tokio::test]
@@ -313,7 +327,7 @@ mod tests {
         assert!(!waiters.any());
         // Whoever holds the slot answers, also after the time.
         let mut late = waiters.add(wish(2, &["a"], Some(Duration::from_millis(1))));
-        let waiter = waiters.of(b"a").remove(0);
+        let waiter = waiters.of(&name("a").id()).remove(0);
         assert!(waiters.tell(&waiter, Told::Again));
         assert_eq!(late.told().await, Told::Again);
     }

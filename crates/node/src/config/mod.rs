@@ -11,6 +11,7 @@ pub mod options;
 mod output;
 pub mod value;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use options::{OPTIONS, SetError, Values};
+
+/// Namespaces by their tokens.
+pub type Tokens = BTreeMap<String, String>;
 
 type SetLogLevel = Box<dyn Fn(&str) + Send + Sync>;
 

@@ -341,7 +341,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     }
     txn.commit()?;
     store.publish()?;
-    cx.node.watches.touch_all();
+    cx.node.touch_all();
     Ok(After::Wrote(reply.ok()))
 }
 

@@ -30,6 +30,15 @@ pub fn heap() -> Option<Heap> {
     })
 }
 
+/// Gives pages that hold nothing back to the system; false if the allocator refuses.
+#[expect(unsafe_code, reason = "the crate has no function for it")]
+pub fn purge() -> bool {
+    // All arenas, by jemalloc's number for them.
+    const PURGE: &[u8] = b"arena.4096.purge\0";
+    // SAFETY: the name ends with 0, and the command takes no value: `()` has no bytes.
+    unsafe { tikv_jemalloc_ctl::raw::write(PURGE, ()) }.is_ok()
+}
+
 /// Bytes of this process in physical memory.
 pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -33,6 +33,7 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::config::Values;
 use crate::gate::Engine;
+use crate::latency;
 use crate::locks::Stripes;
 use crate::node::Node;
 use crate::slowlog;
@@ -173,6 +174,10 @@ impl<'n> Batch<'n> {
         self.has_data |= command.is_data();
         let mark = out.len();
         let result = self.handle(session, command, words, out);
+        // CACHING too is for the next command, or the next transaction.
+        session.caches &= session.transaction.is_open()
+            || command.name == "client|caching"
+            || command.name == "multi";
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
@@ -209,6 +214,7 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         tell_monitors(self.node, &self.config, session, command, words);
+        session.note_reading(self.node, &self.config, command, words);
         match command.handler {
             Handler::Read(handler) => {
                 self.run_read(session, command, handler, words, out).map(After::Next)
@@ -234,6 +240,7 @@ impl<'n> Batch<'n> {
                     has_written: false,
                     held: Stripes::new(),
                     ready: Ready::new(),
+                    events: Vec::new(),
                 };
                 let result = handler(&mut cx, &mut Args::behind(command.names, words));
                 let (has_data, has_written) = (cx.has_data, cx.has_written);
@@ -388,6 +395,12 @@ impl<'n> Batch<'n> {
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
+        let (ms, threshold) = (micros / 1000, u64::from(self.config.latency_monitor_threshold));
+        if threshold > 0 && ms >= threshold {
+            let is_fast = command.flags.has(Flags::FAST);
+            let event = if is_fast { latency::FAST_COMMAND } else { latency::COMMAND };
+            self.node.latency.add(event, self.now_ms / 1000, ms);
+        }
         let limit = self.config.slowlog_log_slower_than;
         let is_slow = u64::try_from(limit).is_ok_and(|limit| micros >= limit);
         if !is_slow || command.flags.has(Flags::SKIP_SLOWLOG) {

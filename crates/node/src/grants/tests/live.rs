@@ -21,6 +21,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_masters(name)
             || of_replicas(name)
             || of_feeds(name)
+            || of_access(name)
             || WITHOUT_EFFECT.contains(&name);
         assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
     }
@@ -47,6 +48,51 @@ fn told(node: &Running, requests: &[&[&str]]) -> Vec<String> {
 #[track_caller]
 fn begins(said: &str, with: &str) {
     assert!(said.starts_with(with), "{said}");
+}
+
+fn of_access(name: &str) -> bool {
+    let node = plain();
+    match name {
+        "acllog-max-len" => {
+            set(&node, name, "0");
+            begins(&node.ask(&["AUTH", "nobody", "x"]), "-WRONGPASS");
+            assert_eq!(node.node.acl.log.newest(9), []);
+        }
+        "latency-monitor-threshold" => {
+            set(&node, name, "1");
+            assert_eq!(node.ask(&["DEBUG", "SLEEP", "0.01"]), "+OK");
+            assert_eq!(node.ask(&["LATENCY", "RESET"]), ":1");
+        }
+        "repl-namespace-enabled" => {
+            let add = ["NAMESPACE", "ADD", "a", "t"];
+            begins(&node.ask(&add), "-ERR namespaces can be changed only where");
+            set(&node, name, "yes");
+            begins(&node.ask(&add), "-ERR forbidden to add namespace when requirepass was empty");
+        }
+        "notify-keyspace-events" => {
+            let mut listener = node.connect();
+            send(&mut listener, &["SUBSCRIBE", "__keyevent@0__:set"]);
+            let (mut said, mut bytes) = (Vec::new(), [0; 512]);
+            let mut hear = |word: &[u8]| {
+                while !said.windows(word.len()).any(|window| window == word) {
+                    let count = listener.read(&mut bytes).unwrap();
+                    assert!(count > 0, "{}", said.escape_ascii());
+                    said.extend_from_slice(&bytes[..count]);
+                }
+            };
+            hear(b"subscribe");
+            set(&node, name, "KEA");
+            assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+            hear(b"$7\r\nmessage\r\n");
+        }
+        "tracking-table-max-keys" => {
+            set(&node, name, "1");
+            told(&node, &[&["CLIENT", "TRACKING", "ON"], &["GET", "a"], &["GET", "b"]]);
+            assert_eq!(node.node.tracking.counts().1, 1);
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn of_connections(name: &str) -> bool {
