@@ -43,6 +43,7 @@ pub mod slowlog;
 pub mod stats;
 pub mod strangers;
 mod threads;
+mod timed;
 pub mod tracking;
 mod upkeep;
 pub mod version;

@@ -138,7 +138,13 @@ impl Tracking {
     ) {
         let mut state = self.state.lock();
         for key in keys {
-            state.readers.entry(key.id().to_vec()).or_default().insert(client);
+            let State { trackers, readers } = &mut *state;
+            let of_key = readers.entry(key.id().to_vec()).or_default();
+            of_key.insert(client);
+            // Those that have ended are forgotten before they are many.
+            if of_key.len() > 2 * trackers.len() + 64 {
+                of_key.retain(|reader| trackers.contains_key(reader));
+            }
         }
         while max > 0 && state.readers.len() > max {
             let Some(id) = state.readers.keys().next().cloned() else { break };

@@ -200,6 +200,11 @@ fn odd_connections() -> Result<()> {
 }
 
 #[test]
+fn odd_servers() -> Result<()> {
+    probe("server.probe")
+}
+
+#[test]
 fn odd_users() -> Result<()> {
     probe("acl.probe")
 }

@@ -27,7 +27,7 @@ const ONLY_WRITE: &[&str] = &[
     "append", "del", "expire", "expireat", "geoadd", "hdel", "hmset", "hset", "hsetnx", "linsert",
     "lpush", "lpushx", "lrem", "lset", "ltrim", "mset", "msetnx", "persist", "pexpire", "pexpireat",
     "psetex", "restore", "rpush", "rpushx", "sadd", "setex", "setnx", "setrange", "srem", "unlink",
-    "xack", "xadd", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
+    "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
     "zremrangebyrank", "zremrangebyscore", "pfadd", "siadd", "sirem", "hpexpire", "hexpire",
     "hexpireat", "hpexpireat", "hpersist", "movex",
@@ -36,10 +36,10 @@ const ONLY_WRITE: &[&str] = &[
 /// They tell of a key, and nothing of what is in it.
 #[rustfmt::skip]
 const ABOUT: &[&str] = &[
-    "exists", "expiretime", "hexists", "hlen", "hstrlen", "llen", "memory|usage", "disk|usage",
-    "object|encoding", "object|freq", "object|idletime", "object|refcount", "pexpiretime", "pttl",
-    "scard", "sismember", "smismember", "strlen", "touch", "ttl", "type", "watch", "xlen", "zcard",
-    "zcount", "zlexcount", "sicard",
+    "exists", "hexists", "hlen", "hstrlen", "llen", "memory|usage", "disk|usage",
+    "object|encoding", "object|freq", "object|idletime", "object|refcount", 
+    "scard", "sismember", "strlen", "touch", "type", "watch", "xlen", "zcard",
+    "sicard",
 ];
 
 /// The first key is written, of the others something is read.
@@ -65,6 +65,7 @@ pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
         return NOTHING;
     }
     match row.access {
+        _ if name == "pfmerge" && is_first => BOTH,
         _ if FIRST_IS_WRITTEN.contains(&name) => {
             if is_first {
                 WRITE
@@ -122,7 +123,9 @@ mod tests {
         check("SET k v", &[WRITE]);
         check("SET k v XX GET", &[BOTH]);
         check("SET k get", &[WRITE]);
-        check("TTL k", &[NOTHING]);
+        check("TTL k", &[READ]);
+        check("EXISTS k", &[NOTHING]);
+        check("PFMERGE a b", &[BOTH, READ]);
         check("INCR k", &[BOTH]);
         check("DEL a b", &[WRITE, WRITE]);
         check("RENAME a b", &[BOTH, WRITE]);

@@ -9,6 +9,7 @@ mod kvrocks;
 pub mod load;
 pub mod options;
 mod output;
+pub mod schedule;
 pub mod value;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use crate::inbox::Limit;
 
 use super::Tokens;
 use super::output::OutputLimits;
+use super::schedule::Schedule;
 use super::value::{
     Compression, Events, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words,
 };
@@ -230,6 +231,14 @@ options! {
     "dir" dir: String = "/tmp/holdfast".into(), Restart;
     /// Folder that BGSAVE makes and replaces; a relative one lies in `dir`. Empty: <dir>/backup.
     "backup-dir" backup_dir: String = String::new(), Live;
+    /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several one behind the other. Empty: never.
+    "bgsave-cron" bgsave_cron: Schedule = Schedule::default(), Live;
+    /// When the database is compacted by itself, as above.
+    "compact-cron" compact_cron: Schedule = Schedule::default(), Live;
+    /// Whether a backup is kept: 1, or 0 to remove it within a minute.
+    "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
+    /// Hours after which a backup is removed; 0: never.
+    "max-backup-keep-hours" max_backup_keep_hours: u32 = 0, [0, MAX], Live;
     /// Name both ends of a replication link must agree on.
     "db-name" db_name: String = "change.me.db".into(), Restart;
     /// File with the process id; empty: <dir>/kvrocks.pid.

@@ -74,7 +74,8 @@ fn each_key_must_match_a_pattern_with_what_is_done_to_it() {
     allows("+@all %R~a* %W~b*", "COPY a b");
     denies("+@all %R~a* %W~b*", "COPY b a", key("b"));
     allows("+@all %R~a* %W~a*", "INCR a");
-    allows("+@all %W~a*", "TTL a");
+    allows("+@all %W~a*", "EXISTS a");
+    denies("+@all %W~a*", "TTL a", key("a"));
     denies("+@all ~a*", "ZUNIONSTORE a 2 a b", key("b"));
     denies("+@all ~a*", "SORT a BY w_*", key("w_*"));
     allows("+@all ~a*", "SORT a BY nosort");

@@ -130,6 +130,7 @@ pub(super) fn tracking(
                     }
                 }
             }
+            asked.wish.prefixes.sort();
             let mode = asked.wish.mode;
             let session = &mut *cx.session;
             let target = asked.target;

@@ -1,16 +1,13 @@
 //! What is asked of the database as a whole: COMPACT, STATS, POLLUPDATES, APPLYBATCH.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use resp::Writer;
 use storage::batch::{self, Record};
 use storage::{DEFAULT_NAMESPACE, Family, FeedBatch, FeedRead, Scope, Store, prefix_end};
 
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Replied, Reply, Result};
-use crate::node::Node;
 use crate::session::{After, SessionCx, Tells, WriteCx};
+use crate::timed;
 
 /// Begins to compact the database, or the client's namespace; INFO tells when it is done.
 pub(super) fn compact(
@@ -25,32 +22,10 @@ pub(super) fn compact(
         let prefix = scope.namespace_prefix();
         (prefix.to_vec(), prefix_end(&prefix))
     };
-    if !begin_compaction(cx.node, bounds) {
+    if !timed::compact(cx.node, bounds) {
         return Err(Error::err("compact in-progress"));
     }
     Ok(reply.ok().into())
-}
-
-/// Compacts on a thread of its own; false if one is under way.
-pub(crate) fn begin_compaction(node: &Arc<Node>, (lower, upper): (Vec<u8>, Vec<u8>)) -> bool {
-    if node.is_compacting.swap(true, Ordering::SeqCst) {
-        return false;
-    }
-    let own = Arc::clone(node);
-    let spawned = std::thread::Builder::new().name("compact".into()).spawn(move || {
-        let store = own.engine().store.clone();
-        match store.map(|store| store.compact(&lower, &upper)) {
-            Some(Ok(())) => tracing::info!("compaction done"),
-            Some(Err(error)) => tracing::error!(%error, "the compaction failed"),
-            None => tracing::warn!("nothing was compacted: the data is being replaced"),
-        }
-        own.is_compacting.store(false, Ordering::SeqCst);
-    });
-    if let Err(error) = spawned {
-        tracing::error!(%error, "cannot start a thread for a compaction");
-        node.is_compacting.store(false, Ordering::SeqCst);
-    }
-    true
 }
 
 /// What INFO's RocksDB section shows, as JSON.

@@ -90,6 +90,14 @@ fn of_access(name: &str) -> bool {
             told(&node, &[&["CLIENT", "TRACKING", "ON"], &["GET", "a"], &["GET", "b"]]);
             assert_eq!(node.node.tracking.counts().1, 1);
         }
+        "bgsave-cron" | "compact-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => {
+            let at = crate::config::schedule::Moment::at(0).unwrap();
+            let due = || crate::timed::Due::at(&node.node.config.now(), at);
+            let before = due();
+            let value = if name.ends_with("cron") { "* * * * *" } else { "0" };
+            set(&node, name, if name == "max-backup-keep-hours" { "1" } else { value });
+            assert_ne!(due(), before);
+        }
         _ => return false,
     }
     true
