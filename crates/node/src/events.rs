@@ -86,11 +86,11 @@ const NAMES: &[(Class, &[&str], &str, &str)] = &[
     (Class::Set, &["sinterstore"], "sinterstore", "sinterstore"),
     (Class::Set, &["sunionstore"], "sunionstore", "sunionstore"),
     (Class::Set, &["sdiffstore"], "sdiffstore", "sdiffstore"),
-    (Class::Hash, &["hset", "hmset", "hsetnx"], "hset", "hset"),
+    (Class::Hash, &["hset", "hmset", "hsetnx", "hsetex"], "hset", "hset"),
     (Class::Hash, &["hincrby"], "hincrby", "hincrby"),
     (Class::Hash, &["hincrbyfloat"], "hincrbyfloat", "hincrbyfloat"),
-    (Class::Hash, &["hdel"], "hdel", "hdel"),
-    (Class::Hash, &["hexpire", "hpexpire", "hexpireat", "hpexpireat"], "hexpire", "hexpire"),
+    (Class::Hash, &["hdel", "hgetdel"], "hdel", "hdel"),
+    (Class::Hash, &["hexpire", "hpexpire", "hexpireat", "hpexpireat", "hgetex"], "hexpire", "hexpire"),
     (Class::Hash, &["hpersist"], "hpersist", "hpersist"),
     (Class::SortedSet, &["zadd"], "zadd", "zadd"),
     (Class::SortedSet, &["zincrby"], "zincr", "zincr"),
@@ -154,7 +154,7 @@ fn expires(row: &Row, words: &[&[u8]]) -> bool {
         |word: &&[u8]| OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()));
     match row.name {
         "setex" | "psetex" => true,
-        "set" => words.iter().skip(3).any(|word| is_option(&word)),
+        "set" => words.iter().skip(3).any(is_option),
         _ => false,
     }
 }

@@ -27,6 +27,7 @@ pub mod latency;
 pub mod listener;
 pub mod locks;
 pub mod log;
+pub mod long_reads;
 pub mod monitor;
 pub mod moving;
 pub mod namespaces;

@@ -21,6 +21,7 @@ use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
 use crate::locks::Locks;
+use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
 use crate::namespaces::Namespaces;
 use crate::pubsub::Pubsub;
@@ -63,6 +64,8 @@ pub struct Node {
     pub acl: crate::acl::Acl,
     /// Tokens of namespaces.
     pub namespaces: Namespaces,
+    /// Threads and memory of long reads.
+    pub long_reads: LongReads,
     /// Commands that wait for a key.
     pub waiters: Arc<Waiters>,
     /// Counters.
@@ -93,6 +96,8 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// Of the disk that the data folder is on, at the last look.
+    pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
     /// SCAN cursors handed out as numbers.
@@ -143,6 +148,7 @@ impl Node {
     ) -> Self {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
+        let long_reads = LongReads::new(&config.now());
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         let namespaces = Namespaces::new(config.now().namespaces.clone());
@@ -162,6 +168,7 @@ impl Node {
             tracking: crate::tracking::Tracking::default(),
             acl: crate::acl::Acl::default(),
             namespaces,
+            long_reads,
             waiters: Arc::default(),
             stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),
@@ -177,6 +184,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,

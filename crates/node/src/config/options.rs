@@ -285,6 +285,14 @@ options! {
     "notify-keyspace-events" notify_keyspace_events: Events = Events::default(), Live;
     /// Keys that are noted for CLIENT TRACKING; more are told as if they had changed. 0: no limit.
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
+    /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
+    /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
+    "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
+    /// Threads for such reads; further ones wait for one of them.
+    "long-read-threads" long_read_threads: u32 = 2, [1, 64], Restart;
+    /// Most bytes that the replies of such reads hold together, until they are sent. What a single one may hold is that
+    /// divided by the threads; a larger reply is an error.
+    "long-read-memory" long_read_memory: Size = Size(2 << 30), [1 << 20, i64::MAX], Restart;
     /// Whether HELLO 3 is accepted.
     "resp3-enabled" resp3_enabled: bool = true, Live;
 

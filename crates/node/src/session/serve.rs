@@ -131,7 +131,9 @@ impl Server<'_> {
     pub fn serve_reads(&self, ready: &Ready) {
         for id in ready {
             let Some(name) = Name::of(id) else { continue };
-            for waiter in self.node.waiters.of(id) {
+            let mut places = self.node.waiters.places();
+            while let Some((waiter, behind)) = self.node.waiters.next(id, places, false) {
+                places = behind;
                 self.serve_read(&waiter, name.key);
             }
         }
@@ -146,8 +148,9 @@ impl Server<'_> {
         lock: impl Fn(&'s Self, &[u16]) -> Option<L>,
     ) -> bool {
         let Some(Name { key, .. }) = Name::of(id) else { return true };
-        let mut is_gone = false;
-        for waiter in self.node.waiters.of(id) {
+        let (mut is_gone, mut places) = (false, self.node.waiters.places());
+        while let Some((waiter, behind)) = self.node.waiters.next(id, places, is_gone) {
+            places = behind;
             // One that was killed may not have noticed yet: it gets nothing.
             let is_passed_over = is_gone && !waiter.minds_end
                 || self.node.clients.is_gone(waiter.client)

@@ -13,6 +13,9 @@ use crate::events::{self, Event};
 use crate::locks::Locks;
 use crate::node::Node;
 
+/// What a write has put into its transaction, and what it did to keys.
+type Written = (Suspended, Vec<Event>);
+
 impl<'n> Batch<'n> {
     /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
     pub(super) fn settle(&mut self, session: &Session, out: &mut Vec<u8>) {
@@ -101,7 +104,7 @@ impl<'n> Batch<'n> {
         waiting: Option<Suspended>,
         session: &Session,
         out: &mut Vec<u8>,
-    ) -> Result<(Result<Replied, Error>, (Suspended, Vec<Event>)), Error> {
+    ) -> Result<(Result<Replied, Error>, Written), Error> {
         let store = self.store()?;
         let txn = waiting.map_or_else(|| store.txn(), |writes| store.txn_resumed(writes));
         let before = txn.mark();
