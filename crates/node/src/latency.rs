@@ -52,6 +52,14 @@ impl Monitor {
         }
     }
 
+    /// A command took that long; it is kept if that is too long.
+    pub fn note_command(&self, is_fast: bool, micros: u64, threshold_ms: u32, at: u64) {
+        let ms = micros / 1000;
+        if threshold_ms > 0 && ms >= u64::from(threshold_ms) {
+            self.add(if is_fast { FAST_COMMAND } else { COMMAND }, at, ms);
+        }
+    }
+
     /// All kinds that were met, by name.
     pub fn all(&self) -> Vec<(&'static str, Series)> {
         self.0.lock().iter().map(|(name, series)| (*name, series.clone())).collect()

@@ -52,7 +52,7 @@ pub struct Wish {
 #[derive(Debug)]
 struct Tracker {
     client: Arc<Client>,
-    /// Who is told.
+    /// The connection that is told.
     target: Arc<Client>,
     namespace: Arc<[u8]>,
     wish: Wish,
@@ -62,7 +62,7 @@ struct Tracker {
 #[derive(Debug, Default)]
 struct State {
     trackers: HashMap<u64, Tracker>,
-    /// Who has read a key, by the id of its name.
+    /// The readers of each key, by the id of its name.
     readers: HashMap<Vec<u8>, BTreeSet<u64>>,
 }
 

@@ -1,4 +1,4 @@
-//! Who may do what: users, as Redis 7 has them.
+//! Users and what they may do, as in Redis 7.
 //!
 //! A connection is of one user; the gate `session::gates::permitted` asks once for every command,
 //! also for those of EXEC. Peers are no users: what they may do, `peer-auth` says. Users belong to a

@@ -137,7 +137,7 @@ fn set(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
     Ok(reply.ok().into())
 }
 
-/// Who subscribes to what its user may not use any more is cut off, as in Redis.
+/// Clients that subscribe to what their user may not use any more are cut off, as in Redis.
 fn end_subscriptions(node: &Node, account: &Account) {
     let user = account.user();
     node.clients.kill_where(|client| {

@@ -34,7 +34,6 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::config::Values;
 use crate::gate::Engine;
-use crate::latency;
 use crate::locks::Stripes;
 use crate::node::Node;
 use crate::slowlog;
@@ -430,12 +429,8 @@ impl<'n> Batch<'n> {
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
-        let (ms, threshold) = (micros / 1000, u64::from(self.config.latency_monitor_threshold));
-        if threshold > 0 && ms >= threshold {
-            let is_fast = command.flags.has(Flags::FAST);
-            let event = if is_fast { latency::FAST_COMMAND } else { latency::COMMAND };
-            self.node.latency.add(event, self.now_ms / 1000, ms);
-        }
+        let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);
+        self.node.latency.note_command(command.flags.has(Flags::FAST), micros, threshold_ms, at);
         if !slowlog::is_slow(&self.config, command.flags, micros) {
             return;
         }

@@ -55,7 +55,7 @@ pub fn note(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
 }
 
 /// Tells those who subscribe or track what a batch of the master changed, and takes up what it says
-/// of namespaces. Who watches was told by [`crate::watch::Watches::applying`].
+/// of namespaces. Watchers were told by [`crate::watch::Watches::applying`].
 pub fn note_applied(node: &Node, batch: &[u8]) {
     let config = node.config.now();
     let (limit, cluster) = (config.subscriber_limit(), config.cluster_enabled);

@@ -61,7 +61,7 @@ fn who_gives_the_wrong_password_stays_who_it_is_and_is_noted() {
     assert_eq!(shell.run_as(user, "ACL WHOAMI"), "$1 u");
     assert!(shell.run("ACL LOG").contains("$4 auth"));
     assert_eq!(shell.run("ACL SETUSER u off"), "+OK");
-    // Who is in stays in, as in Redis.
+    // A client that is in stays in, as in Redis.
     assert_eq!(shell.run_as(user, "GET k"), "$-1");
     assert_eq!(shell.run_as(user, "AUTH u secret"), wrong);
     assert_eq!(shell.run_as(user, "RESET"), "+RESET");

@@ -40,7 +40,7 @@ fn perflog_reset(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>
     Ok(reply.ok().into())
 }
 
-/// Who becomes master is the controller's decision in a cluster, and SLAVEOF's outside.
+/// In a cluster the controller decides which node is master; outside it, SLAVEOF does.
 pub(super) fn failover(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,

@@ -53,6 +53,10 @@ fn begins(said: &str, with: &str) {
 fn of_access(name: &str) -> bool {
     let node = plain();
     match name {
+        "resp3-enabled" => {
+            set(&node, name, "no");
+            begins(&node.ask(&["HELLO", "3"]), "-NOPROTO");
+        }
         "acllog-max-len" => {
             set(&node, name, "0");
             begins(&node.ask(&["AUTH", "nobody", "x"]), "-WRONGPASS");
@@ -167,11 +171,6 @@ fn of_connections(name: &str) -> bool {
             set(&node, name, "pubsub 1 0 0");
             assert_eq!(node.ask(&["PUBLISH", "a", "text"]), ":1");
             assert_eq!(subscriber.read(&mut [0]).unwrap(), 0);
-        }
-        "resp3-enabled" => {
-            let node = plain();
-            set(&node, name, "no");
-            begins(&node.ask(&["HELLO", "3"]), "-NOPROTO");
         }
         _ => return false,
     }
