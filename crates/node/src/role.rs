@@ -262,7 +262,7 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             tracing::info!(generation, master = %from, needs_full_sync, "role: replica");
             node.grants.give_up();
             node.clients.unpause();
-            node.watches.touch_all();
+            node.touch_all();
             node.waiters.unblock_all(UNBLOCKED);
             if Node::is_lease_blocking(node.config.now().master_lease_mode) {
                 node.close_clients("this node is no master any more");
@@ -299,7 +299,7 @@ fn clear_slots(node: &Node, outcome: &Outcome, generation: u64) -> Result<(), Ch
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
         txn.commit()?;
         store.publish()?;
-        node.watches.touch_all();
+        node.touch_all();
     }
     Ok(())
 }

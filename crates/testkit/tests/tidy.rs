@@ -41,6 +41,7 @@ const WITHOUT_CIRCLES: &[&str] =
 
 /// What all threads of a node share: everything else stands above it.
 const SHARED: &[&str] = &[
+    "acl",
     "backup::state",
     "clients",
     "config",
@@ -51,7 +52,9 @@ const SHARED: &[&str] = &[
     "grants::heard",
     "grants::identity",
     "grants::state",
+    "latency",
     "locks",
+    "namespaces",
     "node",
     "replication::aside",
     "replication::feeders",
@@ -60,6 +63,7 @@ const SHARED: &[&str] = &[
     "slowlog",
     "stats",
     "strangers",
+    "tracking",
     "watch",
 ];
 

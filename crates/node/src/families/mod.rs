@@ -1,6 +1,8 @@
 //! The commands, one module per family: the table first, its handlers below in table order.
 
+pub mod acl;
 pub mod bit;
+mod client;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
@@ -10,6 +12,7 @@ pub mod hyperloglog;
 pub mod json;
 pub mod key;
 pub mod list;
+mod object;
 pub mod pubsub;
 pub mod replication;
 pub mod server;
@@ -41,6 +44,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
+    Family { name: "acl", commands: acl::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },
