@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// What an attempt to find out came to.
 enum Settled {
     /// This record is in force; `None`: the cluster is not in the store any more.
-    Known(Option<Record>),
+    Known(Option<Box<Record>>),
     /// Not yet.
     Open(StoreError),
 }
@@ -37,7 +37,7 @@ impl Cluster {
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
         self.doubts(&wanted, 1, reason);
         if let Settled::Known(record) = self.settle(&wanted) {
-            return self.settled(&wanted, record, error);
+            return self.settled(&wanted, record.map(|record| *record), error);
         }
         let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
         tokio::spawn(async move { cluster.find_out(wanted).await });
@@ -52,7 +52,7 @@ impl Cluster {
             match attempt {
                 Ok(Settled::Known(record)) => {
                     let lost = StoreError::Conflict;
-                    let outcome = self.settled(&wanted, record, lost);
+                    let outcome = self.settled(&wanted, record.map(|record| *record), lost);
                     let is_done = outcome.is_ok();
                     tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
                     return;
@@ -75,7 +75,7 @@ impl Cluster {
                 Err(error) => return Settled::Open(error),
             };
             if found.revision >= wanted.revision || !records.writes_may_arrive_late() {
-                return Settled::Known(Some(found));
+                return Settled::Known(Some(Box::new(found)));
             }
             let label = format!("{}/{}", found.namespace, found.name);
             let text =
@@ -83,7 +83,7 @@ impl Cluster {
             let event = Event::now(self.shared.store.term(), label, "change", text);
             let same = found.next();
             match records.swap(&same, &event) {
-                Outcome::Done(()) => return Settled::Known(Some(same)),
+                Outcome::Done(()) => return Settled::Known(Some(Box::new(same))),
                 // What was unknown has arrived, or somebody else was faster: both can be read.
                 Outcome::NotDone(StoreError::Conflict) => {}
                 Outcome::NotDone(error) | Outcome::Unknown(error) => return Settled::Open(error),

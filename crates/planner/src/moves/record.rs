@@ -150,8 +150,8 @@ impl Moves {
     }
 }
 
-/// The least that a master of a shard must hold, in every commit mode: slots came to the shard there
-/// (rule M6 of slot moves).
+/// The least that a master of a shard must hold, in every commit mode: slots came to the shard
+/// there (rule M6 of slot moves).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Floor {
     /// Number of the epoch.
