@@ -11,11 +11,11 @@ use serde::Deserialize;
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("resp", &[]),
     ("topology", &[]),
-    ("replication", &[]),
+    ("replication", &["api"]),
     ("api", &["topology"]),
     ("grant", &["api", "topology"]),
     ("planner", &["api", "grant", "topology"]),
-    ("model", &["api", "grant", "planner", "topology"]),
+    ("model", &["api", "grant", "planner", "replication", "topology"]),
     ("limits", &[]),
     ("web", &["limits"]),
     ("storage", &["limits", "replication", "topology"]),

@@ -9,7 +9,7 @@
 //! if it was confirmed to this term and attempt, and is given up only while no swap is on its way
 //! (M4); the taker opens only once the giver is sealed or its epoch is over (M9).
 
-mod record;
+mod give;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -19,8 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::grant::EpochId;
 use api::moves::{MoveId, Order, Ordered, Said};
 
-pub use record::{Floor, Move, Moves, Past, Phase};
-
+pub use crate::queue::{Floor, Move, Moves, Past, Phase};
 use crate::{Record, Shard, ShardId, Time};
 
 /// How long writes of the slots may wait for the taker, ms; then the freeze is given up.
