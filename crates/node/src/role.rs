@@ -281,11 +281,11 @@ pub fn settle_without_epochs(node: &Arc<Node>) {
     }
 }
 
-/// Deletes what lies in slots that a migration gave away, as Kvrocks does; a batch a slot, each under
-/// the gate like any write (rule R5): role, database and lease are looked at for every one.
+/// Deletes what lies in slots that a migration gave away, as Kvrocks does; a batch a slot, each
+/// under the gate like any write (rule R5): role, database and lease are looked at for every one.
 ///
-/// Only where nothing is granted: under grants a topology that does not mention a slot is no reason to
-/// delete it, since the only copy may lie here.
+/// Only where nothing is granted: under grants a topology that does not mention a slot is no reason
+/// to delete it, since the only copy may lie here.
 fn clear_slots(node: &Node, outcome: &Outcome, generation: u64) -> Result<(), ChangeError> {
     for slot in outcome.clear_slots.iter() {
         let engine = node.engine();
