@@ -32,6 +32,7 @@ mod reload;
 pub mod replication;
 pub mod role;
 pub mod run;
+pub mod scripts;
 pub mod session;
 #[cfg(test)]
 mod shell;

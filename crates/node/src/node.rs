@@ -23,6 +23,7 @@ use crate::grants::state::Grants;
 use crate::locks::Locks;
 use crate::monitor::Monitors;
 use crate::pubsub::Pubsub;
+use crate::scripts::{self, Scripts};
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 use crate::waiters::Waiters;
@@ -55,6 +56,8 @@ pub struct Node {
     pub pubsub: Pubsub,
     /// MONITOR.
     pub monitors: Monitors,
+    /// EVAL and FCALL.
+    pub scripts: Scripts,
     /// Commands that wait for a key.
     pub waiters: Arc<Waiters>,
     /// Counters.
@@ -83,6 +86,8 @@ pub struct Node {
     pub used_bytes: AtomicU64,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
+    /// Threads that serve connections.
+    pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
@@ -146,8 +151,11 @@ impl Node {
             watches: Watches::default(),
             pubsub: Pubsub::default(),
             monitors: Monitors::default(),
+            scripts: Scripts::default(),
             waiters: Arc::default(),
-            stats: Stats::new(workers, commands),
+            // Behind the workers' counters those of the threads that run scripts.
+            stats: Stats::new(workers + scripts::THREADS_MAX, commands),
+            workers,
             slowlog: Slowlog::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),

@@ -61,7 +61,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("slowlog-dump-logfile-level",                           ""),
     ("redis-databases",                                      "there is one database"),
     ("histogram-bucket-boundaries",                          ""),
-    ("lua-strict-key-accessing",                             ""),
     ("skip-block-cache-deallocation-on-close",               ""),
     ("hash-encoding-mode",                                   ""),
     ("rocksdb.compression_level",                            ""),

@@ -11,6 +11,7 @@ pub mod key;
 pub mod list;
 pub mod pubsub;
 pub mod replication;
+pub mod script;
 pub mod server;
 pub mod set;
 pub mod sort;
@@ -39,6 +40,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
+    Family { name: "scripting", commands: script::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },

@@ -8,32 +8,236 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use resp::Writer;
+use parking_lot::RwLockReadGuard;
+use resp::{Protocol, Writer};
+use storage::Store;
 use storage::types::keys;
+use topology::Slot;
 
+use super::gates::{self, Caller, Refusal};
 use super::serve::{self, Ready, Server};
 use super::table::{Handler, Taken};
-use super::{After, Auth, Command, NestedCx, ReadCx, Session, SessionCx, WriteCx, scope_in};
+use super::{After, Auth, Command, ReadCx, Session, SessionCx, WriteCx, scope_in};
 use crate::clock;
-use crate::command::{Args, Error, Flags, Reply, Result, Words};
+use crate::command::row::Access;
+use crate::command::{Args, Error, Flags, Reply, Result, Row, Words};
 use crate::config::Values;
-use crate::locks::{Held, Locks};
+use crate::gate::Engine;
+use crate::locks::{Held, Locks, Stripes};
 use crate::node::Node;
+use crate::scripts::SLICE;
+
+/// How long a script waits for a lock while it holds others.
+const MORE: Duration = Duration::from_millis(1);
+/// How long the end of a script waits at most before it asks the gates again.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
+/// What is answered when a script cannot be ended under the role it began with.
+pub const CHANGED: &str =
+    "the role of this node changed while the script ran: nothing of it was written";
 
 /// A command that runs inside another one, and its words.
 pub type Call<'w> = (&'static Command, Words<'w>);
 
-impl<'a> NestedCx<'a> {
-    /// The locks of all keys that these commands name. The caller holds none.
-    pub fn lock(&mut self, calls: &[Call<'_>]) -> Held<'a> {
-        let locks = &self.node.locks;
-        if calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
-            self.held = Locks::all_stripes();
-            return locks.lock_all();
+/// What a command sees that runs others.
+pub struct NestedCx<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The connection.
+    pub session: &'a mut Session,
+    /// The current options.
+    pub config: &'a Values,
+    /// All keys are to be locked, not only those that the commands name.
+    pub wants_all: bool,
+    /// Slots of keys that were touched without being named.
+    pub touched: Vec<Slot>,
+    store: &'a Store,
+    worker: usize,
+    now_ms: u64,
+    /// The generation under which it began, if it does not hold the write gate.
+    generation: Option<u64>,
+    /// Where replies go.
+    out: &'a mut Vec<u8>,
+    /// One of the commands saw data.
+    has_data: bool,
+    /// Something was written.
+    has_written: bool,
+    /// The commands are called by a script.
+    pub is_in_script: bool,
+    /// Why all that was written is to be dropped.
+    failed: Option<Error>,
+    /// Stripes that the command holds.
+    held: Stripes,
+    guards: Held<'a>,
+    /// Keys for which others wait, to be served when the command holds no locks.
+    ready: Ready,
+}
+
+/// Locks stripes; the caller holds none.
+///
+/// # Errors
+/// [`Error::Locked`] if a script holds one of them and may hold it for long.
+pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
+    let scripts = &node.scripts;
+    loop {
+        let patience = if scripts.any_slow() { Duration::ZERO } else { SLICE };
+        match node.locks.lock_within(stripes, patience) {
+            Some(held) => return Ok(held),
+            None if scripts.any() => return Err(Error::Locked),
+            // Something else takes long, and is not waited for in vain.
+            None => {}
         }
-        let keys = calls.iter().flat_map(|(command, words)| command.keys_in(words));
-        self.held = Locks::stripes(keys);
-        locks.lock(&self.held)
+    }
+}
+
+impl<'a> NestedCx<'a> {
+    /// For one command: where it runs (node, options, worker, Unix ms), the database, and the
+    /// generation of the write gate if that is not held.
+    pub fn new(
+        (node, config, worker, now_ms): (&'a Arc<Node>, &'a Values, usize, u64),
+        session: &'a mut Session,
+        (store, generation): (&'a Store, Option<u64>),
+        out: &'a mut Vec<u8>,
+    ) -> Self {
+        Self {
+            node,
+            session,
+            config,
+            wants_all: false,
+            touched: Vec::new(),
+            store,
+            worker,
+            now_ms,
+            generation,
+            out,
+            has_data: false,
+            has_written: false,
+            is_in_script: false,
+            failed: None,
+            held: Stripes::new(),
+            guards: Held::new(),
+            ready: Ready::new(),
+        }
+    }
+
+    /// Lets go of the locks and serves those who wait for the keys. Returns whether data was seen,
+    /// and whether some was written.
+    pub fn end(mut self) -> (bool, bool) {
+        self.unlock();
+        let ready = std::mem::take(&mut self.ready);
+        self.server().serve(ready);
+        (self.has_data, self.has_written)
+    }
+
+    /// Takes the locks of all keys that these commands name, or of all keys. It holds none.
+    pub fn lock(&mut self, calls: &[Call<'_>]) -> Result<()> {
+        let takes_all = self.wants_all
+            || calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS));
+        self.held = match takes_all {
+            true => Locks::all_stripes(),
+            false => {
+                Locks::stripes(calls.iter().flat_map(|(command, words)| command.keys_in(words)))
+            }
+        };
+        self.guards = lock(self.node, &self.held)?;
+        self.wants_all = takes_all;
+        Ok(())
+    }
+
+    /// Lets go of all locks.
+    pub fn unlock(&mut self) {
+        self.guards.clear();
+        self.held.clear();
+    }
+
+    /// Takes the locks of what a command in a script names besides. It holds others, so it waits for
+    /// a moment only: then the script begins anew with all of them.
+    ///
+    /// # Errors
+    /// [`Error::Locked`].
+    pub fn lock_more(&mut self, command: &Command, words: &[&[u8]]) -> Result<()> {
+        if self.wants_all {
+            return Ok(());
+        }
+        let mut more = match command.flags.has(Flags::ALL_KEYS) {
+            true => Locks::all_stripes(),
+            false => Locks::stripes(command.keys_in(words)),
+        };
+        more.retain(|stripe| !self.held.contains(stripe));
+        if more.is_empty() {
+            return Ok(());
+        }
+        let Some(guards) = self.node.locks.lock_within(&more, MORE) else {
+            self.wants_all = true;
+            return Err(self.fail(Error::Locked));
+        };
+        self.guards.extend(guards);
+        self.held.extend(more);
+        Ok(())
+    }
+
+    /// Nothing of what was written is to stay; the same error, for who asked.
+    pub fn fail(&mut self, error: Error) -> Error {
+        let text = error.to_string();
+        let same = if matches!(error, Error::Locked) { Error::Locked } else { Error::text(text) };
+        self.failed.get_or_insert(error);
+        same
+    }
+
+    /// The generation of the write gate under which the command began; `None` if it holds the gate.
+    pub fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// The write gate, once what `pass` asks for is so under it; `None` if the batch holds it.
+    ///
+    /// # Errors
+    /// Why nothing may be written.
+    pub fn enter(
+        &self,
+        pass: impl Fn(&Caller<'_>) -> std::result::Result<(), Refusal>,
+    ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
+        let Some(generation) = self.generation else { return Ok(None) };
+        loop {
+            let engine = self.node.gate.read();
+            if engine.generation != generation {
+                return Err(Error::err(CHANGED));
+            }
+            let cluster = self.config.cluster_enabled.then(|| self.node.cluster.load());
+            let caller = Caller {
+                node: self.node,
+                config: self.config,
+                session: self.session,
+                engine: &engine,
+                cluster: cluster.as_deref().map(Arc::as_ref),
+            };
+            let left = match pass(&caller) {
+                Ok(()) => return Ok(Some(engine)),
+                Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => {
+                    return Err(Error::Text(text));
+                }
+                Err(Refusal::Close(why)) => return Err(Error::err(why)),
+                Err(Refusal::Wait(pause)) => pause.until_ns.saturating_sub(clock::boottime_ns()),
+            };
+            drop(engine);
+            // This thread serves nobody else.
+            std::thread::sleep(Duration::from_nanos(left).clamp(MORE, PAUSE_MAX));
+        }
+    }
+
+    /// The write gate for the end of these commands.
+    fn enter_to_append(&self, calls: &[Call<'_>]) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
+        self.enter(|caller| {
+            for (command, words) in calls {
+                // A script has written, whatever it said it would.
+                let access = match command.flags.has(Flags::SCRIPT) {
+                    true => Access::Write,
+                    false => command.access,
+                };
+                let row = Row { access, ..command.row };
+                gates::pass_to_append(&caller.check(&row, words))?;
+            }
+            gates::are_served(caller, &self.touched)
+        })
     }
 
     /// A watched key that existed and has expired or was emptied since is a change too.
@@ -76,8 +280,20 @@ impl<'a> NestedCx<'a> {
 
     /// Runs the commands on a transaction of their own, and commits it; the reply is an array.
     pub fn run_all(&mut self, calls: &[Call<'_>]) -> Result<After> {
-        let (mark, mut closes) = (self.mark(), false);
+        let mark = self.mark();
         Writer::new(self.out, self.session.protocol).array(calls.len());
+        self.run_from(mark, calls)
+    }
+
+    /// The same for one command, whose reply is its own.
+    pub fn run_one(&mut self, calls: &[Call<'_>; 1]) -> Result<After> {
+        let mark = self.mark();
+        self.run_from(mark, calls)
+    }
+
+    fn run_from(&mut self, mark: usize, calls: &[Call<'_>]) -> Result<After> {
+        let mut closes = false;
+        self.touched.clear();
         let namespace = Arc::clone(&self.session.namespace);
         let mut write = WriteCx {
             txn: self.store.txn(),
@@ -90,6 +306,21 @@ impl<'a> NestedCx<'a> {
         for (command, words) in calls {
             closes |= self.call(&mut write, command, words);
         }
+        if let Some(error) = self.failed.take() {
+            self.take_back(mark);
+            return Err(error);
+        }
+        let entered = match write.txn.count() > 0 {
+            true => self.enter_to_append(calls),
+            false => Ok(None),
+        };
+        let _entered = match entered {
+            Ok(entered) => entered,
+            Err(error) => {
+                self.take_back(mark);
+                return Err(error);
+            }
+        };
         let mut ready = Ready::new();
         let server = self.server();
         let tell = |batch: &[u8]| serve::note(&server, batch, &write.scope, &mut ready);
@@ -128,9 +359,32 @@ impl<'a> NestedCx<'a> {
                 self.take_back(mark);
                 error.log(command.name);
                 self.reply().error(&error.to_string());
+                let is_refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
+                if self.is_in_script && matches!(error, Error::Storage(_)) && !is_refused {
+                    self.fail(error);
+                }
                 false
             }
         }
+    }
+
+    /// The same for a script: the reply, in the protocol that the script has asked for.
+    pub fn call_in_script(
+        &mut self,
+        write: &mut WriteCx<'_>,
+        command: &'static Command,
+        words: &[&[u8]],
+        protocol: Protocol,
+    ) -> Vec<u8> {
+        let (own, mark) = (std::mem::replace(&mut self.session.protocol, protocol), self.mark());
+        self.call(write, command, words);
+        self.session.protocol = own;
+        self.out.split_off(mark.min(self.out.len()))
+    }
+
+    /// Whether nothing of what was written is to stay.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     fn run(
@@ -172,6 +426,9 @@ impl<'a> NestedCx<'a> {
                     After::Close => return Ok(true),
                     _ => return Err(Error::err("this command is not possible inside EXEC")),
                 }
+            }
+            Handler::Script(handler) => {
+                handler(self, write, &mut args)?;
             }
             Handler::Nested(_) => return Err(Error::err("MULTI calls can not be nested")),
             Handler::Container => return Err(Error::Syntax),
