@@ -155,8 +155,12 @@ impl Scripts {
             running.iter().filter(|running| running.is_function == is_function).collect();
         if fitting.is_empty() {
             return Err(match is_function {
-                true => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-                false => "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+                true => {
+                    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+                }
+                false => {
+                    "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+                }
             });
         }
         fitting.retain(|running| !running.control.has_written());

@@ -73,12 +73,7 @@ fn words(lua: &Lua, args: &MultiValue) -> Result<Vec<Vec<u8>>, Fail> {
     args.iter().map(word).collect()
 }
 
-fn call(
-    lua: &Lua,
-    host: &RefCell<&mut dyn Host>,
-    protocol: Protocol,
-    args: &MultiValue,
-) -> Answer {
+fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &MultiValue) -> Answer {
     let words = words(lua, args)?;
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let called = match host.try_borrow_mut() {

@@ -53,13 +53,11 @@ const OPERATIONS: [(&str, Operation); 11] = [
 pub(crate) fn library(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     for (name, operation) in OPERATIONS {
-        let call = function(lua, move |lua, args| {
-            one(lua, operation(&Args::new(lua, name, args))?)
-        })?;
+        let call =
+            function(lua, move |lua, args| one(lua, operation(&Args::new(lua, name, args))?))?;
         table.raw_set(name, call)?;
     }
-    let tohex =
-        function(lua, |lua, args| one(lua, hex(&Args::new(lua, "tohex", args))?))?;
+    let tohex = function(lua, |lua, args| one(lua, hex(&Args::new(lua, "tohex", args))?))?;
     table.raw_set("tohex", tohex)?;
     Ok(table)
 }

@@ -50,7 +50,8 @@ impl<'r> Reader<'r> {
     }
 
     fn line(&mut self) -> Result<&'r [u8], Fail> {
-        let end = self.rest.windows(2).position(|two| two == b"\r\n").ok_or_else(|| self.broken())?;
+        let end =
+            self.rest.windows(2).position(|two| two == b"\r\n").ok_or_else(|| self.broken())?;
         let (line, rest) = self.rest.split_at(end);
         self.rest = &rest[2..];
         Ok(line)

@@ -24,9 +24,26 @@ const COMPILED_BYTES_MAX: usize = 16 << 20;
 
 /// What scripts may see of Lua's own functions; `prelude.lua` replaces some of them.
 const NAMES: [&str; 20] = [
-    "_VERSION", "assert", "collectgarbage", "error", "gcinfo", "getmetatable", "ipairs", "next",
-    "pairs", "pcall", "rawequal", "rawget", "rawset", "select", "setmetatable", "tonumber",
-    "tostring", "type", "unpack", "xpcall",
+    "_VERSION",
+    "assert",
+    "collectgarbage",
+    "error",
+    "gcinfo",
+    "getmetatable",
+    "ipairs",
+    "next",
+    "pairs",
+    "pcall",
+    "rawequal",
+    "rawget",
+    "rawset",
+    "select",
+    "setmetatable",
+    "tonumber",
+    "tostring",
+    "type",
+    "unpack",
+    "xpcall",
 ];
 
 /// What an engine is told once.
@@ -174,12 +191,7 @@ fn not_compiled(error: mlua::Error) -> Error {
     Error::err(format_args!("Error compiling script (new function): {}", plain(&error)))
 }
 
-fn compile(
-    lua: &Lua,
-    text: &[u8],
-    name: &str,
-    globals: Option<&Table>,
-) -> mlua::Result<Function> {
+fn compile(lua: &Lua, text: &[u8], name: &str, globals: Option<&Table>) -> mlua::Result<Function> {
     let chunk = lua.load(text).set_name(name).set_mode(ChunkMode::Text);
     match globals {
         Some(globals) => chunk.set_environment(globals.clone()).into_function(),
@@ -247,7 +259,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn eval(&mut self, text: &[u8], host: &mut dyn Host, job: Job<'_>) -> Result<Vec<u8>, Error> {
+    pub fn eval(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
         let script = match self.compiled.get(job.name) {
             Some(script) => script.clone(),
             None => self.compile_script(text, job.name)?,
@@ -280,11 +297,17 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn load(&mut self, text: &[u8], host: &mut dyn Host, mut job: Job<'_>) -> Result<Library, Error> {
+    pub fn load(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+        mut job: Job<'_>,
+    ) -> Result<Library, Error> {
         let header = crate::header::parse(text, true).map_err(Error::err)?;
         let body = text.get(header.length..).unwrap_or_default();
-        let code = compile(&self.lua, body, "@user_function", Some(&self.functions.0))
-            .map_err(|error| Error::err(format_args!("Error compiling function: {}", plain(&error))))?;
+        let code = compile(&self.lua, body, "@user_function", Some(&self.functions.0)).map_err(
+            |error| Error::err(format_args!("Error compiling function: {}", plain(&error))),
+        )?;
         self.functions.1.raw_set("redis", &self.faces.0)?;
         self.registrar.begin();
         let done = self.raw_go(&code, (), host, &mut job);
@@ -293,7 +316,10 @@ impl Engine {
         match done? {
             Ok(_) => {}
             Err(failed) => {
-                return Err(Error::err(format_args!("Error registering functions: {}", failed.text)));
+                return Err(Error::err(format_args!(
+                    "Error registering functions: {}",
+                    failed.text
+                )));
             }
         }
         if registered.is_empty() {
@@ -324,17 +350,28 @@ impl Engine {
             self.load(text, host, job)?;
         }
         let loaded = self.libraries.get(library);
-        Ok(loaded.into_iter().flat_map(|loaded| &loaded.functions).map(|(f, _)| f.clone()).collect())
+        Ok(loaded
+            .into_iter()
+            .flat_map(|loaded| &loaded.functions)
+            .map(|(f, _)| f.clone())
+            .collect())
     }
 
     /// Runs a function of a library that is loaded; its reply.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn call(&mut self, library: &str, host: &mut dyn Host, job: Job<'_>) -> Result<Vec<u8>, Error> {
+    pub fn call(
+        &mut self,
+        library: &str,
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
         let loaded = self.libraries.get(library).into_iter().flat_map(|loaded| &loaded.functions);
         let mut named = loaded.filter(|(function, _)| function.name == job.name);
-        let Some((_, callback)) = named.next() else { return Err(Error::err("Function not found")) };
+        let Some((_, callback)) = named.next() else {
+            return Err(Error::err("Function not found"));
+        };
         let callback = callback.clone();
         let arguments = (self.strings(job.keys)?, self.strings(job.args)?);
         self.go(&callback, arguments, host, job)
@@ -379,8 +416,7 @@ impl Engine {
         arguments: impl mlua::IntoLuaMulti,
         host: &mut dyn Host,
         job: &mut Job<'_>,
-    ) -> Result<Result<Value, Failed>, Error>
-    {
+    ) -> Result<Result<Value, Failed>, Error> {
         self.protocol.set(Protocol::V2);
         let tick = std::mem::replace(&mut job.tick, Box::new(|| None));
         self.running.replace(Some(Running { control: Arc::clone(&job.control), tick }));

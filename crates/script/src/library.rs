@@ -135,18 +135,23 @@ fn named(lua: &Lua, table: &Table) -> Result<Callback, Fail> {
         match (&*key.as_bytes(), &value) {
             (b"function_name", value) => {
                 name = Some(text(value).ok_or_else(|| {
-                    fail(lua, "function_name argument given to redis.register_function must be a string")
+                    fail(
+                        lua,
+                        "function_name argument given to redis.register_function must be a string",
+                    )
                 })?);
             }
             (b"description", value) => {
                 description = Some(text(value).ok_or_else(|| {
-                    fail(lua, "description argument given to redis.register_function must be a string")
+                    fail(
+                        lua,
+                        "description argument given to redis.register_function must be a string",
+                    )
                 })?);
             }
             (b"callback", Value::Function(function)) => callback = Some(function.clone()),
             (b"callback", _) => {
-                let what =
-                    "callback argument given to redis.register_function must be a function";
+                let what = "callback argument given to redis.register_function must be a function";
                 return Err(fail(lua, what));
             }
             (b"flags", Value::Table(words)) => {

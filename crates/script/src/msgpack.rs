@@ -314,9 +314,7 @@ impl Unpacker<'_> {
                 let length = self.count(if head == 0xde { 2 } else { 4 })?;
                 self.map(length, depth)
             }
-            0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => {
-                Err(Fail::At("Bad data format in input.".into()))
-            }
+            0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => Err(Fail::At("Bad data format in input.".into())),
         }
     }
 }

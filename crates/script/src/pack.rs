@@ -137,7 +137,8 @@ impl<'f> Format<'f> {
 /// A number's low bytes.
 fn integer_bytes(value: f64, size: usize, is_little: bool) -> Vec<u8> {
     // Large positive numbers keep their bits, as C's cast to an unsigned integer.
-    let value = if value >= 9_223_372_036_854_775_808.0 { value as u64 as i64 } else { value as i64 };
+    let value =
+        if value >= 9_223_372_036_854_775_808.0 { value as u64 as i64 } else { value as i64 };
     let fill = if value < 0 { 0xff } else { 0 };
     let mut bytes = value.to_le_bytes().to_vec();
     bytes.resize(INTEGER_MAX, fill);

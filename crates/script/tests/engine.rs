@@ -154,10 +154,7 @@ fn errors_say_what_and_where() {
             "redis.call({})",
             "ERR Lua redis lib command arguments must be strings or integers script: SHA, on @user_script:1.",
         ),
-        (
-            "redis.log(9, 'x')",
-            "ERR Invalid debug level. script: SHA, on @user_script:1.",
-        ),
+        ("redis.log(9, 'x')", "ERR Invalid debug level. script: SHA, on @user_script:1."),
         (
             "return bit.band('x')",
             "ERR user_script:1: bad argument #1 to 'band' (number expected, got string) script: SHA, on @user_script:1.",
@@ -166,7 +163,10 @@ fn errors_say_what_and_where() {
             "#!lua flags=no-writes\nerror('x')",
             "ERR user_script:2: x script: SHA, on @user_script:2.",
         ),
-        ("return 1 +", "ERR Error compiling script (new function): user_script:1: unexpected symbol near '<eof>'"),
+        (
+            "return 1 +",
+            "ERR Error compiling script (new function): user_script:1: unexpected symbol near '<eof>'",
+        ),
     ] {
         check(text, &format!("-{expected}"));
     }
@@ -175,7 +175,10 @@ fn errors_say_what_and_where() {
         "$50 stringERR Unknown Redis command called from script"
     });
     check("local ok, e = pcall(error, {a = 5}) return e.a", ":5");
-    check("local ok, e = xpcall(function() error({err = 'X y'}) end, function(e) return e end) return e.err", "$3 X y");
+    check(
+        "local ok, e = xpcall(function() error({err = 'X y'}) end, function(e) return e end) return e.err",
+        "$3 X y",
+    );
 }
 
 #[test]
@@ -187,21 +190,31 @@ fn what_is_shared_is_read_only() {
     for text in ["setmetatable(_G, {})", "rawset(_G, 'x', 1)", "rawset(math, 'x', 1)"] {
         check(text, &format!("-ERR Attempt to modify a readonly table{place}"));
     }
-    for name in ["x", "os", "io", "debug", "require", "dofile", "loadfile", "print", "newproxy", "getfenv"] {
+    for name in
+        ["x", "os", "io", "debug", "require", "dofile", "loadfile", "print", "newproxy", "getfenv"]
+    {
         check(
             &format!("return {name}"),
-            &format!("-ERR user_script:1: Script attempted to access nonexistent global variable '{name}'{place}"),
+            &format!(
+                "-ERR user_script:1: Script attempted to access nonexistent global variable '{name}'{place}"
+            ),
         );
     }
     check("return {getmetatable('') == false, getmetatable(redis) == false}", "*2 :1 :1");
     check("return ('x'):upper() .. #('abc'):rep(2)", "$2 X6");
     check("return {loadstring(string.dump(function() return 1 end))}", "*0");
-    check("return {load(function() return nil end)() == nil, loadstring('return 5')()}", "*2 :1 :5");
+    check(
+        "return {load(function() return nil end)() == nil, loadstring('return 5')()}",
+        "*2 :1 :5",
+    );
     check("return loadstring('x = 1')()", {
         "-ERR [string \"x = 1\"]:1: Attempt to modify a readonly table script: SHA, on x = 1:1."
     });
     let mut engine = engine();
-    assert_eq!(run_with(&mut engine, "table.insert(math, 'x') return #math", &[], Protocol::V2), ":1");
+    assert_eq!(
+        run_with(&mut engine, "table.insert(math, 'x') return #math", &[], Protocol::V2),
+        ":1"
+    );
     assert_eq!(run_with(&mut engine, "return math[1]", &[], Protocol::V2), "$1 x");
     assert_eq!(run_with(&mut engine, "return ARGV[1]", &[b"a"], Protocol::V2), "$1 a");
     assert_eq!(run_with(&mut engine, "return ARGV[1]", &[], Protocol::V2), "$-1");
@@ -292,13 +305,34 @@ fn what_is_wrong_with_a_library_is_said() {
     for (text, expected) in [
         ("retur 1", "Error compiling function: user_function:2: '=' expected near '1'"),
         ("return 1", "No functions registered"),
-        ("redis.register_function()", "Error registering functions: ERR wrong number of arguments to redis.register_function"),
-        ("redis.register_function('a', 5)", "Error registering functions: ERR second argument to redis.register_function must be a function"),
-        ("redis.register_function('a b', function() end)", "Error registering functions: ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long"),
-        ("redis.call('SET')", "Error registering functions: ERR user_function:2: attempt to call field 'call' (a nil value)"),
-        ("x = 1", "Error registering functions: ERR user_function:2: Attempt to modify a readonly table"),
-        ("return x", "Error registering functions: ERR user_function:2: Script attempted to access nonexistent global variable 'x'"),
-        ("redis.register_function{function_name='a', callback=function() end, flags={'x'}}", "Error registering functions: ERR unknown flag given"),
+        (
+            "redis.register_function()",
+            "Error registering functions: ERR wrong number of arguments to redis.register_function",
+        ),
+        (
+            "redis.register_function('a', 5)",
+            "Error registering functions: ERR second argument to redis.register_function must be a function",
+        ),
+        (
+            "redis.register_function('a b', function() end)",
+            "Error registering functions: ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long",
+        ),
+        (
+            "redis.call('SET')",
+            "Error registering functions: ERR user_function:2: attempt to call field 'call' (a nil value)",
+        ),
+        (
+            "x = 1",
+            "Error registering functions: ERR user_function:2: Attempt to modify a readonly table",
+        ),
+        (
+            "return x",
+            "Error registering functions: ERR user_function:2: Script attempted to access nonexistent global variable 'x'",
+        ),
+        (
+            "redis.register_function{function_name='a', callback=function() end, flags={'x'}}",
+            "Error registering functions: ERR unknown flag given",
+        ),
     ] {
         let text = format!("#!lua name=l\n{text}");
         let done = engine.load(text.as_bytes(), &mut Echo(Vec::new()), job("l", &[], Protocol::V2));

@@ -22,7 +22,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("balancer", &["api", "limits", "topology", "web"]),
     ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
     ("script", &["resp"]),
-    ("node", &["api", "grant", "limits", "replication", "resp", "script", "storage", "topology", "web"]),
+    (
+        "node",
+        &["api", "grant", "limits", "replication", "resp", "script", "storage", "topology", "web"],
+    ),
     ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology", "web"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),

@@ -24,7 +24,9 @@ pub enum Error {
     #[error("{0}")]
     Text(Cow<'static, str>),
     /// A script holds the keys: the command is tried again, or refused if that takes too long.
-    #[error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.")]
+    #[error(
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    )]
     Locked,
     /// A data type or the engine refused.
     #[error("{}", storage_text(.0))]

@@ -115,8 +115,7 @@ const RUNNING: &[Gate] =
 const CALLED: &[Gate] = &[admin, door, control, cluster_mode];
 
 /// Passed once more before what a script has written is appended: it did not hold the write gate.
-const APPENDING: &[Gate] =
-    &[slot_owner, paused, trusted_data, read_only_replica, lease, in_sync];
+const APPENDING: &[Gate] = &[slot_owner, paused, trusted_data, read_only_replica, lease, in_sync];
 
 /// Whether a script may call this command at all.
 pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {

@@ -130,8 +130,8 @@ impl<'a> NestedCx<'a> {
 
     /// Takes the locks of all keys that these commands name, or of all keys. It holds none.
     pub fn lock(&mut self, calls: &[Call<'_>]) -> Result<()> {
-        let takes_all = self.wants_all
-            || calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS));
+        let takes_all =
+            self.wants_all || calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS));
         self.held = match takes_all {
             true => Locks::all_stripes(),
             false => {

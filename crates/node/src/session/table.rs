@@ -22,8 +22,7 @@ pub type SessionHandler = fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Re
 pub type NestedHandler = fn(&mut NestedCx<'_>, &mut Args<'_>) -> Result<After>;
 
 /// See [`Handler::Script`].
-pub type ScriptHandler =
-    fn(&mut NestedCx<'_>, &mut WriteCx<'_>, &mut Args<'_>) -> Result<Replied>;
+pub type ScriptHandler = fn(&mut NestedCx<'_>, &mut WriteCx<'_>, &mut Args<'_>) -> Result<Replied>;
 
 /// See [`Handler::Blocking`].
 pub type BlockingHandler =
@@ -225,10 +224,9 @@ impl Command {
         let access = match handler {
             Handler::Read(_) | Handler::BlockingRead(_) => Access::Read,
             Handler::Write(_) | Handler::Blocking(_) => Access::Write,
-            Handler::Session(_)
-            | Handler::Nested(_)
-            | Handler::Script(_)
-            | Handler::Container => Access::None,
+            Handler::Session(_) | Handler::Nested(_) | Handler::Script(_) | Handler::Container => {
+                Access::None
+            }
         };
         let row = Row {
             name,

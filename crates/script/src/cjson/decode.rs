@@ -296,7 +296,8 @@ fn parse_number(text: &[u8]) -> Option<(f64, usize)> {
     }
     if matches!(rest.get(length), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(rest.get(length + 1), Some(b'-' | b'+')));
-        let exponent = if rest.len() > length + 1 + sign { digits_at(length + 1 + sign) } else { 0 };
+        let exponent =
+            if rest.len() > length + 1 + sign { digits_at(length + 1 + sign) } else { 0 };
         if exponent > 0 {
             length += 1 + sign + exponent;
         }

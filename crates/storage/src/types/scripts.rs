@@ -85,8 +85,7 @@ pub fn library_of(read: &impl Read, function: &[u8]) -> Result<Option<Vec<u8>>, 
 pub type Named = (Vec<u8>, Vec<u8>);
 
 fn all(read: &impl Read, prefix: &[u8]) -> Result<Vec<Named>, Error> {
-    let mut cursor =
-        read.scan(Family::Propagate, prefix, &behind(prefix), Direction::Forward)?;
+    let mut cursor = read.scan(Family::Propagate, prefix, &behind(prefix), Direction::Forward)?;
     let mut found = Vec::new();
     while let Some((key, value)) = cursor.next()? {
         found.push((key.get(prefix.len()..).unwrap_or_default().to_vec(), value.to_vec()));

@@ -36,7 +36,8 @@ pub(super) fn with<T>(
                     version_number: number(REDIS_VERSION),
                     memory_max: usize::try_from(config.script_memory_max.0).unwrap_or(usize::MAX),
                 };
-                let engine = Engine::new(settings).map_err(|error| Error::text(error.to_string()))?;
+                let engine =
+                    Engine::new(settings).map_err(|error| Error::text(error.to_string()))?;
                 slot.insert(engine)
             }
         };

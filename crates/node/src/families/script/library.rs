@@ -166,9 +166,8 @@ fn load(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
     if is_known && !replaces {
         return Err(Error::err(format!("Library '{name}' already exists")));
     }
-    let loaded = engine::with(cx.node, cx.config, |engine| {
-        engine.load(code, &mut Loading, job(&name))
-    })?;
+    let loaded =
+        engine::with(cx.node, cx.config, |engine| engine.load(code, &mut Loading, job(&name)))?;
     let Library { functions, .. } = loaded.map_err(said)?;
     for function in &functions {
         let library = kept::library_of(&cx.txn, function.name.as_bytes())?;

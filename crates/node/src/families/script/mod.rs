@@ -106,8 +106,8 @@ fn evalsha_ro(
 fn exists(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let is_known = |hash: &[u8]| -> Result<bool> {
         let hash = hash.to_ascii_lowercase();
-        let is_here = std::str::from_utf8(&hash)
-            .is_ok_and(|hash| cx.node.scripts.text(hash).is_some());
+        let is_here =
+            std::str::from_utf8(&hash).is_ok_and(|hash| cx.node.scripts.text(hash).is_some());
         Ok(is_here || hash.len() == 40 && kept::script(cx.txn, &hash)?.is_some())
     };
     let known = args.rest().iter().map(|hash| is_known(hash)).collect::<Result<Vec<bool>>>()?;

@@ -39,10 +39,14 @@ pub(super) struct Script<'a> {
 pub(super) type Find = for<'a> fn(&NestedCx<'_>, &WriteCx<'_>, &'a [u8]) -> Result<Script<'a>>;
 
 /// Keys and arguments behind their number.
-pub(super) fn split<'a>(words: &'a [&'a [u8]], what: &str) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+pub(super) fn split<'a>(
+    words: &'a [&'a [u8]],
+    what: &str,
+) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
     let (count, rest) = words.split_first().ok_or(Error::Syntax)?;
     let count = parse_integer(count).ok_or_else(|| Error::text(what.to_owned()))?;
-    let count = usize::try_from(count).map_err(|_| Error::err("Number of keys can't be negative"))?;
+    let count =
+        usize::try_from(count).map_err(|_| Error::err("Number of keys can't be negative"))?;
     rest.split_at_checked(count)
         .ok_or_else(|| Error::err("Number of keys can't be greater than number of args"))
 }
@@ -58,8 +62,8 @@ pub(super) fn eval(
     let text = args.bytes()?;
     let (keys, arguments) = split(args.rest(), "ERR value is not an integer or out of range")?;
     let script = find(cx, write, text)?;
-    let Header { flags, .. } =
-        script::parse_header(&script.text, false).map_err(|error: HeaderError| Error::err(error))?;
+    let Header { flags, .. } = script::parse_header(&script.text, false)
+        .map_err(|error: HeaderError| Error::err(error))?;
     let rules = Rules { flags, is_read_only, is_function: false };
     run(cx, write, (words, &script.name, rules), (keys, arguments), |engine, host, job| {
         engine.eval(&script.text, host, job)
@@ -219,7 +223,8 @@ impl Host for Outside<'_, '_, '_, '_> {
 
     fn may_call(&mut self, words: &[&[u8]]) -> Option<bool> {
         let (_, command) = table::find(&self.cx.config.renames, words)?;
-        let pass = self.cx.enter(|caller| gates::pass_in_script(&caller.check(&command.row, words)));
+        let pass =
+            self.cx.enter(|caller| gates::pass_in_script(&caller.check(&command.row, words)));
         Some(pass.is_ok())
     }
 }

@@ -15,12 +15,12 @@ use super::super::nested::Call;
 use super::super::table::Handler;
 use super::super::{Command, NestedCx, Session};
 use super::Batch;
+use crate::clock;
 use crate::command::row::Access;
 use crate::command::{Error, Flags, Words};
 use crate::config::Values;
 use crate::node::Node;
 use crate::session::{After, Answer, Tells};
-use crate::clock;
 
 /// A command that was aside and is to be tried again waits at most so long.
 const AGAIN_MAX: Duration = Duration::from_millis(10);
@@ -126,7 +126,8 @@ async fn attempt(errand: Box<Errand>) -> Tried {
     if !patience.is_zero()
         && let Ok(tried) = tokio::time::timeout(patience, &mut told).await
     {
-        return tried.unwrap_or_else(|_| fail("ERR the script ended by a fault of its engine".into()));
+        return tried
+            .unwrap_or_else(|_| fail("ERR the script ended by a fault of its engine".into()));
     }
     if !patience.is_zero()
         && let Some(busy) = node.scripts.busy(patience)
