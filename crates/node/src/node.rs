@@ -86,7 +86,7 @@ pub struct Node {
     pub used_bytes: AtomicU64,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
-    /// Threads that serve connections.
+    /// Threads that serve connections, that of peers included: the last one.
     pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
