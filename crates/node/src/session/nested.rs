@@ -29,6 +29,8 @@ use crate::scripts::SLICE;
 
 /// How long a script waits for a lock while it holds others.
 const MORE: Duration = Duration::from_millis(1);
+/// How long the write gate may be taken by others before a script gives way.
+pub const GIVES_WAY: Duration = Duration::from_millis(100);
 /// How long the end of a script waits at most before it asks the gates again.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// What is answered when a script cannot be ended under the role it began with.
@@ -68,6 +70,8 @@ pub struct NestedCx<'a> {
     /// Stripes that the command holds.
     held: Stripes,
     guards: Held<'a>,
+    /// The write gate, from the append on, if the batch does not hold it.
+    entered: Option<RwLockReadGuard<'a, Engine>>,
     /// Keys for which others wait, to be served when the command holds no locks.
     ready: Ready,
 }
@@ -115,6 +119,7 @@ impl<'a> NestedCx<'a> {
             failed: None,
             held: Stripes::new(),
             guards: Held::new(),
+            entered: None,
             ready: Ready::new(),
         }
     }
@@ -198,10 +203,10 @@ impl<'a> NestedCx<'a> {
     ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
         let Some(generation) = self.generation else { return Ok(None) };
         loop {
-            let engine = self.node.gate.read();
-            if engine.generation != generation {
-                return Err(Error::err(CHANGED));
-            }
+            // Whoever has the gate alone for long may wait for the database to be let go of.
+            let engine = self.node.gate.try_read_for(GIVES_WAY);
+            let same = |engine: &RwLockReadGuard<'_, Engine>| engine.generation == generation;
+            let engine = engine.filter(same).ok_or_else(|| Error::err(CHANGED))?;
             let cluster = self.config.cluster_enabled.then(|| self.node.cluster.load());
             let caller = Caller {
                 node: self.node,
@@ -229,11 +234,10 @@ impl<'a> NestedCx<'a> {
         self.enter(|caller| {
             for (command, words) in calls {
                 // A script has written, whatever it said it would.
-                let access = match command.flags.has(Flags::SCRIPT) {
-                    true => Access::Write,
-                    false => command.access,
+                let row = match command.flags.has(Flags::SCRIPT) {
+                    true => Row { access: Access::Write, flags: Flags::KEYSPACE, ..command.row },
+                    false => command.row,
                 };
-                let row = Row { access, ..command.row };
                 gates::pass_to_append(&caller.check(&row, words))?;
             }
             gates::are_served(caller, &self.touched)
@@ -314,7 +318,8 @@ impl<'a> NestedCx<'a> {
             true => self.enter_to_append(calls),
             false => Ok(None),
         };
-        let _entered = match entered {
+        // Held until those are served who wait for the keys.
+        self.entered = match entered {
             Ok(entered) => entered,
             Err(error) => {
                 self.take_back(mark);

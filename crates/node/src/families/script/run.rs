@@ -21,13 +21,9 @@ use crate::command::{Args, Error, Flags, Replied, Result, Row};
 use crate::node::Node;
 use crate::scripts::{Guard, Running};
 use crate::session::gates;
-use crate::session::nested::CHANGED;
+use crate::session::nested::{CHANGED, GIVES_WAY};
 use crate::session::table::{self, Handler};
 use crate::session::{Command, NestedCx, WriteCx};
-
-/// How long the write gate may be taken by others before a script gives way: whoever holds it may
-/// wait for the database to be let go of.
-const GIVES_WAY: Duration = Duration::from_millis(100);
 
 /// A script and its hash.
 pub(super) struct Script<'a> {

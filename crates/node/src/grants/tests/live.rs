@@ -253,7 +253,7 @@ fn of_commands(name: &str) -> bool {
         }
         "lua-strict-key-accessing" => {
             let read = ["EVAL", "return redis.call('GET','k')", "0"];
-            assert_eq!(node.ask(&read), "$-1");
+            assert_eq!(node.ask(&read), "nil");
             set(&node, name, "yes");
             begins(&node.ask(&read), "-ERR Script attempted to access an undeclared key");
         }
