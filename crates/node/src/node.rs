@@ -21,6 +21,7 @@ use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
 use crate::locks::Locks;
+use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
 use crate::pubsub::Pubsub;
 use crate::scripts::{self, Scripts};
@@ -58,6 +59,8 @@ pub struct Node {
     pub monitors: Monitors,
     /// EVAL and FCALL.
     pub scripts: Scripts,
+    /// Threads and memory of long reads.
+    pub long_reads: LongReads,
     /// Commands that wait for a key.
     pub waiters: Arc<Waiters>,
     /// Counters.
@@ -84,6 +87,8 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// Of the disk that the data folder is on, at the last look.
+    pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
     /// Threads that serve connections, that of peers included: the last one.
@@ -136,6 +141,7 @@ impl Node {
     ) -> Self {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
+        let long_reads = LongReads::new(&config.now());
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         Self {
@@ -152,6 +158,7 @@ impl Node {
             pubsub: Pubsub::default(),
             monitors: Monitors::default(),
             scripts: Scripts::default(),
+            long_reads,
             waiters: Arc::default(),
             // Behind the workers' counters those of the threads that run scripts.
             stats: Stats::new(workers + scripts::THREADS_MAX, commands),
@@ -167,6 +174,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,

@@ -2,6 +2,7 @@
 
 pub mod dispatch;
 pub mod gates;
+pub mod long;
 pub mod nested;
 pub mod outcome;
 pub mod pipeline;
@@ -22,8 +23,9 @@ use crate::command::{Error, Reply};
 use crate::config::Values;
 use crate::node::Node;
 use crate::stats::WorkerStats;
+use crate::waiters::Standing;
 pub use nested::NestedCx;
-pub use outcome::{After, Answer, Detached, Takeover, Tells};
+pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
 pub use table::Command;
 use transaction::Transaction;
 
@@ -63,6 +65,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Protected mode refuses everything but authentication.
     pub is_denied: bool,
+    /// What its next command, which begins anew, has from its earlier wait.
+    pub standing: Option<Standing>,
 }
 
 /// What a replica said of itself before PSYNC.
@@ -224,6 +228,7 @@ impl Session {
             replica: ReplicaFacts::default(),
             reply_mode: ReplyMode::On,
             is_denied,
+            standing: None,
         };
         session.auth = session.initial_auth(config);
         session
@@ -251,6 +256,7 @@ impl Session {
             // The connection itself sees to what is not sent.
             reply_mode: ReplyMode::On,
             is_denied: self.is_denied,
+            standing: None,
         }
     }
 

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
-use storage::Store;
+use storage::{Store, budget};
 use storage::types::keys;
 use topology::Slot;
 
 use super::gates::{self, Caller, Refusal};
+use super::long::{self, Aside, Gaps, Job};
 use super::serve::{self, Ready, Server};
 use super::table::{Handler, Taken};
-use super::{After, Auth, Command, ReadCx, Session, SessionCx, WriteCx, scope_in};
+use super::{
+    After, Auth, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in,
+};
 use crate::clock;
 use crate::command::row::Access;
 use crate::command::{Args, Error, Flags, Reply, Result, Row, Words};
@@ -33,6 +36,8 @@ const MORE: Duration = Duration::from_millis(1);
 pub const GIVES_WAY: Duration = Duration::from_millis(100);
 /// How long the end of a script waits at most before it asks the gates again.
 const PAUSE_MAX: Duration = Duration::from_millis(10);
+/// Steps of a read between two looks at whether the role is still the same.
+const STEPS_OF_A_LOOK: u64 = 1024;
 /// What is answered when a script cannot be ended under the role it began with.
 pub const CHANGED: &str =
     "the role of this node changed while the script ran: nothing of it was written";
@@ -47,7 +52,7 @@ pub struct NestedCx<'a> {
     /// The connection.
     pub session: &'a mut Session,
     /// The current options.
-    pub config: &'a Values,
+    pub config: &'a Arc<Values>,
     /// All keys are to be locked, not only those that the commands name.
     pub wants_all: bool,
     /// Slots of keys that were touched without being named.
@@ -55,8 +60,13 @@ pub struct NestedCx<'a> {
     store: &'a Store,
     worker: usize,
     now_ms: u64,
-    /// The generation under which it began, if it does not hold the write gate.
-    generation: Option<u64>,
+    /// Of the write gate, when it began.
+    generation: u64,
+    /// The batch holds the write gate.
+    holds_gate: bool,
+    /// Reads that took too long, and where their replies belong; `None` where all must be read at
+    /// once.
+    aside: Option<Aside>,
     /// Where replies go.
     out: &'a mut Vec<u8>,
     /// One of the commands saw data.
@@ -95,11 +105,11 @@ pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
 
 impl<'a> NestedCx<'a> {
     /// For one command: where it runs (node, options, worker, Unix ms), the database, and the
-    /// generation of the write gate if that is not held.
+    /// generation of the write gate and whether that is held.
     pub fn new(
-        (node, config, worker, now_ms): (&'a Arc<Node>, &'a Values, usize, u64),
+        (node, config, worker, now_ms): (&'a Arc<Node>, &'a Arc<Values>, usize, u64),
         session: &'a mut Session,
-        (store, generation): (&'a Store, Option<u64>),
+        (store, generation, holds_gate): (&'a Store, u64, bool),
         out: &'a mut Vec<u8>,
     ) -> Self {
         Self {
@@ -112,6 +122,8 @@ impl<'a> NestedCx<'a> {
             worker,
             now_ms,
             generation,
+            holds_gate,
+            aside: None,
             out,
             has_data: false,
             has_written: false,
@@ -190,7 +202,7 @@ impl<'a> NestedCx<'a> {
 
     /// The generation of the write gate under which the command began; `None` if it holds the gate.
     pub fn generation(&self) -> Option<u64> {
-        self.generation
+        (!self.holds_gate).then_some(self.generation)
     }
 
     /// The write gate, once what `pass` asks for is so under it; `None` if the batch holds it.
@@ -201,7 +213,7 @@ impl<'a> NestedCx<'a> {
         &self,
         pass: impl Fn(&Caller<'_>) -> std::result::Result<(), Refusal>,
     ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
-        let Some(generation) = self.generation else { return Ok(None) };
+        let Some(generation) = self.generation() else { return Ok(None) };
         loop {
             // Whoever has the gate alone for long may wait for the database to be let go of.
             let engine = self.node.gate.try_read_for(GIVES_WAY);
@@ -285,6 +297,9 @@ impl<'a> NestedCx<'a> {
     /// Runs the commands on a transaction of their own, and commits it; the reply is an array.
     pub fn run_all(&mut self, calls: &[Call<'_>]) -> Result<After> {
         let mark = self.mark();
+        if self.holds_gate {
+            self.aside = Some(Aside::new());
+        }
         Writer::new(self.out, self.session.protocol).array(calls.len());
         self.run_from(mark, calls)
     }
@@ -340,6 +355,13 @@ impl<'a> NestedCx<'a> {
                 self.take_back(mark);
                 return Err(error.into());
             }
+        }
+        let jobs = self.aside.take().map(|aside| aside.jobs).unwrap_or_default();
+        if !jobs.is_empty() {
+            let jobs = jobs.into_iter().map(|(at, job)| (at.saturating_sub(mark), job)).collect();
+            let gaps = Gaps { reply: self.out.split_off(mark), jobs };
+            let tells = if self.has_written { Tells::Write } else { Tells::Read };
+            return Ok(After::Long(LongRead { closes, ..long::filling(gaps, tells) }));
         }
         // The array was written piece by piece; this only says so.
         let replied = self.reply().with(|_| {});
@@ -401,11 +423,11 @@ impl<'a> NestedCx<'a> {
         let mut args = Args::behind(command.names, words);
         match command.handler {
             Handler::Read(handler) => {
-                handler(&read_in(write), &mut args, self.reply())?;
+                self.read(write, (command, words), |cx, reply| handler(cx, &mut args, reply))?;
             }
             Handler::BlockingRead(handler) => {
-                let taken = handler(&read_in(write), &mut args, self.reply())?;
-                if let Taken::Nothing(wait) = taken {
+                let read = |cx: &ReadCx<'_>, reply: Reply<'_>| handler(cx, &mut args, reply);
+                if let Some(Taken::Nothing(wait)) = self.read(write, (command, words), read)? {
                     self.reply().with(|writer| wait.nil.write(writer));
                 }
             }
@@ -439,6 +461,52 @@ impl<'a> NestedCx<'a> {
             Handler::Container => return Err(Error::Syntax),
         }
         Ok(false)
+    }
+}
+
+impl NestedCx<'_> {
+    /// Runs a read; `None` if it took too long and is put aside: it is to see then what it would
+    /// have seen now.
+    fn read<T>(
+        &mut self,
+        write: &WriteCx<'_>,
+        call: (&'static Command, &[&[u8]]),
+        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if !self.holds_gate {
+            return self.read_watched(write, read).map(Some);
+        }
+        let Some(mut aside) = self.aside.take() else {
+            return read(&read_in(write), self.reply()).map(Some);
+        };
+        let mark = self.mark();
+        let done = aside.within(self.config, || read(&read_in(write), self.reply()));
+        if done.is_none() {
+            self.take_back(mark);
+            let when = (self.now_ms, self.generation);
+            let job = Job::new((self.node, self.config), self.session, call, when);
+            let moment = Some(write.txn.moment());
+            aside.jobs.push((mark, Job { moment, ..job }));
+        }
+        self.aside = Some(aside);
+        done.transpose()
+    }
+}
+
+impl NestedCx<'_> {
+    /// A read on a thread for scripts: it may take long, but ends after a change of role.
+    fn read_watched<T>(
+        &mut self,
+        write: &WriteCx<'_>,
+        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (node, generation) = (Arc::clone(self.node), self.generation);
+        let goes_on =
+            move |_| node.gate.try_read().is_none_or(|engine| engine.generation == generation);
+        let done = budget::watched(STEPS_OF_A_LOOK, Box::new(goes_on), || {
+            read(&read_in(write), self.session.reply(self.out))
+        });
+        done.unwrap_or_else(|| Err(self.fail(Error::err(CHANGED))))
     }
 }
 

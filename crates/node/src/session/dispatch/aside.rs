@@ -224,8 +224,7 @@ impl<'n> Batch<'n> {
         store: &'c storage::Store,
         out: &'c mut Vec<u8>,
     ) -> NestedCx<'c> {
-        let generation = self.is_aside.then_some(self.generation);
-        let at = (self.node, &*self.config, self.worker, self.now_ms);
-        NestedCx::new(at, session, (store, generation), out)
+        let at = (self.node, &self.config, self.worker, self.now_ms);
+        NestedCx::new(at, session, (store, self.generation, !self.is_aside), out)
     }
 }
