@@ -54,8 +54,8 @@ pub(crate) fn outcome(lua: &Lua, answer: Answer) -> mlua::Result<MultiValue> {
 /// errors. The first argument is `kind`, the others those of the script.
 pub(crate) fn raising(lua: &Lua, slot: Table, kind: i64) -> mlua::Result<Function> {
     #[expect(unsafe_code, reason = "mlua cannot raise a value of a script's as an error")]
-    // SAFETY: the stack holds slot and kind alone; the closure takes them and is left there. `raise`
-    // keeps to the stack of its own call.
+    // SAFETY: the stack holds slot and kind alone; the closure takes them and is left there.
+    // `raise` keeps to the stack of its own call.
     unsafe {
         lua.exec_raw((slot, kind), |state| ffi::lua_pushcclosure(state, raise, 2))
     }

@@ -12,6 +12,7 @@ mod cjson;
 mod control;
 mod convert;
 mod engine;
+mod failed;
 mod guard;
 mod header;
 mod library;

@@ -397,7 +397,7 @@ impl<'n> Batch<'n> {
     ) -> Result<After, Error> {
         let (txn, mark) = (self.store()?.txn(), out.len());
         let cx = self.read_cx(session, &txn);
-        let read = || handler(&cx, &mut Args::behind(command.names, words), session.reply(out));
+        let mut read = || handler(&cx, &mut Args::behind(command.names, words), session.reply(out));
         if self.is_aside {
             return read().map(After::Next);
         }
