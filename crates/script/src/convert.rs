@@ -243,11 +243,11 @@ impl Reply<'_> {
             self.writer().big_number(&digits);
             return Ok(());
         }
-        if let Value::Table(verbatim) = field("verbatim_string") {
-            if let Ok(Value::String(text)) = verbatim.raw_get("string") {
-                self.writer().verbatim(&text.as_bytes());
-                return Ok(());
-            }
+        if let Value::Table(verbatim) = field("verbatim_string")
+            && let Ok(Value::String(text)) = verbatim.raw_get("string")
+        {
+            self.writer().verbatim(&text.as_bytes());
+            return Ok(());
         }
         self.array(table, depth)
     }

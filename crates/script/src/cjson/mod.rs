@@ -96,8 +96,8 @@ pub(crate) fn library(lua: &Lua) -> mlua::Result<Table> {
         flag(args, 0, &mut options.borrow_mut().decode_invalid)?;
         one(args.lua, options.borrow().decode_invalid)
     })?;
-    set("encode_invalid_numbers", |args, options| invalid(args, options))?;
-    set("encode_sparse_array", |args, options| sparse(args, options))?;
+    set("encode_invalid_numbers", invalid)?;
+    set("encode_sparse_array", sparse)?;
     set("new", |args, _| one(args.lua, library(args.lua)?))?;
     Ok(table)
 }
