@@ -149,7 +149,7 @@ fn clients(node: &Node, lines: &mut Lines) {
     lines.add("tracking_total_keys", keys);
 }
 
-fn memory(_node: &Node, lines: &mut Lines) {
+fn memory(node: &Node, lines: &mut Lines) {
     let rss = process::resident_bytes();
     let heap = process::heap();
     lines.title("Memory");
@@ -157,6 +157,10 @@ fn memory(_node: &Node, lines: &mut Lines) {
         lines.bytes("used_memory", heap.allocated);
     }
     lines.bytes("used_memory_rss", rss);
+    lines.bytes("used_memory_lua", node.scripts.lua_bytes());
+    let (texts, bytes) = node.scripts.texts();
+    lines.bytes("used_memory_scripts", u64::try_from(bytes).unwrap_or(u64::MAX));
+    lines.add("number_of_cached_scripts", texts);
     lines.add("used_memory_startup", process::startup_bytes());
     if let Some(heap) = heap {
         lines.add("allocator_allocated", heap.allocated);

@@ -37,6 +37,7 @@ mod reload;
 pub mod replication;
 pub mod role;
 pub mod run;
+pub mod scripts;
 pub mod session;
 #[cfg(test)]
 mod shell;

@@ -25,6 +25,7 @@ use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
 use crate::namespaces::Namespaces;
 use crate::pubsub::Pubsub;
+use crate::scripts::{self, Scripts};
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 use crate::tracking::Sending;
@@ -64,6 +65,8 @@ pub struct Node {
     pub acl: crate::acl::Acl,
     /// Tokens of namespaces.
     pub namespaces: Namespaces,
+    /// EVAL and FCALL.
+    pub scripts: Scripts,
     /// Threads and memory of long reads.
     pub long_reads: LongReads,
     /// Commands that wait for a key.
@@ -100,6 +103,8 @@ pub struct Node {
     pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
+    /// Threads that serve connections, that of peers included: the last one.
+    pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
@@ -168,9 +173,12 @@ impl Node {
             tracking: crate::tracking::Tracking::default(),
             acl: crate::acl::Acl::default(),
             namespaces,
+            scripts: Scripts::default(),
             long_reads,
             waiters: Arc::default(),
-            stats: Stats::new(workers, commands),
+            // Behind the workers' counters those of the threads that run scripts.
+            stats: Stats::new(workers + scripts::THREADS_MAX, commands),
+            workers,
             slowlog: Slowlog::default(),
             latency: crate::latency::Monitor::default(),
             is_compacting: AtomicBool::new(false),

@@ -33,6 +33,7 @@ mod long_reads;
 mod model;
 mod namespaces;
 mod reading;
+mod scripts;
 mod sets;
 mod sortedints;
 mod streams;
@@ -122,11 +123,18 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
     let mut out = Vec::new();
     let mut batch = Batch::begin(node, node.config.now(), 0, now_ms);
     let step = batch.run(session, &words, &mut out);
-    batch.close(session, &mut out).finish(node).unwrap();
+    let ran = batch.close(session, &mut out);
+    ran.finish(node).unwrap();
     match step {
         After::Next(_) | After::Wrote(_) => {}
         After::Long(read) => out.extend(finish(read)),
-        _ => panic!("{command} does not end at once"),
+        // A script, on a thread of its own.
+        After::Later(answer, _) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            out = runtime.unwrap().block_on(answer);
+            ran.finish_later(node).unwrap();
+        }
+        step => panic!("{command} does not end at once: {step:?}"),
     }
     String::from_utf8_lossy(&out).replace("\r\n", " ").trim_end().to_owned()
 }
@@ -191,7 +199,8 @@ impl Shell {
     #[track_caller]
     fn assert_keys_are_declared(&self, words: &[&[u8]], before: u64) {
         let Some((_, command)) = table::find(&Renames::default(), words) else { return };
-        // What a read finds written meanwhile is of a client beside it.
+        // What a read finds written meanwhile is of a client beside it. What a script writes is
+        // locked when it is called.
         if !command.is_write() || command.flags.has(Flags::ALL_KEYS) {
             return;
         }

@@ -64,6 +64,8 @@ pub enum Outcome {
     Failed,
     /// A gate refused it.
     Rejected,
+    /// It runs on another thread, which counts it.
+    Aside,
 }
 
 impl WorkerStats {

@@ -22,9 +22,21 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("storage", &["json", "limits", "replication", "topology"]),
     ("balancer", &["api", "limits", "topology", "web"]),
     ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
+    ("script", &["resp"]),
     (
         "node",
-        &["api", "grant", "json", "limits", "replication", "resp", "storage", "topology", "web"],
+        &[
+            "api",
+            "grant",
+            "json",
+            "limits",
+            "replication",
+            "resp",
+            "script",
+            "storage",
+            "topology",
+            "web",
+        ],
     ),
     ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology", "web"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.

@@ -93,6 +93,16 @@ fn stream() -> Result<()> {
 }
 
 #[test]
+fn script() -> Result<()> {
+    check("script.resp")
+}
+
+#[test]
+fn function() -> Result<()> {
+    check("function.resp")
+}
+
+#[test]
 fn key() -> Result<()> {
     check("key.resp")
 }
@@ -197,6 +207,11 @@ fn odd_keys() -> Result<()> {
 #[test]
 fn odd_transactions() -> Result<()> {
     probe("txn.probe")
+}
+
+#[test]
+fn odd_scripts() -> Result<()> {
+    probe("scripts.probe")
 }
 
 #[test]

@@ -23,6 +23,11 @@ pub enum Error {
     /// A text of its own, beginning with its code.
     #[error("{0}")]
     Text(Cow<'static, str>),
+    /// A script holds the keys: the command is tried again, or refused if that takes too long.
+    #[error(
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    )]
+    Locked,
     /// A data type or the engine refused.
     #[error("{}", storage_text(.0))]
     Storage(#[from] storage::Error),

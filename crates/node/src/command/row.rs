@@ -88,6 +88,8 @@ macro_rules! each_flag {
             SUBSCRIBER = 20, subscriber, "";
             /// It concerns all namespaces: not for clients of one.
             WHOLE = 21, whole, "";
+            /// Runs scripts: on a thread for them, where it may take long.
+            SCRIPT = 24, script, "";
         }
     };
 }

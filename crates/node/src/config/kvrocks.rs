@@ -53,7 +53,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("max-replication-lag",                                  "a replica that reads is never dropped for being behind"),
     ("slowlog-dump-logfile-level",                           ""),
     ("histogram-bucket-boundaries",                          ""),
-    ("lua-strict-key-accessing",                             ""),
     ("skip-block-cache-deallocation-on-close",               ""),
     ("hash-encoding-mode",                                   ""),
     ("rocksdb.compression_level",                            ""),

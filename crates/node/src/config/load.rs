@@ -182,7 +182,8 @@ fn checked(loaded: &Loaded) -> String {
 const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
 /// Other names of options.
-const ALIASES: [(&str, &str); 1] = [("replicaof", "slaveof")];
+const ALIASES: [(&str, &str); 2] =
+    [("replicaof", "slaveof"), ("busy-reply-threshold", "lua-time-limit")];
 
 const RENAME: &str = "rename-command";
 

@@ -358,6 +358,15 @@ options! {
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
     /// What takes that many milliseconds is noted for LATENCY; 0: nothing.
     "latency-monitor-threshold" latency_monitor_threshold: u32 = 0, [0, MAX], Live;
+    /// A command that a script holds up for that many milliseconds is answered with BUSY, and the script may be ended by
+    /// SCRIPT KILL or FUNCTION KILL; 0: never BUSY.
+    "lua-time-limit" lua_time_limit: u32 = 5_000, [0, MAX], Live;
+    /// A script that has run for that many milliseconds is ended, and what it has written is dropped; 0: no limit.
+    "script-time-max-ms" script_time_max_ms: u32 = 0, [0, MAX], Live;
+    /// Most memory one script may use, and most bytes of its reply; new limits hold for threads that run their first script.
+    "script-memory-max" script_memory_max: Size = Size(256 << 20), [1 << 20, 1_i64 << 40], Restart;
+    /// Scripts may touch only keys that they are called with.
+    "lua-strict-key-accessing" lua_strict_key_accessing: bool = false, Live;
     /// Numeric SCAN cursors; no: `_<last key>`.
     "redis-cursor-compatible" redis_cursor_compatible: bool = true, Live;
     /// Refuse writes above that many GiB on disk; 0: no limit.

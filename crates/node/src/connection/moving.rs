@@ -96,10 +96,11 @@ impl Connection {
     }
 }
 
-/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one.
+/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one, and a script that runs already may write.
 pub(super) fn is_repeatable(session: &Session) -> bool {
     let command = session.client.last_command.get();
-    command.is_some_and(|command| !command.flags.has(Flags::PEER))
+    let stays = [Flags::PEER, Flags::SCRIPT, Flags::RUNS_QUEUE];
+    command.is_some_and(|command| !stays.iter().any(|flag| command.flags.has(*flag)))
 }
 
 /// What a session takes along; `None` for those that cannot move.

@@ -15,6 +15,7 @@ pub mod list;
 mod object;
 pub mod pubsub;
 pub mod replication;
+pub mod script;
 pub mod server;
 pub mod set;
 pub mod sort;
@@ -45,6 +46,7 @@ pub const ALL: &[Family] = &[
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
     Family { name: "acl", commands: acl::COMMANDS },
+    Family { name: "scripting", commands: script::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },

@@ -6,7 +6,7 @@ use storage::Name;
 
 use crate::command::keys::KEYS;
 use crate::command::row::Access;
-use crate::command::{Args, Error, Reply, Result};
+use crate::command::{Args, Error, Flags, Reply, Result};
 use crate::session::nested::Call;
 use crate::session::transaction::Queued;
 use crate::session::{After, Command, NestedCx, SessionCx};
@@ -41,7 +41,13 @@ fn exec(cx: &mut NestedCx<'_>, _args: &mut Args<'_>) -> Result<After> {
         return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
     }
     let calls: Vec<Call<'_>> = queued.iter().map(Queued::call).collect();
-    let _alone = cx.lock(&calls);
+    // A script may touch keys that it does not name.
+    cx.wants_all |= calls.iter().any(|(command, _)| command.flags.has(Flags::SCRIPT));
+    if let Err(error) = cx.lock(&calls) {
+        drop(calls);
+        cx.session.transaction.put_back(queued);
+        return Err(error);
+    }
     let has_changed = cx.session.transaction.may_have_changed(&node) || cx.has_expired()?;
     let only_reads = calls.iter().all(|(command, _)| command.access == Access::Read);
     let mark = cx.mark();

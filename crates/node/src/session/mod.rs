@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
 use resp::{Protocol, Writer};
-use storage::{DEFAULT_NAMESPACE, Name, Scope, Store, Txn};
+use storage::{DEFAULT_NAMESPACE, Name, Scope, Txn};
 use topology::Reach;
 
 use crate::acl::log::Reason;
@@ -23,15 +23,12 @@ use crate::acl::{self, Account};
 use crate::clients::Client;
 use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
-use crate::events::Event;
-use crate::locks::Stripes;
 use crate::node::Node;
 use crate::stats::WorkerStats;
 use crate::tracking::{Mode, Sending};
 use crate::waiters::Standing;
-use long::Aside;
+pub use nested::NestedCx;
 pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
-use serve::Ready;
 pub use table::Command;
 use transaction::Transaction;
 
@@ -161,36 +158,6 @@ pub struct SessionCx<'a> {
     pub now_ms: u64,
 }
 
-/// What a command sees that runs others (`session::nested`).
-pub struct NestedCx<'a> {
-    /// The node.
-    pub node: &'a Arc<Node>,
-    /// The connection.
-    pub session: &'a mut Session,
-    /// The current options.
-    pub config: &'a Arc<Values>,
-    store: &'a Store,
-    worker: usize,
-    now_ms: u64,
-    /// Of the write gate.
-    generation: u64,
-    /// Reads that took too long, and where their replies belong; `None` where all must be read at
-    /// once.
-    aside: Option<Aside>,
-    /// Where replies go.
-    out: &'a mut Vec<u8>,
-    /// One of the commands saw data.
-    has_data: bool,
-    /// Something was written.
-    has_written: bool,
-    /// Stripes that the command holds.
-    held: Stripes,
-    /// Keys for which others wait, to be served when the command holds no locks.
-    ready: Ready,
-    /// What the commands did to keys, to be told once it is written.
-    events: Vec<Event>,
-}
-
 impl SessionCx<'_> {
     /// Waits until every write that is under way is done. A command inside EXEC is part of one, and
     /// holds the gate itself.
@@ -286,6 +253,30 @@ impl Session {
     /// one.
     pub fn scope(&self, config: &Values, now_ms: u64) -> Scope<'_> {
         scope_in(&self.namespace, config, now_ms)
+    }
+
+    /// What a command takes along that runs on another thread, while its connection waits: the
+    /// transaction, and what the connection is.
+    pub fn lend(&mut self) -> Self {
+        Self {
+            client: Arc::clone(&self.client),
+            protocol: self.protocol,
+            auth: self.auth,
+            namespace: Arc::clone(&self.namespace),
+            is_tenant: self.is_tenant,
+            user: self.user.clone(),
+            tracks: self.tracks,
+            caches: self.caches,
+            asks_as_peer: self.asks_as_peer,
+            is_readonly: self.is_readonly,
+            is_asking: std::mem::take(&mut self.is_asking),
+            transaction: std::mem::take(&mut self.transaction),
+            replica: ReplicaFacts::default(),
+            // The connection itself sees to what is not sent.
+            reply_mode: ReplyMode::On,
+            is_denied: self.is_denied,
+            standing: None,
+        }
     }
 
     /// Whether it may do what is not for clients of a namespace.

@@ -21,6 +21,9 @@ pub type SessionHandler = fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Re
 /// See [`Handler::Nested`].
 pub type NestedHandler = fn(&mut NestedCx<'_>, &mut Args<'_>) -> Result<After>;
 
+/// See [`Handler::Script`].
+pub type ScriptHandler = fn(&mut NestedCx<'_>, &mut WriteCx<'_>, &mut Args<'_>) -> Result<Replied>;
+
 /// See [`Handler::Blocking`].
 pub type BlockingHandler =
     for<'a> fn(&mut WriteCx<'_>, &mut Args<'a>, Reply<'_>) -> Result<Taken<'a>>;
@@ -102,6 +105,8 @@ pub enum Handler {
     Session(SessionHandler),
     /// Runs other commands as one.
     Nested(NestedHandler),
+    /// Runs a script, which runs other commands.
+    Script(ScriptHandler),
     /// Nothing: what stands behind the name is run.
     Container,
 }
@@ -115,6 +120,7 @@ impl fmt::Debug for Handler {
             Self::BlockingRead(_) => "BlockingRead",
             Self::Session(_) => "Session",
             Self::Nested(_) => "Nested",
+            Self::Script(_) => "Script",
             Self::Container => "Container",
         })
     }
@@ -201,11 +207,26 @@ impl Command {
         command
     }
 
+    /// A command that runs a script. `access` is what the script may do at most as far as is known
+    /// before it runs; the commands it calls pass gates of their own.
+    pub const fn scripted(
+        name: &'static str,
+        arity: i8,
+        (keys, access): (Keys, Access),
+        handler: ScriptHandler,
+    ) -> Self {
+        let mut command = Self::new(name, arity, keys, Handler::Script(handler));
+        command.row.access = access;
+        command.script()
+    }
+
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
         let access = match handler {
             Handler::Read(_) | Handler::BlockingRead(_) => Access::Read,
             Handler::Write(_) | Handler::Blocking(_) => Access::Write,
-            Handler::Session(_) | Handler::Nested(_) | Handler::Container => Access::None,
+            Handler::Session(_) | Handler::Nested(_) | Handler::Script(_) | Handler::Container => {
+                Access::None
+            }
         };
         let row = Row {
             name,

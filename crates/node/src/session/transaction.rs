@@ -114,6 +114,13 @@ impl Transaction {
         self.queue.take().unwrap_or_default()
     }
 
+    /// Opens the transaction again with the commands that were taken.
+    pub fn put_back(&mut self, queue: Vec<Queued>) {
+        let lengths = queue.iter().map(|queued| cost(queued.words.iter().map(Vec::len)));
+        self.queue_bytes = lengths.sum();
+        self.queue = Some(queue);
+    }
+
     /// From now on a change of `key` aborts the next EXEC.
     pub fn watch(&mut self, node: &Node, key: &Name<'_>) {
         self.since = self.since.max(node.watches.add(key, &self.dirty));

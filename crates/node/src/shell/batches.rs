@@ -3,8 +3,8 @@
 //! Commands that are not served yet are applied as they were recorded, so that every command meets
 //! the state it was recorded in. INCRBYFLOAT and HINCRBYFLOAT are among those: we store the
 //! shortest form, as Redis does (1.5), Kvrocks six digits (1.500000). So is EXEC: what was queued
-//! is left out. SMOVE and MPUBLISH were recorded as two batches, and are one; SPOP takes what chance
-//! says. XREADGROUP counts deliveries as Redis does, and XGROUP DESTROY removes a group alone. A key
+//! is left out. SMOVE, MPUBLISH, EVAL, SCRIPT FLUSH and FUNCTION were recorded as several batches,
+//! and are one; SPOP takes what chance says. XREADGROUP counts deliveries as Redis does, and XGROUP DESTROY removes a group alone. A key
 //! that is made anew has another version than it had then, which is the time; everything else is the
 //! same to the byte.
 
@@ -19,6 +19,7 @@ use super::Shell;
 #[rustfmt::skip]
 const OTHERWISE: &[&str] = &[
     "EXEC", "INCRBYFLOAT", "HINCRBYFLOAT", "SMOVE", "MPUBLISH", "SPOP", "XREADGROUP", "XGROUP DESTROY",
+    "EVAL", "SCRIPT FLUSH", "FUNCTION",
 ];
 
 /// Commands that Kvrocks does otherwise than Redis: its BITFIELD on a bitmap contradicts its own

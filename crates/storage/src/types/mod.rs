@@ -35,6 +35,7 @@ pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod scripts;
 pub mod set;
 mod set_store;
 pub mod sort;

@@ -293,6 +293,30 @@ fn of_commands(name: &str) -> bool {
                 false => Err(node.ask(&["INFO", "persistence"])),
             });
         }
+        "lua-time-limit" => {
+            set(&node, name, "50");
+            let mut endless = node.connect();
+            send(&mut endless, &["EVAL", "while true do end", "1", "k"]);
+            wait_until(|| match node.ask(&["SET", "k", "v"]) {
+                busy if busy.starts_with("-BUSY") => Ok(()),
+                other => Err(other),
+            });
+            assert_eq!(node.ask(&["SCRIPT", "KILL"]), "+OK");
+            begins(&answer(&mut endless), "-ERR Error running script (user killed");
+        }
+        "script-time-max-ms" => {
+            set(&node, name, "50");
+            begins(
+                &node.ask(&["EVAL", "while true do end", "0"]),
+                "-ERR Error running script (longer",
+            );
+        }
+        "lua-strict-key-accessing" => {
+            let read = ["EVAL", "return redis.call('GET','k')", "0"];
+            assert_eq!(node.ask(&read), "nil");
+            set(&node, name, "yes");
+            begins(&node.ask(&read), "-ERR Script attempted to access an undeclared key");
+        }
         "rocksdb.write_options.write_batch_max_bytes" => {
             set(&node, name, "100");
             begins(&node.ask(&["SET", "k", &"v".repeat(200)]), "-ERR storage: write batch of");

@@ -6,6 +6,7 @@ use resp::Writer;
 use storage::budget;
 
 use super::super::long;
+use super::super::nested::lock;
 use super::super::serve::{self, Ready, Server};
 use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
 use super::super::{After, Command, Session, WriteCx};
@@ -28,7 +29,7 @@ impl<'n> Batch<'n> {
     ) -> Result<After, Error> {
         let node: &'n Arc<Node> = self.node;
         let stripes = Locks::stripes(command.keys_in(words));
-        let held = node.locks.lock(&stripes);
+        let held = lock(node, &stripes)?;
         let store = self.store()?.clone();
         let scope = session.scope(&self.config, self.now_ms);
         let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use storage::Suspended;
 
+use super::super::nested::lock;
 use super::super::serve::Server;
 use super::super::table::WriteHandler;
 use super::super::{Command, Session, WriteCx};
@@ -62,7 +63,8 @@ impl<'n> Batch<'n> {
             None => {
                 // Whoever waits for a lock may hold none.
                 self.settle(session, out);
-                if takes_all { node.locks.lock_all() } else { node.locks.lock(&stripes) }
+                let stripes = if takes_all { Locks::all_stripes() } else { stripes.clone() };
+                lock(node, &stripes)?
             }
         };
         let waiting = self.pending.take_writes();
@@ -77,7 +79,7 @@ impl<'n> Batch<'n> {
             self.pending.put_back(written.0);
             drop(held);
             self.settle(session, out);
-            held = node.locks.lock(&stripes);
+            held = lock(node, &stripes)?;
             mark = out.len();
             (result, written) = self.run_handler(command, handler, words, None, session, out)?;
         }
