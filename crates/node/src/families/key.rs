@@ -31,6 +31,7 @@ pub const COMMANDS: &[Command] = &[
     Command::write("rename",       3, KEYS2, rename),
     Command::write("renamenx",     3, KEYS2, renamenx).fast(),
     Command::write("copy",        -3, KEYS2, copy_),
+    Command::write("move",         3, KEY,   move_).fast(),
     Command::read ("keys",         2, NONE,  keys_).keyspace(),
     Command::read ("scan",        -2, NONE,  scan).keyspace(),
     Command::read ("randomkey",    1, NONE,  randomkey).keyspace(),
@@ -167,6 +168,12 @@ fn copy_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
         return Err(Error::text("ERR source and destination objects are the same"));
     }
     Ok(reply.flag(copy::copy(&mut cx.txn, &cx.scope.at(from), &cx.scope.at(to), replaces)?))
+}
+
+/// As in Kvrocks: the answer of a move to another database, of which there is none.
+fn move_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, _database) = (args.bytes()?, args.number::<i32>()?);
+    Ok(reply.flag(keys::exists(&cx.txn, &cx.scope, &[key])? > 0))
 }
 
 fn keys_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

@@ -1,9 +1,11 @@
 //! The commands, one module per family: the table first, its handlers below in table order.
 
 pub mod bit;
+pub mod bloom;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
+pub mod dump;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
@@ -34,8 +36,10 @@ pub const ALL: &[Family] = &[
     Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
+    Family { name: "bloom-filter", commands: bloom::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "generic", commands: dump::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },

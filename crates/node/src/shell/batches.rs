@@ -4,9 +4,9 @@
 //! the state it was recorded in. INCRBYFLOAT and HINCRBYFLOAT are among those: we store the
 //! shortest form, as Redis does (1.5), Kvrocks six digits (1.500000). So is EXEC: what was queued
 //! is left out. SMOVE and MPUBLISH were recorded as two batches, and are one; SPOP takes what chance
-//! says. XREADGROUP counts deliveries as Redis does, and XGROUP DESTROY removes a group alone. A key
-//! that is made anew has another version than it had then, which is the time; everything else is the
-//! same to the byte.
+//! says. XREADGROUP counts deliveries as Redis does, and XGROUP DESTROY removes a group alone. BF.ADD
+//! that makes a filter was recorded as two batches, and is one. A key that is made anew has another
+//! version than it had then, which is the time; everything else is the same to the byte.
 
 use std::fmt::Write as _;
 
@@ -19,6 +19,7 @@ use super::Shell;
 #[rustfmt::skip]
 const OTHERWISE: &[&str] = &[
     "EXEC", "INCRBYFLOAT", "HINCRBYFLOAT", "SMOVE", "MPUBLISH", "SPOP", "XREADGROUP", "XGROUP DESTROY",
+    "BF.ADD w:bloom:default",
 ];
 
 /// Commands that Kvrocks does otherwise than Redis: its BITFIELD on a bitmap contradicts its own

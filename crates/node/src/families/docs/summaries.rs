@@ -175,6 +175,15 @@ pub(super) const DOCS: &[Doc] = &[
     doc("sirem",       "",       "Deletes numbers of a sorted set of whole numbers."),
     doc("sirevrange",  "",       "Lists numbers of a sorted set by place, greatest first."),
     doc("sirevrangebyvalue", "", "Lists numbers of a sorted set between two, greatest first."),
+    // Bloom filters.
+    doc("bf.add",      "",       "Adds an item to a Bloom filter; creates it if needed."),
+    doc("bf.card",     "",       "Counts the items that were added to a Bloom filter."),
+    doc("bf.exists",   "",       "Tells whether a Bloom filter may have an item."),
+    doc("bf.info",     "",       "Tells how large a Bloom filter is and how it grows."),
+    doc("bf.insert",   "",       "Adds items to a Bloom filter, and says how it is created."),
+    doc("bf.madd",     "",       "Adds items to a Bloom filter; creates it if needed."),
+    doc("bf.mexists",  "",       "Tells which items a Bloom filter may have."),
+    doc("bf.reserve",  "",       "Creates a Bloom filter for a number of items and rate of errors."),
     // HyperLogLogs.
     doc("pfadd",       "2.8.9",  "Adds elements to a HyperLogLog; creates it if needed."),
     doc("pfcount",     "2.8.9",  "Estimates how many different elements HyperLogLogs have together."),
