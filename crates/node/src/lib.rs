@@ -28,6 +28,7 @@ pub mod monitor;
 pub mod moving;
 pub mod node;
 pub mod pubsub;
+pub mod rdb_load;
 mod reload;
 pub mod replication;
 pub mod role;

@@ -81,6 +81,8 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// RDB LOAD.
+    pub loads: crate::rdb_load::Loads,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
     /// SCAN cursors handed out as numbers.
@@ -159,6 +161,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            loads: crate::rdb_load::Loads::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,

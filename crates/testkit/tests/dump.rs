@@ -1,10 +1,14 @@
 //! DUMP and RESTORE between a node and Debian's redis-server: random values of every type, in every
-//! encoding that redis-server has for them, both ways.
+//! encoding that redis-server has for them, both ways. A dump file of redis-server is loaded, and a
+//! running one is copied into a node and into a cluster.
+
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use testkit::process::Server;
+use testkit::cluster::{Cluster, Options};
+use testkit::process::{self, Server};
 use testkit::wire::{Connection, Reply};
 
 /// Values of each kind and size.
@@ -84,9 +88,7 @@ fn making(random: &mut StdRng, kind: &str, key: &str) -> Vec<Words> {
             each("SADD", random, &|random| vec![number(random).to_string().into_bytes()])
         }
         "set" => each("SADD", random, &|random| vec![text(random)]),
-        "zset" => {
-            each("ZADD", random, &|random| vec![score(random).into_bytes(), text(random)])
-        }
+        "zset" => each("ZADD", random, &|random| vec![score(random).into_bytes(), text(random)]),
         "hash" => each("HSET", random, &|random| vec![text(random), text(random)]),
         "hyperloglog" => each("PFADD", random, &|random| vec![text(random)]),
         _ => stream(random, key, count),
@@ -104,7 +106,10 @@ fn stream(random: &mut StdRng, key: &str, count: usize) -> Vec<Words> {
         all.push(words(&format!("XDEL {key} 5-2 6-1")));
     }
     for group in ["g", "h"] {
-        all.push(words(&format!("XGROUP CREATE {key} {group} {}", ["0", "5-1", "$"][random.random_range(0..3)])));
+        all.push(words(&format!(
+            "XGROUP CREATE {key} {group} {}",
+            ["0", "5-1", "$"][random.random_range(0..3)]
+        )));
         for consumer in ["one", "two"] {
             let most = random.random_range(1..5);
             let read = format!("XREADGROUP GROUP {group} {consumer} COUNT {most} STREAMS {key} >");
@@ -116,8 +121,7 @@ fn stream(random: &mut StdRng, key: &str, count: usize) -> Vec<Words> {
 }
 
 fn sorted(reply: &Reply, by: usize) -> Vec<Reply> {
-    let mut parts: Vec<Vec<Reply>> =
-        reply.elements().chunks(by).map(<[Reply]>::to_vec).collect();
+    let mut parts: Vec<Vec<Reply>> = reply.elements().chunks(by).map(<[Reply]>::to_vec).collect();
     parts.sort_by_key(|part| format!("{part:?}"));
     parts.concat()
 }
@@ -144,7 +148,9 @@ fn seen(connection: &mut Connection, kind: &str, key: &str) -> Result<Vec<String
     let mut all: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
     if kind == "stream" {
         let info = ask(&format!("XINFO STREAM {key}"))?;
-        for name in ["length", "last-generated-id", "max-deleted-entry-id", "entries-added", "groups"] {
+        for name in
+            ["length", "last-generated-id", "max-deleted-entry-id", "entries-added", "groups"]
+        {
             all.push(format!("{name} {}", named(&info, name)));
         }
         for group in ask(&format!("XINFO GROUPS {key}"))?.elements() {
@@ -206,5 +212,110 @@ fn values_of_every_type_travel_to_redis_and_back() -> Result<()> {
             ensure!(dumped(&mut ours, "again")? == payload, "{}, again", what());
         }
     }
+    Ok(())
+}
+
+/// Some values of every kind, under keys of their own.
+fn fill(redis: &mut Connection) -> Result<Vec<(&'static str, String)>> {
+    let mut keys = Vec::new();
+    for round in 0..4 {
+        let mut random = StdRng::seed_from_u64(1000 + round);
+        for kind in KINDS {
+            let key = format!("{kind}:{round}");
+            for command in making(&mut random, kind, &key) {
+                call(redis, &command)?;
+            }
+            keys.push((kind, key));
+        }
+    }
+    Ok(keys)
+}
+
+fn info(connection: &mut Connection, name: &str) -> Result<String> {
+    let text = ask(connection, "INFO persistence")?.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    Ok(line.with_context(|| text.clone())?.trim().to_owned())
+}
+
+#[test]
+fn a_dump_file_of_redis_is_loaded() -> Result<()> {
+    let (ours, theirs) = (Server::node("workers 2")?, Server::redis()?);
+    let (mut here, mut there) = (ours.connect()?, theirs.connect()?);
+    let keys = fill(&mut there)?;
+    ask(&mut there, "SET ends 1 PXAT 4102444800123")?;
+    ask(&mut there, "SELECT 1")?;
+    ask(&mut there, "SET other 1")?;
+    ask(&mut there, "SELECT 0")?;
+    ask(&mut there, "SAVE")?;
+    std::fs::copy(theirs.dir.join("dump.rdb"), ours.dir.join("dump.rdb"))?;
+    ask(&mut here, "SET string:0 stays")?;
+    ask(&mut here, "RDB LOAD dump.rdb NX")?;
+    ensure!(ask(&mut here, "GET string:0")?.text() == "stays");
+    ask(&mut here, "RDB LOAD dump.rdb")?;
+    for (kind, key) in &keys {
+        let (expected, found) = (seen(&mut there, kind, key)?, seen(&mut here, kind, key)?);
+        ensure!(found == expected, "{key}: {found:#?}, not {expected:#?}");
+    }
+    ensure!(ask(&mut here, "PEXPIRETIME ends")?.text() == "4102444800123");
+    ensure!(ask(&mut here, "EXISTS other")?.text() == "0");
+    let loaded = info(&mut here, "rdb_load_keys")?;
+    ensure!(loaded == (keys.len() + 1).to_string(), "{loaded} keys");
+    ask(&mut here, "RDB LOAD dump.rdb DB 1")?;
+    ensure!(ask(&mut here, "GET other")?.text() == "1");
+    Ok(())
+}
+
+/// Runs `ctl import redis`, and returns what it says.
+fn import(from: &Server, to: &str, more: &[&str]) -> Result<String> {
+    let url = format!("redis://{}", from.address);
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["ctl", "import", "redis", &url, "--to", to]).args(more);
+    let output = command.output().context("run ctl")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}{errors}");
+    Ok(said)
+}
+
+#[test]
+fn a_running_redis_is_copied() -> Result<()> {
+    let (ours, theirs) = (Server::node("workers 2")?, Server::redis()?);
+    let (mut here, mut there) = (ours.connect()?, theirs.connect()?);
+    let keys = fill(&mut there)?;
+    for number in 0..500 {
+        ask(&mut there, &format!("SET many:{number} {number} PX 100000000"))?;
+    }
+    let state = theirs.dir.join("state");
+    let state = state.to_str().context("a path")?;
+    let said = import(&theirs, &ours.address.to_string(), &["--verify", "--state", state])?;
+    let total = keys.len() + 500;
+    ensure!(said.contains(&format!("{total} keys copied")), "{said}");
+    ensure!(said.contains(&format!("{total} keys compared, all equal")), "{said}");
+    ensure!(!std::path::Path::new(state).exists(), "the state is left");
+    for (kind, key) in &keys {
+        let (expected, found) = (seen(&mut there, kind, key)?, seen(&mut here, kind, key)?);
+        ensure!(found == expected, "{key}: {found:#?}, not {expected:#?}");
+    }
+    let ttl: i64 = ask(&mut here, "PTTL many:7")?.text().parse()?;
+    ensure!((1..=100_000_000).contains(&ttl), "{ttl}");
+    // What is there stays, if so told; a value that differs is found.
+    ask(&mut here, "SET many:7 other")?;
+    let said = import(&theirs, &ours.address.to_string(), &["--keep"])?;
+    ensure!(said.contains(&format!("0 keys copied, {total} kept")), "{said}");
+    let refused = import(&theirs, &ours.address.to_string(), &["--keep", "--verify"]);
+    let refused = format!("{:#}", refused.err().context("a difference was not found")?);
+    ensure!(refused.contains("many:7 has another value there"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn a_running_redis_is_copied_into_a_cluster() -> Result<()> {
+    let theirs = Server::redis()?;
+    let mut there = theirs.connect()?;
+    let keys = fill(&mut there)?;
+    let cluster = Cluster::start(Options { shards: 2, replicas: 0, ..Options::default() })?;
+    let address = cluster.master(0)?.announced()?;
+    let said = import(&theirs, &address.to_string(), &["--verify"])?;
+    ensure!(said.contains(&format!("{} keys compared, all equal", keys.len())), "{said}");
     Ok(())
 }

@@ -22,8 +22,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("storage", &["limits", "rdb", "replication", "topology"]),
     ("balancer", &["api", "limits", "topology", "web"]),
     ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
-    ("node", &["api", "grant", "limits", "rdb", "replication", "resp", "storage", "topology", "web"]),
-    ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology", "web"]),
+    (
+        "node",
+        &["api", "grant", "limits", "rdb", "replication", "resp", "storage", "topology", "web"],
+    ),
+    (
+        "holdfast",
+        &["api", "balancer", "controller", "limits", "node", "rdb", "resp", "topology", "web"],
+    ),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];

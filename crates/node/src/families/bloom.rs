@@ -79,7 +79,7 @@ fn reserve(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     }
     let shape = Shape { error_rate, capacity, expansion: growth.expansion()? };
     if !bloom::reserve(&mut cx.txn, &at, &shape)? {
-        return Err(Error::text("ERR the key already exists"));
+        return Err(Error::text("ERR Invalid argument: the key already exists"));
     }
     Ok(reply.ok())
 }

@@ -63,11 +63,13 @@ fn restore(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     let end_ms = end(ttl, options, cx.scope.now_ms)?;
     let value = rdb::body(payload).map_err(CommandError::from)?;
     let (&code, rest) = value.split_first().ok_or(CommandError::Redis(rdb::Error::Cut))?;
+    let mark = cx.txn.mark();
     let mut sink = Sink::new(&mut cx.txn, cx.scope.at(key), code, end_ms);
     Reader::new(rest).value::<CommandError>(code, &mut |part| sink.take(part))?;
     let is_stored = sink.finish()?;
     let is_past = end_ms != 0 && end_ms <= cx.scope.now_ms;
-    if is_there && (is_past || !is_stored) {
+    if is_past || !is_stored {
+        cx.txn.rollback(mark);
         keys::del(&mut cx.txn, &cx.scope, &[key])?;
     }
     Ok(reply.ok())

@@ -12,6 +12,7 @@ pub mod hyperloglog;
 pub mod key;
 pub mod list;
 pub mod pubsub;
+pub mod rdb;
 pub mod replication;
 pub mod server;
 pub mod set;
@@ -43,6 +44,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
+    Family { name: "server", commands: rdb::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },

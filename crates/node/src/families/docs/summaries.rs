@@ -264,6 +264,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("info",        "1.0.0",  "Shows what the node is, does and has done."),
     doc("lastsave",    "1.0.0",  "Tells when the newest backup was made, or the time of the start."),
     doc("monitor",     "1.0.0",  "Shows every command that runs."),
+    doc("rdb",         "",       "Reads a dump file of a Redis server."),
     doc("role",        "2.8.12", "Tells the role of the node and with whom it replicates."),
     doc("shutdown",    "1.0.0",  "Ends the process."),
     doc("slowlog",     "2.2.12", "Shows the commands that took longest lately."),

@@ -48,8 +48,7 @@ fn bits(hash: u64, filter: usize) -> impl Iterator<Item = (usize, u8)> {
 
 /// Whether all bits of an item are set.
 pub(super) fn has(filter: &[u8], hash: u64) -> bool {
-    bits(hash, filter.len())
-        .all(|(byte, bit)| filter.get(byte).is_some_and(|byte| byte & bit != 0))
+    bits(hash, filter.len()).all(|(byte, bit)| filter.get(byte).is_some_and(|byte| byte & bit != 0))
 }
 
 /// Sets all bits of an item.

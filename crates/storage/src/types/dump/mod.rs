@@ -29,11 +29,7 @@ pub fn dump(read: &Snapshot<'_>, at: &At<'_>) -> Result<Option<Vec<u8>>, Command
     payload(read, at, &living).map(Some)
 }
 
-fn payload(
-    read: &Snapshot<'_>,
-    at: &At<'_>,
-    living: &Living<'_>,
-) -> Result<Vec<u8>, CommandError> {
+fn payload(read: &Snapshot<'_>, at: &At<'_>, living: &Living<'_>) -> Result<Vec<u8>, CommandError> {
     match living.header().kind() {
         Some(Type::String | Type::Bitmap) => {
             let text = strings::get(read, at)?;

@@ -7,8 +7,8 @@ use rdb::{Part, Read as EntriesRead};
 
 use crate::types::CommandError;
 use crate::types::object::{IfEmpty, Object};
-use crate::types::strings::MAX_BYTES;
 use crate::types::stream::{self, Consumer, Group, Id, InGroup, Pending, STREAM, Span, Stream};
+use crate::types::strings::MAX_BYTES;
 use crate::{At, Direction, Snapshot, Txn};
 
 fn to_rdb(id: Id) -> rdb::Id {
@@ -143,12 +143,7 @@ impl StreamSink {
         }
     }
 
-    fn entry(
-        &mut self,
-        txn: &mut Txn<'_>,
-        id: Id,
-        fields: &[&[u8]],
-    ) -> Result<(), CommandError> {
+    fn entry(&mut self, txn: &mut Txn<'_>, id: Id, fields: &[&[u8]]) -> Result<(), CommandError> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         if id <= stream.tail.last {
             return Err(CommandError::malformed("entries of a stream are not in their order"));

@@ -156,7 +156,12 @@ impl Object<List> {
         index
     }
 
-    pub(super) fn push(&mut self, txn: &mut Txn<'_>, end: End, value: &[u8]) -> Result<(), CommandError> {
+    pub(super) fn push(
+        &mut self,
+        txn: &mut Txn<'_>,
+        end: End,
+        value: &[u8],
+    ) -> Result<(), CommandError> {
         let index = self.grow(end)?;
         self.put_at(txn, index, value);
         Ok(())

@@ -199,7 +199,12 @@ impl<'n> InGroup<'n> {
     }
 
     /// A group that is made anew, once it is stored.
-    pub(in crate::types) fn new(at: &At<'_>, stream: Object<Stream>, name: &'n [u8], group: Group) -> Self {
+    pub(in crate::types) fn new(
+        at: &At<'_>,
+        stream: Object<Stream>,
+        name: &'n [u8],
+        group: Group,
+    ) -> Self {
         Self { stream, name, group, now_ms: at.scope.now_ms }
     }
 
@@ -257,7 +262,12 @@ impl<'n> InGroup<'n> {
         }
     }
 
-    pub(in crate::types) fn put_consumer(&self, txn: &mut Txn<'_>, name: &[u8], consumer: &Consumer) {
+    pub(in crate::types) fn put_consumer(
+        &self,
+        txn: &mut Txn<'_>,
+        name: &[u8],
+        consumer: &Consumer,
+    ) {
         self.stream.put(txn, STREAM, &[&self.consumer_key(name)], &[&consumer.encode()]);
     }
 
