@@ -82,7 +82,7 @@ fn samples() -> Vec<Vec<u8>> {
 fn any_value() {
     let mut texts = samples();
     let ziplist = b"\x15\0\0\0\x12\0\0\0\x04\0\0\x01a\x03\xf2\x02\x01b\x03\xf3\xff";
-    let listpack = b"\x0d\0\0\0\x02\0\x81a\x02\x05\x01\xff";
+    let listpack = b"\x0c\0\0\0\x02\0\x81a\x02\x05\x01\xff";
     for (code, packed) in [(10, &ziplist[..]), (12, ziplist), (13, ziplist)] {
         texts.push([&[code, packed.len() as u8], packed].concat());
     }

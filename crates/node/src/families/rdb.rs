@@ -13,6 +13,8 @@ use std::fs;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rdb::file::{File, Key, Next};
 use resp::Writer;
@@ -36,11 +38,13 @@ pub const COMMANDS: &[Command] = &[
 
 #[rustfmt::skip]
 const RDB: &[Command] = &[
-    Command::session("rdb|load", -3, load).admin().at_node().no_script().no_multi().keyspace(),
+    Command::session("rdb|load", -3, load).admin().at_node().no_script().no_multi(),
 ];
 
 /// Keys between two times at which what is written is handed to the operating system.
 const PUBLISHED_KEYS: u64 = 256;
+/// Between two looks at how far behind the in-sync set is.
+const SET_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -126,7 +130,7 @@ impl Load<'_> {
         let mut file = File::open(file).map_err(unreadable)?;
         loop {
             if *self.node.shutdown().borrow() {
-                return Err(Error::text("ERR this node is being stopped"));
+                return Err(stopped());
             }
             match file.next().map_err(unreadable)? {
                 Next::Key(key) => {
@@ -191,9 +195,27 @@ impl Load<'_> {
         Ok(is_there.then(|| txn.suspend()))
     }
 
+    /// Waits while the in-sync set is as far behind as it may be: then other writes wait too.
+    fn wait_for_set(&self) -> Result<()> {
+        let limit = self.node.config.now().unacknowledged_max_bytes.0;
+        let commit = &self.node.grants.commit;
+        while commit.is_waiting() && commit.tail_bytes(&self.store()?) > limit {
+            if *self.node.shutdown().borrow() {
+                return Err(stopped());
+            }
+            std::thread::park_timeout(SET_PAUSE);
+        }
+        Ok(())
+    }
+
     /// Writes the batch of a key. False if the key is to stay as it is.
     fn write(&mut self, name: &[u8], writes: Suspended, scope: &Scope<'_>) -> Result<bool> {
+        self.wait_for_set()?;
         let (node, config) = (self.node, self.node.config.now());
+        let limit = u64::from(config.max_db_size) << 30;
+        if limit > 0 && node.used_bytes.load(Ordering::Relaxed) > limit {
+            return Err(Error::text("ERR the database has reached max-db-size"));
+        }
         let engine = node.engine();
         let store = gates::may_write(node, &config, &engine)?;
         if engine.generation != self.generation {
@@ -228,6 +250,10 @@ impl Load<'_> {
         let route = self.node.cluster.load().route(std::iter::once(key_slot(key)), request);
         matches!(route, Route::Run)
     }
+}
+
+fn stopped() -> Error {
+    Error::text("ERR this node is being stopped")
 }
 
 fn changed() -> Error {

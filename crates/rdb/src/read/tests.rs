@@ -63,7 +63,7 @@ fn packed_values_are_read() {
     check(&[b"\x0a", &list[..]].concat(), &["a", "1", "b", "2"]);
     check(&[b"\x0c", &list[..]].concat(), &["a 1", "b 2"]);
     check(&[b"\x0d", &list[..]].concat(), &["a 1 0", "b 2 0"]);
-    let list = b"\x0d\x0d\0\0\0\x02\0\x81a\x02\x05\x01\xff";
+    let list = b"\x0c\x0c\0\0\0\x02\0\x81a\x02\x05\x01\xff";
     check(&[b"\x10", &list[..]].concat(), &["a 5 0"]);
     check(&[b"\x11", &list[..]].concat(), &["a 5"]);
     check(&[b"\x14", &list[..]].concat(), &["a", "5"]);
