@@ -83,6 +83,8 @@ pub struct Node {
     pub used_bytes: AtomicU64,
     /// RDB LOAD.
     pub loads: crate::rdb_load::Loads,
+    /// Of the disk that the data folder is on, at the last look.
+    pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
     /// SCAN cursors handed out as numbers.
@@ -162,6 +164,7 @@ impl Node {
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
             loads: crate::rdb_load::Loads::default(),
+            room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,
