@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use resp::{Value, encode_command};
-use topology::key_slot;
+use topology::{Slot, key_slot};
 
 use super::refused;
 use crate::client::Client;
@@ -136,7 +136,7 @@ pub(super) struct Target {
     password: Option<String>,
     open: BTreeMap<String, Client>,
     /// Where slots are that were asked for elsewhere.
-    slots: HashMap<u16, String>,
+    slots: HashMap<Slot, String>,
 }
 
 /// What a node said to a key.
