@@ -68,7 +68,7 @@ impl<R: io::Read> File<R> {
     ///
     /// # Errors
     /// Those of the crate.
-    pub fn next(&mut self) -> Result<Next, Error> {
+    pub fn read_next(&mut self) -> Result<Next, Error> {
         let mut expire_ms = 0;
         loop {
             match self.reader.byte()? {

@@ -29,7 +29,7 @@ fn payloads(bytes: &[u8]) {
 
 fn files(bytes: &[u8]) {
     let Ok(mut file) = File::open(bytes) else { return };
-    while let Ok(next) = file.next() {
+    while let Ok(next) = file.read_next() {
         match next {
             Next::End => return,
             Next::Library(_) => {}

@@ -190,7 +190,7 @@ fn values_of_every_type_travel_to_redis_and_back() -> Result<()> {
     let seed: u64 = seed.unwrap_or(1);
     for round in seed..seed + ROUNDS {
         let mut random = StdRng::seed_from_u64(round);
-        for (name, value) in if round % 2 == 0 { PACKED } else { PLAIN } {
+        for (name, value) in if round.is_multiple_of(2) { PACKED } else { PLAIN } {
             ask(&mut theirs, &format!("CONFIG SET {name} {value}"))?;
         }
         for kind in KINDS {
@@ -277,6 +277,13 @@ fn import(from: &Server, to: &str, more: &[&str]) -> Result<String> {
     Ok(said)
 }
 
+/// The number before these words.
+fn number(said: &str, words: &str) -> usize {
+    let before = said.split(words).next().filter(|before| before.len() < said.len());
+    let digits = before.and_then(|before| before.trim_end().rsplit([' ', '\n']).next());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
 #[test]
 fn a_running_redis_is_copied() -> Result<()> {
     let (ours, theirs) = (Server::node("workers 2")?, Server::redis()?);
@@ -289,8 +296,9 @@ fn a_running_redis_is_copied() -> Result<()> {
     let state = state.to_str().context("a path")?;
     let said = import(&theirs, &ours.address.to_string(), &["--verify", "--state", state])?;
     let total = keys.len() + 500;
-    ensure!(said.contains(&format!("{total} keys copied")), "{said}");
-    ensure!(said.contains(&format!("{total} keys compared, all equal")), "{said}");
+    // SCAN may show a key twice while a table of redis-server grows.
+    ensure!(number(&said, "keys copied") >= total, "{said}");
+    ensure!(number(&said, "keys compared, all equal") >= total, "{said}");
     ensure!(!std::path::Path::new(state).exists(), "the state is left");
     for (kind, key) in &keys {
         let (expected, found) = (seen(&mut there, kind, key)?, seen(&mut here, kind, key)?);
@@ -301,7 +309,8 @@ fn a_running_redis_is_copied() -> Result<()> {
     // What is there stays, if so told; a value that differs is found.
     ask(&mut here, "SET many:7 other")?;
     let said = import(&theirs, &ours.address.to_string(), &["--keep"])?;
-    ensure!(said.contains(&format!("0 keys copied, {total} kept")), "{said}");
+    ensure!(said.contains("0 keys copied"), "{said}");
+    ensure!(number(&said, "kept") >= total, "{said}");
     let refused = import(&theirs, &ours.address.to_string(), &["--keep", "--verify"]);
     let refused = format!("{:#}", refused.err().context("a difference was not found")?);
     ensure!(refused.contains("many:7 has another value there"), "{refused}");
@@ -316,6 +325,6 @@ fn a_running_redis_is_copied_into_a_cluster() -> Result<()> {
     let cluster = Cluster::start(Options { shards: 2, replicas: 0, ..Options::default() })?;
     let address = cluster.master(0)?.announced()?;
     let said = import(&theirs, &address.to_string(), &["--verify"])?;
-    ensure!(said.contains(&format!("{} keys compared, all equal", keys.len())), "{said}");
+    ensure!(number(&said, "keys compared, all equal") >= keys.len(), "{said}");
     Ok(())
 }

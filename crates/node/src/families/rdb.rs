@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -85,7 +85,7 @@ fn load(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Resul
 }
 
 /// A plain file in `dir`, and its length.
-fn open(node: &Node, path: &PathBuf) -> Result<(fs::File, u64)> {
+fn open(node: &Node, path: &Path) -> Result<(fs::File, u64)> {
     let failed = |error: std::io::Error| Error::err(format!("open the dump file: {error}"));
     let folder = node.dir.canonicalize().map_err(failed)?;
     let path = folder.join(path).canonicalize().map_err(failed)?;
@@ -132,7 +132,7 @@ impl Load<'_> {
             if *self.node.shutdown().borrow() {
                 return Err(stopped());
             }
-            match file.next().map_err(unreadable)? {
+            match file.read_next().map_err(unreadable)? {
                 Next::Key(key) => {
                     let is_written = self.one(&mut file, &key)?;
                     self.written += u64::from(is_written);

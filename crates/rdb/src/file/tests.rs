@@ -11,7 +11,7 @@ fn all(bytes: &[u8]) -> Result<Vec<String>, Error> {
     let mut file = File::open(bytes)?;
     let mut found = Vec::new();
     loop {
-        match file.next()? {
+        match file.read_next()? {
             Next::Key(key) if key.code == 7 => {
                 file.pass(&key)?;
                 found.push("module".to_owned());
