@@ -21,6 +21,7 @@ use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
 use crate::locks::Locks;
+use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
 use crate::pubsub::Pubsub;
 use crate::slowlog::Slowlog;
@@ -55,6 +56,8 @@ pub struct Node {
     pub pubsub: Pubsub,
     /// MONITOR.
     pub monitors: Monitors,
+    /// Threads and memory of long reads.
+    pub long_reads: LongReads,
     /// Commands that wait for a key.
     pub waiters: Arc<Waiters>,
     /// Counters.
@@ -135,6 +138,7 @@ impl Node {
     ) -> Self {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
+        let long_reads = LongReads::new(&config.now());
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         Self {
@@ -150,6 +154,7 @@ impl Node {
             watches: Watches::default(),
             pubsub: Pubsub::default(),
             monitors: Monitors::default(),
+            long_reads,
             waiters: Arc::default(),
             stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),

@@ -3,8 +3,10 @@
 //! Invariant: it sees the binary and nothing behind it, so that what is tested is what runs; therefore it has a RESP
 //! reader of its own. Every wait is bounded and says what it saw last; every process dies with its handle.
 
+pub mod big;
 pub mod clients;
 pub mod cluster;
+pub mod compat;
 pub mod differ;
 pub mod disk;
 pub mod drill;
@@ -12,6 +14,7 @@ pub mod linear;
 pub mod netns;
 pub mod ports;
 pub mod process;
+pub mod restartable;
 pub mod torture;
 pub mod transcript;
 pub mod wait;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("resp", &[]),
     ("rdb", &[]),
+    ("json", &[]),
     ("topology", &[]),
     ("replication", &[]),
     ("api", &["topology"]),
@@ -19,12 +20,23 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("model", &["api", "grant", "planner", "topology"]),
     ("limits", &[]),
     ("web", &["limits"]),
-    ("storage", &["limits", "rdb", "replication", "topology"]),
+    ("storage", &["json", "limits", "rdb", "replication", "topology"]),
     ("balancer", &["api", "limits", "topology", "web"]),
     ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
     (
         "node",
-        &["api", "grant", "limits", "rdb", "replication", "resp", "storage", "topology", "web"],
+        &[
+            "api",
+            "grant",
+            "json",
+            "limits",
+            "rdb",
+            "replication",
+            "resp",
+            "storage",
+            "topology",
+            "web",
+        ],
     ),
     (
         "holdfast",
@@ -35,7 +47,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 /// Values and state machines: none of them, and nothing they depend on, may be able to open a socket or wait.
-const PURE: &[&str] = &["rdb", "resp", "topology", "api", "grant", "replication", "planner"];
+const PURE: &[&str] =
+    &["rdb", "resp", "json", "topology", "api", "grant", "replication", "planner"];
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
 
 /// Crates whose files know each other in one direction only.

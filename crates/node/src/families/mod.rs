@@ -9,6 +9,7 @@ pub mod dump;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+pub mod json;
 pub mod key;
 pub mod list;
 pub mod pubsub;
@@ -38,6 +39,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "bloom-filter", commands: bloom::COMMANDS },
+    Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "generic", commands: dump::COMMANDS },
