@@ -144,6 +144,9 @@ fn clients(node: &Node, lines: &mut Lines) {
         PauseKind::All => "all",
     });
     lines.add("paused_actions", word);
+    let (trackers, keys) = node.tracking.counts();
+    lines.add("tracking_clients", trackers);
+    lines.add("tracking_total_keys", keys);
 }
 
 fn memory(_node: &Node, lines: &mut Lines) {
@@ -253,7 +256,7 @@ fn keyspace(node: &Node, lines: &mut Lines) {
     if counted.at_ms == 0 {
         lines.0.push_str("# WARN: DBSIZE SCAN never performed yet\r\n");
     } else {
-        let _ = write!(lines.0, "# Last DBSIZE SCAN time: {}\r\n", date(counted.at_ms / 1000));
+        let _ = write!(lines.0, "# Last DBSIZE SCAN time: {} UTC\r\n", date(counted.at_ms / 1000));
     }
     lines.add(
         "db0",
@@ -273,8 +276,8 @@ fn keyspace(node: &Node, lines: &mut Lines) {
     }
 }
 
-/// Unix seconds as `2026-11-22 13:00:00 UTC`: days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
-fn date(seconds: u64) -> String {
+/// Unix seconds as `2026-11-22 13:00:00`, UTC: days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
+pub(crate) fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
@@ -284,11 +287,14 @@ fn date(seconds: u64) -> String {
     let day = of_year - (153 * month + 2) / 5 + 1;
     let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
     let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC", year + era * 400)
+    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}", year + era * 400)
 }
 
 fn rocksdb(node: &Node, lines: &mut Lines) {
     lines.title("RocksDB");
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    lines.add("is_bgsaving", yes(node.backups.state().is_running));
+    lines.add("is_compacting", yes(node.is_compacting.load(Ordering::Relaxed)));
     let (stats, counters) = match &node.engine().store {
         Some(store) => (store.stats(), store.counters()),
         None => return,
@@ -505,8 +511,8 @@ mod tests {
             ("512B".into(), "1.50K".into(), "3.00G".into())
         );
         assert_eq!((percent(1, 4), percent(1, 0)), (25, 0));
-        assert_eq!(date(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(date(951_827_696), "2000-02-29 12:34:56 UTC");
-        assert_eq!(date(1_795_353_978), "2026-11-22 13:26:18 UTC");
+        assert_eq!(date(0), "1970-01-01 00:00:00");
+        assert_eq!(date(951_827_696), "2000-02-29 12:34:56");
+        assert_eq!(date(1_795_353_978), "2026-11-22 13:26:18");
     }
 }

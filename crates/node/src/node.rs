@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::heartbeat::LeaseMode;
 use arc_swap::ArcSwap;
@@ -23,9 +23,11 @@ use crate::grants::state::Grants;
 use crate::locks::Locks;
 use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
+use crate::namespaces::Namespaces;
 use crate::pubsub::Pubsub;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
+use crate::tracking::Sending;
 use crate::waiters::Waiters;
 use crate::watch::Watches;
 
@@ -56,6 +58,12 @@ pub struct Node {
     pub pubsub: Pubsub,
     /// MONITOR.
     pub monitors: Monitors,
+    /// CLIENT TRACKING.
+    pub tracking: crate::tracking::Tracking,
+    /// Users.
+    pub acl: crate::acl::Acl,
+    /// Tokens of namespaces.
+    pub namespaces: Namespaces,
     /// Threads and memory of long reads.
     pub long_reads: LongReads,
     /// Commands that wait for a key.
@@ -64,6 +72,10 @@ pub struct Node {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// LATENCY.
+    pub latency: crate::latency::Monitor,
+    /// COMPACT is under way.
+    pub is_compacting: AtomicBool,
     /// Nodes that a controller has found gone.
     pub gone: crate::gone::Gone,
     /// Sessions that were moved here.
@@ -141,6 +153,7 @@ impl Node {
         let long_reads = LongReads::new(&config.now());
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
+        let namespaces = Namespaces::new(config.now().namespaces.clone());
         Self {
             grants: Grants::new(&dir, &dir.join("db"), workers),
             config,
@@ -154,10 +167,15 @@ impl Node {
             watches: Watches::default(),
             pubsub: Pubsub::default(),
             monitors: Monitors::default(),
+            tracking: crate::tracking::Tracking::default(),
+            acl: crate::acl::Acl::default(),
+            namespaces,
             long_reads,
             waiters: Arc::default(),
             stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),
+            latency: crate::latency::Monitor::default(),
+            is_compacting: AtomicBool::new(false),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),
@@ -176,6 +194,14 @@ impl Node {
             on_failure: None,
             on_regained: None,
         }
+    }
+
+    /// Anything may have changed for those who watch keys or keep what they read: a full sync,
+    /// another role, moved slots.
+    pub fn touch_all(&self) {
+        self.watches.touch_all();
+        let (limit, now_ms) = (self.config.now().subscriber_limit(), clock::unix_ms());
+        self.tracking.tell_all(Sending { limit, now_ms });
     }
 
     /// The engine, shared. Recursive, so that a command inside EXEC may look again.
@@ -257,6 +283,15 @@ impl Node {
         self.on_failure = Some(hook);
         if let Some(store) = &self.engine().store {
             self.look_after(store);
+        }
+        self
+    }
+
+    /// Takes up the tokens that the database holds. To be said before the node serves.
+    #[must_use]
+    pub fn with_namespaces(self) -> Self {
+        if let Some(store) = &self.engine().store {
+            self.namespaces.look_into(&self.config.now(), store);
         }
         self
     }

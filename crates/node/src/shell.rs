@@ -24,6 +24,7 @@ use crate::waiters::Waiting;
 mod batches;
 mod bits;
 mod blooms;
+mod events;
 mod geo;
 mod hashes;
 mod hyperloglogs;
@@ -31,11 +32,14 @@ mod jsons;
 mod lists;
 mod long_reads;
 mod model;
+mod namespaces;
 mod reading;
 mod sets;
 mod sortedints;
 mod streams;
 mod strings;
+mod tracking;
+mod users;
 mod waiting;
 mod zsets;
 
@@ -69,14 +73,16 @@ pub(crate) fn node(
         role,
         crate::shell::table().rows().len(),
     );
-    Arc::new(node.on_regained(crate::role::note_regained))
+    Arc::new(node.with_namespaces().on_regained(crate::role::note_regained))
 }
 
 /// A client's session that came by no balancer.
 pub(crate) fn session(node: &Node) -> Session {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let client = node.clients.add(address, address, Via::Direct, 0);
-    Session::new(client, &node.config.now(), false)
+    let mut session = Session::new(client, &node.config.now(), false);
+    session.meet(node);
+    session
 }
 
 /// A raw entry: family, key, value.
@@ -119,7 +125,7 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
     let step = batch.run(session, &words, &mut out);
     batch.close(session, &mut out).finish(node).unwrap();
     match step {
-        After::Next(_) => {}
+        After::Next(_) | After::Wrote(_) => {}
         After::Long(read) => out.extend(finish(read)),
         _ => panic!("{command} does not end at once"),
     }
@@ -191,15 +197,14 @@ impl Shell {
             return;
         }
         let declared: Vec<&[u8]> = command.keys_in(words).collect();
-        let scope = self.node.scope(self.now_ms);
         for batch in self.batches_since(before) {
-            for change in changes::of(&batch, &scope) {
+            for change in changes::of(&batch, self.values.cluster_enabled) {
                 let is_declared = match change {
                     Change::Key(key) | Change::Part(key) | Change::Emptied(key) => {
-                        declared.contains(&key)
+                        declared.contains(&key.key)
                     }
-                    Change::Range => false,
-                    Change::Message { .. } => true,
+                    Change::Range { .. } => false,
+                    Change::Message { .. } | Change::Namespaces(_) => true,
                 };
                 assert!(
                     is_declared,

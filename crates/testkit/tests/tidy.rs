@@ -13,11 +13,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rdb", &[]),
     ("json", &[]),
     ("topology", &[]),
-    ("replication", &[]),
+    ("replication", &["api"]),
     ("api", &["topology"]),
     ("grant", &["api", "topology"]),
     ("planner", &["api", "grant", "topology"]),
-    ("model", &["api", "grant", "planner", "topology"]),
+    ("model", &["api", "grant", "planner", "replication", "topology"]),
     ("limits", &[]),
     ("web", &["limits"]),
     ("storage", &["json", "limits", "rdb", "replication", "topology"]),
@@ -57,6 +57,7 @@ const WITHOUT_CIRCLES: &[&str] =
 
 /// What all threads of a node share: everything else stands above it.
 const SHARED: &[&str] = &[
+    "acl",
     "backup::state",
     "clients",
     "config",
@@ -67,7 +68,9 @@ const SHARED: &[&str] = &[
     "grants::heard",
     "grants::identity",
     "grants::state",
+    "latency",
     "locks",
+    "namespaces",
     "node",
     "replication::aside",
     "replication::feeders",
@@ -76,6 +79,7 @@ const SHARED: &[&str] = &[
     "slowlog",
     "stats",
     "strangers",
+    "tracking",
     "watch",
 ];
 

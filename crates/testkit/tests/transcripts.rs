@@ -209,6 +209,16 @@ fn odd_connections() -> Result<()> {
     probe("connection.probe")
 }
 
+#[test]
+fn odd_servers() -> Result<()> {
+    probe("server.probe")
+}
+
+#[test]
+fn odd_users() -> Result<()> {
+    probe("acl.probe")
+}
+
 /// Every row of the table refuses too few and too many words as Redis does, and says of its arity and keys what Redis says.
 #[test]
 fn arity_of_every_row() -> Result<()> {

@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// What an attempt to find out came to.
 enum Settled {
     /// This record is in force; `None`: the cluster is not in the store any more.
-    Known(Option<Record>),
+    Known(Option<Box<Record>>),
     /// Not yet.
     Open(StoreError),
 }
@@ -37,7 +37,7 @@ impl Cluster {
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
         self.doubts(&change.record, 1, reason);
         if let Settled::Known(record) = self.settle(&change).await {
-            return self.settled(&change, record, error);
+            return self.settled(&change, record.map(|record| *record), error);
         }
         let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
         tokio::spawn(async move { cluster.find_out(change).await });
@@ -53,7 +53,8 @@ impl Cluster {
             }
             match self.settle(&change).await {
                 Settled::Known(record) => {
-                    let outcome = self.settled(&change, record, StoreError::Conflict);
+                    let outcome =
+                        self.settled(&change, record.map(|record| *record), StoreError::Conflict);
                     let is_done = outcome.is_ok();
                     tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
                     return;
@@ -77,7 +78,7 @@ impl Cluster {
             };
             let is_before = (found.tag, found.revision) == (change.was.tag, change.was.revision);
             if !is_before || !records.writes_may_arrive_late() {
-                return Settled::Known(Some(found));
+                return Settled::Known(Some(Box::new(found)));
             }
             let label = format!("{namespace}/{name}");
             let text = format!("revision {revision} is shut out: its outcome was not known");
@@ -85,7 +86,9 @@ impl Cluster {
             let next = found.next();
             let same = Change::new(Arc::new(found), next, event);
             match records.swap(same.clone()).await {
-                Outcome::Done(()) => return Settled::Known(Some(Record::clone(&same.record))),
+                Outcome::Done(()) => {
+                    return Settled::Known(Some(Box::new(Record::clone(&same.record))));
+                }
                 // What was unknown has arrived, or somebody else was faster: both can be read.
                 Outcome::NotDone(StoreError::Conflict) => {}
                 Outcome::NotDone(error) | Outcome::Unknown(error) => return Settled::Open(error),

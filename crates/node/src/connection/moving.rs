@@ -108,7 +108,10 @@ fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
     let Via::Balancer { frontend, .. } = client.via else { return None };
     let stays =
         client.is_replica.load(Ordering::Relaxed) || client.is_monitor.load(Ordering::Relaxed);
-    if session.auth == Auth::Peer || stays {
+    let is_elsewhere = *session.namespace != *storage::DEFAULT_NAMESPACE;
+    // What it has read is noted here alone.
+    let is_tracking = session.tracks.is_some();
+    if session.auth == Auth::Peer || is_elsewhere || is_tracking || stays {
         return None;
     }
     let names = client.names.lock().clone();
@@ -139,6 +142,7 @@ fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
             .map(|queue| queue.iter().map(|queued| queued.words.clone()).collect()),
         unread,
         subscriptions: subscriptions(client),
+        user: session.user.as_ref().map_or(String::new(), |account| account.name.clone()),
     })
 }
 
@@ -162,6 +166,14 @@ pub(super) fn unpack(
 ) {
     if moved.is_authenticated {
         session.auth = Auth::Client;
+    }
+    if !moved.user.is_empty() {
+        // Users belong to a node: one that is not here has to show again who it is.
+        let account = node.acl.find(&moved.user).filter(|account| account.user().is_on);
+        if account.is_none() {
+            session.auth = Auth::None;
+        }
+        session.belong_to(account);
     }
     session.is_denied = moved.is_denied;
     session.protocol = if moved.is_resp3 { Protocol::V3 } else { Protocol::V2 };

@@ -1,7 +1,9 @@
 //! The commands, one module per family: the table first, its handlers below in table order.
 
+pub mod acl;
 pub mod bit;
 pub mod bloom;
+mod client;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
@@ -12,6 +14,7 @@ pub mod hyperloglog;
 pub mod json;
 pub mod key;
 pub mod list;
+mod object;
 pub mod pubsub;
 pub mod rdb;
 pub mod replication;
@@ -47,6 +50,7 @@ pub const ALL: &[Family] = &[
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
     Family { name: "server", commands: rdb::COMMANDS },
+    Family { name: "acl", commands: acl::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },

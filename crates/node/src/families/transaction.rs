@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use storage::Name;
+
 use crate::command::keys::KEYS;
 use crate::command::row::Access;
 use crate::command::{Args, Error, Reply, Result};
@@ -73,13 +75,15 @@ fn watch(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     if cx.session.transaction.is_open() {
         return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
     }
+    let namespace = Arc::clone(&cx.session.namespace);
     for key in args.rest() {
         // Watched first: a change between the look and the watch must not go unseen.
-        cx.session.transaction.watch(cx.node, key);
+        let name = Name { namespace: &namespace, key };
+        cx.session.transaction.watch(cx.node, &name);
         let engine = cx.node.engine();
         let Some(store) = &engine.store else { continue };
         let exists = storage::types::keys::exists(&store.txn(), &cx.scope(), &[key])? > 0;
-        cx.session.transaction.note_existing(key, exists);
+        cx.session.transaction.note_existing(&name, exists);
     }
     Ok(reply.ok().into())
 }

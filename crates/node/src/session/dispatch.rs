@@ -189,6 +189,10 @@ impl<'n> Batch<'n> {
         self.has_data |= command.is_data();
         let mark = out.len();
         let result = self.handle(session, command, words, out);
+        // CACHING too is for the next command, or the next transaction.
+        session.caches &= session.transaction.is_open()
+            || command.name == "client|caching"
+            || command.name == "multi";
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
@@ -226,6 +230,7 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         tell_monitors(self.node, &self.config, session, command, words);
+        session.note_reading(self.node, &self.config, command, words);
         match command.handler {
             Handler::Read(handler) => self.run_read(session, command, handler, words, out),
             Handler::Write(handler) => {
@@ -251,6 +256,7 @@ impl<'n> Batch<'n> {
                     has_written: false,
                     held: Stripes::new(),
                     ready: Ready::new(),
+                    events: Vec::new(),
                 };
                 let result = handler(&mut cx, &mut Args::behind(command.names, words));
                 let (has_data, has_written) = (cx.has_data, cx.has_written);
@@ -423,6 +429,8 @@ impl<'n> Batch<'n> {
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
+        let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);
+        self.node.latency.note_command(command.flags.has(Flags::FAST), micros, threshold_ms, at);
         if !slowlog::is_slow(&self.config, command.flags, micros) {
             return;
         }

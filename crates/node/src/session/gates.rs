@@ -14,6 +14,8 @@ use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
 use super::{Auth, Session};
+use crate::acl::log::Reason;
+use crate::acl::selector::Denied;
 use crate::clients::{Kind, Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::row::Usage;
@@ -86,6 +88,7 @@ const ALWAYS: &[Gate] = &[
     place,
     fits,
     authenticated,
+    permitted,
     admin,
     door,
     control,
@@ -191,6 +194,38 @@ fn authenticated(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What the connection's user may do. Peers are no users.
+fn permitted(check: &Check<'_>) -> Result<(), Refusal> {
+    let session = check.session;
+    let account = session.user.as_ref().unwrap_or_else(|| check.node.acl.default_account());
+    if account.is_unrestricted() || session.auth != Auth::Client || is_health_check(session) {
+        return Ok(());
+    }
+    let Err(denied) = account.user().check(check.command, check.words) else { return Ok(()) };
+    let (reason, object, text) = match &denied {
+        Denied::Command(name) => (
+            Reason::Command,
+            name.as_bytes(),
+            format!("NOPERM this user has no permissions to run the '{name}' command"),
+        ),
+        Denied::Key(key) => (
+            Reason::Key,
+            key.as_slice(),
+            "NOPERM this user has no permissions to access one of the keys used as arguments"
+                .into(),
+        ),
+        Denied::Channel(channel) => (
+            Reason::Channel,
+            channel.as_slice(),
+            "NOPERM this user has no permissions to access one of the channels used as arguments"
+                .into(),
+        ),
+    };
+    let what = (reason, object, account.name.as_str());
+    session.note_refusal(check.node, check.config, what, clock::unix_ms());
+    error(text)
+}
+
 /// Text of Redis' protected mode.
 pub const DENIED: &str = "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. \
 In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: \
@@ -202,7 +237,9 @@ NOTE: You only need to do one of the above things in order for the server to sta
 
 /// What is for administrators is not for clients of a namespace.
 fn admin(check: &Check<'_>) -> Result<(), Refusal> {
-    if check.command.flags.has(Flags::ADMIN) && !check.session.is_admin() {
+    let flags = check.command.flags;
+    let is_for_all = flags.has(Flags::ADMIN) || flags.has(Flags::WHOLE);
+    if is_for_all && !check.session.is_admin() {
         return error("ERR admin permission required to perform the command");
     }
     Ok(())

@@ -15,15 +15,19 @@ use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
 use resp::{Protocol, Writer};
-use storage::{DEFAULT_NAMESPACE, Scope, Store, Txn};
+use storage::{DEFAULT_NAMESPACE, Name, Scope, Store, Txn};
 use topology::Reach;
 
+use crate::acl::log::Reason;
+use crate::acl::{self, Account};
 use crate::clients::Client;
-use crate::command::{Error, Reply};
+use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
+use crate::events::Event;
 use crate::locks::Stripes;
 use crate::node::Node;
 use crate::stats::WorkerStats;
+use crate::tracking::{Mode, Sending};
 use crate::waiters::Standing;
 use long::Aside;
 pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
@@ -53,6 +57,14 @@ pub struct Session {
     pub auth: Auth,
     /// Whose keys it sees.
     pub namespace: Arc<[u8]>,
+    /// It authenticated with the token of a namespace.
+    pub is_tenant: bool,
+    /// Whose it is; `None`: the default user's.
+    pub user: Option<Arc<Account>>,
+    /// CLIENT TRACKING.
+    pub tracks: Option<Mode>,
+    /// CLIENT CACHING was sent just before.
+    pub caches: bool,
     /// It has asked what only nodes and controllers ask.
     pub asks_as_peer: bool,
     /// READONLY was sent.
@@ -175,6 +187,8 @@ pub struct NestedCx<'a> {
     held: Stripes,
     /// Keys for which others wait, to be served when the command holds no locks.
     ready: Ready,
+    /// What the commands did to keys, to be told once it is written.
+    events: Vec<Event>,
 }
 
 impl SessionCx<'_> {
@@ -251,6 +265,10 @@ impl Session {
             protocol: Protocol::V2,
             auth: Auth::None,
             namespace: DEFAULT_NAMESPACE.into(),
+            is_tenant: false,
+            user: None,
+            tracks: None,
+            caches: false,
             asks_as_peer: false,
             is_readonly: false,
             is_asking: false,
@@ -272,7 +290,72 @@ impl Session {
 
     /// Whether it may do what is not for clients of a namespace.
     pub fn is_admin(&self) -> bool {
-        *self.namespace == *DEFAULT_NAMESPACE
+        !self.is_tenant
+    }
+
+    /// It is this user's from here on; `None`: the default user's.
+    pub fn belong_to(&mut self, user: Option<Arc<Account>>) {
+        let name = user.as_ref().map_or(String::new(), |account| account.name.clone());
+        self.client.names.lock().user = name;
+        self.user = user;
+    }
+
+    /// Whose it is.
+    pub fn user_name(&self) -> &str {
+        self.user.as_ref().map_or(acl::DEFAULT, |account| &account.name)
+    }
+
+    /// A connection that says nothing may do nothing where the default user must say who it is.
+    pub fn meet(&mut self, node: &Node) {
+        let default = node.acl.default_account().user();
+        if self.auth == Auth::Client && self.user.is_none() && !(default.is_on && default.is_open) {
+            self.auth = Auth::None;
+        }
+    }
+
+    /// Notes for ACL LOG what was refused, and to whom.
+    pub fn note_refusal(
+        &self,
+        node: &Node,
+        config: &Values,
+        (reason, object, user): (Reason, &[u8], &str),
+        now_ms: u64,
+    ) {
+        let refusal = acl::log::Refusal {
+            reason,
+            context: if self.transaction.is_open() { "multi" } else { "toplevel" },
+            object: object.to_vec(),
+            user: user.to_owned(),
+            client: self.client.line(now_ms),
+        };
+        let limit = usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX);
+        node.acl.log.add(refusal, now_ms, limit);
+    }
+
+    /// It sees these keys from here on.
+    pub fn enter(&mut self, namespace: Arc<[u8]>, is_tenant: bool) {
+        self.client.names.lock().namespace = match *namespace == *DEFAULT_NAMESPACE {
+            true => String::new(),
+            false => String::from_utf8_lossy(&namespace).into_owned(),
+        };
+        (self.namespace, self.is_tenant) = (namespace, is_tenant);
+    }
+
+    /// Notes which keys a command is about to read, if changes of them are to be told.
+    fn note_reading(&self, node: &Node, config: &Values, command: &Command, words: &[&[u8]]) {
+        let is_noted = match self.tracks {
+            None | Some(Mode::Broadcast) => false,
+            Some(Mode::Read) => true,
+            Some(Mode::OptIn) => self.caches,
+            Some(Mode::OptOut) => !self.caches,
+        };
+        if !is_noted || command.is_write() || command.flags.has(Flags::PUBSUB) {
+            return;
+        }
+        let keys = command.keys_in(words).map(|key| Name { namespace: &self.namespace, key });
+        let max = usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX);
+        let (limit, now_ms) = (config.subscriber_limit(), crate::clock::unix_ms());
+        node.tracking.note(self.client.id, keys, max, Sending { limit, now_ms });
     }
 
     /// The right to answer once, in its version of the protocol.

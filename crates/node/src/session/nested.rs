@@ -20,6 +20,7 @@ use super::{
 use crate::clock;
 use crate::command::{Args, Error, Flags, Reply, Result, Words};
 use crate::config::Values;
+use crate::events;
 use crate::locks::{Held, Locks};
 use crate::node::Node;
 
@@ -42,9 +43,9 @@ impl<'a> NestedCx<'a> {
     /// A watched key that existed and has expired or was emptied since is a change too.
     pub fn has_expired(&self) -> Result<bool> {
         let txn = self.store.txn();
-        let scope = self.session.scope(self.config, self.now_ms);
-        for key in self.session.transaction.watched_existing() {
-            if keys::exists(&txn, &scope, &[key])? == 0 {
+        for name in self.session.transaction.watched_existing() {
+            let scope = scope_in(name.namespace, self.config, self.now_ms);
+            if keys::exists(&txn, &scope, &[name.key])? == 0 {
                 return Ok(true);
             }
         }
@@ -54,6 +55,7 @@ impl<'a> NestedCx<'a> {
     /// What serves those who wait for keys that the commands changed.
     pub(super) fn server(&self) -> Server<'_> {
         Server {
+            writer: Some(self.session.client.id),
             node: self.node,
             config: self.config,
             store: self.store,
@@ -96,10 +98,12 @@ impl<'a> NestedCx<'a> {
         }
         let mut ready = Ready::new();
         let server = self.server();
-        let tell = |batch: &[u8]| serve::note(&server, batch, &write.scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         match write.txn.commit_and_tell(tell) {
             Ok(Some(_)) => {
                 self.has_written = true;
+                let events = std::mem::take(&mut self.events);
+                self.server().tell_events(&events);
                 self.server().serve_holding(&mut ready, &self.held);
                 self.ready.extend(ready);
             }
@@ -131,9 +135,15 @@ impl<'a> NestedCx<'a> {
     ) -> bool {
         self.has_data |= command.is_data();
         tell_monitors(self.node, self.config, self.session, command, words);
+        self.session.note_reading(self.node, self.config, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());
         match self.run(write, command, words) {
-            Ok(closes) => closes,
+            Ok(closes) => {
+                let at = (&write.txn, before, write.scope);
+                let wanted = self.config.notify_keyspace_events;
+                self.events.extend(events::of(wanted, command, words, at));
+                closes
+            }
             Err(error) => {
                 write.txn.rollback(before);
                 self.take_back(mark);
@@ -242,6 +252,7 @@ pub(super) fn tell_monitors(
         flags.has(Flags::SKIP_SLOWLOG) || flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
     if node.monitors.any() && !is_hidden && session.auth != Auth::Peer {
         let now = Duration::from_micros(clock::unix_us());
-        node.monitors.tell(&session.client, words, now, config.subscriber_limit());
+        let limit = config.subscriber_limit();
+        node.monitors.tell(&session.client, words, now, limit);
     }
 }

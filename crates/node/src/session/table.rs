@@ -10,7 +10,7 @@ use resp::Writer;
 use super::{After, NestedCx, ReadCx, SessionCx, WriteCx};
 use crate::command::keys::Keys;
 use crate::command::row::{Access, Flags, Row, Usage, each_flag};
-use crate::command::{Args, Renames, Replied, Reply, Result, Table};
+use crate::command::{Args, Catalog, Renames, Replied, Reply, Result, Table};
 
 /// See [`Handler::Read`].
 pub type ReadHandler = fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
@@ -269,6 +269,13 @@ static COMMANDS: OnceLock<Vec<&'static Command>> = OnceLock::new();
 /// Hands in the commands of this build; returns how many there are. The first ones stay.
 pub fn give(families: &'static [Family]) -> usize {
     let commands = || families.iter().flat_map(|family| family.commands);
+    let whole = families.iter().flat_map(|family| {
+        let rows = family.commands.iter().flat_map(|command| {
+            std::iter::once(command).chain(command.leaves).map(|command| &command.row)
+        });
+        rows.map(|row| (row, family.name))
+    });
+    Catalog::give(whole);
     Table::give(commands().map(|command| &command.row));
     COMMANDS.get_or_init(|| commands().collect()).len()
 }

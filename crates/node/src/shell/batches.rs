@@ -162,7 +162,11 @@ fn version(record: &batch::Record<'_>) -> Option<[u8; 8]> {
 
 /// Runs the steps on a fresh database; returns how many commands were ours.
 fn replay(steps: &[Step]) -> usize {
-    let mut shell = Shell::new();
+    let mut shell = Shell::with(|values| {
+        values.requirepass = "secret".into();
+        values.repl_namespace_enabled = true;
+    });
+    shell.run("AUTH secret");
     shell.set_now(0);
     let (mut ours, mut differences) = (0, String::new());
     let mut versions = Versions::default();

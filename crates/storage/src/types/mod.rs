@@ -44,6 +44,7 @@ pub mod sortedint;
 pub mod stream;
 pub mod strings;
 pub mod version;
+pub mod weigh;
 pub mod zset;
 
 /// Why a command fails. The texts of replies are made by the server.
