@@ -180,6 +180,13 @@ fn persistence(node: &Node, lines: &mut Lines) {
     lines.add("last_bgsave_status", if backup.has_failed { "err" } else { "ok" });
     let seconds = backup.last_seconds.map(|seconds| seconds.to_string());
     lines.add("last_bgsave_time_sec", seconds.as_deref().unwrap_or("-1"));
+    let load = node.loads.now();
+    lines.add("rdb_load_in_progress", u8::from(load.is_running));
+    lines.add("rdb_load_status", if load.has_failed { "err" } else { "ok" });
+    lines.add("rdb_load_keys", load.keys);
+    lines.add("rdb_load_skipped_keys", load.skipped);
+    lines.add("rdb_load_bytes", load.bytes);
+    lines.add("rdb_load_total_bytes", load.total_bytes);
 }
 
 /// When the newest backup was made, Unix ms; before the first one, when this process started.

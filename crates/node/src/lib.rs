@@ -33,6 +33,7 @@ pub mod moving;
 pub mod namespaces;
 pub mod node;
 pub mod pubsub;
+pub mod rdb_load;
 mod reload;
 pub mod replication;
 pub mod role;

@@ -99,6 +99,8 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// RDB LOAD.
+    pub loads: crate::rdb_load::Loads,
     /// Of the disk that the data folder is on, at the last look.
     pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
@@ -192,6 +194,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            loads: crate::rdb_load::Loads::default(),
             room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),

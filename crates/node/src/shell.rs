@@ -23,6 +23,7 @@ use crate::waiters::Waiting;
 
 mod batches;
 mod bits;
+mod blooms;
 mod events;
 mod geo;
 mod hashes;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 /// What each crate may name of ours, outside its tests. What is missing here must not be depended on.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("resp", &[]),
+    ("rdb", &[]),
     ("json", &[]),
     ("topology", &[]),
     ("replication", &["api"]),
@@ -19,7 +20,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("model", &["api", "grant", "planner", "replication", "topology"]),
     ("limits", &[]),
     ("web", &["limits"]),
-    ("storage", &["json", "limits", "replication", "topology"]),
+    ("storage", &["json", "limits", "rdb", "replication", "topology"]),
     ("balancer", &["api", "limits", "topology", "web"]),
     ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
     ("script", &["resp"]),
@@ -30,6 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "grant",
             "json",
             "limits",
+            "rdb",
             "replication",
             "resp",
             "script",
@@ -38,13 +40,17 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology", "web"]),
+    (
+        "holdfast",
+        &["api", "balancer", "controller", "limits", "node", "rdb", "resp", "topology", "web"],
+    ),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];
 
 /// Values and state machines: none of them, and nothing they depend on, may be able to open a socket or wait.
-const PURE: &[&str] = &["resp", "json", "topology", "api", "grant", "replication", "planner"];
+const PURE: &[&str] =
+    &["rdb", "resp", "json", "topology", "api", "grant", "replication", "planner"];
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
 
 /// Crates whose files know each other in one direction only.

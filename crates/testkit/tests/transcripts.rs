@@ -73,6 +73,11 @@ fn sortedint() -> Result<()> {
 }
 
 #[test]
+fn bloomfilter() -> Result<()> {
+    check("bloomfilter.resp")
+}
+
+#[test]
 fn hll() -> Result<()> {
     check("hll.resp")
 }

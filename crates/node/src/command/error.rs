@@ -75,6 +75,11 @@ impl From<storage::types::CommandError> for Error {
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
             Cause::IndexOutOfRange => Self::text("ERR index out of range"),
             Cause::NoSuchKey => Self::text("ERR no such key"),
+            Cause::NoRedisForm => Self::text("ERR Invalid or Not supported object type"),
+            Cause::Redis(rdb::Error::Footer) => {
+                Self::text("ERR DUMP payload version or checksum are wrong")
+            }
+            Cause::Redis(_) => Self::text("ERR Bad data format"),
             Cause::NotAtRoot => {
                 Self::text("ERR Invalid argument: new objects must be created at the root")
             }

@@ -2,10 +2,12 @@
 
 pub mod acl;
 pub mod bit;
+pub mod bloom;
 mod client;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
+pub mod dump;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
@@ -14,6 +16,7 @@ pub mod key;
 pub mod list;
 mod object;
 pub mod pubsub;
+pub mod rdb;
 pub mod replication;
 pub mod script;
 pub mod server;
@@ -39,12 +42,15 @@ pub const ALL: &[Family] = &[
     Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
+    Family { name: "bloom-filter", commands: bloom::COMMANDS },
     Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "generic", commands: dump::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
+    Family { name: "server", commands: rdb::COMMANDS },
     Family { name: "acl", commands: acl::COMMANDS },
     Family { name: "scripting", commands: script::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },

@@ -205,6 +205,15 @@ pub(super) const DOCS: &[Doc] = &[
     doc("sirem",       "",       "Deletes numbers of a sorted set of whole numbers."),
     doc("sirevrange",  "",       "Lists numbers of a sorted set by place, greatest first."),
     doc("sirevrangebyvalue", "", "Lists numbers of a sorted set between two, greatest first."),
+    // Bloom filters.
+    doc("bf.add",      "",       "Adds an item to a Bloom filter; creates it if needed."),
+    doc("bf.card",     "",       "Counts the items that were added to a Bloom filter."),
+    doc("bf.exists",   "",       "Tells whether a Bloom filter may have an item."),
+    doc("bf.info",     "",       "Tells how large a Bloom filter is and how it grows."),
+    doc("bf.insert",   "",       "Adds items to a Bloom filter, and says how it is created."),
+    doc("bf.madd",     "",       "Adds items to a Bloom filter; creates it if needed."),
+    doc("bf.mexists",  "",       "Tells which items a Bloom filter may have."),
+    doc("bf.reserve",  "",       "Creates a Bloom filter for a number of items and rate of errors."),
     // HyperLogLogs.
     doc("pfadd",       "2.8.9",  "Adds elements to a HyperLogLog; creates it if needed."),
     doc("pfcount",     "2.8.9",  "Estimates how many different elements HyperLogLogs have together."),
@@ -303,6 +312,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("info",        "1.0.0",  "Shows what the node is, does and has done."),
     doc("lastsave",    "1.0.0",  "Tells when the newest backup was made, or the time of the start."),
     doc("monitor",     "1.0.0",  "Shows every command that runs."),
+    doc("rdb",         "",       "Reads a dump file of a Redis server."),
     doc("role",        "2.8.12", "Tells the role of the node and with whom it replicates."),
     doc("shutdown",    "1.0.0",  "Ends the process."),
     doc("slowlog",     "2.2.12", "Shows the commands that took longest lately."),
