@@ -146,7 +146,7 @@ fn clients(node: &Node, lines: &mut Lines) {
     lines.add("paused_actions", word);
 }
 
-fn memory(_node: &Node, lines: &mut Lines) {
+fn memory(node: &Node, lines: &mut Lines) {
     let rss = process::resident_bytes();
     let heap = process::heap();
     lines.title("Memory");
@@ -160,6 +160,16 @@ fn memory(_node: &Node, lines: &mut Lines) {
         lines.add("allocator_active", heap.active);
         lines.add("allocator_resident", heap.resident);
         lines.add("mem_allocator", "jemalloc");
+    }
+    lines.bytes("total_system_memory", crate::machine::memory_mib() << 20);
+    lines.add("huge_pages", crate::machine::huge_pages().as_deref().unwrap_or("none"));
+    let config = node.config.now();
+    for (name, mib) in [
+        ("write_buffer_size", config.rocksdb_write_buffer_size),
+        ("block_cache_size", config.block_cache_mib()),
+        ("value_cache_size", config.value_cache_size),
+    ] {
+        lines.add(name, u64::from(mib) << 20);
     }
 }
 
