@@ -1,16 +1,18 @@
 //! From a parsed command to its reply: look-up, gates, locks, handler, commit.
 //!
-//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it
-//! wrote may be answered before [`Ran::finish`] has handed the WAL to the operating system, and
-//! nothing may be answered at all once the lease is over or the role has changed meanwhile.
+//! A [`Batch`] runs the commands of one read buffer, or those of several connections one after the
+//! other, under one hold of the write gate. Nothing it wrote may be answered before [`Ran::finish`]
+//! has handed the WAL to the operating system, and nothing may be answered at all once the lease is
+//! over or the role has changed meanwhile.
 
 mod ran;
+mod unknown;
 mod wait;
 mod write;
 
-pub use ran::Ran;
 #[cfg(test)]
 pub(super) use ran::UNWRITTEN;
+pub use ran::{Ended, Ran};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use std::time::Instant;
 
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
+use smallvec::SmallVec;
 use storage::{Store, Txn};
 use topology::Cluster;
 
@@ -37,8 +40,10 @@ use crate::locks::Stripes;
 use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
+use unknown::unknown_command;
+use write::Failed;
 
-/// The commands of one read buffer.
+/// The commands of one read buffer after the other.
 pub struct Batch<'n> {
     node: &'n Arc<Node>,
     /// Options of this batch.
@@ -48,6 +53,8 @@ pub struct Batch<'n> {
     worker: usize,
     now_ms: u64,
     pending: Pending<'n>,
+    /// Which of the connections that share the batch runs now. What follows is about it alone.
+    member: usize,
     has_written: bool,
     has_data: bool,
     generation: u64,
@@ -55,6 +62,10 @@ pub struct Batch<'n> {
     waits: bool,
     /// What the last command's answer tells of, if it comes later.
     later: Tells,
+    /// Of connections whose commands have run, those whose writes were committed since.
+    written: SmallVec<[usize; 8]>,
+    /// And those whose writes could not be.
+    failed: Vec<Failed>,
 }
 
 impl<'n> Batch<'n> {
@@ -68,11 +79,14 @@ impl<'n> Batch<'n> {
             worker,
             now_ms,
             pending: Pending::default(),
+            member: 0,
             has_written: false,
             has_data: false,
             generation: 0,
             waits: false,
             later: Tells::Nothing,
+            written: SmallVec::new(),
+            failed: Vec::new(),
         }
     }
 
@@ -88,7 +102,7 @@ impl<'n> Batch<'n> {
         }
         let started = Instant::now();
         let found = table::find(&self.config.renames, words);
-        if !found.is_some_and(|(_, command)| can_join(session, command)) {
+        if !found.is_some_and(|(_, command)| self.may_wait(session, command)) {
             self.settle(session, out);
         }
         let mark = out.len();
@@ -126,19 +140,58 @@ impl<'n> Batch<'n> {
         Self::silence(session, out, mark, after)
     }
 
-    /// Commits what is left and lets go of the gate.
-    pub fn close(mut self, session: &Session, out: &mut Vec<u8>) -> Ran {
-        self.settle(session, out);
-        let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        let sequence = sequence.map(Store::latest_sequence);
-        Ran {
+    /// The commands of one connection have run; those of another one may follow. Its writes may not
+    /// be committed yet.
+    pub fn leave(&mut self) -> Ran {
+        let ran = Ran {
             has_written: self.has_written,
             has_data: self.has_data,
             generation: self.generation,
             waits: self.waits,
             later: self.later,
             lease_mode: self.config.master_lease_mode,
-            sequence,
+            sequence: None,
+        };
+        self.member += 1;
+        (self.has_written, self.has_data) = (false, false);
+        self.later = Tells::Nothing;
+        if let Some(guard) = &self.guard {
+            self.generation = guard.generation;
+            self.waits = self.node.grants.commit.is_waiting();
+        }
+        ran
+    }
+
+    /// Commits what is left and lets go of the gate. `leave` was called for every connection.
+    pub fn end(mut self) -> Ended {
+        let failed = self.commit();
+        self.failed.extend(failed);
+        let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
+        Ended {
+            sequence: sequence.map(Store::latest_sequence),
+            written: self.written,
+            failed: self.failed,
+        }
+    }
+
+    /// The same for a batch of one connection.
+    pub fn close(mut self, session: &Session, out: &mut Vec<u8>) -> Ran {
+        self.settle(session, out);
+        let ran = self.leave();
+        self.end().apply(0, ran, session, out)
+    }
+
+    /// Whether a command may run while writes wait: one that may join them, or a short read of a
+    /// connection that has written nothing of it. What others wrote is answered after this read,
+    /// which may so come before it; a long read would keep others from their keys.
+    fn may_wait(&self, session: &Session, command: &Command) -> bool {
+        match command.handler {
+            Handler::Read(_) => {
+                command.flags.has(Flags::FAST)
+                    && !self.pending.has_of(self.member)
+                    && session.reply_mode == ReplyMode::On
+            }
+            _ => can_join(session, command),
         }
     }
 
@@ -437,20 +490,4 @@ fn queue(
     }
     session.transaction.is_aborted = true;
     session.reply(out).error("ERR transaction is too large").into()
-}
-
-/// As Redis 7: the name cut at 128 bytes, then arguments while they fit into 128 bytes.
-fn unknown_command(words: &[&[u8]]) -> String {
-    let text = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let name = words.first().map(|word| text(word)).unwrap_or_default();
-    let mut arguments = String::new();
-    for word in words.iter().skip(1) {
-        if arguments.len() >= 128 {
-            break;
-        }
-        let room = 128 - arguments.len();
-        let word = String::from_utf8_lossy(&word[..word.len().min(room)]).into_owned();
-        arguments.push_str(&format!("'{word}' "));
-    }
-    format!("ERR unknown command '{name}', with args beginning with: {arguments}")
 }
