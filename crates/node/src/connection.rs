@@ -43,6 +43,7 @@ use event::Event;
 use greeting::Greeting;
 use held::Held;
 pub use peers::{Caller, Desk, receive};
+pub use turn::close_line;
 use turn::{Done, Served};
 
 /// Read at once.

@@ -136,6 +136,12 @@ fn begin(node: &Arc<Node>, worker: usize) -> Batch<'_> {
     Batch::begin(node, node.config.now(), worker, clock::unix_ms())
 }
 
+/// Lets go of those in line: the worker ends, and nobody will run what they sent.
+pub fn close_line() {
+    let line = LINE.take();
+    drop(line);
+}
+
 /// Runs what those in line sent.
 fn take_turn() {
     let mut waiting = LINE.with_borrow_mut(|line| {
