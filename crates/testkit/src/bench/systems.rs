@@ -101,7 +101,7 @@ impl System {
             }
             let reply =
                 Connection::open(([127, 0, 0, 1], port).into())?.call(&["INFO", "server"])?;
-            Ok(format!("{reply:?}"))
+            Ok(reply.text())
         })?;
         let version = version(&info, self.kind);
         Ok(Running { system: self, version, port, process, _folder: folder })
