@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture differ bench profile fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ big bench profile fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -50,6 +50,10 @@ torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BA
 differ: build ## random commands in both versions of RESP, beside redis-server, until Ctrl-C: SEED= RUNS=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin differ
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/differ" $(foreach name,SEED RUNS,$(if $($(name)),$(name)=$($(name))))
+
+big: build ## ten million elements in one key of each type: memory, and what other clients wait: ELEMENTS= TYPES= WORST=
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin big
+	@$(ENV) exec "$$CARGO_TARGET_DIR/release/big" $(foreach name,ELEMENTS TYPES WORST,$(if $($(name)),$(name)=$($(name))))
 
 bench: build ## figures beside redis-server in bench/results, below 3 min: AXIS=quick (or base, workers, 1k, 10k, 64, 1000, ttl, all) ROUNDS= OUT=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin bench

@@ -200,6 +200,8 @@ pub struct Reply {
     pub replicas: Vec<ReplicaLine>,
     /// For how long the disk has taken nothing of the log that it was given, ms; 0 while nothing waits for it.
     pub log_wait_ms: u64,
+    /// Room on the disk of its data folder, as it was some seconds ago; `None` before the first look.
+    pub room: Option<Room>,
     /// Nodes that this one shows to clients as failed, because a controller said so; `None` from
     /// one that cannot be told.
     pub down: Option<Vec<String>>,
@@ -211,6 +213,15 @@ pub struct Reply {
     pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
+}
+
+/// A file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What this process may still write.
+    pub free: u64,
+    /// As a whole.
+    pub size: u64,
 }
 
 /// Why a reply could not be read.
@@ -277,6 +288,10 @@ impl Reply {
             );
         }
         line("log_wait_ms", &self.log_wait_ms);
+        if let Some(Room { free, size }) = self.room {
+            line("disk_free", &free);
+            line("disk_size", &size);
+        }
         if let Some(down) = &self.down {
             line("down", &down.join(","));
         }
@@ -357,6 +372,13 @@ impl Reply {
             loading: fields.or("loading", 0_u8)? != 0,
             replicas: fields.replicas(),
             log_wait_ms: fields.or("log_wait_ms", 0)?,
+            room: match fields.optional("disk_size") {
+                None => None,
+                Some(_) => Some(Room {
+                    free: fields.required("disk_free")?,
+                    size: fields.required("disk_size")?,
+                }),
+            },
             down: fields
                 .optional("down")
                 .map(|ids| ids.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
@@ -487,6 +509,7 @@ mod tests {
                 ReplicaLine { ip: "::1".into(), port: 2, offset: 2, member: Some(member()) },
             ],
             log_wait_ms: 8,
+            room: Some(Room { free: 5, size: 7 }),
             down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,

@@ -416,6 +416,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        room: None,
         down: None,
         deposed: None,
         uptime_ms: 1,

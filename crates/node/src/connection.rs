@@ -13,6 +13,7 @@ mod held;
 mod late;
 mod moving;
 mod peers;
+mod sending;
 mod turn;
 
 use std::convert::Infallible;
@@ -20,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::moving::Mark;
 use api::proxy::{self, Opening};
@@ -29,15 +30,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::clients::places::Place;
-use crate::clients::{Client, Kind, Via};
+use crate::clients::{Client, Via};
 use crate::clock;
 use crate::command::Words;
 use crate::node::Node;
-use crate::session::dispatch::Batch;
+use crate::session::dispatch::{Batch, Ran};
 use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates};
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
-use crate::waiters::Told;
 use attend::attend;
 use event::Event;
 use greeting::Greeting;
@@ -50,6 +50,8 @@ use turn::{Done, Served};
 const READ_BYTES: usize = 16 * 1024;
 /// Unsent replies above which they are sent before more commands are run.
 const REPLY_BYTES: usize = 256 * 1024;
+/// For how long a pipeline runs before the other connections of its worker have a turn.
+const TURN: Duration = Duration::from_millis(10);
 /// Buffers larger than that are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
 
@@ -224,7 +226,7 @@ impl Connection {
         self.take_pushes(session);
         match stop {
             // Further commands may run while replies wait.
-            Stop::Read | Stop::More => {}
+            Stop::Read | Stop::More | Stop::Turn => {}
             Stop::Malformed | Stop::Command { .. } => self.drain(session).await?,
         }
         self.send(session).await?;
@@ -238,32 +240,12 @@ impl Connection {
             Stop::Read if self.belongs_elsewhere(session) => return Ok(Some(Leave::ToPeers)),
             Stop::Read => self.read(session, parser).await?,
             Stop::More => self.make_room(session).await?,
+            Stop::Turn => tokio::task::yield_now().await,
             Stop::Malformed => return Err(End::Quit),
-            Stop::Command { after, length, replies } => match after {
-                After::Next(_) | After::Wrote(_) => {}
-                After::Again(_) if self.at_end && self.moves => {
-                    return Err(self.give_back(session).await);
-                }
-                After::Again(pause) => self.wait(session, pause).await?,
-                After::Later(answer, _) => {
-                    let told = self.later(session, answer).await?.map(Told::Answer);
-                    self.conclude(session, told, (length, replies)).await?;
-                    self.send_later(session, ran, begun).await?;
-                }
-                After::Blocked(waiting) => {
-                    let again = waiting.again();
-                    let told = self.blocked(session, waiting).await?;
-                    let begins_anew = told == Some(Told::Again);
-                    let length = self.reword(told.as_ref(), length, again);
-                    self.conclude(session, told, (length, replies)).await?;
-                    *parser = Parser::new();
-                    if !begins_anew {
-                        self.send_later(session, ran, begun).await?;
-                    }
-                }
-                After::Close | After::Drop(_) => return Err(End::Quit),
-                After::Leave(take) => return Ok(Some(Leave::Detach(take))),
-            },
+            Stop::Command { after, length, replies } => {
+                let ended = Ended { after, length, replies, ran, begun };
+                return self.follow(session, ended, parser).await;
+            }
         }
         Ok(None)
     }
@@ -283,6 +265,9 @@ impl Connection {
         let stop = loop {
             if self.out.len() > REPLY_BYTES {
                 break Stop::More;
+            }
+            if batch.age() > TURN {
+                break Stop::Turn;
             }
             let limits = match session.auth {
                 Auth::None => Limits::unauthenticated(),
@@ -363,54 +348,6 @@ impl Connection {
         Ok(())
     }
 
-    async fn send(&mut self, session: &Session) -> Result<(), End> {
-        if self.out.is_empty() {
-            self.leaving.clear();
-            return Ok(());
-        }
-        if session.client.is_killed() {
-            return Err(End::Killed);
-        }
-        let limit = self.node.config.now().client_output_buffer_limit.normal.hard;
-        if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
-            return Err(End::Refused("client-output-buffer-limit exceeded".into()));
-        }
-        tokio::select! {
-            biased;
-            sent = self.stream.write_all(&self.out) => sent?,
-            () = session.client.killed() => return Err(End::Killed),
-        }
-        self.count(|stats| &stats.bytes_out, self.out.len());
-        self.out.clear();
-        self.note_latency(session);
-        self.show_buffers(session);
-        if self.out.capacity() > KEEP_BYTES * 4 {
-            self.out = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// Counts how long the replies that have just left were waited for. Nodes and controllers are
-    /// no clients.
-    fn note_latency(&mut self, session: &Session) {
-        if let Some(stats) = self.node.stats.workers.get(self.worker)
-            && session.auth != Auth::Peer
-        {
-            let now = Instant::now();
-            for begun in self.leaving.iter().filter(|begun| begun.commands > 0) {
-                stats.latency.add(now.duration_since(begun.at), begun.commands);
-            }
-        }
-        self.leaving.clear();
-    }
-
-    /// Writes down for CLIENT LIST what is kept of what came, and what was not sent.
-    fn show_buffers(&self, session: &Session) {
-        let client = &session.client;
-        client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
-        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
-    }
-
     fn count(
         &self,
         counter: impl Fn(&WorkerStats) -> &std::sync::atomic::AtomicU64,
@@ -445,6 +382,8 @@ enum Stop {
     Read,
     /// Replies are to be sent first.
     More,
+    /// Others have a turn first.
+    Turn,
     /// What came is no command; that was said.
     Malformed,
     /// A command ended so that the next one cannot follow at once.
@@ -455,6 +394,16 @@ enum Stop {
         /// CLIENT REPLY as it was before the command.
         replies: ReplyMode,
     },
+}
+
+/// A command after which the next one cannot follow at once.
+struct Ended {
+    after: After,
+    /// See [`Stop::Command`].
+    length: usize,
+    replies: ReplyMode,
+    ran: Ran,
+    begun: Begun,
 }
 
 /// IPv4 in IPv6 clothes is shown as IPv4.

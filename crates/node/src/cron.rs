@@ -183,6 +183,8 @@ pub(crate) fn close_idle(node: &Node, now_ms: u64) {
 }
 
 fn weigh(node: &Node) {
+    *node.room.lock() = process::disk(&node.dir)
+        .map(|disk| api::heartbeat::Room { free: disk.free, size: disk.capacity });
     // The disk may hang: a change of role must not wait for that.
     let Some(store) = node.gate.try_read().and_then(|engine| engine.store.clone()) else { return };
     match store.stats() {

@@ -209,6 +209,7 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("sync_partial_err", now(&stats.sync_partial_err));
     lines.add("keyspace_hits", stats.sum(|worker| &worker.hits));
     lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
+    lines.add("long_reads", node.long_reads.count());
 }
 
 fn replication(node: &Node, lines: &mut Lines) {

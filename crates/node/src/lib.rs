@@ -24,6 +24,7 @@ pub mod info;
 pub mod listener;
 pub mod locks;
 pub mod log;
+pub mod long_reads;
 pub mod machine;
 pub mod monitor;
 pub mod moving;

@@ -21,6 +21,7 @@ use crate::descriptors::Descriptors;
 use crate::gate::{Engine, ResyncState, Role};
 use crate::grants::state::Grants;
 use crate::locks::Locks;
+use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
 use crate::pubsub::Pubsub;
 use crate::slowlog::Slowlog;
@@ -55,6 +56,8 @@ pub struct Node {
     pub pubsub: Pubsub,
     /// MONITOR.
     pub monitors: Monitors,
+    /// Threads and memory of long reads.
+    pub long_reads: LongReads,
     /// Commands that wait for a key.
     pub waiters: Arc<Waiters>,
     /// Counters.
@@ -81,6 +84,8 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// Of the disk that the data folder is on, at the last look.
+    pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
     /// SCAN cursors handed out as numbers.
@@ -131,6 +136,7 @@ impl Node {
     ) -> Self {
         // One more serves peers.
         let workers = usize::try_from(config.now().workers).unwrap_or(1).saturating_add(1);
+        let long_reads = LongReads::new(&config.now());
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
         Self {
@@ -146,6 +152,7 @@ impl Node {
             watches: Watches::default(),
             pubsub: Pubsub::default(),
             monitors: Monitors::default(),
+            long_reads,
             waiters: Arc::default(),
             stats: Stats::new(workers, commands),
             slowlog: Slowlog::default(),
@@ -159,6 +166,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
             shutdown: watch::channel(false).0,

@@ -363,6 +363,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         loading: is_loading,
         replicas: node.replication.replicas(),
         log_wait_ms,
+        room: *node.room.lock(),
         down: Some(node.gone.told()),
         deposed: node.replication.aside.position().map(|position| End {
             epoch: position.history.newest().map_or(0, |newest| newest.epoch),

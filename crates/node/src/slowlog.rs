@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::config::options;
+use crate::command::Flags;
+use crate::config::{Values, options};
 
 /// Arguments kept per entry, and bytes kept per argument (Redis: `SLOWLOG_ENTRY_MAX_ARGC`, `…_MAX_STRING`).
 const ARGUMENTS_MAX: usize = 32;
@@ -63,6 +64,12 @@ impl Slowlog {
     pub fn clear(&self) {
         self.entries.lock().clear();
     }
+}
+
+/// Whether a command that took so long is noted.
+pub fn is_slow(config: &Values, flags: Flags, micros: u64) -> bool {
+    let limit = config.slowlog_log_slower_than;
+    u64::try_from(limit).is_ok_and(|limit| micros >= limit) && !flags.has(Flags::SKIP_SLOWLOG)
 }
 
 /// What stands in place of a secret, as in Redis.

@@ -7,8 +7,8 @@
 //! Invariant: a waiting command is answered once. Whoever takes its [`Slot`] answers it, be it a
 //! batch, the end of its time, or CLIENT UNBLOCK; the connection may withdraw it until then.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub type Slot = Option<oneshot::Sender<Told>>;
 #[derive(Debug)]
 pub struct Waiter {
     wish: Wish,
+    standing: Standing,
     slot: Mutex<Slot>,
 }
 
@@ -46,17 +47,39 @@ impl Deref for Waiter {
 }
 
 impl Waiter {
+    /// Its place among those that wait: who came earlier has a smaller one.
+    pub fn place(&self) -> u64 {
+        self.standing.place
+    }
+
     /// The right to answer, for as long as the guard is held: its time does not end meanwhile.
     pub fn slot(&self) -> parking_lot::MutexGuard<'_, Slot> {
         self.slot.lock()
     }
 }
 
+/// Where a command stands among those that wait, and until when. It keeps that when it begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    place: u64,
+    until: Option<Instant>,
+}
+
+/// Those that wait for one key.
+#[derive(Debug, Default)]
+struct Queue {
+    /// By their places, that is in order of arrival.
+    waiting: BTreeMap<u64, Arc<Waiter>>,
+    /// How many of them mind its end.
+    minding: usize,
+}
+
 #[derive(Debug, Default)]
 struct Queues {
-    /// In order of arrival.
-    by_key: HashMap<Vec<u8>, VecDeque<Arc<Waiter>>>,
+    by_key: HashMap<Vec<u8>, Queue>,
     by_client: HashMap<u64, Arc<Waiter>>,
+    /// The next place.
+    next: u64,
 }
 
 /// All waiting commands of a node.
@@ -87,6 +110,8 @@ pub struct Wish {
     pub nil: Vec<u8>,
     /// How long; `None` for ever.
     pub patience: Option<Duration>,
+    /// What it has from before, if it begins anew.
+    pub standing: Option<Standing>,
 }
 
 impl Waiters {
@@ -99,20 +124,24 @@ impl Waiters {
     /// Begins to wait; the caller holds the locks of the keys, or looks at them again afterwards.
     pub fn add(self: &Arc<Self>, wish: Wish) -> Waiting {
         let (sender, told) = oneshot::channel();
-        let waiter = Arc::new(Waiter { wish, slot: Mutex::new(Some(sender)) });
+        let until = || wish.patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut queues = self.queues.lock();
+        let standing = match wish.standing {
+            Some(standing) => standing,
+            None => Standing { place: queues.next, until: until() },
+        };
+        queues.next = queues.next.max(standing.place.saturating_add(1));
+        let waiter = Arc::new(Waiter { wish, standing, slot: Mutex::new(Some(sender)) });
         for key in &waiter.keys {
             let queue = queues.by_key.entry(key.clone()).or_default();
             // A key may be named twice.
-            if !queue.back().is_some_and(|last| Arc::ptr_eq(last, &waiter)) {
-                queue.push_back(Arc::clone(&waiter));
-            }
+            let is_new = queue.waiting.insert(standing.place, Arc::clone(&waiter)).is_none();
+            queue.minding += usize::from(is_new && waiter.minds_end);
         }
         queues.by_client.insert(waiter.client, Arc::clone(&waiter));
         self.count.fetch_add(1, Ordering::SeqCst);
         drop(queues);
-        let until = waiter.patience.and_then(|patience| Instant::now().checked_add(patience));
-        Waiting { all: Arc::clone(self), waiter, told, until }
+        Waiting { all: Arc::clone(self), waiter, told }
     }
 
     /// Whether a command waits for this key.
@@ -120,10 +149,27 @@ impl Waiters {
         self.any() && self.queues.lock().by_key.contains_key(key)
     }
 
-    /// The commands that wait for a key, in order of arrival.
-    pub fn of(&self, key: &[u8]) -> Vec<Arc<Waiter>> {
+    /// The places of those that wait by now.
+    pub fn places(&self) -> Range<u64> {
+        0..self.queues.lock().next
+    }
+
+    /// The first of these places that waits for a key, and the places behind it. Of a key that is
+    /// gone it is nobody if nobody minds its end: who pushes one element for a thousand that wait
+    /// does not pass by all of them.
+    pub fn next(
+        &self,
+        key: &[u8],
+        places: Range<u64>,
+        is_gone: bool,
+    ) -> Option<(Arc<Waiter>, Range<u64>)> {
         let queues = self.queues.lock();
-        queues.by_key.get(key).into_iter().flatten().cloned().collect()
+        let queue = queues.by_key.get(key).filter(|queue| !is_gone || queue.minding > 0)?;
+        if places.is_empty() {
+            return None;
+        }
+        let (place, waiter) = queue.waiting.range(places.clone()).next()?;
+        Some((Arc::clone(waiter), place.saturating_add(1)..places.end))
     }
 
     /// Keys whose end some command minds.
@@ -142,8 +188,9 @@ impl Waiters {
         queues.by_client.remove(&waiter.client);
         for key in &waiter.keys {
             let Some(queue) = queues.by_key.get_mut(key) else { continue };
-            queue.retain(|other| !is_it(other));
-            if queue.is_empty() {
+            let was_there = queue.waiting.remove(&waiter.standing.place).is_some();
+            queue.minding -= usize::from(was_there && waiter.minds_end);
+            if queue.waiting.is_empty() {
                 queues.by_key.remove(key);
             }
         }
@@ -208,14 +255,18 @@ pub struct Waiting {
     all: Arc<Waiters>,
     waiter: Arc<Waiter>,
     told: oneshot::Receiver<Told>,
-    until: Option<Instant>,
 }
 
 impl Waiting {
+    /// What it keeps if it begins anew.
+    pub fn standing(&self) -> Standing {
+        self.waiter.standing
+    }
+
     /// What it is told, at the latest when its time is over.
     pub async fn told(&mut self) -> Told {
         let end = async {
-            match self.until {
+            match self.waiter.standing.until {
                 Some(until) => tokio::time::sleep_until(until).await,
                 None => std::future::pending().await,
             }
@@ -279,11 +330,58 @@ mod tests {
             namespace: Arc::from(&b"n"[..]),
             nil: b"*-1\r\n".to_vec(),
             patience,
+            standing: None,
         }
     }
 
+    fn of(waiters: &Waiters, key: &str) -> Vec<Arc<Waiter>> {
+        let (mut all, mut places) = (Vec::new(), waiters.places());
+        while let Some((waiter, behind)) = waiters.next(key.as_bytes(), places, false) {
+            places = behind;
+            all.push(waiter);
+        }
+        all
+    }
+
     fn clients(waiters: &Waiters, key: &str) -> Vec<u64> {
-        waiters.of(key.as_bytes()).iter().map(|waiter| waiter.client).collect()
+        of(waiters, key).iter().map(|waiter| waiter.client).collect()
+    }
+
+    #[tokio::test]
+    async fn one_that_begins_anew_keeps_its_place_and_its_time() {
+        let waiters = Arc::new(Waiters::default());
+        let first = waiters.add(wish(1, &["a"], Some(Duration::from_millis(20))));
+        let _second = waiters.add(wish(2, &["a"], None));
+        let standing = first.standing();
+        waiters.begin_anew_where(|_| true);
+        drop(first);
+        let again = wish(1, &["a", "b"], Some(Duration::from_secs(3600)));
+        let _third = waiters.add(wish(3, &["a"], None));
+        let mut again = waiters.add(Wish { standing: Some(standing), ..again });
+        assert_eq!(clients(&waiters, "a"), [1, 3]);
+        assert_eq!(again.told().await, Told::Answer(b"*-1\r\n".to_vec()));
+        assert_eq!(clients(&waiters, "a"), [3]);
+    }
+
+    /// Seconds, were it quadratic.
+    #[test]
+    fn many_may_wait_for_one_key() {
+        let waiters = Arc::new(Waiters::default());
+        let all: Vec<Waiting> =
+            (0..50_000).map(|client| waiters.add(wish(client, &["a"], None))).collect();
+        for _ in 0..50_000 {
+            assert!(waiters.next(b"a", waiters.places(), true).is_none(), "nobody minds its end");
+            let (first, behind) = waiters.next(b"a", waiters.places(), false).unwrap();
+            assert_eq!((first.client, behind), (0, 1..50_000));
+        }
+        let minding = Wish { minds_end: true, ..wish(50_000, &["a"], None) };
+        let minding = waiters.add(minding);
+        assert!(waiters.next(b"a", waiters.places(), true).is_some());
+        drop(minding);
+        assert!(waiters.next(b"a", waiters.places(), true).is_none());
+        waiters.unblock_all("UNBLOCKED x");
+        assert!(!waiters.any());
+        drop(all);
     }
 
     #[test]
@@ -313,7 +411,7 @@ mod tests {
         assert!(!waiters.any());
         // Whoever holds the slot answers, also after the time.
         let mut late = waiters.add(wish(2, &["a"], Some(Duration::from_millis(1))));
-        let waiter = waiters.of(b"a").remove(0);
+        let waiter = of(&waiters, "a").remove(0);
         assert!(waiters.tell(&waiter, Told::Again));
         assert_eq!(late.told().await, Told::Again);
     }

@@ -49,6 +49,7 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     tell::of_strangers(&cx, &mut plan);
     errors(&cx, &mut plan);
     tell::of_clocks(&cx, &mut plan);
+    tell::of_disks(&cx, &mut plan);
     pushes(&cx, &verdicts, &mut plan);
     balancers::tell(&cx, &closed, &moving, &mut plan);
     sources::tell(&cx, &mut plan);

@@ -4,7 +4,7 @@
 //! The words of an alarm name no number that changes by itself: else each change would be another
 //! alarm.
 
-use api::heartbeat::{Reply, Role as Does};
+use api::heartbeat::{Reply, Role as Does, Room};
 
 use crate::context::{Case, Context, Health};
 use crate::identity::{is_other_cluster, is_stranger};
@@ -23,6 +23,12 @@ const OFF: [(u64, &str); 6] = [
     (10_000, "ten seconds"),
     (1_000, "a second"),
 ];
+
+/// A disk of which less than a 20th is free, and less than [`NEARLY_FULL_BYTES`], is nearly full;
+/// and how that is said. One that wavers about a limit makes an event each time, so there are few.
+const NEARLY_FULL: [(u64, &str); 2] = [(100, "a hundredth"), (20, "a twentieth")];
+/// On a large disk a twentieth is room for long.
+const NEARLY_FULL_BYTES: u64 = 20 << 30;
 
 /// Replicas that answer and have had no stream from their master for a while.
 pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
@@ -120,6 +126,24 @@ pub(crate) fn of_clocks(cx: &Context<'_>, plan: &mut Plan) {
              keys with an expiry live shorter or longer where it is master; is NTP running?"
         ));
     }
+}
+
+/// Disks that will soon be full: a node whose disk takes nothing ends (rule R14), and does not come
+/// back before there is room.
+pub(crate) fn of_disks(cx: &Context<'_>, plan: &mut Plan) {
+    for (_, node) in cx.record.nodes() {
+        let Some(room) = cx.reply(&node.id).and_then(|reply| reply.room) else { continue };
+        let Some(part) = nearly_full(room) else { continue };
+        plan.alarms.insert(format!(
+            "the disk of {} is nearly full: less than {part} of it is free; make room, or the node ends when it is",
+            node.local
+        ));
+    }
+}
+
+fn nearly_full(room: Room) -> Option<&'static str> {
+    let is_scarce = |parts: u64| room.free < (room.size / parts).min(NEARLY_FULL_BYTES);
+    NEARLY_FULL.iter().find(|(parts, _)| is_scarce(*parts)).map(|(_, part)| *part)
 }
 
 fn said(ahead_ms: i64) -> Option<(&'static str, &'static str)> {

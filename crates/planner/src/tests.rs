@@ -109,6 +109,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         loading: false,
         replicas: Vec::new(),
         log_wait_ms: 0,
+        room: None,
         down: None,
         deposed: None,
         uptime_ms: 1,

@@ -6,6 +6,6 @@ pub mod reply;
 pub mod request;
 pub mod value;
 
-pub use reply::{Protocol, Writer, float_text};
+pub use reply::{Protocol, Room, Writer, float_text};
 pub use request::{Limits, Parser, ProtocolError};
 pub use value::{Value, encode_command};

@@ -1,5 +1,6 @@
 //! Replies as bytes. One writer for both protocol versions, so that a handler says what it means (a map, a null, a double) and the connection's version decides the form.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 
 /// Protocol version of a connection.
@@ -12,17 +13,55 @@ pub enum Protocol {
     V3,
 }
 
+/// How large a buffer may become. What would not fit is left out, and the reply is none.
+#[derive(Debug)]
+pub struct Room {
+    bytes: usize,
+    is_over: Cell<bool>,
+}
+
+impl Room {
+    /// For a buffer of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self { bytes, is_over: Cell::new(false) }
+    }
+
+    /// Whether a buffer of that length takes so many more.
+    fn has(&self, length: usize, more: usize) -> bool {
+        let has = length.saturating_add(more) <= self.bytes;
+        self.is_over.set(self.is_over.get() || !has);
+        has
+    }
+
+    /// Something was left out.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+}
+
 /// Appends replies to a buffer. Arrays and maps announce their length first; the caller then writes as many elements.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     protocol: Protocol,
+    room: Option<&'a Room>,
 }
 
 impl<'a> Writer<'a> {
     /// A writer that appends to `out`.
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
-        Self { out, protocol }
+        Self { out, protocol, room: None }
+    }
+
+    /// Within this room.
+    #[must_use]
+    pub fn within(self, room: Option<&'a Room>) -> Self {
+        Self { room, ..self }
+    }
+
+    /// The room there is; `None` where nothing is bounded.
+    pub fn room(&self) -> Option<&'a Room> {
+        self.room
     }
 
     /// The version replies are written in.
@@ -32,7 +71,7 @@ impl<'a> Writer<'a> {
 
     /// A writer for a part of this reply.
     pub fn reborrow(&mut self) -> Writer<'_> {
-        Writer { out: self.out, protocol: self.protocol }
+        Writer { out: self.out, protocol: self.protocol, room: self.room }
     }
 
     /// Bytes as they are, already RESP.
@@ -57,6 +96,9 @@ impl<'a> Writer<'a> {
 
     /// A bulk string.
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if self.room.is_some_and(|room| !room.has(self.out.len(), bytes.len())) {
+            return;
+        }
         self.head(b'$', bytes.len());
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");
@@ -186,6 +228,25 @@ impl<'a> Writer<'a> {
         head(&mut Writer::new(&mut beginning, self.protocol), length);
         self.out.splice(start..start, beginning);
         Ok(())
+    }
+
+    /// How much is written.
+    pub fn mark(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back what was written since a mark.
+    pub fn take_back(&mut self, mark: usize) {
+        self.out.truncate(mark);
+    }
+
+    /// Puts what was written since the second mark before what was written since the first one:
+    /// how a head comes before elements that had to be counted.
+    pub fn put_first(&mut self, first: usize, second: usize) {
+        let behind = self.out.len().saturating_sub(second);
+        if let Some(part) = self.out.get_mut(first..).filter(|part| behind <= part.len()) {
+            part.rotate_right(behind);
+        }
     }
 
     /// An integer of any size, as decimal digits: a number of its own in RESP3, its text in RESP2.
@@ -335,6 +396,21 @@ mod tests {
             assert_eq!(writer.counted(|writer, length| writer.map(length), half), Err("half"));
         };
         assert_eq!(written(Protocol::V2, failed), "+before\r\n");
+    }
+
+    #[test]
+    fn a_buffer_does_not_outgrow_its_room() {
+        let (room, mut out) = (Room::new(20), Vec::new());
+        let mut writer = Writer::new(&mut out, Protocol::V2).within(Some(&room));
+        let many = |writer: &mut Writer<'_>| {
+            (0..1000).for_each(|_| writer.bulk(b"some bytes"));
+            Ok::<_, ()>(1000)
+        };
+        writer.bulk(b"fits");
+        assert!(!writer.room().unwrap().is_over());
+        writer.counted(|writer, length| writer.array(length), many).unwrap();
+        assert!(room.is_over());
+        assert!(out.len() < 60, "{}", out.len());
     }
 
     #[test]

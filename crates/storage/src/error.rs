@@ -94,6 +94,9 @@ pub enum Error {
         /// What is allowed.
         max: usize,
     },
+    /// A read was ended before it was done ([`crate::budget`]).
+    #[error("the read was ended before it was done")]
+    Stopped,
     /// A foreign write batch is malformed; nothing was written.
     #[error("write batch is malformed")]
     BadBatch(#[from] BatchError),

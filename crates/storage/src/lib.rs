@@ -28,6 +28,7 @@ mod scope;
 mod view;
 
 pub mod batch;
+pub mod budget;
 pub mod changes;
 pub mod feed;
 pub mod key;
@@ -47,7 +48,7 @@ pub use key::{DEFAULT_NAMESPACE, KeyBuf};
 pub use options::{Compression, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use scope::{At, Scope};
-pub use snapshot::Snapshot;
+pub use snapshot::{Moment, Snapshot};
 pub use stats::{Counters, Stats};
 pub use store::{Cause, CloseError, CloseWatch, FailureHook, Store, peek};
 pub use txn::{Suspended, Txn};

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::batch::{Record, Writer};
@@ -30,7 +29,7 @@ struct Layer {
     ranges: Vec<Range>,
 }
 
-type Layers = [Rc<Layer>; Family::ALL.len()];
+type Layers = [Arc<Layer>; Family::ALL.len()];
 
 /// All uncommitted writes, as far as [`Overlay::follow`] has seen them.
 #[derive(Debug, Default)]
@@ -62,13 +61,13 @@ pub(crate) enum Lookup {
 }
 
 impl Overlay {
-    fn layer(&self, family: Family) -> &Rc<Layer> {
+    fn layer(&self, family: Family) -> &Arc<Layer> {
         layer(&self.layers, family)
     }
 
     fn layer_mut(&mut self, family: Family) -> &mut Layer {
         let [default, metadata, zset_score, pubsub, propagate, stream, search] = &mut self.layers;
-        Rc::make_mut(match family {
+        Arc::make_mut(match family {
             Family::Default => default,
             Family::Metadata => metadata,
             Family::ZsetScore => zset_score,
@@ -165,7 +164,7 @@ impl Overlay {
     }
 }
 
-fn layer(layers: &Layers, family: Family) -> &Rc<Layer> {
+fn layer(layers: &Layers, family: Family) -> &Arc<Layer> {
     let [default, metadata, zset_score, pubsub, propagate, stream, search] = layers;
     match family {
         Family::Default => default,
@@ -211,7 +210,7 @@ impl Shared {
 /// The part of an overlay that one scan passes over.
 #[derive(Debug)]
 pub(crate) struct Slice {
-    layer: Rc<Layer>,
+    layer: Arc<Layer>,
     /// Bounds of what was not passed yet.
     front: Bound<Box<[u8]>>,
     back: Bound<Box<[u8]>>,
@@ -220,14 +219,14 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    fn new(layer: &Rc<Layer>, lower: &[u8], upper: &[u8]) -> Self {
+    fn new(layer: &Arc<Layer>, lower: &[u8], upper: &[u8]) -> Self {
         let back = if upper.is_empty() {
             Bound::Unbounded
         } else {
             // An empty range; the map would take bounds in the wrong order for a mistake.
             Bound::Excluded(upper.max(lower).into())
         };
-        Self { layer: Rc::clone(layer), front: Bound::Included(lower.into()), back, last: None }
+        Self { layer: Arc::clone(layer), front: Bound::Included(lower.into()), back, last: None }
     }
 
     /// Key of the next entry in this direction, deleted ones included.

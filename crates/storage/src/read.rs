@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rocksdb::{DBPinnableSlice, DBRawIterator};
 
 use crate::overlay::Slice as OverlaySlice;
-use crate::{Error, Family};
+use crate::{Error, Family, budget};
 
 /// A value read from the database; not copied: pinned in the block cache or memtable, or shared
 /// with what is kept in memory.
@@ -145,15 +145,20 @@ impl<'a> Cursor<'a> {
     /// I/O errors and corruption; the scan is over then.
     #[expect(clippy::should_implement_trait, reason = "lends from itself, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
-        match self.step()? {
-            None => Ok(None),
-            Some(Source::Engine) => Ok(self.engine.item()),
-            Some(Source::Overlay) => Ok(self.overlay.as_ref().and_then(OverlaySlice::passed)),
+        let entry = match self.step()? {
+            None => None,
+            Some(Source::Engine) => self.engine.item(),
+            Some(Source::Overlay) => self.overlay.as_ref().and_then(OverlaySlice::passed),
+        };
+        if let Some((_, value)) = entry {
+            budget::found(value.len());
         }
+        Ok(entry)
     }
 
     fn step(&mut self) -> Result<Option<Source>, Error> {
         loop {
+            budget::step(1)?;
             self.advance_engine()?;
             let Some(overlay) = &mut self.overlay else {
                 return Ok(self.lend_engine());

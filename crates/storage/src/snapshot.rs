@@ -13,24 +13,36 @@
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 
 use crate::overlay::{Lookup, Shared};
-use crate::{Cursor, Direction, Error, Family, Read, Store, Value};
+use crate::{Cursor, Direction, Error, Family, Read, Store, Txn, Value, budget};
 
 /// See the module documentation. It keeps old states of keys from being compacted away: not to be
 /// held for long.
 pub struct Snapshot<'a> {
     store: &'a Store,
-    at: SnapshotWithThreadMode<'a, DB>,
+    at: Taken<'a>,
     overlay: Option<Shared>,
 }
 
+/// Where it is from.
+enum Taken<'a> {
+    Own(Engine<'a>),
+    Lent(&'a Engine<'static>),
+}
+
+type Engine<'a> = SnapshotWithThreadMode<'a, DB>;
+
 impl<'a> Snapshot<'a> {
     pub(crate) fn take(store: &'a Store, overlay: Option<Shared>) -> Self {
-        Self { store, at: store.db().snapshot(), overlay }
+        Self { store, at: Taken::Own(store.db().snapshot()), overlay }
     }
 
     /// Number of the newest record of the database that it sees.
     pub fn sequence(&self) -> u64 {
-        self.at.sequence_number().unwrap_or_default()
+        match &self.at {
+            Taken::Own(at) => at.sequence_number(),
+            Taken::Lent(at) => at.sequence_number(),
+        }
+        .unwrap_or_default()
     }
 
     fn look_up(&self, family: Family, key: &[u8]) -> Lookup {
@@ -39,8 +51,58 @@ impl<'a> Snapshot<'a> {
 
     fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
-        options.set_snapshot(&self.at);
+        match &self.at {
+            Taken::Own(at) => options.set_snapshot(at),
+            Taken::Lent(at) => options.set_snapshot(*at),
+        }
         options
+    }
+
+    /// As [`Read::get`], for as long as the database is open.
+    pub(crate) fn find(&self, family: Family, key: &[u8]) -> Result<Option<Value<'a>>, Error> {
+        budget::step(1)?;
+        match self.look_up(family, key) {
+            Lookup::Value(value) => return Ok(Some(value)),
+            Lookup::Deleted => return Ok(None),
+            Lookup::Unknown => {}
+        }
+        let (store, options) = (self.store, self.options());
+        let found = store.db().get_pinned_cf_opt(store.cf(family)?, key, &options);
+        let found = found.map_err(|error| Error::engine("read a key at a snapshot", error))?;
+        budget::found(found.as_ref().map_or(0, |value| value.len()));
+        Ok(found.map(Value::pinned))
+    }
+
+    /// As [`Read::multi_get`], for as long as the database is open.
+    pub(crate) fn find_all<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Vec<Option<Value<'a>>>, Error> {
+        if self.overlay.is_some() {
+            return keys.iter().map(|key| self.find(family, key.as_ref())).collect();
+        }
+        budget::step(keys.len() as u64)?;
+        let (options, keys) = (self.options(), keys.iter().map(AsRef::as_ref));
+        let store = self.store;
+        store
+            .db()
+            .batched_multi_get_cf_slice_opt(store.cf(family)?, keys, false, &options)
+            .into_iter()
+            .map(|found| found.map(|found| found.map(Value::pinned)))
+            .map(|found| found.map_err(|error| Error::engine("read keys at a snapshot", error)))
+            .collect()
+    }
+
+    /// As [`Read::scan`], for as long as the database is open.
+    pub(crate) fn walk(
+        &self,
+        family: Family,
+        (lower, upper): (&[u8], &[u8]),
+        direction: Direction,
+    ) -> Result<Cursor<'a>, Error> {
+        let overlay = self.overlay.as_ref().map(|overlay| overlay.slice(family, lower, upper));
+        self.store.cursor(family, (lower, upper), direction, overlay, self.options())
     }
 }
 
@@ -59,14 +121,7 @@ impl std::fmt::Debug for Snapshot<'_> {
 
 impl Read for Snapshot<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
-        match self.look_up(family, key) {
-            Lookup::Value(value) => return Ok(Some(value)),
-            Lookup::Deleted => return Ok(None),
-            Lookup::Unknown => {}
-        }
-        let found = self.store.db().get_pinned_cf_opt(self.store.cf(family)?, key, &self.options());
-        let found = found.map_err(|error| Error::engine("read a key at a snapshot", error))?;
-        Ok(found.map(Value::pinned))
+        self.find(family, key)
     }
 
     fn multi_get<K: AsRef<[u8]>>(
@@ -74,18 +129,7 @@ impl Read for Snapshot<'_> {
         family: Family,
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error> {
-        if self.overlay.is_some() {
-            return keys.iter().map(|key| self.get(family, key.as_ref())).collect();
-        }
-        let (options, keys) = (self.options(), keys.iter().map(AsRef::as_ref));
-        let cf = self.store.cf(family)?;
-        self.store
-            .db()
-            .batched_multi_get_cf_slice_opt(cf, keys, false, &options)
-            .into_iter()
-            .map(|found| found.map(|found| found.map(Value::pinned)))
-            .map(|found| found.map_err(|error| Error::engine("read keys at a snapshot", error)))
-            .collect()
+        self.find_all(family, keys)
     }
 
     fn scan(
@@ -95,7 +139,96 @@ impl Read for Snapshot<'_> {
         upper: &[u8],
         direction: Direction,
     ) -> Result<Cursor<'_>, Error> {
-        let overlay = self.overlay.as_ref().map(|overlay| overlay.slice(family, lower, upper));
-        self.store.cursor(family, (lower, upper), direction, overlay, self.options())
+        self.walk(family, (lower, upper), direction)
+    }
+}
+
+/// What a transaction sees at one moment, to be read later and by another thread. It holds the
+/// database open, and old states of keys as a snapshot does.
+pub struct Moment {
+    /// Before `store`, which it points into.
+    at: Engine<'static>,
+    overlay: Option<Shared>,
+    store: Store,
+}
+
+impl Moment {
+    #[expect(
+        unsafe_code,
+        reason = "a snapshot borrows its database, and both must live in one value"
+    )]
+    pub(crate) fn take(store: &Store, overlay: Option<Shared>) -> Self {
+        let store = store.clone();
+        // SAFETY: the database lives on the heap of an `Arc` of the store, which does not move and
+        // which this value holds for longer than the snapshot: fields are dropped in their order.
+        let place: &'static DB = unsafe { &*std::ptr::from_ref(store.db()) };
+        Self { at: place.snapshot(), overlay, store }
+    }
+
+    /// The database it is of.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A transaction that reads what it would have read then.
+    pub fn txn(&self) -> Txn<'_> {
+        Txn::at(self)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        let overlay = self.overlay.clone();
+        Snapshot { store: &self.store, at: Taken::Lent(&self.at), overlay }
+    }
+}
+
+impl std::fmt::Debug for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Moment({})", self.at.sequence_number().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn a_moment_is_what_the_transaction_saw_whatever_is_written_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Options::default()).unwrap();
+        let put = |key: &[u8], value: &[u8]| {
+            let mut txn = store.txn();
+            txn.put(Family::Default, key, value);
+            txn.commit().unwrap();
+        };
+        put(b"a", b"1");
+        put(b"c", b"1");
+        let mut txn = store.txn();
+        txn.put(Family::Default, b"b", b"2");
+        txn.delete(Family::Default, b"c");
+        let moment = txn.moment();
+        txn.put(Family::Default, b"d", b"2");
+        txn.commit().unwrap();
+        put(b"a", b"3");
+        std::thread::spawn(move || {
+            let txn = moment.txn();
+            let mut seen = Vec::new();
+            let snapshot = txn.snapshot();
+            for mut cursor in [
+                txn.scan(Family::Default, b"", b"", Direction::Forward).unwrap(),
+                snapshot.scan(Family::Default, b"", b"", Direction::Forward).unwrap(),
+            ] {
+                while let Some((key, value)) = cursor.next().unwrap() {
+                    seen.push((key.to_vec(), value.to_vec()));
+                }
+            }
+            let expected = [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())];
+            assert_eq!(seen, [expected.clone(), expected].concat());
+            assert_eq!(&*txn.get(Family::Default, b"a").unwrap().unwrap(), b"1");
+            let found = Read::multi_get(&txn, Family::Default, &[b"a", b"c"]).unwrap();
+            assert!(found[0].is_some() && found[1].is_none());
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -20,8 +20,8 @@ use crate::stats::Meters;
 use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
-    Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, engine, format, rewind,
-    view,
+    Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, budget, engine, format,
+    rewind, view,
 };
 use close::ClosedFlag;
 use failure::Failure;
@@ -378,6 +378,7 @@ impl Store {
 
 impl Read for Store {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
+        budget::step(1)?;
         let missed = match family {
             Family::Metadata => match self.inner.hot.get(key) {
                 Found::Entry(data, start) => return Ok(Some(Value::shared(data, start))),
@@ -391,6 +392,7 @@ impl Read for Store {
             .db
             .get_pinned_cf(self.cf(family)?, key)
             .map_err(|error| Error::engine("read a key", error))?;
+        budget::found(found.as_ref().map_or(0, |value| value.len()));
         if let (Some(ticket), Some(value)) = (&missed, &found) {
             self.inner.hot.keep(ticket, key, value);
         }
@@ -402,6 +404,7 @@ impl Read for Store {
         family: Family,
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error> {
+        budget::step(keys.len() as u64)?;
         let keys = keys.iter().map(AsRef::as_ref);
         self.inner
             .db

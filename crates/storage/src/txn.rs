@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::batch::{Mark, Writer};
 use crate::overlay::{Lookup, Overlay};
+use crate::snapshot::Moment;
 use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Store, Value};
 
 thread_local! {
@@ -24,6 +25,8 @@ pub struct Txn<'a> {
     store: &'a Store,
     batch: Option<Writer>,
     overlay: RefCell<Overlay>,
+    /// It reads as of then, and writes nothing.
+    moment: Option<&'a Moment>,
 }
 
 /// The writes of a transaction, put aside: it borrows nothing. See [`Txn::suspend`].
@@ -38,7 +41,13 @@ impl<'a> Txn<'a> {
     /// Goes on with writes that were put aside. Log data of the next command follows what is there,
     /// as in a MULTI.
     pub(crate) fn resume(store: &'a Store, Suspended(batch, overlay): Suspended) -> Self {
-        Self { store, batch: Some(batch), overlay: RefCell::new(overlay) }
+        Self { store, batch: Some(batch), overlay: RefCell::new(overlay), moment: None }
+    }
+
+    pub(crate) fn at(moment: &'a Moment) -> Self {
+        let mut txn = Self::new(moment.store());
+        txn.moment = Some(moment);
+        txn
     }
 
     /// Puts the writes aside without committing them, so that the next command of a pipeline can
@@ -66,8 +75,17 @@ impl<'a> Txn<'a> {
 
     /// The database as it is now, with what was written here so far.
     pub fn snapshot(&self) -> Snapshot<'a> {
+        if let Some(moment) = self.moment {
+            return moment.snapshot();
+        }
         let overlay = self.known(|overlay| (!overlay.is_empty()).then(|| overlay.share()));
         Snapshot::take(self.store, overlay.flatten())
+    }
+
+    /// What it sees now, for another thread.
+    pub fn moment(&self) -> Moment {
+        let overlay = self.known(|overlay| (!overlay.is_empty()).then(|| overlay.share()));
+        Moment::take(self.store, overlay.flatten())
     }
 
     /// Appends log data: tells consumers of the WAL which type or command the following records
@@ -116,7 +134,16 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn must_fit(&self) -> Result<(), Error> {
-        let (bytes, max) = (self.size_bytes(), self.store.batch_bytes_max());
+        self.must_have_room(0)
+    }
+
+    /// The same for one that gathers first what it is going to write: so many more bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn must_have_room(&self, more: usize) -> Result<(), Error> {
+        let bytes = self.size_bytes().saturating_add(more);
+        let max = self.store.batch_bytes_max();
         if bytes > max { Err(Error::TooLarge { bytes, max }) } else { Ok(()) }
     }
 
@@ -154,7 +181,10 @@ impl<'a> Txn<'a> {
         match self.known(|overlay| overlay.get(family, key)) {
             Some(Lookup::Value(value)) => Ok(Some(value)),
             Some(Lookup::Deleted) => Ok(None),
-            Some(Lookup::Unknown) | None => self.store.get(family, key),
+            Some(Lookup::Unknown) | None => match self.moment {
+                Some(moment) => moment.snapshot().find(family, key),
+                None => self.store.get(family, key),
+            },
         }
     }
 
@@ -170,6 +200,9 @@ impl<'a> Txn<'a> {
         upper: &[u8],
         direction: Direction,
     ) -> Result<Cursor<'a>, Error> {
+        if let Some(moment) = self.moment {
+            return moment.snapshot().walk(family, (lower, upper), direction);
+        }
         let overlay = self.known(|overlay| overlay.slice(family, lower, upper));
         let options = rocksdb::ReadOptions::default();
         self.store.cursor(family, (lower, upper), direction, overlay, options)
@@ -210,6 +243,9 @@ impl Read for Txn<'_> {
         family: Family,
         keys: &[K],
     ) -> Result<Vec<Option<Value<'_>>>, Error> {
+        if let Some(moment) = self.moment {
+            return moment.snapshot().find_all(family, keys);
+        }
         let found = self.known(|overlay| {
             keys.iter().map(|key| overlay.get(family, key.as_ref())).collect::<Vec<_>>()
         });

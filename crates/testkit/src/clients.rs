@@ -2,7 +2,8 @@
 //!
 //! Each writes keys over all slots, reads them back, and prints `ok <written> <masters>`; what it was shown of the
 //! cluster is its own library's view. Told to go on, it prints `pass <errors>` whenever it has written and read them
-//! all once more.
+//! all once more. With `types RESP` in place of the keys it runs its library's examples of the
+//! types, and prints `ok types`.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use crate::process::{self, Process};
 pub struct Client {
     /// Name of the library.
     pub name: &'static str,
+    /// Versions of RESP in which it has examples of the types.
+    pub examples: &'static [u32],
     program: PathBuf,
     arguments: Vec<PathBuf>,
 }
@@ -44,25 +47,40 @@ fn sources() -> PathBuf {
 fn all() -> Result<Vec<Client>> {
     let (folder, sources) = (folder(), sources());
     Ok(vec![
-        Client { name: "redis-cli", program: sources.join("cli/client.sh"), arguments: vec![] },
+        Client {
+            name: "redis-cli",
+            examples: &[],
+            program: sources.join("cli/client.sh"),
+            arguments: vec![],
+        },
         Client {
             name: "redis-crate",
+            examples: &[],
             program: process::sibling("redis-crate-client")?,
             arguments: vec![],
         },
         Client {
             name: "redis-py",
+            examples: &[2, 3],
             program: folder.join("python/bin/python"),
             arguments: vec![sources.join("python/client.py")],
         },
         Client {
             name: "ioredis",
+            // It speaks no other version.
+            examples: &[2],
             program: "node".into(),
             arguments: vec![folder.join("node/client.js")],
         },
-        Client { name: "go-redis", program: folder.join("go-client"), arguments: vec![] },
+        Client {
+            name: "go-redis",
+            examples: &[2, 3],
+            program: folder.join("go-client"),
+            arguments: vec![],
+        },
         Client {
             name: "jedis",
+            examples: &[2, 3],
             program: "java".into(),
             arguments: vec!["-jar".into(), folder.join("java/target/client.jar")],
         },
@@ -118,6 +136,27 @@ impl Client {
         let written: u32 = words.get(1).unwrap_or(&"").parse().context("read the count")?;
         ensure!(written == keys, "{} wrote {written} of {keys} keys", self.name);
         words.get(2).unwrap_or(&"").parse().context("read the number of masters")
+    }
+
+    /// Runs its library's ordinary examples of the types in a version of RESP.
+    pub fn run_examples(&self, start: SocketAddr, resp: u32) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).args([
+            start.ip().to_string(),
+            start.port().to_string(),
+            "types".to_owned(),
+            resp.to_string(),
+        ]);
+        let output = command.output().with_context(|| format!("run the {} client", self.name))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success() && said.lines().last() == Some("ok types"),
+            "{} with RESP{resp} ended with {}: {said}{}",
+            self.name,
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Writes and reads `keys` keys over and over, at most for `longest`; ends with the handle.

@@ -4,6 +4,7 @@
 //! reader of its own. Every wait is bounded and says what it saw last; every process dies with its handle.
 
 pub mod bench;
+pub mod big;
 pub mod clients;
 pub mod cluster;
 pub mod differ;
@@ -13,6 +14,7 @@ pub mod linear;
 pub mod netns;
 pub mod ports;
 pub mod process;
+pub mod restartable;
 pub mod torture;
 pub mod transcript;
 pub mod wait;

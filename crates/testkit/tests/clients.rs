@@ -26,6 +26,20 @@ fn all_clients(balancer: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// What libraries show of hashes, lists, sets, sorted sets, lifetimes of fields, SORT and waiting
+/// for an element.
+fn examples_of_types(balancer: &'static str) -> Result<()> {
+    let clients = clients::installed()?;
+    let cluster = Cluster::start(Options { balancer, ..Options::default() })?;
+    let start = cluster.master(0)?.announced()?;
+    for client in clients {
+        for resp in client.examples {
+            client.run_examples(start, *resp).with_context(|| cluster.logs())?;
+        }
+    }
+    Ok(())
+}
+
 /// A master is killed while every client writes and reads. Errors are allowed until its replica has taken over and for
 /// as long as a library takes to notice; after that all keys of all shards are written and read again, by the same
 /// process, without one.
@@ -76,6 +90,16 @@ fn behind_the_builtin_balancer() -> Result<()> {
 #[test]
 fn behind_haproxy() -> Result<()> {
     all_clients("haproxy")
+}
+
+#[test]
+fn examples_of_types_behind_the_builtin_balancer() -> Result<()> {
+    examples_of_types("builtin")
+}
+
+#[test]
+fn examples_of_types_behind_haproxy() -> Result<()> {
+    examples_of_types("haproxy")
 }
 
 #[test]

@@ -5,49 +5,46 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::process::{self, Server};
+use testkit::restartable::Restartable;
 use testkit::wait;
 use testkit::wire::Reply;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LINES: &str = "workers 1\nrocksdb.block_cache_size 16";
 
-struct Node {
-    folder: tempfile::TempDir,
-    port: u16,
-    lines: String,
-    server: Option<Server>,
+struct Node(Restartable);
+
+impl std::ops::Deref for Node {
+    type Target = Restartable;
+
+    fn deref(&self) -> &Restartable {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Restartable {
+        &mut self.0
+    }
 }
 
 impl Node {
     fn start(more: &str) -> Result<Self> {
-        let folder = tempfile::tempdir().context("create a folder")?;
-        let lines = format!("{LINES}\n{more}");
-        let mut node = Self { folder, port: process::free_port()?, lines, server: None };
-        node.up()?;
-        Ok(node)
-    }
-
-    fn up(&mut self) -> Result<()> {
-        self.server = Some(Server::node_at(self.folder.path(), self.port, &self.lines)?);
-        Ok(())
+        Restartable::start(&format!("{LINES}\n{more}")).map(Self)
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.server.take().context("a running node")?.kill()?;
+        self.kill()?;
         self.up()
     }
 
     /// Starts again with another configuration.
-    fn restart_with(&mut self, more: &str) -> Result<()> {
-        self.server.take().context("a running node")?.kill()?;
-        std::fs::remove_file(self.folder.path().join("node.conf")).context("remove node.conf")?;
-        self.lines = format!("{LINES}\n{more}");
-        self.up()
+    fn begin_with(&mut self, more: &str) -> Result<()> {
+        self.restart_with(&format!("{LINES}\n{more}"))
     }
 
     fn call(&self, words: &[&str]) -> Result<Reply> {
-        self.server.as_ref().context("a running node")?.connect()?.call(words)
+        self.connect()?.call(words)
     }
 
     fn ok(&self, words: &[&str]) -> Result<()> {
@@ -82,7 +79,7 @@ impl Node {
     }
 
     fn has_aside(&self) -> bool {
-        self.folder.path().join("db.deposed").exists()
+        self.dir().join("db.deposed").exists()
     }
 }
 
@@ -165,7 +162,7 @@ fn a_restart_on_the_way_makes_no_difference() -> Result<()> {
     same(&b, &a, &["common", "t"])?;
     ensure!(b.has_aside());
     // As a replica it goes on where it was.
-    b.restart_with(&format!("slaveof 127.0.0.1 {}", a.port))?;
+    b.begin_with(&format!("slaveof 127.0.0.1 {}", a.port))?;
     a.set("later", "of a")?;
     same(&b, &a, &["common", "t", "later"])?;
     ensure!(a.info("sync_full")? == "1", "a replica that restarts needs no copy");
@@ -179,7 +176,7 @@ fn a_master_in_the_configuration_is_compared_too() -> Result<()> {
     b.alone()?;
     a.set("t", "of a")?;
     b.set("t", "of b")?;
-    b.restart_with(&format!("slaveof 127.0.0.1 {}", a.port))?;
+    b.begin_with(&format!("slaveof 127.0.0.1 {}", a.port))?;
     same(&b, &a, &["common", "t"])?;
     ensure!(b.has_aside());
     Ok(())
@@ -222,7 +219,7 @@ fn a_replica_that_is_ahead_of_the_promoted_one_gives_that_up() -> Result<()> {
 fn what_a_replica_wrote_by_itself_is_given_up_too() -> Result<()> {
     let (mut a, b) = pair()?;
     b.ok(&["CONFIG", "SET", "slave-read-only", "no"])?;
-    a.server.take().context("a running node")?.kill()?;
+    a.kill()?;
     b.set("t", "of b")?;
     a.up()?;
     for key in ["t", "u", "v"] {
@@ -293,8 +290,8 @@ fn topologies_by_hand_and_a_node_that_was_reset() -> Result<()> {
     a.set("t", "of a")?;
     b.set("t", "of b")?;
     // A forgets its topology: only its data tells by whom it was written.
-    a.server.take().context("a running node")?.kill()?;
-    std::fs::remove_file(a.folder.path().join("nodes.conf")).context("forget the topology")?;
+    a.kill()?;
+    std::fs::remove_file(a.dir().join("nodes.conf")).context("forget the topology")?;
     a.up()?;
     a.ok(&["CLUSTERX", "SETNODEID", IDS[0]])?;
     a.ok(&["CLUSTERX", "SETNODES", &topology([&a, &b], 1), "2"])?;

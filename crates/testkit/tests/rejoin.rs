@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use testkit::process::{self, Server};
+use testkit::restartable::Restartable;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
@@ -22,35 +22,28 @@ const LINES: &str = "cluster-enabled yes\nworkers 1\nrocksdb.block_cache_size 16
 
 struct Node {
     id: &'static str,
-    port: u16,
-    server: Option<Server>,
-    folder: tempfile::TempDir,
+    process: Restartable,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Restartable;
+
+    fn deref(&self) -> &Restartable {
+        &self.process
+    }
+}
+
+impl std::ops::DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Restartable {
+        &mut self.process
+    }
 }
 
 impl Node {
     fn start(id: &'static str) -> Result<Self> {
-        let folder = tempfile::tempdir().context("create a folder")?;
-        let mut node = Self { id, port: process::free_port()?, server: None, folder };
-        node.up()?;
+        let node = Self { id, process: Restartable::start(LINES)? };
         node.ok(&["CLUSTERX", "SETNODEID", id])?;
         Ok(node)
-    }
-
-    fn up(&mut self) -> Result<()> {
-        self.server = Some(Server::node_at(self.folder.path(), self.port, LINES)?);
-        Ok(())
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.server.take().context("a running node")?.kill()
-    }
-
-    fn signal(&self, signal: i32) -> Result<()> {
-        process::signal(self.server.as_ref().context("a running node")?.process().pid(), signal)
-    }
-
-    fn connect(&self) -> Result<Connection> {
-        self.server.as_ref().context("a running node")?.connect()
     }
 
     fn ok(&self, words: &[&str]) -> Result<()> {
@@ -148,11 +141,7 @@ fn push(nodes: [&Node; 2], master: usize, version: &str) -> Result<()> {
     };
     let text = format!("{}\n{}", line(0), line(1));
     nodes.iter().try_for_each(|node| {
-        if node.server.is_none() {
-            Ok(())
-        } else {
-            node.ok(&["CLUSTERX", "SETNODES", &text, version])
-        }
+        if !node.is_up() { Ok(()) } else { node.ok(&["CLUSTERX", "SETNODES", &text, version]) }
     })
 }
 
@@ -177,7 +166,7 @@ fn bytes(value: &serde_json::Value) -> Result<Vec<u8>> {
 /// User keys and values of the strings that were discarded.
 fn discarded(node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    let folder = node.folder.path().join("discarded");
+    let folder = node.dir().join("discarded");
     let files: Vec<_> = std::fs::read_dir(&folder).context("read the discarded")?.collect();
     ensure!(files.len() == 1, "{files:?}");
     for file in files {
@@ -231,8 +220,7 @@ fn comes_back(away: Away) -> Result<()> {
         "rejoin: {away:?}, {WRITES} discarded writes: {:?}, of it start {started:?}",
         began.elapsed()
     );
-    for line in old.server.as_ref().map(|server| server.process().log()).unwrap_or_default().lines()
-    {
+    for line in old.server().map(|server| server.process().log()).unwrap_or_default().lines() {
         if line.contains("rewound to where") {
             println!("rejoin: {line}");
         }

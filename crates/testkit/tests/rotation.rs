@@ -104,8 +104,13 @@ fn tell_controller(cluster: &Cluster, secret: &str) -> Result<String> {
 /// Breaks the stream to the replica and waits until it flows again: it authenticates anew.
 fn link_is_made_anew(cluster: &Cluster, secret: &str) -> Result<()> {
     let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
-    let killed = peer(&master, secret)?.call(&["CLIENT", "KILL", "TYPE", "REPLICA"])?;
-    ensure!(killed == Reply::Integer(1), "{killed:?}");
+    // After a switchover the stream to the new replica comes a little later.
+    wait::until("a stream is broken", PATIENCE, || {
+        let killed = peer(&master, secret)?.call(&["CLIENT", "KILL", "TYPE", "REPLICA"])?;
+        ensure!(killed == Reply::Integer(1), "{killed:?}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())?;
     wait::until("the stream flows again", PATIENCE, || {
         let info = peer(&replica, secret)?.call(&["INFO", "replication"])?.text();
         ensure!(info.contains("master_link_status:up"), "{info}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use testkit::process::{Server, free_port};
+use testkit::restartable::Restartable;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
@@ -23,32 +23,25 @@ const FEW: usize = 7;
 const LATEST_US: u64 = 15_000;
 const LINES: &str = "workers 2\nrocksdb.block_cache_size 16\nrocksdb.write_buffer_size 4";
 
-/// A server that is killed and comes back at the same port.
-struct Node {
-    port: u16,
-    server: Option<Server>,
-    folder: tempfile::TempDir,
+struct Node(Restartable);
+
+impl std::ops::Deref for Node {
+    type Target = Restartable;
+
+    fn deref(&self) -> &Restartable {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Restartable {
+        &mut self.0
+    }
 }
 
 impl Node {
     fn start() -> Result<Self> {
-        let folder = tempfile::tempdir().context("create a folder")?;
-        let mut node = Self { port: free_port()?, server: None, folder };
-        node.up()?;
-        Ok(node)
-    }
-
-    fn up(&mut self) -> Result<()> {
-        self.server = Some(Server::node_at(self.folder.path(), self.port, LINES)?);
-        Ok(())
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.server.take().context("a running node")?.kill()
-    }
-
-    fn connect(&self) -> Result<Connection> {
-        self.server.as_ref().context("a running node")?.connect()
+        Restartable::start(LINES).map(Self)
     }
 
     /// Replies to commands that may not fail.

@@ -1,4 +1,4 @@
-// go-redis in cluster mode: client HOST PORT KEYS [SECONDS]
+// go-redis in cluster mode: client HOST PORT KEYS [SECONDS], or HOST PORT types RESP
 package main
 
 import (
@@ -22,6 +22,9 @@ func main() {
 
 func run(host, port, count string, more []string) error {
 	ctx := context.Background()
+	if count == "types" {
+		return types(ctx, host, port, more)
+	}
 	keys, err := strconv.Atoi(count)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-// ioredis in cluster mode: client.js HOST PORT KEYS [SECONDS]
+// ioredis in cluster mode: client.js HOST PORT KEYS [SECONDS], or HOST PORT types 2
 const assert = require("node:assert");
 const { setTimeout: pause } = require("node:timers/promises");
 const Redis = require("ioredis");
@@ -30,8 +30,65 @@ async function onAndOn(cluster, keys, seconds) {
   }
 }
 
+async function types(cluster, other) {
+  const same = assert.deepStrictEqual;
+  for (let number = 0; number < 20; number++) {
+    const [hash, list, set, zset] = ["hash", "list", "set", "zset"].map((type) => `ioredis:${type}:${number}`);
+    for (const key of [hash, list, set, zset]) await cluster.del(key);
+
+    same(await cluster.hset(hash, { name: "Ann", visits: 1, gone: "soon" }), 3);
+    same(await cluster.hincrby(hash, "visits", 4), 5);
+    same(await cluster.hmget(hash, "name", "visits", "none"), ["Ann", "5", null]);
+    same(await cluster.hdel(hash, "gone"), 1);
+    same(await cluster.hgetall(hash), { name: "Ann", visits: "5" });
+    same(await cluster.call("HEXPIRE", hash, 100, "FIELDS", 2, "name", "none"), [1, -2]);
+    assert.ok((await cluster.call("HTTL", hash, "FIELDS", 1, "name"))[0] >= 98);
+    same(await cluster.call("HPEXPIRE", hash, 1, "FIELDS", 1, "visits"), [1]);
+    await pause(20);
+    same(await cluster.hgetall(hash), { name: "Ann" });
+
+    same(await cluster.rpush(list, "a", "b", "c"), 3);
+    same(await cluster.lrange(list, 0, -1), ["a", "b", "c"]);
+    same(await cluster.blpop(list, 1), [list, "a"]);
+    same(await cluster.lpop(list, 5), ["b", "c"]);
+    const [popped] = await Promise.all([cluster.brpop(list, 10), pause(50).then(() => other.rpush(list, "late"))]);
+    same(popped, [list, "late"]);
+    same(await cluster.blpop(list, 0.01), null);
+
+    same(await cluster.sadd(set, "1", "2", "3"), 3);
+    same((await cluster.smembers(set)).sort(), ["1", "2", "3"]);
+    same(await cluster.smismember(set, "2", "9"), [1, 0]);
+    same(await cluster.sort(set, "DESC"), ["3", "2", "1"]);
+    same(await cluster.sort(set, "LIMIT", 1, 1), ["2"]);
+    same((await cluster.sscan(set, 0))[1].length, 3);
+    same(await cluster.srem(set, "1"), 1);
+
+    same(await cluster.zadd(zset, 1, "one", 2.5, "two", 3, "three"), 3);
+    same(await cluster.zincrby(zset, 1, "one"), "2");
+    same(await cluster.zrange(zset, 0, -1, "WITHSCORES"), ["one", "2", "two", "2.5", "three", "3"]);
+    same(await cluster.zrangebyscore(zset, 2.1, "+inf"), ["two", "three"]);
+    same(await cluster.zrank(zset, "three"), 2);
+    same(await cluster.zpopmax(zset), ["three", "3"]);
+    same(await cluster.bzpopmin(zset, 1), [zset, "one", "2"]);
+
+    const [one, two, both] = ["one", "two", "both"].map((part) => `ioredis:{${number}}:${part}`);
+    await cluster.del(one, two, both);
+    await cluster.sadd(one, "a", "b");
+    await cluster.sadd(two, "b", "c");
+    same(await cluster.sinter(one, two), ["b"]);
+    same(await cluster.sunionstore(both, one, two), 3);
+  }
+  console.log("ok types");
+}
+
 async function main() {
   const [host, port, count, seconds] = process.argv.slice(2);
+  if (count === "types") {
+    const [cluster, other] = [0, 1].map(() => new Redis.Cluster([{ host, port: Number(port) }]));
+    await types(cluster, other);
+    await Promise.all([cluster.quit(), other.quit()]);
+    return;
+  }
   const cluster = new Redis.Cluster([{ host, port: Number(port) }]);
   // Without a listener each lost connection would be printed as unhandled.
   cluster.on("error", (error) => console.error(`cluster: ${error}`));

@@ -1,6 +1,7 @@
-"""redis-py in cluster mode: client.py HOST PORT KEYS [SECONDS]."""
+"""redis-py in cluster mode: client.py HOST PORT KEYS [SECONDS], or HOST PORT types RESP."""
 
 import sys
+import threading
 import time
 
 from redis.cluster import RedisCluster
@@ -38,8 +39,91 @@ def on_and_on(client, keys, seconds):
         time.sleep(0.05)
 
 
+def same(got, wanted):
+    assert got == wanted, f"{got!r} is not {wanted!r}"
+
+
+def scored(members):
+    """Pairs are tuples in RESP2 and lists in RESP3."""
+    return [(member, score) for member, score in members]
+
+
+def types(client, other):
+    name = "redis-py:{0}:{1}".format
+    for number in range(20):
+        key = name("hash", number)
+        client.delete(key)
+        same(client.hset(key, mapping={"name": "Ann", "visits": 1, "gone": "soon"}), 3)
+        same(client.hincrby(key, "visits", 4), 5)
+        same(client.hmget(key, "name", "visits", "none"), ["Ann", "5", None])
+        same(client.hdel(key, "gone"), 1)
+        same(client.hgetall(key), {"name": "Ann", "visits": "5"})
+        same(sorted(client.hkeys(key)), ["name", "visits"])
+        same(dict(client.hscan_iter(key)), {"name": "Ann", "visits": "5"})
+        same(client.hexpire(key, 100, "name", "none"), [1, -2])
+        assert 98 <= client.httl(key, "name")[0] <= 100
+        same(client.hpersist(key, "name"), [1])
+        same(client.httl(key, "name", "none"), [-1, -2])
+        same(client.hpexpire(key, 1, "visits"), [1])
+        time.sleep(0.02)
+        same(client.hgetall(key), {"name": "Ann"})
+
+        key = name("list", number)
+        client.delete(key)
+        same(client.rpush(key, "b", "c"), 2)
+        same(client.lpush(key, "a"), 3)
+        same(client.lrange(key, 0, -1), ["a", "b", "c"])
+        same(client.blpop(key, timeout=1), (key, "a"))
+        same(client.lpop(key, 5), ["b", "c"])
+        push = threading.Timer(0.05, other.rpush, (key, "late"))
+        push.start()
+        same(client.brpop([key], timeout=10), (key, "late"))
+        push.join()
+        same(client.blpop(key, timeout=0.01), None)
+
+        key = name("set", number)
+        client.delete(key)
+        same(client.sadd(key, "1", "2", "3"), 3)
+        same(client.smembers(key), {"1", "2", "3"})
+        same(client.sismember(key, "2"), 1)
+        same([bool(is_held) for is_held in client.smismember(key, ["2", "9"])], [True, False])
+        same(set(client.sscan_iter(key)), {"1", "2", "3"})
+        same(client.sort(key, desc=True), ["3", "2", "1"])
+        same(client.sort(key, start=1, num=1), ["2"])
+        same(client.srem(key, "1"), 1)
+        assert client.spop(key) in {"2", "3"}
+
+        key = name("zset", number)
+        client.delete(key)
+        same(client.zadd(key, {"one": 1, "two": 2.5, "three": 3}), 3)
+        same(client.zscore(key, "two"), 2.5)
+        same(client.zincrby(key, 1, "one"), 2.0)
+        same(scored(client.zrange(key, 0, -1, withscores=True)), [("one", 2.0), ("two", 2.5), ("three", 3.0)])
+        same(client.zrangebyscore(key, 2.1, "+inf"), ["two", "three"])
+        same(client.zrank(key, "three"), 2)
+        same(dict(client.zscan_iter(key)), {"one": 2.0, "two": 2.5, "three": 3.0})
+        same(client.zremrangebyrank(key, 2, 2), 1)
+        same(list(client.bzpopmin(key, timeout=1)), [key, "one", 2.0])
+        # Keys of one slot.
+        one, two, both = (f"redis-py:{{{number}}}:{part}" for part in ("one", "two", "both"))
+        client.delete(one, two, both)
+        client.sadd(one, "a", "b")
+        client.sadd(two, "b", "c")
+        same(client.sinter(one, two), {"b"})
+        same(client.sunionstore(both, one, two), 3)
+        client.rpush(two + ":list", "x")
+        same(client.lmove(two + ":list", both + ":list", "LEFT", "RIGHT"), "x")
+        client.delete(two + ":list", both + ":list")
+    print("ok types", flush=True)
+
+
 def main():
-    host, port, keys = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    host, port = sys.argv[1], int(sys.argv[2])
+    if sys.argv[3] == "types":
+        options = {"host": host, "port": port, "decode_responses": True, "protocol": int(sys.argv[4])}
+        types(RedisCluster(**options), RedisCluster(**options))
+        return
+    keys = int(sys.argv[3])
     client = RedisCluster(host=host, port=port, decode_responses=True)
     once(client, keys)
     if len(sys.argv) > 4:

@@ -359,6 +359,7 @@ impl Inside {
             loading: false,
             replicas: Vec::new(),
             log_wait_ms: 0,
+            room: None,
             down: None,
             deposed: None,
             uptime_ms: now / 1_000_000,

@@ -166,6 +166,11 @@ fn client_metrics(node: &Node, out: &mut Exposition) {
         now(&stats.rejected_connections),
     );
     out.counter(
+        "holdfast_node_long_reads_total",
+        "Reads that took too many steps for their worker.",
+        node.long_reads.count(),
+    );
+    out.counter(
         "holdfast_node_clients_moved_in_total",
         "Sessions that a balancer moved here from another node.",
         now(&stats.moved_in),

@@ -97,16 +97,24 @@ impl<'a> Reply<'a> {
 
     /// A listing whose length is known at its end: `write` writes its elements and returns how many
     /// they are, and `head` begins it with that number.
+    /// An error of `write` leaves nothing of it behind.
     pub fn listing(
-        self,
+        mut self,
         head: impl FnOnce(&mut Writer<'a>, usize),
         write: impl FnOnce(&mut Writer<'_>) -> Result<usize>,
     ) -> Result<Replied> {
-        let mut elements = Vec::new();
-        let count = write(&mut Writer::new(&mut elements, self.0.protocol()))?;
+        let start = self.0.mark();
+        let count = match write(&mut self.0.reborrow()) {
+            Ok(count) => count,
+            Err(error) => {
+                self.0.take_back(start);
+                return Err(error);
+            }
+        };
+        let end = self.0.mark();
         Ok(self.with(|writer| {
             head(writer, count);
-            writer.raw(&elements);
+            writer.put_first(start, end);
         }))
     }
 
@@ -119,7 +127,7 @@ impl<'a> Reply<'a> {
     /// the error is the reply. `write` must write exactly one value.
     pub fn parts(self, write: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<Replied> {
         let mut value = Vec::new();
-        write(&mut Writer::new(&mut value, self.protocol()))?;
+        write(&mut Writer::new(&mut value, self.protocol()).within(self.0.room()))?;
         Ok(self.with(|writer| writer.raw(&value)))
     }
 

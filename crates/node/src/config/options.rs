@@ -249,6 +249,14 @@ options! {
     /// it is cut off at once, bytes at which it is when they last, and for how many seconds; 0: no limit. Replies of normal
     /// clients know the first alone, since nothing more is read from one that does not read; replicas read from the log.
     "client-output-buffer-limit" client_output_buffer_limit: OutputLimits = OutputLimits::default(), Live;
+    /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
+    /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
+    "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
+    /// Threads for such reads; further ones wait for one of them.
+    "long-read-threads" long_read_threads: u32 = 2, [1, 64], Restart;
+    /// Most bytes that the replies of such reads hold together, until they are sent. What a single one may hold is that
+    /// divided by the threads; a larger reply is an error.
+    "long-read-memory" long_read_memory: Size = Size(2 << 30), [1 << 20, i64::MAX], Restart;
     /// Whether HELLO 3 is accepted.
     "resp3-enabled" resp3_enabled: bool = true, Live;
 

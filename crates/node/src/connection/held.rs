@@ -81,7 +81,11 @@ impl Connection {
             }
             if let Some(group) = self.held.groups.pop_front() {
                 self.held.bytes -= group.bytes.len();
-                self.out.extend_from_slice(&group.bytes);
+                if self.out.is_empty() {
+                    self.out = group.bytes;
+                } else {
+                    self.out.extend_from_slice(&group.bytes);
+                }
                 self.leaving.push(group.begun);
             }
         }

@@ -7,15 +7,65 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use resp::Parser;
+
 use super::event::Reads;
-use super::{Connection, End, moving as sessions};
+use super::{Connection, End, Ended, Leave, moving as sessions};
 use crate::clients::Pause;
 use crate::clock;
+use crate::long_reads::Hold;
 use crate::node::Node;
-use crate::session::{Answer, ReplyMode, Session};
+use crate::session::{After, Answer, LongRead, ReplyMode, Session};
 use crate::waiters::{Told, Waiting};
 
 impl Connection {
+    /// What follows a command after which the next one cannot follow at once.
+    pub(super) async fn follow(
+        &mut self,
+        session: &mut Session,
+        ended: Ended,
+        parser: &mut Parser,
+    ) -> Result<Option<Leave>, End> {
+        let Ended { after, length, replies, ran, begun } = ended;
+        match after {
+            After::Next(_) | After::Wrote(_) => {}
+            After::Again(_) if self.at_end && self.moves => {
+                return Err(self.give_back(session).await);
+            }
+            After::Again(pause) => self.wait(session, pause).await?,
+            After::Later(answer, _) => {
+                let told = self.later(session, answer).await?.map(Told::Answer);
+                self.conclude(session, told, (length, replies)).await?;
+                self.send_later(session, ran, begun).await?;
+            }
+            After::Long(read) => {
+                let closes = read.closes;
+                let (told, hold) = self.long(session, read).await?;
+                self.conclude(session, told, (length, replies)).await?;
+                self.send_later(session, ran, begun).await?;
+                drop(hold);
+                if closes {
+                    return Err(End::Quit);
+                }
+            }
+            After::Blocked(waiting) => {
+                let (again, standing) = (waiting.again(), waiting.standing());
+                let told = self.blocked(session, waiting).await?;
+                let begins_anew = told == Some(Told::Again);
+                let length = self.reword(told.as_ref(), length, again);
+                self.conclude(session, told, (length, replies)).await?;
+                *parser = Parser::new();
+                session.standing = begins_anew.then_some(standing);
+                if !begins_anew {
+                    self.send_later(session, ran, begun).await?;
+                }
+            }
+            After::Close | After::Drop(_) => return Err(End::Quit),
+            After::Leave(take) => return Ok(Some(Leave::Detach(take))),
+        }
+        Ok(None)
+    }
+
     /// Waits until the last command may be tried again.
     pub(super) async fn wait(&mut self, session: &Session, pause: Pause) -> Result<(), End> {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
@@ -36,6 +86,22 @@ impl Connection {
         let moves = self.moves && sessions::is_repeatable(session);
         let reads = if moves { Reads::ToEnd } else { Reads::Not };
         self.done_or_end(session, reads, answer).await
+    }
+
+    /// What a long read answers, and the memory it holds until that is sent; `None` if the balancer
+    /// wants the session first, and the read may begin anew elsewhere.
+    pub(super) async fn long(
+        &mut self,
+        session: &Session,
+        read: LongRead,
+    ) -> Result<(Option<Told>, Option<Hold>), End> {
+        // A transaction that has run is answered here, or not at all.
+        let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
+        match self.done_or_end(session, reads, read.answer).await? {
+            Some(done) => Ok((Some(Told::Answer(done.bytes)), done.hold)),
+            None if self.is_over || !self.moves => Err(End::Eof),
+            None => Ok((None, None)),
+        }
     }
 
     /// Writes the answer that came, or sets the command back to where it begins: anew here, or at

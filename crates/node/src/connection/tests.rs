@@ -17,6 +17,7 @@ use crate::config::value::Networks;
 use crate::gate::Role;
 
 mod greeting;
+mod long_reads;
 mod pushes;
 
 const PATIENCE: Duration = Duration::from_secs(20);

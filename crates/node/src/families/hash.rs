@@ -1,8 +1,10 @@
 //! Hashes. Replies are Redis 7's.
 
+mod at_once;
 mod lifetimes;
 mod parts;
 
+use at_once::{hgetdel, hgetex, hsetex};
 use lifetimes::{
     hexpire, hexpireat, hexpiretime, hpersist, hpexpire, hpexpireat, hpexpiretime, hpttl,
     hsetexpire, httl,
@@ -45,6 +47,9 @@ pub const COMMANDS: &[Command] = &[
     Command::read ("hexpiretime",  -5, KEY, hexpiretime).fast(),
     Command::read ("hpexpiretime", -5, KEY, hpexpiretime).fast(),
     Command::write("hpersist",     -5, KEY, hpersist).fast().removes(),
+    Command::write("hgetdel",      -5, KEY, hgetdel).fast().removes(),
+    Command::write("hgetex",       -5, KEY, hgetex).fast(),
+    Command::write("hsetex",       -6, KEY, hsetex).fast(),
     Command::write("hsetexpire",   -5, KEY, hsetexpire),
 ];
 

@@ -80,6 +80,8 @@ pub struct Disk {
     pub capacity: u64,
     /// By anybody.
     pub used: u64,
+    /// What this process may still write: some of what is unused may be kept for root.
+    pub free: u64,
 }
 
 /// The file system a folder is on.
@@ -95,7 +97,8 @@ pub fn disk(folder: &Path) -> Option<Disk> {
     }
     let bytes = |blocks: libc::fsblkcnt_t| blocks.saturating_mul(facts.f_frsize);
     let capacity = bytes(facts.f_blocks);
-    Some(Disk { capacity, used: capacity.saturating_sub(bytes(facts.f_bfree)) })
+    let used = capacity.saturating_sub(bytes(facts.f_bfree));
+    Some(Disk { capacity, used, free: bytes(facts.f_bavail) })
 }
 
 /// Kernel and architecture, as `Linux 6.1.0 x86_64`.

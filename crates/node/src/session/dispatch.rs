@@ -6,6 +6,7 @@
 //! over or the role has changed meanwhile.
 
 mod ran;
+mod shared;
 mod unknown;
 mod wait;
 mod write;
@@ -16,15 +17,16 @@ pub use ran::{Ended, Ran};
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
 use smallvec::SmallVec;
-use storage::{Store, Txn};
+use storage::{Store, Txn, budget};
 use topology::Cluster;
 
 use super::gates::{self, Caller, Refusal};
+use super::long::{self, Job};
 use super::nested::{Call, tell_monitors};
 use super::pipeline::Pending;
 use super::serve::Ready;
@@ -66,14 +68,20 @@ pub struct Batch<'n> {
     written: SmallVec<[usize; 8]>,
     /// And those whose writes could not be.
     failed: Vec<Failed>,
+    begun: Instant,
+    /// When the last command began.
+    last: Instant,
 }
 
 impl<'n> Batch<'n> {
     /// Begins a batch on a worker at `now_ms`, unix ms: its commands see that time alone.
     pub fn begin(node: &'n Arc<Node>, config: Arc<Values>, worker: usize, now_ms: u64) -> Self {
+        let begun = Instant::now();
         Self {
             node,
             config,
+            begun,
+            last: begun,
             guard: None,
             cluster: None,
             worker,
@@ -95,12 +103,18 @@ impl<'n> Batch<'n> {
         self.now_ms
     }
 
+    /// How long it ran when its last command began.
+    pub fn age(&self) -> Duration {
+        self.last.duration_since(self.begun)
+    }
+
     /// Runs one command and appends its reply to `out`.
     pub fn run(&mut self, session: &mut Session, words: &[&[u8]], out: &mut Vec<u8>) -> After {
         if words.is_empty() {
             return After::Next(Replied::to_nothing());
         }
         let started = Instant::now();
+        self.last = started;
         let found = table::find(&self.config.renames, words);
         if !found.is_some_and(|(_, command)| self.may_wait(session, command)) {
             self.settle(session, out);
@@ -118,11 +132,14 @@ impl<'n> Batch<'n> {
         if matches!(after, After::Again(_)) {
             return after;
         }
+        session.standing = None;
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
             stats.command(index, micros, outcome);
         }
-        self.note_if_slow(session, command, words, micros);
+        if !matches!(after, After::Long(_)) {
+            self.note_if_slow(session, command, words, micros);
+        }
         if command.flags.has(Flags::MAY_REPLICATE) && self.node.pubsub.any() {
             self.settle(session, out);
             let after = Self::silence(session, out, mark, after);
@@ -138,61 +155,6 @@ impl<'n> Batch<'n> {
             self.settle(session, out);
         }
         Self::silence(session, out, mark, after)
-    }
-
-    /// The commands of one connection have run; those of another one may follow. Its writes may not
-    /// be committed yet.
-    pub fn leave(&mut self) -> Ran {
-        let ran = Ran {
-            has_written: self.has_written,
-            has_data: self.has_data,
-            generation: self.generation,
-            waits: self.waits,
-            later: self.later,
-            lease_mode: self.config.master_lease_mode,
-            sequence: None,
-        };
-        self.member += 1;
-        (self.has_written, self.has_data) = (false, false);
-        self.later = Tells::Nothing;
-        if let Some(guard) = &self.guard {
-            self.generation = guard.generation;
-            self.waits = self.node.grants.commit.is_waiting();
-        }
-        ran
-    }
-
-    /// Commits what is left and lets go of the gate. `leave` was called for every connection.
-    pub fn end(mut self) -> Ended {
-        let failed = self.commit();
-        self.failed.extend(failed);
-        let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        Ended {
-            sequence: sequence.map(Store::latest_sequence),
-            written: self.written,
-            failed: self.failed,
-        }
-    }
-
-    /// The same for a batch of one connection.
-    pub fn close(mut self, session: &Session, out: &mut Vec<u8>) -> Ran {
-        self.settle(session, out);
-        let ran = self.leave();
-        self.end().apply(0, ran, session, out)
-    }
-
-    /// Whether a command may run while writes wait: one that may join them, or a short read of a
-    /// connection that has written nothing of it. What others wrote is answered after this read,
-    /// which may so come before it; a long read would keep others from their keys.
-    fn may_wait(&self, session: &Session, command: &Command) -> bool {
-        match command.handler {
-            Handler::Read(_) => {
-                command.flags.has(Flags::FAST)
-                    && !self.pending.has_of(self.member)
-                    && session.reply_mode == ReplyMode::On
-            }
-            _ => can_join(session, command),
-        }
     }
 
     fn run_found(
@@ -233,6 +195,7 @@ impl<'n> Batch<'n> {
                 match &after {
                     After::Wrote(_) => (self.has_data, self.has_written) = (true, true),
                     After::Later(_, tells) => self.later = *tells,
+                    After::Long(read) => self.later = read.tells,
                     // Also "nothing" tells of what was read.
                     After::Blocked(_) if command.is_write() => self.later = Tells::Write,
                     After::Blocked(_) => self.later = Tells::Read,
@@ -263,9 +226,7 @@ impl<'n> Batch<'n> {
     ) -> Result<After, Error> {
         tell_monitors(self.node, &self.config, session, command, words);
         match command.handler {
-            Handler::Read(handler) => {
-                self.run_read(session, command, handler, words, out).map(After::Next)
-            }
+            Handler::Read(handler) => self.run_read(session, command, handler, words, out),
             Handler::Write(handler) => {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
@@ -282,7 +243,9 @@ impl<'n> Batch<'n> {
                     store: &store,
                     worker: self.worker,
                     now_ms: self.now_ms,
+                    generation: self.generation,
                     out,
+                    aside: None,
                     has_data: false,
                     has_written: false,
                     held: Stripes::new(),
@@ -418,14 +381,32 @@ impl<'n> Batch<'n> {
     fn run_read(
         &self,
         session: &Session,
-        command: &Command,
+        command: &'static Command,
         handler: ReadHandler,
         words: &[&[u8]],
         out: &mut Vec<u8>,
-    ) -> Result<Replied, Error> {
-        let txn = self.store()?.txn();
+    ) -> Result<After, Error> {
+        let (txn, mark) = (self.store()?.txn(), out.len());
         let cx = self.read_cx(session, &txn);
-        handler(&cx, &mut Args::behind(command.names, words), session.reply(out))
+        let read = || handler(&cx, &mut Args::behind(command.names, words), session.reply(out));
+        match budget::within(long::budget(&self.config), read) {
+            Some(replied) => replied.map(After::Next),
+            None => Ok(self.run_elsewhere(session, (command, words), (mark, out))),
+        }
+    }
+
+    /// Leaves a read that has used up what its worker has for it to another thread. What it has
+    /// written is taken back.
+    fn run_elsewhere(
+        &self,
+        session: &Session,
+        call: (&'static Command, &[&[u8]]),
+        (mark, out): (usize, &mut Vec<u8>),
+    ) -> After {
+        out.truncate(mark);
+        let job =
+            Job::new((self.node, &self.config), session, call, (self.now_ms, self.generation));
+        After::Long(long::answer(job))
     }
 
     /// What a read sees that came just now.
@@ -441,9 +422,7 @@ impl<'n> Batch<'n> {
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
-        let limit = self.config.slowlog_log_slower_than;
-        let is_slow = u64::try_from(limit).is_ok_and(|limit| micros >= limit);
-        if !is_slow || command.flags.has(Flags::SKIP_SLOWLOG) {
+        if !slowlog::is_slow(&self.config, command.flags, micros) {
             return;
         }
         let entry = slowlog::Entry {

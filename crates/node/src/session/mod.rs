@@ -2,6 +2,7 @@
 
 pub mod dispatch;
 pub mod gates;
+pub mod long;
 pub mod nested;
 pub mod outcome;
 pub mod pipeline;
@@ -23,7 +24,9 @@ use crate::config::Values;
 use crate::locks::Stripes;
 use crate::node::Node;
 use crate::stats::WorkerStats;
-pub use outcome::{After, Answer, Detached, Takeover, Tells};
+use crate::waiters::Standing;
+use long::Aside;
+pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
 use serve::Ready;
 pub use table::Command;
 use transaction::Transaction;
@@ -64,6 +67,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Protected mode refuses everything but authentication.
     pub is_denied: bool,
+    /// What its next command, which begins anew, has from its earlier wait.
+    pub standing: Option<Standing>,
 }
 
 /// What a replica said of itself before PSYNC.
@@ -151,10 +156,15 @@ pub struct NestedCx<'a> {
     /// The connection.
     pub session: &'a mut Session,
     /// The current options.
-    pub config: &'a Values,
+    pub config: &'a Arc<Values>,
     store: &'a Store,
     worker: usize,
     now_ms: u64,
+    /// Of the write gate.
+    generation: u64,
+    /// Reads that took too long, and where their replies belong; `None` where all must be read at
+    /// once.
+    aside: Option<Aside>,
     /// Where replies go.
     out: &'a mut Vec<u8>,
     /// One of the commands saw data.
@@ -248,6 +258,7 @@ impl Session {
             replica: ReplicaFacts::default(),
             reply_mode: ReplyMode::On,
             is_denied,
+            standing: None,
         };
         session.auth = session.initial_auth(config);
         session

@@ -11,9 +11,12 @@ use std::time::Duration;
 use resp::Writer;
 use storage::types::keys;
 
+use super::long::{self, Aside, Gaps, Job};
 use super::serve::{self, Ready, Server};
 use super::table::{Handler, Taken};
-use super::{After, Auth, Command, NestedCx, ReadCx, Session, SessionCx, WriteCx, scope_in};
+use super::{
+    After, Auth, Command, LongRead, NestedCx, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in,
+};
 use crate::clock;
 use crate::command::{Args, Error, Flags, Reply, Result, Words};
 use crate::config::Values;
@@ -77,6 +80,7 @@ impl<'a> NestedCx<'a> {
     /// Runs the commands on a transaction of their own, and commits it; the reply is an array.
     pub fn run_all(&mut self, calls: &[Call<'_>]) -> Result<After> {
         let (mark, mut closes) = (self.mark(), false);
+        self.aside = Some(Aside::new());
         Writer::new(self.out, self.session.protocol).array(calls.len());
         let namespace = Arc::clone(&self.session.namespace);
         let mut write = WriteCx {
@@ -104,6 +108,13 @@ impl<'a> NestedCx<'a> {
                 self.take_back(mark);
                 return Err(error.into());
             }
+        }
+        let jobs = self.aside.take().map(|aside| aside.jobs).unwrap_or_default();
+        if !jobs.is_empty() {
+            let jobs = jobs.into_iter().map(|(at, job)| (at.saturating_sub(mark), job)).collect();
+            let gaps = Gaps { reply: self.out.split_off(mark), jobs };
+            let tells = if self.has_written { Tells::Write } else { Tells::Read };
+            return Ok(After::Long(LongRead { closes, ..long::filling(gaps, tells) }));
         }
         // The array was written piece by piece; this only says so.
         let replied = self.reply().with(|_| {});
@@ -142,11 +153,11 @@ impl<'a> NestedCx<'a> {
         let mut args = Args::behind(command.names, words);
         match command.handler {
             Handler::Read(handler) => {
-                handler(&read_in(write), &mut args, self.reply())?;
+                self.read(write, (command, words), |cx, reply| handler(cx, &mut args, reply))?;
             }
             Handler::BlockingRead(handler) => {
-                let taken = handler(&read_in(write), &mut args, self.reply())?;
-                if let Taken::Nothing(wait) = taken {
+                let read = |cx: &ReadCx<'_>, reply: Reply<'_>| handler(cx, &mut args, reply);
+                if let Some(Taken::Nothing(wait)) = self.read(write, (command, words), read)? {
                     self.reply().with(|writer| wait.nil.write(writer));
                 }
             }
@@ -177,6 +188,32 @@ impl<'a> NestedCx<'a> {
             Handler::Container => return Err(Error::Syntax),
         }
         Ok(false)
+    }
+}
+
+impl NestedCx<'_> {
+    /// Runs a read; `None` if it took too long and is put aside: it is to see then what it would
+    /// have seen now.
+    fn read<T>(
+        &mut self,
+        write: &WriteCx<'_>,
+        call: (&'static Command, &[&[u8]]),
+        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(mut aside) = self.aside.take() else {
+            return read(&read_in(write), self.reply()).map(Some);
+        };
+        let mark = self.mark();
+        let done = aside.within(self.config, || read(&read_in(write), self.reply()));
+        if done.is_none() {
+            self.take_back(mark);
+            let when = (self.now_ms, self.generation);
+            let job = Job::new((self.node, self.config), self.session, call, when);
+            let moment = Some(write.txn.moment());
+            aside.jobs.push((mark, Job { moment, ..job }));
+        }
+        self.aside = Some(aside);
+        done.transpose()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::ReplicaFacts;
 use crate::clients::{Client, Pause};
 use crate::command::Replied;
+use crate::long_reads::Hold;
 use crate::node::Node;
 use crate::waiters::Waiting;
 
@@ -25,6 +26,8 @@ pub enum After {
     Again(Pause),
     /// What is written is sent; the answer follows when it is there.
     Later(Answer, Tells),
+    /// What is written is sent; the answer is made by another thread.
+    Long(LongRead),
     /// What is written is sent; the command waits for one of its keys.
     Blocked(Waiting),
     /// What is written is sent; the socket leaves its worker, to become a replication stream or a
@@ -34,6 +37,27 @@ pub enum After {
 
 /// An answer that comes later, as RESP.
 pub type Answer = Pin<Box<dyn Future<Output = Vec<u8>>>>;
+
+/// An answer that another thread makes (`session::long`).
+pub struct LongRead {
+    /// The answer.
+    pub answer: Pin<Box<dyn Future<Output = Done>>>,
+    /// What it tells of.
+    pub tells: Tells,
+    /// It has had no effect, and may begin anew elsewhere.
+    pub is_repeatable: bool,
+    /// The connection is closed after it.
+    pub closes: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Done {
+    /// The answer, as RESP.
+    pub bytes: Vec<u8>,
+    /// The memory it takes, to be kept until it is sent.
+    pub hold: Option<Hold>,
+}
 
 /// What takes a socket that leaves its worker.
 pub type Takeover = Box<dyn FnOnce(Detached) + Send>;
@@ -59,6 +83,7 @@ impl std::fmt::Debug for After {
             Self::Drop(_) => "Drop",
             Self::Again(_) => "Again",
             Self::Later(..) => "Later",
+            Self::Long(_) => "Long",
             Self::Blocked(_) => "Blocked",
             Self::Leave(_) => "Leave",
         })

@@ -102,7 +102,9 @@ impl Server<'_> {
     /// has changed them.
     pub fn serve_reads(&self, ready: &Ready) {
         for key in ready {
-            for waiter in self.node.waiters.of(key) {
+            let mut places = self.node.waiters.places();
+            while let Some((waiter, behind)) = self.node.waiters.next(key, places, false) {
+                places = behind;
                 self.serve_read(&waiter, key);
             }
         }
@@ -116,8 +118,9 @@ impl Server<'_> {
         has_written: &mut bool,
         lock: impl Fn(&'s Self, &[u16]) -> Option<L>,
     ) -> bool {
-        let mut is_gone = false;
-        for waiter in self.node.waiters.of(key) {
+        let (mut is_gone, mut places) = (false, self.node.waiters.places());
+        while let Some((waiter, behind)) = self.node.waiters.next(key, places, is_gone) {
+            places = behind;
             // One that was killed may not have noticed yet: it gets nothing.
             let is_passed_over = is_gone && !waiter.minds_end
                 || self.node.clients.is_gone(waiter.client)

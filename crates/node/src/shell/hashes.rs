@@ -129,7 +129,9 @@ fn lifetimes_step(random: &mut StdRng, model: &mut Keyspace<Hash>) -> (String, S
     let tail = format!("FIELDS 2 {} {}", fields[0], fields[1]);
     let now_ms = i64::try_from(model.now_ms).unwrap();
     let only = any(&["", "", "NX", "XX", "GT", "LT"], random);
-    match random.random_range(0..6) {
+    match random.random_range(0..9) {
+        6 => get_step(random, model, (key, fields)),
+        7 | 8 => set_step(random, model, (key, fields)),
         0 | 1 => {
             let ms = random.random_range(0..200_i64);
             let command = format!("HPEXPIRE {key} {ms} {only} {tail}").replace("  ", " ");
@@ -162,6 +164,79 @@ fn lifetimes_step(random: &mut StdRng, model: &mut Keyspace<Hash>) -> (String, S
             (format!("HSETEXPIRE {key} {seconds} {} e", fields[0]), "+OK".to_owned())
         }
     }
+}
+
+/// HGETDEL and HGETEX.
+fn get_step(
+    random: &mut StdRng,
+    model: &mut Keyspace<Hash>,
+    (key, fields): (&'static str, [&'static str; 2]),
+) -> (String, String) {
+    let now_ms = model.now_ms;
+    let ms = random.random_range(0..100);
+    let (option, end) = match random.random_range(0..5) {
+        0 => ("HGETDEL".to_owned(), None),
+        1 => ("HGETEX".to_owned(), Some(None)),
+        2 => (format!("HGETEX {key} PX {ms}"), Some(Some(Some(now_ms + ms)))),
+        3 => {
+            let at = now_ms + ms - 2;
+            (format!("HGETEX {key} PXAT {at}"), Some(Some(Some(at))))
+        }
+        _ => (format!("HGETEX {key} PERSIST"), Some(Some(None))),
+    };
+    let (mut nothing, mut seen) = (Hash::new(), Vec::new());
+    let hash = model.entries.get_mut(key).map_or(&mut nothing, |(hash, _)| hash);
+    for field in fields {
+        seen.push(bulk(hash.get(field).map(|(value, _)| value.as_str())));
+        match (end, hash.get_mut(field)) {
+            (None, _) => drop(hash.remove(field)),
+            (Some(Some(Some(at))), _) if at <= now_ms => drop(hash.remove(field)),
+            (Some(Some(end)), Some((_, until))) => *until = end,
+            _ => {}
+        }
+    }
+    model.sweep();
+    let begin = if option.contains(key) { option } else { format!("{option} {key}") };
+    let command = format!("{begin} FIELDS 2 {} {}", fields[0], fields[1]);
+    (command, format!("*2 {}", seen.join(" ")))
+}
+
+/// HSETEX.
+fn set_step(
+    random: &mut StdRng,
+    model: &mut Keyspace<Hash>,
+    (key, fields): (&'static str, [&'static str; 2]),
+) -> (String, String) {
+    let only = any(&["", "FNX", "FXX"], random);
+    let end = random.random_range(0..4);
+    let ms = if random.random_ratio(1, 4) { 0 } else { random.random_range(1..100) };
+    let option = ["", "KEEPTTL", &format!("PX {ms}"), &format!("PX {ms}")][end].to_owned();
+    let command =
+        format!("HSETEX {key} {only} {option} FIELDS 2 {} one {} two", fields[0], fields[1]);
+    let there = fields.map(|field| model.get(key, field).is_some());
+    let is_met = match only {
+        "FNX" => there == [false; 2],
+        "FXX" => there == [true; 2],
+        _ => true,
+    };
+    for (field, value) in fields.into_iter().zip(["one", "two"]).filter(|_| is_met) {
+        let now_ms = model.now_ms;
+        if end > 1 && ms == 0 {
+            if let Some((hash, _)) = model.entries.get_mut(key) {
+                hash.remove(field);
+            }
+            continue;
+        }
+        let (old, until) = model.value_mut(key).entry(field).or_default();
+        *old = value.to_owned();
+        match end {
+            0 => *until = None,
+            1 => {}
+            _ => *until = Some(now_ms + ms),
+        }
+    }
+    model.sweep();
+    (command.split_whitespace().collect::<Vec<_>>().join(" "), flag(is_met))
 }
 
 /// A random command and what the model says to it.

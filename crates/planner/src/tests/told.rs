@@ -1,5 +1,7 @@
 //! What a person is told of a shard that serves.
 
+use api::heartbeat::Room;
+
 use super::*;
 
 #[test]
@@ -50,6 +52,23 @@ fn a_clock_that_is_off_is_told_of_and_whose_it_is() {
         }
     "#]]
     .assert_debug_eq(&said);
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_is_told_of_before_it_is_full() {
+    const GIB: u64 = 1 << 30;
+    let said = |free, size| {
+        let mut s = Script::serving(&["a", "b"]);
+        s.answers_with("b", |reply| reply.room = Some(Room { free, size }));
+        s.plan().alarms.into_iter().collect::<Vec<_>>()
+    };
+    assert!(said(5 * GIB, 100 * GIB).is_empty());
+    let words = "the disk of b:1 is nearly full: less than a twentieth of it is free; make room, or the node ends when it is";
+    assert_eq!(said(5 * GIB - 1, 100 * GIB), [words]);
+    assert_eq!(said(GIB - 1, 100 * GIB), [words.replace("twentieth", "hundredth")]);
+    // A twentieth of a large disk lasts.
+    assert!(said(20 * GIB, 4_000 * GIB).is_empty());
+    assert!(said(0, 0).is_empty(), "a file system that does not say");
 }
 
 #[test]

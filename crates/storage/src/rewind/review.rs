@@ -13,6 +13,7 @@ use replication::history::EpochId;
 
 use super::export::Head;
 use super::lines;
+use crate::key::split_internal;
 use crate::types::head::Header;
 use crate::types::kind::Type;
 use crate::{Error, Family, Scope};
@@ -149,7 +150,7 @@ pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, bytes: u64) -> Result<P
     file.seek(SeekFrom::Start(offset)).map_err(io)?;
     let mut file = BufReader::with_capacity(256 << 10, file);
     let (mut at, mut changes, mut line) = (offset, Vec::new(), Vec::new());
-    while at < offset.saturating_add(bytes) || changes.is_empty() {
+    while at < offset.saturating_add(bytes) || changes.last().is_none_or(goes_on) {
         let Some(found) = lines::next(&mut file, &mut line, LINE_MAX).map_err(io)? else {
             return Ok(Page { changes, next: None });
         };
@@ -158,9 +159,38 @@ pub fn page(path: &Path, scope: &Scope<'_>, offset: u64, bytes: u64) -> Result<P
             None => change(&parse(&line)?, scope)?,
             Some(value_bytes) => large(&parse(&line)?, value_bytes, scope)?,
         };
-        changes.extend(told.map(bounded));
+        if let Some(told) = told.map(bounded) {
+            tell(&mut changes, told);
+        }
     }
     Ok(Page { changes, next: Some(at) })
+}
+
+/// What is told of a value of which only parts are known.
+const PART: &str = "a part of a value";
+
+/// The key of a value of which only a part was told so far.
+fn part(change: &Change) -> Option<&[u8]> {
+    match change {
+        Change::Other { key, what } if what == PART => Some(key),
+        _ => None,
+    }
+}
+
+/// Whether what follows may be of the same value: a page does not end there, but for a key that is
+/// large itself.
+fn goes_on(change: &Change) -> bool {
+    part(change).is_some_and(|key| key.len() < 1 << 16)
+}
+
+/// Adds a change. Parts of one value follow one another, and its metadata follows them: it is named
+/// once.
+fn tell(changes: &mut Vec<Change>, told: Change) {
+    let (Change::Other { key, .. } | Change::Delete { key } | Change::Set { key, .. }) = &told;
+    match changes.last_mut() {
+        Some(last) if part(last) == Some(key) => *last = told,
+        _ => changes.push(told),
+    }
 }
 
 fn change(line: &Map<String, Json>, scope: &Scope<'_>) -> Result<Option<Change>, Error> {
@@ -242,13 +272,20 @@ fn put(
     }))
 }
 
-/// Epochs are no data of anybody; parts of other types' values are named once, with their metadata.
+/// Epochs are no data of anybody. A part of a value may be all there is of it: a field that was set
+/// anew changes no metadata.
 fn other(family: &str, ns_key: &[u8], scope: &Scope<'_>) -> Option<Change> {
-    let is_metadata = family == Family::Metadata.name();
-    (is_metadata && scope.user_key(ns_key).is_none()).then(|| Change::Other {
-        key: ns_key.to_vec(),
-        what: "a key of another namespace".to_owned(),
-    })
+    if family == Family::Metadata.name() {
+        let what = "a key of another namespace".to_owned();
+        let is_foreign = scope.user_key(ns_key).is_none();
+        return is_foreign.then(|| Change::Other { key: ns_key.to_vec(), what });
+    }
+    let families = [Family::Default, Family::ZsetScore, Family::Stream];
+    if !families.iter().any(|one| one.name() == family) {
+        return None;
+    }
+    let (prefix, key, _) = split_internal(ns_key, scope.cluster)?;
+    scope.owns(prefix).then(|| Change::Other { key: key.to_vec(), what: PART.to_owned() })
 }
 
 fn parse(line: &[u8]) -> Result<Map<String, Json>, Error> {
@@ -297,6 +334,16 @@ mod tests {
         let mut txn = store.txn();
         crate::types::keys::del(&mut txn, &scope(), &[b"before"]).unwrap();
         txn.put(Family::Metadata, &scope().ns_key(b"h"), &[2; 30]);
+        let field = |key: &[u8], field: &[u8]| {
+            let mut sub = scope().sub_key_prefix(key, 7);
+            sub.push(field);
+            sub
+        };
+        txn.put(Family::Default, &field(b"h", b"f"), b"one");
+        txn.put(Family::Default, &field(b"parts", b"f"), b"one");
+        txn.delete(Family::ZsetScore, &field(b"parts", b"g"));
+        txn.put(Family::Default, &field(b"whole", b"f"), b"one");
+        txn.put(Family::Metadata, &scope().ns_key(b"whole"), &[2; 30]);
         txn.delete_range(Family::Default, b"a", b"b");
         txn.commit().unwrap();
         let folder = dir.path().join("discarded");
@@ -328,6 +375,9 @@ mod tests {
             Change::Set { key: b"b".into(), value: b"2".into(), expire_ms: 0 },
             Change::Delete { key: b"before".into() },
             other(b"h", "a hash"),
+            other(b"h", PART),
+            other(b"parts", PART),
+            other(b"whole", "a hash"),
             other(b"", "a range of family default was removed"),
         ];
         assert_eq!(changes, expected);

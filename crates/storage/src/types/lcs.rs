@@ -1,9 +1,13 @@
 //! Longest common subsequence of two strings (LCS).
 
 use super::CommandError;
+use crate::budget;
 
 /// Cells of the table, 4 bytes each; Redis' limit is the one for strings.
 const MAX_CELLS: usize = (512 << 20) / 4;
+
+/// Cells that take about as long as a step.
+const CELLS_OF_A_STEP: usize = 512;
 
 /// A stretch that both strings have in common, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +37,14 @@ pub struct Lcs {
 /// Computes the longest common subsequence of `a` and `b`.
 ///
 /// # Errors
-/// [`CommandError::TooLong`] if the table would need more than 512 MiB.
+/// [`CommandError::TooLong`] if the table would need more than 512 MiB; the end of a read's budget.
 pub fn lcs(a: &[u8], b: &[u8]) -> Result<Lcs, CommandError> {
     let width = b.len() + 1;
     let cells = (a.len() + 1).checked_mul(width).filter(|cells| *cells <= MAX_CELLS);
     let mut table = vec![0u32; cells.ok_or(CommandError::TooLong)?];
     let at = |i: usize, j: usize| i * width + j;
     for (i, left) in a.iter().enumerate() {
+        budget::step((width / CELLS_OF_A_STEP) as u64 + 1)?;
         for (j, right) in b.iter().enumerate() {
             table[at(i + 1, j + 1)] = if left == right {
                 table[at(i, j)] + 1

@@ -6,7 +6,7 @@
 use super::bounds::SubRange;
 use super::glob;
 use super::object::{Kind, Object};
-use crate::{Direction, Error, Family, Read};
+use crate::{Direction, Error, Family, Read, budget};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,9 @@ pub fn page<K: Kind, T>(
     let mut elements = object.elements(read, family, &request.range(), Direction::Forward)?;
     while let Some((name, value)) = elements.next()? {
         let item = if request.matches(name) { item(name, value) } else { None };
+        if item.is_some() {
+            budget::gather(name.len() + value.len())?;
+        }
         if !filling.pass(name, item) {
             break;
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::bounds::SubRange;
 use super::object::{Kind, Object};
-use crate::{Direction, Error, Family, Read};
+use crate::{Direction, Error, Family, Read, budget};
 
 /// Up to so many elements are all passed over.
 const SMALL: u64 = 10_000;
@@ -134,6 +134,7 @@ fn at_ranks<K: Kind>(
             }
         };
         let Some(element) = element else { break };
+        budget::gather(element.0.len() + element.1.len())?;
         found.insert(next, element);
     }
     Ok(ranks.iter().filter_map(|rank| found.get(rank).cloned()).collect())

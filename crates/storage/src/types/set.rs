@@ -67,7 +67,7 @@ pub fn remove(txn: &mut Txn<'_>, at: &At<'_>, members: &[&[u8]]) -> Result<u64, 
     let members = once(members);
     let held = held(txn, &set, &members)?;
     let gone = members.iter().zip(held).filter(|(_, is_held)| *is_held);
-    Ok(take_out(txn, set, gone.map(|(member, _)| *member), IfEmpty::Delete))
+    Ok(take_out(txn, set, gone.map(|(member, _)| *member), IfEmpty::Delete)?)
 }
 
 /// SPOP: takes random members out, and returns them.
@@ -77,7 +77,7 @@ pub fn remove(txn: &mut Txn<'_>, at: &At<'_>, members: &[&[u8]]) -> Result<u64, 
 pub fn pop(txn: &mut Txn<'_>, at: &At<'_>, count: u64) -> Result<Vec<Vec<u8>>, CommandError> {
     let Some(set) = find(txn, at)? else { return Ok(Vec::new()) };
     let popped = names(pick::pick(&set, txn, MEMBERS, Wanted::Distinct(count))?);
-    take_out(txn, set, popped.iter().map(Vec::as_slice), IfEmpty::Keep);
+    take_out(txn, set, popped.iter().map(Vec::as_slice), IfEmpty::Keep)?;
     Ok(popped)
 }
 
@@ -98,7 +98,7 @@ pub fn shift(
         return Ok(is_there);
     }
     let is_new = target.element(txn, MEMBERS, member)?.is_none();
-    take_out(txn, source, [member].into_iter(), IfEmpty::Delete);
+    take_out(txn, source, [member].into_iter(), IfEmpty::Delete)?;
     if is_new {
         txn.log(Type::Set.log_data());
         target.put(txn, MEMBERS, &[member], &[]);
@@ -132,18 +132,19 @@ fn take_out<'m>(
     mut set: Object<Set>,
     members: impl Iterator<Item = &'m [u8]>,
     if_empty: IfEmpty,
-) -> u64 {
+) -> Result<u64, Error> {
     let mut removed = 0;
     txn.log(Type::Set.log_data());
     for member in members {
         removed += 1;
         set.remove(txn, MEMBERS, &[member]);
+        txn.must_fit()?;
     }
     if removed > 0 {
         set.size = set.size.saturating_sub(removed);
         set.store(txn, if_empty);
     }
-    removed
+    Ok(removed)
 }
 
 /// SCARD.

@@ -15,7 +15,7 @@ use super::elements::Elements;
 use super::kind::Type;
 use super::object::{IfEmpty, Object};
 use super::set::{MEMBERS, Set, find, held};
-use crate::{At, Direction, Error, Scope, Snapshot, Txn};
+use crate::{At, Direction, Error, Scope, Snapshot, Txn, budget};
 
 /// Walks open at once: each keeps blocks of the database in memory.
 const WALKS_MAX: usize = 64;
@@ -92,8 +92,9 @@ pub fn store(
     combine(&read, &to.scope, how, from, |member| {
         result.put(txn, MEMBERS, &[member], &[]);
         result.size += 1;
-        ControlFlow::Continue(())
+        if txn.must_fit().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
+    txn.must_fit()?;
     let size = result.size;
     result.store(txn, IfEmpty::Keep);
     Ok(size)
@@ -148,6 +149,7 @@ fn gathered(
         let mut walk = walk(read, set)?;
         while let Some((member, _)) = walk.next()? {
             if !members.contains(member) {
+                budget::gather(member.len())?;
                 members.insert(member.to_vec());
             }
         }

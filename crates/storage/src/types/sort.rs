@@ -14,7 +14,7 @@ use super::object::{Kind, Object};
 use super::set::Set;
 use super::zset::Zset;
 use super::{CommandError, hash, keys, score, strings};
-use crate::{At, Direction, Family, Scope, Snapshot, Txn};
+use crate::{At, Direction, Family, Scope, Snapshot, Txn, budget};
 
 /// What SORT is told.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,9 @@ pub fn sort(
     let mut found = Vec::new();
     for element in part {
         for pattern in &request.get {
-            found.push(pointed_at(read, &at.scope, pattern, &element)?);
+            let value = pointed_at(read, &at.scope, pattern, &element)?;
+            budget::gather(value.as_ref().map_or(0, Vec::len))?;
+            found.push(value);
         }
     }
     Ok(found)
@@ -91,7 +93,12 @@ fn elements(
     match header.kind() {
         Some(Type::List) => {
             let mut found = Vec::new();
-            list::range(read, at, (0, -1), |value| found.push(value.to_vec()))?;
+            let mut bytes = 0;
+            list::range(read, at, (0, -1), |value| {
+                bytes += value.len();
+                found.push(value.to_vec());
+            })?;
+            budget::gather(bytes)?;
             Ok(found)
         }
         Some(Type::Set) => members::<Set>(read, at, Family::Default, 0),
@@ -112,6 +119,7 @@ fn members<K: Kind>(
     let mut found = Vec::new();
     let mut members = object.elements(read, family, &SubRange::all(), Direction::Forward)?;
     while let Some((sub, _)) = members.next()? {
+        budget::gather(sub.len())?;
         found.push(sub.get(skipped..).unwrap_or_default().to_vec());
     }
     Ok(found)

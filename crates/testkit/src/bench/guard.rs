@@ -51,7 +51,7 @@ pub fn check(file: &Path) -> Result<()> {
         let found: Vec<f64> = found.collect();
         let mut dearer = Vec::new();
         for ((row, known), found) in left.into_iter().zip(found) {
-            println!("{}: {found:.2} of redis, {known:.2} written down", row.title());
+            eprintln!("{}: {found:.2} of redis, {known:.2} written down", row.title());
             if found > known * DEARER {
                 dearer.push((row, known));
             }

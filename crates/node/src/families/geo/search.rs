@@ -323,7 +323,7 @@ fn store(
         return Ok(reply.integer(0));
     }
     let members = geo::members(found, |found| request.score(found));
-    Ok(reply.number(zset::store(&mut cx.txn, &cx.scope.at(to), &members)))
+    Ok(reply.number(zset::store(&mut cx.txn, &cx.scope.at(to), &members)?))
 }
 
 pub(super) fn georadius(

@@ -12,17 +12,17 @@ const END_MAX_MS: u64 = (1 << 46) - 1;
 
 /// How a command states an end.
 #[derive(Clone, Copy)]
-struct Form {
-    command: &'static str,
+pub(super) struct Form {
+    pub(super) command: &'static str,
     /// What its number counts.
-    unit_ms: u64,
+    pub(super) unit_ms: u64,
     /// Counted from now on, or from 1970.
-    is_relative: bool,
+    pub(super) is_relative: bool,
 }
 
 impl Form {
     /// The end, Unix ms.
-    fn end_ms(self, amount: i64, now_ms: u64) -> Result<u64> {
+    pub(super) fn end_ms(self, amount: i64, now_ms: u64) -> Result<u64> {
         let Ok(amount) = u64::try_from(amount) else {
             return Err(Error::text("ERR invalid expire time, must be >= 0"));
         };
@@ -35,7 +35,7 @@ impl Form {
 }
 
 /// `FIELDS`, how many, and so many fields, which end the command.
-fn fields<'a>(args: &mut Args<'a>, no_count: &'static str) -> Result<&'a [&'a [u8]]> {
+pub(super) fn fields<'a>(args: &mut Args<'a>, no_count: &'static str) -> Result<&'a [&'a [u8]]> {
     if args.word().as_deref() != Some(b"FIELDS") {
         return Err(Error::text(
             "ERR Mandatory argument FIELDS is missing or not at the right position",
@@ -51,7 +51,7 @@ fn fields<'a>(args: &mut Args<'a>, no_count: &'static str) -> Result<&'a [&'a [u
     Ok(args.rest())
 }
 
-const NO_COUNT: &str = "ERR Number of fields must be a positive integer";
+pub(super) const NO_COUNT: &str = "ERR Number of fields must be a positive integer";
 
 fn expire(
     form: Form,

@@ -108,7 +108,7 @@ fn store(
     let sources = Sources::find(&cx.txn, keys.iter().map(|key| cx.scope.at(key)))?;
     let options = Options::parse(args, operation, keys.len(), true)?;
     let members = combine(&sources, operation, &options)?;
-    Ok(reply.number(zset::store(&mut cx.txn, &at, &members)))
+    Ok(reply.number(zset::store(&mut cx.txn, &at, &members)?))
 }
 
 pub(super) fn zunion(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -175,5 +175,5 @@ pub(super) fn zrangestore(
     let (to, from) = (cx.scope.at(args.bytes()?), cx.scope.at(args.bytes()?));
     let (range, _) = range::parse(args, Form { by: None, direction: None, stores: true })?;
     let members = zset::range(&cx.txn, &from, &range)?;
-    Ok(reply.number(zset::store(&mut cx.txn, &to, &members)))
+    Ok(reply.number(zset::store(&mut cx.txn, &to, &members)?))
 }

@@ -96,6 +96,13 @@ fn of_connections(name: &str) -> bool {
             let is_cut = name.starts_with("client") && said.is_empty();
             assert!(is_refused || is_cut, "{}", String::from_utf8_lossy(&said));
         }
+        "long-read-steps" => {
+            let node = plain();
+            assert_eq!(node.ask(&["SADD", "s", "a", "b", "c"]), ":3");
+            set(&node, name, "2");
+            assert_eq!(node.ask(&["SMEMBERS", "s"]), "a b c");
+            assert_eq!(node.node.long_reads.count(), 1);
+        }
         "client-output-buffer-limit" => {
             let node = plain();
             let mut subscriber = node.connect();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use resp::Writer;
+use storage::budget;
 
+use super::super::long;
 use super::super::serve::{self, Ready, Server};
 use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
 use super::super::{After, Command, Session, WriteCx};
@@ -55,14 +57,18 @@ impl<'n> Batch<'n> {
     pub(super) fn run_blocking_read(
         &self,
         session: &Session,
-        command: &Command,
+        command: &'static Command,
         handler: BlockingReadHandler,
         words: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
-        let wait = match self.look(session, command, handler, words, out)? {
-            Taken::Replied(replied) => return Ok(replied.into()),
-            Taken::Nothing(wait) => wait,
+        let mark = out.len();
+        let looked = || self.look(session, command, handler, words, out);
+        let wait = match budget::within(long::budget(&self.config), looked) {
+            None => return Ok(self.run_elsewhere(session, (command, words), (mark, out))),
+            Some(Ok(Taken::Replied(replied))) => return Ok(replied.into()),
+            Some(Ok(Taken::Nothing(wait))) => wait,
+            Some(Err(error)) => return Err(error),
         };
         let (mark, wish) = (out.len(), wish(session, words, wait));
         let again = wish.words.clone();
@@ -111,5 +117,6 @@ fn wish(session: &Session, words: &[&[u8]], wait: Wait<'_>) -> Wish {
         namespace: Arc::clone(&session.namespace),
         nil,
         patience: wait.patience,
+        standing: session.standing,
     }
 }

@@ -109,19 +109,39 @@ pub fn persist(
     change_ends(txn, at, hash, fields, change)
 }
 
-/// A field as it is stored, and when it is to end; `None` is not at all.
-struct Field {
+/// A field as it is stored, and what is to become of it.
+pub(super) struct Field<'a> {
     kept: Option<Kept>,
-    end: Option<u64>,
+    /// When it is to end; `None` is not at all.
+    pub(super) end: Option<u64>,
+    /// Its new value, if it gets one.
+    pub(super) value: Option<&'a [u8]>,
 }
 
-impl Field {
+impl Field<'_> {
     fn was(&self) -> Option<u64> {
         self.kept.as_ref().map(|(end_ms, _)| *end_ms)
     }
+
+    fn living(&self, now_ms: u64) -> Option<u64> {
+        self.was().filter(|end_ms| !is_over(*end_ms, now_ms))
+    }
+
+    /// Its value, if it is there.
+    pub(super) fn seen(&self) -> Option<&[u8]> {
+        self.end?;
+        self.value.or(self.kept.as_ref().map(|(_, value)| &**value))
+    }
+
+    /// What ended and is still stored goes only where a field beside it changes.
+    fn is_changed(&self, now_ms: u64) -> bool {
+        let old = self.kept.as_ref().map(|(_, value)| &**value);
+        let living = self.living(now_ms);
+        living != self.end || living.is_some() && self.value.is_some_and(|new| Some(new) != old)
+    }
 }
 
-/// Asks `change` for each field, one after the other, and writes what came of it.
+/// Asks `change` for each end, one after the other, and writes what came of it.
 fn change_ends<T>(
     txn: &mut Txn<'_>,
     at: &At<'_>,
@@ -129,35 +149,52 @@ fn change_ends<T>(
     fields: &[&[u8]],
     mut change: impl FnMut(&mut Option<u64>) -> T,
 ) -> Result<Vec<T>, CommandError> {
+    change_fields(txn, at, hash, fields, |_, field| change(&mut field.end))
+}
+
+/// Asks `change` for each field, one after the other, with its place among them, and writes what
+/// came of it.
+pub(super) fn change_fields<'a, T>(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    hash: Object<Hash>,
+    fields: &[&[u8]],
+    mut change: impl FnMut(usize, &mut Field<'a>) -> T,
+) -> Result<Vec<T>, CommandError> {
     let (mut states, mut answers) = (HashMap::new(), Vec::with_capacity(fields.len()));
-    for (name, kept) in fields.iter().zip(stored(txn, &hash, fields)?) {
-        let was = kept.as_ref().map(|(end_ms, _)| *end_ms);
-        let end = was.filter(|end_ms| !is_over(*end_ms, hash.now_ms));
-        let field = states.entry(*name).or_insert(Field { kept, end });
-        answers.push(change(&mut field.end));
+    for (place, (name, kept)) in fields.iter().zip(stored(txn, &hash, fields)?).enumerate() {
+        let field = states.entry(*name).or_insert_with(|| {
+            let mut field = Field { kept, end: None, value: None };
+            field.end = field.living(hash.now_ms);
+            field
+        });
+        answers.push(change(place, field));
     }
-    // What has ended and is still stored goes where a field beside it changes.
-    let is_changed = |field: &Field| {
-        let living = field.was().filter(|end_ms| !is_over(*end_ms, hash.now_ms));
-        living != field.end
-    };
-    if !states.values().any(is_changed) {
+    if !states.values().any(|field| field.is_changed(hash.now_ms)) {
         return Ok(answers);
     }
     let gets_an_end = states.values().any(|field| matches!(field.end, Some(1..)));
     if hash.tail == Form::Plain && gets_an_end {
-        convert(txn, at, &hash, &states)?;
+        convert(txn, at, &hash, (fields, states))?;
         return Ok(answers);
     }
     let mut writing = Changes::begin(txn, hash);
     // In the order in which they came, so that a batch is that of its command.
     for name in fields {
         let Some(field) = states.remove(name) else { continue };
-        let Some((was_ms, value)) = &field.kept else { continue };
+        let (was, old) = match &field.kept {
+            Some((was_ms, value)) => (Stored::Until(*was_ms), &**value),
+            None => (Stored::Nothing, &[][..]),
+        };
         match field.end {
-            Some(end_ms) if end_ms == *was_ms => {}
-            Some(end_ms) => writing.put(txn, name, Stored::Until(*was_ms), (end_ms, value)),
-            None => writing.remove(txn, name, *was_ms),
+            Some(end_ms)
+                if was == Stored::Until(end_ms) && field.value.is_none_or(|new| new == old) => {}
+            Some(end_ms) => writing.put(txn, name, was, (end_ms, field.value.unwrap_or(old))),
+            None => {
+                if let Some(was_ms) = field.was() {
+                    writing.remove(txn, name, was_ms);
+                }
+            }
         }
     }
     writing.close(txn)?;
@@ -169,7 +206,7 @@ fn convert(
     txn: &mut Txn<'_>,
     at: &At<'_>,
     hash: &Object<Hash>,
-    states: &HashMap<&[u8], Field>,
+    (names, mut states): (&[&[u8]], HashMap<&[u8], Field<'_>>),
 ) -> Result<(), CommandError> {
     // Opened before anything is written, so that it does not look at what is written.
     let (snapshot, all) = (txn.snapshot(), SubRange::all());
@@ -177,11 +214,20 @@ fn convert(
     let renewed = hash.renewed(at, Form::Timed(Times::default()));
     let mut writing = Changes::begin_anew(txn, renewed);
     while let Some((name, value)) = elements.next()? {
-        let end = states.get(name).map_or(Some(0), |field| field.end);
+        let (end, value) = match states.remove(name) {
+            Some(field) => (field.end, field.value.unwrap_or(value)),
+            None => (Some(0), value),
+        };
         if let Some(end_ms) = end {
             writing.put(txn, name, Stored::Nothing, (end_ms, value));
             txn.must_fit()?;
         }
+    }
+    for name in names {
+        let Some(Field { end: Some(end_ms), value: Some(value), .. }) = states.remove(name) else {
+            continue;
+        };
+        writing.put(txn, name, Stored::Nothing, (end_ms, value));
     }
     Ok(writing.close(txn)?)
 }

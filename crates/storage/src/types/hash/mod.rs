@@ -17,10 +17,12 @@ use super::object::{Kind, Object, Tail};
 use super::{CommandError, fields};
 use crate::{At, Direction, Error, Family, Read, Snapshot, Txn, Value};
 
+mod at_once;
 mod change;
 mod lifetimes;
 mod walk;
 
+pub use at_once::{End, OnlyIf, get_and_delete, get_and_expire, set_and_expire};
 use change::Changes;
 pub use lifetimes::{Expired, Persisted, expire, lifetimes, persist};
 pub use walk::{Range, pick, range, scan};

@@ -4,7 +4,7 @@ use super::{Id, Refusal, STREAM, Span, State, Stream, fields, find};
 use crate::types::kind::Type;
 use crate::types::object::{IfEmpty, Object};
 use crate::types::{CommandError, log};
-use crate::{At, Direction, Read, Txn};
+use crate::{At, Direction, Txn};
 
 /// Which identifier a new entry gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Trim {
 
 /// See [`Trim::is_rough`].
 const TOGETHER: usize = 100;
+/// What removes an entry takes that many bytes of a batch at least: the identifier and the version.
+const RECORD_BYTES: usize = 24;
 
 /// What goes, and what is the first entry then.
 struct Leaving {
@@ -67,7 +69,7 @@ impl Trim {
     /// The entries that go from the front, a new one among them, which is not there yet.
     fn leaving(
         &self,
-        read: &impl Read,
+        txn: &Txn<'_>,
         stream: &Object<Stream>,
         new: Option<Id>,
     ) -> Result<Leaving, CommandError> {
@@ -85,9 +87,10 @@ impl Trim {
             return Ok(Leaving { ids, next });
         }
         let is_before = |id: Id| behind.is_none_or(|behind| id < behind);
-        stream.walk(read, Span::ALL, Direction::Forward, |id, _| {
+        stream.walk(txn, Span::ALL, Direction::Forward, |id, _| {
             if ids.len() < most && is_before(id) {
                 ids.push(id);
+                txn.must_have_room(ids.len().saturating_mul(RECORD_BYTES))?;
                 return Ok(true);
             }
             next = Some(id);
@@ -114,17 +117,24 @@ impl Object<Stream> {
     }
 
     /// Removes entries from the front. With a new one among them, which was never put.
-    fn remove_front(&mut self, txn: &mut Txn<'_>, leaving: &Leaving, new: Option<Id>) {
+    fn remove_front(
+        &mut self,
+        txn: &mut Txn<'_>,
+        leaving: &Leaving,
+        new: Option<Id>,
+    ) -> Result<(), CommandError> {
         for id in leaving.ids.iter().filter(|id| Some(**id) != new) {
             self.remove_entry(txn, *id);
+            txn.must_fit()?;
         }
         if leaving.ids.is_empty() {
-            return;
+            return Ok(());
         }
         match leaving.next {
             Some(first) => self.begin_at(first),
             None => self.be_empty(),
         }
+        Ok(())
     }
 
     fn begin_at(&mut self, first: Id) {
@@ -173,7 +183,7 @@ pub fn add(
     };
     txn.log(Type::Stream.log_data());
     // What goes goes first, as Kvrocks orders its batches.
-    stream.remove_front(txn, &leaving, Some(id));
+    stream.remove_front(txn, &leaving, Some(id))?;
     stream.tail.last_generated = id;
     stream.tail.entries_added = stream.tail.entries_added.saturating_add(1);
     if leaving.ids.last() == Some(&id) {
@@ -199,7 +209,7 @@ pub fn trim(txn: &mut Txn<'_>, at: &At<'_>, trim: &Trim) -> Result<u64, CommandE
     let leaving = trim.leaving(txn, &stream, None)?;
     if !leaving.ids.is_empty() {
         txn.log(Type::Stream.log_data());
-        stream.remove_front(txn, &leaving, None);
+        stream.remove_front(txn, &leaving, None)?;
         stream.store(txn, IfEmpty::Keep);
     }
     Ok(leaving.ids.len() as u64)

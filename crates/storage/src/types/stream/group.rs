@@ -94,6 +94,7 @@ pub fn destroy_group(txn: &mut Txn<'_>, at: &At<'_>, name: &[u8]) -> Result<bool
     txn.log(Type::Stream.log_data());
     for key in keys {
         stream.remove(txn, STREAM, &[&key]);
+        txn.must_fit()?;
     }
     stream.tail.groups = stream.tail.groups.saturating_sub(1);
     stream.store(txn, IfEmpty::Keep);

@@ -210,12 +210,17 @@ impl<'n> InGroup<'n> {
     }
 
     /// All records of the group.
-    pub(super) fn records(&self, read: &impl Read) -> Result<Vec<Vec<u8>>, CommandError> {
-        let mut keys = vec![of_group(Part::Group, self.name)];
+    ///
+    /// # Errors
+    /// What removes them is no batch any more; those of the engine.
+    pub(super) fn records(&self, txn: &Txn<'_>) -> Result<Vec<Vec<u8>>, CommandError> {
+        let (mut keys, mut bytes) = (vec![of_group(Part::Group, self.name)], 0);
         for part in [Part::Consumer, Part::Pending] {
             let range = SubRange::starting_with(&of_group(part, self.name));
-            let mut subs = self.stream.elements(read, STREAM, &range, Direction::Forward)?;
+            let mut subs = self.stream.elements(txn, STREAM, &range, Direction::Forward)?;
             while let Some((sub, _)) = subs.next()? {
+                bytes += sub.len();
+                txn.must_have_room(bytes)?;
                 keys.push(sub.to_vec());
             }
         }

@@ -10,7 +10,7 @@ use super::super::bounds::SubRange;
 use super::super::object::Object;
 use super::super::set::{self, Set};
 use super::{MEMBERS, Member, Zset, decode};
-use crate::{At, Direction, Error, Read};
+use crate::{At, Direction, Error, Read, budget};
 
 /// Members that are looked up in other sets at once.
 const CHUNK: usize = 256;
@@ -166,6 +166,7 @@ impl<'r, R: Read> Sources<'r, R> {
                 match all.get_mut(member) {
                     Some(one) => *one = aggregate.of(*one, score),
                     None => {
+                        budget::gather(member.len())?;
                         all.insert(member.to_vec(), score);
                     }
                 }
@@ -204,6 +205,7 @@ impl<'r, R: Read> Sources<'r, R> {
                     true
                 });
             }
+            budget::gather(chunk.iter().map(|(member, _)| member.len()).sum())?;
             all.append(chunk);
             Ok(all.len() < limit)
         })?;
@@ -225,6 +227,7 @@ impl<'r, R: Read> Sources<'r, R> {
                 let mut found = source.scores(self.read, chunk)?.into_iter();
                 chunk.retain(|_| found.next().flatten().is_none());
             }
+            budget::gather(chunk.iter().map(|(member, _)| member.len()).sum())?;
             all.append(chunk);
             Ok(true)
         })?;

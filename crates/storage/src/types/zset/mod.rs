@@ -258,16 +258,20 @@ pub fn incr(
 
 /// Replaces whatever a key holds by a sorted set of these members, each of which comes once; of
 /// none, an empty one is left. Returns how many they are.
-pub fn store(txn: &mut Txn<'_>, at: &At<'_>, members: &[Member]) -> u64 {
+///
+/// # Errors
+/// The batch becomes too large.
+pub fn store(txn: &mut Txn<'_>, at: &At<'_>, members: &[Member]) -> Result<u64, Error> {
     let mut zset = Object::<Zset>::new(at);
     zset.size = members.len() as u64;
     txn.log(Type::Zset.log_data());
     for (member, score) in members {
         put(txn, &zset, member, *score);
+        txn.must_fit()?;
     }
     let size = zset.size;
     zset.store(txn, IfEmpty::Keep);
-    size
+    Ok(size)
 }
 
 /// ZSCAN: a page of members and scores of a set that is there.

@@ -9,7 +9,7 @@ use super::super::object::{IfEmpty, Object};
 use super::super::score;
 use super::range::{Part, Range, visit};
 use super::{MEMBERS, Member, SCORES, Zset, find, scores};
-use crate::{At, Direction, Txn};
+use crate::{At, Direction, Error, Txn};
 
 /// ZREM. Returns how many members were there.
 ///
@@ -21,7 +21,7 @@ pub fn remove(txn: &mut Txn<'_>, at: &At<'_>, members: &[&[u8]]) -> Result<u64, 
     let members: Vec<&[u8]> = members.iter().copied().filter(|name| seen.insert(*name)).collect();
     let found = scores(txn, &zset, &members)?;
     let there = members.iter().zip(found).filter_map(|(member, score)| Some((*member, score?)));
-    Ok(take(txn, zset, there))
+    Ok(take(txn, zset, there)?)
 }
 
 /// ZREMRANGEBYRANK, ZREMRANGEBYSCORE, ZREMRANGEBYLEX. Returns how many members are gone.
@@ -52,9 +52,18 @@ pub fn pop(
 
 fn taken(txn: &mut Txn<'_>, at: &At<'_>, range: &Range<'_>) -> Result<Vec<Member>, CommandError> {
     let Some(zset) = find(txn, at)? else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    visit(txn, &zset, range, |member, score| found.push((member.to_vec(), score)))?;
-    take(txn, zset, found.iter().map(|(member, score)| (member.as_slice(), *score)));
+    let (mut found, mut bytes, mut room) = (Vec::new(), 0, Ok(()));
+    let read: &Txn<'_> = txn;
+    visit(read, &zset, range, |member, score| {
+        // Each is named in two records.
+        bytes += 2 * member.len();
+        if room.is_ok() {
+            found.push((member.to_vec(), score));
+            room = read.must_have_room(bytes);
+        }
+    })?;
+    room?;
+    take(txn, zset, found.iter().map(|(member, score)| (member.as_slice(), *score)))?;
     Ok(found)
 }
 
@@ -63,17 +72,18 @@ fn take<'m>(
     txn: &mut Txn<'_>,
     mut zset: Object<Zset>,
     members: impl Iterator<Item = (&'m [u8], f64)>,
-) -> u64 {
+) -> Result<u64, Error> {
     let mut count = 0;
     txn.log(Type::Zset.log_data());
     for (member, score) in members {
         count += 1;
         zset.remove(txn, MEMBERS, &[member]);
         zset.remove(txn, SCORES, &[&score::encode(score), member]);
+        txn.must_fit()?;
     }
     if count > 0 {
         zset.size = zset.size.saturating_sub(count);
         zset.store(txn, IfEmpty::Keep);
     }
-    count
+    Ok(count)
 }

@@ -5,10 +5,14 @@ import redis.clients.jedis.Jedis;
 import redis.clients.jedis.JedisCluster;
 import redis.clients.jedis.exceptions.JedisException;
 
-/** Jedis in cluster mode: Client HOST PORT KEYS [SECONDS]. */
+/** Jedis in cluster mode: Client HOST PORT KEYS [SECONDS], or HOST PORT types RESP. */
 public final class Client {
     public static void main(String[] args) throws InterruptedException {
         HostAndPort start = new HostAndPort(args[0], Integer.parseInt(args[1]));
+        if (args[2].equals("types")) {
+            Types.run(start, args[3]);
+            return;
+        }
         int keys = Integer.parseInt(args[2]);
         try (JedisCluster cluster = new JedisCluster(Set.of(start))) {
             once(cluster, keys);

@@ -1,0 +1,77 @@
+//! What leaves a connection, a part at a time: its worker has other ones.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Connection, End, KEEP_BYTES};
+use crate::clients::Kind;
+use crate::session::{Auth, Session};
+
+/// Sent before the other connections of the worker have a turn.
+const SENT_AT_ONCE: usize = 256 * 1024;
+/// Giving back a larger buffer takes so long that another thread does it.
+const LARGE_BYTES: usize = 16 << 20;
+
+impl Connection {
+    pub(super) async fn send(&mut self, session: &Session) -> Result<(), End> {
+        if self.out.is_empty() {
+            self.leaving.clear();
+            return Ok(());
+        }
+        if session.client.is_killed() {
+            return Err(End::Killed);
+        }
+        let limit = self.node.config.now().client_output_buffer_limit.normal.hard;
+        if limit > 0 && self.out.len() as u64 > limit && session.client.kind() == Kind::Normal {
+            return Err(End::Refused("client-output-buffer-limit exceeded".into()));
+        }
+        let mut parts = self.out.chunks(SENT_AT_ONCE).peekable();
+        while let Some(part) = parts.next() {
+            tokio::select! {
+                biased;
+                sent = self.stream.write_all(part) => sent?,
+                () = session.client.killed() => return Err(End::Killed),
+            }
+            if parts.peek().is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.count(|stats| &stats.bytes_out, self.out.len());
+        self.out.clear();
+        self.note_latency(session);
+        self.show_buffers(session);
+        if self.out.capacity() > KEEP_BYTES * 4 {
+            give_back(std::mem::take(&mut self.out));
+        }
+        Ok(())
+    }
+
+    /// Counts how long the replies that have just left were waited for. Nodes and controllers are
+    /// no clients.
+    fn note_latency(&mut self, session: &Session) {
+        if let Some(stats) = self.node.stats.workers.get(self.worker)
+            && session.auth != Auth::Peer
+        {
+            let now = Instant::now();
+            for begun in self.leaving.iter().filter(|begun| begun.commands > 0) {
+                stats.latency.add(now.duration_since(begun.at), begun.commands);
+            }
+        }
+        self.leaving.clear();
+    }
+
+    /// Writes down for CLIENT LIST what is kept of what came, and what was not sent.
+    pub(super) fn show_buffers(&self, session: &Session) {
+        let client = &session.client;
+        client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
+        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
+    }
+}
+
+fn give_back(buffer: Vec<u8>) {
+    if buffer.capacity() > LARGE_BYTES {
+        drop(tokio::task::spawn_blocking(move || drop(buffer)));
+    }
+}

@@ -1,0 +1,275 @@
+//! Reads that take more steps than their worker has for them.
+//!
+//! Such a read is ended on its worker (`storage::budget`) and run anew, from its first step, by a
+//! thread that serves no client. Its connection waits for the answer where it waits for everything,
+//! and the other ones of its worker go on. E.g. SMEMBERS of ten million members takes some
+//! milliseconds of the worker, and then seconds of a thread of its own.
+//!
+//! Invariants: it holds neither the write gate nor a lock, so nobody waits for it; it ends soon
+//! after a change of role or database, after its client is gone, and at shutdown, so nobody waits
+//! for the database it holds open either; its answer passes the same checks as any other one before
+//! it leaves (`Ran::finish_later`).
+//!
+//! Inside EXEC such a read is put aside: what it would have seen is kept as a [`Moment`], the
+//! transaction goes on and is committed, and the gap in its reply is filled afterwards.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use resp::{Protocol, Room, Writer};
+use storage::Moment;
+use storage::budget::{self, Budget};
+
+use super::outcome::{Done, LongRead, Tells};
+use super::table::{Handler, Taken};
+use super::{Command, ReadCx, Session, scope_in};
+use crate::command::texts::LOADING;
+use crate::command::{Args, Error, Reply, Result, Words};
+use crate::config::Values;
+use crate::long_reads::Seat;
+use crate::node::Node;
+use crate::slowlog;
+
+/// For how long a read may keep its worker, whatever its steps.
+const TIME: Duration = Duration::from_millis(8);
+/// Steps between two looks at whether a read is still wanted.
+const STEPS_OF_A_LOOK: u64 = 1024;
+/// Time between two such looks while it waits for a seat.
+const LOOK: Duration = Duration::from_millis(20);
+/// What a client is told whose read was ended by a change of role or database.
+const CHANGED: &str = "the role or the data of this node changed while the command ran: try again";
+
+/// What a read may take of its worker.
+pub(super) fn budget(config: &Values) -> Budget {
+    Budget { steps: config.long_read_steps.into(), time: TIME }
+}
+
+/// A read that is to be run by another thread.
+pub(super) struct Job {
+    pub(super) node: Arc<Node>,
+    pub(super) config: Arc<Values>,
+    pub(super) command: &'static Command,
+    pub(super) words: Vec<Vec<u8>>,
+    pub(super) namespace: Arc<[u8]>,
+    pub(super) protocol: Protocol,
+    pub(super) now_ms: u64,
+    /// Of the write gate, when the gates were passed.
+    pub(super) generation: u64,
+    /// What it sees; `None`: the database as it is then.
+    pub(super) moment: Option<Moment>,
+    /// Address and name of the client.
+    pub(super) client: (String, String),
+}
+
+/// A reply with gaps, which reads fill.
+pub(super) struct Gaps {
+    pub(super) reply: Vec<u8>,
+    /// Where in the reply, in order.
+    pub(super) jobs: Vec<(usize, Job)>,
+}
+
+/// The reads of a transaction that are put aside.
+pub(super) struct Aside {
+    pub(super) jobs: Vec<(usize, Job)>,
+    /// What is left for the reads of the transaction together.
+    left: Duration,
+}
+
+impl Aside {
+    pub(super) fn new() -> Self {
+        Self { jobs: Vec::new(), left: 2 * TIME }
+    }
+
+    /// Runs a read within what is left; `None` if it is to be put aside.
+    pub(super) fn within<T>(&mut self, config: &Values, read: impl FnOnce() -> T) -> Option<T> {
+        let (started, all) = (Instant::now(), budget(config));
+        let done = budget::within(Budget { time: all.time.min(self.left), ..all }, read);
+        self.left = self.left.saturating_sub(started.elapsed());
+        done
+    }
+}
+
+/// Held by the connection that waits: when it is dropped, nobody does.
+#[derive(Debug, Default)]
+struct Wish(Arc<AtomicBool>);
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The answer of one read.
+pub(super) fn answer(job: Job) -> LongRead {
+    let gaps = Gaps { reply: Vec::new(), jobs: vec![(0, job)] };
+    LongRead { is_repeatable: true, ..filling(gaps, Tells::Read) }
+}
+
+/// The answer of a transaction that has run but for some reads.
+pub(super) fn filling(gaps: Gaps, tells: Tells) -> LongRead {
+    LongRead { answer: Box::pin(fill(gaps)), tells, is_repeatable: false, closes: false }
+}
+
+async fn fill(gaps: Gaps) -> Done {
+    let wish = Wish::default();
+    let Some(node) = gaps.jobs.first().map(|(_, job)| Arc::clone(&job.node)) else {
+        return Done { bytes: gaps.reply, hold: None };
+    };
+    let (mut gaps, mut seat) = (gaps, std::pin::pin!(node.long_reads.seat()));
+    let seat = loop {
+        tokio::select! {
+            seat = &mut seat => break seat,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        // One that waits must not keep the database open either.
+        if gaps.jobs.iter().any(|(_, job)| !job.is_current()) {
+            gaps.jobs.iter_mut().for_each(|(_, job)| job.moment = None);
+            break None;
+        }
+    };
+    let given_up = Arc::clone(&wish.0);
+    let share = node.long_reads.share_bytes();
+    let run = move || {
+        let bytes = gaps.fill(&given_up, seat.as_ref().map(|_| share));
+        let hold = seat.map(|seat: Seat| seat.leave(bytes.len()));
+        Done { bytes, hold }
+    };
+    let done = tokio::task::spawn_blocking(run).await;
+    drop(wish);
+    // A thread that panicked: the connection is worth no more than the thread was.
+    done.unwrap_or_else(|_| Done { bytes: b"-ERR the command failed\r\n".to_vec(), hold: None })
+}
+
+impl Gaps {
+    /// The whole reply; with no share of memory nothing is read, and the gaps are errors.
+    fn fill(self, given_up: &Arc<AtomicBool>, share: Option<usize>) -> Vec<u8> {
+        let (mut out, mut begin) = (Vec::new(), 0);
+        for (at, job) in &self.jobs {
+            out.extend_from_slice(self.reply.get(begin..*at).unwrap_or_default());
+            begin = *at;
+            let (mark, started) = (out.len(), Instant::now());
+            let done = match share {
+                Some(share) => job.run(given_up, share, &mut out),
+                None => Err(Error::err(CHANGED)),
+            };
+            if let Err(error) = done {
+                out.truncate(mark);
+                error.log(job.command.name);
+                Writer::new(&mut out, job.protocol).error(&error.to_string());
+            }
+            job.note_if_slow(started.elapsed());
+        }
+        out.extend_from_slice(self.reply.get(begin..).unwrap_or_default());
+        out
+    }
+}
+
+impl Job {
+    pub(super) fn new(
+        (node, config): (&Arc<Node>, &Arc<Values>),
+        session: &Session,
+        (command, words): (&'static Command, &[&[u8]]),
+        (now_ms, generation): (u64, u64),
+    ) -> Self {
+        Self {
+            node: Arc::clone(node),
+            config: Arc::clone(config),
+            command,
+            words: words.iter().map(|word| word.to_vec()).collect(),
+            namespace: Arc::clone(&session.namespace),
+            protocol: session.protocol,
+            now_ms,
+            generation,
+            moment: None,
+            client: (session.client.address.to_string(), session.client.names.lock().name.clone()),
+        }
+    }
+
+    /// Whether role and database are those of the time when it came. A gate that is held alone just
+    /// now is looked at the next time: waiting for it would be waiting with the database in hand.
+    fn is_current(&self) -> bool {
+        self.node.gate.try_read().is_none_or(|engine| engine.generation == self.generation)
+    }
+
+    fn run(&self, given_up: &Arc<AtomicBool>, share: usize, out: &mut Vec<u8>) -> Result<()> {
+        let store;
+        let txn = match &self.moment {
+            Some(moment) => moment.txn(),
+            None => {
+                let engine = self.node.engine();
+                if engine.generation != self.generation {
+                    return Err(Error::err(CHANGED));
+                }
+                store = engine.store.clone().ok_or_else(|| Error::text(LOADING))?;
+                store.txn()
+            }
+        };
+        let cx = ReadCx {
+            txn: &txn,
+            serves: None,
+            scope: scope_in(&self.namespace, &self.config, self.now_ms),
+            node: &self.node,
+            config: &self.config,
+            // Counters of a worker are added to by its own thread only.
+            worker: usize::MAX,
+        };
+        let room = Rc::new(Room::new(share));
+        let is_too_much = Rc::new(Cell::new(false));
+        let shutdown = self.node.shutdown();
+        let watcher = {
+            let (room, is_too_much) = (Rc::clone(&room), Rc::clone(&is_too_much));
+            let (given_up, node) = (Arc::clone(given_up), Arc::clone(&self.node));
+            let generation = self.generation;
+            move |gathered: usize| {
+                is_too_much.set(gathered > share || room.is_over());
+                let is_wanted = !given_up.load(Ordering::Relaxed) && !*shutdown.borrow();
+                let is_current =
+                    node.gate.try_read().is_none_or(|engine| engine.generation == generation);
+                is_wanted && is_current && !is_too_much.get()
+            }
+        };
+        let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
+        let read = || self.call(&cx, &words, &room, out);
+        let done = budget::watched(STEPS_OF_A_LOOK, Box::new(watcher), read);
+        if room.is_over() || is_too_much.get() {
+            let text = format_args!(
+                "the reply needs more than the {share} bytes that long-read-memory leaves it"
+            );
+            return Err(Error::err(text));
+        }
+        done.unwrap_or_else(|| Err(Error::err(CHANGED)))
+    }
+
+    fn call(&self, cx: &ReadCx<'_>, words: &[&[u8]], room: &Room, out: &mut Vec<u8>) -> Result<()> {
+        let mut args = Args::behind(self.command.names, words);
+        let reply = Reply::new(Writer::new(out, self.protocol).within(Some(room)));
+        match self.command.handler {
+            Handler::Read(handler) => handler(cx, &mut args, reply).map(drop),
+            Handler::BlockingRead(handler) => {
+                if let Taken::Nothing(wait) = handler(cx, &mut args, reply)? {
+                    // There was something; whoever took it was quicker.
+                    wait.nil.write(&mut Writer::new(out, self.protocol));
+                }
+                Ok(())
+            }
+            _ => Err(Error::Syntax),
+        }
+    }
+
+    fn note_if_slow(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        if !slowlog::is_slow(&self.config, self.command.flags, micros) {
+            return;
+        }
+        let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
+        let (client, name) = self.client.clone();
+        let at = self.now_ms / 1000;
+        let entry =
+            slowlog::Entry { id: 0, at, micros, words: slowlog::shorten(&words), client, name };
+        let most = usize::try_from(self.config.slowlog_max_len).unwrap_or(0);
+        self.node.slowlog.add(entry, most);
+    }
+}
