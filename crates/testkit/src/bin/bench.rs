@@ -11,6 +11,9 @@ use testkit::bench::load::Measured;
 use testkit::bench::systems::{Running, System};
 use testkit::bench::{Cell, guard, measure, plot, report, rows};
 
+/// One of the figures of a run.
+type Figure = fn(&Measured) -> f64;
+
 struct Options {
     axis: String,
     rounds: usize,
@@ -80,7 +83,7 @@ fn axis(options: &Options, name: &str) -> Result<()> {
     let page = report::page(&systems, &cells, &facts);
     let file = |end: &str| options.out.join(format!("{name}{end}"));
     std::fs::write(file(".md"), &page).context("write the page")?;
-    let pictures: [(&str, &str, fn(&Measured) -> f64); 2] = [
+    let pictures: [(&str, &str, Figure); 2] = [
         ("throughput", "Throughput over redis-server's (more is better)", |m| m.rate),
         ("cpu", "Processor time per request over redis-server's (less is better)", |m| m.cpu_us),
     ];
@@ -93,11 +96,7 @@ fn axis(options: &Options, name: &str) -> Result<()> {
 }
 
 /// A bar for each row and system.
-fn bars(
-    systems: &[Running],
-    cells: &[Cell],
-    of: fn(&Measured) -> f64,
-) -> Vec<(String, f64, f64, f64)> {
+fn bars(systems: &[Running], cells: &[Cell], of: Figure) -> Vec<(String, f64, f64, f64)> {
     let Some(redis) = systems.iter().position(|running| running.system.name == "redis") else {
         return Vec::new();
     };
