@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench profile fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -58,9 +58,12 @@ big: build ## ten million elements in one key of each type: memory, and what oth
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin big
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/big" $(foreach name,ELEMENTS TYPES WORST,$(if $($(name)),$(name)=$($(name))))
 
-bench: build ## throughput of one node beside redis-server, and of in-sync commit beside async
-	@$(ENV) scripts/bench $(ARGS)
-	@$(ENV) scripts/bench-commit $(ARGS)
+bench: build ## figures beside redis-server in bench/results, below 3 min: AXIS=quick (or base, workers, 1k, 10k, 64, 1000, ttl, all) ROUNDS= OUT=
+	@$(ENV) scripts/cargo build --release --locked --workspace --bin bench
+	@$(ENV) exec "$$CARGO_TARGET_DIR/release/bench" $(foreach name,AXIS ROUNDS OUT GUARD,$(if $($(name)),$(name)=$($(name))))
+
+profile: build ## where a command spends its time, µs by stage: ARGS='SET GET HSET'; perf
+	@$(ENV) scripts/profile $(ARGS)
 
 fresh: ## clone, build, up and test in a bare Debian 12 with nothing but Rust; half an hour or more; root
 	@scripts/fresh $(ARGS)

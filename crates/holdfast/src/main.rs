@@ -23,6 +23,14 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// What jemalloc does unless `MALLOC_CONF` says otherwise: asks for huge pages. Memtables are read
+/// in no order, and most of a look-up in one with small pages is the way to the page.
+#[expect(unsafe_code, reason = "jemalloc looks for a symbol of this name")]
+// SAFETY: jemalloc declares the symbol as a weak `const char *`, for programs to define; this is a
+// pointer to bytes that end with a zero and never change.
+#[unsafe(export_name = "malloc_conf")]
+pub static ALLOCATOR_OPTIONS: &[u8; 11] = b"thp:always\0";
+
 /// A Redis-protocol database cluster on RocksDB whose clients come through load balancers.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, max_term_width = 100)]

@@ -14,6 +14,7 @@ mod late;
 mod moving;
 mod peers;
 mod sending;
+mod turn;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ use event::Event;
 use greeting::Greeting;
 use held::Held;
 pub use peers::{Caller, Desk, receive};
+pub use turn::close_line;
+use turn::{Done, Served};
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -51,8 +54,6 @@ const REPLY_BYTES: usize = 256 * 1024;
 const TURN: Duration = Duration::from_millis(10);
 /// Buffers larger than that are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
-/// After a wait for other connections' writes that brought none, so many writes do without.
-const ALONE: u8 = 15;
 
 /// Why a connection ended; for the debug log.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +130,6 @@ struct Connection {
     held: Held,
     /// Commands whose replies are in `out`.
     leaving: Vec<Begun>,
-    /// Writes to come that do not wait for company.
-    alone: u8,
     /// Its balancer can move the session: when it ends its side, the session is given back.
     moves: bool,
     /// What comes from there when the client has ended its side.
@@ -156,7 +155,6 @@ impl Connection {
             out: Vec::new(),
             held: Held::default(),
             leaving: Vec::new(),
-            alone: 0,
             moves: false,
             mark: None,
             kept_back: 0,
@@ -189,18 +187,21 @@ impl Connection {
         self.go_on(session).await
     }
 
-    async fn go_on(mut self, mut session: Session) -> End {
-        let end = self.serve_commands(&mut session).await;
+    async fn go_on(self, session: Session) -> End {
+        let Some((end, served)) = turn::serve(Served::new(self, session)).await else {
+            return End::Killed;
+        };
+        let Served { connection, mut session, .. } = *served;
         if let Ok(Leave::ToPeers) = end {
-            return self.hand_over(session);
+            return connection.hand_over(session);
         }
-        session.transaction.unwatch(&self.node);
-        self.node.pubsub.leave(&session.client);
-        self.node.monitors.remove(&session.client);
-        self.node.tracking.end(session.client.id);
+        session.transaction.unwatch(&connection.node);
+        connection.node.pubsub.leave(&session.client);
+        connection.node.monitors.remove(&session.client);
+        connection.node.tracking.end(session.client.id);
         match end {
             Ok(Leave::Detach(detach)) => {
-                self.detach(session, detach);
+                connection.detach(session, detach);
                 End::Detached
             }
             Ok(Leave::ToPeers) => End::HandedOver,
@@ -208,66 +209,62 @@ impl Connection {
         }
     }
 
-    /// Returns `Ok` when the socket is to leave the worker.
-    async fn serve_commands(&mut self, session: &mut Session) -> Result<Leave, End> {
-        let mut parser = Parser::new();
-        self.look_for_mark();
-        loop {
-            self.forget_served();
-            let (stop, ran, begun) = self.run_buffered(session, &mut parser)?;
-            if ran.has_written {
-                self.wait_for_company().await;
+    /// Answers commands that have run, and waits for what is to run next. `Some` when the socket is
+    /// to leave the worker.
+    async fn answer(
+        &mut self,
+        session: &mut Session,
+        parser: &mut Parser,
+        Done { stop, ran, begun }: Done,
+    ) -> Result<Option<Leave>, End> {
+        let ticket = ran.finish(&self.node).map_err(|why| End::Refused(why.into()))?;
+        if let Stop::Command { after: After::Drop(why), .. } = stop {
+            return Err(End::Refused(why.into()));
+        }
+        if ticket.is_some() || !self.held.is_empty() {
+            self.held.push(&mut self.out, ticket, begun);
+        } else {
+            self.leaving.push(begun);
+        }
+        self.take_pushes(session);
+        match stop {
+            // Further commands may run while replies wait.
+            Stop::Read | Stop::More | Stop::Turn => {}
+            Stop::Malformed | Stop::Command { .. } => self.drain(session).await?,
+        }
+        self.send(session).await?;
+        match stop {
+            Stop::Read if self.at_end || self.is_over => {
+                self.drain(session).await?;
+                // A half-closed client has all its answers by now.
+                let is_asked = self.at_end && self.moves && !self.is_over;
+                return Err(if is_asked { self.give_back(session).await } else { End::Eof });
             }
-            let ticket = ran.finish(&self.node).map_err(|why| End::Refused(why.into()))?;
-            if let Stop::Command { after: After::Drop(why), .. } = stop {
-                return Err(End::Refused(why.into()));
-            }
-            if ticket.is_some() || !self.held.is_empty() {
-                self.held.push(&mut self.out, ticket, begun);
-            } else {
-                self.leaving.push(begun);
-            }
-            self.take_pushes(session);
-            match stop {
-                // Further commands may run while replies wait.
-                Stop::Read | Stop::More | Stop::Turn => {}
-                Stop::Malformed | Stop::Command { .. } => self.drain(session).await?,
-            }
-            self.send(session).await?;
-            match stop {
-                Stop::Read if self.at_end || self.is_over => {
-                    self.drain(session).await?;
-                    // A half-closed client has all its answers by now.
-                    let is_asked = self.at_end && self.moves && !self.is_over;
-                    return Err(if is_asked { self.give_back(session).await } else { End::Eof });
-                }
-                Stop::Read if self.belongs_elsewhere(session) => return Ok(Leave::ToPeers),
-                Stop::Read => self.read(session, &parser).await?,
-                Stop::More => self.make_room(session).await?,
-                Stop::Turn => tokio::task::yield_now().await,
-                Stop::Malformed => return Err(End::Quit),
-                Stop::Command { after, length, replies } => {
-                    let ended = Ended { after, length, replies, ran, begun };
-                    if let Some(leave) = self.follow(session, ended, &mut parser).await? {
-                        return Ok(leave);
-                    }
-                }
+            Stop::Read if self.belongs_elsewhere(session) => return Ok(Some(Leave::ToPeers)),
+            Stop::Read => self.read(session, parser).await?,
+            Stop::More => self.make_room(session).await?,
+            Stop::Turn => tokio::task::yield_now().await,
+            Stop::Malformed => return Err(End::Quit),
+            Stop::Command { after, length, replies } => {
+                let ended = Ended { after, length, replies, ran, begun };
+                return self.follow(session, ended, parser).await;
             }
         }
+        Ok(None)
     }
 
-    /// Runs the complete commands in the buffer, up to a bound of unsent replies.
+    /// Runs the complete commands in the buffer, up to a bound of unsent replies. They have waited
+    /// since then.
     fn run_buffered(
         &mut self,
         session: &mut Session,
         parser: &mut Parser,
-    ) -> Result<(Stop, Ran, Begun), End> {
-        let config = self.node.config.now();
-        let bulk_max = usize::try_from(config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
-        let node = Arc::clone(&self.node);
-        let mut batch = Batch::begin(&node, config, self.worker, clock::unix_ms());
+        batch: &mut Batch<'_>,
+        since: Instant,
+    ) -> (Stop, Begun) {
+        let bulk_max = usize::try_from(batch.config.proto_max_bulk_len.0).unwrap_or(usize::MAX);
         session.client.last_ms.store(batch.now_ms(), Ordering::Relaxed);
-        let mut begun = Begun { at: Instant::now(), commands: 0 };
+        let mut begun = Begun { at: since, commands: 0 };
         let stop = loop {
             if self.out.len() > REPLY_BYTES {
                 break Stop::More;
@@ -317,22 +314,7 @@ impl Connection {
             }
         };
         self.show_buffers(session);
-        Ok((stop, batch.close(session, &mut self.out), begun))
-    }
-
-    /// Lets the other connections of this worker that have something to run do so, so that one system call publishes the writes of all of them. Who was alone
-    /// lately does not wait.
-    async fn wait_for_company(&mut self) {
-        let Some(stats) = self.node.stats.workers.get(self.worker) else { return };
-        let before = WorkerStats::next(&stats.write_batches);
-        if self.alone > 0 {
-            self.alone -= 1;
-            return;
-        }
-        tokio::task::yield_now().await;
-        if stats.write_batches.load(Ordering::Relaxed) == before {
-            self.alone = ALONE;
-        }
+        (stop, begun)
     }
 
     /// Lets go of the bytes of commands that have run. A client that is always one waiting command

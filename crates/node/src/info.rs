@@ -168,6 +168,16 @@ fn memory(node: &Node, lines: &mut Lines) {
         lines.add("allocator_resident", heap.resident);
         lines.add("mem_allocator", "jemalloc");
     }
+    lines.bytes("total_system_memory", crate::machine::memory_mib() << 20);
+    lines.add("huge_pages", crate::machine::huge_pages().as_deref().unwrap_or("none"));
+    let config = node.config.now();
+    for (name, mib) in [
+        ("write_buffer_size", config.rocksdb_write_buffer_size),
+        ("block_cache_size", config.block_cache_mib()),
+        ("value_cache_size", config.value_cache_size),
+    ] {
+        lines.add(name, u64::from(mib) << 20);
+    }
 }
 
 fn persistence(node: &Node, lines: &mut Lines) {

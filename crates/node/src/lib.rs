@@ -28,6 +28,7 @@ pub mod listener;
 pub mod locks;
 pub mod log;
 pub mod long_reads;
+pub mod machine;
 pub mod monitor;
 pub mod moving;
 pub mod namespaces;

@@ -327,18 +327,11 @@ pub fn storage_options(values: &Values) -> Options {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let mib = |count: u32| u64::from(count) * MIB;
     let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let caches = match values.rocksdb_block_cache_size {
-        0 => {
-            mib(values.rocksdb_metadata_block_cache_size)
-                + mib(values.rocksdb_subkey_block_cache_size)
-        }
-        one => mib(one),
-    };
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
-        block_cache_size: size(caches),
+        block_cache_size: size(mib(values.block_cache_mib())),
         hot_bytes: size(mib(values.value_cache_size)),
         block_size: size(u64::from(values.rocksdb_block_size)),
         compression: match values.rocksdb_compression {

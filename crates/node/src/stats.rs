@@ -29,8 +29,6 @@ pub struct WorkerStats {
     pub bytes_in: AtomicU64,
     /// Bytes written to clients.
     pub bytes_out: AtomicU64,
-    /// Read buffers whose commands wrote something.
-    pub write_batches: AtomicU64,
     /// Reads that found a key.
     pub hits: AtomicU64,
     /// Reads that found none.
@@ -46,7 +44,6 @@ impl WorkerStats {
             connections: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            write_batches: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             latency: Latency::default(),
@@ -72,12 +69,6 @@ impl WorkerStats {
     /// Adds to a counter that only this worker writes: no locked instruction is needed.
     pub fn add(counter: &AtomicU64, amount: u64) {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Adds one to such a counter and returns it.
-    pub fn next(counter: &AtomicU64) -> u64 {
-        Self::add(counter, 1);
-        counter.load(Ordering::Relaxed)
     }
 
     /// One more call of the command at that index of the table.

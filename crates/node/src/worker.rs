@@ -87,12 +87,13 @@ async fn work_for_peers(
             next = callers.recv() => next,
             _ = shutdown.wait_for(|stop| *stop) => None,
         };
-        let Some(caller) = next else { return };
+        let Some(caller) = next else { break };
         tokio::task::spawn_local(connection::receive(
             Seat { node: Arc::clone(&node), worker: index, peers: None },
             caller,
         ));
     }
+    connection::close_line();
 }
 
 async fn work(
@@ -108,7 +109,7 @@ async fn work(
             next = accepted.recv() => next,
             _ = shutdown.wait_for(|stop| *stop) => None,
         };
-        let Some(Accepted { stream, peer, place }) = next else { return };
+        let Some(Accepted { stream, peer, place }) = next else { break };
         match tokio::net::TcpStream::from_std(stream) {
             Ok(stream) => {
                 if let Some(stats) = node.stats.workers.get(index) {
@@ -121,6 +122,7 @@ async fn work(
             Err(error) => tracing::warn!(%error, "cannot serve an accepted connection"),
         }
     }
+    connection::close_line();
 }
 
 /// Accepts on one listener and deals connections out, until shutdown.

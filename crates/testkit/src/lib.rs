@@ -3,6 +3,7 @@
 //! Invariant: it sees the binary and nothing behind it, so that what is tested is what runs; therefore it has a RESP
 //! reader of its own. Every wait is bounded and says what it saw last; every process dies with its handle.
 
+pub mod bench;
 pub mod big;
 pub mod clients;
 pub mod cluster;

@@ -6,6 +6,7 @@ use web::Names;
 
 use crate::command::Renames;
 use crate::inbox::Limit;
+use crate::machine;
 
 use super::Tokens;
 use super::output::OutputLimits;
@@ -154,6 +155,16 @@ impl Values {
         }
     }
 
+    /// MiB of the one block cache that all families share.
+    pub fn block_cache_mib(&self) -> u32 {
+        match self.rocksdb_block_cache_size {
+            0 => self
+                .rocksdb_metadata_block_cache_size
+                .saturating_add(self.rocksdb_subkey_block_cache_size),
+            one => one,
+        }
+    }
+
     /// How much may wait for a client that subscribes.
     pub fn subscriber_limit(&self) -> Limit {
         self.client_output_buffer_limit.pubsub
@@ -225,8 +236,8 @@ options! {
     /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
     /// blanks. Requests to others are refused, because a web page may have sent them.
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
-    /// Threads that serve connections.
-    "workers" workers: u32 = 8, [1, 256], Restart;
+    /// Threads that serve connections; if not set, one per processor, at least 2 and at most 16.
+    "workers" workers: u32 = machine::workers(), [1, 256], Restart;
     /// Directory of data, nodes.conf and pid file.
     "dir" dir: String = "/tmp/holdfast".into(), Restart;
     /// Folder that BGSAVE makes and replaces; a relative one lies in `dir`. Empty: <dir>/backup.
@@ -380,8 +391,8 @@ options! {
     "rocksdb.block_size" rocksdb_block_size: u32 = 16_384, [0, MAX], Restart;
     /// Files kept open; -1: all.
     "rocksdb.max_open_files" rocksdb_max_open_files: i32 = 8_096, [-1, MAX], Restart;
-    /// MiB of a memtable.
-    "rocksdb.write_buffer_size" rocksdb_write_buffer_size: u32 = 64, [1, 4_096], Restart;
+    /// MiB of a memtable; if not set, 1/64 of the memory, at least 4 and at most 64.
+    "rocksdb.write_buffer_size" rocksdb_write_buffer_size: u32 = machine::share_mib(64, (4, 64)), [1, 4_096], Restart;
     /// Memtables per family.
     "rocksdb.max_write_buffer_number" rocksdb_max_write_buffer_number: u32 = 4, [1, 256], Restart;
     /// Memtables merged per flush.
@@ -392,12 +403,13 @@ options! {
     "rocksdb.max_background_jobs" rocksdb_max_background_jobs: u32 = 4, [1, 32], Restart;
     /// MiB of one cache for all families; 0: the two below.
     "rocksdb.block_cache_size" rocksdb_block_cache_size: u32 = 0, [0, MAX], Restart;
-    /// MiB of cache for sub-keys.
-    "rocksdb.subkey_block_cache_size" rocksdb_subkey_block_cache_size: u32 = 2_048, [0, MAX], Restart;
-    /// MiB of cache for metadata.
-    "rocksdb.metadata_block_cache_size" rocksdb_metadata_block_cache_size: u32 = 2_048, [0, MAX], Restart;
-    /// MiB of small values kept in memory in front of RocksDB, after they were read; 0: none.
-    "value-cache-size" value_cache_size: u32 = 256, [0, MAX], Restart;
+    /// MiB of cache for sub-keys; if not set, 1/8 of the memory, at most 2048.
+    "rocksdb.subkey_block_cache_size" rocksdb_subkey_block_cache_size: u32 = machine::share_mib(8, (8, 2_048)), [0, MAX], Restart;
+    /// MiB of cache for metadata; if not set, 1/8 of the memory, at most 2048.
+    "rocksdb.metadata_block_cache_size" rocksdb_metadata_block_cache_size: u32 = machine::share_mib(8, (8, 2_048)), [0, MAX], Restart;
+    /// MiB of small values kept in memory in front of RocksDB, after they were read; 0: none. If not set, 1/32 of the
+    /// memory, at most 256.
+    "value-cache-size" value_cache_size: u32 = machine::share_mib(32, (8, 256)), [0, MAX], Restart;
     /// How long archived WAL is kept, in seconds.
     "rocksdb.wal_ttl_seconds" rocksdb_wal_ttl_seconds: u32 = 10_800, [0, MAX], Restart;
     /// How much archived WAL is kept, in MB.

@@ -1,17 +1,20 @@
 //! From a parsed command to its reply: look-up, gates, locks, handler, commit.
 //!
-//! A [`Batch`] runs the commands of one read buffer under one hold of the write gate. Nothing it
-//! wrote may be answered before [`Ran::finish`] has handed the WAL to the operating system, and
-//! nothing may be answered at all once the lease is over or the role has changed meanwhile.
+//! A [`Batch`] runs the commands of one read buffer, or those of several connections one after the
+//! other, under one hold of the write gate. Nothing it wrote may be answered before [`Ran::finish`]
+//! has handed the WAL to the operating system, and nothing may be answered at all once the lease is
+//! over or the role has changed meanwhile.
 
 mod aside;
 mod ran;
+mod shared;
+mod unknown;
 mod wait;
 mod write;
 
-pub use ran::Ran;
 #[cfg(test)]
 pub(super) use ran::UNWRITTEN;
+pub use ran::{Ended, Ran};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::Guard;
 use parking_lot::RwLockReadGuard;
+use smallvec::SmallVec;
 use storage::{Store, Txn, budget};
 use topology::Cluster;
 
@@ -38,11 +42,13 @@ use crate::gate::Engine;
 use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
+use unknown::unknown_command;
+use write::Failed;
 
 /// After so long a command is tried again whose keys a script holds.
 const AGAIN_NS: u64 = 5_000_000;
 
-/// The commands of one read buffer.
+/// The commands of one read buffer after the other.
 pub struct Batch<'n> {
     node: &'n Arc<Node>,
     /// Options of this batch.
@@ -52,6 +58,8 @@ pub struct Batch<'n> {
     worker: usize,
     now_ms: u64,
     pending: Pending<'n>,
+    /// Which of the connections that share the batch runs now. What follows is about it alone.
+    member: usize,
     has_written: bool,
     has_data: bool,
     generation: u64,
@@ -61,6 +69,10 @@ pub struct Batch<'n> {
     later: Tells,
     /// It runs on a thread for scripts.
     is_aside: bool,
+    /// Of connections whose commands have run, those whose writes were committed since.
+    written: SmallVec<[usize; 8]>,
+    /// And those whose writes could not be.
+    failed: Vec<Failed>,
     begun: Instant,
     /// When the last command began.
     last: Instant,
@@ -80,12 +92,15 @@ impl<'n> Batch<'n> {
             worker,
             now_ms,
             pending: Pending::default(),
+            member: 0,
             has_written: false,
             has_data: false,
             generation: 0,
             waits: false,
             later: Tells::Nothing,
             is_aside: false,
+            written: SmallVec::new(),
+            failed: Vec::new(),
         }
     }
 
@@ -107,7 +122,7 @@ impl<'n> Batch<'n> {
         let started = Instant::now();
         self.last = started;
         let found = table::find(&self.config.renames, words);
-        if !found.is_some_and(|(_, command)| can_join(session, command)) {
+        if !found.is_some_and(|(_, command)| self.may_wait(session, command)) {
             self.settle(session, out);
         }
         let mark = out.len();
@@ -150,22 +165,6 @@ impl<'n> Batch<'n> {
             self.settle(session, out);
         }
         Self::silence(session, out, mark, after)
-    }
-
-    /// Commits what is left and lets go of the gate.
-    pub fn close(mut self, session: &Session, out: &mut Vec<u8>) -> Ran {
-        self.settle(session, out);
-        let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
-        let sequence = sequence.map(Store::latest_sequence);
-        Ran {
-            has_written: self.has_written,
-            has_data: self.has_data,
-            generation: self.generation,
-            waits: self.waits,
-            later: self.later,
-            lease_mode: self.config.master_lease_mode,
-            sequence,
-        }
     }
 
     fn run_found(
@@ -488,20 +487,4 @@ fn queue(
     }
     session.transaction.is_aborted = true;
     session.reply(out).error("ERR transaction is too large").into()
-}
-
-/// As Redis 7: the name cut at 128 bytes, then arguments while they fit into 128 bytes.
-fn unknown_command(words: &[&[u8]]) -> String {
-    let text = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let name = words.first().map(|word| text(word)).unwrap_or_default();
-    let mut arguments = String::new();
-    for word in words.iter().skip(1) {
-        if arguments.len() >= 128 {
-            break;
-        }
-        let room = 128 - arguments.len();
-        let word = String::from_utf8_lossy(&word[..word.len().min(room)]).into_owned();
-        arguments.push_str(&format!("'{word}' "));
-    }
-    format!("ERR unknown command '{name}', with args beginning with: {arguments}")
 }

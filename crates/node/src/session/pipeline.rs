@@ -1,15 +1,21 @@
-//! Writes of one pipeline that have run but are not committed: they become one batch, as the commands of a MULTI do.
+//! Writes that have run but are not committed: they become one batch, as the commands of a MULTI
+//! do. They are those of one pipeline, and of the other connections of the worker that had
+//! something to run in the same turn.
 //!
-//! A client that sends sixteen SETs at once pays for one append to the WAL instead of sixteen. No
-//! client can tell: the keys stay locked until the commit, no reply leaves before it, a write of
-//! one of the keys sees what waits, and a command that is not a write commits first. If the commit
-//! fails, every one of the commands is answered with the error.
+//! A client that sends sixteen SETs at once pays for one append to the WAL instead of sixteen, and
+//! so do sixteen clients that send one each. No client can tell: the keys stay locked until the
+//! commit, no reply leaves before it, a write of one of the keys sees what waits, and a command
+//! that is not a write commits what its own client wrote first. If the commit fails, every one of
+//! the commands is answered with the error.
+
+use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use storage::Suspended;
 
 use super::serve::{self, Ready, Server};
+use crate::command::Error;
 use crate::events::Event;
 use crate::locks::{Held, Locks, Stripes};
 
@@ -25,25 +31,51 @@ pub struct Pending<'n> {
     commands: usize,
     /// What they did to keys, to be told once it is written.
     events: Vec<Event>,
-    /// Where in the output the first of their replies begins.
-    mark: usize,
+    groups: Groups,
+    /// Whose keys they are: those of one namespace only.
+    namespace: Option<Arc<[u8]>>,
+    /// The client that wrote last; the only one where clients are told of changes but their own.
+    writer: Option<u64>,
 }
 
-/// A commit that failed.
-#[derive(Debug)]
-pub struct Failed {
-    /// Where the replies of the commands begin in the output.
+/// Waiting commands of one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// Which one of the connections that share a batch.
+    pub member: usize,
+    /// Where in its output the first of their replies begins.
     pub mark: usize,
-    /// How many commands are to be answered with the error.
+    /// How many.
     pub commands: usize,
-    /// Why.
-    pub cause: storage::Error,
+}
+
+/// In the order in which they ran.
+pub type Groups = SmallVec<[Group; 4]>;
+
+/// What became of a commit, and of whose commands.
+#[derive(Debug)]
+pub struct Committed {
+    /// The commands that waited.
+    pub groups: Groups,
+    /// Whether something was written; or why not, in which case all of them are to be answered with
+    /// the error.
+    pub result: Result<bool, Error>,
 }
 
 impl<'n> Pending<'n> {
     /// True when nothing waits.
     pub fn is_empty(&self) -> bool {
         self.commands == 0
+    }
+
+    /// True when commands of this connection wait.
+    pub fn has_of(&self, member: usize) -> bool {
+        self.groups.last().is_some_and(|group| group.member == member)
+    }
+
+    /// Whether writes to this namespace may wait together with what waits.
+    pub fn is_in(&self, namespace: &[u8]) -> bool {
+        self.namespace.as_deref().is_none_or(|mine| mine == namespace)
     }
 
     /// Locks the stripes of one more command, as far as they are not locked for those that wait; if
@@ -66,17 +98,22 @@ impl<'n> Pending<'n> {
         }
     }
 
-    /// Gives the writes back with those of one more command, whose reply begins at `mark`.
+    /// Gives the writes back with those of one more command of a connection, whose reply begins at
+    /// `mark` of its output.
     pub fn add(
         &mut self,
-        (writes, events): (Suspended, Vec<Event>),
-        held: Held<'n>,
-        stripes: &Stripes,
-        mark: usize,
+        ((writes, events), namespace, writer): ((Suspended, Vec<Event>), &Arc<[u8]>, u64),
+        (held, stripes): (Held<'n>, &Stripes),
+        (member, mark): (usize, usize),
     ) {
         self.events.extend(events);
-        if self.is_empty() {
-            self.mark = mark;
+        self.writer = Some(writer);
+        match self.groups.last_mut() {
+            Some(group) if group.member == member => group.commands += 1,
+            _ => self.groups.push(Group { member, mark, commands: 1 }),
+        }
+        if self.namespace.is_none() {
+            self.namespace = Some(Arc::clone(namespace));
         }
         self.commands += 1;
         self.writes = Some(writes);
@@ -84,15 +121,17 @@ impl<'n> Pending<'n> {
         self.stripes.extend_from_slice(stripes);
     }
 
-    /// Commits what waits, serves those who waited for its keys, and lets go of them. Returns
-    /// whether something was written.
-    pub fn commit(&mut self, server: Option<Server<'_>>) -> Result<bool, Failed> {
-        let (commands, mark) = (self.commands, self.mark);
+    /// Commits what waits, serves those who waited for its keys, and lets go of them.
+    pub fn commit(&mut self, server: Option<Server<'_>>) -> Committed {
+        let groups = std::mem::take(&mut self.groups);
+        let server = server.map(|server| Server { writer: self.writer.take(), ..server });
         let (Some(writes), Some(server)) = (self.writes.take(), server) else {
+            // A command panicked on top of them: they are lost, and their clients are told so.
             self.clear();
-            return Ok(false);
+            return Committed { groups, result: Err(Error::text(LOST)) };
         };
         let events = std::mem::take(&mut self.events);
+        self.namespace = None;
         let mut ready = Ready::new();
         // While the keys are locked: a client that watches one and reads it afterwards sees the
         // new value.
@@ -105,13 +144,10 @@ impl<'n> Pending<'n> {
         if !ready.is_empty() {
             server.serve(ready);
         }
-        match result {
-            Ok(sequence) => {
-                server.tell_events(&events);
-                Ok(sequence.is_some())
-            }
-            Err(cause) => Err(Failed { mark, commands, cause }),
+        if result.is_ok() {
+            server.tell_events(&events);
         }
+        Committed { groups, result: result.map(|last| last.is_some()).map_err(Error::from) }
     }
 
     fn clear(&mut self) {
@@ -119,5 +155,44 @@ impl<'n> Pending<'n> {
         self.stripes.clear();
         self.events.clear();
         self.commands = 0;
+        self.namespace = None;
+    }
+}
+
+/// What is said of a write that had run when a defect took the batch that it was in.
+const LOST: &str = "ERR the write was not committed: a command in the same batch failed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_are_lost_are_an_error_for_everybody_who_waits_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let store =
+            storage::Store::open(&dir.path().join("db"), storage::Options::default()).unwrap();
+        let locks = Locks::default();
+        let namespace: Arc<[u8]> = b"mine".as_slice().into();
+        let mut pending = Pending::default();
+        for (member, mark) in [(0, 3), (0, 8), (2, 0)] {
+            let stripes = Locks::stripes([[member as u8].as_slice()].into_iter());
+            let held = pending.join(&locks, &stripes).unwrap();
+            let writes = pending.take_writes().unwrap_or_else(|| store.txn().suspend());
+            pending.add(((writes, Vec::new()), &namespace, 1), (held, &stripes), (member, mark));
+        }
+        assert!(pending.has_of(2) && !pending.has_of(0));
+        assert!(pending.is_in(b"mine") && !pending.is_in(b"other"));
+        // As a command does that panics on top of them.
+        drop(pending.take_writes());
+        let committed = pending.commit(None);
+        let groups: Vec<_> = committed
+            .groups
+            .iter()
+            .map(|group| (group.member, group.mark, group.commands))
+            .collect();
+        assert_eq!(groups, [(0, 3, 2), (2, 0, 1)]);
+        assert!(committed.result.is_err() && pending.is_empty());
+        let stripes = Locks::stripes([[0].as_slice(), &[2]].into_iter());
+        assert!(locks.try_lock(&stripes).is_some(), "their keys are free");
     }
 }

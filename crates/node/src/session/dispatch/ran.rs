@@ -3,12 +3,36 @@
 //! Invariant: no reply leaves before the log that it tells of was handed to the operating system, nor after the lease is over or the role has changed.
 
 use api::heartbeat::LeaseMode;
+use smallvec::SmallVec;
 use storage::Store;
 
-use super::super::Tells;
+use super::super::{Session, Tells};
+use super::write::Failed;
 use crate::gate::Engine;
 use crate::grants::state::Ticket;
 use crate::node::Node;
+
+/// What a batch came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// Newest sequence number its commands could see; `None` if the gate was let go of before.
+    pub(super) sequence: Option<u64>,
+    pub(super) written: SmallVec<[usize; 8]>,
+    pub(super) failed: Vec<Failed>,
+}
+
+impl Ended {
+    /// Tells one of its connections, by the order in which they ran, what became of the writes that
+    /// it left behind.
+    pub fn apply(&self, member: usize, ran: Ran, session: &Session, out: &mut Vec<u8>) -> Ran {
+        // The last ones first: they stand behind the others.
+        for failed in self.failed.iter().rev().filter(|failed| failed.group.member == member) {
+            failed.answer(session.protocol, out);
+        }
+        let has_written = ran.has_written || self.written.contains(&member);
+        Ran { has_written, sequence: self.sequence, ..ran }
+    }
+}
 
 /// The commands of one read buffer, run and committed, but not answered yet.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +92,7 @@ impl Ran {
     /// Hands to the operating system what the replies tell of, whoever wrote it: also a read must not tell of what the next process would not know. After a
     /// failed append nothing may be said at all, be it that the append failed (rule R14).
     fn publish(&self, store: &Store) -> Result<(), &'static str> {
-        if self.has_written || self.seen(store) > store.published() {
+        if self.seen(store) > store.published() {
             publish(store)?;
         }
         if store.has_failed() { Err(UNWRITTEN) } else { Ok(()) }

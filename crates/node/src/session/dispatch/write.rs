@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use resp::{Protocol, Writer};
+use smallvec::SmallVec;
 use storage::Suspended;
 
 use super::super::nested::lock;
+use super::super::pipeline::{Committed, Group};
 use super::super::serve::Server;
 use super::super::table::WriteHandler;
 use super::super::{Command, Session, WriteCx};
@@ -17,30 +20,71 @@ use crate::node::Node;
 /// What a write has put into its transaction, and what it did to keys.
 type Written = (Suspended, Vec<Event>);
 
+/// Commands of a connection that are to be answered with the error of their commit.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) group: Group,
+    pub(super) text: Arc<str>,
+}
+
+impl Failed {
+    /// Puts the error in the place of their replies, which are the last ones there.
+    pub(super) fn answer(&self, protocol: Protocol, out: &mut Vec<u8>) {
+        out.truncate(self.group.mark);
+        for _ in 0..self.group.commands {
+            Writer::new(out, protocol).error(&self.text);
+        }
+    }
+}
+
 impl<'n> Batch<'n> {
-    /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
+    /// Commits the writes that wait. Where that fails, their replies become the error.
     pub(super) fn settle(&mut self, session: &Session, out: &mut Vec<u8>) {
+        for failed in self.commit() {
+            if failed.group.member == self.member {
+                failed.answer(session.protocol, out);
+            } else {
+                self.failed.push(failed);
+            }
+        }
+    }
+
+    /// Commits the writes that wait, of whichever connection, and returns those that are to be
+    /// answered with an error.
+    pub(super) fn commit(&mut self) -> SmallVec<[Failed; 4]> {
         if self.pending.is_empty() {
-            return;
+            return SmallVec::new();
         }
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         let server = store.map(|store| Server {
-            writer: Some(session.client.id),
+            writer: None,
             node: self.node,
             config: &self.config,
             store,
             worker: self.worker,
             now_ms: self.now_ms,
         });
-        match self.pending.commit(server) {
-            Ok(has_written) => self.has_written |= has_written,
-            Err(failed) => {
-                tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
-                out.truncate(failed.mark);
-                let text = Error::from(failed.cause).to_string();
-                for _ in 0..failed.commands {
-                    session.reply(out).error(&text);
+        let Committed { groups, result } = self.pending.commit(server);
+        match result {
+            Ok(false) => SmallVec::new(),
+            Ok(true) => {
+                for group in groups {
+                    if group.member == self.member {
+                        self.has_written = true;
+                    } else {
+                        self.written.push(group.member);
+                    }
                 }
+                SmallVec::new()
+            }
+            Err(error) => {
+                let commands: usize = groups.iter().map(|group| group.commands).sum();
+                tracing::error!(%error, commands, "a write failed in storage");
+                let text: Arc<str> = error.to_string().into();
+                groups
+                    .iter()
+                    .map(|group| Failed { group: *group, text: Arc::clone(&text) })
+                    .collect()
             }
         }
     }
@@ -57,7 +101,8 @@ impl<'n> Batch<'n> {
         let node: &'n Arc<Node> = self.node;
         let takes_all = command.flags.has(Flags::ALL_KEYS);
         let stripes = Locks::stripes(command.keys_in(words));
-        let joined = if takes_all { None } else { self.pending.join(&node.locks, &stripes) };
+        let joins = !takes_all && self.pending.is_in(&session.namespace);
+        let joined = if joins { self.pending.join(&node.locks, &stripes) } else { None };
         let mut held = match joined {
             Some(held) => held,
             None => {
@@ -88,7 +133,8 @@ impl<'n> Batch<'n> {
             self.pending.put_back(written.0);
             return result;
         }
-        self.pending.add(written, held, &stripes, mark);
+        let written = (written, &session.namespace, session.client.id);
+        self.pending.add(written, (held, &stripes), (self.member, mark));
         // Who waits for one of its keys is served before the next command runs, as in Redis.
         if takes_all || node.waiters.any() {
             self.settle(session, out);

@@ -1,0 +1,71 @@
+//! What makes a batch one of several connections: they run one after the other, and are committed
+//! together.
+
+use storage::Store;
+
+use super::super::table::Handler;
+use super::super::{Command, ReplyMode, Session, Tells};
+use super::{Batch, Ended, Ran, can_join};
+use crate::command::Flags;
+
+impl Batch<'_> {
+    /// The commands of one connection have run; those of another one may follow. Its writes may not
+    /// be committed yet.
+    pub fn leave(&mut self) -> Ran {
+        if self.node.tracking.any() {
+            // Who is not told of own changes is told by who wrote: one client a commit.
+            let failed = self.commit();
+            self.failed.extend(failed);
+        }
+        let ran = Ran {
+            has_written: self.has_written,
+            has_data: self.has_data,
+            generation: self.generation,
+            waits: self.waits,
+            later: self.later,
+            lease_mode: self.config.master_lease_mode,
+            sequence: None,
+        };
+        self.member += 1;
+        (self.has_written, self.has_data) = (false, false);
+        self.later = Tells::Nothing;
+        if let Some(guard) = &self.guard {
+            self.generation = guard.generation;
+            self.waits = self.node.grants.commit.is_waiting();
+        }
+        ran
+    }
+
+    /// Commits what is left and lets go of the gate. `leave` was called for every connection.
+    pub fn end(mut self) -> Ended {
+        let failed = self.commit();
+        self.failed.extend(failed);
+        let sequence = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
+        Ended {
+            sequence: sequence.map(Store::latest_sequence),
+            written: self.written,
+            failed: self.failed,
+        }
+    }
+
+    /// The same for a batch of one connection.
+    pub fn close(mut self, session: &Session, out: &mut Vec<u8>) -> Ran {
+        self.settle(session, out);
+        let ran = self.leave();
+        self.end().apply(0, ran, session, out)
+    }
+
+    /// Whether a command may run while writes wait: one that may join them, or a short read of a
+    /// connection that has written nothing of it. What others wrote is answered after this read,
+    /// which may so come before it; a long read would keep others from their keys.
+    pub(super) fn may_wait(&self, session: &Session, command: &Command) -> bool {
+        match command.handler {
+            Handler::Read(_) => {
+                command.flags.has(Flags::FAST)
+                    && !self.pending.has_of(self.member)
+                    && session.reply_mode == ReplyMode::On
+            }
+            _ => can_join(session, command),
+        }
+    }
+}

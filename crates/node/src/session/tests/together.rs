@@ -1,0 +1,111 @@
+//! Commands of several connections in one batch.
+
+use storage::FeedBatch;
+
+use super::*;
+use crate::session::dispatch::Ran;
+
+/// Connections that share batches.
+struct Turn {
+    bench: Bench,
+    store: Store,
+    sessions: Vec<Session>,
+}
+
+impl Turn {
+    fn new(connections: usize) -> Self {
+        let bench = Bench::new();
+        let store = bench.node.engine().store.clone().unwrap();
+        let sessions = (0..connections).map(|_| Bench::session(&bench.node)).collect();
+        Self { bench, store, sessions }
+    }
+
+    /// Runs what each of the connections sent, and returns their replies.
+    fn take(&mut self, sent: &[&[&str]]) -> Vec<String> {
+        let node = &self.bench.node;
+        let mut batch = begin(node);
+        let mut left: Vec<(Ran, Vec<u8>)> = Vec::new();
+        for (session, commands) in self.sessions.iter_mut().zip(sent) {
+            let mut out = Vec::new();
+            for command in *commands {
+                let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+                batch.run(session, &words, &mut out);
+            }
+            left.push((batch.leave(), out));
+        }
+        let ended = batch.end();
+        let mut replies = Vec::new();
+        for (member, (ran, mut out)) in left.into_iter().enumerate() {
+            let ran = ended.apply(member, ran, &self.sessions[member], &mut out);
+            ran.finish(node).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            replies.push(text.replace("\r\n", " ").trim_end().to_owned());
+        }
+        replies
+    }
+
+    /// Batches of the log from `sequence` on.
+    fn log(&self, sequence: u64) -> Vec<FeedBatch> {
+        match self.store.feed().read(sequence, 1 << 20).unwrap() {
+            FeedRead::Batches(batches) => batches,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn writes_of_several_connections_are_one_batch() {
+    let mut turn = Turn::new(3);
+    let first = turn.store.latest_sequence() + 1;
+    let replies = turn.take(&[&["SET a 1", "INCR n"], &["INCR n"], &["LPUSH l x", "INCR n"]]);
+    assert_eq!(replies, ["+OK :1", ":2", ":1 :3"]);
+    let log = turn.log(first);
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert_eq!(turn.store.published(), turn.store.latest_sequence());
+    assert_eq!(turn.bench.pipeline(&["GET n"]), "$1 3");
+}
+
+#[test]
+fn a_read_sees_what_its_own_connection_wrote_and_may_come_before_what_others_did() {
+    let mut turn = Turn::new(3);
+    let replies = turn.take(&[&["SET a 1"], &["GET a"], &["SET b 2", "GET b", "GET a"]]);
+    assert_eq!(replies, ["+OK", "$-1", "+OK $1 2 $1 1"]);
+    // A transaction is a batch of its own, behind what ran before it.
+    let first = turn.store.latest_sequence() + 1;
+    let replies = turn.take(&[
+        &["SET a 2"],
+        &["MULTI", "INCR a", "GET a", "EXEC"],
+        &["WATCH a", "SET a 9", "GET a"],
+    ]);
+    assert_eq!(replies, ["+OK", "+OK +QUEUED +QUEUED *2 :3 $1 3", "+OK +OK $1 9"]);
+    assert_eq!(turn.log(first).len(), 3);
+}
+
+#[test]
+fn a_connection_that_only_read_has_written_nothing() {
+    let mut turn = Turn::new(3);
+    let node = std::sync::Arc::clone(&turn.bench.node);
+    let mut batch = begin(&node);
+    let mut outs = [Vec::new(), Vec::new(), Vec::new()];
+    let sent: [&[&[u8]]; 3] = [&[b"SET", b"a", b"1"], &[b"GET", b"a"], &[b"PING"]];
+    let mut ran = Vec::new();
+    for ((session, out), words) in turn.sessions.iter_mut().zip(&mut outs).zip(sent) {
+        batch.run(session, words, out);
+        ran.push(batch.leave());
+    }
+    let ended = batch.end();
+    let told: Vec<bool> = (0..3)
+        .map(|at| ended.apply(at, ran[at], &turn.sessions[at], &mut outs[at]).has_written)
+        .collect();
+    assert_eq!(told, [true, false, false]);
+}
+
+#[test]
+fn other_namespaces_are_other_batches() {
+    let mut turn = Turn::new(2);
+    turn.sessions[1].namespace = b"other".as_slice().into();
+    let first = turn.store.latest_sequence() + 1;
+    assert_eq!(turn.take(&[&["SET a 1"], &["SET a 2"]]), ["+OK", "+OK"]);
+    assert_eq!(turn.log(first).len(), 2);
+    assert_eq!(turn.take(&[&["GET a"], &["GET a"]]), ["$1 1", "$1 2"]);
+}

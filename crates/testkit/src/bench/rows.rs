@@ -1,0 +1,126 @@
+//! What is measured: a command, and under which load.
+
+use anyhow::{Result, bail};
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// As the table names it.
+    pub name: &'static str,
+    /// Requests in flight per connection.
+    pub in_flight: u32,
+    /// Connections.
+    pub clients: u32,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+}
+
+impl Row {
+    /// The base point: 50 connections, values of 100 bytes.
+    pub fn base(name: &'static str, in_flight: u32) -> Self {
+        Self { name, in_flight, clients: 50, value_bytes: 100 }
+    }
+
+    /// Requests to send. Enough for the processor time, which comes in steps of 10 ms.
+    pub fn requests(&self, scale: f64) -> u64 {
+        let (at_once, one_at_a_time) = match self.name {
+            "MGET" | "MSET" | "HGETALL" | "LRANGE" | "ZRANGE" => (40_000.0, 20_000.0),
+            _ => (300_000.0, 50_000.0),
+        };
+        let count = if self.in_flight > 1 { at_once } else { one_at_a_time };
+        let per_size = (1_000.0 / self.value_bytes as f64).min(1.0);
+        (count * scale * per_size).max(10_000.0) as u64
+    }
+
+    /// The command, as redis-benchmark takes it: `__rand_int__` is another number in each request.
+    pub fn words(&self) -> Vec<String> {
+        let value = "x".repeat(self.value_bytes);
+        let text = match self.name {
+            "GET" => "GET key:__rand_int__".to_owned(),
+            "SET" => format!("SET key:__rand_int__ {value}"),
+            "SET with a TTL" => format!("SET key:__rand_int__ {value} EX 3600"),
+            "INCR" => "INCR counter:__rand_int__".to_owned(),
+            "MGET" => format!("MGET{}", " key:__rand_int__".repeat(10)),
+            "MSET" => format!("MSET{}", format!(" key:__rand_int__ {value}").repeat(10)),
+            "HSET" => format!("HSET myhash element:__rand_int__ {value}"),
+            "HGET" => "HGET myhash element:__rand_int__".to_owned(),
+            "HGETALL" => "HGETALL small".to_owned(),
+            "LPUSH" => format!("LPUSH mylist {value}"),
+            "LRANGE" => "LRANGE mylist 0 99".to_owned(),
+            "ZADD" => "ZADD myzset __rand_int__ element:__rand_int__".to_owned(),
+            "ZRANGE" => "ZRANGE myzset 0 99".to_owned(),
+            _ => "SADD myset element:__rand_int__".to_owned(),
+        };
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    /// What the table calls it.
+    pub fn title(&self) -> String {
+        let mut title = format!("{}, {} in flight", self.name, self.in_flight);
+        if self.value_bytes != 100 {
+            title.push_str(&format!(", {} bytes", self.value_bytes));
+        }
+        if self.clients != 50 {
+            title.push_str(&format!(", {} connections", self.clients));
+        }
+        title
+    }
+}
+
+/// Commands of the quick table, in an order in which each finds what it reads.
+const QUICK: &[&str] =
+    &["GET", "SET", "INCR", "HSET", "HGET", "LPUSH", "LRANGE", "ZADD", "SADD", "MGET"];
+/// And of the whole one.
+const ALL: &[&str] = &[
+    "GET", "SET", "INCR", "MGET", "MSET", "HSET", "HGET", "HGETALL", "LPUSH", "LRANGE", "ZADD",
+    "ZRANGE", "SADD",
+];
+/// Those that are looked at along each other axis.
+const FEW: &[&str] = &["SET", "GET", "HSET"];
+
+/// The rows of an axis.
+///
+/// # Errors
+/// No such axis.
+pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
+    let of = |names: &[&'static str], change: &dyn Fn(&mut Row)| {
+        let rows = names.iter().flat_map(|name| [Row::base(name, 1), Row::base(name, 16)]);
+        rows.map(|mut row| {
+            change(&mut row);
+            row
+        })
+        .collect::<Vec<Row>>()
+    };
+    Ok(match axis {
+        "quick" => of(QUICK, &|_| {}),
+        "base" => of(ALL, &|_| {}),
+        "workers" => of(FEW, &|_| {}),
+        "1k" => of(FEW, &|row| row.value_bytes = 1 << 10),
+        "10k" => of(FEW, &|row| row.value_bytes = 10 << 10),
+        "64" => FEW.iter().map(|name| Row::base(name, 64)).collect(),
+        "1000" => of(FEW, &|row| row.clients = 1_000),
+        "ttl" => of(&["SET with a TTL", "GET"], &|_| {}),
+        _ => bail!("there is no axis `{axis}`; accepted: {AXES}"),
+    })
+}
+
+/// Names of the axes.
+pub const AXES: &str = "quick, base, workers, 1k, 10k, 64, 1000, ttl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_axis_has_rows_of_its_own_titles() {
+        for axis in AXES.split(", ") {
+            let mut titles: Vec<String> = of_axis(axis).unwrap().iter().map(Row::title).collect();
+            let count = titles.len();
+            titles.sort();
+            titles.dedup();
+            assert!(count > 0 && titles.len() == count, "{axis}");
+        }
+        assert!(of_axis("nonsense").is_err());
+        assert_eq!(Row::base("MSET", 1).words().len(), 21);
+    }
+}

@@ -1,0 +1,128 @@
+//! `bench [AXIS=quick] [ROUNDS=3] [OUT=bench/results]`, or `bench GUARD=bench/guard.txt`: figures
+//! beside redis-server.
+
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use testkit::bench::load::Measured;
+use testkit::bench::systems::{Running, System};
+use testkit::bench::{Cell, guard, measure, plot, report, rows};
+
+/// One of the figures of a run.
+type Figure = fn(&Measured) -> f64;
+
+struct Options {
+    axis: String,
+    rounds: usize,
+    out: PathBuf,
+    guard: Option<PathBuf>,
+}
+
+fn options() -> Result<Options> {
+    let mut options =
+        Options { axis: "quick".into(), rounds: 3, out: "bench/results".into(), guard: None };
+    for argument in std::env::args().skip(1) {
+        let (name, value) = argument.split_once('=').with_context(|| help(&argument))?;
+        match name {
+            "AXIS" => options.axis = value.into(),
+            "ROUNDS" => options.rounds = value.parse().with_context(|| help(&argument))?,
+            "OUT" => options.out = value.into(),
+            "GUARD" => options.guard = Some(value.into()),
+            _ => bail!(help(&argument)),
+        }
+    }
+    Ok(options)
+}
+
+fn help(argument: &str) -> String {
+    format!(
+        "`{argument}`; accepted: AXIS= ({}; `all` for each of them), ROUNDS=, OUT= a folder, GUARD= a file",
+        rows::AXES
+    )
+}
+
+fn main() -> Result<()> {
+    let options = options()?;
+    if let Some(file) = &options.guard {
+        return guard::check(file);
+    }
+    if options.axis != "all" {
+        return axis(&options, &options.axis);
+    }
+    rows::AXES.split(", ").filter(|name| *name != "quick").try_for_each(|name| axis(&options, name))
+}
+
+fn axis(options: &Options, name: &str) -> Result<()> {
+    let rows = rows::of_axis(name)?;
+    let mut systems = match name {
+        "workers" => vec![
+            System::holdfast("workers-1", &["--workers", "1"])?,
+            System::holdfast("workers-2", &["--workers", "2"])?,
+            System::holdfast("workers-8", &["--workers", "8"])?,
+        ],
+        _ => vec![System::holdfast("holdfast", &[])?],
+    };
+    systems.push(System::redis());
+    systems.extend(System::kvrocks());
+    let systems: Vec<Running> = systems.into_iter().map(System::start).collect::<Result<_>>()?;
+    let load_before = machine_load();
+    let cells = measure(&systems, &rows, options.rounds)?;
+    let facts = [
+        ("axis", name.to_owned()),
+        ("rounds", options.rounds.to_string()),
+        ("commit", said(&["git", "rev-parse", "--short", "HEAD"])),
+        ("day", said(&["date", "+%Y-%m-%d"])),
+        ("machine", said(&["sh", "-c", "nproc; grep -m1 'model name' /proc/cpuinfo; uname -sr"])),
+        ("load average before and after", format!("{load_before} · {}", machine_load())),
+        ("load", said(&["redis-benchmark", "--version"])),
+    ];
+    std::fs::create_dir_all(&options.out).context("create the folder of results")?;
+    let page = report::page(&systems, &cells, &facts);
+    let file = |end: &str| options.out.join(format!("{name}{end}"));
+    std::fs::write(file(".md"), &page).context("write the page")?;
+    let pictures: [(&str, &str, Figure); 2] = [
+        ("throughput", "Throughput over redis-server's (more is better)", |m| m.rate),
+        ("cpu", "Processor time per request over redis-server's (less is better)", |m| m.cpu_us),
+    ];
+    for (what, title, of) in pictures {
+        let svg = plot::bars(title, &bars(&systems, &cells, of));
+        std::fs::write(file(&format!("-{what}.svg")), svg).context("write a picture")?;
+    }
+    println!("{page}\nwritten to {}", file(".md").display());
+    Ok(())
+}
+
+/// A bar for each row and system.
+fn bars(systems: &[Running], cells: &[Cell], of: Figure) -> Vec<(String, f64, f64, f64)> {
+    let Some(redis) = systems.iter().position(|running| running.system.name == "redis") else {
+        return Vec::new();
+    };
+    let mut bars = Vec::new();
+    for cell in cells {
+        let Some(theirs) = cell.of.get(redis) else { continue };
+        for (running, ours) in systems.iter().zip(&cell.of) {
+            if running.system.name != "redis" {
+                let (middle, least, greatest) = report::ratio(ours, theirs, of);
+                let name = format!("{} · {}", cell.row.title(), running.system.name);
+                bars.push((name, middle, least, greatest));
+            }
+        }
+    }
+    bars
+}
+
+fn machine_load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// What a program says, in one line.
+fn said(words: &[&str]) -> String {
+    let Some((program, arguments)) = words.split_first() else { return String::new() };
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
