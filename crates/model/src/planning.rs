@@ -9,13 +9,13 @@ use api::balancer::{Backend, Frontend};
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use planner::{
-    Action, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
-    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard, Stated,
-    Time,
+    Action, Authority, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
+    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard,
+    ShardId, Stated, Time,
 };
 use topology::Endpoint;
 
-use crate::control::Controller;
+use crate::control::{Controller, Seen as Heard};
 use crate::node::{LEASE_MS, TICK_MS, TICK_NS, index_of, name};
 use crate::rules::Failover;
 
@@ -44,6 +44,8 @@ pub struct Answered {
     pub history_id: Option<EpochId>,
     /// Epoch of the grant it holds.
     pub granted_epoch: u64,
+    /// Version of the topology that it names.
+    pub granted_version: u8,
     /// Newest set it asks for.
     pub request: u64,
     /// That set.
@@ -73,6 +75,8 @@ pub struct Stored {
     pub nonce: u64,
     /// What that must hold.
     pub least: Least,
+    /// The version it was opened at.
+    pub epoch_version: u8,
     /// Newest set that was taken over.
     pub request: u64,
     /// That set.
@@ -94,6 +98,7 @@ impl Stored {
             id: EpochId(0),
             nonce: 0,
             least: Least::default(),
+            epoch_version: 0,
             request: 0,
             members: Members::default(),
             intent: None,
@@ -113,6 +118,7 @@ impl Stored {
             id: epoch.id,
             nonce: u64::from_str_radix(&epoch.nonce, 16).unwrap_or(0),
             least: epoch.least,
+            epoch_version: u8::try_from(epoch.version).ok()?,
             request: epoch.request,
             members: epoch.in_sync.clone(),
             intent: shard.intent.as_ref().and_then(|intent| intent.id.parse().ok()),
@@ -151,8 +157,10 @@ impl Stored {
             namespace: "n".to_owned(),
             name: "c".to_owned(),
             revision: self.revision,
+            tag: 0,
             version: i64::from(self.version),
             shards: vec![Shard {
+                id: ShardId(1),
                 nodes: (0..3).map(node).collect(),
                 slot_ranges: vec![(0, 16383)],
                 intent: self.intent.map(intent),
@@ -169,7 +177,9 @@ impl Stored {
                     least: self.least,
                     request: self.request,
                     in_sync: self.members.clone(),
+                    version: i64::from(self.epoch_version),
                 },
+                floor: None,
             }],
             balancers: (0..2).filter(|_| model.balanced).map(balancer).collect(),
             longest_lease_ms: LEASE_MS,
@@ -181,6 +191,7 @@ impl Stored {
             term: u64::from(self.term),
             cluster_id: String::new(),
             paused: None,
+            moves: planner::moves::Moves::default(),
         }
     }
 }
@@ -330,8 +341,9 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
         started_at: if rules.fence_wait { time(controller.started) } else { Time::default() },
         epoch_at: if is_fresh { Time::default() } else { Time::from_nanos(u64::MAX) },
         fresh_id: (record.epoch + 1) * 16 + u64::from(controller.term),
-        term: if rules.term_first { u64::from(controller.term) } else { 0 },
-        authority_until: rules.authority.then(|| time(controller.leads_until)),
+        term: u64::from(controller.term),
+        authority: Authority::Shared { read: Some(read_at(model, controller)), is_fresh: true },
+        in_doubt: (controller.in_doubt.is_some() && rules.doubt).then(String::new),
         topology_hash: hash(record.version),
         desired: controller.desired.map(|(version, backend)| Desired {
             version: u64::from(version),
@@ -346,7 +358,7 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
             seen: seen.reply.as_ref().map(|answered| Seen {
                 reply: reply(model, index, answered),
                 sent_at: time(seen.sent),
-                received_at: time(seen.received),
+                received_at: received_at(controller, seen),
             }),
             misses: u32::from(seen.missed),
             pushed: (seen.pushed > 0)
@@ -378,6 +390,26 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
         observed.balancers.insert(index.to_string(), instance);
     }
     observed
+}
+
+/// The newest tick of an answer after which the store was read.
+fn newest_read(controller: &Controller) -> Option<u8> {
+    let read = controller.nodes.iter().filter(|seen| seen.is_read);
+    read.map(|seen| seen.received).max()
+}
+
+/// When the store was read last: just after that answer.
+fn read_at(model: &Failover, controller: &Controller) -> Time {
+    if !model.rules.authority {
+        return Time::from_nanos(u64::MAX);
+    }
+    newest_read(controller).map_or(Time::default(), |tick| Time::from_nanos(time(tick).nanos() + 1))
+}
+
+/// When an answer came; just after the last read, if that was in the same tick and before it.
+fn received_at(controller: &Controller, seen: &Heard) -> Time {
+    let is_after = !seen.is_read && newest_read(controller) == Some(seen.received);
+    Time::from_nanos(time(seen.received).nanos() + if is_after { 2 } else { 0 })
 }
 
 fn frontend(backend: Option<u8>) -> Frontend {
@@ -427,6 +459,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
             history_epoch: answered.history_epoch,
             history_id: answered.history_id,
             granted_epoch: answered.granted_epoch,
+            granted_version: Some(i64::from(answered.granted_version)),
             committed: 0,
             request: answered.request,
             request_members: answered.members.clone(),

@@ -27,6 +27,7 @@ mod events;
 mod geo;
 mod hashes;
 mod hyperloglogs;
+mod jsons;
 mod lists;
 mod long_reads;
 mod model;

@@ -10,8 +10,8 @@ use expect_test::{Expect, expect};
 use topology::Endpoint;
 
 use crate::{
-    Action, Balancer, BalancerKind, Desired, Epoch, InForce, Intent, Node, Observed, Pause, Plan,
-    Policy, Pushed, Record, Role, Seen, Shard, Time, plan,
+    Action, Authority, Balancer, BalancerKind, Desired, Epoch, InForce, Intent, Node, Observed,
+    Pause, Plan, Policy, Pushed, Record, Role, Seen, Shard, ShardId, Time, plan,
 };
 
 mod authority;
@@ -57,14 +57,17 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         namespace: "n".into(),
         name: "c".into(),
         revision: 1,
+        tag: 0,
         version: 7,
         shards: vec![Shard {
+            id: ShardId(0xa),
             nodes: nodes.iter().enumerate().map(node).collect(),
             slot_ranges: vec![(0, 16383)],
             intent: None,
             last_intent: None,
             fence: None,
             epoch: Epoch::default(),
+            floor: None,
         }],
         balancers: vec![Balancer {
             name: "lb".into(),
@@ -83,6 +86,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         term: 0,
         cluster_id: String::new(),
         paused: None,
+        moves: crate::moves::Moves::default(),
     }
 }
 

@@ -14,17 +14,20 @@ pub(crate) fn test_record() -> Record {
         stated: None,
     };
     let shard = planner::Shard {
+        id: planner::ShardId(1),
         nodes: vec![node],
         slot_ranges: vec![(0, 16_383)],
         intent: None,
         last_intent: None,
         fence: None,
         epoch: planner::Epoch::default(),
+        floor: None,
     };
     Record {
         namespace: "n".to_owned(),
         name: "c".to_owned(),
         revision: 1,
+        tag: 0,
         version: 1,
         shards: vec![shard],
         balancers: Vec::new(),
@@ -37,5 +40,6 @@ pub(crate) fn test_record() -> Record {
         term: 0,
         cluster_id: String::new(),
         paused: None,
+        moves: planner::moves::Moves::default(),
     }
 }

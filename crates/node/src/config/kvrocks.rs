@@ -45,8 +45,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("migrate-type",                                         ""),
     ("migrate-batch-size-kb",                                ""),
     ("migrate-batch-rate-limit-mb",                          ""),
-    ("json-max-nesting-depth",                               ""),
-    ("json-storage-format",                                  ""),
     ("txn-context-enabled",                                  ""),
     ("replication-no-slowdown",                              ""),
     ("replication-delay-bytes",                              ""),

@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::grant::{CommitMode, EpochId, History, Holder, LEASE_MS_MAX, Member, Promise};
+use ::grant::{
+    CommitMode, EpochId, HeartbeatError, History, Holder, LEASE_MS_MAX, Member, Promise,
+};
 use ::replication::wire::Stamp;
 use api::heartbeat::Standing;
 use parking_lot::Mutex;
@@ -79,9 +81,22 @@ impl Grants {
         self.holder.lock().term()
     }
 
+    /// Whether a command of a controller that names its term is to be obeyed; notes the term.
+    ///
+    /// # Errors
+    /// A higher one was seen.
+    pub fn obey(&self, term: u64) -> Result<(), HeartbeatError> {
+        self.holder.lock().obey(term)
+    }
+
     /// Whether a master may serve at `now_ns`: it has a lease, and a grant where grants are in use.
     pub fn is_valid(&self, now_ns: u64) -> bool {
         now_ns < self.until_ns.load(Ordering::SeqCst)
+    }
+
+    /// Whether this process serves only under a grant: some heartbeat carried one.
+    pub fn has_seen_grant(&self) -> bool {
+        self.holder.lock().needs_grant(&NO_HISTORY)
     }
 
     /// What is left at `now_ns`, in milliseconds, at most the longest lease.
@@ -150,6 +165,7 @@ impl Grants {
             ..Standing::default()
         };
         standing.granted_epoch = holder.held().map_or(0, |held| held.epoch);
+        standing.granted_version = Some(holder.held().map_or(0, |held| held.version));
         if let (Some(in_sync), Some(store)) = (holder.in_sync(), &engine.store) {
             standing.committed = in_sync.commit(store.published());
             let (request, members) = in_sync.newest();

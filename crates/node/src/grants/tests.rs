@@ -44,12 +44,14 @@ struct Controller {
     min: u32,
     request: u64,
     members: Members,
+    /// Of the topology; 0 as older controllers, which name none.
+    version: i64,
 }
 
 impl Controller {
     fn of(members: &[Member]) -> Self {
         let members = members.iter().copied().collect();
-        Self { lease_ms: 30_000, epoch: 1, min: 1, request: 0, members }
+        Self { lease_ms: 30_000, epoch: 1, min: 1, request: 0, members, version: 0 }
     }
 
     fn hello(node: &Running) -> Reply {
@@ -64,7 +66,8 @@ impl Controller {
         let (min, request) = (self.min.to_string(), self.request.to_string());
         let members = self.members.to_string();
         let grant = [&epoch, &id, "-", "0", "in-sync", &min, &request, &members];
-        words.iter().chain(&grant).map(ToString::to_string).collect()
+        let version = (self.version > 0).then(|| self.version.to_string());
+        words.iter().chain(&grant).map(ToString::to_string).chain(version).collect()
     }
 
     /// Grants to the node of id `to`; the text of the reply.
@@ -249,6 +252,22 @@ fn a_grant_opens_an_epoch_and_older_ones_are_refused() {
     assert!(info.contains("granted_epoch:3\r\ncommit_mode:in-sync\r\n"), "{info}");
 }
 
+/// Slots may have been given away in topologies that this process has not seen (H3 of slot moves).
+#[test]
+fn a_process_serves_nothing_before_it_has_the_topology_of_its_epoch() {
+    let node = master(|_| {});
+    let mut controller = Controller::of(&[member_of(&node)]);
+    controller.version = 2;
+    let standing = controller.grant(&node).standing;
+    assert_eq!((standing.granted_epoch, standing.history_epoch), (0, 0), "passed over");
+    assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+    let moved = topology(&node, 1).replace("0-16383", "0-100");
+    set_nodes(&node, &moved, 2);
+    let standing = controller.grant(&node).standing;
+    assert_eq!((standing.granted_epoch, standing.granted_version), (1, Some(2)));
+    assert!(node.ask(&["GET", "k"]).contains("Hash slot not served"));
+}
+
 #[test]
 fn once_grants_are_in_use_a_lease_alone_is_none() {
     let node = master(|_| {});
@@ -264,6 +283,49 @@ fn once_grants_are_in_use_a_lease_alone_is_none() {
     assert!(controller.try_grant(&node, &m()).starts_with("-ERR grant refused"));
     lease(&seen);
     assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+}
+
+/// Rule O3: a controller that stands by must not keep replicas from lending.
+#[test]
+fn who_observes_is_no_controller_heard() {
+    let node = master(|_| {});
+    let observe = || node.ask(&["CLUSTERX", "OBSERVE"]);
+    let told = |text: &str| api::heard::Told::parse(text).unwrap_or_else(|| panic!("{text}"));
+    let text = observe();
+    let seen = Reply::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!((seen.myid, seen.nonce), (m(), Controller::hello(&node).nonce));
+    assert_eq!(told(&text).heard_ms, None);
+    Controller::of(&[member_of(&node)]).grant(&node);
+    let heard = node.node.grants.heard.newest();
+    let text = observe();
+    assert_eq!((told(&text).term, told(&text).heard_term), (1, 1));
+    assert!(told(&text).heard_ms.is_some(), "{text}");
+    assert_eq!(node.node.grants.heard.newest(), heard);
+}
+
+/// Rule O5: what an older controller sent arrives behind its successor's.
+#[test]
+fn a_command_of_an_older_term_is_refused() {
+    let node = master(|_| {});
+    let as_term = |term: &str, words: &[&str]| {
+        let all: Vec<&str> = ["CLUSTERX", "AS", term].iter().chain(words).copied().collect();
+        node.ask(&all)
+    };
+    let is_paused = || Controller::hello(&node).paused;
+    assert_eq!(as_term("1", &["PAUSE", "60000", "WRITE"]), "+OK");
+    assert!(is_paused());
+    // Any command that names a term is heard as that term.
+    assert_eq!(as_term("1", &["SETNODEID", &m()]), "+OK");
+    assert!(as_term("3", &["FLUSHALL"]).starts_with("-ERR CLUSTERX command"));
+    assert_eq!(node.node.grants.term(), 1, "what is no such command is not obeyed");
+    node.node.grants.obey(2).expect("a newer one");
+    for late in [&["UNPAUSE"][..], &["PAUSE", "1", "WRITE"], &["SETNODEID", &m()]] {
+        let refused = as_term("1", late);
+        assert_eq!(refused, "-ERR election version mismatch: 1 is older than 2");
+    }
+    assert_eq!(as_term("2", &["UNPAUSE"]), "+OK");
+    let text = node.ask(&["CLUSTERX", "OBSERVE"]);
+    assert!(!Reply::parse(&text).expect("a reply").paused);
 }
 
 #[test]
