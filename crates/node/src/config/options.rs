@@ -287,11 +287,6 @@ options! {
     /// it is cut off at once, bytes at which it is when they last, and for how many seconds; 0: no limit. Replies of normal
     /// clients know the first alone, since nothing more is read from one that does not read; replicas read from the log.
     "client-output-buffer-limit" client_output_buffer_limit: OutputLimits = OutputLimits::default(), Live;
-    /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are read.
-    "json-storage-format" json_storage_format: JsonFormat = JsonFormat::Json, Live;
-    /// How many arrays and objects of a JSON document may be within each other. More than 1024, which is all that can be
-    /// read again, counts as 1024.
-    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, MAX], Live;
     /// Keep the tokens of namespaces in the database, from where replicas have them, instead of in this file.
     "repl-namespace-enabled" repl_namespace_enabled: bool = false, Live;
     /// How many databases SELECT knows, outside cluster mode and without namespaces; 0: the first one alone.
@@ -301,6 +296,11 @@ options! {
     "notify-keyspace-events" notify_keyspace_events: Events = Events::default(), Live;
     /// Keys that are noted for CLIENT TRACKING; more are told as if they had changed. 0: no limit.
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
+    /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are read.
+    "json-storage-format" json_storage_format: JsonFormat = JsonFormat::Json, Live;
+    /// How many arrays and objects of a JSON document may be within each other. More than 1024, which is all that can be
+    /// read again, counts as 1024.
+    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, MAX], Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;

@@ -10,6 +10,7 @@ mod engine;
 mod latency;
 mod namespace;
 mod odd;
+mod rewrite;
 mod usage;
 
 use std::time::Duration;

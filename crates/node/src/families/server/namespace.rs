@@ -3,7 +3,7 @@
 use storage::changes::NAMESPACES;
 use storage::{DEFAULT_NAMESPACE, Family};
 
-use super::config::write_file;
+use super::rewrite::write_file;
 use crate::command::row::Usage;
 use crate::command::{Args, Error, Reply, Result};
 use crate::namespaces::{self, Tokens, Wish, plan};
