@@ -117,7 +117,7 @@ impl<'n> Batch<'n> {
         if matches!(after, After::Again(_)) {
             return after;
         }
-        session.standing = None;
+        (session.standing, session.has_looked) = (None, false);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
             stats.command(index, micros, outcome);

@@ -67,6 +67,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Protected mode refuses everything but authentication.
     pub is_denied: bool,
+    /// Its next command begins anew, to wait: another thread has found nothing for it.
+    pub has_looked: bool,
     /// What its next command, which begins anew, has from its earlier wait.
     pub standing: Option<Standing>,
 }
@@ -258,6 +260,7 @@ impl Session {
             replica: ReplicaFacts::default(),
             reply_mode: ReplyMode::On,
             is_denied,
+            has_looked: false,
             standing: None,
         };
         session.auth = session.initial_auth(config);
