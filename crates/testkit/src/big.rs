@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cluster::{Cluster, Node, Options};
+use crate::wait::pause;
 use crate::wire::{Connection, Reply, encode};
 
 /// Elements of one command, and commands sent before their replies are read.
@@ -280,14 +281,6 @@ fn ping(address: SocketAddr, worst_ns: &AtomicU64, stop: &AtomicBool) -> Result<
         pause(Duration::from_millis(2));
     }
     Ok(())
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the pace of those who watch, and of a phase in which nothing is done"
-)]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// VmRSS of a process.
