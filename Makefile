@@ -32,8 +32,8 @@ check: bootstrap ## format, lint, unit tests, rules of the tree; writes nothing
 test: bootstrap ## unit tests, transcripts, clusters, client libraries
 	@scripts/test
 
-model: bootstrap ## search the model of the failover protocol within larger bounds than `make test` does
-	@$(ENV) scripts/cargo test --release --locked --workspace --test failover_model -- --ignored --nocapture --test-threads=1
+model: bootstrap ## search the models of failovers and of slot moves within larger bounds than `make test` does
+	@$(ENV) scripts/cargo test --release --locked --workspace --test failover_model --test moves_model -- --ignored --nocapture --test-threads=1
 
 fmt: ## format the code
 	@cargo fmt --all

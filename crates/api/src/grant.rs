@@ -14,8 +14,8 @@ use crate::heartbeat::words;
 /// Most members a set may have on the wire.
 pub const MEMBERS_MAX: usize = 64;
 
-/// Words of a grant behind `GRANT`.
-pub const GRANT_WORDS: usize = 8;
+/// Words of a grant behind `GRANT`, where the node takes the version of the topology with it.
+pub const GRANT_WORDS: usize = 9;
 
 /// Why a text is none of the forms here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +35,8 @@ pub enum WordError {
     /// Neither `in-sync` nor `async`.
     #[error("commit mode: {0}")]
     Mode(String),
-    /// Not eight words.
-    #[error("a grant has {GRANT_WORDS} words")]
+    /// Neither eight words nor nine.
+    #[error("a grant has {GRANT_WORDS} words, or one less")]
     Arity,
 }
 
@@ -266,11 +266,18 @@ pub struct Grant {
     pub request: u64,
     /// The set the store holds.
     pub members: Members,
+    /// Version of the topology at the opening of the epoch: its holder serves nothing before it has
+    /// that one. 0: none is asked for, as by older controllers.
+    pub version: i64,
 }
 
 impl Grant {
     /// Reads the words behind `GRANT`.
     pub fn parse(words: &[&str]) -> Result<Self, WordError> {
+        let (words, version) = match words {
+            [words @ .., version] if words.len() + 1 == GRANT_WORDS => (words, *version),
+            words => (words, "0"),
+        };
         let [epoch, id, least_id, least, mode, min, request, members] = words else {
             return Err(WordError::Arity);
         };
@@ -288,12 +295,14 @@ impl Grant {
             min_in_sync: min_in_sync.map_err(|_| WordError::Number("min-in-sync"))?.max(1),
             request: number(request, "request")?,
             members: members.parse()?,
+            version: i64::try_from(number(version, "version")?)
+                .map_err(|_| WordError::Number("version"))?,
         })
     }
 
-    /// The words behind `GRANT`.
-    pub fn words(&self) -> [String; GRANT_WORDS] {
-        [
+    /// The words behind `GRANT`. Without a version they are those that older nodes take.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![
             self.epoch.to_string(),
             self.id.to_string(),
             show_id(self.least.id),
@@ -302,7 +311,11 @@ impl Grant {
             self.min_in_sync.to_string(),
             self.request.to_string(),
             self.members.to_string(),
-        ]
+        ];
+        if self.version > 0 {
+            words.push(self.version.to_string());
+        }
+        words
     }
 }
 
@@ -346,14 +359,23 @@ mod tests {
             min_in_sync: 2,
             request: 3,
             members: [member('a', Some(1)), member('b', None)].into_iter().collect(),
+            version: 12,
         };
-        let words = grant.words();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        assert_eq!(Grant::parse(&words), Ok(grant));
+        for grant in [grant.clone(), Grant { version: 0, ..grant }] {
+            let words = grant.words();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            assert_eq!(words.len(), if grant.version == 0 { 8 } else { 9 });
+            assert_eq!(Grant::parse(&words), Ok(grant));
+        }
         let none = ["1", "1", "-", "0", "async", "0", "0", "-"];
         let none = Grant::parse(&none).unwrap();
         assert_eq!((none.least, none.min_in_sync, none.members.len()), (Least::default(), 1, 0));
+        let words = ["1", "1", "-", "0", "async", "0", "0", "-", "9223372036854775807", "1"];
+        assert_eq!(Grant::parse(&words[..9]).unwrap().version, i64::MAX);
         assert_eq!(Grant::parse(&words[..7]), Err(WordError::Arity));
+        assert_eq!(Grant::parse(&words), Err(WordError::Arity));
+        let beyond = ["1", "1", "-", "0", "async", "0", "0", "-", "9223372036854775808"];
+        assert_eq!(Grant::parse(&beyond), Err(WordError::Number("version")));
         let zero = ["0", "1", "-", "0", "async", "1", "0", "-"];
         assert_eq!(Grant::parse(&zero), Err(WordError::Number("epoch")));
         let mode = ["1", "1", "-", "0", "sync", "1", "0", "-"];

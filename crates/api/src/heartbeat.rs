@@ -136,6 +136,9 @@ pub struct Standing {
     pub history_id: Option<EpochId>,
     /// The epoch this process holds a grant of, 0 if none.
     pub granted_epoch: u64,
+    /// The version of the topology that grant names, 0 if none; `None` from a node that takes none
+    /// with a grant.
+    pub granted_version: Option<i64>,
     /// Newest sequence that the whole set has.
     pub committed: u64,
     /// Number of the newest set this master asks for, within its epoch.
@@ -312,6 +315,9 @@ impl Reply {
         line("history_epoch", &standing.history_epoch);
         line("history_id", &show_id(standing.history_id));
         line("granted_epoch", &standing.granted_epoch);
+        if let Some(version) = standing.granted_version {
+            line("granted_version", &version);
+        }
         line("committed", &standing.committed);
         line("request", &standing.request);
         line("request_members", &standing.request_members);
@@ -451,6 +457,10 @@ impl<'a> Fields<'a> {
             history_id: parse_id(self.optional("history_id").unwrap_or("-"))
                 .map_err(bad("history_id"))?,
             granted_epoch: self.or("granted_epoch", 0)?,
+            granted_version: match self.optional("granted_version") {
+                None => None,
+                Some(_) => Some(self.required("granted_version")?),
+            },
             committed: self.or("committed", 0)?,
             request: self.or("request", 0)?,
             request_members: self.or("request_members", Members::default())?,
@@ -520,6 +530,7 @@ mod tests {
                 history_epoch: 4,
                 history_id: Some(EpochId(3)),
                 granted_epoch: 4,
+                granted_version: Some(7),
                 committed: 16,
                 request: 2,
                 request_members: [member()].into_iter().collect(),

@@ -6,6 +6,7 @@ pub mod balancer;
 pub mod grant;
 pub mod heard;
 pub mod heartbeat;
+pub mod moves;
 pub mod moving;
 pub mod proxy;
 pub mod rest;

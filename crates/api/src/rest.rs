@@ -291,6 +291,9 @@ pub struct Cluster {
 /// What the store holds of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
+    /// Its lasting id, 16 hexadecimal digits; zeros while it has none, empty from older controllers.
+    #[serde(default)]
+    pub id: String,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// `n` or `a-b`.
@@ -355,6 +358,9 @@ pub struct Status {
 pub struct ShardStatus {
     /// Its index.
     pub index: usize,
+    /// Its lasting id, as in [`Shard`].
+    #[serde(default)]
+    pub id: String,
     /// `steady`, `settling`, `suspect`, `fencing`, `stuck` or `switchover`.
     pub state: String,
     /// More, for people.

@@ -56,7 +56,8 @@ fn grants(bytes: &[u8]) {
     let words: Vec<&str> = text.split(' ').collect();
     if let Ok(grant) = Grant::parse(&words) {
         let written = grant.words();
-        assert_eq!(Grant::parse(&written.each_ref().map(String::as_str)), Ok(grant));
+        let written: Vec<&str> = written.iter().map(String::as_str).collect();
+        assert_eq!(Grant::parse(&written), Ok(grant));
     }
     if let Ok(members) = text.parse::<Members>() {
         assert_eq!(members.to_string().parse(), Ok(members));

@@ -27,6 +27,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
+use planner::{Record, Shard, ShardId};
 use serde::de::DeserializeOwned;
 use web::Door;
 
@@ -114,13 +115,32 @@ fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Arc<Cluster>
         .ok_or_else(|| ApiError::not_found(format!("cluster {namespace}/{name}: not found")))
 }
 
-fn shard_index(text: &str, count: usize) -> Result<usize, ApiError> {
-    let index: usize =
-        text.parse().map_err(|_| ApiError::bad(format!("shard index `{text}` is no number")))?;
+/// The index of the shard that a path names: by its lasting id, or by where it stands now.
+fn shard_index(text: &str, record: &Record) -> Result<usize, ApiError> {
+    if let Ok(id) = text.parse::<ShardId>() {
+        let place = record.place_of(id);
+        return place.ok_or_else(|| ApiError::not_found(format!("shard {id}: not found")));
+    }
+    let index: usize = text
+        .parse()
+        .map_err(|_| ApiError::bad(format!("shard `{text}` is neither an index nor an id")))?;
+    let count = record.shards.len();
     if index < count {
         return Ok(index);
     }
     Err(ApiError::bad(format!(
         "shard index out of range: there are {count} shards, the first is 0, and {index} is none"
     )))
+}
+
+/// The shard that stood at `index` when it was `id`: others may have been removed since.
+fn shard_again(record: &mut Record, index: usize, id: ShardId) -> Result<&mut Shard, String> {
+    let index = if id.is_none() { Some(index) } else { record.place_of(id) };
+    let shard = index.and_then(|index| record.shards.get_mut(index));
+    shard.ok_or_else(|| "the shard was removed by others".to_owned())
+}
+
+/// A name for a shard that is added.
+fn new_shard_id() -> ShardId {
+    ShardId(rand::random::<std::num::NonZeroU64>().get())
 }

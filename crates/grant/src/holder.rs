@@ -23,6 +23,8 @@ pub struct Facts<'a> {
     pub is_master: bool,
     /// What a set calls the data here; `None` without a node id.
     pub me: Option<Member>,
+    /// Of the topology in force; below 0 without one.
+    pub version: i64,
     /// What the database holds.
     pub history: History<'a>,
 }
@@ -85,6 +87,8 @@ pub enum Ignored {
     Promised,
     /// This node has no id, and so cannot be a member.
     Nameless,
+    /// The topology here is older than the epoch: slots that were given away since would be served.
+    Topology,
 }
 
 /// What a heartbeat came to.
@@ -118,6 +122,8 @@ pub struct Held {
     pub id: EpochId,
     /// Sequence of the put that opened it.
     pub first: u64,
+    /// Version of the topology at its opening.
+    pub version: i64,
     /// When replies may leave.
     pub mode: CommitMode,
     /// Least number of copies of an acknowledged write.
@@ -241,7 +247,10 @@ impl Holder {
             return Ok(Taken::Ignored(Ignored::OtherProcess));
         }
         if let Some(held) = self.held.as_ref().filter(|held| held.epoch == grant.epoch) {
-            return same_id(grant, held.id).map(|()| Taken::Renewed);
+            same_id(grant, held.id)?;
+            // Only by force does a topology become older.
+            let is_older = facts.version < held.version;
+            return Ok(if is_older { Taken::Ignored(Ignored::Topology) } else { Taken::Renewed });
         }
         self.check_epoch(grant, facts.history.newest())?;
         let Some(me) = facts.me else { return Ok(Taken::Ignored(Ignored::Nameless)) };
@@ -257,6 +266,9 @@ impl Holder {
         }
         if self.promise.left_ns(facts.now_ns) > 0 {
             return Ok(Taken::Ignored(Ignored::Promised));
+        }
+        if facts.version < grant.version {
+            return Ok(Taken::Ignored(Ignored::Topology));
         }
         let offered = self.lease.offered(beat, facts.now_ns, facts.longest_ms);
         if offered.is_none_or(|until| until <= facts.now_ns) {
@@ -307,6 +319,7 @@ impl Holder {
             epoch: grant.epoch,
             id: grant.id,
             first,
+            version: grant.version,
             mode: grant.mode,
             min_in_sync: grant.min_in_sync,
             lease_ms: beat.lease_ms,

@@ -25,6 +25,7 @@ fn grant(epoch: u64, members: &str) -> Grant {
         min_in_sync: 1,
         request: 0,
         members: set(members),
+        version: 0,
     }
 }
 
@@ -47,6 +48,7 @@ struct Node {
     latest: u64,
     me: Member,
     is_master: bool,
+    version: i64,
 }
 
 impl Node {
@@ -57,6 +59,7 @@ impl Node {
             latest: 10,
             me: member(letter),
             is_master: true,
+            version: 1,
         }
     }
 
@@ -71,6 +74,7 @@ impl Node {
             longest_ms: LONGEST,
             is_master: self.is_master,
             me: Some(self.me),
+            version: self.version,
             history: History { entries: &entries, latest: self.latest },
         };
         let taken = self.holder.heartbeat(beat, &facts)?;
@@ -305,4 +309,26 @@ fn writes_need_enough_members_before_and_after() {
     let alone = Grant { request: 1, min_in_sync: 2, ..grant(1, "m") };
     node.hear(30, &beat(30, Some(alone))).unwrap();
     assert!(!node.holder.held().unwrap().has_enough_copies());
+}
+
+#[test]
+fn nothing_is_served_before_the_topology_of_the_epoch_is_here() {
+    let mut node = Node::new('m');
+    let moved = Grant { version: 12, ..grant(3, "mr") };
+    let mut older = |version| {
+        node.version = version;
+        let taken = node.hear(5, &beat(5, Some(moved.clone())));
+        (taken, node.serves(6), node.entries.len())
+    };
+    for version in [-1, 0, 11] {
+        let passed = Ok(Taken::Ignored(Ignored::Topology));
+        assert_eq!(older(version), (passed, Err(NoServing::NoGrant), 0), "{version}");
+    }
+    assert_eq!(older(12), (Ok(Taken::Open), Ok(()), 1));
+    node.version = 40;
+    assert_eq!(node.hear(9, &beat(9, Some(moved.clone()))), Ok(Taken::Renewed), "later ones do");
+    node.version = 11;
+    let passed = Ok(Taken::Ignored(Ignored::Topology));
+    assert_eq!(node.hear(900, &beat(900, Some(moved))), passed, "back by force");
+    assert_eq!(node.serves(1009), Err(NoServing::Lease));
 }

@@ -430,6 +430,7 @@ fn start(model: &Failover, world: &mut World, at: u8) {
         min_in_sync: 1,
         request: 0,
         members: [me].into_iter().collect(),
+        version: 0,
     };
     let clock = Some((clock(now), node.holder.nonce()));
     let beat =

@@ -15,6 +15,7 @@
 mod act;
 mod check;
 mod control;
+pub mod moves;
 mod node;
 mod planning;
 mod possible;

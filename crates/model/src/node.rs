@@ -196,6 +196,7 @@ impl Node {
             longest_ms: LONGEST_MS,
             is_master: self.is_master(),
             me: self.member(),
+            version: i64::from(self.version),
             history: History { entries, latest: self.latest() },
         }
     }
@@ -304,6 +305,7 @@ impl Node {
             history_epoch: newest.map_or(0, |newest| newest.epoch),
             history_id: newest.map(|newest| newest.id),
             granted_epoch: held.map_or(0, |held| held.epoch),
+            granted_version: held.map_or(0, |held| u8::try_from(held.version).unwrap_or(u8::MAX)),
             request: held.map_or(0, |held| held.in_sync.newest().0),
             members: held.map(|held| held.in_sync.newest().1.clone()).unwrap_or_default(),
             promised_ms: self.holder.promised_ns(clock(now)) / 1_000_000,

@@ -10,8 +10,8 @@ use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use planner::{
     Action, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
-    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard, Stated,
-    Time,
+    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard,
+    ShardId, Stated, Time,
 };
 use topology::Endpoint;
 
@@ -44,6 +44,8 @@ pub struct Answered {
     pub history_id: Option<EpochId>,
     /// Epoch of the grant it holds.
     pub granted_epoch: u64,
+    /// Version of the topology that it names.
+    pub granted_version: u8,
     /// Newest set it asks for.
     pub request: u64,
     /// That set.
@@ -73,6 +75,8 @@ pub struct Stored {
     pub nonce: u64,
     /// What that must hold.
     pub least: Least,
+    /// The version it was opened at.
+    pub epoch_version: u8,
     /// Newest set that was taken over.
     pub request: u64,
     /// That set.
@@ -94,6 +98,7 @@ impl Stored {
             id: EpochId(0),
             nonce: 0,
             least: Least::default(),
+            epoch_version: 0,
             request: 0,
             members: Members::default(),
             intent: None,
@@ -113,6 +118,7 @@ impl Stored {
             id: epoch.id,
             nonce: u64::from_str_radix(&epoch.nonce, 16).unwrap_or(0),
             least: epoch.least,
+            epoch_version: u8::try_from(epoch.version).ok()?,
             request: epoch.request,
             members: epoch.in_sync.clone(),
             intent: shard.intent.as_ref().and_then(|intent| intent.id.parse().ok()),
@@ -153,6 +159,7 @@ impl Stored {
             revision: self.revision,
             version: i64::from(self.version),
             shards: vec![Shard {
+                id: ShardId(1),
                 nodes: (0..3).map(node).collect(),
                 slot_ranges: vec![(0, 16383)],
                 intent: self.intent.map(intent),
@@ -169,7 +176,9 @@ impl Stored {
                     least: self.least,
                     request: self.request,
                     in_sync: self.members.clone(),
+                    version: i64::from(self.epoch_version),
                 },
+                floor: None,
             }],
             balancers: (0..2).filter(|_| model.balanced).map(balancer).collect(),
             longest_lease_ms: LEASE_MS,
@@ -181,6 +190,7 @@ impl Stored {
             term: u64::from(self.term),
             cluster_id: String::new(),
             paused: None,
+            moves: planner::moves::Moves::default(),
         }
     }
 }
@@ -427,6 +437,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
             history_epoch: answered.history_epoch,
             history_id: answered.history_id,
             granted_epoch: answered.granted_epoch,
+            granted_version: Some(i64::from(answered.granted_version)),
             committed: 0,
             request: answered.request,
             request_members: answered.members.clone(),

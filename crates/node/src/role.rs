@@ -127,7 +127,7 @@ pub fn persist_now(node: &Node, is_kept: bool) -> Result<(), persist::SaveError>
 }
 
 fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), ChangeError> {
-    let change = {
+    let (change, generation) = {
         let mut engine = node.gate.write();
         let wanted = wanted_role(&outcome.assignment, &engine.role);
         note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
@@ -136,19 +136,18 @@ fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), Chan
         // only a full sync does.
         let is_untrusted = !wanted.is_master() && node.resync.is_required();
         node.resync.set_required(outcome.full_sync_required || is_untrusted);
-        if wanted == engine.role {
-            None
-        } else {
+        let change = (wanted != engine.role).then(|| {
             engine.role = wanted.clone();
             engine.generation += 1;
-            Some((wanted, engine.generation))
-        }
+            wanted
+        });
+        (change, engine.generation)
     };
-    if let Some((role, generation)) = change {
+    if let Some(role) = change {
         take_role(node, role, generation);
     }
     leave_slots(node);
-    clear_slots(node, outcome)
+    clear_slots(node, outcome, generation)
 }
 
 /// Ends what waits for keys of other shards, and subscriptions to their channels. Both are served
@@ -282,21 +281,41 @@ pub fn settle_without_epochs(node: &Arc<Node>) {
     }
 }
 
-fn clear_slots(node: &Node, outcome: &Outcome) -> Result<(), ChangeError> {
-    if outcome.clear_slots.is_empty() {
-        return Ok(());
-    }
-    let engine = node.engine();
-    let Some(store) = &engine.store else { return Ok(()) };
-    let scope = node.scope(crate::clock::unix_ms());
-    let mut txn = store.txn();
+/// Deletes what lies in slots that a migration gave away, as Kvrocks does; a batch a slot, each under
+/// the gate like any write (rule R5): role, database and lease are looked at for every one.
+///
+/// Only where nothing is granted: under grants a topology that does not mention a slot is no reason to
+/// delete it, since the only copy may lie here.
+fn clear_slots(node: &Node, outcome: &Outcome, generation: u64) -> Result<(), ChangeError> {
     for slot in outcome.clear_slots.iter() {
+        let engine = node.engine();
+        if let Some(why) = keeps_slots(node, &engine, generation) {
+            tracing::warn!(slot = slot.number(), why, "keys of slots that moved away are kept");
+            return Ok(());
+        }
+        let Some(store) = &engine.store else { return Ok(()) };
+        let mut txn = store.txn();
+        let scope = node.scope(clock::unix_ms());
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
+        txn.commit()?;
+        store.publish()?;
+        node.watches.touch_all();
     }
-    txn.commit()?;
-    store.publish()?;
-    node.watches.touch_all();
     Ok(())
+}
+
+/// Why nothing may be deleted here now; the topology was changed under `generation`.
+fn keeps_slots(node: &Node, engine: &Engine, generation: u64) -> Option<&'static str> {
+    let store = engine.store.as_ref()?;
+    if engine.generation != generation || !engine.role.is_master() {
+        return Some("this node is no master any more, or its database is another one");
+    }
+    if !store.history().is_empty() || node.grants.has_seen_grant() {
+        return Some("under grants only a named move deletes them");
+    }
+    let mode = node.config.now().master_lease_mode;
+    let is_leased = node.check_lease(mode, true, &engine.role).is_ok();
+    (!is_leased).then_some("there is no lease to write under")
 }
 
 /// Whether a local endpoint of a topology is one of this process' listeners, as Kvrocks tells: the
@@ -453,6 +472,44 @@ mod tests {
     }
 
     /// A record of the old master's comes between the note and the change, and the disk fails then.
+    /// Keys of slots that were given away go only where nobody grants, by the write gate's rules.
+    #[tokio::test]
+    async fn keys_of_moved_slots_are_deleted_in_the_gate_and_never_under_grants() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path());
+        set_nodes(&node, true, 1).await;
+        let outcome = Outcome {
+            assignment: Assignment::Unchanged,
+            full_sync_required: false,
+            clear_slots: topology::SlotSet::from_iter([topology::key_slot(b"k")]),
+        };
+        let newest = || node.engine().store.as_ref().unwrap().latest_sequence();
+        let changes = |generation| {
+            let before = newest();
+            clear_slots(&node, &outcome, generation).unwrap();
+            newest() > before
+        };
+        let generation = node.engine().generation;
+        assert!(changes(generation), "without grants, as Kvrocks");
+        assert!(!changes(generation + 1), "the role or the database was changed since");
+        node.gate.write().role =
+            Role::Replica { from: Endpoint { host: "10.0.0.2".into(), port: 1 } };
+        assert!(!changes(generation), "a replica's data is its master's");
+        node.gate.write().role = Role::Master;
+        assert!(changes(generation));
+        let beat = grant::Heartbeat {
+            is_for_me: false,
+            lease_ms: 1_000,
+            term: 1,
+            clock: Some((0, 0)),
+            grant: Some(
+                grant::Grant::parse(&["1", "1", "-", "0", "async", "1", "0", "-"]).unwrap(),
+            ),
+        };
+        crate::grants::drive::heartbeat(&node, &beat).unwrap();
+        assert!(!changes(generation), "somebody grants: only a named move deletes");
+    }
+
     #[tokio::test]
     async fn a_late_refusal_puts_back_what_was_written_before() {
         let dir = tempfile::tempdir().unwrap();

@@ -32,6 +32,8 @@ pub enum Ineligible {
     Empty,
     /// It lacks more than `max-lag` allows to be lost.
     Behind,
+    /// It lacks slots that were moved to the shard.
+    BelowFloor,
     /// It may lack what was acknowledged: the in-sync set does not name its data.
     NotMember,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Ineligible {
             Self::Elsewhere => "follows another master",
             Self::Empty => "is empty",
             Self::Behind => "is further behind than max-lag allows (`ctl set cluster --max-lag`)",
+            Self::BelowFloor => "lacks slots that were moved to the shard",
             Self::NotMember => "is not in the in-sync set",
         })
     }
@@ -144,6 +147,9 @@ fn check<'a>(
     silence: Silence,
 ) -> Result<&'a Reply, Ineligible> {
     let reply = check_own(cx, node, silence)?;
+    if shard.floor.is_some_and(|floor| !floor.is_met(reply)) {
+        return Err(Ineligible::BelowFloor);
+    }
     if epoch::by_set(shard) {
         // It holds what was acknowledged, whichever master it follows.
         return if epoch::is_member(shard, reply) { Ok(reply) } else { Err(Ineligible::NotMember) };

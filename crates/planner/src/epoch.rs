@@ -73,7 +73,7 @@ pub(crate) fn is_rebooted_member(shard: &Shard, reply: &Reply) -> bool {
 }
 
 /// The record with a new epoch of shard `index` for the process that `reply` is from, followed
-/// by the members of `others`.
+/// by the members of `others`. The record's version has been raised before, if it is to be.
 pub(crate) fn open(
     cx: &Context<'_>,
     record: &mut Record,
@@ -96,6 +96,7 @@ pub(crate) fn open(
         least: Least { id: reply.standing.history_id, sequence: reply.sequence },
         request: 0,
         in_sync: if in_sync { set } else { Members::default() },
+        version: record.version,
     };
 }
 
@@ -176,6 +177,8 @@ pub(crate) fn grant(
         min_in_sync: cx.record.min_in_sync.max(1),
         request: epoch.request,
         members: epoch.in_sync.clone(),
+        // An older node would refuse the word.
+        version: if reply.standing.granted_version.is_some() { epoch.version } else { 0 },
     })
 }
 

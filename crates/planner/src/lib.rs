@@ -19,6 +19,7 @@ mod handover;
 mod heartbeat;
 mod identity;
 mod loss;
+pub mod moves;
 mod observed;
 mod outcome;
 mod paused;
@@ -52,7 +53,7 @@ pub use plan::plan;
 pub use policy::Policy;
 pub use record::{
     Balancer, BalancerKind, Epoch, Intent, IntentResult, Node, Paused, PendingFence, Record,
-    RecordError, Role, Shard, Stated,
+    RecordError, Role, Shard, ShardId, Stated,
 };
 pub use rival::guarded;
 pub use time::Time;

@@ -5,11 +5,15 @@
 //! `revision`; `version` is what nodes see and rises with every change of the topology.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, Reply};
 use serde::{Deserialize, Serialize};
 use topology::Endpoint;
+
+use crate::moves::{Floor, Moves};
 
 /// What the record makes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -133,6 +137,9 @@ pub struct Epoch {
     pub request: u64,
     /// That set; empty in asynchronous clusters.
     pub in_sync: Members,
+    /// The record's version at its opening, which its holder must have as a topology; 0 in epochs
+    /// of before, which ask for none.
+    pub version: i64,
 }
 
 impl Default for Epoch {
@@ -144,6 +151,7 @@ impl Default for Epoch {
             least: Least::default(),
             request: 0,
             in_sync: Members::default(),
+            version: 0,
         }
     }
 }
@@ -155,9 +163,63 @@ impl Epoch {
     }
 }
 
+/// Random name of a shard, 16 hexadecimal digits: its index shifts when another one is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ShardId(pub u64);
+
+impl ShardId {
+    /// Digits of its text.
+    const DIGITS: usize = 16;
+
+    /// Not given yet: the record was written before shards had names.
+    pub fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0width$x}", self.0, width = Self::DIGITS)
+    }
+}
+
+impl fmt::Debug for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// All digits are there, so that no index is taken for a name.
+impl FromStr for ShardId {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_name =
+            text.len() == Self::DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = is_name.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        value.map(Self).ok_or_else(|| format!("shard id `{text}`: 16 hexadecimal digits expected"))
+    }
+}
+
+impl From<ShardId> for String {
+    fn from(id: ShardId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for ShardId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// A master, its replicas and its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
+    /// Its lasting name; none in records of before, until the next controller gives it one.
+    #[serde(default, skip_serializing_if = "ShardId::is_none")]
+    pub id: ShardId,
     /// Exactly one is master.
     pub nodes: Vec<Node>,
     /// Both ends included, ascending, disjoint.
@@ -174,6 +236,9 @@ pub struct Shard {
     /// What its master is granted.
     #[serde(default, skip_serializing_if = "Epoch::is_none")]
     pub epoch: Epoch,
+    /// What whoever becomes its master must hold, since slots were moved here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
 }
 
 impl Shard {
@@ -243,7 +308,7 @@ pub struct Record {
     pub revision: u64,
     /// Topology version, pushed to nodes.
     pub version: i64,
-    /// In slot order at creation; the index is the shard's name.
+    /// In slot order at creation. An index names a shard only as long as none is removed.
     pub shards: Vec<Shard>,
     /// Every balancer instance in front of the nodes.
     #[serde(default)]
@@ -276,6 +341,9 @@ pub struct Record {
     /// An operator has asked for no automatic failover, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// Slots on their way from shard to shard.
+    #[serde(default, skip_serializing_if = "Moves::is_empty")]
+    pub moves: Moves,
 }
 
 /// No failover happens by itself, for the time of a maintenance.
@@ -309,6 +377,9 @@ pub enum RecordError {
     /// A slot is out of range or owned twice.
     #[error("slots {0}-{1} are out of range or overlap")]
     Slots(u16, u16),
+    /// Two shards share a name.
+    #[error("shard id {0} is used twice")]
+    ShardId(ShardId),
     /// Two balancers share a name or an endpoint.
     #[error("balancer `{0}` is listed twice")]
     Balancer(String),
@@ -328,13 +399,22 @@ impl Record {
         self.nodes().map(|(_, node)| node).find(|node| node.id == id)
     }
 
+    /// The index of the shard of that name.
+    pub fn place_of(&self, id: ShardId) -> Option<usize> {
+        self.shards.iter().position(|shard| !id.is_none() && shard.id == id)
+    }
+
     /// Checks the invariants of the module.
     pub fn check(&self) -> Result<(), RecordError> {
         let mut ids = BTreeSet::new();
         let mut addresses = BTreeSet::new();
         let mut announced = BTreeSet::new();
         let mut owned = BTreeSet::new();
+        let mut named = BTreeSet::new();
         for (index, shard) in self.shards.iter().enumerate() {
+            if !shard.id.is_none() && !named.insert(shard.id) {
+                return Err(RecordError::ShardId(shard.id));
+            }
             if shard.nodes.iter().filter(|node| node.role == Role::Master).count() != 1 {
                 return Err(RecordError::Masters(index));
             }

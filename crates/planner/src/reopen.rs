@@ -95,7 +95,8 @@ fn without_set(
         let what = format!("{at}, and holds less than {}", best.node.local);
         return takeover::failover(cx, case, &what, plan);
     }
-    if !has_lost(shard, reply) {
+    let is_below = shard.floor.is_some_and(|floor| !floor.is_met(reply));
+    if !has_lost(shard, reply) && !is_below {
         return open(cx, case, what);
     }
     let what = at;
@@ -105,10 +106,13 @@ fn without_set(
     };
     let waits_for: Vec<String> =
         shard.replicas().filter(may_hold_more).map(|node| node.local.to_string()).collect();
-    if waits_for.is_empty() {
+    if waits_for.is_empty() && !is_below {
         return open(cx, case, &what);
     }
-    let text = format!("{what}; waiting for {}, which may hold more", waits_for.join(", "));
+    let text = match waits_for.is_empty() {
+        true => format!("{what}; it lacks slots that were moved here, and nobody has them"),
+        false => format!("{what}; waiting for {}, which may hold more", waits_for.join(", ")),
+    };
     plan.alarms.insert(format!(
         "shard {index}: {}: {text}; a node that does not come back is to be removed from the shard",
         master.local

@@ -11,7 +11,7 @@ use topology::Endpoint;
 
 use crate::{
     Action, Balancer, BalancerKind, Desired, Epoch, InForce, Intent, Node, Observed, Pause, Plan,
-    Policy, Pushed, Record, Role, Seen, Shard, Time, plan,
+    Policy, Pushed, Record, Role, Seen, Shard, ShardId, Time, plan,
 };
 
 mod authority;
@@ -59,12 +59,14 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         revision: 1,
         version: 7,
         shards: vec![Shard {
+            id: ShardId(0xa),
             nodes: nodes.iter().enumerate().map(node).collect(),
             slot_ranges: vec![(0, 16383)],
             intent: None,
             last_intent: None,
             fence: None,
             epoch: Epoch::default(),
+            floor: None,
         }],
         balancers: vec![Balancer {
             name: "lb".into(),
@@ -83,6 +85,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         term: 0,
         cluster_id: String::new(),
         paused: None,
+        moves: crate::moves::Moves::default(),
     }
 }
 

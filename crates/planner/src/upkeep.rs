@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use api::heartbeat::Reply;
 
 use crate::context::{Context, Health};
-use crate::{Record, Stated};
+use crate::{Record, ShardId, Stated};
 
 /// A node may know a version this store never gave, or give another meaning to the same one:
 /// its topology is never adopted, ours gets a higher version.
@@ -37,6 +37,13 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
         reasons.push(format!("the cluster is named {cluster_id}"));
         record.cluster_id = cluster_id;
     }
+    for index in 0..record.shards.len() {
+        if record.shards[index].id.is_none() {
+            let id = shard_name(&record, cx.observed.fresh_id);
+            reasons.push(format!("shard {index} is named {id}"));
+            record.shards[index].id = id;
+        }
+    }
     let statements: BTreeMap<&str, Stated> = cx
         .record
         .nodes()
@@ -52,6 +59,16 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
         }
     }
     (!reasons.is_empty()).then(|| (record, reasons.join(", ")))
+}
+
+/// A name that no shard has: the first of those that follow from `fresh`.
+fn shard_name(record: &Record, fresh: u64) -> ShardId {
+    let mut id = ShardId(fresh);
+    while id.is_none() || record.place_of(id).is_some() {
+        // Steps of an odd number go through all there are, and two random names are far apart.
+        id = ShardId(id.0.wrapping_add(0x9e37_79b9_7f4a_7c15));
+    }
+    id
 }
 
 /// The name of the cluster, once a node can keep one: that which most of its nodes have already,

@@ -14,6 +14,7 @@ pub mod lineage;
 pub mod master;
 pub mod name;
 pub mod replica;
+pub mod slots;
 pub mod wire;
 
 pub use name::FileName;

@@ -6,6 +6,7 @@ mod fuzz;
 
 use std::borrow::Cow;
 
+use api::moves::MoveId;
 use replication::answer::Answer;
 use replication::files::{
     self, CheckpointId, FileHead, FileList, ListReader, parse_fetch, parse_plain_fetch,
@@ -17,6 +18,7 @@ use replication::master::acks::AckReader;
 use replication::master::replconf::Replconf;
 use replication::master::{psync, wait};
 use replication::replica::{Action, Config, Event, Machine};
+use replication::slots::{self, Cursor, Mark, State};
 use replication::wire::{BatchHead, BulkReader, LineReader, Stamp, bulk};
 use replication::{FileName, wire};
 
@@ -190,6 +192,22 @@ fn masters(bytes: &[u8]) {
     }
 }
 
+/// What a database says of slots that move: a key of the propagate family and its value.
+fn marks(bytes: &[u8]) {
+    let Some((key, value)) = bytes.split_at_checked(slots::marks::KEY_PREFIX.len() + 8) else {
+        return;
+    };
+    let Some(id) = Mark::move_of(key) else { return };
+    assert_eq!(Mark::key(id), key);
+    if let Ok(mark) = Mark::parse(id, value) {
+        assert_eq!(mark.value(), value);
+        let mut table = slots::Table::default();
+        table.put(mark.clone());
+        let slot = mark.slots.iter().next().expect("one at least");
+        assert_eq!(table.newest(slot), Some(&mark));
+    }
+}
+
 /// What the master said on each connection of a recording.
 fn recorded() -> Vec<Vec<u8>> {
     let text = String::from_utf8_lossy(FULL);
@@ -255,6 +273,21 @@ fn any_lineage() {
 fn any_entry_of_a_history() {
     let record = [KEY_PREFIX, &7_u64.to_be_bytes(), &[0; 15], &[1], &[0; 8]].concat();
     fuzz::run(entries, &[&record]);
+}
+
+#[test]
+fn any_mark() {
+    let at = Some(api::grant::Least { id: Some(api::grant::EpochId(2)), sequence: 3 });
+    let staged = State::Staged { at, cursor: Cursor::At(b"key".to_vec()) };
+    let record = |state| {
+        let slots = "0-99,200".parse().expect("slots");
+        let mark = Mark { id: MoveId(7), slots, version: 12, state };
+        [Mark::key(mark.id), mark.value()].concat()
+    };
+    fuzz::run(
+        marks,
+        &[&record(staged), &record(State::Held), &record(State::Gone { is_empty: true })],
+    );
 }
 
 #[test]

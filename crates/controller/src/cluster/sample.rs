@@ -14,12 +14,14 @@ pub(crate) fn test_record() -> Record {
         stated: None,
     };
     let shard = planner::Shard {
+        id: planner::ShardId(1),
         nodes: vec![node],
         slot_ranges: vec![(0, 16_383)],
         intent: None,
         last_intent: None,
         fence: None,
         epoch: planner::Epoch::default(),
+        floor: None,
     };
     Record {
         namespace: "n".to_owned(),
@@ -37,5 +39,6 @@ pub(crate) fn test_record() -> Record {
         term: 0,
         cluster_id: String::new(),
         paused: None,
+        moves: planner::moves::Moves::default(),
     }
 }

@@ -76,6 +76,7 @@ pub(super) async fn create(
         term: 0,
         cluster_id: new_name(),
         paused: None,
+        moves: planner::moves::Moves::default(),
     };
     probe::fenceable(&record)?;
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {
@@ -133,12 +134,14 @@ fn shards(nodes: &[Node], per_shard: usize) -> Vec<Shard> {
             let is_last = usize::from(index) + 1 == count;
             let last = if is_last { SLOT_COUNT - 1 } else { first + share - 1 };
             Shard {
+                id: super::new_shard_id(),
                 nodes: nodes.to_vec(),
                 slot_ranges: vec![(first, last)],
                 intent: None,
                 last_intent: None,
                 fence: None,
                 epoch: planner::Epoch::default(),
+                floor: None,
             }
         })
         .collect()

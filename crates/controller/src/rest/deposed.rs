@@ -28,7 +28,7 @@ pub(super) async fn restore(
     let cluster = find(&registry, &ns, &name)?;
     let spec: RestoreSpec = body(&bytes)?;
     let record = cluster.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     let id = spec.node_id.as_str();
     let node = record.shards.get(index).and_then(|shard| shard.node(id));
     let addr = node.ok_or_else(|| ApiError::not_found("node: not of this shard"))?.local.clone();

@@ -61,6 +61,7 @@ pub(super) async fn import(
         shards,
         cluster_id,
         paused: None,
+        moves: planner::moves::Moves::default(),
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
@@ -174,6 +175,7 @@ fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
         let replicas = topology.nodes.iter().filter(follows).map(node);
         let ranges = master.slots.ranges();
         shards.push(Shard {
+            id: super::new_shard_id(),
             nodes: std::iter::once(node(master)).chain(replicas).collect(),
             slot_ranges: ranges
                 .iter()
@@ -183,6 +185,7 @@ fn imported_shards(topology: &Topology) -> Result<Vec<Shard>, ApiError> {
             last_intent: None,
             fence: None,
             epoch: planner::Epoch::default(),
+            floor: None,
         });
     }
     let placed: usize = shards.iter().map(|shard| shard.nodes.len()).sum();

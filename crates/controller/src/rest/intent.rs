@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Intent, Shard};
+use planner::{Intent, Shard, ShardId};
 
 use super::error::ApiError;
+use super::shard_again;
 use crate::cluster::{Cluster, UpdateError};
 
 /// How often what is seen is looked at.
@@ -26,11 +27,12 @@ pub(super) async fn carry_out(
     check: fn(&Shard, &Intent) -> Result<(), String>,
 ) -> Result<String, ApiError> {
     let cluster = Arc::clone(cluster);
+    let of = cluster.record().shards.get(index).map_or(ShardId::default(), |shard| shard.id);
     let work = async move {
         let mut changes = cluster.changes();
         cluster
             .update(&reason, |record| {
-                let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+                let shard = shard_again(record, index, of)?;
                 check(shard, &intent)?;
                 if shard.intent.is_some() || shard.fence.is_some() {
                     return Err("a switchover of this shard is under way".to_owned());
@@ -41,7 +43,7 @@ pub(super) async fn carry_out(
             .await?;
         let done = tokio::time::timeout(limit, async {
             loop {
-                if let Some(result) = result_of(&cluster, index, &intent) {
+                if let Some(result) = result_of(&cluster, (index, of), &intent) {
                     return result;
                 }
                 let is_deleted = tokio::select! {
@@ -57,15 +59,20 @@ pub(super) async fn carry_out(
         if let Ok(result) = done.await {
             return result.map_err(ApiError::failed);
         }
-        withdraw(&cluster, index, &intent.id).await;
+        withdraw(&cluster, (index, of), &intent.id).await;
         Err(ApiError::failed(overdue(&cluster, index, &intent, limit)))
     };
     tokio::spawn(work).await.map_err(|_| ApiError::from(UpdateError::Gone))?
 }
 
 /// The new master once it answers as such, or why there is none; `None` while it is under way.
-fn result_of(cluster: &Cluster, index: usize, intent: &Intent) -> Option<Result<String, String>> {
+fn result_of(
+    cluster: &Cluster,
+    (index, of): (usize, ShardId),
+    intent: &Intent,
+) -> Option<Result<String, String>> {
     let state = cluster.state.lock();
+    let index = if of.is_none() { index } else { state.record.place_of(of).unwrap_or(usize::MAX) };
     let Some(shard) = state.record.shards.get(index) else {
         return Some(Err("the shard was removed".to_owned()));
     };
@@ -102,11 +109,11 @@ fn overdue(cluster: &Cluster, index: usize, intent: &Intent, limit: Duration) ->
     }
 }
 
-async fn withdraw(cluster: &Arc<Cluster>, index: usize, id: &str) {
+async fn withdraw(cluster: &Arc<Cluster>, (index, of): (usize, ShardId), id: &str) {
     let reason = format!("shard {index}: withdrawn, it took too long");
     let result = cluster
         .update(&reason, |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            let shard = shard_again(record, index, of)?;
             match &shard.intent {
                 Some(intent) if intent.id == id => {
                     shard.intent = None;

@@ -23,7 +23,7 @@ pub(super) async fn accept(
     let cluster = find(&registry, &ns, &name)?;
     let spec: LossSpec = body(&bytes)?;
     let record = cluster.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     let (addr, loss) = judged(&cluster, index, &spec.node_id)?;
     if !spec.confirm {
         return Ok(ok(answer(addr, loss, false)));

@@ -8,14 +8,14 @@ use axum::response::Response;
 use planner::{Record, Role};
 
 use super::error::{ApiError, created, gone, ok};
-use super::{App, body, find, probe, shard_index, view};
+use super::{App, body, find, probe, shard_again, shard_index, view};
 
 pub(super) async fn list(
     registry: App,
     Path((ns, name, index)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     Ok(ok(Nodes { nodes: record.shards[index].nodes.iter().map(view::node).collect() }))
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn add(
     let cluster = find(&registry, &ns, &name)?;
     let fields: NodeFields = body(&bytes)?;
     let record = cluster.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     match fields.role.as_deref() {
         None | Some("" | "slave" | "replica") => {}
         Some("master") => return Err(ApiError::bad("the shard has a master; add a slave")),
@@ -43,10 +43,10 @@ pub(super) async fn add(
     }
     let Some(node) = nodes.pop() else { return Err(ApiError::failed("no node")) };
     let (id, added) = (node.id.clone(), node);
+    let of = record.shards[index].id;
     cluster
         .update(&format!("shard {index}: node {} added", added.local), move |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
-            shard.nodes.push(added.clone());
+            shard_again(record, index, of)?.nodes.push(added.clone());
             Ok(())
         })
         .await?;
@@ -58,13 +58,16 @@ pub(super) async fn remove(
     Path((ns, name, index, id)): Path<(String, String, String, String)>,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
-    let index = shard_index(&index, cluster.record().shards.len())?;
-    if cluster.record().shards[index].node(&id).is_none() {
+    let record = cluster.record();
+    let index = shard_index(&index, &record)?;
+    let of = record.shards[index].id;
+    if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
     cluster
         .update(&format!("shard {index}: node {id} removed"), move |record| {
-            let shard = record.shards.get_mut(index).ok_or("index out of range")?;
+            let wanted = record.min_in_sync;
+            let shard = shard_again(record, index, of)?;
             let node = shard.node(&id).ok_or("the node was removed by others")?;
             if node.role == Role::Master {
                 return Err("cannot take master node offline, failover first".to_owned());
@@ -73,7 +76,6 @@ pub(super) async fn remove(
                 return Err("the node is not fenced yet; try again".to_owned());
             }
             let left = shard.nodes.len() - 1;
-            let wanted = record.min_in_sync;
             if left < usize::try_from(wanted).unwrap_or(usize::MAX) {
                 return Err(format!(
                     "{left} nodes would be left and writes want {wanted} in sync: lower min-in-sync first"
@@ -92,7 +94,7 @@ pub(super) async fn change(
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }

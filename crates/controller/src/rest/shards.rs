@@ -23,7 +23,7 @@ pub(super) async fn show(
     Path((ns, name, index)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     Ok(ok(ShardAnswer { shard: view::shard(&record.shards[index]) }))
 }
 
@@ -48,12 +48,14 @@ pub(super) async fn create(
         probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
     }
     let shard = Shard {
+        id: super::new_shard_id(),
         nodes,
         slot_ranges: Vec::new(),
         intent: None,
         last_intent: None,
         fence: None,
         epoch: planner::Epoch::default(),
+        floor: None,
     };
     let mut wanted = (*cluster.record()).clone();
     wanted.shards = vec![shard.clone()];
@@ -75,14 +77,17 @@ pub(super) async fn remove(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let record = cluster.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     let known = record.shards[index].nodes.clone();
+    let of = record.shards[index].id;
     cluster
         .update(&format!("shard {index} removed"), move |record| {
             let same = |shard: &Shard| {
                 shard.nodes.len() == known.len()
                     && shard.nodes.iter().zip(&known).all(|(a, b)| a.id == b.id)
             };
+            let index =
+                if of.is_none() { index } else { record.place_of(of).unwrap_or(usize::MAX) };
             if !record.shards.get(index).is_some_and(same) {
                 return Err("the shard was changed by others".to_owned());
             }

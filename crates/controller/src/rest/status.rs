@@ -91,6 +91,7 @@ fn shard_status(
     let in_sync = shard.epoch.in_sync.iter().map(|member| member.node().to_string());
     rest::ShardStatus {
         index,
+        id: shard.id.to_string(),
         state: doing.word().to_owned(),
         detail: doing.detail().to_owned(),
         slot_ranges: view::slot_ranges(shard),

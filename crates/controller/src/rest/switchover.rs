@@ -33,7 +33,7 @@ pub(super) async fn failover(
     let cluster = find(&registry, &ns, &name)?;
     let spec: FailoverSpec = body(&bytes)?;
     let record = cluster.record();
-    let index = shard_index(&index, record.shards.len())?;
+    let index = shard_index(&index, &record)?;
     let or = |name: &str, value: u64, default: u64| match value {
         0 => Ok(default),
         1..=PAUSE_MAX_MS => Ok(value),

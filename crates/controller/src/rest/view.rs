@@ -20,6 +20,7 @@ pub(super) fn cluster(record: &Record) -> rest::Cluster {
 
 pub(super) fn shard(shard: &Shard) -> rest::Shard {
     rest::Shard {
+        id: shard.id.to_string(),
         nodes: shard.nodes.iter().map(node).collect(),
         slot_ranges: slot_ranges(shard),
         target_shard_index: -1,

@@ -15,11 +15,12 @@ use serde::Serialize;
 
 use super::away;
 use super::http::PATIENCE;
+use super::ids::{self, ShardWord};
 use super::made::made;
 use super::secret::{self, Password};
 use super::table::{json, render, text};
 use super::words::{Members, announced, balancers, specs, with_master};
-use super::{Context, Place, ids};
+use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Create {
@@ -104,8 +105,8 @@ pub(crate) enum Delete {
     },
     /// A shard without slots
     Shard {
-        /// Its index
-        index: usize,
+        /// Its index or id
+        index: ShardWord,
         #[command(flatten)]
         place: Place,
     },
@@ -125,8 +126,8 @@ pub(crate) enum Delete {
 pub(crate) enum Failover {
     /// Of one shard
     Shard {
-        /// Its index
-        index: usize,
+        /// Its index or id
+        index: ShardWord,
         #[command(flatten)]
         place: Place,
         /// The replica to promote, by its id, the beginning of it, or its address; the most advanced one if left out

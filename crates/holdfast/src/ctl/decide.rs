@@ -12,8 +12,9 @@ use clap::Subcommand;
 use reqwest::Method;
 
 use super::http::PATIENCE;
+use super::ids::{self, ShardWord};
 use super::table::{json, render, text};
-use super::{Context, Place, ids};
+use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Set {
@@ -85,8 +86,8 @@ pub(crate) enum ShardVerb {
     /// master is fenced as in any failover, the node goes on in a new epoch, alone in its set, and the
     /// other nodes follow it. The decision stands in `events`.
     AcceptLoss {
-        /// Index of the shard
-        index: usize,
+        /// Index or id of the shard
+        index: ShardWord,
         #[command(flatten)]
         place: Place,
         /// The node that goes on: its id, the beginning of it, or its address
@@ -106,8 +107,8 @@ pub(crate) enum ShardVerb {
     /// serves as master under a grant refuses. Data that the shard's in-sync set still counts takes over by itself then;
     /// otherwise `accept-loss` for that node follows. Without --yes it changes nothing and says what lies where.
     RestoreDeposed {
-        /// Index of the shard
-        index: usize,
+        /// Index or id of the shard
+        index: ShardWord,
         #[command(flatten)]
         place: Place,
         /// Id of the node, 40 characters
@@ -123,7 +124,7 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
     let (index, place, node, yes, despite_deposed) = match verb {
         ShardVerb::RestoreDeposed { index, place, node, yes } => {
             let node_id = ids::find(cx, &place, &node).await?.id;
-            return restore(cx, index, &place, RestoreSpec { node_id, confirm: yes }).await;
+            return restore(cx, &index, &place, RestoreSpec { node_id, confirm: yes }).await;
         }
         ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed } => {
             (index, place, node, yes, despite_deposed)
@@ -139,10 +140,10 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&loss_text(cx.width, index, &answer))
+    text(&loss_text(cx.width, &index, &answer))
 }
 
-async fn restore(cx: &Context, index: usize, place: &Place, spec: RestoreSpec) -> Result<()> {
+async fn restore(cx: &Context, index: &ShardWord, place: &Place, spec: RestoreSpec) -> Result<()> {
     let path = format!("{}/shards/{index}/restore-deposed", cx.cluster(place).await?);
     let value = cx.http.call(Method::POST, &path, Some(&spec)).await?;
     if cx.json {
@@ -152,7 +153,7 @@ async fn restore(cx: &Context, index: usize, place: &Place, spec: RestoreSpec) -
     text(&restore_text(index, &answer))
 }
 
-fn restore_text(index: usize, answer: &RestoreAnswer) -> String {
+fn restore_text(index: &ShardWord, answer: &RestoreAnswer) -> String {
     let RestoreAnswer { addr, deposed_epoch, deposed_sequence, node_epoch, node_sequence, .. } =
         answer;
     if answer.done {
@@ -169,7 +170,7 @@ fn restore_text(index: usize, answer: &RestoreAnswer) -> String {
     )
 }
 
-fn loss_text(width: usize, index: usize, answer: &LossAnswer) -> String {
+fn loss_text(width: usize, index: &ShardWord, answer: &LossAnswer) -> String {
     let LossAnswer { addr, node_epoch, node_sequence, epoch, .. } = answer;
     let rows: Vec<Vec<String>> = (answer.members.iter())
         .map(|member| {
@@ -249,13 +250,13 @@ mod tests {
             }],
             done: false,
         };
-        let before = loss_text(100, 0, &answer);
+        let before = loss_text(100, &"0".parse().unwrap(), &answer);
         assert!(before.contains("would be given up") && before.contains("--yes does it"));
         assert!(before.contains("a:1     does not answer        3/100"), "{before}");
         assert!(before.contains("c:1   c   0/0         3/95"), "{before}");
         assert!(before.contains("`shard restore-deposed 0 --node c`"), "{before}");
         answer.done = true;
-        let after = loss_text(100, 0, &answer);
+        let after = loss_text(100, &"0".parse().unwrap(), &answer);
         assert!(after.contains("was given up") && !after.contains("--yes"), "{after}");
     }
 }

@@ -1,5 +1,8 @@
 //! Which node a person means: by its id, by the beginning of it, or by its address.
 
+use std::fmt;
+use std::str::FromStr;
+
 use anyhow::{Result, bail};
 use api::rest::{Cluster, ClusterAnswer, Node};
 
@@ -61,6 +64,26 @@ fn pick(cluster: &Cluster, meant: &str) -> Result<Found> {
                 many.iter().map(|(_, node)| format!("{} {}", node.id, node.addr)).collect();
             bail!("`{meant}` begins several ids: {}", many.join(", "))
         }
+    }
+}
+
+/// A shard as people name it: by its index, or by its id, which stays when another one is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ShardWord(String);
+
+impl FromStr for ShardWord {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_index = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let word = (is_index || is_id).then(|| Self(text.to_owned()));
+        word.ok_or_else(|| "an index, or an id of 16 hexadecimal digits, expected".to_owned())
+    }
+}
+
+impl fmt::Display for ShardWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

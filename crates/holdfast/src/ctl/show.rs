@@ -6,6 +6,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
+use super::ids::ShardWord;
 use super::table::{json, render, text};
 use super::{Context, Place};
 
@@ -35,8 +36,8 @@ pub(crate) enum Get {
     },
     /// One shard
     Shard {
-        /// Its index
-        index: usize,
+        /// Its index or id
+        index: ShardWord,
         #[command(flatten)]
         place: Place,
     },
@@ -73,16 +74,16 @@ pub(crate) async fn get(cx: &Context, get: Get) -> Result<()> {
         Get::Shard { index, place } => {
             let path = format!("{}/shards/{index}", cx.cluster(&place).await?);
             show(cx, &path, |answer: ShardAnswer| {
-                render(cx.width, &STORED, &shard_rows(index, &answer.shard))
+                render(cx.width, &STORED, &shard_rows(&index.to_string(), &answer.shard))
             })
             .await
         }
     }
 }
 
-const STORED: [&str; 6] = ["SHARD", "ROLE", "ADDRESS", "ANNOUNCED", "SLOTS", "NODE ID"];
+const STORED: [&str; 7] = ["SHARD", "ROLE", "ADDRESS", "ANNOUNCED", "SLOTS", "NODE ID", "SHARD ID"];
 
-fn shard_rows(index: usize, shard: &Shard) -> Vec<Vec<String>> {
+fn shard_rows(index: &str, shard: &Shard) -> Vec<Vec<String>> {
     let row = |node: &api::rest::Node| {
         let announced = &node.announced;
         let announced = match (&announced.announced_host, announced.announced_port) {
@@ -91,12 +92,13 @@ fn shard_rows(index: usize, shard: &Shard) -> Vec<Vec<String>> {
         };
         let slots = if node.role == "master" { shard.slot_ranges.join(",") } else { String::new() };
         vec![
-            index.to_string(),
+            index.to_owned(),
             super::status::role(&node.role).to_owned(),
             node.addr.clone(),
             announced,
             slots,
             node.id.clone(),
+            shard.id.clone(),
         ]
     };
     shard.nodes.iter().map(row).collect()
@@ -104,7 +106,7 @@ fn shard_rows(index: usize, shard: &Shard) -> Vec<Vec<String>> {
 
 fn cluster_table(width: usize, cluster: &Cluster) -> String {
     let rows: Vec<_> = (cluster.shards.iter().enumerate())
-        .flat_map(|(index, shard)| shard_rows(index, shard))
+        .flat_map(|(index, shard)| shard_rows(&index.to_string(), shard))
         .collect();
     format!(
         "cluster {}, version {}, commit mode {}, min-in-sync {}\n{}",

@@ -346,7 +346,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 }
 
 fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    if !matches!(args.len(), 3 | 6 | 15) {
+    if !matches!(args.len(), 3 | 6 | 15 | 16) {
         return Err(Error::text(CLUSTERX_TEXT));
     }
     let master = args.bytes()?;

@@ -45,11 +45,14 @@ fn with_facts<T>(node: &Node, engine: &Engine, decide: impl FnOnce(&Facts<'_>) -
         .map(|e| Opened { epoch: e.epoch, id: EpochId(e.id.bits()), first: e.first })
         .collect();
     let latest = engine.store.as_ref().map_or(0, Store::latest_sequence);
+    // The gate is held: what is decided here is decided about this topology.
+    let cluster = node.cluster.load();
     decide(&Facts {
         now_ns: clock::boottime_ns(),
         longest_ms: u64::from(config.master_lease_max_ms),
         is_master: engine.role.is_master() && engine.store.is_some(),
-        me: node.grants.identity.member(node.cluster.load().id(), config.durable_ack),
+        me: node.grants.identity.member(cluster.id(), config.durable_ack),
+        version: cluster.version(),
         history: History { entries: &entries, latest },
     })
 }

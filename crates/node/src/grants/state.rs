@@ -84,6 +84,11 @@ impl Grants {
         now_ns < self.until_ns.load(Ordering::SeqCst)
     }
 
+    /// Whether this process serves only under a grant: some heartbeat carried one.
+    pub fn has_seen_grant(&self) -> bool {
+        self.holder.lock().needs_grant(&NO_HISTORY)
+    }
+
     /// What is left at `now_ns`, in milliseconds, at most the longest lease.
     pub fn remaining_ms(&self, now_ns: u64) -> u64 {
         let left = self.until_ns.load(Ordering::SeqCst).saturating_sub(now_ns) / MS;
@@ -150,6 +155,7 @@ impl Grants {
             ..Standing::default()
         };
         standing.granted_epoch = holder.held().map_or(0, |held| held.epoch);
+        standing.granted_version = Some(holder.held().map_or(0, |held| held.version));
         if let (Some(in_sync), Some(store)) = (holder.in_sync(), &engine.store) {
             standing.committed = in_sync.commit(store.published());
             let (request, members) = in_sync.newest();

@@ -44,12 +44,14 @@ struct Controller {
     min: u32,
     request: u64,
     members: Members,
+    /// Of the topology; 0 as older controllers, which name none.
+    version: i64,
 }
 
 impl Controller {
     fn of(members: &[Member]) -> Self {
         let members = members.iter().copied().collect();
-        Self { lease_ms: 30_000, epoch: 1, min: 1, request: 0, members }
+        Self { lease_ms: 30_000, epoch: 1, min: 1, request: 0, members, version: 0 }
     }
 
     fn hello(node: &Running) -> Reply {
@@ -64,7 +66,8 @@ impl Controller {
         let (min, request) = (self.min.to_string(), self.request.to_string());
         let members = self.members.to_string();
         let grant = [&epoch, &id, "-", "0", "in-sync", &min, &request, &members];
-        words.iter().chain(&grant).map(ToString::to_string).collect()
+        let version = (self.version > 0).then(|| self.version.to_string());
+        words.iter().chain(&grant).map(ToString::to_string).chain(version).collect()
     }
 
     /// Grants to the node of id `to`; the text of the reply.
@@ -247,6 +250,22 @@ fn a_grant_opens_an_epoch_and_older_ones_are_refused() {
     assert!(controller.try_grant(&node, &m()).contains("is no member of the set"));
     let info = node.ask(&["INFO", "holdfast"]);
     assert!(info.contains("granted_epoch:3\r\ncommit_mode:in-sync\r\n"), "{info}");
+}
+
+/// Slots may have been given away in topologies that this process has not seen (H3 of slot moves).
+#[test]
+fn a_process_serves_nothing_before_it_has_the_topology_of_its_epoch() {
+    let node = master(|_| {});
+    let mut controller = Controller::of(&[member_of(&node)]);
+    controller.version = 2;
+    let standing = controller.grant(&node).standing;
+    assert_eq!((standing.granted_epoch, standing.history_epoch), (0, 0), "passed over");
+    assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
+    let moved = topology(&node, 1).replace("0-16383", "0-100");
+    set_nodes(&node, &moved, 2);
+    let standing = controller.grant(&node).standing;
+    assert_eq!((standing.granted_epoch, standing.granted_version), (1, Some(2)));
+    assert!(node.ask(&["GET", "k"]).contains("Hash slot not served"));
 }
 
 #[test]

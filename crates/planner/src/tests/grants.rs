@@ -30,6 +30,7 @@ pub(super) fn in_sync(nodes: &[&str]) -> Script {
         least: Least { id: Some(EpochId(2)), sequence: 50 },
         request: 0,
         in_sync: nodes.iter().map(|name| member(name)).collect(),
+        version: 5,
     };
     s.observed.fresh_id = 0xf;
     for (place, name) in nodes.iter().enumerate() {
@@ -542,4 +543,68 @@ fn a_master_that_only_its_replica_sees_is_asked_through_it() {
         fencing: master a:1 is down; closing its frontends, waiting for a fence
         alarm: shard 0: master a:1 is reached only through its replica b:1: the path to it is broken
     "#]]);
+}
+
+/// A slot may have been given away since a master's last topology: it serves nothing before it knows.
+#[test]
+fn a_grant_names_the_topology_its_epoch_was_opened_at() {
+    let mut s = in_sync(&["a", "b"]);
+    let named = |s: &Script| s.plan().grants.get(&id("a")).map(|grant| grant.version);
+    assert_eq!(named(&s), Some(0), "an older node would refuse the word");
+    s.answers_with("a", |reply| reply.standing.granted_version = Some(5));
+    assert_eq!(named(&s), Some(5));
+    // Another process of it comes up: its epoch is of now.
+    s.answers_with("a", |reply| {
+        reply.nonce = "2".into();
+        reply.standing.granted_epoch = 0;
+    });
+    let plan = s.plan();
+    let opened = plan.actions.iter().find_map(|action| match action {
+        Action::CompareAndSwap { record, .. } => Some(record),
+        _ => None,
+    });
+    let opened = opened.expect("an epoch for the new process");
+    assert_eq!((opened.version, opened.shards[0].epoch.version), (7, 7));
+    assert_eq!(named(&s), None);
+}
+
+/// A record of an epoch that was written before it named a version asks for none.
+#[test]
+fn an_epoch_of_before_asks_for_no_topology() {
+    let epoch = Epoch { version: 9, ..in_sync(&["a"]).record.shards[0].epoch.clone() };
+    let mut json = serde_json::to_value(&epoch).expect("JSON");
+    assert_eq!(json["version"], 9);
+    json.as_object_mut().expect("an object").remove("version");
+    let read: Epoch = serde_json::from_value(json).expect("an epoch");
+    assert_eq!(read, Epoch { version: 0, ..epoch });
+}
+
+/// Slots came to the shard at a position: whoever has less never had them.
+#[test]
+fn nobody_below_the_floor_becomes_master() {
+    let mut s = Script::serving(&["a", "b"]);
+    let found = |s: &Script| {
+        let Script { record, observed, policy, now } = s;
+        let cx = crate::context::Context { record, observed, policy, now: *now };
+        let shard = &record.shards[0];
+        crate::candidate::eligible(&cx, shard, shard.master().expect("a master")).len()
+    };
+    let holds = |s: &mut Script, epoch: u64, sequence: u64| {
+        s.answers_with("b", |reply| {
+            reply.sequence = sequence;
+            reply.standing.history_epoch = epoch;
+            reply.standing.history_id = Some(EpochId(epoch));
+        });
+    };
+    holds(&mut s, 3, 99);
+    assert_eq!(found(&s), 1);
+    let floor = crate::moves::Floor { epoch: 3, id: EpochId(3), sequence: 100 };
+    s.record.shards[0].floor = Some(floor);
+    assert_eq!(found(&s), 0);
+    holds(&mut s, 3, 100);
+    assert_eq!(found(&s), 1);
+    holds(&mut s, 2, 500);
+    assert_eq!(found(&s), 0, "of an earlier epoch");
+    holds(&mut s, 4, 50);
+    assert_eq!(found(&s), 1, "a later one was opened upon data that goes so far");
 }

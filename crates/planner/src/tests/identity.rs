@@ -158,3 +158,45 @@ fn a_cluster_is_named_once_and_its_nodes_are_told() {
     s.acts();
     assert_eq!(s.record.cluster_id, OURS);
 }
+
+/// An index is another shard's as soon as one before it is removed.
+#[test]
+fn a_shard_without_a_name_is_given_one_that_stays() {
+    let mut s = Script::serving(&["a", "b"]);
+    let other = Shard { id: ShardId(0xcafe), nodes: Vec::new(), ..s.record.shards[0].clone() };
+    s.record.shards[0].id = ShardId::default();
+    s.observed.fresh_id = 0xcafe;
+    // A record of before.
+    let json = serde_json::to_string(&s.record.shards[0]).expect("JSON");
+    assert!(!json.contains("\"id\":\"0000000000000000\""), "{json}");
+    assert_eq!(serde_json::from_str::<Shard>(&json).expect("a shard"), s.record.shards[0]);
+    let named = |s: &Script| match &s.plan().actions[..] {
+        [Action::CompareAndSwap { record, .. }] => record.shards[0].id,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(named(&s), ShardId(0xcafe));
+    let alone = s.record.shards.clone();
+    s.record.shards.push(Shard { slot_ranges: Vec::new(), ..other });
+    assert!(![ShardId(0xcafe), ShardId::default()].contains(&named(&s)), "it has it already");
+    s.record.shards = alone;
+    s.record.shards[0].id = named(&s);
+    assert_eq!(s.plan().actions, [], "given once");
+}
+
+#[test]
+fn a_shards_name_is_no_index() {
+    let id = ShardId(0x10);
+    assert_eq!(id.to_string().parse(), Ok(id));
+    for bad in ["", "10", "0000000000000010 ", "+000000000000010", "00000000000000g0"] {
+        assert!(bad.parse::<ShardId>().is_err(), "{bad}");
+    }
+    let mut record = record(&["a"]);
+    let mut twin = record.shards[0].clone();
+    (twin.nodes[0].id, twin.nodes[0].local) = (super::id("b"), super::endpoint("b"));
+    (twin.nodes[0].announced, twin.slot_ranges) = (None, Vec::new());
+    record.shards.push(twin);
+    assert_eq!(record.check(), Err(crate::RecordError::ShardId(ShardId(0xa))));
+    record.shards[1].id = ShardId(0xb);
+    assert_eq!(record.check(), Ok(()));
+    assert_eq!((record.place_of(ShardId(0xb)), record.place_of(ShardId(0))), (Some(1), None));
+}

@@ -22,6 +22,7 @@ impl Running {
             min_in_sync: 1,
             request: 0,
             members: Members::default(),
+            version: 0,
         };
         let clock = Some((clock::boottime_ns(), self.node.grants.nonce()));
         let beat =

@@ -1,0 +1,550 @@
+//! What a step does, and which are possible.
+//!
+//! A message that is neither lost nor late is one step with its answer, as in the other model.
+
+use std::sync::Arc;
+
+use api::moves::{Order, Ordered};
+use planner::moves::{Observed, Phase};
+use replication::slots::copy::{self, Sender};
+use replication::slots::{Act, Cursor, Here, Mark, State};
+
+use super::plan::{now, plan};
+use super::world::{Entry, Epoch, Heard, Late, Records, World};
+use super::{Faults, Moving};
+
+/// A step. Numbers name controllers and shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A controller gives a master its orders, reads the answer, and does what follows.
+    Ask(u8, u8),
+    /// A controller pushes the topology.
+    Push(u8, u8),
+    /// Time passes for a controller's attempt.
+    Pass(u8),
+    /// The taker has the next frame of the copy.
+    Copy,
+    /// The set of a shard has all of its log.
+    Commit(u8),
+    /// And its disk.
+    Sync(u8),
+    /// A client writes a key at a shard.
+    Write(u8, u8),
+    /// A late message arrives.
+    Arrive(u8),
+    /// A path is whole again.
+    Mend(u8, u8),
+    /// The process of a shard restarts.
+    Restart(u8),
+    /// A replica takes over that has only what was acknowledged.
+    Failover(u8),
+    /// An operator lets a shard go on with an empty database.
+    Lose(u8),
+    /// A controller is elected.
+    Elect(u8),
+    /// The next compare-and-swap of a controller is late, and it is stopped.
+    SwapLate(u8),
+    /// The orders of a controller to a master are late.
+    OrderLate(u8, u8),
+    /// The answer is late.
+    AnswerLate(u8, u8),
+    /// The next frame is late.
+    FrameLate,
+    /// A path is cut.
+    Cut(u8, u8),
+    /// The giver's controller counts its lease as over.
+    Silent(u8),
+    /// An operator cancels the move.
+    Cancel,
+    /// The giver thaws by itself, where it may.
+    Timer,
+}
+
+impl Step {
+    fn kind(self) -> Option<Faults> {
+        Some(match self {
+            Self::Restart(_) => Faults::RESTART,
+            Self::Failover(_) => Faults::FAILOVER,
+            Self::Lose(_) => Faults::LOSS,
+            Self::Elect(_) => Faults::ELECT,
+            Self::SwapLate(_) => Faults::SWAP,
+            Self::OrderLate(..) => Faults::ORDER,
+            Self::AnswerLate(..) => Faults::ANSWER,
+            Self::FrameLate => Faults::FRAME,
+            Self::Cut(..) => Faults::CUT,
+            Self::Cancel => Faults::CANCEL,
+            _ => return None,
+        })
+    }
+}
+
+/// Late messages at a time.
+const LATE_MAX: usize = 2;
+
+pub(super) fn possible(model: &Moving, world: &World, steps: &mut Vec<Step>) {
+    let mut all = Vec::new();
+    for at in 0..2_u8 {
+        let controller = &world.controllers[usize::from(at)];
+        let is_awake = controller.term > 0 && !controller.is_stopped;
+        for shard in 0..2 {
+            if is_awake && !world.is_cut(at, shard) {
+                all.extend([Step::Ask(at, shard), Step::Push(at, shard)]);
+                all.extend([Step::OrderLate(at, shard), Step::AnswerLate(at, shard)]);
+                all.push(Step::Cut(at, shard));
+            }
+            if world.is_cut(at, shard) {
+                all.push(Step::Mend(at, shard));
+            }
+        }
+        if is_awake && controller.clock < 2 && !controller.attempts.is_empty() {
+            all.push(Step::Pass(at));
+        }
+        if is_awake
+            && world.is_cut(at, 0)
+            && !controller.is_silent
+            && !model.rules.silence_is_no_seal
+        {
+            all.push(Step::Silent(at));
+        }
+        if is_awake && !controller.is_swap_late {
+            all.push(Step::SwapLate(at));
+        }
+        all.push(Step::Elect(at));
+    }
+    all.extend([Step::Copy, Step::FrameLate, Step::Cancel]);
+    for index in 0..2_u8 {
+        let shard = &world.shards[usize::from(index)];
+        if shard.committed < shard.log.len() {
+            all.push(Step::Commit(index));
+        }
+        if shard.synced < shard.log.len() && matches!(world.phase(), Some(Phase::Owned { .. })) {
+            all.push(Step::Sync(index));
+        }
+        if world.writes < model.writes && shard.takes_writes() {
+            all.extend([Step::Write(index, 0), Step::Write(index, 1)]);
+        }
+        all.extend([Step::Restart(index), Step::Failover(index)]);
+        // Afterwards it is an operator who says what becomes of the slots that came.
+        if world.store.owner == 0 && world.store.version == 1 {
+            all.push(Step::Lose(index));
+        }
+    }
+    if !model.rules.no_timer {
+        all.push(Step::Timer);
+    }
+    all.extend((0..u8::try_from(world.late.len()).unwrap_or(0)).map(Step::Arrive));
+    let is_allowed = |step: &Step| match step.kind() {
+        None => true,
+        Some(kind) => {
+            let is_message = matches!(
+                step,
+                Step::SwapLate(_) | Step::OrderLate(..) | Step::AnswerLate(..) | Step::FrameLate
+            );
+            model.kinds.contains(kind)
+                && world.faults < model.faults
+                && !(is_message && world.late.len() >= LATE_MAX)
+        }
+    };
+    steps.extend(all.into_iter().filter(is_allowed));
+}
+
+pub(super) fn act(model: &Moving, world: &mut World, step: Step) {
+    world.faults += u8::from(step.kind().is_some());
+    match step {
+        Step::Ask(at, shard) => {
+            let orders = orders(model, world, at, shard);
+            deliver(model, world, shard, &orders);
+            let heard = heard(world, shard);
+            hear(world, at, shard, heard);
+            react(model, world, at);
+        }
+        Step::Push(at, shard) => push(model, world, at, shard),
+        Step::Pass(at) => {
+            world.controller(at).clock += 1;
+            react(model, world, at);
+        }
+        Step::Copy => {
+            if let Some((head, records)) = frame(model, world) {
+                stage(model, world, &head, records);
+            }
+        }
+        Step::Commit(shard) => {
+            let shard = world.shard(shard);
+            shard.committed = shard.log.len();
+        }
+        Step::Sync(shard) => {
+            let shard = world.shard(shard);
+            shard.synced = shard.log.len();
+        }
+        Step::Write(shard, key) => {
+            let value = world.next;
+            (world.writes, world.next) = (world.writes + 1, world.next + 1);
+            world.shard(shard).log.push(Entry::Write(key, value));
+        }
+        Step::Arrive(which) => arrive(model, world, which),
+        Step::Mend(at, shard) => world.cut &= !(1 << (2 * at + shard)),
+        fault => disturb(model, world, fault),
+    }
+}
+
+fn disturb(model: &Moving, world: &mut World, fault: Step) {
+    match fault {
+        Step::Restart(shard) => {
+            let length = world.shards[usize::from(shard)].log.len();
+            succeed(model, world, shard, length);
+        }
+        Step::Failover(shard) => {
+            let length = world.shards[usize::from(shard)].committed;
+            succeed(model, world, shard, length);
+        }
+        Step::Lose(shard) => {
+            // What is not the last of it stays: the first batch of the shard's first epoch.
+            let length = if shard == 0 { 2 } else { 1 };
+            succeed(model, world, shard, length);
+            if shard == world.store.owner {
+                // The operator has said that what was acknowledged is given up.
+                let left = world.shards[usize::from(shard)].data(usize::MAX);
+                world.shown = left.map(|value| value.unwrap_or(0));
+            }
+        }
+        Step::Elect(at) => elect(model, world, at),
+        Step::SwapLate(at) => world.controller(at).is_swap_late = true,
+        Step::OrderLate(at, shard) => {
+            let orders = orders(model, world, at, shard);
+            if !orders.is_empty() {
+                world.late.push(Late::Orders(shard, orders));
+            }
+        }
+        Step::AnswerLate(at, shard) => {
+            let orders = orders(model, world, at, shard);
+            deliver(model, world, shard, &orders);
+            let term = world.controllers[usize::from(at)].term;
+            let heard = heard(world, shard);
+            world.late.push(Late::Answer(at, term, shard, heard));
+        }
+        Step::FrameLate => {
+            if let Some((head, records)) = frame(model, world) {
+                let (_, to) = ends(world);
+                let epoch = world.shards[usize::from(to)].epoch.number;
+                world.late.push(Late::Frame(epoch, head, records));
+            }
+        }
+        Step::Cut(at, shard) => world.cut |= 1 << (2 * at + shard),
+        Step::Silent(at) => {
+            world.controller(at).is_silent = true;
+            react(model, world, at);
+        }
+        Step::Cancel => {
+            let id = world.store.moves.list.first().map(|one| one.id);
+            let store = Arc::make_mut(&mut world.store);
+            if id.is_some_and(|id| store.moves.cancel(id).is_ok()) {
+                store.revision += 1;
+                spread(world);
+            }
+        }
+        Step::Timer => {
+            let giver = world.shard(0);
+            let held: Vec<_> = giver.machine.held().collect();
+            for id in held {
+                // As an order would.
+                let said = giver.machine.say(id, &giver.table());
+                let Some(frozen) = said.frozen else { continue };
+                let order = Order::Thaw { number: frozen.number };
+                let thaw = Ordered { id, slots: super::world::slots(), term: frozen.term, order };
+                let table = giver.table();
+                let here = Here { table: &table, version: 0, owns: None };
+                // What is sealed stays sealed.
+                let _ = giver.machine.obey(&thaw, here);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Another process of a shard, by the leader's word: one step, as the other model shows that it may be.
+fn succeed(model: &Moving, world: &mut World, index: u8, length: usize) {
+    let leader = &world.controllers[usize::from(world.leader)];
+    if leader.term == 0 || leader.is_stopped || leader.term != world.store.term {
+        return;
+    }
+    let store = Arc::make_mut(&mut world.store);
+    let number = store.epochs[usize::from(index)].number + 1;
+    let epoch = Epoch { number, version: store.version };
+    store.epochs[usize::from(index)] = epoch;
+    store.revision += 1;
+    let shard = world.shard(index);
+    shard.log.truncate(length);
+    (shard.committed, shard.synced) = (length, shard.synced.min(length));
+    (shard.epoch, shard.is_granted) = (epoch, false);
+    shard.machine = replication::slots::Machine::default();
+    (shard.pulls, shard.feeds) = (None, None);
+    shard.open(model.rules.epoch_version);
+    // A stream ends with either of its processes.
+    world.shard(1 - index).feeds = None;
+    spread(world);
+}
+
+fn elect(model: &Moving, world: &mut World, at: u8) {
+    let term = world.controllers.iter().map(|one| one.term).max().unwrap_or(0) + 1;
+    world.leader = at;
+    let store = Arc::clone(&world.store);
+    let controller = world.controller(at);
+    (controller.term, controller.is_stopped, controller.is_swap_late) = (term, false, false);
+    (controller.record, controller.heard, controller.clock) = (store, [None, None], 0);
+    controller.is_silent = false;
+    controller.attempts.clear();
+    react(model, world, at);
+}
+
+/// The leader has the record; one that was deposed does not hear of it.
+fn spread(world: &mut World) {
+    let store = Arc::clone(&world.store);
+    let leader = world.leader;
+    if !world.controllers[usize::from(leader)].is_stopped {
+        world.controller(leader).record = store;
+    }
+}
+
+/// The orders that leave now; what is remembered of them is remembered first.
+fn orders(model: &Moving, world: &mut World, at: u8, shard: u8) -> Vec<Ordered> {
+    let controller = world.controller(at);
+    let orders = plan(model, controller).orders[usize::from(shard)].clone();
+    let now = now(controller);
+    let attempts = std::mem::take(&mut controller.attempts);
+    let mut observed = Observed { attempts, ..Observed::default() };
+    let before: Vec<u64> = observed.attempts.values().map(|attempt| attempt.number).collect();
+    for ordered in &orders {
+        observed.ordered(ordered, now);
+    }
+    let is_fresh = observed.attempts.values().map(|attempt| attempt.number).ne(before);
+    for attempt in observed.attempts.values_mut() {
+        // Counted from the newest one.
+        attempt.at = planner::Time::default();
+    }
+    controller.attempts = observed.attempts;
+    if is_fresh {
+        controller.clock = 0;
+    }
+    orders
+}
+
+fn deliver(model: &Moving, world: &mut World, index: u8, orders: &[Ordered]) {
+    for ordered in orders {
+        let other = world.shards[usize::from(1 - index)].epoch.number;
+        let shard = world.shard(index);
+        if !shard.is_granted {
+            return;
+        }
+        let table = shard.table();
+        let owns = Some(shard.owner == index);
+        let here = Here { table: &table, version: i64::from(shard.version), owns };
+        let obeyed = shard.machine.obey(ordered, here);
+        if !model.rules.clean_under_mark && ordered.order == Order::Clean {
+            let state = State::Gone { is_empty: true };
+            let (id, slots) = (ordered.id, ordered.slots.clone());
+            shard.log.push(Entry::Emptied(Mark { id, slots, version: 1, state }));
+            continue;
+        }
+        match obeyed {
+            Err(_) | Ok(Act::Nothing) => {}
+            Ok(Act::Drain) => {
+                let at = shard.name(shard.latest());
+                shard.machine.drained(ordered.id, at);
+            }
+            Ok(Act::Empty(mark)) if !model.rules.begins_empty && mark.version == 0 => {
+                shard.log.push(Entry::Put(mark));
+            }
+            Ok(Act::Put(mark)) => shard.log.push(Entry::Put(mark)),
+            Ok(Act::Empty(mark)) => shard.log.push(Entry::Emptied(mark)),
+            Ok(Act::Pull { epoch, .. }) => {
+                let epoch = u8::try_from(epoch).unwrap_or(u8::MAX);
+                shard.pulls = Some((ordered.id, epoch));
+                let asks = table.of(ordered.id).map(|mark| mark.state.clone());
+                let own = shard.epoch.number;
+                if epoch == other {
+                    connect(model, world, 1 - index, ordered, (own, asks));
+                }
+            }
+        }
+    }
+}
+
+/// The giver looks whether it can go on from what the taker has.
+fn connect(
+    model: &Moving,
+    world: &mut World,
+    giver: u8,
+    ordered: &Ordered,
+    (taker, asks): (u8, Option<State>),
+) {
+    let giver = world.shard(giver);
+    let Some(State::Staged { at, cursor }) = asks else { return };
+    let fits = at.is_none_or(|at| match model.rules.position_by_id {
+        true => giver.holds(at),
+        false => at.sequence <= giver.latest(),
+    });
+    let is_there = giver.feeds.as_ref().is_some_and(|(id, epoch, sender)| {
+        *id == ordered.id && *epoch == taker && sender.is_some() == fits
+    });
+    if giver.is_granted && !is_there {
+        let sender = fits.then(|| Sender::new(ordered.id, at, cursor));
+        giver.feeds = Some((ordered.id, taker, sender));
+    }
+}
+
+fn heard(world: &World, index: u8) -> Heard {
+    let shard = &world.shards[usize::from(index)];
+    Heard {
+        epoch: shard.epoch.number,
+        is_granted: shard.is_granted,
+        version: shard.version,
+        said: shard.say(),
+    }
+}
+
+fn hear(world: &mut World, at: u8, shard: u8, heard: Heard) {
+    let controller = world.controller(at);
+    controller.heard[usize::from(shard)] = Some(heard);
+    controller.is_silent &= shard != 0;
+}
+
+/// A controller changes the record for as long as its plan says so.
+fn react(model: &Moving, world: &mut World, at: u8) {
+    for _ in 0..3 {
+        let controller = &world.controllers[usize::from(at)];
+        if controller.term == 0 || controller.is_stopped {
+            return;
+        }
+        let Some(new) = plan(model, controller).swap.clone() else { return };
+        if controller.is_swap_late {
+            let old = Arc::clone(&controller.record);
+            world.late.push(Late::Swap(old, new));
+            let controller = world.controller(at);
+            (controller.is_swap_late, controller.is_stopped) = (false, true);
+            return;
+        }
+        if world.store.revision != controller.record.revision {
+            // Somebody else has changed it: only the leader is told how.
+            spread(world);
+            return;
+        }
+        install(world, Arc::clone(&new));
+        world.controller(at).record = new;
+        spread(world);
+    }
+}
+
+fn install(world: &mut World, new: Arc<super::world::Stored>) {
+    if new.owner != world.store.owner {
+        world.given = world.shown;
+    }
+    world.store = new;
+}
+
+fn push(model: &Moving, world: &mut World, at: u8, index: u8) {
+    let record = Arc::clone(&world.controllers[usize::from(at)].record);
+    let shard = world.shard(index);
+    if record.version > shard.version {
+        (shard.version, shard.owner) = (record.version, record.owner);
+    }
+    shard.open(model.rules.epoch_version);
+}
+
+/// Who gives, and who takes.
+fn ends(world: &World) -> (u8, u8) {
+    let gives = world.shards[1].feeds.is_some();
+    if gives { (1, 0) } else { (0, 1) }
+}
+
+/// The next frame of the copy, if there is a stream and something to send.
+fn frame(model: &Moving, world: &mut World) -> Option<(copy::Head, Records)> {
+    let (from, to) = ends(world);
+    let (own, pulls) = {
+        let taker = &world.shards[usize::from(to)];
+        (taker.epoch.number, taker.pulls)
+    };
+    let giver = world.shard(from);
+    let number = giver.epoch.number;
+    let committed = if model.rules.acknowledged_only { giver.committed } else { giver.log.len() };
+    let (id, epoch, sender) = giver.feeds.clone()?;
+    let mut sender = sender?;
+    if pulls != Some((id, number)) || epoch != own {
+        return None;
+    }
+    if sender.step(committed as u64) == copy::Step::Snapshot {
+        sender.snapshot(giver.latest());
+    }
+    let made = match sender.step(committed as u64) {
+        copy::Step::Forward { after, through } => {
+            let (after, through) = (usize::try_from(after).ok()?, usize::try_from(through).ok()?);
+            let below = sender.cursor().clone();
+            let written = giver.log[after..through].iter().filter_map(|entry| match entry {
+                Entry::Write(key, value) if below.is_above(&[*key]) => Some((*key, *value)),
+                _ => None,
+            });
+            let records = written.collect();
+            Some((sender.forwarded(giver.name(through as u64)), records))
+        }
+        copy::Step::Chunk { as_of } => {
+            let data = giver.data(usize::try_from(as_of).ok()?);
+            // A key at a time.
+            let key = u8::from(*sender.cursor() != Cursor::Start);
+            let records = data[usize::from(key)].map(|value| (key, value)).into_iter().collect();
+            let cursor = if key == 0 { Cursor::At(vec![1]) } else { Cursor::End };
+            Some((sender.copied(giver.name(as_of), cursor), records))
+        }
+        copy::Step::Snapshot | copy::Step::Wait => None,
+    };
+    giver.feeds = Some((id, epoch, Some(sender)));
+    made
+}
+
+/// The taker appends a frame, in one batch with its mark.
+fn stage(model: &Moving, world: &mut World, head: &copy::Head, records: Records) {
+    let (from, to) = ends(world);
+    let taker = world.shard(to);
+    let table = taker.table();
+    let Some(Ok(mark)) = table.of(head.id).map(|mark| copy::staged(mark, head)) else {
+        // The taker ends a stream of which it lacks something, and asks for another.
+        world.shard(from).feeds = None;
+        return;
+    };
+    if model.rules.mark_in_batch {
+        taker.log.push(Entry::Staged(records, Some(mark)));
+    } else {
+        taker.log.push(Entry::Staged(records, None));
+        taker.aside = Some(mark);
+    }
+}
+
+fn arrive(model: &Moving, world: &mut World, which: u8) {
+    let Some(late) = world.late.get(usize::from(which)).cloned() else { return };
+    match late {
+        Late::Orders(shard, orders) => {
+            world.late.remove(usize::from(which));
+            deliver(model, world, shard, &orders);
+        }
+        Late::Answer(at, term, shard, heard) => {
+            world.late.remove(usize::from(which));
+            let controller = &world.controllers[usize::from(at)];
+            if controller.term == term && !controller.is_stopped {
+                hear(world, at, shard, heard);
+                react(model, world, at);
+            }
+        }
+        Late::Swap(old, new) => {
+            world.late.remove(usize::from(which));
+            if world.store == old {
+                install(world, new);
+                spread(world);
+            }
+        }
+        Late::Frame(epoch, head, records) => {
+            world.late.remove(usize::from(which));
+            let (_, to) = ends(world);
+            if world.shards[usize::from(to)].epoch.number == epoch {
+                stage(model, world, &head, records);
+            }
+        }
+    }
+}

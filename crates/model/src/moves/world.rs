@@ -1,0 +1,451 @@
+//! Everything there is at one moment, and the moments at which searches begin.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::grant::{EpochId, Least};
+use api::moves::{Feed, MoveId, Order, Ordered, Said, Slots};
+use grant::{History, Opened};
+use planner::moves::{Attempt, Floor, Moves, Phase};
+use replication::slots::copy::{Head, Sender};
+use replication::slots::{Access, Cursor, Machine, Mark, State, Table};
+
+use super::Moving;
+use super::act::{self, Step};
+use super::check::Wrong;
+use super::plan::SHARD_IDS;
+
+/// The slot that moves.
+pub(super) const SLOT: u16 = 5;
+/// The value of what lies at the taker from before, and was never anybody's.
+pub(super) const LEFT_OVER: u8 = 99;
+
+pub(super) fn slots() -> Slots {
+    Slots::new(&[(SLOT, SLOT)]).unwrap_or_else(|_| unreachable!("one slot"))
+}
+
+/// A key and its value; values rise with time.
+pub(super) type Records = Vec<(u8, u8)>;
+
+/// A batch in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// The put that opens an epoch.
+    Epoch(u8),
+    /// A client's write.
+    Write(u8, u8),
+    /// Records of a copy, and the mark that says so.
+    Staged(Vec<(u8, u8)>, Option<Mark>),
+    /// A mark alone.
+    Put(Mark),
+    /// The slot is emptied, with a mark.
+    Emptied(Mark),
+}
+
+/// An epoch as the record has it. Of each shard they are numbered from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch {
+    /// Its number.
+    pub number: u8,
+    /// The topology that its holder must have.
+    pub version: u8,
+}
+
+/// What a shard's epoch is called.
+pub(super) fn epoch_id(shard: u8, number: u8) -> EpochId {
+    EpochId(u64::from(shard) * 100 + u64::from(number))
+}
+
+/// A shard: the process that serves, or is to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shard {
+    /// 0 or 1.
+    pub index: u8,
+    /// What its process was chosen for.
+    pub epoch: Epoch,
+    /// It holds the grant.
+    pub is_granted: bool,
+    /// Its log.
+    pub log: Vec<Entry>,
+    /// Of it, what the set has.
+    pub committed: usize,
+    /// Of it, what is on the disk.
+    pub synced: usize,
+    /// Of the topology in force,
+    pub version: u8,
+    /// and who owns the slot by it.
+    pub owner: u8,
+    /// What is held back.
+    pub machine: Machine,
+    /// A mark that was kept beside the log, where a rule is off.
+    pub aside: Option<Mark>,
+    /// The taker: from which epoch of the giver it pulls, and for which move.
+    pub pulls: Option<(MoveId, u8)>,
+    /// The giver: the stream to that epoch of the taker. `None` in it: the taker has what the giver's
+    /// history does not hold.
+    pub feeds: Option<(MoveId, u8, Option<Sender>)>,
+}
+
+impl Shard {
+    pub(super) fn table(&self) -> Table {
+        let mut table = Table::default();
+        for entry in &self.log {
+            match entry {
+                Entry::Staged(_, Some(mark)) | Entry::Put(mark) | Entry::Emptied(mark) => {
+                    table.put(mark.clone());
+                }
+                Entry::Epoch(_) | Entry::Write(..) | Entry::Staged(_, None) => {}
+            }
+        }
+        if let Some(mark) = &self.aside
+            && table.of(mark.id).is_some_and(|old| matches!(old.state, State::Staged { .. }))
+        {
+            table.put(mark.clone());
+        }
+        table
+    }
+
+    /// The values of the keys at the end of the first `length` batches.
+    pub(super) fn data(&self, length: usize) -> [Option<u8>; 2] {
+        let mut data = [None; 2];
+        for entry in &self.log[..length.min(self.log.len())] {
+            match entry {
+                Entry::Write(key, value) => data[usize::from(*key)] = Some(*value),
+                Entry::Staged(records, _) => {
+                    for (key, value) in records {
+                        data[usize::from(*key)] = Some(*value);
+                    }
+                }
+                Entry::Emptied(_) => data = [None; 2],
+                Entry::Epoch(_) | Entry::Put(_) => {}
+            }
+        }
+        data
+    }
+
+    pub(super) fn latest(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    pub(super) fn epochs(&self) -> Vec<Opened> {
+        let opened = |(at, entry): (usize, &Entry)| match entry {
+            Entry::Epoch(number) => Some(Opened {
+                epoch: u64::from(*number),
+                id: epoch_id(self.index, *number),
+                first: at as u64 + 1,
+            }),
+            _ => None,
+        };
+        self.log.iter().enumerate().filter_map(opened).collect()
+    }
+
+    /// What a sequence is called in this history.
+    pub(super) fn name(&self, sequence: u64) -> Least {
+        let epochs = self.epochs();
+        let of = epochs.iter().rev().find(|epoch| epoch.first <= sequence);
+        Least { id: of.map(|epoch| epoch.id), sequence }
+    }
+
+    pub(super) fn holds(&self, at: Least) -> bool {
+        History { entries: &self.epochs(), latest: self.latest() }.holds(at)
+    }
+
+    /// Clients that reach it are answered for the slot.
+    pub(super) fn answers(&self) -> bool {
+        let gives = self.owner == self.index;
+        self.is_granted
+            && self.machine.access(SLOT) != Access::Nothing
+            && self.table().serves(SLOT, gives, i64::from(self.version))
+    }
+
+    pub(super) fn takes_writes(&self) -> bool {
+        self.answers() && self.machine.access(SLOT) == Access::Free
+    }
+
+    /// The epoch is opened as soon as the topology allows it.
+    pub(super) fn open(&mut self, needs_topology: bool) {
+        if self.is_granted || (needs_topology && self.version < self.epoch.version) {
+            return;
+        }
+        self.log.push(Entry::Epoch(self.epoch.number));
+        self.is_granted = true;
+    }
+
+    /// What the process says of the moves it knows.
+    pub(super) fn say(&self) -> BTreeMap<MoveId, Said> {
+        let table = self.table();
+        let marked = table.iter().map(|mark| mark.id);
+        let feeds = self.feeds.as_ref().map(|(id, ..)| *id);
+        let ids = marked.chain(self.machine.held()).chain(feeds);
+        let tell = |id: MoveId| {
+            let mut said = self.machine.say(id, &table);
+            let place = self.log.iter().rposition(|entry| match entry {
+                Entry::Staged(_, Some(mark)) | Entry::Put(mark) | Entry::Emptied(mark) => {
+                    mark.id == id
+                }
+                _ => false,
+            });
+            let length = place.map_or(0, |place| place + 1);
+            said.sequence = length as u64;
+            said.is_committed = length > 0 && self.committed >= length;
+            said.is_synced = length > 0 && self.synced >= length;
+            if let Some((of, _, sender)) = &self.feeds
+                && *of == id
+            {
+                said.feed = Some(match sender {
+                    None => Feed::Misfit,
+                    Some(sender) if *sender.cursor() == Cursor::End => Feed::Close,
+                    Some(_) => Feed::Far,
+                });
+            }
+            (id, said)
+        };
+        ids.map(tell).collect()
+    }
+}
+
+/// What a controller knows of a master.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Heard {
+    /// Number of the epoch its process was chosen for.
+    pub epoch: u8,
+    /// It holds it.
+    pub is_granted: bool,
+    /// Of its topology.
+    pub version: u8,
+    /// By move.
+    pub said: BTreeMap<MoveId, Said>,
+}
+
+/// A controller.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Controller {
+    /// 0 before it ever led.
+    pub term: u8,
+    /// It waits for the outcome of a swap, for ever.
+    pub is_stopped: bool,
+    /// The next swap will be late.
+    pub is_swap_late: bool,
+    /// Its copy of the record.
+    pub record: Arc<Stored>,
+    /// Newest answers.
+    pub heard: [Option<Heard>; 2],
+    /// The giver was silent for longer than a lease.
+    pub is_silent: bool,
+    /// Its attempts.
+    pub attempts: BTreeMap<MoveId, Attempt>,
+    /// Since the newest attempt: 0 just now, 1 longer than a freeze may last, 2 longer than is waited
+    /// for the next one.
+    pub clock: u8,
+}
+
+/// The record, without what never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stored {
+    /// Rises with every write.
+    pub revision: u8,
+    /// Of the newest controller.
+    pub term: u8,
+    /// Of the topology.
+    pub version: u8,
+    /// Who owns the slot.
+    pub owner: u8,
+    /// By shard.
+    pub epochs: [Epoch; 2],
+    /// By shard.
+    pub floors: [Option<Floor>; 2],
+    /// The moves.
+    pub moves: Moves,
+}
+
+/// A message that is late: it may arrive at any time, and more than once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Late {
+    /// Orders on their way to the master of a shard, whichever process that is then.
+    Orders(u8, Vec<Ordered>),
+    /// An answer on its way to a controller of a term.
+    Answer(u8, u8, u8, Heard),
+    /// A compare-and-swap on its way to the store.
+    Swap(Arc<Stored>, Arc<Stored>),
+    /// A frame on its way to that epoch of the taker.
+    Frame(u8, Head, Records),
+}
+
+/// Everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct World {
+    /// Faults so far.
+    pub faults: u8,
+    /// Writes so far.
+    pub writes: u8,
+    /// The value of the next one.
+    pub next: u8,
+    /// The record.
+    pub store: Arc<Stored>,
+    /// Who leads by the store.
+    pub leader: u8,
+    /// The controllers.
+    pub controllers: [Arc<Controller>; 2],
+    /// The shards; the first one gives.
+    pub shards: [Arc<Shard>; 2],
+    /// Paths that are cut: bit `2 * controller + shard`.
+    pub cut: u8,
+    /// What is late.
+    pub late: Vec<Late>,
+    /// By key: the newest value that a client was shown.
+    pub shown: [u8; 2],
+    /// The same when the slot changed its owner last.
+    pub given: [u8; 2],
+    /// What went wrong.
+    pub wrong: Option<Wrong>,
+}
+
+impl World {
+    pub(super) fn shard(&mut self, index: u8) -> &mut Shard {
+        Arc::make_mut(&mut self.shards[usize::from(index)])
+    }
+
+    pub(super) fn controller(&mut self, index: u8) -> &mut Controller {
+        Arc::make_mut(&mut self.controllers[usize::from(index)])
+    }
+
+    pub(super) fn is_cut(&self, controller: u8, shard: u8) -> bool {
+        self.cut & (1 << (2 * controller + shard)) != 0
+    }
+
+    /// The one move that is under way.
+    pub(super) fn phase(&self) -> Option<&Phase> {
+        self.store.moves.list.first().map(|one| &one.phase)
+    }
+}
+
+/// How far the move is when a search begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// It is queued.
+    Queued,
+    /// Everything was copied, nothing is frozen, and the taker's set lacks the end of the copy.
+    Copied,
+    /// The record has just given the slot to the taker.
+    Given,
+    /// It is done, and a second one has brought the slot back; the order to clean of the first one is
+    /// late.
+    CameBack,
+}
+
+/// Both shards serve, the first one owns the slot, and one move is queued.
+fn fresh() -> World {
+    let stored = Arc::new(Stored {
+        revision: 1,
+        term: 0,
+        version: 1,
+        owner: 0,
+        epochs: [Epoch { number: 1, version: 1 }; 2],
+        floors: [None; 2],
+        moves: Moves::default(),
+    });
+    let controller = Controller {
+        term: 0,
+        is_stopped: false,
+        is_swap_late: false,
+        record: Arc::clone(&stored),
+        heard: [None, None],
+        is_silent: false,
+        attempts: BTreeMap::new(),
+        clock: 0,
+    };
+    let shard = |index: u8, entry: Entry| {
+        Arc::new(Shard {
+            index,
+            epoch: stored.epochs[0],
+            is_granted: true,
+            log: vec![Entry::Epoch(1), entry],
+            committed: 2,
+            synced: 2,
+            version: 1,
+            owner: 0,
+            machine: Machine::default(),
+            aside: None,
+            pulls: None,
+            feeds: None,
+        })
+    };
+    World {
+        faults: 0,
+        writes: 0,
+        next: 2,
+        leader: 0,
+        controllers: [Arc::new(controller.clone()), Arc::new(controller)],
+        // What the taker has of the slot is nobody's, and no reason to serve it.
+        shards: [shard(0, Entry::Write(0, 1)), shard(1, Entry::Write(1, LEFT_OVER))],
+        cut: 0,
+        late: Vec::new(),
+        shown: [1, 0],
+        given: [0; 2],
+        wrong: None,
+        store: stored,
+    }
+}
+
+fn queue(world: &mut World, from: usize, to: usize) {
+    let store = Arc::make_mut(&mut world.store);
+    store.moves.queue(slots(), SHARD_IDS[from], SHARD_IDS[to]);
+    store.revision += 1;
+}
+
+/// Lets everything take its course until the move is so far.
+fn run_until(model: &Moving, world: &mut World, is_there: impl Fn(&World) -> bool) {
+    for _ in 0..32 {
+        for step in super::check::round(world) {
+            if is_there(world) {
+                return;
+            }
+            act::act(model, world, step);
+            super::check::observe(world);
+        }
+    }
+}
+
+/// The world at the beginning of a search.
+pub(super) fn begun(model: &Moving) -> World {
+    let mut world = fresh();
+    queue(&mut world, 0, 1);
+    act::act(model, &mut world, Step::Elect(0));
+    world.faults = 0;
+    let is_copied =
+        |world: &World| world.shards[0].say().values().any(|said| said.feed == Some(Feed::Close));
+    let is_given = |world: &World| matches!(world.phase(), Some(Phase::Owned { .. }));
+    match model.begin {
+        Begin::Queued => {}
+        Begin::Copied => {
+            for step in [Step::Write(0, 1), Step::Commit(0)] {
+                act::act(model, &mut world, step);
+                super::check::observe(&mut world);
+            }
+            run_until(model, &mut world, is_copied);
+            for step in [Step::Ask(0, 1), Step::Ask(0, 0)] {
+                act::act(model, &mut world, step);
+            }
+        }
+        Begin::Given => run_until(model, &mut world, is_given),
+        Begin::CameBack => {
+            run_until(model, &mut world, |world| world.store.moves.list.is_empty());
+            let clean = Ordered {
+                id: MoveId(1),
+                slots: slots(),
+                term: u64::from(world.store.term),
+                order: Order::Clean,
+            };
+            world.late.push(Late::Orders(0, vec![clean]));
+            queue(&mut world, 1, 0);
+            act::act(model, &mut world, Step::Elect(0));
+            run_until(model, &mut world, |world| {
+                world.store.owner == 0 && world.shards[0].answers()
+            });
+        }
+    }
+    // What the disk has is not yet looked at.
+    world.shard(1).synced = 1;
+    (world.faults, world.writes) = (0, 0);
+    world
+}

@@ -1,0 +1,200 @@
+//! Slot moves: record + what masters said of them + now → orders, and at most one change of the record.
+//!
+//! Level-triggered as all of the planner: orders may be lost, late or doubled, a controller may end
+//! after any of them, and the next one goes on from the record and from what nodes say.
+//!
+//! Invariants: the owner of slots is the record's, and changes in one compare-and-swap that rests on
+//! what both masters said under the epochs which the record holds (M1, M3); a freeze counts only if
+//! it was confirmed to this term and attempt, and is given up only while no swap is on its way (M4);
+//! the taker opens only once the giver is sealed or its epoch is over (M9).
+
+mod record;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::grant::EpochId;
+use api::moves::{MoveId, Order, Ordered, Said};
+
+pub use record::{Floor, Move, Moves, Past, Phase};
+
+use crate::{Record, Shard, ShardId, Time};
+
+/// How long writes of the slots may wait for the taker, ms; then the freeze is given up.
+pub const FREEZE_MS: u64 = 50;
+/// After the first attempt that failed, ms; each next one waits twice as long.
+const AGAIN_MS: u64 = 1_000;
+/// At most.
+const AGAIN_MAX_MS: u64 = 30_000;
+/// How often a move is begun anew.
+const TRIES_MAX: u32 = 5;
+
+/// The newest answer of a node, as far as moves go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Answer {
+    /// Its process.
+    pub nonce: String,
+    /// The epoch that process holds a grant of.
+    pub granted_epoch: u64,
+    /// Its id.
+    pub granted_id: EpochId,
+    /// Of its topology.
+    pub version: i64,
+    /// It knows what is asked of it here.
+    pub knows_moves: bool,
+    /// There is room for more on its shard's disks.
+    pub has_room: bool,
+    /// By move.
+    pub said: BTreeMap<MoveId, Said>,
+}
+
+/// An attempt of this controller to hold writes for the handover of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attempt {
+    /// Rises with each of this term.
+    pub number: u64,
+    /// When the freeze was ordered.
+    pub at: Time,
+    /// The thaw was ordered: whatever is confirmed of it counts no more.
+    pub is_given_up: bool,
+}
+
+/// What a controller knows beside the record. A new one knows nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Observed {
+    /// By node id.
+    pub answers: BTreeMap<String, Answer>,
+    /// By move.
+    pub attempts: BTreeMap<MoveId, Attempt>,
+}
+
+impl Observed {
+    /// To be called before an order leaves: it may arrive whatever becomes of its answer.
+    pub fn ordered(&mut self, ordered: &Ordered, now: Time) {
+        match ordered.order {
+            Order::Freeze { number } => {
+                let fresh = Attempt { number, at: now, is_given_up: false };
+                let attempt = self.attempts.entry(ordered.id).or_insert(fresh);
+                if attempt.number < number {
+                    *attempt = fresh;
+                }
+            }
+            Order::Thaw { .. } => {
+                let fresh = Attempt { number: 0, at: now, is_given_up: true };
+                self.attempts.entry(ordered.id).or_insert(fresh).is_given_up = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What moves need now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// To masters, by node id.
+    pub orders: Vec<(String, Ordered)>,
+    /// One change of the record, and why.
+    pub swap: Option<(Record, String)>,
+    /// What each move waits for.
+    pub waits: BTreeMap<MoveId, String>,
+    /// When to look again at the latest.
+    pub wake_at: Option<Time>,
+}
+
+/// Decides what the moves of a cluster need. Not to be called while the outcome of a change of the
+/// record is not known.
+pub fn plan(record: &Record, observed: &Observed, now: Time) -> Plan {
+    let mut plan = Plan::default();
+    let cx = Context { record, observed, now };
+    for one in &record.moves.list {
+        steps::decide(&cx, one, &mut plan);
+    }
+    thaw_strangers(&cx, &mut plan);
+    plan
+}
+
+/// What decisions look things up in.
+struct Context<'a> {
+    record: &'a Record,
+    observed: &'a Observed,
+    now: Time,
+}
+
+/// A shard of a move, and what its master said under the epoch that the record holds.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    shard: &'a Shard,
+    /// Id of the master.
+    node: &'a str,
+    answer: &'a Answer,
+}
+
+impl<'a> Context<'a> {
+    fn shard(&self, id: ShardId) -> Option<&'a Shard> {
+        self.record.place_of(id).map(|place| &self.record.shards[place])
+    }
+
+    /// The master, if it is known that it is one: another process, another epoch, or one that is to
+    /// be fenced first, says nothing that a swap of this record could rest on.
+    fn side(&self, id: ShardId) -> Option<Side<'a>> {
+        let shard = self.shard(id)?;
+        let node = shard.master()?.id.as_str();
+        let answer = self.observed.answers.get(node)?;
+        let epoch = &shard.epoch;
+        let is_granted = !epoch.is_none()
+            && answer.nonce == epoch.nonce
+            && answer.granted_epoch == epoch.number
+            && answer.granted_id == epoch.id;
+        (is_granted && shard.fence.is_none()).then_some(Side { shard, node, answer })
+    }
+}
+
+impl Side<'_> {
+    /// What it said of a move.
+    fn said(&self, id: MoveId) -> Said {
+        self.answer.said.get(&id).cloned().unwrap_or_else(|| Said::nothing(id))
+    }
+
+    /// Nobody else is about to change its master.
+    fn is_steady(&self) -> bool {
+        self.shard.intent.is_none()
+    }
+}
+
+impl Plan {
+    fn order(&mut self, cx: &Context<'_>, to: Side<'_>, one: &Move, order: Order) {
+        let term = cx.record.term;
+        let ordered = Ordered { id: one.id, slots: one.slots.clone(), term, order };
+        self.orders.push((to.node.to_owned(), ordered));
+    }
+
+    /// The first change of the record counts: the next one rests on what follows from it.
+    fn swap(&mut self, record: Record, why: String) {
+        self.swap.get_or_insert((record, why));
+    }
+
+    fn waits(&mut self, one: &Move, why: &str) {
+        self.waits.insert(one.id, why.to_owned());
+    }
+
+    fn wake(&mut self, at: Time) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+/// Something is held back for a move that is not under way: an order for it came late.
+fn thaw_strangers(cx: &Context<'_>, plan: &mut Plan) {
+    let known: BTreeSet<MoveId> = cx.record.moves.list.iter().map(|one| one.id).collect();
+    for shard in &cx.record.shards {
+        let Some(side) = cx.side(shard.id) else { continue };
+        for (id, said) in side.answer.said.iter().filter(|(id, _)| !known.contains(id)) {
+            let past = cx.record.moves.done.iter().find(|past| past.id == *id);
+            let (Some(frozen), Some(past)) = (said.frozen, past) else { continue };
+            let order = Order::Thaw { number: frozen.number };
+            let (slots, term) = (past.slots.clone(), cx.record.term);
+            plan.orders.push((side.node.to_owned(), Ordered { id: *id, slots, term, order }));
+        }
+    }
+}

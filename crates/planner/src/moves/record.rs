@@ -1,0 +1,201 @@
+//! What the store holds of slot moves.
+
+use api::grant::{EpochId, Least};
+use api::heartbeat::Reply;
+use api::moves::{MoveId, Slots};
+use serde::{Deserialize, Serialize};
+
+use crate::{Record, ShardId};
+
+/// Moves that are over and still shown.
+const DONE_MAX: usize = 1_000;
+
+/// What a cancelled one ends with.
+const CANCELLED: &str = "cancelled";
+
+/// How far a move is. Who owns the slots is not said here but by the shards' ranges: both change in
+/// one compare-and-swap.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It waits for its turn.
+    Queued,
+    /// The taker copies. The giver owns the slots.
+    Copy,
+    /// The taker owns the slots; what follows is repeated until it is done.
+    Owned {
+        /// What the taker had staged: the giver's data there.
+        at: Least,
+        /// Of the record that gave them.
+        version: i64,
+        /// The giver's epoch then.
+        epoch: u64,
+    },
+    /// It is given up. The giver owns the slots.
+    Drop {
+        /// Why, for people.
+        why: String,
+        /// It is to be tried again, under another number.
+        again: bool,
+    },
+}
+
+/// A move of slots from one shard to another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Move {
+    /// Its number.
+    pub id: MoveId,
+    /// What moves.
+    pub slots: Slots,
+    /// Who gives.
+    pub from: ShardId,
+    /// Who takes.
+    pub to: ShardId,
+    /// How far it is.
+    pub phase: Phase,
+    /// How often it was begun anew.
+    #[serde(default)]
+    pub tries: u32,
+    /// An operator has asked for no copying now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_paused: bool,
+}
+
+/// A move that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Past {
+    /// Its number.
+    pub id: MoveId,
+    /// What moved.
+    pub slots: Slots,
+    /// Who gave.
+    pub from: ShardId,
+    /// Who took.
+    pub to: ShardId,
+    /// Why it was given up; `None` if it was done.
+    pub error: Option<String>,
+}
+
+/// The moves of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moves {
+    /// The highest number that was given.
+    pub newest: MoveId,
+    /// What is queued or under way, in the order of the queue.
+    pub list: Vec<Move>,
+    /// What is over, the oldest first.
+    pub done: Vec<Past>,
+}
+
+impl Moves {
+    /// There never was one.
+    pub fn is_empty(&self) -> bool {
+        self.newest == MoveId(0) && self.list.is_empty() && self.done.is_empty()
+    }
+
+    /// Queues one.
+    pub fn queue(&mut self, slots: Slots, from: ShardId, to: ShardId) -> MoveId {
+        let id = self.next();
+        let phase = Phase::Queued;
+        self.list.push(Move { id, slots, from, to, phase, tries: 0, is_paused: false });
+        id
+    }
+
+    /// Gives one up.
+    ///
+    /// # Errors
+    /// When there is none to give up any more.
+    pub fn cancel(&mut self, id: MoveId) -> Result<(), &'static str> {
+        let one = self.get_mut(id).ok_or("there is no such move under way")?;
+        match one.phase {
+            Phase::Queued => self.conclude(id, Some(CANCELLED.to_owned())),
+            Phase::Copy => one.phase = Phase::Drop { why: CANCELLED.to_owned(), again: false },
+            Phase::Drop { ref mut again, .. } => *again = false,
+            Phase::Owned { .. } => return Err("its slots have moved already"),
+        }
+        Ok(())
+    }
+
+    /// Queues it anew under another number, which is returned.
+    pub(super) fn again(&mut self, id: MoveId, why: &str) -> MoveId {
+        let next = self.next();
+        if let Some(one) = self.get_mut(id) {
+            let fresh =
+                Move { id: next, phase: Phase::Queued, tries: one.tries + 1, ..one.clone() };
+            self.conclude(id, Some(format!("begun anew as {next}: {why}")));
+            self.list.push(fresh);
+        }
+        next
+    }
+
+    /// A number that no move ever had.
+    fn next(&mut self) -> MoveId {
+        self.newest = MoveId(self.newest.0 + 1);
+        self.newest
+    }
+
+    /// The move of that number.
+    pub fn get_mut(&mut self, id: MoveId) -> Option<&mut Move> {
+        self.list.iter_mut().find(|one| one.id == id)
+    }
+
+    /// It is over.
+    pub(super) fn conclude(&mut self, id: MoveId, error: Option<String>) {
+        let Some(place) = self.list.iter().position(|one| one.id == id) else { return };
+        let Move { slots, from, to, .. } = self.list.remove(place);
+        self.done.push(Past { id, slots, from, to, error });
+        let above = self.done.len().saturating_sub(DONE_MAX);
+        self.done.drain(..above);
+    }
+}
+
+/// The least that a master of a shard must hold, in every commit mode: slots came to the shard there
+/// (rule M6 of slot moves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Floor {
+    /// Number of the epoch.
+    pub epoch: u64,
+    /// Its id.
+    pub id: EpochId,
+    /// Sequence, as a part of it.
+    pub sequence: u64,
+}
+
+impl Floor {
+    /// Whether the data that answered goes so far. A later epoch was opened upon data that does.
+    pub(crate) fn is_met(&self, reply: &Reply) -> bool {
+        let standing = &reply.standing;
+        standing.history_epoch > self.epoch
+            || (standing.history_id == Some(self.id) && reply.sequence >= self.sequence)
+    }
+}
+
+/// The ranges without the slots, or with them: ascending, and those that touch are one.
+pub(super) fn ranges(ranges: &[(u16, u16)], slots: &Slots, is_added: bool) -> Vec<(u16, u16)> {
+    let mut all: Vec<u16> = ranges.iter().flat_map(|&(first, last)| first..=last).collect();
+    match is_added {
+        true => all.extend(slots.iter()),
+        false => all.retain(|slot| !slots.contains(*slot)),
+    }
+    all.sort_unstable();
+    let mut joined: Vec<(u16, u16)> = Vec::new();
+    for slot in all {
+        match joined.last_mut() {
+            Some((_, last)) if *last + 1 == slot => *last = slot,
+            _ => joined.push((slot, slot)),
+        }
+    }
+    joined
+}
+
+/// The owner of the slots changes: the one compare-and-swap by which it does (M1).
+pub(super) fn give(record: &mut Record, one: &Move) {
+    for (id, is_added) in [(one.from, false), (one.to, true)] {
+        let shard = record.place_of(id).and_then(|place| record.shards.get_mut(place));
+        if let Some(shard) = shard {
+            shard.slot_ranges = ranges(&shard.slot_ranges, &one.slots, is_added);
+        }
+    }
+    record.version += 1;
+}

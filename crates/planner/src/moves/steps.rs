@@ -1,0 +1,261 @@
+//! The steps of one move.
+
+use api::moves::{Feed, Frozen, Mark, Order, Said};
+
+use super::record::{self, Floor, Move, Phase};
+use super::{AGAIN_MAX_MS, AGAIN_MS, Context, FREEZE_MS, Plan, Side, TRIES_MAX};
+use crate::Time;
+
+/// What the move needs now.
+pub(super) fn decide(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
+    match &one.phase {
+        Phase::Queued => begin(cx, one, plan),
+        Phase::Copy => copy(cx, one, plan),
+        Phase::Owned { .. } => finish(cx, one, plan),
+        Phase::Drop { why, again } => undo(cx, one, (why, *again), plan),
+    }
+}
+
+/// Its turn comes once both masters are sure of their place, and neither gives or takes for another
+/// move already.
+fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
+    let Some(from) = cx.shard(one.from).filter(|from| one.slots.lie_in(&from.slot_ranges)) else {
+        let mut record = cx.record.next();
+        record.moves.conclude(one.id, Some("the slots are not the giver's".to_owned()));
+        return plan.swap(record, format!("move {}: {} is not there to give", one.id, one.slots));
+    };
+    let is_busy = cx.record.moves.list.iter().any(|other| {
+        other.id != one.id
+            && other.phase != Phase::Queued
+            && (other.from == one.from || other.to == one.to || other.slots.meet(&one.slots))
+    });
+    if one.is_paused || is_busy {
+        return plan.waits(one, if is_busy { "its turn" } else { "an operator: it is paused" });
+    }
+    let (Some(s), Some(d)) = (cx.side(one.from), cx.side(one.to)) else {
+        return plan.waits(one, "both masters to answer under their epochs");
+    };
+    if !s.is_steady() || !d.is_steady() {
+        return plan.waits(one, "a switchover");
+    }
+    if !s.answer.knows_moves || !d.answer.knows_moves {
+        return plan.waits(one, "nodes that know slot moves");
+    }
+    if !d.answer.has_room {
+        return plan.waits(one, "room on the taker's disks");
+    }
+    let mut record = cx.record.next();
+    if let Some(next) = record.moves.get_mut(one.id) {
+        next.phase = Phase::Copy;
+    }
+    let why = format!(
+        "move {}: {} begin to move from shard {} to {}",
+        one.id, one.slots, from.id, one.to
+    );
+    plan.swap(record, why);
+}
+
+/// The taker copies, and once it is close the handover is tried.
+fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
+    let (s, d) = (cx.side(one.from), cx.side(one.to));
+    let (Some(s), Some(d)) = (s, d) else {
+        // Whoever is frozen stays so only as long as somebody may still count on it.
+        if let Some(s) = s {
+            give_up(cx, one, s, &s.said(one.id), plan);
+        }
+        return plan.waits(one, "both masters to answer under their epochs");
+    };
+    let (giver, taker) = (s.said(one.id), d.said(one.id));
+    if giver.feed == Some(Feed::Misfit) {
+        let mut record = cx.record.next();
+        if let Some(next) = record.moves.get_mut(one.id) {
+            let why = "the giver's history is not the one that was copied".to_owned();
+            next.phase = Phase::Drop { why, again: true };
+        }
+        return plan.swap(record, format!("move {}: begins anew, the giver has lost it", one.id));
+    }
+    if let Some(frozen) = confirmed(cx, one, &giver) {
+        let staged = Mark::Staged { at: frozen.at, is_whole: true };
+        let is_ready = taker.mark == Some(staged) && taker.is_committed;
+        if let (true, Some(at)) = (is_ready, frozen.at) {
+            return own(cx, one, (s, d), (at, taker.sequence), plan);
+        }
+    }
+    if !one.is_paused && !has_stream(&taker, &giver) {
+        plan.order(cx, d, one, pull(s));
+    }
+    attempt(cx, one, (s, d), (&giver, &taker), plan);
+}
+
+/// The stream is up as long as the giver says how it goes.
+fn has_stream(taker: &Said, giver: &Said) -> bool {
+    taker.mark.is_some() && giver.feed.is_some()
+}
+
+fn pull(s: Side<'_>) -> Order {
+    let nonce = s.answer.nonce.clone();
+    Order::Pull { node: s.node.to_owned(), nonce, epoch: s.answer.granted_epoch }
+}
+
+/// Where the giver's data ends, if that is what this controller asked for, and has not given up: a
+/// freeze for another term may be thawed by that one's order at any time.
+fn confirmed(cx: &Context<'_>, one: &Move, giver: &Said) -> Option<Frozen> {
+    let attempt = cx.observed.attempts.get(&one.id).filter(|attempt| !attempt.is_given_up)?;
+    let is_ours =
+        |frozen: &Frozen| frozen.term == cx.record.term && frozen.number == attempt.number;
+    giver.frozen.filter(is_ours)
+}
+
+/// Freezes, waits a little, and gives up again.
+fn attempt(
+    cx: &Context<'_>,
+    one: &Move,
+    (s, d): (Side<'_>, Side<'_>),
+    (giver, taker): (&Said, &Said),
+    plan: &mut Plan,
+) {
+    let attempt = cx.observed.attempts.get(&one.id);
+    if let Some(attempt) = attempt.filter(|attempt| !attempt.is_given_up) {
+        let until = attempt.at.plus_millis(FREEZE_MS);
+        if cx.now < until {
+            // It may have been lost: it is ordered again until it is confirmed.
+            if confirmed(cx, one, giver).is_none() {
+                plan.order(cx, s, one, Order::Freeze { number: attempt.number });
+            }
+            plan.wake(until);
+            return plan.waits(one, "the taker to have what the giver has");
+        }
+        return give_up(cx, one, s, giver, plan);
+    }
+    let number = attempt.map_or(0, |attempt| attempt.number);
+    let is_whole = matches!(taker.mark, Some(Mark::Staged { is_whole: true, .. }));
+    let is_close = is_whole && giver.feed == Some(Feed::Close) && s.is_steady() && d.is_steady();
+    let due = attempt.map_or(cx.now, |attempt| attempt.at.plus_millis(pause_ms(attempt.number)));
+    if is_close && !one.is_paused && due <= cx.now {
+        return plan.order(cx, s, one, Order::Freeze { number: number + 1 });
+    }
+    give_up(cx, one, s, giver, plan);
+    if is_close {
+        wake_later(cx, due, plan);
+    }
+    plan.waits(one, if is_whole { "a short stop to be possible" } else { "the copy" });
+}
+
+fn wake_later(cx: &Context<'_>, due: Time, plan: &mut Plan) {
+    if due > cx.now {
+        plan.wake(due);
+    }
+}
+
+/// 1, 2, 4 … 30 s.
+fn pause_ms(attempts: u64) -> u64 {
+    let doublings = attempts.saturating_sub(1).min(8);
+    (AGAIN_MS << doublings).min(AGAIN_MAX_MS)
+}
+
+/// What is frozen is let go: no swap is on its way that would count on it, or this would not have
+/// been asked. A freeze of an earlier term is, too.
+fn give_up(cx: &Context<'_>, one: &Move, s: Side<'_>, giver: &Said, plan: &mut Plan) {
+    let number = match (giver.frozen, cx.observed.attempts.get(&one.id)) {
+        (Some(frozen), _) => frozen.number,
+        // It may be frozen without having said so yet.
+        (None, Some(attempt)) if !attempt.is_given_up => attempt.number,
+        (None, _) => return,
+    };
+    plan.order(cx, s, one, Order::Thaw { number });
+}
+
+/// The slots change their owner.
+fn own(
+    cx: &Context<'_>,
+    one: &Move,
+    (s, d): (Side<'_>, Side<'_>),
+    (at, sequence): (api::grant::Least, u64),
+    plan: &mut Plan,
+) {
+    let mut record = cx.record.next();
+    record::give(&mut record, one);
+    let version = record.version;
+    let epoch = s.shard.epoch.number;
+    if let Some(next) = record.moves.get_mut(one.id) {
+        next.phase = Phase::Owned { at, version, epoch };
+    }
+    let floor = Floor { epoch: d.shard.epoch.number, id: d.shard.epoch.id, sequence };
+    if let Some(place) = record.place_of(one.to) {
+        record.shards[place].floor = Some(floor);
+    }
+    plan.swap(record, format!("move {}: shard {} owns {}", one.id, one.to, one.slots));
+}
+
+/// Nothing can go back from here on: the giver is sealed, the taker opens, the giver forgets.
+fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
+    let Phase::Owned { at, version, epoch } = one.phase else { return };
+    let (s, d) = (cx.side(one.from), cx.side(one.to));
+    let giver = s.map(|s| s.said(one.id)).unwrap_or_else(|| Said::nothing(one.id));
+    let taker = d.map(|d| d.said(one.id)).unwrap_or_else(|| Said::nothing(one.id));
+    // A later epoch was opened only after a fence of the earlier one's process, and its own names a
+    // topology that gives the slots away.
+    let is_over = cx.shard(one.from).is_none_or(|from| from.epoch.number > epoch);
+    let is_left = matches!(giver.mark, Some(Mark::Gone { .. }));
+    let is_open = taker.mark == Some(Mark::Held);
+    if !is_over && !giver.is_sealed && !is_left && !is_open {
+        if let Some(s) = s {
+            plan.order(cx, s, one, Order::Seal);
+        }
+        return plan.waits(one, "the giver to answer for the slots no more");
+    }
+    if !is_open {
+        if let Some(d) = d {
+            plan.order(cx, d, one, Order::Open { at, version });
+        }
+        return plan.waits(one, "the taker to open");
+    }
+    let Some(s) = s else { return plan.waits(one, "the giver to answer") };
+    match giver.mark {
+        Some(Mark::Gone { is_empty: true }) if giver.is_committed => {
+            let mut record = cx.record.next();
+            record.moves.conclude(one.id, None);
+            plan.swap(record, format!("move {}: done", one.id));
+        }
+        Some(Mark::Gone { is_empty: true }) => plan.waits(one, "the giver's replicas"),
+        Some(Mark::Gone { is_empty: false }) => {
+            // Its hold ends with this, where it is not over yet.
+            plan.order(cx, s, one, Order::Leave { version });
+            if taker.is_committed && taker.is_synced {
+                plan.order(cx, s, one, Order::Clean);
+            }
+            plan.waits(one, "the giver to delete what is gone");
+        }
+        _ => {
+            plan.order(cx, s, one, Order::Leave { version });
+            plan.waits(one, "the giver to note that the slots are gone");
+        }
+    }
+}
+
+/// It is given up: nothing has moved.
+fn undo(cx: &Context<'_>, one: &Move, (why, again): (&str, bool), plan: &mut Plan) {
+    let Some(s) = cx.side(one.from) else { return plan.waits(one, "the giver to answer") };
+    if let Some(Frozen { number, .. }) = s.said(one.id).frozen {
+        plan.order(cx, s, one, Order::Thaw { number });
+        return plan.waits(one, "the giver to take writes again");
+    }
+    let Some(d) = cx.side(one.to) else { return plan.waits(one, "the taker to answer") };
+    let taker = d.said(one.id);
+    // Also where nothing was staged: it might yet begin, by an order that is late.
+    if taker.mark != Some(Mark::Gone { is_empty: true }) {
+        plan.order(cx, d, one, Order::Drop);
+        return plan.waits(one, "the taker to delete what is staged");
+    }
+    if !taker.is_committed {
+        return plan.waits(one, "the taker's replicas");
+    }
+    let mut record = cx.record.next();
+    if again && one.tries < TRIES_MAX {
+        // Of another number: what was ordered for this one does not concern it.
+        let id = record.moves.again(one.id, why);
+        return plan.swap(record, format!("move {}: queued again as {id}: {why}", one.id));
+    }
+    record.moves.conclude(one.id, Some(why.to_owned()));
+    plan.swap(record, format!("move {}: given up: {why}", one.id));
+}

@@ -1,0 +1,341 @@
+//! Exact plans of one move, from the queue to the end.
+
+use api::grant::Least;
+use api::moves::{Feed, Frozen, Mark, Slots};
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::tests::{id, record};
+use crate::{Epoch, Shard};
+
+const GIVER: ShardId = ShardId(0xa);
+const TAKER: ShardId = ShardId(0xb);
+const AT: Least = Least { id: Some(EpochId(2)), sequence: 500 };
+
+struct Script {
+    record: Record,
+    observed: Observed,
+    now: Time,
+}
+
+/// Shard a has the slots 0 to 9999, b the rest; 0 to 9 are queued to move to b.
+fn script() -> Script {
+    let mut first = record(&["a"]);
+    let mut second = record(&["b"]).shards.remove(0);
+    second.id = TAKER;
+    first.shards.push(second);
+    first.term = 3;
+    for (shard, ranges) in first.shards.iter_mut().zip([(0, 9_999), (10_000, 16_383)]) {
+        shard.slot_ranges = vec![ranges];
+        let (number, nonce) = (4, "1".to_owned());
+        shard.epoch = Epoch { number, id: EpochId(2), nonce, ..Epoch::default() };
+        for node in &mut shard.nodes {
+            node.announced = None;
+        }
+    }
+    first.moves.queue("0-9".parse().unwrap(), GIVER, TAKER);
+    assert_eq!(first.check(), Ok(()));
+    let answer = || Answer {
+        nonce: "1".into(),
+        granted_epoch: 4,
+        granted_id: EpochId(2),
+        version: 7,
+        knows_moves: true,
+        has_room: true,
+        said: BTreeMap::new(),
+    };
+    let answers = ["a", "b"].map(|name| (id(name), answer()));
+    let observed = Observed { answers: answers.into(), attempts: BTreeMap::new() };
+    Script { record: first, observed, now: Time::from_millis(100_000) }
+}
+
+impl Script {
+    /// What a node says of the newest move from now on.
+    fn says(&mut self, name: &str, change: impl FnOnce(&mut Said)) {
+        let id_of = self.record.moves.newest;
+        let answer = self.observed.answers.get_mut(&id(name)).unwrap();
+        change(answer.said.entry(id_of).or_insert_with(|| Said::nothing(id_of)));
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&self.record, &self.observed, self.now)
+    }
+
+    #[track_caller]
+    fn check(&self, expected: Expect) {
+        let plan = self.plan();
+        let mut lines: Vec<String> = Vec::new();
+        for (node, ordered) in &plan.orders {
+            let Ordered { id, term, order, .. } = ordered;
+            lines.push(format!("{} move {id} term {term}: {order:?}", node.trim_end_matches('_')));
+        }
+        if let Some((record, why)) = &plan.swap {
+            lines.push(format!("store v{}: {why}", record.version));
+        }
+        lines.extend(plan.waits.iter().map(|(id, why)| format!("move {id} waits for {why}")));
+        lines.extend(plan.wake_at.map(|at| format!("wake at {at}")));
+        expected.assert_eq(&(lines.join("\n") + "\n"));
+    }
+
+    /// Orders leave, and the record is changed.
+    fn acts(&mut self) {
+        let plan = self.plan();
+        for (_, ordered) in &plan.orders {
+            self.observed.ordered(ordered, self.now);
+        }
+        if let Some((record, _)) = plan.swap {
+            assert_eq!(record.revision, self.record.revision + 1);
+            record.check().unwrap();
+            self.record = record;
+        }
+    }
+
+    /// The copy is whole, and the stream close.
+    fn copied() -> Self {
+        let mut s = script();
+        s.acts();
+        s.says("a", |said| said.feed = Some(Feed::Close));
+        s.says("b", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: true }));
+        s
+    }
+
+    /// Frozen and ready.
+    fn ready() -> Self {
+        let mut s = Self::copied();
+        s.acts();
+        s.says("a", |said| said.frozen = Some(Frozen { term: 3, number: 1, at: Some(AT) }));
+        s.says("b", |said| (said.is_committed, said.sequence) = (true, 77));
+        s
+    }
+}
+
+#[test]
+fn a_move_from_the_queue_to_the_end() {
+    let mut s = script();
+    s.check(expect![[r#"
+        store v7: move 1: 0-9 begin to move from shard 000000000000000a to 000000000000000b
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4 }
+        move 1 waits for the copy
+    "#]]);
+    s.says("b", |said| said.mark = Some(Mark::Staged { at: None, is_whole: false }));
+    s.says("a", |said| said.feed = Some(Feed::Far));
+    s.check(expect![[r#"
+        move 1 waits for the copy
+    "#]]);
+    let mut s = Script::copied();
+    s.check(expect![[r#"
+        a move 1 term 3: Freeze { number: 1 }
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        a move 1 term 3: Freeze { number: 1 }
+        move 1 waits for the taker to have what the giver has
+        wake at 100.050s
+    "#]]);
+    let mut s = Script::ready();
+    s.check(expect![[r#"
+        store v8: move 1: shard 000000000000000b owns 0-9
+    "#]]);
+    s.acts();
+    assert_eq!(s.record.shards[0].slot_ranges, [(10, 9_999)]);
+    assert_eq!(s.record.shards[1].slot_ranges, [(0, 9), (10_000, 16_383)]);
+    let floor = Floor { epoch: 4, id: EpochId(2), sequence: 77 };
+    assert_eq!(s.record.shards[1].floor, Some(floor));
+    s.check(expect![[r#"
+        a move 1 term 3: Seal
+        move 1 waits for the giver to answer for the slots no more
+    "#]]);
+    s.says("a", |said| said.is_sealed = true);
+    s.check(expect![[r#"
+        b move 1 term 3: Open { at: Least { id: Some(0000000000000002), sequence: 500 }, version: 8 }
+        move 1 waits for the taker to open
+    "#]]);
+    s.says("b", |said| (said.mark, said.is_committed) = (Some(Mark::Held), false));
+    s.check(expect![[r#"
+        a move 1 term 3: Leave { version: 8 }
+        move 1 waits for the giver to note that the slots are gone
+    "#]]);
+    s.says("a", |said| said.mark = Some(Mark::Gone { is_empty: false }));
+    s.check(expect![[r#"
+        a move 1 term 3: Leave { version: 8 }
+        move 1 waits for the giver to delete what is gone
+    "#]]);
+    // The second time it lets go of what it held back: its data says it.
+    s.says("a", |said| (said.frozen, said.is_sealed) = (None, false));
+    s.says("b", |said| (said.is_committed, said.is_synced) = (true, true));
+    s.check(expect![[r#"
+        a move 1 term 3: Leave { version: 8 }
+        a move 1 term 3: Clean
+        move 1 waits for the giver to delete what is gone
+    "#]]);
+    s.says("a", |said| said.mark = Some(Mark::Gone { is_empty: true }));
+    s.check(expect![[r#"
+        move 1 waits for the giver's replicas
+    "#]]);
+    s.says("a", |said| said.is_committed = true);
+    s.check(expect![[r#"
+        store v8: move 1: done
+    "#]]);
+    s.acts();
+    assert_eq!((s.record.moves.list.len(), s.record.moves.done[0].error.as_ref()), (0, None));
+    assert_eq!(s.plan(), Plan::default());
+}
+
+#[test]
+fn a_freeze_that_is_not_met_in_time_is_given_up_and_counts_no_more() {
+    let mut s = Script::ready();
+    s.says("b", |said| said.is_committed = false);
+    s.now = s.now.plus_millis(FREEZE_MS);
+    s.check(expect![[r#"
+        a move 1 term 3: Thaw { number: 1 }
+    "#]]);
+    s.acts();
+    s.says("b", |said| said.is_committed = true);
+    s.check(expect![[r#"
+        a move 1 term 3: Thaw { number: 1 }
+        move 1 waits for a short stop to be possible
+        wake at 101.000s
+    "#]]);
+    s.says("a", |said| said.frozen = None);
+    s.now = Time::from_millis(101_000);
+    s.check(expect![[r#"
+        a move 1 term 3: Freeze { number: 2 }
+    "#]]);
+}
+
+#[test]
+fn a_freeze_of_an_earlier_controller_is_asked_for_anew() {
+    let mut s = Script::ready();
+    (s.record.term, s.observed.attempts) = (4, BTreeMap::new());
+    s.check(expect![[r#"
+        a move 1 term 4: Freeze { number: 1 }
+    "#]]);
+    s.says("a", |said| said.feed = Some(Feed::Far));
+    s.check(expect![[r#"
+        a move 1 term 4: Thaw { number: 1 }
+        move 1 waits for a short stop to be possible
+    "#]]);
+}
+
+/// Each of them is a swap of the record: what was said under an epoch that it no longer holds is
+/// nothing to rest on.
+#[test]
+fn what_was_said_under_another_epoch_counts_for_nothing() {
+    for index in [0, 1] {
+        for change in [
+            |shard: &mut Shard| shard.epoch.number = 5,
+            |shard: &mut Shard| shard.epoch.nonce = "2".into(),
+            |shard: &mut Shard| shard.epoch.id = EpochId(9),
+        ] {
+            let mut s = Script::ready();
+            change(&mut s.record.shards[index]);
+            assert_eq!(s.plan().swap, None);
+        }
+    }
+    let mut s = Script::ready();
+    s.says("b", |said| {
+        said.mark = Some(Mark::Staged { at: Some(Least { sequence: 499, ..AT }), is_whole: true });
+    });
+    assert_eq!(s.plan().swap, None, "not all of it");
+}
+
+#[test]
+fn a_later_epoch_of_the_giver_is_a_seal() {
+    let mut s = Script::ready();
+    s.acts();
+    s.record.shards[0].epoch.number = 5;
+    s.check(expect![[r#"
+        b move 1 term 3: Open { at: Least { id: Some(0000000000000002), sequence: 500 }, version: 8 }
+        move 1 waits for the taker to open
+    "#]]);
+}
+
+/// The taker has deleted what it had, and its replica has not.
+fn dropped(s: &mut Script) {
+    let gone = Some(Mark::Gone { is_empty: true });
+    s.says("b", |said| (said.mark, said.is_committed) = (gone, false));
+    s.check(expect![[r#"
+        move 1 waits for the taker's replicas
+    "#]]);
+    s.says("b", |said| said.is_committed = true);
+}
+
+#[test]
+fn a_giver_with_another_history_is_copied_anew_under_another_number() {
+    let mut s = Script::copied();
+    s.says("a", |said| said.feed = Some(Feed::Misfit));
+    s.check(expect![[r#"
+        store v7: move 1: begins anew, the giver has lost it
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        b move 1 term 3: Drop
+        move 1 waits for the taker to delete what is staged
+    "#]]);
+    dropped(&mut s);
+    s.check(expect![[r#"
+        store v7: move 1: queued again as 2: the giver's history is not the one that was copied
+    "#]]);
+    s.acts();
+    let again = &s.record.moves.list[0];
+    assert_eq!((again.id, again.tries, &again.phase), (MoveId(2), 1, &Phase::Queued));
+}
+
+#[test]
+fn what_is_cancelled_is_thawed_and_dropped_and_what_has_moved_is_not() {
+    let mut s = Script::ready();
+    s.record.moves.cancel(MoveId(1)).unwrap();
+    s.check(expect![[r#"
+        a move 1 term 3: Thaw { number: 1 }
+        move 1 waits for the giver to take writes again
+    "#]]);
+    s.says("a", |said| said.frozen = None);
+    s.says("b", |said| said.mark = None);
+    s.check(expect![[r#"
+        b move 1 term 3: Drop
+        move 1 waits for the taker to delete what is staged
+    "#]]);
+    dropped(&mut s);
+    s.check(expect![[r#"
+        store v7: move 1: given up: cancelled
+    "#]]);
+    s.acts();
+    // A late order froze it again.
+    s.says("a", |said| said.frozen = Some(Frozen { term: 3, number: 1, at: Some(AT) }));
+    s.check(expect![[r#"
+        a move 1 term 3: Thaw { number: 1 }
+    "#]]);
+    let mut s = Script::ready();
+    s.acts();
+    assert!(s.record.moves.cancel(MoveId(1)).is_err());
+}
+
+#[test]
+fn one_at_a_time_gives_and_one_takes() {
+    let mut s = script();
+    s.record.moves.queue("20".parse().unwrap(), GIVER, TAKER);
+    s.acts();
+    assert_eq!(s.plan().waits[&MoveId(2)], "its turn");
+    let slots: Slots = "12000".parse().unwrap();
+    s.record.moves.queue(slots.clone(), TAKER, GIVER);
+    assert!(s.plan().swap.is_some(), "the other way");
+    s.record.moves.list.pop();
+    s.record.moves.queue(slots, GIVER, TAKER);
+    s.record.moves.list.swap_remove(0);
+    s.acts();
+    s.acts();
+    assert_eq!(s.record.moves.done[0].error.as_deref(), Some("the slots are not the giver's"));
+}
+
+#[test]
+fn a_record_without_moves_is_as_before() {
+    let json = serde_json::to_string(&record(&["a"])).unwrap();
+    assert!(!json.contains("moves") && !json.contains("floor"), "{json}");
+    let mut s = Script::ready();
+    s.acts();
+    let json = serde_json::to_string(&s.record).unwrap();
+    assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), s.record);
+}

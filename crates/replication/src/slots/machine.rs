@@ -1,0 +1,416 @@
+//! What a master does on the orders of a move.
+
+use std::collections::BTreeMap;
+
+use api::grant::Least;
+use api::moves::{Frozen, MoveId, Order, Ordered, Said, Slots};
+
+use super::marks::{Cursor, Mark, State, Table};
+
+/// What an order is judged by, all of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Here<'a> {
+    /// The marks of the database.
+    pub table: &'a Table,
+    /// Version of the topology in force.
+    pub version: i64,
+    /// By it this shard owns all of the slots, or none; `None`: some.
+    pub owns: Option<bool>,
+}
+
+impl Here<'_> {
+    /// Some of the slots are served here.
+    fn serves_any(&self, slots: &Slots) -> bool {
+        let gives = self.owns.unwrap_or(true);
+        slots.iter().any(|slot| self.table.serves(slot, gives, self.version))
+    }
+
+    /// All of them are.
+    fn serves_all(&self, slots: &Slots) -> bool {
+        let gives = self.owns.unwrap_or(false);
+        slots.iter().all(|slot| self.table.serves(slot, gives, self.version))
+    }
+}
+
+/// What is left to be done by the node, under its grant and in the write gate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Act {
+    /// Nothing: it is so already.
+    Nothing,
+    /// Wait until each batch that may write to the slots has let go, then [`Machine::drained`].
+    Drain,
+    /// Append the mark.
+    Put(Mark),
+    /// Append, as one batch, the mark and the deletion of the slots in every data family.
+    Empty(Mark),
+    /// Have a stream from that process of the giver, from where the mark says.
+    Pull {
+        /// Id of the node.
+        node: String,
+        /// Of its process.
+        nonce: String,
+        /// Its epoch.
+        epoch: u64,
+    },
+}
+
+/// Why an order is not obeyed. Whoever gave it sees what is so, and decides anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum Refusal {
+    /// A controller of a higher term has given orders for this move.
+    #[error("a controller of a higher term has ordered something else")]
+    Term,
+    /// A later move has a mark for the slots: what is here is that one's.
+    #[error("a later move of these slots has begun")]
+    Superseded,
+    /// The slots are served here, or are not, as the order needs it.
+    #[error("the slots are served here, or are not")]
+    Owner,
+    /// The order belongs to another state than the mark says.
+    #[error("the mark of the move says something else")]
+    State,
+    /// Another attempt to freeze is in force.
+    #[error("another attempt to freeze is in force")]
+    Attempt,
+    /// The topology that gives the slots away is not here yet.
+    #[error("the topology is older than the move")]
+    Topology,
+}
+
+/// What a client may do with a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Access {
+    /// As ever.
+    Free,
+    /// Writes wait.
+    ReadsOnly,
+    /// All wait.
+    Nothing,
+}
+
+/// What is held back for a move.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Hold {
+    slots: Slots,
+    frozen: Frozen,
+    is_sealed: bool,
+}
+
+/// What the process that holds the epoch keeps in memory of moves: what it holds back, and nothing
+/// else. The next process, or the next master, begins without; it has a later epoch then.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Machine {
+    holds: BTreeMap<MoveId, Hold>,
+}
+
+impl Machine {
+    /// Judges an order.
+    ///
+    /// # Errors
+    /// Why it is not obeyed; then nothing has changed.
+    pub fn obey(&mut self, ordered: &Ordered, here: Here<'_>) -> Result<Act, Refusal> {
+        let Ordered { id, slots, term, order } = ordered;
+        let known = self.holds.get(id).map_or(0, |hold| hold.frozen.term);
+        if *term < known {
+            return Err(Refusal::Term);
+        }
+        if here.table.is_newer(*id, slots) {
+            return Err(Refusal::Superseded);
+        }
+        let mark = here.table.of(*id);
+        match order {
+            Order::Freeze { number } => self.freeze(ordered, *number, here),
+            Order::Thaw { number } => self.thaw(*id, *term, *number),
+            Order::Seal => self.seal(ordered, here),
+            Order::Leave { version } => self.leave(ordered, *version, here),
+            Order::Pull { node, nonce, epoch } => match mark.map(|mark| &mark.state) {
+                Some(State::Staged { .. }) => {
+                    let (node, nonce) = (node.clone(), nonce.clone());
+                    Ok(Act::Pull { node, nonce, epoch: *epoch })
+                }
+                Some(_) => Err(Refusal::State),
+                None if here.serves_any(slots) => Err(Refusal::Owner),
+                // Staging begins empty.
+                None => Ok(Act::Empty(Mark {
+                    id: *id,
+                    slots: slots.clone(),
+                    version: 0,
+                    state: State::Staged { at: None, cursor: Cursor::Start },
+                })),
+            },
+            Order::Open { at, version } => open(mark, *at, *version),
+            Order::Clean => match mark.map(|mark| (mark, &mark.state)) {
+                Some((mark, State::Gone { is_empty: false })) => {
+                    Ok(Act::Empty(Mark { state: State::Gone { is_empty: true }, ..mark.clone() }))
+                }
+                Some((_, State::Gone { is_empty: true })) => Ok(Act::Nothing),
+                _ => Err(Refusal::State),
+            },
+            Order::Drop => drop_staged(ordered, here),
+        }
+    }
+
+    fn freeze(&mut self, ordered: &Ordered, number: u64, here: Here<'_>) -> Result<Act, Refusal> {
+        let Ordered { id, slots, term, .. } = ordered;
+        if let Some(hold) = self.holds.get_mut(id) {
+            if (*term, number) < (hold.frozen.term, hold.frozen.number) {
+                return Err(Refusal::Attempt);
+            }
+            // Nothing was written since: it is this attempt's freeze as well, and no other's.
+            (hold.frozen.term, hold.frozen.number) = (*term, number);
+            return Ok(if hold.frozen.at.is_none() { Act::Drain } else { Act::Nothing });
+        }
+        if here.table.of(*id).is_some() || !here.serves_all(slots) {
+            return Err(Refusal::Owner);
+        }
+        let frozen = Frozen { term: *term, number, at: None };
+        self.holds.insert(*id, Hold { slots: slots.clone(), frozen, is_sealed: false });
+        Ok(Act::Drain)
+    }
+
+    fn thaw(&mut self, id: MoveId, term: u64, number: u64) -> Result<Act, Refusal> {
+        let Some(hold) = self.holds.get(&id) else { return Ok(Act::Nothing) };
+        if hold.is_sealed {
+            return Err(Refusal::State);
+        }
+        if term == hold.frozen.term && number != hold.frozen.number {
+            return Err(Refusal::Attempt);
+        }
+        self.holds.remove(&id);
+        Ok(Act::Nothing)
+    }
+
+    fn seal(&mut self, ordered: &Ordered, here: Here<'_>) -> Result<Act, Refusal> {
+        let Ordered { id, slots, term, .. } = ordered;
+        // Given away already: nothing is served that could be sealed.
+        if here.table.of(*id).is_some() {
+            return Err(Refusal::State);
+        }
+        let frozen = Frozen { term: *term, number: 0, at: None };
+        let hold = self.holds.entry(*id);
+        let hold = hold.or_insert_with(|| Hold { slots: slots.clone(), frozen, is_sealed: true });
+        (hold.frozen.term, hold.is_sealed) = (*term, true);
+        Ok(Act::Nothing)
+    }
+
+    fn leave(&mut self, ordered: &Ordered, version: i64, here: Here<'_>) -> Result<Act, Refusal> {
+        let Ordered { id, slots, .. } = ordered;
+        match here.table.of(*id).map(|mark| &mark.state) {
+            Some(State::Gone { .. }) => {
+                // The data says so from here on.
+                self.holds.remove(id);
+                return Ok(Act::Nothing);
+            }
+            Some(_) => return Err(Refusal::State),
+            None => {}
+        }
+        if here.version < version {
+            return Err(Refusal::Topology);
+        }
+        if here.owns != Some(false) {
+            return Err(Refusal::Owner);
+        }
+        let state = State::Gone { is_empty: false };
+        Ok(Act::Put(Mark { id: *id, slots: slots.clone(), version, state }))
+    }
+
+    /// Each batch that might write has let go: the data of the slots ends at `at`.
+    pub fn drained(&mut self, id: MoveId, at: Least) {
+        if let Some(hold) = self.holds.get_mut(&id) {
+            hold.frozen.at.get_or_insert(at);
+        }
+    }
+
+    /// What clients may do with a slot, as far as moves are concerned.
+    pub fn access(&self, slot: u16) -> Access {
+        let holds = self.holds.values().filter(|hold| hold.slots.contains(slot));
+        let held = |hold: &Hold| if hold.is_sealed { Access::Nothing } else { Access::ReadsOnly };
+        holds.map(held).max().unwrap_or(Access::Free)
+    }
+
+    /// Moves for which something is held back.
+    pub fn held(&self) -> impl Iterator<Item = MoveId> + '_ {
+        self.holds.keys().copied()
+    }
+
+    /// What a controller is told of a move, but for the stream and how far the mark's record is.
+    pub fn say(&self, id: MoveId, table: &Table) -> Said {
+        let hold = self.holds.get(&id);
+        Said {
+            frozen: hold.map(|hold| hold.frozen),
+            is_sealed: hold.is_some_and(|hold| hold.is_sealed),
+            mark: table.of(id).map(Mark::told),
+            ..Said::nothing(id)
+        }
+    }
+}
+
+/// The move is given up. It leaves a mark, also where nothing was staged: an order to begin that is
+/// late must find that it is over, and so must a replica that takes over.
+fn drop_staged(ordered: &Ordered, here: Here<'_>) -> Result<Act, Refusal> {
+    let Ordered { id, slots, .. } = ordered;
+    let gone = State::Gone { is_empty: true };
+    match here.table.of(*id) {
+        Some(mark) if matches!(mark.state, State::Staged { .. }) => {
+            Ok(Act::Empty(Mark { state: gone, ..mark.clone() }))
+        }
+        Some(mark) if mark.state == gone => Ok(Act::Nothing),
+        Some(_) => Err(Refusal::State),
+        None if here.serves_any(slots) => Err(Refusal::Owner),
+        None => Ok(Act::Put(Mark { id: *id, slots: slots.clone(), version: 0, state: gone })),
+    }
+}
+
+/// The record has given the slots: what is staged is the whole of them, and nobody else's any more.
+fn open(mark: Option<&Mark>, at: Least, version: i64) -> Result<Act, Refusal> {
+    let mark = mark.ok_or(Refusal::State)?;
+    match &mark.state {
+        State::Staged { at: Some(staged), cursor: Cursor::End } if *staged == at => {
+            Ok(Act::Put(Mark { version, state: State::Held, ..mark.clone() }))
+        }
+        State::Held => Ok(Act::Nothing),
+        _ => Err(Refusal::State),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::grant::EpochId;
+
+    use super::*;
+
+    const AT: Least = Least { id: Some(EpochId(1)), sequence: 50 };
+
+    fn order(id: u64, term: u64, order: Order) -> Ordered {
+        Ordered { id: MoveId(id), slots: "5-6".parse().unwrap(), term, order }
+    }
+
+    /// A node that has what it is told to put.
+    #[derive(Default)]
+    struct Node {
+        machine: Machine,
+        table: Table,
+        version: i64,
+        owns: bool,
+    }
+
+    impl Node {
+        fn obeys(&mut self, ordered: &Ordered) -> Result<Act, Refusal> {
+            let here = Here { table: &self.table, version: self.version, owns: Some(self.owns) };
+            let act = self.machine.obey(ordered, here);
+            match &act {
+                Ok(Act::Put(mark) | Act::Empty(mark)) => self.table.put(mark.clone()),
+                Ok(Act::Drain) => self.machine.drained(ordered.id, AT),
+                _ => {}
+            }
+            act
+        }
+
+        fn access(&self) -> (bool, Access) {
+            (self.table.serves(5, self.owns, self.version), self.machine.access(5))
+        }
+    }
+
+    #[test]
+    fn the_giver_holds_back_lets_go_and_leaves() {
+        let mut s = Node { version: 11, owns: true, ..Node::default() };
+        let freeze = |number| order(1, 3, Order::Freeze { number });
+        assert_eq!(s.obeys(&freeze(1)), Ok(Act::Drain));
+        let said = s.machine.say(MoveId(1), &s.table);
+        assert_eq!(said.frozen, Some(Frozen { term: 3, number: 1, at: Some(AT) }));
+        assert_eq!(s.access(), (true, Access::ReadsOnly));
+        assert_eq!(s.machine.access(7), Access::Free);
+        assert_eq!(s.obeys(&order(1, 3, Order::Thaw { number: 1 })), Ok(Act::Nothing));
+        assert_eq!(s.access(), (true, Access::Free));
+        assert_eq!(s.obeys(&freeze(2)), Ok(Act::Drain));
+        assert_eq!(s.obeys(&order(1, 3, Order::Thaw { number: 1 })), Err(Refusal::Attempt), "late");
+        assert_eq!(s.obeys(&freeze(1)), Err(Refusal::Attempt));
+        assert_eq!(s.obeys(&order(1, 3, Order::Seal)), Ok(Act::Nothing));
+        assert_eq!(s.access().1, Access::Nothing);
+        let thaw = order(1, 4, Order::Thaw { number: 2 });
+        assert_eq!(s.obeys(&thaw), Err(Refusal::State), "the record has decided");
+        let leave = order(1, 3, Order::Leave { version: 12 });
+        assert_eq!(s.obeys(&leave), Err(Refusal::Topology));
+        (s.version, s.owns) = (12, false);
+        assert_eq!(s.obeys(&order(1, 3, Order::Clean)), Err(Refusal::State));
+        assert!(matches!(s.obeys(&leave), Ok(Act::Put(_))));
+        assert_eq!(s.obeys(&leave), Ok(Act::Nothing));
+        assert_eq!(s.access(), (false, Access::Free), "the mark says it");
+        assert!(matches!(s.obeys(&order(1, 3, Order::Clean)), Ok(Act::Empty(_))));
+        assert_eq!(s.obeys(&order(1, 3, Order::Clean)), Ok(Act::Nothing));
+        assert_eq!(s.obeys(&order(1, 3, Order::Drop)), Ok(Act::Nothing), "nothing is left of it");
+        s.owns = true;
+        assert!(!s.access().0, "no topology brings back what is gone");
+    }
+
+    #[test]
+    fn a_freeze_is_that_of_the_newest_term() {
+        let mut s = Node { owns: true, ..Node::default() };
+        let freeze = |term, number| order(1, term, Order::Freeze { number });
+        s.obeys(&freeze(3, 7)).unwrap();
+        assert_eq!(s.obeys(&freeze(4, 1)), Ok(Act::Nothing), "as it is, and its own from here on");
+        let said = s.machine.say(MoveId(1), &s.table).frozen.unwrap();
+        assert_eq!((said.term, said.number, said.at), (4, 1, Some(AT)));
+        assert_eq!(s.obeys(&order(1, 3, Order::Thaw { number: 7 })), Err(Refusal::Term));
+        assert_eq!(s.obeys(&order(1, 5, Order::Thaw { number: 0 })), Ok(Act::Nothing));
+    }
+
+    #[test]
+    fn the_taker_stages_and_opens_what_is_whole() {
+        let mut d = Node { version: 11, ..Node::default() };
+        let pull = order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2 });
+        d.owns = true;
+        assert_eq!(d.obeys(&pull), Err(Refusal::Owner), "what it serves is not emptied");
+        d.owns = false;
+        assert!(matches!(d.obeys(&pull), Ok(Act::Empty(_))), "begins empty");
+        assert!(matches!(d.obeys(&pull), Ok(Act::Pull { .. })));
+        let open = |at| order(1, 3, Order::Open { at, version: 12 });
+        assert_eq!(d.obeys(&open(AT)), Err(Refusal::State));
+        let mut mark = d.table.of(MoveId(1)).unwrap().clone();
+        mark.state = State::Staged { at: Some(AT), cursor: Cursor::End };
+        d.table.put(mark);
+        let other = Least { sequence: 51, ..AT };
+        assert_eq!(d.obeys(&open(other)), Err(Refusal::State), "other data than was decided about");
+        assert!(!d.access().0);
+        assert!(matches!(d.obeys(&open(AT)), Ok(Act::Put(_))));
+        assert!(d.access().0, "before the topology says so");
+        assert_eq!(d.obeys(&open(AT)), Ok(Act::Nothing));
+        assert_eq!(d.obeys(&order(1, 3, Order::Drop)), Err(Refusal::State));
+        assert_eq!(d.obeys(&pull), Err(Refusal::State));
+    }
+
+    #[test]
+    fn what_is_dropped_does_not_begin_again() {
+        let pull = order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2 });
+        for has_begun in [true, false] {
+            let mut d = Node::default();
+            if has_begun {
+                d.obeys(&pull).unwrap();
+            }
+            let act = d.obeys(&order(1, 3, Order::Drop)).unwrap();
+            assert_eq!(matches!(act, Act::Empty(_)), has_begun);
+            assert_eq!(d.obeys(&order(1, 3, Order::Drop)), Ok(Act::Nothing));
+            assert_eq!(d.obeys(&pull), Err(Refusal::State), "late");
+            let next = Ordered { id: MoveId(2), ..pull.clone() };
+            assert!(matches!(d.obeys(&next), Ok(Act::Empty(_))), "another number");
+        }
+        let mut owner = Node { owns: true, ..Node::default() };
+        assert_eq!(owner.obeys(&order(1, 3, Order::Drop)), Err(Refusal::Owner));
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_move_is_obeyed_once_a_later_one_has_a_mark() {
+        let mut node = Node { version: 20, owns: true, ..Node::default() };
+        let mark =
+            |id, state| Mark { id: MoveId(id), slots: "6".parse().unwrap(), version: 9, state };
+        node.table.put(mark(1, State::Gone { is_empty: false }));
+        node.table.put(mark(7, State::Held));
+        let open = Order::Open { at: AT, version: 9 };
+        let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2 };
+        let freeze = Order::Freeze { number: 1 };
+        for late in [Order::Clean, Order::Drop, Order::Seal, open, pull, freeze] {
+            assert_eq!(node.obeys(&order(1, 9, late)), Err(Refusal::Superseded));
+        }
+        assert!(matches!(node.obeys(&order(8, 9, Order::Freeze { number: 1 })), Ok(Act::Drain)));
+    }
+}
