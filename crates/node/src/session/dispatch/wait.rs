@@ -63,7 +63,7 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         let mark = out.len();
-        let looked = || self.look(session, command, handler, words, out);
+        let mut looked = || self.look(session, command, handler, words, out);
         let looked = match session.has_looked {
             true => Some(looked()),
             false => budget::within(long::budget(&self.config), looked),
