@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture differ big bench fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -50,6 +50,9 @@ torture: build ## faults from a seed against real clusters: RUNS= SEED= MODE= BA
 differ: build ## random commands in both versions of RESP, beside redis-server, until Ctrl-C: SEED= RUNS=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin differ
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/differ" $(foreach name,SEED RUNS,$(if $($(name)),$(name)=$($(name))))
+
+compat: build ## write COMPAT.md: every command of Kvrocks and Redis 7.2, and what becomes of it here
+	@$(ENV) HOLDFAST_UPDATE=1 scripts/cargo test --release --locked --workspace --test compat
 
 big: build ## ten million elements in one key of each type: memory, and what other clients wait: ELEMENTS= TYPES= WORST=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin big

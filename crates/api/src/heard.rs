@@ -30,6 +30,16 @@ impl Told {
         text
     }
 
+    /// The reply of `CLUSTERX OBSERVE`: that of a heartbeat, and whom the node hears. Both are read from it.
+    pub fn behind(&self, reply: &crate::heartbeat::Reply) -> String {
+        let text = self.render();
+        // The heartbeat's reply names node and cluster itself.
+        let own = text
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("myid:") && !line.starts_with("cluster_id:"));
+        reply.render() + &own.collect::<String>()
+    }
+
     /// Reads a reply; unknown fields are skipped. `None` if it is none.
     pub fn parse(text: &str) -> Option<Self> {
         let mut told = Self::default();

@@ -13,117 +13,33 @@ mod question;
 pub(crate) mod rival;
 #[cfg(test)]
 mod sample;
+mod shared;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use planner::{Desired, Guard, Observed, Plan, Policy, Record, RecordError, Time};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use planner::{Desired, Guard, Observed, Plan, Record, RecordError, Time};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use topology::Endpoint;
 
 #[cfg(test)]
 pub(crate) use sample::test_record;
+pub(crate) use shared::Shared;
 use text::apart;
 pub(crate) use text::{TopologyError, TopologyText, topology_of};
 
-use crate::election::Election;
-use crate::events::{Event, Journal};
-use crate::metrics::Counters;
-use crate::store::{Outcome, Records, Store, StoreError};
+use crate::events::Event;
+use crate::store::{Change, Outcome, StoreError};
 
 /// A plan that is late by so much, ms, is not made any more: something keeps its task.
 const PLAN_LATE_MS: u64 = 5_000;
 /// How long a request waits for the store.
 pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(5);
-/// How many requests may wait for it.
-const CALLS_MAX: usize = 32;
-
-/// What all clusters share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) store: Store,
-    pub(crate) policy: Policy,
-    pub(crate) counters: Counters,
-    pub(crate) journal: Journal,
-    /// Requests that wait for the store: one that does not answer must not take every thread there is.
-    calls: Arc<Semaphore>,
-    /// Another than the store's, where several controllers share one.
-    election: Option<Box<dyn Election>>,
-    /// Another than the store.
-    records: Option<Box<dyn Records>>,
-    epoch: Instant,
-    starts: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn new(store: Store, policy: Policy) -> Self {
-        Self {
-            store,
-            policy,
-            counters: Counters::default(),
-            journal: Journal::default(),
-            calls: Arc::new(Semaphore::new(CALLS_MAX)),
-            election: None,
-            records: None,
-            epoch: Instant::now(),
-            starts: AtomicU64::new(0),
-        }
-    }
-
-    /// With another election than the store's.
-    #[cfg(test)]
-    pub(crate) fn elected_by(self, election: Box<dyn Election>) -> Self {
-        Self { election: Some(election), ..self }
-    }
-
-    /// With other records than the store's.
-    #[cfg(test)]
-    pub(crate) fn recorded_by(self, records: Box<dyn Records>) -> Self {
-        Self { records: Some(records), ..self }
-    }
-
-    /// Where the records of clusters are kept.
-    pub(crate) fn records(&self) -> &dyn Records {
-        self.records.as_deref().unwrap_or(&self.store)
-    }
-
-    /// A place among those that wait for the store.
-    pub(crate) async fn call(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        let silent = StoreError::Silent(STORE_LIMIT);
-        match tokio::time::timeout(STORE_LIMIT, Arc::clone(&self.calls).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(silent),
-        }
-    }
-
-    /// What says for how long this process leads.
-    pub(crate) fn election(&self) -> &dyn Election {
-        self.election.as_deref().unwrap_or(&self.store)
-    }
-
-    /// The controller's monotonic clock. It may stand still while this machine sleeps, which
-    /// makes leases seem longer than they are: the safe side.
-    pub(crate) fn now(&self) -> Time {
-        Time::from_nanos(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// The moment `time` on the runtime's clock.
-    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
-        let offset = std::time::Duration::from_nanos(time.nanos());
-        tokio::time::Instant::from_std(self.epoch) + offset
-    }
-}
-
-/// The term, and until when it lasts, as plans take them.
-pub(crate) fn authority(shared: &Shared) -> (u64, Option<Time>) {
-    let election = shared.election();
-    (election.term(), election.leads_until())
-}
 
 /// Why a record was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +122,8 @@ impl Cluster {
             started_at: now,
             record_at: now,
             epoch_at: now,
-            term: authority(&shared).0,
+            term: shared.store.term(),
+            authority: shared.authority(),
             guard,
             topology_hash: topology.hash.clone(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
@@ -298,6 +215,32 @@ impl Cluster {
         self.state.lock().observed.guard.is_some()
     }
 
+    /// This process leads from here on: every lease of its predecessor counts as granted in full now.
+    pub(crate) fn leads(&self, term: u64) {
+        {
+            let now = self.shared.now();
+            let floor = self.shared.starts.fetch_add(1, Ordering::Relaxed) << 32;
+            let observed = &mut self.state.lock().observed;
+            observed.term = term;
+            (observed.started_at, observed.record_at, observed.epoch_at) = (now, now, now);
+            (observed.desired, observed.desired_floor) = (None, floor);
+            // What was heard of the predecessor is over.
+            observed.nodes.values_mut().for_each(|node| node.led = None);
+        }
+        self.wake.notify_one();
+    }
+
+    /// What its nodes say of who leads them.
+    pub(crate) fn witnesses(&self) -> Vec<planner::Witness> {
+        let state = self.state.lock();
+        let witness = |(_, node): (usize, &planner::Node)| {
+            let seen = state.observed.node(&node.id);
+            let answered_at = seen.led.map(|led| led.at).filter(|_| seen.misses == 0);
+            planner::Witness { answered_at, heard_at: seen.led.and_then(|led| led.heard_at) }
+        };
+        state.record.nodes().map(witness).collect()
+    }
+
     /// Told of every change of the record.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -353,44 +296,51 @@ impl Cluster {
         record.check()?;
         topology_of(&record)?;
         let (cluster, reason) = (Arc::clone(self), reason.to_owned());
-        let written = tokio::task::spawn_blocking(move || cluster.write(record, kind, reason));
+        let written = tokio::spawn(async move { cluster.write(record, kind, reason).await });
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
-    fn write(
+    async fn write(
         self: &Arc<Self>,
         record: Record,
         kind: &'static str,
         reason: String,
     ) -> Result<Arc<Record>, UpdateError> {
+        let was = self.record();
+        if (was.tag, was.revision + 1) != (record.tag, record.revision) {
+            // It was made from an older one.
+            return Err(StoreError::Conflict.into());
+        }
         let records = self.shared.records();
         let label = format!("{}/{}", record.namespace, record.name);
         let event = Event::now(self.shared.store.term(), label, kind, reason.clone());
-        match records.swap(&record, &event) {
+        let change = Change::new(was, record, event);
+        match records.swap(change.clone()).await {
             Outcome::Done(()) => {
-                let record = Arc::new(record);
-                self.adopt(Arc::clone(&record))?;
-                Ok(record)
+                self.adopt(Arc::clone(&change.record))?;
+                Ok(change.record)
             }
             Outcome::NotDone(error) => {
                 // Somebody else was faster.
+                let Record { namespace, name, .. } = &*change.record;
                 if matches!(error, StoreError::Conflict)
-                    && let Some(other) = records.cluster(&record.namespace, &record.name)?
+                    && let Some(other) = records.cluster(namespace, name).await?
                 {
                     self.adopt(Arc::new(other))?;
                 }
                 Err(error.into())
             }
-            Outcome::Unknown(error) => self.in_doubt(record, &reason, error),
+            Outcome::Unknown(error) => self.in_doubt(change, &reason, error).await,
         }
     }
 
     /// Makes a record that is in the store the one in force; an older one is ignored.
-    fn adopt(self: &Arc<Self>, record: Arc<Record>) -> Result<(), TopologyError> {
+    pub(crate) fn adopt(self: &Arc<Self>, record: Arc<Record>) -> Result<(), TopologyError> {
         let topology = topology_of(&record)?;
         {
             let mut state = self.state.lock();
-            if record.revision <= state.record.revision {
+            let known = (state.record.revision, state.record.tag);
+            if record.revision < known.0 || (record.revision, record.tag) == known {
                 return Ok(());
             }
             if topology.version != state.record.version {

@@ -2,9 +2,23 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use web::{Reloaded, Settings};
+
+use crate::store::Place;
+
+/// Where records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// In a file of this one controller.
+    #[default]
+    Embedded,
+    /// In an etcd that several controllers share.
+    Etcd,
+}
 
 /// Everything that can be set; each field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,8 +36,22 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// Least severe message that is logged.
     pub log_level: String,
-    /// File of the store.
+    /// Where records are kept.
+    pub store: Kind,
+    /// File of the embedded store.
     pub data: PathBuf,
+    /// `http://host:port` of each member of the etcd.
+    pub etcd_endpoints: Vec<String>,
+    /// What all keys in it begin with; ends in `/`. One for each group of controllers.
+    pub etcd_prefix: String,
+    /// Name by which etcd knows this controller.
+    pub etcd_user: Option<String>,
+    /// File whose only line is the password of that name.
+    pub etcd_password_file: Option<PathBuf>,
+    /// Limit of a call to it, ms, 100..=10000.
+    pub etcd_limit_ms: u64,
+    /// URL under which the other controllers reach this one; `http://` and `listen` without.
+    pub advertise: Option<String>,
     /// Pause between heartbeats, ms, 10..=60000.
     pub heartbeat_ms: u64,
     /// Heartbeats without an answer before a node counts as down, 1..=1000.
@@ -49,7 +77,14 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             log_file: None,
             log_level: "info".to_owned(),
+            store: Kind::Embedded,
             data: PathBuf::from("controller.redb"),
+            etcd_endpoints: Vec::new(),
+            etcd_prefix: "/holdfast/".to_owned(),
+            etcd_user: None,
+            etcd_password_file: None,
+            etcd_limit_ms: 250,
+            advertise: None,
             heartbeat_ms: policy.heartbeat_ms,
             misses: policy.misses,
             lease_ms: policy.lease_ms,
@@ -80,6 +115,9 @@ pub enum ConfigError {
         /// Where and what.
         cause: Box<toml::de::Error>,
     },
+    /// The file of etcd's password cannot be used.
+    #[error("`etcd_password_file`: {0}")]
+    Password(#[source] web::SecretError),
     /// The token's file cannot be used.
     #[error("`token_file`: {0}")]
     Secret(#[from] web::SecretError),
@@ -109,7 +147,14 @@ impl Config {
             allowed_hosts,
             log_file: _,
             log_level,
+            store: _,
             data,
+            etcd_endpoints,
+            etcd_prefix,
+            etcd_user: _,
+            etcd_password_file: _,
+            etcd_limit_ms,
+            advertise: _,
             heartbeat_ms,
             misses,
             lease_ms,
@@ -142,7 +187,28 @@ impl Config {
 # \"info,controller=debug\". RUST_LOG wins.
 # log_level = {log_level:?}
 
-# File of the store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
+# Where clusters, terms and the log of events are kept: \"embedded\" in a file of this one controller, or \"etcd\",
+# which several controllers share: one leads, the others stand by.
+# store = \"embedded\"
+
+# Members of that etcd, of which all are needed here: version 3.4 or later, not 3.5.0 to 3.5.2, with its JSON gateway on,
+# as it is by default.
+# etcd_endpoints = {etcd_endpoints:?}
+
+# What all keys in it begin with; ends in `/`. Controllers with the same one are one group.
+# etcd_prefix = {etcd_prefix:?}
+
+# Name and password, where etcd asks for them. Default: none.
+# etcd_user = \"holdfast\"
+# etcd_password_file = \"/etc/holdfast/etcd.password\"
+
+# Limit of a call to it, ms, 100 to 10000.
+# etcd_limit_ms = {etcd_limit_ms}
+
+# URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then.
+# advertise = \"http://10.0.0.1:9379\"
+
+# File of the embedded store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
 # A relative path counts from where the process is started.
 # data = {data:?}
 
@@ -164,6 +230,55 @@ impl Config {
 # min_term = {min_term}
 "
         )
+    }
+
+    /// How to reach the etcd.
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub fn place(&self) -> Result<Place, ConfigError> {
+        let password = self.etcd_password_file.as_deref().map(web::read_secret).transpose();
+        let password = password.map_err(ConfigError::Password)?.unwrap_or_default();
+        let endpoints = self.etcd_endpoints.iter().map(|at| at.trim_end_matches('/').to_owned());
+        Ok(Place {
+            endpoints: endpoints.collect(),
+            prefix: self.etcd_prefix.clone(),
+            user: self.etcd_user.clone().map(|name| (name, password)),
+            limit: Duration::from_millis(self.etcd_limit_ms),
+        })
+    }
+
+    fn check_etcd(&self) -> Result<(), ConfigError> {
+        let wrong = |key, value: &str, accepted| {
+            Err(ConfigError::Range { key, value: value.to_owned(), accepted })
+        };
+        if !(100..=10_000).contains(&self.etcd_limit_ms) {
+            return wrong("etcd_limit_ms", &self.etcd_limit_ms.to_string(), "100..=10000");
+        }
+        if !self.etcd_prefix.ends_with('/') {
+            return wrong("etcd_prefix", &self.etcd_prefix, "what ends in `/`");
+        }
+        let is_url = |text: &str| text.starts_with("http://");
+        if let Some(other) = self.etcd_endpoints.iter().find(|at| !is_url(at)) {
+            return wrong("etcd_endpoints", other, "http://host:port each");
+        }
+        if let Some(other) = self.advertise.as_deref().filter(|at| !is_url(at)) {
+            return wrong("advertise", other, "http://host:port");
+        }
+        if self.store != Kind::Etcd {
+            return Ok(());
+        }
+        if self.etcd_endpoints.is_empty() {
+            return wrong("etcd_endpoints", "empty", "the members, with `store = \"etcd\"`");
+        }
+        if self.listen.ip().is_unspecified() && self.advertise.is_none() {
+            return wrong(
+                "listen",
+                &self.listen.to_string(),
+                "one address, or any with `advertise` set",
+            );
+        }
+        Ok(())
     }
 
     /// The numbers the planner works with.
@@ -221,6 +336,7 @@ impl Settings for Config {
         range(lease, "lease_ms", self.lease_ms, "twice heartbeat_ms ..=60000")?;
         range(self.drift_permille <= 500, "drift_permille", self.drift_permille, "0..=500")?;
         web::Names::parse(&self.allowed_hosts)?;
+        self.check_etcd()?;
         if self.token.as_deref() == Some("") {
             return Err(ConfigError::Range {
                 key: "token",
@@ -259,7 +375,14 @@ impl Settings for Config {
             allowed_hosts,
             log_file,
             log_level,
+            store,
             data,
+            etcd_endpoints,
+            etcd_prefix,
+            etcd_user,
+            etcd_password_file,
+            etcd_limit_ms,
+            advertise,
             heartbeat_ms,
             misses,
             lease_ms,
@@ -276,7 +399,14 @@ impl Settings for Config {
         ];
         let others = [
             ("listen", *listen != self.listen),
+            ("store", *store != self.store),
             ("data", *data != self.data),
+            ("etcd_endpoints", *etcd_endpoints != self.etcd_endpoints),
+            ("etcd_prefix", *etcd_prefix != self.etcd_prefix),
+            ("etcd_user", *etcd_user != self.etcd_user),
+            ("etcd_password_file", *etcd_password_file != self.etcd_password_file),
+            ("etcd_limit_ms", *etcd_limit_ms != self.etcd_limit_ms),
+            ("advertise", *advertise != self.advertise),
             ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
             ("misses", *misses != self.misses),
             ("lease_ms", *lease_ms != self.lease_ms),
@@ -307,12 +437,15 @@ mod tests {
         let is_key = |line: &&str| line.contains(" = ");
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
-        assert_eq!(lines.len(), 12, "{lines:?}");
+        assert_eq!(lines.len(), 19, "{lines:?}");
         let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
         let shown = Config {
             token: Some("…".into()),
             token_file: Some("/etc/holdfast/controller.token".into()),
             log_file: Some("/var/log/holdfast/controller.log".into()),
+            etcd_user: Some("holdfast".into()),
+            etcd_password_file: Some("/etc/holdfast/etcd.password".into()),
+            advertise: Some("http://10.0.0.1:9379".into()),
             ..Config::default()
         };
         assert_eq!(set, shown);
@@ -328,6 +461,13 @@ mod tests {
         let short = Config { lease_ms: 100, ..Config::default() };
         assert!(short.check().unwrap_err().to_string().starts_with("`lease_ms` is 100"));
         assert!(toml::from_str::<Config>("haertbeat_ms = 1").is_err());
+        let nowhere = Config { store: Kind::Etcd, ..Config::default() };
+        assert!(nowhere.check().unwrap_err().to_string().starts_with("`etcd_endpoints` is empty"));
+        let shared = Config { etcd_endpoints: vec!["http://127.0.0.1:2379".into()], ..nowhere };
+        shared.check().expect("an etcd");
+        let open =
+            Config { listen: ([0, 0, 0, 0], 9379).into(), token: Some("s".into()), ..shared };
+        assert!(open.check().unwrap_err().to_string().contains("`advertise` set"));
         let hosts = Config { allowed_hosts: vec!["http://x".into()], ..Config::default() };
         assert!(hosts.check().unwrap_err().to_string().starts_with("`allowed_hosts`: `http://x`"));
         let empty = Config { token: Some(String::new()), ..Config::default() };

@@ -9,16 +9,16 @@
 pub mod client;
 mod cluster;
 pub mod config;
-mod election;
 mod events;
 mod home;
+mod lead;
 mod metrics;
 mod registry;
 mod rest;
 mod server;
 pub mod store;
 
-pub use config::Config;
+pub use config::{Config, Kind};
 pub use server::{bind, run, serve};
 
 /// The configuration of a controller that runs.

@@ -1,22 +1,23 @@
 //! Every cluster of this controller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use parking_lot::Mutex;
 use planner::{Guard, Record};
 
 use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError, rival};
 use crate::events::Event;
-use crate::store::{Outcome, Store, StoreError};
+use crate::store::{Outcome, Store, StoreError, fresh_tag};
 
 type Key = (String, String);
 
 /// How often the store is looked at.
 const WATCH_PACE: Duration = Duration::from_millis(500);
-/// For how long nothing may have been written to it before it is tried.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Longest wait for a connection to the controller that leads.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Between two attempts to read what became of a change.
 const READ_RETRY: Duration = Duration::from_millis(200);
 
@@ -25,9 +26,57 @@ const READ_RETRY: Duration = Duration::from_millis(200);
 pub(crate) struct Registry {
     pub(crate) shared: Arc<Shared>,
     clusters: Mutex<BTreeMap<Key, Arc<Cluster>>>,
+    /// Asks the controller that leads, where this one does not.
+    pub(crate) passing: reqwest::Client,
 }
 
 impl Registry {
+    /// No cluster yet: who leads, and what there is, comes from [`crate::lead`].
+    pub(crate) fn new(shared: Arc<Shared>) -> anyhow::Result<Arc<Self>> {
+        let passing = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_LIMIT)
+            .build()
+            .context("prepare requests to other controllers")?;
+        Ok(Arc::new(Self { shared, clusters: Mutex::new(BTreeMap::new()), passing }))
+    }
+
+    /// Runs these records, newer ones of clusters that run already, and none that is not named.
+    pub(crate) fn follow(&self, changed: Vec<Record>, names: &BTreeSet<Key>) {
+        for record in changed {
+            let key = (record.namespace.clone(), record.name.clone());
+            let known = self.clusters.lock().get(&key).map(Arc::clone);
+            let done = match known {
+                Some(cluster) => cluster.adopt(Arc::new(record)).map_err(UpdateError::from),
+                None => self.run(record, None).map(drop),
+            };
+            if let Err(error) = done {
+                tracing::error!(cluster = format!("{}/{}", key.0, key.1), %error, "follow the store");
+            }
+        }
+        self.clusters.lock().retain(|key, cluster| {
+            let is_there = names.contains(key);
+            if !is_there {
+                cluster.stop();
+            }
+            is_there
+        });
+    }
+
+    /// This process leads every cluster from here on.
+    pub(crate) fn leads(&self, term: u64) {
+        for cluster in self.all() {
+            cluster.leads(term);
+        }
+        let text = format!("controller leads with term {term}");
+        self.shared.journal.add(Event::now(term, String::new(), "start", text));
+    }
+
+    /// What all nodes say of who leads them.
+    pub(crate) fn witnesses(&self) -> Vec<planner::Witness> {
+        self.all().iter().flat_map(|cluster| cluster.witnesses()).collect()
+    }
+
     /// Starts every cluster of the store.
     ///
     /// With `from`, where the store was before it was copied or moved here, they lead once their nodes hear of nobody else.
@@ -35,9 +84,8 @@ impl Registry {
         shared: Arc<Shared>,
         from: Option<String>,
     ) -> anyhow::Result<Arc<Self>> {
-        let registry =
-            Arc::new(Self { shared: Arc::clone(&shared), clusters: Mutex::new(BTreeMap::new()) });
-        for record in registry.store(Store::clusters).await? {
+        let registry = Self::new(Arc::clone(&shared))?;
+        for record in registry.store(|store| async move { store.clusters().await }).await? {
             let guard = from.clone().map(|from| rival::guard(&shared, from));
             registry.run(record, guard)?;
         }
@@ -47,19 +95,23 @@ impl Registry {
             "start",
             format!("controller started with term {}", shared.store.term()),
         );
-        registry.store(move |store| store.append(&[event])).await?;
+        registry.store(|store| async move { store.append(vec![event]).await.done() }).await?;
         Ok(registry)
     }
 
-    /// Runs `work` where it may block, and waits for it, not for ever.
-    pub(crate) async fn store<T: Send + 'static>(
+    /// Runs `work` to its end, and waits for it, not for ever.
+    pub(crate) async fn store<T, F>(
         &self,
-        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, UpdateError> {
+        work: impl FnOnce(Arc<dyn Store>) -> F,
+    ) -> Result<T, UpdateError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
         let call = self.shared.call().await?;
-        let shared = Arc::clone(&self.shared);
-        let work = tokio::task::spawn_blocking(move || {
-            let done = work(&shared.store);
+        let work = work(Arc::clone(&self.shared.store));
+        let work = tokio::spawn(async move {
+            let done = work.await;
             drop(call);
             done
         });
@@ -73,7 +125,9 @@ impl Registry {
     async fn told(&self, (namespace, name): &Key) -> Option<Record> {
         loop {
             let (namespace, name) = (namespace.clone(), name.clone());
-            match self.store(move |store| store.cluster(&namespace, &name)).await {
+            let read =
+                |store: Arc<dyn Store>| async move { store.cluster(&namespace, &name).await };
+            match self.store(read).await {
                 Ok(record) => return record,
                 Err(error) => tracing::warn!(%error, "read what became of a change"),
             }
@@ -113,7 +167,8 @@ impl Registry {
         mut record: Record,
         reason: String,
     ) -> Result<Arc<Cluster>, UpdateError> {
-        record.term = self.shared.election().term();
+        record.term = self.shared.store.term();
+        record.tag = fresh_tag();
         record.check()?;
         crate::cluster::topology_of(&record)?;
         let label = format!("{}/{}", record.namespace, record.name);
@@ -121,7 +176,7 @@ impl Registry {
         let stored = record.clone();
         let registry = Arc::clone(self);
         let work = async move {
-            match registry.change(move |store| store.create(&stored, &event)).await? {
+            match registry.change(|store| async move { store.create(stored, event).await }).await? {
                 Outcome::Done(()) => registry.run(record, None),
                 Outcome::NotDone(error) => Err(error.into()),
                 Outcome::Unknown(error) => {
@@ -148,7 +203,10 @@ impl Registry {
         let (space, cluster) = key.clone();
         let registry = Arc::clone(self);
         let work = async move {
-            match registry.change(move |store| store.delete(&space, &cluster, &event)).await? {
+            match registry
+                .change(|store| async move { store.delete(space, cluster, event).await })
+                .await?
+            {
                 Outcome::Done(()) => {}
                 Outcome::NotDone(error) => return Err(error.into()),
                 Outcome::Unknown(error) => {
@@ -165,15 +223,18 @@ impl Registry {
         Self::bounded(work).await
     }
 
-    /// Runs a change where it may block, to its end.
-    async fn change(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Store) -> Outcome + Send + 'static,
-    ) -> Result<Outcome, UpdateError> {
+    /// Runs a change to its end.
+    async fn change<F>(
+        &self,
+        work: impl FnOnce(Arc<dyn Store>) -> F,
+    ) -> Result<Outcome, UpdateError>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
         let call = self.shared.call().await?;
-        let shared = Arc::clone(&self.shared);
-        let work = tokio::task::spawn_blocking(move || {
-            let outcome = work(&shared.store);
+        let work = work(Arc::clone(&self.shared.store));
+        let work = tokio::spawn(async move {
+            let outcome = work.await;
             drop(call);
             outcome
         });
@@ -194,15 +255,20 @@ impl Registry {
         let journal = async {
             let write = |events: Vec<Event>| {
                 let shared = Arc::clone(&self.shared);
-                async move {
-                    let write = move || shared.store.append(&events);
-                    matches!(tokio::task::spawn_blocking(write).await, Ok(Ok(())))
-                }
+                // What one notes that only observes is the leader's to note.
+                async move { !shared.leads() || shared.store.append(events).await.done().is_ok() }
             };
             shared.journal.run(write).await;
         };
+        let lead = async {
+            match &self.shared.lead {
+                Some(lead) => lead.run(self).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = journal => "the log of events is written no more".to_owned(),
+            () = lead => "who leads is looked at no more".to_owned(),
             why = self.watch() => why,
         }
     }
@@ -213,15 +279,7 @@ impl Registry {
             if let Some(lost) = self.shared.store.lost() {
                 return lost;
             }
-            // A store that nobody needs at the moment must not be found broken when somebody does.
-            if self.shared.store.idle().is_some_and(|idle| idle >= PROBE_EVERY) {
-                let shared = Arc::clone(&self.shared);
-                drop(tokio::task::spawn_blocking(move || {
-                    if let Err(error) = shared.store.probe() {
-                        tracing::debug!(error = error.chain(), "try the store");
-                    }
-                }));
-            }
+            self.shared.store.probe().await;
         }
     }
 
@@ -239,6 +297,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::test_record as record;
+    use crate::store::{Change, Embedded};
 
     /// Polled once, then dropped: what the server does with the request of a client that hangs up.
     async fn hang_up(request: impl Future) {
@@ -263,10 +322,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_a_client_began_is_in_force_although_it_hung_up() {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(store, Policy::default()));
+        let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
         let registry = Registry::start(shared, None).await.expect("a registry");
-        registry.shared.store.create_namespace("n").done().expect("a namespace");
+        registry.shared.store.create_namespace("n".to_owned()).await.done().expect("a namespace");
 
         hang_up(registry.create(record(), "created".to_owned())).await;
         eventually("the cluster runs", || registry.get("n", "c").is_some()).await;
@@ -288,15 +347,18 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_record_that_fell_behind_its_store_catches_up() {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(store, Policy::default()));
+        let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
         let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
-        shared.store.create_namespace("n").done().expect("a namespace");
+        shared.store.create_namespace("n".to_owned()).await.done().expect("a namespace");
         let cluster = registry.create(record(), "created".to_owned()).await.expect("a cluster");
         // As if a write had failed by its own account, and was done.
-        let unseen = cluster.record().next();
-        let event = Event::now(1, "n/c".to_owned(), "change", "unseen".to_owned());
-        shared.store.swap(&unseen, &event).done().expect("a write");
+        let (known, event) =
+            (cluster.record(), Event::now(1, "n/c".to_owned(), "change", "unseen".to_owned()));
+        let next = known.next();
+        let change = Change::new(known, next, event);
+        let unseen = Arc::clone(&change.record);
+        shared.store.swap(change).await.done().expect("a write");
         let updated = tokio::time::timeout(
             Duration::from_secs(10),
             cluster.update("seen", |record| {

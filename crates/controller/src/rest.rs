@@ -5,6 +5,7 @@ mod clusters;
 mod deposed;
 mod discarded;
 mod error;
+mod forward;
 mod import;
 mod intent;
 mod loss;
@@ -100,7 +101,11 @@ async fn guard(
     if !live.lets_in(given) {
         return ApiError::unauthorized().into_response();
     }
-    next.run(request).await
+    // What is this process's own is not for the leader.
+    if registry.shared.leads() || !request.uri().path().starts_with("/api/") {
+        return next.run(request).await;
+    }
+    forward::pass_on(&registry, request).await
 }
 
 /// Reads a JSON body; an empty one counts as `{}`.

@@ -1,27 +1,33 @@
 //! Start and stop of the controller.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use limits::http::Bounded;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use web::Settings as _;
 
 use crate::Live;
 use crate::cluster::Shared;
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use crate::home;
+use crate::lead::known::Lead;
 use crate::registry::Registry;
 use crate::rest;
-use crate::store::Store;
+use crate::store::{Embedded, Etcd, Place, Store as _, StoreError};
 
 /// Connections to the REST interface at a time: more would take descriptors from heartbeats.
 const CONNECTIONS: usize = 512;
 /// One that says nothing for so long is closed. A switchover or what is put back of an export may be waited for in silence.
 const IDLE: Duration = Duration::from_secs(900);
+/// How long a controller that starts waits for its etcd, and between two attempts.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(500);
 /// Descriptors that a controller wants: a few connections to each of some thousand nodes.
 const OPEN_FILES: u64 = 16_384;
 /// With fewer than that beside REST it does not start.
@@ -55,14 +61,12 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     prepare_limit()?;
     let config = live.config();
-    let (path, min_term) = (config.data.clone(), config.min_term);
-    let store = tokio::task::spawn_blocking(move || Store::open(&path, min_term)).await??;
     let address = listener.local_addr().context("read the listening address")?;
-    tracing::info!(%address, term = store.term(), data = %config.data.display(), "controller started");
-    let from = moved_from(&store, &config)?;
-    let shared = Arc::new(Shared::new(store, config.policy()));
-    let registry = Registry::start(shared, from.clone()).await?;
-    let claiming = from.map(|_| tokio::spawn(claim(Arc::clone(&registry), config.data.clone())));
+    let (registry, claiming) = match config.store {
+        Kind::Embedded => alone(&config).await?,
+        Kind::Etcd => (shared(&config, address).await?, None),
+    };
+    tracing::info!(%address, "controller started");
     let app = web::service(rest::router(Arc::clone(&registry), live));
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
@@ -74,12 +78,54 @@ pub async fn serve(
         claiming.abort();
     }
     registry.stop();
+    if let Some(lead) = &registry.shared.lead {
+        lead.resign().await;
+    }
     tracing::info!("controller stopped");
     served
 }
 
+/// The only controller of an embedded store.
+async fn alone(config: &Config) -> anyhow::Result<(Arc<Registry>, Option<JoinHandle<()>>)> {
+    let (path, min_term) = (config.data.clone(), config.min_term);
+    let store = tokio::task::spawn_blocking(move || Embedded::open(&path, min_term)).await??;
+    tracing::info!(term = store.term(), data = %config.data.display(), "the store is open");
+    let from = moved_from(&store, config).await?;
+    let shared = Arc::new(Shared::new(Arc::new(store.clone()), config.policy()));
+    let registry = Registry::start(shared, from.clone()).await?;
+    let claiming =
+        from.map(|_| tokio::spawn(claim(Arc::clone(&registry), store, config.data.clone())));
+    Ok((registry, claiming))
+}
+
+/// One of several on an etcd.
+async fn shared(config: &Config, listens: SocketAddr) -> anyhow::Result<Arc<Registry>> {
+    let etcd = Arc::new(reached(config.place()?).await?);
+    tracing::info!(generation = etcd.generation(), etcd = ?config.etcd_endpoints, "the store is open");
+    let address = config.advertise.clone().unwrap_or_else(|| format!("http://{listens}"));
+    let lead = Lead::new(Arc::clone(&etcd), address, config.min_term);
+    Registry::new(Arc::new(Shared::new(etcd, config.policy()).led_by(lead)))
+}
+
+/// The etcd, as soon as it is there: a host that starts has both to start.
+async fn reached(place: Place) -> anyhow::Result<Etcd> {
+    let began = Instant::now();
+    loop {
+        let error = match Etcd::open(place.clone()).await {
+            Ok(etcd) => return Ok(etcd),
+            Err(error @ StoreError::Unusable(_)) => return Err(error.into()),
+            Err(error) => error,
+        };
+        if began.elapsed() >= PATIENCE {
+            return Err(error.into());
+        }
+        tracing::warn!(error = error.chain(), "reach etcd");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
 /// Where the store was before, if it is not known to be led from here.
-fn moved_from(store: &Store, config: &Config) -> anyhow::Result<Option<String>> {
+async fn moved_from(store: &Embedded, config: &Config) -> anyhow::Result<Option<String>> {
     let here = home::of(&config.data);
     match store.home() {
         Some(from) if from != here && !config.take_over => {
@@ -92,7 +138,7 @@ fn moved_from(store: &Store, config: &Config) -> anyhow::Result<Option<String>> 
         }
         Some(from) if from == here => Ok(None),
         _ => {
-            store.claim(&here).context("say where the store is led from")?;
+            store.claim(here).await.context("say where the store is led from")?;
             Ok(None)
         }
     }
@@ -102,12 +148,11 @@ fn moved_from(store: &Store, config: &Config) -> anyhow::Result<Option<String>> 
 const CLAIM: Duration = Duration::from_millis(200);
 
 /// Once no cluster is guarded any more, the store is at home here.
-async fn claim(registry: Arc<Registry>, path: PathBuf) {
+async fn claim(registry: Arc<Registry>, store: Embedded, path: PathBuf) {
     while registry.all().iter().any(|cluster| cluster.is_guarded()) {
         tokio::time::sleep(CLAIM).await;
     }
-    let here = home::of(&path);
-    match registry.store(move |store| store.claim(&here)).await {
+    match store.claim(home::of(&path)).await {
         Ok(()) => tracing::info!("no other controller leads: this one does"),
         Err(error) => tracing::error!(%error, "say where the store is led from"),
     }

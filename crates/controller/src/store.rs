@@ -1,37 +1,34 @@
-//! The embedded store: term, namespaces, one JSON document per cluster, the log of events.
+//! The store: namespaces, one JSON document per cluster, the log of events.
 //!
-//! Every change is one durable transaction. A cluster changes only by compare-and-swap on its
-//! revision, together with the event that says why. The file is locked: one process at a time.
-//! A change whose outcome is not known is told apart from one that was not made: [`Outcome`].
+//! Every change is one durable transaction, together with the event that says why. A cluster changes only by
+//! compare-and-swap on its tag, a random number that is new with each write: a store that was restored may give a revision
+//! twice, a tag never (rule O6). A change whose outcome is not known is told apart from one that was not made:
+//! [`Outcome`] (rule O4).
+//!
+//! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several controllers share
+//! ([`Etcd`]). What both must do is tested by one suite.
 
-mod engine;
-mod log;
+mod embedded;
+mod etcd;
+mod file;
+#[cfg(test)]
+mod suite;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use planner::Record;
-use redb::{Database, ReadableTable, TableDefinition};
 use topology::Endpoint;
 
-pub use engine::Outcome;
-use engine::{Engine, Opener};
+pub use embedded::Embedded;
+pub use etcd::{Etcd, Leader, Look, Place};
 
 use crate::events::Event;
 
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const NAMESPACES: TableDefinition<&str, ()> = TableDefinition::new("namespaces");
-const CLUSTERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("clusters");
-/// Only shows that the disk takes what a change of a record needs.
-const PROBE: TableDefinition<&str, &[u8]> = TableDefinition::new("probe");
-/// What is said of the file itself; earlier versions neither read nor write it.
-const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
-
-/// The format of the file: a later one is not touched.
+/// The format of a store: a later one is not touched.
 const FORMAT: u64 = 1;
-
-/// Size of that, bytes.
-const PROBE_BYTES: usize = 64 << 10;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +82,15 @@ pub enum StoreError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Another controller has led with the file.
+    /// Another controller has led with the file, or holds the claim.
     #[error("the store is another controller's: {0}")]
     Lost(String),
+    /// Nobody is at the other end.
+    #[error("the store is not reached: {0}")]
+    Away(String),
+    /// What is at the other end cannot be used.
+    #[error("the store cannot be used: {0}")]
+    Unusable(String),
     /// It did not answer in time; what was asked may be done yet.
     #[error("the store has not answered for {} s: does its disk hang?", .0.as_secs())]
     Silent(Duration),
@@ -102,31 +105,12 @@ pub enum StoreError {
     },
 }
 
-fn engine<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+/// Names what failed.
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     what: &'static str,
 ) -> impl FnOnce(E) -> StoreError {
     move |cause| StoreError::Engine { what, cause: cause.into() }
 }
-
-/// Makes the file where there is none, and leaves it to its user alone: it holds secrets.
-fn private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(PRIVATE)
-        .open(path)?;
-    let mode = file.metadata()?.permissions().mode();
-    if mode & 0o077 != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
-        tracing::warn!(data = %path.display(), "the store could be read by others, and cannot any more");
-    }
-    Ok(())
-}
-
-/// Mode of the store's file.
-const PRIVATE: u32 = 0o600;
 
 impl StoreError {
     /// With all its causes.
@@ -138,294 +122,120 @@ impl StoreError {
     }
 }
 
-/// The open store. Its methods block on the disk.
+/// What became of a change.
 #[derive(Debug)]
-pub struct Store {
-    engine: Engine,
-    term: u64,
-    home: Option<String>,
+pub enum Outcome<T = ()> {
+    /// It is made, durably.
+    Done(T),
+    /// It is not made, and will not be.
+    NotDone(StoreError),
+    /// Nobody knows: it may be made, or be made yet. What is in force must be read, and shut out where that shows the
+    /// content of before.
+    Unknown(StoreError),
 }
 
-impl Store {
-    /// Opens or creates the file and starts a new term, durably: at least `min_term`, and above
-    /// every earlier one.
+impl<T> Outcome<T> {
+    /// For those to whom nothing happens by what they do not know.
     ///
     /// # Errors
-    /// Another process has it, it is no store, or the disk fails.
-    pub fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
-        private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
-        let (file, path) = (path.to_owned(), path.to_owned());
-        Self::open_with(Box::new(move || Database::create(&file)), min_term).map_err(|error| {
-            match error {
-                StoreError::InUse(_) => StoreError::InUse(path),
-                StoreError::Newer { found, .. } => StoreError::Newer { path, found },
-                StoreError::Engine { what: "open", cause } => StoreError::Open { path, cause },
-                other => other,
-            }
-        })
-    }
-
-    fn open_with(opener: Opener, min_term: u64) -> Result<Self, StoreError> {
-        let file = Engine::new(opener).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
-            other => StoreError::Engine { what: "open", cause: Box::new(other) },
-        })?;
-        let mut store = Self { engine: file, term: 0, home: None };
-        let begun = store.engine.write("start a term", |tx| {
-            tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
-            tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
-            tx.open_table(PROBE).map_err(engine("open the probe"))?;
-            log::create(tx)?;
-            let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
-            let format = meta.get("format").map_err(engine("read the format"))?;
-            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT)
-            {
-                return Err(StoreError::Newer { path: PathBuf::new(), found });
-            }
-            meta.insert("format", FORMAT).map_err(engine("write the format"))?;
-            let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
-            let home = texts.get("home").map_err(engine("read its home"))?;
-            let home = home.map(|home| home.value().to_owned());
-            let last =
-                meta.get("term").map_err(engine("read term"))?.map_or(0, |term| term.value());
-            let term = min_term.max(last + 1);
-            meta.insert("term", term).map_err(engine("write term"))?;
-            Ok((term, home))
-        });
-        (store.term, store.home) = begun.done()?;
-        store.engine.hold_term(store.term);
-        Ok(store)
-    }
-
-    /// The term of this process.
-    pub fn term(&self) -> u64 {
-        self.term
-    }
-
-    /// Where the controller that led from this file last said that it lies; `None` before the
-    /// first one that says so.
-    pub fn home(&self) -> Option<&str> {
-        self.home.as_deref()
-    }
-
-    /// Says that the file is led from `home` now.
-    ///
-    /// # Errors
-    /// The disk does not take it.
-    pub fn claim(&self, home: &str) -> Result<(), StoreError> {
-        let written = self.engine.write("claim the store", |tx| {
-            let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
-            texts.insert("home", home).map_err(engine("write its home"))?;
-            Ok(())
-        });
-        written.done()
-    }
-
-    /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.
-    pub fn trouble(&self) -> Option<String> {
-        self.engine.trouble()
-    }
-
-    /// Another controller has led with the file: this process must end.
-    pub(crate) fn lost(&self) -> Option<String> {
-        self.engine.lost()
-    }
-
-    /// How long ago this process last wrote something durably.
-    pub(crate) fn written_ago(&self) -> Option<Duration> {
-        self.engine.written_ago()
-    }
-
-    /// For how long nothing was written; `None` while a call is under way.
-    pub(crate) fn idle(&self) -> Option<Duration> {
-        self.engine.idle()
-    }
-
-    /// Writes something that means nothing, of the size of a change.
-    ///
-    /// # Errors
-    /// The disk does not take it.
-    pub(crate) fn probe(&self) -> Result<(), StoreError> {
-        let filling = vec![0x5a; PROBE_BYTES];
-        let written = self.engine.write("write a probe", |tx| {
-            let mut table = tx.open_table(PROBE).map_err(engine("open the probe"))?;
-            table.insert("probe", filling.as_slice()).map_err(engine("write a probe"))?;
-            Ok(())
-        });
-        written.done()
-    }
-
-    /// Names of all namespaces, sorted.
-    pub fn namespaces(&self) -> Result<Vec<String>, StoreError> {
-        self.engine.read("read namespaces", |tx| {
-            let table = tx.open_table(NAMESPACES).map_err(engine("read namespaces"))?;
-            let mut names = Vec::new();
-            for row in table.iter().map_err(engine("read namespaces"))? {
-                let (name, ()) = row.map(|(k, _)| (k, ())).map_err(engine("read namespaces"))?;
-                names.push(name.value().to_owned());
-            }
-            Ok(names)
-        })
-    }
-
-    /// Adds a namespace.
-    pub fn create_namespace(&self, name: &str) -> Outcome {
-        self.engine.write("create a namespace", |tx| {
-            let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
-            let old = table.insert(name, ()).map_err(engine("write a namespace"))?;
-            if old.is_some() { Err(StoreError::Exists) } else { Ok(()) }
-        })
-    }
-
-    /// Removes an empty namespace.
-    pub fn delete_namespace(&self, name: &str) -> Outcome {
-        self.engine.write("delete a namespace", |tx| {
-            if all(tx)?.iter().any(|record| record.namespace == name) {
-                return Err(StoreError::NotEmpty);
-            }
-            let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
-            let old = table.remove(name).map_err(engine("delete a namespace"))?;
-            if old.is_none() { Err(StoreError::NotFound) } else { Ok(()) }
-        })
-    }
-
-    /// The record of a cluster; `None` if there is none of that name.
-    pub fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
-        self.engine.read("read a cluster", |tx| {
-            let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
-            let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
-            let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
-                serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))
-            };
-            bytes.map(read).transpose()
-        })
-    }
-
-    /// Every cluster of every namespace.
-    pub fn clusters(&self) -> Result<Vec<Record>, StoreError> {
-        self.engine.read("read clusters", |tx| {
-            records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?)
-        })
-    }
-
-    /// Adds a cluster.
-    pub fn create(&self, record: &Record, event: &Event) -> Outcome {
-        self.engine.write("create a cluster", |tx| {
-            let table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
-            if table.get(record.namespace.as_str()).map_err(engine("read a namespace"))?.is_none() {
-                return Err(StoreError::NotFound);
-            }
-            if all(tx)?.iter().any(|r| r.namespace == record.namespace && r.name == record.name) {
-                return Err(StoreError::Exists);
-            }
-            put(tx, record, event)
-        })
-    }
-
-    /// Replaces a cluster, if its revision is still one less than `record`'s.
-    pub fn swap(&self, record: &Record, event: &Event) -> Outcome {
-        self.engine.write("change a cluster", |tx| {
-            let all = all(tx)?;
-            let old = all
-                .iter()
-                .find(|old| old.namespace == record.namespace && old.name == record.name)
-                .ok_or(StoreError::NotFound)?;
-            if old.revision + 1 != record.revision {
-                return Err(StoreError::Conflict);
-            }
-            put(tx, record, event)
-        })
-    }
-
-    /// Forgets a cluster.
-    pub fn delete(&self, namespace: &str, name: &str, event: &Event) -> Outcome {
-        self.engine.write("delete a cluster", |tx| {
-            let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
-            let old = table.remove((namespace, name)).map_err(engine("delete a cluster"))?;
-            if old.is_none() {
-                return Err(StoreError::NotFound);
-            }
-            log::append(tx, event)
-        })
-    }
-
-    /// Adds events that change nothing.
-    ///
-    /// # Errors
-    /// The disk does not take them.
-    pub(crate) fn append(&self, events: &[Event]) -> Result<(), StoreError> {
-        let write = |tx: &redb::WriteTransaction| {
-            events.iter().try_for_each(|event| log::append(tx, event))
-        };
-        self.engine.write("write events", write).done()
-    }
-
-    /// The newest `limit` events that `wanted` accepts, oldest first.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(crate) fn events(
-        &self,
-        limit: usize,
-        wanted: impl Fn(&Event) -> bool,
-    ) -> Result<Vec<Event>, StoreError> {
-        self.engine.read("read events", |tx| log::newest(tx, limit, wanted))
+    /// Everything but [`Outcome::Done`].
+    pub fn done(self) -> Result<T, StoreError> {
+        match self {
+            Self::Done(value) => Ok(value),
+            Self::NotDone(error) | Self::Unknown(error) => Err(error),
+        }
     }
 }
 
-/// Where records are kept, as far as a running cluster needs it: the embedded store, or a shared one.
-pub(crate) trait Records: std::fmt::Debug + Send + Sync {
-    /// Replaces a cluster's record, if its revision is still one less than `record`'s.
-    fn swap(&self, record: &Record, event: &Event) -> Outcome;
+/// A call to the store, under way.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which events are wanted.
+pub type Wanted = Box<dyn Fn(&Event) -> bool + Send + Sync>;
+
+/// A cluster's next record.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What it is made from: nothing else may be in the store.
+    pub was: Arc<Record>,
+    /// The next one; its tag is new.
+    pub record: Arc<Record>,
+    /// Why.
+    pub event: Event,
+}
+
+impl Change {
+    /// `record` in place of `was`, under a tag of its own.
+    pub fn new(was: Arc<Record>, mut record: Record, event: Event) -> Self {
+        record.tag = fresh_tag();
+        Self { was, record: Arc::new(record), event }
+    }
+}
+
+/// A tag that was never given. Zero is what records of before have.
+pub fn fresh_tag() -> u64 {
+    rand::random::<u64>().max(1)
+}
+
+/// Where records are kept, as far as a running cluster needs it.
+pub trait Records: std::fmt::Debug + Send + Sync {
+    /// Replaces a cluster's record, if the store still has what the change was made from. Dropped, it may go on.
+    fn swap(&self, change: Change) -> Work<'_, Outcome>;
 
     /// The record in force; `None` if there is none of that name.
     ///
     /// # Errors
     /// It cannot be read.
-    fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError>;
+    fn cluster<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Work<'a, Result<Option<Record>, StoreError>>;
 
     /// A write whose outcome is unknown may be done after a read has shown the content of before.
     fn writes_may_arrive_late(&self) -> bool;
 }
 
-impl Records for Store {
-    fn swap(&self, record: &Record, event: &Event) -> Outcome {
-        Self::swap(self, record, event)
-    }
+/// All of it. Errors of reads: it cannot be read. What is dropped before its end may still be done.
+pub trait Store: Records {
+    /// Names of all namespaces, sorted.
+    fn namespaces(&self) -> Work<'_, Result<Vec<String>, StoreError>>;
 
-    fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
-        Self::cluster(self, namespace, name)
-    }
+    /// Adds a namespace.
+    fn create_namespace(&self, name: String) -> Work<'_, Outcome>;
 
-    /// A call ends before its outcome is told, and the file is opened anew before it is read.
-    fn writes_may_arrive_late(&self) -> bool {
-        false
-    }
-}
+    /// Removes an empty namespace.
+    fn delete_namespace(&self, name: String) -> Work<'_, Outcome>;
 
-fn records(
-    table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
-) -> Result<Vec<Record>, StoreError> {
-    let mut records = Vec::new();
-    for row in table.iter().map_err(engine("read clusters"))? {
-        let (_, bytes) = row.map_err(engine("read clusters"))?;
-        records.push(serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))?);
-    }
-    Ok(records)
-}
+    /// Every cluster of every namespace.
+    fn clusters(&self) -> Work<'_, Result<Vec<Record>, StoreError>>;
 
-fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
-    records(&tx.open_table(CLUSTERS).map_err(engine("open clusters"))?)
-}
+    /// Adds a cluster.
+    fn create(&self, record: Record, event: Event) -> Work<'_, Outcome>;
 
-fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<(), StoreError> {
-    unused_elsewhere(&all(tx)?, record)?;
-    let text = serde_json::to_vec(record).map_err(engine("encode a cluster"))?;
-    let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
-    table
-        .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())
-        .map_err(engine("write a cluster"))?;
-    log::append(tx, event)
+    /// Forgets a cluster.
+    fn delete(&self, namespace: String, name: String, event: Event) -> Work<'_, Outcome>;
+
+    /// Adds events that change nothing.
+    fn append(&self, events: Vec<Event>) -> Work<'_, Outcome>;
+
+    /// The newest `limit` events that are wanted, oldest first.
+    fn events(&self, limit: usize, wanted: Wanted) -> Work<'_, Result<Vec<Event>, StoreError>>;
+
+    /// Shows that it would take a change, where nothing else has for a while.
+    fn probe(&self) -> Work<'_, ()>;
+
+    /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.
+    fn trouble(&self) -> Option<String>;
+
+    /// Why this process must end: another controller has led with the store, or it is not the same any more.
+    fn lost(&self) -> Option<String>;
+
+    /// How long ago this process last wrote something durably.
+    fn written_ago(&self) -> Option<Duration>;
+
+    /// Term of this process; 0 before it ever led.
+    fn term(&self) -> u64;
 }
 
 /// Nodes and balancers are told everything as a whole: two clusters on one would fight for it.
@@ -449,6 +259,3 @@ fn unused_elsewhere(all: &[Record], record: &Record) -> Result<(), StoreError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -192,6 +192,14 @@ impl Holder {
         self.lease.term()
     }
 
+    /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule O5).
+    ///
+    /// # Errors
+    /// A higher one was seen.
+    pub fn obey(&mut self, term: u64) -> Result<(), HeartbeatError> {
+        self.lease.obey(term)
+    }
+
     /// The grant that is held.
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()

@@ -89,6 +89,15 @@ impl Lease {
         Ok(())
     }
 
+    /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule O5).
+    pub fn obey(&mut self, term: u64) -> Result<(), HeartbeatError> {
+        if term < self.term {
+            return Err(HeartbeatError::Term { got: term, seen: self.term });
+        }
+        self.term = term;
+        Ok(())
+    }
+
     /// Until when a heartbeat grants at `now_ns`; `None` if it is for another process or from the future. `longest_ms` is `master-lease-max-ms`.
     pub fn offered(&self, beat: &Heartbeat, now_ns: u64, longest_ms: u64) -> Option<u64> {
         let from = match beat.clock {
@@ -164,6 +173,16 @@ mod tests {
         let older = Heartbeat { term: 2, ..beat(Some((MS, 7))) };
         let refused = Err(HeartbeatError::Term { got: 2, seen: 3 });
         assert_eq!(take(&mut lease, &older, MS), refused);
+    }
+
+    #[test]
+    fn a_command_of_an_older_term_is_refused_and_a_newer_one_shuts_older_heartbeats_out() {
+        let mut lease = Lease::new(7);
+        take(&mut lease, &beat(Some((MS, 7))), MS).unwrap();
+        assert_eq!(lease.obey(2), Err(HeartbeatError::Term { got: 2, seen: 3 }));
+        lease.obey(4).unwrap();
+        let refused = Err(HeartbeatError::Term { got: 3, seen: 4 });
+        assert_eq!(take(&mut lease, &beat(Some((MS, 7))), MS), refused);
     }
 
     #[test]

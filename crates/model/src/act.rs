@@ -9,7 +9,7 @@ use grant::{EpochId, Grant, Heartbeat, Least};
 
 use crate::control::{Controller, InForce};
 use crate::node::{LEASE_MS, Power, clock};
-use crate::planning::{PAUSE, Planned, plan};
+use crate::planning::{PAUSE, Planned, Stored, plan};
 use crate::replicate::{claim, echo, follow, judge};
 use crate::rules::Failover;
 use crate::world::{Instance, Late, World};
@@ -31,6 +31,10 @@ pub enum Action {
     Miss(u8, u8),
     /// The next compare-and-swap of a controller will be late: it is stopped, or cut off from the store, as it sends it.
     SwapLate(u8),
+    /// The same, and the controller goes on: it does not know what became of it.
+    SwapLost(u8),
+    /// A controller finds out what became of a change, and shuts it out if it has not arrived.
+    Settle(u8),
     /// An order to an instance of the balancer is late.
     OrderLate(u8, u8),
     /// A late message arrives.
@@ -73,7 +77,7 @@ pub enum Action {
     Isolate(u8),
     /// It does again.
     Reconnect(u8),
-    /// The other controller is elected, because the leader's time is over.
+    /// The other controller claims the lead.
     Elect(u8),
     /// The leader is replaced by its next process.
     RestartController,
@@ -121,9 +125,11 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
         Action::Mend(at, node) => world.cut &= !(1 << (3 * at + node)),
         Action::Join(at) => world.parted &= !(1 << at),
         Action::Reconnect(at) => {
-            world.controller(at).is_connected = true;
-            renew(world);
-            spread(world);
+            reconnect(world, at);
+            react(model, world, at);
+        }
+        Action::Settle(at) => {
+            settle(world, at);
             react(model, world, at);
         }
         Action::Elect(at) => {
@@ -155,6 +161,7 @@ fn disturb(model: &Failover, world: &mut World, fault: Action) {
             react(model, world, at);
         }
         Action::SwapLate(at) => world.controller(at).is_swap_late = true,
+        Action::SwapLost(at) => world.controller(at).is_swap_lost = true,
         Action::OrderLate(at, instance) => {
             let (term, (version, backend)) = demand(model, world, at);
             world.late.push(Late::Order(instance, Instance { term, version, backend }));
@@ -192,7 +199,6 @@ fn copy(model: &Failover, world: &mut World, at: u8) {
 
 fn tick(model: &Failover, world: &mut World) {
     world.pass();
-    renew(world);
     for at in 0..3 {
         let node = &world.nodes[usize::from(at)];
         if node.power == Power::Up && node.is_master() && node.holder.held().is_some() {
@@ -231,16 +237,18 @@ fn react(model: &Failover, world: &mut World, at: u8) {
         }
         let controller = &world.controllers[usize::from(at)];
         let Some(new) = planned.swap.clone().filter(|_| controller.is_connected) else { return };
-        if controller.is_swap_late {
-            let old = Arc::clone(&controller.record);
-            world.late.push(Late::Swap { old, new });
+        let (old, term) = (Arc::clone(&controller.record), controller.term);
+        if controller.is_swap_late || controller.is_swap_lost {
+            world.late.push(Late::Swap { term, old: Arc::clone(&old), new });
             let controller = world.controller(at);
-            (controller.is_swap_late, controller.is_connected) = (false, false);
+            if controller.is_swap_lost {
+                controller.in_doubt = Some(old);
+            }
+            controller.is_connected &= !controller.is_swap_late;
+            (controller.is_swap_late, controller.is_swap_lost) = (false, false);
             return;
         }
-        if world.store.revision == controller.record.revision {
-            world.store = new;
-        }
+        swap(model, world, term, &old, new);
         spread(world);
     }
 }
@@ -259,25 +267,48 @@ fn apply(world: &mut World, at: u8, instance: u8, (term, wanted): (u8, (u8, Opti
     }
 }
 
-/// For how long a leader leads when it was heard last, in ticks.
-const AUTHORITY: u8 = 3;
+/// The store is read all the time by who reaches it: it shows at once that this controller leads.
+fn read(world: &mut World, at: u8) {
+    if world.leader == at && world.controllers[usize::from(at)].is_connected {
+        world.controller(at).read();
+    }
+}
 
-/// The leader's session with the store goes on as long as it reaches it.
-fn renew(world: &mut World) {
-    let leader = world.leader;
-    if world.controllers[usize::from(leader)].is_connected && world.term > 0 {
-        world.leads_until = world.now + AUTHORITY;
-        world.controller(leader).leads_until = world.leads_until;
+/// A transaction: the claim of who sent it, and the record it was made from.
+fn swap(model: &Failover, world: &mut World, term: u8, old: &Arc<Stored>, new: Arc<Stored>) {
+    let leads = term == world.term || !model.rules.claim;
+    if leads && world.store == *old {
+        world.store = new;
+    }
+}
+
+/// A read shows what is in force; what may still arrive is shut out by the content of before.
+fn settle(world: &mut World, at: u8) {
+    let controller = &world.controllers[usize::from(at)];
+    let Some(old) = controller.in_doubt.clone().filter(|_| controller.is_connected) else { return };
+    if world.store == old {
+        Arc::make_mut(&mut world.store).revision += 1;
+    }
+    world.controller(at).in_doubt = None;
+    spread(world);
+}
+
+/// It reads the store: whose claim that has not stops.
+fn reconnect(world: &mut World, at: u8) {
+    if world.leader == at {
+        world.controller(at).is_connected = true;
+        read(world, at);
+        spread(world);
+    } else {
+        *world.controller(at) = Controller::new();
     }
 }
 
 fn elect(world: &mut World, at: u8) {
     world.term += 1;
     world.leader = at;
-    world.leads_until = world.now + AUTHORITY;
-    let (term, now, until, store) =
-        (world.term, world.now, world.leads_until, Arc::clone(&world.store));
-    world.controller(at).elected(term, now, until, &store);
+    let (term, now, store) = (world.term, world.now, Arc::clone(&world.store));
+    world.controller(at).elected(term, now, &store);
 }
 
 /// The record becomes known to those who reach the store.
@@ -340,6 +371,7 @@ fn ask(model: &Failover, world: &mut World, at: u8, node: u8) {
         controller.nodes[usize::from(node)].confirmed = confirms;
     }
     controller.answered(node, reply, (now, now), epoch);
+    read(world, at);
 }
 
 /// Writes are paused, or not any more; the order is acknowledged at once.
@@ -395,6 +427,7 @@ fn arrive(model: &Failover, world: &mut World, which: u8) {
             let is_read = seen.reply.is_none() || (sent >= seen.sent && !seen.missed);
             if controller.term == term && is_read {
                 world.controller(to).answered(node, reply, (sent, now), epoch);
+                read(world, to);
             }
         }
         Late::Ack { from, to, link } => {
@@ -402,11 +435,9 @@ fn arrive(model: &Failover, world: &mut World, which: u8) {
                 world.node(to).acked(from, link);
             }
         }
-        Late::Swap { old, new } => {
-            if world.store == old {
-                world.store = new;
-                spread(world);
-            }
+        Late::Swap { term, old, new } => {
+            swap(model, world, term, &old, new);
+            spread(world);
         }
         Late::Order(instance, wanted) => order(world, instance, wanted),
     }

@@ -122,11 +122,17 @@ fn round(model: &Failover, world: &mut World) {
     }
     for at in 0..2 {
         world.controller(at).is_swap_late = false;
+        world.controller(at).is_swap_lost = false;
         if !world.controllers[usize::from(at)].is_connected {
             step(world, Action::Reconnect(at));
         }
     }
-    if world.term == 0 || world.now >= world.leads_until {
+    for at in 0..2 {
+        if world.controllers[usize::from(at)].in_doubt.is_some() {
+            step(world, Action::Settle(at));
+        }
+    }
+    if world.term == 0 {
         step(world, Action::Elect(world.leader));
     }
     let leader = world.leader;

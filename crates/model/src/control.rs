@@ -15,6 +15,8 @@ pub struct Seen {
     pub received: u8,
     /// The last heartbeat was not answered.
     pub missed: bool,
+    /// The store was read since the answer came, and showed the claim of this controller.
+    pub is_read: bool,
     /// The answer was asked for after the newest epoch was known.
     pub is_fresh: bool,
     /// End of the newest lease that was granted.
@@ -45,12 +47,14 @@ pub struct Controller {
     pub term: u8,
     /// When that began.
     pub started: u8,
-    /// Until when it knows that it leads.
-    pub leads_until: u8,
     /// It reaches the store.
     pub is_connected: bool,
     /// It will not, once it has sent its next change.
     pub is_swap_late: bool,
+    /// Its next change will be late, and it goes on without an answer.
+    pub is_swap_lost: bool,
+    /// What the store had when it sent a change whose outcome it does not know.
+    pub in_doubt: Option<Arc<Stored>>,
     /// Its copy of the record.
     pub record: Arc<Stored>,
     /// By node.
@@ -66,9 +70,10 @@ impl Controller {
         Self {
             term: 0,
             started: 0,
-            leads_until: 0,
             is_connected: true,
             is_swap_late: false,
+            is_swap_lost: false,
+            in_doubt: None,
             record: Arc::new(Stored::new()),
             nodes: std::array::from_fn(|_| Seen::default()),
             desired: None,
@@ -80,7 +85,6 @@ impl Controller {
     pub(crate) fn pass(&mut self) {
         let earlier = |time: &mut u8| *time = time.saturating_sub(1);
         earlier(&mut self.started);
-        earlier(&mut self.leads_until);
         for seen in &mut self.nodes {
             earlier(&mut seen.sent);
             earlier(&mut seen.received);
@@ -99,8 +103,8 @@ impl Controller {
     }
 
     /// A new leader has seen nothing.
-    pub(crate) fn elected(&mut self, term: u8, now: u8, leads_until: u8, record: &Arc<Stored>) {
-        *self = Self { term, started: now, leads_until, record: Arc::clone(record), ..Self::new() };
+    pub(crate) fn elected(&mut self, term: u8, now: u8, record: &Arc<Stored>) {
+        *self = Self { term, started: now, record: Arc::clone(record), ..Self::new() };
     }
 
     /// The store's record became known.
@@ -111,6 +115,13 @@ impl Controller {
             }
         }
         self.record = Arc::clone(record);
+    }
+
+    /// The store is read, and shows that this controller leads.
+    pub(crate) fn read(&mut self) {
+        for seen in &mut self.nodes {
+            seen.is_read = seen.reply.is_some();
+        }
     }
 
     /// An answer is read at `now` that was asked for at `sent`, in the epoch `epoch` of the record.
@@ -125,6 +136,6 @@ impl Controller {
         let seen = &mut self.nodes[usize::from(node)];
         seen.reply = Some(Arc::new(reply));
         (seen.sent, seen.received) = (sent, now);
-        (seen.missed, seen.is_fresh) = (false, is_fresh);
+        (seen.missed, seen.is_fresh, seen.is_read) = (false, is_fresh, false);
     }
 }

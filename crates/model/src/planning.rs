@@ -9,13 +9,13 @@ use api::balancer::{Backend, Frontend};
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
 use planner::{
-    Action, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
+    Action, Authority, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
     NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard,
     ShardId, Stated, Time,
 };
 use topology::Endpoint;
 
-use crate::control::Controller;
+use crate::control::{Controller, Seen as Heard};
 use crate::node::{LEASE_MS, TICK_MS, TICK_NS, index_of, name};
 use crate::rules::Failover;
 
@@ -157,6 +157,7 @@ impl Stored {
             namespace: "n".to_owned(),
             name: "c".to_owned(),
             revision: self.revision,
+            tag: 0,
             version: i64::from(self.version),
             shards: vec![Shard {
                 id: ShardId(1),
@@ -340,8 +341,9 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
         started_at: if rules.fence_wait { time(controller.started) } else { Time::default() },
         epoch_at: if is_fresh { Time::default() } else { Time::from_nanos(u64::MAX) },
         fresh_id: (record.epoch + 1) * 16 + u64::from(controller.term),
-        term: if rules.term_first { u64::from(controller.term) } else { 0 },
-        authority_until: rules.authority.then(|| time(controller.leads_until)),
+        term: u64::from(controller.term),
+        authority: Authority::Shared { read: Some(read_at(model, controller)), is_fresh: true },
+        in_doubt: (controller.in_doubt.is_some() && rules.doubt).then(String::new),
         topology_hash: hash(record.version),
         desired: controller.desired.map(|(version, backend)| Desired {
             version: u64::from(version),
@@ -356,7 +358,7 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
             seen: seen.reply.as_ref().map(|answered| Seen {
                 reply: reply(model, index, answered),
                 sent_at: time(seen.sent),
-                received_at: time(seen.received),
+                received_at: received_at(controller, seen),
             }),
             misses: u32::from(seen.missed),
             pushed: (seen.pushed > 0)
@@ -388,6 +390,26 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
         observed.balancers.insert(index.to_string(), instance);
     }
     observed
+}
+
+/// The newest tick of an answer after which the store was read.
+fn newest_read(controller: &Controller) -> Option<u8> {
+    let read = controller.nodes.iter().filter(|seen| seen.is_read);
+    read.map(|seen| seen.received).max()
+}
+
+/// When the store was read last: just after that answer.
+fn read_at(model: &Failover, controller: &Controller) -> Time {
+    if !model.rules.authority {
+        return Time::from_nanos(u64::MAX);
+    }
+    newest_read(controller).map_or(Time::default(), |tick| Time::from_nanos(time(tick).nanos() + 1))
+}
+
+/// When an answer came; just after the last read, if that was in the same tick and before it.
+fn received_at(controller: &Controller, seen: &Heard) -> Time {
+    let is_after = !seen.is_read && newest_read(controller) == Some(seen.received);
+    Time::from_nanos(time(seen.received).nanos() + if is_after { 2 } else { 0 })
 }
 
 fn frontend(backend: Option<u8>) -> Frontend {

@@ -13,6 +13,7 @@ impl Action {
             Self::AskLate(..)
             | Self::AnswerLate(..)
             | Self::SwapLate(..)
+            | Self::SwapLost(..)
             | Self::OrderLate(..)
             | Self::FollowLate(..)
             | Self::Crash(..)
@@ -43,7 +44,7 @@ impl Action {
             Self::AskLate(..) => Kinds::BEAT,
             Self::AnswerLate(..) => Kinds::ANSWER,
             Self::FollowLate(..) => Kinds::ACK,
-            Self::SwapLate(..) => Kinds::SWAP,
+            Self::SwapLate(..) | Self::SwapLost(..) => Kinds::SWAP,
             _ => Kinds::ORDER,
         }
     }
@@ -119,7 +120,7 @@ fn is_behind(model: &Failover, world: &World, at: u8) -> bool {
 /// Every controller that leads has asked whom it reaches, and knows whom it does not.
 fn is_asked(world: &World) -> bool {
     (0_u8..).zip(&world.controllers).all(|(at, controller)| {
-        let is_idle = controller.term == 0 || world.now >= controller.leads_until;
+        let is_idle = controller.term == 0 || !controller.is_connected;
         is_idle
             || (0_u8..3).all(|node| {
                 let seen = &controller.nodes[usize::from(node)];
@@ -144,7 +145,9 @@ fn is_quiet(model: &Failover, world: &World) -> bool {
 
 fn controller_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) {
     let controller = &world.controllers[usize::from(at)];
-    if world.leader != at && world.now >= world.leads_until && controller.is_connected {
+    // Any proof will do, also a false one: the leader goes on with what it had, without the store.
+    let is_gone = !world.controllers[usize::from(world.leader)].is_connected;
+    if world.leader != at && is_gone && controller.is_connected {
         found.push(Action::Elect(at));
     }
     if controller.term == 0 {
@@ -157,8 +160,12 @@ fn controller_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Act
     }
     found.extend([Action::AskMaster(at), Action::AskReplicas(at)]);
     let planned = plan(model, controller, world.now);
-    if controller.is_connected && !controller.is_swap_late {
-        found.push(Action::SwapLate(at));
+    let is_well = !controller.is_swap_late && !controller.is_swap_lost;
+    if controller.is_connected && is_well && controller.in_doubt.is_none() {
+        found.extend([Action::SwapLate(at), Action::SwapLost(at)]);
+    }
+    if controller.is_connected && controller.in_doubt.is_some() {
+        found.push(Action::Settle(at));
     }
     for index in 0..3 {
         let is_cut = world.is_cut(at, index);

@@ -48,7 +48,7 @@ impl Kinds {
     pub const ANSWER: Self = Self(1 << 9);
     /// Late acknowledgements.
     pub const ACK: Self = Self(1 << 10);
-    /// A late compare-and-swap.
+    /// A late compare-and-swap: its sender is gone, or does not know what became of it.
     pub const SWAP: Self = Self(1 << 11);
     /// Late orders to the balancer.
     pub const ORDER: Self = Self(1 << 12);
@@ -88,10 +88,12 @@ pub struct Rules {
     pub fence_wait: bool,
     /// Leases count from the node's own clock and for one process (R7).
     pub clock_and_nonce: bool,
-    /// No lease outlasts the controller's authority (R8).
+    /// Leases are granted only from stamps that are older than a read which showed the own claim (O2).
     pub authority: bool,
-    /// A controller writes its term first (R8).
-    pub term_first: bool,
+    /// Every write to the store compares the claim of who sent it (O1).
+    pub claim: bool,
+    /// A change whose outcome is unknown grants nothing, and is shut out or adopted first (O4).
+    pub doubt: bool,
     /// The master waits for the union of all sets the store may hold (R3).
     pub union_of_sets: bool,
     /// Answers wait for the set (R4).
@@ -117,7 +119,8 @@ impl Rules {
         fence_wait: true,
         clock_and_nonce: true,
         authority: true,
-        term_first: true,
+        claim: true,
+        doubt: true,
         union_of_sets: true,
         reply_gate: true,
         epoch_check: true,

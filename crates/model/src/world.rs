@@ -51,7 +51,9 @@ pub enum Late {
     },
     /// A compare-and-swap on its way to the store.
     Swap {
-        /// If the store still has this.
+        /// If the store still has the claim of this term, which is the sender's,
+        term: u8,
+        /// and still has this.
         old: Arc<Stored>,
         /// Then it has this.
         new: Arc<Stored>,
@@ -77,11 +79,9 @@ pub struct World {
     pub wanted: u8,
     /// The record.
     pub store: Arc<Stored>,
-    /// Which controller leads by the store.
+    /// Whose claim the store has.
     pub leader: u8,
-    /// Until when, at least.
-    pub leads_until: u8,
-    /// Newest term.
+    /// Of that claim.
     pub term: u8,
     /// The controllers.
     pub controllers: [Arc<Controller>; 2],
@@ -111,7 +111,6 @@ impl World {
             wanted: 0,
             store: Arc::new(Stored::new()),
             leader: 0,
-            leads_until: 0,
             term: 0,
             controllers: [Arc::new(Controller::new()), Arc::new(Controller::new())],
             nodes: [0, 1, 2].map(|index| Arc::new(Node::new(index))),
@@ -138,7 +137,6 @@ impl World {
 
     /// A tick passes: whatever has a time is a tick longer ago, or less far ahead.
     pub(crate) fn pass(&mut self) {
-        self.leads_until = self.leads_until.saturating_sub(1);
         for controller in &mut self.controllers {
             Arc::make_mut(controller).pass();
         }

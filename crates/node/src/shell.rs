@@ -26,6 +26,7 @@ mod bits;
 mod geo;
 mod hashes;
 mod hyperloglogs;
+mod jsons;
 mod lists;
 mod long_reads;
 mod model;

@@ -1,6 +1,6 @@
 //! What one heartbeat grants, decided at the moment it leaves.
 //!
-//! Invariant: no lease outlasts what is written down as its end, nor the controller's authority.
+//! Invariant: no lease outlasts what is written down as its end, and none is granted without authority (rule O2).
 
 use api::grant::Grant;
 use api::heartbeat::Role as Does;
@@ -37,7 +37,10 @@ pub fn granted(
     if seen.reply.nonce == "0" || !is_own || !is_granted_process(record, seen) {
         return None;
     }
-    let lease_ms = bounded(plan.lease_ms, seen.received_at, observed.authority_until, policy)?;
+    if !observed.authority.acts() || !observed.authority.covers(seen.received_at) {
+        return None;
+    }
+    let lease_ms = plan.lease_ms.max(1);
     let grant = plan.grants.get(id).filter(|_| takes_grants(record, node)).cloned();
     Some(Granted {
         lease_ms,
@@ -61,16 +64,4 @@ fn is_granted_process(record: &Record, seen: &Seen) -> bool {
 fn takes_grants(record: &Record, node: &NodeObserved) -> bool {
     let is_told = node.pushed.is_some_and(|pushed| pushed.version >= record.version);
     is_told || node.seen.as_ref().is_some_and(|seen| seen.reply.role == Does::Master)
-}
-
-/// The lease that ends no later than the authority, whatever the drift.
-fn bounded(lease_ms: u64, from: Time, authority: Option<Time>, policy: &Policy) -> Option<u64> {
-    let Some(until) = authority else { return Some(lease_ms.max(1)) };
-    let left = until.millis_since(from);
-    let longest = left.saturating_mul(1_000) / (1_000 + policy.drift_permille);
-    // Both roundings are against the lease.
-    let fits = (0..2)
-        .map(|less| longest.saturating_sub(less))
-        .find(|ms| policy.lease_end(from, *ms) <= until)?;
-    (fits > 0).then(|| lease_ms.max(1).min(fits))
 }

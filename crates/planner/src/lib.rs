@@ -7,8 +7,9 @@
 //! Invariant: a record that makes a node master is only written, or only acted upon, when a sound
 //! fence of the previous master is confirmed ([`fence`]).
 //!
-//! It does not: talk to anybody, choose who leads among several controllers, move slots.
+//! It does not: talk to anybody, move slots.
 
+mod authority;
 mod balancers;
 mod candidate;
 mod context;
@@ -38,6 +39,7 @@ mod unreached;
 mod upkeep;
 mod verdict;
 
+pub use authority::{Authority, FRESH_MS, Proof, Standby, Witness, proof};
 pub use candidate::Ineligible;
 pub use context::{health, serves, settled};
 pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};

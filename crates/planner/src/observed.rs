@@ -11,7 +11,7 @@ use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
 use topology::Endpoint;
 
-use crate::Time;
+use crate::{Authority, Time};
 
 /// A heartbeat reply and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,9 +279,9 @@ pub struct Observed {
     /// It does not lead before it knows that nobody else does.
     /// Written by `cluster` at the start, then by `rival`.
     pub guard: Option<Guard>,
-    /// Until when this controller leads for certain; `None` where nobody else can (rule R8).
-    /// Written by `planner_task`, before each plan.
-    pub authority_until: Option<Time>,
+    /// By what this controller leads (rules O2, O3). Written by `planner_task` before each plan, and by
+    /// `question` before each heartbeat.
+    pub authority: Authority,
     /// A change of the record whose outcome the store has not told: until it is known which record
     /// is in force, nothing is granted and no way is opened (rule O4). Written by `doubt`.
     pub in_doubt: Option<String>,

@@ -108,7 +108,7 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Nodes whose heartbeats carry a lease from now on; no others do.
     pub leases: BTreeSet<String>,
-    /// Length of those leases, ms, where the controller's authority does not bound it.
+    /// Length of those leases, ms.
     pub lease_ms: u64,
     /// What heartbeats to those nodes grant besides, by node id.
     pub grants: BTreeMap<String, Grant>,

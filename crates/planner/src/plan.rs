@@ -9,8 +9,8 @@ use crate::record::Role;
 use crate::shard;
 use crate::verdict::Verdict;
 use crate::{
-    Action, Node, Observed, Plan, Policy, Record, ShardState, Time, balancers, epoch, paused,
-    rival, sources, tell, upkeep,
+    Action, Authority, Node, Observed, Plan, Policy, Record, ShardState, Time, balancers, epoch,
+    paused, rival, sources, tell, upkeep,
 };
 
 /// Decides what the cluster needs now.
@@ -18,14 +18,14 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let cx = Context { record, observed, policy, now };
     let mut plan =
         Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
-    if let Some(why) = rival::stands_back(&cx, &mut plan).or_else(|| leads_no_more(&cx)) {
+    if let Some(why) = leads_no_more(&cx).or_else(|| rival::stands_back(&cx, &mut plan)) {
         plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
         return plan;
     }
     if let Some(change) = &observed.in_doubt {
         return in_doubt(change, record, plan);
     }
-    if record.term < observed.term {
+    if observed.authority == Authority::Alone && record.term < observed.term {
         return take_over(&cx, plan);
     }
     let verdicts: Vec<Verdict> =
@@ -62,13 +62,15 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     plan
 }
 
-/// Nothing this controller concludes may count once another one may lead (rule R8).
+/// Nothing this controller concludes may count once another one may lead (rules R8, O3). Where others may, the claim in
+/// the store shuts them out of it; elsewhere the term in the record does.
 fn leads_no_more(cx: &Context<'_>) -> Option<String> {
-    if cx.record.term > cx.observed.term && cx.observed.term > 0 {
-        return Some(format!("the controller of term {} leads", cx.record.term));
+    if !cx.observed.authority.acts() {
+        return Some("this controller does not lead for certain".to_owned());
     }
-    let until = cx.observed.authority_until?;
-    (cx.now >= until).then(|| "this controller no longer leads for certain".to_owned())
+    let is_alone = cx.observed.authority == Authority::Alone;
+    let is_newer = is_alone && cx.record.term > cx.observed.term && cx.observed.term > 0;
+    is_newer.then(|| format!("the controller of term {} leads", cx.record.term))
 }
 
 /// The store may name another master, whom nobody would then wait for. Ways that are open stay so: they lead to who was
@@ -80,7 +82,7 @@ fn in_doubt(change: &str, record: &Record, mut plan: Plan) -> Plan {
     plan
 }
 
-/// The first act of a controller: from here on the compare-and-swap of an older one fails. Only
+/// The first act of a controller that is alone on its store: from here on the compare-and-swap of an older one fails. Only
 /// then does it grant, or conclude from what it granted.
 fn take_over(cx: &Context<'_>, mut plan: Plan) -> Plan {
     let mut record = cx.record.next();

@@ -2,7 +2,7 @@
 //!
 //! Invariants, checked by [`Record::check`]: one master per shard, ids unique, slots disjoint,
 //! no two masters behind one announced endpoint. Every change is one compare-and-swap on
-//! `revision`; `version` is what nodes see and rises with every change of the topology.
+//! `tag`; `version` is what nodes see and rises with every change of the topology.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -304,8 +304,11 @@ pub struct Record {
     pub namespace: String,
     /// Unique within the namespace.
     pub name: String,
-    /// Rises with every write; what compare-and-swap compares.
+    /// Rises with every write.
     pub revision: u64,
+    /// What compare-and-swap compares: random, and new with each write. The store gives it; 0 in records of before.
+    #[serde(default)]
+    pub tag: u64,
     /// Topology version, pushed to nodes.
     pub version: i64,
     /// In slot order at creation. An index names a shard only as long as none is removed.

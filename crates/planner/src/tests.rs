@@ -10,8 +10,8 @@ use expect_test::{Expect, expect};
 use topology::Endpoint;
 
 use crate::{
-    Action, Balancer, BalancerKind, Desired, Epoch, InForce, Intent, Node, Observed, Pause, Plan,
-    Policy, Pushed, Record, Role, Seen, Shard, ShardId, Time, plan,
+    Action, Authority, Balancer, BalancerKind, Desired, Epoch, InForce, Intent, Node, Observed,
+    Pause, Plan, Policy, Pushed, Record, Role, Seen, Shard, ShardId, Time, plan,
 };
 
 mod authority;
@@ -57,6 +57,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         namespace: "n".into(),
         name: "c".into(),
         revision: 1,
+        tag: 0,
         version: 7,
         shards: vec![Shard {
             id: ShardId(0xa),

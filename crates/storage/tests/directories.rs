@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use storage::types::bitmap::{Bits, Span};
 use storage::types::geo::{self, Point};
 use storage::types::hyperloglog;
+use storage::types::json as documents;
 use storage::types::keys::{self, Lifetime};
 use storage::types::score;
 use storage::types::sortedint;
@@ -189,6 +190,10 @@ fn check_derived(store: &Store, at: &At<'_>, line: &Json, context: &str) {
     if let Some(count) = line["pfcount"].as_u64() {
         let found = hyperloglog::count(store, &at.scope, &[at.key]).unwrap();
         assert_eq!(found, count, "{context}");
+    }
+    if let Some(expected) = line["json"].as_str() {
+        let document = documents::get(store, at).unwrap().unwrap();
+        assert_eq!(json::to_text(&document, json::DEPTH_MAX).unwrap(), expected, "{context}");
     }
     if let Some(ids) = line["ids"].as_array() {
         let expected: Vec<u64> = ids.iter().filter_map(Json::as_u64).collect();

@@ -90,12 +90,29 @@ fn all() -> Result<Vec<Client>> {
 /// The clients whose libraries are installed here. The others are named on standard error; in CI, where every one of
 /// them has to run, they are an error.
 pub fn installed() -> Result<Vec<Client>> {
+    present(all()?)
+}
+
+/// The program that keeps documents with node-redis: told where to begin, it prints
+/// `ok <documents> <masters>`. `None` where its library is not installed.
+pub fn documents() -> Result<Option<Client>> {
+    let program = folder().join("node/json.js");
+    let client = Client {
+        name: "node-redis",
+        program: "node".into(),
+        arguments: vec![program],
+        examples: &[],
+    };
+    Ok(present(vec![client])?.pop())
+}
+
+fn present(clients: Vec<Client>) -> Result<Vec<Client>> {
     let is_there = |client: &Client| {
         let files = client.arguments.iter().filter(|argument| argument.is_absolute());
         let program = Some(&client.program).filter(|program| program.is_absolute());
         files.chain(program).all(|path| path.exists())
     };
-    let (present, missing): (Vec<Client>, Vec<Client>) = all()?.into_iter().partition(is_there);
+    let (present, missing): (Vec<Client>, Vec<Client>) = clients.into_iter().partition(is_there);
     let missing: Vec<&str> = missing.iter().map(|client| client.name).collect();
     if !missing.is_empty() {
         let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
@@ -136,6 +153,22 @@ impl Client {
         let written: u32 = words.get(1).unwrap_or(&"").parse().context("read the count")?;
         ensure!(written == keys, "{} wrote {written} of {keys} keys", self.name);
         words.get(2).unwrap_or(&"").parse().context("read the number of masters")
+    }
+
+    /// Runs a program that needs to know nothing but where to begin; returns the last line it
+    /// prints.
+    pub fn run_at(&self, start: SocketAddr) -> Result<String> {
+        let output = self.command(start, 0).output();
+        let output = output.with_context(|| format!("run the {} program", self.name))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{} ended with {}: {said}{errors}",
+            self.name,
+            output.status
+        );
+        Ok(said.lines().last().unwrap_or_default().to_owned())
     }
 
     /// Runs its library's ordinary examples of the types in a version of RESP.

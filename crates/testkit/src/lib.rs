@@ -6,6 +6,7 @@
 pub mod big;
 pub mod clients;
 pub mod cluster;
+pub mod compat;
 pub mod differ;
 pub mod disk;
 pub mod drill;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 /// What each crate may name of ours, outside its tests. What is missing here must not be depended on.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("resp", &[]),
+    ("json", &[]),
     ("topology", &[]),
     ("replication", &[]),
     ("api", &["topology"]),
@@ -18,17 +19,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("model", &["api", "grant", "planner", "topology"]),
     ("limits", &[]),
     ("web", &["limits"]),
-    ("storage", &["limits", "replication", "topology"]),
+    ("storage", &["json", "limits", "replication", "topology"]),
     ("balancer", &["api", "limits", "topology", "web"]),
     ("controller", &["api", "balancer", "limits", "planner", "resp", "topology", "web"]),
-    ("node", &["api", "grant", "limits", "replication", "resp", "storage", "topology", "web"]),
+    (
+        "node",
+        &["api", "grant", "json", "limits", "replication", "resp", "storage", "topology", "web"],
+    ),
     ("holdfast", &["api", "balancer", "controller", "limits", "node", "resp", "topology", "web"]),
     // It sees the binary and nothing behind it; `resp` is the protocol, not the server.
     ("testkit", &["resp"]),
 ];
 
 /// Values and state machines: none of them, and nothing they depend on, may be able to open a socket or wait.
-const PURE: &[&str] = &["resp", "topology", "api", "grant", "replication", "planner"];
+const PURE: &[&str] = &["resp", "json", "topology", "api", "grant", "replication", "planner"];
 const IMPURE: &[&str] = &["tokio", "mio", "socket2", "reqwest", "axum"];
 
 /// Crates whose files know each other in one direction only.

@@ -103,6 +103,11 @@ fn server() -> Result<()> {
 }
 
 #[test]
+fn json() -> Result<()> {
+    check("json.resp")
+}
+
+#[test]
 fn txn() -> Result<()> {
     check("txn.resp")
 }

@@ -1,7 +1,7 @@
 //! A change of the record whose outcome the store did not tell (rule O4).
 //!
 //! Until a read shows which record is in force, the planner grants nothing and opens nothing in this cluster: the store may
-//! name another master. A store whose earlier writes may still arrive is settled by a write of ours on the same revision,
+//! name another master. A store whose earlier writes may still arrive is settled by a write of ours on the same tag,
 //! with the content of before: either it shuts the unknown one out, or it loses against it.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use planner::Record;
 
 use super::{Cluster, UpdateError};
 use crate::events::Event;
-use crate::store::{Outcome, StoreError};
+use crate::store::{Change, Outcome, StoreError};
 
 /// Between two attempts to find out.
 const RETRY: Duration = Duration::from_millis(200);
@@ -25,65 +25,67 @@ enum Settled {
 }
 
 impl Cluster {
-    /// Holds everything until it is known whether `wanted` was written. Tries to find out at once, and else goes on doing
+    /// Holds everything until it is known whether `change` was made. Tries to find out at once, and else goes on doing
     /// so on its own.
-    pub(super) fn in_doubt(
+    pub(super) async fn in_doubt(
         self: &Arc<Self>,
-        wanted: Record,
+        change: Change,
         reason: &str,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
         let why = error.chain();
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
-        self.doubts(&wanted, 1, reason);
-        if let Settled::Known(record) = self.settle(&wanted) {
-            return self.settled(&wanted, record, error);
+        self.doubts(&change.record, 1, reason);
+        if let Settled::Known(record) = self.settle(&change).await {
+            return self.settled(&change, record, error);
         }
         let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
-        tokio::spawn(async move { cluster.find_out(wanted).await });
+        tokio::spawn(async move { cluster.find_out(change).await });
         Err(error)
     }
 
-    async fn find_out(self: Arc<Self>, wanted: Record) {
+    async fn find_out(self: Arc<Self>, change: Change) {
         loop {
             tokio::time::sleep(RETRY).await;
-            let (cluster, unknown) = (Arc::clone(&self), wanted.clone());
-            let attempt = tokio::task::spawn_blocking(move || cluster.settle(&unknown)).await;
-            match attempt {
-                Ok(Settled::Known(record)) => {
-                    let lost = StoreError::Conflict;
-                    let outcome = self.settled(&wanted, record, lost);
+            if self.state.lock().deleted {
+                // Somebody else finds out: this controller leads no more, or the cluster is gone.
+                return;
+            }
+            match self.settle(&change).await {
+                Settled::Known(record) => {
+                    let outcome = self.settled(&change, record, StoreError::Conflict);
                     let is_done = outcome.is_ok();
                     tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
                     return;
                 }
-                Ok(Settled::Open(error)) => {
+                Settled::Open(error) => {
                     tracing::debug!(cluster = %self.label(), error = error.chain(), "which record is in force");
                 }
-                Err(error) => tracing::error!(%error, "which record is in force"),
             }
         }
     }
 
     /// Reads, and shuts out what may still arrive.
-    fn settle(&self, wanted: &Record) -> Settled {
+    async fn settle(&self, change: &Change) -> Settled {
         let records = self.shared.records();
+        let Record { namespace, name, revision, .. } = &*change.record;
         loop {
-            let found = match records.cluster(&wanted.namespace, &wanted.name) {
+            let found = match records.cluster(namespace, name).await {
                 Ok(Some(found)) => found,
                 Ok(None) => return Settled::Known(None),
                 Err(error) => return Settled::Open(error),
             };
-            if found.revision >= wanted.revision || !records.writes_may_arrive_late() {
+            let is_before = (found.tag, found.revision) == (change.was.tag, change.was.revision);
+            if !is_before || !records.writes_may_arrive_late() {
                 return Settled::Known(Some(found));
             }
-            let label = format!("{}/{}", found.namespace, found.name);
-            let text =
-                format!("revision {} is shut out: its outcome was not known", wanted.revision);
+            let label = format!("{namespace}/{name}");
+            let text = format!("revision {revision} is shut out: its outcome was not known");
             let event = Event::now(self.shared.store.term(), label, "change", text);
-            let same = found.next();
-            match records.swap(&same, &event) {
-                Outcome::Done(()) => return Settled::Known(Some(same)),
+            let next = found.next();
+            let same = Change::new(Arc::new(found), next, event);
+            match records.swap(same.clone()).await {
+                Outcome::Done(()) => return Settled::Known(Some(Record::clone(&same.record))),
                 // What was unknown has arrived, or somebody else was faster: both can be read.
                 Outcome::NotDone(StoreError::Conflict) => {}
                 Outcome::NotDone(error) | Outcome::Unknown(error) => return Settled::Open(error),
@@ -93,7 +95,7 @@ impl Cluster {
 
     fn settled(
         self: &Arc<Self>,
-        wanted: &Record,
+        change: &Change,
         found: Option<Record>,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
@@ -102,9 +104,9 @@ impl Cluster {
             Some(record) => self.adopt(Arc::clone(record)),
             None => Ok(()),
         };
-        self.doubts(wanted, -1, "");
+        self.doubts(&change.record, -1, "");
         adopted?;
-        found.filter(|record| **record == *wanted).ok_or(UpdateError::Store(error))
+        found.filter(|record| record.tag == change.record.tag).ok_or(UpdateError::Store(error))
     }
 
     /// Counts a change that is in doubt, or is so no longer.
@@ -136,40 +138,46 @@ mod tests {
 
     use super::*;
     use crate::cluster::{Shared, test_record};
-    use crate::store::{Records, Store};
+    use crate::store::{Embedded, Records, Store as _, Work};
 
     /// A store far away: the answer to a swap may be lost, and what was asked arrive later.
     #[derive(Debug)]
     struct Late {
-        store: Store,
+        store: Embedded,
         /// The next swap is not answered.
         is_lost: AtomicBool,
         /// Nothing can be read.
         is_away: AtomicBool,
         /// What was not answered, and has not arrived.
-        under_way: Mutex<Option<(Record, Event)>>,
+        under_way: Mutex<Option<Change>>,
     }
 
     impl Late {
         /// What was under way arrives; true if it was taken.
-        fn arrives(&self) -> bool {
-            let (record, event) = self.under_way.lock().take().expect("something under way");
-            matches!(self.store.swap(&record, &event), Outcome::Done(()))
+        async fn arrives(&self) -> bool {
+            let change = self.under_way.lock().take().expect("something under way");
+            matches!(self.store.swap(change).await, Outcome::Done(()))
         }
     }
 
-    impl Records for Arc<Late> {
-        fn swap(&self, record: &Record, event: &Event) -> Outcome {
+    impl Records for Late {
+        fn swap(&self, change: Change) -> Work<'_, Outcome> {
             if self.is_away.load(Ordering::SeqCst) || self.is_lost.swap(false, Ordering::SeqCst) {
-                *self.under_way.lock() = Some((record.clone(), event.clone()));
-                return Outcome::Unknown(StoreError::Silent(Duration::from_millis(250)));
+                *self.under_way.lock() = Some(change);
+                let silent = StoreError::Silent(Duration::from_millis(250));
+                return Box::pin(async { Outcome::Unknown(silent) });
             }
-            self.store.swap(record, event)
+            self.store.swap(change)
         }
 
-        fn cluster(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
+        fn cluster<'a>(
+            &'a self,
+            namespace: &'a str,
+            name: &'a str,
+        ) -> Work<'a, Result<Option<Record>, StoreError>> {
+            let silent = StoreError::Silent(Duration::from_millis(250));
             match self.is_away.load(Ordering::SeqCst) {
-                true => Err(StoreError::Silent(Duration::from_millis(250))),
+                true => Box::pin(async { Err(silent) }),
                 false => self.store.cluster(namespace, name),
             }
         }
@@ -186,21 +194,22 @@ mod tests {
     }
 
     impl Stage {
-        fn new() -> Self {
+        async fn new() -> Self {
             let folder = tempfile::tempdir().expect("a folder");
-            let open = |name| Store::open(&folder.path().join(name), 0).expect("a store");
+            let open = |name| Embedded::open(&folder.path().join(name), 0).expect("a store");
             let store = open("far");
-            store.create_namespace("n").done().expect("a namespace");
+            store.create_namespace("n".to_owned()).await.done().expect("a namespace");
             let event = Event::now(1, "n/c".to_owned(), "operator", "created".to_owned());
-            store.create(&test_record(), &event).done().expect("a cluster");
+            store.create(test_record(), event).await.done().expect("a cluster");
             let late = Arc::new(Late {
                 store,
                 is_lost: AtomicBool::new(false),
                 is_away: AtomicBool::new(false),
                 under_way: Mutex::new(None),
             });
-            let shared = Shared::new(open("near"), Policy::default());
-            let shared = Arc::new(shared.recorded_by(Box::new(Arc::clone(&late))));
+            let shared = Shared::new(Arc::new(open("near")), Policy::default());
+            let records: Arc<dyn Records> = Arc::<Late>::clone(&late);
+            let shared = Arc::new(shared.recorded_by(records));
             let cluster = Cluster::start(shared, test_record(), None).expect("a cluster");
             Self { _folder: folder, late, cluster }
         }
@@ -231,7 +240,7 @@ mod tests {
 
     /// The planner of such a cluster writes its own term first: these wait for it.
     async fn settled() -> Stage {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let taken_over = async {
             while stage.cluster.record().term == 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -251,7 +260,7 @@ mod tests {
         stage.known().await;
         assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms);
         assert!(stage.cluster.record().revision > before.revision);
-        assert!(!stage.late.arrives(), "it arrived after another was in force");
+        assert!(!stage.late.arrives().await, "it arrived after another was in force");
         let done = stage.longer_leases().await.expect("a change");
         assert_eq!(done.longest_lease_ms, before.longest_lease_ms + 1_000);
         stage.cluster.stop();
@@ -272,7 +281,7 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(20), told).await.expect("an alarm");
         assert!(stage.cluster.state.lock().plan.leases.is_empty());
-        assert!(stage.late.arrives(), "it arrives");
+        assert!(stage.late.arrives().await, "it arrives");
         stage.late.is_away.store(false, Ordering::SeqCst);
         stage.known().await;
         assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms + 1_000);

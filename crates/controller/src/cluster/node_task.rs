@@ -33,6 +33,8 @@ pub(super) struct NodeTask {
 enum Heard {
     /// It took the heartbeat.
     Answer(Box<(Question, Seen)>),
+    /// It was asked by one that does not lead, and what it said is written down.
+    Observed,
     /// It was asked, or refuses this controller: who leads it.
     Told(Told, Time),
 }
@@ -85,6 +87,7 @@ impl NodeTask {
                 question::answered(&self.cluster, &self.id, &question, seen, false);
                 self.tell_of_gone(connection, interval).await;
             }
+            Ok(Heard::Observed) => {}
             Ok(Heard::Told(told, sent_at)) => {
                 if !rival::heard(&self.cluster, &self.id, &told, sent_at) {
                     let who =
@@ -164,6 +167,12 @@ impl NodeTask {
         if self.cluster.is_guarded() {
             let sent_at = self.cluster.shared.now();
             return rival::ask(open).await.map(|told| Heard::Told(told, sent_at));
+        }
+        if !self.cluster.shared.authority().acts() {
+            let sent_at = self.cluster.shared.now();
+            let value = open.command(&["CLUSTERX", "OBSERVE"]).await?;
+            question::observed(&self.cluster, &self.id, sent_at, &value)?;
+            return Ok(Heard::Observed);
         }
         let question = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
         match ask(open, &self.cluster, &question).await {

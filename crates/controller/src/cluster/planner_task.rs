@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use planner::{Action, Pause, Pushed};
 
-use super::{Cluster, UpdateError, authority, question};
+use super::{Cluster, UpdateError, question};
 use crate::client;
 use crate::events::Event;
 use crate::store::StoreError;
@@ -58,7 +58,7 @@ fn step(
     let now = shared.now();
     let mut state = cluster.state.lock();
     state.observed.fresh_id = rand::random();
-    state.observed.authority_until = authority(shared).1;
+    state.observed.authority = shared.authority();
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
     let version = state.record.version;
@@ -245,6 +245,9 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     if let Some(name) = &cluster_id {
         commands.push(("CLUSTERX SETCLUSTERID", vec!["CLUSTERX", "SETCLUSTERID", name]));
     }
+    let term = cluster.shared.store.term().to_string();
+    let commands = commands.into_iter().map(|command| named(&cluster, &term, command));
+    let commands: Vec<_> = commands.collect();
     let result = client::once(&local, password.as_deref(), &commands, COMMAND_LIMIT).await;
     cluster.shared.counters.pushes.add(1);
     {
@@ -301,7 +304,9 @@ async fn relay(cluster: Arc<Cluster>, id: String, via: String) {
 async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
     let Some((local, password)) = address(&cluster, &id) else { return };
     let bound = for_ms.to_string();
-    let command = [("CLIENT PAUSE", vec!["CLIENT", "PAUSE", &bound, "WRITE"])];
+    let term = cluster.shared.store.term().to_string();
+    let command = ("CLIENT PAUSE", vec!["CLIENT", "PAUSE", &bound, "WRITE"]);
+    let command = [named(&cluster, &term, command)];
     let result = client::once(&local, password.as_deref(), &command, COMMAND_LIMIT).await;
     {
         let mut state = cluster.state.lock();
@@ -322,10 +327,25 @@ async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
 
 async fn unpause(cluster: Arc<Cluster>, id: String) {
     let Some((local, password)) = address(&cluster, &id) else { return };
-    let command = [("CLIENT UNPAUSE", vec!["CLIENT", "UNPAUSE"])];
+    let term = cluster.shared.store.term().to_string();
+    let command = [named(&cluster, &term, ("CLIENT UNPAUSE", vec!["CLIENT", "UNPAUSE"]))];
     if let Err(error) = client::once(&local, password.as_deref(), &command, COMMAND_LIMIT).await {
         tracing::warn!(cluster = %cluster.label(), node = id, %error, "lift the pause");
     }
+}
+
+/// The command under this controller's term, where others may lead: a node refuses a term lower than one it has seen, so
+/// what an older leader sent arrives behind its successor's for nothing (rule O5).
+fn named<'a>(
+    cluster: &Cluster,
+    term: &'a str,
+    (name, words): (&'static str, Vec<&'a str>),
+) -> (&'static str, Vec<&'a str>) {
+    if cluster.shared.lead.is_none() {
+        return (name, words);
+    }
+    let rest = words.into_iter().skip(1);
+    (name, ["CLUSTERX", "AS", term].into_iter().chain(rest).collect())
 }
 
 fn address(cluster: &Cluster, id: &str) -> Option<(topology::Endpoint, Option<String>)> {

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use api::grant::Grant;
+use api::heard::Told;
 use api::heartbeat::Reply;
-use planner::{Refusal, Role, Seen, Time};
+use planner::{Led, Refusal, Role, Seen, Time};
 use resp::Value;
 
 use super::Cluster;
@@ -49,6 +50,7 @@ impl Question {
 pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
     let shared = &cluster.shared;
     let mut state = cluster.state.lock();
+    state.observed.authority = shared.authority();
     let shard = state.record.shards.iter().find(|shard| shard.node(id).is_some())?;
     let master = shard.master().map_or_else(|| id.to_owned(), |master| master.id.clone());
     let granted = planner::granted(&state.plan, &state.record, &state.observed, &shared.policy, id);
@@ -56,7 +58,7 @@ pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
     let mut question = Question {
         master,
         lease_ms: shared.policy.lease_ms.max(1),
-        term: shared.election().term(),
+        term: shared.store.term(),
         clock_ns: 0,
         nonce: "0".to_owned(),
         grant: None,
@@ -83,6 +85,35 @@ pub(super) fn read(
     let text = value.as_str().ok_or(ClientError::Unexpected { command: "CLUSTERX HEARTBEAT" })?;
     let reply = Reply::parse(text).map_err(|error| ClientError::Node(error.to_string()))?;
     Ok(Seen { reply, sent_at: question.sent_at, received_at })
+}
+
+/// Asks a node how it is, without leading it by that, and writes down what it says (rule O3).
+pub(super) fn observed(
+    cluster: &Arc<Cluster>,
+    id: &str,
+    sent_at: Time,
+    value: &Value,
+) -> Result<(), ClientError> {
+    let unexpected = || ClientError::Unexpected { command: "CLUSTERX OBSERVE" };
+    let told = value.as_str().and_then(Told::parse).ok_or_else(unexpected)?;
+    let question = Question {
+        master: String::new(),
+        lease_ms: 0,
+        term: 0,
+        clock_ns: 0,
+        nonce: String::new(),
+        grant: None,
+        sent_at,
+    };
+    let seen = read(cluster, &question, value)?;
+    answered(cluster, id, &question, seen, false);
+    let heard_at = told
+        .heard_ms
+        .map(|ms| Time::from_nanos(sent_at.nanos().saturating_sub(ms.saturating_mul(1_000_000))));
+    let mut state = cluster.state.lock();
+    let node = state.observed.nodes.entry(id.to_owned()).or_default();
+    node.led = Some(Led { term: told.term, heard_at, at: sent_at });
+    Ok(())
 }
 
 /// Writes an answer down. An older one than the newest is no news.
@@ -142,7 +173,7 @@ pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
     if *shown == down {
         return None;
     }
-    let words = ["CLUSTERX".to_owned(), "DOWN".to_owned(), shared.election().term().to_string()];
+    let words = ["CLUSTERX".to_owned(), "DOWN".to_owned(), shared.store.term().to_string()];
     Some(words.into_iter().chain(down).collect())
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn test_record() -> Record {
         namespace: "n".to_owned(),
         name: "c".to_owned(),
         revision: 1,
+        tag: 0,
         version: 1,
         shards: vec![shard],
         balancers: Vec::new(),

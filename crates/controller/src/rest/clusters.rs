@@ -64,6 +64,7 @@ pub(super) async fn create(
         namespace: ns,
         name: spec.name,
         revision: 1,
+        tag: 0,
         version: 1,
         shards: shards(&nodes, per_shard),
         balancers: balancers(spec.balancers)?,

@@ -46,6 +46,7 @@ pub(super) async fn import(
         namespace: ns,
         name,
         revision: 1,
+        tag: 0,
         version: reply.version,
         balancers: balancers(spec.balancers)?,
         longest_lease_ms: registry.shared.policy.lease_ms,

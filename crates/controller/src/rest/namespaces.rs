@@ -7,10 +7,9 @@ use axum::response::Response;
 
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body};
-use crate::store::Store;
 
 pub(super) async fn list(registry: App) -> Result<Response, ApiError> {
-    let namespaces = registry.store(Store::namespaces).await?;
+    let namespaces = registry.store(|store| async move { store.namespaces().await }).await?;
     Ok(ok(Namespaces { namespaces }))
 }
 
@@ -21,7 +20,7 @@ pub(super) async fn create(registry: App, bytes: Bytes) -> Result<Response, ApiE
     }
     check_name("namespace", &spec.namespace)?;
     let name = spec.namespace.clone();
-    registry.store(move |store| store.create_namespace(&name).done()).await?;
+    registry.store(|store| async move { store.create_namespace(name).await.done() }).await?;
     Ok(created(spec))
 }
 
@@ -30,12 +29,12 @@ pub(super) async fn show(registry: App, Path(name): Path<String>) -> Result<Resp
 }
 
 pub(super) async fn remove(registry: App, Path(name): Path<String>) -> Result<Response, ApiError> {
-    registry.store(move |store| store.delete_namespace(&name).done()).await?;
+    registry.store(|store| async move { store.delete_namespace(name).await.done() }).await?;
     Ok(gone())
 }
 
 pub(super) async fn exists(registry: &App, name: &str) -> Result<bool, ApiError> {
-    let names = registry.store(Store::namespaces).await?;
+    let names = registry.store(|store| async move { store.namespaces().await }).await?;
     Ok(names.iter().any(|known| known == name))
 }
 

@@ -96,7 +96,7 @@ pub(super) async fn unled(
     }
     match found {
         None => Ok(()),
-        Some((at, term)) if term == registry.shared.election().term() => {
+        Some((at, term)) if term == registry.shared.store.term() => {
             Err(ApiError::conflict(format!("node {at} is in a cluster of this controller already")))
         }
         Some((at, term)) => Err(ApiError::conflict(format!(

@@ -1,6 +1,7 @@
 //! What is seen now, what happened, and numbers for Prometheus.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::grant::CommitMode;
 use api::rest;
@@ -13,6 +14,7 @@ use super::error::{ApiError, ok};
 use super::{App, find, view};
 use crate::cluster::{Cluster, State};
 use crate::events::Event;
+use crate::store::Store;
 
 /// Events told when the request does not say how many, and at most.
 const EVENTS: usize = 100;
@@ -186,8 +188,11 @@ async fn log(
             })?
         }
     };
-    let wanted = move |event: &Event| cluster.as_ref().is_none_or(|name| event.cluster == *name);
-    let events = registry.store(move |store| store.events(limit, wanted)).await?;
+    let of_cluster =
+        move |event: &Event| cluster.as_ref().is_none_or(|name| event.cluster == *name);
+    let read =
+        |store: Arc<dyn Store>| async move { store.events(limit, Box::new(of_cluster)).await };
+    let events = registry.store(read).await?;
     let events = events.into_iter().map(|event| rest::Event {
         number: event.number,
         at_ms: event.at_ms,

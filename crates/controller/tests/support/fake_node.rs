@@ -201,6 +201,26 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce] => {
             heartbeat(inside, world, &[*master, *lease, *term, *clock, *nonce], reply);
         }
+        ["CLUSTERX", "OBSERVE"] => {
+            catch_up(inside, world);
+            let inside = inside.lock();
+            reply.bulk(inside.told().behind(&inside.reply()).as_bytes());
+        }
+        ["CLUSTERX", "AS", term, ..] => {
+            let term: u64 = term.parse().expect("a term");
+            {
+                let mut inside = inside.lock();
+                if term < inside.term {
+                    return reply.error("ERR election version mismatch: a higher one was seen");
+                }
+                inside.term = term;
+            }
+            let is_client = ["PAUSE", "UNPAUSE"].contains(&words[3]);
+            let family = if is_client { "CLIENT" } else { "CLUSTERX" };
+            let rest = words[3..].iter().map(ToString::to_string);
+            let bare: Vec<String> = std::iter::once(family.to_owned()).chain(rest).collect();
+            answer(inside, world, &bare, reply);
+        }
         ["CLUSTERX", "SETNODEID", id] => {
             inside.lock().id = (*id).to_owned();
             reply.simple("OK");
@@ -270,15 +290,7 @@ fn controller(inside: &Inside, mut reply: Writer<'_>) {
     if inside.cluster_id.is_empty() {
         return reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…");
     }
-    let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).expect("not that long");
-    let told = api::heard::Told {
-        myid: inside.id.clone(),
-        cluster_id: inside.cluster_id.clone(),
-        term: inside.term,
-        heard_ms: inside.heard.map(|(_, at)| ms(at)),
-        heard_term: inside.heard.map_or(0, |(term, _)| term),
-    };
-    reply.bulk(told.render().as_bytes());
+    reply.bulk(inside.told().render().as_bytes());
 }
 
 /// Replication: a replica is where its master is, at once, if the master lives.
@@ -297,6 +309,17 @@ fn catch_up(inside: &Mutex<Inside>, world: &World) {
 }
 
 impl Inside {
+    fn told(&self) -> api::heard::Told {
+        let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).expect("not that long");
+        api::heard::Told {
+            myid: self.id.clone(),
+            cluster_id: self.cluster_id.clone(),
+            term: self.term,
+            heard_ms: self.heard.map(|(_, at)| ms(at)),
+            heard_term: self.heard.map_or(0, |(term, _)| term),
+        }
+    }
+
     fn clock_ns(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).expect("not that long")
     }

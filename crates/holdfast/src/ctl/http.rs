@@ -47,7 +47,8 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 pub(crate) struct Http {
-    base: String,
+    /// The controllers: whichever answers passes on what is for another.
+    bases: Vec<String>,
     token: Option<String>,
     client: reqwest::Client,
     /// As the operator said it.
@@ -63,14 +64,18 @@ impl Http {
         let at = controller
             .or_else(|| variable("HOLDFAST_CONTROLLER"))
             .unwrap_or_else(|| DEFAULT.to_owned());
-        let scheme = if at.contains("://") { "" } else { "http://" };
+        let base = |at: &str| {
+            let scheme = if at.contains("://") { "" } else { "http://" };
+            format!("{scheme}{}", at.trim().trim_end_matches('/'))
+        };
+        let bases = at.split(',').filter(|at| !at.trim().is_empty()).map(base).collect();
         let client = reqwest::Client::builder()
             // A proxy of the environment has no business between an operator and a controller.
             .no_proxy()
             .connect_timeout(Duration::from_secs(3))
             .build()
             .context("build the HTTP client")?;
-        Ok(Self { base: format!("{scheme}{}", at.trim_end_matches('/')), token, client, limit })
+        Ok(Self { bases, token, client, limit })
     }
 
     /// The `data` of the answer, null when there is none.
@@ -97,7 +102,7 @@ impl Http {
             Ok(result) => result,
             Err(_) => bail!(
                 "the controller at {} has not answered within {} s{}: does it hang? --timeout changes the limit",
-                self.base,
+                self.bases.join(", "),
                 limit.as_secs_f64(),
                 if changes { ", and may do it yet: look with `status`" } else { "" }
             ),
@@ -110,17 +115,7 @@ impl Http {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Value> {
-        let mut request = self.client.request(method, format!("{}/api/v1{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        request = match body {
-            Some(body) => request.json(body),
-            None => request.header(reqwest::header::CONTENT_TYPE, "application/json"),
-        };
-        let answer = request.send().await.with_context(|| {
-            format!("reach the controller at {}: is it running? --controller says where", self.base)
-        })?;
+        let answer = self.send(method, path, body).await?;
         let status = answer.status();
         let bytes = answer.bytes().await.context("read the controller's answer")?;
         let mut value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -135,7 +130,49 @@ impl Http {
         }
         match value["error"]["message"].as_str() {
             Some(message) => bail!("{}", named(&thing(path), message)),
-            None => bail!("HTTP {status}: is {} a controller?", self.base),
+            None => bail!("HTTP {status}: is {} a controller?", self.bases.join(", ")),
+        }
+    }
+
+    /// To the first controller that takes connections and is not away from the one that leads. What was sent is not sent
+    /// again, unless nobody took it.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<reqwest::Response> {
+        let reads = method == Method::GET;
+        let mut last = None;
+        for (tried, base) in self.bases.iter().enumerate() {
+            let mut request = self.client.request(method.clone(), format!("{base}/api/v1{path}"));
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
+            request = match body {
+                Some(body) => request.json(body),
+                None => request.header(reqwest::header::CONTENT_TYPE, "application/json"),
+            };
+            let is_last = tried + 1 == self.bases.len();
+            match request.send().await {
+                Ok(answer) => {
+                    let is_away = answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE;
+                    if is_last || !(is_away && reads) {
+                        return Ok(answer);
+                    }
+                }
+                Err(error) if error.is_connect() || reads => last = Some(error),
+                Err(error) => {
+                    last = Some(error);
+                    break;
+                }
+            }
+        }
+        let at = self.bases.join(", ");
+        let text = format!("reach the controller at {at}: is it running? --controller says where");
+        match last {
+            Some(error) => Err(anyhow::Error::new(error).context(text)),
+            None => bail!(text),
         }
     }
 

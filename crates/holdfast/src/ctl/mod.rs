@@ -31,7 +31,7 @@ use http::Http;
 /// Talk to the controller.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the controller is: URL or host:port [env: HOLDFAST_CONTROLLER]
+    /// Where the controllers are: URL or host:port, several with commas, any of which will do [env: HOLDFAST_CONTROLLER]
     #[arg(short = 'H', long, alias = "host", global = true, value_name = "URL")]
     controller: Option<String>,
     /// Bearer token of the controller; others on this host see command lines [env: HOLDFAST_TOKEN]

@@ -175,6 +175,8 @@ async fn start(dir: &Path, balancer: BalancerKind, base_port: u16) -> Result<Run
         balancers: Some(balancers),
         base_port: Some(base_port),
         commit_mode: None,
+        controllers: None,
+        store: None,
     };
     let mut running = Running::start(dir, &wanted, true, false)?;
     running.ready().await?;

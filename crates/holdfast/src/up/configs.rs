@@ -39,6 +39,10 @@ pub(crate) enum Kind {
     Node,
     /// Numbered from 0.
     Balancer,
+    /// Numbered from 0; the first has no number.
+    Controller,
+    /// Numbered from 0.
+    Etcd,
 }
 
 /// Name of a process: also of its log.
@@ -46,6 +50,9 @@ pub(crate) fn name(kind: Kind, number: u16) -> String {
     match kind {
         Kind::Node => format!("node-{number}"),
         Kind::Balancer => format!("balancer-{number}"),
+        Kind::Controller if number == 0 => CONTROLLER.to_owned(),
+        Kind::Controller => format!("{CONTROLLER}-{number}"),
+        Kind::Etcd => format!("etcd-{number}"),
     }
 }
 
@@ -65,9 +72,16 @@ pub(crate) fn write_all(folder: &Folder, layout: &Layout) -> Result<Vec<Spec>> {
         let config = write(dir.join("node.conf"), &node_conf(folder, layout, node, &dir))?;
         specs.push(ours(&name(Kind::Node, port), "node", &config));
     }
+    for member in 0..layout.members() {
+        specs.push(etcd(folder, layout, member)?);
+    }
     let dir = folder.path().join("controller");
-    let config = write(dir.join("controller.toml"), &controller_toml(layout, &dir))?;
-    specs.push(ours(CONTROLLER, "controller", &config));
+    for controller in 0..layout.controllers {
+        let name = name(Kind::Controller, controller.into());
+        let text = controller_toml(layout, controller, &dir);
+        let config = write(dir.join(format!("{name}.toml")), &text)?;
+        specs.push(ours(&name, "controller", &config));
+    }
     for balancer in 0..layout.balancers {
         let name = name(Kind::Balancer, u16::from(balancer));
         let dir = folder.of("balancers", &balancer.to_string())?;
@@ -120,15 +134,57 @@ fn node_conf(folder: &Folder, layout: &Layout, node: u16, dir: &Path) -> String 
     )
 }
 
-fn controller_toml(layout: &Layout, dir: &Path) -> String {
+/// Where controllers reach a member.
+pub(crate) fn etcd_url(layout: &Layout, member: u8) -> String {
+    format!("http://{HOST}:{}", layout.etcd_ports(member).0)
+}
+
+/// A member of the etcd. What controllers write is little, and is kept for an hour.
+fn etcd(folder: &Folder, layout: &Layout, member: u8) -> Result<Spec> {
+    let name = |member: u8| name(Kind::Etcd, member.into());
+    let peer_url = |member: u8| format!("http://{HOST}:{}", layout.etcd_ports(member).1);
+    let dir = folder.of("etcd", &member.to_string())?;
+    let all = (0..layout.members()).map(|member| format!("{}={}", name(member), peer_url(member)));
+    let (clients, peers) = (etcd_url(layout, member), peer_url(member));
+    let program = ["/usr/bin/etcd", "/usr/local/bin/etcd"].map(PathBuf::from);
+    let program = program.into_iter().find(|path| path.exists());
+    let options = [
+        ("--name", name(member)),
+        ("--data-dir", dir.display().to_string()),
+        ("--listen-client-urls", clients.clone()),
+        ("--advertise-client-urls", clients),
+        ("--listen-peer-urls", peers.clone()),
+        ("--initial-advertise-peer-urls", peers),
+        ("--initial-cluster", all.collect::<Vec<_>>().join(",")),
+        ("--heartbeat-interval", "50".to_owned()),
+        ("--election-timeout", "500".to_owned()),
+        ("--auto-compaction-retention", "1".to_owned()),
+    ];
+    Ok(Spec {
+        name: name(member),
+        program: program.context("find etcd (on Debian: apt-get install etcd-server)")?,
+        arguments: options
+            .into_iter()
+            .flat_map(|(key, value)| [key.into(), value.into()])
+            .collect(),
+        log: folder.log(&name(member)),
+    })
+}
+
+fn controller_toml(layout: &Layout, controller: u8, dir: &Path) -> String {
+    let members: Vec<String> =
+        (0..layout.members()).map(|member| etcd_url(layout, member)).collect();
     format!(
         "# Written by `holdfast up` at every start.\n\
          listen = \"{HOST}:{port}\"\n\
          data = {data:?}\n\
          heartbeat_ms = {HEARTBEAT_MS}\n\
          misses = {MISSES}\n\
-         lease_ms = {LEASE_MS}\n",
-        port = layout.controller_port(),
+         lease_ms = {LEASE_MS}\n\
+         store = \"{store}\"\n\
+         etcd_endpoints = {members:?}\n",
+        port = layout.controller_port(controller),
+        store = layout.store,
         data = dir.join("controller.redb"),
     )
 }

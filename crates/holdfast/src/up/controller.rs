@@ -35,22 +35,22 @@ pub(crate) struct NodeView {
     pub(crate) in_sync: bool,
 }
 
-/// A client for one controller.
+/// A client for the controllers: each passes on what is for another.
 #[derive(Debug, Clone)]
 pub(crate) struct Controller {
-    url: String,
+    urls: Vec<String>,
     http: reqwest::Client,
 }
 
 impl Controller {
-    pub(crate) fn new(url: String) -> Result<Self> {
+    pub(crate) fn new(urls: Vec<String>) -> Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(PATIENCE)
             // Loopback only: a proxy from the environment must not see it.
             .no_proxy()
             .build()
             .context("build the HTTP client")?;
-        Ok(Self { url, http })
+        Ok(Self { urls, http })
     }
 
     /// True once the controller knows this cluster; false: it answers and does not.
@@ -132,11 +132,20 @@ impl Controller {
         path: &str,
         body: Option<Json>,
     ) -> Result<(StatusCode, Json)> {
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(&body);
+        let mut sent = None;
+        for url in &self.urls {
+            let mut request = self.http.request(method.clone(), format!("{url}/api/v1{path}"));
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            let answer = request.send().await;
+            let is_away = answer.as_ref().is_err_and(reqwest::Error::is_connect);
+            sent = Some(answer);
+            if !is_away {
+                break;
+            }
         }
-        let answer = request.send().await.context("reach the controller")?;
+        let answer = sent.context("there is no controller")?.context("reach the controller")?;
         let status = answer.status();
         let bytes = answer.bytes().await.context("read the controller's answer")?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Json::Null)))

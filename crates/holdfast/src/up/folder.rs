@@ -6,7 +6,8 @@
 //! DIR/lock             held while `up` runs
 //! DIR/cluster.json     where everything is
 //! DIR/nodes/<port>/    node.conf and the data
-//! DIR/controller/      controller.toml and the store
+//! DIR/controller/      controller.toml of each, and the embedded store
+//! DIR/etcd/<n>/        what a member of etcd keeps
 //! DIR/balancers/<n>/   balancer.toml or haproxy.cfg, and HAProxy's sockets
 //! DIR/logs/            one file per process
 //! ```
@@ -49,7 +50,7 @@ impl Folder {
         if lock.try_lock().is_err() {
             bail!("another `holdfast up` is running in {}", path.display());
         }
-        for name in ["logs", "nodes", "controller", "balancers"] {
+        for name in ["logs", "nodes", "controller", "etcd", "balancers"] {
             let dir = path.join(name);
             fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         }

@@ -2,7 +2,8 @@
 //! same folder finds every port where the cluster's topology says it is.
 //!
 //! From the base port `B`: announced endpoints at `B`, nodes at `B + 100`, their admin ports at `B + 200`, the
-//! controller at `B + 300`, the balancers' own ports from `B + 301`.
+//! controller at `B + 300`, the balancers' own ports from `B + 301`, further controllers from `B + 309`, an etcd's
+//! members from `B + 313`.
 
 use std::ops::RangeInclusive;
 
@@ -19,7 +20,12 @@ const ADMIN_AT: u16 = 200;
 const CONTROLLER_AT: u16 = 300;
 const BALANCERS_AT: u16 = 301;
 const BALANCERS_MAX: u8 = 8;
-const PORTS: u16 = BALANCERS_AT + BALANCERS_MAX as u16;
+const CONTROLLERS_AT: u16 = BALANCERS_AT + BALANCERS_MAX as u16;
+const CONTROLLERS_MAX: u8 = 5;
+const ETCD_AT: u16 = CONTROLLERS_AT + CONTROLLERS_MAX as u16 - 1;
+/// Members of an etcd: one may be away.
+pub(crate) const ETCD_MEMBERS: u8 = 3;
+const PORTS: u16 = ETCD_AT + 2 * ETCD_MEMBERS as u16;
 
 /// What stands in front of the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -43,6 +49,30 @@ impl std::fmt::Display for BalancerKind {
     }
 }
 
+/// Where the controllers keep their records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    /// In a file of the only one
+    #[default]
+    Embedded,
+    /// In three members of etcd, started here
+    Etcd,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Etcd => "etcd",
+        })
+    }
+}
+
+fn one() -> u8 {
+    1
+}
+
 /// The shape of a local cluster; written to the folder at the first start and binding for later ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
@@ -56,6 +86,12 @@ pub(crate) struct Layout {
     pub(crate) balancers: u8,
     /// First of the ports.
     pub(crate) base_port: u16,
+    /// Controllers; folders of before have one.
+    #[serde(default = "one")]
+    pub(crate) controllers: u8,
+    /// Where they keep their records.
+    #[serde(default)]
+    pub(crate) store: Store,
 }
 
 /// Why a shape cannot be built.
@@ -67,6 +103,10 @@ pub(crate) enum LayoutError {
     TooManyNodes(u32),
     #[error("--balancers must be 1 to {BALANCERS_MAX}")]
     Balancers,
+    #[error("--controllers must be 1 to {CONTROLLERS_MAX}")]
+    Controllers,
+    #[error("several controllers share a store: --store etcd")]
+    Alone,
     #[error("ports {0} to {1} are not all usable: choose a --base-port from 1024 to {max}", max = u16::MAX - PORTS)]
     Ports(u32, u32),
 }
@@ -87,6 +127,12 @@ impl Layout {
         };
         if !balancers.contains(&self.balancers) {
             return Err(LayoutError::Balancers);
+        }
+        if !(1..=CONTROLLERS_MAX).contains(&self.controllers) {
+            return Err(LayoutError::Controllers);
+        }
+        if self.store == Store::Embedded && self.controllers > 1 {
+            return Err(LayoutError::Alone);
         }
         let first = u32::from(self.base_port);
         let last = first + u32::from(PORTS);
@@ -124,9 +170,23 @@ impl Layout {
         (self.balancer != BalancerKind::None).then_some(port)
     }
 
-    /// Port of the controller's REST interface.
-    pub(crate) fn controller_port(&self) -> u16 {
-        self.base_port + CONTROLLER_AT
+    /// Port of a controller's REST interface.
+    pub(crate) fn controller_port(&self, controller: u8) -> u16 {
+        match controller {
+            0 => self.base_port + CONTROLLER_AT,
+            other => self.base_port + CONTROLLERS_AT + u16::from(other) - 1,
+        }
+    }
+
+    /// Members of the etcd.
+    pub(crate) fn members(&self) -> u8 {
+        if self.store == Store::Etcd { ETCD_MEMBERS } else { 0 }
+    }
+
+    /// Ports of a member of the etcd: for controllers, and for the other members.
+    pub(crate) fn etcd_ports(&self, member: u8) -> (u16, u16) {
+        let port = self.base_port + ETCD_AT + 2 * u16::from(member);
+        (port, port + 1)
     }
 
     /// Port of a balancer's own interface.
@@ -141,7 +201,15 @@ impl Layout {
 
     /// Every port that something will listen on, with its purpose.
     pub(crate) fn ports(&self) -> Vec<(u16, String)> {
-        let mut ports = vec![(self.controller_port(), "the controller".to_owned())];
+        let mut ports = Vec::new();
+        for controller in 0..self.controllers {
+            ports.push((self.controller_port(controller), format!("controller {controller}")));
+        }
+        for member in 0..self.members() {
+            let (clients, peers) = self.etcd_ports(member);
+            ports.push((clients, format!("member {member} of etcd")));
+            ports.push((peers, format!("the others of member {member} of etcd")));
+        }
         for node in 0..self.nodes() {
             ports.push((self.node_port(node), format!("node {node}")));
             ports.push((self.admin_port(node), format!("the admin port of node {node}")));
@@ -176,13 +244,15 @@ mod tests {
             balancer: BalancerKind::Builtin,
             balancers: 2,
             base_port: DEFAULT_BASE_PORT,
+            controllers: 1,
+            store: Store::Embedded,
         }
     }
 
     #[test]
     fn no_port_is_given_twice_and_none_is_outside_the_range() {
         for (shards, replicas) in [(1, 0), (3, 1), (10, 9), (100, 0)] {
-            let layout = layout(shards, replicas);
+            let layout = Layout { controllers: 5, store: Store::Etcd, ..layout(shards, replicas) };
             assert_eq!(layout.check(), Ok(()));
             let ports = layout.ports();
             let distinct: BTreeSet<u16> = ports.iter().map(|(port, _)| *port).collect();
@@ -205,6 +275,10 @@ mod tests {
         assert_eq!(layout(0, 1).check(), Err(LayoutError::NoShards));
         assert_eq!(layout(51, 1).check(), Err(LayoutError::TooManyNodes(102)));
         assert_eq!(Layout { balancers: 0, ..layout(1, 0) }.check(), Err(LayoutError::Balancers));
+        let several = Layout { controllers: 3, ..layout(1, 0) };
+        assert_eq!(several.check(), Err(LayoutError::Alone));
+        let none = Layout { controllers: 0, ..layout(1, 0) };
+        assert_eq!(none.check(), Err(LayoutError::Controllers));
         let high = Layout { base_port: 65_300, ..layout(1, 0) };
         assert!(matches!(high.check(), Err(LayoutError::Ports(65_300, _))));
     }

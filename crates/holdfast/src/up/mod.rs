@@ -51,9 +51,15 @@ pub(crate) struct Args {
     /// Leave a dead process dead instead of restarting it after 2 s
     #[arg(long)]
     no_restart: bool,
-    /// First of some 310 ports (7000 at the first start)
+    /// First of some 320 ports (7000 at the first start)
     #[arg(long)]
     base_port: Option<u16>,
+    /// Controllers (1 at the first start); several need `--store etcd`
+    #[arg(long)]
+    controllers: Option<u8>,
+    /// Where controllers keep their records (embedded at the first start)
+    #[arg(long, value_enum)]
+    store: Option<layout::Store>,
 }
 
 /// Runs until SIGINT or SIGTERM, or until its terminal is closed.
@@ -65,6 +71,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         balancer: args.balancer,
         balancers: args.balancers,
         base_port: args.base_port,
+        controllers: args.controllers,
+        store: args.store,
         commit_mode: args.commit_mode,
     };
     let mut running = Running::start(&args.dir, &wanted, !args.no_restart, true)?;

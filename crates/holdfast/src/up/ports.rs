@@ -41,6 +41,8 @@ mod tests {
             balancer: BalancerKind::None,
             balancers: 0,
             base_port: port - 100,
+            controllers: 1,
+            store: super::super::layout::Store::Embedded,
         };
         let error = check_free(&layout).unwrap_err().to_string();
         assert!(error.contains(&format!("port {port} is needed for node 0")), "{error}");

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::configs::{self, Kind};
 use super::controller::{CLUSTER, Controller, NodeView, endpoint};
 use super::folder::Folder;
-use super::layout::{BalancerKind, DEFAULT_BASE_PORT, HOST, Layout};
+use super::layout::{BalancerKind, DEFAULT_BASE_PORT, HOST, Layout, Store};
 use super::ports;
 use super::process;
 use super::slots::{self, Keys};
@@ -34,6 +34,8 @@ pub(crate) struct Wanted {
     pub(crate) balancer: Option<BalancerKind>,
     pub(crate) balancers: Option<u8>,
     pub(crate) base_port: Option<u16>,
+    pub(crate) controllers: Option<u8>,
+    pub(crate) store: Option<Store>,
     /// No part of the shape: the controller keeps it, and may be told to change it.
     pub(crate) commit_mode: Option<CommitMode>,
 }
@@ -72,14 +74,18 @@ impl Running {
         for spec in configs::write_all(&folder, &layout)? {
             supervisor.start(spec, restart)?;
         }
-        let url = format!("http://{HOST}:{}", layout.controller_port());
+        let url = |controller| format!("http://{HOST}:{}", layout.controller_port(controller));
+        let urls: Vec<String> = (0..layout.controllers).map(url).collect();
+        let known = |url: &String| state::Controller { url: url.clone(), pid: None };
         let state = State {
-            controller: state::Controller { url: url.clone(), pid: None },
+            controller: known(&url(0)),
+            controllers: urls.iter().map(known).collect(),
+            etcd: Vec::new(),
             nodes: Vec::new(),
             balancers: Vec::new(),
         };
         let changes = supervisor.changes();
-        let controller = Controller::new(url)?;
+        let controller = Controller::new(urls)?;
         let commit_mode = wanted.commit_mode;
         Ok(Self { folder, layout, supervisor, changes, controller, state, commit_mode })
     }
@@ -195,7 +201,16 @@ impl Running {
     async fn refresh(&mut self) -> Result<()> {
         let nodes = self.controller.nodes().await;
         let pid = |name: &str| self.supervisor.status(name).and_then(|status| status.pid);
+        for (controller, known) in (0_u16..).zip(&mut self.state.controllers) {
+            known.pid = pid(&configs::name(Kind::Controller, controller));
+        }
         self.state.controller.pid = pid(configs::CONTROLLER);
+        self.state.etcd = (0..self.layout.members())
+            .map(|member| {
+                let url = configs::etcd_url(&self.layout, member);
+                state::Controller { url, pid: pid(&configs::name(Kind::Etcd, member.into())) }
+            })
+            .collect();
         self.state.balancers = (0..self.layout.balancers)
             .map(|balancer| {
                 let name = configs::name(Kind::Balancer, u16::from(balancer));
@@ -261,6 +276,8 @@ fn settle(wanted: &Wanted, kept: Option<Layout>) -> Result<Layout> {
             balancer,
             balancers: wanted.balancers.unwrap_or(default_balancers),
             base_port: wanted.base_port.unwrap_or(DEFAULT_BASE_PORT),
+            controllers: wanted.controllers.unwrap_or(1),
+            store: wanted.store.unwrap_or_default(),
         });
     };
     fn same<T: PartialEq + std::fmt::Display>(
@@ -282,6 +299,8 @@ fn settle(wanted: &Wanted, kept: Option<Layout>) -> Result<Layout> {
     same("--balancer", wanted.balancer.as_ref(), &kept.balancer)?;
     same("--balancers", wanted.balancers.as_ref(), &kept.balancers)?;
     same("--base-port", wanted.base_port.as_ref(), &kept.base_port)?;
+    same("--controllers", wanted.controllers.as_ref(), &kept.controllers)?;
+    same("--store", wanted.store.as_ref(), &kept.store)?;
     Ok(kept)
 }
 

@@ -16,12 +16,19 @@ pub(crate) const FILE: &str = "cluster.json";
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
+    /// The first controller.
     pub(crate) controller: Controller,
+    /// All of them.
+    #[serde(default)]
+    pub(crate) controllers: Vec<Controller>,
+    /// Members of their etcd, if they have one.
+    #[serde(default)]
+    pub(crate) etcd: Vec<Controller>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) balancers: Vec<Balancer>,
 }
 
-/// Where the REST interface is.
+/// Where the REST interface of a controller is, or a member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Controller {
     pub(crate) url: String,
@@ -107,6 +114,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State {
             controller: Controller { url: "http://127.0.0.1:7300".into(), pid: Some(1) },
+            controllers: Vec::new(),
+            etcd: Vec::new(),
             nodes: vec![Node {
                 id: "a".repeat(40),
                 pid: None,

@@ -44,8 +44,14 @@ pub(crate) fn render(layout: &Layout, state: &State, folder: &Path) -> String {
         )),
     }
     let program = shown(std::env::current_exe().ok().as_deref());
-    line(format_args!("controller  {}", state.controller.url));
-    line(format_args!("ask it      {program} ctl -H {} status", state.controller.url));
+    let urls = || state.controllers.iter().map(|of| of.url.as_str());
+    let urls = urls().collect::<Vec<_>>().join(",");
+    line(format_args!("controller  {}", urls.replace(',', " ")));
+    line(format_args!("ask it      {program} ctl -H {urls} status"));
+    if layout.members() > 0 {
+        let members: Vec<&str> = state.etcd.iter().map(|of| of.url.as_str()).collect();
+        line(format_args!("etcd        {}", members.join(" ")));
+    }
     line(format_args!("folder      {}   (logs/, cluster.json)", folder.display()));
     if let Some(master) = state.master(0) {
         let host = master.announced_host.as_deref().unwrap_or(&master.host);

@@ -132,6 +132,7 @@ fn record(stored: &Stored) -> Record {
         namespace: String::new(),
         name: String::new(),
         revision: u64::from(stored.revision),
+        tag: 0,
         version: i64::from(stored.version),
         shards: vec![shard(0), shard(1)],
         balancers: Vec::new(),

@@ -70,6 +70,10 @@ impl From<storage::types::CommandError> for Error {
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
             Cause::IndexOutOfRange => Self::text("ERR index out of range"),
             Cause::NoSuchKey => Self::text("ERR no such key"),
+            Cause::NotAtRoot => {
+                Self::text("ERR Invalid argument: new objects must be created at the root")
+            }
+            Cause::Json(cause) => cause.into(),
             Cause::Stream(refusal) => Self::text(match refusal {
                 Refusal::NotGreater => {
                     "ERR The ID specified in XADD is equal or smaller than the target stream top \
@@ -92,6 +96,13 @@ impl From<storage::types::CommandError> for Error {
 }
 
 /// What went wrong below is for the log; a client learns that its command was not done and where to look.
+/// In Kvrocks' words.
+impl From<json::Error> for Error {
+    fn from(error: json::Error) -> Self {
+        Self::err(format_args!("Invalid argument: {error}"))
+    }
+}
+
 fn storage_text(error: &storage::Error) -> String {
     format!("ERR storage: {error}")
 }

@@ -50,8 +50,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("migrate-batch-size-kb",                                ""),
     ("migrate-batch-rate-limit-mb",                          ""),
     ("repl-namespace-enabled",                               "there are no namespaces: their tokens are not accepted"),
-    ("json-max-nesting-depth",                               ""),
-    ("json-storage-format",                                  ""),
     ("txn-context-enabled",                                  ""),
     ("replication-no-slowdown",                              ""),
     ("replication-delay-bytes",                              ""),

@@ -8,7 +8,9 @@ use crate::command::Renames;
 use crate::inbox::Limit;
 
 use super::output::OutputLimits;
-use super::value::{Compression, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words};
+use super::value::{
+    Compression, JsonFormat, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words,
+};
 
 /// Why an option could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -238,6 +240,11 @@ options! {
     /// it is cut off at once, bytes at which it is when they last, and for how many seconds; 0: no limit. Replies of normal
     /// clients know the first alone, since nothing more is read from one that does not read; replicas read from the log.
     "client-output-buffer-limit" client_output_buffer_limit: OutputLimits = OutputLimits::default(), Live;
+    /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are read.
+    "json-storage-format" json_storage_format: JsonFormat = JsonFormat::Json, Live;
+    /// How many arrays and objects of a JSON document may be within each other. More than 1024, which is all that can be
+    /// read again, counts as 1024.
+    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, MAX], Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;

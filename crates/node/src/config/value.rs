@@ -73,7 +73,7 @@ macro_rules! words {
         }
     )+};
 }
-words!(LeaseMode, ClientAccess, LogLevel, Compression);
+words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,6 +279,15 @@ word_enum! {
         Error = "error",
         /// As error.
         Fatal = "fatal",
+    }
+}
+word_enum! {
+    /// How documents are kept.
+    JsonFormat {
+        /// As text.
+        Json = "json",
+        /// As CBOR.
+        Cbor = "cbor",
     }
 }
 word_enum! {

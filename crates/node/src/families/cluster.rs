@@ -48,6 +48,7 @@ const CLUSTER: &[Command] = &[
 /// What changes more than a connection, or waits for others, does not run inside EXEC.
 #[rustfmt::skip]
 const CLUSTERX: &[Command] = &[
+    clusterx("clusterx|as",          -4, as_term).no_multi(),
     clusterx("clusterx|controller",   2, controller),
     clusterx("clusterx|deposed",     -3, deposed::run).no_multi(),
     clusterx("clusterx|discarded",   -3, discarded::run).no_multi(),
@@ -56,6 +57,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
     clusterx("clusterx|myid",         2, my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
+    clusterx("clusterx|observe",      2, observe),
     clusterx("clusterx|relay",       -7, relay).no_multi(),
     clusterx("clusterx|setclusterid", 3, set_cluster_id).no_multi(),
     clusterx("clusterx|setnodeid",    3, set_node_id).no_multi(),
@@ -273,6 +275,28 @@ fn set_cluster_id(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>
 
 fn controller(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     Ok(reply.bulk(grants::drive::told(cx.node).render().as_bytes()).into())
+}
+
+/// What a heartbeat's reply says, and whom this node hears; changes nothing, and is no controller heard (rule O3).
+fn observe(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let text = grants::drive::told(cx.node).behind(&heartbeat_reply(cx.node));
+    Ok(reply.bulk(text.as_bytes()).into())
+}
+
+/// `AS <term> SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE …`: said by a controller that names its term, and refused
+/// once a higher one was seen (rule O5).
+fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let (term, word) = (args.number()?, args.word());
+    let run: SessionHandler = match word.as_deref() {
+        Some(b"SETNODES") => set_nodes,
+        Some(b"SETNODEID") => set_node_id,
+        Some(b"SETCLUSTERID") => set_cluster_id,
+        Some(b"PAUSE") => super::connection::pause,
+        Some(b"UNPAUSE") => super::connection::unpause,
+        _ => return Err(Error::text(CLUSTERX_TEXT)),
+    };
+    cx.node.grants.obey(term).map_err(Error::err)?;
+    run(cx, args, reply)
 }
 
 /// Changes the topology and answers once the change is durable and in force.

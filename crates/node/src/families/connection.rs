@@ -451,7 +451,11 @@ fn unblock(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
     Ok(reply.flag(is_done).into())
 }
 
-fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+pub(super) fn pause(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
     let ms =
         args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
@@ -471,7 +475,11 @@ fn pause(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     Ok(reply.ok().into())
 }
 
-fn unpause(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+pub(super) fn unpause(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
     cx.node.clients.unpause();
     Ok(reply.ok().into())
 }

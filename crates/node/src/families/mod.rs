@@ -7,6 +7,7 @@ pub mod docs;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+pub mod json;
 pub mod key;
 pub mod list;
 pub mod pubsub;
@@ -34,6 +35,7 @@ pub const ALL: &[Family] = &[
     Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
+    Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },

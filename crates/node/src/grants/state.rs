@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::grant::{CommitMode, EpochId, History, Holder, LEASE_MS_MAX, Member, Promise};
+use ::grant::{
+    CommitMode, EpochId, HeartbeatError, History, Holder, LEASE_MS_MAX, Member, Promise,
+};
 use ::replication::wire::Stamp;
 use api::heartbeat::Standing;
 use parking_lot::Mutex;
@@ -77,6 +79,14 @@ impl Grants {
     /// Highest term of a controller seen.
     pub fn term(&self) -> u64 {
         self.holder.lock().term()
+    }
+
+    /// Whether a command of a controller that names its term is to be obeyed; notes the term.
+    ///
+    /// # Errors
+    /// A higher one was seen.
+    pub fn obey(&self, term: u64) -> Result<(), HeartbeatError> {
+        self.holder.lock().obey(term)
     }
 
     /// Whether a master may serve at `now_ns`: it has a lease, and a grant where grants are in use.

@@ -285,6 +285,49 @@ fn once_grants_are_in_use_a_lease_alone_is_none() {
     assert!(node.ask(&["GET", "k"]).starts_with("-CLUSTERDOWN"));
 }
 
+/// Rule O3: a controller that stands by must not keep replicas from lending.
+#[test]
+fn who_observes_is_no_controller_heard() {
+    let node = master(|_| {});
+    let observe = || node.ask(&["CLUSTERX", "OBSERVE"]);
+    let told = |text: &str| api::heard::Told::parse(text).unwrap_or_else(|| panic!("{text}"));
+    let text = observe();
+    let seen = Reply::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!((seen.myid, seen.nonce), (m(), Controller::hello(&node).nonce));
+    assert_eq!(told(&text).heard_ms, None);
+    Controller::of(&[member_of(&node)]).grant(&node);
+    let heard = node.node.grants.heard.newest();
+    let text = observe();
+    assert_eq!((told(&text).term, told(&text).heard_term), (1, 1));
+    assert!(told(&text).heard_ms.is_some(), "{text}");
+    assert_eq!(node.node.grants.heard.newest(), heard);
+}
+
+/// Rule O5: what an older controller sent arrives behind its successor's.
+#[test]
+fn a_command_of_an_older_term_is_refused() {
+    let node = master(|_| {});
+    let as_term = |term: &str, words: &[&str]| {
+        let all: Vec<&str> = ["CLUSTERX", "AS", term].iter().chain(words).copied().collect();
+        node.ask(&all)
+    };
+    let is_paused = || Controller::hello(&node).paused;
+    assert_eq!(as_term("1", &["PAUSE", "60000", "WRITE"]), "+OK");
+    assert!(is_paused());
+    // Any command that names a term is heard as that term.
+    assert_eq!(as_term("1", &["SETNODEID", &m()]), "+OK");
+    assert!(as_term("3", &["FLUSHALL"]).starts_with("-ERR CLUSTERX command"));
+    assert_eq!(node.node.grants.term(), 1, "what is no such command is not obeyed");
+    node.node.grants.obey(2).expect("a newer one");
+    for late in [&["UNPAUSE"][..], &["PAUSE", "1", "WRITE"], &["SETNODEID", &m()]] {
+        let refused = as_term("1", late);
+        assert_eq!(refused, "-ERR election version mismatch: 1 is older than 2");
+    }
+    assert_eq!(as_term("2", &["UNPAUSE"]), "+OK");
+    let text = node.ask(&["CLUSTERX", "OBSERVE"]);
+    assert!(!Reply::parse(&text).expect("a reply").paused);
+}
+
 #[test]
 fn replies_to_writes_and_to_reads_of_them_wait_and_leave_in_order() {
     let (node, _, mut puppet) = in_sync(|_| {}, 1);

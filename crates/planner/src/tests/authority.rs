@@ -8,34 +8,47 @@ fn lease_of(s: &Script) -> Option<crate::Granted> {
     granted(&s.plan(), &s.record, &s.observed, &s.policy, &id("a"))
 }
 
-/// Rule R8.
+/// Rule O2: it has full length or is not given.
 #[test]
-fn no_lease_outlasts_the_authority() {
+fn a_lease_is_granted_only_from_a_stamp_that_is_older_than_the_read() {
     let mut s = in_sync(&["a", "b"]);
+    let stamp = s.observed.node(&id("a")).seen.as_ref().expect("an answer").received_at;
+    let shared = |read| Authority::Shared { read, is_fresh: true };
     assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(1_000));
-    for left_ms in [5_000, 1_010, 1_009, 500, 2, 1, 0] {
-        s.observed.authority_until = Some(s.now.plus_millis(left_ms));
-        let end = lease_of(&s).map(|lease| lease.end);
-        assert!(end.is_none_or(|end| end <= s.now.plus_millis(left_ms)), "{left_ms} ms left");
-        assert_eq!(end.is_some(), left_ms > 1, "{left_ms} ms left");
-    }
-    s.observed.authority_until = Some(s.now.plus_millis(505));
-    assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(500));
-    // The stamp is older than the plan.
-    s.after_ms(400);
-    assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(500));
+    s.observed.authority = shared(Some(stamp));
+    assert_eq!(lease_of(&s), None);
+    s.observed.authority = shared(Some(Time::from_nanos(stamp.nanos() + 1)));
+    assert_eq!(lease_of(&s).map(|lease| lease.lease_ms), Some(1_000));
+    // The machine slept: what was read before says nothing of an answer that came since.
+    s.after_ms(5_000);
+    s.answers_with("a", |_| {});
+    assert_eq!(lease_of(&s), None);
+    s.observed.authority = Authority::Shared { read: Some(s.now), is_fresh: false };
+    assert_eq!(lease_of(&s), None);
 }
 
+/// Rule O3.
 #[test]
-fn a_controller_whose_authority_is_over_does_nothing() {
+fn a_controller_without_a_fresh_read_does_nothing() {
     let mut s = in_sync(&["a", "b"]);
-    s.observed.authority_until = Some(s.now);
+    s.observed.authority = Authority::Shared { read: Some(s.now), is_fresh: false };
     s.refuses("a", 2);
     s.after_ms(5_000);
     s.check(expect![[r#"
         leases: 
-        suspect: this controller no longer leads for certain
+        suspect: this controller does not lead for certain
     "#]]);
+}
+
+/// Rule O8: the claim in the store is one key, and shuts the last leader out of every record.
+#[test]
+fn a_takeover_on_a_shared_store_writes_no_record() {
+    let mut s = in_sync(&["a", "b"]);
+    (s.record.term, s.observed.term) = (9, 5);
+    s.observed.authority = Authority::Shared { read: Some(s.now.plus_millis(1)), is_fresh: true };
+    let plan = s.plan();
+    assert!(!plan.actions.iter().any(|action| matches!(action, Action::CompareAndSwap { .. })));
+    assert!(plan.leases.contains(&id("a")));
 }
 
 /// A controller's first act is to make the compare-and-swap of an older one fail: else one that

@@ -23,6 +23,7 @@ pub mod glob;
 pub mod hash;
 pub mod head;
 pub mod hyperloglog;
+pub mod json;
 pub mod keys;
 pub mod keyspace;
 pub mod kind;
@@ -85,6 +86,12 @@ pub enum CommandError {
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,
+    /// A document that is not there is made at its root.
+    #[error("new objects must be created at the root")]
+    NotAtRoot,
+    /// A document, a path or an edit is refused.
+    #[error(transparent)]
+    Json(#[from] ::json::Error),
     /// A stream refuses.
     #[error(transparent)]
     Stream(#[from] stream::Refusal),

@@ -345,7 +345,7 @@ mod tests {
                 Request { fork: 1, epoch_id: None, is_dry: false, only_absent: true, changes };
             request.batches()
         };
-        assert_eq!(batches(Vec::new()), []);
+        assert!(batches(Vec::new()).is_empty());
         assert_eq!(batches((0..300).map(|_| set(1)).collect()), [0..128, 128..256, 256..300]);
         let large = [1, BATCH_BYTES, 1, BATCH_BYTES / 2, BATCH_BYTES / 2, 1];
         assert_eq!(batches(large.map(set).to_vec()), [0..2, 2..5, 5..6]);

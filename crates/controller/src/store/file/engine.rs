@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadableDatabase as _};
 
-use super::{META, StoreError, engine};
+use super::{META, Outcome, StoreError, engine};
 
 /// How to open the file.
 pub(super) type Opener =
@@ -21,31 +21,6 @@ pub(super) type Opener =
 
 /// A call that takes longer is told of.
 const SLOW: Duration = Duration::from_secs(1);
-
-/// What became of a change.
-#[derive(Debug)]
-pub enum Outcome<T = ()> {
-    /// It is made, durably.
-    Done(T),
-    /// It is not made, and will not be.
-    NotDone(StoreError),
-    /// Nobody knows: it may be made, or be made yet. What is in force must be read, and shut out where that shows the
-    /// content of before.
-    Unknown(StoreError),
-}
-
-impl<T> Outcome<T> {
-    /// For those to whom nothing happens by what they do not know.
-    ///
-    /// # Errors
-    /// Everything but [`Outcome::Done`].
-    pub fn done(self) -> Result<T, StoreError> {
-        match self {
-            Self::Done(value) => Ok(value),
-            Self::NotDone(error) | Self::Unknown(error) => Err(error),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Open {

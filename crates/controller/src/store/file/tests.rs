@@ -1,6 +1,5 @@
-//! The store on disks that fail.
+//! The file on disks that fail.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,7 +61,7 @@ struct Stage {
     _folder: tempfile::TempDir,
     path: PathBuf,
     does: Arc<AtomicU64>,
-    store: Store,
+    store: File,
 }
 
 impl Stage {
@@ -72,12 +71,12 @@ impl Stage {
         let does = Arc::new(AtomicU64::new(WELL));
         let (at, disk) = (path.clone(), Arc::clone(&does));
         let opener = move || {
-            let mut how = File::options();
+            let mut how = std::fs::File::options();
             let file = how.read(true).write(true).create(true).truncate(false).open(&at)?;
             let disk = Disk { file: FileBackend::new(file)?, does: Arc::clone(&disk) };
             Database::builder().create_with_backend(disk)
         };
-        let store = Store::open_with(Box::new(opener), 0).expect("a new store");
+        let store = File::open_with(Box::new(opener), 0).expect("a new store");
         Self { _folder: folder, path, does, store }
     }
 
@@ -134,7 +133,7 @@ fn a_file_that_another_controller_has_led_with_is_not_taken_back() {
     assert!(stage.store.probe().is_err());
     stage.disk(WELL);
     // The failed file is closed, so somebody else gets in.
-    drop(Store::open(&stage.path, 0).expect("the file"));
+    drop(File::open(&stage.path, 0).expect("the file"));
     assert!(stage.store.probe().is_err());
     let lost = stage.store.lost().expect("the end");
     assert!(lost.contains("term 2") && lost.contains("term 1"), "{lost}");
@@ -145,9 +144,9 @@ fn a_file_that_another_controller_has_led_with_is_not_taken_back() {
 fn history_outlives_any_flood() {
     let stage = Stage::new();
     let event = |kind: &str, text: &str| Event::now(1, "n/c".to_owned(), kind, text.to_owned());
-    stage.store.append(&[event("failover", "a master died")]).expect("room");
+    stage.store.append(&[event("failover", "a master died")]).done().expect("room");
     let flood: Vec<Event> = (0..10_050).map(|n| event("alarm", &n.to_string())).collect();
-    stage.store.append(&flood).expect("room");
+    stage.store.append(&flood).done().expect("room");
     let all = stage.store.events(20_000, |_| true).expect("events");
     assert_eq!(all.len(), 10_001);
     assert_eq!((all[0].number, all[0].text.as_str()), (1, "a master died"));

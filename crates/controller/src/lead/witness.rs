@@ -1,0 +1,127 @@
+//! What a standby sees of the leader's process: whether its REST port answers, is silent, or is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use planner::{Standby, Time};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::cluster::Shared;
+use crate::store::Leader;
+
+/// Between two questions.
+const PACE: Duration = Duration::from_millis(100);
+/// Between two attempts to connect.
+const AGAIN: Duration = Duration::from_millis(20);
+/// A connection on which nothing comes for so long is made anew.
+const SILENCE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    heard_at: Time,
+    closed_at: Option<Time>,
+    refused_at: Option<Time>,
+}
+
+/// Watches one leader at a time.
+#[derive(Debug)]
+pub(super) struct Witness {
+    shared: Arc<Shared>,
+    /// Claim, what is seen of it, and who looks.
+    of: Option<(String, Arc<Mutex<Seen>>, JoinHandle<()>)>,
+    began: Time,
+}
+
+impl Witness {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let began = shared.now();
+        Self { shared, of: None, began }
+    }
+
+    /// Watches this leader from here on; `None`: nobody.
+    pub(super) fn watch(&mut self, leader: Option<&Leader>) {
+        let leader = leader.filter(|leader| !leader.is_vacant());
+        if self.of.as_ref().map(|(claim, ..)| claim.as_str()) == leader.map(|of| of.claim.as_str())
+        {
+            return;
+        }
+        self.began = self.shared.now();
+        if let Some((_, _, task)) = self.of.take() {
+            task.abort();
+        }
+        let Some(leader) = leader else { return };
+        let seen = Seen { heard_at: self.began, closed_at: None, refused_at: None };
+        let seen = Arc::new(Mutex::new(seen));
+        let address = leader.address.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let task = tokio::spawn(look(Arc::clone(&self.shared), address, Arc::clone(&seen)));
+        self.of = Some((leader.claim.clone(), seen, task));
+    }
+
+    /// What is known, for a decision.
+    pub(super) fn standby(
+        &self,
+        is_vacant: bool,
+        nodes: Vec<planner::Witness>,
+        claimed_at: Option<Time>,
+    ) -> Standby {
+        let seen = self.of.as_ref().map(|(_, seen, _)| *seen.lock());
+        Standby {
+            is_vacant,
+            heard_at: seen.map_or(self.began, |seen| seen.heard_at),
+            closed_at: seen.and_then(|seen| seen.closed_at),
+            refused_at: seen.and_then(|seen| seen.refused_at),
+            nodes,
+            claimed_at,
+        }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if let Some((_, _, task)) = self.of.take() {
+            task.abort();
+        }
+    }
+}
+
+async fn look(shared: Arc<Shared>, address: String, seen: Arc<Mutex<Seen>>) {
+    loop {
+        match tokio::time::timeout(SILENCE, TcpStream::connect(&*address)).await {
+            Ok(Ok(stream)) => {
+                listen(&shared, stream, &address, &seen).await;
+                seen.lock().closed_at.get_or_insert(shared.now());
+            }
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                let now = shared.now();
+                let mut seen = seen.lock();
+                seen.closed_at.get_or_insert(now);
+                seen.refused_at = Some(now);
+            }
+            // No way there, or none of ours: nothing is refused by that.
+            Ok(Err(_)) | Err(_) => {}
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Asks until the connection ends. Any byte is life, whatever it says.
+async fn listen(shared: &Shared, mut stream: TcpStream, address: &str, seen: &Mutex<Seen>) {
+    let question = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let mut buffer = [0; 4096];
+    loop {
+        if stream.write_all(question.as_bytes()).await.is_err() {
+            return;
+        }
+        match tokio::time::timeout(SILENCE, stream.read(&mut buffer)).await {
+            Ok(Ok(count)) if count > 0 => {
+                let heard = Seen { heard_at: shared.now(), closed_at: None, refused_at: None };
+                *seen.lock() = heard;
+            }
+            _ => return,
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}

@@ -1,0 +1,450 @@
+//! The store that several controllers share: an etcd of version 3, by its JSON gateway.
+//!
+//! Invariants: every change compares the key `leader` with the claim of this process in the same transaction (rule O1), so
+//! what an older leader had under way fails, whenever it arrives; a record is compared by its tag, never by a revision of
+//! etcd (O6). Each call is linearizable and has a limit (O9). Nothing is watched: standbys read what changed since.
+//!
+//! Keys, below a prefix: `store` (format and generation), `leader`, `namespaces/NS`, `clusters/NS/C` (the record),
+//! `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `events/N` and
+//! `history/N`.
+
+mod claim;
+mod client;
+mod journal;
+#[cfg(test)]
+#[path = "../../tests/support/etcd.rs"]
+#[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
+pub(crate) mod server;
+mod used;
+mod wire;
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use planner::Record;
+use serde::{Deserialize, Serialize};
+
+use self::claim::Claims;
+pub use self::claim::Leader;
+use self::client::Client;
+use self::journal::Journal;
+use self::used::Used;
+use self::wire::{Answer, Compare, Found, Range, Write};
+use super::{Change, FORMAT, Outcome, Records, Store, StoreError, Wanted, Work, failed, fresh_tag};
+use crate::events::Event;
+
+/// How to reach an etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `http://host:port` of each member.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with; ends in `/`.
+    pub prefix: String,
+    /// Name and password, where etcd asks for them.
+    pub user: Option<(String, String)>,
+    /// Limit of a call.
+    pub limit: Duration,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            prefix: "/holdfast/".to_owned(),
+            user: None,
+            limit: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The key `store`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Name {
+    format: u64,
+    generation: String,
+}
+
+/// An etcd that several controllers share.
+#[derive(Debug)]
+pub struct Etcd {
+    client: Client,
+    prefix: String,
+    generation: String,
+    claims: Mutex<Claims>,
+    journal: tokio::sync::Mutex<Option<Journal>>,
+}
+
+/// How often a change is made again that found another one of the addresses in use.
+const AGAIN: usize = 8;
+
+impl Etcd {
+    /// Reaches an etcd, and gives the store a name if it has none.
+    ///
+    /// # Errors
+    /// Nobody answers, or what answers cannot be used.
+    pub async fn open(place: Place) -> Result<Self, StoreError> {
+        let prefix = place.prefix.clone();
+        let client = Client::new(place)?;
+        client.check_version().await?;
+        let key = format!("{prefix}store");
+        let fresh = Name { format: FORMAT, generation: format!("{:016x}", fresh_tag()) };
+        let read = client.read("read the store's name", &[Range::Key(key.clone())]).await?;
+        let name = match read.found(0).value() {
+            Some(text) => serde_json::from_str(text).map_err(failed("read the store's name"))?,
+            None => {
+                let text = encode(&fresh)?;
+                let made = [Write::Put(key.clone(), text)];
+                let answer =
+                    client.write("name the store", &[Compare::Absent(key)], &made).await.done()?;
+                match answer.found(0).value() {
+                    // Another controller was faster.
+                    Some(text) if !answer.succeeded => {
+                        serde_json::from_str(text).map_err(failed("read the store's name"))?
+                    }
+                    _ => fresh,
+                }
+            }
+        };
+        if name.format > FORMAT {
+            return Err(StoreError::Unusable(format!(
+                "{prefix} has format {}, this version reads formats up to {FORMAT}; start the version that wrote it, or a later one",
+                name.format
+            )));
+        }
+        Ok(Self {
+            client,
+            prefix,
+            generation: name.generation,
+            claims: Mutex::new(Claims::default()),
+            journal: tokio::sync::Mutex::new(None),
+        })
+    }
+
+    /// The same store and claim by another way.
+    #[cfg(test)]
+    pub(crate) fn through(&self, place: Place) -> Result<Self, StoreError> {
+        let claims = self.claims.lock();
+        let (held, term) = (claims.held.clone(), claims.term);
+        Ok(Self {
+            client: Client::new(place)?,
+            prefix: self.prefix.clone(),
+            generation: self.generation.clone(),
+            claims: Mutex::new(Claims { held, unknown: Vec::new(), term }),
+            journal: tokio::sync::Mutex::new(None),
+        })
+    }
+
+    /// The random name of this store.
+    pub fn generation(&self) -> &str {
+        &self.generation
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("{}{rest}", self.prefix)
+    }
+
+    /// Makes a change as the leader. The answer's ranges show the compares in their order, behind that of the claim.
+    async fn change(
+        &self,
+        what: &'static str,
+        compares: Vec<Compare>,
+        writes: Vec<Write>,
+    ) -> Outcome<Changed> {
+        let Some(claim) = self.claims.lock().held.clone() else {
+            return Outcome::NotDone(StoreError::Lost("this controller does not lead".to_owned()));
+        };
+        let mut all = vec![Compare::Is(self.key("leader"), claim.value.clone())];
+        all.extend(compares);
+        match self.client.write(what, &all, &writes).await {
+            Outcome::Done(answer) if answer.succeeded => Outcome::Done(Changed::Made),
+            Outcome::Done(answer) => {
+                let leads = answer.found(0);
+                if leads.value() == Some(&claim.value) {
+                    return Outcome::Done(Changed::Found(answer));
+                }
+                drop(self.noted(leads.value()));
+                Outcome::NotDone(StoreError::Lost("another controller leads now".to_owned()))
+            }
+            Outcome::NotDone(error) => Outcome::NotDone(error),
+            Outcome::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+
+    /// What appends these events, behind whatever else the transaction does.
+    async fn logged(&self, events: &[Event]) -> Result<Vec<Write>, StoreError> {
+        let mut journal = self.journal.lock().await;
+        let term = self.claims.lock().held.as_ref().map_or(0, |claim| claim.term);
+        if journal.as_ref().is_none_or(|journal| journal.term != term) {
+            // Another leader may have written since.
+            *journal = Some(Journal::read(&self.client, &self.prefix, term).await?);
+        }
+        match journal.as_mut() {
+            Some(journal) => journal.writes(&self.prefix, events),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The addresses in use, and what shows whether they are still so.
+    async fn used(&self) -> Result<(Used, Compare), StoreError> {
+        let key = self.key("used");
+        let read =
+            self.client.read("read the addresses in use", &[Range::Key(key.clone())]).await?;
+        match read.found(0).value() {
+            None => Ok((Used::default(), Compare::Absent(key))),
+            Some(text) => {
+                let used = Used::parse(text).map_err(failed("read the addresses in use"))?;
+                // Its value has a tag, as a record: it is never the same twice.
+                Ok((used, Compare::Is(key, text.to_owned())))
+            }
+        }
+    }
+
+    async fn put(&self, old: Option<&Record>, record: &Record, event: &Event) -> Outcome {
+        let (doc, tag) = (key_of("clusters", record), key_of("tags", record));
+        let (doc, tag) = (self.key(&doc), self.key(&tag));
+        let (namespace, compare) = match old {
+            Some(old) => (None, Compare::Is(tag.clone(), show(old.tag))),
+            None => {
+                let key = self.key(&format!("namespaces/{}", record.namespace));
+                (Some(Compare::Present(key)), Compare::Absent(tag.clone()))
+            }
+        };
+        for _ in 0..AGAIN {
+            let mut writes = match self.logged(std::slice::from_ref(event)).await {
+                Ok(writes) => writes,
+                Err(error) => return Outcome::NotDone(error),
+            };
+            let text = match encode(record) {
+                Ok(text) => text,
+                Err(error) => return Outcome::NotDone(error),
+            };
+            writes.push(Write::Put(doc.clone(), text));
+            writes.push(Write::Put(tag.clone(), show(record.tag)));
+            let mut compares = vec![compare.clone()];
+            compares.extend(namespace.clone());
+            if old.is_none_or(|old| used::addresses(old) != used::addresses(record)) {
+                match self.reserve(record).await {
+                    Ok((write, as_before)) => {
+                        writes.push(write);
+                        compares.push(as_before);
+                    }
+                    Err(error) => return Outcome::NotDone(error),
+                }
+            }
+            let found = match self.change("change a cluster", compares, writes).await {
+                Outcome::Done(Changed::Made) => return Outcome::Done(()),
+                Outcome::Done(Changed::Found(answer)) => answer,
+                Outcome::NotDone(error) => return Outcome::NotDone(error),
+                Outcome::Unknown(error) => return Outcome::Unknown(error),
+            };
+            let is_as_before = match old {
+                Some(old) => found.found(1).value() == Some(&show(old.tag)),
+                None => found.found(1).value().is_none(),
+            };
+            if !is_as_before {
+                let is_there = found.found(1).value().is_some();
+                return Outcome::NotDone(match (old.is_some(), is_there) {
+                    (true, false) => StoreError::NotFound,
+                    (true, true) => StoreError::Conflict,
+                    (false, _) => StoreError::Exists,
+                });
+            }
+            if namespace.is_some() && found.found(2).value().is_none() {
+                return Outcome::NotDone(StoreError::NotFound);
+            }
+            // The addresses in use have changed meanwhile.
+        }
+        Outcome::NotDone(StoreError::Conflict)
+    }
+
+    async fn reserve(&self, record: &Record) -> Result<(Write, Compare), StoreError> {
+        let (mut used, as_before) = self.used().await?;
+        used.take(record)?;
+        Ok((Write::Put(self.key("used"), used.text()?), as_before))
+    }
+
+    async fn forget(&self, namespace: String, name: String, event: Event) -> Outcome {
+        let doc = self.key(&format!("clusters/{namespace}/{name}"));
+        let tag = self.key(&format!("tags/{namespace}/{name}"));
+        for _ in 0..AGAIN {
+            let prepared = async {
+                let mut writes = self.logged(std::slice::from_ref(&event)).await?;
+                let (mut used, as_before) = self.used().await?;
+                used.release(&format!("{namespace}/{name}"));
+                writes.push(Write::Put(self.key("used"), used.text()?));
+                writes.extend([Write::Remove(doc.clone()), Write::Remove(tag.clone())]);
+                Ok((writes, as_before))
+            };
+            let (writes, as_before) = match prepared.await {
+                Ok(prepared) => prepared,
+                Err(error) => return Outcome::NotDone(error),
+            };
+            let compares = vec![Compare::Present(tag.clone()), as_before];
+            match self.change("delete a cluster", compares, writes).await {
+                Outcome::Done(Changed::Made) => return Outcome::Done(()),
+                Outcome::Done(Changed::Found(answer)) if answer.found(1).value().is_none() => {
+                    return Outcome::NotDone(StoreError::NotFound);
+                }
+                Outcome::Done(Changed::Found(_)) => {}
+                Outcome::NotDone(error) => return Outcome::NotDone(error),
+                Outcome::Unknown(error) => return Outcome::Unknown(error),
+            }
+        }
+        Outcome::NotDone(StoreError::Conflict)
+    }
+
+    async fn append_all(&self, events: Vec<Event>) -> Outcome {
+        for some in events.chunks(journal::AT_ONCE) {
+            let writes = match self.logged(some).await {
+                Ok(writes) => writes,
+                Err(error) => return Outcome::NotDone(error),
+            };
+            match self.change("write events", Vec::new(), writes).await {
+                Outcome::Done(_) => {}
+                Outcome::NotDone(error) => return Outcome::NotDone(error),
+                Outcome::Unknown(error) => return Outcome::Unknown(error),
+            }
+        }
+        Outcome::Done(())
+    }
+}
+
+/// What a change came to.
+enum Changed {
+    /// It is made.
+    Made,
+    /// A compare was not so; this is how it is.
+    Found(Answer),
+}
+
+impl Records for Etcd {
+    fn swap(&self, change: Change) -> Work<'_, Outcome> {
+        Box::pin(async move { self.put(Some(&change.was), &change.record, &change.event).await })
+    }
+
+    fn cluster<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Work<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            let key = self.key(&format!("clusters/{namespace}/{name}"));
+            let read = self.client.read("read a cluster", &[Range::Key(key)]).await?;
+            Ok(records(&read.found(0))?.pop())
+        })
+    }
+
+    /// A proposal may be made long after its client gave up.
+    fn writes_may_arrive_late(&self) -> bool {
+        true
+    }
+}
+
+impl Store for Etcd {
+    fn namespaces(&self) -> Work<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let prefix = self.key("namespaces/");
+            let read = self.client.read("read namespaces", &[Range::Names(prefix.clone())]).await?;
+            let names = read.found(0).pairs;
+            let names = names.iter().filter_map(|pair| pair.key.strip_prefix(&prefix));
+            Ok(names.map(str::to_owned).collect())
+        })
+    }
+
+    fn create_namespace(&self, name: String) -> Work<'_, Outcome> {
+        Box::pin(async move {
+            let key = self.key(&format!("namespaces/{name}"));
+            let (compares, writes) =
+                (vec![Compare::Absent(key.clone())], vec![Write::Put(key, String::new())]);
+            match self.change("create a namespace", compares, writes).await {
+                Outcome::Done(Changed::Made) => Outcome::Done(()),
+                Outcome::Done(Changed::Found(_)) => Outcome::NotDone(StoreError::Exists),
+                Outcome::NotDone(error) => Outcome::NotDone(error),
+                Outcome::Unknown(error) => Outcome::Unknown(error),
+            }
+        })
+    }
+
+    fn delete_namespace(&self, name: String) -> Work<'_, Outcome> {
+        Box::pin(async move {
+            let key = self.key(&format!("namespaces/{name}"));
+            let compares = vec![
+                Compare::Present(key.clone()),
+                Compare::NoneOf(self.key(&format!("clusters/{name}/"))),
+            ];
+            match self.change("delete a namespace", compares, vec![Write::Remove(key)]).await {
+                Outcome::Done(Changed::Made) => Outcome::Done(()),
+                Outcome::Done(Changed::Found(answer)) => {
+                    let is_there = !answer.found(1).pairs.is_empty();
+                    let error = if is_there { StoreError::NotEmpty } else { StoreError::NotFound };
+                    Outcome::NotDone(error)
+                }
+                Outcome::NotDone(error) => Outcome::NotDone(error),
+                Outcome::Unknown(error) => Outcome::Unknown(error),
+            }
+        })
+    }
+
+    fn clusters(&self) -> Work<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let all = [Range::All(self.key("clusters/"))];
+            records(&self.client.read("read clusters", &all).await?.found(0))
+        })
+    }
+
+    fn create(&self, record: Record, event: Event) -> Work<'_, Outcome> {
+        Box::pin(async move { self.put(None, &record, &event).await })
+    }
+
+    fn delete(&self, namespace: String, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(self.forget(namespace, name, event))
+    }
+
+    fn append(&self, events: Vec<Event>) -> Work<'_, Outcome> {
+        Box::pin(self.append_all(events))
+    }
+
+    fn events(&self, limit: usize, wanted: Wanted) -> Work<'_, Result<Vec<Event>, StoreError>> {
+        Box::pin(async move { journal::newest(&self.client, &self.prefix, limit, &wanted).await })
+    }
+
+    /// Who leads is read all the time, which shows the same and costs etcd nothing.
+    fn probe(&self) -> Work<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.client.trouble()
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.client.lost()
+    }
+
+    fn written_ago(&self) -> Option<Duration> {
+        self.client.written_ago()
+    }
+
+    fn term(&self) -> u64 {
+        self.claims.lock().term
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(failed("encode for the store"))
+}
+
+fn records(found: &Found) -> Result<Vec<Record>, StoreError> {
+    let read =
+        |pair: &wire::Pair| serde_json::from_str(&pair.value).map_err(failed("read a cluster"));
+    found.pairs.iter().map(read).collect()
+}
+
+fn key_of(what: &str, record: &Record) -> String {
+    format!("{what}/{}/{}", record.namespace, record.name)
+}
+
+/// A tag as its key has it.
+fn show(tag: u64) -> String {
+    format!("{tag:016x}")
+}

@@ -1,0 +1,195 @@
+//! The key `leader`: who leads, and what this process has claimed (rule O1).
+//!
+//! A claim whose answer did not come may be in force later: it is held as soon as a read shows it.
+
+use std::collections::BTreeSet;
+
+use planner::Record;
+use serde::{Deserialize, Serialize};
+
+use super::wire::{Compare, Range, Write};
+use super::{Etcd, encode, records};
+use crate::store::{Outcome, StoreError, failed, fresh_tag};
+
+/// The key `leader`: who leads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Leader {
+    /// Rises with every claim.
+    pub term: u64,
+    /// Random, of this claim; empty: vacant.
+    #[serde(default)]
+    pub claim: String,
+    /// URL of its REST interface.
+    #[serde(default)]
+    pub address: String,
+    /// As the key has it: another version may say more.
+    #[serde(skip)]
+    text: String,
+}
+
+impl Leader {
+    /// Nobody leads.
+    pub fn is_vacant(&self) -> bool {
+        self.claim.is_empty()
+    }
+}
+
+/// What a standby reads.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Who leads; `None` before anybody did.
+    pub leader: Option<Leader>,
+    /// Records that changed since.
+    pub changed: Vec<Record>,
+    /// Namespace and name of all clusters.
+    pub names: BTreeSet<(String, String)>,
+    /// What the next look is to go on from.
+    pub revision: i64,
+}
+
+/// What this process has claimed.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub(super) term: u64,
+    id: String,
+    /// As the key has it.
+    pub(super) value: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// In force, as far as is known.
+    pub(super) held: Option<Claim>,
+    /// Made, and not answered: each may be in force yet.
+    pub(super) unknown: Vec<Claim>,
+    /// Of the newest claim that was ever held.
+    pub(super) term: u64,
+}
+
+/// Claims that are remembered without an answer.
+const UNKNOWN_MAX: usize = 16;
+
+impl Etcd {
+    /// Who leads now, by a quorum; a claim of this process that it shows is held from here on, one that it does not show
+    /// is lost.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        let read = self.client.read("read who leads", &[Range::Key(self.key("leader"))]).await?;
+        self.noted(read.found(0).value())
+    }
+
+    /// Who leads, and what of the clusters has changed since a revision of etcd; 0: all.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn look(&self, since: i64) -> Result<Look, StoreError> {
+        let clusters = self.key("clusters/");
+        let ranges = [
+            Range::Key(self.key("leader")),
+            Range::Since(clusters.clone(), since),
+            Range::Names(clusters.clone()),
+        ];
+        let read = self.client.read("read what changed", &ranges).await?;
+        let leader = self.noted(read.found(0).value())?;
+        let names = read.found(2).pairs;
+        let names = names.iter().filter_map(|pair| {
+            let (namespace, name) = pair.key.strip_prefix(&clusters)?.split_once('/')?;
+            Some((namespace.to_owned(), name.to_owned()))
+        });
+        Ok(Look {
+            leader,
+            changed: records(&read.found(1))?,
+            names: names.collect(),
+            revision: read.header.revision,
+        })
+    }
+
+    /// What the key `leader` says of the claims of this process.
+    pub(super) fn noted(&self, value: Option<&str>) -> Result<Option<Leader>, StoreError> {
+        let Some(value) = value else { return Ok(None) };
+        let mut leader: Leader = serde_json::from_str(value).map_err(failed("read who leads"))?;
+        value.clone_into(&mut leader.text);
+        let mut claims = self.claims.lock();
+        let claims = &mut *claims;
+        if let Some(at) = claims.unknown.iter().position(|claim| claim.id == leader.claim) {
+            let claim = claims.unknown.swap_remove(at);
+            claims.term = claim.term;
+            claims.held = Some(claim);
+        }
+        claims.held.take_if(|held| held.id != leader.claim);
+        Ok(Some(leader))
+    }
+
+    /// Takes the lead from whoever `seen` shows: one transaction that raises the term. Whether it should is decided
+    /// elsewhere; this only sees to it that no two succeed.
+    pub async fn claim(&self, seen: Option<&Leader>, address: &str, min_term: u64) -> Outcome<u64> {
+        let key = self.key("leader");
+        let term = seen.map_or(1, |leader| leader.term.saturating_add(1)).max(min_term);
+        let id = format!("{:016x}", fresh_tag());
+        let leader =
+            Leader { term, claim: id.clone(), address: address.to_owned(), text: String::new() };
+        let value = match encode(&leader) {
+            Ok(value) => value,
+            Err(error) => return Outcome::NotDone(error),
+        };
+        let compare = match seen {
+            Some(old) => Compare::Is(key.clone(), old.text.clone()),
+            None => Compare::Absent(key.clone()),
+        };
+        let claim = Claim { term, id: id.clone(), value: value.clone() };
+        // Written down first: a read may show it before its answer comes, or without.
+        {
+            let unknown = &mut self.claims.lock().unknown;
+            unknown.push(claim);
+            let first_kept = unknown.len().saturating_sub(UNKNOWN_MAX);
+            unknown.drain(..first_kept);
+        }
+        let put = [Write::Put(key, value)];
+        let outcome = self.client.write("claim the lead", &[compare], &put).await;
+        let mut claims = self.claims.lock();
+        let at = claims.unknown.iter().position(|claim| claim.id == id);
+        match (outcome, at) {
+            (Outcome::Unknown(error), _) => Outcome::Unknown(error),
+            (Outcome::Done(answer), at) if answer.succeeded => {
+                if let Some(at) = at {
+                    claims.held = Some(claims.unknown.swap_remove(at));
+                    claims.term = term;
+                }
+                Outcome::Done(term)
+            }
+            (failed, at) => {
+                if let Some(at) = at {
+                    claims.unknown.swap_remove(at);
+                }
+                match failed {
+                    Outcome::NotDone(error) => Outcome::NotDone(error),
+                    _ => Outcome::NotDone(StoreError::Conflict),
+                }
+            }
+        }
+    }
+
+    /// Whether this process leads, as far as it knows.
+    pub fn holds(&self) -> Option<u64> {
+        self.claims.lock().held.as_ref().map(|claim| claim.term)
+    }
+
+    /// Makes the lead vacant; the term stays, so that the next one's is higher.
+    pub async fn resign(&self) -> Outcome {
+        let Some(claim) = self.claims.lock().held.take() else { return Outcome::Done(()) };
+        let vacant = Leader { term: claim.term, ..Leader::default() };
+        let key = self.key("leader");
+        let writes = match encode(&vacant) {
+            Ok(text) => [Write::Put(key.clone(), text)],
+            Err(error) => return Outcome::NotDone(error),
+        };
+        let compare = [Compare::Is(key, claim.value)];
+        match self.client.write("resign", &compare, &writes).await {
+            Outcome::Done(_) => Outcome::Done(()),
+            Outcome::NotDone(error) => Outcome::NotDone(error),
+            Outcome::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+}

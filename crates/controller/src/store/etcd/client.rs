@@ -1,0 +1,370 @@
+//! Calls to etcd's members: a limit for each, reads to two members at once, writes to one (rule O9).
+//!
+//! Whether a write that failed can still be made is told by what failed, never by the words of a text that is not
+//! known: what is not certainly refused is unknown.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Place;
+use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
+use crate::store::{Outcome, StoreError};
+
+/// Largest answer, bytes.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// How far an answer may be behind in raft's term: a member may call an election while it answers.
+const TERM_SLACK: i64 = 1;
+
+const TRANSACTION: &str = "/v3/kv/txn";
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+struct Failure {
+    /// Whatever was asked is not done, and will not be.
+    is_refused: bool,
+    /// A new token is needed.
+    wants_token: bool,
+    why: String,
+}
+
+/// How far the newest answer was.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    cluster_id: String,
+    revision: i64,
+    raft_term: i64,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    /// Since when it has been failing, and the last reason.
+    failed: Option<(Instant, String)>,
+    written: Option<Instant>,
+    lost: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    place: Place,
+    token: Mutex<Option<String>>,
+    /// The member that is asked first.
+    first: AtomicUsize,
+    seen: Mutex<Seen>,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Version {
+    etcdserver: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Token {
+    token: String,
+}
+
+impl Client {
+    pub(super) fn new(place: Place) -> Result<Self, StoreError> {
+        if place.endpoints.is_empty() {
+            return Err(StoreError::Unusable("no endpoint of etcd is given".to_owned()));
+        }
+        let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build();
+        Ok(Self {
+            http: http.map_err(crate::store::failed("prepare connections to etcd"))?,
+            place,
+            token: Mutex::new(None),
+            first: AtomicUsize::new(0),
+            seen: Mutex::new(Seen::default()),
+            health: Mutex::new(Health::default()),
+        })
+    }
+
+    /// Reads ranges of one revision, newest and confirmed by a quorum.
+    pub(super) async fn read(
+        &self,
+        what: &'static str,
+        ranges: &[Range],
+    ) -> Result<Answer, StoreError> {
+        let (body, before) = (wire::reads(ranges), self.seen.lock().clone());
+        let mut read = self.hedged(&body).await;
+        if read.as_ref().is_err_and(|failure| failure.wants_token) && self.log_in().await {
+            read = self.hedged(&body).await;
+        }
+        match read {
+            Ok(answer) => {
+                self.went_on(&before, &answer.header)?;
+                Ok(answer)
+            }
+            Err(failure) => {
+                // The next attempt begins with others.
+                self.first.fetch_add(1, Ordering::Relaxed);
+                Err(self.fails(what, failure))
+            }
+        }
+    }
+
+    /// Makes a transaction. `Done` has its answer, also where a compare was not so.
+    pub(super) async fn write(
+        &self,
+        what: &'static str,
+        compares: &[Compare],
+        writes: &[Write],
+    ) -> Outcome<Answer> {
+        if let Some(lost) = self.lost() {
+            return Outcome::NotDone(StoreError::Lost(lost));
+        }
+        let (body, before) = (wire::transaction(compares, writes), self.seen.lock().clone());
+        let mut last = None;
+        for _ in 0..=self.place.endpoints.len() {
+            let at = self.first.load(Ordering::Relaxed);
+            match self.post::<Answer>(at, TRANSACTION, &body).await {
+                Ok(answer) => {
+                    if let Err(error) = self.went_on(&before, &answer.header) {
+                        return Outcome::Unknown(error);
+                    }
+                    self.health.lock().written = Some(Instant::now());
+                    return Outcome::Done(answer);
+                }
+                Err(failure) if failure.is_refused && failure.wants_token => {
+                    last = Some(failure);
+                    if !self.log_in().await {
+                        break;
+                    }
+                }
+                Err(failure) => {
+                    self.first.fetch_add(1, Ordering::Relaxed);
+                    if !failure.is_refused {
+                        return Outcome::Unknown(self.fails(what, failure));
+                    }
+                    last = Some(failure);
+                }
+            }
+        }
+        let none = || Failure { is_refused: true, wants_token: false, why: "no answer".to_owned() };
+        Outcome::NotDone(self.fails(what, last.unwrap_or_else(none)))
+    }
+
+    /// Two members at once; whichever answers first.
+    async fn hedged(&self, body: &Value) -> Result<Answer, Failure> {
+        let first = self.first.load(Ordering::Relaxed);
+        let ask = |at| self.post::<Answer>(at, TRANSACTION, body);
+        if self.place.endpoints.len() == 1 {
+            return ask(first).await;
+        }
+        let (mut one, mut other) = (Box::pin(ask(first)), Box::pin(ask(first + 1)));
+        tokio::select! {
+            answer = &mut one => match answer {
+                Ok(answer) => Ok(answer),
+                Err(_) => other.await,
+            },
+            answer = &mut other => match answer {
+                Ok(answer) => Ok(answer),
+                Err(_) => one.await,
+            },
+        }
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        at: usize,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, Failure> {
+        let endpoints = &self.place.endpoints;
+        let endpoint = &endpoints[at % endpoints.len()];
+        let mut request = self.http.post(format!("{endpoint}{path}")).json(body);
+        if let Some(token) = self.token.lock().clone() {
+            request = request.header("Authorization", token);
+        }
+        let call = async {
+            let mut answer = request.send().await.map_err(|error| Failure {
+                is_refused: error.is_connect(),
+                wants_token: false,
+                why: format!("{endpoint}: {}", chain(&error)),
+            })?;
+            let unclear = |why| Failure { is_refused: false, wants_token: false, why };
+            let mut text = Vec::new();
+            while let Some(chunk) = answer.chunk().await.map_err(|error| unclear(chain(&error)))? {
+                if text.len() + chunk.len() > ANSWER_MAX {
+                    return Err(unclear(format!("{endpoint}: answer above {ANSWER_MAX} bytes")));
+                }
+                text.extend_from_slice(&chunk);
+            }
+            if !answer.status().is_success() {
+                return Err(refused(endpoint, &text));
+            }
+            serde_json::from_slice(&text)
+                .map_err(|error| unclear(format!("{endpoint}: an answer that is none: {error}")))
+        };
+        let late = || Failure {
+            is_refused: false,
+            wants_token: false,
+            why: format!("{endpoint}: no answer within {:?}", self.place.limit),
+        };
+        tokio::time::timeout(self.place.limit, call).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Tokens end by themselves and with every change of a user. True if there is a new one.
+    async fn log_in(&self) -> bool {
+        let Some((name, password)) = &self.place.user else { return false };
+        let body = json!({ "name": name, "password": password });
+        for at in 0..self.place.endpoints.len() {
+            *self.token.lock() = None;
+            match self.post::<Token>(at, "/v3/auth/authenticate", &body).await {
+                Ok(answer) => {
+                    *self.token.lock() = Some(answer.token);
+                    return true;
+                }
+                Err(failure) => tracing::warn!(error = failure.why, "log in at etcd"),
+            }
+        }
+        false
+    }
+
+    /// Whether all members that answer are of a version that keeps what it was given.
+    ///
+    /// # Errors
+    /// One is not, or none answers.
+    pub(super) async fn check_version(&self) -> Result<(), StoreError> {
+        let mut last = "no member answers".to_owned();
+        let mut is_found = false;
+        for endpoint in &self.place.endpoints {
+            let request = self.http.get(format!("{endpoint}/version")).timeout(self.place.limit);
+            let read = async { request.send().await?.json::<Version>().await };
+            match read.await {
+                Ok(Version { etcdserver })
+                    if matches!(&*etcdserver, "3.5.0" | "3.5.1" | "3.5.2") =>
+                {
+                    return Err(StoreError::Unusable(format!(
+                        "{endpoint} runs etcd {etcdserver}, which may corrupt data: upgrade it to 3.5.3 or later"
+                    )));
+                }
+                Ok(_) => is_found = true,
+                Err(error) => last = format!("{endpoint}: {}", chain(&error)),
+            }
+        }
+        if is_found { Ok(()) } else { Err(StoreError::Away(last)) }
+    }
+
+    /// Answers go on, of one etcd: what went back is another one, or one that was restored (rule O7). Looked at against
+    /// what was known when the question was sent, since answers overtake each other.
+    fn went_on(&self, before: &Seen, header: &Header) -> Result<(), StoreError> {
+        let is_other = !before.cluster_id.is_empty() && before.cluster_id != header.cluster_id;
+        let went_back = header.revision < before.revision
+            || header.raft_term.saturating_add(TERM_SLACK) < before.raft_term;
+        let mut health = self.health.lock();
+        if is_other || went_back {
+            let lost = format!(
+                "etcd answers with revision {} of term {}, and has answered with {} of {} before: it was restored, or is another one; this process ends",
+                header.revision, header.raft_term, before.revision, before.raft_term
+            );
+            health.lost.get_or_insert(lost.clone());
+            return Err(StoreError::Lost(lost));
+        }
+        health.failed = None;
+        let mut seen = self.seen.lock();
+        seen.cluster_id.clone_from(&header.cluster_id);
+        seen.revision = seen.revision.max(header.revision);
+        seen.raft_term = seen.raft_term.max(header.raft_term);
+        Ok(())
+    }
+
+    fn fails(&self, what: &'static str, failure: Failure) -> StoreError {
+        let mut health = self.health.lock();
+        let since = health.failed.take().map_or_else(Instant::now, |(since, _)| since);
+        health.failed = Some((since, failure.why.clone()));
+        StoreError::Engine { what, cause: failure.why.into() }
+    }
+
+    pub(super) fn lost(&self) -> Option<String> {
+        self.health.lock().lost.clone()
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        let health = self.health.lock();
+        let failed = health.failed.as_ref().map(|(since, why)| {
+            format!("etcd has not answered for {} s: {why}", since.elapsed().as_secs())
+        });
+        health.lost.clone().or(failed)
+    }
+
+    pub(super) fn written_ago(&self) -> Option<Duration> {
+        self.health.lock().written.map(|at| at.elapsed())
+    }
+}
+
+/// What an error of etcd means for what was asked.
+fn refused(endpoint: &str, text: &[u8]) -> Failure {
+    let refusal: Refusal = serde_json::from_slice(text).unwrap_or_default();
+    let message = &refusal.message;
+    // gRPC: invalid argument, permission denied, resource exhausted, unimplemented, unauthenticated. All are said before
+    // anything is proposed, or instead of it.
+    let is_refused = matches!(refusal.code, 3 | 7 | 8 | 12 | 16);
+    let wants_token = refusal.code == 16
+        || message.contains("invalid auth token")
+        || message.contains("revision in header is old")
+        || message.contains("user name is empty");
+    Failure {
+        is_refused,
+        wants_token,
+        why: format!("{endpoint}: {message} (code {})", refusal.code),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_etcd_certainly_refused_counts_as_not_done() {
+        let failure = |text: &str| refused("m", text.as_bytes());
+        assert!(
+            failure(r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#)
+                .is_refused
+        );
+        assert!(failure(r#"{"code":16,"message":"etcdserver: invalid auth token"}"#).wants_token);
+        assert!(
+            failure(r#"{"code":3,"message":"etcdserver: revision in header is old"}"#).wants_token
+        );
+        for unclear in [
+            r#"{"code":14,"message":"etcdserver: request timed out"}"#,
+            r#"{"code":14,"message":"etcdserver: leader changed"}"#,
+            r#"{"code":2,"message":"something nobody has heard of"}"#,
+            "a proxy says no",
+        ] {
+            assert!(!failure(unclear).is_refused, "{unclear}");
+        }
+    }
+
+    #[test]
+    fn an_etcd_that_went_back_ends_the_process() {
+        let place = Place { endpoints: vec!["http://127.0.0.1:1".to_owned()], ..Place::default() };
+        let client = Client::new(place).expect("a client");
+        let at = |revision, raft_term| Header { cluster_id: "c".to_owned(), revision, raft_term };
+        let before = client.seen.lock().clone();
+        client.went_on(&before, &at(100, 4)).expect("forward");
+        let after = client.seen.lock().clone();
+        // Sent before the other was read.
+        client.went_on(&before, &at(90, 4)).expect("an answer that was overtaken");
+        assert_eq!(client.lost(), None);
+        assert!(client.went_on(&after, &at(99, 4)).is_err());
+        assert!(client.lost().expect("an end").contains("restored"));
+    }
+}

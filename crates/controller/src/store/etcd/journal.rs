@@ -1,0 +1,111 @@
+//! The log of events in etcd: numbered by the leader, trimmed in the transaction that appends.
+//!
+//! Two rows of keys, so that no flood of every day's drives out what is asked for later. Numbers of keys are those of
+//! the row, the number that people see rises over both.
+
+use crate::events::Event;
+use crate::store::{StoreError, Wanted, failed};
+
+use super::client::Client;
+use super::wire::{Found, Range, Write};
+
+/// How many are kept in each row.
+const KEPT: u64 = 2_000;
+/// Events in one transaction: etcd takes 128 operations.
+pub(super) const AT_ONCE: usize = 60;
+/// Events read at a time.
+const PAGE: usize = 500;
+
+const ROWS: [&str; 2] = ["events/", "history/"];
+
+/// Where the log goes on.
+#[derive(Debug)]
+pub(super) struct Journal {
+    /// For which term this was read.
+    pub(super) term: u64,
+    /// Last key of each row.
+    last: [u64; 2],
+    /// Last number that people see.
+    number: u64,
+}
+
+fn key(prefix: &str, row: usize, number: u64) -> String {
+    format!("{prefix}{}{number:020}", ROWS[row])
+}
+
+fn read(found: &Found) -> Result<Vec<Event>, StoreError> {
+    let read = |text: &str| serde_json::from_str(text).map_err(failed("read an event"));
+    found.pairs.iter().map(|pair| read(&pair.value)).collect()
+}
+
+impl Journal {
+    pub(super) async fn read(client: &Client, prefix: &str, term: u64) -> Result<Self, StoreError> {
+        let ranges = ROWS.map(|row| Range::Last(format!("{prefix}{row}"), 1, None));
+        let answer = client.read("read the last events", &ranges).await?;
+        let mut journal = Self { term, last: [0; 2], number: 0 };
+        for row in 0..ROWS.len() {
+            let found = answer.found(row);
+            let Some(pair) = found.pairs.first() else { continue };
+            let number = pair.key.rsplit('/').next().and_then(|number| number.parse().ok());
+            journal.last[row] = number.unwrap_or(0);
+            for event in read(&found)? {
+                journal.number = journal.number.max(event.number);
+            }
+        }
+        Ok(journal)
+    }
+
+    /// What appends these. Numbers that are given here are never given again, whatever becomes of the transaction.
+    pub(super) fn writes(
+        &mut self,
+        prefix: &str,
+        events: &[Event],
+    ) -> Result<Vec<Write>, StoreError> {
+        let mut writes = Vec::new();
+        let before = self.last;
+        for event in events {
+            let row = usize::from(event.is_history());
+            self.last[row] += 1;
+            self.number += 1;
+            let event = Event { number: self.number, ..event.clone() };
+            let text = serde_json::to_string(&event).map_err(failed("encode an event"))?;
+            writes.push(Write::Put(key(prefix, row, self.last[row]), text));
+        }
+        for row in 0..ROWS.len() {
+            if self.last[row] > before[row] && self.last[row] > KEPT {
+                let first_kept = key(prefix, row, self.last[row] - KEPT + 1);
+                writes.push(Write::Trim(key(prefix, row, 0), first_kept));
+            }
+        }
+        Ok(writes)
+    }
+}
+
+/// The newest `limit` events that are wanted, oldest first.
+pub(super) async fn newest(
+    client: &Client,
+    prefix: &str,
+    limit: usize,
+    wanted: &Wanted,
+) -> Result<Vec<Event>, StoreError> {
+    let mut found = Vec::new();
+    for row in ROWS {
+        let (mut before, mut of_row) = (None, 0);
+        while of_row < limit {
+            let range = [Range::Last(format!("{prefix}{row}"), PAGE, before.clone())];
+            let page = client.read("read events", &range).await?.found(0);
+            let wanted =
+                read(&page)?.into_iter().filter(|event| wanted(event)).take(limit - of_row);
+            let all = found.len();
+            found.extend(wanted);
+            of_row += found.len() - all;
+            if page.pairs.len() < PAGE {
+                break;
+            }
+            before = page.pairs.last().map(|pair| pair.key.clone());
+        }
+    }
+    found.sort_by_key(|event| event.number);
+    found.drain(..found.len().saturating_sub(limit));
+    Ok(found)
+}

@@ -1,0 +1,314 @@
+//! The embedded store's file: term, namespaces, one JSON document per cluster, the log of events.
+//!
+//! Every change is one durable transaction. A cluster changes only by compare-and-swap on its
+//! revision, together with the event that says why. The file is locked: one process at a time.
+//! A change whose outcome is not known is told apart from one that was not made: [`Outcome`].
+
+mod engine;
+mod log;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use planner::Record;
+use redb::{Database, ReadableTable, TableDefinition};
+
+use self::engine::{Engine, Opener};
+use super::{Change, FORMAT, Outcome, StoreError, failed as engine, unused_elsewhere};
+use crate::events::Event;
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const NAMESPACES: TableDefinition<&str, ()> = TableDefinition::new("namespaces");
+const CLUSTERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("clusters");
+/// Only shows that the disk takes what a change of a record needs.
+const PROBE: TableDefinition<&str, &[u8]> = TableDefinition::new("probe");
+/// What is said of the file itself; earlier versions neither read nor write it.
+const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
+
+/// Size of that, bytes.
+const PROBE_BYTES: usize = 64 << 10;
+
+/// Makes the file where there is none, and leaves it to its user alone: it holds secrets.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(PRIVATE)
+        .open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
+        tracing::warn!(data = %path.display(), "the store could be read by others, and cannot any more");
+    }
+    Ok(())
+}
+
+/// Mode of the store's file.
+const PRIVATE: u32 = 0o600;
+
+/// The open file. Its methods block on the disk.
+#[derive(Debug)]
+pub(super) struct File {
+    engine: Engine,
+    term: u64,
+    home: Option<String>,
+}
+
+impl File {
+    /// Opens or creates the file and starts a new term, durably: at least `min_term`, and above
+    /// every earlier one.
+    ///
+    /// # Errors
+    /// Another process has it, it is no store, or the disk fails.
+    pub(super) fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
+        private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
+        let (file, path) = (path.to_owned(), path.to_owned());
+        Self::open_with(Box::new(move || Database::create(&file)), min_term).map_err(|error| {
+            match error {
+                StoreError::InUse(_) => StoreError::InUse(path),
+                StoreError::Newer { found, .. } => StoreError::Newer { path, found },
+                StoreError::Engine { what: "open", cause } => StoreError::Open { path, cause },
+                other => other,
+            }
+        })
+    }
+
+    fn open_with(opener: Opener, min_term: u64) -> Result<Self, StoreError> {
+        let file = Engine::new(opener).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
+            other => StoreError::Engine { what: "open", cause: Box::new(other) },
+        })?;
+        let mut store = Self { engine: file, term: 0, home: None };
+        let begun = store.engine.write("start a term", |tx| {
+            tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
+            tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
+            tx.open_table(PROBE).map_err(engine("open the probe"))?;
+            log::create(tx)?;
+            let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
+            let format = meta.get("format").map_err(engine("read the format"))?;
+            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT)
+            {
+                return Err(StoreError::Newer { path: PathBuf::new(), found });
+            }
+            meta.insert("format", FORMAT).map_err(engine("write the format"))?;
+            let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            let home = texts.get("home").map_err(engine("read its home"))?;
+            let home = home.map(|home| home.value().to_owned());
+            let last =
+                meta.get("term").map_err(engine("read term"))?.map_or(0, |term| term.value());
+            let term = min_term.max(last + 1);
+            meta.insert("term", term).map_err(engine("write term"))?;
+            Ok((term, home))
+        });
+        (store.term, store.home) = begun.done()?;
+        store.engine.hold_term(store.term);
+        Ok(store)
+    }
+
+    /// The term of this process.
+    pub(super) fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Where the controller that led from this file last said that it lies; `None` before the
+    /// first one that says so.
+    pub(super) fn home(&self) -> Option<&str> {
+        self.home.as_deref()
+    }
+
+    /// Says that the file is led from `home` now.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(super) fn claim(&self, home: &str) -> Result<(), StoreError> {
+        let written = self.engine.write("claim the store", |tx| {
+            let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            texts.insert("home", home).map_err(engine("write its home"))?;
+            Ok(())
+        });
+        written.done()
+    }
+
+    /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.engine.trouble()
+    }
+
+    /// Another controller has led with the file: this process must end.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.engine.lost()
+    }
+
+    /// How long ago this process last wrote something durably.
+    pub(crate) fn written_ago(&self) -> Option<Duration> {
+        self.engine.written_ago()
+    }
+
+    /// For how long nothing was written; `None` while a call is under way.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.engine.idle()
+    }
+
+    /// Writes something that means nothing, of the size of a change.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn probe(&self) -> Result<(), StoreError> {
+        let filling = vec![0x5a; PROBE_BYTES];
+        let written = self.engine.write("write a probe", |tx| {
+            let mut table = tx.open_table(PROBE).map_err(engine("open the probe"))?;
+            table.insert("probe", filling.as_slice()).map_err(engine("write a probe"))?;
+            Ok(())
+        });
+        written.done()
+    }
+
+    /// Names of all namespaces, sorted.
+    pub(super) fn namespaces(&self) -> Result<Vec<String>, StoreError> {
+        self.engine.read("read namespaces", |tx| {
+            let table = tx.open_table(NAMESPACES).map_err(engine("read namespaces"))?;
+            let mut names = Vec::new();
+            for row in table.iter().map_err(engine("read namespaces"))? {
+                let (name, ()) = row.map(|(k, _)| (k, ())).map_err(engine("read namespaces"))?;
+                names.push(name.value().to_owned());
+            }
+            Ok(names)
+        })
+    }
+
+    /// Adds a namespace.
+    pub(super) fn create_namespace(&self, name: &str) -> Outcome {
+        self.engine.write("create a namespace", |tx| {
+            let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
+            let old = table.insert(name, ()).map_err(engine("write a namespace"))?;
+            if old.is_some() { Err(StoreError::Exists) } else { Ok(()) }
+        })
+    }
+
+    /// Removes an empty namespace.
+    pub(super) fn delete_namespace(&self, name: &str) -> Outcome {
+        self.engine.write("delete a namespace", |tx| {
+            if all(tx)?.iter().any(|record| record.namespace == name) {
+                return Err(StoreError::NotEmpty);
+            }
+            let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
+            let old = table.remove(name).map_err(engine("delete a namespace"))?;
+            if old.is_none() { Err(StoreError::NotFound) } else { Ok(()) }
+        })
+    }
+
+    /// The record of a cluster; `None` if there is none of that name.
+    pub(super) fn cluster(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Record>, StoreError> {
+        self.engine.read("read a cluster", |tx| {
+            let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
+            let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
+            let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
+                serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))
+            };
+            bytes.map(read).transpose()
+        })
+    }
+
+    /// Every cluster of every namespace.
+    pub(super) fn clusters(&self) -> Result<Vec<Record>, StoreError> {
+        self.engine.read("read clusters", |tx| {
+            records(&tx.open_table(CLUSTERS).map_err(engine("read clusters"))?)
+        })
+    }
+
+    /// Adds a cluster.
+    pub(super) fn create(&self, record: &Record, event: &Event) -> Outcome {
+        self.engine.write("create a cluster", |tx| {
+            let table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
+            if table.get(record.namespace.as_str()).map_err(engine("read a namespace"))?.is_none() {
+                return Err(StoreError::NotFound);
+            }
+            if all(tx)?.iter().any(|r| r.namespace == record.namespace && r.name == record.name) {
+                return Err(StoreError::Exists);
+            }
+            put(tx, record, event)
+        })
+    }
+
+    /// Replaces a cluster, if the store still has what the change was made from.
+    pub(super) fn swap(&self, change: &Change) -> Outcome {
+        let Change { was, record, event } = change;
+        self.engine.write("change a cluster", |tx| {
+            let all = all(tx)?;
+            let old = all
+                .iter()
+                .find(|old| old.namespace == record.namespace && old.name == record.name)
+                .ok_or(StoreError::NotFound)?;
+            if old.tag != was.tag || old.revision != was.revision {
+                return Err(StoreError::Conflict);
+            }
+            put(tx, record, event)
+        })
+    }
+
+    /// Forgets a cluster.
+    pub(super) fn delete(&self, namespace: &str, name: &str, event: &Event) -> Outcome {
+        self.engine.write("delete a cluster", |tx| {
+            let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
+            let old = table.remove((namespace, name)).map_err(engine("delete a cluster"))?;
+            if old.is_none() {
+                return Err(StoreError::NotFound);
+            }
+            log::append(tx, event)
+        })
+    }
+
+    /// Adds events that change nothing.
+    pub(crate) fn append(&self, events: &[Event]) -> Outcome {
+        let write = |tx: &redb::WriteTransaction| {
+            events.iter().try_for_each(|event| log::append(tx, event))
+        };
+        self.engine.write("write events", write)
+    }
+
+    /// The newest `limit` events that `wanted` accepts, oldest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn events(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.engine.read("read events", |tx| log::newest(tx, limit, wanted))
+    }
+}
+
+fn records(
+    table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
+) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::new();
+    for row in table.iter().map_err(engine("read clusters"))? {
+        let (_, bytes) = row.map_err(engine("read clusters"))?;
+        records.push(serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))?);
+    }
+    Ok(records)
+}
+
+fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
+    records(&tx.open_table(CLUSTERS).map_err(engine("open clusters"))?)
+}
+
+fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<(), StoreError> {
+    unused_elsewhere(&all(tx)?, record)?;
+    let text = serde_json::to_vec(record).map_err(engine("encode a cluster"))?;
+    let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
+    table
+        .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())
+        .map_err(engine("write a cluster"))?;
+    log::append(tx, event)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! What every store must do, run over each kind.
+
+use std::sync::Arc;
+
+use planner::Record;
+
+use super::etcd::server::Etcd as Server;
+use super::{Change, Embedded, Etcd, Outcome, Place, Records as _, Store, StoreError};
+use crate::cluster::test_record;
+use crate::events::Event;
+
+/// A store that leads, and what it needs to be there.
+struct Stage {
+    store: Arc<dyn Store>,
+    _folder: Option<tempfile::TempDir>,
+    _etcd: Option<Server>,
+}
+
+async fn embedded() -> Stage {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
+    Stage { store: Arc::new(store), _folder: Some(folder), _etcd: None }
+}
+
+async fn etcd() -> Stage {
+    let server = Server::start(1).await;
+    let store = leading(&server).await;
+    Stage { store: Arc::new(store), _folder: None, _etcd: Some(server) }
+}
+
+/// Patient, because the machine may be busy.
+fn place(server: &Server) -> Place {
+    let limit = std::time::Duration::from_secs(10);
+    Place { endpoints: server.endpoints(), limit, ..Place::default() }
+}
+
+async fn leading(server: &Server) -> Etcd {
+    let store = Etcd::open(place(&server)).await.expect("an etcd");
+    let seen = store.leader().await.expect("who leads");
+    store.claim(seen.as_ref(), "http://127.0.0.1:1", 0).await.done().expect("the lead");
+    store
+}
+
+fn event(kind: &str, text: &str) -> Event {
+    Event::now(1, "n/c".to_owned(), kind, text.to_owned())
+}
+
+fn other(name: &str, port: u16) -> Record {
+    let mut record = Record { name: name.to_owned(), tag: 7, ..test_record() };
+    record.shards[0].nodes[0].local.port = port;
+    record
+}
+
+fn longer(was: &Arc<Record>) -> Change {
+    let mut next = was.next();
+    next.longest_lease_ms += 1;
+    Change::new(Arc::clone(was), next, event("change", "longer leases"))
+}
+
+macro_rules! suite {
+    ($($test:ident),* $(,)?) => {
+        mod over_a_file {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::embedded().await).await; })*
+        }
+        mod over_etcd {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::etcd().await).await; })*
+        }
+    };
+}
+
+suite!(
+    namespaces_come_and_go_and_full_ones_stay,
+    a_cluster_changes_only_from_what_the_store_has,
+    an_address_is_one_clusters,
+    a_deleted_cluster_leaves_its_addresses,
+    events_are_in_the_transaction_of_the_change,
+    history_outlives_a_flood,
+    a_term_is_above_zero_and_nothing_is_wrong,
+);
+
+async fn namespaces_come_and_go_and_full_ones_stay(stage: Stage) {
+    let store = &stage.store;
+    for name in ["b", "n"] {
+        store.create_namespace(name.to_owned()).await.done().expect("a new one");
+    }
+    let again = store.create_namespace("n".to_owned()).await;
+    assert!(matches!(again, Outcome::NotDone(StoreError::Exists)), "{again:?}");
+    assert_eq!(store.namespaces().await.expect("names"), ["b", "n"]);
+    store.create(test_record(), event("operator", "created")).await.done().expect("a cluster");
+    let full = store.delete_namespace("n".to_owned()).await;
+    assert!(matches!(full, Outcome::NotDone(StoreError::NotEmpty)), "{full:?}");
+    store.delete_namespace("b".to_owned()).await.done().expect("an empty one");
+    let gone = store.delete_namespace("b".to_owned()).await;
+    assert!(matches!(gone, Outcome::NotDone(StoreError::NotFound)), "{gone:?}");
+}
+
+async fn a_cluster_changes_only_from_what_the_store_has(stage: Stage) {
+    let store = &stage.store;
+    let nowhere = store.create(test_record(), event("operator", "created")).await;
+    assert!(matches!(nowhere, Outcome::NotDone(StoreError::NotFound)), "{nowhere:?}");
+    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    assert_eq!(store.cluster("n", "c").await.expect("a read"), None);
+    let first = Arc::new(Record { tag: 3, ..test_record() });
+    store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+    let twice = store.create(Record::clone(&first), event("operator", "created")).await;
+    assert!(matches!(twice, Outcome::NotDone(StoreError::Exists)), "{twice:?}");
+    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*first));
+
+    let (one, late) = (longer(&first), longer(&first));
+    assert_ne!(one.record.tag, late.record.tag);
+    store.swap(one.clone()).await.done().expect("a change");
+    let too_late = store.swap(late).await;
+    assert!(matches!(too_late, Outcome::NotDone(StoreError::Conflict)), "{too_late:?}");
+    assert_eq!(store.cluster("n", "c").await.expect("a read").as_ref(), Some(&*one.record));
+
+    // The revision is right, and the content another: a store that was restored gives numbers twice.
+    let look_alike = Arc::new(Record { tag: 99, ..Record::clone(&one.record) });
+    let foreign = store.swap(longer(&look_alike)).await;
+    assert!(matches!(foreign, Outcome::NotDone(StoreError::Conflict)), "{foreign:?}");
+    let nobody = Arc::new(Record { name: "x".to_owned(), ..Record::clone(&one.record) });
+    let missing = store.swap(longer(&nobody)).await;
+    assert!(matches!(missing, Outcome::NotDone(StoreError::NotFound)), "{missing:?}");
+}
+
+async fn an_address_is_one_clusters(stage: Stage) {
+    let store = &stage.store;
+    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    store.create(test_record(), event("operator", "created")).await.done().expect("a cluster");
+    let taken = store.create(other("d", 1), event("operator", "created")).await;
+    let Outcome::NotDone(StoreError::Used { what, cluster }) = taken else { panic!("{taken:?}") };
+    assert_eq!((&*what, &*cluster), ("node 127.0.0.1:1", "n/c"));
+    let free = other("d", 2);
+    store.create(free.clone(), event("operator", "created")).await.done().expect("another");
+    let mut grown = free.next();
+    grown.shards[0].nodes.push(planner::Node {
+        id: "b".repeat(40),
+        role: planner::Role::Slave,
+        ..test_record().shards[0].nodes[0].clone()
+    });
+    let change = Change::new(Arc::new(free), grown, event("operator", "added"));
+    let taken = store.swap(change).await;
+    assert!(matches!(taken, Outcome::NotDone(StoreError::Used { .. })), "{taken:?}");
+    let names: Vec<_> =
+        store.clusters().await.expect("clusters").into_iter().map(|of| of.name).collect();
+    assert_eq!(names, ["c", "d"]);
+}
+
+async fn a_deleted_cluster_leaves_its_addresses(stage: Stage) {
+    let store = &stage.store;
+    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    store.create(test_record(), event("operator", "created")).await.done().expect("a cluster");
+    let delete = || store.delete("n".to_owned(), "c".to_owned(), event("operator", "deleted"));
+    delete().await.done().expect("its end");
+    let gone = delete().await;
+    assert!(matches!(gone, Outcome::NotDone(StoreError::NotFound)), "{gone:?}");
+    assert!(store.clusters().await.expect("clusters").is_empty());
+    store.create(other("d", 1), event("operator", "created")).await.done().expect("its address");
+}
+
+async fn events_are_in_the_transaction_of_the_change(stage: Stage) {
+    let store = &stage.store;
+    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    let first = Arc::new(test_record());
+    store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+    let one = longer(&first);
+    store.swap(one.clone()).await.done().expect("a change");
+    assert!(store.swap(longer(&first)).await.done().is_err());
+    store.append(vec![event("alarm", "a node is silent")]).await.done().expect("an event");
+    let all = store.events(10, Box::new(|_| true)).await.expect("events");
+    let texts: Vec<&str> = all.iter().map(|event| event.text.as_str()).collect();
+    assert_eq!(texts, ["created", "longer leases", "a node is silent"]);
+    assert!(all.is_sorted_by_key(|event| event.number));
+    let some = store.events(1, Box::new(|event| event.kind == "change")).await.expect("events");
+    assert_eq!(some.len(), 1);
+}
+
+async fn history_outlives_a_flood(stage: Stage) {
+    let store = &stage.store;
+    store.append(vec![event("failover", "a master died")]).await.done().expect("room");
+    for _ in 0..6 {
+        let flood = (0..350).map(|number| event("alarm", &number.to_string())).collect();
+        store.append(flood).await.done().expect("room");
+    }
+    let all = store.events(3_000, Box::new(|_| true)).await.expect("events");
+    assert_eq!(all[0].text, "a master died");
+    assert!(all.len() > 2_000, "{}", all.len());
+    let newest = store.events(2, Box::new(|_| true)).await.expect("events");
+    assert_eq!((newest.len(), newest[1].text.as_str()), (2, "349"));
+}
+
+async fn a_term_is_above_zero_and_nothing_is_wrong(stage: Stage) {
+    let store = &stage.store;
+    assert!(store.term() > 0);
+    store.append(vec![event("start", "started")]).await.done().expect("an event");
+    assert_eq!((store.trouble(), store.lost()), (None, None));
+    assert!(store.written_ago().is_some());
+}
+
+/// Rule O1.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_claims_shuts_the_last_leader_out() {
+    let server = Server::start(1).await;
+    let old = leading(&server).await;
+    old.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    let first = Arc::new(Record { tag: 3, ..test_record() });
+    old.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+
+    let next = Etcd::open(place(&server)).await.expect("an etcd");
+    assert_eq!(next.generation(), old.generation());
+    let refused = next.swap(longer(&first)).await;
+    assert!(matches!(refused, Outcome::NotDone(StoreError::Lost(_))), "{refused:?}");
+    let seen = next.leader().await.expect("a read");
+    let look = next.look(0).await.expect("a look");
+    assert_eq!((look.changed.len(), look.names.len()), (1, 1));
+    next.claim(seen.as_ref(), "http://127.0.0.1:2", 0).await.done().expect("the lead");
+    assert_eq!((old.holds(), next.holds()), (Some(1), Some(2)));
+    // Who is late with the same proof gets nothing.
+    let late = Etcd::open(place(&server)).await.expect("an etcd");
+    let outcome = late.claim(seen.as_ref(), "http://127.0.0.1:3", 0).await;
+    assert!(matches!(outcome, Outcome::NotDone(StoreError::Conflict)), "{outcome:?}");
+
+    let refused = old.swap(longer(&first)).await;
+    assert!(matches!(refused, Outcome::NotDone(StoreError::Lost(_))), "{refused:?}");
+    assert_eq!(old.holds(), None);
+    let change = longer(&first);
+    next.swap(change.clone()).await.done().expect("a change");
+    let quiet = next.look(look.revision).await.expect("a look");
+    assert_eq!(quiet.changed, [Record::clone(&change.record)]);
+    let quiet = next.look(quiet.revision).await.expect("a look");
+    assert!(quiet.changed.is_empty() && quiet.names.len() == 1);
+
+    // A vacant lead keeps its term.
+    next.resign().await.done().expect("no lead");
+    let vacant = old.leader().await.expect("a read").expect("a term");
+    assert!(vacant.is_vacant());
+    let term = old.claim(Some(&vacant), "http://127.0.0.1:1", 0).await.done().expect("the lead");
+    assert_eq!(term, 3);
+    let texts = old.events(9, Box::new(|_| true)).await.expect("events");
+    assert_eq!(texts.len(), 2);
+}
+
+/// A proxy that passes requests on to etcd and keeps the answers to itself.
+async fn swallowing(to: String) -> (String, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let here = format!("http://{}", listener.local_addr().expect("an address"));
+    let task = tokio::spawn(async move {
+        let to = to.trim_start_matches("http://").to_owned();
+        while let Ok((mut from, _)) = listener.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let Ok(mut on) = tokio::net::TcpStream::connect(to).await else { return };
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count) = from.read(&mut buffer).await {
+                    if count == 0 || on.write_all(&buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (here, task)
+}
+
+/// Hazard A3, rule O4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
+    let mut server = Server::start(1).await;
+    let store = leading(&server).await;
+    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    let (deaf, task) = swallowing(place(&server).endpoints[0].clone()).await;
+    let by_proxy = Place {
+        endpoints: vec![deaf],
+        limit: std::time::Duration::from_millis(400),
+        ..place(&server)
+    };
+    // Only writes are asked: reads would go the same way.
+    let unheard = store.through(by_proxy).expect("a way");
+    let outcome = unheard.create_namespace("m".to_owned()).await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    assert!(unheard.trouble().is_some());
+    task.abort();
+    let made = async {
+        while store.namespaces().await.expect("names").len() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), made).await.expect("it was done");
+
+    // Nobody there is certain, and so it is when it comes back.
+    server.kill(0);
+    let outcome = store.create_namespace("o".to_owned()).await;
+    assert!(matches!(outcome, Outcome::NotDone(_) | Outcome::Unknown(_)), "{outcome:?}");
+    let fresh = Etcd::open(place(&server)).await;
+    assert!(matches!(fresh, Err(StoreError::Away(_))));
+    server.start_again().await;
+    assert_eq!(store.namespaces().await.expect("names").len(), 2);
+    assert_eq!(store.trouble(), None);
+}

@@ -1,0 +1,255 @@
+//! Several controllers on one real etcd, against nodes that only talk.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
+
+#[path = "support/etcd.rs"]
+mod etcd;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use api::rest::{Data, Status};
+use controller::store::{self, Place};
+use controller::{Config, Kind};
+use etcd::Etcd;
+use serde_json::{Value, json};
+use support::fake_balancer::FakeBalancer;
+use support::fake_node::{FakeNode, World};
+use support::until;
+use tokio::runtime::{Builder, Runtime};
+
+/// A controller on threads of its own: dropped, it is gone at once, with its connections, and has said nothing.
+struct Process {
+    url: String,
+    runtime: Option<Runtime>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Process {
+    fn start(etcd: &Etcd) -> Self {
+        let config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            store: Kind::Etcd,
+            etcd_endpoints: etcd.endpoints(),
+            etcd_limit_ms: 500,
+            ..Config::default()
+        };
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (sent, received) = std::sync::mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        runtime.spawn(async move {
+            let listener = controller::bind(&config).await.expect("a port");
+            sent.send(listener.local_addr().expect("an address")).expect("somebody who waits");
+            let live = std::sync::Arc::new(controller::Live::new(config).expect("a configuration"));
+            let ended = controller::serve(live, listener, async {
+                let _ = stopped.await;
+            });
+            ended.await.expect("a clean end");
+        });
+        let url = format!("http://{}", received.recv().expect("an address"));
+        Self { url, runtime: Some(runtime), stop: Some(stop) }
+    }
+
+    /// SIGTERM.
+    fn end(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Value) -> Result<(u16, Value), String> {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let method = method.parse().expect("a method");
+        let request = http.request(method, format!("{}/api/v1{path}", self.url)).json(&body);
+        let answer = request.send().await.map_err(|error| error.to_string())?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    async fn healthy(&self) -> Result<Status, String> {
+        let (code, body) = self.call("GET", "/namespaces/n/clusters/c/status", json!({})).await?;
+        let told = body.to_string();
+        let status = serde_json::from_value::<Data<Status>>(body);
+        let status = status.map_err(|_| format!("{code} {told}"))?.data;
+        if status.healthy { Ok(status) } else { Err(told) }
+    }
+}
+
+/// kill -9.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Site {
+    etcd: Etcd,
+    controllers: Vec<Process>,
+    nodes: Vec<FakeNode>,
+    _balancer: FakeBalancer,
+    store: store::Etcd,
+}
+
+impl Site {
+    /// A cluster of three nodes, which serves.
+    async fn start(members: usize, controllers: usize) -> Self {
+        let etcd = Etcd::start(members).await;
+        let place = Place {
+            endpoints: etcd.endpoints(),
+            limit: Duration::from_secs(10),
+            ..Place::default()
+        };
+        let store = store::Etcd::open(place).await.expect("an etcd");
+        let world = World::default();
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            nodes.push(FakeNode::start(&world).await);
+        }
+        let balancer = FakeBalancer::start().await;
+        let controllers: Vec<_> = (0..controllers).map(|_| Process::start(&etcd)).collect();
+        let spec = json!({
+            "name": "c",
+            "nodes": nodes.iter().zip(7000..).map(|(node, port)| json!({
+                "addr": node.address(), "announced_host": "lb.test", "announced_port": port,
+            })).collect::<Vec<_>>(),
+            "commit_mode": "async",
+            "replicas": 3,
+            "balancers": [{
+                "name": "b", "kind": "builtin", "endpoint": balancer.url(), "source": "127.0.0.2",
+            }],
+        });
+        let site = Self { etcd, controllers, nodes, _balancer: balancer, store };
+        site.made("/namespaces", json!({ "namespace": "n" })).await;
+        site.made("/namespaces/n/clusters", spec).await;
+        site.is_healthy(0).await;
+        site
+    }
+
+    /// Asks the first controller until somebody has made it.
+    async fn made(&self, path: &str, body: Value) {
+        until("something to be made", || async {
+            let (code, answer) = self.controllers[0].call("POST", path, body.clone()).await?;
+            if matches!(code, 201 | 409) { Ok(()) } else { Err(format!("{code} {answer}")) }
+        })
+        .await;
+    }
+
+    async fn is_healthy(&self, by: usize) -> Status {
+        until("a healthy cluster", || self.controllers[by].healthy()).await
+    }
+
+    async fn leader(&self) -> usize {
+        until("a leader", || async {
+            let leader = self.store.leader().await.map_err(|error| error.to_string())?;
+            let leader = leader.ok_or("none yet")?;
+            let of = self.controllers.iter().position(|of| of.url == leader.address);
+            of.ok_or_else(|| format!("{leader:?}"))
+        })
+        .await
+    }
+
+    async fn serves(&self, nodes: &[usize]) -> usize {
+        until("a node to take a write", || async {
+            nodes.iter().copied().find(|at| self.nodes[*at].write()).ok_or_else(|| "none".into())
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_controller_answers_for_the_one_that_leads() {
+    let site = Site::start(1, 3).await;
+    let leader = site.leader().await;
+    for controller in 0..3 {
+        site.is_healthy(controller).await;
+    }
+    let follower = &site.controllers[(leader + 1) % 3];
+    let path = "/namespaces/n/clusters/c";
+    let (code, body) =
+        follower.call("PATCH", path, json!({ "max_lag": 7 })).await.expect("an answer");
+    assert_eq!(code, 200, "{body}");
+    let (code, body) =
+        site.controllers[leader].call("GET", path, json!({})).await.expect("an answer");
+    assert_eq!((code, &body["data"]["cluster"]["max_lag"]), (200, &json!(7)));
+    // One hop.
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let url = format!("{}/api/v1{path}", follower.url);
+    let passed = http.get(url).header("X-Holdfast-Passed-On", "1").send().await;
+    assert_eq!(passed.expect("an answer").status().as_u16(), 503);
+    // Nothing is written while nothing happens.
+    until("a second without a write", || async {
+        let before = site.store.look(0).await.expect("a look").revision;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let idle = site.store.look(0).await.expect("a look").revision;
+        if idle == before { Ok(()) } else { Err(format!("{} writes", idle - before)) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn master_and_leading_controller_killed_together_are_both_replaced() {
+    let mut site = Site::start(1, 3).await;
+    let leader = site.leader().await;
+    let master = site.serves(&[0, 1, 2]).await;
+    let rest: Vec<usize> = (0..3).filter(|at| *at != master).collect();
+    let began = Instant::now();
+    drop(site.controllers.remove(leader));
+    site.nodes[master].kill().await;
+    site.serves(&rest).await;
+    eprintln!("master and leading controller killed together: {:?}", began.elapsed());
+    let leader = site.store.leader().await.expect("a read").expect("a leader");
+    assert_eq!(leader.term, 2);
+    site.nodes[master].restart().await;
+    site.is_healthy(0).await;
+    site.is_healthy(1).await;
+    assert!(!site.nodes[master].write(), "it follows");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_ends_leaves_the_lead_vacant() {
+    let mut site = Site::start(1, 2).await;
+    let leader = site.leader().await;
+    let began = Instant::now();
+    site.controllers[leader].end();
+    let ended = site.controllers.remove(leader);
+    let next = site.leader().await;
+    eprintln!("a leader that ends is replaced after {:?}", began.elapsed());
+    assert_eq!(site.store.leader().await.expect("a read").expect("a leader").term, 2);
+    site.is_healthy(next).await;
+    drop(ended);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_etcd_that_dies_changes_nothing_and_an_etcd_that_was_away_is_taken_up_again() {
+    let mut site = Site::start(3, 2).await;
+    let master = site.serves(&[0, 1, 2]).await;
+    let leader = site.leader().await;
+    for member in 0..3 {
+        site.etcd.kill(member);
+        site.is_healthy(leader).await;
+        site.etcd.start_again().await;
+    }
+    let version = site.is_healthy(leader).await.version;
+    for member in 0..3 {
+        site.etcd.kill(member);
+    }
+    until("the controllers to notice", || async {
+        match site.controllers[leader].healthy().await {
+            Ok(_) => Err("healthy".to_owned()),
+            Err(_) => Ok(()),
+        }
+    })
+    .await;
+    site.etcd.start_again().await;
+    let status = site.is_healthy(leader).await;
+    assert_eq!(status.version, version, "nobody was replaced");
+    assert_eq!(site.serves(&[0, 1, 2]).await, master);
+}

@@ -1,0 +1,180 @@
+//! Who leads among several controllers on one store, and what a leader may grant (rules O1 to O3).
+//!
+//! Leadership is a claim in the store, and every write compares it. Authority is an order, not a time: a lease is granted
+//! only from a node's stamp that was read *before a quorum read was sent* which showed the own claim. Stamp, read, any
+//! later claim: so whatever the leader or its clock suffers, its leases end one longest lease after the claim of another,
+//! who counts from there.
+
+use crate::{Policy, Time};
+
+/// By what this controller leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Authority {
+    /// Nobody else can: the store is this process's.
+    #[default]
+    Alone,
+    /// Others may claim at any time.
+    Shared {
+        /// When the newest quorum read was sent that showed the own claim; `None`: none has.
+        read: Option<Time>,
+        /// That was lately. Otherwise this controller only observes: nobody may take it for one that leads.
+        is_fresh: bool,
+    },
+}
+
+/// A read that was sent longer ago, ms, is not fresh.
+pub const FRESH_MS: u64 = 250;
+
+impl Authority {
+    /// As it is at `now` after a read that was sent at `read`.
+    pub fn shared(read: Option<Time>, now: Time) -> Self {
+        let is_fresh = read.is_some_and(|read| now <= read.plus_millis(FRESH_MS));
+        Self::Shared { read, is_fresh }
+    }
+
+    /// Whether a lease may be granted from an answer that was received at `stamp`.
+    pub fn covers(self, stamp: Time) -> bool {
+        match self {
+            Self::Alone => true,
+            Self::Shared { read, .. } => read.is_some_and(|read| stamp < read),
+        }
+    }
+
+    /// Whether it acts, and says to nodes that it leads.
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Alone | Self::Shared { is_fresh: true, .. })
+    }
+}
+
+/// How long a leader must be silent before another claims, ms, at the least.
+const SILENT_MS: u64 = 400;
+/// Between a closed connection and the next attempt, ms.
+const AGAIN_MS: u64 = 50;
+/// Between two claims of one process, ms.
+const CLAIM_MS: u64 = 2_000;
+
+/// What a standby knows of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Witness {
+    /// When it answered last.
+    pub answered_at: Option<Time>,
+    /// When, by that answer, it had last heard a controller; `None`: never, as a process.
+    pub heard_at: Option<Time>,
+}
+
+/// What a standby knows of the leader.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standby {
+    /// The store says that nobody leads.
+    pub is_vacant: bool,
+    /// When this controller began to look, or last heard the leader.
+    pub heard_at: Time,
+    /// When its connection was closed, and since then nothing came.
+    pub closed_at: Option<Time>,
+    /// When an attempt to connect was refused last.
+    pub refused_at: Option<Time>,
+    /// Every node of every cluster.
+    pub nodes: Vec<Witness>,
+    /// When this process claimed last.
+    pub claimed_at: Option<Time>,
+}
+
+/// Why the leader is taken to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// It said so itself.
+    Vacant,
+    /// Its process is: connection closed, and refused again.
+    Refused,
+    /// Neither this controller nor any of most nodes has heard it.
+    Silent,
+}
+
+/// Whether to claim the lead (rule O1). A false proof costs a change of the leader, never an acknowledged write.
+pub fn proof(of: &Standby, policy: &Policy, now: Time) -> Option<Proof> {
+    if of.claimed_at.is_some_and(|at| now < at.plus_millis(CLAIM_MS)) {
+        return None;
+    }
+    if of.is_vacant {
+        return Some(Proof::Vacant);
+    }
+    let is_refused = of.closed_at.zip(of.refused_at);
+    if is_refused.is_some_and(|(closed, refused)| refused >= closed.plus_millis(AGAIN_MS)) {
+        return Some(Proof::Refused);
+    }
+    let silence = SILENT_MS.max(policy.heartbeat_ms.saturating_mul(2));
+    let is_over = |at: Time| now >= at.plus_millis(silence);
+    let has_answered = |node: &&Witness| node.answered_at.is_some_and(|at| !is_over(at));
+    let answered: Vec<&Witness> = of.nodes.iter().filter(has_answered).collect();
+    let is_unheard = answered.iter().all(|node| node.heard_at.is_none_or(is_over));
+    let is_silent = is_over(of.heard_at) && 2 * answered.len() >= of.nodes.len() && is_unheard;
+    is_silent.then_some(Proof::Silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    fn node(answered: u64, heard: u64) -> Witness {
+        Witness { answered_at: Some(at(answered)), heard_at: Some(at(heard)) }
+    }
+
+    fn view() -> Standby {
+        Standby { heard_at: at(10_000), nodes: vec![node(10_000, 9_900); 4], ..Standby::default() }
+    }
+
+    fn proven(of: &Standby, ms: u64) -> Option<Proof> {
+        proof(of, &Policy::default(), at(ms))
+    }
+
+    #[test]
+    fn nobody_claims_while_the_leader_is_heard_by_anybody() {
+        assert_eq!(proven(&view(), 10_399), None);
+        let deaf = Standby { nodes: vec![node(10_400, 10_100); 4], ..view() };
+        assert_eq!(proven(&deaf, 10_400), None, "nodes hear it");
+        let one = Standby { nodes: vec![node(10_450, 9_000), node(10_450, 10_100)], ..view() };
+        assert_eq!(proven(&one, 10_450), None, "one does");
+        assert_eq!(proven(&one, 10_500), Some(Proof::Silent));
+    }
+
+    #[test]
+    fn whoever_reaches_nothing_but_the_store_claims_nothing() {
+        let mut cut = view();
+        assert_eq!(proven(&cut, 20_000), None, "no node answers");
+        cut.nodes[0] = node(19_900, 9_900);
+        assert_eq!(proven(&cut, 20_000), None, "one of four does");
+        cut.nodes[1] = Witness { answered_at: Some(at(19_900)), heard_at: None };
+        assert_eq!(proven(&cut, 20_000), Some(Proof::Silent));
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_replaced_at_once_and_one_that_restarts_is_not() {
+        let mut gone = Standby { closed_at: Some(at(10_010)), ..view() };
+        assert_eq!(proven(&gone, 10_011), None);
+        gone.refused_at = Some(at(10_012));
+        assert_eq!(proven(&gone, 10_100), None, "refused too early to count");
+        gone.refused_at = Some(at(10_060));
+        assert_eq!(proven(&gone, 10_060), Some(Proof::Refused));
+        gone.claimed_at = Some(at(9_000));
+        assert_eq!(proven(&gone, 10_060), None, "one claim in two seconds");
+        let vacant = Standby { is_vacant: true, ..view() };
+        assert_eq!(proven(&vacant, 10_000), Some(Proof::Vacant));
+    }
+
+    /// Rule O2.
+    #[test]
+    fn a_lease_is_granted_only_from_a_stamp_older_than_the_read() {
+        let read = Authority::shared(Some(at(1_000)), at(1_100));
+        assert!(read.covers(at(999)) && !read.covers(at(1_000)) && !read.covers(at(1_050)));
+        assert!(read.acts());
+        assert!(!Authority::shared(Some(at(1_000)), at(1_251)).acts());
+        assert!(
+            !Authority::shared(None, at(0)).acts() && !Authority::shared(None, at(0)).covers(at(0))
+        );
+        assert!(Authority::Alone.covers(at(5)) && Authority::Alone.acts());
+    }
+}
