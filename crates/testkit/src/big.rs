@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cluster::{Cluster, Node, Options};
+use crate::wait::pause;
 use crate::wire::{Connection, Reply, encode};
 
 /// Elements of one command, and commands sent before their replies are read.
@@ -129,7 +130,7 @@ impl Bench {
         watchers.push(std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 most.fetch_max(resident_bytes(pid)?, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(50));
+                pause(Duration::from_millis(50));
             }
             Ok(())
         }));
@@ -143,7 +144,7 @@ impl Bench {
         work().with_context(|| self.cluster.logs())?;
         let time = began.elapsed();
         // One look more, so that also a short phase has one.
-        std::thread::sleep(Duration::from_millis(100));
+        pause(Duration::from_millis(100));
         let worst = Duration::from_nanos(self.worst_ns.load(Ordering::Relaxed));
         Ok(Phase { time, worst, memory: self.memory.load(Ordering::Relaxed) })
     }
@@ -151,7 +152,7 @@ impl Bench {
     /// What the machine itself makes a client wait: nothing is done.
     pub fn idle(&self) -> Result<Phase> {
         self.phase(|| {
-            std::thread::sleep(Duration::from_secs(5));
+            pause(Duration::from_secs(5));
             Ok(())
         })
     }
@@ -277,7 +278,7 @@ fn ping(address: SocketAddr, worst_ns: &AtomicU64, stop: &AtomicBool) -> Result<
         let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         ensure!(matches!(reply, Reply::Simple(_)), "PING: {}", reply.text());
         worst_ns.fetch_max(waited, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(2));
+        pause(Duration::from_millis(2));
     }
     Ok(())
 }

@@ -73,11 +73,11 @@ def types(client, other):
         same(client.rpush(key, "b", "c"), 2)
         same(client.lpush(key, "a"), 3)
         same(client.lrange(key, 0, -1), ["a", "b", "c"])
-        same(client.blpop(key, timeout=1), (key, "a"))
+        same(list(client.blpop(key, timeout=1)), [key, "a"])
         same(client.lpop(key, 5), ["b", "c"])
         push = threading.Timer(0.05, other.rpush, (key, "late"))
         push.start()
-        same(client.brpop([key], timeout=10), (key, "late"))
+        same(list(client.brpop([key], timeout=10)), [key, "late"])
         push.join()
         same(client.blpop(key, timeout=0.01), None)
 

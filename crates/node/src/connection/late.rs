@@ -41,7 +41,12 @@ impl Connection {
             After::Long(read) => {
                 let closes = read.closes;
                 let (told, hold) = self.long(session, read).await?;
+                let begins_anew = told == Some(Told::Again);
                 self.conclude(session, told, (length, replies)).await?;
+                if begins_anew {
+                    (*parser, session.has_looked) = (Parser::new(), true);
+                    return Ok(None);
+                }
                 self.send_later(session, ran, begun).await?;
                 drop(hold);
                 if closes {
@@ -98,6 +103,7 @@ impl Connection {
         // A transaction that has run is answered here, or not at all.
         let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
         match self.done_or_end(session, reads, read.answer).await? {
+            Some(done) if done.is_nothing => Ok((Some(Told::Again), None)),
             Some(done) => Ok((Some(Told::Answer(done.bytes)), done.hold)),
             None if self.is_over || !self.moves => Err(End::Eof),
             None => Ok((None, None)),

@@ -138,7 +138,7 @@ impl<'n> Batch<'n> {
         if matches!(after, After::Again(_)) {
             return after;
         }
-        session.standing = None;
+        (session.standing, session.has_looked) = (None, false);
         if outcome == Outcome::Aside {
             // Counted where it runs.
             return Self::silence(session, out, mark, after);

@@ -116,7 +116,7 @@ pub(super) fn filling(gaps: Gaps, tells: Tells) -> LongRead {
 async fn fill(gaps: Gaps) -> Done {
     let wish = Wish::default();
     let Some(node) = gaps.jobs.first().map(|(_, job)| Arc::clone(&job.node)) else {
-        return Done { bytes: gaps.reply, hold: None };
+        return Done { bytes: gaps.reply, hold: None, is_nothing: false };
     };
     let (mut gaps, mut seat) = (gaps, std::pin::pin!(node.long_reads.seat()));
     let seat = loop {
@@ -133,20 +133,24 @@ async fn fill(gaps: Gaps) -> Done {
     let given_up = Arc::clone(&wish.0);
     let share = node.long_reads.share_bytes();
     let run = move || {
-        let bytes = gaps.fill(&given_up, seat.as_ref().map(|_| share));
+        let (bytes, is_nothing) = gaps.fill(&given_up, seat.as_ref().map(|_| share));
         let hold = seat.map(|seat: Seat| seat.leave(bytes.len()));
-        Done { bytes, hold }
+        Done { bytes, hold, is_nothing }
     };
     let done = tokio::task::spawn_blocking(run).await;
     drop(wish);
     // A thread that panicked: the connection is worth no more than the thread was.
-    done.unwrap_or_else(|_| Done { bytes: b"-ERR the command failed\r\n".to_vec(), hold: None })
+    done.unwrap_or_else(|_| {
+        let bytes = b"-ERR the command failed\r\n".to_vec();
+        Done { bytes, hold: None, is_nothing: false }
+    })
 }
 
 impl Gaps {
-    /// The whole reply; with no share of memory nothing is read, and the gaps are errors.
-    fn fill(self, given_up: &Arc<AtomicBool>, share: Option<usize>) -> Vec<u8> {
-        let (mut out, mut begin) = (Vec::new(), 0);
+    /// The whole reply, and whether a read has found nothing that could be one and is to wait; with
+    /// no share of memory nothing is read, and the gaps are errors.
+    fn fill(self, given_up: &Arc<AtomicBool>, share: Option<usize>) -> (Vec<u8>, bool) {
+        let (mut out, mut begin, mut is_nothing) = (Vec::new(), 0, false);
         for (at, job) in &self.jobs {
             out.extend_from_slice(self.reply.get(begin..*at).unwrap_or_default());
             begin = *at;
@@ -155,15 +159,18 @@ impl Gaps {
                 Some(share) => job.run(given_up, share, &mut out),
                 None => Err(Error::err(CHANGED)),
             };
-            if let Err(error) = done {
-                out.truncate(mark);
-                error.log(job.command.name);
-                Writer::new(&mut out, job.protocol).error(&error.to_string());
+            match done {
+                Ok(is_answered) => is_nothing |= !is_answered,
+                Err(error) => {
+                    out.truncate(mark);
+                    error.log(job.command.name);
+                    Writer::new(&mut out, job.protocol).error(&error.to_string());
+                }
             }
             job.note_if_slow(started.elapsed());
         }
         out.extend_from_slice(self.reply.get(begin..).unwrap_or_default());
-        out
+        (out, is_nothing)
     }
 }
 
@@ -194,7 +201,8 @@ impl Job {
         self.node.gate.try_read().is_none_or(|engine| engine.generation == self.generation)
     }
 
-    fn run(&self, given_up: &Arc<AtomicBool>, share: usize, out: &mut Vec<u8>) -> Result<()> {
+    /// False if it found nothing to answer and is one that waits then.
+    fn run(&self, given_up: &Arc<AtomicBool>, share: usize, out: &mut Vec<u8>) -> Result<bool> {
         let store;
         let txn = match &self.moment {
             Some(moment) => moment.txn(),
@@ -243,18 +251,26 @@ impl Job {
         done.unwrap_or_else(|| Err(Error::err(CHANGED)))
     }
 
-    fn call(&self, cx: &ReadCx<'_>, words: &[&[u8]], room: &Room, out: &mut Vec<u8>) -> Result<()> {
+    fn call(
+        &self,
+        cx: &ReadCx<'_>,
+        words: &[&[u8]],
+        room: &Room,
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
         let mut args = Args::behind(self.command.names, words);
         let reply = Reply::new(Writer::new(out, self.protocol).within(Some(room)));
         match self.command.handler {
-            Handler::Read(handler) => handler(cx, &mut args, reply).map(drop),
-            Handler::BlockingRead(handler) => {
-                if let Taken::Nothing(wait) = handler(cx, &mut args, reply)? {
-                    // There was something; whoever took it was quicker.
+            Handler::Read(handler) => handler(cx, &mut args, reply).map(|_| true),
+            Handler::BlockingRead(handler) => match handler(cx, &mut args, reply)? {
+                Taken::Replied(_) => Ok(true),
+                // Inside EXEC nothing waits.
+                Taken::Nothing(wait) if self.moment.is_some() => {
                     wait.nil.write(&mut Writer::new(out, self.protocol));
+                    Ok(true)
                 }
-                Ok(())
-            }
+                Taken::Nothing(_) => Ok(false),
+            },
             _ => Err(Error::Syntax),
         }
     }

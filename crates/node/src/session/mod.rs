@@ -76,6 +76,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Protected mode refuses everything but authentication.
     pub is_denied: bool,
+    /// Its next command begins anew, to wait: another thread has found nothing for it.
+    pub has_looked: bool,
     /// What its next command, which begins anew, has from its earlier wait.
     pub standing: Option<Standing>,
 }
@@ -243,6 +245,7 @@ impl Session {
             replica: ReplicaFacts::default(),
             reply_mode: ReplyMode::On,
             is_denied,
+            has_looked: false,
             standing: None,
         };
         session.auth = session.initial_auth(config);
@@ -276,6 +279,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             is_denied: self.is_denied,
             standing: None,
+            has_looked: false,
         }
     }
 

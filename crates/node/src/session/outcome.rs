@@ -57,6 +57,8 @@ pub struct Done {
     pub bytes: Vec<u8>,
     /// The memory it takes, to be kept until it is sent.
     pub hold: Option<Hold>,
+    /// There is no answer: the command is one that waits, and begins anew, to do so.
+    pub is_nothing: bool,
 }
 
 /// What takes a socket that leaves its worker.

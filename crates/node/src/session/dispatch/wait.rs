@@ -70,8 +70,12 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         let mark = out.len();
-        let looked = || self.look(session, command, handler, words, out);
-        let wait = match budget::within(long::budget(&self.config), looked) {
+        let mut looked = || self.look(session, command, handler, words, out);
+        let looked = match session.has_looked {
+            true => Some(looked()),
+            false => budget::within(long::budget(&self.config), looked),
+        };
+        let wait = match looked {
             None => return Ok(self.run_elsewhere(session, (command, words), (mark, out))),
             Some(Ok(Taken::Replied(replied))) => return Ok(replied.into()),
             Some(Ok(Taken::Nothing(wait))) => wait,
