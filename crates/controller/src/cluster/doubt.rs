@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// What an attempt to find out came to.
 enum Settled {
     /// This record is in force; `None`: the cluster is not in the store any more.
-    Known(Option<Record>),
+    Known(Option<Box<Record>>),
     /// Not yet.
     Open(StoreError),
 }
@@ -77,7 +77,7 @@ impl Cluster {
             };
             let is_before = (found.tag, found.revision) == (change.was.tag, change.was.revision);
             if !is_before || !records.writes_may_arrive_late() {
-                return Settled::Known(Some(found));
+                return Settled::Known(Some(Box::new(found)));
             }
             let label = format!("{namespace}/{name}");
             let text = format!("revision {revision} is shut out: its outcome was not known");
@@ -85,7 +85,9 @@ impl Cluster {
             let next = found.next();
             let same = Change::new(Arc::new(found), next, event);
             match records.swap(same.clone()).await {
-                Outcome::Done(()) => return Settled::Known(Some(Record::clone(&same.record))),
+                Outcome::Done(()) => {
+                    return Settled::Known(Some(Box::new(Record::clone(&same.record))));
+                }
                 // What was unknown has arrived, or somebody else was faster: both can be read.
                 Outcome::NotDone(StoreError::Conflict) => {}
                 Outcome::NotDone(error) | Outcome::Unknown(error) => return Settled::Open(error),
@@ -96,10 +98,10 @@ impl Cluster {
     fn settled(
         self: &Arc<Self>,
         change: &Change,
-        found: Option<Record>,
+        found: Option<Box<Record>>,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
-        let found = found.map(Arc::new);
+        let found = found.map(|found| Arc::new(*found));
         let adopted = match &found {
             Some(record) => self.adopt(Arc::clone(record)),
             None => Ok(()),

@@ -25,7 +25,7 @@ use planner::Record;
 use serde::{Deserialize, Serialize};
 
 use self::claim::Claims;
-pub use self::claim::Leader;
+pub use self::claim::{Leader, Look};
 use self::client::Client;
 use self::journal::Journal;
 use self::used::Used;
