@@ -149,6 +149,29 @@ pub struct Standing {
     pub promised_ms: u64,
 }
 
+impl Standing {
+    /// Says its fields to `line`.
+    fn render(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+        if let Some(incarnation) = self.incarnation {
+            line("incarnation", &format_args!("{incarnation:016x}"));
+        }
+        match self.boot {
+            Some(boot) => line("boot", &format_args!("{boot:032x}")),
+            None => line("boot", &"-"),
+        }
+        line("history_epoch", &self.history_epoch);
+        line("history_id", &show_id(self.history_id));
+        line("granted_epoch", &self.granted_epoch);
+        if let Some(version) = self.granted_version {
+            line("granted_version", &version);
+        }
+        line("committed", &self.committed);
+        line("request", &self.request);
+        line("request_members", &self.request_members);
+        line("promised_ms", &self.promised_ms);
+    }
+}
+
 /// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct End {
@@ -304,24 +327,7 @@ impl Reply {
         }
         line("uptime_ms", &self.uptime_ms);
         line("wall_ms", &self.wall_ms);
-        let standing = &self.standing;
-        if let Some(incarnation) = standing.incarnation {
-            line("incarnation", &format_args!("{incarnation:016x}"));
-        }
-        match standing.boot {
-            Some(boot) => line("boot", &format_args!("{boot:032x}")),
-            None => line("boot", &"-"),
-        }
-        line("history_epoch", &standing.history_epoch);
-        line("history_id", &show_id(standing.history_id));
-        line("granted_epoch", &standing.granted_epoch);
-        if let Some(version) = standing.granted_version {
-            line("granted_version", &version);
-        }
-        line("committed", &standing.committed);
-        line("request", &standing.request);
-        line("request_members", &standing.request_members);
-        line("promised_ms", &standing.promised_ms);
+        self.standing.render(&mut line);
         text
     }
 

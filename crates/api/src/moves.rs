@@ -1,9 +1,9 @@
 //! The words of slot moves: what a controller orders a master to do for a move, and what a master
 //! says of it.
 //!
-//! Orders ride in heartbeats: they may be lost, come late and come twice. So each names its move and
-//! the term of who gave it, and acts only on the state before it. What follows from them is decided
-//! in `planner::moves` and `replication::slots`.
+//! Orders ride in heartbeats: they may be lost, come late and come twice. So each names its move
+//! and the term of who gave it, and acts only on the state before it. What follows from them is
+//! decided in `planner::moves` and `replication::slots`.
 
 use std::fmt;
 use std::str::FromStr;

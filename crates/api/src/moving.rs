@@ -26,6 +26,9 @@ const FORMAT: u8 = 1;
 /// With subscriptions behind it: written for a session that has some, so that nodes that know the
 /// first format alone still take all others.
 const SUBSCRIBED: u8 = 2;
+/// With subscriptions, perhaps none, and the name of the user behind them: written for a session of
+/// another user than the default one.
+const OF_USER: u8 = 3;
 
 /// What a balancer sends behind a client's last byte, where it must keep its own side open: random for each connection, and known to balancer and node only.
 ///
@@ -132,6 +135,8 @@ pub struct Session {
     pub unread: Vec<u8>,
     /// What it subscribes to.
     pub subscriptions: Subscriptions,
+    /// Whose it is; empty: the default user's.
+    pub user: String,
 }
 
 /// Names of what a session subscribes to.
@@ -173,7 +178,12 @@ impl Session {
     /// The body of a record, without authentication; `None` if it would be longer than a record may be.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(256 + self.unread.len());
-        out.push(if self.subscriptions.is_empty() { FORMAT } else { SUBSCRIBED });
+        let format = match (self.user.is_empty(), self.subscriptions.is_empty()) {
+            (true, true) => FORMAT,
+            (true, false) => SUBSCRIBED,
+            (false, _) => OF_USER,
+        };
+        out.push(format);
         out.push(self.bits());
         out.push(match self.replies {
             Replies::On => 0,
@@ -194,11 +204,14 @@ impl Session {
             put_words(&mut out, command)?;
         }
         put(&mut out, &self.unread)?;
-        if !self.subscriptions.is_empty() {
+        if format != FORMAT {
             let Subscriptions { channels, patterns, shards } = &self.subscriptions;
             for names in [channels, patterns, shards] {
                 put_words(&mut out, names)?;
             }
+        }
+        if format == OF_USER {
+            put(&mut out, self.user.as_bytes())?;
         }
         (out.len() + MAC_BYTES <= RECORD_MAX).then_some(out)
     }
@@ -220,7 +233,7 @@ impl Session {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut input = Input(bytes);
         let format = input.byte()?;
-        if format != FORMAT && format != SUBSCRIBED {
+        if ![FORMAT, SUBSCRIBED, OF_USER].contains(&format) {
             return Err(Error::Format(format));
         }
         let bits = input.byte()?;
@@ -244,14 +257,18 @@ impl Session {
         };
         let unread = input.bytes()?.to_vec();
         let mut subscriptions = Subscriptions::default();
-        if format == SUBSCRIBED {
+        if format != FORMAT {
             let Subscriptions { channels, patterns, shards } = &mut subscriptions;
             for names in [channels, patterns, shards] {
                 *names = input.words()?;
             }
-            if subscriptions.is_empty() {
+            if format == SUBSCRIBED && subscriptions.is_empty() {
                 return Err(Error::Value("list of subscriptions"));
             }
+        }
+        let user = if format == OF_USER { input.text()? } else { String::new() };
+        if format == OF_USER && user.is_empty() {
+            return Err(Error::Value("name of a user"));
         }
         if !input.0.is_empty() {
             return Err(Error::Long);
@@ -276,6 +293,7 @@ impl Session {
             queue,
             unread,
             subscriptions,
+            user,
         })
     }
 }
@@ -368,6 +386,7 @@ mod tests {
             queue: Some(vec![vec![b"SET".to_vec(), b"k".to_vec(), vec![0, 255]], vec![]]),
             unread: b"*1\r\n$4\r\nPI".to_vec(),
             subscriptions: Subscriptions::default(),
+            user: String::new(),
         }
     }
 

@@ -12,8 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Largest reply that is read; nothing here asks for more.
+/// Largest reply that is read, unless values are asked for.
 const REPLY_MAX: usize = 64 << 20;
+/// Largest value that is read.
+const LARGE_REPLY_MAX: usize = 1 << 30;
 
 /// A connection to one address.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
     patience: Duration,
+    reply_max: usize,
 }
 
 impl Client {
@@ -28,7 +31,12 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr, patience: Duration) -> io::Result<Self> {
         let stream = timeout(patience, TcpStream::connect(address)).await.map_err(timed_out)??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096), patience })
+        Ok(Self { stream, buffer: Vec::with_capacity(4096), patience, reply_max: REPLY_MAX })
+    }
+
+    /// Lets it read values of any length that Redis has.
+    pub(crate) fn with_large_replies(self) -> Self {
+        Self { reply_max: LARGE_REPLY_MAX, ..self }
     }
 
     /// One command, one reply.
@@ -46,12 +54,12 @@ impl Client {
     async fn exchange(&mut self, bytes: &[u8], count: usize) -> io::Result<Vec<Value>> {
         // A reply may come, and fill the socket, before all commands are out: read and write go side by side.
         let (mut reader, mut writer) = self.stream.split();
-        let buffer = &mut self.buffer;
+        let (buffer, max) = (&mut self.buffer, self.reply_max);
         let receive = async {
             let mut replies = Vec::with_capacity(count);
             let mut at = 0;
             while replies.len() < count {
-                match Value::parse(&buffer[at..], REPLY_MAX).map_err(io::Error::other)? {
+                match Value::parse(&buffer[at..], max).map_err(io::Error::other)? {
                     Some((value, used)) => {
                         at += used;
                         replies.push(value);

@@ -1,5 +1,5 @@
-//! The search of the model of slot moves. `scripts/test` runs it within small bounds, `make model` the
-//! ignored ones within larger.
+//! The search of the model of slot moves. `scripts/test` runs it within small bounds, `make model`
+//! the ignored ones within larger.
 
 use std::time::{Duration, Instant};
 
@@ -138,7 +138,8 @@ fn three_faults_violate_nothing() {
     }
 }
 
-/// One rule is off: a violation must be found. With it on, from the same beginning and as deep, none is.
+/// One rule is off: a violation must be found. With it on, from the same beginning and as deep,
+/// none is.
 #[track_caller]
 fn is_needed(name: &str, model: Moving, off: impl FnOnce(&mut MoveRules)) {
     // Some are only seen in the end.

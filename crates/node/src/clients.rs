@@ -1,6 +1,7 @@
 //! The connections of this node: CLIENT LIST, KILL and PAUSE, idle time-outs, who must go when a
 //! master is deposed, and how many there may be ([`places`]).
 
+mod line;
 pub mod places;
 pub mod subscriptions;
 
@@ -19,7 +20,7 @@ use crate::command::row::Row;
 use crate::inbox::{Inbox, Limit};
 use crate::listener;
 use places::{Place, Places};
-use subscriptions::{Kind as Subscription, Subscriptions};
+use subscriptions::Subscriptions;
 
 /// What Redis tells a client for whom there is no place.
 pub const TOO_MANY: &str = "ERR max number of clients reached";
@@ -134,6 +135,10 @@ pub struct Names {
     pub library: String,
     /// CLIENT SETINFO LIB-VER.
     pub version: String,
+    /// Its namespace; empty: the default one.
+    pub namespace: String,
+    /// Its user; empty: the default one.
+    pub user: String,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after
@@ -192,6 +197,12 @@ impl Client {
             tracing::warn!(conn = self.id, address = %self.address, "a client does not read what it subscribes to: it is cut off at client-output-buffer-limit");
             self.kill();
         }
+    }
+
+    /// The name of its user.
+    pub fn user_name(&self) -> String {
+        let names = self.names.lock();
+        if names.user.is_empty() { "default".to_owned() } else { names.user.clone() }
     }
 
     /// Its version of RESP.
@@ -262,67 +273,6 @@ impl Client {
     /// Name of its last command; `NULL` before the first.
     pub fn command(&self) -> &'static str {
         self.last_command.get().map_or("NULL", |row| row.first_word())
-    }
-
-    /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
-    /// here to be measured; `via` and
-    /// `peer` are our own.
-    pub fn line(&self, now_ms: u64) -> String {
-        let names = self.names.lock().clone();
-        let command = self.command();
-        let seconds = |from: u64| now_ms.saturating_sub(from) / 1000;
-        let via = match self.via {
-            Via::Direct => "direct".to_owned(),
-            Via::Balancer { balancer, .. } => format!("balancer:{balancer}"),
-            Via::Check { balancer } => format!("check:{balancer}"),
-        };
-        let shown = &self.shown;
-        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-        let subscribed = |kind| self.subscriptions.lock().of(kind).len();
-        format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={} watch={} qbuf={} multi-mem={} \
-             obl={} cmd={command} user=default resp={} lib-name={} lib-ver={} via={via} peer={}",
-            self.id,
-            self.shown_address(),
-            self.file.as_ref().map_or_else(|| self.local.to_string(), |path| format!("{path}:0")),
-            self.descriptor.load(Ordering::Relaxed),
-            names.name,
-            seconds(self.since_ms),
-            seconds(self.last_ms.load(Ordering::Relaxed)),
-            self.flags(),
-            subscribed(Subscription::Channel),
-            subscribed(Subscription::Pattern),
-            subscribed(Subscription::Shard),
-            shown.queued.load(Ordering::Relaxed),
-            count(&shown.watched),
-            count(&self.query_bytes),
-            count(&shown.queued_bytes),
-            count(&self.reply_bytes) + self.inbox.len(),
-            shown.resp.load(Ordering::Relaxed),
-            names.library,
-            names.version,
-            u8::from(self.is_peer.load(Ordering::Relaxed)),
-        )
-    }
-
-    /// Letters of CLIENT LIST, as Redis has them.
-    fn flags(&self) -> String {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        let shown = &self.shown;
-        let letters = [
-            ('S', self.kind() == Kind::Replica),
-            ('M', self.kind() == Kind::Master),
-            ('P', self.kind() == Kind::Subscriber),
-            ('x', shown.queued.load(Ordering::Relaxed) >= 0),
-            ('b', is(&shown.is_blocked)),
-            ('d', is(&shown.is_dirty)),
-            ('r', is(&shown.is_readonly)),
-            ('U', self.file.is_some()),
-            ('O', is(&self.is_monitor)),
-        ];
-        let letters: String =
-            letters.into_iter().filter(|(_, has)| *has).map(|(letter, _)| letter).collect();
-        if letters.is_empty() { "N".to_owned() } else { letters }
     }
 }
 
@@ -431,6 +381,11 @@ impl Clients {
     /// Every connection, oldest first.
     pub fn list(&self) -> Vec<Arc<Client>> {
         self.all.lock().values().cloned().collect()
+    }
+
+    /// The connection of that number.
+    pub fn find(&self, id: u64) -> Option<Arc<Client>> {
+        self.all.lock().get(&id).filter(|client| !client.is_killed()).cloned()
     }
 
     /// Whether a connection has ended or was asked to.

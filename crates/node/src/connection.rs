@@ -169,6 +169,7 @@ impl Connection {
         let config = self.node.config.now();
         let is_denied = config.protected_mode
             && config.requirepass.is_empty()
+            && self.node.acl.default_account().user().is_open
             && !client.address.ip().is_loopback()
             && !matches!(client.via, Via::Check { .. });
         if is_denied && config.peer_auth.is_empty() {
@@ -180,6 +181,7 @@ impl Connection {
             return End::Refused("protected mode".into());
         }
         let mut session = Session::new(client, &config, is_denied);
+        session.meet(&self.node);
         if let Some(moved) = moved {
             moving::unpack(&self.node, &mut session, moved, &config.renames);
         }
@@ -195,6 +197,7 @@ impl Connection {
         session.transaction.unwatch(&self.node);
         self.node.pubsub.leave(&session.client);
         self.node.monitors.remove(&session.client);
+        self.node.tracking.end(session.client.id);
         match end {
             Ok(Leave::Detach(detach)) => {
                 self.detach(session, detach);

@@ -90,6 +90,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     let mut counted = Counted::now(&node);
     let mut lease = LeaseState::default();
     let mut limits_met = 0;
+    let mut minute = clock::unix_ms() / 60_000;
     for round in 0_u64.. {
         tokio::select! {
             _ = second.tick() => {}
@@ -99,6 +100,13 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         lease = look_at_lease(&node, lease);
         limits_met = look_at_limits(&node, limits_met);
         close_idle(&node, clock::unix_ms());
+        let now = clock::unix_ms() / 60_000;
+        if now != std::mem::replace(&mut minute, now) {
+            let node = Arc::clone(&node);
+            tokio::task::spawn_blocking(move || crate::timed::keep_to_schedule(&node, now * 60))
+                .await
+                .context("do what is due")?;
+        }
         let is_due = node.config.now().max_db_size > 0 || round.is_multiple_of(RELAXED_ROUNDS);
         if is_due {
             let node = Arc::clone(&node);

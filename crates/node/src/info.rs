@@ -144,9 +144,12 @@ fn clients(node: &Node, lines: &mut Lines) {
         PauseKind::All => "all",
     });
     lines.add("paused_actions", word);
+    let (trackers, keys) = node.tracking.counts();
+    lines.add("tracking_clients", trackers);
+    lines.add("tracking_total_keys", keys);
 }
 
-fn memory(_node: &Node, lines: &mut Lines) {
+fn memory(node: &Node, lines: &mut Lines) {
     let rss = process::resident_bytes();
     let heap = process::heap();
     lines.title("Memory");
@@ -154,6 +157,10 @@ fn memory(_node: &Node, lines: &mut Lines) {
         lines.bytes("used_memory", heap.allocated);
     }
     lines.bytes("used_memory_rss", rss);
+    lines.bytes("used_memory_lua", node.scripts.lua_bytes());
+    let (texts, bytes) = node.scripts.texts();
+    lines.bytes("used_memory_scripts", u64::try_from(bytes).unwrap_or(u64::MAX));
+    lines.add("number_of_cached_scripts", texts);
     lines.add("used_memory_startup", process::startup_bytes());
     if let Some(heap) = heap {
         lines.add("allocator_allocated", heap.allocated);
@@ -173,6 +180,13 @@ fn persistence(node: &Node, lines: &mut Lines) {
     lines.add("last_bgsave_status", if backup.has_failed { "err" } else { "ok" });
     let seconds = backup.last_seconds.map(|seconds| seconds.to_string());
     lines.add("last_bgsave_time_sec", seconds.as_deref().unwrap_or("-1"));
+    let load = node.loads.now();
+    lines.add("rdb_load_in_progress", u8::from(load.is_running));
+    lines.add("rdb_load_status", if load.has_failed { "err" } else { "ok" });
+    lines.add("rdb_load_keys", load.keys);
+    lines.add("rdb_load_skipped_keys", load.skipped);
+    lines.add("rdb_load_bytes", load.bytes);
+    lines.add("rdb_load_total_bytes", load.total_bytes);
 }
 
 /// When the newest backup was made, Unix ms; before the first one, when this process started.
@@ -246,7 +260,7 @@ fn keyspace(node: &Node, lines: &mut Lines) {
     if counted.at_ms == 0 {
         lines.0.push_str("# WARN: DBSIZE SCAN never performed yet\r\n");
     } else {
-        let _ = write!(lines.0, "# Last DBSIZE SCAN time: {}\r\n", date(counted.at_ms / 1000));
+        let _ = write!(lines.0, "# Last DBSIZE SCAN time: {} UTC\r\n", date(counted.at_ms / 1000));
     }
     lines.add(
         "db0",
@@ -266,8 +280,8 @@ fn keyspace(node: &Node, lines: &mut Lines) {
     }
 }
 
-/// Unix seconds as `2026-11-22 13:00:00 UTC`: days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
-fn date(seconds: u64) -> String {
+/// Unix seconds as `2026-11-22 13:00:00`, UTC: days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
+pub(crate) fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
@@ -277,11 +291,14 @@ fn date(seconds: u64) -> String {
     let day = of_year - (153 * month + 2) / 5 + 1;
     let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
     let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC", year + era * 400)
+    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}", year + era * 400)
 }
 
 fn rocksdb(node: &Node, lines: &mut Lines) {
     lines.title("RocksDB");
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    lines.add("is_bgsaving", yes(node.backups.state().is_running));
+    lines.add("is_compacting", yes(node.is_compacting.load(Ordering::Relaxed)));
     let (stats, counters) = match &node.engine().store {
         Some(store) => (store.stats(), store.counters()),
         None => return,
@@ -498,8 +515,8 @@ mod tests {
             ("512B".into(), "1.50K".into(), "3.00G".into())
         );
         assert_eq!((percent(1, 4), percent(1, 0)), (25, 0));
-        assert_eq!(date(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(date(951_827_696), "2000-02-29 12:34:56 UTC");
-        assert_eq!(date(1_795_353_978), "2026-11-22 13:26:18 UTC");
+        assert_eq!(date(0), "1970-01-01 00:00:00");
+        assert_eq!(date(951_827_696), "2000-02-29 12:34:56");
+        assert_eq!(date(1_795_353_978), "2026-11-22 13:26:18");
     }
 }

@@ -3,6 +3,7 @@
 //! Reading order: [`run`] starts it; [`worker`] and [`connection`] bring bytes; [`session`] turns them into replies through the gates; [`families`] are the commands;
 //! [`node`] is what all threads share; [`role`] changes topology and role; [`replication`] drives the streams.
 
+pub mod acl;
 pub mod admin;
 pub mod backup;
 pub mod clients;
@@ -15,24 +16,29 @@ pub mod cursors;
 pub mod descriptors;
 pub mod disk;
 mod durable;
+pub mod events;
 pub mod families;
 pub mod gate;
 pub mod gone;
 pub mod grants;
 pub mod inbox;
 pub mod info;
+pub mod latency;
 pub mod listener;
 pub mod locks;
 pub mod log;
 pub mod long_reads;
 pub mod monitor;
 pub mod moving;
+pub mod namespaces;
 pub mod node;
 pub mod pubsub;
+pub mod rdb_load;
 mod reload;
 pub mod replication;
 pub mod role;
 pub mod run;
+pub mod scripts;
 pub mod session;
 #[cfg(test)]
 mod shell;
@@ -40,6 +46,8 @@ pub mod slowlog;
 pub mod stats;
 pub mod strangers;
 mod threads;
+mod timed;
+pub mod tracking;
 mod upkeep;
 pub mod version;
 pub mod waiters;

@@ -1,5 +1,7 @@
 //! Striped key locks: what reads and then writes a key is alone with it.
 
+use std::time::{Duration, Instant};
+
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
@@ -50,6 +52,20 @@ impl Locks {
     /// Locks these stripes if all are free, without waiting: allowed to who holds others.
     pub fn try_lock(&self, stripes: &[u16]) -> Option<Held<'_>> {
         stripes.iter().map(|stripe| self.0.get(usize::from(*stripe))?.try_lock()).collect()
+    }
+
+    /// As [`Self::lock`], but gives up after `patience`.
+    pub fn lock_within(&self, stripes: &[u16], patience: Duration) -> Option<Held<'_>> {
+        let mut until = None;
+        let lock = |stripe: &u16| {
+            let mutex = self.0.get(usize::from(*stripe))?;
+            mutex.try_lock().or_else(|| {
+                // The clock is looked at by those alone that have to wait.
+                let until = *until.get_or_insert_with(|| Instant::now() + patience);
+                mutex.try_lock_until(until)
+            })
+        };
+        stripes.iter().map(lock).collect()
     }
 
     /// Locks everything; the caller holds none.

@@ -40,7 +40,8 @@ impl Monitors {
 
     /// Tells of a command at `now`, Unix time.
     pub fn tell(&self, client: &Client, words: &[&[u8]], now: Duration, limit: Limit) {
-        let line = line(&client.shown_address(), words, now);
+        let namespace = client.names.lock().namespace.clone();
+        let line = line(&namespace, &client.shown_address(), words, now);
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         for monitor in &*self.all.lock() {
             monitor.push(&line, limit, now_ms);
@@ -48,9 +49,11 @@ impl Monitors {
     }
 }
 
-/// As Redis writes it: time, database, address, words as redis-cli would take them.
-fn line(address: &str, words: &[&[u8]], now: Duration) -> Vec<u8> {
-    let mut line = format!("+{}.{:06} [0 {address}]", now.as_secs(), now.subsec_micros());
+/// As Redis writes it: time, database, address, words as redis-cli would take them. The database is
+/// the name of the namespace, 0 for the default one.
+fn line(namespace: &str, address: &str, words: &[&[u8]], now: Duration) -> Vec<u8> {
+    let database = if namespace.is_empty() { "0" } else { namespace };
+    let mut line = format!("+{}.{:06} [{database} {address}]", now.as_secs(), now.subsec_micros());
     for word in words {
         line.push_str(" \"");
         for byte in *word {
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn a_line_can_be_typed_again() {
         let words: [&[u8]; 2] = [b"SET", b"a\"\\\n\x07 \xff"];
-        let line = line("10.0.0.1:5", &words, Duration::from_micros(1_000_002));
+        let line = line("", "10.0.0.1:5", &words, Duration::from_micros(1_000_002));
         let expected = "+1.000002 [0 10.0.0.1:5] \"SET\" \"a\\\"\\\\\\n\\a \\xff\"\r\n";
         assert_eq!(String::from_utf8(line).unwrap(), expected);
     }

@@ -122,6 +122,7 @@ mod tests {
             queue: None,
             unread: b"*1".to_vec(),
             subscriptions: api::moving::Subscriptions::default(),
+            user: String::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::heartbeat::LeaseMode;
 use arc_swap::ArcSwap;
@@ -23,9 +23,12 @@ use crate::grants::state::Grants;
 use crate::locks::Locks;
 use crate::long_reads::LongReads;
 use crate::monitor::Monitors;
+use crate::namespaces::Namespaces;
 use crate::pubsub::Pubsub;
+use crate::scripts::{self, Scripts};
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
+use crate::tracking::Sending;
 use crate::waiters::Waiters;
 use crate::watch::Watches;
 
@@ -56,6 +59,14 @@ pub struct Node {
     pub pubsub: Pubsub,
     /// MONITOR.
     pub monitors: Monitors,
+    /// CLIENT TRACKING.
+    pub tracking: crate::tracking::Tracking,
+    /// Users.
+    pub acl: crate::acl::Acl,
+    /// Tokens of namespaces.
+    pub namespaces: Namespaces,
+    /// EVAL and FCALL.
+    pub scripts: Scripts,
     /// Threads and memory of long reads.
     pub long_reads: LongReads,
     /// Commands that wait for a key.
@@ -64,6 +75,10 @@ pub struct Node {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// LATENCY.
+    pub latency: crate::latency::Monitor,
+    /// COMPACT is under way.
+    pub is_compacting: AtomicBool,
     /// Nodes that a controller has found gone.
     pub gone: crate::gone::Gone,
     /// Sessions that were moved here.
@@ -84,10 +99,14 @@ pub struct Node {
     pub lease_warned_ms: AtomicU64,
     /// Bytes the database takes on disk, as of the last look (once a second).
     pub used_bytes: AtomicU64,
+    /// RDB LOAD.
+    pub loads: crate::rdb_load::Loads,
     /// Of the disk that the data folder is on, at the last look.
     pub room: Mutex<Option<api::heartbeat::Room>>,
     /// Result of the last DBSIZE SCAN.
     pub keyspace: Mutex<Keyspace>,
+    /// Threads that serve connections, that of peers included: the last one.
+    pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
     shutdown: watch::Sender<bool>,
@@ -139,6 +158,7 @@ impl Node {
         let long_reads = LongReads::new(&config.now());
         let replication = crate::replication::state::Replication::default();
         replication.lineage.reload(&dir.join("db"));
+        let namespaces = Namespaces::new(config.now().namespaces.clone());
         Self {
             grants: Grants::new(&dir, &dir.join("db"), workers),
             config,
@@ -152,10 +172,18 @@ impl Node {
             watches: Watches::default(),
             pubsub: Pubsub::default(),
             monitors: Monitors::default(),
+            tracking: crate::tracking::Tracking::default(),
+            acl: crate::acl::Acl::default(),
+            namespaces,
+            scripts: Scripts::default(),
             long_reads,
             waiters: Arc::default(),
-            stats: Stats::new(workers, commands),
+            // Behind the workers' counters those of the threads that run scripts.
+            stats: Stats::new(workers + scripts::THREADS_MAX, commands),
+            workers,
             slowlog: Slowlog::default(),
+            latency: crate::latency::Monitor::default(),
+            is_compacting: AtomicBool::new(false),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),
@@ -166,6 +194,7 @@ impl Node {
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             lease_warned_ms: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            loads: crate::rdb_load::Loads::default(),
             room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
@@ -173,6 +202,14 @@ impl Node {
             on_failure: None,
             on_regained: None,
         }
+    }
+
+    /// Anything may have changed for those who watch keys or keep what they read: a full sync,
+    /// another role, moved slots.
+    pub fn touch_all(&self) {
+        self.watches.touch_all();
+        let (limit, now_ms) = (self.config.now().subscriber_limit(), clock::unix_ms());
+        self.tracking.tell_all(Sending { limit, now_ms });
     }
 
     /// The engine, shared. Recursive, so that a command inside EXEC may look again.
@@ -254,6 +291,15 @@ impl Node {
         self.on_failure = Some(hook);
         if let Some(store) = &self.engine().store {
             self.look_after(store);
+        }
+        self
+    }
+
+    /// Takes up the tokens that the database holds. To be said before the node serves.
+    #[must_use]
+    pub fn with_namespaces(self) -> Self {
+        if let Some(store) = &self.engine().store {
+            self.namespaces.look_into(&self.config.now(), store);
         }
         self
     }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use resp::{Protocol, Writer};
-use storage::Scope;
 use storage::changes::{self, Change};
 use storage::types::glob;
 
@@ -161,11 +160,11 @@ impl Pubsub {
     }
 
     /// Gives the messages of a batch to those who subscribe.
-    pub fn deliver(&self, batch: &[u8], scope: &Scope<'_>, limit: Limit) {
+    pub fn deliver(&self, batch: &[u8], cluster: bool, limit: Limit) {
         if !self.any() {
             return;
         }
-        for change in changes::of(batch, scope) {
+        for change in changes::of(batch, cluster) {
             if let Change::Message { is_shard, channel, text } = change {
                 self.publish(Message { is_shard, channel, text }, limit, clock::unix_ms());
             }

@@ -262,7 +262,7 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             tracing::info!(generation, master = %from, needs_full_sync, "role: replica");
             node.grants.give_up();
             node.clients.unpause();
-            node.watches.touch_all();
+            node.touch_all();
             node.waiters.unblock_all(UNBLOCKED);
             if Node::is_lease_blocking(node.config.now().master_lease_mode) {
                 node.close_clients("this node is no master any more");
@@ -281,11 +281,11 @@ pub fn settle_without_epochs(node: &Arc<Node>) {
     }
 }
 
-/// Deletes what lies in slots that a migration gave away, as Kvrocks does; a batch a slot, each under
-/// the gate like any write (rule R5): role, database and lease are looked at for every one.
+/// Deletes what lies in slots that a migration gave away, as Kvrocks does; a batch a slot, each
+/// under the gate like any write (rule R5): role, database and lease are looked at for every one.
 ///
-/// Only where nothing is granted: under grants a topology that does not mention a slot is no reason to
-/// delete it, since the only copy may lie here.
+/// Only where nothing is granted: under grants a topology that does not mention a slot is no reason
+/// to delete it, since the only copy may lie here.
 fn clear_slots(node: &Node, outcome: &Outcome, generation: u64) -> Result<(), ChangeError> {
     for slot in outcome.clear_slots.iter() {
         let engine = node.engine();
@@ -299,7 +299,7 @@ fn clear_slots(node: &Node, outcome: &Outcome, generation: u64) -> Result<(), Ch
         storage::types::keyspace::delete_slot(&mut txn, &scope, slot.number());
         txn.commit()?;
         store.publish()?;
-        node.watches.touch_all();
+        node.touch_all();
     }
     Ok(())
 }

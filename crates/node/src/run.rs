@@ -191,14 +191,32 @@ fn build(
         Config::new(loaded.values, loaded.file).with_log(move |level| log.set_level(level));
     let commands = table::give(families::ALL);
     let node = Node::new(config, dir, store, Cluster::default(), Role::Master, commands)
+        .with_namespaces()
         .on_failure(Arc::new(disk::end))
         .on_regained(role::note_regained);
+    load_users(&node)?;
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {
         node.gate.write().role = Role::Replica { from };
     }
     Ok(node)
+}
+
+/// The users of the configuration, or of the file that it names.
+fn load_users(node: &Node) -> anyhow::Result<()> {
+    let config = node.config.now();
+    let text = match config.aclfile.as_str() {
+        "" => config.users.join("\n"),
+        path => {
+            let path = node.path(path);
+            std::fs::read_to_string(&path)
+                .with_context(|| format!("read the users of {}", path.display()))?
+        }
+    };
+    let place = if config.aclfile.is_empty() { "configuration" } else { &config.aclfile };
+    let taken = node.acl.replace(&text);
+    taken.map(drop).map_err(|why| anyhow::anyhow!("users of {place}: {why}"))
 }
 
 /// Takes identity and role from `nodes.conf`. In the blocking lease modes this makes nobody a master: that takes a lease.

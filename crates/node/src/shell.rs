@@ -23,6 +23,8 @@ use crate::waiters::Waiting;
 
 mod batches;
 mod bits;
+mod blooms;
+mod events;
 mod geo;
 mod hashes;
 mod hyperloglogs;
@@ -30,11 +32,15 @@ mod jsons;
 mod lists;
 mod long_reads;
 mod model;
+mod namespaces;
 mod reading;
+mod scripts;
 mod sets;
 mod sortedints;
 mod streams;
 mod strings;
+mod tracking;
+mod users;
 mod waiting;
 mod zsets;
 
@@ -68,14 +74,16 @@ pub(crate) fn node(
         role,
         crate::shell::table().rows().len(),
     );
-    Arc::new(node.on_regained(crate::role::note_regained))
+    Arc::new(node.with_namespaces().on_regained(crate::role::note_regained))
 }
 
 /// A client's session that came by no balancer.
 pub(crate) fn session(node: &Node) -> Session {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let client = node.clients.add(address, address, Via::Direct, 0);
-    Session::new(client, &node.config.now(), false)
+    let mut session = Session::new(client, &node.config.now(), false);
+    session.meet(node);
+    session
 }
 
 /// A raw entry: family, key, value.
@@ -116,11 +124,18 @@ fn run(node: &Arc<Node>, session: &mut Session, now_ms: u64, command: &str) -> S
     let mut out = Vec::new();
     let mut batch = Batch::begin(node, node.config.now(), 0, now_ms);
     let step = batch.run(session, &words, &mut out);
-    batch.close(session, &mut out).finish(node).unwrap();
+    let ran = batch.close(session, &mut out);
+    ran.finish(node).unwrap();
     match step {
-        After::Next(_) => {}
+        After::Next(_) | After::Wrote(_) => {}
         After::Long(read) => out.extend(finish(read)),
-        _ => panic!("{command} does not end at once"),
+        // A script, on a thread of its own.
+        After::Later(answer, _) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            out = runtime.unwrap().block_on(answer);
+            ran.finish_later(node).unwrap();
+        }
+        step => panic!("{command} does not end at once: {step:?}"),
     }
     String::from_utf8_lossy(&out).replace("\r\n", " ").trim_end().to_owned()
 }
@@ -185,20 +200,20 @@ impl Shell {
     #[track_caller]
     fn assert_keys_are_declared(&self, words: &[&[u8]], before: u64) {
         let Some((_, command)) = table::find(&Renames::default(), words) else { return };
-        // What a read finds written meanwhile is of a client beside it.
+        // What a read finds written meanwhile is of a client beside it. What a script writes is
+        // locked when it is called.
         if !command.is_write() || command.flags.has(Flags::ALL_KEYS) {
             return;
         }
         let declared: Vec<&[u8]> = command.keys_in(words).collect();
-        let scope = self.node.scope(self.now_ms);
         for batch in self.batches_since(before) {
-            for change in changes::of(&batch, &scope) {
+            for change in changes::of(&batch, self.values.cluster_enabled) {
                 let is_declared = match change {
                     Change::Key(key) | Change::Part(key) | Change::Emptied(key) => {
-                        declared.contains(&key)
+                        declared.contains(&key.key)
                     }
-                    Change::Range => false,
-                    Change::Message { .. } => true,
+                    Change::Range { .. } => false,
+                    Change::Message { .. } | Change::Namespaces(_) => true,
                 };
                 assert!(
                     is_declared,

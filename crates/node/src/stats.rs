@@ -13,7 +13,12 @@ pub struct CommandStats {
     micros: AtomicU64,
     failed: AtomicU64,
     rejected: AtomicU64,
+    /// Calls by the power of two that is no less than their microseconds.
+    times: [AtomicU64; TIMES],
 }
+
+/// Powers of two of microseconds that are told apart; the last one holds all longer times.
+const TIMES: usize = 28;
 
 /// Counters of one worker thread. Only that thread adds, so the additions never meet.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub enum Outcome {
     Failed,
     /// A gate refused it.
     Rejected,
+    /// It runs on another thread, which counts it.
+    Aside,
 }
 
 impl WorkerStats {
@@ -81,6 +88,10 @@ impl WorkerStats {
         }
         Self::add(&stats.calls, 1);
         Self::add(&stats.micros, micros);
+        let power = micros.max(1).next_power_of_two().trailing_zeros() as usize;
+        if let Some(time) = stats.times.get(power.min(TIMES - 1)) {
+            Self::add(time, 1);
+        }
         if outcome == Outcome::Failed {
             Self::add(&stats.failed, 1);
         }
@@ -98,6 +109,16 @@ pub struct CommandTotal {
     pub failed: u64,
     /// Times a gate refused it.
     pub rejected: u64,
+}
+
+/// How long the calls of one command took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandTimes {
+    /// Times it ran.
+    pub calls: u64,
+    /// Microseconds, a power of two each, and how many calls took no longer: from the first one that
+    /// any call is within to the first one that all are.
+    pub within: Vec<(u64, u64)>,
 }
 
 /// Counters of the node: the workers' sums and some of its own.
@@ -164,6 +185,28 @@ impl Stats {
         total
     }
 
+    /// How long the calls of the command at that index of the table took.
+    pub fn times(&self, index: usize) -> CommandTimes {
+        let mut counts = [0_u64; TIMES];
+        for stats in self.workers.iter().filter_map(|worker| worker.commands.get(index)) {
+            for (sum, time) in counts.iter_mut().zip(&stats.times) {
+                *sum += time.load(Ordering::Relaxed);
+            }
+        }
+        let mut times = CommandTimes { calls: counts.iter().sum(), within: Vec::new() };
+        let mut below = 0;
+        for (power, count) in counts.into_iter().enumerate() {
+            below += count;
+            if below > 0 {
+                times.within.push((1 << power, below));
+            }
+            if below == times.calls {
+                break;
+            }
+        }
+        times
+    }
+
     /// Commands processed since start.
     pub fn commands(&self) -> u64 {
         let commands = self.workers.iter().flat_map(|worker| &worker.commands);
@@ -184,6 +227,8 @@ impl Stats {
         let of_commands =
             self.workers.iter().flat_map(|worker| &worker.commands).flat_map(|command| {
                 [&command.calls, &command.micros, &command.failed, &command.rejected]
+                    .into_iter()
+                    .chain(&command.times)
             });
         let of_latency = self.workers.iter().flat_map(|worker| worker.latency.counters());
         for counter in own.into_iter().chain(of_workers).chain(of_commands).chain(of_latency) {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use resp::{Protocol, Writer};
+use storage::Name;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -76,6 +77,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Queues {
+    /// By the id of the key's name.
     by_key: HashMap<Vec<u8>, Queue>,
     by_client: HashMap<u64, Arc<Waiter>>,
     /// The next place.
@@ -114,6 +116,13 @@ pub struct Wish {
     pub standing: Option<Standing>,
 }
 
+impl Wish {
+    /// The keys by the ids of their names.
+    fn ids(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.keys.iter().map(|key| Name { namespace: &self.namespace, key }.id().to_vec())
+    }
+}
+
 impl Waiters {
     /// Whether any command waits. One that begins to while its keys are locked by somebody else is
     /// seen by them afterwards: it begins under these locks.
@@ -132,8 +141,8 @@ impl Waiters {
         };
         queues.next = queues.next.max(standing.place.saturating_add(1));
         let waiter = Arc::new(Waiter { wish, standing, slot: Mutex::new(Some(sender)) });
-        for key in &waiter.keys {
-            let queue = queues.by_key.entry(key.clone()).or_default();
+        for id in waiter.ids() {
+            let queue = queues.by_key.entry(id).or_default();
             // A key may be named twice.
             let is_new = queue.waiting.insert(standing.place, Arc::clone(&waiter)).is_none();
             queue.minding += usize::from(is_new && waiter.minds_end);
@@ -145,8 +154,8 @@ impl Waiters {
     }
 
     /// Whether a command waits for this key.
-    pub fn is_awaited(&self, key: &[u8]) -> bool {
-        self.any() && self.queues.lock().by_key.contains_key(key)
+    pub fn is_awaited(&self, key: &Name<'_>) -> bool {
+        self.any() && self.queues.lock().by_key.contains_key(&*key.id())
     }
 
     /// The places of those that wait by now.
@@ -154,17 +163,17 @@ impl Waiters {
         0..self.queues.lock().next
     }
 
-    /// The first of these places that waits for a key, and the places behind it. Of a key that is
-    /// gone it is nobody if nobody minds its end: who pushes one element for a thousand that wait
-    /// does not pass by all of them.
+    /// The first of these places that waits for the key with this id, and the places behind it. Of a
+    /// key that is gone it is nobody if nobody minds its end: who pushes one element for a thousand
+    /// that wait does not pass by all of them.
     pub fn next(
         &self,
-        key: &[u8],
+        id: &[u8],
         places: Range<u64>,
         is_gone: bool,
     ) -> Option<(Arc<Waiter>, Range<u64>)> {
         let queues = self.queues.lock();
-        let queue = queues.by_key.get(key).filter(|queue| !is_gone || queue.minding > 0)?;
+        let queue = queues.by_key.get(id).filter(|queue| !is_gone || queue.minding > 0)?;
         if places.is_empty() {
             return None;
         }
@@ -172,10 +181,12 @@ impl Waiters {
         Some((Arc::clone(waiter), place.saturating_add(1)..places.end))
     }
 
-    /// Keys whose end some command minds.
-    pub fn minding_ends(&self) -> Vec<Vec<u8>> {
-        let minding = self.all().into_iter().filter(|waiter| waiter.minds_end);
-        minding.flat_map(|waiter| waiter.keys.clone()).collect()
+    /// Ids of keys, of one namespace or of all, whose end some command minds.
+    pub fn minding_ends(&self, namespace: Option<&[u8]>) -> Vec<Vec<u8>> {
+        let minding = self.all().into_iter().filter(|waiter| {
+            waiter.minds_end && namespace.is_none_or(|wanted| *waiter.namespace == *wanted)
+        });
+        minding.flat_map(|waiter| waiter.ids().collect::<Vec<_>>()).collect()
     }
 
     /// One that was answered waits no more.
@@ -186,12 +197,12 @@ impl Waiters {
             return;
         }
         queues.by_client.remove(&waiter.client);
-        for key in &waiter.keys {
-            let Some(queue) = queues.by_key.get_mut(key) else { continue };
+        for id in waiter.ids() {
+            let Some(queue) = queues.by_key.get_mut(&id) else { continue };
             let was_there = queue.waiting.remove(&waiter.standing.place).is_some();
             queue.minding -= usize::from(was_there && waiter.minds_end);
             if queue.waiting.is_empty() {
-                queues.by_key.remove(key);
+                queues.by_key.remove(&id);
             }
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
@@ -334,9 +345,13 @@ mod tests {
         }
     }
 
+    fn name(key: &str) -> Name<'_> {
+        Name { namespace: b"n", key: key.as_bytes() }
+    }
+
     fn of(waiters: &Waiters, key: &str) -> Vec<Arc<Waiter>> {
         let (mut all, mut places) = (Vec::new(), waiters.places());
-        while let Some((waiter, behind)) = waiters.next(key.as_bytes(), places, false) {
+        while let Some((waiter, behind)) = waiters.next(&name(key).id(), places, false) {
             places = behind;
             all.push(waiter);
         }
@@ -370,15 +385,18 @@ mod tests {
         let all: Vec<Waiting> =
             (0..50_000).map(|client| waiters.add(wish(client, &["a"], None))).collect();
         for _ in 0..50_000 {
-            assert!(waiters.next(b"a", waiters.places(), true).is_none(), "nobody minds its end");
-            let (first, behind) = waiters.next(b"a", waiters.places(), false).unwrap();
+            assert!(
+                waiters.next(&name("a").id(), waiters.places(), true).is_none(),
+                "nobody minds its end"
+            );
+            let (first, behind) = waiters.next(&name("a").id(), waiters.places(), false).unwrap();
             assert_eq!((first.client, behind), (0, 1..50_000));
         }
         let minding = Wish { minds_end: true, ..wish(50_000, &["a"], None) };
         let minding = waiters.add(minding);
-        assert!(waiters.next(b"a", waiters.places(), true).is_some());
+        assert!(waiters.next(&name("a").id(), waiters.places(), true).is_some());
         drop(minding);
-        assert!(waiters.next(b"a", waiters.places(), true).is_none());
+        assert!(waiters.next(&name("a").id(), waiters.places(), true).is_none());
         waiters.unblock_all("UNBLOCKED x");
         assert!(!waiters.any());
         drop(all);
@@ -395,12 +413,12 @@ mod tests {
         assert_eq!(clients(&waiters, "b"), [1, 3]);
         assert!(waiters.unblock(1, None) && !waiters.unblock(1, None));
         assert_eq!(first.now(), Some(Told::Answer(b"*-1\r\n".to_vec())));
-        assert!(!first.withdraw() && !waiters.is_awaited(b"a"));
+        assert!(!first.withdraw() && !waiters.is_awaited(&name("a")));
         waiters.begin_anew_where(|key| key == b"a");
         assert_eq!(third.now(), None);
         waiters.unblock_all("UNBLOCKED x");
         assert_eq!(third.now(), Some(Told::Answer(b"-UNBLOCKED x\r\n".to_vec())));
-        assert!(!waiters.any() && !waiters.is_awaited(b"b"));
+        assert!(!waiters.any() && !waiters.is_awaited(&name("b")));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use storage::Scope;
+use storage::Name;
 use storage::changes::{self, Change};
 
 /// What happened to the keys that a connection watches.
@@ -28,6 +28,7 @@ pub type Dirty = Arc<Seen>;
 #[derive(Debug, Default)]
 pub struct Watches {
     count: AtomicUsize,
+    /// By the id of their name.
     by_key: Mutex<HashMap<Vec<u8>, Vec<Dirty>>>,
     /// Batches of the master whose application has begun, and has ended.
     begun: AtomicU64,
@@ -41,9 +42,9 @@ pub struct Since(u64);
 impl Watches {
     /// `dirty` is set when `key` changes from now on. What a batch changes that is just being applied it may miss: the answer is
     /// for [`Self::may_have_missed`].
-    pub fn add(&self, key: &[u8], dirty: &Dirty) -> Since {
+    pub fn add(&self, key: &Name<'_>, dirty: &Dirty) -> Since {
         let mut by_key = self.by_key.lock();
-        let watchers = by_key.entry(key.to_vec()).or_default();
+        let watchers = by_key.entry(key.id().to_vec()).or_default();
         if !watchers.iter().any(|watcher| Arc::ptr_eq(watcher, dirty)) {
             watchers.push(Arc::clone(dirty));
             self.count.fetch_add(1, Ordering::SeqCst);
@@ -60,60 +61,64 @@ impl Watches {
     /// Applies a batch of the master. Its keys are touched before, so that no EXEC that begins
     /// after the change is visible finds them untouched, and after, for those who began to watch
     /// meanwhile.
-    pub fn applying<T>(&self, batch: &[u8], scope: &Scope<'_>, apply: impl FnOnce() -> T) -> T {
+    pub fn applying<T>(&self, batch: &[u8], cluster: bool, apply: impl FnOnce() -> T) -> T {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        self.touch_changed(batch, scope);
+        self.touch_changed(batch, cluster);
         let applied = apply();
-        self.touch_changed(batch, scope);
+        self.touch_changed(batch, cluster);
         self.ended.fetch_add(1, Ordering::SeqCst);
         applied
     }
 
     /// What this batch changes is told to those who watch it; on a master, while the locks of its
     /// keys are held.
-    pub fn touch_changed(&self, batch: &[u8], scope: &Scope<'_>) {
+    pub fn touch_changed(&self, batch: &[u8], cluster: bool) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        for change in changes::of(batch, scope) {
+        for change in changes::of(batch, cluster) {
             match change {
                 Change::Key(key) | Change::Part(key) => self.touch(std::iter::once(key)),
                 // If there was one before, EXEC sees that it has gone.
                 Change::Emptied(_) => {}
-                Change::Range => self.each_watcher(|seen| &seen.flushed),
-                Change::Message { .. } => {}
+                Change::Range { namespace } => self.each_watcher(namespace, |seen| &seen.flushed),
+                Change::Message { .. } | Change::Namespaces(_) => {}
             }
         }
     }
 
-    fn each_watcher(&self, flag: impl Fn(&Seen) -> &AtomicBool) {
-        for watcher in self.by_key.lock().values().flatten() {
-            flag(watcher).store(true, Ordering::SeqCst);
+    /// Sets a flag of those who watch a key of this namespace, or of any.
+    fn each_watcher(&self, namespace: Option<&[u8]>, flag: impl Fn(&Seen) -> &AtomicBool) {
+        for (id, watchers) in &*self.by_key.lock() {
+            let is_meant = |wanted: &[u8]| Name::of(id).is_some_and(|it| it.namespace == wanted);
+            if namespace.is_none_or(is_meant) {
+                watchers.iter().for_each(|seen| flag(seen).store(true, Ordering::SeqCst));
+            }
         }
     }
 
-    /// `dirty` watches none of these keys any more.
-    pub fn remove<'k>(&self, keys: impl Iterator<Item = &'k [u8]>, dirty: &Dirty) {
+    /// `dirty` watches none of these keys, given by their ids, any more.
+    pub fn remove<'k>(&self, ids: impl Iterator<Item = &'k [u8]>, dirty: &Dirty) {
         let mut by_key = self.by_key.lock();
-        for key in keys {
-            let Some(watchers) = by_key.get_mut(key) else { continue };
+        for id in ids {
+            let Some(watchers) = by_key.get_mut(id) else { continue };
             let before = watchers.len();
             watchers.retain(|watcher| !Arc::ptr_eq(watcher, dirty));
             self.count.fetch_sub(before - watchers.len(), Ordering::SeqCst);
             if watchers.is_empty() {
-                by_key.remove(key);
+                by_key.remove(id);
             }
         }
     }
 
     /// These keys are being changed; to be called while their locks are held.
-    pub fn touch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+    pub fn touch<'k>(&self, keys: impl Iterator<Item = Name<'k>>) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
         let by_key = self.by_key.lock();
         for key in keys {
-            for watcher in by_key.get(key).into_iter().flatten() {
+            for watcher in by_key.get(&*key.id()).into_iter().flatten() {
                 watcher.changed.store(true, Ordering::SeqCst);
             }
         }
@@ -122,7 +127,7 @@ impl Watches {
     /// Everything may have changed: a full sync, another role, moved slots.
     pub fn touch_all(&self) {
         if self.count.load(Ordering::SeqCst) > 0 {
-            self.each_watcher(|seen| &seen.changed);
+            self.each_watcher(None, |seen| &seen.changed);
         }
     }
 }
@@ -130,6 +135,11 @@ impl Watches {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use storage::Scope;
+
+    fn name(key: &[u8]) -> Name<'_> {
+        Name { namespace: b"__namespace", key }
+    }
 
     #[test]
     fn who_begins_to_watch_while_a_batch_is_applied_waits_for_its_end() {
@@ -139,12 +149,12 @@ mod tests {
         writer.put(storage::Family::Metadata, &[&scope.ns_key(b"k")], &[b"v"]);
         let batch = writer.finish();
         let (before, during, other) = (Dirty::default(), Dirty::default(), Dirty::default());
-        let early = watches.add(b"k", &before);
+        let early = watches.add(&name(b"k"), &before);
         assert!(!watches.may_have_missed(early));
-        let since = watches.applying(batch, &scope, || {
+        let since = watches.applying(batch, false, || {
             assert!(before.changed.load(Ordering::SeqCst), "touched before the change can be seen");
-            let since = watches.add(b"k", &during);
-            watches.add(b"l", &other);
+            let since = watches.add(&name(b"k"), &during);
+            watches.add(&name(b"l"), &other);
             assert!(watches.may_have_missed(since) && !during.changed.load(Ordering::SeqCst));
             since
         });
@@ -156,22 +166,29 @@ mod tests {
     fn only_watchers_of_a_touched_key_become_dirty() {
         let watches = Watches::default();
         let (a, b) = (Dirty::default(), Dirty::default());
-        watches.add(b"k", &a);
-        watches.add(b"k", &a);
-        watches.add(b"l", &b);
-        watches.touch([b"k".as_slice()].into_iter());
+        watches.add(&name(b"k"), &a);
+        watches.add(&name(b"k"), &a);
+        watches.add(&name(b"l"), &b);
+        watches.touch([name(b"k")].into_iter());
         assert!(a.changed.load(Ordering::SeqCst) && !b.changed.load(Ordering::SeqCst));
-        watches.remove([b"l".as_slice()].into_iter(), &b);
+        watches.remove([&*name(b"l").id()].into_iter(), &b);
         watches.touch_all();
         assert!(!b.changed.load(Ordering::SeqCst));
-        watches.remove([b"k".as_slice()].into_iter(), &a);
-        watches.add(b"l", &b);
+        watches.remove([&*name(b"k").id()].into_iter(), &a);
+        watches.add(&name(b"l"), &b);
+        let other = Dirty::default();
+        watches.add(&Name { namespace: b"other", key: b"l" }, &other);
+        let prefix = Scope { namespace: b"other", cluster: false, now_ms: 0 }.namespace_prefix();
+        let mut writer = storage::batch::Writer::new(Vec::new());
+        writer.delete_range(storage::Family::Metadata, &prefix, b"\x05othes");
+        watches.touch_changed(writer.finish(), false);
+        assert!(other.flushed.load(Ordering::SeqCst) && !b.flushed.load(Ordering::SeqCst));
+        watches.remove([&*Name { namespace: b"other", key: b"l" }.id()].into_iter(), &other);
         let mut writer = storage::batch::Writer::new(Vec::new());
         writer.delete_range(storage::Family::Metadata, b"a", b"z");
-        let scope = Scope { namespace: b"__namespace", cluster: false, now_ms: 0 };
-        watches.touch_changed(writer.finish(), &scope);
+        watches.touch_changed(writer.finish(), false);
         assert!(b.flushed.load(Ordering::SeqCst) && !b.changed.load(Ordering::SeqCst));
-        watches.remove([b"l".as_slice()].into_iter(), &b);
+        watches.remove([&*name(b"l").id()].into_iter(), &b);
         assert_eq!(watches.count.load(Ordering::SeqCst), 0);
     }
 }

@@ -38,7 +38,7 @@ const REST: Duration = Duration::from_millis(10);
 
 /// Starts the workers: those of clients, and the one of peers, which no accepted connection is dealt to. They end when the node shuts down.
 pub fn start(node: &Arc<Node>) -> anyhow::Result<Vec<mpsc::UnboundedSender<Accepted>>> {
-    let peers = node.stats.workers.len() - 1;
+    let peers = node.workers - 1;
     let (door, callers) = mpsc::unbounded_channel();
     let desk = Desk { door };
     let mut workers = Vec::with_capacity(peers);

@@ -26,10 +26,12 @@ mod outcome;
 mod paused;
 mod plan;
 mod policy;
+mod queue;
 mod record;
 mod reopen;
 mod rival;
 mod shard;
+mod shard_id;
 mod sources;
 mod switchover;
 mod takeover;
@@ -55,9 +57,10 @@ pub use plan::plan;
 pub use policy::Policy;
 pub use record::{
     Balancer, BalancerKind, Epoch, Intent, IntentResult, Node, Paused, PendingFence, Record,
-    RecordError, Role, Shard, ShardId, Stated,
+    RecordError, Role, Shard, Stated,
 };
 pub use rival::guarded;
+pub use shard_id::ShardId;
 pub use time::Time;
 
 #[cfg(test)]

@@ -2,22 +2,31 @@
 //! it.
 
 use crate::batch::{self, Record};
-use crate::key::split_internal;
+use crate::key::{split_internal, split_namespace};
+use crate::scope::namespace_of_range;
 use crate::types::head::Header;
-use crate::{Family, Scope};
+use crate::{Family, Name};
+
+/// Key of the record that holds all tokens of namespaces, in the family `propagate`.
+pub const NAMESPACES: &[u8] = b"__namespace_keys__";
 
 /// What one record changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
     /// This key is made, deleted, or changed in what is known of it as a whole: its size, its
     /// expiry, the value of a string.
-    Key(&'a [u8]),
+    Key(Name<'a>),
     /// This key holds nothing, by its metadata alone: it was emptied, or there was none before.
-    Emptied(&'a [u8]),
+    Emptied(Name<'a>),
     /// Something in this key. Alone this makes and fills no key.
-    Part(&'a [u8]),
+    Part(Name<'a>),
     /// Keys that are not named: a range of them was removed.
-    Range,
+    Range {
+        /// Whose they are; `None`: perhaps of several namespaces.
+        namespace: Option<&'a [u8]>,
+    },
+    /// The tokens of namespaces: all of them, as JSON.
+    Namespaces(&'a [u8]),
     /// Nothing that stays: a message to a channel. PUBLISH writes it as Kvrocks does, channel and
     /// text as a record of the family `pubsub`; SPUBLISH, which Kvrocks does not have, as the
     /// deletion of a key that holds both, so that a replica that does not know it finds nothing.
@@ -31,15 +40,17 @@ pub enum Change<'a> {
     },
 }
 
-/// What a batch changes in the namespace of `scope`, record by record: a key comes as often as it
-/// has records. Records that cannot be read change nothing.
-pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change<'a>> {
-    let scope = *scope;
+/// What a batch changes, record by record: a key comes as often as it has records. In a cluster keys
+/// carry their slot. Records that cannot be read change nothing.
+pub fn of(bytes: &[u8], cluster: bool) -> impl Iterator<Item = Change<'_>> {
     batch::records(bytes).map_while(Result::ok).filter_map(move |record| {
         let (family, key, value) = match record {
             Record::LogData(_) => return None,
             Record::DeleteRange { family: Family::Propagate, .. } => return None,
-            Record::DeleteRange { .. } => return Some(Change::Range),
+            Record::DeleteRange { family: Family::Metadata, begin, end } => {
+                return Some(Change::Range { namespace: namespace_of_range(begin, end) });
+            }
+            Record::DeleteRange { .. } => return Some(Change::Range { namespace: None }),
             Record::Put { family: Family::Pubsub, key, value } => {
                 return Some(Change::Message { is_shard: false, channel: key, text: value });
             }
@@ -54,15 +65,81 @@ pub fn of<'a>(bytes: &'a [u8], scope: &Scope<'a>) -> impl Iterator<Item = Change
             Family::Metadata => {
                 let is_empty =
                     value.and_then(Header::decode).is_some_and(|header| header.is_empty());
-                scope.user_key(key).map(if is_empty { Change::Emptied } else { Change::Key })
+                let (namespace, rest) = split_namespace(key)?;
+                let key = if cluster { rest.get(2..)? } else { rest };
+                let name = Name { namespace, key };
+                Some(if is_empty { Change::Emptied(name) } else { Change::Key(name) })
             }
             Family::Default | Family::ZsetScore | Family::Stream => {
-                let (prefix, owner, _) = split_internal(key, scope.cluster)?;
-                scope.owns(prefix).then_some(Change::Part(owner))
+                let (prefix, key, _) = split_internal(key, cluster)?;
+                let (namespace, _) = split_namespace(prefix)?;
+                Some(Change::Part(Name { namespace, key }))
             }
+            Family::Propagate if key == NAMESPACES => value.map(Change::Namespaces),
             Family::Propagate | Family::Pubsub | Family::Search => None,
         }
     })
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds something.
+    Kept,
+    /// It holds nothing, by its metadata.
+    Emptied,
+    /// It was deleted.
+    Deleted,
+}
+
+/// What became of each key whose records these are, by the id of its name, in the order in which
+/// they come first.
+pub(crate) fn outcomes(
+    records: batch::Records<'_>,
+    cluster: bool,
+    now_ms: u64,
+) -> Vec<(Vec<u8>, Outcome)> {
+    let mut found: Vec<(Vec<u8>, Outcome)> = Vec::new();
+    for record in records.map_while(Result::ok) {
+        let (family, key, outcome) = match record {
+            Record::Put { family, key, value } => {
+                let header = Header::decode(value).filter(|_| family == Family::Metadata);
+                let outcome = match header {
+                    Some(header) if header.is_empty() => Outcome::Emptied,
+                    // Its end was set into the past.
+                    Some(header) if header.is_expired(now_ms) => Outcome::Deleted,
+                    _ => Outcome::Kept,
+                };
+                (family, key, outcome)
+            }
+            Record::Delete { family: Family::Metadata, key } => {
+                (Family::Metadata, key, Outcome::Deleted)
+            }
+            Record::Delete { family, key } => (family, key, Outcome::Kept),
+            Record::DeleteRange { .. } | Record::LogData(_) => continue,
+        };
+        let is_metadata = family == Family::Metadata;
+        let name = match family {
+            Family::Metadata => split_namespace(key).and_then(|(namespace, rest)| {
+                let key = if cluster { rest.get(2..)? } else { rest };
+                Some(Name { namespace, key })
+            }),
+            Family::Default | Family::ZsetScore | Family::Stream => split_internal(key, cluster)
+                .and_then(|(prefix, key, _)| {
+                    let (namespace, _) = split_namespace(prefix)?;
+                    Some(Name { namespace, key })
+                }),
+            Family::Propagate | Family::Pubsub | Family::Search => None,
+        };
+        let Some(id) = name.map(|name| name.id()) else { continue };
+        match found.iter_mut().find(|(known, _)| **known == *id) {
+            // What its metadata says last counts.
+            Some(known) if is_metadata => known.1 = outcome,
+            Some(_) => {}
+            None => found.push((id.to_vec(), outcome)),
+        }
+    }
+    found
 }
 
 /// The key whose deletion is a message to a shard channel: the channel's length, the channel, the
@@ -82,6 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Scope;
     use crate::batch::Writer;
 
     fn scope(namespace: &'static [u8], cluster: bool) -> Scope<'static> {
@@ -110,18 +188,31 @@ mod tests {
                 &[b"\x88", &[0; 8], &[7; 8], &[0; 8]],
             );
             writer.delete_range(Family::Metadata, b"a", b"b");
+            let prefix = other.namespace_prefix();
+            writer.delete_range(Family::Metadata, &prefix, &crate::key::prefix_end(&prefix));
+            writer.put(Family::Propagate, &[NAMESPACES], &[b"{}"]);
             let bytes: &[u8] = writer.finish();
-            let found: Vec<Change<'_>> = of(bytes, &mine).collect();
-            let parts = [&b"h"[..], b"z"].map(Change::Part);
-            // A set without members, and a stream, which may be without entries.
-            let rest = [Change::Emptied(b"e"), Change::Key(b"s"), Change::Range];
-            assert_eq!(found, [&[Change::Key(b"a")], &parts[..], &rest].concat());
+            let found: Vec<Change<'_>> = of(bytes, cluster).collect();
+            let (mine, other) = (|key| mine.name(key), |key| other.name(key));
+            let expected = [
+                Change::Key(mine(b"a")),
+                Change::Part(mine(b"h")),
+                Change::Part(mine(b"z")),
+                Change::Key(other(b"b")),
+                Change::Part(other(b"b")),
+                // A set without members, and a stream, which may be without entries.
+                Change::Emptied(mine(b"e")),
+                Change::Key(mine(b"s")),
+                Change::Range { namespace: None },
+                Change::Range { namespace: Some(b"other") },
+                Change::Namespaces(b"{}"),
+            ];
+            assert_eq!(found, expected);
         }
     }
 
     #[test]
     fn messages_are_told_in_order() {
-        let mine = scope(b"__namespace", false);
         let mut writer = Writer::new(Vec::new());
         writer.put(Family::Pubsub, &[b"news"], &[b"a"]);
         writer.delete(Family::Pubsub, &shard_message(b"shard", b"b"));
@@ -129,7 +220,7 @@ mod tests {
         writer.put(Family::Pubsub, &[b"news"], &[b"c"]);
         let bytes: &[u8] = writer.finish();
         let message = |is_shard, channel, text| Change::Message { is_shard, channel, text };
-        let found: Vec<Change<'_>> = of(bytes, &mine).collect();
+        let found: Vec<Change<'_>> = of(bytes, false).collect();
         let expected = [
             message(false, b"news", b"a"),
             message(true, b"shard", b"b"),
@@ -141,7 +232,7 @@ mod tests {
     proptest! {
         #[test]
         fn foreign_batches_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), cluster: bool) {
-            let _ = of(&bytes, &scope(b"__namespace", cluster)).count();
+            let _ = of(&bytes, cluster).count();
         }
     }
 }

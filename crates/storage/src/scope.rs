@@ -1,6 +1,6 @@
 //! The scope (namespace, cluster mode, clock) a command runs in, and a key in it.
 
-use crate::key::{KeyBuf, key_slot, split_namespace};
+use crate::key::{KeyBuf, key_slot, prefix_end, split_namespace};
 
 /// What turns a user key into keys on disk, and when "now" is. Made once per command.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,11 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// A key in this scope, for those who watch it or wait for it.
+    pub fn name(&self, key: &'a [u8]) -> Name<'a> {
+        Name { namespace: self.namespace, key }
+    }
+
     /// A key in this scope.
     pub fn at(self, key: &'a [u8]) -> At<'a> {
         At { ns_key: self.ns_key(key), scope: self, key }
@@ -79,6 +84,35 @@ impl<'a> Scope<'a> {
         }
         if self.cluster { rest.get(2..) } else { Some(rest) }
     }
+}
+
+/// A key and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// 1..=255 bytes.
+    pub namespace: &'a [u8],
+    /// As the user wrote it.
+    pub key: &'a [u8],
+}
+
+impl<'a> Name<'a> {
+    /// Both as one text, by which names can be looked up. It is the metadata key where there are no
+    /// slots.
+    pub fn id(&self) -> KeyBuf {
+        Scope { namespace: self.namespace, cluster: false, now_ms: 0 }.ns_key(self.key)
+    }
+
+    /// The name with this id.
+    pub fn of(id: &'a [u8]) -> Option<Self> {
+        split_namespace(id).map(|(namespace, key)| Self { namespace, key })
+    }
+}
+
+/// The namespace that holds all keys of a range of the metadata family, if one does.
+pub(crate) fn namespace_of_range<'a>(begin: &'a [u8], end: &[u8]) -> Option<&'a [u8]> {
+    let (namespace, _) = split_namespace(begin)?;
+    let prefix = begin.get(..=namespace.len())?;
+    (end <= prefix_end(prefix).as_slice()).then_some(namespace)
 }
 
 /// A key in a scope: what the function of a data type is about.

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::batch::{Mark, Writer};
+use crate::changes::{self, Outcome};
 use crate::overlay::{Lookup, Overlay};
 use crate::snapshot::Moment;
 use crate::{Cursor, Direction, Error, Family, Read, Snapshot, Store, Value};
@@ -60,6 +61,19 @@ impl<'a> Txn<'a> {
     /// Where the transaction stands, to come back to when a command fails half way.
     pub fn mark(&self) -> Mark {
         self.batch.as_ref().map_or_else(|| Writer::new(Vec::new()).mark(), Writer::mark)
+    }
+
+    /// What became of the keys that were written since `mark`, at `now_ms`.
+    pub fn outcomes_since(
+        &self,
+        mark: Mark,
+        cluster: bool,
+        now_ms: u64,
+    ) -> Vec<(Vec<u8>, Outcome)> {
+        let batch = self.batch.as_ref();
+        batch.map_or_else(Vec::new, |batch| {
+            changes::outcomes(batch.records_from(mark.bytes()), cluster, now_ms)
+        })
     }
 
     /// Takes back everything since `mark`.

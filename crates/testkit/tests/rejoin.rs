@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use testkit::restartable::Restartable;
 use testkit::wait;
-use testkit::wire::{Connection, Reply};
+use testkit::wire::Reply;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const WRITES: usize = 10_000;

@@ -73,6 +73,11 @@ fn sortedint() -> Result<()> {
 }
 
 #[test]
+fn bloomfilter() -> Result<()> {
+    check("bloomfilter.resp")
+}
+
+#[test]
 fn hll() -> Result<()> {
     check("hll.resp")
 }
@@ -90,6 +95,16 @@ fn zset() -> Result<()> {
 #[test]
 fn stream() -> Result<()> {
     check("stream.resp")
+}
+
+#[test]
+fn script() -> Result<()> {
+    check("script.resp")
+}
+
+#[test]
+fn function() -> Result<()> {
+    check("function.resp")
 }
 
 #[test]
@@ -200,8 +215,23 @@ fn odd_transactions() -> Result<()> {
 }
 
 #[test]
+fn odd_scripts() -> Result<()> {
+    probe("scripts.probe")
+}
+
+#[test]
 fn odd_connections() -> Result<()> {
     probe("connection.probe")
+}
+
+#[test]
+fn odd_servers() -> Result<()> {
+    probe("server.probe")
+}
+
+#[test]
+fn odd_users() -> Result<()> {
+    probe("acl.probe")
 }
 
 /// Every row of the table refuses too few and too many words as Redis does, and says of its arity and keys what Redis says.

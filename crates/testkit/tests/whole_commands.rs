@@ -69,10 +69,11 @@ enum Story {
     Moves,
     Transactions,
     Sort,
+    Script,
 }
 
-const STORIES: [Story; 5] =
-    [Story::Union, Story::Rename, Story::Moves, Story::Transactions, Story::Sort];
+const STORIES: [Story; 6] =
+    [Story::Union, Story::Rename, Story::Moves, Story::Transactions, Story::Sort, Story::Script];
 
 /// `name` with `n` elements, each `before` and a number.
 fn elements(command: &str, count: usize, element: impl Fn(usize) -> String) -> String {
@@ -102,6 +103,7 @@ impl Story {
             Self::Sort => {
                 vec!["DEL sorted".into(), elements("RPUSH sorted", FEW, |n| n.to_string())]
             }
+            Self::Script => vec!["DEL s:hash s:list".into()],
             // A key that was renamed goes back, and so does what was moved.
             Self::Rename if exists(node, "renamed")? => vec!["RENAME renamed big".into()],
             Self::Moves if exists(node, "to")? => vec![
@@ -122,6 +124,11 @@ impl Story {
             Self::Union => send("ZUNIONSTORE zd 2 za zb"),
             Self::Rename => send("RENAME big renamed"),
             Self::Sort => send("SORT unsorted STORE sorted"),
+            // Blanks divide words here.
+            Self::Script => send(
+                "EVAL for\ti=1,3000\tdo\tredis.call('HSET','s:hash','f'..i,i)\t\
+                 redis.call('RPUSH','s:list',i)\tend 0",
+            ),
             Self::Moves => (0..200).try_for_each(|_| send("LMOVE from to LEFT RIGHT")),
             Self::Transactions => (0..20).try_for_each(|turn| {
                 let value = number * 1_000 + turn;
@@ -171,6 +178,17 @@ impl Story {
                 let both = all.concat();
                 ensure!(both.iter().copied().eq(0..MANY), "after {to} moves: {both:?}");
                 Ok(to > 0)
+            }
+            Self::Script => {
+                let [size, fields, list, read] = counts(
+                    node,
+                    ["HLEN s:hash", "HKEYS s:hash", "LLEN s:list", "LRANGE s:list 0 -1"],
+                )?;
+                ensure!(
+                    [size, size, size] == [fields, list, read],
+                    "{size} {fields} {list} {read}"
+                );
+                whole(size, 0, MANY)
             }
             Self::Transactions => transactions(node),
         }

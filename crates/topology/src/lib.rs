@@ -17,7 +17,7 @@ pub use model::{
     ClusterId, Endpoint, Node, NodeId, Reach, Role, SLOT_COUNT, Slot, SlotRange, SlotSet, Topology,
     Viewer,
 };
-pub use route::{Route, RouteRequest};
+pub use route::{Route, RouteRequest, ScriptScope};
 pub use slot::key_slot;
 pub use slots_arg::{SlotsError, parse_slots};
 pub use state::names::Misplaced;

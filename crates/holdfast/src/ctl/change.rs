@@ -17,6 +17,7 @@ use super::away;
 use super::http::PATIENCE;
 use super::ids::{self, ShardWord};
 use super::made::made;
+use super::redis::{self, FromRedis};
 use super::secret::{self, Password};
 use super::table::{json, render, text};
 use super::words::{Members, announced, balancers, specs, with_master};
@@ -172,6 +173,10 @@ pub(crate) enum Import {
         #[command(flatten)]
         promise: Promise,
     },
+    /// Copy the keys of a running Redis into a node or a cluster
+    ///
+    /// SCAN, DUMP and RESTORE: what is written at the Redis meanwhile may be missed.
+    Redis(FromRedis),
 }
 
 #[derive(Debug, Subcommand)]
@@ -347,7 +352,12 @@ pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
 }
 
 pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
-    let Import::Cluster { name, namespace, members, promise } = import;
+    let (name, namespace, members, promise) = match import {
+        Import::Redis(args) => return redis::run(args).await,
+        Import::Cluster { name, namespace, members, promise } => {
+            (name, namespace, members, promise)
+        }
+    };
     let path = format!("{}/{name}/import", cx.namespace(namespace.as_deref()).await?);
     let body = ImportSpec {
         nodes: specs(&members)?,

@@ -12,6 +12,7 @@ mod haproxy;
 mod http;
 mod ids;
 mod made;
+mod redis;
 mod secret;
 mod show;
 mod status;
@@ -96,7 +97,7 @@ enum Verb {
     /// Change a node
     #[command(subcommand)]
     Node(change::NodeVerb),
-    /// Take over a cluster that runs
+    /// Take over a cluster that runs, or copy the keys of a Redis
     #[command(subcommand)]
     Import(change::Import),
     /// Add, list or remove load balancers

@@ -1,11 +1,11 @@
-//! What a step does, and which are possible.
+//! What a step does.
 //!
 //! A message that is neither lost nor late is one step with its answer, as in the other model.
 
 use std::sync::Arc;
 
 use api::moves::{Order, Ordered};
-use planner::moves::{Observed, Phase};
+use planner::moves::Observed;
 use replication::slots::copy::{self, Sender};
 use replication::slots::{Act, Cursor, Here, Mark, State};
 
@@ -61,7 +61,8 @@ pub enum Step {
 }
 
 impl Step {
-    fn kind(self) -> Option<Faults> {
+    /// Of a fault; `None` for what is none.
+    pub(super) fn kind(self) -> Option<Faults> {
         Some(match self {
             Self::Restart(_) => Faults::RESTART,
             Self::Failover(_) => Faults::FAILOVER,
@@ -76,76 +77,6 @@ impl Step {
             _ => return None,
         })
     }
-}
-
-/// Late messages at a time.
-const LATE_MAX: usize = 2;
-
-pub(super) fn possible(model: &Moving, world: &World, steps: &mut Vec<Step>) {
-    let mut all = Vec::new();
-    for at in 0..2_u8 {
-        let controller = &world.controllers[usize::from(at)];
-        let is_awake = controller.term > 0 && !controller.is_stopped;
-        for shard in 0..2 {
-            if is_awake && !world.is_cut(at, shard) {
-                all.extend([Step::Ask(at, shard), Step::Push(at, shard)]);
-                all.extend([Step::OrderLate(at, shard), Step::AnswerLate(at, shard)]);
-                all.push(Step::Cut(at, shard));
-            }
-            if world.is_cut(at, shard) {
-                all.push(Step::Mend(at, shard));
-            }
-        }
-        if is_awake && controller.clock < 2 && !controller.attempts.is_empty() {
-            all.push(Step::Pass(at));
-        }
-        if is_awake
-            && world.is_cut(at, 0)
-            && !controller.is_silent
-            && !model.rules.silence_is_no_seal
-        {
-            all.push(Step::Silent(at));
-        }
-        if is_awake && !controller.is_swap_late {
-            all.push(Step::SwapLate(at));
-        }
-        all.push(Step::Elect(at));
-    }
-    all.extend([Step::Copy, Step::FrameLate, Step::Cancel]);
-    for index in 0..2_u8 {
-        let shard = &world.shards[usize::from(index)];
-        if shard.committed < shard.log.len() {
-            all.push(Step::Commit(index));
-        }
-        if shard.synced < shard.log.len() && matches!(world.phase(), Some(Phase::Owned { .. })) {
-            all.push(Step::Sync(index));
-        }
-        if world.writes < model.writes && shard.takes_writes() {
-            all.extend([Step::Write(index, 0), Step::Write(index, 1)]);
-        }
-        all.extend([Step::Restart(index), Step::Failover(index)]);
-        // Afterwards it is an operator who says what becomes of the slots that came.
-        if world.store.owner == 0 && world.store.version == 1 {
-            all.push(Step::Lose(index));
-        }
-    }
-    if !model.rules.no_timer {
-        all.push(Step::Timer);
-    }
-    all.extend((0..u8::try_from(world.late.len()).unwrap_or(0)).map(Step::Arrive));
-    let is_allowed = |step: &Step| match step.kind() {
-        None => true,
-        Some(kind) => {
-            let is_message = matches!(
-                step,
-                Step::SwapLate(_) | Step::OrderLate(..) | Step::AnswerLate(..) | Step::FrameLate
-            );
-            model.kinds.contains(kind)
-                && world.faults < model.faults
-                && !(is_message && world.late.len() >= LATE_MAX)
-        }
-    };
-    steps.extend(all.into_iter().filter(is_allowed));
 }
 
 pub(super) fn act(model: &Moving, world: &mut World, step: Step) {
@@ -261,7 +192,8 @@ fn disturb(model: &Moving, world: &mut World, fault: Step) {
     }
 }
 
-/// Another process of a shard, by the leader's word: one step, as the other model shows that it may be.
+/// Another process of a shard, by the leader's word: one step, as the other model shows that it may
+/// be.
 fn succeed(model: &Moving, world: &mut World, index: u8, length: usize) {
     let leader = &world.controllers[usize::from(world.leader)];
     if leader.term == 0 || leader.is_stopped || leader.term != world.store.term {

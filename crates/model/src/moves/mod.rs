@@ -1,20 +1,21 @@
 //! A model of slot moves, searched as the one of failovers is.
 //!
-//! Two shards, one slot with two keys, two controllers on one store. What decides is the code that is
-//! to ship: `planner::moves` and `replication::slots`. Of a shard there is only the process that serves:
-//! a failover is one step that leaves any beginning of the log which has all that was acknowledged,
-//! for that is what the other model shows.
+//! Two shards, one slot with two keys, two controllers on one store. What decides is the code that
+//! is to ship: `planner::moves` and `replication::slots`. Of a shard there is only the process that
+//! serves: a failover is one step that leaves any beginning of the log which has all that was
+//! acknowledged, for that is what the other model shows.
 //!
 //! Invariants, after every step: at most one shard can answer for the slot; whoever can holds every
-//! write that a client was ever shown; what is staged is the giver's data at its position, below its
-//! cursor; the giver has emptied nothing that is not on the taker's disk. And once faults end the owner
-//! serves, and the other side is empty.
+//! write that a client was ever shown; what is staged is the giver's data at its position, below
+//! its cursor; the giver has emptied nothing that is not on the taker's disk. And once faults end
+//! the owner serves, and the other side is empty.
 //!
 //! Deliberately left out: asynchronous shards, clocks and expiry, load balancers, several slots.
 
 mod act;
 mod check;
 mod plan;
+mod possible;
 mod world;
 
 use stateright::{Model, Property};
@@ -157,7 +158,7 @@ impl Model for Moving {
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
-        act::possible(self, world, steps);
+        possible::possible(self, world, steps);
     }
 
     fn next_state(&self, world: &World, step: Step) -> Option<World> {

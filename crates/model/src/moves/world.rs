@@ -81,8 +81,8 @@ pub struct Shard {
     pub aside: Option<Mark>,
     /// The taker: from which epoch of the giver it pulls, and for which move.
     pub pulls: Option<(MoveId, u8)>,
-    /// The giver: the stream to that epoch of the taker. `None` in it: the taker has what the giver's
-    /// history does not hold.
+    /// The giver: the stream to that epoch of the taker. `None` in it: the taker has what the
+    /// giver's history does not hold.
     pub feeds: Option<(MoveId, u8, Option<Sender>)>,
 }
 
@@ -234,8 +234,8 @@ pub struct Controller {
     pub is_silent: bool,
     /// Its attempts.
     pub attempts: BTreeMap<MoveId, Attempt>,
-    /// Since the newest attempt: 0 just now, 1 longer than a freeze may last, 2 longer than is waited
-    /// for the next one.
+    /// Since the newest attempt: 0 just now, 1 longer than a freeze may last, 2 longer than is
+    /// waited for the next one.
     pub clock: u8,
 }
 
@@ -328,8 +328,8 @@ pub enum Begin {
     Copied,
     /// The record has just given the slot to the taker.
     Given,
-    /// It is done, and a second one has brought the slot back; the order to clean of the first one is
-    /// late.
+    /// It is done, and a second one has brought the slot back; the order to clean of the first one
+    /// is late.
     CameBack,
 }
 

@@ -23,6 +23,11 @@ pub enum Error {
     /// A text of its own, beginning with its code.
     #[error("{0}")]
     Text(Cow<'static, str>),
+    /// A script holds the keys: the command is tried again, or refused if that takes too long.
+    #[error(
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    )]
+    Locked,
     /// A data type or the engine refused.
     #[error("{}", storage_text(.0))]
     Storage(#[from] storage::Error),
@@ -70,6 +75,11 @@ impl From<storage::types::CommandError> for Error {
             Cause::InvalidExpire => Self::text("ERR invalid expire time"),
             Cause::IndexOutOfRange => Self::text("ERR index out of range"),
             Cause::NoSuchKey => Self::text("ERR no such key"),
+            Cause::NoRedisForm => Self::text("ERR Invalid or Not supported object type"),
+            Cause::Redis(rdb::Error::Footer) => {
+                Self::text("ERR DUMP payload version or checksum are wrong")
+            }
+            Cause::Redis(_) => Self::text("ERR Bad data format"),
             Cause::NotAtRoot => {
                 Self::text("ERR Invalid argument: new objects must be created at the root")
             }

@@ -5,6 +5,8 @@
 //! (`session::gates`), read from the table; no handler repeats them.
 
 pub mod args;
+pub mod catalog;
+pub mod categories;
 pub mod error;
 pub mod keys;
 pub mod renames;
@@ -14,6 +16,7 @@ pub mod table;
 pub mod texts;
 
 pub use args::{Args, Words};
+pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use renames::Renames;
 pub use reply::{Replied, Reply};

@@ -86,6 +86,10 @@ macro_rules! each_flag {
             MAY_REPLICATE = 19, may_replicate, "may_replicate";
             /// Runs on a RESP2 connection that subscribes to channels.
             SUBSCRIBER = 20, subscriber, "";
+            /// It concerns all namespaces: not for clients of one.
+            WHOLE = 21, whole, "";
+            /// Runs scripts: on a thread for them, where it may take long.
+            SCRIPT = 24, script, "";
         }
     };
 }

@@ -4,7 +4,20 @@
 //! backslashes inside it are themselves. A value that begins with a quote ends at the next one, knows escapes, and nothing but
 //! a comment may follow it. Beyond them a quoted value knows `\xHH`, as values of CONFIG SET do.
 
+use super::Tokens;
 use super::options::{OPTIONS, Values};
+
+/// Name of lines with users.
+pub const USER: &str = "user";
+
+/// What the names of lines with tokens begin with.
+pub const NAMESPACE: &str = "namespace.";
+
+/// The namespace that a line of this name gives a token.
+pub fn namespace(name: &str) -> Option<&str> {
+    let (begin, rest) = name.split_at_checked(NAMESPACE.len())?;
+    begin.eq_ignore_ascii_case(NAMESPACE).then_some(rest)
+}
 
 /// One line that says something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +122,18 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     Some((String::from_utf8_lossy(&bytes).into_owned(), rest.as_str()))
 }
 
+/// What stands in a file beside options.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Tokens of namespaces.
+    pub tokens: Tokens,
+    /// Whole lines, one for each user.
+    pub users: Vec<String>,
+}
+
 /// The text of a file after CONFIG REWRITE: lines of known options take their present value, everything else stays, options that differ from their
-/// default and were not in the file are appended.
-pub fn rewrite(text: &str, values: &Values) -> String {
+/// default and were not in the file are appended. Lines of namespaces and users make way for `kept`.
+pub fn rewrite(text: &str, values: &Values, kept: &Kept) -> String {
     let defaults = Values::default();
     let mut written = std::collections::BTreeSet::new();
     let mut out = String::with_capacity(text.len() + 256);
@@ -123,6 +145,7 @@ pub fn rewrite(text: &str, values: &Values) -> String {
                     push_line(&mut out, option.name, &values.get(option.name).unwrap_or_default());
                 }
             }
+            None if namespace(name).is_some() || name.eq_ignore_ascii_case(USER) => {}
             None => {
                 out.push_str(line);
                 out.push('\n');
@@ -134,6 +157,13 @@ pub fn rewrite(text: &str, values: &Values) -> String {
         if !written.contains(option.name) && value != defaults.get(option.name) {
             push_line(&mut out, option.name, &value.unwrap_or_default());
         }
+    }
+    for line in &kept.users {
+        out.push_str(line);
+        out.push('\n');
+    }
+    for (token, namespace) in &kept.tokens {
+        push_line(&mut out, &format!("{NAMESPACE}{namespace}"), token);
     }
     out
 }
@@ -191,11 +221,15 @@ mod tests {
         let text = "# mine\nport 1\nfuture-option a b\nport 2\n";
         let mut values = Values { port: 7000, ..Values::default() };
         values.requirepass = "a \"b".into();
-        let rewritten = rewrite(text, &values);
+        let rewritten = rewrite(text, &values, &Kept::default());
         assert_eq!(rewritten, "# mine\nport 7000\nfuture-option a b\nrequirepass \"a \\\"b\"\n");
         let lines = parse(&rewritten).unwrap();
         assert_eq!(lines[2].value, "a \"b");
         assert_eq!(parse("a 'b\n"), Err(1));
+        let tokens = Tokens::from([("to k".to_owned(), "b".to_owned())]);
+        let kept = Kept { tokens, users: vec!["user u on".to_owned()] };
+        let text = rewrite("Namespace.a old\n# mine\nUSER o off\n", &Values::default(), &kept);
+        assert_eq!(text, "# mine\nuser u on\nnamespace.b to k\n");
     }
 
     fn read(text: &str) -> Result<(String, String), usize> {

@@ -128,11 +128,41 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
         name: name.into(),
         why: why.into(),
     })?;
+    check_namespaces(&loaded.values)?;
+    check_users(&loaded.values)?;
     if is_check {
         Ok(Request::Print(checked(&loaded)))
     } else {
         Ok(Request::Start(Box::new(loaded)))
     }
+}
+
+/// Tokens that nobody could use are a mistake, and one that somebody would miss.
+fn check_namespaces(values: &Values) -> Result<(), LoadError> {
+    if values.namespaces.is_empty() {
+        return Ok(());
+    }
+    let why = if values.cluster_enabled {
+        "a cluster has no namespaces"
+    } else if values.requirepass.is_empty() {
+        "namespaces need requirepass: without a password nobody gives a token"
+    } else if values.redis_databases > 0 {
+        "there are either namespaces or redis-databases"
+    } else {
+        return Ok(());
+    };
+    let name = values.namespaces.values().next().cloned().unwrap_or_default();
+    let name = format!("{}{name}", file::NAMESPACE);
+    Err(LoadError::Value { place: "configuration".into(), name, why: why.into() })
+}
+
+/// Users stand in one place.
+fn check_users(values: &Values) -> Result<(), LoadError> {
+    if values.users.is_empty() || values.aclfile.is_empty() {
+        return Ok(());
+    }
+    let why = "users stand in this file or in that of `aclfile`, not in both".into();
+    Err(LoadError::Value { place: "configuration".into(), name: file::USER.into(), why })
 }
 
 /// What `--check` says of a configuration that a node would start with.
@@ -152,7 +182,8 @@ fn checked(loaded: &Loaded) -> String {
 const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
 /// Other names of options.
-const ALIASES: [(&str, &str); 1] = [("replicaof", "slaveof")];
+const ALIASES: [(&str, &str); 2] =
+    [("replicaof", "slaveof"), ("busy-reply-threshold", "lua-time-limit")];
 
 const RENAME: &str = "rename-command";
 
@@ -164,6 +195,8 @@ fn alias(name: &str) -> &str {
 /// Whether a file or the command line may name this option.
 fn is_known(name: &str) -> bool {
     name.eq_ignore_ascii_case(RENAME)
+        || file::namespace(name).is_some()
+        || name.eq_ignore_ascii_case(file::USER)
         || super::options::find(alias(name)).is_some()
         || kvrocks::ignored(name).is_some()
 }
@@ -217,6 +250,26 @@ fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(),
             ));
         };
         return rename(loaded, place, from, to).map_err(refused);
+    }
+    if name.eq_ignore_ascii_case(file::USER) {
+        let line = format!("{} {text}", file::USER);
+        // Tried out with the others before it: one that is there twice is an error.
+        let acl = crate::acl::Acl::default();
+        loaded.values.users.push(line);
+        return loaded.values.users.iter().try_for_each(|line| acl.add_line(line)).map_err(refused);
+    }
+    if let Some(namespace) = file::namespace(name) {
+        if namespace.is_empty() || namespace.len() > 255 || text.is_empty() {
+            return Err(refused("a name of at most 255 bytes and a token are needed".into()));
+        }
+        if namespace.as_bytes() == storage::DEFAULT_NAMESPACE {
+            return Err(refused("the default namespace has no token".into()));
+        }
+        loaded.values.namespaces.retain(|_, other| other != namespace);
+        return match loaded.values.namespaces.insert(text.to_owned(), namespace.to_owned()) {
+            Some(other) => Err(refused(format!("`{other}` has the same token"))),
+            None => Ok(()),
+        };
     }
     match loaded.values.set(name, text) {
         Ok(()) => {
@@ -338,6 +391,8 @@ mod tests {
     fn what_cannot_take_effect_stops_the_start_and_names_file_and_line() {
         for (line, why) in [
             ("requirepas secret", "unknown option `requirepas`, is `requirepass` meant?"),
+            ("namespace.__namespace t", "the default namespace has no token"),
+            ("namespace.a", "a token are needed"),
             ("rename-command", "option `rename-command`: a command and its new name are needed"),
             ("rename-command KEYS", "a command and its new name are needed"),
             ("rename-command KEYS a b", "a command and its new name are needed"),
@@ -357,6 +412,20 @@ mod tests {
                 "{line}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn namespaces_need_a_password_and_no_cluster() {
+        let text = "namespace.a t1\nnamespace.b \"t 2\"\nnamespace.a t3\n";
+        let why = loaded(text, &[]).unwrap_err();
+        assert!(why.contains("namespaces need requirepass"), "{why}");
+        let why = loaded(text, &["--requirepass", "s", "--cluster-enabled", "yes"]).unwrap_err();
+        assert!(why.contains("a cluster has no namespaces"), "{why}");
+        let tokens = loaded(text, &["--requirepass", "s"]).unwrap().values.namespaces;
+        let shown: Vec<_> = tokens.iter().map(|(t, n)| format!("{t}={n}")).collect();
+        assert_eq!(shown, ["t 2=b", "t3=a"]);
+        let why = loaded("namespace.a t\nnamespace.b t\n", &[]).unwrap_err();
+        assert!(why.contains("`a` has the same token"), "{why}");
     }
 
     #[test]

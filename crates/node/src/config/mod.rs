@@ -9,8 +9,10 @@ mod kvrocks;
 pub mod load;
 pub mod options;
 mod output;
+pub mod schedule;
 pub mod value;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +20,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use options::{OPTIONS, SetError, Values};
+
+/// Namespaces by their tokens.
+pub type Tokens = BTreeMap<String, String>;
 
 type SetLogLevel = Box<dyn Fn(&str) + Send + Sync>;
 

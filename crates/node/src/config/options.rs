@@ -7,9 +7,11 @@ use web::Names;
 use crate::command::Renames;
 use crate::inbox::Limit;
 
+use super::Tokens;
 use super::output::OutputLimits;
+use super::schedule::Schedule;
 use super::value::{
-    Compression, JsonFormat, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words,
+    Compression, Events, JsonFormat, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words,
 };
 
 /// Why an option could not be set.
@@ -79,11 +81,20 @@ macro_rules! options {
             $($(#[doc = $doc])+ pub $field: $type,)+
             /// `rename-command FROM TO`; an empty TO disables the command.
             pub renames: Renames,
+            /// `namespace.NAME TOKEN`, by token, as they were at the start.
+            pub namespaces: Tokens,
+            /// `user NAME MODIFIER…`, as they were at the start.
+            pub users: Vec<String>,
         }
 
         impl Default for Values {
             fn default() -> Self {
-                Self { $($field: $default,)+ renames: Renames::default() }
+                Self {
+                    $($field: $default,)+
+                    renames: Renames::default(),
+                    namespaces: Tokens::default(),
+                    users: Vec::new(),
+                }
             }
         }
 
@@ -134,6 +145,15 @@ impl Values {
             .filter(|secret| !secret.is_empty())
     }
 
+    /// The namespace of a database by its number; `None` if there is none.
+    pub fn database(&self, index: i64) -> Option<Vec<u8>> {
+        match index {
+            0 => Some(storage::DEFAULT_NAMESPACE.to_vec()),
+            1.. if index < i64::from(self.redis_databases) => Some(index.to_string().into_bytes()),
+            _ => None,
+        }
+    }
+
     /// How much may wait for a client that subscribes.
     pub fn subscriber_limit(&self) -> Limit {
         self.client_output_buffer_limit.pubsub
@@ -172,6 +192,9 @@ impl Values {
         if self.peer_auth.is_empty() && !self.peer_auth_also.is_empty() {
             return Err(("peer-auth-also", "it is a second secret: set peer-auth first"));
         }
+        if self.cluster_enabled && self.redis_databases > 0 {
+            return Err(("redis-databases", "a cluster has one database"));
+        }
         if self.cluster_enabled && self.slaveof.0.is_some() {
             return Err((
                 "slaveof",
@@ -208,6 +231,14 @@ options! {
     "dir" dir: String = "/tmp/holdfast".into(), Restart;
     /// Folder that BGSAVE makes and replaces; a relative one lies in `dir`. Empty: <dir>/backup.
     "backup-dir" backup_dir: String = String::new(), Live;
+    /// When BGSAVE begins by itself, local time, as in cron's files: `0 3 * * *`; several one behind the other. Empty: never.
+    "bgsave-cron" bgsave_cron: Schedule = Schedule::default(), Live;
+    /// When the database is compacted by itself, as above.
+    "compact-cron" compact_cron: Schedule = Schedule::default(), Live;
+    /// Whether a backup is kept: 1, or 0 to remove it within a minute.
+    "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
+    /// Hours after which a backup is removed; 0: never.
+    "max-backup-keep-hours" max_backup_keep_hours: u32 = 0, [0, MAX], Live;
     /// Name both ends of a replication link must agree on.
     "db-name" db_name: String = "change.me.db".into(), Restart;
     /// File with the process id; empty: <dir>/kvrocks.pid.
@@ -228,6 +259,11 @@ options! {
     /// A second password that is accepted beside `requirepass`, while it is being changed; empty:
     /// none.
     "requirepass-also" requirepass_also: String = String::new(), LiveSecret;
+    /// File with the users of ACL, one a line; a relative path lies in `dir`. Empty: users stand in this file, as
+    /// `user NAME MODIFIER…`.
+    "aclfile" aclfile: String = String::new(), Restart;
+    /// Entries that ACL LOG keeps.
+    "acllog-max-len" acllog_max_len: u32 = 128, [0, MAX], Live;
     /// Password this node sends to its master.
     "masterauth" masterauth: String = String::new(), LiveSecret;
     /// Without a password, serve loopback only.
@@ -245,6 +281,15 @@ options! {
     /// How many arrays and objects of a JSON document may be within each other. More than 1024, which is all that can be
     /// read again, counts as 1024.
     "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, MAX], Live;
+    /// Keep the tokens of namespaces in the database, from where replicas have them, instead of in this file.
+    "repl-namespace-enabled" repl_namespace_enabled: bool = false, Live;
+    /// How many databases SELECT knows, outside cluster mode and without namespaces; 0: the first one alone.
+    "redis-databases" redis_databases: u32 = 0, [0, MAX], Restart;
+    /// Which keyspace notifications are published, in Redis' letters: K (channels of keys) or E (channels of events), and
+    /// classes g $ l s h z t d, or A for all of them; empty: none. Keys that expire are not told.
+    "notify-keyspace-events" notify_keyspace_events: Events = Events::default(), Live;
+    /// Keys that are noted for CLIENT TRACKING; more are told as if they had changed. 0: no limit.
+    "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
@@ -311,6 +356,17 @@ options! {
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;
     /// Entries SLOWLOG keeps.
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
+    /// What takes that many milliseconds is noted for LATENCY; 0: nothing.
+    "latency-monitor-threshold" latency_monitor_threshold: u32 = 0, [0, MAX], Live;
+    /// A command that a script holds up for that many milliseconds is answered with BUSY, and the script may be ended by
+    /// SCRIPT KILL or FUNCTION KILL; 0: never BUSY.
+    "lua-time-limit" lua_time_limit: u32 = 5_000, [0, MAX], Live;
+    /// A script that has run for that many milliseconds is ended, and what it has written is dropped; 0: no limit.
+    "script-time-max-ms" script_time_max_ms: u32 = 0, [0, MAX], Live;
+    /// Most memory one script may use, and most bytes of its reply; new limits hold for threads that run their first script.
+    "script-memory-max" script_memory_max: Size = Size(256 << 20), [1 << 20, 1_i64 << 40], Restart;
+    /// Scripts may touch only keys that they are called with.
+    "lua-strict-key-accessing" lua_strict_key_accessing: bool = false, Live;
     /// Numeric SCAN cursors; no: `_<last key>`.
     "redis-cursor-compatible" redis_cursor_compatible: bool = true, Live;
     /// Refuse writes above that many GiB on disk; 0: no limit.

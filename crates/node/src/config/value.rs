@@ -103,6 +103,57 @@ impl Value for Size {
     }
 }
 
+/// Classes of keyspace notifications, by Redis' letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Events(u32);
+
+/// Those that there are, in the order in which they are shown: `A` stands for all of the first.
+const EVENT_CLASSES: &[u8] = b"g$lshztd";
+const EVENT_CHANNELS: &[u8] = b"KE";
+
+impl Events {
+    fn bit(letter: u8) -> u32 {
+        let mut letters = EVENT_CLASSES.iter().chain(EVENT_CHANNELS);
+        letters.position(|other| *other == letter).map_or(0, |place| 1 << place)
+    }
+
+    /// Whether a class, or a kind of channel, is wanted.
+    pub fn has(self, letter: u8) -> bool {
+        self.0 & Self::bit(letter) != 0
+    }
+
+    /// Whether anything is to be told.
+    pub fn any(self) -> bool {
+        self.has(b'K') || self.has(b'E')
+    }
+}
+
+impl Value for Events {
+    fn parse(text: &str) -> Result<Self, String> {
+        let all = EVENT_CLASSES.iter().fold(0, |all, letter| all | Self::bit(*letter));
+        let mut events = 0;
+        for letter in text.bytes() {
+            events |= match letter {
+                b'A' => all,
+                letter if Self::bit(letter) != 0 => Self::bit(letter),
+                b'x' | b'e' | b'm' | b'n' => {
+                    return Err("events of keys that expire (x), are evicted (e), missed (m) or new (n) are not told: leave that letter out".into());
+                }
+                _ => return Err("argument must be letters of K E g $ l s h z t d A".into()),
+            };
+        }
+        Ok(Self(events))
+    }
+
+    fn render(&self) -> String {
+        let is_all = EVENT_CLASSES.iter().all(|letter| self.has(*letter));
+        let classes: &[u8] = if is_all { b"A" } else { EVENT_CLASSES };
+        let shown = classes.iter().filter(|letter| is_all || self.has(**letter));
+        let channels = EVENT_CHANNELS.iter().filter(|letter| self.has(**letter));
+        shown.chain(channels).map(|letter| char::from(*letter)).collect()
+    }
+}
+
 /// Permissions of a file, written in octal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Octal(pub u32);

@@ -96,10 +96,11 @@ impl Connection {
     }
 }
 
-/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one.
+/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one, and a script that runs already may write.
 pub(super) fn is_repeatable(session: &Session) -> bool {
     let command = session.client.last_command.get();
-    command.is_some_and(|command| !command.flags.has(Flags::PEER))
+    let stays = [Flags::PEER, Flags::SCRIPT, Flags::RUNS_QUEUE];
+    command.is_some_and(|command| !stays.iter().any(|flag| command.flags.has(*flag)))
 }
 
 /// What a session takes along; `None` for those that cannot move.
@@ -108,7 +109,10 @@ fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
     let Via::Balancer { frontend, .. } = client.via else { return None };
     let stays =
         client.is_replica.load(Ordering::Relaxed) || client.is_monitor.load(Ordering::Relaxed);
-    if session.auth == Auth::Peer || stays {
+    let is_elsewhere = *session.namespace != *storage::DEFAULT_NAMESPACE;
+    // What it has read is noted here alone.
+    let is_tracking = session.tracks.is_some();
+    if session.auth == Auth::Peer || is_elsewhere || is_tracking || stays {
         return None;
     }
     let names = client.names.lock().clone();
@@ -139,6 +143,7 @@ fn packed(session: &Session, unread: Vec<u8>) -> Option<moving::Session> {
             .map(|queue| queue.iter().map(|queued| queued.words.clone()).collect()),
         unread,
         subscriptions: subscriptions(client),
+        user: session.user.as_ref().map_or(String::new(), |account| account.name.clone()),
     })
 }
 
@@ -162,6 +167,14 @@ pub(super) fn unpack(
 ) {
     if moved.is_authenticated {
         session.auth = Auth::Client;
+    }
+    if !moved.user.is_empty() {
+        // Users belong to a node: one that is not here has to show again who it is.
+        let account = node.acl.find(&moved.user).filter(|account| account.user().is_on);
+        if account.is_none() {
+            session.auth = Auth::None;
+        }
+        session.belong_to(account);
     }
     session.is_denied = moved.is_denied;
     session.protocol = if moved.is_resp3 { Protocol::V3 } else { Protocol::V2 };

@@ -291,8 +291,8 @@ fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
         Some(b"SETNODES") => set_nodes,
         Some(b"SETNODEID") => set_node_id,
         Some(b"SETCLUSTERID") => set_cluster_id,
-        Some(b"PAUSE") => super::connection::pause,
-        Some(b"UNPAUSE") => super::connection::unpause,
+        Some(b"PAUSE") => super::client::pause,
+        Some(b"UNPAUSE") => super::client::unpause,
         _ => return Err(Error::text(CLUSTERX_TEXT)),
     };
     cx.node.grants.obey(term).map_err(Error::err)?;
@@ -365,7 +365,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     }
     txn.commit()?;
     store.publish()?;
-    cx.node.watches.touch_all();
+    cx.node.touch_all();
     Ok(After::Wrote(reply.ok()))
 }
 

@@ -4,14 +4,12 @@
 
 mod summaries;
 
-use std::borrow::Cow;
-
 use resp::Writer;
 use storage::types::glob;
 
+use crate::command::categories::{categories as categories_of, flag_words};
 use crate::command::keys::Keys;
-use crate::command::row::Access;
-use crate::command::{Args, Error, Flags, Renames, Replied, Reply, Result};
+use crate::command::{Args, Error, Renames, Replied, Reply, Result};
 use crate::session::table::{self, Family};
 use crate::session::{After, Command, SessionCx};
 use summaries::find;
@@ -167,7 +165,7 @@ fn describe_row(writer: &mut Writer<'_>, command: &Command) {
     writer.array(10);
     writer.bulk(command.name.as_bytes());
     writer.integer(i64::from(command.arity));
-    simple_set(writer, &flag_words(command));
+    simple_set(writer, &flag_words(&command.row));
     let (first, last, step) = command.keys.shown();
     writer.integer(first);
     writer.integer(last);
@@ -237,58 +235,10 @@ fn key_specifications(writer: &mut Writer<'_>, command: &Command) {
     }
 }
 
-fn flag_words(command: &Command) -> Vec<&'static str> {
-    let kind = match command.access {
-        Access::Write if command.flags.has(Flags::MAY_REPLICATE) => None,
-        Access::Write => Some("write"),
-        Access::Read => Some("readonly"),
-        // DBSIZE counts outside the gate, but what it does is read.
-        Access::None => command.flags.has(Flags::KEYSPACE).then_some("readonly"),
-    };
-    let grows = command.may_grow().then_some("denyoom");
-    let moves = !matches!(command.keys, Keys::None | Keys::Range { .. });
-    let moves = moves.then_some("movablekeys");
-    kind.into_iter().chain(grows).chain(command.flags.words()).chain(moves).collect()
-}
-
 /// ACL categories, in Redis' order.
-fn categories(command: &Command) -> Vec<Cow<'static, str>> {
-    let flags = command.flags;
-    let family = family(command);
-    let is_fast = flags.has(Flags::FAST);
-    let is_admin = flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
-    let kind = flag_words(command).first().copied();
-    let is_keyspace = flags.has(Flags::KEYSPACE) && !flags.has(Flags::PUBSUB);
-    let facts = [
-        ("@keyspace", family == "generic" || is_keyspace),
-        ("@read", kind == Some("readonly")),
-        ("@write", kind == Some("write")),
-        ("@string", family == "string"),
-        ("@admin", is_admin),
-        ("@fast", is_fast),
-        ("@slow", !is_fast),
-        ("@blocking", flags.has(Flags::BLOCKING)),
-        ("@dangerous", is_admin || flags.has(Flags::ALL_KEYS)),
-        ("@connection", family == "connection"),
-        ("@transaction", family == "transactions"),
-    ];
-    let mut found: Vec<Cow<'static, str>> =
-        facts.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.into()).collect();
-    let is_named_above = matches!(
-        family,
-        "string"
-            | "generic"
-            | "connection"
-            | "transactions"
-            | "server"
-            | "cluster"
-            | "replication"
-            | "sort"
-    );
-    if !is_named_above {
-        found.push(format!("@{}", family.replace('-', "")).into());
-    }
-    found
+fn categories(command: &Command) -> Vec<String> {
+    let all = categories_of(&command.row, family(command)).into_iter();
+    all.map(|category| format!("@{category}")).collect()
 }
 
 fn family(command: &Command) -> &'static str {

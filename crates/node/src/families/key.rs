@@ -5,6 +5,7 @@ use storage::types::copy;
 use storage::types::expiry::Unit;
 use storage::types::keys::{self, ExpireCondition, Lifetime};
 use storage::types::keyspace::{self, Selection};
+use storage::{DEFAULT_NAMESPACE, Scope};
 
 use super::walk;
 use crate::command::args::ScanWords;
@@ -31,6 +32,9 @@ pub const COMMANDS: &[Command] = &[
     Command::write("rename",       3, KEYS2, rename),
     Command::write("renamenx",     3, KEYS2, renamenx).fast(),
     Command::write("copy",        -3, KEYS2, copy_),
+    Command::write("move",         3, KEY,   move_).fast(),
+    Command::write("movex",        3, KEY,   movex).skip_slowlog(),
+    Command::container("object", super::object::COMMANDS),
     Command::read ("keys",         2, NONE,  keys_).keyspace(),
     Command::read ("scan",        -2, NONE,  scan).keyspace(),
     Command::read ("randomkey",    1, NONE,  randomkey).keyspace(),
@@ -151,22 +155,76 @@ fn renamenx(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
 
 fn copy_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (from, to) = (args.bytes()?, args.bytes()?);
-    let mut replaces = false;
+    let (mut replaces, mut database) = (false, None);
     while let Some(word) = args.word() {
         match &*word {
             b"REPLACE" => replaces = true,
             b"DB" => {
-                if args.integer()? != 0 {
-                    return Err(Error::text("ERR DB index is out of range"));
-                }
+                database = Some(database_of(cx, args)?);
             }
             _ => return Err(Error::Syntax),
         }
     }
-    if from == to {
-        return Err(Error::text("ERR source and destination objects are the same"));
+    let namespace = database.as_deref().unwrap_or(cx.scope.namespace);
+    let (from, to) = (cx.scope.at(from), Scope { namespace, ..cx.scope }.at(to));
+    if *from.ns_key == *to.ns_key {
+        return Err(same());
     }
-    Ok(reply.flag(copy::copy(&mut cx.txn, &cx.scope.at(from), &cx.scope.at(to), replaces)?))
+    Ok(reply.flag(copy::copy(&mut cx.txn, &from, &to, replaces)?))
+}
+
+fn same() -> Error {
+    Error::text("ERR source and destination objects are the same")
+}
+
+/// The namespace of a database by its number, the next argument. A client of a namespace has no
+/// other.
+fn database_of(cx: &WriteCx<'_>, args: &mut Args<'_>) -> Result<Vec<u8>> {
+    let index = args.integer()?;
+    let is_only = index == 0 && cx.config.redis_databases == 0;
+    let namespace = match is_only {
+        true => Some(cx.scope.namespace.to_vec()),
+        false => cx.config.database(index),
+    };
+    namespace.ok_or_else(|| Error::text("ERR DB index is out of range"))
+}
+
+fn move_(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, namespace) = (args.bytes()?, database_of(cx, args)?);
+    if cx.config.cluster_enabled {
+        return Err(Error::err("MOVE is not allowed in cluster mode"));
+    }
+    if *namespace == *cx.scope.namespace {
+        return Err(same());
+    }
+    Ok(reply.flag(move_to(cx, key, &namespace)?))
+}
+
+/// Moves a key into the namespace of a token, `requirepass` being the token of the default one.
+fn movex(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let (key, token) = (args.bytes()?, args.bytes()?);
+    if cx.config.requirepass.is_empty() {
+        return Err(Error::err("Forbidden to move key when requirepass is empty"));
+    }
+    let is_default = cx.config.client_secrets().any(|secret| secret.as_bytes() == token);
+    let namespace = match is_default {
+        true => Some(DEFAULT_NAMESPACE.into()),
+        false => cx.node.namespaces.of_token(token),
+    };
+    let namespace = namespace.ok_or_else(|| Error::err("Invalid password"))?;
+    if *namespace == *cx.scope.namespace {
+        return Ok(reply.flag(false));
+    }
+    Ok(reply.flag(move_to(cx, key, &namespace)?))
+}
+
+/// False if there is no such key here, or one there.
+fn move_to(cx: &mut WriteCx<'_>, key: &[u8], namespace: &[u8]) -> Result<bool> {
+    let (from, to) = (cx.scope.at(key), Scope { namespace, ..cx.scope }.at(key));
+    match copy::renamenx(&mut cx.txn, &from, &to) {
+        Err(CommandError::NoSuchKey) => Ok(false),
+        done => Ok(done?),
+    }
 }
 
 fn keys_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

@@ -198,7 +198,7 @@ fn transferred(
 ) -> Result<Option<Vec<u8>>> {
     let value = list::transfer(&mut cx.txn, source, destination, way)?;
     if value.is_some() && source.key == destination.key {
-        cx.node.watches.touch(std::iter::once(source.key));
+        cx.node.watches.touch(std::iter::once(source.scope.name(source.key)));
     }
     Ok(value)
 }

@@ -1,17 +1,24 @@
 //! The commands, one module per family: the table first, its handlers below in table order.
 
+pub mod acl;
 pub mod bit;
+pub mod bloom;
+mod client;
 pub mod cluster;
 pub mod connection;
 pub mod docs;
+pub mod dump;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod json;
 pub mod key;
 pub mod list;
+mod object;
 pub mod pubsub;
+pub mod rdb;
 pub mod replication;
+pub mod script;
 pub mod server;
 pub mod set;
 pub mod sort;
@@ -35,12 +42,17 @@ pub const ALL: &[Family] = &[
     Family { name: "bitmap", commands: bit::COMMANDS },
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
+    Family { name: "bloom-filter", commands: bloom::COMMANDS },
     Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },
+    Family { name: "generic", commands: dump::COMMANDS },
     Family { name: "sort", commands: sort::COMMANDS },
     Family { name: "connection", commands: connection::COMMANDS },
     Family { name: "pubsub", commands: pubsub::COMMANDS },
+    Family { name: "server", commands: rdb::COMMANDS },
+    Family { name: "acl", commands: acl::COMMANDS },
+    Family { name: "scripting", commands: script::COMMANDS },
     Family { name: "server", commands: server::COMMANDS },
     Family { name: "transactions", commands: transaction::COMMANDS },
     Family { name: "cluster", commands: cluster::COMMANDS },

@@ -6,6 +6,11 @@
 mod config;
 pub(crate) use config::change_options;
 mod dbsize;
+mod engine;
+mod latency;
+mod namespace;
+mod odd;
+mod usage;
 
 use std::time::Duration;
 
@@ -30,13 +35,24 @@ pub const COMMANDS: &[Command] = &[
     Command::session("command",  -1, docs::command).loading().stale().containing(docs::COMMANDS),
     Command::session("dbsize",   -1, dbsize::dbsize).keyspace(),
     Command::write  ("flushdb",  -1, NONE, flushdb).removes().keyspace().all_keys(),
-    Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys(),
+    Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys().whole(),
+    Command::container("namespace", namespace::COMMANDS).usage(namespace::USAGE).loading().stale().no_script(),
     Command::session("time",      1, time).fast().loading().stale(),
     Command::session("lastsave",  1, lastsave).fast().loading().stale(),
     Command::session("bgsave",   -1, bgsave).admin().peer().loading().stale().no_script(),
     Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
     Command::container("slowlog", SLOWLOG).admin().loading().stale(),
+    Command::container("memory", usage::MEMORY).loading().stale(),
+    Command::container("disk", usage::DISK).usage(usage::UNKNOWN),
+    Command::container("latency", latency::COMMANDS).admin().loading().stale().no_script(),
+    Command::container("perflog", odd::PERFLOG).usage(odd::PERFLOG_USAGE).admin().loading().stale(),
+    Command::session("compact",   1, engine::compact).no_script(),
+    Command::session("stats",     1, engine::stats).whole().loading().stale(),
+    Command::session("pollupdates", -2, engine::poll_updates).admin().at_node().no_script().no_multi(),
+    Command::write  ("applybatch", -2, NONE, engine::apply_batch).admin().keyspace().all_keys().no_script().no_multi().skip_slowlog(),
+    Command::session("failover", -1, odd::failover).admin().peer().no_script().stale(),
+    Command::session("lolwut",   -1, odd::lolwut).fast().loading().stale(),
     Command::session("monitor",   1, monitor).admin().at_node().loading().stale().no_script().no_multi(),
     Command::session("shutdown", -1, shutdown).admin().peer().loading().stale().no_script().no_multi(),
     Command::container("debug", DEBUG).usage(Usage::Either).admin().peer().loading().stale().no_script().no_multi(),

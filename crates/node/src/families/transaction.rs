@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use storage::Name;
+
 use crate::command::keys::KEYS;
 use crate::command::row::Access;
-use crate::command::{Args, Error, Reply, Result};
+use crate::command::{Args, Error, Flags, Reply, Result};
 use crate::session::nested::Call;
 use crate::session::transaction::Queued;
 use crate::session::{After, Command, NestedCx, SessionCx};
@@ -39,7 +41,13 @@ fn exec(cx: &mut NestedCx<'_>, _args: &mut Args<'_>) -> Result<After> {
         return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
     }
     let calls: Vec<Call<'_>> = queued.iter().map(Queued::call).collect();
-    let _alone = cx.lock(&calls);
+    // A script may touch keys that it does not name.
+    cx.wants_all |= calls.iter().any(|(command, _)| command.flags.has(Flags::SCRIPT));
+    if let Err(error) = cx.lock(&calls) {
+        drop(calls);
+        cx.session.transaction.put_back(queued);
+        return Err(error);
+    }
     let has_changed = cx.session.transaction.may_have_changed(&node) || cx.has_expired()?;
     let only_reads = calls.iter().all(|(command, _)| command.access == Access::Read);
     let mark = cx.mark();
@@ -73,13 +81,15 @@ fn watch(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resul
     if cx.session.transaction.is_open() {
         return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
     }
+    let namespace = Arc::clone(&cx.session.namespace);
     for key in args.rest() {
         // Watched first: a change between the look and the watch must not go unseen.
-        cx.session.transaction.watch(cx.node, key);
+        let name = Name { namespace: &namespace, key };
+        cx.session.transaction.watch(cx.node, &name);
         let engine = cx.node.engine();
         let Some(store) = &engine.store else { continue };
         let exists = storage::types::keys::exists(&store.txn(), &cx.scope(), &[key])? > 0;
-        cx.session.transaction.note_existing(key, exists);
+        cx.session.transaction.note_existing(&name, exists);
     }
     Ok(reply.ok().into())
 }

@@ -30,6 +30,28 @@ pub fn heap() -> Option<Heap> {
     })
 }
 
+/// Gives pages that hold nothing back to the system; false if the allocator refuses.
+pub fn purge() -> bool {
+    let Ok(arenas) = tikv_jemalloc_ctl::arenas::narenas::read() else { return false };
+    (0..arenas).all(purge_arena)
+}
+
+/// Pages that may wait for no time go at once: that is said, and taken back.
+#[expect(unsafe_code, reason = "the crate has no function for it")]
+fn purge_arena(arena: libc::c_uint) -> bool {
+    let name = format!("arena.{arena}.dirty_decay_ms\0");
+    // SAFETY: the name ends with 0, and its value is a `ssize_t`.
+    let Ok(before) = (unsafe { tikv_jemalloc_ctl::raw::read::<isize>(name.as_bytes()) }) else {
+        // It was never used.
+        return true;
+    };
+    let set = |ms: isize| {
+        // SAFETY: as above.
+        unsafe { tikv_jemalloc_ctl::raw::write(name.as_bytes(), ms) }.is_ok()
+    };
+    set(0) && set(before)
+}
+
 /// Bytes of this process in physical memory.
 pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

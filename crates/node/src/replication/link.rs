@@ -405,12 +405,11 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
     let engine = job.node.engine();
     let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
     let store = current.ok_or(Over::Stale)?;
-    let scope = job.node.scope(0);
-    match job.node.watches.applying(batch, &scope, || store.write_raw(batch)) {
+    let cluster = job.node.config.now().cluster_enabled;
+    match job.node.watches.applying(batch, cluster, || store.write_raw(batch)) {
         Ok(_) => {
             applying.has_applied = true;
-            let limit = job.node.config.now().subscriber_limit();
-            job.node.pubsub.deliver(batch, &scope, limit);
+            serve::note_applied(&job.node, batch);
             serve_reads(&job.node, store, batch);
         }
         Err(error) => applying.failure = Some(error),
@@ -421,12 +420,12 @@ fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
 /// Reads may wait on a replica too.
 pub(crate) fn serve_reads(node: &Node, store: &Store, batch: &[u8]) {
     let mut ready = Ready::new();
-    serve::note_ready(node, batch, &node.scope(0), &mut ready);
+    serve::note_ready(node, batch, node.config.now().cluster_enabled, &mut ready);
     if ready.is_empty() {
         return;
     }
     let (config, now_ms) = (node.config.now(), clock::unix_ms());
-    Server { node, config: &config, store, worker: 0, now_ms }.serve_reads(&ready);
+    Server { node, config: &config, store, worker: 0, now_ms, writer: None }.serve_reads(&ready);
 }
 
 impl Applying {

@@ -54,8 +54,11 @@ pub(super) async fn put_in(
         wait_a_second(node).await?;
     };
     crate::grants::owner::keep(node);
-    node.watches.touch_all();
+    node.touch_all();
     node.waiters.begin_anew();
+    if let Some(store) = &node.engine().store {
+        node.namespaces.look_into(&node.config.now(), store);
+    }
     Ok(next)
 }
 

@@ -4,6 +4,7 @@
 //! wrote may be answered before [`Ran::finish`] has handed the WAL to the operating system, and
 //! nothing may be answered at all once the lease is over or the role has changed meanwhile.
 
+mod aside;
 mod ran;
 mod wait;
 mod write;
@@ -25,19 +26,21 @@ use super::gates::{self, Caller, Refusal};
 use super::long::{self, Job};
 use super::nested::{Call, tell_monitors};
 use super::pipeline::Pending;
-use super::serve::Ready;
 use super::table::{self, Handler, ReadHandler};
 use super::transaction::Queued;
-use super::{After, Command, NestedCx, ReadCx, ReplyMode, Session, SessionCx, Tells};
-use crate::clients::Via;
+use super::{After, Command, ReadCx, ReplyMode, Session, SessionCx, Tells};
+use crate::clients::{Pause, PauseKind, Via};
+use crate::clock;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Flags, Replied, Reply};
 use crate::config::Values;
 use crate::gate::Engine;
-use crate::locks::Stripes;
 use crate::node::Node;
 use crate::slowlog;
 use crate::stats::Outcome;
+
+/// After so long a command is tried again whose keys a script holds.
+const AGAIN_NS: u64 = 5_000_000;
 
 /// The commands of one read buffer.
 pub struct Batch<'n> {
@@ -56,6 +59,8 @@ pub struct Batch<'n> {
     waits: bool,
     /// What the last command's answer tells of, if it comes later.
     later: Tells,
+    /// It runs on a thread for scripts.
+    is_aside: bool,
     begun: Instant,
     /// When the last command began.
     last: Instant,
@@ -80,6 +85,7 @@ impl<'n> Batch<'n> {
             generation: 0,
             waits: false,
             later: Tells::Nothing,
+            is_aside: false,
         }
     }
 
@@ -118,6 +124,10 @@ impl<'n> Batch<'n> {
             return after;
         }
         session.standing = None;
+        if outcome == Outcome::Aside {
+            // Counted where it runs.
+            return Self::silence(session, out, mark, after);
+        }
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Some(stats) = self.node.stats.workers.get(self.worker) {
             stats.command(index, micros, outcome);
@@ -185,10 +195,17 @@ impl<'n> Batch<'n> {
         if is_queueing {
             return (queue(session, command, words, out), Outcome::Done);
         }
+        if !self.is_aside && aside::runs_scripts(session, command) {
+            return (self.send_aside(session, command, words), Outcome::Aside);
+        }
         let was_asking = std::mem::take(&mut session.is_asking);
         self.has_data |= command.is_data();
         let mark = out.len();
         let result = self.handle(session, command, words, out);
+        // CACHING too is for the next command, or the next transaction.
+        session.caches &= session.transaction.is_open()
+            || command.name == "client|caching"
+            || command.name == "multi";
         // As in Redis, ASKING before MULTI is for the whole transaction.
         session.is_asking |= was_asking && session.transaction.is_open();
         match result {
@@ -203,6 +220,11 @@ impl<'n> Batch<'n> {
                     _ => {}
                 }
                 (after, Outcome::Done)
+            }
+            Err(Error::Locked) => {
+                self.settle(session, out);
+                session.is_asking |= was_asking;
+                (self.wait_for_script(session, out), Outcome::Rejected)
             }
             Err(error) => {
                 // A write took its own half reply back: committing what waited before it may have
@@ -226,6 +248,7 @@ impl<'n> Batch<'n> {
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
         tell_monitors(self.node, &self.config, session, command, words);
+        session.note_reading(self.node, &self.config, command, words);
         match command.handler {
             Handler::Read(handler) => self.run_read(session, command, handler, words, out),
             Handler::Write(handler) => {
@@ -235,31 +258,8 @@ impl<'n> Batch<'n> {
             Handler::BlockingRead(handler) => {
                 self.run_blocking_read(session, command, handler, words, out)
             }
-            Handler::Nested(handler) => {
-                let store = self.store()?.clone();
-                let mut cx = NestedCx {
-                    node: self.node,
-                    session,
-                    config: &self.config,
-                    store: &store,
-                    worker: self.worker,
-                    now_ms: self.now_ms,
-                    generation: self.generation,
-                    out,
-                    aside: None,
-                    has_data: false,
-                    has_written: false,
-                    held: Stripes::new(),
-                    ready: Ready::new(),
-                };
-                let result = handler(&mut cx, &mut Args::behind(command.names, words));
-                let (has_data, has_written) = (cx.has_data, cx.has_written);
-                let ready = std::mem::take(&mut cx.ready);
-                cx.server().serve(ready);
-                self.has_data |= has_data;
-                self.has_written |= has_written;
-                result
-            }
+            Handler::Nested(_) => self.run_nested(session, (command, words), out),
+            Handler::Script(_) => self.run_script(session, (command, words), out),
             // The gates let nothing through that is not in it.
             Handler::Container => Err(Error::Syntax),
             Handler::Session(handler) => {
@@ -374,6 +374,19 @@ impl<'n> Batch<'n> {
         }
     }
 
+    /// A script holds the keys of a command: it is tried again, unless that has gone on for long.
+    fn wait_for_script(&mut self, session: &mut Session, out: &mut Vec<u8>) -> After {
+        let threshold = Duration::from_millis(u64::from(self.config.lua_time_limit));
+        let refusal = match self.node.scripts.busy(threshold) {
+            Some(busy) => Refusal::Error(busy.into()),
+            None => Refusal::Wait(Pause {
+                kind: PauseKind::Write,
+                until_ns: clock::boottime_ns() + AGAIN_NS,
+            }),
+        };
+        self.refuse(session, refusal, out)
+    }
+
     fn store(&self) -> Result<&Store, Error> {
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         store.ok_or_else(|| Error::text(LOADING))
@@ -389,7 +402,10 @@ impl<'n> Batch<'n> {
     ) -> Result<After, Error> {
         let (txn, mark) = (self.store()?.txn(), out.len());
         let cx = self.read_cx(session, &txn);
-        let read = || handler(&cx, &mut Args::behind(command.names, words), session.reply(out));
+        let mut read = || handler(&cx, &mut Args::behind(command.names, words), session.reply(out));
+        if self.is_aside {
+            return read().map(After::Next);
+        }
         match budget::within(long::budget(&self.config), read) {
             Some(replied) => replied.map(After::Next),
             None => Ok(self.run_elsewhere(session, (command, words), (mark, out))),
@@ -423,6 +439,8 @@ impl<'n> Batch<'n> {
     }
 
     fn note_if_slow(&self, session: &Session, command: &Command, words: &[&[u8]], micros: u64) {
+        let (threshold_ms, at) = (self.config.latency_monitor_threshold, self.now_ms / 1000);
+        self.node.latency.note_command(command.flags.has(Flags::FAST), micros, threshold_ms, at);
         if !slowlog::is_slow(&self.config, command.flags, micros) {
             return;
         }

@@ -11,9 +11,11 @@ use std::net::IpAddr;
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use resp::Protocol;
 use storage::Store;
-use topology::{Cluster, Route, RouteRequest, key_slot};
+use topology::{Cluster, Route, RouteRequest, Slot, key_slot};
 
 use super::{Auth, Session};
+use crate::acl::log::Reason;
+use crate::acl::selector::Denied;
 use crate::clients::{Kind, Pause, PauseKind, TOO_MANY, Via};
 use crate::clock;
 use crate::command::row::Usage;
@@ -60,6 +62,16 @@ impl<'a> Caller<'a> {
     pub fn check(self, command: &'a Row, words: &'a [&'a [u8]]) -> Check<'a> {
         Check { caller: self, command, words }
     }
+
+    /// How slots are looked up for it.
+    pub fn route_request(&self, is_write: bool) -> RouteRequest {
+        RouteRequest {
+            is_write,
+            readonly: self.session.is_readonly,
+            asking: self.session.is_asking,
+            reach: self.session.reach(self.config),
+        }
+    }
 }
 
 /// What gates look at.
@@ -86,6 +98,7 @@ const ALWAYS: &[Gate] = &[
     place,
     fits,
     authenticated,
+    permitted,
     admin,
     door,
     control,
@@ -99,6 +112,28 @@ const ALWAYS: &[Gate] = &[
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
     &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
+
+/// Passed by a command that a script calls, before those of [`RUNNING`]; the script's own has passed
+/// the others.
+const CALLED: &[Gate] = &[permitted, admin, door, control, cluster_mode];
+
+/// Passed once more before what a script has written is appended: it did not hold the write gate.
+const APPENDING: &[Gate] = &[slot_owner, paused, trusted_data, read_only_replica, lease, in_sync];
+
+/// Whether a script may call this command at all.
+pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {
+    CALLED.iter().try_for_each(|gate| gate(check))
+}
+
+/// Whether a write that a script calls may run now.
+pub fn pass_to_write(check: &Check<'_>) -> Result<(), Refusal> {
+    RUNNING.iter().try_for_each(|gate| gate(check))
+}
+
+/// Whether what these commands have written may be appended.
+pub fn pass_to_append(check: &Check<'_>) -> Result<(), Refusal> {
+    APPENDING.iter().try_for_each(|gate| gate(check))
+}
 
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
@@ -191,6 +226,38 @@ fn authenticated(check: &Check<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What the connection's user may do. Peers are no users.
+fn permitted(check: &Check<'_>) -> Result<(), Refusal> {
+    let session = check.session;
+    let account = session.user.as_ref().unwrap_or_else(|| check.node.acl.default_account());
+    if account.is_unrestricted() || session.auth != Auth::Client || is_health_check(session) {
+        return Ok(());
+    }
+    let Err(denied) = account.user().check(check.command, check.words) else { return Ok(()) };
+    let (reason, object, text) = match &denied {
+        Denied::Command(name) => (
+            Reason::Command,
+            name.as_bytes(),
+            format!("NOPERM this user has no permissions to run the '{name}' command"),
+        ),
+        Denied::Key(key) => (
+            Reason::Key,
+            key.as_slice(),
+            "NOPERM this user has no permissions to access one of the keys used as arguments"
+                .into(),
+        ),
+        Denied::Channel(channel) => (
+            Reason::Channel,
+            channel.as_slice(),
+            "NOPERM this user has no permissions to access one of the channels used as arguments"
+                .into(),
+        ),
+    };
+    let what = (reason, object, account.name.as_str());
+    session.note_refusal(check.node, check.config, what, clock::unix_ms());
+    error(text)
+}
+
 /// Text of Redis' protected mode.
 pub const DENIED: &str = "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. \
 In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: \
@@ -202,7 +269,9 @@ NOTE: You only need to do one of the above things in order for the server to sta
 
 /// What is for administrators is not for clients of a namespace.
 fn admin(check: &Check<'_>) -> Result<(), Refusal> {
-    if check.command.flags.has(Flags::ADMIN) && !check.session.is_admin() {
+    let flags = check.command.flags;
+    let is_for_all = flags.has(Flags::ADMIN) || flags.has(Flags::WHOLE);
+    if is_for_all && !check.session.is_admin() {
         return error("ERR admin permission required to perform the command");
     }
     Ok(())
@@ -265,19 +334,23 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let Some(cluster) = check.cluster else { return Ok(()) };
     let command = check.command;
     let slots = command.keys_in(check.words).map(key_slot);
-    let request = RouteRequest {
-        is_write: command.is_write(),
-        readonly: check.session.is_readonly,
-        asking: check.session.is_asking,
-        reach: check.session.reach(check.config),
-    };
-    match cluster.route(slots, request) {
+    match cluster.route(slots, check.route_request(command.is_write())) {
         Route::Run => Ok(()),
         Route::Moved { to, .. } if leads_back(check.session, &to) => {
             Err(Refusal::Close("reached through a balancer address that belongs to another node"))
         }
         other => error(other.to_string()),
     }
+}
+
+/// Are these slots served here for writes? What a script touched without naming it.
+pub fn are_served(caller: &Caller<'_>, slots: &[Slot]) -> Result<(), Refusal> {
+    let Some(cluster) = caller.cluster else { return Ok(()) };
+    let request = caller.route_request(true);
+    slots.iter().try_for_each(|slot| match cluster.route([*slot], request) {
+        Route::Run => Ok(()),
+        other => error(other.to_string()),
+    })
 }
 
 /// A redirection to the very address the client dialled would never end (rule R15). An announced

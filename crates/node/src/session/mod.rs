@@ -15,19 +15,20 @@ use std::sync::atomic::Ordering;
 
 use api::heartbeat::ClientAccess;
 use resp::{Protocol, Writer};
-use storage::{DEFAULT_NAMESPACE, Scope, Store, Txn};
+use storage::{DEFAULT_NAMESPACE, Name, Scope, Txn};
 use topology::Reach;
 
+use crate::acl::log::Reason;
+use crate::acl::{self, Account};
 use crate::clients::Client;
-use crate::command::{Error, Reply};
+use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
-use crate::locks::Stripes;
 use crate::node::Node;
 use crate::stats::WorkerStats;
+use crate::tracking::{Mode, Sending};
 use crate::waiters::Standing;
-use long::Aside;
+pub use nested::NestedCx;
 pub use outcome::{After, Answer, Detached, LongRead, Takeover, Tells};
-use serve::Ready;
 pub use table::Command;
 use transaction::Transaction;
 
@@ -53,6 +54,14 @@ pub struct Session {
     pub auth: Auth,
     /// Whose keys it sees.
     pub namespace: Arc<[u8]>,
+    /// It authenticated with the token of a namespace.
+    pub is_tenant: bool,
+    /// Whose it is; `None`: the default user's.
+    pub user: Option<Arc<Account>>,
+    /// CLIENT TRACKING.
+    pub tracks: Option<Mode>,
+    /// CLIENT CACHING was sent just before.
+    pub caches: bool,
     /// It has asked what only nodes and controllers ask.
     pub asks_as_peer: bool,
     /// READONLY was sent.
@@ -149,34 +158,6 @@ pub struct SessionCx<'a> {
     pub now_ms: u64,
 }
 
-/// What a command sees that runs others (`session::nested`).
-pub struct NestedCx<'a> {
-    /// The node.
-    pub node: &'a Arc<Node>,
-    /// The connection.
-    pub session: &'a mut Session,
-    /// The current options.
-    pub config: &'a Arc<Values>,
-    store: &'a Store,
-    worker: usize,
-    now_ms: u64,
-    /// Of the write gate.
-    generation: u64,
-    /// Reads that took too long, and where their replies belong; `None` where all must be read at
-    /// once.
-    aside: Option<Aside>,
-    /// Where replies go.
-    out: &'a mut Vec<u8>,
-    /// One of the commands saw data.
-    has_data: bool,
-    /// Something was written.
-    has_written: bool,
-    /// Stripes that the command holds.
-    held: Stripes,
-    /// Keys for which others wait, to be served when the command holds no locks.
-    ready: Ready,
-}
-
 impl SessionCx<'_> {
     /// Waits until every write that is under way is done. A command inside EXEC is part of one, and
     /// holds the gate itself.
@@ -251,6 +232,10 @@ impl Session {
             protocol: Protocol::V2,
             auth: Auth::None,
             namespace: DEFAULT_NAMESPACE.into(),
+            is_tenant: false,
+            user: None,
+            tracks: None,
+            caches: false,
             asks_as_peer: false,
             is_readonly: false,
             is_asking: false,
@@ -270,9 +255,98 @@ impl Session {
         scope_in(&self.namespace, config, now_ms)
     }
 
+    /// What a command takes along that runs on another thread, while its connection waits: the
+    /// transaction, and what the connection is.
+    pub fn lend(&mut self) -> Self {
+        Self {
+            client: Arc::clone(&self.client),
+            protocol: self.protocol,
+            auth: self.auth,
+            namespace: Arc::clone(&self.namespace),
+            is_tenant: self.is_tenant,
+            user: self.user.clone(),
+            tracks: self.tracks,
+            caches: self.caches,
+            asks_as_peer: self.asks_as_peer,
+            is_readonly: self.is_readonly,
+            is_asking: std::mem::take(&mut self.is_asking),
+            transaction: std::mem::take(&mut self.transaction),
+            replica: ReplicaFacts::default(),
+            // The connection itself sees to what is not sent.
+            reply_mode: ReplyMode::On,
+            is_denied: self.is_denied,
+            standing: None,
+        }
+    }
+
     /// Whether it may do what is not for clients of a namespace.
     pub fn is_admin(&self) -> bool {
-        *self.namespace == *DEFAULT_NAMESPACE
+        !self.is_tenant
+    }
+
+    /// It is this user's from here on; `None`: the default user's.
+    pub fn belong_to(&mut self, user: Option<Arc<Account>>) {
+        let name = user.as_ref().map_or(String::new(), |account| account.name.clone());
+        self.client.names.lock().user = name;
+        self.user = user;
+    }
+
+    /// Whose it is.
+    pub fn user_name(&self) -> &str {
+        self.user.as_ref().map_or(acl::DEFAULT, |account| &account.name)
+    }
+
+    /// A connection that says nothing may do nothing where the default user must say who it is.
+    pub fn meet(&mut self, node: &Node) {
+        let default = node.acl.default_account().user();
+        if self.auth == Auth::Client && self.user.is_none() && !(default.is_on && default.is_open) {
+            self.auth = Auth::None;
+        }
+    }
+
+    /// Notes for ACL LOG what was refused, and to whom.
+    pub fn note_refusal(
+        &self,
+        node: &Node,
+        config: &Values,
+        (reason, object, user): (Reason, &[u8], &str),
+        now_ms: u64,
+    ) {
+        let refusal = acl::log::Refusal {
+            reason,
+            context: if self.transaction.is_open() { "multi" } else { "toplevel" },
+            object: object.to_vec(),
+            user: user.to_owned(),
+            client: self.client.line(now_ms),
+        };
+        let limit = usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX);
+        node.acl.log.add(refusal, now_ms, limit);
+    }
+
+    /// It sees these keys from here on.
+    pub fn enter(&mut self, namespace: Arc<[u8]>, is_tenant: bool) {
+        self.client.names.lock().namespace = match *namespace == *DEFAULT_NAMESPACE {
+            true => String::new(),
+            false => String::from_utf8_lossy(&namespace).into_owned(),
+        };
+        (self.namespace, self.is_tenant) = (namespace, is_tenant);
+    }
+
+    /// Notes which keys a command is about to read, if changes of them are to be told.
+    fn note_reading(&self, node: &Node, config: &Values, command: &Command, words: &[&[u8]]) {
+        let is_noted = match self.tracks {
+            None | Some(Mode::Broadcast) => false,
+            Some(Mode::Read) => true,
+            Some(Mode::OptIn) => self.caches,
+            Some(Mode::OptOut) => !self.caches,
+        };
+        if !is_noted || command.is_write() || command.flags.has(Flags::PUBSUB) {
+            return;
+        }
+        let keys = command.keys_in(words).map(|key| Name { namespace: &self.namespace, key });
+        let max = usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX);
+        let (limit, now_ms) = (config.subscriber_limit(), crate::clock::unix_ms());
+        node.tracking.note(self.client.id, keys, max, Sending { limit, now_ms });
     }
 
     /// The right to answer once, in its version of the protocol.

@@ -5,46 +5,144 @@
 //! runs (`Batch::pass`), so a transaction that is not allowed to run does not run by half. What a
 //! single command can still say is what depends on its data.
 
+mod alone;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use resp::Writer;
+use parking_lot::RwLockReadGuard;
+use resp::{Protocol, Writer};
 use storage::types::keys;
+use storage::{Store, budget};
+use topology::Slot;
 
 use super::long::{self, Aside, Gaps, Job};
 use super::serve::{self, Ready, Server};
 use super::table::{Handler, Taken};
-use super::{
-    After, Auth, Command, LongRead, NestedCx, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in,
-};
+use super::{After, Auth, Command, LongRead, ReadCx, Session, SessionCx, Tells, WriteCx, scope_in};
 use crate::clock;
 use crate::command::{Args, Error, Flags, Reply, Result, Words};
 use crate::config::Values;
-use crate::locks::{Held, Locks};
+use crate::events::{self, Event};
+use crate::gate::Engine;
+use crate::locks::{Held, Stripes};
 use crate::node::Node;
+pub use alone::{GIVES_WAY, lock};
+
+/// Steps of a read between two looks at whether the role is still the same.
+const STEPS_OF_A_LOOK: u64 = 1024;
+/// What is answered when a script cannot be ended under the role it began with.
+pub const CHANGED: &str =
+    "the role of this node changed while the script ran: nothing of it was written";
 
 /// A command that runs inside another one, and its words.
 pub type Call<'w> = (&'static Command, Words<'w>);
 
+/// What a command sees that runs others.
+pub struct NestedCx<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The connection.
+    pub session: &'a mut Session,
+    /// The current options.
+    pub config: &'a Arc<Values>,
+    /// All keys are to be locked, not only those that the commands name.
+    pub wants_all: bool,
+    /// Slots of keys that were touched without being named.
+    pub touched: Vec<Slot>,
+    store: &'a Store,
+    worker: usize,
+    now_ms: u64,
+    /// Of the write gate, when it began.
+    generation: u64,
+    /// The batch holds the write gate.
+    holds_gate: bool,
+    /// Reads that took too long, and where their replies belong; `None` where all must be read at
+    /// once.
+    aside: Option<Aside>,
+    /// Where replies go.
+    out: &'a mut Vec<u8>,
+    /// One of the commands saw data.
+    has_data: bool,
+    /// Something was written.
+    has_written: bool,
+    /// The commands are called by a script.
+    pub is_in_script: bool,
+    /// Why all that was written is to be dropped.
+    failed: Option<Error>,
+    /// Stripes that the command holds.
+    held: Stripes,
+    guards: Held<'a>,
+    /// The write gate, from the append on, if the batch does not hold it.
+    entered: Option<RwLockReadGuard<'a, Engine>>,
+    /// Keys for which others wait, to be served when the command holds no locks.
+    ready: Ready,
+    /// What the commands did to keys, to be told once it is written.
+    events: Vec<Event>,
+}
+
 impl<'a> NestedCx<'a> {
-    /// The locks of all keys that these commands name. The caller holds none.
-    pub fn lock(&mut self, calls: &[Call<'_>]) -> Held<'a> {
-        let locks = &self.node.locks;
-        if calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS)) {
-            self.held = Locks::all_stripes();
-            return locks.lock_all();
+    /// For one command: where it runs (node, options, worker, Unix ms), the database, and the
+    /// generation of the write gate and whether that is held.
+    pub fn new(
+        (node, config, worker, now_ms): (&'a Arc<Node>, &'a Arc<Values>, usize, u64),
+        session: &'a mut Session,
+        (store, generation, holds_gate): (&'a Store, u64, bool),
+        out: &'a mut Vec<u8>,
+    ) -> Self {
+        Self {
+            node,
+            session,
+            config,
+            wants_all: false,
+            touched: Vec::new(),
+            store,
+            worker,
+            now_ms,
+            generation,
+            holds_gate,
+            aside: None,
+            out,
+            has_data: false,
+            has_written: false,
+            is_in_script: false,
+            failed: None,
+            held: Stripes::new(),
+            guards: Held::new(),
+            entered: None,
+            ready: Ready::new(),
+            events: Vec::new(),
         }
-        let keys = calls.iter().flat_map(|(command, words)| command.keys_in(words));
-        self.held = Locks::stripes(keys);
-        locks.lock(&self.held)
+    }
+
+    /// Lets go of the locks and serves those who wait for the keys. Returns whether data was seen,
+    /// and whether some was written.
+    pub fn end(mut self) -> (bool, bool) {
+        self.unlock();
+        let ready = std::mem::take(&mut self.ready);
+        self.server().serve(ready);
+        (self.has_data, self.has_written)
+    }
+
+    /// Nothing of what was written is to stay; the same error, for who asked.
+    pub fn fail(&mut self, error: Error) -> Error {
+        let text = error.to_string();
+        let same = if matches!(error, Error::Locked) { Error::Locked } else { Error::text(text) };
+        self.failed.get_or_insert(error);
+        same
+    }
+
+    /// The generation of the write gate under which the command began; `None` if it holds the gate.
+    pub fn generation(&self) -> Option<u64> {
+        (!self.holds_gate).then_some(self.generation)
     }
 
     /// A watched key that existed and has expired or was emptied since is a change too.
     pub fn has_expired(&self) -> Result<bool> {
         let txn = self.store.txn();
-        let scope = self.session.scope(self.config, self.now_ms);
-        for key in self.session.transaction.watched_existing() {
-            if keys::exists(&txn, &scope, &[key])? == 0 {
+        for name in self.session.transaction.watched_existing() {
+            let scope = scope_in(name.namespace, self.config, self.now_ms);
+            if keys::exists(&txn, &scope, &[name.key])? == 0 {
                 return Ok(true);
             }
         }
@@ -54,6 +152,7 @@ impl<'a> NestedCx<'a> {
     /// What serves those who wait for keys that the commands changed.
     pub(super) fn server(&self) -> Server<'_> {
         Server {
+            writer: Some(self.session.client.id),
             node: self.node,
             config: self.config,
             store: self.store,
@@ -79,9 +178,24 @@ impl<'a> NestedCx<'a> {
 
     /// Runs the commands on a transaction of their own, and commits it; the reply is an array.
     pub fn run_all(&mut self, calls: &[Call<'_>]) -> Result<After> {
-        let (mark, mut closes) = (self.mark(), false);
-        self.aside = Some(Aside::new());
+        let mark = self.mark();
+        if self.holds_gate {
+            self.aside = Some(Aside::new());
+        }
         Writer::new(self.out, self.session.protocol).array(calls.len());
+        self.run_from(mark, calls)
+    }
+
+    /// The same for one command, whose reply is its own.
+    pub fn run_one(&mut self, calls: &[Call<'_>; 1]) -> Result<After> {
+        let mark = self.mark();
+        self.run_from(mark, calls)
+    }
+
+    fn run_from(&mut self, mark: usize, calls: &[Call<'_>]) -> Result<After> {
+        let mut closes = false;
+        self.touched.clear();
+        self.events.clear();
         let namespace = Arc::clone(&self.session.namespace);
         let mut write = WriteCx {
             txn: self.store.txn(),
@@ -94,12 +208,30 @@ impl<'a> NestedCx<'a> {
         for (command, words) in calls {
             closes |= self.call(&mut write, command, words);
         }
+        if let Some(error) = self.failed.take() {
+            self.take_back(mark);
+            return Err(error);
+        }
+        let entered = match write.txn.count() > 0 {
+            true => self.enter_to_append(calls),
+            false => Ok(None),
+        };
+        // Held until those are served who wait for the keys.
+        self.entered = match entered {
+            Ok(entered) => entered,
+            Err(error) => {
+                self.take_back(mark);
+                return Err(error);
+            }
+        };
         let mut ready = Ready::new();
         let server = self.server();
-        let tell = |batch: &[u8]| serve::note(&server, batch, &write.scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         match write.txn.commit_and_tell(tell) {
             Ok(Some(_)) => {
                 self.has_written = true;
+                let events = std::mem::take(&mut self.events);
+                self.server().tell_events(&events);
                 self.server().serve_holding(&mut ready, &self.held);
                 self.ready.extend(ready);
             }
@@ -131,17 +263,46 @@ impl<'a> NestedCx<'a> {
     ) -> bool {
         self.has_data |= command.is_data();
         tell_monitors(self.node, self.config, self.session, command, words);
+        self.session.note_reading(self.node, self.config, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());
         match self.run(write, command, words) {
-            Ok(closes) => closes,
+            Ok(closes) => {
+                let at = (&write.txn, before, write.scope);
+                let wanted = self.config.notify_keyspace_events;
+                self.events.extend(events::of(wanted, command, words, at));
+                closes
+            }
             Err(error) => {
                 write.txn.rollback(before);
                 self.take_back(mark);
                 error.log(command.name);
                 self.reply().error(&error.to_string());
+                let is_refused = matches!(error, Error::Storage(storage::Error::TooLarge { .. }));
+                if self.is_in_script && matches!(error, Error::Storage(_)) && !is_refused {
+                    self.fail(error);
+                }
                 false
             }
         }
+    }
+
+    /// The same for a script: the reply, in the protocol that the script has asked for.
+    pub fn call_in_script(
+        &mut self,
+        write: &mut WriteCx<'_>,
+        command: &'static Command,
+        words: &[&[u8]],
+        protocol: Protocol,
+    ) -> Vec<u8> {
+        let (own, mark) = (std::mem::replace(&mut self.session.protocol, protocol), self.mark());
+        self.call(write, command, words);
+        self.session.protocol = own;
+        self.out.split_off(mark.min(self.out.len()))
+    }
+
+    /// Whether nothing of what was written is to stay.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     fn run(
@@ -184,6 +345,9 @@ impl<'a> NestedCx<'a> {
                     _ => return Err(Error::err("this command is not possible inside EXEC")),
                 }
             }
+            Handler::Script(handler) => {
+                handler(self, write, &mut args)?;
+            }
             Handler::Nested(_) => return Err(Error::err("MULTI calls can not be nested")),
             Handler::Container => return Err(Error::Syntax),
         }
@@ -200,6 +364,9 @@ impl NestedCx<'_> {
         call: (&'static Command, &[&[u8]]),
         read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
+        if !self.holds_gate {
+            return self.read_watched(write, read).map(Some);
+        }
         let Some(mut aside) = self.aside.take() else {
             return read(&read_in(write), self.reply()).map(Some);
         };
@@ -214,6 +381,23 @@ impl NestedCx<'_> {
         }
         self.aside = Some(aside);
         done.transpose()
+    }
+}
+
+impl NestedCx<'_> {
+    /// A read on a thread for scripts: it may take long, but ends after a change of role.
+    fn read_watched<T>(
+        &mut self,
+        write: &WriteCx<'_>,
+        read: impl FnOnce(&ReadCx<'_>, Reply<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (node, generation) = (Arc::clone(self.node), self.generation);
+        let goes_on =
+            move |_| node.gate.try_read().is_none_or(|engine| engine.generation == generation);
+        let done = budget::watched(STEPS_OF_A_LOOK, Box::new(goes_on), || {
+            read(&read_in(write), self.session.reply(self.out))
+        });
+        done.unwrap_or_else(|| Err(self.fail(Error::err(CHANGED))))
     }
 }
 
@@ -242,6 +426,7 @@ pub(super) fn tell_monitors(
         flags.has(Flags::SKIP_SLOWLOG) || flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
     if node.monitors.any() && !is_hidden && session.auth != Auth::Peer {
         let now = Duration::from_micros(clock::unix_us());
-        node.monitors.tell(&session.client, words, now, config.subscriber_limit());
+        let limit = config.subscriber_limit();
+        node.monitors.tell(&session.client, words, now, limit);
     }
 }

@@ -7,9 +7,10 @@
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
-use storage::{Scope, Suspended};
+use storage::Suspended;
 
 use super::serve::{self, Ready, Server};
+use crate::events::Event;
 use crate::locks::{Held, Locks, Stripes};
 
 /// Commands that may wait together. More gain little and keep others from the keys.
@@ -22,6 +23,8 @@ pub struct Pending<'n> {
     held: SmallVec<[MutexGuard<'n, ()>; 16]>,
     stripes: SmallVec<[u16; 16]>,
     commands: usize,
+    /// What they did to keys, to be told once it is written.
+    events: Vec<Event>,
     /// Where in the output the first of their replies begins.
     mark: usize,
 }
@@ -64,7 +67,14 @@ impl<'n> Pending<'n> {
     }
 
     /// Gives the writes back with those of one more command, whose reply begins at `mark`.
-    pub fn add(&mut self, writes: Suspended, held: Held<'n>, stripes: &Stripes, mark: usize) {
+    pub fn add(
+        &mut self,
+        (writes, events): (Suspended, Vec<Event>),
+        held: Held<'n>,
+        stripes: &Stripes,
+        mark: usize,
+    ) {
+        self.events.extend(events);
         if self.is_empty() {
             self.mark = mark;
         }
@@ -76,20 +86,17 @@ impl<'n> Pending<'n> {
 
     /// Commits what waits, serves those who waited for its keys, and lets go of them. Returns
     /// whether something was written.
-    pub fn commit(
-        &mut self,
-        server: Option<Server<'_>>,
-        scope: &Scope<'_>,
-    ) -> Result<bool, Failed> {
+    pub fn commit(&mut self, server: Option<Server<'_>>) -> Result<bool, Failed> {
         let (commands, mark) = (self.commands, self.mark);
         let (Some(writes), Some(server)) = (self.writes.take(), server) else {
             self.clear();
             return Ok(false);
         };
+        let events = std::mem::take(&mut self.events);
         let mut ready = Ready::new();
         // While the keys are locked: a client that watches one and reads it afterwards sees the
         // new value.
-        let tell = |batch: &[u8]| serve::note(&server, batch, scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         let result = server.store.txn_resumed(writes).commit_and_tell(tell);
         if !ready.is_empty() {
             server.serve_holding(&mut ready, &self.stripes);
@@ -99,7 +106,10 @@ impl<'n> Pending<'n> {
             server.serve(ready);
         }
         match result {
-            Ok(sequence) => Ok(sequence.is_some()),
+            Ok(sequence) => {
+                server.tell_events(&events);
+                Ok(sequence.is_some())
+            }
             Err(cause) => Err(Failed { mark, commands, cause }),
         }
     }
@@ -107,6 +117,7 @@ impl<'n> Pending<'n> {
     fn clear(&mut self) {
         self.held.clear();
         self.stripes.clear();
+        self.events.clear();
         self.commands = 0;
     }
 }

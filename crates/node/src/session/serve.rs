@@ -11,17 +11,19 @@ use parking_lot::MutexGuard;
 use resp::Writer;
 use storage::changes::{self, Change};
 use storage::types::keys;
-use storage::{Scope, Store};
+use storage::{Name, Store};
 
 use super::table::{self, Handler, Taken};
 use super::{Command, ReadCx, WriteCx, scope_in};
 use crate::command::{Args, Error, Reply, Words};
 use crate::config::Values;
+use crate::events::{self, Event};
 use crate::locks::Locks;
 use crate::node::Node;
+use crate::tracking::Sending;
 use crate::waiters::{Slot, Told, Waiter};
 
-/// Keys that others wait for, and that got something.
+/// Keys that others wait for, and that got something: the ids of their names.
 pub type Ready = VecDeque<Vec<u8>>;
 
 /// What serving needs to know of the batch that does it.
@@ -37,38 +39,64 @@ pub struct Server<'a> {
     pub worker: usize,
     /// Unix ms of the batch.
     pub now_ms: u64,
+    /// Number of the connection that wrote it, if it was one.
+    pub writer: Option<u64>,
 }
 
 /// Tells those who watch or subscribe what a batch changed, and notes for whom it may have
 /// something.
-pub fn note(server: &Server<'_>, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
-    let node = server.node;
-    node.watches.touch_changed(batch, scope);
-    node.pubsub.deliver(batch, scope, server.config.subscriber_limit());
-    note_ready(node, batch, scope, ready);
+pub fn note(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
+    let (node, cluster) = (server.node, server.config.cluster_enabled);
+    node.watches.touch_changed(batch, cluster);
+    let (limit, now_ms) = (server.config.subscriber_limit(), server.now_ms);
+    node.pubsub.deliver(batch, cluster, limit);
+    node.tracking.tell(batch, cluster, server.writer, Sending { limit, now_ms });
+    note_ready(node, batch, cluster, ready);
+}
+
+/// Tells those who subscribe or track what a batch of the master changed, and takes up what it says
+/// of namespaces. Watchers were told by [`crate::watch::Watches::applying`].
+pub fn note_applied(node: &Node, batch: &[u8]) {
+    let config = node.config.now();
+    let (limit, cluster) = (config.subscriber_limit(), config.cluster_enabled);
+    node.pubsub.deliver(batch, cluster, limit);
+    let sending = Sending { limit, now_ms: crate::clock::unix_ms() };
+    node.tracking.tell(batch, cluster, None, sending);
+    node.namespaces.take_up(&config, batch);
 }
 
 /// Notes for whom a batch may have something.
-pub fn note_ready(node: &Node, batch: &[u8], scope: &Scope<'_>, ready: &mut Ready) {
+pub fn note_ready(node: &Node, batch: &[u8], cluster: bool, ready: &mut Ready) {
     if !node.waiters.any() {
         return;
     }
-    let mut add = |key: &[u8]| {
-        if !ready.iter().any(|other| other == key) {
-            ready.push_back(key.to_vec());
+    let mut add = |id: &[u8]| {
+        if !ready.iter().any(|other| other == id) {
+            ready.push_back(id.to_vec());
         }
     };
-    for change in changes::of(batch, scope) {
+    for change in changes::of(batch, cluster) {
         match change {
-            Change::Key(key) | Change::Emptied(key) if node.waiters.is_awaited(key) => add(key),
+            Change::Key(key) | Change::Emptied(key) if node.waiters.is_awaited(&key) => {
+                add(&key.id());
+            }
             // What gives a key something says so of the key too.
-            Change::Key(_) | Change::Emptied(_) | Change::Part(_) | Change::Message { .. } => {}
-            Change::Range => node.waiters.minding_ends().iter().for_each(|key| add(key)),
+            Change::Key(_) | Change::Emptied(_) | Change::Part(_) => {}
+            Change::Message { .. } | Change::Namespaces(_) => {}
+            Change::Range { namespace } => {
+                node.waiters.minding_ends(namespace).iter().for_each(|id| add(id));
+            }
         }
     }
 }
 
 impl Server<'_> {
+    /// Tells of what commands did, once it is written.
+    pub fn tell_events(&self, events: &[Event]) {
+        let (wanted, limit) = (self.config.notify_keyspace_events, self.config.subscriber_limit());
+        events::deliver(&self.node.pubsub, wanted, events, limit, self.now_ms);
+    }
+
     /// Serves those who wait for these keys, whose stripes the caller holds. What is left in
     /// `ready` is to be served once it holds none. True if something was written.
     pub fn serve_holding(&self, ready: &mut Ready, held: &[u16]) -> bool {
@@ -101,11 +129,12 @@ impl Server<'_> {
     /// Serves the reads that wait for these keys: all that a replica serves when its master's batch
     /// has changed them.
     pub fn serve_reads(&self, ready: &Ready) {
-        for key in ready {
+        for id in ready {
+            let Some(name) = Name::of(id) else { continue };
             let mut places = self.node.waiters.places();
-            while let Some((waiter, behind)) = self.node.waiters.next(key, places, false) {
+            while let Some((waiter, behind)) = self.node.waiters.next(id, places, false) {
                 places = behind;
-                self.serve_read(&waiter, key);
+                self.serve_read(&waiter, name.key);
             }
         }
     }
@@ -113,13 +142,14 @@ impl Server<'_> {
     /// Serves those who wait for a key; false if the locks of one of them were not to be had.
     fn serve_key<'s, L>(
         &'s self,
-        key: &[u8],
+        id: &[u8],
         ready: &mut Ready,
         has_written: &mut bool,
         lock: impl Fn(&'s Self, &[u16]) -> Option<L>,
     ) -> bool {
+        let Some(Name { key, .. }) = Name::of(id) else { return true };
         let (mut is_gone, mut places) = (false, self.node.waiters.places());
-        while let Some((waiter, behind)) = self.node.waiters.next(key, places, is_gone) {
+        while let Some((waiter, behind)) = self.node.waiters.next(id, places, is_gone) {
             places = behind;
             // One that was killed may not have noticed yet: it gets nothing.
             let is_passed_over = is_gone && !waiter.minds_end
@@ -193,11 +223,18 @@ impl Server<'_> {
         };
         let reply = Reply::new(Writer::new(&mut out, waiter.protocol));
         let mut args = Args::behind(command.names, words);
+        let before = cx.txn.mark();
         let taken = handler(&mut cx, &mut args, reply).and_then(|taken| match taken {
             Taken::Nothing(_) => Ok(None),
             Taken::Replied(_) => {
-                let tell = |batch: &[u8]| note(self, batch, &scope, ready);
-                Ok(Some(cx.txn.commit_and_tell(tell)?.is_some()))
+                let at = (&cx.txn, before, cx.scope);
+                let wanted = self.config.notify_keyspace_events;
+                let events = events::of(wanted, command, words, at);
+                let server = Server { writer: Some(waiter.client), ..*self };
+                let tell = |batch: &[u8]| note(&server, batch, ready);
+                let has_written = cx.txn.commit_and_tell(tell)?.is_some();
+                self.tell_events(&events);
+                Ok(Some(has_written))
             }
         });
         let has_written = match taken {

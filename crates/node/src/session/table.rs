@@ -10,7 +10,7 @@ use resp::Writer;
 use super::{After, NestedCx, ReadCx, SessionCx, WriteCx};
 use crate::command::keys::Keys;
 use crate::command::row::{Access, Flags, Row, Usage, each_flag};
-use crate::command::{Args, Renames, Replied, Reply, Result, Table};
+use crate::command::{Args, Catalog, Renames, Replied, Reply, Result, Table};
 
 /// See [`Handler::Read`].
 pub type ReadHandler = fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
@@ -20,6 +20,9 @@ pub type WriteHandler = fn(&mut WriteCx<'_>, &mut Args<'_>, Reply<'_>) -> Result
 pub type SessionHandler = fn(&mut SessionCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<After>;
 /// See [`Handler::Nested`].
 pub type NestedHandler = fn(&mut NestedCx<'_>, &mut Args<'_>) -> Result<After>;
+
+/// See [`Handler::Script`].
+pub type ScriptHandler = fn(&mut NestedCx<'_>, &mut WriteCx<'_>, &mut Args<'_>) -> Result<Replied>;
 
 /// See [`Handler::Blocking`].
 pub type BlockingHandler =
@@ -102,6 +105,8 @@ pub enum Handler {
     Session(SessionHandler),
     /// Runs other commands as one.
     Nested(NestedHandler),
+    /// Runs a script, which runs other commands.
+    Script(ScriptHandler),
     /// Nothing: what stands behind the name is run.
     Container,
 }
@@ -115,6 +120,7 @@ impl fmt::Debug for Handler {
             Self::BlockingRead(_) => "BlockingRead",
             Self::Session(_) => "Session",
             Self::Nested(_) => "Nested",
+            Self::Script(_) => "Script",
             Self::Container => "Container",
         })
     }
@@ -201,11 +207,26 @@ impl Command {
         command
     }
 
+    /// A command that runs a script. `access` is what the script may do at most as far as is known
+    /// before it runs; the commands it calls pass gates of their own.
+    pub const fn scripted(
+        name: &'static str,
+        arity: i8,
+        (keys, access): (Keys, Access),
+        handler: ScriptHandler,
+    ) -> Self {
+        let mut command = Self::new(name, arity, keys, Handler::Script(handler));
+        command.row.access = access;
+        command.script()
+    }
+
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
         let access = match handler {
             Handler::Read(_) | Handler::BlockingRead(_) => Access::Read,
             Handler::Write(_) | Handler::Blocking(_) => Access::Write,
-            Handler::Session(_) | Handler::Nested(_) | Handler::Container => Access::None,
+            Handler::Session(_) | Handler::Nested(_) | Handler::Script(_) | Handler::Container => {
+                Access::None
+            }
         };
         let row = Row {
             name,
@@ -269,6 +290,13 @@ static COMMANDS: OnceLock<Vec<&'static Command>> = OnceLock::new();
 /// Hands in the commands of this build; returns how many there are. The first ones stay.
 pub fn give(families: &'static [Family]) -> usize {
     let commands = || families.iter().flat_map(|family| family.commands);
+    let whole = families.iter().flat_map(|family| {
+        let rows = family.commands.iter().flat_map(|command| {
+            std::iter::once(command).chain(command.leaves).map(|command| &command.row)
+        });
+        rows.map(|row| (row, family.name))
+    });
+    Catalog::give(whole);
     Table::give(commands().map(|command| &command.row));
     COMMANDS.get_or_init(|| commands().collect()).len()
 }

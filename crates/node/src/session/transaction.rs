@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use storage::Name;
+
 use super::nested::Call;
 use super::{Command, table};
 use crate::command::{Flags, Renames, Words};
@@ -47,7 +49,8 @@ pub struct Transaction {
 
 #[derive(Debug)]
 struct Watched {
-    key: Vec<u8>,
+    /// Of its name.
+    id: Vec<u8>,
     existed: bool,
 }
 
@@ -111,24 +114,34 @@ impl Transaction {
         self.queue.take().unwrap_or_default()
     }
 
+    /// Opens the transaction again with the commands that were taken.
+    pub fn put_back(&mut self, queue: Vec<Queued>) {
+        let lengths = queue.iter().map(|queued| cost(queued.words.iter().map(Vec::len)));
+        self.queue_bytes = lengths.sum();
+        self.queue = Some(queue);
+    }
+
     /// From now on a change of `key` aborts the next EXEC.
-    pub fn watch(&mut self, node: &Node, key: &[u8]) {
+    pub fn watch(&mut self, node: &Node, key: &Name<'_>) {
         self.since = self.since.max(node.watches.add(key, &self.dirty));
-        if !self.watched.iter().any(|watched| watched.key == key) {
-            self.watched.push(Watched { key: key.to_vec(), existed: false });
+        let id = key.id().to_vec();
+        if !self.watched.iter().any(|watched| watched.id == id) {
+            self.watched.push(Watched { id, existed: false });
         }
     }
 
     /// Whether a watched key existed when it was watched, learnt after [`Self::watch`].
-    pub fn note_existing(&mut self, key: &[u8], existed: bool) {
-        if let Some(watched) = self.watched.iter_mut().find(|watched| watched.key == key) {
+    pub fn note_existing(&mut self, key: &Name<'_>, existed: bool) {
+        let id = key.id();
+        if let Some(watched) = self.watched.iter_mut().find(|watched| watched.id == *id) {
             watched.existed |= existed;
         }
     }
 
     /// Keys watched that existed then: if one has expired since, EXEC aborts.
-    pub fn watched_existing(&self) -> impl Iterator<Item = &[u8]> {
-        self.watched.iter().filter(|watched| watched.existed).map(|watched| watched.key.as_slice())
+    pub fn watched_existing(&self) -> impl Iterator<Item = Name<'_>> {
+        let existing = self.watched.iter().filter(|watched| watched.existed);
+        existing.filter_map(|watched| Name::of(&watched.id))
     }
 
     /// Whether there is anything that a change of keys could abort, or has aborted.
@@ -157,7 +170,7 @@ impl Transaction {
     /// Watches nothing any more.
     pub fn unwatch(&mut self, node: &Node) {
         if !self.watched.is_empty() {
-            node.watches.remove(self.watched.iter().map(|w| w.key.as_slice()), &self.dirty);
+            node.watches.remove(self.watched.iter().map(|w| w.id.as_slice()), &self.dirty);
             self.watched.clear();
         }
         self.dirty.changed.store(false, Ordering::SeqCst);

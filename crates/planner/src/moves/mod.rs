@@ -1,14 +1,15 @@
-//! Slot moves: record + what masters said of them + now → orders, and at most one change of the record.
+//! Slot moves: record + what masters said of them + now → orders, and at most one change of the
+//! record.
 //!
 //! Level-triggered as all of the planner: orders may be lost, late or doubled, a controller may end
 //! after any of them, and the next one goes on from the record and from what nodes say.
 //!
-//! Invariants: the owner of slots is the record's, and changes in one compare-and-swap that rests on
-//! what both masters said under the epochs which the record holds (M1, M3); a freeze counts only if
-//! it was confirmed to this term and attempt, and is given up only while no swap is on its way (M4);
-//! the taker opens only once the giver is sealed or its epoch is over (M9).
+//! Invariants: the owner of slots is the record's, and changes in one compare-and-swap that rests
+//! on what both masters said under the epochs which the record holds (M1, M3); a freeze counts only
+//! if it was confirmed to this term and attempt, and is given up only while no swap is on its way
+//! (M4); the taker opens only once the giver is sealed or its epoch is over (M9).
 
-mod record;
+mod give;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -18,8 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::grant::EpochId;
 use api::moves::{MoveId, Order, Ordered, Said};
 
-pub use record::{Floor, Move, Moves, Past, Phase};
-
+pub use crate::queue::{Floor, Move, Moves, Past, Phase};
 use crate::{Record, Shard, ShardId, Time};
 
 /// How long writes of the slots may wait for the taker, ms; then the freeze is given up.

@@ -2,8 +2,10 @@
 
 use api::moves::{Feed, Frozen, Mark, Order, Said};
 
-use super::record::{self, Floor, Move, Phase};
-use super::{AGAIN_MAX_MS, AGAIN_MS, Context, FREEZE_MS, Plan, Side, TRIES_MAX};
+use super::give;
+use super::{
+    AGAIN_MAX_MS, AGAIN_MS, Context, FREEZE_MS, Floor, Move, Phase, Plan, Side, TRIES_MAX,
+};
 use crate::Time;
 
 /// What the move needs now.
@@ -174,7 +176,7 @@ fn own(
     plan: &mut Plan,
 ) {
     let mut record = cx.record.next();
-    record::give(&mut record, one);
+    give::give(&mut record, one);
     let version = record.version;
     let epoch = s.shard.epoch.number;
     if let Some(next) = record.moves.get_mut(one.id) {

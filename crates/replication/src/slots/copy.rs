@@ -1,12 +1,13 @@
 //! The copy of slots that move: a moving watermark.
 //!
-//! Records have one order: slot; metadata before the other families; key. The giver takes a snapshot,
-//! forwards its log up to exactly there, of it what lies *below the cursor*, and sends the next chunk
-//! above the cursor as of the snapshot. What lies above is not forwarded: it comes with its chunk. So
-//! there is no backlog and no long snapshot, and the copy can be gone on with from any mark.
+//! Records have one order: slot; metadata before the other families; key. The giver takes a
+//! snapshot, forwards its log up to exactly there, of it what lies *below the cursor*, and sends
+//! the next chunk above the cursor as of the snapshot. What lies above is not forwarded: it comes
+//! with its chunk. So there is no backlog and no long snapshot, and the copy can be gone on with
+//! from any mark.
 //!
-//! Invariant: nothing leaves that the giver's set has not acknowledged (rule M7), and what is staged is
-//! the giver's data at the position, below the cursor.
+//! Invariant: nothing leaves that the giver's set has not acknowledged (rule M7), and what is
+//! staged is the giver's data at the position, below the cursor.
 
 use api::grant::Least;
 use api::moves::MoveId;
@@ -128,8 +129,8 @@ pub struct Head {
 #[error("a frame that does not fit what is staged")]
 pub struct Misfit;
 
-/// The mark that a frame's records are appended with, in one batch: so that what is staged and how far
-/// it goes are one thing for every failover, rewind and restart (M8).
+/// The mark that a frame's records are appended with, in one batch: so that what is staged and how
+/// far it goes are one thing for every failover, rewind and restart (M8).
 ///
 /// # Errors
 /// When it does not fit.

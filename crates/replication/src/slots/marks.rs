@@ -1,9 +1,9 @@
-//! Marks: what a database says of slots that move. One record of the propagate family for each move,
-//! which Kvrocks replicates and ignores.
+//! Marks: what a database says of slots that move. One record of the propagate family for each
+//! move, which Kvrocks replicates and ignores.
 //!
-//! Of the marks of a slot the one of the highest move is the newest: numbers of moves rise, and each
-//! try has one of its own. So the table follows from the records alone, in whatever order they are
-//! read, and is the same after a rewind, a copy or a failover.
+//! Of the marks of a slot the one of the highest move is the newest: numbers of moves rise, and
+//! each try has one of its own. So the table follows from the records alone, in whatever order they
+//! are read, and is the same after a rewind, a copy or a failover.
 
 use std::collections::BTreeMap;
 
@@ -250,8 +250,8 @@ impl Table {
 
     /// Whether this node serves a slot that the topology of `version` gives it, or does not.
     ///
-    /// What is staged or gone is served by no topology: the data is not here. What is held is, until
-    /// the topology that says so, or a later one, is here.
+    /// What is staged or gone is served by no topology: the data is not here. What is held is,
+    /// until the topology that says so, or a later one, is here.
     pub fn serves(&self, slot: u16, is_given: bool, version: i64) -> bool {
         match self.newest(slot) {
             None => is_given,

@@ -59,7 +59,7 @@ fn transfer(
     mode: Mode,
 ) -> Result<bool, CommandError> {
     let source = from.load(txn)?.ok_or(CommandError::NoSuchKey)?;
-    if from.key == to.key {
+    if *from.ns_key == *to.ns_key {
         return Ok(mode.replaces);
     }
     if !mode.replaces && to.living(txn)?.is_some() {

@@ -8,13 +8,15 @@
 //!
 //! What the types stand on: [`kind`] and [`head`] (metadata), [`object`] and [`elements`] (sub-keys),
 //! [`bounds`], [`score`] and [`numbers`] (parts and numbers), [`page`] and [`pick`] (walks and chance),
-//! [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`].
+//! [`log`], [`expiry`], [`fields`] (lifetimes of them), [`version`], [`glob`]. Keys of any type: [`keys`], [`keyspace`], [`copy`], [`dump`].
 
 #[cfg(test)]
 mod bench;
 pub mod bitmap;
+pub mod bloom;
 pub mod bounds;
 pub mod copy;
+pub mod dump;
 pub mod elements;
 pub mod expiry;
 pub mod fields;
@@ -35,6 +37,7 @@ pub mod object;
 pub mod page;
 pub mod pick;
 pub mod score;
+pub mod scripts;
 pub mod set;
 mod set_store;
 pub mod sort;
@@ -42,6 +45,7 @@ pub mod sortedint;
 pub mod stream;
 pub mod strings;
 pub mod version;
+pub mod weigh;
 pub mod zset;
 
 /// Why a command fails. The texts of replies are made by the server.
@@ -86,6 +90,12 @@ pub enum CommandError {
     /// A source key does not exist.
     #[error("no such key")]
     NoSuchKey,
+    /// The key holds what Redis has no form for.
+    #[error("the value has no form in Redis")]
+    NoRedisForm,
+    /// A value of Redis is none.
+    #[error(transparent)]
+    Redis(#[from] rdb::Error),
     /// A document that is not there is made at its root.
     #[error("new objects must be created at the root")]
     NotAtRoot,
@@ -101,6 +111,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// A value of Redis contradicts itself.
+    pub(crate) fn malformed(message: &'static str) -> Self {
+        Self::Redis(rdb::Error::Malformed(message))
+    }
+
     pub(crate) fn corrupt(message: &'static str) -> Self {
         Self::Storage(crate::Error::corrupt("decode a stored value", message))
     }

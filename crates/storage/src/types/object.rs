@@ -195,6 +195,11 @@ impl<K: Kind> Object<K> {
         if self.size == 0 && if_empty == IfEmpty::Delete {
             return txn.delete(Family::Metadata, &self.ns_key);
         }
+        self.write(txn);
+    }
+
+    /// Writes the metadata as it is now, before what follows.
+    pub fn write(&mut self, txn: &mut Txn<'_>) {
         self.metadata.size = self.size;
         self.metadata.tail.clear();
         self.tail.write(&mut self.metadata.tail);

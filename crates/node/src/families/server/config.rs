@@ -10,8 +10,10 @@ use std::path::Path;
 use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
+use crate::acl::Acl;
 use crate::command::{Args, Error, Replied, Reply, Result};
-use crate::config::{OPTIONS, SetError, Values, file};
+use crate::config::file::Kept;
+use crate::config::{OPTIONS, SetError, Tokens, Values, file};
 use crate::node::Node;
 use crate::session::table::SessionHandler;
 use crate::session::{After, Command, SessionCx};
@@ -148,6 +150,9 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         tracing::info!(options = ?names, client = who, "options changed");
     }
     take_up(node, &after);
+    if after.repl_namespace_enabled != before.repl_namespace_enabled {
+        keep_namespaces(node, after.repl_namespace_enabled)?;
+    }
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
     }
@@ -196,6 +201,19 @@ fn warn_of_weaker_lease_mode(node: &Node, before: LeaseMode, after: LeaseMode) {
     }
 }
 
+/// Moves the tokens of namespaces; takes the option back when that fails.
+fn keep_namespaces(node: &Node, is_replicated: bool) -> Result<()> {
+    const NAME: &str = "repl-namespace-enabled";
+    let Err(error) = super::namespace::replication_changed(node, is_replicated) else {
+        return Ok(());
+    };
+    let word = if is_replicated { "no" } else { "yes" };
+    // The option is known and the word is one of its two: this cannot be refused.
+    let _ = node.config.set(&[(NAME, word)]);
+    let text = error.to_string();
+    Err(failed(NAME, text.strip_prefix("ERR ").unwrap_or(&text)))
+}
+
 /// Writes or removes `nodes.conf`; takes the option back when that fails, so that it never promises what the disk does not hold.
 fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
     let outcome = match node.changing.try_lock() {
@@ -212,10 +230,26 @@ fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
 }
 
 fn rewrite(cx: &SessionCx<'_>) -> Result<()> {
-    let Some(path) = &cx.node.config.file else {
+    write_file(cx.node, &cx.node.namespaces.tokens())
+}
+
+/// Writes the current options into the configuration file, and these tokens, unless they stand in
+/// the database.
+pub(super) fn write_file(node: &Node, tokens: &Tokens) -> Result<()> {
+    let Some(path) = &node.config.file else {
         return Err(Error::err("The server is running without a config file"));
     };
-    match rewrite_file(path, &cx.node.config.now()) {
+    let values = node.config.now();
+    let mut kept = Kept::default();
+    if !values.repl_namespace_enabled {
+        kept.tokens.clone_from(tokens);
+    }
+    let users = node.acl.lines();
+    // The default user as it is without a word needs none.
+    if values.aclfile.is_empty() && users != Acl::default().lines() {
+        kept.users = users;
+    }
+    match rewrite_file(path, &values, &kept) {
         Ok(()) => {
             tracing::info!(path = %path.display(), "configuration file rewritten");
             Ok(())
@@ -228,7 +262,7 @@ fn rewrite(cx: &SessionCx<'_>) -> Result<()> {
 }
 
 /// Replaces the file as a whole: after a crash there is the old one or the new one. The new one is as private as the old one was.
-fn rewrite_file(path: &Path, values: &Values) -> io::Result<()> {
+fn rewrite_file(path: &Path, values: &Values, kept: &Kept) -> io::Result<()> {
     let present = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -239,7 +273,7 @@ fn rewrite_file(path: &Path, values: &Values) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".rewrite");
     let temporary = folder.join(name);
-    let outcome = write_then_rename(&temporary, path, &file::rewrite(&present, values));
+    let outcome = write_then_rename(&temporary, path, &file::rewrite(&present, values, kept));
     if outcome.is_err() {
         // Nothing depends on it, and it may not even be there.
         let _ = fs::remove_file(&temporary);
@@ -307,7 +341,7 @@ mod tests {
         let path = folder.path().join("node.conf");
         fs::write(&path, "# mine\nport 1\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        rewrite_file(&path, &Values { port: 7000, ..Values::default() }).unwrap();
+        rewrite_file(&path, &Values { port: 7000, ..Values::default() }, &Kept::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\nport 7000\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -318,7 +352,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gone").join("node.conf");
         assert_eq!(
-            rewrite_file(&path, &Values::default()).unwrap_err().kind(),
+            rewrite_file(&path, &Values::default(), &Kept::default()).unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use api::heartbeat::LeaseMode;
 use resp::Writer;
 use storage::types::keyspace::{self, Census};
-use storage::{Store, Txn};
+use storage::{DEFAULT_NAMESPACE, Scope, Store, Txn};
 
 use crate::clock;
 use crate::command::texts::LOADING;
@@ -36,21 +36,27 @@ pub(super) fn dbsize(
         (Some(b"SCAN"), _) => return Err(Error::Arity("dbsize".into())),
         _ => return Err(Error::Syntax),
     };
+    let is_default = *cx.session.namespace == *DEFAULT_NAMESPACE;
     if is_background {
-        start(cx)?;
+        // INFO shows the default namespace; the others are counted when somebody asks.
+        if is_default {
+            start(cx)?;
+        }
         return Ok(reply.ok().into());
     }
     if let Some(txn) = cx.exec {
-        return Ok(reply.integer(count_in_exec(cx.node, txn)?).into());
+        return Ok(reply.integer(count_in_exec(txn, &cx.scope())?).into());
     }
-    if let Some(keys) = known(cx.node) {
+    if let Some(keys) = known(cx.node).filter(|_| is_default) {
         return Ok(reply.integer(keys).into());
     }
     let (node, protocol) = (Arc::clone(cx.node), cx.session.protocol);
+    let namespace = Arc::clone(&cx.session.namespace);
     let answer = Box::pin(async move {
         let wish = Wish::default();
         let given_up = Arc::clone(&wish.given_up);
-        let counted = tokio::task::spawn_blocking(move || count(&node, &given_up)).await;
+        let counted =
+            tokio::task::spawn_blocking(move || count(&node, &namespace, &given_up)).await;
         drop(wish);
         let counted =
             counted.unwrap_or_else(|error| Err(Error::err(format!("count keys: {error}"))));
@@ -101,7 +107,7 @@ fn start(cx: &SessionCx<'_>) -> Result<()> {
     let spawned = std::thread::Builder::new().name("dbsize".into()).spawn({
         let node = Arc::clone(&node);
         move || {
-            if let Err(error) = count(&node, &AtomicBool::new(false)) {
+            if let Err(error) = count(&node, DEFAULT_NAMESPACE, &AtomicBool::new(false)) {
                 tracing::warn!(%error, "DBSIZE SCAN ended without a result");
             }
             node.keyspace.lock().is_running = false;
@@ -114,8 +120,8 @@ fn start(cx: &SessionCx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counts all keys. The answer is that of one moment, and of the role and lease the node still has at the end.
-fn count(node: &Node, given_up: &AtomicBool) -> Result<i64> {
+/// Counts all keys of a namespace. The answer is that of one moment, and of the role and lease the node still has at the end.
+fn count(node: &Node, namespace: &[u8], given_up: &AtomicBool) -> Result<i64> {
     let is_over = || *node.shutdown().borrow() || given_up.load(Ordering::Relaxed);
     for _ in 0..ATTEMPTS {
         if is_over() {
@@ -128,7 +134,8 @@ fn count(node: &Node, given_up: &AtomicBool) -> Result<i64> {
         };
         let sequence = store.latest_sequence();
         let mut is_whole = true;
-        let census = keyspace::census(&store, &node.scope(clock::unix_ms()), || {
+        let scope = Scope { namespace, ..node.scope(clock::unix_ms()) };
+        let census = keyspace::census(&store, &scope, || {
             // Whoever wants the gate for himself may want to close the database: it must not wait for this handle.
             let goes_on =
                 node.gate.try_read().is_some_and(|engine| engine.generation == generation);
@@ -140,7 +147,9 @@ fn count(node: &Node, given_up: &AtomicBool) -> Result<i64> {
             continue;
         }
         still_mine(node, generation)?;
-        keep(node, &census, sequence);
+        if namespace == DEFAULT_NAMESPACE {
+            keep(node, &census, sequence);
+        }
         return Ok(integer(census.keys));
     }
     Err(Error::err("the keys could not be counted because this node was changing: try again"))
@@ -172,9 +181,9 @@ fn keep(node: &Node, census: &Census, sequence: u64) {
 }
 
 /// Inside EXEC nothing may wait, and everything else does: a bounded count.
-fn count_in_exec(node: &Node, txn: &Txn<'_>) -> Result<i64> {
+fn count_in_exec(txn: &Txn<'_>, scope: &Scope<'_>) -> Result<i64> {
     let mut steps = 0;
-    let census = keyspace::census(txn, &node.scope(clock::unix_ms()), || {
+    let census = keyspace::census(txn, scope, || {
         steps += 1;
         steps < EXEC_STEPS_MAX
     })?;

@@ -21,6 +21,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_masters(name)
             || of_replicas(name)
             || of_feeds(name)
+            || of_access(name)
             || WITHOUT_EFFECT.contains(&name);
         assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
     }
@@ -47,6 +48,63 @@ fn told(node: &Running, requests: &[&[&str]]) -> Vec<String> {
 #[track_caller]
 fn begins(said: &str, with: &str) {
     assert!(said.starts_with(with), "{said}");
+}
+
+fn of_access(name: &str) -> bool {
+    let node = plain();
+    match name {
+        "resp3-enabled" => {
+            set(&node, name, "no");
+            begins(&node.ask(&["HELLO", "3"]), "-NOPROTO");
+        }
+        "acllog-max-len" => {
+            set(&node, name, "0");
+            begins(&node.ask(&["AUTH", "nobody", "x"]), "-WRONGPASS");
+            assert_eq!(node.node.acl.log.newest(9), []);
+        }
+        "latency-monitor-threshold" => {
+            set(&node, name, "1");
+            assert_eq!(node.ask(&["DEBUG", "SLEEP", "0.01"]), "+OK");
+            assert_eq!(node.ask(&["LATENCY", "RESET"]), ":1");
+        }
+        "repl-namespace-enabled" => {
+            let add = ["NAMESPACE", "ADD", "a", "t"];
+            begins(&node.ask(&add), "-ERR namespaces can be changed only where");
+            set(&node, name, "yes");
+            begins(&node.ask(&add), "-ERR forbidden to add namespace when requirepass was empty");
+        }
+        "notify-keyspace-events" => {
+            let mut listener = node.connect();
+            send(&mut listener, &["SUBSCRIBE", "__keyevent@0__:set"]);
+            let (mut said, mut bytes) = (Vec::new(), [0; 512]);
+            let mut hear = |word: &[u8]| {
+                while !said.windows(word.len()).any(|window| window == word) {
+                    let count = listener.read(&mut bytes).unwrap();
+                    assert!(count > 0, "{}", said.escape_ascii());
+                    said.extend_from_slice(&bytes[..count]);
+                }
+            };
+            hear(b"subscribe");
+            set(&node, name, "KEA");
+            assert_eq!(node.ask(&["SET", "k", "v"]), "+OK");
+            hear(b"$7\r\nmessage\r\n");
+        }
+        "tracking-table-max-keys" => {
+            set(&node, name, "1");
+            told(&node, &[&["CLIENT", "TRACKING", "ON"], &["GET", "a"], &["GET", "b"]]);
+            assert_eq!(node.node.tracking.counts().1, 1);
+        }
+        "bgsave-cron" | "compact-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => {
+            let at = crate::config::schedule::Moment::at(0).unwrap();
+            let due = || crate::timed::Due::at(&node.node.config.now(), at);
+            let before = due();
+            let value = if name.ends_with("cron") { "* * * * *" } else { "0" };
+            set(&node, name, if name == "max-backup-keep-hours" { "1" } else { value });
+            assert_ne!(due(), before);
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn of_connections(name: &str) -> bool {
@@ -113,11 +171,6 @@ fn of_connections(name: &str) -> bool {
             set(&node, name, "pubsub 1 0 0");
             assert_eq!(node.ask(&["PUBLISH", "a", "text"]), ":1");
             assert_eq!(subscriber.read(&mut [0]).unwrap(), 0);
-        }
-        "resp3-enabled" => {
-            let node = plain();
-            set(&node, name, "no");
-            begins(&node.ask(&["HELLO", "3"]), "-NOPROTO");
         }
         _ => return false,
     }
@@ -239,6 +292,30 @@ fn of_commands(name: &str) -> bool {
                 true => Ok(()),
                 false => Err(node.ask(&["INFO", "persistence"])),
             });
+        }
+        "lua-time-limit" => {
+            set(&node, name, "50");
+            let mut endless = node.connect();
+            send(&mut endless, &["EVAL", "while true do end", "1", "k"]);
+            wait_until(|| match node.ask(&["SET", "k", "v"]) {
+                busy if busy.starts_with("-BUSY") => Ok(()),
+                other => Err(other),
+            });
+            assert_eq!(node.ask(&["SCRIPT", "KILL"]), "+OK");
+            begins(&answer(&mut endless), "-ERR Error running script (user killed");
+        }
+        "script-time-max-ms" => {
+            set(&node, name, "50");
+            begins(
+                &node.ask(&["EVAL", "while true do end", "0"]),
+                "-ERR Error running script (longer",
+            );
+        }
+        "lua-strict-key-accessing" => {
+            let read = ["EVAL", "return redis.call('GET','k')", "0"];
+            assert_eq!(node.ask(&read), "nil");
+            set(&node, name, "yes");
+            begins(&node.ask(&read), "-ERR Script attempted to access an undeclared key");
         }
         "rocksdb.write_options.write_batch_max_bytes" => {
             set(&node, name, "100");

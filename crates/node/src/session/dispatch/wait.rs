@@ -6,11 +6,13 @@ use resp::Writer;
 use storage::budget;
 
 use super::super::long;
+use super::super::nested::lock;
 use super::super::serve::{self, Ready, Server};
 use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
 use super::super::{After, Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Words};
+use crate::events;
 use crate::locks::Locks;
 use crate::node::Node;
 use crate::waiters::Wish;
@@ -27,11 +29,12 @@ impl<'n> Batch<'n> {
     ) -> Result<After, Error> {
         let node: &'n Arc<Node> = self.node;
         let stripes = Locks::stripes(command.keys_in(words));
-        let held = node.locks.lock(&stripes);
+        let held = lock(node, &stripes)?;
         let store = self.store()?.clone();
         let scope = session.scope(&self.config, self.now_ms);
         let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
         let mut cx = WriteCx { txn: store.txn(), serves: None, scope, node, config, worker };
+        let before = cx.txn.mark();
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
         let replied = match taken {
             Taken::Replied(replied) => replied,
@@ -40,10 +43,14 @@ impl<'n> Batch<'n> {
                 return Ok(After::Blocked(node.waiters.add(wish(session, words, wait))));
             }
         };
-        let server = Server { node, config, store: &store, worker, now_ms };
+        let writer = Some(session.client.id);
+        let server = Server { node, config, store: &store, worker, now_ms, writer };
         let mut ready = Ready::new();
-        let tell = |batch: &[u8]| serve::note(&server, batch, &scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
+        let at = (&cx.txn, before, cx.scope);
+        let events = events::of(config.notify_keyspace_events, command, words, at);
         let has_written = cx.txn.commit_and_tell(tell)?.is_some();
+        server.tell_events(&events);
         server.serve_holding(&mut ready, &stripes);
         drop(held);
         server.serve(ready);

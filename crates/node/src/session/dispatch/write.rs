@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use storage::Suspended;
 
+use super::super::nested::lock;
 use super::super::serve::Server;
 use super::super::table::WriteHandler;
 use super::super::{Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Flags, Replied};
+use crate::events::{self, Event};
 use crate::locks::Locks;
 use crate::node::Node;
+
+/// What a write has put into its transaction, and what it did to keys.
+type Written = (Suspended, Vec<Event>);
 
 impl<'n> Batch<'n> {
     /// Commits the writes of this pipeline that wait. Where that fails, their replies become the error.
@@ -18,16 +23,16 @@ impl<'n> Batch<'n> {
         if self.pending.is_empty() {
             return;
         }
-        let scope = session.scope(&self.config, self.now_ms);
         let store = self.guard.as_deref().and_then(|engine| engine.store.as_ref());
         let server = store.map(|store| Server {
+            writer: Some(session.client.id),
             node: self.node,
             config: &self.config,
             store,
             worker: self.worker,
             now_ms: self.now_ms,
         });
-        match self.pending.commit(server, &scope) {
+        match self.pending.commit(server) {
             Ok(has_written) => self.has_written |= has_written,
             Err(failed) => {
                 tracing::error!(error = %failed.cause, commands = failed.commands, "a write failed in storage");
@@ -58,31 +63,32 @@ impl<'n> Batch<'n> {
             None => {
                 // Whoever waits for a lock may hold none.
                 self.settle(session, out);
-                if takes_all { node.locks.lock_all() } else { node.locks.lock(&stripes) }
+                let stripes = if takes_all { Locks::all_stripes() } else { stripes.clone() };
+                lock(node, &stripes)?
             }
         };
         let waiting = self.pending.take_writes();
         let mut mark = out.len();
-        let (mut result, mut writes) =
+        let (mut result, mut written) =
             self.run_handler(command, handler, words, waiting, session, out)?;
         if matches!(result, Err(Error::Storage(storage::Error::TooLarge { .. })))
             && !self.pending.is_empty()
         {
             // Too large only together with what waits: that is committed first.
             out.truncate(mark);
-            self.pending.put_back(writes);
+            self.pending.put_back(written.0);
             drop(held);
             self.settle(session, out);
-            held = node.locks.lock(&stripes);
+            held = lock(node, &stripes)?;
             mark = out.len();
-            (result, writes) = self.run_handler(command, handler, words, None, session, out)?;
+            (result, written) = self.run_handler(command, handler, words, None, session, out)?;
         }
         if result.is_err() {
             out.truncate(mark);
-            self.pending.put_back(writes);
+            self.pending.put_back(written.0);
             return result;
         }
-        self.pending.add(writes, held, &stripes, mark);
+        self.pending.add(written, held, &stripes, mark);
         // Who waits for one of its keys is served before the next command runs, as in Redis.
         if takes_all || node.waiters.any() {
             self.settle(session, out);
@@ -100,7 +106,7 @@ impl<'n> Batch<'n> {
         waiting: Option<Suspended>,
         session: &Session,
         out: &mut Vec<u8>,
-    ) -> Result<(Result<Replied, Error>, Suspended), Error> {
+    ) -> Result<(Result<Replied, Error>, Written), Error> {
         let store = self.store()?;
         let txn = waiting.map_or_else(|| store.txn(), |writes| store.txn_resumed(writes));
         let before = txn.mark();
@@ -118,9 +124,13 @@ impl<'n> Batch<'n> {
         if result.is_ok() && cx.txn.count() > 0 && bytes > max {
             result = Err(storage::Error::TooLarge { bytes, max }.into());
         }
+        let mut events = Vec::new();
         if result.is_err() {
             cx.txn.rollback(before);
+        } else {
+            let at = (&cx.txn, before, cx.scope);
+            events = events::of(self.config.notify_keyspace_events, command, words, at);
         }
-        Ok((result, cx.txn.suspend()))
+        Ok((result, (cx.txn.suspend(), events)))
     }
 }

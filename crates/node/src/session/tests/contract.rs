@@ -188,7 +188,7 @@ fn a_pause_answers_after_the_last_write() {
 fn what_is_for_administrators_is_not_for_clients_of_a_namespace() {
     let mut bench = Bench::new();
     assert_eq!(bench.says("SET k ours"), "+OK");
-    bench.session.namespace = b"n".as_slice().into();
+    bench.session.enter(b"n".as_slice().into(), true);
     for command in ["CONFIG GET port", "SLOWLOG LEN", "BGSAVE"] {
         let refused = "-ERR admin permission required to perform the command";
         assert_eq!(bench.says(command), refused, "{command}");
@@ -198,7 +198,7 @@ fn what_is_for_administrators_is_not_for_clients_of_a_namespace() {
         bench.pipeline(&["MULTI", "SET k theirs", "GET k", "EXEC"]),
         "+OK +QUEUED +QUEUED *2 +OK $6 theirs"
     );
-    bench.session.namespace = storage::DEFAULT_NAMESPACE.into();
+    bench.session.enter(storage::DEFAULT_NAMESPACE.into(), false);
     assert_eq!(bench.says("GET k"), "$4 ours");
 }
 

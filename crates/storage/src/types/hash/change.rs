@@ -14,7 +14,7 @@ use crate::{Direction, Error, Txn};
 const SMALL: u64 = 512;
 
 /// A hash whose fields are being written.
-pub(super) struct Changes {
+pub(in crate::types) struct Changes {
     hash: Object<Hash>,
     count: Count,
     /// Fields were written.
@@ -25,21 +25,26 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Begins with the log data.
-    pub(super) fn begin(txn: &mut Txn<'_>, hash: Object<Hash>) -> Self {
+    pub(in crate::types) fn begin(txn: &mut Txn<'_>, hash: Object<Hash>) -> Self {
         txn.log(hash.tail.log_data());
         let count = Count { size: hash.size, form: hash.tail, is_loose: false };
         Self { hash, count, has_records: false, is_new: false }
     }
 
     /// The same for a hash all of whose fields are going to be written.
-    pub(super) fn begin_anew(txn: &mut Txn<'_>, hash: Object<Hash>) -> Self {
+    pub(in crate::types) fn begin_anew(txn: &mut Txn<'_>, hash: Object<Hash>) -> Self {
         let form = Form::Timed(Times::default());
         let count = Count { size: 0, form, is_loose: false };
         Self { count, is_new: true, ..Self::begin(txn, hash) }
     }
 
+    /// What is being written.
+    pub(in crate::types) fn hash(&self) -> &Object<Hash> {
+        &self.hash
+    }
+
     /// Sets a field to an end and a value; only a hash with lifetimes keeps the end.
-    pub(super) fn put(
+    pub(in crate::types) fn put(
         &mut self,
         txn: &mut Txn<'_>,
         field: &[u8],
@@ -67,7 +72,7 @@ impl Changes {
     }
 
     /// Writes the metadata if it is another one.
-    pub(super) fn close(mut self, txn: &mut Txn<'_>) -> Result<(), Error> {
+    pub(in crate::types) fn close(mut self, txn: &mut Txn<'_>) -> Result<(), Error> {
         if self.has_records {
             self.tidy(txn)?;
         }

@@ -23,7 +23,7 @@ mod lifetimes;
 mod walk;
 
 pub use at_once::{End, OnlyIf, get_and_delete, get_and_expire, set_and_expire};
-use change::Changes;
+pub(super) use change::Changes;
 pub use lifetimes::{Expired, Persisted, expire, lifetimes, persist};
 pub use walk::{Range, pick, range, scan};
 
@@ -51,7 +51,7 @@ impl Tail for Form {
 }
 
 /// Where fields lie.
-const FIELDS: Family = Family::Default;
+pub(super) const FIELDS: Family = Family::Default;
 
 impl Object<Hash> {
     /// What is stored for a field, without its end; `None` if that is past.
@@ -159,6 +159,26 @@ pub fn for_each(
         visit(field, value);
         true
     })?)
+}
+
+/// The same, with the end of each field: Unix ms, 0 for never.
+///
+/// # Errors
+/// Wrong type.
+pub fn for_each_until(
+    read: &Snapshot<'_>,
+    at: &At<'_>,
+    mut visit: impl FnMut(&[u8], &[u8], u64),
+) -> Result<(), CommandError> {
+    let Some(hash) = find(read, at)? else { return Ok(()) };
+    let mut elements = hash.elements(read, FIELDS, &SubRange::all(), Direction::Forward)?;
+    while let Some((field, stored)) = elements.next()? {
+        let (end_ms, value) = hash.tail.split(stored)?;
+        if !is_over(end_ms, hash.now_ms) {
+            visit(field, value, end_ms);
+        }
+    }
+    Ok(())
 }
 
 /// HSET and HMSET: sets fields to values; of a field that comes twice the last value. An end goes

@@ -13,8 +13,10 @@ use super::kind::Type;
 use super::object::{IfEmpty, Kind, Object, Tail};
 use crate::{At, Family, Read, Scope, Txn};
 
+mod redis;
 mod sketch;
 
+pub use redis::{Segments, of_redis, replace, to_redis};
 use sketch::{REGISTERS, Registers, SEGMENT_BYTES, SEGMENTS};
 
 /// The type.

@@ -156,14 +156,19 @@ impl Object<List> {
         index
     }
 
-    fn push(&mut self, txn: &mut Txn<'_>, end: End, value: &[u8]) -> Result<(), CommandError> {
+    pub(super) fn push(
+        &mut self,
+        txn: &mut Txn<'_>,
+        end: End,
+        value: &[u8],
+    ) -> Result<(), CommandError> {
         let index = self.grow(end)?;
         self.put_at(txn, index, value);
         Ok(())
     }
 
     /// Writes the metadata.
-    fn close(mut self, txn: &mut Txn<'_>) -> u64 {
+    pub(super) fn close(mut self, txn: &mut Txn<'_>) -> u64 {
         self.size = self.length();
         let size = self.size;
         self.store(txn, IfEmpty::Delete);

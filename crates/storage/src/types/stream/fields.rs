@@ -3,7 +3,7 @@
 use crate::types::CommandError;
 
 /// Writes a value.
-pub(super) fn encode(fields: &[&[u8]]) -> Vec<u8> {
+pub(in crate::types) fn encode(fields: &[&[u8]]) -> Vec<u8> {
     let mut value = Vec::with_capacity(fields.iter().map(|field| field.len() + 5).sum());
     for field in fields {
         let mut length = field.len();

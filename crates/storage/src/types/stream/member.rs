@@ -199,12 +199,17 @@ impl<'n> InGroup<'n> {
     }
 
     /// A group that is made anew, once it is stored.
-    pub(super) fn new(at: &At<'_>, stream: Object<Stream>, name: &'n [u8], group: Group) -> Self {
+    pub(in crate::types) fn new(
+        at: &At<'_>,
+        stream: Object<Stream>,
+        name: &'n [u8],
+        group: Group,
+    ) -> Self {
         Self { stream, name, group, now_ms: at.scope.now_ms }
     }
 
     /// Writes what is known of the group.
-    pub(super) fn store(&self, txn: &mut Txn<'_>) {
+    pub(in crate::types) fn store(&self, txn: &mut Txn<'_>) {
         let key = of_group(Part::Group, self.name);
         self.stream.put(txn, STREAM, &[&key], &[&self.group.encode()]);
     }
@@ -262,7 +267,12 @@ impl<'n> InGroup<'n> {
         }
     }
 
-    pub(super) fn put_consumer(&self, txn: &mut Txn<'_>, name: &[u8], consumer: &Consumer) {
+    pub(in crate::types) fn put_consumer(
+        &self,
+        txn: &mut Txn<'_>,
+        name: &[u8],
+        consumer: &Consumer,
+    ) {
         self.stream.put(txn, STREAM, &[&self.consumer_key(name)], &[&consumer.encode()]);
     }
 
@@ -300,7 +310,7 @@ impl<'n> InGroup<'n> {
         value.map(|value| Pending::decode(&value)).transpose()
     }
 
-    pub(super) fn put_pending(&self, txn: &mut Txn<'_>, id: Id, pending: &Pending) {
+    pub(in crate::types) fn put_pending(&self, txn: &mut Txn<'_>, id: Id, pending: &Pending) {
         self.stream.put(txn, STREAM, &[&self.pending_key(id)], &[&pending.encode()]);
     }
 
@@ -309,7 +319,7 @@ impl<'n> InGroup<'n> {
     }
 
     /// Calls `visit` with the pending entries of a span, until it says `false`.
-    pub(super) fn walk_pending(
+    pub(in crate::types) fn walk_pending(
         &self,
         read: &impl Read,
         span: Span,

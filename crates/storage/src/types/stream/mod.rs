@@ -124,7 +124,7 @@ impl Tail for State {
 }
 
 /// Where entries and groups lie.
-const STREAM: Family = Family::Stream;
+pub(super) const STREAM: Family = Family::Stream;
 
 impl Object<Stream> {
     /// Calls `visit` with entries and their values, until it says `false`.
@@ -195,7 +195,7 @@ impl Object<Stream> {
     }
 
     /// How many entries were ever added up to this one, if that can be told.
-    fn added_up_to(&self, id: Id) -> Option<u64> {
+    pub(super) fn added_up_to(&self, id: Id) -> Option<u64> {
         let State { entries_added, last_generated, max_deleted, first, .. } = self.tail;
         if entries_added == 0 {
             return Some(0);

@@ -35,7 +35,7 @@ impl Kind for Zset {
 }
 
 /// Where each member has its score.
-const MEMBERS: Family = Family::Default;
+pub(super) const MEMBERS: Family = Family::Default;
 /// Where members lie in the order of their scores.
 const SCORES: Family = Family::ZsetScore;
 
@@ -220,7 +220,7 @@ fn place<'a>(
 }
 
 /// Puts a member and its score.
-fn put(txn: &mut Txn<'_>, zset: &Object<Zset>, member: &[u8], score: f64) {
+pub(super) fn put(txn: &mut Txn<'_>, zset: &Object<Zset>, member: &[u8], score: f64) {
     let bytes = score::encode(score);
     zset.put(txn, MEMBERS, &[member], &[&bytes]);
     zset.put(txn, SCORES, &[&bytes, member], &[]);

@@ -274,7 +274,7 @@ fn write(
     }
     txn.commit()?;
     store.publish()?;
-    node.watches.touch(changes.iter().map(key_of));
+    node.watches.touch(changes.iter().map(|change| scope.name(key_of(change))));
     Ok(words)
 }
 

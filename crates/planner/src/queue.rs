@@ -5,7 +5,7 @@ use api::heartbeat::Reply;
 use api::moves::{MoveId, Slots};
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, ShardId};
+use crate::shard_id::ShardId;
 
 /// Moves that are over and still shown.
 const DONE_MAX: usize = 1_000;
@@ -118,7 +118,7 @@ impl Moves {
     }
 
     /// Queues it anew under another number, which is returned.
-    pub(super) fn again(&mut self, id: MoveId, why: &str) -> MoveId {
+    pub(crate) fn again(&mut self, id: MoveId, why: &str) -> MoveId {
         let next = self.next();
         if let Some(one) = self.get_mut(id) {
             let fresh =
@@ -141,7 +141,7 @@ impl Moves {
     }
 
     /// It is over.
-    pub(super) fn conclude(&mut self, id: MoveId, error: Option<String>) {
+    pub(crate) fn conclude(&mut self, id: MoveId, error: Option<String>) {
         let Some(place) = self.list.iter().position(|one| one.id == id) else { return };
         let Move { slots, from, to, .. } = self.list.remove(place);
         self.done.push(Past { id, slots, from, to, error });
@@ -150,8 +150,8 @@ impl Moves {
     }
 }
 
-/// The least that a master of a shard must hold, in every commit mode: slots came to the shard there
-/// (rule M6 of slot moves).
+/// The least that a master of a shard must hold, in every commit mode: slots came to the shard
+/// there (rule M6 of slot moves).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Floor {
     /// Number of the epoch.
@@ -169,33 +169,4 @@ impl Floor {
         standing.history_epoch > self.epoch
             || (standing.history_id == Some(self.id) && reply.sequence >= self.sequence)
     }
-}
-
-/// The ranges without the slots, or with them: ascending, and those that touch are one.
-pub(super) fn ranges(ranges: &[(u16, u16)], slots: &Slots, is_added: bool) -> Vec<(u16, u16)> {
-    let mut all: Vec<u16> = ranges.iter().flat_map(|&(first, last)| first..=last).collect();
-    match is_added {
-        true => all.extend(slots.iter()),
-        false => all.retain(|slot| !slots.contains(*slot)),
-    }
-    all.sort_unstable();
-    let mut joined: Vec<(u16, u16)> = Vec::new();
-    for slot in all {
-        match joined.last_mut() {
-            Some((_, last)) if *last + 1 == slot => *last = slot,
-            _ => joined.push((slot, slot)),
-        }
-    }
-    joined
-}
-
-/// The owner of the slots changes: the one compare-and-swap by which it does (M1).
-pub(super) fn give(record: &mut Record, one: &Move) {
-    for (id, is_added) in [(one.from, false), (one.to, true)] {
-        let shard = record.place_of(id).and_then(|place| record.shards.get_mut(place));
-        if let Some(shard) = shard {
-            shard.slot_ranges = ranges(&shard.slot_ranges, &one.slots, is_added);
-        }
-    }
-    record.version += 1;
 }

@@ -1,0 +1,65 @@
+//! What a value consists of, whatever its encoding: two payloads of DUMP are compared by it.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+
+use anyhow::{Context as _, Result};
+use rdb::{Error, Kind, Part, Reader};
+
+/// A digest of a value: the same for the same value.
+///
+/// # Errors
+/// The payload is none.
+pub(super) fn of(payload: &[u8]) -> Result<(u64, u64)> {
+    let value = rdb::body(payload).context("read a payload")?;
+    let (&code, rest) = value.split_first().context("read an empty payload")?;
+    let kind = Kind::of(code);
+    // Order matters in lists and streams; elsewhere parts are added up.
+    let is_ordered = matches!(kind, Some(Kind::List | Kind::Stream));
+    let (mut digest, mut count) = (0_u64, 0_u64);
+    let taken = Reader::new(rest).value(code, &mut |part: Part<'_>| {
+        let part = of_part(&part, if is_ordered { count } else { 0 });
+        digest = digest.wrapping_add(part);
+        count += 1;
+        Ok::<_, Error>(())
+    });
+    taken.context("read a payload")?;
+    Ok((digest, count))
+}
+
+fn of_part(part: &Part<'_>, place: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    place.hash(&mut hasher);
+    match part {
+        // Redis keeps a HyperLogLog in one of two encodings, and an estimate beside it.
+        Part::String(text) if text.starts_with(b"HYLL") => 0.hash(&mut hasher),
+        // When it last got something is known since Redis 7.2.
+        Part::Consumer { group, name, seen_ms, pending, .. } => {
+            (group, name, seen_ms, pending).hash(&mut hasher);
+        }
+        Part::Scored(member, score) => (member, score.to_bits()).hash(&mut hasher),
+        part => format!("{part:?}").hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb::write::Elements;
+
+    use super::*;
+
+    #[test]
+    fn order_matters_where_it_is_part_of_the_value() {
+        let made = |mut elements: Elements, add: fn(&mut Elements, &[u8]), texts: [&str; 2]| {
+            texts.iter().for_each(|text| add(&mut elements, text.as_bytes()));
+            of(&elements.finish()).unwrap()
+        };
+        let set = |texts| made(Elements::set(), Elements::member, texts);
+        assert_eq!(set(["a", "b"]), set(["b", "a"]));
+        assert_ne!(set(["a", "b"]), set(["a", "c"]));
+        let list = |texts| made(Elements::list(), Elements::element, texts);
+        assert_ne!(list(["a", "b"]), list(["b", "a"]));
+        assert!(of(b"").is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! The two ends of a copy: the Redis it reads from, and the nodes it writes to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use resp::{Value, encode_command};
+use topology::{Slot, key_slot};
+
+use super::refused;
+use crate::client::Client;
+
+/// For one exchange.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For a target that fails over.
+const FAILOVER_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries meanwhile.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Keys that SCAN looks at.
+const PAGE: &str = "200";
+/// Values in one exchange.
+const TOGETHER: usize = 16;
+
+async fn connect(address: &str) -> Result<Client> {
+    let found = tokio::net::lookup_host(address).await;
+    let mut found = found.with_context(|| format!("look {address} up"))?;
+    let socket: SocketAddr = found.next().with_context(|| format!("{address} has no address"))?;
+    let client = Client::connect(socket, PATIENCE).await;
+    let client = client.with_context(|| format!("connect to {address}"))?;
+    Ok(client.with_large_replies())
+}
+
+async fn ask(client: &mut Client, words: &[&[u8]]) -> Result<Value> {
+    let replies = client.pipeline(&encode_command(words), 1).await.context("ask")?;
+    let reply = replies.into_iter().next().context("no reply")?;
+    match refused(&reply) {
+        Some(text) => {
+            bail!("{}: {text}", String::from_utf8_lossy(words.first().unwrap_or(&&b""[..])))
+        }
+        None => Ok(reply),
+    }
+}
+
+/// A key with its value.
+#[derive(Debug, Clone)]
+pub(super) struct Dumped {
+    pub(super) key: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    /// How long it is still to be there, ms; 0 for ever.
+    ttl_ms: i64,
+}
+
+/// The Redis.
+pub(super) struct Source(Client);
+
+impl Source {
+    pub(super) async fn open(
+        address: &str,
+        user: Option<String>,
+        password: Option<String>,
+        db: u32,
+    ) -> Result<Self> {
+        let mut client = connect(address).await?;
+        if let Some(password) = password {
+            let words: Vec<&[u8]> = match &user {
+                Some(user) => vec![&b"AUTH"[..], user.as_bytes(), password.as_bytes()],
+                None => vec![&b"AUTH"[..], password.as_bytes()],
+            };
+            ask(&mut client, &words).await.context("authenticate at the Redis")?;
+        }
+        if db > 0 {
+            let db = db.to_string();
+            ask(&mut client, &[b"SELECT", db.as_bytes()]).await.context("choose the database")?;
+        }
+        ask(&mut client, &[b"PING"]).await.context("greet the Redis")?;
+        Ok(Self(client))
+    }
+
+    pub(super) async fn run_id(&mut self) -> Result<String> {
+        let info = ask(&mut self.0, &[b"INFO", b"server"]).await?;
+        let text = info.as_str().unwrap_or_default().to_owned();
+        let found = text.lines().find_map(|line| line.strip_prefix("run_id:"));
+        Ok(found.context("INFO of the Redis has no run_id")?.trim().to_owned())
+    }
+
+    pub(super) async fn size(&mut self) -> Result<i64> {
+        match ask(&mut self.0, &[b"DBSIZE"]).await? {
+            Value::Integer(keys) => Ok(keys),
+            other => bail!("DBSIZE: {other:?}"),
+        }
+    }
+
+    /// The next cursor, and a page of keys.
+    pub(super) async fn scan(&mut self, cursor: &str) -> Result<(String, Vec<Vec<u8>>)> {
+        let words: [&[u8]; 4] = [b"SCAN", cursor.as_bytes(), b"COUNT", PAGE.as_bytes()];
+        let reply = ask(&mut self.0, &words).await?;
+        let Value::Array(parts) = &reply else { bail!("SCAN: {reply:?}") };
+        let [next, Value::Array(keys)] = parts.as_slice() else { bail!("SCAN: {reply:?}") };
+        let next = next.as_str().context("SCAN without a cursor")?.to_owned();
+        let keys = keys.iter().map(|key| key.as_bytes().unwrap_or_default().to_vec());
+        Ok((next, keys.collect()))
+    }
+
+    /// The values of keys, in their order; `None` for what is gone.
+    pub(super) async fn dump(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Dumped>>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for part in keys.chunks(TOGETHER) {
+            let mut bytes = Vec::new();
+            for key in part {
+                bytes.extend(encode_command(&[&b"DUMP"[..], key]));
+                bytes.extend(encode_command(&[&b"PTTL"[..], key]));
+            }
+            let replies = self.0.pipeline(&bytes, 2 * part.len()).await.context("DUMP")?;
+            for (key, replies) in part.iter().zip(replies.chunks(2)) {
+                let name = key.escape_ascii();
+                found.push(match replies {
+                    [Value::Null, _] | [_, Value::Integer(-2)] => None,
+                    [Value::Bulk(payload), Value::Integer(ttl)] => {
+                        // In its last millisecond it is still there; without an end it is -1.
+                        let ttl_ms = if *ttl < 0 { 0 } else { (*ttl).max(1) };
+                        Some(Dumped { key: key.clone(), payload: payload.clone(), ttl_ms })
+                    }
+                    other => bail!("DUMP {name}: {other:?}"),
+                });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The nodes.
+pub(super) struct Target {
+    first: String,
+    password: Option<String>,
+    open: BTreeMap<String, Client>,
+    /// Where slots are that were asked for elsewhere.
+    slots: HashMap<Slot, String>,
+}
+
+/// What a node said to a key.
+enum Said {
+    Done,
+    Kept,
+    /// It is to be asked again.
+    Later(String),
+}
+
+impl Target {
+    pub(super) fn new(address: &str, password: Option<String>) -> Self {
+        let (open, slots) = (BTreeMap::new(), HashMap::new());
+        Self { first: address.to_owned(), password, open, slots }
+    }
+
+    /// Whether it answers at all, and knows RESTORE.
+    pub(super) async fn greet(&mut self) -> Result<()> {
+        let first = self.first.clone();
+        let client = self.client(&first).await?;
+        ask(client, &[b"PING"]).await.context("greet the target").map(drop)
+    }
+
+    async fn client(&mut self, address: &str) -> Result<&mut Client> {
+        if !self.open.contains_key(address) {
+            let mut client = connect(address).await?;
+            if let Some(password) = &self.password {
+                let words: [&[u8]; 2] = [b"AUTH", password.as_bytes()];
+                ask(&mut client, &words).await.context("authenticate at the target")?;
+            }
+            self.open.insert(address.to_owned(), client);
+        }
+        self.open.get_mut(address).context("a connection that was just made is gone")
+    }
+
+    fn address_of(&self, key: &[u8]) -> String {
+        self.slots.get(&key_slot(key)).unwrap_or(&self.first).clone()
+    }
+
+    /// Puts values. Returns how many keys stay as they were.
+    pub(super) async fn restore(&mut self, values: &[Dumped], keeps: bool) -> Result<u64> {
+        let (mut left, mut kept): (Vec<&Dumped>, u64) = (values.iter().collect(), 0);
+        let deadline = Instant::now() + FAILOVER_PATIENCE;
+        while !left.is_empty() {
+            let mut by_node: BTreeMap<String, Vec<&Dumped>> = BTreeMap::new();
+            for value in left.drain(..) {
+                by_node.entry(self.address_of(&value.key)).or_default().push(value);
+            }
+            let (mut obstacle, mut is_moved) = (None, true);
+            for (address, values) in by_node {
+                for part in values.chunks(TOGETHER) {
+                    let replies = self.send(&address, part, keeps).await;
+                    let replies = replies.unwrap_or_else(|error| {
+                        self.open.remove(&address);
+                        let text = format!("-{error:#}");
+                        part.iter().map(|_| Value::Error(text.clone())).collect()
+                    });
+                    for (value, reply) in part.iter().zip(replies) {
+                        match self.said(value, &reply)? {
+                            Said::Done => {}
+                            Said::Kept => kept += 1,
+                            Said::Later(why) => {
+                                is_moved &= why.starts_with("MOVED");
+                                obstacle = Some(why);
+                                left.push(value);
+                            }
+                        }
+                    }
+                }
+            }
+            if let (Some(why), true) = (obstacle, Instant::now() > deadline) {
+                bail!("the target takes no writes: {why}");
+            }
+            if !is_moved {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn send(&mut self, address: &str, part: &[&Dumped], keeps: bool) -> Result<Vec<Value>> {
+        let mut bytes = Vec::new();
+        for value in part {
+            let ttl = value.ttl_ms.to_string();
+            let mut words: Vec<&[u8]> =
+                vec![&b"RESTORE"[..], &value.key, ttl.as_bytes(), &value.payload];
+            if !keeps {
+                words.push(b"REPLACE");
+            }
+            bytes.extend(encode_command(&words));
+        }
+        let client = self.client(address).await?;
+        let replies: io::Result<Vec<Value>> = client.pipeline(&bytes, part.len()).await;
+        replies.context("RESTORE")
+    }
+
+    fn said(&mut self, value: &Dumped, reply: &Value) -> Result<Said> {
+        let Some(text) = refused(reply) else {
+            ensure!(reply.is_ok(), "RESTORE {}: {reply:?}", value.key.escape_ascii());
+            return Ok(Said::Done);
+        };
+        let mut words = text.split(' ');
+        match words.next().unwrap_or_default() {
+            "BUSYKEY" => Ok(Said::Kept),
+            "MOVED" => {
+                let address = words.nth(1).context("MOVED without an address")?;
+                self.slots.insert(key_slot(&value.key), address.to_owned());
+                Ok(Said::Later(text.to_owned()))
+            }
+            // What a failover looks like; a connection that broke begins with a dash here.
+            "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "READONLY" | "NOREPLICAS" | "MASTERDOWN" => {
+                Ok(Said::Later(text.to_owned()))
+            }
+            word if word.starts_with('-') => {
+                self.slots.remove(&key_slot(&value.key));
+                Ok(Said::Later(text.trim_start_matches('-').to_owned()))
+            }
+            _ => bail!("RESTORE {}: {text}", value.key.escape_ascii()),
+        }
+    }
+
+    /// The payload of a key; `None` if it is not there.
+    pub(super) async fn dump(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + FAILOVER_PATIENCE;
+        loop {
+            let address = self.address_of(key);
+            let client = self.client(&address).await?;
+            let replies = client.pipeline(&encode_command(&[&b"DUMP"[..], key]), 1).await;
+            let reply = replies.context("DUMP")?.into_iter().next().context("no reply")?;
+            let text = match reply {
+                Value::Null => return Ok(None),
+                Value::Bulk(payload) => return Ok(Some(payload)),
+                Value::Error(text) => text,
+                other => bail!("DUMP: {other:?}"),
+            };
+            let moved = text.strip_prefix("MOVED ").and_then(|rest| rest.split(' ').nth(1));
+            let address = moved.with_context(|| format!("DUMP: {text}"))?.to_owned();
+            self.slots.insert(key_slot(key), address);
+            ensure!(Instant::now() < deadline, "DUMP is sent round in a circle: {text}");
+        }
+    }
+}

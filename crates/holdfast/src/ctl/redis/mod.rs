@@ -1,0 +1,198 @@
+//! `ctl import redis`: copies the keys of a running Redis into a node or a cluster.
+//!
+//! It walks through the keys with SCAN, asks for each with DUMP and PTTL, and puts it with RESTORE,
+//! at the node that a cluster names for it. After each page a file says how far it is, so that it
+//! can go on where it was stopped. What is written at the source meanwhile may be missed: writers
+//! stop before the last run.
+//!
+//! Passwords come from files or the environment, never from the command line.
+
+mod digest;
+mod link;
+mod progress;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use resp::Value;
+
+use super::secret;
+use crate::out;
+use link::{Source, Target};
+use progress::Saved;
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FromRedis {
+    /// Where it is: redis://HOST:PORT[/DB]
+    url: String,
+    /// A node, or an announced address of the cluster: HOST:PORT
+    #[arg(long)]
+    to: String,
+    /// File whose only line is the password of the Redis [env: HOLDFAST_REDIS_PASSWORD]
+    #[arg(long, value_name = "FILE")]
+    from_password_file: Option<PathBuf>,
+    /// User name at the Redis, where it has users
+    #[arg(long)]
+    from_user: Option<String>,
+    /// File whose only line is the clients' password at the target [env: HOLDFAST_TARGET_PASSWORD]
+    #[arg(long, value_name = "FILE")]
+    to_password_file: Option<PathBuf>,
+    /// Keys that are there already stay as they are
+    #[arg(long)]
+    keep: bool,
+    /// File that says how far it is; with it a run that was stopped goes on
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Afterwards compare each value with its source
+    #[arg(long)]
+    verify: bool,
+}
+
+/// Between two lines that say how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
+
+/// What became of keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    copied: u64,
+    /// There already, with --keep.
+    kept: u64,
+    /// Gone at the source before they were read.
+    gone: u64,
+}
+
+/// Where a Redis is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    address: String,
+    db: u32,
+}
+
+fn place(url: &str) -> Result<Place> {
+    let rest = url.strip_prefix("redis://").context("the URL begins with redis://")?;
+    ensure!(
+        !rest.contains('@'),
+        "no password in the URL, where others on this host see it: use --from-password-file"
+    );
+    let (address, db) = rest.split_once('/').unwrap_or((rest, ""));
+    let db = if db.is_empty() { 0 } else { db.parse().context("the database is a number")? };
+    let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { address.to_owned() } else { format!("{address}:6379") };
+    Ok(Place { address, db })
+}
+
+fn password(file: Option<PathBuf>, option: &str, variable: &str) -> Result<Option<String>> {
+    match secret::of(None, file.as_deref(), option)? {
+        Some(password) => Ok(Some(password)),
+        None => Ok(super::http::variable(variable)),
+    }
+}
+
+/// Copies, and compares if that is wanted.
+///
+/// # Errors
+/// One of the two does not answer or refuses; a value differs.
+pub(crate) async fn run(args: FromRedis) -> Result<()> {
+    let place = place(&args.url)?;
+    let from =
+        password(args.from_password_file, "--from-password-file", "HOLDFAST_REDIS_PASSWORD")?;
+    let to = password(args.to_password_file, "--to-password-file", "HOLDFAST_TARGET_PASSWORD")?;
+    let mut source = Source::open(&place.address, args.from_user, from, place.db).await?;
+    let mut target = Target::new(&args.to, to);
+    target.greet().await?;
+    let counts = copy(&mut source, &mut target, args.keep, args.state.as_deref()).await?;
+    let Counts { copied, kept, gone } = counts;
+    out::say(&format!("{copied} keys copied, {kept} kept, {gone} gone meanwhile"));
+    if args.verify {
+        let compared = verify(&mut source, &mut target).await?;
+        out::say(&format!("{compared} keys compared, all equal"));
+    }
+    Ok(())
+}
+
+async fn copy(
+    source: &mut Source,
+    target: &mut Target,
+    keeps: bool,
+    state: Option<&std::path::Path>,
+) -> Result<Counts> {
+    let (run_id, total) = (source.run_id().await?, source.size().await?);
+    // A cursor means something to the process that gave it.
+    let saved =
+        state.map(Saved::read).transpose()?.flatten().filter(|saved| saved.run_id == run_id);
+    let mut cursor = saved.as_ref().map_or_else(|| "0".to_owned(), |saved| saved.cursor.clone());
+    let mut seen = saved.map_or(0, |saved| saved.seen);
+    let (mut counts, mut told) = (Counts::default(), Instant::now());
+    loop {
+        let (next, keys) = source.scan(&cursor).await?;
+        seen += keys.len() as u64;
+        let values = source.dump(&keys).await?;
+        counts.gone += values.iter().filter(|value| value.is_none()).count() as u64;
+        let values: Vec<_> = values.into_iter().flatten().collect();
+        let kept = target.restore(&values, keeps).await?;
+        counts.kept += kept;
+        counts.copied += values.len() as u64 - kept;
+        if next == "0" {
+            break;
+        }
+        cursor = next;
+        if let Some(path) = state {
+            Saved { run_id: run_id.clone(), cursor: cursor.clone(), seen }.write(path)?;
+        }
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            out::say(&format!("{seen} of about {total} keys"));
+        }
+    }
+    if let Some(path) = state {
+        Saved::remove(path)?;
+    }
+    Ok(counts)
+}
+
+/// Reads all values again, on both sides.
+async fn verify(source: &mut Source, target: &mut Target) -> Result<u64> {
+    let (mut cursor, mut compared) = ("0".to_owned(), 0);
+    loop {
+        let (next, keys) = source.scan(&cursor).await?;
+        for value in source.dump(&keys).await?.into_iter().flatten() {
+            let name = value.key.escape_ascii();
+            let there = target.dump(&value.key).await?;
+            let there = there.with_context(|| format!("{name} is not there"))?;
+            if digest::of(&value.payload)? != digest::of(&there)? {
+                bail!("{name} has another value there");
+            }
+            compared += 1;
+        }
+        if next == "0" {
+            return Ok(compared);
+        }
+        cursor = next;
+    }
+}
+
+/// The text of a reply that is an error.
+fn refused(value: &Value) -> Option<&str> {
+    match value {
+        Value::Error(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_place_and_no_password() {
+        let at = |url: &str| place(url).map(|place| (place.address, place.db)).ok();
+        assert_eq!(at("redis://h:1/2"), Some(("h:1".to_owned(), 2)));
+        assert_eq!(at("redis://h"), Some(("h:6379".to_owned(), 0)));
+        assert_eq!(at("redis://[::1]:7"), Some(("[::1]:7".to_owned(), 0)));
+        for wrong in ["h:1", "redis://:secret@h:1", "redis://u:p@h", "redis://h:1/x"] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How far a copy is, in a file, so that a run that was stopped goes on there.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    /// Which process of the source gave the cursor.
+    pub(super) run_id: String,
+    /// Where SCAN goes on.
+    pub(super) cursor: String,
+    /// Keys that were seen.
+    pub(super) seen: u64,
+}
+
+impl Saved {
+    /// `None` if there is no such file.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| format!("read {}", path.display()))?,
+        };
+        serde_json::from_str(&text).with_context(|| format!("read {}", path.display())).map(Some)
+    }
+
+    /// Replaces the file as a whole.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let new = path.with_extension("new");
+        let text = serde_json::to_string(self).context("write the state")?;
+        std::fs::write(&new, text).with_context(|| format!("write {}", new.display()))?;
+        std::fs::rename(&new, path).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// The copy is complete.
+    pub(super) fn remove(path: &Path) -> Result<()> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("remove {}", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_back_and_goes_when_all_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        assert_eq!(Saved::read(&path).unwrap(), None);
+        let saved = Saved { run_id: "r".into(), cursor: "7".into(), seen: 9 };
+        saved.write(&path).unwrap();
+        assert_eq!(Saved::read(&path).unwrap(), Some(saved));
+        Saved::remove(&path).unwrap();
+        Saved::remove(&path).unwrap();
+        std::fs::write(&path, "{").unwrap();
+        assert!(Saved::read(&path).is_err());
+    }
+}

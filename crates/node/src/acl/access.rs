@@ -1,0 +1,150 @@
+//! What a command does with each of its keys: which of `%R~` and `%W~` it takes.
+//!
+//! As in Redis, reading means that something of the value comes back. A command that tells only
+//! whether a key is there, or how long, takes any permission. Where nothing is said here, a command
+//! that writes takes both: too much is refused rather than too little.
+
+use crate::command::Row;
+use crate::command::row::Access;
+
+/// What is done with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Needs {
+    /// Something of its value comes back.
+    pub(super) read: bool,
+    /// It is changed.
+    pub(super) write: bool,
+}
+
+const NOTHING: Needs = Needs { read: false, write: false };
+const READ: Needs = Needs { read: true, write: false };
+const WRITE: Needs = Needs { read: false, write: true };
+const BOTH: Needs = Needs { read: true, write: true };
+
+/// They write, and what was there does not come back.
+#[rustfmt::skip]
+const ONLY_WRITE: &[&str] = &[
+    "append", "del", "expire", "expireat", "geoadd", "hdel", "hmset", "hset", "hsetnx", "linsert",
+    "lpush", "lpushx", "lrem", "lset", "ltrim", "mset", "msetnx", "persist", "pexpire", "pexpireat",
+    "psetex", "restore", "rpush", "rpushx", "sadd", "setex", "setnx", "setrange", "srem", "unlink",
+    "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
+    "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
+    "zremrangebyrank", "zremrangebyscore", "pfadd", "siadd", "sirem", "hpexpire", "hexpire",
+    "hexpireat", "hpexpireat", "hpersist", "movex",
+];
+
+/// They tell of a key, and nothing of what is in it.
+#[rustfmt::skip]
+const ABOUT: &[&str] = &[
+    "exists", "hexists", "hlen", "hstrlen", "llen", "memory|usage", "disk|usage",
+    "object|encoding", "object|freq", "object|idletime", "object|refcount", 
+    "scard", "sismember", "strlen", "touch", "type", "watch", "xlen", "zcard",
+    "sicard",
+];
+
+/// The first key is written, of the others something is read.
+#[rustfmt::skip]
+const FIRST_IS_WRITTEN: &[&str] = &[
+    "bitop", "geosearchstore", "pfmerge", "sdiffstore", "sinterstore", "sunionstore", "zdiffstore",
+    "zinterstore", "zrangestore", "zunionstore",
+];
+
+/// The last key is written, the first one is read.
+#[rustfmt::skip]
+const LAST_IS_WRITTEN: &[&str] = &["copy", "georadius", "georadiusbymember", "sort"];
+
+/// The last key is written, the first one read and written.
+#[rustfmt::skip]
+const MOVES: &[&str] = &["blmove", "brpoplpush", "lmove", "rename", "renamenx", "rpoplpush", "smove"];
+
+/// What a call does with the key at `place` of `count`.
+pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) -> Needs {
+    let (is_first, is_last) = (place == 0, place + 1 == count);
+    let name = row.name;
+    if ABOUT.contains(&name) {
+        return NOTHING;
+    }
+    match row.access {
+        _ if name == "pfmerge" && is_first => BOTH,
+        _ if FIRST_IS_WRITTEN.contains(&name) => {
+            if is_first {
+                WRITE
+            } else {
+                READ
+            }
+        }
+        _ if MOVES.contains(&name) => {
+            if is_last && !is_first {
+                WRITE
+            } else {
+                BOTH
+            }
+        }
+        // Without STORE the first key is the last one.
+        _ if LAST_IS_WRITTEN.contains(&name) => {
+            if is_last && !is_first {
+                WRITE
+            } else {
+                READ
+            }
+        }
+        Access::Write if ONLY_WRITE.contains(&name) => WRITE,
+        Access::Write if name == "set" => {
+            let gets = words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"get"));
+            if gets { BOTH } else { WRITE }
+        }
+        Access::Write if name == "xreadgroup" => READ,
+        Access::Write => BOTH,
+        Access::Read | Access::None => READ,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Catalog;
+
+    #[track_caller]
+    fn check(command: &str, expected: &[Needs]) {
+        crate::shell::table();
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let catalog = Catalog::get();
+        let name = command.split(' ').next().unwrap().to_lowercase();
+        let row = catalog.entries()[catalog.find(&name).unwrap()].row;
+        let count = row.keys_in(&words).count();
+        let found: Vec<Needs> =
+            (0..count).map(|place| needs(row, &words, (place, count))).collect();
+        assert_eq!(found, expected, "{command}");
+    }
+
+    #[test]
+    fn each_key_takes_what_is_done_with_it() {
+        check("GET k", &[READ]);
+        check("SET k v", &[WRITE]);
+        check("SET k v XX GET", &[BOTH]);
+        check("SET k get", &[WRITE]);
+        check("TTL k", &[READ]);
+        check("EXISTS k", &[NOTHING]);
+        check("PFMERGE a b", &[BOTH, READ]);
+        check("INCR k", &[BOTH]);
+        check("DEL a b", &[WRITE, WRITE]);
+        check("RENAME a b", &[BOTH, WRITE]);
+        check("COPY a b", &[READ, WRITE]);
+        check("ZUNIONSTORE d 2 a b", &[WRITE, READ, READ]);
+        check("SORT l", &[READ]);
+        check("SORT l STORE d", &[READ, WRITE]);
+        check("LMOVE a b LEFT LEFT", &[BOTH, WRITE]);
+    }
+
+    #[test]
+    fn every_name_here_is_a_command() {
+        crate::shell::table();
+        let catalog = Catalog::get();
+        // Those are of commands that are still to come.
+        let later = ["restore"];
+        let lists = [ONLY_WRITE, ABOUT, FIRST_IS_WRITTEN, LAST_IS_WRITTEN, MOVES];
+        for name in lists.into_iter().flatten() {
+            assert!(catalog.find(name).is_some() || later.contains(name), "{name}");
+        }
+    }
+}

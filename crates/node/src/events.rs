@@ -1,0 +1,239 @@
+//! Keyspace notifications: what commands did to keys, told to channels.
+//!
+//! Channels and names of events are Redis'. Which keys a command changed its records say
+//! ([`storage::changes::Outcome`]); what the change is called is in one table here. Told are the
+//! subscribers of the node that ran the command, after its batch was written: a replica, which gets
+//! batches and no commands, tells none.
+//!
+//! Not here: events of keys that expire or are evicted, that are read in vain, or that are new.
+//! Nothing removes expired keys at a moment that could be told.
+
+use storage::changes::Outcome;
+use storage::{DEFAULT_NAMESPACE, Name, Scope, Txn};
+
+use crate::command::Row;
+use crate::config::value::Events;
+use crate::inbox::Limit;
+use crate::pubsub::{Message, Pubsub};
+
+/// Classes of events, by their letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Generic,
+    String,
+    List,
+    Set,
+    Hash,
+    SortedSet,
+    Stream,
+}
+
+impl Class {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Generic => b'g',
+            Self::String => b'$',
+            Self::List => b'l',
+            Self::Set => b's',
+            Self::Hash => b'h',
+            Self::SortedSet => b'z',
+            Self::Stream => b't',
+        }
+    }
+}
+
+/// One event of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub name: &'static str,
+    /// Id of the name of the key.
+    pub id: Vec<u8>,
+}
+
+/// What commands do is called, for the key they change; of two keys the first and the last one.
+/// An empty name: it is not told.
+#[rustfmt::skip]
+const NAMES: &[(Class, &[&str], &str, &str)] = &[
+    (Class::String, &["set", "setex", "psetex", "setnx", "getset", "mset", "msetnx", "cas"], "set", "set"),
+    (Class::String, &["append"], "append", "append"),
+    (Class::String, &["setrange"], "setrange", "setrange"),
+    (Class::String, &["incr", "incrby", "decr", "decrby"], "incrby", "incrby"),
+    (Class::String, &["incrbyfloat"], "incrbyfloat", "incrbyfloat"),
+    (Class::String, &["setbit", "bitfield"], "setbit", "setbit"),
+    (Class::String, &["bitop"], "set", "set"),
+    (Class::String, &["pfadd", "pfmerge"], "pfadd", "pfadd"),
+    (Class::Generic, &["expire", "pexpire", "expireat", "pexpireat", "getex"], "expire", "expire"),
+    (Class::Generic, &["persist"], "persist", "persist"),
+    (Class::Generic, &["rename", "renamenx"], "rename_from", "rename_to"),
+    (Class::Generic, &["copy"], "copy_to", "copy_to"),
+    (Class::Generic, &["move", "movex"], "move_from", "move_to"),
+    (Class::Generic, &["restore"], "restore", "restore"),
+    (Class::List, &["lpush", "lpushx"], "lpush", "lpush"),
+    (Class::List, &["rpush", "rpushx"], "rpush", "rpush"),
+    (Class::List, &["lpop", "blpop"], "lpop", "lpop"),
+    (Class::List, &["rpop", "brpop"], "rpop", "rpop"),
+    (Class::List, &["rpoplpush", "brpoplpush"], "rpop", "lpush"),
+    (Class::List, &["linsert"], "linsert", "linsert"),
+    (Class::List, &["lset"], "lset", "lset"),
+    (Class::List, &["lrem"], "lrem", "lrem"),
+    (Class::List, &["ltrim"], "ltrim", "ltrim"),
+    (Class::List, &["sort"], "sortstore", "sortstore"),
+    (Class::Set, &["sadd"], "sadd", "sadd"),
+    (Class::Set, &["srem"], "srem", "srem"),
+    (Class::Set, &["spop"], "spop", "spop"),
+    (Class::Set, &["smove"], "srem", "sadd"),
+    (Class::Set, &["sinterstore"], "sinterstore", "sinterstore"),
+    (Class::Set, &["sunionstore"], "sunionstore", "sunionstore"),
+    (Class::Set, &["sdiffstore"], "sdiffstore", "sdiffstore"),
+    (Class::Hash, &["hset", "hmset", "hsetnx", "hsetex"], "hset", "hset"),
+    (Class::Hash, &["hincrby"], "hincrby", "hincrby"),
+    (Class::Hash, &["hincrbyfloat"], "hincrbyfloat", "hincrbyfloat"),
+    (Class::Hash, &["hdel", "hgetdel"], "hdel", "hdel"),
+    (Class::Hash, &["hexpire", "hpexpire", "hexpireat", "hpexpireat", "hgetex"], "hexpire", "hexpire"),
+    (Class::Hash, &["hpersist"], "hpersist", "hpersist"),
+    (Class::SortedSet, &["zadd"], "zadd", "zadd"),
+    (Class::SortedSet, &["zincrby"], "zincr", "zincr"),
+    (Class::SortedSet, &["zrem"], "zrem", "zrem"),
+    (Class::SortedSet, &["zpopmin", "bzpopmin"], "zpopmin", "zpopmin"),
+    (Class::SortedSet, &["zpopmax", "bzpopmax"], "zpopmax", "zpopmax"),
+    (Class::SortedSet, &["zremrangebyscore"], "zremrangebyscore", "zremrangebyscore"),
+    (Class::SortedSet, &["zremrangebyrank"], "zremrangebyrank", "zremrangebyrank"),
+    (Class::SortedSet, &["zremrangebylex"], "zremrangebylex", "zremrangebylex"),
+    (Class::SortedSet, &["zunionstore"], "zunionstore", "zunionstore"),
+    (Class::SortedSet, &["zinterstore"], "zinterstore", "zinterstore"),
+    (Class::SortedSet, &["zdiffstore"], "zdiffstore", "zdiffstore"),
+    (Class::SortedSet, &["zrangestore"], "zrangestore", "zrangestore"),
+    (Class::SortedSet, &["geoadd"], "zadd", "zadd"),
+    (Class::SortedSet, &["georadius", "georadiusbymember"], "georadiusstore", "georadiusstore"),
+    (Class::SortedSet, &["geosearchstore"], "geosearchstore", "geosearchstore"),
+    (Class::Stream, &["xadd"], "xadd", "xadd"),
+    (Class::Stream, &["xdel"], "xdel", "xdel"),
+    (Class::Stream, &["xtrim"], "xtrim", "xtrim"),
+    (Class::Stream, &["xsetid"], "xsetid", "xsetid"),
+    (Class::Stream, &["xgroup|create"], "xgroup-create", "xgroup-create"),
+    (Class::Stream, &["xgroup|createconsumer"], "xgroup-createconsumer", "xgroup-createconsumer"),
+    (Class::Stream, &["xgroup|delconsumer"], "xgroup-delconsumer", "xgroup-delconsumer"),
+    (Class::Stream, &["xgroup|destroy"], "xgroup-destroy", "xgroup-destroy"),
+    (Class::Stream, &["xgroup|setid"], "xgroup-setid", "xgroup-setid"),
+];
+
+/// What a call did to its first key and to its last one.
+fn names(row: &Row, words: &[&[u8]]) -> Option<(Class, &'static str, &'static str)> {
+    let has = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted.as_bytes()));
+    let at = |place: usize, wanted: &str| {
+        words.get(place).is_some_and(|word| word.eq_ignore_ascii_case(wanted.as_bytes()))
+    };
+    let side = |is_left, left, right| if is_left { left } else { right };
+    match row.name {
+        "lmove" | "blmove" => {
+            let (from, to) = (at(3, "left"), at(4, "left"));
+            Some((Class::List, side(from, "lpop", "rpop"), side(to, "lpush", "rpush")))
+        }
+        "lmpop" | "blmpop" => {
+            let name = side(has("left"), "lpop", "rpop");
+            Some((Class::List, name, name))
+        }
+        "zmpop" | "bzmpop" => {
+            let name = side(has("min"), "zpopmin", "zpopmax");
+            Some((Class::SortedSet, name, name))
+        }
+        "zadd" if has("incr") => Some((Class::SortedSet, "zincr", "zincr")),
+        "getex" if has("persist") => Some((Class::Generic, "persist", "persist")),
+        name => NAMES
+            .iter()
+            .find(|(_, commands, ..)| commands.contains(&name))
+            .map(|(class, _, first, last)| (*class, *first, *last)),
+    }
+}
+
+/// Whether a call gives its key an end besides.
+fn expires(row: &Row, words: &[&[u8]]) -> bool {
+    const OPTIONS: [&str; 4] = ["ex", "px", "exat", "pxat"];
+    let is_option =
+        |word: &&[u8]| OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()));
+    match row.name {
+        "setex" | "psetex" => true,
+        "set" => words.iter().skip(3).any(is_option),
+        _ => false,
+    }
+}
+
+/// What a command did since `mark`; nothing where nobody is to be told.
+pub fn of(
+    wanted: Events,
+    row: &Row,
+    words: &[&[u8]],
+    (txn, mark, scope): (&Txn<'_>, storage::batch::Mark, Scope<'_>),
+) -> Vec<Event> {
+    if !wanted.any() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut add = |class: Class, name, id: &[u8]| {
+        if wanted.has(class.letter()) {
+            found.push(Event { name, id: id.to_vec() });
+        }
+    };
+    let names = names(row, words);
+    let first = row.keys_in(words).next();
+    for (id, outcome) in txn.outcomes_since(mark, scope.cluster, scope.now_ms) {
+        let is_first = Name::of(&id).is_some_and(|name| Some(name.key) == first);
+        let is_moved = outcome == Outcome::Deleted
+            && matches!(row.name, "rename" | "renamenx" | "move" | "movex");
+        if let Some((class, at_first, at_last)) = names {
+            let is_end = outcome == Outcome::Deleted && class == Class::Generic;
+            if is_moved {
+                add(class, at_first, &id);
+            } else if !is_end {
+                let is_of_two = matches!(row.name, "rename" | "renamenx" | "move" | "movex");
+                add(class, if is_first && !is_of_two { at_first } else { at_last }, &id);
+            }
+        }
+        match outcome {
+            Outcome::Deleted | Outcome::Emptied if !is_moved => add(Class::Generic, "del", &id),
+            Outcome::Kept if expires(row, words) => add(Class::Generic, "expire", &id),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Tells those who subscribe.
+pub fn deliver(pubsub: &Pubsub, wanted: Events, events: &[Event], limit: Limit, now_ms: u64) {
+    if events.is_empty() || !pubsub.any() {
+        return;
+    }
+    for Event { name, id } in events {
+        let Some(Name { namespace, key }) = Name::of(id) else { continue };
+        let database = if namespace == DEFAULT_NAMESPACE { b"0" } else { namespace };
+        let send = |kind: &[u8], about: &[u8], text: &[u8]| {
+            let channel = [kind, database, b"__:", about].concat();
+            let message = Message { is_shard: false, channel: &channel, text };
+            pubsub.publish(message, limit, now_ms);
+        };
+        if wanted.has(b'K') {
+            send(b"__keyspace@", key, name.as_bytes());
+        }
+        if wanted.has(b'E') {
+            send(b"__keyevent@", name.as_bytes(), key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Catalog;
+
+    #[test]
+    fn every_name_here_is_a_command_and_stands_once() {
+        crate::shell::table();
+        let later = ["restore"];
+        let mut seen = std::collections::BTreeSet::new();
+        for name in NAMES.iter().flat_map(|(_, commands, ..)| *commands) {
+            assert!(Catalog::get().find(name).is_some() || later.contains(name), "{name}");
+            assert!(seen.insert(name), "{name} twice");
+        }
+    }
+}

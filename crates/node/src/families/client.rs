@@ -1,0 +1,307 @@
+//! CLIENT: what a connection says of itself, and what is done to others.
+
+mod tracking;
+
+use std::time::Duration;
+
+use crate::clients::{Client, Kind, PauseKind};
+use crate::clock;
+use crate::command::{Args, Error, Reply, Result};
+use crate::session::table::SessionHandler;
+use crate::session::{After, Command, ReplyMode, SessionCx};
+
+#[rustfmt::skip]
+pub(super) const COMMANDS: &[Command] = &[
+    client("client|caching",  3, tracking::caching),
+    client("client|getname",  2, get_name),
+    client("client|getredir", 2, tracking::get_redirection),
+    client("client|help",     2, help),
+    client("client|id",       2, id),
+    client("client|info",     2, info),
+    client("client|kill",    -3, kill),
+    client("client|list",    -2, list),
+    client("client|no-evict", 3, switch),
+    client("client|no-touch", 3, switch),
+    client("client|pause",   -3, pause).control(),
+    client("client|reply",    3, set_reply_mode),
+    client("client|setinfo",  4, set_info),
+    client("client|setname",  3, set_name),
+    client("client|tracking", -3, tracking::tracking),
+    client("client|trackinginfo", 2, tracking::info),
+    client("client|unblock", -3, unblock),
+    client("client|unpause",  2, unpause).control(),
+];
+
+const fn client(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    Command::session(name, arity, handler).loading().stale().no_script()
+}
+
+fn id(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.integer(i64::try_from(cx.session.client.id).unwrap_or(i64::MAX)).into())
+}
+
+fn get_name(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let name = cx.session.client.names.lock().name.clone();
+    Ok(reply.bulk_or_null((!name.is_empty()).then_some(name.as_bytes())).into())
+}
+
+fn set_name(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let name = check_name(args.bytes()?)?;
+    cx.session.client.names.lock().name = name;
+    Ok(reply.ok().into())
+}
+
+fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    cx.session.show();
+    let line = cx.session.client.line(cx.now_ms) + "\n";
+    Ok(reply.verbatim(&line).into())
+}
+
+/// NO-EVICT and NO-TOUCH: there is nothing here that they could change.
+fn switch(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    match args.word().as_deref() {
+        Some(b"ON" | b"OFF") => Ok(reply.ok().into()),
+        _ => Err(Error::Syntax),
+    }
+}
+
+fn help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(CLIENT_HELP).into())
+}
+
+const CLIENT_HELP: &[&str] = &[
+    "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CACHING (YES|NO)",
+    "    Track the keys of the next command in OPTIN mode, or not in OPTOUT mode.",
+    "GETREDIR",
+    "    Return the client ID that invalidations are sent to.",
+    "GETNAME",
+    "    Return the name of the current connection.",
+    "ID",
+    "    Return the ID of the current connection.",
+    "INFO",
+    "    Return information about the current client connection.",
+    "KILL <ip:port>",
+    "    Kill connection made from <ip:port>.",
+    "KILL <option> <value> [<option> <value> [...]]",
+    "    Kill connections. Options are: ADDR, LADDR, TYPE (NORMAL|REPLICA), USER, SKIPME (YES|NO), ID.",
+    "LIST [options ...]",
+    "    Return information about client connections. Options: TYPE (NORMAL|REPLICA), ID <id> [<id>...].",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
+    "SETNAME <name>",
+    "    Assign the name <name> to the current connection.",
+    "SETINFO <option> <value>",
+    "    Set client meta attr. Options are: LIB-NAME, LIB-VER.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Be told when keys change that this connection has read.",
+    "TRACKINGINFO",
+    "    Report how this connection tracks.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
+    "HELP",
+    "    Print this help.",
+];
+
+pub(super) fn check_name(name: &[u8]) -> Result<String> {
+    if name.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
+        return Err(Error::text(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn set_info(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let option = args.word().ok_or(Error::Syntax)?;
+    let value = args.bytes()?;
+    let name = String::from_utf8_lossy(&option).into_owned();
+    if value.iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
+        return Err(Error::err(format!(
+            "{} cannot contain spaces, newlines or special characters.",
+            name.to_lowercase()
+        )));
+    }
+    let value = String::from_utf8_lossy(value).into_owned();
+    let mut names = cx.session.client.names.lock();
+    match &*option {
+        b"LIB-NAME" => names.library = value,
+        b"LIB-VER" => names.version = value,
+        _ => return Err(Error::err(format!("Unrecognized option '{}'", name.to_lowercase()))),
+    }
+    Ok(reply.ok().into())
+}
+
+fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let (mut kind, mut ids) = (None, Vec::new());
+    match args.word().as_deref() {
+        None => {}
+        Some(b"TYPE") => {
+            kind = Some(parse_kind(args)?);
+            args.end()?;
+        }
+        Some(b"ID") if !args.is_empty() => {
+            while !args.is_empty() {
+                let id = args.integer().map_err(|_| Error::text("ERR Invalid client ID"))?;
+                // Nobody has a negative one.
+                ids.push(u64::try_from(id).unwrap_or(0));
+            }
+        }
+        Some(_) => return Err(Error::Syntax),
+    }
+    let mut text = String::new();
+    for client in cx.node.clients.list() {
+        let is_wanted = kind.is_none_or(|kind| kind == client.kind())
+            && (ids.is_empty() || ids.contains(&client.id));
+        if is_wanted {
+            text.push_str(&client.line(cx.now_ms));
+            text.push('\n');
+        }
+    }
+    Ok(reply.verbatim(&text).into())
+}
+
+fn parse_id(args: &mut Args<'_>) -> Result<u64> {
+    let id = args.integer().ok().and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+    id.ok_or_else(|| Error::text("ERR client-id should be greater than 0"))
+}
+
+fn parse_kind(args: &mut Args<'_>) -> Result<Kind> {
+    let word = args.word().ok_or(Error::Syntax)?;
+    match &*word {
+        b"NORMAL" => Ok(Kind::Normal),
+        b"REPLICA" | b"SLAVE" => Ok(Kind::Replica),
+        b"MASTER" => Ok(Kind::Master),
+        b"PUBSUB" => Ok(Kind::Subscriber),
+        other => Err(Error::err(format!(
+            "Unknown client type '{}'",
+            String::from_utf8_lossy(other).to_lowercase()
+        ))),
+    }
+}
+
+/// Filters of CLIENT KILL; all must match.
+#[derive(Default)]
+struct KillFilter {
+    id: Option<u64>,
+    address: Option<String>,
+    local: Option<String>,
+    kind: Option<Kind>,
+    user: Option<String>,
+    spares_me: bool,
+}
+
+impl KillFilter {
+    fn matches(&self, client: &Client, me: u64) -> bool {
+        self.id.is_none_or(|id| id == client.id)
+            && self.address.as_ref().is_none_or(|address| *address == client.shown_address())
+            && self.local.as_ref().is_none_or(|local| *local == client.local.to_string())
+            && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.user.as_ref().is_none_or(|user| *user == client.user_name())
+            && !(self.spares_me && client.id == me)
+    }
+}
+
+fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let me = cx.session.client.id;
+    if args.len() == 1 {
+        let address = args.text()?.to_owned();
+        let filter = KillFilter { address: Some(address), ..KillFilter::default() };
+        return match cx.node.clients.kill_where(|client| filter.matches(client, me)) {
+            0 => Err(Error::text("ERR No such client")),
+            _ => Ok(reply.ok().into()),
+        };
+    }
+    let mut filter = KillFilter { spares_me: true, ..KillFilter::default() };
+    while let Some(word) = args.word() {
+        match &*word {
+            b"ID" => filter.id = Some(parse_id(args)?),
+            b"ADDR" => filter.address = Some(args.text()?.to_owned()),
+            b"LADDR" => filter.local = Some(args.text()?.to_owned()),
+            b"TYPE" => filter.kind = Some(parse_kind(args)?),
+            b"USER" => {
+                let user = args.text()?;
+                if cx.node.acl.find(user).is_none() {
+                    return Err(Error::err(format!("No such user '{user}'")));
+                }
+                filter.user = Some(user.to_owned());
+            }
+            b"SKIPME" => match args.word().as_deref() {
+                Some(b"YES") => filter.spares_me = true,
+                Some(b"NO") => filter.spares_me = false,
+                _ => return Err(Error::Syntax),
+            },
+            _ => return Err(Error::Syntax),
+        }
+    }
+    let mut kills_me = false;
+    let count = cx.node.clients.kill_where(|client| {
+        let is_chosen = filter.matches(client, me);
+        kills_me |= is_chosen && client.id == me;
+        is_chosen && client.id != me
+    });
+    let replied = reply.count(count + usize::from(kills_me));
+    Ok(if kills_me { After::Close } else { replied.into() })
+}
+
+fn unblock(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let id = args.integer()?;
+    let error = match args.word().as_deref() {
+        None | Some(b"TIMEOUT") => None,
+        Some(b"ERROR") => Some("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+        Some(_) => return Err(Error::err("CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+    };
+    args.end()?;
+    let is_done = u64::try_from(id).is_ok_and(|id| cx.node.waiters.unblock(id, error));
+    Ok(reply.flag(is_done).into())
+}
+
+pub(super) fn pause(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let ms =
+        args.integer().map_err(|_| Error::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::text("ERR timeout is negative"))?;
+    let kind = match args.word().as_deref() {
+        None | Some(b"ALL") => PauseKind::All,
+        Some(b"WRITE") => PauseKind::Write,
+        Some(_) => return Err(Error::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    args.end()?;
+    let now_ns = clock::boottime_ns();
+    let length = Duration::from_millis(ms);
+    let until_ns = now_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+    cx.node.clients.pause(kind, until_ns, now_ns);
+    // Commands look for a pause under the gate: afterwards no write is in flight that did not see
+    // this one.
+    cx.wait_for_writes();
+    Ok(reply.ok().into())
+}
+
+pub(super) fn unpause(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    cx.node.clients.unpause();
+    Ok(reply.ok().into())
+}
+
+fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let mode = match args.word().as_deref() {
+        Some(b"ON") => ReplyMode::On,
+        Some(b"OFF") => ReplyMode::Off,
+        Some(b"SKIP") if cx.session.reply_mode == ReplyMode::Off => ReplyMode::Off,
+        // Counts this reply too.
+        Some(b"SKIP") => ReplyMode::Skip(1),
+        _ => return Err(Error::Syntax),
+    };
+    cx.session.reply_mode = mode;
+    Ok(reply.ok().into())
+}

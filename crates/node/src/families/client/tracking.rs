@@ -1,0 +1,231 @@
+//! CLIENT TRACKING, CACHING, TRACKINGINFO, GETREDIR. Texts are Redis 7's.
+
+use std::sync::Arc;
+
+use crate::clients::Client;
+use crate::command::{Args, Error, Reply, Result};
+use crate::session::{After, SessionCx};
+use crate::tracking::{Mode, Wish};
+
+/// What the options of CLIENT TRACKING say.
+#[derive(Default)]
+struct Asked {
+    wish: Wish,
+    is_broadcast: bool,
+    opts_in: bool,
+    opts_out: bool,
+    target: Option<Arc<Client>>,
+}
+
+impl Asked {
+    fn parse(cx: &SessionCx<'_>, args: &mut Args<'_>) -> Result<Self> {
+        let mut asked = Self::default();
+        while let Some(word) = args.word() {
+            match &*word {
+                b"REDIRECT" if !args.is_empty() => {
+                    if asked.wish.redirect.is_some() {
+                        return Err(Error::err(
+                            "A client can only redirect to a single other client",
+                        ));
+                    }
+                    let id: u64 = args.number()?;
+                    let target = cx.node.clients.find(id);
+                    asked.target = Some(target.ok_or_else(|| {
+                        Error::err("The client ID you want redirect to does not exist")
+                    })?);
+                    asked.wish.redirect = Some(id);
+                }
+                b"BCAST" => asked.is_broadcast = true,
+                b"OPTIN" => asked.opts_in = true,
+                b"OPTOUT" => asked.opts_out = true,
+                b"NOLOOP" => asked.wish.is_no_loop = true,
+                b"PREFIX" if !args.is_empty() => asked.wish.prefixes.push(args.bytes()?.to_vec()),
+                _ => return Err(Error::Syntax),
+            }
+        }
+        asked.wish.mode = match (asked.is_broadcast, asked.opts_in, asked.opts_out) {
+            (true, ..) => Mode::Broadcast,
+            (_, true, _) => Mode::OptIn,
+            (_, _, true) => Mode::OptOut,
+            _ => Mode::Read,
+        };
+        Ok(asked)
+    }
+
+    /// What cannot be together, and what cannot be changed while it lasts.
+    fn check(&self, before: Option<&Wish>) -> Result<()> {
+        let is_broadcast = self.is_broadcast;
+        if !is_broadcast && !self.wish.prefixes.is_empty() {
+            return Err(Error::err("PREFIX option requires BCAST mode to be enabled"));
+        }
+        if let Some(before) = before {
+            let (is, was) = (self.wish.mode, before.mode);
+            if is_broadcast != (was == Mode::Broadcast) {
+                return Err(Error::err(
+                    "You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.",
+                ));
+            }
+            let switches = |one, other| is == one && was == other;
+            if switches(Mode::OptIn, Mode::OptOut) || switches(Mode::OptOut, Mode::OptIn) {
+                return Err(Error::err(
+                    "You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
+                ));
+            }
+        }
+        if is_broadcast && (self.opts_in || self.opts_out) {
+            return Err(Error::err("OPTIN and OPTOUT are not compatible with BCAST"));
+        }
+        if self.opts_in && self.opts_out {
+            return Err(Error::err("You can't specify both OPTIN mode and OPTOUT mode"));
+        }
+        self.check_prefixes(before)
+    }
+
+    /// Of two prefixes none begins with the other: a key is told once.
+    fn check_prefixes(&self, before: Option<&Wish>) -> Result<()> {
+        let meets = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let own = &self.wish.prefixes;
+        for (index, prefix) in own.iter().enumerate() {
+            let known = before.into_iter().flat_map(|before| &before.prefixes);
+            if let Some(known) =
+                known.into_iter().find(|known| *known != prefix && meets(known, prefix))
+            {
+                return Err(Error::err(format!(
+                    "Prefix '{}' overlaps with an existing prefix '{}'. Prefixes for a single client must not overlap.",
+                    text(prefix),
+                    text(known)
+                )));
+            }
+            let others = own.get(index + 1..).unwrap_or_default();
+            if let Some(other) = others.iter().find(|other| meets(other, prefix)) {
+                return Err(Error::err(format!(
+                    "Prefix '{}' overlaps with another provided prefix '{}'. Prefixes for a single client must not overlap.",
+                    text(prefix),
+                    text(other)
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn tracking(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let switch = args.word().ok_or(Error::Syntax)?;
+    let mut asked = Asked::parse(cx, args)?;
+    let me = cx.session.client.id;
+    match &*switch {
+        b"ON" => {
+            let before = cx.node.tracking.of(me).map(|(wish, _)| wish);
+            asked.check(before.as_ref())?;
+            if let Some(before) = before {
+                // Prefixes are added to those that there are.
+                for prefix in before.prefixes {
+                    if !asked.wish.prefixes.contains(&prefix) {
+                        asked.wish.prefixes.push(prefix);
+                    }
+                }
+            }
+            asked.wish.prefixes.sort();
+            let mode = asked.wish.mode;
+            let session = &mut *cx.session;
+            let target = asked.target;
+            cx.node.tracking.begin(&session.client, &session.namespace, target, asked.wish);
+            (session.tracks, session.caches) = (Some(mode), false);
+        }
+        b"OFF" => {
+            cx.node.tracking.end(me);
+            (cx.session.tracks, cx.session.caches) = (None, false);
+        }
+        _ => return Err(Error::Syntax),
+    }
+    Ok(reply.ok().into())
+}
+
+pub(super) fn caching(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let mode = cx.session.tracks;
+    if !matches!(mode, Some(Mode::OptIn | Mode::OptOut)) {
+        return Err(Error::err(
+            "CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+        ));
+    }
+    match args.word().as_deref() {
+        Some(b"YES") if mode == Some(Mode::OptIn) => {}
+        Some(b"YES") => {
+            return Err(Error::err(
+                "CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.",
+            ));
+        }
+        Some(b"NO") if mode == Some(Mode::OptOut) => {}
+        Some(b"NO") => {
+            return Err(Error::err(
+                "CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.",
+            ));
+        }
+        _ => return Err(Error::Syntax),
+    }
+    cx.session.caches = true;
+    Ok(reply.ok().into())
+}
+
+fn redirection(cx: &SessionCx<'_>) -> i64 {
+    match cx.node.tracking.of(cx.session.client.id) {
+        None => -1,
+        Some((wish, _)) => i64::try_from(wish.redirect.unwrap_or(0)).unwrap_or(i64::MAX),
+    }
+}
+
+pub(super) fn get_redirection(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    Ok(reply.integer(redirection(cx)).into())
+}
+
+pub(super) fn info(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let found = cx.node.tracking.of(cx.session.client.id);
+    let redirect = redirection(cx);
+    let caches = cx.session.caches;
+    let (wish, is_broken) = found.clone().unwrap_or_default();
+    let flags: Vec<&str> = [
+        ("off", found.is_none()),
+        ("on", found.is_some()),
+        ("bcast", wish.mode == Mode::Broadcast),
+        ("optin", wish.mode == Mode::OptIn),
+        ("caching-yes", wish.mode == Mode::OptIn && caches),
+        ("optout", wish.mode == Mode::OptOut),
+        ("caching-no", wish.mode == Mode::OptOut && caches),
+        ("noloop", wish.is_no_loop),
+        ("broken_redirect", is_broken),
+    ]
+    .into_iter()
+    .filter(|(_, is)| *is)
+    .map(|(word, _)| word)
+    .collect();
+    let replied = reply.with(|writer| {
+        writer.map(3);
+        writer.bulk(b"flags");
+        writer.set(flags.len());
+        for flag in flags {
+            writer.bulk(flag.as_bytes());
+        }
+        writer.bulk(b"redirect");
+        writer.integer(redirect);
+        writer.bulk(b"prefixes");
+        writer.bulks(&wish.prefixes);
+    });
+    Ok(replied.into())
+}

@@ -1,0 +1,68 @@
+use super::*;
+use crate::gate::Role;
+use crate::shell;
+
+/// Three strings, of which one has ended and one is of another database.
+const FILE: &[u8] = b"REDIS0010\xfe\x00\x00\x01a\x01x\xfd\x0a\0\0\0\x00\x01o\x01x\x00\x01b\x01y\
+    \xfe\x01\x00\x01c\x01z\xff\0\0\0\0\0\0\0\0";
+
+fn request(path: &str, only_new: bool) -> Request {
+    let namespace = storage::DEFAULT_NAMESPACE.into();
+    Request { path: path.into(), only_new, db: 0, namespace }
+}
+
+fn value(node: &Node, key: &[u8]) -> Option<Vec<u8>> {
+    let (engine, scope) = (node.engine(), node.scope(clock::unix_ms()));
+    let store = engine.store.as_ref().unwrap();
+    let payload = storage::types::strings::get(store, &scope.at(key)).unwrap();
+    payload.map(|payload| payload.to_vec())
+}
+
+fn text(outcome: Result<()>) -> String {
+    outcome.err().map_or_else(String::new, |error| error.to_string())
+}
+
+#[test]
+fn keys_of_one_database_are_loaded_and_others_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = shell::node(dir.path(), shell::small(), topology::Cluster::default(), Role::Master);
+    fs::write(dir.path().join("dump.rdb"), FILE).unwrap();
+    assert_eq!(text(run(&node, &request("dump.rdb", false))), "");
+    assert_eq!(value(&node, b"a").as_deref(), Some(&b"x"[..]));
+    assert_eq!(value(&node, b"b").as_deref(), Some(&b"y"[..]));
+    assert_eq!([value(&node, b"o"), value(&node, b"c")], [None, None]);
+    let progress = node.loads.now();
+    assert_eq!((progress.keys, progress.skipped, progress.is_running), (2, 2, false));
+    assert_eq!(progress.total_bytes, FILE.len() as u64);
+    // A file that is cut leaves what came before, and says so.
+    let changed = [&FILE[..15], b"w", &FILE[16..30]].concat();
+    fs::write(dir.path().join("cut.rdb"), changed).unwrap();
+    let refused = text(run(&node, &request("cut.rdb", true)));
+    assert_eq!(refused, "ERR the dump file cannot be read at key b: the data ends too early");
+    assert_eq!(value(&node, b"a").as_deref(), Some(&b"x"[..]));
+    assert!(node.loads.now().has_failed);
+    assert!(run(&node, &request("cut.rdb", false)).is_err());
+    assert_eq!(value(&node, b"a").as_deref(), Some(&b"w"[..]));
+}
+
+#[test]
+fn clients_reach_plain_files_in_the_folder_only() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("node")).unwrap();
+    let node = shell::node(
+        &dir.path().join("node"),
+        shell::small(),
+        topology::Cluster::default(),
+        Role::Master,
+    );
+    fs::write(dir.path().join("outside.rdb"), FILE).unwrap();
+    let inside = dir.path().join("node").join("link.rdb");
+    std::os::unix::fs::symlink(dir.path().join("outside.rdb"), inside).unwrap();
+    let absolute = dir.path().join("outside.rdb");
+    for path in ["../outside.rdb", "link.rdb", "db", absolute.to_str().unwrap(), "/dev/zero"] {
+        let refused = text(run(&node, &request(path, false)));
+        assert!(refused.contains("plain files in the folder"), "{path}: {refused}");
+    }
+    assert!(text(run(&node, &request("none.rdb", false))).contains("open the dump file"));
+    assert_eq!(value(&node, b"a"), None);
+}

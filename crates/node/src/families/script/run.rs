@@ -1,0 +1,330 @@
+//! How a script runs: what stands in front of it, what its commands may do, how it ends.
+//!
+//! Its commands run one after the other on the transaction of the command that runs it. They see
+//! each other's writes; a script that fails by itself keeps what it has written, as in Redis. One
+//! that is stopped keeps nothing.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use resp::Protocol;
+use script::{Called, Header, HeaderError, Host, Job, Level, ScriptFlags, Stop, Tick};
+use storage::Txn;
+use topology::{Route, ScriptScope, key_slot};
+
+use super::engine;
+use crate::command::args::parse_integer;
+use crate::command::row::Access;
+use crate::command::{Args, Error, Flags, Replied, Result, Row};
+use crate::node::Node;
+use crate::scripts::{Guard, Running};
+use crate::session::gates;
+use crate::session::nested::{CHANGED, GIVES_WAY};
+use crate::session::table::{self, Handler};
+use crate::session::{Command, NestedCx, WriteCx};
+
+/// A script and its hash.
+pub(super) struct Script<'a> {
+    pub(super) name: String,
+    pub(super) text: Cow<'a, [u8]>,
+}
+
+/// Where EVAL and its kin find their script: from their first argument.
+pub(super) type Find = for<'a> fn(&NestedCx<'_>, &WriteCx<'_>, &'a [u8]) -> Result<Script<'a>>;
+
+/// Keys and arguments behind their number.
+pub(super) fn split<'a>(
+    words: &'a [&'a [u8]],
+    what: &str,
+) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+    let (count, rest) = words.split_first().ok_or(Error::Syntax)?;
+    let count = parse_integer(count).ok_or_else(|| Error::text(what.to_owned()))?;
+    let count =
+        usize::try_from(count).map_err(|_| Error::err("Number of keys can't be negative"))?;
+    rest.split_at_checked(count)
+        .ok_or_else(|| Error::err("Number of keys can't be greater than number of args"))
+}
+
+/// EVAL and its kin.
+pub(super) fn eval(
+    cx: &mut NestedCx<'_>,
+    write: &mut WriteCx<'_>,
+    args: &mut Args<'_>,
+    (is_read_only, find): (bool, Find),
+) -> Result<Replied> {
+    let words = args.all();
+    let text = args.bytes()?;
+    let (keys, arguments) = split(args.rest(), "ERR value is not an integer or out of range")?;
+    let script = find(cx, write, text)?;
+    let Header { flags, .. } = script::parse_header(&script.text, false)
+        .map_err(|error: HeaderError| Error::err(error))?;
+    let rules = Rules { flags, is_read_only, is_function: false };
+    run(cx, write, (words, &script.name, rules), (keys, arguments), |engine, host, job| {
+        engine.eval(&script.text, host, job)
+    })
+}
+
+/// What a script may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// Its own; `None` for scripts without a first line that says them.
+    pub(super) flags: Option<ScriptFlags>,
+    pub(super) is_read_only: bool,
+    pub(super) is_function: bool,
+}
+
+/// What must be so before a script runs at all.
+fn prepare(cx: &NestedCx<'_>, command: &Row, words: &[&[u8]], rules: Rules) -> Result<()> {
+    let flags = rules.flags.unwrap_or_default();
+    if cx.config.cluster_enabled && flags.no_cluster {
+        return Err(Error::err("Can not run script on cluster, 'no-cluster' flag is set."));
+    }
+    // A script without flags may not know that it writes nothing: its commands are looked at.
+    let writes = rules.flags.is_some_and(|flags| !flags.no_writes);
+    if writes && rules.is_read_only {
+        return Err(Error::err("Can not execute a script with write flag using *_ro command."));
+    }
+    let stale = if flags.allow_stale { Flags::STALE } else { Flags::NONE };
+    let space = if flags.allow_oom { Flags::REMOVES } else { Flags::NONE };
+    let row = Row {
+        access: if writes { Access::Write } else { Access::Read },
+        flags: Flags::KEYSPACE.with(stale).with(space),
+        ..*command
+    };
+    cx.enter(|caller| gates::pass_to_write(&caller.check(&row, words))).map(|_| ())
+}
+
+/// Runs a script or a function.
+pub(super) fn run(
+    cx: &mut NestedCx<'_>,
+    write: &mut WriteCx<'_>,
+    (words, name, rules): (&[&[u8]], &str, Rules),
+    (keys, args): (&[&[u8]], &[&[u8]]),
+    start: impl FnOnce(
+        &mut script::Engine,
+        &mut dyn Host,
+        Job<'_>,
+    ) -> std::result::Result<Vec<u8>, script::Error>,
+) -> Result<Replied> {
+    let node = Arc::clone(cx.node);
+    if let Some((_, command)) = table::find(&cx.config.renames, words) {
+        prepare(cx, &command.row, words, rules)?;
+    }
+    // For FUNCTION STATS; long words are cut.
+    let shown = crate::slowlog::shorten(words);
+    let running = node.scripts.begin(Running::new(name.to_owned(), shown, rules.is_function));
+    let control = Arc::clone(&running.running.control);
+    let limit = Duration::from_millis(u64::from(cx.config.script_time_max_ms));
+    let tick = tick(Arc::clone(&node), Arc::clone(&running.running), cx.generation(), limit);
+    let (protocol, config) = (cx.session.protocol, cx.config);
+    let job = Job { name, keys, args, protocol, control: Arc::clone(&control), tick };
+    let mark = cx.mark();
+    let flags = rules.flags.unwrap_or_default();
+    let ended = {
+        let mut outside = Outside {
+            cx: &mut *cx,
+            write,
+            declared: keys,
+            is_read_only: rules.is_read_only || flags.no_writes,
+            slots: ScriptScope {
+                last_slot: keys.first().map(|key| key_slot(key)),
+                allow_cross_slot: flags.allow_cross_slot_keys,
+            },
+            control: &control,
+        };
+        outside.cx.is_in_script = true;
+        let ended = engine::with(&node, config, |engine| start(engine, &mut outside, job));
+        outside.cx.is_in_script = false;
+        ended?
+    };
+    drop(running);
+    cx.session.protocol = protocol;
+    cx.take_back(mark);
+    match ended {
+        Ok(reply) => Ok(cx.reply().with(|writer| writer.raw(&reply))),
+        Err(script::Error::Script(text)) => Ok(cx.reply().error(&text)),
+        Err(script::Error::Stopped(why)) => Err(stopped(cx, why, rules.is_function)),
+    }
+}
+
+/// What is answered for a script that was stopped. Nothing of it stays.
+fn stopped(cx: &mut NestedCx<'_>, why: Stop, is_function: bool) -> Error {
+    let command = if is_function { "FUNCTION" } else { "SCRIPT" };
+    match why {
+        Stop::Killed => {
+            Error::err(format!("Error running script (user killed with {command} KILL)."))
+        }
+        Stop::TooLong => Error::err(
+            "Error running script (longer than script-time-max-ms): nothing of it was written.",
+        ),
+        // If there is another reason, it was said already.
+        Stop::Aborted => cx.fail(Error::err(CHANGED)),
+    }
+}
+
+/// Looks from time to time whether a script is to end.
+fn tick(node: Arc<Node>, running: Arc<Running>, generation: Option<u64>, limit: Duration) -> Tick {
+    let taken: Cell<Option<Instant>> = Cell::new(None);
+    Box::new(move || {
+        Guard::look(&node.scripts, &running);
+        if !limit.is_zero() && running.since.elapsed() > limit {
+            return Some(Stop::TooLong);
+        }
+        if *node.shutdown().borrow() {
+            return Some(Stop::Aborted);
+        }
+        let generation = generation?;
+        match node.gate.try_read() {
+            Some(engine) if engine.generation == generation => {
+                taken.set(None);
+                None
+            }
+            Some(_) => Some(Stop::Aborted),
+            None => {
+                let since = taken.get().unwrap_or_else(Instant::now);
+                taken.set(Some(since));
+                (since.elapsed() > GIVES_WAY).then_some(Stop::Aborted)
+            }
+        }
+    })
+}
+
+/// The commands of a script.
+struct Outside<'c, 'n, 'w, 'k> {
+    cx: &'c mut NestedCx<'n>,
+    write: &'c mut WriteCx<'w>,
+    declared: &'k [&'k [u8]],
+    is_read_only: bool,
+    slots: ScriptScope,
+    control: &'c script::Control,
+}
+
+fn refused(text: impl Into<String>) -> Called {
+    Called::Refused(text.into())
+}
+
+impl Host for Outside<'_, '_, '_, '_> {
+    fn call(&mut self, words: &[&[u8]], protocol: Protocol) -> Called {
+        match self.admit(words) {
+            Ok(command) => self.carry_out(command, words, protocol),
+            Err(called) => called,
+        }
+    }
+
+    fn log(&mut self, level: Level, text: &[u8]) {
+        engine::log(level, text);
+    }
+
+    fn may_call(&mut self, words: &[&[u8]]) -> Option<bool> {
+        let (_, command) = table::find(&self.cx.config.renames, words)?;
+        let pass =
+            self.cx.enter(|caller| gates::pass_in_script(&caller.check(&command.row, words)));
+        Some(pass.is_ok())
+    }
+}
+
+impl Outside<'_, '_, '_, '_> {
+    /// The command that these words call, if the script may call it now.
+    fn admit(&mut self, words: &[&[u8]]) -> std::result::Result<&'static Command, Called> {
+        let Some((_, command)) = table::find(&self.cx.config.renames, words) else {
+            return Err(refused("ERR Unknown Redis command called from script"));
+        };
+        if command.is_container || !command.accepts(words.len()) {
+            return Err(match command.is_container && words.len() > 1 {
+                true => refused("ERR Unknown Redis command called from script"),
+                false => refused("ERR Wrong number of args calling Redis command from script"),
+            });
+        }
+        let flags = command.flags;
+        let is_barred = [Flags::NO_SCRIPT, Flags::PEER, Flags::CONTROL, Flags::AT_NODE]
+            .iter()
+            .any(|flag| flags.has(*flag))
+            || matches!(command.handler, Handler::Nested(_) | Handler::Script(_));
+        if is_barred {
+            return Err(refused("ERR This Redis command is not allowed from script"));
+        }
+        if command.is_write() && self.is_read_only {
+            return Err(refused("ERR Write commands are not allowed from read-only scripts."));
+        }
+        self.pass(command, words)?;
+        self.locate(command, words)?;
+        if self.cx.lock_more(command, words).is_err() {
+            return Err(self.stop());
+        }
+        Ok(command)
+    }
+
+    /// The gates that the script itself has not passed for this command.
+    fn pass(&self, command: &Command, words: &[&[u8]]) -> std::result::Result<(), Called> {
+        let passed = self.cx.enter(|caller| {
+            let check = caller.check(&command.row, words);
+            gates::pass_in_script(&check)?;
+            if command.is_write() { gates::pass_to_write(&check) } else { Ok(()) }
+        });
+        match passed {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
+    /// Whether the keys are here, and of the slot of the script's other keys.
+    fn locate(&mut self, command: &Command, words: &[&[u8]]) -> std::result::Result<(), Called> {
+        let (cx, declared) = (&mut *self.cx, self.declared);
+        let is_declared = |key: &[u8]| declared.contains(&key);
+        if cx.config.lua_strict_key_accessing && !command.keys_in(words).all(is_declared) {
+            return Err(refused("ERR Script attempted to access an undeclared key"));
+        }
+        if !cx.config.cluster_enabled {
+            return Ok(());
+        }
+        let cluster = cx.node.cluster.load();
+        let request = topology::RouteRequest {
+            is_write: command.is_write(),
+            readonly: cx.session.is_readonly,
+            asking: cx.session.is_asking,
+            reach: cx.session.reach(cx.config),
+        };
+        let slots = || command.keys_in(words).map(key_slot);
+        match cluster.route_in_script(slots(), request, &mut self.slots) {
+            Route::Run => {}
+            other => return Err(refused(other.to_string())),
+        }
+        for slot in slots() {
+            if !cx.touched.contains(&slot) {
+                cx.touched.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        command: &'static Command,
+        words: &[&[u8]],
+        protocol: Protocol,
+    ) -> Called {
+        if command.is_write() {
+            self.control.note_write();
+        }
+        let reply = self.cx.call_in_script(self.write, command, words, protocol);
+        if self.cx.has_failed() {
+            return self.stop();
+        }
+        match Txn::must_fit(&self.write.txn) {
+            Ok(()) => Called::Reply(reply),
+            Err(error) => {
+                // It would not be written at the end: better no more of it.
+                self.cx.fail(error.into());
+                self.stop()
+            }
+        }
+    }
+
+    /// The script ends here.
+    fn stop(&self) -> Called {
+        self.control.stop(Stop::Aborted);
+        Called::Stop
+    }
+}

@@ -1,0 +1,178 @@
+//! What is asked of the database as a whole: COMPACT, STATS, POLLUPDATES, APPLYBATCH.
+
+use resp::Writer;
+use storage::batch::{self, Record};
+use storage::{DEFAULT_NAMESPACE, Family, FeedBatch, FeedRead, Scope, Store, prefix_end};
+
+use crate::command::texts::LOADING;
+use crate::command::{Args, Error, Replied, Reply, Result};
+use crate::session::{After, SessionCx, Tells, WriteCx};
+use crate::timed;
+
+/// Begins to compact the database, or the client's namespace; INFO tells when it is done.
+pub(super) fn compact(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let bounds = if *cx.session.namespace == *DEFAULT_NAMESPACE {
+        (Vec::new(), Vec::new())
+    } else {
+        let scope = Scope { namespace: &cx.session.namespace, cluster: false, now_ms: 0 };
+        let prefix = scope.namespace_prefix();
+        (prefix.to_vec(), prefix_end(&prefix))
+    };
+    if !timed::compact(cx.node, bounds) {
+        return Err(Error::err("compact in-progress"));
+    }
+    Ok(reply.ok().into())
+}
+
+/// What INFO's RocksDB section shows, as JSON.
+pub(super) fn stats(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let text = crate::info::render(cx.node, &["rocksdb".to_owned()]);
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    let number = |value: &str| value.parse::<u64>().map_or_else(|_| value.into(), Into::into);
+    let map: serde_json::Map<String, serde_json::Value> =
+        pairs.map(|(name, value)| (name.to_owned(), number(value))).collect();
+    Ok(reply.bulk(serde_json::Value::Object(map).to_string().as_bytes()).into())
+}
+
+/// Batches of a reply unless told otherwise, and at most; as in Kvrocks.
+const BATCHES: usize = 16;
+const BATCHES_MAX: i64 = 1000;
+/// Bytes of batches in one reply.
+const BYTES_MAX: usize = 64 << 20;
+/// How many places are tried for the begin of the batch that a sequence lies in.
+const STEPS_BACK: u64 = 64;
+
+struct Poll {
+    /// Everything behind it is wanted.
+    sequence: u64,
+    max: usize,
+    is_strict: bool,
+}
+
+impl Poll {
+    fn parse(args: &mut Args<'_>) -> Result<Self> {
+        let sequence = args.number()?;
+        let mut poll = Self { sequence, max: BATCHES, is_strict: false };
+        while let Some(word) = args.word() {
+            match &*word {
+                b"MAX" => {
+                    let max = args.integer()?;
+                    let is_right = (1..=BATCHES_MAX).contains(&max);
+                    let max = usize::try_from(max).ok().filter(|_| is_right);
+                    poll.max = max.ok_or_else(|| Error::err("out of numeric range"))?;
+                }
+                b"STRICT" => poll.is_strict = true,
+                b"FORMAT" if args.word().as_deref() == Some(b"RAW") => {}
+                b"FORMAT" => {
+                    return Err(Error::err("invalid FORMAT option, only support RAW"));
+                }
+                _ => return Err(Error::Syntax),
+            }
+        }
+        Ok(poll)
+    }
+
+    /// The batches from the one that holds the next sequence on. Reads files.
+    fn read(&self, store: &Store) -> Result<Vec<FeedBatch>> {
+        let next = self.sequence.saturating_add(1);
+        if next > store.latest_sequence().saturating_add(1) {
+            return Err(Error::err("next sequence is out of range"));
+        }
+        let mut feed = store.feed();
+        let steps = if self.is_strict { 0 } else { STEPS_BACK.min(next.saturating_sub(1)) };
+        for from in (next - steps..=next).rev() {
+            match feed.read(from, BYTES_MAX)? {
+                FeedRead::Batches(mut batches) => {
+                    batches.truncate(self.max);
+                    return Ok(batches);
+                }
+                FeedRead::UpToDate => return Ok(Vec::new()),
+                FeedRead::Gone => {}
+            }
+        }
+        Err(Error::err("no batch begins there, or it is in the log no more"))
+    }
+
+    fn answer(&self, store: &Store, writer: &mut Writer<'_>) -> Result<()> {
+        let batches = self.read(store)?;
+        let next = batches.last().map_or(self.sequence, |last| {
+            last.sequence.saturating_add(u64::from(last.count)).saturating_sub(1)
+        });
+        let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        writer.map(3);
+        writer.bulk(b"next_sequence");
+        writer.integer(integer(next));
+        writer.bulk(b"latest_sequence");
+        writer.integer(integer(store.latest_sequence()));
+        writer.bulk(b"updates");
+        writer.array(batches.len());
+        for batch in &batches {
+            let hex: String = batch.data.iter().map(|byte| format!("{byte:02X}")).collect();
+            writer.bulk(hex.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// The batches behind a sequence, as they are in the log.
+pub(super) fn poll_updates(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    _reply: Reply<'_>,
+) -> Result<After> {
+    let poll = Poll::parse(args)?;
+    let store = cx.node.engine().store.clone().ok_or_else(|| Error::text(LOADING))?;
+    let protocol = cx.session.protocol;
+    let answer = Box::pin(async move {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            poll.answer(&store, &mut Writer::new(&mut bytes, protocol)).map(|()| bytes)
+        });
+        let answered = read.await.unwrap_or_else(|error| Err(Error::err(error)));
+        answered.unwrap_or_else(|error| format!("-{error}\r\n").into_bytes())
+    });
+    Ok(After::Later(answer, Tells::Read))
+}
+
+/// Writes the records of a batch that another database logged. The sequence numbers are our own.
+pub(super) fn apply_batch(
+    cx: &mut WriteCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<Replied> {
+    let raw = args.bytes()?;
+    match args.word().as_deref() {
+        None | Some(b"LOWPRI") => args.end()?,
+        Some(_) => return Err(Error::err("only support LOWPRI option")),
+    }
+    batch::parse(raw).map_err(Error::err)?;
+    for record in batch::records(raw) {
+        let record = record.map_err(Error::err)?;
+        // Which process wrote which stretch of the history stands there too, and is nobody's to say.
+        let is_ours = match record {
+            Record::LogData(_) => false,
+            Record::Put { family, .. }
+            | Record::Delete { family, .. }
+            | Record::DeleteRange { family, .. } => family == Family::Propagate,
+        };
+        if is_ours {
+            return Err(Error::err("a batch with records of the family propagate is not applied"));
+        }
+        match record {
+            Record::Put { family, key, value } => cx.txn.put(family, key, value),
+            Record::Delete { family, key } => cx.txn.delete(family, key),
+            Record::DeleteRange { family, begin, end } => cx.txn.delete_range(family, begin, end),
+            Record::LogData(data) => cx.txn.log(data),
+        }
+        cx.txn.must_fit()?;
+    }
+    Ok(reply.count(raw.len()))
+}

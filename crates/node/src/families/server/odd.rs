@@ -1,0 +1,96 @@
+//! Commands that answer what there is to say, and little more: PERFLOG, FAILOVER, LOLWUT.
+
+use crate::command::row::Usage;
+use crate::command::{Args, Error, Reply, Result};
+use crate::session::table::SessionHandler;
+use crate::session::{After, Command, SessionCx};
+use crate::version::VERSION;
+
+#[rustfmt::skip]
+pub(super) const PERFLOG: &[Command] = &[
+    perflog("perflog|get",   -2, perflog_get),
+    perflog("perflog|len",    2, perflog_len),
+    perflog("perflog|reset",  2, perflog_reset),
+];
+
+/// Kvrocks' text for what is none of them.
+pub(super) const PERFLOG_USAGE: Usage =
+    Usage::Text("ERR PERFLOG subcommand must be one of RESET, LEN, GET");
+
+const fn perflog(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
+    Command::session(name, arity, handler).usage(PERFLOG_USAGE).admin().loading().stale()
+}
+
+/// No command is ever profiled here, so the log is empty; SLOWLOG has the slow ones.
+fn perflog_get(_cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    match args.rest() {
+        [] => {}
+        [count] if *count == b"*" || crate::command::args::parse_integer(count).is_some() => {}
+        [_] => return Err(Error::NotInteger),
+        _ => return Err(Error::Syntax),
+    }
+    Ok(reply.with(|writer| writer.array(0)).into())
+}
+
+fn perflog_len(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.integer(0).into())
+}
+
+fn perflog_reset(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.ok().into())
+}
+
+/// In a cluster the controller decides which node is master; outside it, SLAVEOF does.
+pub(super) fn failover(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    _reply: Reply<'_>,
+) -> Result<After> {
+    if cx.config.cluster_enabled {
+        return Err(Error::err(
+            "FAILOVER not allowed in cluster mode: the controller decides, see `ctl switchover`",
+        ));
+    }
+    let mut is_abort = false;
+    while let Some(word) = args.word() {
+        match &*word {
+            b"TO" => {
+                args.bytes()?;
+                args.number::<u16>()?;
+            }
+            b"TIMEOUT" => {
+                args.number::<u64>()?;
+            }
+            b"FORCE" => {}
+            b"ABORT" => is_abort = true,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    if is_abort {
+        return Err(Error::err("No failover in progress."));
+    }
+    if !cx.node.engine().role.is_master() {
+        return Err(Error::err("FAILOVER is not valid when server is a replica."));
+    }
+    if cx.node.replication.replicas().is_empty() {
+        return Err(Error::err("FAILOVER requires connected replicas."));
+    }
+    Err(Error::err(
+        "FAILOVER is not done by this node: without a controller, send the replica SLAVEOF NO ONE, \
+         and this node SLAVEOF to it",
+    ))
+}
+
+pub(super) fn lolwut(
+    _cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    if let [word, version, ..] = args.rest()
+        && word.eq_ignore_ascii_case(b"version")
+        && crate::command::args::parse_integer(version).is_none()
+    {
+        return Err(Error::NotInteger);
+    }
+    Ok(reply.verbatim(&format!("Holdfast ver. {VERSION}\n")).into())
+}

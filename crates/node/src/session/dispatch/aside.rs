@@ -1,0 +1,230 @@
+//! Commands that run scripts run aside: on a thread for scripts, in a batch of their own, while the
+//! worker serves its other connections.
+//!
+//! Unlike other commands they do not hold the write gate while they run, so that a change of role
+//! need not wait for them: what they have written is appended only after the gates were passed once
+//! more under it (`NestedCx::enter`), and dropped if the role has changed meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::super::nested::Call;
+use super::super::table::Handler;
+use super::super::{Command, NestedCx, Session};
+use super::Batch;
+use crate::clock;
+use crate::command::row::Access;
+use crate::command::{Error, Flags, Words};
+use crate::config::Values;
+use crate::node::Node;
+use crate::session::{After, Answer, Tells};
+
+/// A command that was aside and is to be tried again waits at most so long.
+const AGAIN_MAX: Duration = Duration::from_millis(10);
+
+const WAITING: u8 = 0;
+const STARTED: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// Whether a command runs scripts: by itself, or what is queued.
+pub(super) fn runs_scripts(session: &Session, command: &Command) -> bool {
+    if command.flags.has(Flags::RUNS_QUEUE) {
+        let queue = session.transaction.queue().unwrap_or_default();
+        return queue.iter().any(|queued| queued.command.flags.has(Flags::SCRIPT));
+    }
+    command.flags.has(Flags::SCRIPT)
+}
+
+/// The part of a session that a command aside takes along. What it watches is watched by nobody
+/// once it is dropped.
+struct Lent {
+    session: Session,
+    node: Arc<Node>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.session.transaction.unwatch(&self.node);
+    }
+}
+
+/// A command aside, and what it needs.
+struct Errand {
+    lent: Lent,
+    config: Arc<Values>,
+    now_ms: u64,
+    words: Vec<Vec<u8>>,
+}
+
+/// How a try ended.
+enum Tried {
+    Answered(Vec<u8>),
+    /// It is to be tried again after so long.
+    Again(Box<Errand>, Duration),
+}
+
+impl Errand {
+    /// Runs the command on this thread, whose counters have that index.
+    fn run(mut self: Box<Self>, worker: usize) -> Tried {
+        let node = Arc::clone(&self.lent.node);
+        let mut batch = Batch::begin(&node, Arc::clone(&self.config), worker, self.now_ms);
+        batch.is_aside = true;
+        let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
+        let mut out = Vec::new();
+        let after = batch.run(&mut self.lent.session, &words, &mut out);
+        drop(words);
+        // What it wrote is published before the answer leaves, by the connection.
+        batch.close(&self.lent.session, &mut out);
+        match after {
+            After::Again(pause) => {
+                let left = pause.until_ns.saturating_sub(clock::boottime_ns());
+                let left = Duration::from_nanos(left).clamp(Duration::from_millis(1), AGAIN_MAX);
+                Tried::Again(self, left)
+            }
+            After::Drop(why) => Tried::Answered(error(&self.lent.session, why)),
+            _ => Tried::Answered(out),
+        }
+    }
+}
+
+fn error(session: &Session, text: impl std::fmt::Display) -> Vec<u8> {
+    let mut out = Vec::new();
+    session.reply(&mut out).error(&format!("ERR {text}"));
+    out
+}
+
+/// Tries a command on a thread for scripts. If none is free for as long as a script may run
+/// unanswered, the others are busy.
+async fn attempt(errand: Box<Errand>) -> Tried {
+    let node = Arc::clone(&errand.lent.node);
+    let (protocol, threshold) = (errand.lent.session.protocol, errand.config.lua_time_limit);
+    let (tell, mut told) = oneshot::channel();
+    let state = Arc::new(AtomicU8::new(WAITING));
+    let first_counter = node.workers;
+    let job = {
+        let state = Arc::clone(&state);
+        Box::new(move |number: usize| {
+            if state.compare_exchange(WAITING, STARTED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            {
+                // The connection may have ended: then nobody is told.
+                let _ = tell.send(errand.run(first_counter + number));
+            }
+        })
+    };
+    let fail = |text: String| {
+        let mut out = Vec::new();
+        resp::Writer::new(&mut out, protocol).error(&text);
+        Tried::Answered(out)
+    };
+    if let Err(cause) = node.scripts.run(job) {
+        return fail(format!("ERR no thread for scripts: {cause}"));
+    }
+    let patience = Duration::from_millis(u64::from(threshold));
+    if !patience.is_zero()
+        && let Ok(tried) = tokio::time::timeout(patience, &mut told).await
+    {
+        return tried
+            .unwrap_or_else(|_| fail("ERR the script ended by a fault of its engine".into()));
+    }
+    if !patience.is_zero()
+        && let Some(busy) = node.scripts.busy(patience)
+        && state.compare_exchange(WAITING, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    {
+        return fail(busy.into());
+    }
+    told.await.unwrap_or_else(|_| fail("ERR the script ended by a fault of its engine".into()))
+}
+
+impl<'n> Batch<'n> {
+    /// Sends a command aside; its answer comes later.
+    pub(super) fn send_aside(
+        &mut self,
+        session: &mut Session,
+        command: &Command,
+        words: &[&[u8]],
+    ) -> After {
+        let mut errand = Box::new(Errand {
+            lent: Lent { session: session.lend(), node: Arc::clone(self.node) },
+            config: Arc::clone(&self.config),
+            now_ms: self.now_ms,
+            words: words.iter().map(|word| word.to_vec()).collect(),
+        });
+        self.release();
+        self.later = if command.access == Access::Read { Tells::Read } else { Tells::Write };
+        let answer: Answer = Box::pin(async move {
+            loop {
+                match attempt(errand).await {
+                    Tried::Answered(out) => return out,
+                    Tried::Again(again, left) => {
+                        tokio::time::sleep(left).await;
+                        errand = again;
+                        errand.now_ms = errand.now_ms.max(clock::unix_ms());
+                    }
+                }
+            }
+        });
+        After::Later(answer, self.later)
+    }
+
+    /// Runs a script: under the locks of the keys it names, or under all of them, if it needs more
+    /// and could not get them while it held those.
+    pub(super) fn run_script(
+        &mut self,
+        session: &mut Session,
+        (command, words): (&'static Command, &[&[u8]]),
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
+        let store = self.store()?.clone();
+        if self.is_aside {
+            self.guard = None;
+        }
+        let calls: [Call<'_>; 1] = [(command, words.iter().copied().collect())];
+        let mut cx = self.nested(session, &store, out);
+        let mut result = cx.lock(&calls).and_then(|()| cx.run_one(&calls));
+        if cx.wants_all && matches!(result, Err(Error::Locked)) {
+            cx.unlock();
+            result = cx.lock(&calls).and_then(|()| cx.run_one(&calls));
+        }
+        let ended = cx.end();
+        self.note(ended);
+        result
+    }
+
+    /// Runs a command that runs others.
+    pub(super) fn run_nested(
+        &mut self,
+        session: &mut Session,
+        (command, words): (&'static Command, &[&[u8]]),
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
+        let Handler::Nested(handler) = command.handler else { return Err(Error::Syntax) };
+        let store = self.store()?.clone();
+        if self.is_aside {
+            self.guard = None;
+        }
+        let mut cx = self.nested(session, &store, out);
+        let mut args = crate::command::Args::behind(command.names, words);
+        let result = handler(&mut cx, &mut args);
+        let ended = cx.end();
+        self.note(ended);
+        result
+    }
+
+    fn note(&mut self, (has_data, has_written): (bool, bool)) {
+        self.has_data |= has_data;
+        self.has_written |= has_written;
+    }
+
+    fn nested<'c>(
+        &'c self,
+        session: &'c mut Session,
+        store: &'c storage::Store,
+        out: &'c mut Vec<u8>,
+    ) -> NestedCx<'c> {
+        let at = (self.node, &self.config, self.worker, self.now_ms);
+        NestedCx::new(at, session, (store, self.generation, !self.is_aside), out)
+    }
+}

@@ -1,0 +1,145 @@
+//! What the commands of a transaction or a script are alone with: the locks of their keys, and the
+//! write gate where the batch does not hold it for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLockReadGuard;
+
+use super::super::Command;
+use super::super::gates::{self, Caller, Refusal};
+use super::{CHANGED, Call, NestedCx};
+use crate::clock;
+use crate::command::row::Access;
+use crate::command::{Error, Flags, Result, Row};
+use crate::gate::Engine;
+use crate::locks::{Held, Locks};
+use crate::node::Node;
+use crate::scripts::SLICE;
+
+/// How long a script waits for a lock while it holds others.
+const MORE: Duration = Duration::from_millis(1);
+/// How long the write gate may be taken by others before a script gives way.
+pub const GIVES_WAY: Duration = Duration::from_millis(100);
+/// How long the end of a script waits at most before it asks the gates again.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
+
+/// Locks stripes; the caller holds none.
+///
+/// # Errors
+/// [`Error::Locked`] if a script holds one of them and may hold it for long.
+pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
+    let scripts = &node.scripts;
+    loop {
+        let patience = if scripts.any_slow() { Duration::ZERO } else { SLICE };
+        match node.locks.lock_within(stripes, patience) {
+            Some(held) => return Ok(held),
+            None if scripts.any() => return Err(Error::Locked),
+            // Something else takes long, and is not waited for in vain.
+            None => {}
+        }
+    }
+}
+
+impl<'a> NestedCx<'a> {
+    /// Takes the locks of all keys that these commands name, or of all keys. It holds none.
+    pub fn lock(&mut self, calls: &[Call<'_>]) -> Result<()> {
+        let takes_all =
+            self.wants_all || calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS));
+        self.held = match takes_all {
+            true => Locks::all_stripes(),
+            false => {
+                Locks::stripes(calls.iter().flat_map(|(command, words)| command.keys_in(words)))
+            }
+        };
+        self.guards = lock(self.node, &self.held)?;
+        self.wants_all = takes_all;
+        Ok(())
+    }
+
+    /// Lets go of all locks.
+    pub fn unlock(&mut self) {
+        self.guards.clear();
+        self.held.clear();
+    }
+
+    /// Takes the locks of what a command in a script names besides. It holds others, so it waits for
+    /// a moment only: then the script begins anew with all of them.
+    ///
+    /// # Errors
+    /// [`Error::Locked`].
+    pub fn lock_more(&mut self, command: &Command, words: &[&[u8]]) -> Result<()> {
+        if self.wants_all {
+            return Ok(());
+        }
+        let mut more = match command.flags.has(Flags::ALL_KEYS) {
+            true => Locks::all_stripes(),
+            false => Locks::stripes(command.keys_in(words)),
+        };
+        more.retain(|stripe| !self.held.contains(stripe));
+        if more.is_empty() {
+            return Ok(());
+        }
+        let Some(guards) = self.node.locks.lock_within(&more, MORE) else {
+            self.wants_all = true;
+            return Err(self.fail(Error::Locked));
+        };
+        self.guards.extend(guards);
+        self.held.extend(more);
+        Ok(())
+    }
+
+    /// The write gate, once what `pass` asks for is so under it; `None` if the batch holds it.
+    ///
+    /// # Errors
+    /// Why nothing may be written.
+    pub fn enter(
+        &self,
+        pass: impl Fn(&Caller<'_>) -> std::result::Result<(), Refusal>,
+    ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
+        let Some(generation) = self.generation() else { return Ok(None) };
+        loop {
+            // What has the gate alone for long may wait for the database to be let go of.
+            let engine = self.node.gate.try_read_for(GIVES_WAY);
+            let same = |engine: &RwLockReadGuard<'_, Engine>| engine.generation == generation;
+            let engine = engine.filter(same).ok_or_else(|| Error::err(CHANGED))?;
+            let cluster = self.config.cluster_enabled.then(|| self.node.cluster.load());
+            let caller = Caller {
+                node: self.node,
+                config: self.config,
+                session: self.session,
+                engine: &engine,
+                cluster: cluster.as_deref().map(Arc::as_ref),
+            };
+            let left = match pass(&caller) {
+                Ok(()) => return Ok(Some(engine)),
+                Err(Refusal::Error(text) | Refusal::ErrorAndClose(text)) => {
+                    return Err(Error::Text(text));
+                }
+                Err(Refusal::Close(why)) => return Err(Error::err(why)),
+                Err(Refusal::Wait(pause)) => pause.until_ns.saturating_sub(clock::boottime_ns()),
+            };
+            drop(engine);
+            // This thread serves nobody else.
+            std::thread::sleep(Duration::from_nanos(left).clamp(MORE, PAUSE_MAX));
+        }
+    }
+
+    /// The write gate for the end of these commands.
+    pub(super) fn enter_to_append(
+        &self,
+        calls: &[Call<'_>],
+    ) -> Result<Option<RwLockReadGuard<'a, Engine>>> {
+        self.enter(|caller| {
+            for (command, words) in calls {
+                // A script has written, whatever it said it would.
+                let row = match command.flags.has(Flags::SCRIPT) {
+                    true => Row { access: Access::Write, flags: Flags::KEYSPACE, ..command.row },
+                    false => command.row,
+                };
+                gates::pass_to_append(&caller.check(&row, words))?;
+            }
+            gates::are_served(caller, &self.touched)
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Keyspace notifications through the table.
+
+use super::Shell;
+
+struct Listener {
+    shell: Shell,
+    client: usize,
+}
+
+impl Listener {
+    fn new(classes: &str) -> Self {
+        let mut shell = Shell::new();
+        let client = shell.client();
+        assert_eq!(shell.run(&format!("CONFIG SET notify-keyspace-events {classes}")), "+OK");
+        shell.run_as(client, "PSUBSCRIBE __key*");
+        Self { shell, client }
+    }
+
+    /// What is told of a command: `event key`.
+    #[track_caller]
+    fn told(&mut self, command: &str, expected: &[&str]) {
+        let answer = self.shell.run(command);
+        assert!(!answer.starts_with('-'), "{command}: {answer}");
+        let mut out = Vec::new();
+        self.shell.clients[self.client].client.inbox.take(&mut out);
+        let text = String::from_utf8_lossy(&out).into_owned();
+        let lines: Vec<&str> = text.split("\r\n").collect();
+        let mut found = Vec::new();
+        for push in lines.chunks(9) {
+            let [_, _, _, _, _, _, channel, _, text] = push else { continue };
+            match channel.strip_prefix("__keyevent@0__:") {
+                Some(event) => found.push(format!("{event} {text}")),
+                None => found.push(format!("{channel} {text}")),
+            }
+        }
+        assert_eq!(found, expected, "{command}");
+    }
+}
+
+#[test]
+fn what_happens_to_keys_is_told_by_the_names_of_redis() {
+    let mut told = Listener::new("EA");
+    let mut check = |command, expected: &[&str]| told.told(command, expected);
+    check("SET k v", &["set k"]);
+    check("SET k v EX 10", &["set k", "expire k"]);
+    check("GET k", &[]);
+    check("DEL k none", &["del k"]);
+    check("MSET a 1 b 2", &["set a", "set b"]);
+    check("DECR a", &["incrby a"]);
+    check("RENAME a c", &["rename_from a", "rename_to c"]);
+    check("EXPIRE c 100", &["expire c"]);
+    check("PERSIST c", &["persist c"]);
+    check("EXPIRE c -1", &["del c"]);
+    check("LPUSH l a b", &["lpush l"]);
+    check("LMOVE l m LEFT RIGHT", &["lpop l", "rpush m"]);
+    check("RPOP l", &["rpop l", "del l"]);
+    check("SADD s a", &["sadd s"]);
+    check("SADD s a", &[]);
+    check("SMOVE s t a", &["srem s", "del s", "sadd t"]);
+    check("SUNIONSTORE u s t", &["sunionstore u"]);
+    check("SPOP u", &["spop u", "del u"]);
+    check("HSET h f 1 g 2", &["hset h"]);
+    check("HINCRBY h f 1", &["hincrby h"]);
+    check("HDEL h f g", &["hdel h", "del h"]);
+    check("ZADD z 1 a", &["zadd z"]);
+    check("ZADD z INCR 1 a", &["zincr z"]);
+    check("ZPOPMIN z", &["zpopmin z", "del z"]);
+    check("XADD x * f v", &["xadd x"]);
+    check("COPY b d", &["copy_to d"]);
+    check("MULTI", &[]);
+    check("SET e 1", &[]);
+    check("DEL e", &[]);
+    check("EXEC", &["set e", "del e"]);
+    check("FLUSHALL", &[]);
+}
+
+#[test]
+fn only_the_classes_and_channels_that_are_wanted_are_told() {
+    let mut told = Listener::new("K$");
+    told.told("SET k v EX 10", &["__keyspace@0__:k set"]);
+    told.told("DEL k", &[]);
+    let shell = &mut told.shell;
+    assert_eq!(
+        shell.run("CONFIG GET notify-keyspace-events"),
+        "*2 $22 notify-keyspace-events $2 $K"
+    );
+    for refused in ["x", "Kx", "q"] {
+        let answer = shell.run(&format!("CONFIG SET notify-keyspace-events {refused}"));
+        assert!(answer.starts_with("-ERR CONFIG SET failed"), "{answer}");
+    }
+    assert_eq!(shell.run("CONFIG SET notify-keyspace-events KEA"), "+OK");
+    assert_eq!(
+        shell.run("CONFIG GET notify-keyspace-events"),
+        "*2 $22 notify-keyspace-events $3 AKE"
+    );
+}

@@ -1,0 +1,138 @@
+//! Namespaces through the table: each token sees its own keys, and wakes its own clients.
+
+use super::Shell;
+use crate::waiters::Told;
+
+fn shell() -> Shell {
+    let mut shell = Shell::with(|values| {
+        values.requirepass = "secret".into();
+        values.repl_namespace_enabled = true;
+    });
+    assert_eq!(shell.run("AUTH secret"), "+OK");
+    assert_eq!(shell.run("NAMESPACE ADD ns1 tok1"), "+OK");
+    assert_eq!(shell.run("NAMESPACE ADD ns2 tok2"), "+OK");
+    shell
+}
+
+fn tenant(shell: &mut Shell, token: &str) -> usize {
+    let client = shell.client();
+    assert_eq!(shell.run_as(client, &format!("AUTH {token}")), "+OK");
+    client
+}
+
+#[test]
+fn each_token_sees_its_own_keys() {
+    let mut shell = shell();
+    shell.follow();
+    let (a, b) = (tenant(&mut shell, "tok1"), tenant(&mut shell, "tok2"));
+    assert_eq!(shell.run("SET k 0"), "+OK");
+    assert_eq!(shell.run_as(a, "SET k 1"), "+OK");
+    assert_eq!(shell.run_as(a, "RPUSH l x"), ":1");
+    assert_eq!(shell.run_as(b, "EXISTS k l"), ":0");
+    assert_eq!(shell.run_as(a, "KEYS *"), "*2 $1 k $1 l");
+    assert_eq!(shell.run_as(a, "SCAN 0"), "*2 $1 0 *2 $1 k $1 l");
+    assert_eq!(shell.run_as(b, "RANDOMKEY"), "$-1");
+    assert_eq!(shell.run_as(a, "NAMESPACE CURRENT"), "$3 ns1");
+    assert_eq!(shell.run("NAMESPACE CURRENT"), "$11 __namespace");
+    for refused in ["FLUSHALL", "CONFIG GET *", "NAMESPACE GET *", "MONITOR"] {
+        let answer = shell.run_as(a, refused);
+        assert_eq!(answer, "-ERR admin permission required to perform the command", "{refused}");
+    }
+    assert_eq!(shell.run_as(b, "FLUSHDB"), "+OK");
+    assert_eq!(shell.run_as(a, "MOVEX k tok2"), ":1");
+    assert_eq!(shell.run_as(a, "MOVEX l nobody's"), "-ERR Invalid password");
+    assert_eq!(shell.run_as(a, "MOVEX l secret"), ":1");
+    assert_eq!(shell.run_as(b, "GET k"), "$1 1");
+    assert_eq!(shell.run("LRANGE l 0 -1"), "*1 $1 x");
+    assert_eq!(shell.run("MOVEX k tok2"), ":0");
+    assert_eq!(shell.run("GET k"), "$1 0");
+    shell.assert_replica_is_equal();
+    assert_eq!(shell.run_as(a, "RESET"), "+RESET");
+    assert_eq!(shell.run_as(a, "GET k"), "-NOAUTH Authentication required.");
+}
+
+#[test]
+fn tokens_are_in_the_database_as_kvrocks_writes_them_and_outlive_a_restart() {
+    let mut shell = shell();
+    let before = shell.sequence();
+    assert_eq!(shell.run("NAMESPACE DEL ns1"), "+OK");
+    let batches = shell.batches_since(before);
+    let records = b"\x05\x04\x12__namespace_keys__\x0e{\"tok2\":\"ns2\"}";
+    assert_eq!((batches.len(), &batches[0][12..]), (1, &records[..]));
+    shell.restart();
+    assert_eq!(shell.run("AUTH tok1"), WRONG);
+    assert_eq!(shell.run("AUTH tok2"), "+OK");
+    assert_eq!(shell.run("NAMESPACE CURRENT"), "$3 ns2");
+    let off = "CONFIG SET repl-namespace-enabled no";
+    assert_eq!(shell.run("AUTH secret"), "+OK");
+    assert!(shell.run(off).contains("cannot switch off"));
+    assert_eq!(shell.run("NAMESPACE DEL ns2"), "+OK");
+    assert_eq!(shell.run(off), "+OK");
+    assert!(shell.run("NAMESPACE ADD ns3 tok3").contains("only where there is"));
+}
+
+const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.";
+
+#[test]
+fn a_replica_takes_up_the_tokens_of_its_master() {
+    let mut master = shell();
+    let before = master.sequence();
+    assert_eq!(master.run("NAMESPACE SET ns1 new"), "+OK");
+    let mut replica = Shell::with(|values| {
+        values.requirepass = "secret".into();
+        values.repl_namespace_enabled = true;
+    });
+    for batch in master.batches_since(before) {
+        replica.node.namespaces.take_up(&replica.node.config.now(), &batch);
+    }
+    assert_eq!(replica.run("AUTH new"), "+OK");
+    assert_eq!(replica.run("NAMESPACE CURRENT"), "$3 ns1");
+}
+
+#[test]
+fn a_change_concerns_those_who_watch_and_wait_in_its_namespace() {
+    let mut shell = shell();
+    let (a, b) = (tenant(&mut shell, "tok1"), tenant(&mut shell, "tok2"));
+    for command in ["SET k 1", "WATCH k", "MULTI", "GET k"] {
+        shell.run_as(a, command);
+    }
+    assert_eq!(shell.run_as(b, "SET k 2"), "+OK");
+    assert_eq!(shell.run_as(b, "FLUSHDB"), "+OK");
+    assert_eq!(shell.run_as(a, "EXEC"), "*1 $1 1");
+    for command in ["WATCH k", "MULTI", "GET k"] {
+        shell.run_as(a, command);
+    }
+    assert_eq!(shell.run("FLUSHALL"), "+OK");
+    assert_eq!(shell.run_as(a, "EXEC"), "*-1");
+    let mut waiting = shell.wait_as(a, "BLPOP l 0");
+    assert_eq!(shell.run_as(b, "RPUSH l b"), ":1");
+    assert_eq!(waiting.now(), None);
+    let other = tenant(&mut shell, "tok1");
+    assert_eq!(shell.run_as(other, "RPUSH l a"), ":1");
+    let answer = b"*2\r\n$1\r\nl\r\n$1\r\na\r\n".to_vec();
+    assert_eq!(waiting.now(), Some(Told::Answer(answer)));
+    assert_eq!(shell.run_as(b, "LRANGE l 0 -1"), "*1 $1 b");
+}
+
+#[test]
+fn databases_are_namespaces_of_their_numbers() {
+    let mut shell = Shell::with(|values| values.redis_databases = 3);
+    assert_eq!(shell.run("SET k 0"), "+OK");
+    assert_eq!(shell.run("SELECT 2"), "+OK");
+    assert_eq!(shell.run("EXISTS k"), ":0");
+    assert_eq!(shell.run("SELECT 3"), "-ERR DB index is out of range");
+    assert_eq!(shell.run("SELECT 0"), "+OK");
+    assert_eq!(shell.run("MOVE k 2"), ":1");
+    assert_eq!(shell.run("MOVE k 2"), ":0");
+    assert_eq!(shell.run("MOVE k 0"), "-ERR source and destination objects are the same");
+    assert_eq!(shell.run("MOVE k 9"), "-ERR DB index is out of range");
+    assert_eq!(shell.run("SET k 1"), "+OK");
+    assert_eq!(shell.run("COPY k k DB 1"), ":1");
+    assert_eq!(shell.run("SELECT 2"), "+OK");
+    assert_eq!(shell.run("GET k"), "$1 0");
+    assert_eq!(shell.run("CONFIG GET redis-databases"), "*2 $15 redis-databases $1 3");
+    assert_eq!(shell.run("FLUSHDB"), "+OK");
+    assert_eq!(shell.run("SELECT 1"), "+OK");
+    assert_eq!(shell.run("GET k"), "$1 1");
+    assert!(shell.pairs().iter().any(|(_, key, _)| key == b"\x011k"));
+}

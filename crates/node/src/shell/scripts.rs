@@ -1,0 +1,254 @@
+//! Scripts through gates, locks and the log: what they write, what is kept of it, what stops them.
+
+use std::time::Duration;
+
+use storage::Family;
+
+use super::Shell;
+use crate::shell::Beside;
+
+/// A script without blanks, for commands that are split at them.
+fn script(text: &str) -> String {
+    text.replace(' ', "\t")
+}
+
+fn eval(text: &str, rest: &str) -> String {
+    format!("EVAL {} {rest}", script(text))
+}
+
+#[test]
+fn a_script_reads_what_it_wrote_and_is_one_batch() {
+    let mut shell = Shell::new();
+    shell.follow();
+    let before = shell.sequence();
+    let text = "redis.call('SET',KEYS[1],ARGV[1]) redis.call('RPUSH',KEYS[2],'a','b') \
+                return {redis.call('GET',KEYS[1]),redis.call('LLEN',KEYS[2])}";
+    assert_eq!(shell.run(&eval(text, "2 k l v")), "*2 $1 v :2");
+    assert_eq!(shell.batches_since(before).len(), 1);
+    let before = shell.sequence();
+    assert_eq!(shell.run(&eval("return redis.call('GET',KEYS[1])", "1 k")), "$1 v");
+    assert_eq!(shell.batches_since(before).len(), 0);
+    shell.assert_replica_is_equal();
+}
+
+#[test]
+fn a_script_that_fails_by_itself_keeps_what_it_wrote() {
+    let mut shell = Shell::new();
+    let failing = eval("redis.call('SET','k','v') error('x')", "0");
+    assert!(shell.run(&failing).starts_with("-ERR user_script:1: x script: "));
+    assert_eq!(shell.run("GET k"), "$1 v");
+    let wrong = eval("redis.call('SET','l','v') redis.call('HGET','l','f')", "0");
+    assert!(shell.run(&wrong).starts_with("-WRONGTYPE Operation against"));
+    assert_eq!(shell.run("GET l"), "$1 v");
+}
+
+#[test]
+fn one_that_runs_too_long_keeps_nothing() {
+    let mut shell = Shell::with(|values| values.script_time_max_ms = 50);
+    let before = shell.sequence();
+    let endless = eval("redis.call('SET','k','v') while true do pcall(error) end", "0");
+    assert!(shell.run(&endless).contains("longer than script-time-max-ms"));
+    assert_eq!(shell.run("EXISTS k"), ":0");
+    assert_eq!(shell.sequence(), before);
+    assert_eq!(shell.run(&eval("return 1", "0")), ":1");
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_dropped_whole() {
+    let mut shell = Shell::with(|values| values.rocksdb_write_batch_max_bytes = 10_000);
+    let text = "for i=1,1000 do redis.pcall('SET','k'..i,('x'):rep(1000)) end return 1";
+    let before = shell.sequence();
+    assert!(shell.run(&eval(text, "0")).starts_with("-ERR storage: "), "{}", shell.run("GET k1"));
+    assert_eq!(shell.sequence(), before);
+}
+
+#[test]
+fn scripts_inside_a_transaction_are_part_of_its_batch() {
+    let mut shell = Shell::new();
+    let other = shell.client();
+    let before = shell.sequence();
+    shell.run("WATCH w");
+    shell.run("MULTI");
+    shell.run("SET k 1");
+    let text = eval("return redis.call('INCR','k')", "0");
+    assert_eq!(shell.run(&text), "+QUEUED");
+    assert_eq!(shell.run("GET k"), "+QUEUED");
+    assert_eq!(shell.run("EXEC"), "*3 +OK :2 $1 2");
+    assert_eq!(shell.batches_since(before).len(), 1);
+    // The transaction is over, and watches nothing.
+    assert_eq!(shell.run("EXEC"), "-ERR EXEC without MULTI");
+    shell.run("WATCH w");
+    shell.run("MULTI");
+    assert_eq!(shell.run(&text), "+QUEUED");
+    shell.run_as(other, "SET w 1");
+    assert_eq!(shell.run("EXEC"), "*-1");
+    assert_eq!(shell.run("GET k"), "$1 2");
+}
+
+#[test]
+fn what_a_script_may_not_call_is_refused() {
+    let mut shell = Shell::new();
+    for (call, expected) in [
+        ("'NOSUCH'", "ERR Unknown Redis command called from script"),
+        ("'GET'", "ERR Wrong number of args calling Redis command from script"),
+        ("'BLPOP','l',0", "$-1"),
+        ("'SUBSCRIBE','c'", "ERR This Redis command is not allowed from script"),
+        ("'EVAL','return 1',0", "ERR This Redis command is not allowed from script"),
+        ("'MULTI'", "ERR This Redis command is not allowed from script"),
+        ("'CONFIG','GET','port'", "ERR This Redis command is not allowed from script"),
+        ("'PING'", "+PONG"),
+    ] {
+        let reply = shell.run(&eval(&format!("return redis.pcall({call})"), "0"));
+        assert!(
+            reply.trim_start_matches('-').starts_with(expected) || reply == "*-1",
+            "{call}: {reply}"
+        );
+    }
+    let reading = script("return redis.pcall('SET','k','v')");
+    let refused = "-ERR Write commands are not allowed from read-only scripts.";
+    assert_eq!(shell.run(&format!("EVAL_RO {reading} 0")), refused);
+    assert_eq!(shell.run(&format!("EVAL #!lua\tflags=no-writes\n{reading} 0")), refused);
+    assert!(shell.run("EVAL_RO #!lua\nreturn\t1 0").starts_with("-ERR Can not execute"));
+}
+
+#[test]
+fn scripts_and_libraries_are_kept_where_kvrocks_keeps_them() {
+    let mut shell = Shell::new();
+    shell.follow();
+    let hash = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    let before = shell.sequence();
+    assert_eq!(
+        shell.run("SCRIPT LOAD return\t1"),
+        "$40 6dd83a7b8a2ff7a4a34b14f02ba4e9a8e5e1a77b"
+            .replace("6dd83a7b8a2ff7a4a34b14f02ba4e9a8e5e1a77b", &script::sha1_hex(b"return\t1"))
+    );
+    assert_eq!(script::sha1_hex(b"return 1"), hash);
+    assert_eq!(shell.batches_since(before).len(), 1);
+    shell.restart();
+    let loaded = script::sha1_hex(b"return\t1");
+    assert_eq!(shell.run(&format!("EVALSHA {loaded} 0")), ":1");
+    assert_eq!(shell.run(&format!("SCRIPT EXISTS {loaded} {hash}")), "*2 :1 :0");
+    let code = "#!lua\tname=lib\nredis.register_function('f',function(k,a)return(redis.call('SET',k[1],a[1]))end)";
+    assert_eq!(shell.run(&format!("FUNCTION LOAD {code}")), "$3 lib");
+    let kept: Vec<(String, String)> = shell
+        .pairs()
+        .into_iter()
+        .filter(|(family, ..)| *family == Family::Propagate)
+        .map(|(_, key, value)| (String::from_utf8(key).unwrap(), String::from_utf8(value).unwrap()))
+        .filter(|(key, _)| key.starts_with("lua_"))
+        .collect();
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(
+        kept,
+        [
+            pair(&format!("lua_f_{loaded}"), "return\t1"),
+            pair("lua_func_lib_f", "lib"),
+            pair("lua_lib_code_lib", code),
+        ]
+    );
+    shell.restart();
+    assert_eq!(shell.run("FCALL f 1 k v"), "+OK");
+    assert_eq!(shell.run("GET k"), "$1 v");
+    shell.assert_replica_is_equal();
+    assert_eq!(shell.run("SCRIPT FLUSH"), "+OK");
+    assert!(shell.run(&format!("EVALSHA {loaded} 0")).starts_with("-NOSCRIPT"));
+    assert_eq!(shell.run("FUNCTION DELETE lib"), "+OK");
+    assert_eq!(shell.run("FCALL f 1 k v"), "-ERR Function not found");
+    shell.assert_replica_is_equal();
+}
+
+#[test]
+fn a_library_that_is_replaced_is_another_one_at_once() {
+    let mut shell = Shell::new();
+    let code = |answer: u8| {
+        format!("#!lua\tname=lib\nredis.register_function('f',function()return({answer})end)")
+    };
+    assert_eq!(shell.run(&format!("FUNCTION LOAD {}", code(1))), "$3 lib");
+    assert_eq!(shell.run("FCALL f 0"), ":1");
+    assert!(
+        shell.run(&format!("FUNCTION LOAD {}", code(2))).starts_with("-ERR Library 'lib' already")
+    );
+    assert_eq!(shell.run(&format!("FUNCTION LOAD REPLACE {}", code(2))), "$3 lib");
+    assert_eq!(shell.run("FCALL f 0"), ":2");
+    let other = "#!lua\tname=other\nredis.register_function('f',function()end)";
+    assert_eq!(shell.run(&format!("FUNCTION LOAD {other}")), "-ERR Function f already exists");
+    assert_eq!(shell.run("FUNCTION FLUSH"), "+OK");
+    assert_eq!(shell.run("FUNCTION LIST"), "*0");
+}
+
+/// Runs a command on another thread until `done`.
+fn beside(mut client: Beside, command: String) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || client.run(&command))
+}
+
+#[track_caller]
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what} does not come to pass");
+}
+
+#[test]
+fn a_long_script_is_killed_and_others_go_on_meanwhile() {
+    let mut shell = Shell::with(|values| values.lua_time_limit = 100);
+    assert!(shell.run("SCRIPT KILL").starts_with("-NOTBUSY"));
+    let long = beside(
+        shell.beside(),
+        eval("redis.call('GET',KEYS[1]) while true do pcall(error) end", "1 k"),
+    );
+    await_that("a slow script", || shell.node.scripts.any_slow());
+    // What it has not locked is served, by the same and by other commands.
+    assert_eq!(shell.run("SET free 1"), "+OK");
+    assert_eq!(shell.run(&eval("return redis.call('GET','free')", "0")), "$1 1");
+    assert_eq!(shell.run("GET k"), "$-1");
+    await_that("BUSY", || shell.node.scripts.busy(Duration::from_millis(100)).is_some());
+    assert!(shell.run("SET k 1").starts_with("-BUSY "));
+    assert!(shell.run("FUNCTION KILL").starts_with("-BUSY "));
+    assert_eq!(shell.run("SCRIPT KILL"), "+OK");
+    assert!(long.join().unwrap().contains("user killed with SCRIPT KILL"));
+    assert_eq!(shell.run("SET k 1"), "+OK");
+}
+
+#[test]
+fn a_change_of_role_waits_for_no_script_and_takes_what_it_wrote() {
+    let mut shell = Shell::new();
+    let text = "redis.call('SET',KEYS[1],'v') while true do pcall(error) end";
+    let long = beside(shell.beside(), eval(text, "1 k"));
+    await_that("a slow script", || shell.node.scripts.any_slow());
+    assert!(shell.run("SCRIPT KILL").starts_with("-UNKILLABLE "));
+    let before = std::time::Instant::now();
+    shell.node.gate.write().generation += 1;
+    assert!(before.elapsed() < Duration::from_millis(500));
+    let reply = long.join();
+    // The connection would be closed, or told so.
+    assert!(reply.is_err() || reply.unwrap().contains("role of this node changed"));
+    assert_eq!(shell.run("EXISTS k"), ":0");
+}
+
+#[test]
+fn scripts_that_meet_at_keys_they_do_not_name_lose_nothing() {
+    let mut shell = Shell::new();
+    let text = "local a=redis.call('GET',ARGV[1]) or 0 local b=redis.call('GET',ARGV[2]) or 0 \
+                redis.call('SET',ARGV[1],a+1) redis.call('SET',ARGV[2],b+1) return 1";
+    let rounds = 200;
+    let threads: Vec<_> = [("x", "y"), ("y", "x"), ("x", "y"), ("y", "x")]
+        .into_iter()
+        .map(|(first, second)| {
+            let (mut client, command) =
+                (shell.beside(), eval(text, &format!("0 {first} {second}")));
+            std::thread::spawn(move || {
+                for _ in 0..rounds {
+                    assert_eq!(client.run(&command), ":1");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(shell.run("MGET x y"), "*2 $3 800 $3 800");
+}

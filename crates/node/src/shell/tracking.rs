@@ -1,0 +1,117 @@
+//! CLIENT TRACKING through the table.
+
+use super::Shell;
+
+fn pushed(shell: &Shell, client: usize) -> String {
+    let mut out = Vec::new();
+    shell.clients[client].client.inbox.take(&mut out);
+    String::from_utf8_lossy(&out).replace("\r\n", " ").trim_end().to_owned()
+}
+
+fn shell() -> (Shell, usize) {
+    let mut shell = Shell::new();
+    let reader = shell.client();
+    assert!(shell.run_as(reader, "HELLO 3").starts_with('%'));
+    (shell, reader)
+}
+
+fn invalid(key: &str) -> String {
+    format!(">2 $10 invalidate *1 ${} {key}", key.len())
+}
+
+#[test]
+fn what_was_read_is_told_when_it_changes() {
+    let (mut shell, reader) = shell();
+    assert_eq!(shell.run_as(reader, "CLIENT TRACKING ON"), "+OK");
+    assert_eq!(shell.run_as(reader, "GET k"), "_");
+    assert_eq!(shell.run_as(reader, "HGET h f"), "_");
+    assert_eq!(shell.run("SET other v"), "+OK");
+    assert_eq!(pushed(&shell, reader), "");
+    assert_eq!(shell.run("SET k v"), "+OK");
+    assert_eq!(pushed(&shell, reader), invalid("k"));
+    assert_eq!(shell.run("SET k w"), "+OK");
+    assert_eq!(pushed(&shell, reader), "", "it was not read again");
+    assert_eq!(shell.run("HSET h f v"), ":1");
+    assert_eq!(pushed(&shell, reader), invalid("h"));
+    for command in ["MULTI", "GET k", "EXEC"] {
+        shell.run_as(reader, command);
+    }
+    for command in ["MULTI", "DEL k", "SET k 1", "EXEC"] {
+        shell.run(command);
+    }
+    assert_eq!(pushed(&shell, reader), invalid("k"), "once");
+    assert_eq!(shell.run_as(reader, "GET k"), "$1 1");
+    assert_eq!(shell.run("FLUSHALL"), "+OK");
+    assert_eq!(pushed(&shell, reader), ">2 $10 invalidate _");
+    assert_eq!(shell.run_as(reader, "GET k"), "_");
+    shell.run_as(reader, "CLIENT TRACKING OFF");
+    assert_eq!(shell.run("SET k v"), "+OK");
+    assert_eq!(pushed(&shell, reader), "");
+    assert!(!shell.node.tracking.any());
+}
+
+#[test]
+fn a_client_chooses_what_it_is_told_of() {
+    let (mut shell, reader) = shell();
+    let run = |shell: &mut Shell, command: &str| shell.run_as(reader, command);
+    run(&mut shell, "CLIENT TRACKING ON OPTIN");
+    for command in ["GET a", "CLIENT CACHING YES", "GET b", "GET c"] {
+        run(&mut shell, command);
+    }
+    shell.run("MSET a 1 b 1 c 1");
+    assert_eq!(pushed(&shell, reader), invalid("b"));
+    for command in ["CLIENT CACHING YES", "MULTI", "GET a", "GET b", "EXEC", "GET c"] {
+        run(&mut shell, command);
+    }
+    shell.run("MSET a 2 b 2 c 2");
+    assert_eq!(pushed(&shell, reader), format!("{} {}", invalid("a"), invalid("b")));
+    assert!(run(&mut shell, "CLIENT CACHING NO").contains("only valid when"));
+    assert!(run(&mut shell, "CLIENT TRACKING ON OPTOUT").contains("can't switch OPTIN/OPTOUT"));
+    run(&mut shell, "CLIENT TRACKING OFF");
+    run(&mut shell, "CLIENT TRACKING ON OPTOUT NOLOOP");
+    for command in ["CLIENT CACHING NO", "GET a", "GET b", "GET c", "SET b 3"] {
+        run(&mut shell, command);
+    }
+    shell.run("MSET a 3 c 3");
+    assert_eq!(pushed(&shell, reader), invalid("c"));
+    let info = run(&mut shell, "CLIENT TRACKINGINFO");
+    assert_eq!(info, "%3 $5 flags ~3 $2 on $6 optout $6 noloop $8 redirect :0 $8 prefixes *0");
+    run(&mut shell, "RESET");
+    assert_eq!(run(&mut shell, "CLIENT GETREDIR"), ":-1");
+}
+
+#[test]
+fn a_broadcast_needs_no_reading() {
+    let (mut shell, reader) = shell();
+    let run = |shell: &mut Shell, command: &str| shell.run_as(reader, command);
+    for (command, why) in [
+        ("CLIENT TRACKING ON PREFIX a", "requires BCAST"),
+        ("CLIENT TRACKING ON BCAST OPTIN", "not compatible with BCAST"),
+        ("CLIENT TRACKING ON BCAST PREFIX a PREFIX ab", "another provided prefix"),
+        ("CLIENT TRACKING ON REDIRECT 999", "does not exist"),
+        ("CLIENT TRACKING MAYBE", "syntax error"),
+    ] {
+        assert!(run(&mut shell, command).contains(why), "{command}");
+    }
+    assert_eq!(run(&mut shell, "CLIENT TRACKING ON BCAST PREFIX user: PREFIX x"), "+OK");
+    shell.run("MSET user:1 a other b user:2 c");
+    assert_eq!(pushed(&shell, reader), ">2 $10 invalidate *2 $6 user:1 $6 user:2");
+    assert!(run(&mut shell, "CLIENT TRACKING ON BCAST PREFIX us").contains("existing prefix"));
+    assert!(run(&mut shell, "CLIENT TRACKING ON").contains("can't switch BCAST"));
+}
+
+#[test]
+fn a_replica_tells_what_its_master_changed() {
+    let (mut replica, reader) = shell();
+    let mut master = Shell::new();
+    assert_eq!(replica.run_as(reader, "CLIENT TRACKING ON BCAST"), "+OK");
+    master.run("SET k v");
+    let node = std::sync::Arc::clone(&replica.node);
+    let sending = crate::tracking::Sending { limit: crate::inbox::Limit::default(), now_ms: 1 };
+    for batch in master.batches_since(0) {
+        node.tracking.tell(&batch, false, None, sending);
+    }
+    assert_eq!(pushed(&replica, reader), invalid("k"));
+    node.touch_all();
+    assert_eq!(pushed(&replica, reader), ">2 $10 invalidate _");
+}

@@ -1,0 +1,116 @@
+//! Users through the table: what one may not do is refused at the gate, alone, in MULTI and at EXEC.
+
+use super::Shell;
+
+const NO_KEY: &str =
+    "-NOPERM this user has no permissions to access one of the keys used as arguments";
+
+fn no_command(name: &str) -> String {
+    format!("-NOPERM this user has no permissions to run the '{name}' command")
+}
+
+fn shell() -> (Shell, usize) {
+    let mut shell = Shell::new();
+    let set = "ACL SETUSER u on >secret ~k* &news* +@all -@dangerous +acl|whoami";
+    assert_eq!(shell.run(set), "+OK");
+    let user = shell.client();
+    assert_eq!(shell.run_as(user, "AUTH u secret"), "+OK");
+    (shell, user)
+}
+
+#[test]
+fn a_user_does_what_it_may_and_nothing_else() {
+    let (mut shell, user) = shell();
+    assert_eq!(shell.run_as(user, "ACL WHOAMI"), "$1 u");
+    assert_eq!(shell.run("ACL WHOAMI"), "$7 default");
+    assert_eq!(shell.run_as(user, "SET k v"), "+OK");
+    assert_eq!(shell.run_as(user, "SET other v"), NO_KEY);
+    assert_eq!(shell.run_as(user, "FLUSHALL"), no_command("flushall"));
+    assert_eq!(shell.run_as(user, "CONFIG GET *"), no_command("config|get"));
+    assert!(shell.run_as(user, "PUBLISH x y").contains("one of the channels"));
+    assert_eq!(shell.run_as(user, "MULTI"), "+OK");
+    assert_eq!(shell.run_as(user, "GET other"), NO_KEY);
+    assert!(shell.run_as(user, "EXEC").starts_with("-EXECABORT"));
+    let log = shell.run("ACL LOG 1");
+    for part in ["$6 reason $3 key", "$7 context $5 multi", "$6 object $5 other", "$1 u"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert_eq!(shell.run("ACL LOG RESET"), "+OK");
+    assert_eq!(shell.run("ACL LOG"), "*0");
+}
+
+#[test]
+fn rules_that_change_count_for_what_is_queued() {
+    let (mut shell, user) = shell();
+    for command in ["MULTI", "SET k 1", "SET kk 2"] {
+        shell.run_as(user, command);
+    }
+    assert_eq!(shell.run("ACL SETUSER u resetkeys ~k"), "+OK");
+    assert!(shell.run_as(user, "EXEC").starts_with("-EXECABORT"));
+    assert_eq!(shell.run("EXISTS k kk"), ":0");
+    assert_eq!(shell.run_as(user, "SET k 1"), "+OK");
+}
+
+#[test]
+fn who_gives_the_wrong_password_stays_who_it_is_and_is_noted() {
+    let (mut shell, user) = shell();
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+    for command in ["AUTH u other", "AUTH nobody secret", "HELLO 2 AUTH u other"] {
+        assert_eq!(shell.run_as(user, command), wrong, "{command}");
+    }
+    assert_eq!(shell.run_as(user, "ACL WHOAMI"), "$1 u");
+    assert!(shell.run("ACL LOG").contains("$4 auth"));
+    assert_eq!(shell.run("ACL SETUSER u off"), "+OK");
+    // A client that is in stays in, as in Redis.
+    assert_eq!(shell.run_as(user, "GET k"), "$-1");
+    assert_eq!(shell.run_as(user, "AUTH u secret"), wrong);
+    assert_eq!(shell.run_as(user, "RESET"), "+RESET");
+    assert_eq!(shell.run_as(user, "ACL WHOAMI"), "$7 default");
+}
+
+#[test]
+fn a_default_user_with_a_password_asks_everybody_for_it() {
+    let mut shell = Shell::new();
+    assert_eq!(shell.run("ACL SETUSER default >secret"), "+OK");
+    let other = shell.client();
+    assert_eq!(shell.run_as(other, "GET k"), "-NOAUTH Authentication required.");
+    assert!(shell.run_as(other, "AUTH wrong").starts_with("-WRONGPASS"));
+    assert_eq!(shell.run_as(other, "AUTH secret"), "+OK");
+    assert_eq!(shell.run_as(other, "GET k"), "$-1");
+    assert_eq!(shell.run_as(other, "RESET"), "+RESET");
+    assert_eq!(shell.run_as(other, "GET k"), "-NOAUTH Authentication required.");
+    assert_eq!(shell.run_as(other, "AUTH default secret"), "+OK");
+    assert_eq!(shell.run("ACL SETUSER default off"), "+OK");
+    assert!(shell.run_as(other, "AUTH default secret").starts_with("-WRONGPASS"));
+}
+
+#[test]
+fn users_that_are_gone_have_no_connections() {
+    let (mut shell, user) = shell();
+    assert!(shell.run("CLIENT LIST").contains(" user=u "));
+    assert_eq!(shell.run("ACL DELUSER u nobody"), ":1");
+    assert!(shell.clients[user].client.is_killed());
+    assert!(shell.run("ACL DELUSER default").contains("cannot be removed"));
+    assert_eq!(shell.run("ACL USERS"), "*1 $7 default");
+}
+
+#[test]
+fn users_are_kept_in_their_file() {
+    let mut shell = Shell::with(|values| values.aclfile = "users.acl".into());
+    assert_eq!(shell.run("ACL SETUSER u on nopass +get ~k"), "+OK");
+    assert_eq!(shell.run("ACL SAVE"), "+OK");
+    let path = shell.node.path("users.acl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text,
+        "user default on nopass ~* &* +@all\nuser u on nopass ~k resetchannels -@all +get\n"
+    );
+    assert_eq!(shell.run("ACL SETUSER u +set"), "+OK");
+    assert_eq!(shell.run("ACL SETUSER w on"), "+OK");
+    assert_eq!(shell.run("ACL LOAD"), "+OK");
+    assert_eq!(shell.run("ACL USERS"), "*2 $7 default $1 u");
+    assert!(shell.run("ACL LIST").ends_with("user u on nopass ~k resetchannels -@all +get"));
+    std::fs::write(&path, "user u +nosuch\n").unwrap();
+    assert!(shell.run("ACL LOAD").contains("line 1: Error in ACL SETUSER modifier '+nosuch'"));
+    assert_eq!(shell.run("ACL USERS"), "*2 $7 default $1 u");
+}

@@ -1,0 +1,378 @@
+//! CLIENT TRACKING: clients that keep what they read are told when it changes.
+//!
+//! A key is noted before it is read, and a change is told after it was written, so no change between
+//! the two is missed; one too many may be told. What merely expires is told when it is written next:
+//! a client keeps a key no longer than it lives.
+//!
+//! Invariant: of a key that was told nothing is noted any more, as in Redis: who reads it again is
+//! told again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use resp::{Protocol, Writer};
+use storage::Name;
+use storage::changes::{self, Change};
+
+use crate::clients::Client;
+use crate::inbox::Limit;
+
+/// Channel of those who are told by way of another connection.
+pub const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// What a client is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// What it reads.
+    #[default]
+    Read,
+    /// What it reads right behind CLIENT CACHING YES.
+    OptIn,
+    /// What it reads, unless right behind CLIENT CACHING NO.
+    OptOut,
+    /// Everything, or what begins with its prefixes.
+    Broadcast,
+}
+
+/// How a client tracks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Of what it is told.
+    pub mode: Mode,
+    /// Not of what it writes itself.
+    pub is_no_loop: bool,
+    /// Number of the connection that is told instead.
+    pub redirect: Option<u64>,
+    /// Of a broadcast; empty: all keys.
+    pub prefixes: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Tracker {
+    client: Arc<Client>,
+    /// The connection that is told.
+    target: Arc<Client>,
+    namespace: Arc<[u8]>,
+    wish: Wish,
+    is_broken: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    trackers: HashMap<u64, Tracker>,
+    /// The readers of each key, by the id of its name.
+    readers: HashMap<Vec<u8>, BTreeSet<u64>>,
+}
+
+/// All clients that track.
+#[derive(Debug, Default)]
+pub struct Tracking {
+    /// How many; nothing is locked while there are none.
+    count: AtomicUsize,
+    state: Mutex<State>,
+}
+
+/// How much may wait for a client, and when it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending {
+    /// Of its inbox.
+    pub limit: Limit,
+    /// Unix ms.
+    pub now_ms: u64,
+}
+
+impl Tracking {
+    /// Whether anybody tracks.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Clients that track, and keys that were noted.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.count.load(Ordering::SeqCst), self.state.lock().readers.len())
+    }
+
+    /// How a client tracks, and whether the connection it named is gone.
+    pub fn of(&self, client: u64) -> Option<(Wish, bool)> {
+        let state = self.state.lock();
+        state.trackers.get(&client).map(|tracker| (tracker.wish.clone(), tracker.is_broken))
+    }
+
+    /// A client tracks from here on, or does so otherwise.
+    pub fn begin(
+        &self,
+        client: &Arc<Client>,
+        namespace: &Arc<[u8]>,
+        target: Option<Arc<Client>>,
+        wish: Wish,
+    ) {
+        let tracker = Tracker {
+            client: Arc::clone(client),
+            target: target.unwrap_or_else(|| Arc::clone(client)),
+            namespace: Arc::clone(namespace),
+            wish,
+            is_broken: false,
+        };
+        if self.state.lock().trackers.insert(client.id, tracker).is_none() {
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A client tracks no more. What is noted of it goes with the keys.
+    pub fn end(&self, client: u64) {
+        if self.any() && self.state.lock().trackers.remove(&client).is_some() {
+            self.count.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A client is about to read these keys. More keys than `max` are not noted: others are told as
+    /// if they had changed.
+    pub fn note<'k>(
+        &self,
+        client: u64,
+        keys: impl Iterator<Item = Name<'k>>,
+        max: usize,
+        sending: Sending,
+    ) {
+        let mut state = self.state.lock();
+        for key in keys {
+            let State { trackers, readers } = &mut *state;
+            let of_key = readers.entry(key.id().to_vec()).or_default();
+            of_key.insert(client);
+            // Those that have ended are forgotten before they are many.
+            if of_key.len() > 2 * trackers.len() + 64 {
+                of_key.retain(|reader| trackers.contains_key(reader));
+            }
+        }
+        while max > 0 && state.readers.len() > max {
+            let Some(id) = state.readers.keys().next().cloned() else { break };
+            state.tell_readers(&id, None, sending);
+        }
+    }
+
+    /// Tells what a batch changed, written by this client if by one.
+    pub fn tell(&self, batch: &[u8], cluster: bool, writer: Option<u64>, sending: Sending) {
+        if !self.any() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let mut changed: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for change in changes::of(batch, cluster) {
+            match change {
+                Change::Key(key) | Change::Emptied(key) | Change::Part(key) => {
+                    changed.insert(key.id().to_vec());
+                }
+                Change::Range { namespace } => state.tell_all(namespace, sending),
+                Change::Message { .. } | Change::Namespaces(_) => {}
+            }
+        }
+        for id in &changed {
+            state.tell_readers(id, writer, sending);
+        }
+        state.broadcast(&changed, writer, sending);
+    }
+
+    /// Tells everybody that anything may have changed.
+    pub fn tell_all(&self, sending: Sending) {
+        if self.any() {
+            self.state.lock().tell_all(None, sending);
+        }
+    }
+}
+
+impl State {
+    /// Tells those who have read a key.
+    fn tell_readers(&mut self, id: &[u8], writer: Option<u64>, sending: Sending) {
+        let Some(readers) = self.readers.remove(id) else { return };
+        let Some(Name { key, .. }) = Name::of(id) else { return };
+        for reader in readers {
+            if let Some(tracker) = self.trackers.get_mut(&reader)
+                && tracker.wish.mode != Mode::Broadcast
+            {
+                tracker.tell(Some(&[key]), writer, sending);
+            }
+        }
+    }
+
+    /// Tells those who are told without having read, each of all at once.
+    fn broadcast(&mut self, changed: &BTreeSet<Vec<u8>>, writer: Option<u64>, sending: Sending) {
+        let listeners =
+            self.trackers.values_mut().filter(|tracker| tracker.wish.mode == Mode::Broadcast);
+        for tracker in listeners {
+            let names = changed.iter().filter_map(|id| Name::of(id));
+            let keys: Vec<&[u8]> = names
+                .filter(|name| *name.namespace == *tracker.namespace)
+                .map(|name| name.key)
+                .filter(|key| {
+                    let prefixes = &tracker.wish.prefixes;
+                    prefixes.is_empty() || prefixes.iter().any(|prefix| key.starts_with(prefix))
+                })
+                .collect();
+            if !keys.is_empty() {
+                tracker.tell(Some(&keys), writer, sending);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, namespace: Option<&[u8]>, sending: Sending) {
+        let is_meant = |other: &[u8]| namespace.is_none_or(|wanted| wanted == other);
+        self.readers.retain(|id, _| !Name::of(id).is_some_and(|name| is_meant(name.namespace)));
+        for tracker in self.trackers.values_mut() {
+            if is_meant(&tracker.namespace) {
+                tracker.tell(None, None, sending);
+            }
+        }
+    }
+}
+
+impl Tracker {
+    /// Tells of these keys; `None`: of all.
+    fn tell(&mut self, keys: Option<&[&[u8]]>, writer: Option<u64>, sending: Sending) {
+        if self.wish.is_no_loop && writer == Some(self.client.id) {
+            return;
+        }
+        if self.wish.redirect.is_some() && self.target.is_killed() {
+            self.is_broken = true;
+        }
+        let (mut push, is_redirected) = (Vec::new(), self.wish.redirect.is_some());
+        if self.is_broken {
+            if self.client.protocol() == Protocol::V3 {
+                let mut writer = Writer::new(&mut push, Protocol::V3);
+                writer.push(2);
+                writer.bulk(b"tracking-redir-broken");
+                let target = self.wish.redirect.unwrap_or(0);
+                writer.integer(i64::try_from(target).unwrap_or(i64::MAX));
+                self.client.push(&push, sending.limit, sending.now_ms);
+            }
+            return;
+        }
+        let protocol = self.target.protocol();
+        let mut writer = Writer::new(&mut push, protocol);
+        match protocol {
+            Protocol::V3 => {
+                writer.push(2);
+                writer.bulk(b"invalidate");
+            }
+            Protocol::V2 if is_redirected && self.target.is_subscriber.load(Ordering::Relaxed) => {
+                writer.array(3);
+                writer.bulk(b"message");
+                writer.bulk(CHANNEL);
+            }
+            // A push would look like a reply.
+            Protocol::V2 => return,
+        }
+        match keys {
+            Some(keys) => writer.bulks(keys),
+            None => writer.null_array(),
+        }
+        self.target.push(&push, sending.limit, sending.now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::{Clients, Via};
+
+    const SENDING: Sending = Sending {
+        limit: Limit { hard: 0, soft: 0, lasting: std::time::Duration::ZERO },
+        now_ms: 1,
+    };
+
+    fn client(clients: &Clients, version: u8) -> Arc<Client> {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let client = clients.add(address, address, Via::Direct, 0);
+        client.shown.resp.store(version, Ordering::Relaxed);
+        client
+    }
+
+    fn pushed(client: &Client) -> String {
+        let mut out = Vec::new();
+        client.inbox.take(&mut out);
+        String::from_utf8(out).unwrap().replace("\r\n", " ")
+    }
+
+    fn batch(keys: &[&str]) -> Vec<u8> {
+        let mut writer = storage::batch::Writer::new(Vec::new());
+        for key in keys {
+            let id = Name { namespace: b"n", key: key.as_bytes() }.id();
+            writer.put(storage::Family::Metadata, &[&id], &[b"v"]);
+        }
+        writer.finish().clone()
+    }
+
+    fn begin(tracking: &Tracking, client: &Arc<Client>, target: Option<&Arc<Client>>, wish: Wish) {
+        let redirect = target.map(|target| target.id);
+        tracking.begin(client, &Arc::from(&b"n"[..]), target.cloned(), Wish { redirect, ..wish });
+    }
+
+    fn note(tracking: &Tracking, client: &Client, key: &str, max: usize) {
+        let name = Name { namespace: b"n", key: key.as_bytes() };
+        tracking.note(client.id, std::iter::once(name), max, SENDING);
+    }
+
+    #[test]
+    fn a_key_that_was_read_is_told_once() {
+        let (tracking, clients) = (Tracking::default(), Clients::default());
+        let (a, b) = (client(&clients, 3), client(&clients, 3));
+        begin(&tracking, &a, None, Wish::default());
+        begin(&tracking, &b, None, Wish { is_no_loop: true, ..Wish::default() });
+        note(&tracking, &a, "k", 0);
+        note(&tracking, &b, "k", 0);
+        tracking.tell(&batch(&["other"]), false, None, SENDING);
+        assert_eq!((pushed(&a), pushed(&b)), (String::new(), String::new()));
+        tracking.tell(&batch(&["k", "k"]), false, Some(b.id), SENDING);
+        assert_eq!(pushed(&a), ">2 $10 invalidate *1 $1 k ");
+        assert_eq!((pushed(&b), tracking.counts()), (String::new(), (2, 0)));
+        tracking.tell(&batch(&["k"]), false, None, SENDING);
+        assert_eq!(pushed(&a), "");
+        tracking.tell_all(SENDING);
+        assert_eq!(pushed(&a), ">2 $10 invalidate _ ");
+        tracking.end(a.id);
+        tracking.end(b.id);
+        assert!(!tracking.any());
+    }
+
+    #[test]
+    fn a_broadcast_is_of_all_keys_with_a_prefix_at_once() {
+        let (tracking, clients) = (Tracking::default(), Clients::default());
+        let a = client(&clients, 3);
+        let prefixes = vec![b"k".to_vec(), b"x".to_vec()];
+        begin(&tracking, &a, None, Wish { mode: Mode::Broadcast, prefixes, ..Wish::default() });
+        tracking.tell(&batch(&["k2", "other", "k1"]), false, None, SENDING);
+        assert_eq!(pushed(&a), ">2 $10 invalidate *2 $2 k1 $2 k2 ");
+    }
+
+    #[test]
+    fn another_connection_is_told_as_a_subscriber() {
+        let (tracking, clients) = (Tracking::default(), Clients::default());
+        let (a, target) = (client(&clients, 3), client(&clients, 2));
+        begin(&tracking, &a, Some(&target), Wish::default());
+        note(&tracking, &a, "k", 0);
+        tracking.tell(&batch(&["k"]), false, None, SENDING);
+        assert_eq!(pushed(&target), "", "in RESP2 only one that subscribes");
+        target.is_subscriber.store(true, Ordering::Relaxed);
+        note(&tracking, &a, "k", 0);
+        tracking.tell(&batch(&["k"]), false, None, SENDING);
+        assert_eq!(pushed(&target), "*3 $7 message $20 __redis__:invalidate *1 $1 k ");
+        target.kill();
+        note(&tracking, &a, "k", 0);
+        tracking.tell(&batch(&["k"]), false, None, SENDING);
+        assert_eq!(pushed(&a), format!(">2 $21 tracking-redir-broken :{} ", target.id));
+        assert!(tracking.of(a.id).unwrap().1);
+    }
+
+    #[test]
+    fn more_keys_than_fit_are_told_as_changed() {
+        let (tracking, clients) = (Tracking::default(), Clients::default());
+        let a = client(&clients, 3);
+        begin(&tracking, &a, None, Wish::default());
+        for key in ["a", "b", "c"] {
+            note(&tracking, &a, key, 2);
+        }
+        assert!(pushed(&a).starts_with(">2 $10 invalidate *1 $1 "));
+        assert_eq!(tracking.counts(), (1, 2));
+    }
+}

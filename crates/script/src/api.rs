@@ -1,0 +1,237 @@
+//! The table `redis` of scripts.
+
+use std::cell::{Cell, RefCell};
+
+use mlua::{Function, Lua, MultiValue, Table, Value};
+use resp::Protocol;
+
+use crate::convert::{command_error, error_table, to_lua};
+use crate::engine::{Called, Host, Level, Settings};
+use crate::guard::{Answer, Fail, function, one, raising};
+use crate::sha1_hex;
+
+const CALL: i64 = 1;
+const PCALL: i64 = 2;
+const LOG: i64 = 3;
+const MAY_CALL: i64 = 4;
+
+/// Levels of `redis.log`.
+const LEVELS: [(&str, Level); 4] = [
+    ("LOG_DEBUG", Level::Debug),
+    ("LOG_VERBOSE", Level::Verbose),
+    ("LOG_NOTICE", Level::Notice),
+    ("LOG_WARNING", Level::Warning),
+];
+
+/// `redis.set_repl` and its constants: accepted, without effect, because the write batch of a
+/// script is replicated, not its commands.
+const REPLICATION: [(&str, i64); 5] =
+    [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
+
+/// An error of a function of this table: a table, without the place of the call.
+fn raise(lua: &Lua, text: &str) -> Fail {
+    let table = lua.create_table().and_then(|table| {
+        table.raw_set("err", format!("ERR {text}"))?;
+        Ok(table)
+    });
+    table.map_or_else(Fail::Lua, |table| Fail::Raise(Value::Table(table)))
+}
+
+/// What the functions of `redis` do that need the host of the run.
+pub(crate) fn dispatch(
+    lua: &Lua,
+    host: &RefCell<&mut dyn Host>,
+    protocol: &Cell<Protocol>,
+    mut args: MultiValue,
+) -> Answer {
+    let kind = match args.pop_front() {
+        Some(Value::Integer(kind)) => kind,
+        Some(Value::Number(kind)) => kind as i64,
+        _ => 0,
+    };
+    match kind {
+        LOG => log(lua, host, &args),
+        MAY_CALL => may_call(lua, host, &args),
+        _ => match call(lua, host, protocol.get(), &args) {
+            Err(Fail::Raise(error)) if kind == PCALL => one(lua, error),
+            other => other,
+        },
+    }
+}
+
+/// The words of a command among Lua values.
+fn words(lua: &Lua, args: &MultiValue) -> Result<Vec<Vec<u8>>, Fail> {
+    if args.is_empty() {
+        return Err(raise(lua, "Please specify at least one argument for this redis lib call"));
+    }
+    let word = |value: &Value| match value {
+        Value::String(text) => Ok(text.as_bytes().to_vec()),
+        Value::Integer(number) => Ok(number.to_string().into_bytes()),
+        Value::Number(number) => Ok(resp::float_text(*number).into_bytes()),
+        _ => Err(raise(lua, "Lua redis lib command arguments must be strings or integers")),
+    };
+    args.iter().map(word).collect()
+}
+
+fn call(lua: &Lua, host: &RefCell<&mut dyn Host>, protocol: Protocol, args: &MultiValue) -> Answer {
+    let words = words(lua, args)?;
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let called = match host.try_borrow_mut() {
+        Ok(mut host) => host.call(&words, protocol),
+        Err(_) => Called::Refused("ERR a command may not call another one".into()),
+    };
+    match called {
+        Called::Reply(reply) => {
+            let value = to_lua(lua, &reply)?;
+            // Only the reply as a whole is an error; one inside an array is an element.
+            match value {
+                Value::Table(table) if reply.first() == Some(&b'-') => {
+                    Err(Fail::Raise(Value::Table(table)))
+                }
+                value => one(lua, value),
+            }
+        }
+        Called::Refused(text) => Err(Fail::Raise(Value::Table(error_table(lua, &text)?))),
+        Called::Stop => Err(Fail::Lua(mlua::Error::runtime("the script was stopped"))),
+    }
+}
+
+fn log(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &MultiValue) -> Answer {
+    if args.len() < 2 {
+        return Err(raise(lua, "redis.log() requires two arguments or more."));
+    }
+    let level = match args.front() {
+        Some(Value::Integer(level)) => *level,
+        Some(Value::Number(level)) => *level as i64,
+        _ => return Err(raise(lua, "First argument must be a number (log level).")),
+    };
+    let level = usize::try_from(level).ok().and_then(|level| LEVELS.get(level));
+    let Some((_, level)) = level else { return Err(raise(lua, "Invalid debug level.")) };
+    let mut text = Vec::new();
+    for part in args.iter().skip(1) {
+        let Some(part) = lua.coerce_string(part.clone())? else { continue };
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        text.extend_from_slice(&part.as_bytes());
+    }
+    if let Ok(mut host) = host.try_borrow_mut() {
+        host.log(*level, &text);
+    }
+    Ok(MultiValue::new())
+}
+
+fn may_call(lua: &Lua, host: &RefCell<&mut dyn Host>, args: &MultiValue) -> Answer {
+    let words = words(lua, args)?;
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let may = host.try_borrow_mut().ok().and_then(|mut host| host.may_call(&words));
+    match may {
+        Some(may) => one(lua, may),
+        None => Err(raise(lua, "Invalid command passed to redis.acl_check_cmd()")),
+    }
+}
+
+/// `redis.error_reply` and `redis.status_reply`.
+fn single(lua: &Lua, field: &str, args: &MultiValue) -> Answer {
+    let table = lua.create_table()?;
+    match (args.front(), args.len()) {
+        (Some(Value::String(text)), 1) if field == "ok" => table.raw_set("ok", text)?,
+        (Some(Value::String(text)), 1) => {
+            table.raw_set("err", command_error(&text.to_string_lossy()))?;
+        }
+        _ => table.raw_set("err", "ERR wrong number or type of arguments")?,
+    }
+    one(lua, table)
+}
+
+fn sha1hex(lua: &Lua, args: &MultiValue) -> Answer {
+    let text = match (args.front(), args.len()) {
+        (Some(value), 1) => lua.coerce_string(value.clone())?,
+        _ => return Err(raise(lua, "wrong number of arguments")),
+    };
+    one(lua, sha1_hex(&text.map(|text| text.as_bytes().to_vec()).unwrap_or_default()))
+}
+
+fn number(value: Option<&Value>) -> Option<i64> {
+    match value {
+        Some(Value::Integer(number)) => Some(*number),
+        Some(Value::Number(number)) => Some(*number as i64),
+        _ => None,
+    }
+}
+
+fn setresp(lua: &Lua, protocol: &Cell<Protocol>, args: &MultiValue) -> Answer {
+    if args.len() != 1 {
+        return Err(raise(lua, "redis.setresp() requires one argument."));
+    }
+    protocol.set(match number(args.front()) {
+        Some(2) => Protocol::V2,
+        Some(3) => Protocol::V3,
+        _ => return Err(raise(lua, "RESP version must be 2 or 3.")),
+    });
+    Ok(MultiValue::new())
+}
+
+fn set_repl(lua: &Lua, args: &MultiValue) -> Answer {
+    if args.len() != 1 {
+        return Err(raise(lua, "redis.set_repl() requires two arguments."));
+    }
+    if !number(args.front()).is_some_and(|flags| (0..=3).contains(&flags)) {
+        let text = "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
+        return Err(raise(lua, text));
+    }
+    Ok(MultiValue::new())
+}
+
+/// What a library being loaded sees: it may log.
+pub(crate) fn loading(
+    lua: &Lua,
+    settings: &Settings,
+    slot: &Table,
+    register: Function,
+) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("register_function", register)?;
+    table.raw_set("log", raising(lua, slot.clone(), LOG)?)?;
+    for (level, (name, _)) in LEVELS.iter().enumerate() {
+        table.raw_set(*name, level)?;
+    }
+    table.raw_set("REDIS_VERSION", settings.version)?;
+    table.raw_set("REDIS_VERSION_NUM", settings.version_number)?;
+    Ok(table)
+}
+
+/// What a script or function sees that runs. `slot` holds the [`dispatch`] of the run.
+pub(crate) fn running(
+    lua: &Lua,
+    settings: &Settings,
+    slot: &Table,
+    protocol: &std::rc::Rc<Cell<Protocol>>,
+) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    for (name, kind) in
+        [("call", CALL), ("pcall", PCALL), ("log", LOG), ("acl_check_cmd", MAY_CALL)]
+    {
+        table.raw_set(name, raising(lua, slot.clone(), kind)?)?;
+    }
+    for (level, (name, _)) in LEVELS.iter().enumerate() {
+        table.raw_set(*name, level)?;
+    }
+    for (name, value) in REPLICATION {
+        table.raw_set(name, value)?;
+    }
+    table.raw_set("REDIS_VERSION", settings.version)?;
+    table.raw_set("REDIS_VERSION_NUM", settings.version_number)?;
+    let set = |name: &str, call: Function| table.raw_set(name, call);
+    set("error_reply", function(lua, |lua, args| single(lua, "err", &args))?)?;
+    set("status_reply", function(lua, |lua, args| single(lua, "ok", &args))?)?;
+    set("sha1hex", function(lua, |lua, args| sha1hex(lua, &args))?)?;
+    let protocol = std::rc::Rc::clone(protocol);
+    set("setresp", function(lua, move |lua, args| setresp(lua, &protocol, &args))?)?;
+    set("set_repl", function(lua, |lua, args| set_repl(lua, &args))?)?;
+    set("replicate_commands", function(lua, |lua, _| one(lua, true))?)?;
+    // There is no debugger: as in Redis where none is attached.
+    set("breakpoint", function(lua, |lua, _| one(lua, false))?)?;
+    set("debug", function(lua, |_, _| Ok(MultiValue::new()))?)?;
+    Ok(table)
+}

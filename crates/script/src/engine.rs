@@ -1,0 +1,450 @@
+//! One Lua state, and how it runs scripts. It belongs to one thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua::{
+    ChunkMode, Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState,
+};
+use resp::Protocol;
+
+use crate::control::{Control, Stop, Tick};
+use crate::convert::Reply;
+use crate::failed::{Failed, inspector, plain};
+use crate::guard::outcome;
+use crate::library::{Function as Registered, Library, Loaded, Registrar};
+use crate::{api, bits, cjson, msgpack, pack};
+
+/// Instructions between two looks at whether the script is to end.
+const INSTRUCTIONS: u32 = 10_000;
+/// Compiled scripts that a state keeps, and their bytes; beyond that it begins anew.
+const COMPILED_MAX: usize = 2_000;
+const COMPILED_BYTES_MAX: usize = 16 << 20;
+
+/// What scripts may see of Lua's own functions; `prelude.lua` replaces some of them.
+const NAMES: [&str; 20] = [
+    "_VERSION",
+    "assert",
+    "collectgarbage",
+    "error",
+    "gcinfo",
+    "getmetatable",
+    "ipairs",
+    "next",
+    "pairs",
+    "pcall",
+    "rawequal",
+    "rawget",
+    "rawset",
+    "select",
+    "setmetatable",
+    "tonumber",
+    "tostring",
+    "type",
+    "unpack",
+    "xpcall",
+];
+
+/// What an engine is told once.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// `redis.REDIS_VERSION`.
+    pub version: &'static str,
+    /// `redis.REDIS_VERSION_NUM`.
+    pub version_number: u32,
+    /// Most bytes that Lua may use, and a reply may have.
+    pub memory_max: usize,
+}
+
+/// Severity of `redis.log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// For developers.
+    Debug,
+    /// Many, seldom useful.
+    Verbose,
+    /// Moderately many.
+    Notice,
+    /// Important.
+    Warning,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub enum Called {
+    /// It ran: its reply, in the protocol that was asked for.
+    Reply(Vec<u8>),
+    /// It did not run: the error, without the leading `-`.
+    Refused(String),
+    /// The script cannot go on.
+    Stop,
+}
+
+/// What a script asks of the outside.
+pub trait Host {
+    /// Runs a command.
+    fn call(&mut self, words: &[&[u8]], protocol: Protocol) -> Called;
+    /// Writes a line into the log.
+    fn log(&mut self, level: Level, text: &[u8]);
+    /// Whether the user may run a command; `None` if there is none of that name.
+    fn may_call(&mut self, words: &[&[u8]]) -> Option<bool>;
+}
+
+/// One run.
+pub struct Job<'j> {
+    /// What error texts call it: the hash of a script, the name of a function.
+    pub name: &'j str,
+    /// Names of keys.
+    pub keys: &'j [&'j [u8]],
+    /// Further arguments.
+    pub args: &'j [&'j [u8]],
+    /// Of the client.
+    pub protocol: Protocol,
+    /// How it is stopped.
+    pub control: Arc<Control>,
+    /// Asked while it runs.
+    pub tick: Tick,
+}
+
+/// Why a run has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The text of the error, code included; the script failed by itself.
+    #[error("{0}")]
+    Script(String),
+    /// It was stopped.
+    #[error("the script was stopped")]
+    Stopped(Stop),
+}
+
+impl Error {
+    fn err(text: impl std::fmt::Display) -> Self {
+        Self::Script(format!("ERR {text}"))
+    }
+}
+
+impl From<mlua::Error> for Error {
+    fn from(error: mlua::Error) -> Self {
+        Self::err(plain(&error))
+    }
+}
+
+/// What the hook of a state looks at.
+struct Running {
+    control: Arc<Control>,
+    tick: Tick,
+}
+
+/// See the module.
+pub struct Engine {
+    lua: Lua,
+    settings: Settings,
+    run: Function,
+    /// Globals of scripts, and the table behind them.
+    scripts: (Table, Table),
+    /// The same of functions.
+    functions: (Table, Table),
+    /// `redis` for a library that is loaded, and for functions that run.
+    faces: (Table, Table),
+    /// What `redis.call` and its like call.
+    slot: Table,
+    protocol: Rc<Cell<Protocol>>,
+    running: Rc<RefCell<Option<Running>>>,
+    registrar: Registrar,
+    compiled: HashMap<String, Function>,
+    compiled_bytes: usize,
+    libraries: HashMap<String, Loaded>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("compiled", &self.compiled.len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether a script can be compiled.
+///
+/// # Errors
+/// The text of the error.
+pub fn check(text: &[u8]) -> Result<(), Error> {
+    let length = crate::header::parse(text, false).map_err(Error::err)?.length;
+    let lua = Lua::new_with(StdLib::NONE, LuaOptions::new())?;
+    compile(&lua, text.get(length..).unwrap_or_default(), "@user_script", None)
+        .map(|_| ())
+        .map_err(not_compiled)
+}
+
+fn not_compiled(error: mlua::Error) -> Error {
+    Error::err(format_args!("Error compiling script (new function): {}", plain(&error)))
+}
+
+fn compile(lua: &Lua, text: &[u8], name: &str, globals: Option<&Table>) -> mlua::Result<Function> {
+    let chunk = lua.load(text).set_name(name).set_mode(ChunkMode::Text);
+    match globals {
+        Some(globals) => chunk.set_environment(globals.clone()).into_function(),
+        None => chunk.into_function(),
+    }
+}
+
+impl Engine {
+    /// A state of its own.
+    ///
+    /// # Errors
+    /// Lack of memory.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        lua.set_memory_limit(settings.memory_max)?;
+        let protocol = Rc::new(Cell::new(Protocol::V2));
+        let slot = lua.create_table()?;
+        let registrar = Registrar::default();
+        let ours = lua.create_table()?;
+        ours.raw_set("bit", bits::library(&lua)?)?;
+        ours.raw_set("cjson", cjson::library(&lua)?)?;
+        ours.raw_set("cmsgpack", msgpack::library(&lua)?)?;
+        ours.raw_set("struct", pack::library(&lua)?)?;
+        let names = lua.create_table()?;
+        for name in NAMES {
+            names.raw_set(name, true)?;
+        }
+        let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
+        let (environment, run): (Function, Function) =
+            prelude.call((ours, names, inspector(&lua)?))?;
+        let redis = api::running(&lua, &settings, &slot, &protocol)?;
+        let loading = api::loading(&lua, &settings, &slot, registrar.function(&lua)?)?;
+        let scripts = environment.call((redis.clone(), lua.create_table()?))?;
+        let functions: (Table, Table) = environment.call((redis, lua.create_table()?))?;
+        let other: (Table, Table) = environment.call((loading, lua.create_table()?))?;
+        let faces = (other.1.raw_get("redis")?, functions.1.raw_get("redis")?);
+        let running: Rc<RefCell<Option<Running>>> = Rc::default();
+        let watched = Rc::clone(&running);
+        let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
+        lua.set_global_hook(triggers, move |_, _| look(&watched))?;
+        Ok(Self {
+            lua,
+            settings,
+            run,
+            scripts,
+            functions,
+            faces,
+            slot,
+            protocol,
+            running,
+            registrar,
+            compiled: HashMap::new(),
+            compiled_bytes: 0,
+            libraries: HashMap::new(),
+        })
+    }
+
+    /// Bytes that Lua uses.
+    pub fn used_memory(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// Runs a script whose hash is the name of the job; its reply.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn eval(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let script = match self.compiled.get(job.name) {
+            Some(script) => script.clone(),
+            None => self.compile_script(text, job.name)?,
+        };
+        let globals = self.scripts.1.clone();
+        globals.raw_set("KEYS", self.strings(job.keys)?)?;
+        globals.raw_set("ARGV", self.strings(job.args)?)?;
+        let done = self.go(&script, (), host, job);
+        for name in ["KEYS", "ARGV"] {
+            globals.raw_set(name, Value::Nil)?;
+        }
+        done
+    }
+
+    fn compile_script(&mut self, text: &[u8], name: &str) -> Result<Function, Error> {
+        let length = crate::header::parse(text, false).map_err(Error::err)?.length;
+        let body = text.get(length..).unwrap_or_default();
+        let script = compile(&self.lua, body, "@user_script", Some(&self.scripts.0))
+            .map_err(not_compiled)?;
+        self.compiled_bytes += text.len();
+        if self.compiled.len() >= COMPILED_MAX || self.compiled_bytes > COMPILED_BYTES_MAX {
+            self.compiled.clear();
+            self.compiled_bytes = text.len();
+        }
+        self.compiled.insert(name.to_owned(), script.clone());
+        Ok(script)
+    }
+
+    /// Compiles a library and lets it register its functions.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn load(
+        &mut self,
+        text: &[u8],
+        host: &mut dyn Host,
+        mut job: Job<'_>,
+    ) -> Result<Library, Error> {
+        let header = crate::header::parse(text, true).map_err(Error::err)?;
+        let body = text.get(header.length..).unwrap_or_default();
+        let code = compile(&self.lua, body, "@user_function", Some(&self.functions.0)).map_err(
+            |error| Error::err(format_args!("Error compiling function: {}", plain(&error))),
+        )?;
+        self.functions.1.raw_set("redis", &self.faces.0)?;
+        self.registrar.begin();
+        let done = self.raw_go(&code, (), host, &mut job);
+        let registered = self.registrar.end();
+        self.functions.1.raw_set("redis", &self.faces.1)?;
+        match done? {
+            Ok(_) => {}
+            Err(failed) => {
+                return Err(Error::err(format_args!(
+                    "Error registering functions: {}",
+                    failed.text
+                )));
+            }
+        }
+        if registered.is_empty() {
+            return Err(Error::err("No functions registered"));
+        }
+        let name = header.name.unwrap_or_default();
+        let library = Library {
+            name: name.clone(),
+            functions: registered.iter().map(|(function, _)| function.clone()).collect(),
+        };
+        self.libraries.insert(name, Loaded { text: text.into(), functions: registered });
+        Ok(library)
+    }
+
+    /// What a library holds, which is loaded first if this state has not loaded this text yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn functions(
+        &mut self,
+        library: &str,
+        text: &[u8],
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<Registered>, Error> {
+        let is_loaded = self.libraries.get(library).is_some_and(|known| *known.text == *text);
+        if !is_loaded {
+            self.load(text, host, job)?;
+        }
+        let loaded = self.libraries.get(library);
+        Ok(loaded
+            .into_iter()
+            .flat_map(|loaded| &loaded.functions)
+            .map(|(f, _)| f.clone())
+            .collect())
+    }
+
+    /// Runs a function of a library that is loaded; its reply.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn call(
+        &mut self,
+        library: &str,
+        host: &mut dyn Host,
+        job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let loaded = self.libraries.get(library).into_iter().flat_map(|loaded| &loaded.functions);
+        let mut named = loaded.filter(|(function, _)| function.name == job.name);
+        let Some((_, callback)) = named.next() else {
+            return Err(Error::err("Function not found"));
+        };
+        let callback = callback.clone();
+        let arguments = (self.strings(job.keys)?, self.strings(job.args)?);
+        self.go(&callback, arguments, host, job)
+    }
+
+    fn strings(&self, words: &[&[u8]]) -> Result<Table, Error> {
+        let table = self.lua.create_table_with_capacity(words.len().min(1 << 16), 0)?;
+        for (at, word) in words.iter().enumerate() {
+            table.raw_set(at + 1, self.lua.create_string(word)?)?;
+        }
+        Ok(table)
+    }
+
+    fn go(
+        &self,
+        function: &Function,
+        arguments: impl mlua::IntoLuaMulti,
+        host: &mut dyn Host,
+        mut job: Job<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let value = match self.raw_go(function, arguments, host, &mut job)? {
+            Ok(value) => value,
+            Err(failed) => return Err(Error::Script(failed.at(job.name))),
+        };
+        let mut out = Vec::new();
+        let mut reply = Reply {
+            out: &mut out,
+            protocol: job.protocol,
+            is_script_v3: self.protocol.get() == Protocol::V3,
+            bytes_max: self.settings.memory_max,
+        };
+        match reply.value(&value, 0) {
+            Ok(()) => Ok(out),
+            Err(_) => Err(Error::err("the reply of the script is too large")),
+        }
+    }
+
+    /// Runs a function under the eyes of `job`. The outer error is none of the script's own.
+    fn raw_go(
+        &self,
+        function: &Function,
+        arguments: impl mlua::IntoLuaMulti,
+        host: &mut dyn Host,
+        job: &mut Job<'_>,
+    ) -> Result<Result<Value, Failed>, Error> {
+        self.protocol.set(Protocol::V2);
+        let tick = std::mem::replace(&mut job.tick, Box::new(|| None));
+        self.running.replace(Some(Running { control: Arc::clone(&job.control), tick }));
+        let host = RefCell::new(host);
+        let result = self.lua.scope(|scope| {
+            let dispatch = scope.create_function(|lua, args: MultiValue| {
+                outcome(lua, api::dispatch(lua, &host, &self.protocol, args))
+            })?;
+            self.slot.raw_set(1, dispatch)?;
+            let mut all = arguments.into_lua_multi(&self.lua)?;
+            all.push_front(Value::Function(function.clone()));
+            self.run.call::<(bool, Value)>(all)
+        });
+        self.slot.raw_set(1, Value::Nil)?;
+        self.running.replace(None);
+        // What a script leaves behind is not the next one's to pay for.
+        if self.lua.used_memory() > self.settings.memory_max / 4 {
+            self.lua.gc_collect()?;
+        }
+        if let Some(why) = job.control.stopped() {
+            return Err(Error::Stopped(why));
+        }
+        match result {
+            Ok((true, value)) => Ok(Ok(value)),
+            Ok((false, error)) => Ok(Err(Failed::of(&error))),
+            Err(error) => Ok(Err(Failed { text: format!("ERR {}", plain(&error)), at: None })),
+        }
+    }
+}
+
+/// Ends a script that is to end.
+fn look(running: &Rc<RefCell<Option<Running>>>) -> mlua::Result<VmState> {
+    let running = running.borrow();
+    let Some(running) = &*running else { return Ok(VmState::Continue) };
+    if let Some(why) = (running.tick)() {
+        running.control.stop(why);
+    }
+    match running.control.stopped() {
+        Some(_) => Err(mlua::Error::runtime("the script was stopped")),
+        None => Ok(VmState::Continue),
+    }
+}

@@ -1,0 +1,31 @@
+//! Redis' scripts: Lua 5.1 in Redis' sandbox, with its libraries. Replies are made into Lua values
+//! and back; commands are run by whoever gave the engine a [`Host`].
+//!
+//! Invariant: nothing a script does outlives its run but the functions of loaded libraries, and
+//! nothing it does can end the process: errors, lack of memory and endless loops end the script.
+//! It knows no sockets, no data and no clock but the Lua standard library's for random numbers.
+
+mod api;
+mod args;
+mod bits;
+mod cjson;
+mod control;
+mod convert;
+mod engine;
+mod failed;
+mod guard;
+mod header;
+mod library;
+mod msgpack;
+mod pack;
+
+pub use control::{Control, Stop, Tick};
+pub use convert::command_error;
+pub use engine::{Called, Engine, Error, Host, Job, Level, Settings, check};
+pub use header::{Header, HeaderError, ScriptFlags, is_library_name, parse as parse_header};
+pub use library::{Function, Library};
+
+/// SHA-1 of a script, 40 lower-case hex digits.
+pub fn sha1_hex(text: &[u8]) -> String {
+    sha1_smol::Sha1::from(text).digest().to_string()
+}
