@@ -99,10 +99,10 @@ impl Cluster {
     fn settled(
         self: &Arc<Self>,
         change: &Change,
-        found: Option<Record>,
+        found: Option<Box<Record>>,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
-        let found = found.map(Arc::new);
+        let found = found.map(|found| Arc::new(*found));
         let adopted = match &found {
             Some(record) => self.adopt(Arc::clone(record)),
             None => Ok(()),

@@ -35,7 +35,7 @@ fn place(server: &Server) -> Place {
 }
 
 async fn leading(server: &Server) -> Etcd {
-    let store = Etcd::open(place(&server)).await.expect("an etcd");
+    let store = Etcd::open(place(server)).await.expect("an etcd");
     let seen = store.leader().await.expect("who leads");
     store.claim(seen.as_ref(), "http://127.0.0.1:1", 0).await.done().expect("the lead");
     store

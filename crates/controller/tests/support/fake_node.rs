@@ -206,21 +206,7 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             let inside = inside.lock();
             reply.bulk(inside.told().behind(&inside.reply()).as_bytes());
         }
-        ["CLUSTERX", "AS", term, ..] => {
-            let term: u64 = term.parse().expect("a term");
-            {
-                let mut inside = inside.lock();
-                if term < inside.term {
-                    return reply.error("ERR election version mismatch: a higher one was seen");
-                }
-                inside.term = term;
-            }
-            let is_client = ["PAUSE", "UNPAUSE"].contains(&words[3]);
-            let family = if is_client { "CLIENT" } else { "CLUSTERX" };
-            let rest = words[3..].iter().map(ToString::to_string);
-            let bare: Vec<String> = std::iter::once(family.to_owned()).chain(rest).collect();
-            answer(inside, world, &bare, reply);
-        }
+        ["CLUSTERX", "AS", term, rest @ ..] => named(inside, world, (term, rest), reply),
         ["CLUSTERX", "SETNODEID", id] => {
             inside.lock().id = (*id).to_owned();
             reply.simple("OK");
@@ -263,6 +249,25 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         }
         other => reply.error(&format!("ERR unknown command {other:?}")),
     }
+}
+
+/// A command of a controller that names its term.
+fn named(
+    inside: &Mutex<Inside>,
+    world: &World,
+    (term, rest): (&str, &[&str]),
+    mut reply: Writer<'_>,
+) {
+    let term: u64 = term.parse().expect("a term");
+    if term < inside.lock().term {
+        return reply.error("ERR election version mismatch: a higher one was seen");
+    }
+    inside.lock().term = term;
+    let is_client = ["PAUSE", "UNPAUSE"].contains(&rest[0]);
+    let family = if is_client { "CLIENT" } else { "CLUSTERX" };
+    let bare: Vec<String> =
+        std::iter::once(family).chain(rest.iter().copied()).map(str::to_owned).collect();
+    answer(inside, world, &bare, reply);
 }
 
 fn heartbeat(inside: &Mutex<Inside>, world: &World, words: &[&str; 5], mut reply: Writer<'_>) {

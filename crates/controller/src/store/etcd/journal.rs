@@ -71,8 +71,8 @@ impl Journal {
             let text = serde_json::to_string(&event).map_err(failed("encode an event"))?;
             writes.push(Write::Put(key(prefix, row, self.last[row]), text));
         }
-        for row in 0..ROWS.len() {
-            if self.last[row] > before[row] && self.last[row] > KEPT {
+        for (row, before) in before.into_iter().enumerate() {
+            if self.last[row] > before && self.last[row] > KEPT {
                 let first_kept = key(prefix, row, self.last[row] - KEPT + 1);
                 writes.push(Write::Trim(key(prefix, row, 0), first_kept));
             }
