@@ -227,9 +227,9 @@ impl Load<'_> {
             return Ok(false);
         }
         let now_ms = scope.now_ms;
-        let server = Server { node, config: &config, store, worker: 0, now_ms };
+        let server = Server { node, config: &config, store, worker: 0, now_ms, writer: None };
         let mut ready = Ready::new();
-        let tell = |batch: &[u8]| serve::note(&server, batch, scope, &mut ready);
+        let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         store.txn_resumed(writes).commit_and_tell(tell)?;
         server.serve_holding(&mut ready, &stripes);
         drop(held);
