@@ -182,6 +182,7 @@ fn beside(mut client: Beside, command: String) -> std::thread::JoinHandle<String
 }
 
 #[track_caller]
+#[expect(clippy::disallowed_methods, reason = "waits for a state, with a bound")]
 fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if is_so() {

@@ -34,11 +34,11 @@ pub(super) struct Script<'a> {
 /// Where EVAL and its kin find their script: from their first argument.
 pub(super) type Find = for<'a> fn(&NestedCx<'_>, &WriteCx<'_>, &'a [u8]) -> Result<Script<'a>>;
 
+/// Words of a command.
+type List<'a> = &'a [&'a [u8]];
+
 /// Keys and arguments behind their number.
-pub(super) fn split<'a>(
-    words: &'a [&'a [u8]],
-    what: &str,
-) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+pub(super) fn split<'a>(words: &'a [&'a [u8]], what: &str) -> Result<(List<'a>, List<'a>)> {
     let (count, rest) = words.split_first().ok_or(Error::Syntax)?;
     let count = parse_integer(count).ok_or_else(|| Error::text(what.to_owned()))?;
     let count =

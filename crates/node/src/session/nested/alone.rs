@@ -93,6 +93,7 @@ impl<'a> NestedCx<'a> {
     ///
     /// # Errors
     /// Why nothing may be written.
+    #[expect(clippy::disallowed_methods, reason = "a thread for scripts serves nobody else")]
     pub fn enter(
         &self,
         pass: impl Fn(&Caller<'_>) -> std::result::Result<(), Refusal>,
@@ -120,7 +121,6 @@ impl<'a> NestedCx<'a> {
                 Err(Refusal::Wait(pause)) => pause.until_ns.saturating_sub(clock::boottime_ns()),
             };
             drop(engine);
-            // This thread serves nobody else.
             std::thread::sleep(Duration::from_nanos(left).clamp(MORE, PAUSE_MAX));
         }
     }
