@@ -30,7 +30,7 @@ impl Host for Echo {
 fn engine() -> Engine {
     let settings =
         Settings { version: "7.0.15", version_number: 0x0007_000f, memory_max: 16 << 20 };
-    Engine::new(settings).unwrap()
+    Engine::new(settings).expect("an engine")
 }
 
 fn job<'j>(name: &'j str, args: &'j [&'j [u8]], protocol: Protocol) -> Job<'j> {

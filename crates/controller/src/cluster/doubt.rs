@@ -37,7 +37,7 @@ impl Cluster {
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
         self.doubts(&change.record, 1, reason);
         if let Settled::Known(record) = self.settle(&change).await {
-            return self.settled(&change, record.map(|record| *record), error);
+            return self.settled(&change, record, error);
         }
         let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
         tokio::spawn(async move { cluster.find_out(change).await });
@@ -54,7 +54,7 @@ impl Cluster {
             match self.settle(&change).await {
                 Settled::Known(record) => {
                     let outcome =
-                        self.settled(&change, record.map(|record| *record), StoreError::Conflict);
+                        self.settled(&change, record, StoreError::Conflict);
                     let is_done = outcome.is_ok();
                     tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
                     return;
