@@ -257,7 +257,7 @@ impl Holder {
         if let Some(held) = self.held.as_ref().filter(|held| held.epoch == grant.epoch) {
             same_id(grant, held.id)?;
             // Only by force does a topology become older.
-            let is_older = facts.version < held.version;
+            let is_older = facts.version.max(0) < held.version;
             return Ok(if is_older { Taken::Ignored(Ignored::Topology) } else { Taken::Renewed });
         }
         self.check_epoch(grant, facts.history.newest())?;
@@ -275,7 +275,8 @@ impl Holder {
         if self.promise.left_ns(facts.now_ns) > 0 {
             return Ok(Taken::Ignored(Ignored::Promised));
         }
-        if facts.version < grant.version {
+        // 0 is what a controller says that names none; a node without a topology has -1.
+        if facts.version.max(0) < grant.version {
             return Ok(Taken::Ignored(Ignored::Topology));
         }
         let offered = self.lease.offered(beat, facts.now_ns, facts.longest_ms);

@@ -224,16 +224,6 @@ pub fn begin_to_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A replica that may be written to (`slave-read-only no`) is about to be: what it writes is not
-/// its master's.
-pub fn note_own_write(node: &Node, engine: &Engine) -> std::io::Result<()> {
-    let Some(store) = &engine.store else { return Ok(()) };
-    if node.replication.lineage.write(&node.db_path(), store.latest_sequence())? {
-        node.replication.lineage_changed();
-    }
-    Ok(())
-}
-
 /// What waiting commands of a master are told when it is none any more; Redis' words.
 const UNBLOCKED: &str =
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";

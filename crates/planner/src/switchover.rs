@@ -64,17 +64,22 @@ fn paused(
     // The second half of the pause is kept for the store and the demotion.
     let deadline = pause.sent_at.plus_millis(intent.sync_timeout_ms.min(pause.for_ms / 2));
     plan.wake(deadline);
-    let final_sequence = pause.acked_at.and_then(|acked| {
+    let last = pause.acked_at.and_then(|acked| {
         let seen = cx.observed.node(&master.id).seen.as_ref()?;
-        (seen.sent_at >= acked && seen.reply.paused).then_some(seen.reply.sequence)
+        (seen.sent_at >= acked && seen.reply.paused).then_some(&seen.reply)
     });
+    let final_sequence = last.map(|reply| reply.sequence);
     // What a replica said before the pause is what was. On an idle shard it even shows the paused sequence, and the
     // replica may have fallen silent since.
     let answers = |candidate: &&Candidate<'_>| {
         pause.acked_at.is_some_and(|acked| cx.is_heard_since(&candidate.node.id, acked))
     };
+    // The same number in another history is another place: a deposed master that has not cut off yet
+    // what it wrote alone may show it.
     let is_there = |candidate: &&Candidate<'_>| {
-        answers(candidate) && final_sequence == Some(candidate.position.sequence)
+        let history = cx.reply(&candidate.node.id).map(|reply| reply.standing.history_id);
+        let is_same = last.map(|last| last.standing.history_id) == history;
+        answers(candidate) && is_same && final_sequence == Some(candidate.position.sequence)
     };
     if let Some(chosen) = candidates.iter().find(is_there) {
         return swap(cx, case, intent, chosen);
@@ -104,6 +109,9 @@ fn paused(
             }
             Some(_) if !answers(&candidate) => {
                 format!("{name} has not answered since writes were paused")
+            }
+            Some(wanted) if candidate.position.sequence == wanted => {
+                format!("{name} has not given up what it wrote alone")
             }
             Some(wanted) => {
                 format!(

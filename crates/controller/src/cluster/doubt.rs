@@ -53,8 +53,7 @@ impl Cluster {
             }
             match self.settle(&change).await {
                 Settled::Known(record) => {
-                    let outcome =
-                        self.settled(&change, record, StoreError::Conflict);
+                    let outcome = self.settled(&change, record, StoreError::Conflict);
                     let is_done = outcome.is_ok();
                     tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
                     return;

@@ -35,11 +35,11 @@ pub const COMMANDS: &[Command] = &[
     Command::write("ltrim",      4, KEY, ltrim).removes(),
     Command::write("lmove",      5, KEYS2, lmove),
     Command::write("rpoplpush",  3, KEYS2, rpoplpush),
-    Command::waiting("blpop",   -3, BEFORE_TIME, blpop).removes(),
-    Command::waiting("brpop",   -3, BEFORE_TIME, brpop).removes(),
-    Command::waiting("blmpop",  -5, Keys::Counted { also: 0, count: 2 }, blmpop).removes(),
-    Command::waiting("blmove",   6, KEYS2, blmove),
-    Command::waiting("brpoplpush", 4, KEYS2, brpoplpush),
+    Command::waiting("blpop",   -3, BEFORE_TIME, blpop).removes().no_script(),
+    Command::waiting("brpop",   -3, BEFORE_TIME, brpop).removes().no_script(),
+    Command::waiting("blmpop",  -5, Keys::Counted { also: 0, count: 2 }, blmpop).removes().no_script(),
+    Command::waiting("blmove",   6, KEYS2, blmove).no_script(),
+    Command::waiting("brpoplpush", 4, KEYS2, brpoplpush).no_script(),
 ];
 
 /// LEFT or RIGHT.

@@ -1,5 +1,7 @@
 //! What a node knows of its replication, and what others may ask of it. It starts nothing.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -140,6 +142,15 @@ impl Replication {
     /// Replicas that were told the lineage ask anew: it is another one.
     pub fn lineage_changed(&self) {
         self.feeders.end_where(|replica| replica.is_holdfast);
+    }
+
+    /// A replica that may be written to (`slave-read-only no`) is about to be: what it writes behind
+    /// `latest` is not its master's.
+    pub fn note_own_write(&self, db: &Path, latest: u64) -> io::Result<()> {
+        if self.lineage.write(db, latest)? {
+            self.lineage_changed();
+        }
+        Ok(())
     }
 
     /// Lets the database ring the bell that wakes feeders. Only done once there are feeders:

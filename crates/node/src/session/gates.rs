@@ -5,13 +5,17 @@
 //! command before the first of them runs, because role, topology and lease may have changed in
 //! between: a refusal is EXEC's own reply, and nothing ran.
 
+mod script;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus};
 use resp::Protocol;
 use storage::Store;
-use topology::{Cluster, Route, RouteRequest, Slot, key_slot};
+use topology::{Cluster, Route, RouteRequest, key_slot};
+
+pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
 use crate::acl::log::Reason;
@@ -112,28 +116,6 @@ const ALWAYS: &[Gate] = &[
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
     &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
-
-/// Passed by a command that a script calls, before those of [`RUNNING`]; the script's own has passed
-/// the others.
-const CALLED: &[Gate] = &[permitted, admin, door, control, cluster_mode];
-
-/// Passed once more before what a script has written is appended: it did not hold the write gate.
-const APPENDING: &[Gate] = &[slot_owner, paused, trusted_data, read_only_replica, lease, in_sync];
-
-/// Whether a script may call this command at all.
-pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {
-    CALLED.iter().try_for_each(|gate| gate(check))
-}
-
-/// Whether a write that a script calls may run now.
-pub fn pass_to_write(check: &Check<'_>) -> Result<(), Refusal> {
-    RUNNING.iter().try_for_each(|gate| gate(check))
-}
-
-/// Whether what these commands have written may be appended.
-pub fn pass_to_append(check: &Check<'_>) -> Result<(), Refusal> {
-    APPENDING.iter().try_for_each(|gate| gate(check))
-}
 
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
@@ -343,16 +325,6 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Are these slots served here for writes? What a script touched without naming it.
-pub fn are_served(caller: &Caller<'_>, slots: &[Slot]) -> Result<(), Refusal> {
-    let Some(cluster) = caller.cluster else { return Ok(()) };
-    let request = caller.route_request(true);
-    slots.iter().try_for_each(|slot| match cluster.route([*slot], request) {
-        Route::Run => Ok(()),
-        other => error(other.to_string()),
-    })
-}
-
 /// A redirection to the very address the client dialled would never end (rule R15). An announced
 /// host name is not looked up: whose address it is, is not known here.
 fn leads_back(session: &Session, to: &str) -> bool {
@@ -410,7 +382,9 @@ fn read_only_replica(check: &Check<'_>) -> Result<(), Refusal> {
     if check.config.slave_read_only {
         return error(READONLY);
     }
-    match crate::role::note_own_write(check.node, check.engine) {
+    let Some(store) = &check.engine.store else { return Ok(()) };
+    let (node, latest) = (check.node, store.latest_sequence());
+    match node.replication.note_own_write(&node.db_path(), latest) {
         Ok(()) => Ok(()),
         Err(cause) => {
             tracing::error!(%cause, "cannot note that this replica writes by itself: the write is refused");

@@ -437,3 +437,32 @@ fn a_plan_does_not_wait_for_what_is_past() {
     assert_eq!(plan.shards[0].word(), "switchover", "{}", show(&plan));
     assert!(plan.wake_at.is_some_and(|at| at > s.now), "{:?} at {:?}", plan.wake_at, s.now);
 }
+
+/// A deposed master that has not cut off yet what it wrote alone: it is as far by number only.
+#[test]
+fn a_replica_that_is_as_far_in_another_history_is_not_made_master() {
+    let mut s = grants::in_sync(&["a", "b"]);
+    s.record.shards[0].intent = Some(intent());
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    let (newest, before) = ((3, Some(EpochId(3))), (2, Some(EpochId(2))));
+    let answer = |s: &mut Script, (epoch, id)| {
+        s.answers_with("b", |reply| {
+            (reply.standing.history_epoch, reply.standing.history_id) = (epoch, id);
+        });
+    };
+    answer(&mut s, before);
+    s.check(expect![[r#"
+        leases: a
+        grant a: epoch 3 least Some(0000000000000002) 50 request 0 of a/1/1 b/1/1
+        switchover: a:1 waits for b:1
+    "#]]);
+    answer(&mut s, newest);
+    s.check(expect![[r#"
+        balancers 2: lb0=hold lb1=hold
+        store v8 a@lb1 b*@lb0 epoch 4=f process 1 request 0 of b/1/1: shard 0: switchover from a:1 to b:1 at 100
+        leases: 
+        switchover: shard 0: switchover from a:1 to b:1 at 100
+    "#]]);
+}

@@ -201,6 +201,12 @@ struct Outside<'c, 'n, 'w, 'k> {
     control: &'c script::Control,
 }
 
+/// Whether a command that may wait is asked to: XREAD and XREADGROUP with BLOCK.
+fn waits(words: &[&[u8]]) -> bool {
+    let options = words.iter().take_while(|word| !word.eq_ignore_ascii_case(b"STREAMS"));
+    options.skip(1).any(|word| word.eq_ignore_ascii_case(b"BLOCK"))
+}
+
 fn refused(text: impl Into<String>) -> Called {
     Called::Refused(text.into())
 }
@@ -244,6 +250,11 @@ impl Outside<'_, '_, '_, '_> {
             || matches!(command.handler, Handler::Nested(_) | Handler::Script(_));
         if is_barred {
             return Err(refused("ERR This Redis command is not allowed from script"));
+        }
+        if flags.has(Flags::BLOCKING) && waits(words) {
+            let name = String::from_utf8_lossy(words.first().copied().unwrap_or_default());
+            let text = format!("ERR {name} command is not allowed with BLOCK option from scripts");
+            return Err(refused(text));
         }
         if command.is_write() && self.is_read_only {
             return Err(refused("ERR Write commands are not allowed from read-only scripts."));

@@ -94,6 +94,16 @@ fn of_access(name: &str) -> bool {
             told(&node, &[&["CLIENT", "TRACKING", "ON"], &["GET", "a"], &["GET", "b"]]);
             assert_eq!(node.node.tracking.counts().1, 1);
         }
+        "json-storage-format" | "json-max-nesting-depth" => {
+            let (write, size) =
+                (["JSON.SET", "j", "$", "[[\"a\"]]"], ["JSON.DEBUG", "MEMORY", "j"]);
+            assert_eq!(node.ask(&write), "+OK");
+            let before = node.ask(&size);
+            let is_format = name == "json-storage-format";
+            set(&node, name, if is_format { "cbor" } else { "1" });
+            begins(&node.ask(&write), if is_format { "+OK" } else { "-ERR" });
+            assert_eq!(node.ask(&size) != before, is_format);
+        }
         "bgsave-cron" | "compact-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => {
             let at = crate::config::schedule::Moment::at(0).unwrap();
             let due = || crate::timed::Due::at(&node.node.config.now(), at);

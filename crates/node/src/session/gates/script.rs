@@ -1,0 +1,40 @@
+//! What a script's commands pass, and what is passed once more before its writes are appended.
+
+use topology::{Route, Slot};
+
+use super::{
+    Caller, Check, Gate, RUNNING, Refusal, admin, cluster_mode, control, door, error, in_sync,
+    lease, paused, permitted, read_only_replica, slot_owner, trusted_data,
+};
+
+/// Passed by a command that a script calls, before those of [`RUNNING`]; the script's own has passed
+/// the others.
+const CALLED: &[Gate] = &[permitted, admin, door, control, cluster_mode];
+
+/// Passed once more before what a script has written is appended: it did not hold the write gate.
+const APPENDING: &[Gate] = &[slot_owner, paused, trusted_data, read_only_replica, lease, in_sync];
+
+/// Whether a script may call this command at all.
+pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {
+    CALLED.iter().try_for_each(|gate| gate(check))
+}
+
+/// Whether a write that a script calls may run now.
+pub fn pass_to_write(check: &Check<'_>) -> Result<(), Refusal> {
+    RUNNING.iter().try_for_each(|gate| gate(check))
+}
+
+/// Whether what these commands have written may be appended.
+pub fn pass_to_append(check: &Check<'_>) -> Result<(), Refusal> {
+    APPENDING.iter().try_for_each(|gate| gate(check))
+}
+
+/// Are these slots served here for writes? What a script touched without naming it.
+pub fn are_served(caller: &Caller<'_>, slots: &[Slot]) -> Result<(), Refusal> {
+    let Some(cluster) = caller.cluster else { return Ok(()) };
+    let request = caller.route_request(true);
+    slots.iter().try_for_each(|slot| match cluster.route([*slot], request) {
+        Route::Run => Ok(()),
+        other => error(other.to_string()),
+    })
+}
