@@ -148,6 +148,14 @@ pub fn under_limit(program: &Path, soft: u64, hard: u64) -> Command {
     command
 }
 
+/// Whether a process has set up what it does on a signal; one that has not ends by most of them.
+pub fn catches(pid: u32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| signal > 0 && mask >> (signal - 1) & 1 == 1)
+}
+
 /// True while a process of this id exists and is no zombie. A first thread that is a zombie says nothing yet: the others
 /// hold the sockets until they have ended too.
 pub fn is_alive(pid: u32) -> bool {

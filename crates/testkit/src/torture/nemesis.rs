@@ -15,6 +15,7 @@ use super::schedule::{Action, Fault, Target};
 use super::site::Site;
 use super::timeline::Timeline;
 use crate::disk::{self, Frozen};
+use crate::process;
 use crate::wait;
 
 const TICK: Duration = Duration::from_millis(5);
@@ -348,6 +349,12 @@ impl<'a> Nemesis<'a> {
     /// HAProxy keeps the old worker beside the new one; the built-in balancer is told to end and started again.
     fn reload(&mut self, number: usize) -> Result<()> {
         let Some(index) = self.host_of(Target::Balancer(number)) else { return Ok(()) };
+        let is_haproxy = self.site.balancer == Balancer::Haproxy;
+        // One that is just starting would end by the signal instead of reloading.
+        let is_ready = |pid| process::catches(pid, libc::SIGUSR2);
+        if is_haproxy && !self.site.hosts[index].pid().is_some_and(is_ready) {
+            return Ok(());
+        }
         self.say("reload", index);
         match self.site.balancer {
             Balancer::Haproxy => self.site.hosts[index].signal(libc::SIGUSR2),
