@@ -1,69 +1,18 @@
 //! The search of the model of slot moves. `scripts/test` runs it within small bounds, `make model`
 //! the ignored ones within larger.
 
-use std::time::{Duration, Instant};
+mod common;
 
+use common::Searched;
 use model::moves::{Begin, Faults, MoveRules, Moving, Step, World};
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::Model;
 
-/// Seconds a search may take; from the environment for those who look for something.
-fn limit() -> Duration {
-    let seconds = std::env::var("MODEL_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(600))
-}
-
-/// What a search came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Searched {
-    /// Everything within its bounds was seen.
-    NothingFound,
-    /// How to violate something.
-    Found {
-        /// What, and by which steps.
-        how: String,
-        /// The `depth` of a search that just sees it.
-        depth: usize,
-    },
-    /// Time was over first.
-    CutOff,
-}
-
-/// All schedules of at most `depth - 2` steps.
-#[expect(clippy::print_stdout, reason = "states and seconds are what it is run for")]
 fn search(name: &str, model: Moving, depth: usize) -> Searched {
-    let began = Instant::now();
-    let checker = model
-        .checker()
-        .threads(2)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .target_max_depth(depth)
-        .timeout(limit())
-        .spawn_bfs()
-        .join();
-    let took = began.elapsed();
-    let states = checker.unique_state_count();
-    let found = checker.discoveries().into_iter().next().map(|(what, path)| {
-        let steps: Vec<String> =
-            path.clone().into_actions().iter().map(|step| format!("{step:?}")).collect();
-        let last: &World = path.last_state();
+    let judge = |last: &World| {
         let end = model.recovered(last).0;
-        if std::env::var_os("MODEL_SHOW").is_some() {
-            println!("{last:#?}\nin the end {end:#?}");
-        }
-        let wrong = last.wrong.or(end.wrong);
-        (format!("{what}: {wrong:?} after {}", steps.join(", ")), steps.len() + 2)
-    });
-    let searched = match found {
-        Some((how, depth)) => Searched::Found { how, depth },
-        None if took < limit() => Searched::NothingFound,
-        None => Searched::CutOff,
+        (format!("{:?}", last.wrong.or(end.wrong)), end)
     };
-    println!(
-        "moves {name}: {states} states, depth {}, {:.1} s: {searched:?}",
-        checker.max_depth(),
-        took.as_secs_f64(),
-    );
-    searched
+    common::search(&format!("moves {name}"), model, depth, judge)
 }
 
 /// Deepest violation that is looked for where a rule is off.

@@ -160,9 +160,12 @@ fn a_long_read_lets_go_of_a_database_that_is_replaced() {
 }
 
 async fn until_closed(watch: &storage::CloseWatch) {
-    while !watch.is_closed() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let closed = async {
+        while !watch.is_closed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("nobody holds the database");
 }
 
 /// Under leases the answer of another role is none.
