@@ -18,6 +18,7 @@ use super::keys;
 use super::nemesis::Nemesis;
 use super::network;
 use super::observer::{Observer, Reign, Reigns};
+use super::prepare;
 use super::report;
 use super::rest;
 use super::schedule::{Plan, Target};
@@ -174,6 +175,7 @@ fn carry_out(
     let masters: Vec<SocketAddr> =
         (0..site.slots.len()).map(|shard| site.announced(shard, 0)).collect::<Result<_>>()?;
     let space = site.network.clients.name().to_owned();
+    netns::inside(&space, || prepare::prepare(&keys, &masters)).context("make keys ready")?;
     let shared = Shared {
         keys: Arc::clone(&keys),
         unanswered: Arc::new(keys.iter().map(|_| AtomicUsize::default()).collect()),
