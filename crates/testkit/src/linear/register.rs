@@ -42,16 +42,17 @@ impl Model for Register {
             Call::Read => fits.then_some(*state),
             Call::Write(value) => Some(Some(value)),
             Call::Swap(value) => fits.then_some(Some(value)),
-            // One without an answer that changed nothing can be left out: only where it wrote was its value seen.
+            // Without an answer it counts only where it wrote: otherwise it can be left out.
             Call::Compare(old, value) if *state == old => fits.then_some(Some(value)),
             Call::Compare(..) => (fits && operation.reply.is_some()).then_some(*state),
         }
     }
 }
 
-/// Leaves out what says nothing, and bounds open-ended writes: one whose value was seen took effect before that; one
-/// whose value nobody saw can be thought away, because nothing happened between it and the next write. A value that a
-/// compare-and-set without an answer waits for may have been seen by that.
+/// Leaves out what says nothing, and bounds open-ended writes: one whose value was seen took effect
+/// before that; one whose value nobody saw can be thought away, because nothing happened between it
+/// and the next write. A value that a compare-and-set without an answer waits for may have been seen
+/// by that.
 pub fn prepare(history: Vec<RegisterOperation>) -> Vec<RegisterOperation> {
     let mut seen: HashMap<u64, u64> = HashMap::new();
     for operation in &history {

@@ -106,7 +106,7 @@ fn a_compare_and_set_writes_only_over_what_it_names() {
     let lost_race = (Compare(Some(1), 3), Some(2), 50, 60);
     let chain = [first, second, lost_race];
     assert_eq!(of_register(&chain), Verdict::Linearizable);
-    // An acknowledged one that is gone; one that was told it lost and won; two that won over one value.
+    // An acknowledged one that is gone; one that lost and won; two that won over one value.
     for bad in [
         [first, second, (Read, Some(1), 70, 80)],
         [first, (Compare(Some(7), 2), Some(1), 30, 40), (Read, Some(2), 70, 80)],

@@ -130,6 +130,7 @@ impl Client {
             };
             let call = match keys[key].kind {
                 Kind::Ballast => None,
+                Kind::Channel if !writes => None,
                 _ if writes && !self.is_worn(key) => self.draw(key, &keys[key]),
                 _ => Some(Call::Get),
             };
@@ -197,6 +198,7 @@ impl Client {
                 Call::Compare(way, old, self.id())
             }
             Kind::Stream => self.draw_for_stream(index, part),
+            Kind::Channel => Call::Publish(self.id()),
             Kind::Ballast => return None,
         })
     }

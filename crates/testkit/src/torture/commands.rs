@@ -101,6 +101,7 @@ pub(super) fn command(key: &Key, call: Call) -> Vec<u8> {
             encode(&["XAUTOCLAIM", name, GROUP, &consumer, IDLE_MS, "0-0", "COUNT", "1"])
         }
         Call::Ack(id) => encode(&["XACK", name, GROUP, &id_text(id)]),
+        Call::Publish(element) => encode(&["PUBLISH", name, &element.to_string()]),
         Call::Pending => encode(&["XPENDING", name, GROUP, "-", "+", ALL]),
     }
 }
@@ -167,6 +168,7 @@ fn of_string(call: Call, kind: Kind, reply: &Reply) -> Option<Answer> {
     let is_counter = matches!(kind, Kind::Counter | Kind::Field | Kind::Score);
     match (call, reply) {
         (Call::Set(_), Reply::Simple(_)) => Some(Answer::Done),
+        (Call::Publish(_), Reply::Integer(count)) => Some(Answer::Number(*count)),
         (Call::Get, _) if kind == Kind::List => content(reply).map(Answer::Content),
         (Call::Get | Call::Incr, _) if is_counter => number(reply).map(Answer::Number),
         (Call::Get | Call::Swap(_), _) => value(reply).map(Answer::Value),

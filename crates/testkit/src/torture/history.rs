@@ -54,6 +54,8 @@ pub enum Call {
     Ack(u64),
     /// XPENDING: ids
     Pending,
+    /// PUBLISH
+    Publish(u64),
 }
 
 /// How a script is called.
@@ -92,7 +94,8 @@ pub enum Answer {
     Content(Vec<u64>),
     /// Entries of a stream: ids, see [`id`], and elements.
     Entries(Vec<(u64, u64)>),
-    /// Whether a lock was taken or released, a member was there, an element was removed or an entry acknowledged.
+    /// Whether a lock was taken or released, a member was there, an element was removed or an
+    /// entry acknowledged.
     Whether(bool),
     /// Bytes that nobody wrote.
     Garbage(String),
@@ -210,6 +213,7 @@ impl fmt::Display for Call {
             Self::Claim(_) => f.write_str("xautoclaim"),
             Self::Ack(id) => write!(f, "xack {}", id_text(*id)),
             Self::Pending => f.write_str("xpending"),
+            Self::Publish(element) => write!(f, "publish {element}"),
         }
     }
 }

@@ -30,13 +30,15 @@ pub enum Kind {
     Script,
     /// XADD by producers, a group of consumers with XREADGROUP, XAUTOCLAIM, XACK.
     Stream,
+    /// A channel: PUBLISH, and a subscriber in each shard.
+    Channel,
     /// Written, never checked: fills the WAL and the memtables.
     Ballast,
 }
 
 impl Kind {
     /// All that are checked.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Register,
         Self::Counter,
         Self::List,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Score,
         Self::Script,
         Self::Stream,
+        Self::Channel,
     ];
 
     /// Its name in arguments.
@@ -62,6 +65,7 @@ impl Kind {
             Self::Score => "score",
             Self::Script => "script",
             Self::Stream => "stream",
+            Self::Channel => "channel",
             Self::Ballast => "ballast",
         }
     }
@@ -76,7 +80,7 @@ impl Kind {
         match self {
             Self::Queue => &[Call::Get, Call::Aside],
             Self::Stream => &[Call::Get, Call::Pending],
-            Self::Ballast => &[],
+            Self::Channel | Self::Ballast => &[],
             _ => &[Call::Get],
         }
     }
@@ -137,7 +141,7 @@ pub fn keys(shards: &[Ranges], kinds: &[Kind]) -> Result<Vec<Key>> {
     let count = |kind: Kind| match kind {
         Kind::Register | Kind::Lock => 2 * each,
         Kind::Counter | Kind::List | Kind::Queue | Kind::Set | Kind::Script | Kind::Stream => each,
-        Kind::Field | Kind::Score | Kind::Ballast => 1,
+        Kind::Field | Kind::Score | Kind::Channel | Kind::Ballast => 1,
     };
     let mut keys = Vec::new();
     for (shard, ranges) in shards.iter().enumerate() {

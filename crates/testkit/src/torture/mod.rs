@@ -27,5 +27,6 @@ pub mod schedule;
 pub mod scripts;
 pub mod site;
 pub mod streams;
+pub mod subscribers;
 pub mod timeline;
 pub mod verdict;

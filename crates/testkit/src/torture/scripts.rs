@@ -1,7 +1,8 @@
 //! Compare-and-set by scripts: one text, called as EVAL, EVALSHA and FCALL.
 //!
-//! It writes a value to two strings and to every field of a hash, and refuses to go on where these do not agree: a script of
-//! which only a part took effect is seen by the next one, and by every read.
+//! It writes a value to two strings and to every field of a hash, and refuses to go on where these
+//! do not agree: a script of which only a part took effect is seen by the next one, and by every
+//! read.
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -1,7 +1,9 @@
-//! Where the entries of a stream went, and whom its group gave them to: an account that needs no search.
+//! Where the entries of a stream went, and whom its group gave them to: an account that needs no
+//! search.
 //!
-//! Pure. Entries are only added, so that the last read shows every id there ever was and its element. An operation without an
-//! answer is given the benefit of the doubt. Which entry an unanswered XREADGROUP took is not known, only that it was one.
+//! Pure. Entries are only added, so that the last read shows every id there ever was and its
+//! element. An operation without an answer is given the benefit of the doubt. Which entry an
+//! unanswered XREADGROUP took is not known, only that it was one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -149,7 +151,8 @@ impl Account<'_> {
         self.found.push(Wrong { kind, text, operations });
     }
 
-    /// What an operation was told of an entry is what the last read says; that it is missing there is told once.
+    /// What an operation was told of an entry is what the last read says; that it is missing there
+    /// is told once.
     fn has_element(&mut self, id: u64, element: u64, index: usize) {
         if let Some(other) = self.elements.get(&id).copied().filter(|other| *other != element) {
             let text = format!("{} was {element} and is {other}", id_text(id));
@@ -195,7 +198,8 @@ impl Account<'_> {
         });
     }
 
-    /// A read shows the stream as far as it went then: all that was acknowledged before, nothing that was sent after.
+    /// A read shows the stream as far as it went then: all that was acknowledged before, nothing
+    /// that was sent after.
     fn reads_are_beginnings(&mut self) {
         let sent: HashMap<u64, usize> = self.operations.iter().filter_map(entered).collect();
         let mut bad = Vec::new();
@@ -251,7 +255,8 @@ impl Account<'_> {
         }
     }
 
-    /// An XREADGROUP that was given nothing saw nothing to give: not what was there before it and was taken after it.
+    /// An XREADGROUP that was given nothing saw nothing to give: not what was there before it and
+    /// was taken after it.
     fn nothing_was_passed_over(&mut self) {
         let mut bad = Vec::new();
         for (index, record) in &self.operations {

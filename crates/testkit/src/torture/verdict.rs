@@ -103,7 +103,8 @@ impl History<'_> {
         Some(Finding { kind: "lost write", text: format!("{}: {text}", self.key.name), operations })
     }
 
-    /// Elements of a queue, or entries of a stream, that went where no operation explains, or came back.
+    /// Elements of a queue, or entries of a stream, that went where no operation explains, or
+    /// came back.
     fn miscounted(
         &self,
         account: impl FnOnce(&mut dyn Iterator<Item = (usize, &Record)>) -> Vec<queues::Wrong>,
@@ -214,7 +215,7 @@ impl History<'_> {
                 let model = lock::Lock { slack: LOCK_SLACK_NS };
                 self.search(&model, lock::prepare, |record| of_lock(record, ttl))
             }
-            Kind::Stream | Kind::Ballast => return None,
+            Kind::Stream | Kind::Channel | Kind::Ballast => return None,
         };
         let name = &self.key.name;
         match verdict {
