@@ -203,13 +203,13 @@ impl Client {
         })
     }
 
-    /// More is added than taken, and some of what was taken is left for others to claim.
+    /// As much is taken as comes, so that consumers often wait, and some of it is left for others.
     fn draw_for_stream(&mut self, key: usize, part: u32) -> Call {
         match part {
             0..8 => Call::Get,
             8..12 => Call::Pending,
-            12..42 => Call::Enter(self.id()),
-            42..65 => Call::Take(self.number),
+            12..38 => Call::Enter(self.id()),
+            38..65 => Call::Take(self.number),
             65..75 => Call::Claim(self.number),
             _ => match self.given.get(&key).and_then(|given| given.last()) {
                 Some(id) => Call::Ack(*id),

@@ -3,7 +3,7 @@
 //! A message is promised at most once, in the order of the batches, to a subscriber that is
 //! connected when its batch is committed. A subscriber that connects anew, or whose session moves,
 //! misses what came meanwhile: so what must have been heard is judged within one version of the
-//! topology only, between two messages that one connection did hear.
+//! topology only, of what its master answered, between two messages that one connection did hear.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -148,7 +148,7 @@ pub fn judge(records: &[Record], heard: &[Heard], keys: &[Key], reigns: &[Reign]
         let (twice, strange) = twice_or_strange(&published, &heard);
         tell("heard twice", "messages were heard twice", &twice);
         tell("garbage", "messages were heard that nobody had published", &strange);
-        let (disordered, missed) = order(&published, &heard, reigns);
+        let (disordered, missed) = order(&published, &heard, keys, reigns);
         tell("out of order", "messages were heard after such as were published later", &disordered);
         tell("message lost", "messages were missed between two that were heard", &missed);
     }
@@ -173,7 +173,12 @@ fn twice_or_strange(published: &Published<'_>, heard: &[&Heard]) -> (Vec<u64>, V
 }
 
 /// Messages that came too late, and messages that did not come: within each connection.
-fn order(published: &Published<'_>, heard: &[&Heard], reigns: &[Reign]) -> (Vec<u64>, Vec<u64>) {
+fn order(
+    published: &Published<'_>,
+    heard: &[&Heard],
+    keys: &[Key],
+    reigns: &[Reign],
+) -> (Vec<u64>, Vec<u64>) {
     let (mut disordered, mut missed) = (Vec::new(), Vec::new());
     let mut by_connection: BTreeMap<u32, Vec<&Record>> = BTreeMap::new();
     for one in heard {
@@ -183,17 +188,18 @@ fn order(published: &Published<'_>, heard: &[&Heard], reigns: &[Reign]) -> (Vec<
     }
     let is_acknowledged = |record: &Record| matches!(record.outcome, Outcome::Answered(_));
     for records in by_connection.values() {
-        let mut newest = 0;
+        // Two nodes may both pass messages on, as long as one of them does not know better.
+        let mut newest: HashMap<&str, u64> = HashMap::new();
         for record in records {
-            if is_acknowledged(record) && record.ended < newest {
+            let newest = newest.entry(record.by.as_deref().unwrap_or_default()).or_default();
+            if is_acknowledged(record) && record.ended < *newest {
                 disordered.extend(element(record));
             }
-            newest = newest.max(record.invoked);
+            *newest = record.invoked.max(*newest);
         }
         let known: HashSet<u64> = records.iter().filter_map(|record| element(record)).collect();
         for reign in reigns {
-            let is_within =
-                |record: &&Record| reign.from < record.invoked && record.ended < reign.to;
+            let is_within = |record: &&Record| is_by_master(record, reign, keys);
             let calm = || {
                 records.iter().copied().filter(|record| is_acknowledged(record)).filter(is_within)
             };
@@ -201,12 +207,20 @@ fn order(published: &Published<'_>, heard: &[&Heard], reigns: &[Reign]) -> (Vec<
             let last = calm().map(|record| record.invoked).max();
             let (Some(first), Some(last)) = (first, last) else { continue };
             let between = published.values().map(|(_, record)| *record).filter(|record| {
-                is_acknowledged(record) && first < record.invoked && record.ended < last
+                let is_between = first < record.invoked && record.ended < last;
+                is_acknowledged(record) && is_between && is_by_master(record, reign, keys)
             });
             missed.extend(between.filter_map(element).filter(|element| !known.contains(element)));
         }
     }
     (disordered, missed)
+}
+
+/// Answered while this version certainly was in force, by its master.
+fn is_by_master(record: &Record, reign: &Reign, keys: &[Key]) -> bool {
+    let master = keys.get(record.key).and_then(|key| reign.masters.get(key.shard));
+    let is_within = reign.from < record.invoked && record.ended < reign.to;
+    is_within && record.by.as_deref().is_some_and(|by| master.is_some_and(|master| master == by))
 }
 
 fn element(record: &Record) -> Option<u64> {
@@ -233,7 +247,7 @@ mod tests {
                 true => Outcome::Answered(Answer::Number(1)),
                 false => Outcome::Unknown("cut".to_owned()),
             },
-            by: None,
+            by: Some("m".into()),
         };
         let records: Vec<Record> = (1..).zip(published).map(record).collect();
         let heard: Vec<Heard> = heard
@@ -249,7 +263,7 @@ mod tests {
             Key { name: "c".to_owned(), kind: Kind::Channel, shard: 0, ttl_ms: 0, successor: None };
         let reign = Reign {
             version: 1,
-            masters: vec![],
+            masters: vec!["m".to_owned()],
             replicas: vec![],
             from: 0,
             to: if calm { 2_000 } else { 22 },
