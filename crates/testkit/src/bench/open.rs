@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 
 use super::load::KEYS;
 use super::systems::Running;
+use crate::wait::pause;
 use crate::wire::{Connection, Reply, encode};
 
 /// Longer than this is counted as this, µs.
@@ -103,7 +104,7 @@ fn send(senders: &mut [TcpStream], load: &Load, began: Instant) -> Result<()> {
         let due = load.due(request);
         // What is late is sent at once.
         if let Some(early) = due.checked_sub(began.elapsed()) {
-            std::thread::sleep(early);
+            pause(early);
         }
         let key = format!("key:{:012}", random.random_range(0..KEYS));
         let words: &[&[u8]] = if random.random_range(0..100) < load.reads_percent {
@@ -191,7 +192,7 @@ mod tests {
                 for count in 0..load.requests() {
                     stream.read_exact(&mut request).unwrap();
                     if count == 0 {
-                        std::thread::sleep(stop);
+                        pause(stop);
                     }
                     stream.write_all(b"$-1\r\n").unwrap();
                 }

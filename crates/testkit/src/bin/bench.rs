@@ -65,8 +65,8 @@ fn main() -> Result<()> {
     if options.axis != "all" {
         return axis(&options, &options.axis);
     }
-    let all = rows::AXES.split(", ").filter(|name| *name != "quick").chain(["open"]);
-    all.into_iter().try_for_each(|name| axis(&options, name))
+    let mut all = rows::AXES.split(", ").filter(|name| *name != "quick").chain(["open"]);
+    all.try_for_each(|name| axis(&options, name))
 }
 
 /// The systems of an axis; redis-server and Kvrocks come after ours.
