@@ -22,6 +22,7 @@ mod family;
 mod filters;
 mod format;
 mod hot;
+mod memtable;
 mod options;
 mod overlay;
 mod scope;

@@ -113,12 +113,15 @@ pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
         "64" => FEW.iter().map(|name| Row::base(name, 64)).collect(),
         "1000" => of(FEW, &|row| row.clients = 1_000),
         "ttl" => of(&["SET with a TTL", "GET"], &|_| {}),
+        // The rows are the same, the systems are others.
+        "cold" => of(&["GET", "SET", "HGET", "HSET"], &|row| row.value_bytes = 1 << 10),
+        "replica" => of(FEW, &|_| {}),
         _ => bail!("there is no axis `{axis}`; accepted: {AXES}"),
     })
 }
 
 /// Names of the axes.
-pub const AXES: &str = "quick, base, more, workers, 1k, 10k, 64, 1000, ttl";
+pub const AXES: &str = "quick, base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica";
 
 #[cfg(test)]
 mod tests {
