@@ -8,6 +8,7 @@ use std::str::FromStr;
 use topology::NodeId;
 
 use crate::grant::{EpochId, Member, Members, parse_id, show_id};
+use crate::moves::Said;
 
 /// What a node does at the moment it answers, whatever a topology says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -239,6 +240,9 @@ pub struct Reply {
     pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
+    /// What was asked of slot moves, and what is held back for others; `None` from a node that does
+    /// not know them.
+    pub moves: Option<Vec<Said>>,
 }
 
 /// A file system, in bytes.
@@ -328,6 +332,12 @@ impl Reply {
         line("uptime_ms", &self.uptime_ms);
         line("wall_ms", &self.wall_ms);
         self.standing.render(&mut line);
+        if let Some(moves) = &self.moves {
+            line("moves", &1);
+            for (index, said) in moves.iter().enumerate() {
+                line(&format!("move{index}"), said);
+            }
+        }
         text
     }
 
@@ -404,6 +414,7 @@ impl Reply {
             uptime_ms: fields.or("uptime_ms", 0)?,
             wall_ms: fields.or("wall_ms", 0)?,
             standing: fields.standing()?,
+            moves: fields.moves(),
         })
     }
 }
@@ -474,6 +485,14 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A line that does not parse is left out, as if nothing were known of that move: then nothing
+    /// is changed by what is not understood.
+    fn moves(&self) -> Option<Vec<Said>> {
+        self.optional("moves").filter(|form| *form == "1")?;
+        let lines = (0..).map_while(|index| self.optional(&format!("move{index}")));
+        Some(lines.filter_map(|text| text.parse().ok()).collect())
+    }
+
     /// Lines that do not parse are left out: they inform, nothing is decided by them alone.
     fn replicas(&self) -> Vec<ReplicaLine> {
         (0..)
@@ -542,6 +561,7 @@ mod tests {
                 request_members: [member()].into_iter().collect(),
                 promised_ms: 1,
             },
+            moves: Some(vec![Said::nothing(crate::moves::MoveId(3))]),
         }
     }
 
@@ -595,8 +615,8 @@ mod tests {
         let is_number = |c: char| c.is_ascii_digit();
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
-            .map(|(name, _)| match name.strip_prefix("slave") {
-                Some(rest) if rest.chars().all(is_number) => "slave".to_owned(),
+            .map(|(name, _)| match name.trim_end_matches(is_number) {
+                list @ ("slave" | "move") => list.to_owned(),
                 _ => name.to_owned(),
             })
             .collect();

@@ -13,6 +13,10 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod words;
+
+pub use words::{ASKED_MAX, Asked, Malformed};
+
 /// Most ranges of one move.
 pub const RANGES_MAX: usize = 1024;
 

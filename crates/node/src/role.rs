@@ -381,6 +381,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         uptime_ms: node.uptime_ms(),
         wall_ms: crate::clock::unix_ms(),
         standing,
+        moves: None,
     }
 }
 

@@ -119,6 +119,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         uptime_ms: 1,
         wall_ms: 0,
         standing: Standing::default(),
+        moves: None,
     }
 }
 

@@ -393,6 +393,7 @@ impl Inside {
             uptime_ms: now / 1_000_000,
             wall_ms: 0,
             standing: api::heartbeat::Standing::default(),
+            moves: None,
         }
     }
 }
