@@ -8,7 +8,7 @@ use std::str::FromStr;
 use topology::NodeId;
 
 use crate::grant::{EpochId, Member, Members, parse_id, show_id};
-use crate::moves::Said;
+use crate::moves::{Progress, Said};
 
 /// What a node does at the moment it answers, whatever a topology says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -236,6 +236,8 @@ pub struct Reply {
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// How far the copies are that this node takes, for people.
+    pub copies: Vec<Progress>,
     /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
     pub wall_ms: u64,
     /// Grants, epochs, sets.
@@ -330,6 +332,9 @@ impl Reply {
             line("deposed_sequence", &sequence);
         }
         line("uptime_ms", &self.uptime_ms);
+        for (index, copy) in self.copies.iter().enumerate() {
+            line(&format!("copy{index}"), copy);
+        }
         line("wall_ms", &self.wall_ms);
         self.standing.render(&mut line);
         if let Some(moves) = &self.moves {
@@ -412,6 +417,7 @@ impl Reply {
                 }),
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
+            copies: fields.copies(),
             wall_ms: fields.or("wall_ms", 0)?,
             standing: fields.standing()?,
             moves: fields.moves(),
@@ -493,6 +499,12 @@ impl<'a> Fields<'a> {
         Some(lines.filter_map(|text| text.parse().ok()).collect())
     }
 
+    /// As `moves`.
+    fn copies(&self) -> Vec<Progress> {
+        let lines = (0..).map_while(|index| self.optional(&format!("copy{index}")));
+        lines.filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// Lines that do not parse are left out: they inform, nothing is decided by them alone.
     fn replicas(&self) -> Vec<ReplicaLine> {
         (0..)
@@ -548,6 +560,12 @@ mod tests {
             down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
+            copies: vec![Progress {
+                id: crate::moves::MoveId(3),
+                records: 4,
+                bytes: 5,
+                of_bytes: None,
+            }],
             wall_ms: 1_798_761_599_999,
             standing: Standing {
                 incarnation: Some(0xbeef),
@@ -616,7 +634,7 @@ mod tests {
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| match name.trim_end_matches(is_number) {
-                list @ ("slave" | "move") => list.to_owned(),
+                list @ ("slave" | "move" | "copy") => list.to_owned(),
                 _ => name.to_owned(),
             })
             .collect();

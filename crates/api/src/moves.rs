@@ -283,6 +283,19 @@ pub struct Said {
     pub is_synced: bool,
 }
 
+/// How far a copy is, as the taker counts it: for people, nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Progress {
+    /// Which move.
+    pub id: MoveId,
+    /// Records that were copied since this process began to.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many bytes there are to copy, as the giver estimates; `None` if it does not.
+    pub of_bytes: Option<u64>,
+}
+
 impl Said {
     /// Nothing is known of the move.
     pub fn nothing(id: MoveId) -> Self {

@@ -452,6 +452,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         down: None,
         deposed: None,
         uptime_ms: 1,
+        copies: Vec::new(),
         wall_ms: 0,
         moves: None,
         standing: Standing {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Feed, Frozen, Mark, MoveId, Order, Ordered, Said, Slots};
+use super::{Feed, Frozen, Mark, MoveId, Order, Ordered, Progress, Said, Slots};
 use crate::grant::{Least, parse_id, show_id};
 
 /// Most words behind `MOVES` in one heartbeat.
@@ -185,6 +185,27 @@ impl FromStr for Said {
     }
 }
 
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.id, self.records, self.bytes)?;
+        match self.of_bytes {
+            Some(bytes) => bytes.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+impl FromStr for Progress {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let parts: Vec<&str> = text.splitn(5, ' ').collect();
+        let [id, records, bytes, of_bytes] = parts[..] else { return Err(Malformed) };
+        let of_bytes = if of_bytes == "-" { None } else { Some(number(of_bytes)?) };
+        let (id, records, bytes) = (MoveId(number(id)?), number(records)?, number(bytes)?);
+        Ok(Self { id, records, bytes, of_bytes })
+    }
+}
+
 /// Decimal digits only.
 fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -265,6 +286,17 @@ mod tests {
         }
         for bad in ["", "5", "5 - 2 - - 0 0 0", "5 - 0 - held/x 0 0 0", "5 1/2 0 - - 0 0 0"] {
             assert_eq!(bad.parse::<Said>(), Err(Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn progress_is_read_back_as_it_was_written() {
+        for of_bytes in [None, Some(7)] {
+            let progress = Progress { id: MoveId(5), records: 3, bytes: 4, of_bytes };
+            assert_eq!(progress.to_string().parse(), Ok(progress));
+        }
+        for bad in ["", "5 1 2", "5 1 2 x", "5 1 2 3 4", "5 +1 2 3"] {
+            assert_eq!(bad.parse::<Progress>(), Err(Malformed), "{bad}");
         }
     }
 
