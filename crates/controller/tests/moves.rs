@@ -188,7 +188,7 @@ async fn a_move_is_paused_and_cancelled_as_long_as_nothing_has_moved() {
     stage.stuck(1, true);
     stage.queued("/moves", json!({"slots": "0-9", "to": "1", "max_concurrent": 1})).await;
     stage.queued("/moves", json!({"slots": "8192", "to": "0"})).await;
-    let moves = stage.waits("the copy", |moves| moves.moves[0].state == "copy").await;
+    let moves = stage.waits("the copy", |moves| moves.moves[0].progress.is_some()).await;
     assert_eq!(moves.max_concurrent, Some(1));
     assert_eq!(moves.moves[1].state, "queued");
     let (code, body) = stage.ask("PATCH", "/moves/1", json!({"paused": true})).await;
