@@ -212,6 +212,17 @@ impl Store {
         Ok(latest)
     }
 
+    /// Makes sure that everything written so far is on the disk; the newest sequence of it.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub fn sync(&self) -> Result<u64, Error> {
+        self.inner.failure.check()?;
+        let latest = self.latest_sequence();
+        self.flush_log(true)?;
+        Ok(latest)
+    }
+
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;

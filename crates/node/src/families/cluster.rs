@@ -5,6 +5,7 @@ mod discarded;
 
 use std::sync::Arc;
 
+use api::moves::{ASKED_MAX, Asked};
 use storage::types::keyspace;
 use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
@@ -15,10 +16,11 @@ use crate::command::row::Usage;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
+use crate::moves;
 use crate::node::Node;
 use crate::role::{change, heartbeat_reply, identifies};
 use crate::session::table::SessionHandler;
-use crate::session::{After, Command, SessionCx, Tells, gates};
+use crate::session::{After, Auth, Command, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
@@ -55,6 +57,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|down",        -3, down),
     clusterx("clusterx|flushslots",   3, flush_slots).no_multi(),
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
+    clusterx("clusterx|move",        -3, move_pull).no_multi().skip_slowlog(),
     clusterx("clusterx|myid",         2, my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
     clusterx("clusterx|observe",      2, observe),
@@ -370,6 +373,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 }
 
 fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let asked = asked_of_moves(args)?;
     if !matches!(args.len(), 3 | 6 | 15 | 16) {
         return Err(Error::text(CLUSTERX_TEXT));
     }
@@ -396,7 +400,36 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
-    Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
+    if is_for_me {
+        moves::orders::obey_all(cx.node, &asked, term);
+    }
+    let moves = Some(moves::orders::say(cx.node, asked.iter().map(Asked::id)));
+    let text = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) }.render();
+    Ok(reply.bulk(text.as_bytes()).into())
+}
+
+/// The words behind `MOVES`, at the end of a heartbeat.
+fn asked_of_moves(args: &mut Args<'_>) -> Result<Vec<Asked>> {
+    let malformed = || Error::text("ERR malformed word of a slot move");
+    let Some(words) = args.split_behind(3, b"moves") else { return Ok(Vec::new()) };
+    if words.len() > ASKED_MAX {
+        return Err(malformed());
+    }
+    let text = |word: &&[u8]| std::str::from_utf8(word).ok()?.parse().ok();
+    words.iter().map(text).collect::<Option<_>>().ok_or_else(malformed)
+}
+
+/// `MOVE PULL …`: a taker of slots asks for their copy.
+fn move_pull(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    if args.word().as_deref() != Some(b"PULL") {
+        return Err(Error::text(CLUSTERX_TEXT));
+    }
+    // The copy is for those who show that they are of the cluster.
+    if cx.config.peer_secrets().next().is_some() && cx.session.auth != Auth::Peer {
+        return Err(Error::text("NOPERM only peers may take slots"));
+    }
+    let request = moves::give::Request::parse(args.rest()).ok_or(Error::Syntax)?;
+    Ok(After::Leave(Box::new(move |detached| moves::give::serve(detached, request))))
 }
 
 /// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.

@@ -27,6 +27,7 @@ use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
 use crate::command::{Error, Flags, Row};
 use crate::config::Values;
 use crate::gate::Engine;
+use crate::moves::state::{self, Barred};
 use crate::node::Node;
 
 /// Why a command does not run.
@@ -115,7 +116,7 @@ const ALWAYS: &[Gate] = &[
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
-    &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
+    &[moves, paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
 
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
@@ -318,11 +319,55 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let slots = command.keys_in(check.words).map(key_slot);
     match cluster.route(slots, check.route_request(command.is_write())) {
         Route::Run => Ok(()),
+        Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
+        Route::Moved { slot, .. } if is_opened(check, slot.number()) => Ok(()),
         Route::Moved { to, .. } if leads_back(check.session, &to) => {
             Err(Refusal::Close("reached through a balancer address that belongs to another node"))
         }
         other => error(other.to_string()),
     }
+}
+
+/// A slot that was opened here under a topology that this node does not have yet.
+fn is_opened(check: &Check<'_>, slot: u16) -> bool {
+    let (Some(store), Some(cluster)) = (&check.engine.store, check.cluster) else { return false };
+    check.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
+}
+
+/// Slots that are handed over: their commands wait and are not refused, EXEC as a whole. What names
+/// no key and writes to all of them waits too.
+fn moves(check: &Check<'_>) -> Result<(), Refusal> {
+    let (command, node) = (check.command, check.node);
+    let (Some(store), Some(_)) = (&check.engine.store, check.cluster) else { return Ok(()) };
+    let is_holding = node.moves.is_holding();
+    if !is_holding && store.marks().is_none() {
+        return Ok(());
+    }
+    let mut slots = command.keys_in(check.words).map(|key| key_slot(key).number()).peekable();
+    let writes_all = command.is_write() && !command.flags.has(Flags::MAY_REPLICATE);
+    if slots.peek().is_none() && writes_all && is_holding {
+        return Err(hold());
+    }
+    slots.try_for_each(|slot| may_run(node, store, slot, command.is_write()))
+}
+
+/// Whether a command for a slot that is served here by the topology may run, as far as moves go.
+fn may_run(node: &Node, store: &Store, slot: u16, is_write: bool) -> Result<(), Refusal> {
+    match node.moves.may_run(store, slot, is_write) {
+        Ok(()) => Ok(()),
+        Err(Barred::Wait) => Err(hold()),
+        Err(Barred::NotHere(id)) => error(format!(
+            "CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node"
+        )),
+    }
+}
+
+/// How long a command for slots that are handed over waits before it is tried again.
+const HOLD_NS: u64 = 2_000_000;
+
+fn hold() -> Refusal {
+    let until_ns = clock::boottime_ns() + HOLD_NS;
+    Refusal::Wait(Pause { kind: PauseKind::Write, until_ns })
 }
 
 /// A redirection to the very address the client dialled would never end (rule R15). An announced
@@ -446,6 +491,9 @@ pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result
     // paused.
     if node.clients.paused(clock::boottime_ns).is_some() {
         return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
+    }
+    if node.moves.is_holding() {
+        return Err(Error::text("TRYAGAIN slots are handed over to another shard"));
     }
     engine.store.as_ref().ok_or_else(|| Error::text(LOADING))
 }
