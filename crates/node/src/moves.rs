@@ -11,6 +11,7 @@
 //! Locks are taken in the order write gate, machine.
 
 pub mod give;
+mod look;
 pub mod orders;
 pub mod state;
 pub mod take;

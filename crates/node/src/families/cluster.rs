@@ -2,10 +2,10 @@
 
 mod deposed;
 mod discarded;
+mod moves;
 
 use std::sync::Arc;
 
-use api::moves::{ASKED_MAX, Asked};
 use storage::types::keyspace;
 use topology::state::ResetGuards;
 use topology::view::{self, Jobs};
@@ -16,11 +16,11 @@ use crate::command::row::Usage;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
-use crate::moves;
+use crate::moves::orders;
 use crate::node::Node;
 use crate::role::{change, heartbeat_reply, identifies};
 use crate::session::table::SessionHandler;
-use crate::session::{After, Auth, Command, SessionCx, Tells, gates};
+use crate::session::{After, Command, SessionCx, Tells, gates};
 use ::grant::{Grant, Heartbeat};
 
 #[rustfmt::skip]
@@ -57,7 +57,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|down",        -3, down),
     clusterx("clusterx|flushslots",   3, flush_slots).no_multi(),
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
-    clusterx("clusterx|move",        -3, move_pull).no_multi().skip_slowlog(),
+    clusterx("clusterx|move",        -3, moves::pull).no_multi().skip_slowlog(),
     clusterx("clusterx|myid",         2, my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
     clusterx("clusterx|observe",      2, observe),
@@ -329,7 +329,10 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> 
     let invalid = || Error::text("ERR Invalid setnodes options");
     let force = match args.word().as_deref() {
         None => false,
-        Some(b"FORCE") => true,
+        Some(b"FORCE") => {
+            moves::only_without_grants(cx.node)?;
+            true
+        }
         Some(_) => return Err(invalid()),
     };
     if !args.is_empty() {
@@ -342,6 +345,7 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> 
 }
 
 fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    moves::only_without_grants(cx.node)?;
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
     if args.word().as_deref() != Some(b"NODE") {
         return Err(Error::text("ERR Invalid setslot options"));
@@ -361,6 +365,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
+    moves::are_own(store, &slots)?;
     let scope = cx.node.scope(cx.now_ms);
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {
@@ -373,7 +378,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 }
 
 fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let asked = asked_of_moves(args)?;
+    let asked = moves::asked(args)?;
     if !matches!(args.len(), 3 | 6 | 15 | 16) {
         return Err(Error::text(CLUSTERX_TEXT));
     }
@@ -401,35 +406,11 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
     if is_for_me {
-        moves::orders::obey_all(cx.node, &asked, term);
+        orders::obey_all(cx.node, &asked, term);
     }
-    let moves = Some(moves::orders::say(cx.node, asked.iter().map(Asked::id)));
+    let moves = Some(orders::say(cx.node, asked.iter().map(api::moves::Asked::id)));
     let text = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) }.render();
     Ok(reply.bulk(text.as_bytes()).into())
-}
-
-/// The words behind `MOVES`, at the end of a heartbeat.
-fn asked_of_moves(args: &mut Args<'_>) -> Result<Vec<Asked>> {
-    let malformed = || Error::text("ERR malformed word of a slot move");
-    let Some(words) = args.split_behind(3, b"moves") else { return Ok(Vec::new()) };
-    if words.len() > ASKED_MAX {
-        return Err(malformed());
-    }
-    let text = |word: &&[u8]| std::str::from_utf8(word).ok()?.parse().ok();
-    words.iter().map(text).collect::<Option<_>>().ok_or_else(malformed)
-}
-
-/// `MOVE PULL …`: a taker of slots asks for their copy.
-fn move_pull(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
-    if args.word().as_deref() != Some(b"PULL") {
-        return Err(Error::text(CLUSTERX_TEXT));
-    }
-    // The copy is for those who show that they are of the cluster.
-    if cx.config.peer_secrets().next().is_some() && cx.session.auth != Auth::Peer {
-        return Err(Error::text("NOPERM only peers may take slots"));
-    }
-    let request = moves::give::Request::parse(args.rest()).ok_or(Error::Syntax)?;
-    Ok(After::Leave(Box::new(move |detached| moves::give::serve(detached, request))))
 }
 
 /// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.

@@ -16,7 +16,7 @@ use storage::{FeedRead, FeedReader, Snapshot, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::orders::{holds, is_current, least, master, owns};
+use super::look::{holds, least, master, owns};
 use super::state::Give;
 use crate::clock;
 use crate::node::Node;
@@ -183,7 +183,7 @@ fn accept(node: &Node, request: &Request) -> Result<Store, &'static str> {
         request.slots.ranges().iter().any(|mine| mine.0 <= range.1 && range.0 <= mine.1)
     });
     let is_known = marks.table().of(request.id).is_some();
-    if !is_mine || !is_here || is_known || !is_current(marks.table(), request.id, &request.slots) {
+    if !is_mine || !is_here || is_known || marks.table().is_newer(request.id, &request.slots) {
         return Err("the slots are not this node's to give");
     }
     Ok(store.clone())

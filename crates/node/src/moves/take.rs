@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use topology::{Endpoint, NodeId, Viewer};
 
-use super::orders::master;
+use super::look::master;
 use super::state::Take;
 use crate::clock;
 use crate::node::Node;

@@ -5,6 +5,7 @@
 //! command before the first of them runs, because role, topology and lease may have changed in
 //! between: a refusal is EXEC's own reply, and nothing ran.
 
+mod moves;
 mod script;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use resp::Protocol;
 use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
+use moves::{hold, is_opened, may_run, moves};
 pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
@@ -27,7 +29,6 @@ use crate::command::texts::{LEASE_EXPIRED, LOADING, NOREPLICAS, READONLY};
 use crate::command::{Error, Flags, Row};
 use crate::config::Values;
 use crate::gate::Engine;
-use crate::moves::state::{self, Barred};
 use crate::node::Node;
 
 /// Why a command does not run.
@@ -326,48 +327,6 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
         }
         other => error(other.to_string()),
     }
-}
-
-/// A slot that was opened here under a topology that this node does not have yet.
-fn is_opened(check: &Check<'_>, slot: u16) -> bool {
-    let (Some(store), Some(cluster)) = (&check.engine.store, check.cluster) else { return false };
-    check.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
-}
-
-/// Slots that are handed over: their commands wait and are not refused, EXEC as a whole. What names
-/// no key and writes to all of them waits too.
-fn moves(check: &Check<'_>) -> Result<(), Refusal> {
-    let (command, node) = (check.command, check.node);
-    let (Some(store), Some(_)) = (&check.engine.store, check.cluster) else { return Ok(()) };
-    let is_holding = node.moves.is_holding();
-    if !is_holding && store.marks().is_none() {
-        return Ok(());
-    }
-    let mut slots = command.keys_in(check.words).map(|key| key_slot(key).number()).peekable();
-    let writes_all = command.is_write() && !command.flags.has(Flags::MAY_REPLICATE);
-    if slots.peek().is_none() && writes_all && is_holding {
-        return Err(hold());
-    }
-    slots.try_for_each(|slot| may_run(node, store, slot, command.is_write()))
-}
-
-/// Whether a command for a slot that is served here by the topology may run, as far as moves go.
-fn may_run(node: &Node, store: &Store, slot: u16, is_write: bool) -> Result<(), Refusal> {
-    match node.moves.may_run(store, slot, is_write) {
-        Ok(()) => Ok(()),
-        Err(Barred::Wait) => Err(hold()),
-        Err(Barred::NotHere(id)) => error(format!(
-            "CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node"
-        )),
-    }
-}
-
-/// How long a command for slots that are handed over waits before it is tried again.
-const HOLD_NS: u64 = 2_000_000;
-
-fn hold() -> Refusal {
-    let until_ns = clock::boottime_ns() + HOLD_NS;
-    Refusal::Wait(Pause { kind: PauseKind::Write, until_ns })
 }
 
 /// A redirection to the very address the client dialled would never end (rule R15). An announced

@@ -70,7 +70,7 @@ fn write(store: &Store, what: u8, key: &[u8], number: u64) {
     match what {
         0 => txn.put(Family::Metadata, &ns_key, &[b"\x81", &[0; 8][..], &[7]].concat()),
         1 | 2 => {
-            let kind = if what == 1 { Type::Hash } else { Type::ZSet };
+            let kind = if what == 1 { Type::Hash } else { Type::Zset };
             let mut metadata = Metadata::new(kind, number);
             metadata.size = 3;
             txn.put(Family::Metadata, &ns_key, &metadata.encode());
