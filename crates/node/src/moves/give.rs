@@ -15,6 +15,7 @@ use storage::batch::Writer;
 use storage::{FeedRead, FeedReader, Snapshot, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::look::{holds, least, master, owns};
 use super::state::Give;
@@ -89,7 +90,7 @@ enum End {
     Gone,
     #[error("the taker closed it")]
     Closed,
-    #[error("another stream, or another grant")]
+    #[error("another stream, another grant, or the slots have left")]
     Over,
 }
 
@@ -125,6 +126,8 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         Arc::new(Give { is_over: AtomicBool::new(false), feed: Mutex::new(Some(Feed::Far)) });
     {
         let mut gives = node.moves.gives.lock();
+        // What began anew since was told of long ago.
+        gives.retain(|id, give| *id >= request.id || *give.feed.lock() != Some(Feed::Misfit));
         let others = gives.keys().filter(|id| **id != request.id).count();
         if others >= STREAMS_MAX {
             drop(gives);
@@ -149,6 +152,7 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         sender: Sender::new(request.id, request.has, request.cursor.clone()),
         log: Log::default(),
         snapshot: None,
+        stop: node.shutdown(),
         in_flight: 0,
         acked_at_ms: clock::boottime_ms(),
         sent_at_ms: 0,
@@ -230,6 +234,8 @@ struct Giving<'a> {
     sender: Sender,
     log: Log,
     snapshot: Option<Snapshot<'a>>,
+    /// The node ends.
+    stop: watch::Receiver<bool>,
     /// Frames the taker has not taken.
     in_flight: usize,
     acked_at_ms: u64,
@@ -283,7 +289,10 @@ impl Giving<'_> {
     /// Whether this stream is still that of a grant, and how far the taker is.
     fn look(&mut self) -> Result<(), End> {
         let is_granted = self.node.grants.granted_epoch() == Some(self.request.epoch);
-        if self.give.is_over.load(Ordering::SeqCst) || !is_granted {
+        let is_left =
+            self.store.marks().is_some_and(|marks| marks.table().of(self.request.id).is_some());
+        let is_over = self.give.is_over.load(Ordering::SeqCst) || *self.stop.borrow();
+        if is_over || is_left || !is_granted {
             return Err(End::Over);
         }
         let now = clock::boottime_ms();
@@ -299,12 +308,18 @@ impl Giving<'_> {
     }
 
     /// Newest sequence that may leave.
+    ///
+    /// While the slots are frozen the taker's position has to be the freeze's: what others write
+    /// behind it does not concern the taker. The freeze is looked at last, so what is not frozen yet
+    /// will be at this sequence or behind it.
     fn committed(&self) -> u64 {
         let published = self.store.published();
-        match self.node.grants.commit.is_waiting() {
+        let committed = match self.node.grants.commit.is_waiting() {
             true => published.min(self.node.grants.commit.newest()),
             false => published,
-        }
+        };
+        let frozen = self.node.moves.frozen_at(self.request.id);
+        frozen.map_or(committed, |at| at.min(committed))
     }
 
     /// The next frame, if there is one.

@@ -106,6 +106,12 @@ impl Moves {
         self.is_holding.load(Ordering::SeqCst)
     }
 
+    /// Where the data of a move's slots ends, while they are frozen.
+    pub(super) fn frozen_at(&self, id: MoveId) -> Option<u64> {
+        let held = self.held.lock();
+        held.machine.frozen(id)?.at.map(|at| at.sequence)
+    }
+
     /// Whether a slot that is not this node's by its topology is held back all the same: its clients
     /// are told where it went once the taker has opened it (rule M9).
     pub fn is_held(&self, slot: u16) -> bool {

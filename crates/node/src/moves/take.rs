@@ -14,6 +14,7 @@ use ::replication::slots::{MoveId, Slots, State};
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
 use super::look::master;
@@ -62,6 +63,8 @@ struct Job {
     /// The grant it takes under.
     granted: u64,
     take: Arc<Take>,
+    /// The node ends.
+    stop: watch::Receiver<bool>,
 }
 
 /// Pulls from that process (node, nonce, epoch), unless that is under way.
@@ -87,7 +90,8 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: (String, String
         takes.insert(id, Arc::clone(&take));
         take
     };
-    let job = Job { node: Arc::clone(node), id, slots: slots.clone(), granted, take };
+    let (stop, slots) = (node.shutdown(), slots.clone());
+    let job = Job { node: Arc::clone(node), id, slots, granted, take, stop };
     spawn("move-take", move || {
         block_on(async move {
             if let Err(end) = job.run().await {
@@ -204,7 +208,8 @@ impl Job {
 
     fn look(&self) -> Result<(), End> {
         let is_granted = self.node.grants.granted_epoch() == Some(self.granted);
-        match self.take.is_over.load(Ordering::SeqCst) || !is_granted {
+        let is_over = self.take.is_over.load(Ordering::SeqCst) || *self.stop.borrow();
+        match is_over || !is_granted {
             true => Err(End::Over),
             false => Ok(()),
         }
