@@ -10,6 +10,7 @@
 //!
 //! Locks are taken in the order write gate, machine.
 
+mod copied;
 pub mod give;
 mod look;
 pub mod orders;

@@ -381,7 +381,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
             sequence: position.latest,
         }),
         uptime_ms: node.uptime_ms(),
-        copies: Vec::new(),
+        copies: node.moves.copies(),
         wall_ms: crate::clock::unix_ms(),
         standing,
         moves: Some(Vec::new()),

@@ -258,8 +258,18 @@ fn list_text(width: usize, moves: &Moves, cluster: &Cluster) -> String {
         out.push_str("no slots are queued to move\n");
     } else {
         let rows: Vec<Vec<String>> = moves.moves.iter().map(|one| row(one, cluster)).collect();
-        let head =
-            ["MOVE", "FROM", "TO", "SLOTS", "STATE", "KEYS", "BYTES", "RATE", "LEFT", "WAITS FOR"];
+        let head = [
+            "MOVE",
+            "FROM",
+            "TO",
+            "SLOTS",
+            "STATE",
+            "RECORDS",
+            "BYTES",
+            "RATE",
+            "LEFT",
+            "WAITS FOR",
+        ];
         out.push_str(&render(width, &head, &rows));
     }
     if let Some(limit) = moves.max_concurrent {
@@ -384,8 +394,8 @@ mod tests {
         .unwrap();
         let told = list_text(usize::MAX, &moves, &cluster());
         for words in [
-            "7     0     1     0-9    copy            5     1.5 MB of 3.0 MB  250.0 kB/s  6 s   the copy",
-            "8     0     gone  20     queued, paused  -     -                 -           -     an operator",
+            "7     0     1     0-9    copy            5        1.5 MB of 3.0 MB  250.0 kB/s  6 s   the copy",
+            "8     0     gone  20     queued, paused  -        -                 -           -     an operator",
             "at most 2 at a time",
             "6     1     0   1      cancelled",
         ] {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::replication::slots::{Access, Machine, Mark, MoveId, State};
-use api::moves::Feed;
+use api::moves::{Feed, Progress};
 use parking_lot::{Mutex, MutexGuard};
 use storage::Store;
 
+use super::copied::Copied;
 use crate::clock;
 
 /// How long clients are held that come for slots whose copy is not opened yet (rule M9).
@@ -59,6 +60,8 @@ pub(super) struct Take {
     pub is_over: AtomicBool,
     /// CLOCK_BOOTTIME of its last progress, ms.
     pub progress_ms: AtomicU64,
+    /// What it has brought.
+    pub copied: Mutex<Copied>,
 }
 
 /// Why a command for a slot does not run.
@@ -99,6 +102,13 @@ impl Moves {
         for take in self.takes.lock().values() {
             take.is_over.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// How far the copies are that this node takes.
+    pub fn copies(&self) -> Vec<Progress> {
+        let takes = self.takes.lock();
+        let running = takes.iter().filter(|(_, take)| !take.is_over.load(Ordering::SeqCst));
+        running.map(|(id, take)| take.copied.lock().progress(*id)).collect()
     }
 
     /// Whether anything is held back.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ::replication::slots::copy::{self, FRAME_HEAD_BYTES, Head, encode_place};
 use ::replication::slots::marks::CURSOR_BYTES_MAX;
 use ::replication::slots::{MoveId, Slots, State};
+use parking_lot::Mutex;
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -86,6 +87,7 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: (String, String
             source,
             is_over: AtomicBool::new(false),
             progress_ms: AtomicU64::new(now),
+            copied: Mutex::default(),
         });
         takes.insert(id, Arc::clone(&take));
         take
@@ -236,7 +238,9 @@ impl Job {
         if marks.table().is_newer(self.id, &self.slots) {
             return Err(End::Over);
         }
+        let State::Staged { cursor, .. } = &mark.state else { return Err(End::Over) };
         let sequence = store.stage(&copy::staged(mark, head)?, records)?;
+        self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
         store.publish()?;
         Ok(sequence)
     }
