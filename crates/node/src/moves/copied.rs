@@ -17,7 +17,7 @@ pub(super) struct Copied {
 
 impl Copied {
     /// A frame was appended whose records came from between the cursors.
-    pub fn took(&mut self, slots: &Slots, (from, to): (&Cursor, &Cursor), records: &[u8]) {
+    pub(super) fn took(&mut self, slots: &Slots, (from, to): (&Cursor, &Cursor), records: &[u8]) {
         self.records += batch::header(records).map_or(0, |(_, count)| u64::from(count));
         self.bytes += records.len() as u64;
         self.of_slots = below(slots, &Cursor::End);
@@ -26,7 +26,7 @@ impl Copied {
     }
 
     /// As if what is left had as many bytes a slot as what has come.
-    pub fn progress(&self, id: MoveId) -> Progress {
+    pub(super) fn progress(&self, id: MoveId) -> Progress {
         let of_bytes = self.below.and_then(|(begin, now)| {
             let (left, done) = (self.of_slots.saturating_sub(now), now.saturating_sub(begin));
             let more = (u128::from(self.bytes) * u128::from(left)).checked_div(u128::from(done));
