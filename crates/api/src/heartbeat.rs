@@ -7,8 +7,12 @@ use std::str::FromStr;
 
 use topology::NodeId;
 
-use crate::grant::{EpochId, Member, Members, parse_id, show_id};
+use crate::grant::{Member, Members, parse_id};
 use crate::moves::{Progress, Said};
+
+mod standing;
+
+pub use standing::Standing;
 
 /// What a node does at the moment it answers, whatever a topology says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,55 +126,6 @@ pub struct Stranger {
     pub connections: u64,
     /// Since the last of them, ms.
     pub age_ms: u64,
-}
-
-/// What a node says of grants: who it is as a member of a set, what it holds, what it asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
-    /// Of the data; `None` from nodes that have none.
-    pub incarnation: Option<u64>,
-    /// Of the kernel, `None` with `durable-ack`.
-    pub boot: Option<u128>,
-    /// Newest epoch in the database, 0 if none.
-    pub history_epoch: u64,
-    /// Its id.
-    pub history_id: Option<EpochId>,
-    /// The epoch this process holds a grant of, 0 if none.
-    pub granted_epoch: u64,
-    /// The version of the topology that grant names, 0 if none; `None` from a node that takes none
-    /// with a grant.
-    pub granted_version: Option<i64>,
-    /// Newest sequence that the whole set has.
-    pub committed: u64,
-    /// Number of the newest set this master asks for, within its epoch.
-    pub request: u64,
-    /// That set.
-    pub request_members: Members,
-    /// For how long it refuses any grant, because it promised its master so.
-    pub promised_ms: u64,
-}
-
-impl Standing {
-    /// Says its fields to `line`.
-    fn render(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
-        if let Some(incarnation) = self.incarnation {
-            line("incarnation", &format_args!("{incarnation:016x}"));
-        }
-        match self.boot {
-            Some(boot) => line("boot", &format_args!("{boot:032x}")),
-            None => line("boot", &"-"),
-        }
-        line("history_epoch", &self.history_epoch);
-        line("history_id", &show_id(self.history_id));
-        line("granted_epoch", &self.granted_epoch);
-        if let Some(version) = self.granted_version {
-            line("granted_version", &version);
-        }
-        line("committed", &self.committed);
-        line("request", &self.request);
-        line("request_members", &self.request_members);
-        line("promised_ms", &self.promised_ms);
-    }
 }
 
 /// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
@@ -526,6 +481,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::EpochId;
 
     fn sample() -> Reply {
         Reply {
