@@ -124,19 +124,9 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
     };
     let give =
         Arc::new(Give { is_over: AtomicBool::new(false), feed: Mutex::new(Some(Feed::Far)) });
-    {
-        let mut gives = node.moves.gives.lock();
-        // What began anew since was told of long ago.
-        gives.retain(|id, give| *id >= request.id || *give.feed.lock() != Some(Feed::Misfit));
-        let others = gives.keys().filter(|id| **id != request.id).count();
-        if others >= STREAMS_MAX {
-            drop(gives);
-            stream.write_all(b"-ERR too many slot moves give from here\r\n").await?;
-            return Ok(());
-        }
-        if let Some(before) = gives.insert(request.id, Arc::clone(&give)) {
-            before.is_over.store(true, Ordering::SeqCst);
-        }
+    if !register(node, request.id, &give) {
+        stream.write_all(b"-ERR too many slot moves give from here\r\n").await?;
+        return Ok(());
     }
     let registered = Registered { node, id: request.id, give: &give };
     stream.set_nodelay(true)?;
@@ -191,6 +181,20 @@ fn accept(node: &Node, request: &Request) -> Result<Store, &'static str> {
         return Err("the slots are not this node's to give");
     }
     Ok(store.clone())
+}
+
+/// Puts a stream on the list, in place of an earlier one of its move; false if there are too many.
+fn register(node: &Node, id: MoveId, give: &Arc<Give>) -> bool {
+    let mut gives = node.moves.gives.lock();
+    // What began anew since was told of long ago.
+    gives.retain(|known, give| *known >= id || *give.feed.lock() != Some(Feed::Misfit));
+    if gives.keys().filter(|known| **known != id).count() >= STREAMS_MAX {
+        return false;
+    }
+    if let Some(before) = gives.insert(id, Arc::clone(give)) {
+        before.is_over.store(true, Ordering::SeqCst);
+    }
+    true
 }
 
 /// Takes a stream off the list, however it ends.

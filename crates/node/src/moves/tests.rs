@@ -370,7 +370,10 @@ fn slots_move_while_a_client_writes_and_nothing_is_lost() {
     let at = cluster.freeze(1);
     cluster.own(at);
     let keys = cluster.d.count();
-    std::thread::sleep(Duration::from_millis(50));
+    let counter = format!("{{{}}}counter", tags[0]);
+    let mut count = || client.run(&["GET", &counter]).parse::<i64>().unwrap();
+    let before = count();
+    wait_until(|| if count() > before + 2 { Ok(()) } else { Err("the writer waits".into()) });
     ends.store(true, Ordering::SeqCst);
     let (acked, slowest) = writer.join().unwrap();
     for (key, count) in acked {
@@ -449,7 +452,9 @@ fn frozen_commands_are_held_and_not_refused_and_exec_as_a_whole() {
     assert_eq!(cluster.s.ask(&["SET", mine, "1"]), "+OK", "other slots");
     assert_eq!(cluster.s.ask(&["GET", &frozen]), "0", "reads go on until the seal");
     let before = cluster.s.node().sequence();
-    std::thread::sleep(Duration::from_millis(50));
+    for _ in 0..50 {
+        assert_eq!(cluster.s.ask(&["GET", mine]), "1");
+    }
     assert_eq!(cluster.s.node().sequence(), before, "nothing was written");
     assert_eq!(cluster.s.order(Order::Thaw { number: 1 }).frozen, None);
     assert_eq!(answer(&mut flush), "+OK");
@@ -458,7 +463,9 @@ fn frozen_commands_are_held_and_not_refused_and_exec_as_a_whole() {
     cluster.s.order(Order::Seal);
     let mut reader = connect();
     send(&mut reader, &["GET", &frozen]);
-    std::thread::sleep(Duration::from_millis(30));
+    for _ in 0..20 {
+        assert!(!cluster.s.ask(&["GET", mine]).starts_with('-'));
+    }
     reader.set_nonblocking(true).unwrap();
     assert!(reader.peek(&mut [0]).is_err());
 }
