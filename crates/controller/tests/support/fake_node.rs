@@ -138,11 +138,13 @@ impl FakeNode {
     }
 
     /// From its next start on it takes grants and knows slot moves.
+    #[allow(dead_code, reason = "not every test that shares this module uses it")]
     pub fn knows_moves(&self) {
         self.inside.lock().mover = Some(Mover::default());
     }
 
     /// A write of a client to a slot that may move.
+    #[allow(dead_code, reason = "not every test that shares this module uses it")]
     pub fn write_to(&self, slot: u16) -> bool {
         let may = mover::takes_writes(&self.inside.lock(), slot);
         may && self.write()

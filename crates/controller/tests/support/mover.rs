@@ -176,6 +176,7 @@ fn owns(inside: &Inside, slot: u16) -> bool {
 }
 
 /// Whether a client may write to the slot here, as far as moves are concerned.
+#[allow(dead_code, reason = "not every test that shares this module uses it")]
 pub fn takes_writes(inside: &Inside, slot: u16) -> bool {
     let version = inside.topology.as_ref().map_or(-1, |topology| topology.version);
     let owns = owns(inside, slot);
