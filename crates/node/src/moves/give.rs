@@ -3,6 +3,7 @@
 //! Invariant: nothing leaves that the in-sync set has not acknowledged (rule M7), nor anything of a
 //! history that does not hold what the taker has. The stream ends with the grant.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -146,7 +147,8 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         in_flight: 0,
         acked_at_ms: clock::boottime_ms(),
         sent_at_ms: 0,
-        sent_bytes: 0,
+        acked_bytes: 0,
+        sent_bytes: VecDeque::new(),
         far_at_ms: clock::boottime_ms(),
         give: &give,
         store: &store,
@@ -244,8 +246,10 @@ struct Giving<'a> {
     in_flight: usize,
     acked_at_ms: u64,
     sent_at_ms: u64,
-    /// Bytes of the log when the last frame left.
-    sent_bytes: u64,
+    /// Bytes of the log when the newest frame that the taker has was sent.
+    acked_bytes: u64,
+    /// The same of those that it has not taken yet.
+    sent_bytes: VecDeque<u64>,
     /// When the taker was last far behind.
     far_at_ms: u64,
 }
@@ -284,6 +288,9 @@ impl Giving<'_> {
             0 => Err(End::Closed),
             read => {
                 self.in_flight = self.in_flight.saturating_sub(read);
+                for bytes in self.sent_bytes.drain(..read.min(self.sent_bytes.len())) {
+                    self.acked_bytes = bytes;
+                }
                 self.acked_at_ms = clock::boottime_ms();
                 Ok(())
             }
@@ -300,9 +307,11 @@ impl Giving<'_> {
             return Err(End::Over);
         }
         let now = clock::boottime_ms();
-        let unsent = self.store.appended_bytes().saturating_sub(self.sent_bytes);
-        let is_near =
-            *self.sender.cursor() == Cursor::End && self.in_flight <= 1 && unsent <= CLOSE_BYTES;
+        let behind = self.store.appended_bytes().saturating_sub(self.acked_bytes);
+        // While nothing of the slots is written the taker is told seldom of the rest.
+        let is_idle = self.in_flight == 0 && self.log.to == 0;
+        let is_whole = *self.sender.cursor() == Cursor::End;
+        let is_near = is_whole && (is_idle || behind <= CLOSE_BYTES);
         if !is_near {
             self.far_at_ms = now;
         }
@@ -391,7 +400,10 @@ impl Giving<'_> {
         let has_records = self.log.records.as_ref().is_some_and(|records| !records.is_empty());
         let is_due = clock::boottime_ms().saturating_sub(self.sent_at_ms) >= IDLE_MS;
         let is_frozen = self.node.moves.is_holding();
-        if !is_wanted && !has_records && !is_due && !is_frozen {
+        // A taker that is busy gets more at once.
+        let bytes = self.log.records.as_ref().map_or(0, Writer::len);
+        let is_full = self.in_flight < 2 || bytes >= CHUNK_BYTES / 4;
+        if !is_wanted && !is_due && !is_frozen && !(has_records && is_full) {
             return None;
         }
         let mut log = std::mem::take(&mut self.log);
@@ -404,6 +416,6 @@ impl Giving<'_> {
 
     fn noted_sent(&mut self) {
         self.sent_at_ms = clock::boottime_ms();
-        self.sent_bytes = self.store.appended_bytes();
+        self.sent_bytes.push_back(self.store.appended_bytes());
     }
 }
