@@ -1,5 +1,7 @@
 //! The reply of `CLUSTERX HEARTBEAT`, written by nodes and read by controllers.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,6 +15,8 @@ use crate::moves::{Progress, Said};
 mod standing;
 
 pub use standing::Standing;
+
+pub use error::ParseError;
 
 /// What a node does at the moment it answers, whatever a topology says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -197,8 +201,7 @@ pub struct Reply {
     pub wall_ms: u64,
     /// Grants, epochs, sets.
     pub standing: Standing,
-    /// What was asked of slot moves, and what is held back for others; `None` from a node that does
-    /// not know them.
+    /// Of slot moves that were asked about; `None` from a node that does not know them.
     pub moves: Option<Vec<Said>>,
 }
 
@@ -209,22 +212,6 @@ pub struct Room {
     pub free: u64,
     /// As a whole.
     pub size: u64,
-}
-
-/// Why a reply could not be read.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ParseError {
-    /// A field without which nothing can be decided is absent.
-    #[error("heartbeat reply lacks `{0}`")]
-    Missing(&'static str),
-    /// A field has a value this version cannot read.
-    #[error("heartbeat reply has a bad `{name}`: {why}")]
-    Bad {
-        /// The field.
-        name: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
 }
 
 impl Reply {
@@ -446,8 +433,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A line that does not parse is left out, as if nothing were known of that move: then nothing
-    /// is changed by what is not understood.
+    /// What does not parse is left out, as if nothing were known of that move.
     fn moves(&self) -> Option<Vec<Said>> {
         self.optional("moves").filter(|form| *form == "1")?;
         let lines = (0..).map_while(|index| self.optional(&format!("move{index}")));
