@@ -403,7 +403,7 @@ impl Giving<'_> {
         // A taker that is busy gets more at once.
         let bytes = self.log.records.as_ref().map_or(0, Writer::len);
         let is_full = self.in_flight < 2 || bytes >= CHUNK_BYTES / 4;
-        if !is_wanted && !is_due && !is_frozen && !(has_records && is_full) {
+        if !(is_wanted || is_due || is_frozen || has_records && is_full) {
             return None;
         }
         let mut log = std::mem::take(&mut self.log);
