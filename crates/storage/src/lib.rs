@@ -35,6 +35,7 @@ pub mod feed;
 pub mod key;
 pub mod read;
 pub mod rewind;
+pub mod slots;
 pub mod snapshot;
 pub mod stats;
 pub mod store;

@@ -21,7 +21,7 @@ use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
     Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, budget, engine, format,
-    rewind, view,
+    rewind, slots, view,
 };
 use close::ClosedFlag;
 use failure::Failure;
@@ -43,9 +43,9 @@ pub(crate) struct Inner {
     /// Dropped by `Drop` after background work has ended.
     db: Arc<DB>,
     pub(crate) cache: Cache,
-    filters: Filters,
+    pub(crate) filters: Filters,
     pub(crate) ring: Ring,
-    hot: Hot,
+    pub(crate) hot: Hot,
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
@@ -62,9 +62,11 @@ pub(crate) struct Inner {
     failure: Arc<Failure>,
     waits: LogWaits,
     /// Held while a batch is written, see `append`.
-    writing: Mutex<()>,
+    pub(crate) writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
     history: RwLock<Arc<History>>,
+    /// The marks of slot moves, as the records of the propagate family have them. Changed under `writing`.
+    pub(crate) marks: slots::Kept,
     /// Shared with the compaction filters, which hold it weakly.
     views: Arc<Views>,
     /// Opened with `hold_tail` and not settled yet.
@@ -115,6 +117,7 @@ impl Store {
         let views = Arc::<Views>::default();
         let published = AtomicU64::new(db.latest_sequence_number());
         let history = epochs::load(&db)?;
+        let marks = slots::Kept::new(slots::load(&db)?);
         filters.attach(&db, &views);
         filters.set_epochs(!history.is_empty());
         let history = RwLock::new(Arc::new(history));
@@ -139,6 +142,7 @@ impl Store {
             waits: LogWaits::new(),
             writing: Mutex::default(),
             history,
+            marks,
             views,
             filters,
             is_holding,
@@ -208,6 +212,17 @@ impl Store {
         Ok(latest)
     }
 
+    /// Makes sure that everything written so far is on the disk; the newest sequence of it.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub fn sync(&self) -> Result<u64, Error> {
+        self.inner.failure.check()?;
+        let latest = self.latest_sequence();
+        self.flush_log(true)?;
+        Ok(latest)
+    }
+
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
@@ -252,6 +267,7 @@ impl Store {
             return Err(Error::OutOfSequence { expected, found });
         }
         let effect = epochs::effect(bytes, found, &self.inner.history.read())?;
+        self.inner.filters.barriers().note(effect.marks.iter().map(|(mark, _)| mark), found);
         let last = self.append_locked(&batch, &mut hot)?;
         self.note(effect)?;
         Ok(last)
@@ -334,7 +350,11 @@ impl Store {
         self.append_locked(&batch, &mut hot)
     }
 
-    fn append_locked(&self, batch: &WriteBatch, hot: &mut Writing<'_, '_>) -> Result<u64, Error> {
+    pub(crate) fn append_locked(
+        &self,
+        batch: &WriteBatch,
+        hot: &mut Writing<'_, '_>,
+    ) -> Result<u64, Error> {
         let inner = &*self.inner;
         inner.failure.check()?;
         let feeding = inner.ring.begin();
@@ -473,6 +493,10 @@ impl Read for Store {
         direction: Direction,
     ) -> Result<Cursor<'_>, Error> {
         self.cursor(family, (lower, upper), direction, None, ReadOptions::default())
+    }
+
+    fn marks(&self) -> Option<std::sync::Arc<crate::slots::Marks>> {
+        Store::marks(self)
     }
 }
 
