@@ -237,6 +237,8 @@ pub struct Reply {
     pub uptime_ms: u64,
     /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
     pub wall_ms: u64,
+    /// Its process was told to end, and waits to be rid of what it does.
+    pub stopping: bool,
     /// Grants, epochs, sets.
     pub standing: Standing,
 }
@@ -327,6 +329,9 @@ impl Reply {
         }
         line("uptime_ms", &self.uptime_ms);
         line("wall_ms", &self.wall_ms);
+        if self.stopping {
+            line("stopping", &1);
+        }
         self.standing.render(&mut line);
         text
     }
@@ -403,6 +408,7 @@ impl Reply {
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
             wall_ms: fields.or("wall_ms", 0)?,
+            stopping: fields.or("stopping", 0_u8)? != 0,
             standing: fields.standing()?,
         })
     }
@@ -530,6 +536,7 @@ mod tests {
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
             wall_ms: 1_798_761_599_999,
+            stopping: true,
             standing: Standing {
                 incarnation: Some(0xbeef),
                 boot: Some(5),

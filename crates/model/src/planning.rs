@@ -453,6 +453,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         deposed: None,
         uptime_ms: 1,
         wall_ms: 0,
+        stopping: false,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),
             boot: Some(u128::from(answered.boot)),

@@ -33,6 +33,7 @@ mod rival;
 mod shard;
 mod shard_id;
 mod sources;
+mod stopping;
 mod switchover;
 mod takeover;
 mod tell;

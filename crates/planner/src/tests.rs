@@ -25,6 +25,7 @@ mod operator;
 mod paused;
 mod rival;
 mod sources;
+mod stopping;
 mod switchover;
 mod told;
 mod unreached;
@@ -118,6 +119,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         deposed: None,
         uptime_ms: 1,
         wall_ms: 0,
+        stopping: false,
         standing: Standing::default(),
     }
 }

@@ -392,6 +392,7 @@ impl Inside {
             deposed: None,
             uptime_ms: now / 1_000_000,
             wall_ms: 0,
+            stopping: false,
             standing: api::heartbeat::Standing::default(),
         }
     }

@@ -396,7 +396,9 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
-    Ok(reply.bulk(heartbeat_reply(cx.node).render().as_bytes()).into())
+    let said = heartbeat_reply(cx.node);
+    cx.node.stopping.tell(&said, crate::clock::boottime_ms());
+    Ok(reply.bulk(said.render().as_bytes()).into())
 }
 
 /// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.
