@@ -55,8 +55,8 @@ fn has_fellows(node: &Node) -> bool {
     let cluster = node.cluster.load();
     let (Some(me), Ok(topology)) = (cluster.myself(), cluster.topology()) else { return false };
     let master = |node: &topology::Node| match &node.role {
-        topology::Role::Replica { of } => of.clone(),
-        topology::Role::Master => node.id.clone(),
+        topology::Role::Replica { of } => *of,
+        topology::Role::Master => node.id,
     };
     topology.nodes.iter().any(|other| other.id != me.id && master(other) == master(me))
 }
