@@ -199,6 +199,8 @@ pub struct Reply {
     pub copies: Vec<Progress>,
     /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
     pub wall_ms: u64,
+    /// Its process was told to end, and waits to be rid of what it does.
+    pub stopping: bool,
     /// Grants, epochs, sets.
     pub standing: Standing,
     /// Of slot moves that were asked about; `None` from a node that does not know them.
@@ -278,6 +280,9 @@ impl Reply {
             line(&format!("copy{index}"), copy);
         }
         line("wall_ms", &self.wall_ms);
+        if self.stopping {
+            line("stopping", &1);
+        }
         self.standing.render(&mut line);
         if let Some(moves) = &self.moves {
             line("moves", &1);
@@ -361,6 +366,7 @@ impl Reply {
             uptime_ms: fields.or("uptime_ms", 0)?,
             copies: fields.copies(),
             wall_ms: fields.or("wall_ms", 0)?,
+            stopping: fields.or("stopping", 0_u8)? != 0,
             standing: fields.standing()?,
             moves: fields.moves(),
         })
@@ -509,6 +515,7 @@ mod tests {
                 of_bytes: None,
             }],
             wall_ms: 1_798_761_599_999,
+            stopping: true,
             standing: Standing {
                 incarnation: Some(0xbeef),
                 boot: Some(5),

@@ -111,6 +111,8 @@ pub struct Node {
     pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
+    /// Whether the process is about to end, and waits for a successor.
+    pub stopping: crate::stopping::Stopping,
     shutdown: watch::Sender<bool>,
     on_failure: Option<FailureHook>,
     on_regained: Option<OnRegained>,
@@ -201,6 +203,7 @@ impl Node {
             room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
+            stopping: crate::stopping::Stopping::default(),
             shutdown: watch::channel(false).0,
             on_failure: None,
             on_regained: None,

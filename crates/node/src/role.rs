@@ -258,7 +258,12 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             if Node::is_lease_blocking(node.config.now().master_lease_mode) {
                 node.close_clients("this node is no master any more");
             }
-            crate::replication::follow(node, from, generation);
+            if node.stopping.has_begun() {
+                // Its master would wait for it, and then for its end.
+                crate::replication::end(node);
+            } else {
+                crate::replication::follow(node, from, generation);
+            }
         }
     }
 }
@@ -383,6 +388,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         uptime_ms: node.uptime_ms(),
         copies: node.moves.copies(),
         wall_ms: crate::clock::unix_ms(),
+        stopping: node.stopping.has_begun(),
         standing,
         moves: Some(Vec::new()),
     }

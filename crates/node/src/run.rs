@@ -21,7 +21,7 @@ use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
-use crate::{admin, cron, disk, families, grants, replication, role, version, worker};
+use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -286,15 +286,27 @@ async fn wait_for_end(
             }
         }
     });
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        _ = shutdown.wait_for(|stop| *stop) => tracing::info!("SHUTDOWN: stopping"),
+    let is_told = tokio::select! {
+        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); true }
+        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); true }
+        _ = shutdown.wait_for(|stop| *stop) => { tracing::info!("SHUTDOWN: stopping"); false }
         Some(ended) = tasks.join_next() => {
             ended.context("a service task ended")??;
+            false
+        }
+    };
+    reloading.abort();
+    if is_told {
+        tokio::select! {
+            () = handover::wait(node) => {}
+            _ = terminate.recv() => tracing::info!("SIGTERM again: stopping at once"),
+            _ = interrupt.recv() => tracing::info!("SIGINT again: stopping at once"),
+            _ = shutdown.wait_for(|stop| *stop) => tracing::info!("SHUTDOWN: stopping at once"),
+            Some(ended) = tasks.join_next() => {
+                ended.context("a service task ended")??;
+            }
         }
     }
-    reloading.abort();
     node.shut_down();
     Ok(())
 }

@@ -20,6 +20,8 @@ pub enum Ineligible {
     Led,
     /// Its disk takes nothing.
     Hangs,
+    /// Its process is about to end.
+    Stopping,
     /// It is not a replica by its own account.
     NotReplica,
     /// Its data belong to another history.
@@ -45,6 +47,7 @@ impl fmt::Display for Ineligible {
             Self::Stranger => "runs on another node's data folder",
             Self::Led => "obeys another controller",
             Self::Hangs => "hangs: its disk takes nothing",
+            Self::Stopping => "is being stopped",
             Self::NotReplica => "is not a replica",
             Self::Resync => "needs a full sync",
             Self::Loading => "is loading",
@@ -73,9 +76,10 @@ pub(crate) fn for_switchover<'a>(
     shard: &'a Shard,
     master: &Node,
 ) -> Vec<Candidate<'a>> {
+    let stays = |reply: &&Reply| !reply.stopping;
     found(shard, |node| match check(cx, shard, node, master, Silence::Awaited) {
-        Err(Ineligible::Empty | Ineligible::Behind) => cx.reply(&node.id),
-        other => other.ok(),
+        Err(Ineligible::Empty | Ineligible::Behind) => cx.reply(&node.id).filter(stays),
+        other => other.ok().filter(stays),
     })
 }
 
@@ -123,7 +127,10 @@ pub(crate) fn reasons(cx: &Context<'_>, shard: &Shard, master: &Node) -> String 
     let reasons: Vec<String> = shard
         .replicas()
         .filter_map(|node| {
-            let why = check(cx, shard, node, master, Silence::Excludes).err();
+            let why = match check(cx, shard, node, master, Silence::Excludes) {
+                Ok(reply) => reply.stopping.then_some(Ineligible::Stopping),
+                Err(why) => Some(why),
+            };
             why.map(|why| format!("{} {why}", node.local))
         })
         .collect();

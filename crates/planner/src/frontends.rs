@@ -5,7 +5,9 @@
 //! that is another node.
 //!
 //! In a planned switchover the frontends of both nodes hold: sessions leave their nodes and wait
-//! with new connections until the new backend is settled, or [`HOLD_MS`] are over.
+//! with new connections until the new backend is settled, or [`HOLD_MS`] are over. The same for a
+//! replica whose process is about to end: another one at its endpoint takes its sessions, or they
+//! wait for its return.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,8 +58,13 @@ pub(crate) fn wanted(
             let kept = demanded(cx, endpoint);
             let is_held = kept.is_some_and(|kept| kept.hold);
             let leads = kept.and_then(|kept| kept.backend.as_ref()).map(|at| at.node.as_str());
-            let leaves = leads.is_some_and(|node| moving.contains(node))
+            let mut leaves = leads.is_some_and(|node| moving.contains(node))
                 || (is_held && nodes.iter().any(|node| moving.contains(node.id.as_str())));
+            for node in nodes.iter().filter(|node| is_leaving(cx, node)) {
+                let until = given_back_by(cx, &node.id).filter(|_| is_held);
+                until.into_iter().for_each(|until| plan.wake(until));
+                leaves |= until.is_some() || leads == Some(node.id.as_str());
+            }
             let backend = match may_hold && leaves {
                 true => None,
                 false => backend(cx, closed, endpoint, &nodes),
@@ -74,6 +81,11 @@ pub(crate) fn wanted(
         })
         .collect();
     Some(frontends)
+}
+
+/// Its process is about to end. A master's endpoint goes where its role goes, not before.
+fn is_leaving(cx: &Context<'_>, node: &Node) -> bool {
+    node.role == Role::Slave && cx.reply(&node.id).is_some_and(|reply| reply.stopping)
 }
 
 /// A former master refuses even reads until its data was compared with its successor's. Who is held can wait for that.
@@ -131,7 +143,8 @@ fn backend(
     endpoint: &Endpoint,
     holders: &[&Node],
 ) -> Option<Backend> {
-    let mut open = holders.iter().filter(|node| !closed.contains(node.id.as_str()));
+    let is_open = |node: &Node| !closed.contains(node.id.as_str()) && !is_leaving(cx, node);
+    let mut open = holders.iter().filter(|node| is_open(node));
     let kept = demanded(cx, endpoint).and_then(|frontend| frontend.backend.as_ref());
     if let Some(kept) = kept
         && open.clone().any(|node| node.id == kept.node && target(node) == *kept)

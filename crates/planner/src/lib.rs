@@ -35,6 +35,7 @@ mod rival;
 mod shard;
 mod shard_id;
 mod sources;
+mod stopping;
 mod switchover;
 mod takeover;
 mod tell;

@@ -8,8 +8,8 @@ use crate::epoch::{self, Position};
 use crate::takeover::failover;
 use crate::verdict::Verdict;
 use crate::{
-    Action, Node, Plan, ShardState, Time, fence, handover, loss, reopen, switchover, tell,
-    unreached,
+    Action, Node, Plan, ShardState, Time, fence, handover, loss, reopen, stopping, switchover,
+    tell, unreached,
 };
 
 /// What the shard of the record at `index`, from 0, needs now.
@@ -157,6 +157,12 @@ fn alive(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Verdict {
     }
     follow_set(cx, case, plan);
     if shard.intent.is_none()
+        && cx.settled(master)
+        && let Some(verdict) = stopping::decide(cx, case, plan)
+    {
+        return verdict;
+    }
+    if shard.intent.is_none()
         && cx.record.paused.is_none()
         && cx.settled(master)
         && let Some(verdict) = unreached::decide(cx, case, plan)
@@ -226,7 +232,7 @@ fn adopt(cx: &Context<'_>, case: Case<'_>) -> Option<Verdict> {
 }
 
 /// For how long a member that went silent makes its master be asked more often, ms: the master
-/// is about to ask for a set without it, and writes wait for that.
+/// is about to ask for a set without it, and writes wait for that. So it is with one that stops.
 const CHANGE_MS: u64 = 2_000;
 /// How often, ms.
 const CHANGE_PACE_MS: u64 = 50;
@@ -245,10 +251,12 @@ fn follow_set(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
     }
     let silent = shard.epoch.in_sync.iter().any(|member| {
         let Some(node) = epoch::node_of(shard, member) else { return false };
-        let wait_ms = cx.reply(&node.id).map_or(0, |reply| reply.log_wait_ms);
+        let reply = cx.reply(&node.id);
+        let wait_ms = reply.map_or(0, |reply| reply.log_wait_ms);
         let since = cx.observed.node(&node.id).missing_since;
         since.is_some_and(|since| cx.now < since.plus_millis(CHANGE_MS))
             || (cx.policy.heartbeat_ms..CHANGE_MS).contains(&wait_ms)
+            || reply.is_some_and(|reply| reply.stopping)
     });
     if silent {
         let asked = cx.observed.node(&master.id).seen.as_ref().map(|seen| seen.sent_at);

@@ -26,6 +26,7 @@ mod operator;
 mod paused;
 mod rival;
 mod sources;
+mod stopping;
 mod switchover;
 mod told;
 mod unreached;
@@ -120,6 +121,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         uptime_ms: 1,
         copies: Vec::new(),
         wall_ms: 0,
+        stopping: false,
         standing: Standing::default(),
         moves: None,
     }

@@ -507,3 +507,145 @@ fn client_libraries_see_no_error() -> Result<()> {
     }
     Ok(())
 }
+
+/// Goes on counting as a client that reconnects; the longest time between two answers, in ms.
+fn returning_writer(
+    address: SocketAddr,
+    key: String,
+    gap_ms: Arc<AtomicU64>,
+) -> impl FnMut() -> Result<u64> + Send {
+    let mut connection = None;
+    let (mut sent, mut acknowledged) = (0_i64, 0_i64);
+    let mut last = Instant::now();
+    move || {
+        let open = match &mut connection {
+            Some(open) => open,
+            none => match open(address) {
+                Ok(open) => none.insert(open),
+                Err(_) => return Ok(0),
+            },
+        };
+        sent += 1;
+        match open.call(&["INCR", &key]) {
+            Ok(Reply::Integer(value)) => {
+                // What was sent and not answered may have been done.
+                ensure!((acknowledged + 1..=sent).contains(&value), "{value} after {acknowledged}");
+                (sent, acknowledged) = (value, value);
+                let gap = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+                gap_ms.fetch_max(gap, Ordering::Relaxed);
+                last = Instant::now();
+                Ok(1)
+            }
+            Ok(other) => anyhow::bail!("{other:?}"),
+            Err(_) => {
+                connection = None;
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// SIGTERM for the master, and what the shard looks like afterwards.
+fn stop_master(cluster: &Cluster, load: &Load) -> Result<Duration> {
+    let (old, new) = pair(cluster)?;
+    let begun = Instant::now();
+    process::signal(old.running()?, libc::SIGTERM)?;
+    cluster.await_that("its process ends as a replica", PATIENCE, |state| {
+        state.nodes.iter().all(|node| match node.id == old.id {
+            true => node.pid != old.pid && node.role == "replica",
+            false => node.id != new.id || node.role == "master",
+        })
+    })?;
+    let took = begun.elapsed();
+    let log = std::fs::read_to_string(cluster.dir().join(format!("logs/node-{}.log", old.port)))?;
+    ensure!(log.contains("it is a replica, and its controller knows"), "{log}");
+    cluster.await_return(&old, PATIENCE)?;
+    let before = load.done.load(Ordering::Relaxed);
+    wait::until("the load goes on", PATIENCE, || {
+        let done = load.done.load(Ordering::Relaxed);
+        if done > before + 200 { Ok(()) } else { Err(done) }
+    })?;
+    Ok(took)
+}
+
+/// Each node of a shard stopped and started in turn, under load at the master.
+#[test]
+fn a_master_that_is_stopped_hands_over_and_no_client_sees_an_error() -> Result<()> {
+    let cluster = start()?;
+    let (master, _) = pair(&cluster)?;
+    let address = master.announced()?;
+    let key = key_at(address)?;
+    let load = Arc::new(Load::default());
+    let mut threads = Vec::new();
+    for number in 0..4 {
+        let counter = format!("{{{key}}}:{number}");
+        threads.push(load.run(format!("writer {number}"), writer(address, counter.clone())?));
+        threads.push(load.run(format!("reader {number}"), reader(address, counter)?));
+    }
+    let new = format!("{{{key}}}:new");
+    threads.push(load.run("newcomer".into(), newcomer(address, new)));
+    let mut took = Vec::new();
+    for _ in 0..4 {
+        took.push(stop_master(&cluster, &load)?);
+    }
+    load.stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        let ended = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+        ended.with_context(|| cluster.logs())?;
+    }
+    let longest_ms = load.longest_us.load(Ordering::Relaxed) / 1_000;
+    let done = load.done.load(Ordering::Relaxed);
+    println!(
+        "{done} operations; the stops took {took:?}; longest wait of a client {longest_ms} ms"
+    );
+    Ok(())
+}
+
+#[test]
+fn behind_haproxy_a_stop_cuts_connections_and_loses_no_write() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, balancer: "haproxy", ..Options::default() })?;
+    let (master, _) = pair(&cluster)?;
+    let address = master.announced()?;
+    let key = key_at(address)?;
+    let load = Arc::new(Load::default());
+    let gap_ms = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..4)
+        .map(|number| {
+            let counter = format!("{{{key}}}:{number}");
+            let turn = returning_writer(address, counter, Arc::clone(&gap_ms));
+            load.run(format!("writer {number}"), turn)
+        })
+        .collect();
+    let took = stop_master(&cluster, &load)?;
+    load.stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        let ended = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+        ended.with_context(|| cluster.logs())?;
+    }
+    let gap_ms = gap_ms.load(Ordering::Relaxed);
+    println!("the stop took {took:?}, without a write were {gap_ms} ms");
+    ensure!(gap_ms < 3_000, "{gap_ms} ms: longer than a failover takes");
+    Ok(())
+}
+
+/// The replica goes first; the master serves until its patience is over, and nothing is lost.
+#[test]
+fn a_shard_that_is_stopped_as_a_whole_ends_with_its_master() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, restart: false, ..Options::default() })?;
+    let (master, replica) = pair(&cluster)?;
+    let key = key_at(master.announced()?)?;
+    for node in [&replica, &master] {
+        process::signal(node.running()?, libc::SIGTERM)?;
+    }
+    cluster.await_that("the replica has ended", PATIENCE, |state| {
+        state.nodes.iter().all(|node| node.pid.is_some() == (node.id == master.id))
+    })?;
+    common::write_until_ok(master.announced()?, &key, "late")?;
+    cluster.await_that("the master has ended too", PATIENCE, |state| {
+        state.nodes.iter().all(|node| node.pid.is_none())
+    })?;
+    let log = cluster.dir().join(format!("logs/node-{}.log", master.port));
+    let log = std::fs::read_to_string(log)?;
+    ensure!(log.contains("nobody has taken over in time"), "{log}");
+    Ok(())
+}

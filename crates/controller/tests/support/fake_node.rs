@@ -429,6 +429,7 @@ impl Inside {
             standing: (self.mover.as_ref())
                 .map_or_else(Standing::default, |mover| mover.standing(self.sequence)),
             moves: self.mover.as_ref().map(|_| Vec::new()),
+            stopping: false,
         }
     }
 }

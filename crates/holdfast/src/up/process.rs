@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::process::{Child, Command};
@@ -77,19 +77,24 @@ pub(crate) fn signal(pid: u32, signal: i32) {
     }
 }
 
-/// SIGTERM, a bounded wait, SIGKILL. A stopped child gets SIGCONT too, or it would never see the SIGTERM.
+/// Between two SIGTERMs: at the second one a node ends without a successor; here all of them end.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// SIGTERM until it ends, for a while, then SIGKILL. A stopped child gets SIGCONT too, or it would
+/// never see the SIGTERM.
 pub(crate) async fn stop(child: &mut Child) -> Result<ExitStatus> {
-    if let Some(pid) = child.id() {
-        signal(pid, libc::SIGTERM);
-        signal(pid, libc::SIGCONT);
-    }
-    match timeout(STOP_PATIENCE, child.wait()).await {
-        Ok(status) => status.context("wait for a child"),
-        Err(_) => {
-            child.start_kill().context("kill a child")?;
-            child.wait().await.context("wait for a killed child")
+    let began = Instant::now();
+    while began.elapsed() < STOP_PATIENCE {
+        if let Some(pid) = child.id() {
+            signal(pid, libc::SIGTERM);
+            signal(pid, libc::SIGCONT);
+        }
+        if let Ok(status) = timeout(AGAIN, child.wait()).await {
+            return status.context("wait for a child");
         }
     }
+    child.start_kill().context("kill a child")?;
+    child.wait().await.context("wait for a killed child")
 }
 
 /// The last lines of a log, for the message when a start fails.

@@ -327,6 +327,9 @@ options! {
     "unacknowledged-max-bytes" unacknowledged_max_bytes: Size = Size(16 << 20), [1 << 16, i64::MAX], Live;
     /// An acknowledgement, of a replica or of a client's write, means that it is on the disk. Must be the same on all nodes of a cluster.
     "durable-ack" durable_ack: bool = false, Restart;
+    /// How long a node that is told to end (SIGTERM) waits at most until another one has taken over, in milliseconds; 0: not at all.
+    /// Only a node that a controller leads waits, and a second SIGTERM ends that.
+    "handover-timeout-ms" handover_timeout_ms: u32 = 5_000, [0, 600_000], Live;
     /// Who may run keyed commands: any, balancer-only.
     "client-access" client_access: ClientAccess = ClientAccess::Any, Restart;
     /// Networks whose connections are balancers' and start with a PROXY protocol v2 header.

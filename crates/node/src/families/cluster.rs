@@ -409,8 +409,9 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
         orders::obey_all(cx.node, &asked, term);
     }
     let moves = Some(orders::say(cx.node, asked.iter().map(api::moves::Asked::id)));
-    let text = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) }.render();
-    Ok(reply.bulk(text.as_bytes()).into())
+    let said = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) };
+    cx.node.stopping.tell(&said, crate::clock::boottime_ms());
+    Ok(reply.bulk(said.render().as_bytes()).into())
 }
 
 /// `DOWN <term> [<id> …]`: the nodes that a controller has found gone, all of them.

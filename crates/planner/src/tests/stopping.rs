@@ -1,0 +1,145 @@
+//! Scripted stops: a master that is told to end hands over first, a replica gives sessions back.
+
+use super::*;
+use crate::IntentResult;
+
+fn stops(s: &mut Script, name: &str) {
+    s.answers_with(name, |reply| reply.stopping = true);
+}
+
+fn written(s: &Script) -> Option<Record> {
+    s.plan().actions.into_iter().find_map(|action| match action {
+        Action::CompareAndSwap { record, .. } => Some(*record),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_master_that_is_stopped_hands_over() {
+    let mut s = Script::serving(&["a", "b"]);
+    stops(&mut s, "a");
+    s.check(expect![[r#"
+        store v7 a*@lb0 b@lb1: shard 0: master a:1 is being stopped
+        leases: a
+        switchover: shard 0: master a:1 is being stopped
+    "#]]);
+    s.acts();
+    s.check(expect![[r#"
+        pause a 3000 ms
+        leases: a
+        switchover: a:1 to b:1
+    "#]]);
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    s.answers_with("b", |_| {});
+    s.check(expect![[r#"
+        balancers 2: lb0=hold lb1=hold
+        store v8 a@lb1 b*@lb0: shard 0: switchover from a:1 to b:1 at 100
+        leases: 
+        switchover: shard 0: switchover from a:1 to b:1 at 100
+    "#]]);
+    s.acts();
+    s.balancer_answers(&[]);
+    s.acts();
+    s.acts();
+    s.answers("b", reply("b", 8, Does::Master));
+    // Its old endpoint's sessions wait for its next process and are not led to this one.
+    s.answers("a", Reply { stopping: true, ..reply("a", 8, Does::Slave) });
+    s.check(expect![[r#"
+        balancers 3: lb0=b lb1=hold
+        leases: b
+        steady: 
+    "#]]);
+}
+
+#[test]
+fn a_pause_of_failovers_keeps_nobody_from_handing_over() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.record.paused = Some(crate::Paused { since_ms: 1, reason: String::new() });
+    stops(&mut s, "a");
+    assert!(written(&s).is_some(), "{}", show(&s.plan()));
+}
+
+#[test]
+fn who_is_stopped_as_well_takes_nothing_over() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    stops(&mut s, "a");
+    stops(&mut s, "b");
+    s.acts();
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    s.answers_with("c", |_| {});
+    let record = written(&s).expect("somebody takes over");
+    assert_eq!(record.shards[0].master().map(|node| &node.id), Some(&id("c")));
+
+    let mut s = Script::serving(&["a", "b"]);
+    stops(&mut s, "a");
+    stops(&mut s, "b");
+    s.check(expect![[r#"
+        balancers 2: lb0=a lb1=hold
+        leases: a
+        steady: 
+        alarm: shard 0: master a:1 is being stopped, and nobody can take over: b:1 is being stopped
+    "#]]);
+}
+
+/// Told to end while writes pause for it: nothing is lost, nothing is changed.
+#[test]
+fn a_replica_that_is_stopped_during_the_switchover_ends_it() {
+    let mut s = Script::serving(&["a", "b"]);
+    stops(&mut s, "a");
+    s.acts();
+    s.acts();
+    s.after_ms(10);
+    s.answers_with("a", |reply| reply.paused = true);
+    stops(&mut s, "b");
+    s.check(expect![[r#"
+        balancers 2: lb0=a lb1=hold
+        store v7 a*@lb0 b@lb1: shard 0: switchover given up: no replica can take over: b:1 is being stopped
+        leases: a
+        switchover: no replica can take over: b:1 is being stopped
+    "#]]);
+}
+
+#[test]
+fn what_failed_is_tried_again_after_a_moment() {
+    let mut s = Script::serving(&["a", "b"]);
+    let error = Some("b:1 did not catch up".into());
+    s.record.shards[0].last_intent = Some(IntentResult { id: "stopping-1".into(), error });
+    s.observed.concluded.insert(0, s.now);
+    stops(&mut s, "a");
+    s.after_ms(249);
+    s.check(expect![[r#"
+        leases: a
+        steady: 
+    "#]]);
+    s.after_ms(1);
+    assert!(written(&s).is_some(), "{}", show(&s.plan()));
+}
+
+#[test]
+fn sessions_of_a_replica_that_is_stopped_wait_for_another_one_or_its_return() {
+    let mut s = Script::serving(&["a", "b"]);
+    stops(&mut s, "b");
+    s.check(expect![[r#"
+        balancers 2: lb0=a lb1=hold
+        leases: a
+        steady: 
+    "#]]);
+    s.acts();
+    s.balancer_answers(&["a"]);
+    s.after_ms(100);
+    s.check(expect![[r#"
+        ask b
+        leases: a
+        steady: 
+    "#]]);
+    s.answers("b", reply("b", 7, Does::Slave));
+    s.check(expect![[r#"
+        balancers 3: lb0=a lb1=b
+        leases: a
+        steady: 
+    "#]]);
+}
