@@ -276,21 +276,25 @@ impl Reply {
             line("deposed_sequence", &sequence);
         }
         line("uptime_ms", &self.uptime_ms);
-        for (index, copy) in self.copies.iter().enumerate() {
-            line(&format!("copy{index}"), copy);
-        }
         line("wall_ms", &self.wall_ms);
         if self.stopping {
             line("stopping", &1);
         }
         self.standing.render(&mut line);
+        self.render_moves(&mut line);
+        text
+    }
+
+    fn render_moves(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+        for (index, copy) in self.copies.iter().enumerate() {
+            line(&format!("copy{index}"), copy);
+        }
         if let Some(moves) = &self.moves {
             line("moves", &1);
             for (index, said) in moves.iter().enumerate() {
                 line(&format!("move{index}"), said);
             }
         }
-        text
     }
 
     /// It said which cluster its folder belongs to.
