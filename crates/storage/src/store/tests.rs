@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::Read;
 use crate::key::DEFAULT_NAMESPACE;
 use crate::types::fields::{Form, Times};
 use crate::types::head::{Metadata, Prefix};
