@@ -216,6 +216,17 @@ pub struct Room {
     pub size: u64,
 }
 
+impl Room {
+    /// What is left free where slots of another shard come in, at least.
+    const GUESTS_LEAVE: u64 = 2 << 30;
+
+    /// Whether slots of another shard may come here: not onto the last tenth, nor the last 2 GiB. A
+    /// move does not begin without, and a copy under way waits (rule M16).
+    pub fn has_place_for_guests(self) -> bool {
+        self.free >= Self::GUESTS_LEAVE.max(self.size / 10)
+    }
+}
+
 impl Reply {
     /// The text that goes over the wire.
     pub fn render(&self) -> String {
@@ -477,6 +488,13 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests_leave_a_tenth_of_the_disk_and_at_least_two_gibibytes() {
+        let has_place = |free, size| Room { free, size }.has_place_for_guests();
+        assert!(has_place(100 << 30, 1_000 << 30) && !has_place((100 << 30) - 1, 1_000 << 30));
+        assert!(has_place(2 << 30, 10 << 30) && !has_place((2 << 30) - 1, 10 << 30));
+    }
     use crate::grant::EpochId;
 
     fn sample() -> Reply {

@@ -40,6 +40,7 @@ mod switchover;
 mod takeover;
 mod tell;
 mod time;
+mod unasked;
 mod unreached;
 mod upkeep;
 mod verdict;

@@ -14,10 +14,6 @@ use crate::context::{Context, Health};
 use crate::moves::{self, Answer, Attempts, Move, Moved, Phase};
 use crate::{Node, Observed, Plan, Record, Shard, ShardId, Time};
 
-/// Least room on a disk of a shard that takes slots: so much of it, one in …
-const ROOM_PART: u64 = 10;
-/// … and so many bytes (M16).
-const ROOM_BYTES: u64 = 2 << 30;
 /// A move that stays where it is for so long is told of, ms.
 pub const STALL_MS: u64 = 60_000;
 /// How long nodes other than the taker are not told of a topology that gives slots away, while the
@@ -98,7 +94,7 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
 /// As far as the node says.
 fn has_room(cx: &Context<'_>, node: &Node) -> bool {
     let room = cx.reply(&node.id).and_then(|reply| reply.room);
-    room.is_none_or(|Room { free, size }| free >= ROOM_BYTES.max(size / ROOM_PART))
+    room.is_none_or(Room::has_place_for_guests)
 }
 
 /// Every balancer leads to the master, where clients come through balancers.

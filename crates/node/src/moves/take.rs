@@ -33,8 +33,6 @@ const GREETING: Duration = Duration::from_millis(2_000);
 const LINE_BYTES_MAX: usize = 1024;
 /// Between two looks at what the in-sync set has.
 const LOOK: Duration = Duration::from_millis(1);
-/// Least room on the disk while others' data comes in (rule M16).
-const ROOM_BYTES: u64 = 2 << 30;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +218,7 @@ impl Job {
     /// The disk has no room for what is others' (rule M16).
     fn lacks_room(&self) -> bool {
         let room = *self.node.room.lock();
-        room.is_some_and(|room| room.free < ROOM_BYTES.max(room.size / 10))
+        room.is_some_and(|room| !room.has_place_for_guests())
     }
 
     /// Appends a frame under the gate; the sequence of its mark.
