@@ -152,6 +152,7 @@ impl Driver {
             };
             // Data of another history has another epoch; copied data another identity, too.
             if matches!(event, Event::Swapped { .. } | Event::Rewound { .. }) {
+                self.job.node.replication.news.begin_anew();
                 self.machine.set_member(member(&self.job.node));
                 self.machine.set_epoch(newest_epoch(&self.job.node));
             }
@@ -247,6 +248,7 @@ impl Driver {
             Action::Swap => return Some(Done::Swap),
             Action::Rewind { fork } => return Some(Done::Rewind(fork)),
             Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
+            Action::HistoryUpTo(latest) => self.job.node.replication.news.streams(latest),
             Action::Report(state) => report(&self.job, state),
             Action::Failed { fault, retry_ms } => {
                 self.job.node.replication.set_link_error(self.job.serial, &fault.to_string());
