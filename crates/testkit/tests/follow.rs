@@ -38,7 +38,7 @@ fn write(random: &mut StdRng) -> String {
         7 => format!("RENAME l:{a} l:{b}"),
         8 => format!("SUNIONSTORE u:{a} u:{b} u:{}", value % KEYS),
         9 => format!("ZUNIONSTORE z:{a} 2 z:{b} u:{a}"),
-        10 => format!("COPY h:{a} h:{b} REPLACE"),
+        10 => format!("COPY h:{a} h:{} REPLACE", (a + 1) % KEYS),
         11 => format!("LMOVE l:{a} l:{b} LEFT RIGHT"),
         12 | 13 => format!("RPUSH l:{a} {value} b c"),
         14 => format!("LPOP l:{a}"),
