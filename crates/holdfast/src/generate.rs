@@ -13,7 +13,7 @@ use clap_mangen::Man;
 use node::config::load::FLAGS;
 use node::config::{OPTIONS, Values};
 
-use crate::Cli;
+use crate::{Cli, VERSION};
 
 /// Shells that completions are made for.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -31,23 +31,20 @@ pub(crate) struct Args {
 /// # Errors
 /// A file cannot be written; the text names it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let man = args.dir.join("man");
-    let completions = args.dir.join("completions");
-    for folder in [&man, &completions] {
-        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    }
     for (name, page) in pages().context("write a man page")? {
-        write(&man.join(name), &page)?;
+        write(&args.dir.join("man"), &name, &page)?;
     }
     for shell in SHELLS {
-        let (name, text) = completion(shell);
-        write(&completions.join(name), &text)?;
+        let folder = args.dir.join("completions").join(shell.to_string());
+        write(&folder, file_name(shell), &completion(shell))?;
     }
     Ok(())
 }
 
-fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(file, bytes).with_context(|| format!("write {}", file.display()))
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let file = folder.join(name);
+    std::fs::write(&file, bytes).with_context(|| format!("write {}", file.display()))
 }
 
 /// The whole command line, with the node's options in place of "whatever follows".
@@ -101,7 +98,7 @@ fn collect(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         collect(verb, pages)?;
     }
-    let man = Man::new(command.clone());
+    let man = Man::new(command.clone()).source(format!("holdfast {VERSION}")).manual("Holdfast");
     let mut text = Vec::new();
     if command.get_name() == "node" && command.get_arguments().count() > OPTIONS.len() {
         // The usual synopsis would name every option.
@@ -120,15 +117,19 @@ fn collect(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<
     Ok(())
 }
 
-/// File name and text, named as the shell looks for them.
-fn completion(shell: Shell) -> (String, Vec<u8>) {
-    let name = match shell {
-        Shell::Zsh => "_holdfast".to_owned(),
-        other => format!("holdfast.{other}"),
-    };
+/// As the shell looks for it.
+fn file_name(shell: Shell) -> &'static str {
+    match shell {
+        Shell::Zsh => "_holdfast",
+        Shell::Fish => "holdfast.fish",
+        _ => "holdfast",
+    }
+}
+
+fn completion(shell: Shell) -> Vec<u8> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut definition(), "holdfast", &mut text);
-    (name, text)
+    text
 }
 
 #[cfg(test)]
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn every_shell_completes_verbs_and_options() {
         for shell in SHELLS {
-            let text = String::from_utf8(completion(shell).1).unwrap();
+            let text = String::from_utf8(completion(shell)).unwrap();
             for word in ["accept-loss", "haproxy-config", "client-access", "take-over"] {
                 assert!(text.contains(word), "{shell}: {word}");
             }
