@@ -11,7 +11,6 @@ mod authority;
 mod door;
 mod error;
 mod live;
-pub mod process;
 mod secret;
 
 pub use authority::{Authority, BadName, Names};
