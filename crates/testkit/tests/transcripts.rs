@@ -78,6 +78,11 @@ fn bloomfilter() -> Result<()> {
 }
 
 #[test]
+fn tdigest() -> Result<()> {
+    check("tdigest.resp")
+}
+
+#[test]
 fn hll() -> Result<()> {
     check("hll.resp")
 }

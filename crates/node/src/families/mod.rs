@@ -25,6 +25,7 @@ pub mod sort;
 pub mod sortedint;
 pub mod stream;
 pub mod string;
+pub mod tdigest;
 pub mod transaction;
 mod walk;
 pub mod zset;
@@ -43,6 +44,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "bloom-filter", commands: bloom::COMMANDS },
+    Family { name: "tdigest", commands: tdigest::COMMANDS },
     Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },

@@ -310,6 +310,9 @@ fn fill(client: &mut Client, tags: &[String]) {
             &["JSON.SET", &key("json"), "$", "{\"a\":1}"],
             &["BF.ADD", &key("bloom"), "a"],
             &["PFADD", &key("hll"), "a"],
+            &["TDIGEST.CREATE", &key("digest"), "COMPRESSION", "1"],
+            &["TDIGEST.ADD", &key("digest"), "1", "2"],
+            &["TDIGEST.MERGE", &key("digest"), "1", &key("digest")],
             &["SADD", &key("gone"), "1"],
             &["DEL", &key("gone")],
         ] {

@@ -44,6 +44,7 @@ pub mod sort;
 pub mod sortedint;
 pub mod stream;
 pub mod strings;
+pub mod tdigest;
 pub mod version;
 pub mod weigh;
 pub mod zset;
