@@ -41,6 +41,7 @@ mod sortedints;
 mod streams;
 mod strings;
 mod tdigests;
+mod timeseries;
 mod tracking;
 mod users;
 mod waiting;

@@ -83,6 +83,11 @@ fn tdigest() -> Result<()> {
 }
 
 #[test]
+fn timeseries() -> Result<()> {
+    check("timeseries.resp")
+}
+
+#[test]
 fn hll() -> Result<()> {
     check("hll.resp")
 }

@@ -31,6 +31,7 @@ const ONLY_WRITE: &[&str] = &[
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
     "zremrangebyrank", "zremrangebyscore", "pfadd", "siadd", "sirem", "hpexpire", "hexpire",
     "hexpireat", "hpexpireat", "hpersist", "movex", "tdigest.add", "tdigest.create", "tdigest.reset",
+    "ts.add", "ts.alter", "ts.create", "ts.del", "ts.madd",
 ];
 
 /// They tell of a key, and nothing of what is in it.
@@ -127,6 +128,8 @@ mod tests {
         check("EXISTS k", &[NOTHING]);
         check("PFMERGE a b", &[BOTH, READ]);
         check("TDIGEST.MERGE a 1 b", &[BOTH, READ]);
+        check("TS.ADD a 1 2", &[WRITE]);
+        check("TS.INCRBY a 1", &[BOTH]);
         check("INCR k", &[BOTH]);
         check("DEL a b", &[WRITE, WRITE]);
         check("RENAME a b", &[BOTH, WRITE]);

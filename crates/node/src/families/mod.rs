@@ -26,6 +26,7 @@ pub mod sortedint;
 pub mod stream;
 pub mod string;
 pub mod tdigest;
+pub mod timeseries;
 pub mod transaction;
 mod walk;
 pub mod zset;
@@ -45,6 +46,7 @@ pub const ALL: &[Family] = &[
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "bloom-filter", commands: bloom::COMMANDS },
     Family { name: "tdigest", commands: tdigest::COMMANDS },
+    Family { name: "timeseries", commands: timeseries::COMMANDS },
     Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },

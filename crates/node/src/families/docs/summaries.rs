@@ -229,6 +229,18 @@ pub(super) const DOCS: &[Doc] = &[
     doc("tdigest.reset",   "",       "Empties a T-digest sketch."),
     doc("tdigest.revrank", "",       "Estimates how many numbers are larger than given ones."),
     doc("tdigest.trimmed_mean", "",       "Estimates the mean of the numbers between two shares."),
+    // Time series.
+    doc("ts.add",          "",       "Adds a sample to a time series; creates it if needed."),
+    doc("ts.alter",        "",       "Changes how a time series is kept."),
+    doc("ts.create",       "",       "Creates a time series, and says how it is kept."),
+    doc("ts.decrby",       "",       "Adds a sample that is the last value less a number."),
+    doc("ts.del",          "",       "Deletes the samples of a time from a time series."),
+    doc("ts.get",          "",       "Returns the last sample of a time series."),
+    doc("ts.incrby",       "",       "Adds a sample that is the last value and a number."),
+    doc("ts.info",         "",       "Tells how a time series is kept and what it holds."),
+    doc("ts.madd",         "",       "Adds samples to time series."),
+    doc("ts.range",        "",       "Lists the samples of a time, or what they say by bucket."),
+    doc("ts.revrange",     "",       "Lists the samples of a time, or of its buckets, last first."),
     // HyperLogLogs.
     doc("pfadd",       "2.8.9",  "Adds elements to a HyperLogLog; creates it if needed."),
     doc("pfcount",     "2.8.9",  "Estimates how many different elements HyperLogLogs have together."),
