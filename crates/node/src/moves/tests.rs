@@ -310,6 +310,11 @@ fn fill(client: &mut Client, tags: &[String]) {
             &["JSON.SET", &key("json"), "$", "{\"a\":1}"],
             &["BF.ADD", &key("bloom"), "a"],
             &["PFADD", &key("hll"), "a"],
+            &["TDIGEST.CREATE", &key("digest"), "COMPRESSION", "1"],
+            &["TDIGEST.ADD", &key("digest"), "1", "2"],
+            &["TDIGEST.MERGE", &key("digest"), "1", &key("digest")],
+            &["TS.ADD", &key("series"), "5", "1", "CHUNK_SIZE", "1"],
+            &["TS.ADD", &key("series"), "6", "1"],
             &["SADD", &key("gone"), "1"],
             &["DEL", &key("gone")],
         ] {
