@@ -67,6 +67,7 @@ pub async fn serve(
         Kind::Etcd => (shared(&config, address).await?, None),
     };
     tracing::info!(%address, "controller started");
+    web::supervisor::ready();
     let app = web::service(rest::router(Arc::clone(&registry), live));
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use web::{Live, Settings};
+use web::{Live, Settings, supervisor};
 
 use crate::logging::{self, Log};
 use crate::{VERSION, out, signals};
@@ -56,7 +56,9 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         let (log, live_again) = (log.clone(), Arc::clone(&live));
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
+                supervisor::reloading();
                 reload(&live_again, &file, &log);
+                supervisor::ready();
             }
         });
         process(live)?.await

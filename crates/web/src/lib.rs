@@ -13,6 +13,7 @@ mod error;
 mod live;
 pub mod process;
 mod secret;
+pub mod supervisor;
 
 pub use authority::{Authority, BadName, Names};
 pub use door::{Door, Local, service};

@@ -61,6 +61,7 @@ pub async fn serve(
     let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
     let server = axum::serve(listener, web::service(router));
     let mut server = tokio::spawn(server.into_future());
+    web::supervisor::ready();
     let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));
     tokio::select! {
         () = shutdown => {}

@@ -131,6 +131,10 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     check_namespaces(&loaded.values)?;
     check_users(&loaded.values)?;
     if is_check {
+        crate::tls::Tls::load(&loaded.values, crate::clock::unix_s()).map_err(|fault| {
+            let place = "configuration".into();
+            LoadError::Value { place, name: fault.option.into(), why: fault.why }
+        })?;
         Ok(Request::Print(checked(&loaded)))
     } else {
         Ok(Request::Start(Box::new(loaded)))
