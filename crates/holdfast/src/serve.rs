@@ -67,7 +67,14 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         tell_log(&log, error);
     }
     log.flush();
-    done.map(|()| ExitCode::SUCCESS)
+    match done {
+        // As a node does: a supervisor knows that it may try again.
+        Err(error) if node::disk::is_full(&error) => {
+            out::complain(&format!("the disk is full: {}", out::chain(&*error)));
+            Ok(ExitCode::from(node::disk::EXIT_CODE))
+        }
+        done => done.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// Where the log is a file, the end is told there too; standard error is told by `main`.

@@ -3,8 +3,8 @@
 //! Needs root, for a small file system in memory; it is mounted in a namespace of the test's own and goes with it.
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -223,4 +223,41 @@ fn acked(master: &Node) -> Result<u64> {
         line.split(',').find_map(|part| part.strip_prefix("offset=")).map(str::to_owned)
     });
     offset.with_context(|| text.clone())?.trim().parse().context("read an offset")
+}
+
+/// Starts a controller whose store lies on a small disk.
+fn controller(folder: &Path) -> Result<Process> {
+    let file = folder.join("controller.toml");
+    let arguments = [OsStr::new("controller"), OsStr::new("-c"), file.as_os_str()];
+    Process::start(&holdfast()?, &arguments, &folder.join("log"))
+}
+
+#[test]
+fn a_controller_that_starts_on_a_full_disk_says_so_and_serves_once_there_is_room() -> Result<()> {
+    disk::unshare()?;
+    let folder = tempfile::tempdir()?;
+    let (dir, port) = (folder.path().join("disk"), free_port()?);
+    std::fs::create_dir(&dir)?;
+    disk::mount(&dir, DISK_MB, "holdfast-test")?;
+    let text = format!("listen = \"127.0.0.1:{port}\"\ndata = {:?}\n", dir.join("store"));
+    std::fs::write(folder.path().join("controller.toml"), text)?;
+    disk::fill(&dir)?;
+    let mut process = controller(folder.path())?;
+    let status = wait::until("the end of the controller", PATIENCE, || {
+        process.ended()?.with_context(|| format!("it runs: {}", process.log()))
+    })?;
+    let said = process.log();
+    ensure!(status.code() == Some(EXIT_CODE), "{status}: {said}");
+    ensure!(said.contains("the disk is full"), "{said}");
+    // Nothing half made is left that a later start would stumble over.
+    ensure!(!dir.join("store").exists(), "a store was left");
+
+    disk::free(&dir)?;
+    let running = controller(folder.path())?;
+    wait::until("the port of the controller", PATIENCE, || {
+        TcpStream::connect(("127.0.0.1", port)).map(drop).with_context(|| running.log())
+    })?;
+    ensure!(running.terminate()?.success());
+    disk::unmount(&dir);
+    Ok(())
 }

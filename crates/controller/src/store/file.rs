@@ -14,7 +14,7 @@ use planner::Record;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use self::engine::{Engine, Opener};
-use super::{Change, FORMAT, Outcome, StoreError, failed as engine, unused_elsewhere};
+use super::{Change, FORMAT, Outcome, StoreError, failed, unused_elsewhere};
 use crate::events::Event;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -25,18 +25,52 @@ const PROBE: TableDefinition<&str, &[u8]> = TableDefinition::new("probe");
 /// What is said of the file itself; earlier versions neither read nor write it.
 const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
 
+/// Names what failed. What the system said stays in the chain of causes: redb's own errors have
+/// none, and whether the disk is full is for the process to know.
+fn engine<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
+    move |error| {
+        let cause = match error.into() {
+            redb::Error::Io(error) => error.into(),
+            other => other.into(),
+        };
+        StoreError::Engine { what, cause }
+    }
+}
+
+/// Says of a file that does not open whether the system refused it or its content is at fault.
+fn opening(path: PathBuf, cause: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    match cause.downcast::<std::io::Error>() {
+        Ok(cause) => StoreError::File { path, cause: *cause },
+        Err(cause) => StoreError::Open { path, cause },
+    }
+}
+
 /// Size of that, bytes.
 const PROBE_BYTES: usize = 64 << 10;
 
-/// Makes the file where there is none, and leaves it to its user alone: it holds secrets.
+/// Makes a store where there is none, whole under another name first: what is half made, because
+/// the disk is full or the process dies, would be no store to any later start.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let refused = |cause| StoreError::File { path: path.to_owned(), cause };
+    if path.try_exists().map_err(refused)? {
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    // Its user's alone from the start.
+    let made = tempfile::Builder::new().prefix(".store-").tempfile_in(folder).map_err(refused)?;
+    drop(Database::create(made.path()).map_err(engine("open"))?);
+    match made.persist_noclobber(path) {
+        Ok(_) => std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused),
+        // Another process was faster. One of the two will have it.
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(refused(error.error)),
+    }
+}
+
+/// Leaves the file to its user alone: it holds secrets.
 fn private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(PRIVATE)
-        .open(path)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = std::fs::OpenOptions::new().read(true).append(true).open(path)?;
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
         file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
@@ -63,22 +97,24 @@ impl File {
     /// # Errors
     /// Another process has it, it is no store, or the disk fails.
     pub(super) fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
-        private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
-        let (file, path) = (path.to_owned(), path.to_owned());
-        Self::open_with(Box::new(move || Database::create(&file)), min_term).map_err(|error| {
-            match error {
-                StoreError::InUse(_) => StoreError::InUse(path),
-                StoreError::Newer { found, .. } => StoreError::Newer { path, found },
-                StoreError::Engine { what: "open", cause } => StoreError::Open { path, cause },
-                other => other,
-            }
+        let opened = make(path).and_then(|()| {
+            private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
+            let file = path.to_owned();
+            Self::open_with(Box::new(move || Database::create(&file)), min_term)
+        });
+        let path = path.to_owned();
+        opened.map_err(|error| match error {
+            StoreError::InUse(_) => StoreError::InUse(path),
+            StoreError::Newer { found, .. } => StoreError::Newer { path, found },
+            StoreError::Engine { what: "open", cause } => opening(path, cause),
+            other => other,
         })
     }
 
     fn open_with(opener: Opener, min_term: u64) -> Result<Self, StoreError> {
         let file = Engine::new(opener).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
-            other => StoreError::Engine { what: "open", cause: Box::new(other) },
+            other => engine("open")(other),
         })?;
         let mut store = Self { engine: file, term: 0, home: None };
         let begun = store.engine.write("start a term", |tx| {
@@ -209,7 +245,7 @@ impl File {
             let table = tx.open_table(CLUSTERS).map_err(engine("read a cluster"))?;
             let bytes = table.get((namespace, name)).map_err(engine("read a cluster"))?;
             let read = |bytes: redb::AccessGuard<'_, &[u8]>| {
-                serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))
+                serde_json::from_slice(bytes.value()).map_err(failed("read a cluster"))
             };
             bytes.map(read).transpose()
         })
@@ -291,7 +327,7 @@ fn records(
     let mut records = Vec::new();
     for row in table.iter().map_err(engine("read clusters"))? {
         let (_, bytes) = row.map_err(engine("read clusters"))?;
-        records.push(serde_json::from_slice(bytes.value()).map_err(engine("read a cluster"))?);
+        records.push(serde_json::from_slice(bytes.value()).map_err(failed("read a cluster"))?);
     }
     Ok(records)
 }
@@ -302,7 +338,7 @@ fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
 
 fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<(), StoreError> {
     unused_elsewhere(&all(tx)?, record)?;
-    let text = serde_json::to_vec(record).map_err(engine("encode a cluster"))?;
+    let text = serde_json::to_vec(record).map_err(failed("encode a cluster"))?;
     let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
     table
         .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())

@@ -230,6 +230,36 @@ fn assert_closed(stream: &mut TcpStream) {
 }
 
 #[test]
+fn a_copy_of_a_replicas_folder_is_refused_while_the_replica_is_heard() {
+    let (node, _, mut puppet) = in_sync(|_| {}, 1);
+    let twin = || {
+        let (mut stream, next) = (node.connect(), (node.sequence() + 1).to_string());
+        let member = Puppet::member().to_string();
+        let requests = [
+            &["replconf", "holdfast", "1"][..],
+            &["replconf", "listening-port", "7777"],
+            &["replconf", "member", &member],
+            &["PSYNC", &next],
+        ];
+        let said = requests.map(|words| {
+            send(&mut stream, words);
+            answer(&mut stream)
+        });
+        said.into_iter().next_back().unwrap()
+    };
+    let sequence = node.sequence();
+    puppet.ack(sequence, 1, None);
+    let said = twin();
+    assert!(said.starts_with("-TWIN 127.0.0.1:0 follows with the data of node"), "{said}");
+    // Its stream goes on.
+    let mut writer = node.connect();
+    send(&mut writer, &["SET", "k", "v"]);
+    puppet.ack(sequence + 1, 1, None);
+    assert_eq!(answer(&mut writer), "+OK");
+    drop(Puppet::follow(&node));
+}
+
+#[test]
 fn a_grant_opens_an_epoch_and_older_ones_are_refused() {
     let node = master(|_| {});
     let mut controller = Controller::of(&[member_of(&node)]);

@@ -17,7 +17,7 @@ use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::feeders::Replica;
+use super::feeders::{self, Replica};
 use crate::clients::Client;
 use crate::clock::{boottime_ms as now_ms, until};
 use crate::node::Node;
@@ -90,8 +90,6 @@ async fn answer(
             return Ok("partial sync refused");
         }
     };
-    node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
-    tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
     let (end, ended) = watch::channel(false);
     let shown = Arc::new(Replica {
         ip: replica.ip_address.clone().unwrap_or_else(|| client.address.ip().to_string()),
@@ -105,7 +103,17 @@ async fn answer(
         is_ack_wanted: AtomicBool::new(false),
         end,
     });
-    let _registered = Registered::new(node, client.id, &shown);
+    let _registered = match Registered::new(node, client.id, &shown) {
+        Ok(registered) => registered,
+        Err(text) => {
+            node.stats.sync_partial_err.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(replica = %client.address, "a replica is refused: {text}");
+            stream.write_all(format!("-TWIN {text}\r\n").as_bytes()).await?;
+            return Ok("another process has its name");
+        }
+    };
+    node.stats.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
+    tracing::info!(replica = %client.address, next = request.next, "partial sync accepted");
     // Whoever changes the generation ends the feeds that are registered; this one may have come too late for that.
     if node.engine().generation != generation {
         return Ok("the role or the database changed");
@@ -179,10 +187,20 @@ struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    fn new(node: &'a Node, id: u64, replica: &Arc<Replica>) -> Self {
-        node.replication.feeders.all.lock().insert(id, Arc::clone(replica));
+    /// `Err` says why not.
+    fn new(node: &'a Node, id: u64, replica: &Arc<Replica>) -> Result<Self, String> {
+        let alive_ms = feeders::alive_ms(node.config.now().replication_ping_ms);
+        let admitted = node.replication.feeders.admit(id, replica, (now_ms(), alive_ms));
+        admitted.map_err(|other| {
+            let of = replica.member.map_or_else(String::new, |member| member.node().to_string());
+            format!(
+                "{}:{} follows with the data of node {of}: if this folder is a copy of its, \
+                 start with an empty one",
+                other.ip, other.port
+            )
+        })?;
         node.replication.bell.listeners.fetch_add(1, Ordering::SeqCst);
-        Self { node, id }
+        Ok(Self { node, id })
     }
 }
 

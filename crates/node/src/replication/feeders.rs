@@ -92,7 +92,43 @@ impl Replica {
     }
 }
 
+/// A replica that was heard so lately is alive, in pings of the stream.
+const ALIVE_PINGS: u64 = 5;
+
+/// How long a replica that says nothing still counts as alive, in ms, by what its stream is paced with.
+pub(super) fn alive_ms(ping_ms: u32) -> u64 {
+    u64::from(ping_ms).saturating_mul(ALIVE_PINGS).max(1_000)
+}
+
 impl Feeders {
+    /// Puts a replica on the list. Data that an in-sync set counts on is held once: of two processes
+    /// with one member name, one runs on a copy of the other's folder, and what one of them
+    /// acknowledges the other may not have. So the later one is refused while the first is heard.
+    /// A process that comes back is the same one: its old stream ends. So does one that fell silent.
+    ///
+    /// # Errors
+    /// The replica that has the name.
+    pub(super) fn admit(
+        &self,
+        id: u64,
+        replica: &Arc<Replica>,
+        (now, alive_ms): (u64, u64),
+    ) -> Result<(), Arc<Replica>> {
+        let mut all = self.all.lock();
+        let has_name =
+            |other: &&Arc<Replica>| replica.member.is_some() && other.member == replica.member;
+        for other in all.values().filter(has_name) {
+            let is_same = (&other.ip, other.port) == (&replica.ip, replica.port);
+            let heard_ms = other.heard_ms.load(Ordering::Relaxed);
+            if !is_same && now.saturating_sub(heard_ms) < alive_ms {
+                return Err(Arc::clone(other));
+            }
+            other.end.send_replace(true);
+        }
+        all.insert(id, Arc::clone(replica));
+        Ok(())
+    }
+
     pub(super) fn list(&self) -> Vec<Arc<Replica>> {
         self.all.lock().values().cloned().collect()
     }
@@ -109,5 +145,57 @@ impl Feeders {
 
     pub(super) fn news(&self) -> watch::Receiver<u64> {
         self.acks.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(port: u16, member: Option<&str>, heard_ms: u64) -> Arc<Replica> {
+        Arc::new(Replica {
+            ip: "10.0.0.1".into(),
+            port,
+            is_holdfast: member.is_some(),
+            member: member.map(|text| text.parse().unwrap()),
+            epoch: Mutex::default(),
+            offset: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(heard_ms),
+            acked_next: AtomicU64::new(0),
+            is_ack_wanted: AtomicBool::new(false),
+            end: watch::channel(false).0,
+        })
+    }
+
+    #[test]
+    fn of_two_processes_with_one_name_the_living_one_keeps_it() {
+        let feeders = Feeders::default();
+        let one = "07c37dfeb235213a872192d90877d0cd55635b91/1/1";
+        let first = replica(6666, Some(one), 10_000);
+        feeders.admit(1, &first, (10_000, 1_000)).unwrap();
+        let copy = replica(6667, Some(one), 10_999);
+        let holder = feeders.admit(2, &copy, (10_999, 1_000)).unwrap_err();
+        assert_eq!(holder.port, 6666);
+        assert!(!*first.end.borrow() && feeders.list().len() == 1);
+        // Another incarnation, and what has no name at all, are others.
+        let other = replica(6667, Some("07c37dfeb235213a872192d90877d0cd55635b91/2/1"), 10_999);
+        feeders.admit(3, &other, (10_999, 1_000)).unwrap();
+        for id in [4, 5] {
+            feeders.admit(id, &replica(6668, None, 10_999), (10_999, 1_000)).unwrap();
+        }
+        assert!(feeders.list().iter().all(|replica| !*replica.end.borrow()));
+        // Silent for too long: it may have moved.
+        feeders.admit(6, &copy, (11_000, 1_000)).unwrap();
+        assert!(*first.end.borrow() && !*other.end.borrow());
+    }
+
+    #[test]
+    fn a_process_that_comes_back_ends_its_old_stream() {
+        let feeders = Feeders::default();
+        let one = "07c37dfeb235213a872192d90877d0cd55635b91/1/1";
+        let (old, new) = (replica(6666, Some(one), 10_000), replica(6666, Some(one), 10_001));
+        feeders.admit(1, &old, (10_000, 1_000)).unwrap();
+        feeders.admit(2, &new, (10_001, 1_000)).unwrap();
+        assert!(*old.end.borrow() && !*new.end.borrow());
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadableDatabase as _};
 
-use super::{META, Outcome, StoreError, engine};
+use super::{META, Outcome, StoreError, engine, failed};
 
 /// How to open the file.
 pub(super) type Opener =
@@ -255,5 +255,5 @@ fn term_of(database: &Database) -> Result<u64, StoreError> {
 }
 
 fn closed(what: &'static str) -> StoreError {
-    engine(what)("its file was closed by another failure")
+    failed(what)("its file was closed by another failure")
 }

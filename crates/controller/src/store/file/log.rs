@@ -4,7 +4,7 @@
 
 use redb::{ReadableTable, ReadableTableMetadata as _, TableDefinition};
 
-use super::{StoreError, engine};
+use super::{StoreError, engine, failed};
 use crate::events::Event;
 
 /// Every day's: alarms, changes of sets and topologies.
@@ -30,7 +30,7 @@ pub(super) fn append(tx: &redb::WriteTransaction, event: &Event) -> Result<(), S
         true => (&mut history, HISTORY_MAX),
         false => (&mut events, EVENTS_MAX),
     };
-    let text = serde_json::to_vec(event).map_err(engine("encode an event"))?;
+    let text = serde_json::to_vec(event).map_err(failed("encode an event"))?;
     table.insert(number, text.as_slice()).map_err(engine("write an event"))?;
     let count = table.len().map_err(engine("count events"))?;
     for _ in 0..count.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX)) {
@@ -56,7 +56,7 @@ pub(super) fn newest(
         for row in table.iter().map_err(engine("read events"))?.rev() {
             let (number, bytes) = row.map_err(engine("read events"))?;
             let mut event: Event =
-                serde_json::from_slice(bytes.value()).map_err(engine("read an event"))?;
+                serde_json::from_slice(bytes.value()).map_err(failed("read an event"))?;
             event.number = number.value();
             if wanted(&event) {
                 found.push(event);
