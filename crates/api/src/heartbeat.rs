@@ -1,5 +1,7 @@
 //! The reply of `CLUSTERX HEARTBEAT`, written by nodes and read by controllers.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -7,7 +9,14 @@ use std::str::FromStr;
 
 use topology::NodeId;
 
-use crate::grant::{EpochId, Member, Members, parse_id, show_id};
+use crate::grant::{Member, Members, parse_id};
+use crate::moves::{Progress, Said};
+
+mod standing;
+
+pub use standing::Standing;
+
+pub use error::ParseError;
 
 /// What a node does at the moment it answers, whatever a topology says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,55 +132,6 @@ pub struct Stranger {
     pub age_ms: u64,
 }
 
-/// What a node says of grants: who it is as a member of a set, what it holds, what it asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
-    /// Of the data; `None` from nodes that have none.
-    pub incarnation: Option<u64>,
-    /// Of the kernel, `None` with `durable-ack`.
-    pub boot: Option<u128>,
-    /// Newest epoch in the database, 0 if none.
-    pub history_epoch: u64,
-    /// Its id.
-    pub history_id: Option<EpochId>,
-    /// The epoch this process holds a grant of, 0 if none.
-    pub granted_epoch: u64,
-    /// The version of the topology that grant names, 0 if none; `None` from a node that takes none
-    /// with a grant.
-    pub granted_version: Option<i64>,
-    /// Newest sequence that the whole set has.
-    pub committed: u64,
-    /// Number of the newest set this master asks for, within its epoch.
-    pub request: u64,
-    /// That set.
-    pub request_members: Members,
-    /// For how long it refuses any grant, because it promised its master so.
-    pub promised_ms: u64,
-}
-
-impl Standing {
-    /// Says its fields to `line`.
-    fn render(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
-        if let Some(incarnation) = self.incarnation {
-            line("incarnation", &format_args!("{incarnation:016x}"));
-        }
-        match self.boot {
-            Some(boot) => line("boot", &format_args!("{boot:032x}")),
-            None => line("boot", &"-"),
-        }
-        line("history_epoch", &self.history_epoch);
-        line("history_id", &show_id(self.history_id));
-        line("granted_epoch", &self.granted_epoch);
-        if let Some(version) = self.granted_version {
-            line("granted_version", &version);
-        }
-        line("committed", &self.committed);
-        line("request", &self.request);
-        line("request_members", &self.request_members);
-        line("promised_ms", &self.promised_ms);
-    }
-}
-
 /// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct End {
@@ -235,12 +195,16 @@ pub struct Reply {
     pub deposed: Option<End>,
     /// Age of the process in ms.
     pub uptime_ms: u64,
+    /// How far the copies are that this node takes, for people.
+    pub copies: Vec<Progress>,
     /// The machine's wall clock, ms since 1970; 0 from nodes that do not say.
     pub wall_ms: u64,
     /// Its process was told to end, and waits to be rid of what it does.
     pub stopping: bool,
     /// Grants, epochs, sets.
     pub standing: Standing,
+    /// Of slot moves that were asked about; `None` from a node that does not know them.
+    pub moves: Option<Vec<Said>>,
 }
 
 /// A file system, in bytes.
@@ -252,20 +216,15 @@ pub struct Room {
     pub size: u64,
 }
 
-/// Why a reply could not be read.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ParseError {
-    /// A field without which nothing can be decided is absent.
-    #[error("heartbeat reply lacks `{0}`")]
-    Missing(&'static str),
-    /// A field has a value this version cannot read.
-    #[error("heartbeat reply has a bad `{name}`: {why}")]
-    Bad {
-        /// The field.
-        name: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
+impl Room {
+    /// What is left free where slots of another shard come in, at least.
+    const GUESTS_LEAVE: u64 = 2 << 30;
+
+    /// Whether slots of another shard may come here: not onto the last tenth, nor the last 2 GiB. A
+    /// move does not begin without, and a copy under way waits (rule M16).
+    pub fn has_place_for_guests(self) -> bool {
+        self.free >= Self::GUESTS_LEAVE.max(self.size / 10)
+    }
 }
 
 impl Reply {
@@ -333,7 +292,20 @@ impl Reply {
             line("stopping", &1);
         }
         self.standing.render(&mut line);
+        self.render_moves(&mut line);
         text
+    }
+
+    fn render_moves(&self, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+        for (index, copy) in self.copies.iter().enumerate() {
+            line(&format!("copy{index}"), copy);
+        }
+        if let Some(moves) = &self.moves {
+            line("moves", &1);
+            for (index, said) in moves.iter().enumerate() {
+                line(&format!("move{index}"), said);
+            }
+        }
     }
 
     /// It said which cluster its folder belongs to.
@@ -407,9 +379,11 @@ impl Reply {
                 }),
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
+            copies: fields.copies(),
             wall_ms: fields.or("wall_ms", 0)?,
             stopping: fields.or("stopping", 0_u8)? != 0,
             standing: fields.standing()?,
+            moves: fields.moves(),
         })
     }
 }
@@ -480,6 +454,19 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// What does not parse is left out, as if nothing were known of that move.
+    fn moves(&self) -> Option<Vec<Said>> {
+        self.optional("moves").filter(|form| *form == "1")?;
+        let lines = (0..).map_while(|index| self.optional(&format!("move{index}")));
+        Some(lines.filter_map(|text| text.parse().ok()).collect())
+    }
+
+    /// As `moves`.
+    fn copies(&self) -> Vec<Progress> {
+        let lines = (0..).map_while(|index| self.optional(&format!("copy{index}")));
+        lines.filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// Lines that do not parse are left out: they inform, nothing is decided by them alone.
     fn replicas(&self) -> Vec<ReplicaLine> {
         (0..)
@@ -501,6 +488,14 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests_leave_a_tenth_of_the_disk_and_at_least_two_gibibytes() {
+        let has_place = |free, size| Room { free, size }.has_place_for_guests();
+        assert!(has_place(100 << 30, 1_000 << 30) && !has_place((100 << 30) - 1, 1_000 << 30));
+        assert!(has_place(2 << 30, 10 << 30) && !has_place((2 << 30) - 1, 10 << 30));
+    }
+    use crate::grant::EpochId;
 
     fn sample() -> Reply {
         Reply {
@@ -535,6 +530,12 @@ mod tests {
             down: Some(vec!["c".repeat(40)]),
             deposed: Some(End { epoch: 3, sequence: 200 }),
             uptime_ms: 9,
+            copies: vec![Progress {
+                id: crate::moves::MoveId(3),
+                records: 4,
+                bytes: 5,
+                of_bytes: None,
+            }],
             wall_ms: 1_798_761_599_999,
             stopping: true,
             standing: Standing {
@@ -549,6 +550,7 @@ mod tests {
                 request_members: [member()].into_iter().collect(),
                 promised_ms: 1,
             },
+            moves: Some(vec![Said::nothing(crate::moves::MoveId(3))]),
         }
     }
 
@@ -602,8 +604,8 @@ mod tests {
         let is_number = |c: char| c.is_ascii_digit();
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
-            .map(|(name, _)| match name.strip_prefix("slave") {
-                Some(rest) if rest.chars().all(is_number) => "slave".to_owned(),
+            .map(|(name, _)| match name.trim_end_matches(is_number) {
+                list @ ("slave" | "move" | "copy") => list.to_owned(),
                 _ => name.to_owned(),
             })
             .collect();

@@ -13,6 +13,10 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod words;
+
+pub use words::{ASKED_MAX, Asked, Malformed};
+
 /// Most ranges of one move.
 pub const RANGES_MAX: usize = 1024;
 
@@ -277,6 +281,19 @@ pub struct Said {
     pub is_committed: bool,
     /// It is on the disk here.
     pub is_synced: bool,
+}
+
+/// How far a copy is, as the taker counts it: for people, nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Progress {
+    /// Which move.
+    pub id: MoveId,
+    /// Records that were copied since this process began to.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many bytes there are to copy, as the giver estimates; `None` if it does not.
+    pub of_bytes: Option<u64>,
 }
 
 impl Said {

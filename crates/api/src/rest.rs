@@ -8,9 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::grant::CommitMode;
 
 mod answer;
+mod moves;
 mod operator;
 
 pub use answer::NodeAnswer;
+pub use moves::{
+    Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer, MovesSpec, PastMove,
+    RebalanceSpec,
+};
 pub use operator::{
     Balancer, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,
     DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage, DiscardedSilent, LossAnswer,
@@ -351,6 +356,9 @@ pub struct Status {
     pub balancers: Vec<BalancerStatus>,
     /// What a person should know.
     pub alarms: Vec<String>,
+    /// Slots that are queued to move, or move.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
 }
 
 /// What a shard is doing.

@@ -5,6 +5,7 @@
 //! before the heartbeat leaves. The lock is never held across an await.
 
 mod balancer_task;
+mod copied;
 mod doubt;
 pub(crate) mod driver;
 mod node_task;
@@ -21,12 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::moves::MoveId;
 use parking_lot::Mutex;
 use planner::{Desired, Guard, Observed, Plan, Record, RecordError, Time};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use topology::Endpoint;
 
+pub(crate) use copied::Copied;
 #[cfg(test)]
 pub(crate) use sample::test_record;
 pub(crate) use shared::Shared;
@@ -78,6 +81,8 @@ pub(crate) struct State {
     balancers: BTreeMap<String, BalancerTask>,
     /// When the next plan is to be made at the latest; `None` while the planner waits for the store, or for news.
     plan_due: Option<Time>,
+    /// By move: how far its copy was when.
+    pub(crate) copies: BTreeMap<MoveId, Copied>,
     /// Changes of the record whose outcome is not known.
     doubts: i64,
     deleted: bool,
@@ -141,6 +146,7 @@ impl Cluster {
                 nodes: BTreeMap::new(),
                 balancers: BTreeMap::new(),
                 plan_due: Some(now),
+                copies: BTreeMap::new(),
                 doubts: 0,
                 deleted: false,
             }),
@@ -224,6 +230,8 @@ impl Cluster {
             observed.term = term;
             (observed.started_at, observed.record_at, observed.epoch_at) = (now, now, now);
             (observed.desired, observed.desired_floor) = (None, floor);
+            // Attempts are numbered within a term.
+            observed.attempts.clear();
             // What was heard of the predecessor is over.
             observed.nodes.values_mut().for_each(|node| node.led = None);
         }
@@ -368,6 +376,9 @@ impl Cluster {
                     seen.master_sequence = None;
                 }
             }
+            planner::moving::forget(&mut state.observed.attempts, &record);
+            let is_known = |id: &MoveId| record.moves.list.iter().any(|one| one.id == *id);
+            state.copies.retain(|id, _| is_known(id));
             state.record = record;
         }
         self.follow_record();

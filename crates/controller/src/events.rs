@@ -23,7 +23,7 @@ pub struct Event {
     pub term: u64,
     /// `namespace/cluster`, empty for the controller itself.
     pub cluster: String,
-    /// Of the history: `failover`, `switchover`, `loss`, `operator`, `start`. Of every day: `change`, `alarm`, `over`,
+    /// Of the history: `failover`, `switchover`, `loss`, `operator`, `move`, `start`. Of every day: `change`, `alarm`, `over`,
     /// `failed`.
     pub kind: String,
     /// What happened and why.
@@ -40,7 +40,7 @@ impl Event {
 impl Event {
     /// Kept apart and long: what is asked for after weeks.
     pub(crate) fn is_history(&self) -> bool {
-        matches!(&*self.kind, "failover" | "switchover" | "loss" | "operator" | "start")
+        matches!(&*self.kind, "failover" | "switchover" | "loss" | "operator" | "move" | "start")
     }
 }
 

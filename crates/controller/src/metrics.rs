@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api::rest::{BalancerStatus, NodeStatus, ShardStatus, Status};
+use api::rest::{BalancerStatus, Move, NodeStatus, ShardStatus, Status};
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -30,6 +30,9 @@ pub(crate) struct Counters {
     pub(crate) failovers: Counter,
     pub(crate) switchovers: Counter,
     pub(crate) lost_writes: Counter,
+    pub(crate) moves_done: Counter,
+    pub(crate) moves_given_up: Counter,
+    pub(crate) slots_moved: Counter,
     pub(crate) requests: Counter,
 }
 
@@ -75,6 +78,9 @@ fn counters_text(text: &mut String, term: u64, counters: &Counters) {
         failovers,
         switchovers,
         lost_writes,
+        moves_done: _,
+        moves_given_up: _,
+        slots_moved: _,
         requests,
     } = counters;
     line(
@@ -120,7 +126,18 @@ fn counters_text(text: &mut String, term: u64, counters: &Counters) {
         "Writes that failovers of asynchronous shards are known to have lost.",
         lost_writes.get(),
     );
+    moves_text(text, counters);
     line(text, "requests_total", "counter", "REST requests.", requests.get());
+}
+
+fn moves_text(text: &mut String, counters: &Counters) {
+    let mut line = |name: &str, help: &str, counter: &Counter| {
+        line(text, name, "counter", help, counter.get());
+    };
+    line("moves_done_total", "Moves of slots that came to their end.", &counters.moves_done);
+    let help = "Moves of slots that were cancelled, given up or begun anew.";
+    line("moves_given_up_total", help, &counters.moves_given_up);
+    line("slots_moved_total", "Slots that changed their shard.", &counters.slots_moved);
 }
 
 /// Words that a shard's state may be.
@@ -133,7 +150,7 @@ type Measure = fn(&Status, &str) -> Rows;
 
 /// What is measured of each cluster, with its labels.
 fn clusters_text(text: &mut String, clusters: &[Status]) {
-    let families: [(&str, &str, Measure); 9] = [
+    let families: [(&str, &str, Measure); 12] = [
         ("topology_version", "Version of the cluster's topology.", |status, of| {
             vec![(of.to_owned(), u64::try_from(status.version).unwrap_or(0))]
         }),
@@ -175,6 +192,17 @@ fn clusters_text(text: &mut String, clusters: &[Status]) {
             };
             status.balancers.iter().map(row).collect()
         }),
+        ("moves", "Moves of slots, by how far they are.", |status, of| {
+            let count = |state: &str| status.moves.iter().filter(|one| one.state == state).count();
+            let row = |state: &str| (format!("{of},state=\"{state}\""), count(state) as u64);
+            ["queued", "copy", "owned", "drop"].map(row).to_vec()
+        }),
+        ("move_waits_seconds", "For how long a move has not advanced.", |status, of| {
+            of_moves(status, of, |one| Some(one.since_ms / 1_000))
+        }),
+        ("move_copied_bytes", "Bytes that a move has copied.", |status, of| {
+            of_moves(status, of, |one| one.progress.as_ref().map(|progress| progress.bytes))
+        }),
     ];
     for (name, help, rows) in families {
         let _ = write!(
@@ -188,6 +216,11 @@ fn clusters_text(text: &mut String, clusters: &[Status]) {
             }
         }
     }
+}
+
+fn of_moves(status: &Status, of: &str, value: fn(&Move) -> Option<u64>) -> Rows {
+    let row = |one: &Move| Some((format!("{of},move=\"{}\"", one.id), value(one)?));
+    status.moves.iter().filter_map(row).collect()
 }
 
 fn of_nodes(status: &Status, of: &str, value: fn(&NodeStatus) -> Option<u64>) -> Rows {
@@ -230,6 +263,10 @@ mod tests {
                 "name": "lb1", "kind": "builtin", "endpoint": "", "in_force": true,
                 "error": null, "frontends": [],
             }],
+            "moves": [{
+                "id": 7, "slots": "0-9", "from": "a", "to": "b", "state": "copy", "paused": false,
+                "tries": 0, "waits_for": "the copy", "since_ms": 61_000,
+            }],
         }))
         .unwrap()
     }
@@ -258,6 +295,10 @@ mod tests {
             format!("holdfast_controller_node_up{{{of},shard=\"0\",node=\"10.0.0.1:1\"}} 1"),
             format!("holdfast_controller_node_lag{{{of},shard=\"0\",node=\"10.0.0.2:1\"}} 7"),
             format!("holdfast_controller_balancer_in_force{{{of},balancer=\"lb1\"}} 1"),
+            format!("holdfast_controller_moves{{{of},state=\"copy\"}} 1"),
+            format!("holdfast_controller_moves{{{of},state=\"owned\"}} 0"),
+            format!("holdfast_controller_move_waits_seconds{{{of},move=\"7\"}} 61"),
+            "holdfast_controller_slots_moved_total 0".to_owned(),
             "holdfast_controller_store_write_age_seconds 9".to_owned(),
             "holdfast_controller_failovers_total 0".to_owned(),
         ] {

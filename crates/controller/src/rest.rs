@@ -9,6 +9,7 @@ mod forward;
 mod import;
 mod intent;
 mod loss;
+mod moves;
 mod namespaces;
 mod nodes;
 mod probe;
@@ -73,6 +74,10 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .route(&cluster("/discarded"), get(discarded::list))
         .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
         .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
+        .route(&cluster("/shards/{i}/drain"), post(moves::drain))
+        .route(&cluster("/rebalance"), post(moves::rebalance))
+        .route(&cluster("/moves"), get(moves::list).post(moves::queue))
+        .route(&cluster("/moves/{id}"), get(moves::show).patch(moves::change).delete(moves::cancel))
         .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
         .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
         .route("/api/v1/events", get(status::events))

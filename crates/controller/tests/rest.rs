@@ -14,7 +14,7 @@ use support::{Stage, until};
 use tokio::sync::oneshot;
 
 /// Every path of the table, with a method that it has.
-const PATHS: [(&str, &str); 20] = [
+const PATHS: [(&str, &str); 25] = [
     ("GET", "/api/v1/namespaces"),
     ("POST", "/api/v1/namespaces"),
     ("GET", "/api/v1/namespaces/n"),
@@ -33,6 +33,11 @@ const PATHS: [(&str, &str); 20] = [
     ("DELETE", "/api/v1/namespaces/n/clusters/c/balancers/b"),
     ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/accept-loss"),
     ("GET", "/api/v1/namespaces/n/clusters/c/discarded"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/moves"),
+    ("PATCH", "/api/v1/namespaces/n/clusters/c/moves/1"),
+    ("DELETE", "/api/v1/namespaces/n/clusters/c/moves/1"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/rebalance"),
+    ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/drain"),
     ("GET", "/api/v1/events"),
     ("GET", "/metrics"),
 ];

@@ -101,6 +101,11 @@ struct Site {
 impl Site {
     /// A cluster of three nodes, which serves.
     async fn start(members: usize, controllers: usize) -> Self {
+        Self::start_with(members, controllers, 3).await
+    }
+
+    /// The same of shards of so many nodes; alone they know slot moves.
+    async fn start_with(members: usize, controllers: usize, per_shard: usize) -> Self {
         let etcd = Etcd::start(members).await;
         let place = Place {
             endpoints: etcd.endpoints(),
@@ -111,7 +116,11 @@ impl Site {
         let world = World::default();
         let mut nodes = Vec::new();
         for _ in 0..3 {
-            nodes.push(FakeNode::start(&world).await);
+            let node = FakeNode::start(&world).await;
+            if per_shard == 1 {
+                node.knows_moves();
+            }
+            nodes.push(node);
         }
         let balancer = FakeBalancer::start().await;
         let controllers: Vec<_> = (0..controllers).map(|_| Process::start(&etcd)).collect();
@@ -121,7 +130,7 @@ impl Site {
                 "addr": node.address(), "announced_host": "lb.test", "announced_port": port,
             })).collect::<Vec<_>>(),
             "commit_mode": "async",
-            "replicas": 3,
+            "replicas": per_shard,
             "balancers": [{
                 "name": "b", "kind": "builtin", "endpoint": balancer.url(), "source": "127.0.0.2",
             }],
@@ -154,6 +163,16 @@ impl Site {
             of.ok_or_else(|| format!("{leader:?}"))
         })
         .await
+    }
+
+    /// Waits until the moves are as wanted, as one of the controllers tells.
+    async fn moves(&self, by: usize, what: &str, is_so: fn(&Value) -> bool) {
+        until(what, || async {
+            let path = "/namespaces/n/clusters/c/moves";
+            let (_, body) = self.controllers[by].call("GET", path, json!({})).await?;
+            if is_so(&body["data"]) { Ok(()) } else { Err(body.to_string()) }
+        })
+        .await;
     }
 
     async fn serves(&self, nodes: &[usize]) -> usize {
@@ -252,4 +271,39 @@ async fn a_member_of_etcd_that_dies_changes_nothing_and_an_etcd_that_was_away_is
     let status = site.is_healthy(leader).await;
     assert_eq!(status.version, version, "nobody was replaced");
     assert_eq!(site.serves(&[0, 1, 2]).await, master);
+}
+
+/// The record has no term of its own on such a store: orders are of the leader's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_leader_carries_a_move_to_its_end() {
+    let mut site = Site::start_with(1, 2, 1).await;
+    let stuck = |site: &Site, is_stuck| {
+        let mut inside = site.nodes[1].inside.lock();
+        inside.mover.as_mut().expect("a mover").is_stuck = is_stuck;
+    };
+    stuck(&site, true);
+    let leader = site.leader().await;
+    until("epochs", || async {
+        let status = site.controllers[leader].healthy().await?;
+        let epochs: Vec<u64> = status.shards.iter().map(|shard| shard.epoch).collect();
+        if epochs.iter().all(|epoch| *epoch > 0) { Ok(()) } else { Err(format!("{epochs:?}")) }
+    })
+    .await;
+    let path = "/namespaces/n/clusters/c/moves";
+    let wish = json!({"slots": "0-9", "to": "1"});
+    let (code, body) = site.controllers[leader].call("POST", path, wish).await.expect("an answer");
+    assert_eq!(code, 201, "{body}");
+    site.moves(leader, "the copy", |moves| moves["moves"][0]["state"] == "copy").await;
+    drop(site.controllers.remove(leader));
+    stuck(&site, false);
+    let is_done =
+        |moves: &Value| moves["done"][0]["id"] == 1 && moves["done"][0]["error"].is_null();
+    site.moves(0, "the end", is_done).await;
+    let freezes: Vec<String> = {
+        let inside = site.nodes[0].inside.lock();
+        let obeyed = &inside.mover.as_ref().expect("a mover").obeyed;
+        obeyed.iter().filter(|word| word.ends_with("freeze")).cloned().collect()
+    };
+    assert_eq!(freezes, ["1 2 freeze"], "of the second term");
+    assert!(site.nodes[1].write_to(9) && !site.nodes[0].write_to(9));
 }

@@ -452,7 +452,9 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         down: None,
         deposed: None,
         uptime_ms: 1,
+        copies: Vec::new(),
         wall_ms: 0,
+        moves: None,
         stopping: false,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

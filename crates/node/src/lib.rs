@@ -31,6 +31,7 @@ pub mod log;
 pub mod long_reads;
 pub mod machine;
 pub mod monitor;
+pub mod moves;
 pub mod moving;
 pub mod namespaces;
 pub mod node;

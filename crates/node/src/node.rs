@@ -82,6 +82,8 @@ pub struct Node {
     pub is_compacting: AtomicBool,
     /// Nodes that a controller has found gone.
     pub gone: crate::gone::Gone,
+    /// Slots that move.
+    pub moves: crate::moves::state::Moves,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
     /// BGSAVE.
@@ -189,6 +191,7 @@ impl Node {
             slowlog: Slowlog::default(),
             latency: crate::latency::Monitor::default(),
             is_compacting: AtomicBool::new(false),
+            moves: crate::moves::state::Moves::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),

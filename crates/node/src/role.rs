@@ -251,6 +251,7 @@ pub fn take_role(node: &Arc<Node>, role: Role, generation: u64) {
             let needs_full_sync = node.resync.is_required();
             tracing::info!(generation, master = %from, needs_full_sync, "role: replica");
             node.grants.give_up();
+            node.moves.give_up();
             node.clients.unpause();
             node.touch_all();
             node.waiters.unblock_all(UNBLOCKED);
@@ -336,7 +337,8 @@ fn role_word(node: &Node) -> &'static str {
     if node.engine().role.is_master() { "master" } else { "slave" }
 }
 
-/// The reply to a heartbeat: everything a controller decides by.
+/// The reply to a heartbeat: everything a controller decides by. Of slot moves
+/// it says nothing yet.
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
     use api::heartbeat::{End, Reply, Role as Word};
     let config = node.config.now();
@@ -384,9 +386,11 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
             sequence: position.latest,
         }),
         uptime_ms: node.uptime_ms(),
+        copies: node.moves.copies(),
         wall_ms: crate::clock::unix_ms(),
         stopping: node.stopping.has_begun(),
         standing,
+        moves: Some(Vec::new()),
     }
 }
 

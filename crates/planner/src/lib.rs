@@ -7,9 +7,10 @@
 //! Invariant: a record that makes a node master is only written, or only acted upon, when a sound
 //! fence of the previous master is confirmed ([`fence`]).
 //!
-//! It does not: talk to anybody, move slots.
+//! It does not: talk to anybody.
 
 mod authority;
+pub mod balance;
 mod balancers;
 mod candidate;
 mod context;
@@ -21,6 +22,7 @@ mod heartbeat;
 mod identity;
 mod loss;
 pub mod moves;
+pub mod moving;
 mod observed;
 mod outcome;
 mod paused;
@@ -38,6 +40,7 @@ mod switchover;
 mod takeover;
 mod tell;
 mod time;
+mod unasked;
 mod unreached;
 mod upkeep;
 mod verdict;

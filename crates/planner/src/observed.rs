@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
 use api::heartbeat::Reply;
+use api::moves::MoveId;
 use topology::Endpoint;
 
+use crate::moves::{Attempts, Moved};
 use crate::{Authority, Time};
 
 /// A heartbeat reply and when.
@@ -294,6 +296,11 @@ pub struct Observed {
     /// What the balancers were told last; `None` before the first time.
     /// Written by `planner_task`, with the action.
     pub desired: Option<Desired>,
+    /// Attempts of this controller to hand slots over. Written by `question` before an order leaves,
+    /// cleared by `cluster` with the term, and with each move.
+    pub attempts: Attempts,
+    /// By move: where it is, and since when. Written by `planner_task` ([`crate::moving::note`]).
+    pub moved: BTreeMap<MoveId, (Moved, Time)>,
     /// Demands are numbered above this: the balancers may have been told more, in this term, by
     /// a cluster that is gone. Written by `cluster`, at the start.
     pub desired_floor: u64,

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::grant::Grant;
+use api::moves::{MoveId, Ordered};
 
+use crate::moves::Moved;
 use crate::{Desired, Record, Time};
 
 /// Something to be done now. Executing one twice, or not at all, does no harm: the next plan is
@@ -112,6 +114,10 @@ pub struct Plan {
     pub lease_ms: u64,
     /// What heartbeats to those nodes grant besides, by node id.
     pub grants: BTreeMap<String, Grant>,
+    /// What heartbeats to those nodes order for slots that move, by node id.
+    pub orders: BTreeMap<String, Vec<Ordered>>,
+    /// Where the moves are that are queued or under way.
+    pub moves: BTreeMap<MoveId, Moved>,
     /// Plan again no later than this, even if nothing happens.
     pub wake_at: Option<Time>,
     /// What a person should know, as long as it lasts.

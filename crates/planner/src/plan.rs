@@ -10,7 +10,7 @@ use crate::shard;
 use crate::verdict::Verdict;
 use crate::{
     Action, Authority, Node, Observed, Plan, Policy, Record, ShardState, Time, balancers, epoch,
-    paused, rival, sources, tell, upkeep,
+    moving, paused, rival, sources, tell, upkeep,
 };
 
 /// Decides what the cluster needs now.
@@ -55,6 +55,8 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     sources::tell(&cx, &mut plan);
     plan.shards = verdicts.into_iter().map(|verdict| verdict.state).collect();
     let swap = swap.or_else(|| upkeep::raise_version(&cx));
+    let of_moves = moving::decide(&cx, swap.is_none(), &mut plan);
+    let swap = swap.or(of_moves);
     let swap = swap.or_else(|| balancers::removal(&cx)).or_else(|| upkeep::bookkeeping(&cx));
     if let Some((record, reason)) = swap {
         plan.actions.push(Action::CompareAndSwap { record: Box::new(record), reason });
@@ -130,7 +132,7 @@ fn pushes(cx: &Context<'_>, verdicts: &[Verdict], plan: &mut Plan) {
                 Role::Slave if deposed => !verdict.hold_deposed,
                 Role::Slave => followers && shard.fence.is_none(),
             };
-            if allowed {
+            if allowed && moving::may_be_told(cx, node, plan) {
                 push(cx, node, plan);
             } else if node.role == Role::Slave && cx.now < patience {
                 plan.wake(patience);

@@ -40,6 +40,18 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// One word, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Copy => "copy",
+            Self::Owned { .. } => "owned",
+            Self::Drop { .. } => "drop",
+        }
+    }
+}
+
 /// A move of slots from one shard to another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Move {
@@ -86,12 +98,26 @@ pub struct Moves {
     pub list: Vec<Move>,
     /// What is over, the oldest first.
     pub done: Vec<Past>,
+    /// Most that are under way at a time; `None`: as many as shards allow, each of which gives and
+    /// takes for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 impl Moves {
     /// There never was one.
     pub fn is_empty(&self) -> bool {
         self.newest == MoveId(0) && self.list.is_empty() && self.done.is_empty()
+    }
+
+    /// Those that have begun and are not over.
+    pub fn under_way(&self) -> impl Iterator<Item = &Move> {
+        self.list.iter().filter(|one| one.phase != Phase::Queued)
+    }
+
+    /// The shard gives or takes for one that is queued or under way.
+    pub fn concern(&self, shard: ShardId) -> Option<&Move> {
+        self.list.iter().find(|one| one.from == shard || one.to == shard)
     }
 
     /// Queues one.

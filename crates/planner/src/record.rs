@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, Reply};
+use api::moves::MoveId;
 use serde::{Deserialize, Serialize};
 use topology::Endpoint;
 
@@ -331,6 +332,9 @@ pub enum RecordError {
     /// Two shards share a name.
     #[error("shard id {0} is used twice")]
     ShardId(ShardId),
+    /// A shard that gives or takes slots is not there.
+    #[error("shard {0} is in move {1}")]
+    Moving(ShardId, MoveId),
     /// Two balancers share a name or an endpoint.
     #[error("balancer `{0}` is listed twice")]
     Balancer(String),
@@ -388,6 +392,11 @@ impl Record {
                 if !fits || !(first..=last).all(|slot| owned.insert(slot)) {
                     return Err(RecordError::Slots(first, last));
                 }
+            }
+        }
+        for one in &self.moves.list {
+            if let Some(gone) = [one.from, one.to].iter().find(|id| self.place_of(**id).is_none()) {
+                return Err(RecordError::Moving(*gone, one.id));
             }
         }
         let mut balancers = BTreeSet::new();

@@ -4,33 +4,22 @@
 //! a node is to ask for it. Replicas that are told to end at the same time are passed over: they go
 //! first. The master is the last of its shard, and serves until its patience is over.
 
-use api::heartbeat::LinkStatus;
-
-use crate::candidate;
-use crate::context::{Case, Context, Health};
+use crate::context::{Case, Context};
 use crate::verdict::Verdict;
-use crate::{Intent, Plan, ShardState};
+use crate::{Plan, candidate, unasked};
 
 /// Begins the names of these switchovers.
 const PREFIX: &str = "stopping-";
 /// After one that failed, ms: the node waits a few seconds in all.
 const AGAIN_MS: u64 = 250;
-/// How long the replica may take to catch up, ms.
-const SYNC_TIMEOUT_MS: u64 = 1_000;
-/// How long the old master pauses writes at most, ms.
-const PAUSE_MS: u64 = 3_000;
 
 /// The switchover that is needed, if one is; an alarm where nobody could take over.
 pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
     let Case { index, shard, master } = case;
     cx.reply(&master.id).filter(|reply| reply.stopping)?;
-    let follows = |id: &str| {
-        cx.health(id) == Health::Up
-            && cx.reply(id).is_some_and(|reply| reply.link_status == LinkStatus::Up)
-    };
     let what = format!("shard {index}: master {} is being stopped", master.local);
     let candidates = candidate::for_switchover(cx, shard, master);
-    if !candidates.iter().any(|candidate| follows(&candidate.node.id)) {
+    if !candidates.iter().any(|candidate| unasked::follows(cx, candidate.node)) {
         let why = match candidates.is_empty() {
             true => candidate::reasons(cx, shard, master),
             false => "no replica follows it".to_owned(),
@@ -38,26 +27,11 @@ pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Optio
         plan.alarms.insert(format!("{what}, and nobody can take over: {why}"));
         return None;
     }
-    let last = shard.last_intent.as_ref().filter(|last| last.id.starts_with(PREFIX));
-    if last.is_some_and(|last| last.error.is_some())
+    if unasked::last_failed(shard, PREFIX) == Some(true)
         && let Some(ended) = cx.observed.concluded.get(&index)
+        && unasked::is_early(cx, *ended, AGAIN_MS, plan)
     {
-        let at = ended.plus_millis(AGAIN_MS);
-        if cx.now < at {
-            plan.wake(at);
-            return None;
-        }
+        return None;
     }
-    let mut record = cx.record.next();
-    record.shards[index].intent = Some(Intent {
-        id: format!("{PREFIX}{:016x}", cx.observed.fresh_id),
-        preferred: None,
-        force: false,
-        sync_timeout_ms: SYNC_TIMEOUT_MS,
-        pause_ms: PAUSE_MS,
-        accept_loss: false,
-    });
-    let mut verdict = Verdict::serving(ShardState::Switchover(what.clone()));
-    verdict.swap = Some((record, what));
-    Some(verdict)
+    Some(unasked::begin(cx, index, (PREFIX, None), what))
 }

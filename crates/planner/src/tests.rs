@@ -21,6 +21,7 @@ mod errors;
 mod grants;
 mod identity;
 mod lost;
+mod moves;
 mod operator;
 mod paused;
 mod rival;
@@ -118,9 +119,11 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         down: None,
         deposed: None,
         uptime_ms: 1,
+        copies: Vec::new(),
         wall_ms: 0,
         stopping: false,
         standing: Standing::default(),
+        moves: None,
     }
 }
 

@@ -3,12 +3,9 @@
 //! It is alive, so nothing needs a fence in a hurry: a planned switchover to a replica that every
 //! balancer reaches does all that is needed. Where none is, nothing is gained by moving.
 
-use api::heartbeat::LinkStatus;
-
-use crate::candidate;
-use crate::context::{Case, Context, Health};
+use crate::context::{Case, Context};
 use crate::verdict::Verdict;
-use crate::{Intent, Node, Plan, ShardState, Time};
+use crate::{Node, Plan, Time, candidate, unasked};
 
 /// Begins the names of switchovers that nobody asked for.
 const PREFIX: &str = "unreached-";
@@ -16,10 +13,6 @@ const PREFIX: &str = "unreached-";
 const AGAIN_MS: u64 = 10_000;
 /// After one that succeeded, ms: nodes that are all reached now and then do not take turns faster.
 const TURN_MS: u64 = 2_000;
-/// How long the replica may take to catch up, ms.
-const SYNC_TIMEOUT_MS: u64 = 1_000;
-/// How long the old master pauses writes at most, ms.
-const PAUSE_MS: u64 = 3_000;
 
 /// The switchover that is needed, if one is; an alarm as long as a balancer misses the master.
 pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Option<Verdict> {
@@ -31,10 +24,6 @@ pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Optio
         plan.wake(due);
         return None;
     }
-    let follows = |node: &Node| {
-        cx.health(&node.id) == Health::Up
-            && cx.reply(&node.id).is_some_and(|reply| reply.link_status == LinkStatus::Up)
-    };
     let reaches = |node: &Node| {
         cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
             let seen = cx.observed.balancers.get(&balancer.name);
@@ -44,35 +33,26 @@ pub(crate) fn decide(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) -> Optio
     let what =
         format!("shard {index}: master {} is not reached by {}", master.local, missing.join(", "));
     let candidates = candidate::for_switchover(cx, shard, master);
-    let Some(chosen) = candidates.iter().find(|c| follows(c.node) && reaches(c.node)) else {
+    let Some(chosen) = candidates.iter().find(|c| unasked::follows(cx, c.node) && reaches(c.node))
+    else {
         plan.alarms.insert(format!(
             "{what}, and no replica that could take over is known to be reached by all of them"
         ));
         return None;
     };
     plan.alarms.insert(what.clone());
-    let last = shard.last_intent.as_ref().filter(|last| last.id.starts_with(PREFIX));
-    let rest_ms = last.map_or(0, |last| if last.error.is_some() { AGAIN_MS } else { TURN_MS });
+    let rest_ms = match unasked::last_failed(shard, PREFIX) {
+        Some(true) => AGAIN_MS,
+        Some(false) => TURN_MS,
+        None => 0,
+    };
     // What ended before this controller began ended then at the latest.
     let ended = cx.observed.concluded.get(&index).copied().unwrap_or(cx.observed.started_at);
-    let at = ended.plus_millis(rest_ms);
-    if cx.now < at {
-        plan.wake(at);
+    if unasked::is_early(cx, ended, rest_ms, plan) {
         return None;
     }
-    let mut record = cx.record.next();
-    record.shards[index].intent = Some(Intent {
-        id: format!("{PREFIX}{:016x}", cx.observed.fresh_id),
-        preferred: Some(chosen.node.id.clone()),
-        force: false,
-        sync_timeout_ms: SYNC_TIMEOUT_MS,
-        pause_ms: PAUSE_MS,
-        accept_loss: false,
-    });
     let text = format!("{what}: {} is to take over", chosen.node.local);
-    let mut verdict = Verdict::serving(ShardState::Switchover(text.clone()));
-    verdict.swap = Some((record, text));
-    Some(verdict)
+    Some(unasked::begin(cx, index, (PREFIX, Some(chosen.node)), text))
 }
 
 /// The balancers that miss the node, and since when the first of them does.

@@ -15,7 +15,7 @@ use rocksdb::{
 };
 
 use crate::filters::{FilterKind, Filters};
-use crate::{Compression, Error, Family, Options};
+use crate::{Compression, Error, Family, Options, memtable};
 
 /// Data blocks of the tables are read by this many bits per key of Bloom filter.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
@@ -163,11 +163,15 @@ pub(crate) fn family(
 ) -> rocksdb::Options {
     let mut cf = rocksdb::Options::default();
     levels(&mut cf, options);
+    memtable::use_tree(&mut cf);
     cf.set_block_based_table_factory(&table(options, cache));
+    if matches!(family, Family::Metadata | Family::Default) {
+        // Most of what is asked for is in another memtable, in a table, or nowhere.
+        cf.set_memtable_whole_key_filtering(true);
+        cf.set_memtable_prefix_bloom_ratio(bloom_ratio(options));
+    }
     match family {
         Family::Metadata => {
-            cf.set_memtable_whole_key_filtering(true);
-            cf.set_memtable_prefix_bloom_ratio(bloom_ratio(options));
             cf.add_compact_on_deletion_collector_factory(0, 0, DELETION_RATIO);
             cf.set_compaction_filter_factory(filters.factory(FilterKind::Metadata));
         }

@@ -16,6 +16,7 @@ use rocksdb::{CompactionDecision, DB};
 
 use crate::Family;
 use crate::key::metadata_key_of;
+use crate::slots::Barriers;
 use crate::types::fields::{self, Form};
 use crate::types::head::Header;
 use crate::types::kind::Type;
@@ -39,6 +40,8 @@ struct Shared {
     views: OnceLock<Weak<Views>>,
     /// Epochs are in use: what is above the acknowledged sequence may be discarded, and must not be looked at.
     has_epochs: AtomicBool,
+    /// Copies of slots that a view may be older than.
+    barriers: Barriers,
 }
 
 /// Which rule a family's filter follows.
@@ -57,7 +60,8 @@ pub(crate) enum FilterKind {
 impl Filters {
     pub(crate) fn new(cluster: bool) -> Self {
         let (db, views, has_epochs) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(true));
-        Self { shared: Arc::new(Shared { cluster, db, views, has_epochs }) }
+        let barriers = Barriers::default();
+        Self { shared: Arc::new(Shared { cluster, db, views, has_epochs, barriers }) }
     }
 
     /// Lets the filters work: from now on they remove entries.
@@ -70,6 +74,11 @@ impl Filters {
     /// Whether the database has epochs, so that records can be discarded.
     pub(crate) fn set_epochs(&self, has_epochs: bool) {
         self.shared.has_epochs.store(has_epochs, Ordering::Release);
+    }
+
+    /// Slots that were copied here.
+    pub(crate) fn barriers(&self) -> &Barriers {
+        &self.shared.barriers
     }
 
     pub(crate) fn factory(&self, kind: FilterKind) -> Factory {
@@ -173,11 +182,23 @@ impl Filter {
             FilterKind::Metadata => {
                 Header::decode(value).is_some_and(|header| header.is_expired(self.before_grace()))
             }
+            FilterKind::SubKey(_) if !self.may_judge(key) => false,
             FilterKind::SubKey(family) => match self.why(key, value) {
                 None => false,
                 Some(Why::Owner) => self.is_old_enough(family, key, None),
                 Some(Why::Value) => self.is_old_enough(family, key, Some(value)),
             },
+        }
+    }
+
+    /// A view from before a copy of the slot began may know versions as dead that the copy has brought
+    /// back (rule M13).
+    fn may_judge(&self, key: &[u8]) -> bool {
+        match &self.look {
+            Look::At(view) if self.shared.cluster => {
+                self.shared.barriers.allow(key, view.sequence())
+            }
+            _ => true,
         }
     }
 
@@ -216,8 +237,8 @@ impl Filter {
         }
     }
 
-    /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes back. A newer one may belong to
-    /// an owner that the view has not seen. A filter that began before the first epoch decides nothing after it.
+    /// A sub-key of a view's dead owner is dead for ever if it was there then: no version comes back, but with a copy of its slot
+    /// ([`Self::may_judge`]). A newer one may belong to an owner that the view has not seen. A filter that began before the first epoch decides nothing after it.
     /// One that is dead by its `value` must have had it then: another one may be discarded, and what lay below it comes back.
     fn is_old_enough(&self, family: Family, key: &[u8], value: Option<&[u8]>) -> bool {
         match &self.look {

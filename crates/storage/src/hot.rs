@@ -7,7 +7,8 @@
 //! Reads stay linearizable, across keys too: before a batch reaches RocksDB every stripe it touches is marked; afterwards
 //! all of them are brought up to date, in the order of the log, and only then unmarked. Whoever looks at a marked stripe
 //! reads RocksDB instead, where the batch is there as a whole or not at all; and what was read from RocksDB is kept only
-//! if no batch touched its stripe since the look-up.
+//! if no batch touched its stripe since the look-up. In the same way it is told whether several entries were there at one
+//! moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -61,15 +62,15 @@ struct Entry {
 
 /// Answer of [`Hot::get`].
 pub(crate) enum Found {
-    /// Key and value, and where the value begins.
-    Entry(Arc<[u8]>, usize),
+    /// Key and value, and where the value begins. That is so for as long as the ticket is current.
+    Entry(Arc<[u8]>, usize, Ticket),
     /// Not here: read RocksDB, and give what it says to [`Hot::keep`].
     Missing(Ticket),
     /// Not to be told here: read RocksDB.
     Unknown,
 }
 
-/// When a key was found missing.
+/// When a key was looked up.
 pub(crate) struct Ticket {
     hash: u64,
     version: u32,
@@ -122,13 +123,27 @@ impl Hot {
         }
         let ranges = self.ranges.load(Ordering::SeqCst);
         stripe.forget_older(ranges);
+        let ticket = Ticket { hash, version: stripe.version, ranges };
         match stripe.entry(hash, key) {
             Some(entry) => {
                 entry.is_used = true;
-                Found::Entry(Arc::clone(&entry.data), usize::from(entry.key_len))
+                Found::Entry(Arc::clone(&entry.data), usize::from(entry.key_len), ticket)
             }
-            None => Found::Missing(Ticket { hash, version: stripe.version, ranges }),
+            None => Found::Missing(ticket),
         }
+    }
+
+    /// Whether no batch has touched the key's stripe since, or is about to.
+    pub(crate) fn is_current(&self, ticket: &Ticket) -> bool {
+        self.stripe(ticket.hash).is_some_and(|stripe| self.is_of(&stripe.lock(), ticket))
+    }
+
+    fn is_of(&self, stripe: &Stripe, ticket: &Ticket) -> bool {
+        stripe.marks == 0
+            && stripe.version == ticket.version
+            && stripe.ranges == ticket.ranges
+            && self.removing.load(Ordering::SeqCst) == 0
+            && self.ranges.load(Ordering::SeqCst) == ticket.ranges
     }
 
     /// Keeps what RocksDB said after the ticket was given, if that is still so.
@@ -136,12 +151,7 @@ impl Hot {
         let Some(stripe) = self.stripe(ticket.hash) else { return };
         let Some(data) = joined(key, value) else { return };
         let mut stripe = stripe.lock();
-        let is_current = stripe.marks == 0
-            && stripe.version == ticket.version
-            && stripe.ranges == ticket.ranges
-            && self.removing.load(Ordering::SeqCst) == 0
-            && self.ranges.load(Ordering::SeqCst) == ticket.ranges;
-        if is_current && stripe.entry(ticket.hash, key).is_none() {
+        if self.is_of(&stripe, ticket) && stripe.entry(ticket.hash, key).is_none() {
             stripe.add(ticket.hash, key.len(), data);
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rocksdb::{DBPinnableSlice, DBRawIterator};
 
 use crate::overlay::Slice as OverlaySlice;
+use crate::slots::Marks;
 use crate::{Error, Family, budget};
 
 /// A value read from the database; not copied: pinned in the block cache or memtable, or shared
@@ -102,6 +103,10 @@ pub trait Read {
         upper: &[u8],
         direction: Direction,
     ) -> Result<Cursor<'_>, Error>;
+
+    /// Marks of slot moves, where there are any: keys of slots that are others' are there for no
+    /// command on many keys.
+    fn marks(&self) -> Option<Arc<Marks>>;
 }
 
 /// Key and value of an entry.

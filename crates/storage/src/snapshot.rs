@@ -141,6 +141,10 @@ impl Read for Snapshot<'_> {
     ) -> Result<Cursor<'_>, Error> {
         self.walk(family, (lower, upper), direction)
     }
+
+    fn marks(&self) -> Option<std::sync::Arc<crate::slots::Marks>> {
+        self.store.marks()
+    }
 }
 
 /// What a transaction sees at one moment, to be read later and by another thread. It holds the

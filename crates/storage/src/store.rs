@@ -14,14 +14,13 @@ use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::feed::{FeedReader, Ring};
 use crate::filters::Filters;
-use crate::hot::{Found, Hot, Writing};
+use crate::hot::{Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
 use crate::stats::Meters;
 use crate::txn::Suspended;
 use crate::view::Views;
 use crate::{
-    Cursor, Direction, Error, Family, Options, Read, Txn, Value, batch, budget, engine, format,
-    rewind, view,
+    Cursor, Direction, Error, Family, Options, Txn, batch, engine, format, rewind, slots, view,
 };
 use close::ClosedFlag;
 use failure::Failure;
@@ -43,9 +42,9 @@ pub(crate) struct Inner {
     /// Dropped by `Drop` after background work has ended.
     db: Arc<DB>,
     pub(crate) cache: Cache,
-    filters: Filters,
+    pub(crate) filters: Filters,
     pub(crate) ring: Ring,
-    hot: Hot,
+    pub(crate) hot: Hot,
     dir: PathBuf,
     options: Options,
     write_options: WriteOptions,
@@ -62,9 +61,11 @@ pub(crate) struct Inner {
     failure: Arc<Failure>,
     waits: LogWaits,
     /// Held while a batch is written, see `append`.
-    writing: Mutex<()>,
+    pub(crate) writing: Mutex<()>,
     /// The epochs, as the records of the propagate family have them. Changed under `writing`.
     history: RwLock<Arc<History>>,
+    /// The marks of slot moves, as the records of the propagate family have them. Changed under `writing`.
+    pub(crate) marks: slots::Kept,
     /// Shared with the compaction filters, which hold it weakly.
     views: Arc<Views>,
     /// Opened with `hold_tail` and not settled yet.
@@ -115,6 +116,7 @@ impl Store {
         let views = Arc::<Views>::default();
         let published = AtomicU64::new(db.latest_sequence_number());
         let history = epochs::load(&db)?;
+        let marks = slots::Kept::new(slots::load(&db)?);
         filters.attach(&db, &views);
         filters.set_epochs(!history.is_empty());
         let history = RwLock::new(Arc::new(history));
@@ -139,6 +141,7 @@ impl Store {
             waits: LogWaits::new(),
             writing: Mutex::default(),
             history,
+            marks,
             views,
             filters,
             is_holding,
@@ -208,6 +211,17 @@ impl Store {
         Ok(latest)
     }
 
+    /// Makes sure that everything written so far is on the disk; the newest sequence of it.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub fn sync(&self) -> Result<u64, Error> {
+        self.inner.failure.check()?;
+        let latest = self.latest_sequence();
+        self.flush_log(true)?;
+        Ok(latest)
+    }
+
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
@@ -252,6 +266,7 @@ impl Store {
             return Err(Error::OutOfSequence { expected, found });
         }
         let effect = epochs::effect(bytes, found, &self.inner.history.read())?;
+        self.inner.filters.barriers().note(effect.marks.iter().map(|(mark, _)| mark), found);
         let last = self.append_locked(&batch, &mut hot)?;
         self.note(effect)?;
         Ok(last)
@@ -334,7 +349,11 @@ impl Store {
         self.append_locked(&batch, &mut hot)
     }
 
-    fn append_locked(&self, batch: &WriteBatch, hot: &mut Writing<'_, '_>) -> Result<u64, Error> {
+    pub(crate) fn append_locked(
+        &self,
+        batch: &WriteBatch,
+        hot: &mut Writing<'_, '_>,
+    ) -> Result<u64, Error> {
         let inner = &*self.inner;
         inner.failure.check()?;
         let feeding = inner.ring.begin();
@@ -376,58 +395,6 @@ impl Store {
     }
 }
 
-impl Read for Store {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Value<'_>>, Error> {
-        budget::step(1)?;
-        let missed = match family {
-            Family::Metadata => match self.inner.hot.get(key) {
-                Found::Entry(data, start) => return Ok(Some(Value::shared(data, start))),
-                Found::Missing(ticket) => Some(ticket),
-                Found::Unknown => None,
-            },
-            _ => None,
-        };
-        let found = self
-            .inner
-            .db
-            .get_pinned_cf(self.cf(family)?, key)
-            .map_err(|error| Error::engine("read a key", error))?;
-        budget::found(found.as_ref().map_or(0, |value| value.len()));
-        if let (Some(ticket), Some(value)) = (&missed, &found) {
-            self.inner.hot.keep(ticket, key, value);
-        }
-        Ok(found.map(Value::pinned))
-    }
-
-    fn multi_get<K: AsRef<[u8]>>(
-        &self,
-        family: Family,
-        keys: &[K],
-    ) -> Result<Vec<Option<Value<'_>>>, Error> {
-        budget::step(keys.len() as u64)?;
-        let keys = keys.iter().map(AsRef::as_ref);
-        self.inner
-            .db
-            .batched_multi_get_cf_slice(self.cf(family)?, keys, false)
-            .into_iter()
-            .map(|found| match found {
-                Ok(found) => Ok(found.map(Value::pinned)),
-                Err(error) => Err(Error::engine("read keys", error)),
-            })
-            .collect()
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        lower: &[u8],
-        upper: &[u8],
-        direction: Direction,
-    ) -> Result<Cursor<'_>, Error> {
-        self.cursor(family, (lower, upper), direction, None, ReadOptions::default())
-    }
-}
-
 fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
     let is_lock = error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("/LOCK");
     if is_lock {
@@ -440,6 +407,7 @@ mod bound;
 mod close;
 mod epochs;
 mod failure;
+mod reads;
 #[cfg(test)]
 mod tests;
 mod upkeep;

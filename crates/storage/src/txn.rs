@@ -284,4 +284,8 @@ impl Read for Txn<'_> {
     ) -> Result<Cursor<'_>, Error> {
         Txn::scan(self, family, lower, upper, direction)
     }
+
+    fn marks(&self) -> Option<std::sync::Arc<crate::slots::Marks>> {
+        self.store.marks()
+    }
 }

@@ -49,6 +49,11 @@ impl View {
         Self { snapshot, sequence, taken_at: Instant::now(), db: Arc::clone(db) }
     }
 
+    /// The newest sequence that it sees.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// The value of a key as it was.
     pub(crate) fn get(
         &self,

@@ -93,15 +93,41 @@ pub fn installed() -> Result<Vec<Client>> {
     present(all()?)
 }
 
-/// The program that keeps documents with node-redis: told where to begin, it prints
-/// `ok <documents> <masters>`. `None` where its library is not installed.
-pub fn documents() -> Result<Option<Client>> {
-    let program = folder().join("node/json.js");
-    let client = Client {
-        name: "node-redis",
-        program: "node".into(),
-        arguments: vec![program],
-        examples: &[],
+/// Programs that need to know nothing but where to begin, and print a line that begins with `ok`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Application {
+    /// Documents with node-redis.
+    Documents,
+    /// Jobs with BullMQ.
+    Jobs,
+    /// Tasks with Celery, for a single shard.
+    Tasks,
+    /// Channels with Lettuce.
+    Channels,
+    /// Locks with Redisson.
+    Locks,
+}
+
+/// `None` where its library is not installed.
+pub fn application(of: Application) -> Result<Option<Client>> {
+    let (folder, sources) = (folder(), sources());
+    let client =
+        |name, program: PathBuf, arguments| Client { name, examples: &[], program, arguments };
+    let node = |name, file| client(name, "node".into(), vec![folder.join("node").join(file)]);
+    let java = |name, class: &str| {
+        let jar = folder.join("java/target/client.jar");
+        client(name, "java".into(), vec!["-cp".into(), jar, class.into()])
+    };
+    let client = match of {
+        Application::Documents => node("node-redis", "json.js"),
+        Application::Jobs => node("BullMQ", "bullmq.js"),
+        Application::Tasks => client(
+            "Celery",
+            folder.join("python/bin/python"),
+            vec![sources.join("python/celery_jobs.py")],
+        ),
+        Application::Channels => java("Lettuce", "Channels"),
+        Application::Locks => java("Redisson", "Locks"),
     };
     Ok(present(vec![client])?.pop())
 }

@@ -120,6 +120,12 @@ impl Connection {
         Ok(Self { reader: BufReader::new(stream) })
     }
 
+    /// Two handles of one connection: to read from, and to write to.
+    pub fn halves(self) -> Result<(Self, TcpStream)> {
+        let writer = self.reader.get_ref().try_clone().context("take a second handle")?;
+        Ok((self, writer))
+    }
+
     /// How long a read may take.
     pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
         self.reader.get_ref().set_read_timeout(Some(patience)).context("set a time limit")

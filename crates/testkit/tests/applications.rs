@@ -8,10 +8,11 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use common::PATIENCE;
+use testkit::clients::{self, Application};
 use testkit::cluster::{Cluster, Options};
 use testkit::process::Process;
+use testkit::wait;
 use testkit::wire::Connection;
-use testkit::{clients, wait};
 
 /// redis-cli at an announced address.
 fn cli(at: SocketAddr, arguments: &[&str]) -> Command {
@@ -124,10 +125,37 @@ fn redis_cli_loads_lists_and_measures_a_shard() -> Result<()> {
 
 #[test]
 fn node_redis_keeps_documents() -> Result<()> {
-    let Some(program) = clients::documents()? else { return Ok(()) };
-    let cluster = Cluster::start(Options { balancer: "builtin", ..Options::default() })?;
-    let masters =
-        program.run_at(cluster.master(0)?.announced()?).with_context(|| cluster.logs())?;
-    ensure!(masters == "ok 100 3", "{masters}");
+    runs(Application::Documents, 3, "ok 100 3")
+}
+
+/// Runs a program at one address of a cluster, and compares the line it ends with.
+fn runs(application: Application, shards: u16, ends_with: &str) -> Result<()> {
+    let Some(program) = clients::application(application)? else { return Ok(()) };
+    let cluster = Cluster::start(Options { shards, balancer: "builtin", ..Options::default() })?;
+    let said = program.run_at(cluster.master(0)?.announced()?).with_context(|| cluster.logs())?;
+    ensure!(said == ends_with, "{said}");
     Ok(())
+}
+
+/// Its steps are scripts, its workers wait in BZPOPMIN, its events are a stream.
+#[test]
+fn bullmq_runs_jobs_once_and_in_order() -> Result<()> {
+    runs(Application::Jobs, 3, "ok 200")
+}
+
+/// It speaks to one address, as to a single Redis, and waits for several lists in one BRPOP.
+#[test]
+fn celery_runs_tasks_through_a_balancer() -> Result<()> {
+    runs(Application::Tasks, 1, "ok 100")
+}
+
+#[test]
+fn lettuce_hears_channels_in_order() -> Result<()> {
+    runs(Application::Channels, 3, "ok 500")
+}
+
+/// A lock is a script, and who waits for it listens to a channel.
+#[test]
+fn redisson_gives_a_lock_to_one_at_a_time() -> Result<()> {
+    runs(Application::Locks, 3, "ok 200")
 }

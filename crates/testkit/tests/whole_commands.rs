@@ -14,7 +14,7 @@ use testkit::wire::{Connection, Reply};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the master is killed; more where somebody looks for the one moment in thousands.
 const KILLS_VARIABLE: &str = "HOLDFAST_WHOLE_KILLS";
-const KILLS: usize = 20;
+const KILLS: usize = 24;
 /// Elements of the large keys.
 const MANY: usize = 3_000;
 /// Elements of a destination before.
@@ -70,10 +70,22 @@ enum Story {
     Transactions,
     Sort,
     Script,
+    /// What a consumer is given becomes pending.
+    Group,
+    /// A transaction of scripts.
+    Scripts,
 }
 
-const STORIES: [Story; 6] =
-    [Story::Union, Story::Rename, Story::Moves, Story::Transactions, Story::Sort, Story::Script];
+const STORIES: [Story; 8] = [
+    Story::Union,
+    Story::Rename,
+    Story::Moves,
+    Story::Transactions,
+    Story::Sort,
+    Story::Script,
+    Story::Group,
+    Story::Scripts,
+];
 
 /// `name` with `n` elements, each `before` and a number.
 fn elements(command: &str, count: usize, element: impl Fn(usize) -> String) -> String {
@@ -90,7 +102,10 @@ fn fill(node: &Node) -> Result<()> {
         elements("RPUSH from", MANY, |number| number.to_string()),
         elements("RPUSH unsorted", MANY, |number| (number * 7919 % 10_007).to_string()),
     ];
-    node.ask(&all.each_ref().map(String::as_str)).map(|_| ())
+    node.ask(&all.each_ref().map(String::as_str))?;
+    let entries: Vec<String> = (1..=MANY).map(|id| format!("XADD stream {id} f v")).collect();
+    node.ask(&entries.iter().map(String::as_str).collect::<Vec<_>>())?;
+    node.ask(&["XGROUP CREATE stream group 0"]).map(|_| ())
 }
 
 impl Story {
@@ -104,6 +119,10 @@ impl Story {
                 vec!["DEL sorted".into(), elements("RPUSH sorted", FEW, |n| n.to_string())]
             }
             Self::Script => vec!["DEL s:hash s:list".into()],
+            Self::Scripts => vec!["DEL e:hash e:list e:string".into()],
+            Self::Group => {
+                vec!["XGROUP DESTROY stream group".into(), "XGROUP CREATE stream group 0".into()]
+            }
             // A key that was renamed goes back, and so does what was moved.
             Self::Rename if exists(node, "renamed")? => vec!["RENAME renamed big".into()],
             Self::Moves if exists(node, "to")? => vec![
@@ -129,6 +148,17 @@ impl Story {
                 "EVAL for\ti=1,3000\tdo\tredis.call('HSET','s:hash','f'..i,i)\t\
                  redis.call('RPUSH','s:list',i)\tend 0",
             ),
+            Self::Group => send("XREADGROUP GROUP group consumer STREAMS stream >"),
+            Self::Scripts => {
+                let half = |from: usize, to: usize| {
+                    format!(
+                        "EVAL for\ti={from},{to}\tdo\tredis.call('HSET','e:hash','f'..i,i)\t\
+                         redis.call('RPUSH','e:list',i)\tend 0"
+                    )
+                };
+                let (first, second) = (half(1, MANY / 2), half(MANY / 2 + 1, MANY));
+                ["MULTI", &first, "SET e:string x", &second, "EXEC"].into_iter().try_for_each(send)
+            }
             Self::Moves => (0..200).try_for_each(|_| send("LMOVE from to LEFT RIGHT")),
             Self::Transactions => (0..20).try_for_each(|turn| {
                 let value = number * 1_000 + turn;
@@ -179,20 +209,50 @@ impl Story {
                 ensure!(both.iter().copied().eq(0..MANY), "after {to} moves: {both:?}");
                 Ok(to > 0)
             }
-            Self::Script => {
-                let [size, fields, list, read] = counts(
-                    node,
-                    ["HLEN s:hash", "HKEYS s:hash", "LLEN s:list", "LRANGE s:list 0 -1"],
-                )?;
-                ensure!(
-                    [size, size, size] == [fields, list, read],
-                    "{size} {fields} {list} {read}"
-                );
-                whole(size, 0, MANY)
+            Self::Script => scripts(node, "s"),
+            Self::Scripts => {
+                let is_done = scripts(node, "e")?;
+                ensure!(exists(node, "e:string")? == is_done, "a string, {is_done} by its scripts");
+                Ok(is_done)
             }
+            Self::Group => group(node),
             Self::Transactions => transactions(node),
         }
     }
+}
+
+/// All that scripts write to a hash and a list, or nothing.
+fn scripts(node: &Node, prefix: &str) -> Result<bool> {
+    let commands = ["HLEN %:hash", "HKEYS %:hash", "LLEN %:list", "LRANGE %:list 0 -1"];
+    let commands = commands.map(|command| command.replace('%', prefix));
+    let [size, fields, list, read] = counts(node, commands.each_ref().map(String::as_str))?;
+    ensure!([size, size, size] == [fields, list, read], "{size} {fields} {list} {read}");
+    whole(size, 0, MANY)
+}
+
+/// Everything is pending, and the group knows it for given, or nothing is.
+fn group(node: &Node) -> Result<bool> {
+    let told = node.ask(&[
+        "XPENDING stream group",
+        "XPENDING stream group - + 10000",
+        "XINFO GROUPS stream",
+        "XINFO CONSUMERS stream group",
+    ])?;
+    let number = |reply: Option<&Reply>| reply.map_or_else(String::new, Reply::text);
+    let pending = number(told[0].elements().first());
+    let listed = told[1].elements().len();
+    ensure!(pending == listed.to_string(), "{pending} pending, {listed} listed");
+    let field = |reply: &Reply, name: &str| -> String {
+        let of = reply.elements().first().map(Reply::elements).unwrap_or_default();
+        number(of.iter().skip_while(|word| word.text() != name).nth(1))
+    };
+    let is_done = whole(listed, 0, MANY)?;
+    let last = if is_done { format!("{MANY}-0") } else { "0-0".to_owned() };
+    let group = ["pending", "last-delivered-id"].map(|name| field(&told[2], name));
+    ensure!(group == [pending.clone(), last], "{pending} pending: {:?}", told[2]);
+    let of_consumer = field(&told[3], "pending");
+    ensure!(of_consumer == if is_done { &*pending } else { "" }, "{pending}: {:?}", told[3]);
+    Ok(is_done)
 }
 
 /// All of a transaction's commands, or none.

@@ -125,6 +125,7 @@ impl Cluster {
                 // What is in force until the next plan must not grant either.
                 state.plan.leases.clear();
                 state.plan.grants.clear();
+                state.plan.orders.clear();
             }
         }
         self.wake.notify_one();

@@ -61,6 +61,7 @@ fn step(
     state.observed.authority = shared.authority();
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
+    planner::moving::note(&mut state.observed, &plan, now);
     let version = state.record.version;
     for action in &actions {
         match action {
@@ -120,7 +121,7 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let promoted = record.version;
     let lost = lost_by(cluster, &record);
     match cluster.swap(record, kind, reason).await {
-        Ok(_) => {
+        Ok(after) => {
             tell_of_loss(cluster, lost);
             let counters = &cluster.shared.counters;
             counters.record_changes.add(1);
@@ -130,6 +131,7 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
             match kind {
                 "failover" => counters.failovers.add(1),
                 "switchover" => counters.switchovers.add(1),
+                "move" => count_moves(cluster, &before, &after),
                 _ => {}
             }
         }
@@ -140,6 +142,25 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
             tokio::time::sleep(STORE_RETRY).await;
         }
     }
+}
+
+/// Moves that are over by this change, and slots that changed their owner.
+fn count_moves(cluster: &Cluster, before: &planner::Record, after: &planner::Record) {
+    let counters = &cluster.shared.counters;
+    let newest = before.moves.done.last().map_or(0, |past| past.id.0);
+    let is_new = |past: &&planner::moves::Past| {
+        past.id.0 > newest || before.moves.list.iter().any(|one| one.id == past.id)
+    };
+    for past in after.moves.done.iter().filter(is_new) {
+        match past.error {
+            None => counters.moves_done.add(1),
+            Some(_) => counters.moves_given_up.add(1),
+        }
+    }
+    let is_owned = |one: &&planner::moves::Move| one.phase.word() == "owned";
+    let was_owned = |id| before.moves.list.iter().any(|old| old.id == id && is_owned(&old));
+    let given = after.moves.list.iter().filter(is_owned).filter(|one| !was_owned(one.id));
+    counters.slots_moved.add(given.map(|one| one.slots.iter().count() as u64).sum());
 }
 
 /// What a new master of an asynchronous shard is known to lack: shard, writes, words.
@@ -187,7 +208,7 @@ fn kind_of(before: &planner::Record, after: &planner::Record) -> &'static str {
             (false, _) => {}
         }
     }
-    "change"
+    if before.moves != after.moves { "move" } else { "change" }
 }
 
 fn act(cluster: &Arc<Cluster>, action: Action) {

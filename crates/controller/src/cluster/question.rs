@@ -7,10 +7,11 @@ use std::sync::Arc;
 use api::grant::Grant;
 use api::heard::Told;
 use api::heartbeat::Reply;
+use api::moves::Asked;
 use planner::{Led, Refusal, Role, Seen, Time};
 use resp::Value;
 
-use super::Cluster;
+use super::{Cluster, Copied};
 use crate::client::ClientError;
 use crate::events::now_ms;
 
@@ -28,6 +29,8 @@ pub(super) struct Question {
     clock_ns: u64,
     nonce: String,
     grant: Option<Grant>,
+    /// Of slots that move.
+    moves: Vec<Asked>,
     pub(super) sent_at: Time,
 }
 
@@ -40,6 +43,10 @@ impl Question {
         if let Some(grant) = &self.grant {
             words.push("GRANT".to_owned());
             words.extend(grant.words());
+        }
+        if !self.moves.is_empty() {
+            words.push("MOVES".to_owned());
+            words.extend(self.moves.iter().map(Asked::to_string));
         }
         words
     }
@@ -62,6 +69,7 @@ pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
         clock_ns: 0,
         nonce: "0".to_owned(),
         grant: None,
+        moves: Vec::new(),
         sent_at: shared.now(),
     };
     if let Some(granted) = granted {
@@ -71,6 +79,17 @@ pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
         question.clock_ns = granted.clock_ns;
         question.nonce = granted.nonce;
         question.grant = granted.grant;
+    }
+    let asked = planner::moving::asked(&state.plan, &state.record, &state.observed, id);
+    for asked in asked {
+        if let Asked::Do(ordered) = &asked {
+            // Of another term it would not be obeyed, and nothing may count on it.
+            if ordered.term != question.term {
+                continue;
+            }
+            planner::moves::ordered(&mut state.observed.attempts, ordered, question.sent_at);
+        }
+        question.moves.push(asked);
     }
     Some(question)
 }
@@ -103,6 +122,7 @@ pub(super) fn observed(
         clock_ns: 0,
         nonce: String::new(),
         grant: None,
+        moves: Vec::new(),
         sent_at,
     };
     let seen = read(cluster, &question, value)?;
@@ -148,9 +168,18 @@ pub(super) fn answered(
             && seen.reply.link_status != api::heartbeat::LinkStatus::Up;
         node.unlinked_since = is_unlinked.then(|| node.unlinked_since.unwrap_or(at));
         node.clock_ahead_ms = clock_ahead_ms(&seen, now_ms());
+        let copies = if is_own { seen.reply.copies.clone() } else { Vec::new() };
         node.seen = Some(seen);
         node.led = None;
         state.observed.heard(id, at);
+        for said in copies {
+            let state = &mut *state;
+            let is_known = state.record.moves.list.iter().any(|one| one.id == said.id);
+            if is_known {
+                let copied = Copied::after(state.copies.get(&said.id), said, at);
+                state.copies.insert(said.id, copied);
+            }
+        }
     }
     cluster.wake.notify_one();
 }

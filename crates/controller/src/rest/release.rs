@@ -102,6 +102,12 @@ async fn carry_out(
                 {
                     return Err("a switchover is under way".to_owned());
                 }
+                if let Some(one) = record.moves.list.first() {
+                    return Err(format!(
+                        "move {} of slots {} is not over: `ctl moves` shows it, `ctl moves cancel {}` ends it",
+                        one.id, one.slots, one.id
+                    ));
+                }
                 record.paused = Some(Paused { since_ms, reason: "being released".to_owned() });
                 (record.commit_mode, record.min_in_sync) = (CommitMode::Async, 1);
                 Ok(())

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use planner::{Role, Shard};
+use planner::{Record, Role, Shard};
 
 use super::error::{ApiError, created, gone, ok};
 use super::{App, body, find, probe, shard_index, view};
@@ -78,6 +78,7 @@ pub(super) async fn remove(
     let cluster = find(&registry, &ns, &name)?;
     let record = cluster.record();
     let index = shard_index(&index, &record)?;
+    may_go(&record, index).map_err(ApiError::conflict)?;
     let known = record.shards[index].nodes.clone();
     let of = record.shards[index].id;
     cluster
@@ -91,14 +92,27 @@ pub(super) async fn remove(
             if !record.shards.get(index).is_some_and(same) {
                 return Err("the shard was changed by others".to_owned());
             }
-            if !record.shards[index].slot_ranges.is_empty() {
-                return Err(format!(
-                    "shard {index} is servicing: it has slots, so it cannot be deleted"
-                ));
-            }
+            may_go(record, index)?;
             record.shards.remove(index);
             Ok(())
         })
         .await?;
     Ok(gone())
+}
+
+/// A shard with slots has their data, and one in a move has some or is about to.
+fn may_go(record: &Record, index: usize) -> Result<(), String> {
+    let shard = &record.shards[index];
+    if let Some(one) = record.moves.concern(shard.id) {
+        return Err(format!(
+            "shard {index} is in move {} of slots {}: wait for its end, or `ctl moves cancel {}`",
+            one.id, one.slots, one.id
+        ));
+    }
+    if !shard.slot_ranges.is_empty() {
+        return Err(format!(
+            "shard {index} is servicing: it has slots, so it cannot be deleted; `ctl shard drain {index}` moves them away"
+        ));
+    }
+    Ok(())
 }

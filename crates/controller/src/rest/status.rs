@@ -57,6 +57,7 @@ pub(super) fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status
         shards,
         balancers,
         alarms,
+        moves: view::moves(&state, now),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The record as REST shows it, and what REST is given as the record takes it.
 
 use api::rest;
-use planner::{Balancer, BalancerKind, Node, Record, Role, Shard};
+use planner::balance::Given;
+use planner::moves::{Move, Past};
+use planner::{Balancer, BalancerKind, Node, Record, Role, Shard, Time};
 use topology::Endpoint;
 
 use super::error::ApiError;
+use crate::cluster::State;
 
 pub(super) fn cluster(record: &Record) -> rest::Cluster {
     rest::Cluster {
@@ -25,6 +28,48 @@ pub(super) fn shard(shard: &Shard) -> rest::Shard {
         slot_ranges: slot_ranges(shard),
         target_shard_index: -1,
         migrating_slot: None,
+    }
+}
+
+/// What is queued or under way, in the order of the queue.
+pub(super) fn moves(state: &State, now: Time) -> Vec<rest::Move> {
+    state.record.moves.list.iter().map(|one| of_move(state, one, now)).collect()
+}
+
+fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
+    let where_it_is = state.observed.moved.get(&one.id);
+    rest::Move {
+        id: one.id.0,
+        slots: one.slots.to_string(),
+        from: one.from.to_string(),
+        from_index: state.record.place_of(one.from),
+        to: one.to.to_string(),
+        to_index: state.record.place_of(one.to),
+        state: one.phase.word().to_owned(),
+        paused: one.is_paused,
+        tries: one.tries,
+        waits_for: where_it_is.map(|(is, _)| is.waits_for.clone()).unwrap_or_default(),
+        since_ms: where_it_is.map_or(0, |(_, since)| now.millis_since(*since)),
+        progress: state.copies.get(&one.id).map(|copy| copy.progress()),
+    }
+}
+
+pub(super) fn past_move(past: &Past) -> rest::PastMove {
+    rest::PastMove {
+        id: past.id.0,
+        slots: past.slots.to_string(),
+        from: past.from.to_string(),
+        to: past.to.to_string(),
+        error: past.error.clone(),
+    }
+}
+
+pub(super) fn wish(id: Option<u64>, given: &Given) -> rest::MoveWish {
+    rest::MoveWish {
+        id,
+        slots: given.slots.to_string(),
+        from: given.from.to_string(),
+        to: given.to.to_string(),
     }
 }
 

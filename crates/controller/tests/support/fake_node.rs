@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role};
+use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role, Standing};
 use parking_lot::Mutex;
 use resp::{Limits, Parser, Protocol, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,9 +14,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use topology::Topology;
 
+use super::mover::{self, Mover};
+
 /// Where nodes find each other's data, by port.
 #[derive(Clone, Default)]
-pub struct World(Arc<Mutex<BTreeMap<u16, Arc<Mutex<Inside>>>>>);
+pub struct World(pub(super) Arc<Mutex<BTreeMap<u16, Arc<Mutex<Inside>>>>>);
 
 /// What the node knows; the first group survives a restart.
 pub struct Inside {
@@ -26,6 +28,8 @@ pub struct Inside {
     pub topology: Option<Topology>,
     pub sequence: u64,
     pub resync: Resync,
+    /// Grants and moves; `None`: it knows neither.
+    pub mover: Option<Mover>,
 
     pub nonce: u64,
     pub lease_until_ns: u64,
@@ -64,6 +68,7 @@ impl FakeNode {
             topology: None,
             sequence: 0,
             resync: Resync::None,
+            mover: None,
             nonce: rand::random::<u64>() | 1,
             lease_until_ns: 0,
             paused_until_ns: 0,
@@ -120,6 +125,9 @@ impl FakeNode {
             inside.term = 0;
             inside.heard = None;
             inside.alive = true;
+            if let Some(mover) = &mut inside.mover {
+                mover.restart();
+            }
         }
         self.task = Some(serve(listener, &self.inside, &self.world, &self.running));
     }
@@ -127,6 +135,19 @@ impl FakeNode {
     /// SIGSTOP or SIGCONT.
     pub fn set_running(&self, running: bool) {
         self.running.send_replace(running);
+    }
+
+    /// From its next start on it takes grants and knows slot moves.
+    #[allow(dead_code, reason = "not every test that shares this module uses it")]
+    pub fn knows_moves(&self) {
+        self.inside.lock().mover = Some(Mover::default());
+    }
+
+    /// A write of a client to a slot that may move.
+    #[allow(dead_code, reason = "not every test that shares this module uses it")]
+    pub fn write_to(&self, slot: u16) -> bool {
+        let may = mover::takes_writes(&self.inside.lock(), slot);
+        may && self.write()
     }
 
     /// A write of a client that reached the node.
@@ -198,8 +219,9 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
     }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce] => {
-            heartbeat(inside, world, &[*master, *lease, *term, *clock, *nonce], reply);
+        ["CLUSTERX", "HEARTBEAT", master, lease, term, "CLOCK", clock, nonce, rest @ ..] => {
+            let head = [*master, *lease, *term, *clock, *nonce];
+            heartbeat(inside, world, &head, rest, reply);
         }
         ["CLUSTERX", "OBSERVE"] => {
             catch_up(inside, world);
@@ -270,9 +292,16 @@ fn named(
     answer(inside, world, &bare, reply);
 }
 
-fn heartbeat(inside: &Mutex<Inside>, world: &World, words: &[&str; 5], mut reply: Writer<'_>) {
+fn heartbeat(
+    inside: &Mutex<Inside>,
+    world: &World,
+    words: &[&str; 5],
+    rest: &[&str],
+    mut reply: Writer<'_>,
+) {
     let [master, lease, term, clock, nonce] = *words;
     catch_up(inside, world);
+    mover::flow(world);
     let mut inside = inside.lock();
     let term: u64 = term.parse().expect("a term");
     if term < inside.term {
@@ -286,8 +315,12 @@ fn heartbeat(inside: &Mutex<Inside>, world: &World, words: &[&str; 5], mut reply
         clock.parse::<u64>().expect("a clock") + lease.parse::<u64>().expect("a lease") * 1_000_000;
     if inside.id == master && nonce == format!("{:x}", inside.nonce) {
         inside.lease_until_ns = inside.lease_until_ns.max(end);
+        if let Some(mover) = &mut inside.mover {
+            mover.grant(rest);
+        }
     }
-    reply.bulk(inside.reply().render().as_bytes());
+    let moves = mover::asked(&mut inside, rest, term);
+    reply.bulk(Reply { moves, ..inside.reply() }.render().as_bytes());
 }
 
 /// What it tells a controller that asks without leading.
@@ -344,7 +377,7 @@ impl Inside {
         }
     }
 
-    fn myself(&self) -> Option<&topology::Node> {
+    pub fn myself(&self) -> Option<&topology::Node> {
         let nodes = &self.topology.as_ref()?.nodes;
         nodes.iter().find(|node| node.id.to_string() == self.id)
     }
@@ -391,9 +424,12 @@ impl Inside {
             down: None,
             deposed: None,
             uptime_ms: now / 1_000_000,
+            copies: mover::copies(self),
             wall_ms: 0,
+            standing: (self.mover.as_ref())
+                .map_or_else(Standing::default, |mover| mover.standing(self.sequence)),
+            moves: self.mover.as_ref().map(|_| Vec::new()),
             stopping: false,
-            standing: api::heartbeat::Standing::default(),
         }
     }
 }

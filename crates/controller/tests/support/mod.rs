@@ -2,6 +2,7 @@
 
 pub mod fake_balancer;
 pub mod fake_node;
+pub mod mover;
 
 use std::future::Future;
 use std::path::PathBuf;

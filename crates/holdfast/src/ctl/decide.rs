@@ -13,6 +13,7 @@ use reqwest::Method;
 
 use super::http::PATIENCE;
 use super::ids::{self, ShardWord};
+use super::shards::{self, SlotsVerb};
 use super::table::{json, render, text};
 use super::{Context, Place};
 
@@ -79,6 +80,8 @@ pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShardVerb {
+    #[command(flatten)]
+    Slots(SlotsVerb),
     /// Let a node go on although nobody holds what the in-sync set acknowledged: gives that up
     ///
     /// Only for a shard whose members' data was all lost or replaced; refused as long as a member of its set answers
@@ -126,6 +129,7 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
             let node_id = ids::find(cx, &place, &node).await?.id;
             return restore(cx, &index, &place, RestoreSpec { node_id, confirm: yes }).await;
         }
+        ShardVerb::Slots(verb) => return shards::run(cx, verb).await,
         ShardVerb::AcceptLoss { index, place, node, yes, despite_deposed } => {
             (index, place, node, yes, despite_deposed)
         }

@@ -28,6 +28,7 @@ fn thing(path: &str) -> Option<String> {
         ["shards", shard, "nodes", node, ..] => format!("{cluster}, shard {shard}, node {node}"),
         ["shards", shard, ..] => format!("{cluster}, shard {shard}"),
         ["nodes", node, ..] => format!("{cluster}, node {node}"),
+        ["moves", id, ..] => format!("{cluster}, move {id}"),
         ["balancers", name, ..] => format!("{cluster}, balancer {name}"),
         ["discarded", _, file, ..] => format!("{cluster}, {file}"),
         _ => cluster,

@@ -12,8 +12,10 @@ mod haproxy;
 mod http;
 mod ids;
 mod made;
+mod moves;
 mod redis;
 mod secret;
+mod shards;
 mod show;
 mod status;
 mod table;
@@ -88,9 +90,21 @@ enum Verb {
     /// Let a cluster go on without a controller
     #[command(subcommand)]
     Release(away::Release),
-    /// Decide about a shard
+    /// Add, drain or remove a shard, or decide about one
     #[command(subcommand)]
     Shard(decide::ShardVerb),
+    /// Move slots to another shard
+    #[command(subcommand)]
+    Move(moves::MoveVerb),
+    /// Show slots that move; pause, resume or cancel a move
+    Moves(moves::MovesArgs),
+    /// Share the slots out evenly, by as few moves as can be
+    ///
+    /// Shows the moves and asks; `--yes` does not ask.
+    Rebalance {
+        #[command(flatten)]
+        how: moves::How,
+    },
     /// List, show or put back writes that deposed masters had to discard
     #[command(subcommand)]
     Discarded(discarded::DiscardedVerb),
@@ -153,6 +167,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Resume(resume) => away::resume(&cx, resume).await?,
         Verb::Release(release) => away::release(&cx, release).await?,
         Verb::Shard(verb) => decide::shard(&cx, verb).await?,
+        Verb::Move(verb) => moves::slots(&cx, verb).await?,
+        Verb::Moves(args) => moves::moves(&cx, args).await?,
+        Verb::Rebalance { how } => moves::rebalance(&cx, how).await?,
         Verb::Discarded(verb) => discarded::run(&cx, verb).await?,
         Verb::Node(node) => change::node(&cx, node).await?,
         Verb::Import(import) => change::import(&cx, import).await?,

@@ -90,6 +90,14 @@ fn status_text(width: usize, status: &Status) -> String {
     }
     out.push('\n');
     shard_lines(&mut out, width, status);
+    for one in &status.moves {
+        let shard = |index: Option<usize>, id: &str| index.map_or(id.to_owned(), |i| i.to_string());
+        let (from, to) = (shard(one.from_index, &one.from), shard(one.to_index, &one.to));
+        let (id, slots, state, waits) = (one.id, &one.slots, &one.state, &one.waits_for);
+        let waits = if waits.is_empty() { String::new() } else { format!(", waits for {waits}") };
+        let told = format!("move {id}: slots {slots} from shard {from} to {to}: {state}{waits}");
+        line(&mut out, width, &told);
+    }
     for alarm in &status.alarms {
         line(&mut out, width, &format!("alarm: {alarm}"));
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::moves::{Order, Ordered};
-use planner::moves::Observed;
+use planner::moves::ordered;
 use replication::slots::copy::{self, Sender};
 use replication::slots::{Act, Cursor, Here, Mark, State};
 
@@ -242,18 +242,16 @@ fn orders(model: &Moving, world: &mut World, at: u8, shard: u8) -> Vec<Ordered> 
     let controller = world.controller(at);
     let orders = plan(model, controller).orders[usize::from(shard)].clone();
     let now = now(controller);
-    let attempts = std::mem::take(&mut controller.attempts);
-    let mut observed = Observed { attempts, ..Observed::default() };
-    let before: Vec<u64> = observed.attempts.values().map(|attempt| attempt.number).collect();
-    for ordered in &orders {
-        observed.ordered(ordered, now);
+    let attempts = &mut controller.attempts;
+    let before: Vec<u64> = attempts.values().map(|attempt| attempt.number).collect();
+    for order in &orders {
+        ordered(attempts, order, now);
     }
-    let is_fresh = observed.attempts.values().map(|attempt| attempt.number).ne(before);
-    for attempt in observed.attempts.values_mut() {
+    let is_fresh = attempts.values().map(|attempt| attempt.number).ne(before);
+    for attempt in attempts.values_mut() {
         // Counted from the newest one.
         attempt.at = planner::Time::default();
     }
-    controller.attempts = observed.attempts;
     if is_fresh {
         controller.clock = 0;
     }

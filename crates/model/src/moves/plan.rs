@@ -76,7 +76,8 @@ fn think(model: &Moving, controller: &Controller) -> Planned {
         return planned;
     }
     let record = record(stored);
-    let plan = planner::moves::plan(&record, &observed(model, controller), now(controller));
+    let plan =
+        planner::moves::plan(&record, &observed(model, controller, record.term), now(controller));
     for (node, ordered) in plan.orders {
         let shard = usize::from(node == name(1));
         planned.orders[shard].push(ordered);
@@ -150,7 +151,7 @@ fn record(stored: &Stored) -> Record {
 }
 
 /// What the controller heard, made worse where a rule is off.
-fn observed(model: &Moving, controller: &Controller) -> Observed {
+fn observed(model: &Moving, controller: &Controller, term: u64) -> Observed {
     let rules = &model.rules;
     let mut answers = BTreeMap::new();
     for (index, heard) in (0_u8..).zip(&controller.heard) {
@@ -180,6 +181,8 @@ fn observed(model: &Moving, controller: &Controller) -> Observed {
             version: i64::from(heard.version),
             knows_moves: true,
             has_room: true,
+            is_reached: true,
+            clock_ahead_ms: None,
             said,
         };
         answers.insert(name(index), answer);
@@ -194,5 +197,5 @@ fn observed(model: &Moving, controller: &Controller) -> Observed {
             attempts.entry(one.id).or_insert(fresh);
         }
     }
-    Observed { answers, attempts }
+    Observed { term, answers, attempts }
 }

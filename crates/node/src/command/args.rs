@@ -59,6 +59,16 @@ impl<'a> Args<'a> {
         rest
     }
 
+    /// Cuts off what stands behind an argument `word`, of any case, which is not one of the next
+    /// `least`; `None` without it.
+    pub fn split_behind(&mut self, least: usize, word: &[u8]) -> Option<&'a [&'a [u8]]> {
+        let from = self.next.saturating_add(least);
+        let rest = self.words.get(from..)?;
+        let place = rest.iter().position(|found| found.eq_ignore_ascii_case(word))?;
+        self.words = self.words.get(..from + place)?;
+        rest.get(place + 1..)
+    }
+
     /// How many arguments are not taken yet.
     pub fn len(&self) -> usize {
         self.words.len().saturating_sub(self.next)

@@ -173,6 +173,9 @@ async fn pause_over(node: &Node, worker: usize, left: Duration) {
     let acked = node.grants.commit.acked(worker);
     if node.clients.paused(clock::boottime_ns).is_some() {
         node.clients.resumed(left).await;
+    } else if !node.grants.commit.is_waiting() {
+        // Nobody acknowledges anything.
+        tokio::time::sleep(left).await;
     } else {
         // In time or not: the command is tried again.
         let _ = tokio::time::timeout(left, acked).await;

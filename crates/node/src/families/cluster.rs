@@ -2,6 +2,7 @@
 
 mod deposed;
 mod discarded;
+mod moves;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::command::row::Usage;
 use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::grants;
+use crate::moves::orders;
 use crate::node::Node;
 use crate::role::{change, heartbeat_reply, identifies};
 use crate::session::table::SessionHandler;
@@ -55,6 +57,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|down",        -3, down),
     clusterx("clusterx|flushslots",   3, flush_slots).no_multi(),
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
+    clusterx("clusterx|move",        -3, moves::pull).no_multi().skip_slowlog(),
     clusterx("clusterx|myid",         2, my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
     clusterx("clusterx|observe",      2, observe),
@@ -326,7 +329,10 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> 
     let invalid = || Error::text("ERR Invalid setnodes options");
     let force = match args.word().as_deref() {
         None => false,
-        Some(b"FORCE") => true,
+        Some(b"FORCE") => {
+            moves::only_without_grants(cx.node)?;
+            true
+        }
         Some(_) => return Err(invalid()),
     };
     if !args.is_empty() {
@@ -339,6 +345,7 @@ fn set_nodes(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> 
 }
 
 fn set_slot(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    moves::only_without_grants(cx.node)?;
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
     if args.word().as_deref() != Some(b"NODE") {
         return Err(Error::text("ERR Invalid setslot options"));
@@ -358,6 +365,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     let slots = parse_slots(args.bytes()?).map_err(Error::err)?;
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
+    moves::are_own(store, &slots)?;
     let scope = cx.node.scope(cx.now_ms);
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {
@@ -370,6 +378,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 }
 
 fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    let asked = moves::asked(args)?;
     if !matches!(args.len(), 3 | 6 | 15 | 16) {
         return Err(Error::text(CLUSTERX_TEXT));
     }
@@ -396,7 +405,11 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
-    let said = heartbeat_reply(cx.node);
+    if is_for_me {
+        orders::obey_all(cx.node, &asked, term);
+    }
+    let moves = Some(orders::say(cx.node, asked.iter().map(api::moves::Asked::id)));
+    let said = api::heartbeat::Reply { moves, ..heartbeat_reply(cx.node) };
     cx.node.stopping.tell(&said, crate::clock::boottime_ms());
     Ok(reply.bulk(said.render().as_bytes()).into())
 }

@@ -76,6 +76,11 @@ impl Commit {
         self.reached.load(Ordering::SeqCst) >= sequence
     }
 
+    /// Newest sequence that everybody who is waited for has.
+    pub fn newest(&self) -> u64 {
+        self.reached.load(Ordering::SeqCst)
+    }
+
     /// Writes are refused: the set is too small.
     pub fn lacks_members(&self) -> bool {
         self.lacks_members.load(Ordering::SeqCst)

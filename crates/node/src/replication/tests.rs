@@ -24,7 +24,7 @@ mod lost;
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
     pub(crate) port: u16,
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
     _lock: DirLock,
 }
 
@@ -34,17 +34,38 @@ impl Running {
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut Values)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), 0, change)
+    }
+
+    /// A new process in the folder of an earlier one, at its port.
+    pub(crate) fn restart(self, change: impl FnOnce(&mut Values)) -> Self {
+        let (dir, port) = (Arc::clone(&self.dir), self.port);
+        drop(self);
+        Self::start_in(dir, port, change)
+    }
+
+    fn start_in(dir: Arc<tempfile::TempDir>, port: u16, change: impl FnOnce(&mut Values)) -> Self {
         let mut values = Values { workers: 2, ..Values::default() };
         values.rocksdb_metadata_block_cache_size = 8;
         values.rocksdb_subkey_block_cache_size = 8;
         values.rocksdb_write_buffer_size = 4;
         change(&mut values);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut listener = None;
+        wait_until(|| {
+            let bound = TcpListener::bind(("127.0.0.1", port));
+            listener = Some(bound.map_err(|error| error.to_string())?);
+            Ok(())
+        });
+        let listener = listener.unwrap();
         let port = listener.local_addr().unwrap().port();
         values.port = port;
         listener.set_nonblocking(true).unwrap();
-        let lock = recover(dir.path()).unwrap();
+        let mut lock = None;
+        wait_until(|| {
+            lock = Some(recover(dir.path()).map_err(|error| error.to_string())?);
+            Ok(())
+        });
+        let lock = lock.unwrap();
         let store =
             Store::open(&dir.path().join("db"), crate::run::storage_options(&values)).unwrap();
         let config = Config::new(values, None);

@@ -5,6 +5,7 @@
 //! command before the first of them runs, because role, topology and lease may have changed in
 //! between: a refusal is EXEC's own reply, and nothing ran.
 
+mod moves;
 mod script;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use resp::Protocol;
 use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
+use moves::{hold, is_opened, may_run, moves};
 pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
@@ -115,7 +117,7 @@ const ALWAYS: &[Gate] = &[
 
 /// Passed in addition when it is about to run.
 const RUNNING: &[Gate] =
-    &[paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
+    &[moves, paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
 
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {
@@ -318,6 +320,8 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let slots = command.keys_in(check.words).map(key_slot);
     match cluster.route(slots, check.route_request(command.is_write())) {
         Route::Run => Ok(()),
+        Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
+        Route::Moved { slot, .. } if is_opened(check, slot.number()) => Ok(()),
         Route::Moved { to, .. } if leads_back(check.session, &to) => {
             Err(Refusal::Close("reached through a balancer address that belongs to another node"))
         }
@@ -446,6 +450,9 @@ pub fn may_write<'e>(node: &Node, config: &Values, engine: &'e Engine) -> Result
     // paused.
     if node.clients.paused(clock::boottime_ns).is_some() {
         return Err(Error::text("TRYAGAIN writes are paused for a switchover"));
+    }
+    if node.moves.is_holding() {
+        return Err(Error::text("TRYAGAIN slots are handed over to another shard"));
     }
     engine.store.as_ref().ok_or_else(|| Error::text(LOADING))
 }

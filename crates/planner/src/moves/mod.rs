@@ -30,6 +30,13 @@ const AGAIN_MS: u64 = 1_000;
 const AGAIN_MAX_MS: u64 = 30_000;
 /// How often a move is begun anew.
 const TRIES_MAX: u32 = 5;
+/// Clocks that are so far apart would end what expires too early, or bring it back, ms (M15).
+const CLOCKS_MS: u64 = 1_000;
+
+/// What a move waits for that has nothing to be mended.
+pub(crate) const ITS_TURN: &str = "its turn";
+/// What a paused one waits for.
+pub(crate) const PAUSED: &str = "an operator: it is paused";
 
 /// The newest answer of a node, as far as moves go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,6 +53,10 @@ pub struct Answer {
     pub knows_moves: bool,
     /// There is room for more on its shard's disks.
     pub has_room: bool,
+    /// Every balancer leads to it, where there are any.
+    pub is_reached: bool,
+    /// How far its wall clock is ahead of the controller's, ms, if that is known.
+    pub clock_ahead_ms: Option<i64>,
     /// By move.
     pub said: BTreeMap<MoveId, Said>,
 }
@@ -64,30 +75,44 @@ pub struct Attempt {
 /// What a controller knows beside the record. A new one knows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Observed {
+    /// Of this controller: its orders are of it, and a freeze counts only if it is.
+    pub term: u64,
     /// By node id.
     pub answers: BTreeMap<String, Answer>,
     /// By move.
-    pub attempts: BTreeMap<MoveId, Attempt>,
+    pub attempts: Attempts,
 }
 
-impl Observed {
-    /// To be called before an order leaves: it may arrive whatever becomes of its answer.
-    pub fn ordered(&mut self, ordered: &Ordered, now: Time) {
-        match ordered.order {
-            Order::Freeze { number } => {
-                let fresh = Attempt { number, at: now, is_given_up: false };
-                let attempt = self.attempts.entry(ordered.id).or_insert(fresh);
-                if attempt.number < number {
-                    *attempt = fresh;
-                }
+/// The attempts of this term, by move.
+pub type Attempts = BTreeMap<MoveId, Attempt>;
+
+/// To be called before an order leaves: it may arrive whatever becomes of its answer.
+pub fn ordered(attempts: &mut Attempts, ordered: &Ordered, now: Time) {
+    match ordered.order {
+        Order::Freeze { number } => {
+            let fresh = Attempt { number, at: now, is_given_up: false };
+            let attempt = attempts.entry(ordered.id).or_insert(fresh);
+            if attempt.number < number {
+                *attempt = fresh;
             }
-            Order::Thaw { .. } => {
-                let fresh = Attempt { number: 0, at: now, is_given_up: true };
-                self.attempts.entry(ordered.id).or_insert(fresh).is_given_up = true;
-            }
-            _ => {}
         }
+        Order::Thaw { .. } => {
+            let fresh = Attempt { number: 0, at: now, is_given_up: true };
+            attempts.entry(ordered.id).or_insert(fresh).is_given_up = true;
+        }
+        _ => {}
     }
+}
+
+/// Where a move is: while that stays the same, it does not advance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Moved {
+    /// Of [`Phase::word`].
+    pub phase: &'static str,
+    /// What it waits for.
+    pub waits_for: String,
+    /// Sequence of the giver that is staged, until the copy is whole.
+    pub staged: u64,
 }
 
 /// What moves need now.
@@ -95,6 +120,8 @@ impl Observed {
 pub struct Plan {
     /// To masters, by node id.
     pub orders: Vec<(String, Ordered)>,
+    /// Nodes that clients wait for: they are asked at once, and again.
+    pub urgent: BTreeSet<String>,
     /// One change of the record, and why.
     pub swap: Option<(Record, String)>,
     /// What each move waits for.
@@ -165,9 +192,14 @@ impl Side<'_> {
 
 impl Plan {
     fn order(&mut self, cx: &Context<'_>, to: Side<'_>, one: &Move, order: Order) {
-        let term = cx.record.term;
+        let term = cx.observed.term;
         let ordered = Ordered { id: one.id, slots: one.slots.clone(), term, order };
         self.orders.push((to.node.to_owned(), ordered));
+    }
+
+    /// Clients wait for what these do.
+    fn hurry(&mut self, sides: &[Option<Side<'_>>]) {
+        self.urgent.extend(sides.iter().flatten().map(|side| side.node.to_owned()));
     }
 
     /// The first change of the record counts: the next one rests on what follows from it.
@@ -193,7 +225,8 @@ fn thaw_strangers(cx: &Context<'_>, plan: &mut Plan) {
             let past = cx.record.moves.done.iter().find(|past| past.id == *id);
             let (Some(frozen), Some(past)) = (said.frozen, past) else { continue };
             let order = Order::Thaw { number: frozen.number };
-            let (slots, term) = (past.slots.clone(), cx.record.term);
+            let (slots, term) = (past.slots.clone(), cx.observed.term);
+            plan.urgent.insert(side.node.to_owned());
             plan.orders.push((side.node.to_owned(), Ordered { id: *id, slots, term, order }));
         }
     }

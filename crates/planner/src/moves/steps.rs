@@ -4,7 +4,8 @@ use api::moves::{Feed, Frozen, Mark, Order, Said};
 
 use super::give;
 use super::{
-    AGAIN_MAX_MS, AGAIN_MS, Context, FREEZE_MS, Floor, Move, Phase, Plan, Side, TRIES_MAX,
+    AGAIN_MAX_MS, AGAIN_MS, CLOCKS_MS, Context, FREEZE_MS, Floor, ITS_TURN, Move, PAUSED, Phase,
+    Plan, Side, TRIES_MAX,
 };
 use crate::Time;
 
@@ -31,8 +32,10 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
             && other.phase != Phase::Queued
             && (other.from == one.from || other.to == one.to || other.slots.meet(&one.slots))
     });
-    if one.is_paused || is_busy {
-        return plan.waits(one, if is_busy { "its turn" } else { "an operator: it is paused" });
+    let moves = &cx.record.moves;
+    let is_full = moves.limit.is_some_and(|limit| moves.under_way().count() as u64 >= limit.into());
+    if one.is_paused || is_busy || is_full {
+        return plan.waits(one, if one.is_paused { PAUSED } else { ITS_TURN });
     }
     let (Some(s), Some(d)) = (cx.side(one.from), cx.side(one.to)) else {
         return plan.waits(one, "both masters to answer under their epochs");
@@ -45,6 +48,13 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     }
     if !d.answer.has_room {
         return plan.waits(one, "room on the taker's disks");
+    }
+    if !d.answer.is_reached {
+        return plan.waits(one, "every balancer to lead to the taker's master");
+    }
+    let clocks = s.answer.clock_ahead_ms.zip(d.answer.clock_ahead_ms);
+    if clocks.is_some_and(|(giver, taker)| giver.abs_diff(taker) >= CLOCKS_MS) {
+        return plan.waits(one, "the clocks of both masters, which are a second apart");
     }
     let mut record = cx.record.next();
     if let Some(next) = record.moves.get_mut(one.id) {
@@ -104,7 +114,7 @@ fn pull(s: Side<'_>) -> Order {
 fn confirmed(cx: &Context<'_>, one: &Move, giver: &Said) -> Option<Frozen> {
     let attempt = cx.observed.attempts.get(&one.id).filter(|attempt| !attempt.is_given_up)?;
     let is_ours =
-        |frozen: &Frozen| frozen.term == cx.record.term && frozen.number == attempt.number;
+        |frozen: &Frozen| frozen.term == cx.observed.term && frozen.number == attempt.number;
     giver.frozen.filter(is_ours)
 }
 
@@ -120,6 +130,7 @@ fn attempt(
     if let Some(attempt) = attempt.filter(|attempt| !attempt.is_given_up) {
         let until = attempt.at.plus_millis(FREEZE_MS);
         if cx.now < until {
+            plan.hurry(&[Some(s), Some(d)]);
             // It may have been lost: it is ordered again until it is confirmed.
             if confirmed(cx, one, giver).is_none() {
                 plan.order(cx, s, one, Order::Freeze { number: attempt.number });
@@ -131,16 +142,27 @@ fn attempt(
     }
     let number = attempt.map_or(0, |attempt| attempt.number);
     let is_whole = matches!(taker.mark, Some(Mark::Staged { is_whole: true, .. }));
-    let is_close = is_whole && giver.feed == Some(Feed::Close) && s.is_steady() && d.is_steady();
+    let is_ready = s.is_steady() && d.is_steady() && d.answer.is_reached;
+    let is_close = is_whole && giver.feed == Some(Feed::Close) && is_ready;
     let due = attempt.map_or(cx.now, |attempt| attempt.at.plus_millis(pause_ms(attempt.number)));
     if is_close && !one.is_paused && due <= cx.now {
+        plan.hurry(&[Some(s)]);
         return plan.order(cx, s, one, Order::Freeze { number: number + 1 });
     }
     give_up(cx, one, s, giver, plan);
     if is_close {
         wake_later(cx, due, plan);
     }
-    plan.waits(one, if is_whole { "a short stop to be possible" } else { "the copy" });
+    plan.waits(one, waits_in_copy(one, is_whole, d.answer.is_reached));
+}
+
+fn waits_in_copy(one: &Move, is_whole: bool, is_reached: bool) -> &'static str {
+    match (is_whole, is_reached) {
+        _ if one.is_paused => PAUSED,
+        (false, _) => "the copy",
+        (true, false) => "every balancer to lead to the taker's master",
+        (true, true) => "a short stop to be possible",
+    }
 }
 
 fn wake_later(cx: &Context<'_>, due: Time, plan: &mut Plan) {
@@ -164,6 +186,7 @@ fn give_up(cx: &Context<'_>, one: &Move, s: Side<'_>, giver: &Said, plan: &mut P
         (None, Some(attempt)) if !attempt.is_given_up => attempt.number,
         (None, _) => return,
     };
+    plan.hurry(&[Some(s)]);
     plan.order(cx, s, one, Order::Thaw { number });
 }
 
@@ -201,12 +224,14 @@ fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     let is_left = matches!(giver.mark, Some(Mark::Gone { .. }));
     let is_open = taker.mark == Some(Mark::Held);
     if !is_over && !giver.is_sealed && !is_left && !is_open {
+        plan.hurry(&[s]);
         if let Some(s) = s {
             plan.order(cx, s, one, Order::Seal);
         }
         return plan.waits(one, "the giver to answer for the slots no more");
     }
     if !is_open {
+        plan.hurry(&[d]);
         if let Some(d) = d {
             plan.order(cx, d, one, Order::Open { at, version });
         }
@@ -229,6 +254,7 @@ fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
             plan.waits(one, "the giver to delete what is gone");
         }
         _ => {
+            plan.hurry(&[Some(s)]);
             plan.order(cx, s, one, Order::Leave { version });
             plan.waits(one, "the giver to note that the slots are gone");
         }
@@ -239,6 +265,7 @@ fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
 fn undo(cx: &Context<'_>, one: &Move, (why, again): (&str, bool), plan: &mut Plan) {
     let Some(s) = cx.side(one.from) else { return plan.waits(one, "the giver to answer") };
     if let Some(Frozen { number, .. }) = s.said(one.id).frozen {
+        plan.hurry(&[Some(s)]);
         plan.order(cx, s, one, Order::Thaw { number });
         return plan.waits(one, "the giver to take writes again");
     }

@@ -42,10 +42,12 @@ fn script() -> Script {
         version: 7,
         knows_moves: true,
         has_room: true,
+        is_reached: true,
+        clock_ahead_ms: None,
         said: BTreeMap::new(),
     };
     let answers = ["a", "b"].map(|name| (id(name), answer()));
-    let observed = Observed { answers: answers.into(), attempts: BTreeMap::new() };
+    let observed = Observed { term: 3, answers: answers.into(), attempts: BTreeMap::new() };
     Script { record: first, observed, now: Time::from_millis(100_000) }
 }
 
@@ -81,7 +83,7 @@ impl Script {
     fn acts(&mut self) {
         let plan = self.plan();
         for (_, ordered) in &plan.orders {
-            self.observed.ordered(ordered, self.now);
+            super::ordered(&mut self.observed.attempts, ordered, self.now);
         }
         if let Some((record, _)) = plan.swap {
             assert_eq!(record.revision, self.record.revision + 1);
@@ -209,7 +211,7 @@ fn a_freeze_that_is_not_met_in_time_is_given_up_and_counts_no_more() {
 #[test]
 fn a_freeze_of_an_earlier_controller_is_asked_for_anew() {
     let mut s = Script::ready();
-    (s.record.term, s.observed.attempts) = (4, BTreeMap::new());
+    (s.observed.term, s.observed.attempts) = (4, BTreeMap::new());
     s.check(expect![[r#"
         a move 1 term 4: Freeze { number: 1 }
     "#]]);

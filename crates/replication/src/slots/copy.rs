@@ -12,7 +12,7 @@
 use api::grant::Least;
 use api::moves::MoveId;
 
-use super::marks::{Cursor, Mark, State};
+use super::marks::{Bytes, Cursor, Malformed, Mark, State, put_at, put_cursor};
 
 /// What the giver does next for one taker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,6 +123,63 @@ pub struct Head {
     /// below this.
     pub cursor: Cursor,
 }
+
+/// What a taker asks a giver for, behind `CLUSTERX MOVE PULL <id> <slots> <nonce> <epoch>`: where it
+/// is, as bytes.
+pub fn encode_place(has: Option<Least>, cursor: &Cursor) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_at(&mut out, has);
+    put_cursor(&mut out, cursor);
+    out
+}
+
+/// Reads what [`encode_place`] writes.
+///
+/// # Errors
+/// When it is nothing of that.
+pub fn parse_place(bytes: &[u8]) -> Result<(Option<Least>, Cursor), Malformed> {
+    let mut bytes = Bytes(bytes);
+    let place = (bytes.at()?, bytes.cursor()?);
+    if bytes.0.is_empty() { Ok(place) } else { Err(Malformed) }
+}
+
+impl Head {
+    /// The head and the records of a frame, as they are sent: the length of what follows the first
+    /// eight bytes, its CRC32C, the head, the records.
+    pub fn frame(&self, records: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; FRAME_HEAD_BYTES];
+        out.extend(self.id.0.to_be_bytes());
+        put_at(&mut out, self.from);
+        put_at(&mut out, Some(self.to));
+        put_cursor(&mut out, &self.cursor);
+        out.extend(records);
+        let body = &out[FRAME_HEAD_BYTES..];
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let sum = crc32c::crc32c(body).to_be_bytes();
+        out[..4].copy_from_slice(&length);
+        out[4..FRAME_HEAD_BYTES].copy_from_slice(&sum);
+        out
+    }
+
+    /// Reads what follows the first eight bytes of a frame: the head, and the records.
+    ///
+    /// # Errors
+    /// When it is none, or its sum is another one.
+    pub fn parse(sum: u32, body: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        if crc32c::crc32c(body) != sum {
+            return Err(Malformed);
+        }
+        let mut bytes = Bytes(body);
+        let id = MoveId(u64::from_be_bytes(bytes.take()?));
+        let from = bytes.at()?;
+        let to = bytes.at()?.ok_or(Malformed)?;
+        let cursor = bytes.cursor()?;
+        Ok((Self { id, from, to, cursor }, bytes.0))
+    }
+}
+
+/// Bytes of a frame before what its length and its sum are of.
+pub const FRAME_HEAD_BYTES: usize = 8;
 
 /// A frame that does not fit what is staged: late, or of another stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -254,6 +311,25 @@ mod tests {
             let at = Some(least(committed as u64));
             prop_assert_eq!(&mark.state, &State::Staged { at, cursor: Cursor::End });
             prop_assert_eq!(data(&staged_log), data(&log));
+        }
+    }
+
+    #[test]
+    fn a_frame_is_read_back_as_it_was_sent() {
+        let cursors = [Cursor::Start, Cursor::At(b"key".to_vec()), Cursor::End];
+        for (cursor, from) in cursors.into_iter().zip([None, Some(least(4)), Some(least(9))]) {
+            assert_eq!(parse_place(&encode_place(from, &cursor)), Ok((from, cursor.clone())));
+            let head = Head { id: ID, from, to: least(9), cursor };
+            let frame = head.frame(b"records");
+            let sum = u32::from_be_bytes(frame[4..8].try_into().unwrap());
+            assert_eq!(frame[..4], (frame.len() as u32 - 8).to_be_bytes());
+            assert_eq!(Head::parse(sum, &frame[8..]), Ok((head, &b"records"[..])));
+            for length in 8..frame.len() {
+                assert!(Head::parse(sum, &frame[8..length]).is_err());
+                let body = &frame[8..length];
+                let _ = Head::parse(crc32c::crc32c(body), body);
+                let _ = parse_place(body);
+            }
         }
     }
 

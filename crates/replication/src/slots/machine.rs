@@ -228,6 +228,11 @@ impl Machine {
         holds.map(held).max().unwrap_or(Access::Free)
     }
 
+    /// The freeze of a move, if there is one.
+    pub fn frozen(&self, id: MoveId) -> Option<Frozen> {
+        self.holds.get(&id).map(|hold| hold.frozen)
+    }
+
     /// Moves for which something is held back.
     pub fn held(&self) -> impl Iterator<Item = MoveId> + '_ {
         self.holds.keys().copied()

@@ -98,18 +98,8 @@ impl Mark {
             State::Gone { is_empty: true } => out.push(3),
             State::Staged { at, cursor } => {
                 out.push(0);
-                let id = at.and_then(|at| at.id);
-                out.push(u8::from(at.is_some()) | u8::from(id.is_some()) << 1);
-                out.extend(id.map_or(0, |id| id.0).to_be_bytes());
-                out.extend(at.map_or(0, |at| at.sequence).to_be_bytes());
-                let (tag, key): (u8, &[u8]) = match cursor {
-                    Cursor::Start => (0, &[]),
-                    Cursor::At(key) => (1, key),
-                    Cursor::End => (2, &[]),
-                };
-                out.push(tag);
-                out.extend(u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
-                out.extend(key);
+                put_at(&mut out, *at);
+                put_cursor(&mut out, cursor);
             }
         }
         let ranges = self.slots.ranges();
@@ -158,11 +148,31 @@ impl Mark {
     }
 }
 
+/// Appends a position, see [`Bytes::at`].
+pub(super) fn put_at(out: &mut Vec<u8>, at: Option<Least>) {
+    let id = at.and_then(|at| at.id);
+    out.push(u8::from(at.is_some()) | u8::from(id.is_some()) << 1);
+    out.extend(id.map_or(0, |id| id.0).to_be_bytes());
+    out.extend(at.map_or(0, |at| at.sequence).to_be_bytes());
+}
+
+/// Appends a cursor, see [`Bytes::cursor`].
+pub(super) fn put_cursor(out: &mut Vec<u8>, cursor: &Cursor) {
+    let (tag, key): (u8, &[u8]) = match cursor {
+        Cursor::Start => (0, &[]),
+        Cursor::At(key) => (1, key),
+        Cursor::End => (2, &[]),
+    };
+    out.push(tag);
+    out.extend(u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(key);
+}
+
 /// What is left to read.
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed)?;
         self.0 = rest;
         Ok(*taken)
@@ -175,15 +185,22 @@ impl<'a> Bytes<'a> {
     }
 
     fn staged(&mut self) -> Result<State, Malformed> {
+        Ok(State::Staged { at: self.at()?, cursor: self.cursor()? })
+    }
+
+    pub(super) fn at(&mut self) -> Result<Option<Least>, Malformed> {
         let [flags] = self.take()?;
         let id = u64::from_be_bytes(self.take()?);
         let sequence = u64::from_be_bytes(self.take()?);
-        let at = match flags {
-            0 if id == 0 && sequence == 0 => None,
-            1 if id == 0 => Some(Least { id: None, sequence }),
-            3 => Some(Least { id: Some(EpochId(id)), sequence }),
-            _ => return Err(Malformed),
-        };
+        match flags {
+            0 if id == 0 && sequence == 0 => Ok(None),
+            1 if id == 0 => Ok(Some(Least { id: None, sequence })),
+            3 => Ok(Some(Least { id: Some(EpochId(id)), sequence })),
+            _ => Err(Malformed),
+        }
+    }
+
+    pub(super) fn cursor(&mut self) -> Result<Cursor, Malformed> {
         let [tag] = self.take()?;
         let length = u32::from_be_bytes(self.take()?);
         let length = usize::try_from(length).map_err(|_| Malformed)?;
@@ -191,13 +208,12 @@ impl<'a> Bytes<'a> {
             return Err(Malformed);
         }
         let key = self.run(length)?;
-        let cursor = match (tag, key) {
-            (0, []) => Cursor::Start,
-            (1, key) => Cursor::At(key.to_vec()),
-            (2, []) => Cursor::End,
-            _ => return Err(Malformed),
-        };
-        Ok(State::Staged { at, cursor })
+        match (tag, key) {
+            (0, []) => Ok(Cursor::Start),
+            (1, key) => Ok(Cursor::At(key.to_vec())),
+            (2, []) => Ok(Cursor::End),
+            _ => Err(Malformed),
+        }
     }
 
     fn slots(&mut self) -> Result<Slots, Malformed> {

@@ -18,3 +18,6 @@ pub mod marks;
 
 pub use machine::{Access, Act, Here, Machine, Refusal};
 pub use marks::{Cursor, Mark, State, Table};
+
+pub use api::grant::Least;
+pub use api::moves::{MoveId, Slots};

@@ -19,7 +19,7 @@ fn missing(hot: &Hot, key: &[u8]) -> Ticket {
 
 fn value(hot: &Hot, key: &[u8]) -> Option<Vec<u8>> {
     match hot.get(key) {
-        Found::Entry(data, start) => Some(data[start..].to_vec()),
+        Found::Entry(data, start, _) => Some(data[start..].to_vec()),
         Found::Missing(_) | Found::Unknown => None,
     }
 }
@@ -136,7 +136,7 @@ fn readers_never_see_half_a_batch_or_go_back() {
     let read = |key: &[u8]| -> u64 {
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
         match hot.get(key) {
-            Found::Entry(data, start) => number(&data[start..]),
+            Found::Entry(data, start, _) => number(&data[start..]),
             Found::Unknown => *database.read(),
             Found::Missing(ticket) => {
                 let value = *database.read();

@@ -7,18 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use replication::history::{Entry, EpochId, History, KEY_PREFIX, Malformed, Misfit, Position};
+use replication::slots::Mark;
 use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 
 use crate::batch::{Record, Writer};
-use crate::{Error, Family, Store, batch};
+use crate::{Error, Family, Store, batch, slots};
 
-/// What a batch of the master does to the history.
-pub(super) enum Effect {
-    None,
+/// What a batch of the master does to the history, and to the marks of slot moves.
+#[derive(Default)]
+pub(super) struct Effect {
     /// It opens these epochs.
-    Opens(Vec<Entry>),
-    /// It removes keys of the family: read it again.
-    Unknown,
+    opens: Vec<Entry>,
+    /// It puts these marks, at these sequences.
+    pub(super) marks: Vec<(Mark, u64)>,
+    /// It removes keys of the family: all is read again.
+    is_unknown: bool,
 }
 
 /// Reads the history from the records.
@@ -49,7 +52,7 @@ pub fn peek(dir: &Path) -> Result<Position, Error> {
 
 /// Looks for epochs in a batch that begins at `first`, and whether they may follow `history`.
 pub(super) fn effect(bytes: &[u8], first: u64, history: &History) -> Result<Effect, Error> {
-    let (mut sequence, mut opened) = (first, Vec::new());
+    let (mut sequence, mut effect) = (first, Effect::default());
     let mut grown: Option<History> = None;
     for record in batch::records(bytes) {
         match record? {
@@ -63,16 +66,18 @@ pub(super) fn effect(bytes: &[u8], first: u64, history: &History) -> Result<Effe
                         return Err(Misfit::OldSequence { epoch, first }.into());
                     }
                     grown.push(entry)?;
-                    opened.push(entry);
+                    effect.opens.push(entry);
+                } else if let Some(mark) = slots::read(key, value) {
+                    effect.marks.push((mark?, sequence));
                 }
             }
             Record::Delete { family: Family::Propagate, .. }
-            | Record::DeleteRange { family: Family::Propagate, .. } => return Ok(Effect::Unknown),
+            | Record::DeleteRange { family: Family::Propagate, .. } => effect.is_unknown = true,
             Record::Put { .. } | Record::Delete { .. } | Record::DeleteRange { .. } => {}
         }
         sequence += 1;
     }
-    Ok(if opened.is_empty() { Effect::None } else { Effect::Opens(opened) })
+    Ok(effect)
 }
 
 impl Store {
@@ -133,17 +138,20 @@ impl Store {
 
     /// Takes over what a batch did that is written now. Under the lock of `writing`.
     pub(super) fn note(&self, effect: Effect) -> Result<(), Error> {
-        match effect {
-            Effect::None => {}
-            Effect::Opens(entries) => {
-                let mut history = History::clone(&self.inner.history.read());
-                for entry in entries {
-                    history.push(entry)?;
-                }
-                self.set_history(history);
-            }
-            Effect::Unknown => self.set_history(load(&self.inner.db)?),
+        let Effect { opens, marks, is_unknown } = effect;
+        if is_unknown {
+            self.set_history(load(&self.inner.db)?);
+            self.inner.marks.set(slots::load(&self.inner.db)?);
+            return Ok(());
         }
+        if !opens.is_empty() {
+            let mut history = History::clone(&self.inner.history.read());
+            for entry in opens {
+                history.push(entry)?;
+            }
+            self.set_history(history);
+        }
+        self.inner.marks.put(marks);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::Read;
 use crate::key::DEFAULT_NAMESPACE;
 use crate::types::fields::{Form, Times};
 use crate::types::head::{Metadata, Prefix};
@@ -202,6 +203,58 @@ fn a_straddled_start_is_gone() {
 
 /// The bytes handed to replicas carry the sequence RocksDB assigned, and are record by record those of the log, with
 /// concurrent writers too.
+#[test]
+fn many_keys_are_read_at_one_moment_from_memory_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // Too large to be kept in memory.
+    let large = "x".repeat(5_000);
+    let write = |number: u64| {
+        let mut txn = store.txn();
+        for key in ["a", "b", "c"] {
+            txn.put(Family::Metadata, key.as_bytes(), number.to_string().as_bytes());
+        }
+        txn.put(Family::Metadata, b"large", format!("{number} {large}").as_bytes());
+        txn.commit().unwrap();
+    };
+    write(0);
+    let read = || {
+        let found =
+            Read::multi_get(&store, Family::Metadata, &["a", "none", "large", "b", "c", "a"])
+                .unwrap();
+        let texts: Vec<String> =
+            found.iter().flatten().map(|value| String::from_utf8_lossy(value).into()).collect();
+        assert!(found.len() == 6 && found[1].is_none() && texts.len() == 5);
+        let numbers: Vec<u64> =
+            texts.iter().map(|text| text.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(numbers.windows(2).all(|two| two[0] == two[1]), "{numbers:?}");
+        numbers[0]
+    };
+    assert_eq!(read(), 0);
+    let has_ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let mut last = 0;
+                while !has_ended.load(Ordering::Acquire) {
+                    let found = read();
+                    assert!(found >= last);
+                    last = found;
+                }
+            });
+        }
+        (1..5_000).for_each(write);
+        has_ended.store(true, Ordering::Release);
+    });
+    assert_eq!(read(), 4_999);
+    // A range that goes takes along what is kept.
+    let mut txn = store.txn();
+    txn.delete_range(Family::Metadata, b"a", b"c");
+    txn.commit().unwrap();
+    let found = Read::multi_get(&store, Family::Metadata, &["a", "b", "c"]).unwrap();
+    assert!(found[0].is_none() && found[1].is_none() && found[2].is_some());
+}
+
 #[test]
 fn concurrent_writers_leave_one_batch_per_command() {
     let dir = tempfile::tempdir().unwrap();

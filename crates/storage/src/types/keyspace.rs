@@ -5,6 +5,7 @@ use super::kind::Type;
 use super::page::{Filling, Page, Request};
 use super::{CommandError, glob, pick};
 use crate::key::{KeyBuf, prefix_end};
+use crate::slots;
 use crate::{Direction, Family, Read, Scope, Txn};
 
 /// Which keys a scan returns.
@@ -104,13 +105,32 @@ fn random_point(
 /// First and last key.
 type Ends = (Vec<u8>, Vec<u8>);
 
+/// Bounds of a part of a range.
+type Part = (Vec<u8>, Vec<u8>);
+
+/// The parts of a range of metadata that hold no keys of slots that are others': a copy in part, or
+/// what was given away.
+fn visible(read: &impl Read, lower: &[u8], upper: &[u8]) -> Vec<Part> {
+    let marks = read.marks();
+    slots::visible(marks.as_ref().map_or(&[], |marks| marks.foreign()), lower, upper)
+}
+
 /// First and last key of a range; `None` if it is empty.
 fn ends(read: &impl Read, lower: &[u8], upper: &[u8]) -> Result<Option<Ends>, CommandError> {
-    let end = |direction| -> Result<Option<Vec<u8>>, CommandError> {
+    let parts = visible(read, lower, upper);
+    let end = |(lower, upper): &Part, direction| -> Result<Option<Vec<u8>>, CommandError> {
         let mut cursor = read.scan(Family::Metadata, lower, upper, direction)?;
         Ok(cursor.next()?.map(|(key, _)| key.to_vec()))
     };
-    Ok(end(Direction::Forward)?.zip(end(Direction::Reverse)?))
+    for part in &parts {
+        let Some(first) = end(part, Direction::Forward)? else { continue };
+        for part in parts.iter().rev() {
+            if let Some(last) = end(part, Direction::Reverse)? {
+                return Ok(Some((first, last)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// What DBSIZE SCAN finds.
@@ -137,33 +157,36 @@ pub fn census(
     mut continues: impl FnMut() -> bool,
 ) -> Result<Census, CommandError> {
     let prefix = scope.namespace_prefix();
-    let mut cursor =
-        read.scan(Family::Metadata, &prefix, &prefix_end(&prefix), Direction::Forward)?;
     let (mut census, mut ttl_sum_ms) = (Census::default(), 0u128);
-    while let Some((_, value)) = cursor.next()? {
-        let Some(header) = Header::decode(value) else { continue };
-        if header.is_dead(scope.now_ms) {
-            census.expired += 1;
-            continue;
-        }
-        census.keys += 1;
-        if header.expire_ms != 0 {
-            census.expires += 1;
-            ttl_sum_ms += u128::from(header.expire_ms - scope.now_ms);
-        }
-        if census.keys.is_multiple_of(1024) && !continues() {
-            break;
+    'all: for (lower, upper) in visible(read, &prefix, &prefix_end(&prefix)) {
+        let mut cursor = read.scan(Family::Metadata, &lower, &upper, Direction::Forward)?;
+        while let Some((_, value)) = cursor.next()? {
+            let Some(header) = Header::decode(value) else { continue };
+            if header.is_dead(scope.now_ms) {
+                census.expired += 1;
+                continue;
+            }
+            census.keys += 1;
+            if header.expire_ms != 0 {
+                census.expires += 1;
+                ttl_sum_ms += u128::from(header.expire_ms - scope.now_ms);
+            }
+            if census.keys.is_multiple_of(1024) && !continues() {
+                break 'all;
+            }
         }
     }
     census.average_ttl_ms = ttl_sum_ms.checked_div(u128::from(census.expires)).unwrap_or(0) as u64;
     Ok(census)
 }
 
-/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none. No
-/// log data.
+/// FLUSHDB: removes the metadata of a namespace with one range delete, also when there is none; with
+/// more of them around slots that are others'. No log data.
 pub fn flush_namespace(txn: &mut Txn<'_>, scope: &Scope<'_>) {
     let prefix = scope.namespace_prefix();
-    txn.delete_range(Family::Metadata, &prefix, &prefix_end(&prefix));
+    for (lower, upper) in visible(txn, &prefix, &prefix_end(&prefix)) {
+        txn.delete_range(Family::Metadata, &lower, &upper);
+    }
 }
 
 /// FLUSHALL: removes the metadata of all namespaces with one range delete; nothing when there is
@@ -178,7 +201,9 @@ pub fn flush_all(txn: &mut Txn<'_>) -> Result<(), CommandError> {
             // Nothing but bytes 255: the next key is the one with a zero behind.
             end = [&*last, &[0]].concat();
         }
-        txn.delete_range(Family::Metadata, &first, &end);
+        for (lower, upper) in visible(txn, &first, &end) {
+            txn.delete_range(Family::Metadata, &lower, &upper);
+        }
     }
     Ok(())
 }
@@ -239,13 +264,15 @@ fn for_each_living(
     upper: &[u8],
     mut visit: impl FnMut(&[u8], &[u8], &Header<'_>) -> bool,
 ) -> Result<(), CommandError> {
-    let mut cursor = read.scan(Family::Metadata, lower, upper, Direction::Forward)?;
-    while let Some((ns_key, value)) = cursor.next()? {
-        let Some(user_key) = scope.user_key(ns_key) else { continue };
-        // What cannot be read is passed over, so that it does not hide the rest.
-        let Ok(Some(header)) = Header::living(value, scope.now_ms) else { continue };
-        if !visit(ns_key, user_key, &header) {
-            break;
+    for (lower, upper) in visible(read, lower, upper) {
+        let mut cursor = read.scan(Family::Metadata, &lower, &upper, Direction::Forward)?;
+        while let Some((ns_key, value)) = cursor.next()? {
+            let Some(user_key) = scope.user_key(ns_key) else { continue };
+            // What cannot be read is passed over, so that it does not hide the rest.
+            let Ok(Some(header)) = Header::living(value, scope.now_ms) else { continue };
+            if !visit(ns_key, user_key, &header) {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::rows::Row;
+use super::rows::{Row, SCRIPT};
 use super::systems::Running;
 
 /// Keys that requests name.
@@ -41,6 +41,8 @@ pub fn prepare(system: &Running, row: &Row, laid: &mut BTreeSet<(u16, &str, usiz
         "HGET" => (vec!["HSET", "myhash", "element:__rand_int__", &value], KEYS / 4 / small(row)),
         "HGETALL" => (vec!["HSET", "small", "a", &value, "b", &value, "c", &value, "d", &value], 1),
         "LRANGE" => (vec!["LPUSH", "mylist", &value], 1_000),
+        "EVALSHA" => (vec!["SCRIPT", "LOAD", SCRIPT], 1),
+        "ZUNIONSTORE" => (vec!["ZADD", "hundred", "__rand_int__", "element:__rand_int__"], 100),
         "ZRANGE" => (vec!["ZADD", "myzset", "__rand_int__", "element:__rand_int__"], 10_000),
         _ => return Ok(()),
     };

@@ -7,6 +7,7 @@
 
 pub mod guard;
 pub mod load;
+pub mod open;
 pub mod plot;
 pub mod report;
 pub mod rows;

@@ -24,7 +24,9 @@ impl Row {
     /// Requests to send. Enough for the processor time, which comes in steps of 10 ms.
     pub fn requests(&self, scale: f64) -> u64 {
         let (at_once, one_at_a_time) = match self.name {
-            "MGET" | "MSET" | "HGETALL" | "LRANGE" | "ZRANGE" => (40_000.0, 20_000.0),
+            "MGET" | "MSET" | "HGETALL" | "LRANGE" | "ZRANGE" | "ZUNIONSTORE" => {
+                (40_000.0, 20_000.0)
+            }
             _ => (300_000.0, 50_000.0),
         };
         let count = if self.in_flight > 1 { at_once } else { one_at_a_time };
@@ -49,6 +51,9 @@ impl Row {
             "LRANGE" => "LRANGE mylist 0 99".to_owned(),
             "ZADD" => "ZADD myzset __rand_int__ element:__rand_int__".to_owned(),
             "ZRANGE" => "ZRANGE myzset 0 99".to_owned(),
+            "EVALSHA" => format!("EVALSHA {SCRIPT_SHA} 1 counter:__rand_int__"),
+            "XADD" => format!("XADD mystream * field {value}"),
+            "ZUNIONSTORE" => "ZUNIONSTORE myunion 2 hundred hundred".to_owned(),
             _ => "SADD myset element:__rand_int__".to_owned(),
         };
         text.split(' ').map(str::to_owned).collect()
@@ -67,6 +72,11 @@ impl Row {
     }
 }
 
+/// What EVALSHA runs.
+pub const SCRIPT: &str = "return redis.call('INCR', KEYS[1])";
+/// Of this text.
+const SCRIPT_SHA: &str = "61636018f4e6b5817b89791bbed242f93fa089e3";
+
 /// Commands of the quick table, in an order in which each finds what it reads.
 const QUICK: &[&str] =
     &["GET", "SET", "INCR", "HSET", "HGET", "LPUSH", "LRANGE", "ZADD", "SADD", "MGET"];
@@ -75,6 +85,8 @@ const ALL: &[&str] = &[
     "GET", "SET", "INCR", "MGET", "MSET", "HSET", "HGET", "HGETALL", "LPUSH", "LRANGE", "ZADD",
     "ZRANGE", "SADD",
 ];
+/// Scripts, streams, and a command that writes as much as it reads.
+const MORE: &[&str] = &["EVALSHA", "XADD", "ZUNIONSTORE"];
 /// Those that are looked at along each other axis.
 const FEW: &[&str] = &["SET", "GET", "HSET"];
 
@@ -94,18 +106,22 @@ pub fn of_axis(axis: &str) -> Result<Vec<Row>> {
     Ok(match axis {
         "quick" => of(QUICK, &|_| {}),
         "base" => of(ALL, &|_| {}),
+        "more" => of(MORE, &|_| {}),
         "workers" => of(FEW, &|_| {}),
         "1k" => of(FEW, &|row| row.value_bytes = 1 << 10),
         "10k" => of(FEW, &|row| row.value_bytes = 10 << 10),
         "64" => FEW.iter().map(|name| Row::base(name, 64)).collect(),
         "1000" => of(FEW, &|row| row.clients = 1_000),
         "ttl" => of(&["SET with a TTL", "GET"], &|_| {}),
+        // The rows are the same, the systems are others.
+        "cold" => of(&["GET", "SET", "HGET", "HSET"], &|row| row.value_bytes = 1 << 10),
+        "replica" => of(FEW, &|_| {}),
         _ => bail!("there is no axis `{axis}`; accepted: {AXES}"),
     })
 }
 
 /// Names of the axes.
-pub const AXES: &str = "quick, base, workers, 1k, 10k, 64, 1000, ttl";
+pub const AXES: &str = "quick, base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica";
 
 #[cfg(test)]
 mod tests {

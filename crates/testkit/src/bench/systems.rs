@@ -19,6 +19,8 @@ pub struct System {
     /// Beside address and folder.
     options: Vec<String>,
     kind: Kind,
+    /// A second one follows it.
+    has_replica: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +41,20 @@ pub struct Running {
     pub port: u16,
     process: Process,
     _folder: tempfile::TempDir,
+    _replica: Option<Box<Running>>,
 }
 
 impl System {
     /// A node, with options of its own.
     pub fn holdfast(name: &str, options: &[&str]) -> Result<Self> {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Ok(Self { name: name.to_owned(), program: holdfast()?, options, kind: Kind::Holdfast })
+        Ok(Self {
+            name: name.to_owned(),
+            program: holdfast()?,
+            options,
+            kind: Kind::Holdfast,
+            has_replica: false,
+        })
     }
 
     /// Debian's redis-server with an append-only file, written to the disk every second.
@@ -56,24 +65,44 @@ impl System {
             program: "redis-server".into(),
             options: options.map(str::to_owned).to_vec(),
             kind: Kind::Redis,
+            has_replica: false,
         }
     }
 
     /// The Kvrocks that `KVROCKS_BIN` names.
     pub fn kvrocks() -> Option<Self> {
         let program = std::env::var_os("KVROCKS_BIN")?.into();
-        Some(Self { name: "kvrocks".into(), program, options: Vec::new(), kind: Kind::Kvrocks })
+        let (name, kind) = ("kvrocks".into(), Kind::Kvrocks);
+        Some(Self { name, program, options: Vec::new(), kind, has_replica: false })
+    }
+
+    /// The same with a second one of its kind that follows it.
+    #[must_use]
+    pub fn with_replica(self) -> Self {
+        Self { has_replica: true, ..self }
     }
 
     /// What stands behind the program's name.
     pub fn described(&self) -> String {
         let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
         let options = options.join(" ").replace("--save  ", "--save '' ");
-        if options.is_empty() { "defaults".into() } else { options }
+        let options = if options.is_empty() { "defaults".into() } else { options };
+        if self.has_replica { format!("{options}; a replica follows") } else { options }
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts it, and its replica, and waits until they answer.
     pub fn start(self) -> Result<Running> {
+        let replica = self.has_replica.then(|| Self { has_replica: false, ..self.clone() });
+        let mut running = self.start_alone()?;
+        if let Some(replica) = replica {
+            let replica = replica.start_alone()?;
+            replica.follow(running.port)?;
+            running._replica = Some(Box::new(replica));
+        }
+        Ok(running)
+    }
+
+    fn start_alone(self) -> Result<Running> {
         let folder = tempfile::tempdir().context("create a folder")?;
         let port = free_port()?;
         let dir = folder.path().display().to_string();
@@ -104,11 +133,24 @@ impl System {
             Ok(reply.text())
         })?;
         let version = version(&info, self.kind);
-        Ok(Running { system: self, version, port, process, _folder: folder })
+        Ok(Running { system: self, version, port, process, _folder: folder, _replica: None })
     }
 }
 
 impl Running {
+    /// Becomes a replica of another one, and waits until it has what that has.
+    fn follow(&self, master: u16) -> Result<()> {
+        let mut connection = Connection::open(([127, 0, 0, 1], self.port).into())?;
+        let reply = connection.call(&["REPLICAOF", "127.0.0.1", &master.to_string()])?;
+        if reply.error_code().is_some() {
+            bail!("REPLICAOF was answered with {}", reply.text());
+        }
+        wait::until("a replica follows", START_PATIENCE, || {
+            let info = connection.call(&["INFO", "replication"])?.text();
+            if info.contains("master_link_status:up") { Ok(()) } else { bail!("it said {info}") }
+        })
+    }
+
     /// Processor time of all its threads so far, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let path = format!("/proc/{}/stat", self.process.pid());

@@ -8,8 +8,21 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use testkit::bench::load::Measured;
+use testkit::bench::open::{self, Load};
 use testkit::bench::systems::{Running, System};
 use testkit::bench::{Cell, guard, measure, plot, report, rows};
+
+/// So little memory that most of what is read is in tables, and few of their blocks in the cache.
+const COLD: &[&str] = &[
+    "--value-cache-size",
+    "1",
+    "--rocksdb.metadata_block_cache_size",
+    "8",
+    "--rocksdb.subkey_block_cache_size",
+    "8",
+    "--rocksdb.write_buffer_size",
+    "8",
+];
 
 /// One of the figures of a run.
 type Figure = fn(&Measured) -> f64;
@@ -39,7 +52,7 @@ fn options() -> Result<Options> {
 
 fn help(argument: &str) -> String {
     format!(
-        "`{argument}`; accepted: AXIS= ({}; `all` for each of them), ROUNDS=, OUT= a folder, GUARD= a file",
+        "`{argument}`; accepted: AXIS= ({}, open; `all` for each of them), ROUNDS=, OUT= a folder, GUARD= a file",
         rows::AXES
     )
 }
@@ -52,33 +65,37 @@ fn main() -> Result<()> {
     if options.axis != "all" {
         return axis(&options, &options.axis);
     }
-    rows::AXES.split(", ").filter(|name| *name != "quick").try_for_each(|name| axis(&options, name))
+    let mut all = rows::AXES.split(", ").filter(|name| *name != "quick").chain(["open"]);
+    all.try_for_each(|name| axis(&options, name))
 }
 
-fn axis(options: &Options, name: &str) -> Result<()> {
-    let rows = rows::of_axis(name)?;
+/// The systems of an axis; redis-server and Kvrocks come after ours.
+fn systems(name: &str) -> Result<Vec<Running>> {
     let mut systems = match name {
         "workers" => vec![
             System::holdfast("workers-1", &["--workers", "1"])?,
             System::holdfast("workers-2", &["--workers", "2"])?,
             System::holdfast("workers-8", &["--workers", "8"])?,
         ],
+        "cold" => vec![System::holdfast("holdfast", COLD)?],
+        "replica" => vec![System::holdfast("holdfast", &[])?.with_replica()],
         _ => vec![System::holdfast("holdfast", &[])?],
     };
-    systems.push(System::redis());
+    let redis = System::redis();
+    systems.push(if name == "replica" { redis.with_replica() } else { redis });
     systems.extend(System::kvrocks());
-    let systems: Vec<Running> = systems.into_iter().map(System::start).collect::<Result<_>>()?;
+    systems.into_iter().map(System::start).collect()
+}
+
+fn axis(options: &Options, name: &str) -> Result<()> {
+    if name == "open" {
+        return open_loop(options);
+    }
+    let rows = rows::of_axis(name)?;
+    let systems = systems(name)?;
     let load_before = machine_load();
     let cells = measure(&systems, &rows, options.rounds)?;
-    let facts = [
-        ("axis", name.to_owned()),
-        ("rounds", options.rounds.to_string()),
-        ("commit", said(&["git", "rev-parse", "--short", "HEAD"])),
-        ("day", said(&["date", "+%Y-%m-%d"])),
-        ("machine", said(&["sh", "-c", "nproc; grep -m1 'model name' /proc/cpuinfo; uname -sr"])),
-        ("load average before and after", format!("{load_before} · {}", machine_load())),
-        ("load", said(&["redis-benchmark", "--version"])),
-    ];
+    let facts = facts(name, options, &load_before);
     std::fs::create_dir_all(&options.out).context("create the folder of results")?;
     let page = report::page(&systems, &cells, &facts);
     let file = |end: &str| options.out.join(format!("{name}{end}"));
@@ -93,6 +110,49 @@ fn axis(options: &Options, name: &str) -> Result<()> {
     }
     println!("{page}\nwritten to {}", file(".md").display());
     Ok(())
+}
+
+/// Reads and writes at rates that are kept whatever the servers do.
+fn open_loop(options: &Options) -> Result<()> {
+    let systems = systems("open")?;
+    let load_before = machine_load();
+    let mut found = Vec::new();
+    for rate in [2_000, 10_000, 20_000] {
+        let load = Load { rate, seconds: 5, connections: 16, reads_percent: 90 };
+        let mut of: Vec<Vec<open::Found>> = systems.iter().map(|_| Vec::new()).collect();
+        for _ in 0..options.rounds {
+            for (running, of) in systems.iter().zip(&mut of) {
+                of.push(open::run(running, &load)?);
+            }
+        }
+        found.push((load, of));
+    }
+    let mut page = String::from("# An open loop\n\n");
+    for (name, value) in facts("open", options, &load_before) {
+        page.push_str(&format!("* {name}: {value}\n"));
+    }
+    page.push('\n');
+    page.push_str(&open::page(&systems, &found));
+    let file = options.out.join("open.md");
+    std::fs::create_dir_all(&options.out).context("create the folder of results")?;
+    std::fs::write(&file, &page).context("write the page")?;
+    println!("{page}\nwritten to {}", file.display());
+    Ok(())
+}
+
+fn facts(name: &str, options: &Options, load_before: &str) -> [(&'static str, String); 7] {
+    [
+        ("axis", name.to_owned()),
+        ("rounds", options.rounds.to_string()),
+        ("commit", said(&["git", "rev-parse", "--short", "HEAD"])),
+        ("day", said(&["date", "+%Y-%m-%d"])),
+        ("machine", said(&["sh", "-c", "nproc; grep -m1 'model name' /proc/cpuinfo; uname -sr"])),
+        ("load average before and after", format!("{load_before} · {}", machine_load())),
+        (
+            "load",
+            if name == "open" { "our own".into() } else { said(&["redis-benchmark", "--version"]) },
+        ),
+    ]
 }
 
 /// A bar for each row and system.

@@ -98,6 +98,33 @@ fn a_write_without_an_answer_may_take_effect_late_or_never() {
     assert!(is_bad(&of_register(&[(Read, Some(7), 10, 20), (Write(7), None, 30, 0)])));
 }
 
+#[test]
+fn a_compare_and_set_writes_only_over_what_it_names() {
+    use register::Call::{Compare, Read};
+    let first = (Compare(None, 1), None, 10, 20);
+    let second = (Compare(Some(1), 2), Some(1), 30, 40);
+    let lost_race = (Compare(Some(1), 3), Some(2), 50, 60);
+    let chain = [first, second, lost_race];
+    assert_eq!(of_register(&chain), Verdict::Linearizable);
+    // An acknowledged one that is gone; one that lost and won; two that won over one value.
+    for bad in [
+        [first, second, (Read, Some(1), 70, 80)],
+        [first, (Compare(Some(7), 2), Some(1), 30, 40), (Read, Some(2), 70, 80)],
+        [first, second, (Compare(Some(1), 3), Some(1), 50, 60)],
+    ] {
+        assert!(is_bad(&of_register(&bad)), "{bad:?}");
+    }
+    // Without an answer, it may be what another without an answer waited for.
+    let hidden = [
+        first,
+        (Compare(Some(1), 2), None, 30, 0),
+        (Compare(Some(2), 3), None, 50, 0),
+        (Read, Some(3), 70, 80),
+    ];
+    assert_eq!(of_register(&hidden), Verdict::Linearizable);
+    assert!(is_bad(&of_register(&[hidden[0], hidden[2], hidden[3]])));
+}
+
 fn of_counter(operations: &[(counter::Call, i64, u64, u64)]) -> Verdict {
     let history = operations.iter().map(|(call, reply, invoked, returned)| {
         operation(*call, (*returned > 0).then_some(*reply), *invoked, *returned)
@@ -286,6 +313,14 @@ fn the_search_agrees_with_trying_all_orders() {
             _ => (register::Call::Swap(number), seen),
         }
     });
+    let compared = compare(&register::Register, register::prepare, |rng, number| {
+        let seen = some(rng);
+        match rng.random_range(0..6) {
+            0 | 1 => (register::Call::Read, seen),
+            2 => (register::Call::Write(number), seen),
+            _ => (register::Call::Compare(some(rng), number), seen),
+        }
+    });
     let counters = compare(&counter::Counter, counter::prepare, |rng, _| {
         if rng.random_bool(0.3) {
             (counter::Call::Read, rng.random_range(0..4))
@@ -315,8 +350,8 @@ fn the_search_agrees_with_trying_all_orders() {
             (lock::Call::Acquire { token: number, ttl }, lock::Reply::Done(rng.random_bool(0.6)))
         }
     });
-    for good in [registers, counters, lists, locks] {
-        assert!(is_telling(good), "{registers} {counters} {lists} {locks}");
+    for good in [registers, compared, counters, lists, locks] {
+        assert!(is_telling(good), "{registers} {compared} {counters} {lists} {locks}");
     }
 }
 

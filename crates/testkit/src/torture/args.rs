@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(parse("KEYS=-lock").unwrap().keys.len(), keys::Kind::ALL.len() - 1);
         for bad in [
             "RUNS",
-            "KEYS=stream",
+            "KEYS=rain",
             "KEYS=set,-set",
             "RUNS=x",
             "MODE=sync",

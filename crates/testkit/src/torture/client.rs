@@ -12,7 +12,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::commands::{command, outcome, refusal};
-use super::history::{Answer, Call, Outcome, Record};
+use super::history::{Answer, Call, Outcome, Record, Way};
 use super::keys::{Key, Kind, first_of};
 use super::timeline::Clock;
 use crate::linear::queue::End;
@@ -66,6 +66,10 @@ pub struct Client {
     tokens: HashMap<usize, u64>,
     /// By key: elements that were put aside for us, to be removed when their work is done.
     aside: HashMap<usize, Vec<u64>>,
+    /// By key: the ids of entries that were given to us, to be acknowledged.
+    given: HashMap<usize, Vec<u64>>,
+    /// By key: the value that a script saw last, or wrote.
+    seen: HashMap<usize, Option<u64>>,
     used_ids: u64,
     records: Vec<Record>,
 }
@@ -89,6 +93,8 @@ impl Client {
             links: HashMap::new(),
             tokens: HashMap::new(),
             aside: HashMap::new(),
+            given: HashMap::new(),
+            seen: HashMap::new(),
             used_ids: 0,
             records: Vec::new(),
         }
@@ -124,6 +130,7 @@ impl Client {
             };
             let call = match keys[key].kind {
                 Kind::Ballast => None,
+                Kind::Channel if !writes => None,
                 _ if writes && !self.is_worn(key) => self.draw(key, &keys[key]),
                 _ => Some(Call::Get),
             };
@@ -184,8 +191,31 @@ impl Client {
                     _ => Call::Draw,
                 }
             }
+            Kind::Script if part < 25 => Call::Get,
+            Kind::Script => {
+                let way = [Way::Text, Way::Sha, Way::Function][self.rng.random_range(0..3)];
+                let old = self.seen.get(&index).copied().flatten();
+                Call::Compare(way, old, self.id())
+            }
+            Kind::Stream => self.draw_for_stream(index, part),
+            Kind::Channel => Call::Publish(self.id()),
             Kind::Ballast => return None,
         })
+    }
+
+    /// As much is taken as comes, so that consumers often wait, and some of it is left for others.
+    fn draw_for_stream(&mut self, key: usize, part: u32) -> Call {
+        match part {
+            0..8 => Call::Get,
+            8..12 => Call::Pending,
+            12..38 => Call::Enter(self.id()),
+            38..65 => Call::Take(self.number),
+            65..75 => Call::Claim(self.number),
+            _ => match self.given.get(&key).and_then(|given| given.last()) {
+                Some(id) => Call::Ack(*id),
+                None => Call::Take(self.number),
+            },
+        }
     }
 
     /// As many elements are taken as come, so that consumers often wait and queues stay short.
@@ -280,6 +310,22 @@ impl Client {
                 if let Some(elements) = self.aside.get_mut(&key) {
                     elements.retain(|other| *other != element);
                 }
+            }
+            (Call::Take(_) | Call::Claim(_), Outcome::Answered(Answer::Entries(entries))) => {
+                self.given.entry(key).or_default().extend(entries.iter().map(|(id, _)| *id));
+            }
+            (Call::Ack(id), Outcome::Answered(_) | Outcome::Unknown(_)) => {
+                if let Some(given) = self.given.get_mut(&key) {
+                    given.retain(|other| *other != id);
+                }
+            }
+            (Call::Compare(_, old, new), Outcome::Answered(Answer::Value(seen))) => {
+                self.seen.insert(key, if *seen == old { Some(new) } else { *seen });
+            }
+            (Call::Get, Outcome::Answered(Answer::Value(seen)))
+                if self.shared.keys[key].kind == Kind::Script =>
+            {
+                self.seen.insert(key, *seen);
             }
             _ => {}
         }

@@ -4,8 +4,9 @@
 
 use anyhow::Result;
 
-use super::history::{Answer, Call, Outcome};
+use super::history::{Answer, Call, Outcome, id, id_text};
 use super::keys::{Key, Kind};
+use super::scripts;
 use crate::linear::queue::End;
 use crate::linear::set::MEMBERS;
 use crate::wire::{Connection, Reply, encode};
@@ -16,9 +17,19 @@ const ELEMENT: usize = 9;
 const COUNTED: &str = "n";
 /// How long a pop waits for an element, s.
 const WAIT_S: &str = "0.1";
+/// The same, ms.
+const WAIT_MS: &str = "100";
+/// The group of consumers that every stream has.
+pub(super) const GROUP: &str = "group";
+/// The field of an entry that holds its element.
+const FIELD: &str = "e";
+/// For how long an entry was with one consumer before another claims it, ms.
+const IDLE_MS: &str = "300";
+/// More entries than a run adds.
+const ALL: &str = "1000000";
 
 /// Errors that are given before anything is done.
-const REFUSALS: [&str; 12] = [
+const REFUSALS: [&str; 13] = [
     "MOVED",
     "ASK",
     "TRYAGAIN",
@@ -32,6 +43,7 @@ const REFUSALS: [&str; 12] = [
     "BUSY",
     // A command that waited is answered once, so that it was given nothing.
     "UNBLOCKED",
+    "NOSCRIPT",
 ];
 
 /// A read of a key in its own right: what is there at the end, or at a replica.
@@ -49,6 +61,8 @@ pub(super) fn command(key: &Key, call: Call) -> Vec<u8> {
             Kind::Set => encode(&["SMEMBERS", name]),
             Kind::Field => encode(&["HGET", name, COUNTED]),
             Kind::Score => encode(&["ZSCORE", name, COUNTED]),
+            Kind::Script => scripts::read(key),
+            Kind::Stream => encode(&["XRANGE", name, "-", "+"]),
             _ => encode(&["GET", name]),
         },
         Call::Set(value) => encode(&["SET", name, &value.to_string()]),
@@ -75,6 +89,20 @@ pub(super) fn command(key: &Key, call: Call) -> Vec<u8> {
         Call::Remove(member) => encode(&["SREM", name, &member.to_string()]),
         Call::Has(member) => encode(&["SISMEMBER", name, &member.to_string()]),
         Call::Draw => encode(&["SPOP", name]),
+        Call::Compare(way, old, new) => scripts::compare(key, way, old, new),
+        Call::Enter(element) => encode(&["XADD", name, "*", FIELD, &element.to_string()]),
+        Call::Take(consumer) => {
+            let (consumer, of) = (consumer.to_string(), ["COUNT", "1", "BLOCK", WAIT_MS]);
+            let group = ["XREADGROUP", "GROUP", GROUP, &consumer];
+            encode(&[&group[..], &of, &["STREAMS", name, ">"]].concat())
+        }
+        Call::Claim(consumer) => {
+            let consumer = consumer.to_string();
+            encode(&["XAUTOCLAIM", name, GROUP, &consumer, IDLE_MS, "0-0", "COUNT", "1"])
+        }
+        Call::Ack(id) => encode(&["XACK", name, GROUP, &id_text(id)]),
+        Call::Publish(element) => encode(&["PUBLISH", name, &element.to_string()]),
+        Call::Pending => encode(&["XPENDING", name, GROUP, "-", "+", ALL]),
     }
 }
 
@@ -90,15 +118,30 @@ pub(super) fn refusal(reply: &Reply) -> Outcome {
 /// What a reply to an operation means.
 pub(super) fn outcome(call: Call, key: &Key, reply: &Reply) -> Outcome {
     if let Reply::Error(_) = reply {
-        return refusal(reply);
+        return match key.kind {
+            Kind::Script if scripts::garbage(&reply.text()) => strange(reply),
+            // The group was acknowledged before the first fault.
+            Kind::Stream if reply.error_code().as_deref() == Some("NOGROUP") => strange(reply),
+            _ => refusal(reply),
+        };
     }
     let answer = match key.kind {
         Kind::Queue => of_queue(call, key, reply),
         Kind::Set => of_set(call, reply),
+        Kind::Script if call == Call::Get => scripts::both(reply, value),
+        Kind::Script => value(reply).map(Answer::Value),
+        Kind::Stream => of_stream(call, key, reply),
         _ => of_string(call, key.kind, reply),
     };
-    let garbage = || Answer::Garbage(format!("{reply:?}").chars().take(200).collect());
-    Outcome::Answered(answer.unwrap_or_else(garbage))
+    answer.map_or_else(|| strange(reply), Outcome::Answered)
+}
+
+fn strange(reply: &Reply) -> Outcome {
+    let text = match reply {
+        Reply::Error(_) => reply.text(),
+        other => format!("{other:?}"),
+    };
+    Outcome::Answered(Answer::Garbage(text.chars().take(200).collect()))
 }
 
 /// `None`: neither nothing nor a number.
@@ -125,6 +168,7 @@ fn of_string(call: Call, kind: Kind, reply: &Reply) -> Option<Answer> {
     let is_counter = matches!(kind, Kind::Counter | Kind::Field | Kind::Score);
     match (call, reply) {
         (Call::Set(_), Reply::Simple(_)) => Some(Answer::Done),
+        (Call::Publish(_), Reply::Integer(count)) => Some(Answer::Number(*count)),
         (Call::Get, _) if kind == Kind::List => content(reply).map(Answer::Content),
         (Call::Get | Call::Incr, _) if is_counter => number(reply).map(Answer::Number),
         (Call::Get | Call::Swap(_), _) => value(reply).map(Answer::Value),
@@ -177,6 +221,52 @@ fn of_set(call: Call, reply: &Reply) -> Option<Answer> {
         (Call::Add(_) | Call::Remove(_) | Call::Has(_), _) => whether(reply),
         _ => None,
     }
+}
+
+fn of_stream(call: Call, key: &Key, reply: &Reply) -> Option<Answer> {
+    let one = |reply: &Reply| {
+        reply
+            .elements()
+            .first()
+            .and_then(|of| id(&of.text()))
+            .filter(|_| reply.elements().len() == 4)
+    };
+    match (call, reply) {
+        (Call::Enter(_), Reply::Bulk(_)) => id(&reply.text()).map(|id| Answer::Value(Some(id))),
+        (Call::Take(_), Reply::NilArray | Reply::NilBulk | Reply::Null) => {
+            Some(Answer::Entries(Vec::new()))
+        }
+        (Call::Take(_), Reply::Many(_, streams)) => match streams.as_slice() {
+            [stream] => match stream.elements() {
+                [name, read] if name.text() == key.name => entries(read),
+                _ => None,
+            },
+            _ => None,
+        },
+        // A place to go on from, the entries, and ids of such as were deleted, which nobody does.
+        (Call::Claim(_), Reply::Many(_, parts)) => match parts.as_slice() {
+            [_, claimed, deleted] if deleted.elements().is_empty() => entries(claimed),
+            _ => None,
+        },
+        (Call::Get, Reply::Many(..)) => entries(reply),
+        (Call::Pending, Reply::Many(_, pending)) => {
+            pending.iter().map(one).collect::<Option<_>>().map(Answer::Content)
+        }
+        (Call::Ack(_), _) => whether(reply),
+        _ => None,
+    }
+}
+
+/// Ids and elements; `None` where an entry is none of ours.
+fn entries(reply: &Reply) -> Option<Answer> {
+    let Reply::Many(_, entries) = reply else { return None };
+    let entry = |entry: &Reply| {
+        let [name, fields] = entry.elements() else { return None };
+        let [field, element] = fields.elements() else { return None };
+        let element = value(element).flatten().filter(|_| field.text() == FIELD)?;
+        Some((id(&name.text())?, element))
+    };
+    entries.iter().map(entry).collect::<Option<_>>().map(Answer::Entries)
 }
 
 /// The elements of a list; `None` where it is torn.
@@ -249,6 +339,42 @@ mod tests {
             set(Call::Get, many(&["7", "7"])),
             set(Call::Get, many(&["700"])),
             set(Call::Draw, bulk("700")),
+        ] {
+            assert!(matches!(garbage, Answer::Garbage(_)), "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn entries_and_values_of_scripts_are_understood_and_halves_are_garbage() {
+        let list = |of: Vec<Reply>| Reply::Many(crate::wire::Shape::Array, of);
+        let entry = |id: &str| list(vec![bulk(id), many(&["e", "7"])]);
+        let stream = |call, reply| answered(call, Kind::Stream, reply);
+        let first = Answer::Entries(vec![(id("5-1").unwrap(), 7)]);
+        let read = list(vec![list(vec![bulk("{q}"), list(vec![entry("5-1")])])]);
+        assert_eq!(stream(Call::Take(1), read), first);
+        assert_eq!(stream(Call::Take(1), Reply::NilArray), Answer::Entries(vec![]));
+        let claimed =
+            |deleted: &[&str]| list(vec![bulk("0-0"), list(vec![entry("5-1")]), many(deleted)]);
+        assert_eq!(stream(Call::Claim(1), claimed(&[])), first);
+        assert_eq!(stream(Call::Get, list(vec![entry("5-1")])), first);
+        assert_eq!(stream(Call::Ack(5), Reply::Integer(0)), Answer::Whether(false));
+        assert_eq!(stream(Call::Enter(7), bulk("5-1")), Answer::Value(id("5-1")));
+        let pending = list(vec![many(&["5-1", "1", "20", "1"])]);
+        assert_eq!(stream(Call::Pending, pending), Answer::Content(vec![id("5-1").unwrap()]));
+        assert_eq!(id_text(id("1700000000000-3").unwrap()), "1700000000000-3");
+        let script = |call, reply| answered(call, Kind::Script, reply);
+        let compare = Call::Compare(super::super::history::Way::Sha, None, 2);
+        assert_eq!(script(Call::Get, many(&["7", "7"])), Answer::Value(Some(7)));
+        assert_eq!(script(compare, Reply::NilBulk), Answer::Value(None));
+        let error = |text: &str| Reply::Error(text.as_bytes().to_vec());
+        for garbage in [
+            stream(Call::Enter(7), bulk("5")),
+            stream(Call::Claim(1), claimed(&["5-1"])),
+            stream(Call::Get, list(vec![list(vec![bulk("5-1"), many(&["x", "7"])])])),
+            stream(Call::Take(1), error("NOGROUP No such key")),
+            script(Call::Get, many(&["7", "8"])),
+            script(compare, error("TORN 7 8 7 7")),
+            script(compare, error("ERR Function not found")),
         ] {
             assert!(matches!(garbage, Answer::Garbage(_)), "{garbage:?}");
         }

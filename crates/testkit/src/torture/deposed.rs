@@ -4,7 +4,7 @@
 //! another master, and its answer was read while that version still was. A late answer to an operation that was sent
 //! before is none: it may have taken effect before the promotion.
 
-use super::history::{Answer, Outcome, Record};
+use super::history::{Answer, Call, Outcome, Record};
 use super::keys::Key;
 use super::observer::Reign;
 
@@ -12,7 +12,8 @@ use super::observer::Reign;
 pub fn answers(records: &[Record], keys: &[Key], reigns: &[Reign]) -> Vec<(usize, i64)> {
     let is_late = |record: &Record| -> Option<i64> {
         let Outcome::Answered(answer) = &record.outcome else { return None };
-        if matches!(answer, Answer::Garbage(_)) {
+        // A replica passes a message on to its own subscribers, as in Redis.
+        if matches!(answer, Answer::Garbage(_)) || matches!(record.call, Call::Publish(_)) {
             return None;
         }
         let by = record.by.as_deref()?;
@@ -30,7 +31,6 @@ pub fn answers(records: &[Record], keys: &[Key], reigns: &[Reign]) -> Vec<(usize
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::Call;
     use super::super::keys::Kind;
     use super::*;
 

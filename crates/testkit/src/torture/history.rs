@@ -42,17 +42,42 @@ pub enum Call {
     Has(u64),
     /// SPOP
     Draw,
+    /// A script that writes the second, in several places, where the first is in all of them
+    Compare(Way, Option<u64>, u64),
+    /// XADD element
+    Enter(u64),
+    /// XREADGROUP of what no consumer was given, as the consumer of this number
+    Take(u32),
+    /// XAUTOCLAIM of what a consumer was given a while ago, as the consumer of this number
+    Claim(u32),
+    /// XACK id
+    Ack(u64),
+    /// XPENDING: ids
+    Pending,
+    /// PUBLISH
+    Publish(u64),
+}
+
+/// How a script is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// EVAL
+    Text,
+    /// EVALSHA
+    Sha,
+    /// FCALL
+    Function,
 }
 
 impl Call {
     /// Changes nothing, whatever its outcome.
     pub fn is_read(self) -> bool {
-        matches!(self, Self::Get | Self::Aside | Self::Has(_))
+        matches!(self, Self::Get | Self::Aside | Self::Has(_) | Self::Pending)
     }
 
     /// May wait for a key to get something.
     pub fn waits(self) -> bool {
-        matches!(self, Self::Pop(_) | Self::Move)
+        matches!(self, Self::Pop(_) | Self::Move | Self::Take(_))
     }
 }
 
@@ -67,10 +92,29 @@ pub enum Answer {
     Value(Option<u64>),
     /// The elements of a list, or the members of a set in order.
     Content(Vec<u64>),
-    /// Whether a lock was taken or released, a member was there, an element was removed.
+    /// Entries of a stream: ids, see [`id`], and elements.
+    Entries(Vec<(u64, u64)>),
+    /// Whether a lock was taken or released, a member was there, an element was removed or an
+    /// entry acknowledged.
     Whether(bool),
     /// Bytes that nobody wrote.
     Garbage(String),
+}
+
+/// Bits of an entry's id that count within a millisecond.
+const COUNT_BITS: u32 = 20;
+
+/// The id of an entry as one number, in the order of ids; `None` where it is none, or absurd.
+pub fn id(text: &str) -> Option<u64> {
+    let (ms, count) = text.split_once('-')?;
+    let (ms, count): (u64, u64) = (ms.parse().ok()?, count.parse().ok()?);
+    let fits = ms < 1 << (u64::BITS - COUNT_BITS) && count < 1 << COUNT_BITS;
+    fits.then_some(ms << COUNT_BITS | count)
+}
+
+/// As the server writes it.
+pub fn id_text(id: u64) -> String {
+    format!("{}-{}", id >> COUNT_BITS, id & ((1 << COUNT_BITS) - 1))
 }
 
 /// How an operation ended.
@@ -153,6 +197,23 @@ impl fmt::Display for Call {
             Self::Remove(member) => write!(f, "srem {member}"),
             Self::Has(member) => write!(f, "sismember {member}"),
             Self::Draw => f.write_str("spop"),
+            Self::Compare(way, old, new) => {
+                let name = match way {
+                    Way::Text => "eval",
+                    Way::Sha => "evalsha",
+                    Way::Function => "fcall",
+                };
+                match old {
+                    Some(old) => write!(f, "{name} {old} {new}"),
+                    None => write!(f, "{name} nil {new}"),
+                }
+            }
+            Self::Enter(element) => write!(f, "xadd {element}"),
+            Self::Take(_) => f.write_str("xreadgroup"),
+            Self::Claim(_) => f.write_str("xautoclaim"),
+            Self::Ack(id) => write!(f, "xack {}", id_text(*id)),
+            Self::Pending => f.write_str("xpending"),
+            Self::Publish(element) => write!(f, "publish {element}"),
         }
     }
 }
@@ -166,6 +227,11 @@ impl fmt::Display for Outcome {
             Self::Answered(Answer::Value(None)) => f.write_str("ok nil"),
             Self::Answered(Answer::Whether(whether)) => write!(f, "ok {whether}"),
             Self::Answered(Answer::Garbage(text)) => write!(f, "garbage {text:?}"),
+            Self::Answered(Answer::Entries(entries)) => {
+                write!(f, "ok {} entries", entries.len())?;
+                let tail = entries.get(entries.len().saturating_sub(3)..).unwrap_or_default();
+                tail.iter().try_for_each(|(id, element)| write!(f, " {}:{element}", id_text(*id)))
+            }
             Self::Answered(Answer::Content(content)) => {
                 write!(f, "ok {} elements", content.len())?;
                 let tail = content.get(content.len().saturating_sub(3)..).unwrap_or_default();

@@ -26,13 +26,19 @@ pub enum Kind {
     Field,
     /// A counter that is a score of a sorted set: ZINCRBY, ZSCORE.
     Score,
+    /// Compare-and-set by scripts, which write every value in several places.
+    Script,
+    /// XADD by producers, a group of consumers with XREADGROUP, XAUTOCLAIM, XACK.
+    Stream,
+    /// A channel: PUBLISH, and a subscriber in each shard.
+    Channel,
     /// Written, never checked: fills the WAL and the memtables.
     Ballast,
 }
 
 impl Kind {
     /// All that are checked.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Register,
         Self::Counter,
         Self::List,
@@ -41,6 +47,9 @@ impl Kind {
         Self::Set,
         Self::Field,
         Self::Score,
+        Self::Script,
+        Self::Stream,
+        Self::Channel,
     ];
 
     /// Its name in arguments.
@@ -54,6 +63,9 @@ impl Kind {
             Self::Set => "set",
             Self::Field => "field",
             Self::Score => "score",
+            Self::Script => "script",
+            Self::Stream => "stream",
+            Self::Channel => "channel",
             Self::Ballast => "ballast",
         }
     }
@@ -67,7 +79,8 @@ impl Kind {
     pub fn reads(self) -> &'static [Call] {
         match self {
             Self::Queue => &[Call::Get, Call::Aside],
-            Self::Ballast => &[],
+            Self::Stream => &[Call::Get, Call::Pending],
+            Self::Channel | Self::Ballast => &[],
             _ => &[Call::Get],
         }
     }
@@ -109,6 +122,11 @@ impl Key {
     pub fn aside(&self) -> String {
         format!("{}:aside", self.name)
     }
+
+    /// Scripts: a second string and a hash, in the same slot, that say the same.
+    pub fn copies(&self) -> [String; 2] {
+        [format!("{}:copy", self.name), format!("{}:hash", self.name)]
+    }
 }
 
 /// Slots of a shard: inclusive ranges.
@@ -122,8 +140,8 @@ pub fn keys(shards: &[Ranges], kinds: &[Kind]) -> Result<Vec<Key>> {
     let each = if shards.len() > 1 { 1 } else { 2 };
     let count = |kind: Kind| match kind {
         Kind::Register | Kind::Lock => 2 * each,
-        Kind::Counter | Kind::List | Kind::Queue | Kind::Set => each,
-        Kind::Field | Kind::Score | Kind::Ballast => 1,
+        Kind::Counter | Kind::List | Kind::Queue | Kind::Set | Kind::Script | Kind::Stream => each,
+        Kind::Field | Kind::Score | Kind::Channel | Kind::Ballast => 1,
     };
     let mut keys = Vec::new();
     for (shard, ranges) in shards.iter().enumerate() {
@@ -138,7 +156,10 @@ pub fn keys(shards: &[Ranges], kinds: &[Kind]) -> Result<Vec<Key>> {
                     let name = name_in(ranges, &stem)?;
                     keys.push(Key {
                         // A tag, for what lies beside it.
-                        name: if kind == Kind::Queue { format!("{{{name}}}") } else { name },
+                        name: match kind {
+                            Kind::Queue | Kind::Script => format!("{{{name}}}"),
+                            _ => name,
+                        },
                         kind,
                         shard,
                         ttl_ms: TTLS_MS[number % TTLS_MS.len()],

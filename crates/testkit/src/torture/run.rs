@@ -18,10 +18,12 @@ use super::keys;
 use super::nemesis::Nemesis;
 use super::network;
 use super::observer::{Observer, Reign, Reigns};
+use super::prepare;
 use super::report;
 use super::rest;
 use super::schedule::{Plan, Target};
 use super::site::{self, Site};
+use super::subscribers::{self, Heard, Subscribers};
 use super::timeline::{Clock, Timeline};
 use super::verdict::{self, Finding};
 use crate::netns;
@@ -94,6 +96,7 @@ struct Done {
     last: usize,
     keys: Vec<keys::Key>,
     reigns: Vec<Reign>,
+    heard: Vec<Heard>,
     findings: Vec<Finding>,
     /// What everybody said of themselves at the end.
     state: String,
@@ -123,6 +126,7 @@ fn one(
     let done = carry_out(dir, plan, options, stop, &timeline)?;
     let mut findings = done.findings;
     findings.extend(verdict::judge(&done.records, done.last, &done.keys, &done.reigns));
+    findings.extend(subscribers::judge(&done.records, &done.heard, &done.keys, &done.reigns));
     let seconds = began.elapsed().as_secs();
     let rendered = timeline.render();
     let run = report::Run {
@@ -174,26 +178,15 @@ fn carry_out(
     let masters: Vec<SocketAddr> =
         (0..site.slots.len()).map(|shard| site.announced(shard, 0)).collect::<Result<_>>()?;
     let space = site.network.clients.name().to_owned();
-    let shared = Shared {
-        keys: Arc::clone(&keys),
-        unanswered: Arc::new(keys.iter().map(|_| AtomicUsize::default()).collect()),
-        masters: Arc::new(masters.clone()),
-        clock: timeline.clock(),
-        stop: Arc::new(AtomicBool::new(false)),
-        ballast_percent: if plan.fills_disks(|target| target != Target::Controller) {
-            10
-        } else {
-            2
-        },
-        // One write a second, as all clients together go.
-        write_permille: if plan.is_quiet { 1 } else { 1_000 },
-    };
+    netns::inside(&space, || prepare::prepare(&keys, &masters)).context("make keys ready")?;
+    let shared = shared(plan, &keys, &masters, timeline.clock());
     let observer = Observer::start(site.control(), timeline);
     let reigns = Arc::clone(&observer.reigns);
     wait::until("the observer knows the masters", START_PATIENCE, || {
         let known = reigns.lock().len();
         if known > 0 { Ok(()) } else { Err("nothing") }
     })?;
+    let subscribers = Subscribers::start(&space, &keys, &masters, timeline.clock());
     let clients = start_clients(&space, plan.seed, &shared);
 
     let scene = Scene {
@@ -210,6 +203,7 @@ fn carry_out(
     for client in clients {
         records.extend(client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
     }
+    let heard = subscribers.finish()?;
     let mut findings = wounded.context("carry out the faults")?;
     records.sort_by_key(|record| record.invoked);
     let last = records.len();
@@ -224,7 +218,25 @@ fn carry_out(
     let state = site.state();
     let reigns = observer.finish()?;
     ensure!(records.len() > last / 2 && last > 100, "clients did only {last} operations");
-    Ok(Done { records, last, keys: keys.to_vec(), reigns, findings, state })
+    Ok(Done { records, last, keys: keys.to_vec(), reigns, heard, findings, state })
+}
+
+/// What the clients of a run share.
+fn shared(plan: &Plan, keys: &Arc<Vec<keys::Key>>, masters: &[SocketAddr], clock: Clock) -> Shared {
+    Shared {
+        keys: Arc::clone(keys),
+        unanswered: Arc::new(keys.iter().map(|_| AtomicUsize::default()).collect()),
+        masters: Arc::new(masters.to_vec()),
+        clock,
+        stop: Arc::new(AtomicBool::new(false)),
+        ballast_percent: if plan.fills_disks(|target| target != Target::Controller) {
+            10
+        } else {
+            2
+        },
+        // One write a second, as all clients together go.
+        write_permille: if plan.is_quiet { 1 } else { 1_000 },
+    }
 }
 
 /// Faults, healing, and the time until everything works again; returns what went wrong in it.

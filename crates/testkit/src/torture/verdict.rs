@@ -6,7 +6,7 @@ use super::deposed;
 use super::history::{Answer, Call, Outcome, Record};
 use super::keys::{Key, Kind};
 use super::observer::Reign;
-use super::queues;
+use super::{queues, streams};
 use crate::linear::{self, Model, Operation, Verdict, counter, list, lock, queue, register, set};
 
 /// Memory of a search: entries.
@@ -47,7 +47,8 @@ pub fn judge(records: &[Record], last: usize, keys: &[Key], reigns: &[Reign]) ->
         }
         let end = indexes.iter().copied().find(|index| *index >= last);
         match key.kind {
-            Kind::Queue => findings.extend(history.miscounted(last)),
+            Kind::Queue => findings.extend(history.miscounted(|all| queues::account(all, last))),
+            Kind::Stream => findings.extend(history.miscounted(|all| streams::account(all, last))),
             _ => findings.extend(end.and_then(|end| history.lost(end))),
         }
         findings.extend(history.order());
@@ -91,7 +92,9 @@ impl History<'_> {
     fn lost(&self, end: usize) -> Option<Finding> {
         let answer = self.records[end].answer()?;
         let (text, mut operations) = match answer {
-            Answer::Value(value) if self.key.kind == Kind::Register => self.lost_values(*value),
+            Answer::Value(value) if matches!(self.key.kind, Kind::Register | Kind::Script) => {
+                self.lost_values(*value)
+            }
             Answer::Number(count) => self.lost_increments(*count),
             Answer::Content(content) if self.key.kind == Kind::List => self.lost_elements(content),
             _ => None,
@@ -100,11 +103,15 @@ impl History<'_> {
         Some(Finding { kind: "lost write", text: format!("{}: {text}", self.key.name), operations })
     }
 
-    /// Elements of a queue that went where no operation explains, or came back.
-    fn miscounted(&self, last: usize) -> Vec<Finding> {
-        let all = self.indexes.iter().map(|index| (*index, &self.records[*index]));
-        let found = queues::account(all, last).into_iter();
-        found
+    /// Elements of a queue, or entries of a stream, that went where no operation explains, or
+    /// came back.
+    fn miscounted(
+        &self,
+        account: impl FnOnce(&mut dyn Iterator<Item = (usize, &Record)>) -> Vec<queues::Wrong>,
+    ) -> Vec<Finding> {
+        let mut all = self.indexes.iter().map(|index| (*index, &self.records[*index]));
+        account(&mut all)
+            .into_iter()
             .map(|wrong| Finding {
                 kind: wrong.kind,
                 text: format!("{}: {}", self.key.name, wrong.text),
@@ -115,13 +122,18 @@ impl History<'_> {
 
     fn writes(&self) -> impl Iterator<Item = (usize, &Record)> {
         let all = self.indexes.iter().map(|index| (*index, &self.records[*index]));
-        all.filter(|(_, record)| !record.call.is_read() && record.may_have_effect())
+        all.filter(|(_, record)| !record.call.is_read() && record.may_have_effect()).filter(
+            |(_, record)| match (record.call, record.answer()) {
+                (Call::Compare(_, old, _), Some(Answer::Value(seen))) => *seen == old,
+                _ => true,
+            },
+        )
     }
 
     /// The last value was overwritten for certain: an acknowledged write began after its own had ended.
     fn lost_values(&self, value: Option<u64>) -> Option<(String, Vec<usize>)> {
         let value_of = |call: Call| match call {
-            Call::Set(value) | Call::Swap(value) => Some(value),
+            Call::Set(value) | Call::Swap(value) | Call::Compare(.., value) => Some(value),
             _ => None,
         };
         let origin =
@@ -189,7 +201,9 @@ impl History<'_> {
     /// Whether some order of its operations explains all answers.
     fn order(&self) -> Option<Finding> {
         let (verdict, explained) = match self.key.kind {
-            Kind::Register => self.search(&register::Register, register::prepare, of_register),
+            Kind::Register | Kind::Script => {
+                self.search(&register::Register, register::prepare, of_register)
+            }
             Kind::Counter | Kind::Field | Kind::Score => {
                 self.search(&counter::Counter, counter::prepare, of_counter)
             }
@@ -201,7 +215,7 @@ impl History<'_> {
                 let model = lock::Lock { slack: LOCK_SLACK_NS };
                 self.search(&model, lock::prepare, |record| of_lock(record, ttl))
             }
-            Kind::Ballast => return None,
+            Kind::Stream | Kind::Channel | Kind::Ballast => return None,
         };
         let name = &self.key.name;
         match verdict {
@@ -265,6 +279,7 @@ fn of_register(record: &Record) -> Option<register::RegisterOperation> {
         Call::Get => register::Call::Read,
         Call::Set(value) => register::Call::Write(value),
         Call::Swap(value) => register::Call::Swap(value),
+        Call::Compare(_, old, value) => register::Call::Compare(old, value),
         _ => return None,
     };
     Some(timed(record, call, seen))
@@ -402,6 +417,42 @@ mod tests {
         assert_eq!(judged(&[one.clone(), two.clone(), end(Some(1))]), bad);
         assert_eq!(judged(&[one.clone(), end(None)]), bad);
         assert_eq!(judged(&[one, refused, end(Some(4))]), ["not linearizable"]);
+    }
+
+    #[test]
+    fn scripts() {
+        let end = |value| (Call::Get, ok(Answer::Value(value)));
+        let way = super::super::history::Way::Function;
+        let compare = |old, new, seen| (Call::Compare(way, old, new), ok(Answer::Value(seen)));
+        let judged = |operations: &[(Call, Outcome)]| judged(Kind::Script, operations);
+        let (one, two) = (compare(None, 1, None), compare(Some(1), 2, Some(1)));
+        let late = compare(Some(1), 3, Some(2));
+        assert!(judged(&[one.clone(), two.clone(), late.clone(), end(Some(2))]).is_empty());
+        let maybe = (Call::Compare(way, Some(2), 4), unknown());
+        assert!(judged(&[one.clone(), two.clone(), maybe, end(Some(4))]).is_empty());
+        // Undone, done although it was told otherwise, and two that won over one value.
+        let bad = ["lost write", "not linearizable"];
+        assert_eq!(judged(&[one.clone(), two.clone(), end(Some(1))]), bad);
+        assert_eq!(judged(&[one.clone(), end(None)]), bad);
+        let order = ["not linearizable"];
+        assert_eq!(judged(&[one.clone(), two.clone(), late, end(Some(3))])[..], order);
+        let second = compare(Some(1), 3, Some(1));
+        assert_eq!(judged(&[one.clone(), two, second, end(Some(3))]), order);
+        let torn = ok(Answer::Garbage("TORN".to_owned()));
+        assert_eq!(judged(&[one, (Call::Get, torn)]), ["garbage"]);
+    }
+
+    #[test]
+    fn streams() {
+        let add = (Call::Enter(10), ok(Answer::Value(Some(1))));
+        let take = (Call::Take(0), ok(Answer::Entries(vec![(1, 10)])));
+        let end = |pending: &[u64]| {
+            let read = (Call::Get, ok(Answer::Entries(vec![(1, 10)])));
+            [read, (Call::Pending, ok(Answer::Content(pending.to_vec())))]
+        };
+        let judged = |operations: &[(Call, Outcome)]| judged(Kind::Stream, operations);
+        assert!(judged(&[&[add.clone(), take.clone()], &end(&[1])[..]].concat()).is_empty());
+        assert_eq!(judged(&[&[add, take], &end(&[])[..]].concat()), ["lost write"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! each shows its effect.
 
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 
 use super::*;
 use crate::clock;
@@ -375,9 +376,32 @@ fn of_masters(name: &str) -> bool {
             });
         }
         "unacknowledged-max-bytes" => the_tail_may_grow(name),
+        "handover-timeout-ms" => a_stop_may_be_hurried(name),
         _ => return false,
     }
     true
+}
+
+fn a_stop_may_be_hurried(name: &str) {
+    let node = master(|_| {});
+    let controller = Controller::of(&[member_of(&node)]);
+    controller.grant(&node);
+    set(&node, name, "600000");
+    let stopped = Arc::clone(&node.node);
+    let stop = std::thread::spawn(move || {
+        crate::threads::block_on(async move { crate::handover::wait(&stopped).await });
+    });
+    // A controller that is heard is waited for.
+    let waits = |is_wanted: bool| {
+        wait_until(|| {
+            controller.grant(&node);
+            let is_waiting = node.node.stopping.has_begun() && !stop.is_finished();
+            if is_waiting == is_wanted { Ok(()) } else { Err(format!("waits: {is_waiting}")) }
+        });
+    };
+    waits(true);
+    set(&node, name, "1");
+    waits(false);
 }
 
 fn the_tail_may_grow(name: &str) {

@@ -4,7 +4,7 @@ use topology::{Route, Slot};
 
 use super::{
     Caller, Check, Gate, RUNNING, Refusal, admin, cluster_mode, control, door, error, in_sync,
-    lease, paused, permitted, read_only_replica, slot_owner, trusted_data,
+    lease, may_run, moves, paused, permitted, read_only_replica, slot_owner, trusted_data,
 };
 
 /// Passed by a command that a script calls, before those of [`RUNNING`]; the script's own has passed
@@ -12,7 +12,8 @@ use super::{
 const CALLED: &[Gate] = &[permitted, admin, door, control, cluster_mode];
 
 /// Passed once more before what a script has written is appended: it did not hold the write gate.
-const APPENDING: &[Gate] = &[slot_owner, paused, trusted_data, read_only_replica, lease, in_sync];
+const APPENDING: &[Gate] =
+    &[slot_owner, moves, paused, trusted_data, read_only_replica, lease, in_sync];
 
 /// Whether a script may call this command at all.
 pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {
@@ -34,7 +35,10 @@ pub fn are_served(caller: &Caller<'_>, slots: &[Slot]) -> Result<(), Refusal> {
     let Some(cluster) = caller.cluster else { return Ok(()) };
     let request = caller.route_request(true);
     slots.iter().try_for_each(|slot| match cluster.route([*slot], request) {
-        Route::Run => Ok(()),
+        Route::Run => match &caller.engine.store {
+            Some(store) => may_run(caller.node, store, slot.number(), true),
+            None => Ok(()),
+        },
         other => error(other.to_string()),
     })
 }

@@ -1,0 +1,156 @@
+//! Moves of slots from shard to shard, as REST has them.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET …/moves`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moves {
+    /// Queued or under way, in the order of the queue.
+    pub moves: Vec<Move>,
+    /// The newest of those that are over, oldest first.
+    pub done: Vec<PastMove>,
+    /// Most that are under way at a time, if there is a bound.
+    pub max_concurrent: Option<u32>,
+}
+
+/// A move that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Move {
+    /// Its number.
+    pub id: u64,
+    /// `0-99,200`.
+    pub slots: String,
+    /// Id of the shard that gives.
+    pub from: String,
+    /// Its index now.
+    pub from_index: Option<usize>,
+    /// Id of the shard that takes.
+    pub to: String,
+    /// Its index now.
+    pub to_index: Option<usize>,
+    /// `queued`, `copy`, `owned` (the slots have moved, the giver deletes them) or `drop` (given
+    /// up, the taker deletes what it has copied).
+    pub state: String,
+    /// An operator has paused it.
+    pub paused: bool,
+    /// How often it was begun anew.
+    pub tries: u32,
+    /// What has to happen next; empty where nothing is waited for.
+    pub waits_for: String,
+    /// For how long it is where it is, ms.
+    pub since_ms: u64,
+    /// How far the copy is, as far as the taker says.
+    pub progress: Option<MoveProgress>,
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MoveProgress {
+    /// Records that were copied.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many bytes there are, as estimated.
+    pub of_bytes: Option<u64>,
+    /// Bytes a second, since the controller has watched.
+    pub bytes_per_s: Option<u64>,
+    /// Time that is left at this rate, ms.
+    pub left_ms: Option<u64>,
+}
+
+/// A move that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PastMove {
+    /// Its number.
+    pub id: u64,
+    /// What moved.
+    pub slots: String,
+    /// Id of the shard that gave.
+    pub from: String,
+    /// Id of the shard that took.
+    pub to: String,
+    /// Why it was given up; null if it was done.
+    pub error: Option<String>,
+}
+
+/// `POST …/moves`: slots and where they are to go, or a list that was shown before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MovesSpec {
+    /// `0-99,200`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub slots: String,
+    /// Id or index of the shard that is to have them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub to: String,
+    /// Exactly these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<MoveWish>,
+    /// Most moves of the cluster that are under way at a time from now on; 0: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u32>,
+    /// Change nothing, and show what would be queued.
+    #[serde(default)]
+    pub dry: bool,
+}
+
+/// Slots that are to go from one shard to another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MoveWish {
+    /// Of the move, once it is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// `0-99,200`.
+    pub slots: String,
+    /// Id of the shard that gives.
+    pub from: String,
+    /// Id of the shard that takes.
+    pub to: String,
+}
+
+/// `POST …/rebalance` and `POST …/shards/:i/drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebalanceSpec {
+    /// As in [`MovesSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u32>,
+    /// Change nothing, and show what would be queued.
+    #[serde(default)]
+    pub dry: bool,
+}
+
+/// The answer to these.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MovesAnswer {
+    /// In the order of the queue.
+    pub moves: Vec<MoveWish>,
+    /// How many slots move by them.
+    pub slots: usize,
+    /// They are queued; else they were only shown.
+    pub done: bool,
+}
+
+/// `PATCH …/moves/:id`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveChange {
+    /// It does not begin, and hands nothing over, or does again.
+    pub paused: bool,
+}
+
+/// `GET …/moves/:id`, and the answer to a change of one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MoveAnswer {
+    /// It, unless it is over.
+    #[serde(rename = "move")]
+    pub of: Option<Move>,
+    /// It, if it is over.
+    pub done: Option<PastMove>,
+}

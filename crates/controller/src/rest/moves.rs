@@ -1,0 +1,228 @@
+//! `/moves`, `/rebalance`, `/shards/:i/drain`: slots that go from shard to shard.
+//!
+//! A request only queues moves, or changes what is queued; `planner::moves` carries them out. What
+//! nodes could not carry out is not queued.
+
+use std::sync::Arc;
+
+use api::moves::{MoveId, Slots};
+use api::rest;
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::response::Response;
+use planner::balance::{self, Given, Refusal};
+use planner::{Record, ShardId};
+
+use super::error::{ApiError, created, ok};
+use super::{App, body, find, shard_index, view};
+use crate::cluster::Cluster;
+
+/// Moves that are over and shown.
+const DONE_SHOWN: usize = 100;
+/// Moves that may wait or be under way.
+const QUEUE_MAX: usize = 1_000;
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::UnderWay(..) => Self::conflict(text),
+            Refusal::Unknown(_) => Self::not_found(text),
+            _ => Self::bad(text),
+        }
+    }
+}
+
+/// What is asked for, beside which slots go where.
+struct Asked {
+    max_concurrent: Option<u32>,
+    dry: bool,
+    reason: String,
+}
+
+pub(super) async fn list(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let state = cluster.state.lock();
+    let moves = &state.record.moves;
+    let skipped = moves.done.len().saturating_sub(DONE_SHOWN);
+    Ok(ok(rest::Moves {
+        moves: view::moves(&state, cluster.shared.now()),
+        done: moves.done.iter().skip(skipped).map(view::past_move).collect(),
+        max_concurrent: moves.limit,
+    }))
+}
+
+pub(super) async fn queue(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let spec: rest::MovesSpec = body(&bytes)?;
+    let asked = |reason| Asked { max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    if !spec.moves.is_empty() {
+        if !spec.slots.is_empty() || !spec.to.is_empty() {
+            return Err(ApiError::bad("`moves` and `slots` exclude each other"));
+        }
+        let wishes = spec.moves.iter().map(given).collect::<Result<Vec<_>, _>>()?;
+        let reason = format!("{} moves of slots queued", wishes.len());
+        return carry_out(&cluster, asked(reason), |_| Ok(wishes.clone())).await;
+    }
+    let slots = slots(&spec.slots)?;
+    let record = cluster.record();
+    let to = record.shards[shard_index(&spec.to, &record)?].id;
+    let reason = format!("slots {slots} are to move to shard {to}");
+    carry_out(&cluster, asked(reason), |record| balance::to(record, &slots, to)).await
+}
+
+fn slots(text: &str) -> Result<Slots, ApiError> {
+    text.parse().map_err(|error: api::moves::SlotsError| ApiError::bad(error.to_string()))
+}
+
+fn given(wish: &rest::MoveWish) -> Result<Given, ApiError> {
+    let id = |text: &str| text.parse::<ShardId>().map_err(ApiError::bad);
+    Ok(Given { slots: slots(&wish.slots)?, from: id(&wish.from)?, to: id(&wish.to)? })
+}
+
+pub(super) async fn rebalance(
+    registry: App,
+    Path((ns, name)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let spec: rest::RebalanceSpec = body(&bytes)?;
+    let reason = "slots are to be shared out evenly".to_owned();
+    let asked = Asked { max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    carry_out(&cluster, asked, |record| Ok(balance::even(record))).await
+}
+
+pub(super) async fn drain(
+    registry: App,
+    Path((ns, name, index)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let spec: rest::RebalanceSpec = body(&bytes)?;
+    let record = cluster.record();
+    let index = shard_index(&index, &record)?;
+    let id = record.shards[index].id;
+    let reason = format!("shard {index} ({id}) is to be drained");
+    let asked = Asked { max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    carry_out(&cluster, asked, |record| balance::drain(record, id)).await
+}
+
+/// Queues what `plan` makes of the record, or only shows it.
+async fn carry_out(
+    cluster: &Arc<Cluster>,
+    asked: Asked,
+    plan: impl Fn(&Record) -> Result<Vec<Given>, Refusal>,
+) -> Result<Response, ApiError> {
+    let record = cluster.record();
+    let wanted = plan(&record)?;
+    balance::check(&record, &wanted)?;
+    can_carry_out(cluster, &record, &wanted)?;
+    if record.moves.list.len() + wanted.len() > QUEUE_MAX {
+        return Err(ApiError::bad(format!("more than {QUEUE_MAX} moves would be queued")));
+    }
+    let slots = wanted.iter().map(|one| one.slots.iter().count()).sum();
+    let is_nothing = wanted.is_empty() && asked.max_concurrent.is_none();
+    if asked.dry || is_nothing {
+        let moves = wanted.iter().map(|one| view::wish(None, one)).collect();
+        return Ok(ok(rest::MovesAnswer { moves, slots, done: !asked.dry }));
+    }
+    let first = parking_lot::Mutex::new(0);
+    let change = |record: &mut Record| {
+        balance::check(record, &wanted).map_err(|refusal| refusal.to_string())?;
+        if let Some(limit) = asked.max_concurrent {
+            record.moves.limit = Some(limit).filter(|limit| *limit > 0);
+        }
+        *first.lock() = record.moves.newest.0 + 1;
+        for Given { slots, from, to } in wanted.clone() {
+            record.moves.queue(slots, from, to);
+        }
+        Ok(())
+    };
+    cluster.update(&asked.reason, change).await?;
+    let ids = *first.lock()..;
+    let moves = ids.zip(&wanted).map(|(id, one)| view::wish(Some(id), one)).collect();
+    Ok(created(rest::MovesAnswer { moves, slots, done: true }))
+}
+
+/// Masters that know nothing of moves, or hold no epoch, would never begin.
+fn can_carry_out(cluster: &Cluster, record: &Record, all: &[Given]) -> Result<(), ApiError> {
+    let state = cluster.state.lock();
+    let mut shards: Vec<ShardId> = all.iter().flat_map(|one| [one.from, one.to]).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    for id in shards {
+        planner::moving::is_able(record, &state.observed, id).map_err(ApiError::conflict)?;
+    }
+    Ok(())
+}
+
+fn move_id(text: &str) -> Result<MoveId, ApiError> {
+    let id = text.parse().map_err(|_| ApiError::bad(format!("move `{text}` is no number")))?;
+    Ok(MoveId(id))
+}
+
+fn one(cluster: &Cluster, id: MoveId) -> Result<rest::MoveAnswer, ApiError> {
+    let state = cluster.state.lock();
+    let of = view::moves(&state, cluster.shared.now()).into_iter().find(|one| one.id == id.0);
+    let done = state.record.moves.done.iter().find(|past| past.id == id).map(view::past_move);
+    match (&of, &done) {
+        (None, None) => Err(ApiError::not_found(format!("move {id}: not found"))),
+        _ => Ok(rest::MoveAnswer { of, done }),
+    }
+}
+
+pub(super) async fn show(
+    registry: App,
+    Path((ns, name, id)): Path<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    Ok(ok(one(&cluster, move_id(&id)?)?))
+}
+
+pub(super) async fn change(
+    registry: App,
+    Path((ns, name, id)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let (id, change): (_, rest::MoveChange) = (move_id(&id)?, body(&bytes)?);
+    is_under_way(&cluster, id)?;
+    let word = if change.paused { "paused" } else { "resumed" };
+    cluster
+        .update(&format!("move {id} {word}"), |record| {
+            let one = record.moves.get_mut(id).ok_or("the move is over")?;
+            if change.paused && one.phase.word() == "owned" {
+                return Err("its slots have moved already: what follows is not paused".to_owned());
+            }
+            one.is_paused = change.paused;
+            Ok(())
+        })
+        .await?;
+    Ok(ok(one(&cluster, id)?))
+}
+
+pub(super) async fn cancel(
+    registry: App,
+    Path((ns, name, id)): Path<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let cluster = find(&registry, &ns, &name)?;
+    let id = move_id(&id)?;
+    is_under_way(&cluster, id)?;
+    let cancel = |record: &mut Record| record.moves.cancel(id).map_err(str::to_owned);
+    cluster.update(&format!("move {id} cancelled"), cancel).await?;
+    Ok(ok(one(&cluster, id)?))
+}
+
+fn is_under_way(cluster: &Cluster, id: MoveId) -> Result<(), ApiError> {
+    let answer = one(cluster, id)?;
+    let Some(past) = answer.done.filter(|_| answer.of.is_none()) else { return Ok(()) };
+    let end = past.error.map_or("done".to_owned(), |error| format!("over: {error}"));
+    Err(ApiError::conflict(format!("move {id} is {end}")))
+}

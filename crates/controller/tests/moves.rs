@@ -1,0 +1,322 @@
+//! Slots that move, from the request to the end, with nodes that run the machines of those that
+//! ship on data that is a number.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
+
+mod support;
+
+use api::moves::MoveId;
+use api::rest::{Data, MoveAnswer, Moves, MovesAnswer};
+use replication::slots::State;
+use serde_json::{Value, json};
+use support::fake_node::FakeNode;
+use support::{Stage, until};
+
+const CLUSTER: &str = "/namespaces/n/clusters/c";
+
+/// Shards of one node each, which serve under epochs; the last `spare` nodes are in no cluster.
+async fn stage(shards: usize, spare: usize) -> Stage {
+    let stage = Stage::new(shards + spare).await;
+    for node in &stage.nodes {
+        node.knows_moves();
+    }
+    let mut spec = stage.spec();
+    spec["nodes"].as_array_mut().expect("nodes").truncate(shards);
+    spec["replicas"] = json!(1);
+    let (code, body) = stage.controller.call("POST", "/namespaces/n/clusters", spec).await;
+    assert_eq!(code, 201, "{body}");
+    stage
+        .controller
+        .until("every master to have an epoch", |status| {
+            status.healthy && status.shards.iter().all(|shard| shard.epoch > 0)
+        })
+        .await;
+    stage
+}
+
+trait Asks {
+    async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value);
+    async fn moves(&self) -> Moves;
+    async fn queued(&self, path: &str, body: Value) -> MovesAnswer;
+    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String);
+    async fn waits(&self, what: &str, is_so: impl Fn(&Moves) -> bool) -> Moves;
+    async fn slots(&self) -> Vec<Vec<String>>;
+    fn stuck(&self, node: usize, is_stuck: bool);
+    fn takers_of(&self, slot: u16) -> Vec<usize>;
+    fn marks(&self, id: u64) -> Vec<Option<State>>;
+}
+
+impl Asks for Stage {
+    async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.controller.call(method, &format!("{CLUSTER}{path}"), body).await
+    }
+
+    async fn moves(&self) -> Moves {
+        let (code, body) = self.ask("GET", "/moves", json!({})).await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_value::<Data<Moves>>(body).expect("moves").data
+    }
+
+    async fn queued(&self, path: &str, body: Value) -> MovesAnswer {
+        let (code, answer) = self.ask("POST", path, body).await;
+        assert!(matches!(code, 200 | 201), "{code} {answer}");
+        serde_json::from_value::<Data<MovesAnswer>>(answer).expect("an answer").data
+    }
+
+    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String) {
+        let (code, answer) = self.ask(method, path, body).await;
+        let text = answer["error"]["message"].as_str();
+        (code, text.unwrap_or_else(|| panic!("{code} {answer}")).to_owned())
+    }
+
+    async fn waits(&self, what: &str, is_so: impl Fn(&Moves) -> bool) -> Moves {
+        until(what, || async {
+            let moves = self.moves().await;
+            if is_so(&moves) { Ok(moves) } else { Err(format!("{moves:#?}")) }
+        })
+        .await
+    }
+
+    async fn slots(&self) -> Vec<Vec<String>> {
+        let status = self.controller.status().await;
+        status.shards.into_iter().map(|shard| shard.slot_ranges).collect()
+    }
+
+    fn stuck(&self, node: usize, is_stuck: bool) {
+        let mut inside = self.nodes[node].inside.lock();
+        inside.mover.as_mut().expect("a mover").is_stuck = is_stuck;
+    }
+
+    /// Who takes a write to the slot.
+    fn takers_of(&self, slot: u16) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|at| self.nodes[*at].write_to(slot)).collect()
+    }
+
+    fn marks(&self, id: u64) -> Vec<Option<State>> {
+        let mark = |node: &FakeNode| {
+            let inside = node.inside.lock();
+            let mover = inside.mover.as_ref()?;
+            Some(mover.table.of(MoveId(id))?.state.clone())
+        };
+        self.nodes.iter().map(mark).collect()
+    }
+}
+
+fn is_done(moves: &Moves) -> bool {
+    moves.moves.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_go_from_shard_to_shard_while_clients_write() {
+    let stage = stage(2, 0).await;
+    let wish = json!({"slots": "0-99,200", "to": "1", "dry": true});
+    let shown = stage.queued("/moves", wish).await;
+    assert_eq!((shown.slots, shown.done, shown.moves.len()), (101, false, 1));
+    assert_eq!(shown.moves[0].slots, "0-99,200");
+    assert!(is_done(&stage.moves().await), "it was only shown");
+    assert_eq!(stage.takers_of(0), [0]);
+    let queued = stage.queued("/moves", json!({ "moves": shown.moves })).await;
+    assert_eq!((queued.done, queued.moves[0].id), (true, Some(1)));
+    until("the move to be over", || async {
+        // Never two of them, and each taker of a write is the one that the next ask finds.
+        let takers = stage.takers_of(0);
+        assert!(takers.len() <= 1, "{takers:?}");
+        let moves = stage.moves().await;
+        if is_done(&moves) { Ok(()) } else { Err(format!("{moves:#?}")) }
+    })
+    .await;
+    assert_eq!(stage.takers_of(0), [1]);
+    assert_eq!(stage.takers_of(100), [0]);
+    assert_eq!(
+        stage.slots().await,
+        [vec!["100-199", "201-8191"], vec!["0-99", "200", "8192-16383"]]
+    );
+    assert_eq!(stage.marks(1), [Some(State::Gone { is_empty: true }), Some(State::Held)]);
+    let past = &stage.moves().await.done[0];
+    assert_eq!((past.id, past.slots.as_str(), &past.error), (1, "0-99,200", &None));
+    let (_, events) = stage.ask("GET", "/events", json!({})).await;
+    let events = events["data"]["events"].as_array().expect("events").clone();
+    let moved: Vec<&str> = (events.iter().filter(|event| event["kind"] == "move"))
+        .filter_map(|event| event["text"].as_str())
+        .collect();
+    assert_eq!(moved.len(), 3, "{moved:?}");
+    assert!(moved[0].contains("begin to move") && moved[1].contains("owns 0-99,200"), "{moved:?}");
+    assert_eq!(moved[2], "move 1: done");
+    let metrics = reqwest::get(format!("{}/metrics", stage.controller.url)).await.expect("a page");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("holdfast_controller_moves_done_total 1\n"), "{metrics}");
+    assert!(metrics.contains("holdfast_controller_slots_moved_total 101\n"), "{metrics}");
+}
+
+/// Leadership and both masters change in the middle; the record and the nodes' data are enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_controller_and_the_next_processes_carry_a_move_to_its_end() {
+    let mut stage = stage(2, 0).await;
+    stage.stuck(1, true);
+    stage.queued("/moves", json!({"slots": "0-9", "to": "1"})).await;
+    stage.queued("/moves", json!({"slots": "20", "to": "1"})).await;
+    let copies =
+        |moves: &Moves| moves.moves[0].state == "copy" && moves.moves[0].progress.is_some();
+    let moves = stage.waits("the copy to begin", copies).await;
+    assert_eq!(
+        (moves.moves[1].state.as_str(), moves.moves[1].waits_for.as_str()),
+        ("queued", "its turn")
+    );
+    stage.restart_controller().await;
+    stage.waits("the copy to be taken up", copies).await;
+    for node in [0, 1] {
+        stage.nodes[node].restart().await;
+    }
+    stage.stuck(1, false);
+    let moves = stage.waits("the moves to be over", is_done).await;
+    assert!(moves.done.iter().all(|past| past.error.is_none()), "{moves:#?}");
+    assert_eq!(stage.slots().await[1], ["0-9", "20", "8192-16383"]);
+    until("the taker to serve", || async {
+        let takers = stage.takers_of(9);
+        if takers == [1] { Ok(()) } else { Err(format!("{takers:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_paused_and_cancelled_as_long_as_nothing_has_moved() {
+    let stage = stage(2, 0).await;
+    stage.stuck(1, true);
+    stage.queued("/moves", json!({"slots": "0-9", "to": "1", "max_concurrent": 1})).await;
+    stage.queued("/moves", json!({"slots": "8192", "to": "0"})).await;
+    let moves = stage.waits("the copy", |moves| moves.moves[0].progress.is_some()).await;
+    assert_eq!(moves.max_concurrent, Some(1));
+    assert_eq!(moves.moves[1].state, "queued");
+    let (code, body) = stage.ask("PATCH", "/moves/1", json!({"paused": true})).await;
+    assert_eq!((code, &body["data"]["move"]["paused"]), (200, &json!(true)));
+    stage.stuck(1, false);
+    let waits = |moves: &Moves| moves.moves[0].waits_for.contains("paused");
+    stage.waits("the pause to be in force", waits).await;
+    until("the copy to be whole", || async {
+        let marks = stage.marks(1);
+        match &marks[1] {
+            Some(State::Staged { at: Some(_), .. }) => Ok(()),
+            _ => Err(format!("{marks:?}")),
+        }
+    })
+    .await;
+    assert_eq!(stage.takers_of(0), [0]);
+    let (code, body) = stage.ask("DELETE", "/moves/1", json!({})).await;
+    assert_eq!((code, &body["data"]["move"]["state"]), (200, &json!("drop")));
+    let over = |moves: &Moves| moves.moves.iter().all(|one| one.id != 1);
+    stage.waits("the cancelled one to be over", over).await;
+    let (_, answer) = stage.ask("GET", "/moves/1", json!({})).await;
+    let answer: MoveAnswer = serde_json::from_value(answer["data"].clone()).expect("a move");
+    assert_eq!(answer.done.and_then(|past| past.error).as_deref(), Some("cancelled"));
+    let moves = stage.waits("the other one to be done", is_done).await;
+    assert_eq!(moves.done.last().map(|past| (past.id, past.error.clone())), Some((2, None)));
+    assert_eq!(stage.takers_of(0), [0]);
+    assert_eq!(stage.marks(1), [None, Some(State::Gone { is_empty: true })]);
+    let again = stage.refused("DELETE", "/moves/1", json!({})).await;
+    assert_eq!(again, (409, "move 1 is over: cancelled".to_owned()));
+    let done = stage.refused("PATCH", "/moves/2", json!({"paused": true})).await;
+    assert_eq!(done, (409, "move 2 is done".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_done_is_refused_with_the_reason() {
+    let stage = stage(2, 0).await;
+    let post = async |body: Value| stage.refused("POST", "/moves", body).await;
+    for (slots, why) in [
+        ("9-1", "slots `9-1`: n or a-b expected, from 0 to 16383"),
+        ("16384", "slots `16384-16384`: n or a-b expected, from 0 to 16383"),
+        ("", "slots expected: n or a-b, separated by commas"),
+        ("5,4", "slots must rise and not overlap"),
+    ] {
+        assert_eq!(post(json!({"slots": slots, "to": "1"})).await, (400, why.to_owned()));
+    }
+    let (code, text) = post(json!({"slots": "0", "to": "2"})).await;
+    assert!(code == 400 && text.contains("shard index out of range"), "{code} {text}");
+    let (code, text) = post(json!({"slots": "0", "to": "00000000000000ff"})).await;
+    assert_eq!((code, text.as_str()), (404, "shard 00000000000000ff: not found"));
+    let (code, text) = post(json!({"slots": "8190-8200", "to": "1"})).await;
+    assert!(code == 400 && text.starts_with("slots 8192-8200 belong to shard"), "{code} {text}");
+    for path in ["/moves/7", "/moves/x"] {
+        let (code, text) = stage.refused("DELETE", path, json!({})).await;
+        assert!(matches!(code, 400 | 404) && text.contains(&path[7..]), "{code} {text}");
+    }
+    let (code, text) = stage.refused("POST", "/moves", json!({"slot": "0"})).await;
+    assert!(code == 400 && text.contains("unknown field"), "{code} {text}");
+
+    stage.stuck(1, true);
+    stage.queued("/moves", json!({"slots": "0-9", "to": "1"})).await;
+    let (code, text) = post(json!({"slots": "5-20", "to": "1"})).await;
+    assert_eq!(code, 409);
+    assert!(text.starts_with("slots 5-9 are in move 1 already"), "{text}");
+    let (code, text) = stage.refused("DELETE", "/shards/1", json!({})).await;
+    assert_eq!(code, 409);
+    assert!(text.contains("is in move 1") && text.contains("ctl moves cancel 1"), "{text}");
+    stage.ask("DELETE", "/moves/1", json!({})).await;
+    stage.waits("the move to be given up", is_done).await;
+    let (code, text) = stage.refused("DELETE", "/shards/1", json!({})).await;
+    assert!(code == 409 && text.contains("`ctl shard drain 1`"), "{code} {text}");
+
+    // Nodes that could not carry it out.
+    stage.nodes[1].inside.lock().mover = None;
+    until("a refusal", || async {
+        let (code, body) =
+            stage.ask("POST", "/moves", json!({"slots": "0", "to": "1", "dry": true})).await;
+        let text = body["error"]["message"].as_str().unwrap_or_default().to_owned();
+        let is_told = code == 409 && text.contains("does not know slot moves (no `moves:1`");
+        if is_told { Ok(()) } else { Err(format!("{code} {body}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_is_added_filled_drained_and_removed() {
+    let stage = stage(2, 1).await;
+    let spec = json!({"nodes": [{
+        "addr": stage.nodes[2].address(), "announced_host": "lb.test", "announced_port": 7002,
+    }]});
+    let (code, body) = stage.ask("POST", "/shards", spec).await;
+    assert_eq!(code, 201, "{body}");
+    let id = body["data"]["shard"]["id"].as_str().expect("an id").to_owned();
+    stage
+        .controller
+        .until("the third shard to serve", |status| {
+            status.healthy && status.shards.len() == 3 && status.shards[2].epoch > 0
+        })
+        .await;
+    assert_eq!(stage.behind(7002), Some(2));
+    let queued = stage.queued("/rebalance", json!({})).await;
+    assert_eq!((queued.slots, queued.moves.len()), (5_461, 2), "{queued:?}");
+    stage.waits("the share to arrive", is_done).await;
+    let counts = |slots: Vec<Vec<String>>| -> Vec<usize> {
+        let count = |ranges: &Vec<String>| match ranges.join(",").parse::<api::moves::Slots>() {
+            Ok(slots) => slots.iter().count(),
+            Err(_) => 0,
+        };
+        slots.iter().map(count).collect()
+    };
+    assert_eq!(counts(stage.slots().await), [5_462, 5_461, 5_461]);
+    assert_eq!(stage.queued("/rebalance", json!({})).await.moves, []);
+    let queued = stage.queued(&format!("/shards/{id}/drain"), json!({})).await;
+    assert_eq!(queued.slots, 5_461);
+    stage.waits("the shard to be empty", is_done).await;
+    assert_eq!(counts(stage.slots().await), [8_192, 8_192, 0]);
+    let (code, body) = stage.ask("DELETE", &format!("/shards/{id}"), json!({})).await;
+    assert_eq!(code, 204, "{body}");
+    stage.controller.until("two shards", |status| status.healthy && status.shards.len() == 2).await;
+    let (code, text) = stage.refused("POST", "/shards/1/drain", json!({"dry": 1})).await;
+    assert_eq!(code, 400, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_without_moves_are_a_cluster_as_before() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    assert_eq!(stage.moves().await, Moves::default());
+    let (code, text) = stage.refused("POST", "/shards/0/drain", json!({})).await;
+    assert!(code == 400 && text.contains("no other shard"), "{code} {text}");
+    assert_eq!(stage.queued("/rebalance", json!({})).await.moves, []);
+}

@@ -1,0 +1,435 @@
+//! Slots that go from shard to shard: what would be done is shown, then asked for.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, Result};
+use api::moves::Slots;
+use api::rest::{
+    Cluster, ClusterAnswer, Move, MoveAnswer, MoveChange, MoveWish, Moves, MovesAnswer, MovesSpec,
+    RebalanceSpec,
+};
+use clap::Subcommand;
+use reqwest::Method;
+use serde::Serialize;
+
+use super::ids::ShardWord;
+use super::table::{json, render, text};
+use super::{Context, Place};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MoveVerb {
+    /// To another shard, while clients read and write them
+    ///
+    /// Shows the moves, one for each shard that gives, and asks; `--yes` does not ask. The controller
+    /// queues them and carries them out one after the other; `ctl moves` shows how far they are.
+    /// Writes of slots that change hands wait some milliseconds.
+    Slots {
+        /// n or a-b, several with commas: 0-99,200
+        slots: Slots,
+        /// Index or id of the shard that is to have them
+        #[arg(long, value_name = "SHARD")]
+        to: ShardWord,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+/// How moves are queued.
+#[derive(Debug, clap::Args)]
+pub(crate) struct How {
+    #[command(flatten)]
+    place: Place,
+    /// Do it without being asked
+    #[arg(long)]
+    yes: bool,
+    /// Most moves of the cluster that are under way at a time from now on; 0: as many as shards
+    /// allow, each of which gives and takes for one
+    #[arg(long, value_name = "MOVES")]
+    max_concurrent: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct MovesArgs {
+    #[command(subcommand)]
+    verb: Option<MovesVerb>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MovesVerb {
+    /// Show what is queued, under way, and over
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let one not begin, or not hand its slots over: a copy that is under way is kept up to date
+    Pause {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Let a paused one go on
+    Resume {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Give one up whose slots have not moved yet: what was copied is deleted
+    Cancel {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Number of the move, as `ctl moves` shows it
+    id: u64,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(crate) async fn slots(cx: &Context, verb: MoveVerb) -> Result<()> {
+    let MoveVerb::Slots { slots, to, how } = verb;
+    let base = cx.cluster(&how.place).await?;
+    let (slots, to) = (slots.to_string(), to.to_string());
+    let dry = MovesSpec { slots, to, dry: true, ..MovesSpec::default() };
+    plan(cx, &how, (&base, "/moves"), &dry).await
+}
+
+pub(crate) async fn rebalance(cx: &Context, how: How) -> Result<()> {
+    let base = cx.cluster(&how.place).await?;
+    let dry = RebalanceSpec { dry: true, ..RebalanceSpec::default() };
+    plan(cx, &how, (&base, "/rebalance"), &dry).await
+}
+
+pub(crate) async fn drain(cx: &Context, shard: &ShardWord, how: How) -> Result<()> {
+    let base = cx.cluster(&how.place).await?;
+    let dry = RebalanceSpec { dry: true, ..RebalanceSpec::default() };
+    plan(cx, &how, (&base, &format!("/shards/{shard}/drain")), &dry).await
+}
+
+/// Asks what would be done, shows it, and queues exactly that.
+async fn plan(
+    cx: &Context,
+    how: &How,
+    (base, path): (&str, &str),
+    dry: &(impl Serialize + Sync),
+) -> Result<()> {
+    let value = cx.http.call(Method::POST, &format!("{base}{path}"), Some(dry)).await?;
+    let shown: MovesAnswer = serde_json::from_value(value.clone()).context("read the plan")?;
+    let cluster: ClusterAnswer = cx.http.get(base).await?;
+    if !cx.json {
+        text(&plan_text(cx.width, &shown, &cluster.cluster))?;
+    }
+    let has_nothing = shown.moves.is_empty() && how.max_concurrent.is_none();
+    if has_nothing || !is_wanted(cx, how.yes)? {
+        return if cx.json { json(&value) } else { Ok(()) };
+    }
+    let spec = MovesSpec {
+        moves: shown.moves,
+        max_concurrent: how.max_concurrent,
+        ..MovesSpec::default()
+    };
+    let value = cx.http.call(Method::POST, &format!("{base}/moves"), Some(&spec)).await?;
+    if cx.json {
+        return json(&value);
+    }
+    let queued: MovesAnswer = serde_json::from_value(value).context("read the answer")?;
+    let ids: Vec<String> =
+        (queued.moves.iter().filter_map(|one| one.id)).map(|id| id.to_string()).collect();
+    text(&format!("queued as {}; `ctl moves` shows how far they are\n", ids.join(", ")))
+}
+
+/// A person at a terminal is asked; a script has to say it.
+fn is_wanted(cx: &Context, yes: bool) -> Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if cx.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        if !cx.json {
+            text("Nothing was changed; --yes does it.\n")?;
+        }
+        return Ok(false);
+    }
+    text("Do it? [y/N] ")?;
+    std::io::stdout().flush().context("write to the terminal")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("read the answer")?;
+    let is_yes = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
+    if !is_yes {
+        text("Nothing was changed.\n")?;
+    }
+    Ok(is_yes)
+}
+
+fn slot_count(ranges: &str) -> usize {
+    ranges.parse::<Slots>().map_or(0, |slots| slots.iter().count())
+}
+
+/// A shard by its index, where it has one.
+fn shard_name(id: &str, cluster: &Cluster) -> String {
+    match cluster.shards.iter().position(|shard| shard.id == id) {
+        Some(index) => index.to_string(),
+        None => id.to_owned(),
+    }
+}
+
+fn plan_text(width: usize, plan: &MovesAnswer, cluster: &Cluster) -> String {
+    if plan.moves.is_empty() {
+        return "nothing to move: the slots are where they should be\n".to_owned();
+    }
+    let row = |wish: &MoveWish| {
+        vec![
+            shard_name(&wish.from, cluster),
+            shard_name(&wish.to, cluster),
+            slot_count(&wish.slots).to_string(),
+            wish.slots.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = plan.moves.iter().map(row).collect();
+    let mut out = render(width, &["FROM", "TO", "COUNT", "SLOTS"], &rows);
+    out.push('\n');
+    let rows: Vec<Vec<String>> = (cluster.shards.iter().enumerate())
+        .map(|(index, shard)| {
+            let has: usize = shard.slot_ranges.iter().map(|range| slot_count(range)).sum();
+            let sum = |of: fn(&MoveWish) -> &str| -> usize {
+                let those = plan.moves.iter().filter(|wish| of(wish) == shard.id);
+                those.map(|wish| slot_count(&wish.slots)).sum()
+            };
+            let then = (has + sum(|wish| &wish.to)).saturating_sub(sum(|wish| &wish.from));
+            vec![index.to_string(), has.to_string(), then.to_string()]
+        })
+        .collect();
+    out.push_str(&render(width, &["SHARD", "SLOTS NOW", "BY THESE MOVES"], &rows));
+    out.push_str(&format!("\n{} slots in {} moves\n", plan.slots, plan.moves.len()));
+    out
+}
+
+pub(crate) async fn moves(cx: &Context, args: MovesArgs) -> Result<()> {
+    let (which, method, body) = match args.verb {
+        None => return list(cx, &args.place).await,
+        Some(MovesVerb::List { place }) => return list(cx, &place).await,
+        Some(MovesVerb::Pause { which }) => (which, Method::PATCH, Some(true)),
+        Some(MovesVerb::Resume { which }) => (which, Method::PATCH, Some(false)),
+        Some(MovesVerb::Cancel { which }) => (which, Method::DELETE, None),
+    };
+    let path = format!("{}/moves/{}", cx.cluster(&which.place).await?, which.id);
+    let body = body.map(|paused| MoveChange { paused });
+    let value = cx.http.call(method, &path, body.as_ref()).await?;
+    if cx.json {
+        return json(&value);
+    }
+    let answer: MoveAnswer = serde_json::from_value(value).context("read the move")?;
+    text(&changed_text(which.id, body.map(|body| body.paused), &answer))
+}
+
+fn changed_text(id: u64, paused: Option<bool>, answer: &MoveAnswer) -> String {
+    let is_dropping = answer.of.as_ref().is_some_and(|one| one.state == "drop");
+    match (paused, &answer.of) {
+        (Some(true), Some(_)) => {
+            format!("move {id} is paused; `ctl moves resume {id}` lets it go on\n")
+        }
+        (Some(false), Some(_)) => format!("move {id} goes on\n"),
+        (None, Some(_)) if is_dropping => {
+            format!("move {id} is cancelled; what was copied is being deleted\n")
+        }
+        _ => format!("move {id} is over\n"),
+    }
+}
+
+async fn list(cx: &Context, place: &Place) -> Result<()> {
+    let base = cx.cluster(place).await?;
+    let value = cx.http.call(Method::GET, &format!("{base}/moves"), None::<&()>).await?;
+    if cx.json {
+        return json(&value);
+    }
+    let moves: Moves = serde_json::from_value(value).context("read the moves")?;
+    let cluster: ClusterAnswer = cx.http.get(&base).await?;
+    text(&list_text(cx.width, &moves, &cluster.cluster))
+}
+
+/// Moves that are over and shown.
+const DONE_SHOWN: usize = 10;
+
+fn list_text(width: usize, moves: &Moves, cluster: &Cluster) -> String {
+    let mut out = String::new();
+    if moves.moves.is_empty() {
+        out.push_str("no slots are queued to move\n");
+    } else {
+        let rows: Vec<Vec<String>> = moves.moves.iter().map(|one| row(one, cluster)).collect();
+        let head = [
+            "MOVE",
+            "FROM",
+            "TO",
+            "SLOTS",
+            "STATE",
+            "RECORDS",
+            "BYTES",
+            "RATE",
+            "LEFT",
+            "WAITS FOR",
+        ];
+        out.push_str(&render(width, &head, &rows));
+    }
+    if let Some(limit) = moves.max_concurrent {
+        out.push_str(&format!("at most {limit} at a time\n"));
+    }
+    if !moves.done.is_empty() {
+        let newest = moves.done.iter().rev().take(DONE_SHOWN);
+        let rows: Vec<Vec<String>> = newest
+            .map(|past| {
+                vec![
+                    past.id.to_string(),
+                    shard_name(&past.from, cluster),
+                    shard_name(&past.to, cluster),
+                    past.slots.clone(),
+                    past.error.clone().unwrap_or_else(|| "done".to_owned()),
+                ]
+            })
+            .collect();
+        out.push('\n');
+        out.push_str(&render(width, &["OVER", "FROM", "TO", "SLOTS", "END"], &rows));
+    }
+    out
+}
+
+fn row(one: &Move, cluster: &Cluster) -> Vec<String> {
+    let progress = one.progress.as_ref();
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let bytes_of = progress.map(|progress| match progress.of_bytes {
+        Some(all) => format!("{} of {}", bytes(progress.bytes), bytes(all)),
+        None => bytes(progress.bytes),
+    });
+    let rate = progress.and_then(|progress| progress.bytes_per_s);
+    let left = progress.and_then(|progress| progress.left_ms);
+    let state = if one.paused { format!("{}, paused", one.state) } else { one.state.clone() };
+    vec![
+        one.id.to_string(),
+        shard_name(&one.from, cluster),
+        shard_name(&one.to, cluster),
+        one.slots.clone(),
+        state,
+        or_dash(progress.map(|progress| progress.records.to_string())),
+        or_dash(bytes_of),
+        or_dash(rate.map(|rate| format!("{}/s", bytes(rate)))),
+        or_dash(left.map(|ms| format!("{} s", ms.div_ceil(1_000)))),
+        one.waits_for.clone(),
+    ]
+}
+
+/// `1.5 MB`.
+fn bytes(count: u64) -> String {
+    let (mut whole, mut unit) = (count, 0);
+    let mut tenths = 0;
+    while whole >= 1_000 && unit < 4 {
+        tenths = whole % 1_000 / 100;
+        whole /= 1_000;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{whole} B"),
+        _ => format!("{whole}.{tenths} {}", ["B", "kB", "MB", "GB", "TB"][unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn cluster() -> Cluster {
+        let shard = |id: &str, ranges: &[&str]| {
+            json!({"id": id, "nodes": [], "slot_ranges": ranges, "target_shard_index": -1,
+                "migrating_slot": null})
+        };
+        let shards = [shard("aa", &["0-9", "20"]), shard("bb", &["10-19"]), shard("cc", &[])];
+        serde_json::from_value(json!({"name": "c", "version": 1, "shards": shards})).unwrap()
+    }
+
+    #[test]
+    fn a_plan_shows_what_moves_and_what_each_shard_has_then() {
+        let wish = |slots: &str, from: &str, to: &str| MoveWish {
+            id: None,
+            slots: slots.into(),
+            from: from.into(),
+            to: to.into(),
+        };
+        let moves = vec![wish("8-9,20", "aa", "cc"), wish("18-19", "bb", "cc")];
+        let plan = MovesAnswer { moves, slots: 5, done: false };
+        assert_eq!(
+            plan_text(100, &plan, &cluster()),
+            "FROM  TO  COUNT  SLOTS\n\
+             0     2   3      8-9,20\n\
+             1     2   2      18-19\n\
+             \n\
+             SHARD  SLOTS NOW  BY THESE MOVES\n\
+             0      11         8\n\
+             1      10         8\n\
+             2      0          5\n\
+             \n\
+             5 slots in 2 moves\n"
+        );
+        let none = plan_text(100, &MovesAnswer::default(), &cluster());
+        assert_eq!(none, "nothing to move: the slots are where they should be\n");
+    }
+
+    #[test]
+    fn the_queue_shows_how_far_moves_are_and_why_they_ended() {
+        let moves: Moves = serde_json::from_value(json!({
+            "moves": [{
+                "id": 7, "slots": "0-9", "from": "aa", "to": "bb", "state": "copy",
+                "waits_for": "the copy", "progress": {
+                    "records": 5, "bytes": 1_500_000, "of_bytes": 3_000_000,
+                    "bytes_per_s": 250_000, "left_ms": 6_000,
+                },
+            }, {
+                "id": 8, "slots": "20", "from": "aa", "to": "gone", "state": "queued",
+                "paused": true, "waits_for": "an operator",
+            }],
+            "done": [{"id": 6, "slots": "1", "from": "bb", "to": "aa", "error": "cancelled"}],
+            "max_concurrent": 2,
+        }))
+        .unwrap();
+        let told = list_text(usize::MAX, &moves, &cluster());
+        for words in [
+            "7     0     1     0-9    copy            5        1.5 MB of 3.0 MB  250.0 kB/s  6 s   the copy",
+            "8     0     gone  20     queued, paused  -        -                 -           -     an operator",
+            "at most 2 at a time",
+            "6     1     0   1      cancelled",
+        ] {
+            assert!(told.contains(words), "{words}\n{told}");
+        }
+        assert!(list_text(100, &moves, &cluster()).lines().all(|line| line.len() <= 100));
+        assert_eq!(list_text(100, &Moves::default(), &cluster()), "no slots are queued to move\n");
+        assert_eq!([bytes(999), bytes(1_000), bytes(1_999_999)], ["999 B", "1.0 kB", "1.9 MB"]);
+    }
+
+    #[test]
+    fn bad_slots_are_refused_before_anything_is_asked() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            verb: MoveVerb,
+        }
+        let line = |slots: &str, to: &str| {
+            let line = ["move", "slots", slots, "--to", to];
+            <Line as clap::Parser>::try_parse_from(line).map_err(|error| error.to_string())
+        };
+        let Ok(Line { verb: MoveVerb::Slots { slots, .. } }) = line("0-99,200", "3") else {
+            panic!("a good line")
+        };
+        assert_eq!(slots.to_string(), "0-99,200");
+        assert!(line("0-99,200", "0123456789abcdef").is_ok());
+        for (slots, to, why) in [
+            ("9-1", "3", "slots `9-1`: n or a-b expected, from 0 to 16383"),
+            ("0-16384", "3", "from 0 to 16383"),
+            ("5,4", "3", "slots must rise and not overlap"),
+            ("0", "x", "an index, or an id of 16 hexadecimal digits, expected"),
+        ] {
+            let error = line(slots, to).err().unwrap_or_default();
+            assert!(error.contains(why), "{slots} {to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Slots that move: the words of heartbeats, the copy's request, and what only clusters without
+//! grants do.
+
+use api::moves::{ASKED_MAX, Asked};
+use storage::Store;
+use topology::SlotRange;
+
+use super::CLUSTERX_TEXT;
+use crate::command::{Args, Error, Reply, Result};
+use crate::moves::give;
+use crate::node::Node;
+use crate::session::{After, Auth, SessionCx};
+
+/// The words behind `MOVES`, at the end of a heartbeat.
+pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
+    let malformed = || Error::text("ERR malformed word of a slot move");
+    let Some(words) = args.split_behind(3, b"moves") else { return Ok(Vec::new()) };
+    if words.len() > ASKED_MAX {
+        return Err(malformed());
+    }
+    let text = |word: &&[u8]| std::str::from_utf8(word).ok()?.parse().ok();
+    words.iter().map(text).collect::<Option<_>>().ok_or_else(malformed)
+}
+
+/// `MOVE PULL …`: a taker of slots asks for their copy.
+pub(super) fn pull(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    _reply: Reply<'_>,
+) -> Result<After> {
+    if args.word().as_deref() != Some(b"PULL") {
+        return Err(Error::text(CLUSTERX_TEXT));
+    }
+    // The copy is for those who show that they are of the cluster.
+    if cx.config.peer_secrets().next().is_some() && cx.session.auth != Auth::Peer {
+        return Err(Error::text("NOPERM only peers may take slots"));
+    }
+    let request = give::Request::parse(args.rest()).ok_or(Error::Syntax)?;
+    Ok(After::Leave(Box::new(move |detached| give::serve(detached, request))))
+}
+
+/// Under a grant a slot's owner is the record's, and changes there alone (rule M18).
+pub(super) fn only_without_grants(node: &Node) -> Result<()> {
+    match node.grants.granted_epoch() {
+        None => Ok(()),
+        Some(_) => Err(Error::text("ERR under a controller's grant it alone says who owns slots")),
+    }
+}
+
+/// What is staged for a move, or was given away, is deleted by that move alone (rule M12).
+pub(super) fn are_own(store: &Store, slots: &[SlotRange]) -> Result<()> {
+    let Some(marks) = store.marks() else { return Ok(()) };
+    let is_foreign =
+        |slot: u16| marks.foreign().iter().any(|range| (range.0..=range.1).contains(&slot));
+    match slots.iter().flat_map(|range| range.slots()).any(|slot| is_foreign(slot.number())) {
+        true => Err(Error::text("ERR some of these slots move: their data is deleted by the move")),
+        false => Ok(()),
+    }
+}

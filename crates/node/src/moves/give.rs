@@ -1,0 +1,421 @@
+//! The giver's stream: `CLUSTERX MOVE PULL` on a thread of its own.
+//!
+//! Invariant: nothing leaves that the in-sync set has not acknowledged (rule M7), nor anything of a
+//! history that does not hold what the taker has. The stream ends with the grant.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ::replication::slots::copy::{Sender, Step, parse_place};
+use ::replication::slots::{Cursor, Least, MoveId, Slots};
+use api::moves::Feed;
+use parking_lot::Mutex;
+use storage::batch::Writer;
+use storage::{FeedRead, FeedReader, Snapshot, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::look::{holds, least, master, owns};
+use super::state::Give;
+use crate::clock;
+use crate::node::Node;
+use crate::session::Detached;
+use crate::threads::{block_on, spawn};
+
+/// Bytes of a chunk, and of the log that is read at once, about.
+const CHUNK_BYTES: usize = 128 << 10;
+/// Frames that the taker has not taken yet.
+const WINDOW: usize = 8;
+/// Streams of one node.
+const STREAMS_MAX: usize = 4;
+/// Bytes that leave in a microsecond: 64 MB/s.
+const BYTES_PER_US: u64 = 64;
+/// Further behind, the taker is not close.
+const CLOSE_BYTES: u64 = 256 << 10;
+/// For so long it has to be close.
+const CLOSE_MS: u64 = 1_000;
+/// While nothing of the slots is written the taker is told of the log that often.
+const IDLE_MS: u64 = 100;
+/// Between two looks at what is acknowledged.
+const LOOK: Duration = Duration::from_millis(2);
+/// A taker that takes nothing for so long is gone, ms.
+const PATIENCE_MS: u64 = 10_000;
+
+/// What a taker asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The move.
+    pub id: MoveId,
+    /// Its slots.
+    pub slots: Slots,
+    /// The process that is to give them.
+    pub nonce: String,
+    /// What that process is granted.
+    pub epoch: u64,
+    /// What the taker has.
+    pub has: Option<Least>,
+    /// Below this.
+    pub cursor: Cursor,
+}
+
+impl Request {
+    /// Reads the words behind `PULL`; `None` if they are none.
+    pub fn parse(words: &[&[u8]]) -> Option<Self> {
+        let [id, slots, nonce, epoch, place] = words else { return None };
+        let text = |word| std::str::from_utf8(word).ok();
+        let (has, cursor) = parse_place(place).ok()?;
+        Some(Self {
+            id: MoveId(text(id)?.parse().ok()?),
+            slots: text(slots)?.parse().ok()?,
+            nonce: text(nonce)?.to_owned(),
+            epoch: text(epoch)?.parse().ok()?,
+            has,
+            cursor,
+        })
+    }
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("read what moves: {0}")]
+    Storage(#[from] storage::Error),
+    #[error("the taker takes nothing for {PATIENCE_MS} ms")]
+    Stalled,
+    #[error("the log does not reach back to what the taker has")]
+    Gone,
+    #[error("the taker closed it")]
+    Closed,
+    #[error("another stream, another grant, or the slots have left")]
+    Over,
+}
+
+/// Answers a `PULL` on a thread of its own.
+pub fn serve(detached: Detached, request: Request) {
+    spawn("move-give", move || block_on(run(detached, request)));
+}
+
+async fn run(detached: Detached, request: Request) {
+    let Detached { stream, client, node, .. } = detached;
+    let id = request.id;
+    match TcpStream::from_std(stream) {
+        Ok(mut stream) => {
+            if let Err(end) = answer(&node, &mut stream, request).await {
+                tracing::info!(%id, taker = %client.address, %end, "stream of a slot move ended");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot take a taker's socket"),
+    }
+    node.clients.remove(client.id);
+}
+
+async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> Result<(), End> {
+    let store = match accept(node, &request) {
+        Ok(store) => store,
+        Err(why) => {
+            tracing::info!(id = %request.id, why, "a taker is refused");
+            stream.write_all(format!("-ERR {why}\r\n").as_bytes()).await?;
+            return Ok(());
+        }
+    };
+    let give =
+        Arc::new(Give { is_over: AtomicBool::new(false), feed: Mutex::new(Some(Feed::Far)) });
+    if !register(node, request.id, &give) {
+        stream.write_all(b"-ERR too many slot moves give from here\r\n").await?;
+        return Ok(());
+    }
+    let registered = Registered { node, id: request.id, give: &give };
+    stream.set_nodelay(true)?;
+    stream.write_all(b"+OK\r\n").await?;
+    if let Some(has) = request.has.filter(|has| !holds(&store, *has)) {
+        tracing::warn!(id = %request.id, ?has, "the taker has what this history does not hold");
+        registered.stay_misfit();
+        return Ok(());
+    }
+    let mut giving = Giving {
+        node,
+        reader: store.feed(),
+        sender: Sender::new(request.id, request.has, request.cursor.clone()),
+        log: Log::default(),
+        snapshot: None,
+        stop: node.shutdown(),
+        in_flight: 0,
+        acked_at_ms: clock::boottime_ms(),
+        sent_at_ms: 0,
+        acked_bytes: 0,
+        sent_bytes: VecDeque::new(),
+        far_at_ms: clock::boottime_ms(),
+        give: &give,
+        store: &store,
+        request: &request,
+    };
+    let result = giving.run(stream).await;
+    if matches!(result, Err(End::Gone)) {
+        registered.stay_misfit();
+    }
+    result
+}
+
+/// Whether these slots are to be given from here.
+fn accept(node: &Node, request: &Request) -> Result<Store, &'static str> {
+    let engine = node.engine();
+    let Some((store, epoch)) = master(node, &engine) else {
+        return Err("this node is no master under a grant");
+    };
+    if epoch != request.epoch || format!("{:x}", node.grants.nonce()) != request.nonce {
+        return Err("another process, or another epoch, is asked for");
+    }
+    if node.resync.is_required() {
+        return Err("the data here is to be replaced");
+    }
+    let marks = store.marks().unwrap_or_default();
+    let is_mine = owns(&node.cluster.load(), &request.slots) == Some(true);
+    let is_here = !marks.foreign().iter().any(|range| {
+        request.slots.ranges().iter().any(|mine| mine.0 <= range.1 && range.0 <= mine.1)
+    });
+    let is_known = marks.table().of(request.id).is_some();
+    if !is_mine || !is_here || is_known || marks.table().is_newer(request.id, &request.slots) {
+        return Err("the slots are not this node's to give");
+    }
+    Ok(store.clone())
+}
+
+/// Puts a stream on the list, in place of an earlier one of its move; false if there are too many.
+fn register(node: &Node, id: MoveId, give: &Arc<Give>) -> bool {
+    let mut gives = node.moves.gives.lock();
+    // What began anew since was told of long ago.
+    gives.retain(|known, give| *known >= id || *give.feed.lock() != Some(Feed::Misfit));
+    if gives.keys().filter(|known| **known != id).count() >= STREAMS_MAX {
+        return false;
+    }
+    if let Some(before) = gives.insert(id, Arc::clone(give)) {
+        before.is_over.store(true, Ordering::SeqCst);
+    }
+    true
+}
+
+/// Takes a stream off the list, however it ends.
+struct Registered<'a> {
+    node: &'a Node,
+    id: MoveId,
+    give: &'a Arc<Give>,
+}
+
+impl Registered<'_> {
+    /// The controller is to hear that the copy has to begin anew, also once the stream has ended.
+    fn stay_misfit(&self) {
+        *self.give.feed.lock() = Some(Feed::Misfit);
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut gives = self.node.moves.gives.lock();
+        let is_own = gives.get(&self.id).is_some_and(|give| Arc::ptr_eq(give, self.give));
+        if is_own && *self.give.feed.lock() != Some(Feed::Misfit) {
+            gives.remove(&self.id);
+        }
+    }
+}
+
+/// What was read of the log and not sent yet.
+#[derive(Default)]
+struct Log {
+    records: Option<Writer>,
+    /// Read up to there; 0: nothing is waiting.
+    to: u64,
+}
+
+struct Giving<'a> {
+    node: &'a Node,
+    store: &'a Store,
+    request: &'a Request,
+    give: &'a Give,
+    reader: FeedReader,
+    sender: Sender,
+    log: Log,
+    snapshot: Option<Snapshot<'a>>,
+    /// The node ends.
+    stop: watch::Receiver<bool>,
+    /// Frames the taker has not taken.
+    in_flight: usize,
+    acked_at_ms: u64,
+    sent_at_ms: u64,
+    /// Bytes of the log when the newest frame that the taker has was sent.
+    acked_bytes: u64,
+    /// The same of those that it has not taken yet.
+    sent_bytes: VecDeque<u64>,
+    /// When the taker was last far behind.
+    far_at_ms: u64,
+}
+
+impl Giving<'_> {
+    async fn run(&mut self, stream: &mut TcpStream) -> Result<(), End> {
+        loop {
+            self.look()?;
+            let frame = if self.in_flight < WINDOW { self.next()? } else { None };
+            let Some(frame) = frame else {
+                self.wait(stream, LOOK).await?;
+                continue;
+            };
+            let pace = Duration::from_micros(frame.len() as u64 / BYTES_PER_US);
+            let patience = Duration::from_millis(PATIENCE_MS);
+            let sent = tokio::time::timeout(patience, stream.write_all(&frame)).await;
+            sent.map_err(|_| End::Stalled)??;
+            if self.in_flight == 0 {
+                self.acked_at_ms = clock::boottime_ms();
+            }
+            self.in_flight += 1;
+            if pace >= LOOK {
+                self.wait(stream, pace).await?;
+            }
+        }
+    }
+
+    /// Takes what the taker says, one byte a frame, for at most so long.
+    async fn wait(&mut self, stream: &mut TcpStream, limit: Duration) -> Result<(), End> {
+        let mut acks = [0; WINDOW];
+        let Ok(read) = tokio::time::timeout(limit, stream.read(&mut acks)).await else {
+            let is_silent = clock::boottime_ms().saturating_sub(self.acked_at_ms) > PATIENCE_MS;
+            return if self.in_flight > 0 && is_silent { Err(End::Stalled) } else { Ok(()) };
+        };
+        match read? {
+            0 => Err(End::Closed),
+            read => {
+                self.in_flight = self.in_flight.saturating_sub(read);
+                for bytes in self.sent_bytes.drain(..read.min(self.sent_bytes.len())) {
+                    self.acked_bytes = bytes;
+                }
+                self.acked_at_ms = clock::boottime_ms();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether this stream is still that of a grant, and how far the taker is.
+    fn look(&mut self) -> Result<(), End> {
+        let is_granted = self.node.grants.granted_epoch() == Some(self.request.epoch);
+        let is_left =
+            self.store.marks().is_some_and(|marks| marks.table().of(self.request.id).is_some());
+        let is_over = self.give.is_over.load(Ordering::SeqCst) || *self.stop.borrow();
+        if is_over || is_left || !is_granted {
+            return Err(End::Over);
+        }
+        let now = clock::boottime_ms();
+        let behind = self.store.appended_bytes().saturating_sub(self.acked_bytes);
+        // While nothing of the slots is written the taker is told seldom of the rest.
+        let is_idle = self.in_flight == 0 && self.log.to == 0;
+        let is_whole = *self.sender.cursor() == Cursor::End;
+        let is_near = is_whole && (is_idle || behind <= CLOSE_BYTES);
+        if !is_near {
+            self.far_at_ms = now;
+        }
+        let is_close = now.saturating_sub(self.far_at_ms) >= CLOSE_MS;
+        *self.give.feed.lock() = Some(if is_close { Feed::Close } else { Feed::Far });
+        Ok(())
+    }
+
+    /// Newest sequence that may leave.
+    ///
+    /// While the slots are frozen the taker's position has to be the freeze's: what others write
+    /// behind it does not concern the taker. The freeze is looked at last, so what is not frozen yet
+    /// will be at this sequence or behind it.
+    fn committed(&self) -> u64 {
+        let published = self.store.published();
+        let committed = match self.node.grants.commit.is_waiting() {
+            true => published.min(self.node.grants.commit.newest()),
+            false => published,
+        };
+        let frozen = self.node.moves.frozen_at(self.request.id);
+        frozen.map_or(committed, |at| at.min(committed))
+    }
+
+    /// The next frame, if there is one.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, End> {
+        match self.sender.step(self.committed()) {
+            Step::Wait => Ok(self.flush(false)),
+            Step::Snapshot => {
+                // What was read of the log lies before it.
+                if let Some(frame) = self.flush(true) {
+                    return Ok(Some(frame));
+                }
+                let snapshot = self.store.snapshot();
+                self.sender.snapshot(snapshot.sequence());
+                self.snapshot = Some(snapshot);
+                Ok(None)
+            }
+            Step::Forward { after, through } => {
+                if !self.read_log(after, through)? {
+                    return Ok(self.flush(false));
+                }
+                Ok(self.flush(self.log.to == through && *self.sender.cursor() != Cursor::End))
+            }
+            Step::Chunk { as_of } => {
+                let Some(snapshot) = self.snapshot.take() else { return Err(End::Over) };
+                let (slots, cursor) = (&self.request.slots, self.sender.cursor().clone());
+                let chunk = storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES)?;
+                let head = self.sender.copied(least(self.store, as_of), chunk.cursor);
+                self.noted_sent();
+                Ok(Some(head.frame(&chunk.records)))
+            }
+        }
+    }
+
+    /// Reads on in the log, up to `through`; false if there is nothing.
+    fn read_log(&mut self, after: u64, through: u64) -> Result<bool, End> {
+        let next = self.log.to.max(after) + 1;
+        if next > through {
+            return Ok(false);
+        }
+        let batches = match self.reader.read(next, CHUNK_BYTES)? {
+            FeedRead::Batches(batches) => batches,
+            FeedRead::UpToDate => return Ok(false),
+            FeedRead::Gone => return Err(End::Gone),
+        };
+        let mut has_read = false;
+        let records = self.log.records.get_or_insert_with(|| Writer::new(Vec::new()));
+        for batch in batches.iter().take_while(|batch| batch.end() <= through + 1) {
+            let (slots, below) = (&self.request.slots, self.sender.cursor());
+            storage::slots::forward(&batch.data, slots, below, records)?;
+            self.log.to = batch.end() - 1;
+            has_read = true;
+            if records.len() >= CHUNK_BYTES {
+                break;
+            }
+        }
+        Ok(has_read)
+    }
+
+    /// What was read of the log, as a frame: at once if there are records of the slots, or if the
+    /// taker is waited for.
+    fn flush(&mut self, is_wanted: bool) -> Option<Vec<u8>> {
+        if self.log.to <= self.sender.sent() {
+            return None;
+        }
+        let has_records = self.log.records.as_ref().is_some_and(|records| !records.is_empty());
+        let is_due = clock::boottime_ms().saturating_sub(self.sent_at_ms) >= IDLE_MS;
+        let is_frozen = self.node.moves.is_holding();
+        // A taker that is busy gets more at once.
+        let bytes = self.log.records.as_ref().map_or(0, Writer::len);
+        let is_full = self.in_flight < 2 || bytes >= CHUNK_BYTES / 4;
+        if !(is_wanted || is_due || is_frozen || has_records && is_full) {
+            return None;
+        }
+        let mut log = std::mem::take(&mut self.log);
+        let head = self.sender.forwarded(least(self.store, log.to));
+        self.noted_sent();
+        let records = log.records.as_mut().filter(|records| !records.is_empty());
+        let records = records.map(|records| std::mem::take(records.finish()));
+        Some(head.frame(&records.unwrap_or_default()))
+    }
+
+    fn noted_sent(&mut self) {
+        self.sent_at_ms = clock::boottime_ms();
+        self.sent_bytes.push_back(self.store.appended_bytes());
+    }
+}

@@ -1,0 +1,42 @@
+//! What orders and streams are judged by.
+
+use ::replication::history::EpochId as HistoryId;
+use ::replication::slots::{Least, Slots};
+use api::grant::EpochId;
+use storage::Store;
+use topology::Cluster;
+
+use crate::gate::Engine;
+use crate::node::Node;
+
+/// The database of a master that serves under a grant, and its epoch.
+pub(super) fn master<'e>(node: &Node, engine: &'e Engine) -> Option<(&'e Store, u64)> {
+    let store = engine.store.as_ref().filter(|_| engine.role.is_master())?;
+    Some((store, node.grants.granted_epoch()?))
+}
+
+/// By the topology this node owns all of them, or none; `None`: some.
+pub(super) fn owns(cluster: &Cluster, slots: &Slots) -> Option<bool> {
+    let mine = cluster.myself().map(|me| &me.slots);
+    let is_mine =
+        |slot| mine.is_some_and(|mine| topology::Slot::new(slot).is_some_and(|s| mine.contains(s)));
+    let count = slots.iter().filter(|slot| is_mine(*slot)).count();
+    match count {
+        0 => Some(false),
+        count if count == slots.iter().count() => Some(true),
+        _ => None,
+    }
+}
+
+/// A sequence of this history, and the epoch it belongs to.
+pub(super) fn least(store: &Store, sequence: u64) -> Least {
+    let id = store.history().at(sequence).map(|entry| EpochId(entry.id.bits()));
+    Least { id, sequence }
+}
+
+/// Whether this history has it: number and epoch (rule M7).
+pub(super) fn holds(store: &Store, at: Least) -> bool {
+    let history = store.history();
+    let known = history.at(at.sequence).map(|entry| entry.id);
+    at.sequence <= store.latest_sequence() && known == at.id.map(|id| HistoryId::from_random(id.0))
+}

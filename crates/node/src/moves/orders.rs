@@ -1,0 +1,168 @@
+//! Orders of a controller, carried out; and what is said of moves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::replication::slots::{Act, Here, Mark, MoveId, State};
+use api::moves::{Asked, Ordered, Said};
+use storage::Store;
+
+use super::look::{least, master, owns};
+use super::take;
+use crate::node::Node;
+use crate::threads::spawn;
+
+/// How long commands that began before a freeze may go on; then it is tried another time (rule M10).
+const DRAIN: Duration = Duration::from_millis(20);
+
+/// Carries out what a heartbeat orders, under its term.
+pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: u64) {
+    for asked in asked {
+        if let Asked::Do(ordered) = asked
+            && ordered.term == term
+        {
+            obey(node, ordered);
+        }
+    }
+}
+
+/// What is said of these moves, and of all for which something is held back.
+pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
+    let engine = node.engine();
+    let (Some(store), Some(epoch)) = (&engine.store, node.grants.granted_epoch()) else {
+        return Vec::new();
+    };
+    let marks = store.marks().unwrap_or_default();
+    let held = node.moves.lock(epoch);
+    let mut ids: Vec<MoveId> = ids.chain(held.machine.held()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let said = ids.into_iter().map(|id| {
+        let sequence = marks.sequence(id);
+        let feed = node.moves.gives.lock().get(&id).and_then(|give| *give.feed.lock());
+        let said = held.machine.say(id, marks.table());
+        Said {
+            feed,
+            sequence,
+            is_committed: sequence > 0 && is_committed(node, store, sequence),
+            is_synced: sequence > 0 && is_synced(node, store, sequence),
+            ..said
+        }
+    });
+    let said: Vec<Said> = said.collect();
+    let is_unsynced = |said: &Said| said.mark.is_some() && !said.is_synced;
+    if said.iter().any(is_unsynced) {
+        sync_in_background(node, store);
+    }
+    said
+}
+
+/// The whole in-sync set has it; without one, a replica, if there is any (rule M5).
+fn is_committed(node: &Node, store: &Store, sequence: u64) -> bool {
+    if store.published() < sequence || !node.grants.commit.has(sequence) {
+        return false;
+    }
+    let replicas = node.replication.acked();
+    node.grants.commit.is_waiting()
+        || replicas.is_empty()
+        || replicas.iter().any(|acked| *acked >= sequence)
+}
+
+fn is_synced(node: &Node, store: &Store, sequence: u64) -> bool {
+    let is_durable = store.options().sync_writes && store.published() >= sequence;
+    is_durable || node.moves.synced.load(Ordering::SeqCst) >= sequence
+}
+
+/// Syncs on a thread of its own: heartbeats do not wait for disks.
+fn sync_in_background(node: &Arc<Node>, store: &Store) {
+    if node.moves.is_syncing.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let (node, store) = (Arc::clone(node), store.clone());
+    spawn("move-sync", move || {
+        match store.sync() {
+            Ok(sequence) => drop(node.moves.synced.fetch_max(sequence, Ordering::SeqCst)),
+            Err(error) => tracing::error!(%error, "cannot sync the log for a slot move"),
+        }
+        drop(store);
+        node.moves.is_syncing.store(false, Ordering::SeqCst);
+    });
+}
+
+/// Carries out one order, if it fits what is so; if not, the answer shows what is.
+fn obey(node: &Arc<Node>, ordered: &Ordered) {
+    let (id, slots) = (ordered.id, &ordered.slots);
+    let act = {
+        let engine = node.engine();
+        let Some((store, epoch)) = master(node, &engine) else { return };
+        let marks = store.marks().unwrap_or_default();
+        let cluster = node.cluster.load();
+        let here =
+            Here { table: marks.table(), version: cluster.version(), owns: owns(&cluster, slots) };
+        let mut held = node.moves.lock(epoch);
+        let act = match held.machine.obey(ordered, here) {
+            Ok(act) => act,
+            Err(refusal) => {
+                tracing::debug!(%id, order = ?ordered.order, %refusal, "an order of a move is refused");
+                return;
+            }
+        };
+        let put = match &act {
+            Act::Put(mark) => store.put_mark(mark, false).map(|_| Some(mark)),
+            Act::Empty(mark) => store.put_mark(mark, true).map(|_| Some(mark)),
+            Act::Nothing | Act::Drain | Act::Pull { .. } => Ok(None),
+        };
+        match put.and_then(|mark| store.publish().map(|_| mark)) {
+            Ok(Some(mark)) => {
+                node.moves.marked();
+                tracing::info!(%id, %slots, mark = ?mark.told(), "slot move");
+                if let State::Gone { is_empty: false } = mark.state {
+                    // The data says that they are gone: what was held back for it ends.
+                    let marks = store.marks().unwrap_or_default();
+                    let here = Here { table: marks.table(), ..here };
+                    if let Err(refusal) = held.machine.obey(ordered, here) {
+                        tracing::debug!(%id, %refusal, "slots that are gone are still held back");
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%id, %error, "cannot carry out an order of a slot move");
+                return;
+            }
+        }
+        node.moves.mirror(&held);
+        act
+    };
+    match act {
+        Act::Put(mark) if mark.state != State::Held => node.touch_all(),
+        Act::Drain => drain(node, id),
+        Act::Pull { node: giver, nonce, epoch } => {
+            take::pull(node, id, slots, (giver, nonce, epoch));
+        }
+        // Staging has begun: the stream follows at once.
+        Act::Empty(Mark { state: State::Staged { .. }, .. }) => {
+            if let api::moves::Order::Pull { node: giver, nonce, epoch } = &ordered.order {
+                take::pull(node, id, slots, (giver.clone(), nonce.clone(), *epoch));
+            }
+        }
+        Act::Put(_) | Act::Empty(_) | Act::Nothing => {}
+    }
+}
+
+/// Waits, a little, until every batch that began before the freeze has let go of the gate. One that
+/// begins now sees the freeze.
+fn drain(node: &Arc<Node>, id: MoveId) {
+    let Some(engine) = node.gate.try_write_for(DRAIN) else {
+        tracing::info!(%id, "a freeze is not met: something writes for long");
+        return;
+    };
+    let Some((store, epoch)) = master(node, &engine) else { return };
+    if let Err(error) = store.publish() {
+        tracing::error!(%id, %error, "cannot publish what was written before a freeze");
+        return;
+    }
+    let at = least(store, store.latest_sequence());
+    node.moves.lock(epoch).machine.drained(id, at);
+}

@@ -1,0 +1,174 @@
+//! What is held back for moves, and the streams that are under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ::replication::slots::{Access, Machine, Mark, MoveId, State};
+use api::moves::{Feed, Progress};
+use parking_lot::{Mutex, MutexGuard};
+use storage::Store;
+
+use super::copied::Copied;
+use crate::clock;
+
+/// How long clients are held that come for slots whose copy is not opened yet (rule M9).
+const EARLY_NS: u64 = 1_000_000_000;
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Moves {
+    held: Mutex<Held>,
+    /// The machine holds something back.
+    is_holding: AtomicBool,
+    /// Streams to takers.
+    pub(super) gives: Mutex<BTreeMap<MoveId, Arc<Give>>>,
+    /// Streams from givers.
+    pub(super) takes: Mutex<BTreeMap<MoveId, Arc<Take>>>,
+    /// Newest sequence that is known to be on the disk.
+    pub(super) synced: AtomicU64,
+    /// A sync is under way.
+    pub(super) is_syncing: AtomicBool,
+    /// CLOCK_BOOTTIME at which clients first came for slots that are not opened yet; 0: none do.
+    early_ns: AtomicU64,
+}
+
+/// What the process that holds an epoch keeps of moves.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Of the grant it belongs to; 0: of none.
+    epoch: u64,
+    /// What is held back.
+    pub machine: Machine,
+}
+
+/// A stream to a taker.
+#[derive(Debug, Default)]
+pub(super) struct Give {
+    /// Another one takes its place.
+    pub is_over: AtomicBool,
+    /// How far it is.
+    pub feed: Mutex<Option<Feed>>,
+}
+
+/// A stream from a giver.
+#[derive(Debug)]
+pub(super) struct Take {
+    /// The process it is from.
+    pub source: (String, String, u64),
+    /// Another one takes its place, or it has ended.
+    pub is_over: AtomicBool,
+    /// CLOCK_BOOTTIME of its last progress, ms.
+    pub progress_ms: AtomicU64,
+    /// What it has brought.
+    pub copied: Mutex<Copied>,
+}
+
+/// Why a command for a slot does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barred {
+    /// It waits, and is tried again.
+    Wait,
+    /// What is here is not the data of the slot.
+    NotHere(MoveId),
+}
+
+impl Moves {
+    /// The machine, as of the grant of `epoch`: that of an earlier one has ended.
+    pub(super) fn lock(&self, epoch: u64) -> MutexGuard<'_, Held> {
+        let mut held = self.held.lock();
+        if held.epoch != epoch {
+            *held = Held { epoch, machine: Machine::default() };
+            self.mirror(&held);
+        }
+        held
+    }
+
+    /// To be called after every change of the machine.
+    pub(super) fn mirror(&self, held: &Held) {
+        let is_holding = held.machine.held().next().is_some();
+        self.is_holding.store(is_holding, Ordering::SeqCst);
+    }
+
+    /// The grant is given up: nothing is held back under it any more, and nothing is staged.
+    pub fn give_up(&self) {
+        let mut held = self.held.lock();
+        *held = Held::default();
+        self.mirror(&held);
+        drop(held);
+        for give in self.gives.lock().values() {
+            give.is_over.store(true, Ordering::SeqCst);
+        }
+        for take in self.takes.lock().values() {
+            take.is_over.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// How far the copies are that this node takes.
+    pub fn copies(&self) -> Vec<Progress> {
+        let takes = self.takes.lock();
+        let running = takes.iter().filter(|(_, take)| !take.is_over.load(Ordering::SeqCst));
+        running.map(|(id, take)| take.copied.lock().progress(*id)).collect()
+    }
+
+    /// Whether anything is held back.
+    pub fn is_holding(&self) -> bool {
+        self.is_holding.load(Ordering::SeqCst)
+    }
+
+    /// Where the data of a move's slots ends, while they are frozen.
+    pub(super) fn frozen_at(&self, id: MoveId) -> Option<u64> {
+        let held = self.held.lock();
+        held.machine.frozen(id)?.at.map(|at| at.sequence)
+    }
+
+    /// Whether a slot that is not this node's by its topology is held back all the same: its clients
+    /// are told where it went once the taker has opened it (rule M9).
+    pub fn is_held(&self, slot: u16) -> bool {
+        self.is_holding() && self.held.lock().machine.access(slot) != Access::Free
+    }
+
+    /// What is in the way of a command for a slot that the topology gives this node.
+    ///
+    /// # Errors
+    /// What is to be done with the command.
+    pub fn may_run(&self, store: &Store, slot: u16, is_write: bool) -> Result<(), Barred> {
+        if self.is_holding() {
+            let access = self.held.lock().machine.access(slot);
+            if access == Access::Nothing || (access == Access::ReadsOnly && is_write) {
+                return Err(Barred::Wait);
+            }
+        }
+        let Some(marks) = store.marks() else { return Ok(()) };
+        match marks.table().newest(slot) {
+            None | Some(Mark { state: State::Held, .. }) => Ok(()),
+            Some(mark @ Mark { state: State::Staged { .. }, .. }) if self.is_early() => {
+                tracing::trace!(id = %mark.id, slot, "a client is early");
+                Err(Barred::Wait)
+            }
+            Some(mark) => Err(Barred::NotHere(mark.id)),
+        }
+    }
+
+    /// Clients may come before the slots are opened, but not for ever.
+    fn is_early(&self) -> bool {
+        let now = clock::boottime_ns();
+        let since = match self.early_ns.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
+        {
+            Ok(_) => now,
+            Err(since) => since,
+        };
+        now.saturating_sub(since) < EARLY_NS
+    }
+
+    /// A mark was put: who comes from now on comes early anew.
+    pub(super) fn marked(&self) {
+        self.early_ns.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Whether this node owns a slot though its topology does not say so yet: it was opened under a
+/// later one.
+pub fn is_opened(store: &Store, slot: u16, version: i64) -> bool {
+    store.marks().is_some_and(|marks| marks.table().serves(slot, false, version))
+}

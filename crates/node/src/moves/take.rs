@@ -1,0 +1,260 @@
+//! The taker's stream: pulls a copy from the giver, and appends it as records of its own log.
+//!
+//! Invariant: each frame is appended with the mark that says how far the copy is, in one batch, and
+//! only if it fits the mark that is there; so a failover, a rewind and a restart find what is staged
+//! and how far it goes as one thing (rule M8).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::replication::slots::copy::{self, FRAME_HEAD_BYTES, Head, encode_place};
+use ::replication::slots::marks::CURSOR_BYTES_MAX;
+use ::replication::slots::{MoveId, Slots, State};
+use parking_lot::Mutex;
+use resp::value::encode_command;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use topology::{Endpoint, NodeId, Viewer};
+
+use super::look::master;
+use super::state::Take;
+use crate::clock;
+use crate::node::Node;
+use crate::threads::{block_on, spawn};
+
+/// A stream that the giver says it does not have, and that has brought nothing for so long, is begun
+/// anew.
+const PROGRESS_MS: u64 = 2_000;
+/// Longest wait for a connection and its greeting.
+const GREETING: Duration = Duration::from_millis(2_000);
+/// Longest line of a greeting.
+const LINE_BYTES_MAX: usize = 1024;
+/// Between two looks at what the in-sync set has.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("the giver refuses: {0}")]
+    Refused(String),
+    #[error("no answer of the giver")]
+    Silent,
+    #[error("a frame that is none: {0}")]
+    Malformed(&'static str),
+    #[error("append what came: {0}")]
+    Storage(#[from] storage::Error),
+    #[error("{0}")]
+    Misfit(#[from] copy::Misfit),
+    #[error("another stream, another grant, or the move is over")]
+    Over,
+    #[error("the topology has no such node")]
+    Unknown,
+}
+
+struct Job {
+    node: Arc<Node>,
+    id: MoveId,
+    slots: Slots,
+    /// The grant it takes under.
+    granted: u64,
+    take: Arc<Take>,
+    /// The node ends.
+    stop: watch::Receiver<bool>,
+}
+
+/// Pulls from that process (node, nonce, epoch), unless that is under way.
+pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: (String, String, u64)) {
+    let Some(granted) = node.grants.granted_epoch() else { return };
+    let now = clock::boottime_ms();
+    let take = {
+        let mut takes = node.moves.takes.lock();
+        takes.retain(|known, take| *known == id || !take.is_over.load(Ordering::SeqCst));
+        if let Some(known) = takes.get(&id) {
+            let age_ms = now.saturating_sub(known.progress_ms.load(Ordering::SeqCst));
+            let is_over = known.is_over.load(Ordering::SeqCst);
+            if known.source == source && !is_over && age_ms < PROGRESS_MS {
+                return;
+            }
+            known.is_over.store(true, Ordering::SeqCst);
+        }
+        let take = Arc::new(Take {
+            source,
+            is_over: AtomicBool::new(false),
+            progress_ms: AtomicU64::new(now),
+            copied: Mutex::default(),
+        });
+        takes.insert(id, Arc::clone(&take));
+        take
+    };
+    let (stop, slots) = (node.shutdown(), slots.clone());
+    let job = Job { node: Arc::clone(node), id, slots, granted, take, stop };
+    spawn("move-take", move || {
+        block_on(async move {
+            if let Err(end) = job.run().await {
+                tracing::info!(id = %job.id, %end, "pull of a slot move ended");
+            }
+            job.take.is_over.store(true, Ordering::SeqCst);
+        });
+    });
+}
+
+impl Job {
+    async fn run(&self) -> Result<(), End> {
+        let mut stream =
+            tokio::time::timeout(GREETING, self.open()).await.unwrap_or(Err(End::Silent))?;
+        loop {
+            let (head, records) = self.receive(&mut stream).await?;
+            let sequence = self.append(&head, &records)?;
+            // The giver sends no more than a few frames ahead: so little of a guest's data is not
+            // acknowledged by the set here (rule M16).
+            while !self.node.grants.commit.has(sequence) || self.lacks_room() {
+                self.look()?;
+                tokio::time::sleep(LOOK).await;
+            }
+            self.take.progress_ms.store(clock::boottime_ms(), Ordering::SeqCst);
+            stream.write_all(b"+").await?;
+        }
+    }
+
+    /// Dials the giver, and asks for what is not here yet.
+    async fn open(&self) -> Result<TcpStream, End> {
+        let (giver, nonce, epoch) = &self.take.source;
+        let mut stream = {
+            let Endpoint { host, port } = self.giver(giver)?;
+            TcpStream::connect((host.as_str(), port)).await?
+        };
+        stream.set_nodelay(true)?;
+        let config = self.node.config.now();
+        if let Some(secret) = config.link_secret() {
+            stream.write_all(&encode_command(&["AUTH", secret])).await?;
+            line(&mut stream).await?;
+        }
+        let place = {
+            let engine = self.node.engine();
+            let (store, _) = master(&self.node, &engine).ok_or(End::Over)?;
+            let marks = store.marks().ok_or(End::Over)?;
+            let mark = marks.table().of(self.id).ok_or(End::Over)?;
+            let State::Staged { at, cursor } = &mark.state else { return Err(End::Over) };
+            encode_place(*at, cursor)
+        };
+        let (id, slots, epoch) = (self.id.to_string(), self.slots.to_string(), epoch.to_string());
+        let words: [&[u8]; 8] = [
+            b"CLUSTERX",
+            b"MOVE",
+            b"PULL",
+            id.as_bytes(),
+            slots.as_bytes(),
+            nonce.as_bytes(),
+            epoch.as_bytes(),
+            &place,
+        ];
+        stream.write_all(&encode_command(&words)).await?;
+        line(&mut stream).await?;
+        Ok(stream)
+    }
+
+    fn giver(&self, id: &str) -> Result<Endpoint, End> {
+        let cluster = self.node.cluster.load();
+        let topology = cluster.topology().map_err(|_| End::Unknown)?;
+        let id = NodeId::new(id.as_bytes()).ok_or(End::Unknown)?;
+        let giver = topology.node(&id).ok_or(End::Unknown)?;
+        Ok(giver.endpoint(Viewer::Peer).clone())
+    }
+
+    /// One frame. What a peer may make this node hold is bounded by the largest batch.
+    async fn receive(&self, stream: &mut TcpStream) -> Result<(Head, Vec<u8>), End> {
+        let mut start = [0; FRAME_HEAD_BYTES];
+        self.fill(stream, &mut start).await?;
+        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).unwrap_or_default();
+        let (length, sum) = (number(&start[..4]) as usize, number(&start[4..]));
+        let max = {
+            let engine = self.node.engine();
+            let (store, _) = master(&self.node, &engine).ok_or(End::Over)?;
+            store.batch_bytes_max().saturating_add(CURSOR_BYTES_MAX)
+        };
+        if length > max {
+            return Err(End::Malformed("longer than a batch may be"));
+        }
+        // Grows as bytes come: a length alone reserves little.
+        let mut body = Vec::new();
+        while body.len() < length {
+            let from = body.len();
+            body.resize(length.min(from + (1 << 20)), 0);
+            self.fill(stream, &mut body[from..]).await?;
+        }
+        let (head, records) =
+            Head::parse(sum, &body).map_err(|_| End::Malformed("its sum or its head is wrong"))?;
+        let records = records.to_vec();
+        Ok((head, records))
+    }
+
+    /// Reads as many bytes, and looks now and then whether this stream is still wanted.
+    async fn fill(&self, stream: &mut TcpStream, mut to: &mut [u8]) -> Result<(), End> {
+        while !to.is_empty() {
+            self.look()?;
+            let limit = Duration::from_millis(100);
+            let Ok(read) = tokio::time::timeout(limit, stream.read(to)).await else { continue };
+            match read? {
+                0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+                read => to = to.split_at_mut(read).1,
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&self) -> Result<(), End> {
+        let is_granted = self.node.grants.granted_epoch() == Some(self.granted);
+        let is_over = self.take.is_over.load(Ordering::SeqCst) || *self.stop.borrow();
+        match is_over || !is_granted {
+            true => Err(End::Over),
+            false => Ok(()),
+        }
+    }
+
+    /// The disk has no room for what is others' (rule M16).
+    fn lacks_room(&self) -> bool {
+        let room = *self.node.room.lock();
+        room.is_some_and(|room| !room.has_place_for_guests())
+    }
+
+    /// Appends a frame under the gate; the sequence of its mark.
+    fn append(&self, head: &Head, records: &[u8]) -> Result<u64, End> {
+        let engine = self.node.engine();
+        let (store, epoch) = master(&self.node, &engine).ok_or(End::Over)?;
+        if epoch != self.granted {
+            return Err(End::Over);
+        }
+        // Orders and streams come one after the other: none of them drops the move meanwhile.
+        let _held = self.node.moves.lock(epoch);
+        self.look()?;
+        let marks = store.marks().ok_or(End::Over)?;
+        let mark = marks.table().of(self.id).ok_or(End::Over)?;
+        if marks.table().is_newer(self.id, &self.slots) {
+            return Err(End::Over);
+        }
+        let State::Staged { cursor, .. } = &mark.state else { return Err(End::Over) };
+        let sequence = store.stage(&copy::staged(mark, head)?, records)?;
+        self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
+        store.publish()?;
+        Ok(sequence)
+    }
+}
+
+/// One line of a greeting, which must be a positive one.
+async fn line(stream: &mut TcpStream) -> Result<(), End> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        if line.len() > LINE_BYTES_MAX {
+            return Err(End::Malformed("its greeting is too long"));
+        }
+        line.push(stream.read_u8().await?);
+    }
+    match line.first() {
+        Some(b'+') => Ok(()),
+        _ => Err(End::Refused(String::from_utf8_lossy(&line).trim_end().to_owned())),
+    }
+}

@@ -1,0 +1,59 @@
+//! What slots that move to another shard mean for a command.
+
+use storage::Store;
+use topology::key_slot;
+
+use super::{Check, Refusal, error};
+use crate::clients::{Pause, PauseKind};
+use crate::clock;
+use crate::command::Flags;
+use crate::moves::state::{self, Barred};
+use crate::node::Node;
+
+/// A slot that was opened here under a topology that this node does not have yet.
+pub(super) fn is_opened(check: &Check<'_>, slot: u16) -> bool {
+    let (Some(store), Some(cluster)) = (&check.engine.store, check.cluster) else { return false };
+    check.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
+}
+
+/// Slots that are handed over: their commands wait and are not refused, EXEC as a whole. What names
+/// no key and writes to all of them waits too.
+pub(super) fn moves(check: &Check<'_>) -> Result<(), Refusal> {
+    let (command, node) = (check.command, check.node);
+    let (Some(store), Some(_)) = (&check.engine.store, check.cluster) else { return Ok(()) };
+    let is_holding = node.moves.is_holding();
+    if !is_holding && store.marks().is_none() {
+        return Ok(());
+    }
+    let mut slots = command.keys_in(check.words).map(|key| key_slot(key).number()).peekable();
+    let writes_all = command.is_write() && !command.flags.has(Flags::MAY_REPLICATE);
+    if slots.peek().is_none() && writes_all && is_holding {
+        return Err(hold());
+    }
+    slots.try_for_each(|slot| may_run(node, store, slot, command.is_write()))
+}
+
+/// Whether a command for a slot that is served here by the topology may run, as far as moves go.
+pub(super) fn may_run(
+    node: &Node,
+    store: &Store,
+    slot: u16,
+    is_write: bool,
+) -> Result<(), Refusal> {
+    match node.moves.may_run(store, slot, is_write) {
+        Ok(()) => Ok(()),
+        Err(Barred::Wait) => Err(hold()),
+        Err(Barred::NotHere(id)) => error(format!(
+            "CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node"
+        )),
+    }
+}
+
+/// How long a command for slots that are handed over waits before it is tried again.
+const HOLD_NS: u64 = 2_000_000;
+
+/// To be tried again.
+pub(super) fn hold() -> Refusal {
+    let until_ns = clock::boottime_ns() + HOLD_NS;
+    Refusal::Wait(Pause { kind: PauseKind::Write, until_ns })
+}

@@ -1,0 +1,235 @@
+//! What moves of slots need, as a part of the plan of a cluster.
+//!
+//! [`crate::moves`] decides; here it is told what nodes and balancers said, and what it wants is
+//! put beside the rest: orders for the heartbeats, a change of the record if nothing else asks for
+//! one, who is to be asked at once, and what a person should know.
+
+use std::collections::BTreeMap;
+
+use api::grant::EpochId;
+use api::heartbeat::{Reply, Room};
+use api::moves::{Asked, MoveId, Order};
+
+use crate::context::{Context, Health};
+use crate::moves::{self, Answer, Attempts, Move, Moved, Phase};
+use crate::{Node, Observed, Plan, Record, Shard, ShardId, Time};
+
+/// A move that stays where it is for so long is told of, ms.
+pub const STALL_MS: u64 = 60_000;
+/// How long nodes other than the taker are not told of a topology that gives slots away, while the
+/// taker has not opened, ms (M9).
+const OPENS_MS: u64 = 1_000;
+
+/// Decides what moves need; a change of the record, if they want one, and why.
+pub(crate) fn decide(cx: &Context<'_>, is_free: bool, plan: &mut Plan) -> Option<(Record, String)> {
+    if cx.record.moves.is_empty() {
+        return None;
+    }
+    let mut wanted = moves::plan(cx.record, &observed(cx), cx.now);
+    let swap = wanted.swap.take().filter(|_| is_free);
+    if swap.is_some() || !is_free {
+        // The store may take its time, and clients would wait for it.
+        wanted.orders.retain(|(_, ordered)| !matches!(ordered.order, Order::Freeze { .. }));
+    }
+    for node in wanted.urgent.iter().filter(|node| cx.health(node) == Health::Up) {
+        cx.ask(node, plan);
+    }
+    if let Some(at) = wanted.wake_at {
+        cx.wake(at, plan);
+    }
+    for (node, ordered) in wanted.orders {
+        plan.orders.entry(node).or_default().push(ordered);
+    }
+    for one in &cx.record.moves.list {
+        let waits_for = wanted.waits.remove(&one.id).unwrap_or_default();
+        let sign = sign(cx, one, waits_for);
+        tell(cx, one, &sign, plan);
+        plan.moves.insert(one.id, sign);
+    }
+    swap
+}
+
+/// What both masters of each move say of it, and what else a move rests on.
+fn observed(cx: &Context<'_>) -> moves::Observed {
+    let mut answers = BTreeMap::new();
+    let mut ids: Vec<ShardId> = Vec::new();
+    ids.extend(cx.record.moves.list.iter().flat_map(|one| [one.from, one.to]));
+    // Something may be held back for one that is over.
+    ids.extend(cx.record.moves.done.iter().rev().take(PAST_MAX).map(|past| past.from));
+    ids.sort_unstable();
+    ids.dedup();
+    for shard in ids.into_iter().filter_map(|id| cx.record.place_of(id)) {
+        let shard = &cx.record.shards[shard];
+        let Some(master) = shard.master() else { continue };
+        let Some(reply) = cx.reply(&master.id).filter(|reply| reply.myid == master.id) else {
+            continue;
+        };
+        answers.insert(master.id.clone(), answer(cx, shard, master, reply));
+    }
+    let Observed { term, attempts, .. } = cx.observed;
+    moves::Observed { term: *term, answers, attempts: attempts.clone() }
+}
+
+/// Moves that are over and for which a master may still hold something back: orders are late by
+/// seconds, not by more moves than that.
+const PAST_MAX: usize = 64;
+
+fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answer {
+    let standing = &reply.standing;
+    let is_newest = standing.history_epoch == standing.granted_epoch;
+    let said = reply.moves.iter().flatten();
+    Answer {
+        nonce: reply.nonce.clone(),
+        granted_epoch: standing.granted_epoch,
+        granted_id: standing.history_id.filter(|_| is_newest).unwrap_or(EpochId(0)),
+        version: reply.version,
+        knows_moves: reply.moves.is_some(),
+        has_room: shard.nodes.iter().all(|node| has_room(cx, node)),
+        is_reached: is_reached(cx, master),
+        clock_ahead_ms: cx.observed.node(&master.id).clock_ahead_ms,
+        said: said.map(|said| (said.id, said.clone())).collect(),
+    }
+}
+
+/// As far as the node says.
+fn has_room(cx: &Context<'_>, node: &Node) -> bool {
+    let room = cx.reply(&node.id).and_then(|reply| reply.room);
+    room.is_none_or(Room::has_place_for_guests)
+}
+
+/// Every balancer leads to the master, where clients come through balancers.
+fn is_reached(cx: &Context<'_>, master: &Node) -> bool {
+    let Some(announced) = &master.announced else { return true };
+    cx.record.balancers.iter().filter(|balancer| !balancer.closing).all(|balancer| {
+        let seen = cx.observed.balancers.get(&balancer.name);
+        let in_force = seen.and_then(|seen| seen.in_force.as_ref());
+        in_force.is_some_and(|in_force| {
+            in_force.frontends.iter().any(|frontend| {
+                frontend.listen == *announced
+                    && frontend.backend.as_ref().is_some_and(|at| at.node == master.id)
+            })
+        })
+    })
+}
+
+/// Where a move is: as long as that stays the same, it does not advance.
+fn sign(cx: &Context<'_>, one: &Move, waits_for: String) -> Moved {
+    let to = cx.record.place_of(one.to).and_then(|place| cx.record.shards[place].master());
+    let reply = to.and_then(|master| cx.reply(&master.id));
+    let said = reply.and_then(|reply| reply.moves.iter().flatten().find(|s| s.id == one.id));
+    let staged = said.and_then(|said| said.mark).and_then(|mark| match mark {
+        // Once it is whole, writes go on to arrive, and it is no nearer for that.
+        api::moves::Mark::Staged { at, is_whole: false } => at.map(|at| at.sequence),
+        _ => None,
+    });
+    Moved { phase: one.phase.word(), waits_for, staged: staged.unwrap_or(0) }
+}
+
+/// A person should know of a move that stays where it is, unless that is what was asked for.
+fn tell(cx: &Context<'_>, one: &Move, sign: &Moved, plan: &mut Plan) {
+    if [moves::ITS_TURN, moves::PAUSED].contains(&sign.waits_for.as_str()) {
+        return;
+    }
+    let known = cx.observed.moved.get(&one.id).filter(|(known, _)| known == sign);
+    let due = known.map_or(cx.now, |(_, since)| *since).plus_millis(STALL_MS);
+    if cx.now < due {
+        return plan.wake(due);
+    }
+    let shard = |id| match cx.record.place_of(id) {
+        Some(place) => format!("shard {place}"),
+        None => format!("shard {id}, which is not there"),
+    };
+    plan.alarms.insert(format!(
+        "move {} of slots {} from {} to {} does not advance: it waits for {}",
+        one.id,
+        one.slots,
+        shard(one.from),
+        shard(one.to),
+        sign.waits_for
+    ));
+}
+
+/// Takes note of where the plan saw the moves.
+pub fn note(observed: &mut Observed, plan: &Plan, now: Time) {
+    observed.moved.retain(|id, _| plan.moves.contains_key(id));
+    for (id, sign) in &plan.moves {
+        if observed.moved.get(id).is_none_or(|(known, _)| known != sign) {
+            observed.moved.insert(*id, (sign.clone(), now));
+        }
+    }
+}
+
+/// Whether the node may be told of the topology: what gives slots away is told first to who takes
+/// them, and to nobody before that one serves them, since clients would be sent in a circle.
+pub(crate) fn may_be_told(cx: &Context<'_>, node: &Node, plan: &mut Plan) -> bool {
+    let until = cx.observed.record_at.plus_millis(OPENS_MS);
+    let fresh = |one: &&Move| matches!(one.phase, Phase::Owned { version, .. } if version == cx.record.version);
+    let Some(one) = cx.record.moves.list.iter().find(fresh).filter(|_| cx.now < until) else {
+        return true;
+    };
+    let to = cx.record.place_of(one.to).and_then(|place| cx.record.shards[place].master());
+    let Some(taker) = to else { return true };
+    let reply = cx.reply(&taker.id);
+    let is_open = reply.is_some_and(|reply| {
+        let mut said = reply.moves.iter().flatten();
+        said.any(|said| said.id == one.id && said.mark == Some(api::moves::Mark::Held))
+    });
+    let is_told = reply.is_some_and(|reply| reply.version >= cx.record.version);
+    let may = is_open && (node.id == taker.id || is_told);
+    if !may {
+        plan.wake(until);
+    }
+    may
+}
+
+/// What a heartbeat to the node says of moves: orders first, then questions.
+pub fn asked(plan: &Plan, record: &Record, observed: &Observed, id: &str) -> Vec<Asked> {
+    let knows = observed.node(id).seen.as_ref().is_some_and(|seen| seen.reply.moves.is_some());
+    if !knows || observed.in_doubt.is_some() || !observed.authority.acts() {
+        return Vec::new();
+    }
+    let orders = plan.orders.get(id).into_iter().flatten();
+    let mut asked: Vec<Asked> = orders.cloned().map(Asked::Do).collect();
+    let is_of = |of: ShardId| {
+        let shard = record.place_of(of).map(|place| &record.shards[place]);
+        shard.and_then(Shard::master).is_some_and(|master| master.id == id)
+    };
+    let under_way = record.moves.under_way().filter(|one| is_of(one.from) || is_of(one.to));
+    let ids: Vec<MoveId> = under_way.map(|one| one.id).collect();
+    for id in ids {
+        if !asked.iter().any(|known| known.id() == id) {
+            asked.push(Asked::Of(id));
+        }
+    }
+    asked.truncate(api::moves::ASKED_MAX);
+    asked
+}
+
+/// Whether the shard could give or take slots.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn is_able(record: &Record, observed: &Observed, id: ShardId) -> Result<(), String> {
+    let Some(place) = record.place_of(id) else { return Err(format!("shard {id}: not found")) };
+    let shard = &record.shards[place];
+    let master = shard.master().ok_or_else(|| format!("shard {place} has no master"))?;
+    let local = &master.local;
+    let Some(seen) = &observed.node(&master.id).seen else {
+        return Err(format!("shard {place}: its master {local} has not answered yet"));
+    };
+    if seen.reply.moves.is_none() {
+        return Err(format!(
+            "shard {place}: its master {local} does not know slot moves (no `moves:1` in its \
+             heartbeats): run a build that does on every node of the shard"
+        ));
+    }
+    if shard.epoch.is_none() {
+        return Err(format!("shard {place}: its master {local} holds no epoch yet"));
+    }
+    Ok(())
+}
+
+/// Forgets attempts of moves that are over.
+pub fn forget(attempts: &mut Attempts, record: &Record) {
+    attempts.retain(|id, _| record.moves.list.iter().any(|one| one.id == *id));
+}

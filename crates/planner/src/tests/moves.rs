@@ -1,0 +1,309 @@
+//! Scripted plans of clusters whose slots move: what heartbeats order, what goes into the store, and
+//! what a person is told. The steps themselves are tested beside `moves`.
+
+use api::moves::{Asked, Feed, Frozen, Mark, MoveId, Order, Ordered, Said};
+
+use super::grants::in_sync;
+use super::*;
+use crate::moves::ordered;
+use crate::moving::{self, STALL_MS};
+
+const GIVER: ShardId = ShardId(0xa);
+const TAKER: ShardId = ShardId(0xb);
+const AT: Least = Least { id: Some(EpochId(3)), sequence: 100 };
+
+/// The shard of a gives 0 to 9 to that of c; both masters serve under epochs, and know moves.
+fn two() -> Script {
+    let mut s = in_sync(&["a"]);
+    s.observed.term = 3;
+    s.record.term = 3;
+    let mut other = record(&["c"]).shards.remove(0);
+    (other.id, other.slot_ranges) = (TAKER, vec![(10_000, 16_383)]);
+    other.nodes[0].announced = Some(endpoint("lb9"));
+    other.nodes[0].stated = Some(crate::Stated::of(&reply("c", 7, Does::Master)));
+    other.epoch = s.record.shards[0].epoch.clone();
+    other.epoch.in_sync = [super::grants::member("c")].into_iter().collect();
+    s.record.shards[0].slot_ranges = vec![(0, 9_999)];
+    s.record.shards.push(other);
+    s.record.moves.queue("0-9".parse().unwrap(), GIVER, TAKER);
+    s.record.check().unwrap();
+    s.answers("c", reply("c", 7, Does::Master));
+    s.answers_with("c", |reply| reply.standing = super::grants::standing(Does::Master));
+    for name in ["a", "c"] {
+        s.answers_with(name, |reply| reply.moves = Some(Vec::new()));
+        s.granted(name);
+        let node = s.observed.nodes.entry(id(name)).or_default();
+        node.confirmed = Some((3, 0));
+    }
+    s
+}
+
+/// The copy is whole.
+fn copied() -> Script {
+    let mut s = two();
+    s.steps();
+    s.balancer_answers(&[]);
+    s.steps();
+    assert_eq!(s.record.moves.list[0].phase.word(), "copy");
+    s.says("a", |said| said.feed = Some(Feed::Close));
+    s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: true }));
+    s
+}
+
+fn word(asked: &Asked) -> String {
+    match asked {
+        Asked::Of(id) => format!("{id}?"),
+        Asked::Do(ordered) => {
+            let Ordered { id, term, order, .. } = ordered;
+            let order = match order {
+                Order::Pull { node, nonce, epoch } => {
+                    format!("pull {} {nonce} {epoch}", short(node))
+                }
+                other => format!("{other:?}").to_lowercase(),
+            };
+            format!("{id} {term} {order}")
+        }
+    }
+}
+
+impl Script {
+    /// What a node says of the newest move from now on.
+    fn says(&mut self, name: &str, change: impl FnOnce(&mut Said)) {
+        let of = self.record.moves.newest;
+        self.answers_with(name, |reply| {
+            let said = reply.moves.get_or_insert_default();
+            if !said.iter().any(|said| said.id == of) {
+                said.push(Said::nothing(of));
+            }
+            change(said.iter_mut().find(|said| said.id == of).unwrap());
+        });
+    }
+
+    /// What the next heartbeat to a node says of moves; it leaves.
+    fn leaves(&mut self, name: &str) -> String {
+        let plan = self.plan();
+        let asked = moving::asked(&plan, &self.record, &self.observed, &id(name));
+        for asked in &asked {
+            if let Asked::Do(order) = asked {
+                ordered(&mut self.observed.attempts, order, self.now);
+            }
+        }
+        asked.iter().map(word).collect::<Vec<_>>().join(", ")
+    }
+
+    /// As the controller's loop: acts, and takes note of where moves are.
+    fn steps(&mut self) -> Plan {
+        let plan = self.acts();
+        moving::note(&mut self.observed, &plan, self.now);
+        plan
+    }
+
+    fn swap(&self) -> Option<String> {
+        self.plan().actions.into_iter().find_map(|action| match action {
+            Action::CompareAndSwap { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        self.plan().alarms.into_iter().collect()
+    }
+}
+
+#[test]
+fn a_move_begins_once_every_balancer_leads_to_the_taker() {
+    let mut s = two();
+    assert_eq!(s.swap(), None);
+    assert_eq!(
+        s.plan().moves[&MoveId(1)].waits_for,
+        "every balancer to lead to the taker's master"
+    );
+    s.acts();
+    s.balancer_answers(&[]);
+    let why = "move 1: 0-9 begin to move from shard 000000000000000a to 000000000000000b";
+    assert_eq!(s.swap().as_deref(), Some(why));
+    s.answers_with("c", |reply| reply.wall_ms = 1);
+    s.observed.nodes.get_mut(&id("a")).unwrap().clock_ahead_ms = Some(-400);
+    s.observed.nodes.get_mut(&id("c")).unwrap().clock_ahead_ms = Some(700);
+    assert_eq!(s.swap(), None, "clocks");
+    s.observed.nodes.get_mut(&id("c")).unwrap().clock_ahead_ms = Some(500);
+    assert!(s.swap().is_some());
+    let room = |free| Some(api::heartbeat::Room { free, size: 100 << 30 });
+    s.answers_with("c", |reply| reply.room = room(9 << 30));
+    assert_eq!(s.swap(), None, "less than a tenth");
+    s.answers_with("c", |reply| reply.room = room(10 << 30));
+    assert!(s.swap().is_some());
+    s.answers_with("c", |reply| reply.moves = None);
+    assert_eq!(s.plan().moves[&MoveId(1)].waits_for, "nodes that know slot moves");
+}
+
+#[test]
+fn heartbeats_ask_of_moves_that_are_under_way_and_carry_orders() {
+    let mut s = two();
+    assert_eq!((s.leaves("a"), s.leaves("c")), (String::new(), String::new()), "queued");
+    s.acts();
+    s.balancer_answers(&[]);
+    s.acts();
+    assert_eq!((s.leaves("a").as_str(), s.leaves("c").as_str()), ("1?", "1 3 pull a 1 3"));
+    s.answers_with("a", |reply| reply.moves = None);
+    assert_eq!(s.leaves("a"), "", "it would refuse the word");
+    let mut s = copied();
+    assert_eq!(
+        (s.leaves("a").as_str(), s.leaves("c").as_str()),
+        ("1 3 freeze { number: 1 }", "1?")
+    );
+    s.observed.in_doubt = Some("a change".into());
+    assert_eq!((s.leaves("a"), s.leaves("c")), (String::new(), String::new()));
+    s.observed.in_doubt = None;
+    s.observed.authority = Authority::Shared { read: None, is_fresh: false };
+    assert_eq!(s.leaves("a"), "", "it does not lead for certain");
+}
+
+/// The store may be slow, and clients of the slots would wait for it.
+#[test]
+fn nothing_is_frozen_while_the_record_changes_for_something_else() {
+    let mut s = copied();
+    s.policy.lease_ms = 2_000;
+    assert!(s.swap().unwrap().contains("leases may now last"));
+    s.steps();
+    assert!(s.leaves("a").contains("freeze"));
+    s.answers_with("c", |reply| reply.version = 9);
+    assert!(s.swap().unwrap().contains("a higher version"));
+    assert_eq!(s.leaves("a"), "1?");
+}
+
+#[test]
+fn both_sides_are_asked_again_and_again_while_clients_wait() {
+    let mut s = copied();
+    let asks = |s: &Script| show(&s.plan()).lines().filter(|l| l.starts_with("ask")).count();
+    s.after_ms(10);
+    assert_eq!(asks(&s), 1, "the giver is to hold writes back");
+    s.leaves("a");
+    assert_eq!(asks(&s), 2);
+    s.says("a", |said| said.frozen = Some(Frozen { term: 3, number: 1, at: Some(AT) }));
+    assert_eq!(asks(&s), 1, "one was asked now");
+    s.after_ms(50);
+    assert_eq!(s.leaves("a"), "1 3 thaw { number: 1 }");
+    assert_eq!(asks(&s), 1);
+}
+
+#[test]
+fn the_next_controller_asks_for_a_freeze_of_its_own_term() {
+    let mut s = copied();
+    s.leaves("a");
+    s.says("a", |said| said.frozen = Some(Frozen { term: 3, number: 1, at: Some(AT) }));
+    s.says("c", |said| (said.is_committed, said.sequence) = (true, 77));
+    let of_this_term = s.swap().unwrap();
+    assert_eq!(of_this_term, "move 1: shard 000000000000000b owns 0-9");
+    // On a store that others share the term is not written into the record.
+    s.observed.attempts.clear();
+    s.observed.term = 4;
+    s.observed.authority = Authority::Shared { read: Some(s.now), is_fresh: true };
+    assert_eq!(s.swap(), None);
+    assert_eq!(s.leaves("a"), "1 4 freeze { number: 1 }");
+    s.says("a", |said| said.frozen = Some(Frozen { term: 4, number: 1, at: Some(AT) }));
+    assert_eq!(s.swap().as_deref(), Some(&*of_this_term));
+}
+
+#[test]
+fn who_takes_the_slots_is_told_of_it_once_it_serves_them_and_the_others_then() {
+    let mut s = copied();
+    s.leaves("a");
+    s.says("a", |said| said.frozen = Some(Frozen { term: 3, number: 1, at: Some(AT) }));
+    s.says("c", |said| (said.is_committed, said.sequence) = (true, 77));
+    s.steps();
+    assert_eq!(s.record.version, 8);
+    let pushes = |s: &Script| -> Vec<String> {
+        let plan = show(&s.plan());
+        plan.lines().filter(|line| line.starts_with("push")).map(|l| l[..6].to_owned()).collect()
+    };
+    assert_eq!(pushes(&s), [""; 0]);
+    assert_eq!(s.leaves("a"), "1 3 seal");
+    s.says("a", |said| said.is_sealed = true);
+    assert!(s.leaves("c").contains("open"));
+    s.says("c", |said| said.mark = Some(Mark::Held));
+    assert_eq!(pushes(&s), ["push c"]);
+    s.answers_with("c", |reply| reply.version = 8);
+    assert_eq!(pushes(&s), ["push a"]);
+    // A giver that does not seal keeps nobody from the topology for ever.
+    s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: true }));
+    s.answers_with("c", |reply| reply.version = 7);
+    assert_eq!(pushes(&s), [""; 0]);
+    s.after_ms(1_000);
+    s.answers_with("a", |_| {});
+    s.answers_with("c", |_| {});
+    assert_eq!(pushes(&s), ["push a", "push c"]);
+}
+
+#[test]
+fn a_move_that_does_not_advance_is_told_of_with_what_it_waits_for() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    s.steps();
+    s.steps();
+    let rest = |s: &mut Script, ms| {
+        s.after_ms(ms);
+        s.answers_with("a", |_| {});
+        s.answers_with("c", |_| {});
+        for name in ["a", "c"] {
+            s.granted(name);
+        }
+        s.steps();
+    };
+    rest(&mut s, STALL_MS - 1);
+    assert_eq!(s.alarms(), [""; 0]);
+    assert!(s.plan().wake_at.is_some_and(|at| at <= s.now.plus_millis(1)));
+    rest(&mut s, 1);
+    let alarm =
+        "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for the copy";
+    assert_eq!(s.alarms(), [alarm]);
+    // What is copied is an advance, and what an operator has asked for is none to be told of.
+    let part =
+        |sequence| Some(Mark::Staged { at: Some(Least { sequence, ..AT }), is_whole: false });
+    s.says("c", |said| said.mark = part(7));
+    assert_eq!(s.alarms(), [""; 0]);
+    s.steps();
+    rest(&mut s, STALL_MS);
+    assert_eq!(s.alarms(), [alarm]);
+    s.record.moves.get_mut(MoveId(1)).unwrap().is_paused = true;
+    rest(&mut s, STALL_MS);
+    rest(&mut s, STALL_MS);
+    assert_eq!(s.alarms(), [""; 0]);
+    s.record.moves.get_mut(MoveId(1)).unwrap().is_paused = false;
+    s.says("a", |said| said.feed = Some(Feed::Far));
+    s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: true }));
+    s.steps();
+    let later = Least { sequence: 300, ..AT };
+    s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(later), is_whole: true }));
+    rest(&mut s, STALL_MS);
+    assert!(s.alarms()[0].ends_with("waits for a short stop to be possible"), "writes go on");
+}
+
+#[test]
+fn no_more_are_under_way_than_asked_for() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    s.record.moves.limit = Some(1);
+    s.record.moves.queue("10000".parse().unwrap(), TAKER, GIVER);
+    s.acts();
+    assert_eq!((s.swap(), s.plan().moves[&MoveId(2)].waits_for.as_str()), (None, "its turn"));
+    s.record.moves.limit = Some(2);
+    assert!(s.swap().unwrap().starts_with("move 2: 10000 begin"));
+}
+
+#[test]
+fn nodes_that_could_not_carry_it_out_are_told_beforehand() {
+    let mut s = two();
+    let able = |s: &Script, id| moving::is_able(&s.record, &s.observed, id);
+    assert_eq!(able(&s, GIVER), Ok(()));
+    s.answers_with("c", |reply| reply.moves = None);
+    let why = able(&s, TAKER).unwrap_err();
+    assert!(why.starts_with("shard 1: its master c:1 does not know slot moves"), "{why}");
+    s.record.shards[0].epoch = Epoch::default();
+    assert!(able(&s, GIVER).unwrap_err().contains("no epoch yet"));
+    assert_eq!(able(&s, ShardId(9)).unwrap_err(), "shard 0000000000000009: not found");
+    s.observed.nodes.clear();
+    assert!(able(&s, GIVER).unwrap_err().contains("has not answered"));
+}

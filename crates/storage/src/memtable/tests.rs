@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::{Direction, Family, Options, Read, Store};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn open(dir: &tempfile::TempDir) -> Store {
+    Store::open(&dir.path().join("db"), Options::default()).unwrap()
+}
+
+fn pairs(read: &impl Read, lower: &[u8], upper: &[u8], direction: Direction) -> Pairs {
+    let mut cursor = read.scan(Family::Default, lower, upper, direction).unwrap();
+    let mut found = Vec::new();
+    while let Some((key, value)) = cursor.next().unwrap() {
+        found.push((key.to_vec(), value.to_vec()));
+    }
+    found
+}
+
+fn check(read: &impl Read, model: &Model, bounds: &[Vec<u8>]) {
+    for lower in bounds {
+        for upper in bounds.iter().filter(|upper| upper.is_empty() || *upper > lower) {
+            let end = if upper.is_empty() { Bound::Unbounded } else { Bound::Excluded(upper) };
+            let within = model.range::<Vec<u8>, _>((Bound::Included(lower), end));
+            let mut expected: Pairs = within.map(|(k, v)| (k.clone(), v.clone())).collect();
+            assert_eq!(pairs(read, lower, upper, Direction::Forward), expected);
+            expected.reverse();
+            assert_eq!(pairs(read, lower, upper, Direction::Reverse), expected);
+        }
+        let found = read.get(Family::Default, lower).unwrap();
+        assert_eq!(found.as_deref(), model.get(lower).map(Vec::as_slice));
+    }
+}
+
+/// Keys that are beginnings of each other, that hold zeros, and that differ late or early.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(0u8), Just(b'a'), Just(b'b'), Just(0xff)];
+    let tail = vec(byte, 1..6);
+    let numbered = (0u32..400).prop_map(|number| format!("a long common prefix {number:04}"));
+    prop_oneof![tail, numbered.prop_map(String::into_bytes)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_written_is_found_in_its_order_then_and_later(
+        before in vec((key(), proptest::option::of(vec(any::<u8>(), 0..9))), 0..700),
+        after in vec((key(), proptest::option::of(vec(any::<u8>(), 0..9))), 0..700),
+        mut bounds in vec(key(), 1..5),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let write = |changes: &[(Vec<u8>, Option<Vec<u8>>)], model: &mut Model| {
+            for part in changes.chunks(50) {
+                let mut txn = store.txn();
+                for (key, value) in part {
+                    if let Some(value) = value {
+                        txn.put(Family::Default, key, value);
+                        model.insert(key.clone(), value.clone());
+                    } else {
+                        txn.delete(Family::Default, key);
+                        model.remove(key);
+                    }
+                }
+                txn.commit().unwrap();
+            }
+        };
+        bounds.push(Vec::new());
+        let mut model = Model::new();
+        write(&before, &mut model);
+        let (snapshot, then) = (store.snapshot(), model.clone());
+        write(&after, &mut model);
+        check(&store, &model, &bounds);
+        check(&snapshot, &then, &bounds);
+        drop(snapshot);
+        // From a table, which has what the memtable gave.
+        store.flush().unwrap();
+        check(&store, &model, &bounds);
+    }
+}
+
+#[test]
+fn keys_that_come_in_order_are_found_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let mut model = Model::new();
+    for number in 0..20_000u32 {
+        // Ascending, descending, and one key over and over.
+        let keys = [format!("up {number:06}"), format!("down {:06}", 20_000 - number), "x".into()];
+        let mut txn = store.txn();
+        for key in keys {
+            txn.put(Family::Default, key.as_bytes(), &number.to_be_bytes());
+            model.insert(key.into_bytes(), number.to_be_bytes().to_vec());
+        }
+        txn.commit().unwrap();
+    }
+    check(&store, &model, &[Vec::new(), b"down 010".to_vec(), b"up 0199".to_vec(), b"x".to_vec()]);
+}
+
+#[test]
+fn readers_find_all_that_was_there_when_they_began() {
+    const KEYS: usize = 30_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    // A walk through all numbers, far from the last one at each step.
+    let key = |step: usize| format!("key:{:08}", step * 7919 % KEYS).into_bytes();
+    let (written, has_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let read = |seed: usize| {
+        let mut rounds = 0;
+        while !has_ended.load(Ordering::Acquire) || rounds < 3 {
+            let (known, snapshot) = (written.load(Ordering::Acquire), store.snapshot());
+            let found = pairs(&snapshot, b"", b"", Direction::Forward);
+            assert!(found.len() >= known, "{} of {known}", found.len());
+            assert!(found.windows(2).all(|two| two[0].0 < two[1].0));
+            let mut backwards = pairs(&snapshot, b"", b"", Direction::Reverse);
+            backwards.reverse();
+            assert_eq!(found, backwards);
+            for step in (seed..known).step_by(97) {
+                let value = store.get(Family::Default, &key(step)).unwrap();
+                assert_eq!(value.as_deref(), Some(&step.to_be_bytes()[..]));
+            }
+            rounds += 1;
+        }
+    };
+    std::thread::scope(|threads| {
+        for seed in 0..3 {
+            let read = &read;
+            threads.spawn(move || read(seed));
+        }
+        for step in 0..KEYS {
+            let mut txn = store.txn();
+            txn.put(Family::Default, &key(step), &step.to_be_bytes());
+            txn.commit().unwrap();
+            written.store(step + 1, Ordering::Release);
+        }
+        has_ended.store(true, Ordering::Release);
+    });
+}
