@@ -170,7 +170,7 @@ impl Connection {
 
     /// From here on the client says whether it speaks TLS, where this node has a certificate.
     fn secure(&mut self) -> std::io::Result<()> {
-        let tls = self.node.tls.load_full();
+        let tls = self.node.tls.now();
         self.stream.secure(tls.as_deref(), &mut self.buffer)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::heartbeat::LeaseMode;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use storage::{DEFAULT_NAMESPACE, FailureHook, Scope, Store};
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ use crate::pubsub::Pubsub;
 use crate::scripts::{self, Scripts};
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 use crate::tracking::Sending;
 use crate::waiters::Waiters;
 use crate::watch::Watches;
@@ -112,8 +112,8 @@ pub struct Node {
     pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
-    /// What TLS is spoken with; nothing where there is no certificate.
-    pub tls: ArcSwapOption<Tls>,
+    /// What TLS is spoken with.
+    pub tls: tls::Current,
     /// Whether the process is about to end, and waits for a successor.
     pub stopping: crate::stopping::Stopping,
     shutdown: watch::Sender<bool>,
@@ -206,7 +206,7 @@ impl Node {
             room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
-            tls: ArcSwapOption::empty(),
+            tls: tls::Current::default(),
             stopping: crate::stopping::Stopping::default(),
             shutdown: watch::channel(false).0,
             on_failure: None,
@@ -283,28 +283,6 @@ impl Node {
         }
     }
 
-    /// Reads certificate and key again, as the options say; what was in force stays so until all of
-    /// it was found to be good.
-    ///
-    /// # Errors
-    /// The option to change, and why.
-    pub fn renew_tls(&self) -> Result<(), crate::tls::Fault> {
-        let now_s = clock::unix_s();
-        let loaded = Tls::load(&self.config.now(), now_s)?;
-        if let Some(tls) = &loaded {
-            let days = tls.ends_s().saturating_sub(now_s) / 86_400;
-            tracing::info!(days, "the certificate is in force");
-            if days < 14 {
-                tracing::warn!(
-                    days,
-                    "the certificate runs out soon: replace its file, then SIGHUP"
-                );
-            }
-        }
-        self.tls.store(loaded.map(Arc::new));
-        Ok(())
-    }
-
     /// What the master is dialled with, if over TLS. Without a certificate nothing is dialled in
     /// clear instead.
     ///
@@ -315,7 +293,7 @@ impl Node {
             return Ok(None);
         }
         let none = || std::io::Error::other("tls-replication needs a certificate (tls-cert-file)");
-        self.tls.load_full().ok_or_else(none).map(Some)
+        self.tls.now().ok_or_else(none).map(Some)
     }
 
     /// Asks the whole process to stop.

@@ -38,7 +38,7 @@ impl Reload {
             tracing::error!(error = format!("{error:#}"), "SIGHUP: the log stays where it is");
         }
         // Files of the same name may hold others.
-        if let Err(fault) = node.renew_tls() {
+        if let Err(fault) = node.tls.renew(&node.config) {
             tracing::error!(%fault, "SIGHUP: the certificate stays the one that was read before");
         }
         if node.config.file.is_none() {

@@ -205,7 +205,7 @@ fn build(
         .on_failure(Arc::new(disk::end))
         .on_regained(role::note_regained);
     load_users(&node)?;
-    node.renew_tls()?;
+    node.tls.renew(&node.config)?;
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {

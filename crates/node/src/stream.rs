@@ -188,6 +188,11 @@ impl Stream {
         matches!(self.inner, Inner::Greeting(_) | Inner::Secure(_))
     }
 
+    /// Whether a handshake is under way.
+    pub fn is_greeting(&self) -> bool {
+        matches!(self.inner, Inner::Greeting(_))
+    }
+
     /// The descriptor; -1 where there is none.
     pub fn descriptor(&self) -> RawFd {
         match &self.inner {

@@ -4,10 +4,12 @@
 //! certificate is valid now, each name is known. What rustls cannot do is refused with the reason.
 //! Nothing of a key is shown in an error.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -22,8 +24,9 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Values;
+use crate::clock;
 use crate::config::value::AuthClients;
+use crate::config::{Config, Values};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -34,6 +37,42 @@ pub struct Tls {
     server: Arc<ServerConfig>,
     client: Option<Arc<ClientConfig>>,
     ends_s: i64,
+}
+
+/// What is in force, and who may change it.
+#[derive(Debug, Default)]
+pub struct Current {
+    tls: ArcSwapOption<Tls>,
+    /// One reading at a time: of two the later one has the later options.
+    renewing: Mutex<()>,
+}
+
+impl Current {
+    /// What is in force; nothing where there is no certificate.
+    pub fn now(&self) -> Option<Arc<Tls>> {
+        self.tls.load_full()
+    }
+
+    /// Reads certificate and key again; what was in force stays so until all of it was found to be
+    /// good.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn renew(&self, config: &Config) -> Result<(), Fault> {
+        let _one_at_a_time = self.renewing.lock();
+        let now_s = clock::unix_s();
+        let loaded = Tls::load(&config.now(), now_s)?;
+        if let Some(tls) = &loaded {
+            let days = tls.ends_s().saturating_sub(now_s) / 86_400;
+            tracing::info!(days, "the certificate is in force");
+            if days < 14 {
+                let todo = "replace its file, then SIGHUP";
+                tracing::warn!(days, todo, "the certificate runs out soon");
+            }
+        }
+        self.tls.store(loaded.map(Arc::new));
+        Ok(())
+    }
 }
 
 /// Which option is at fault, and why. The text may be shown to anybody who sets options.
@@ -141,15 +180,14 @@ fn provider(suites: &str) -> Result<CryptoProvider, Fault> {
         // As OpenSSL and the standard write it.
         format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
     };
-    for name in &wanted {
-        if !provider.cipher_suites.iter().any(|suite| known(suite) == *name) {
-            let all: Vec<String> = provider.cipher_suites.iter().map(known).collect();
-            let why = format!("`{name}` is none of {}", all.join(", "));
-            return Err(fault("tls-ciphersuites", why));
-        }
-    }
     // Those of TLS 1.2 stay, as with OpenSSL: this option names those of 1.3.
     let is_old = |suite: &rustls::SupportedCipherSuite| suite.tls13().is_none();
+    let all = provider.cipher_suites.iter().filter(|suite| !is_old(suite));
+    let all: Vec<String> = all.map(known).collect();
+    if let Some(name) = wanted.iter().find(|name| !all.iter().any(|known| known == *name)) {
+        let why = format!("`{name}` is none of {}", all.join(", "));
+        return Err(fault("tls-ciphersuites", why));
+    }
     provider.cipher_suites.retain(|suite| is_old(suite) || wanted.contains(&known(suite).as_str()));
     Ok(provider)
 }
@@ -173,12 +211,18 @@ fn versions(protocols: &str) -> Result<Vec<&'static SupportedProtocolVersion>, F
 
 fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, Fault> {
     let shown = path.display();
-    let size =
-        std::fs::metadata(path).map_err(|error| fault(option, format!("{shown}: {error}")))?;
-    if size.len() > FILE_BYTES_MAX {
+    let failed = |error| fault(option, format!("{shown}: {error}"));
+    // A pipe would be waited for, and a device has no end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(fault(option, format!("{shown} is no file")));
+    }
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
         return Err(fault(option, format!("{shown} is too large to be a certificate or key")));
     }
-    std::fs::read(path).map_err(|error| fault(option, format!("{shown}: {error}")))
+    Ok(text)
 }
 
 fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {

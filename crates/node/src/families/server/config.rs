@@ -183,7 +183,7 @@ fn take_up_tls(node: &Node, pairs: &[(&str, &str)], before: &Values) -> Result<(
     if !pairs.iter().any(|(name, _)| is_tls(name)) {
         return Ok(());
     }
-    let Err(fault) = node.renew_tls() else { return Ok(()) };
+    let Err(fault) = node.tls.renew(&node.config) else { return Ok(()) };
     let old: Vec<(&str, String)> =
         pairs.iter().filter_map(|(name, _)| Some((*name, before.get(name)?))).collect();
     let old: Vec<(&str, &str)> = old.iter().map(|(name, value)| (*name, value.as_str())).collect();
