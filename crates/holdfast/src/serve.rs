@@ -42,6 +42,7 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         .with_context(|| format!("configuration {}", file.display()))?;
     logging::check_level(config.log().0).with_context(|| file.display().to_string())?;
     if configured.check {
+        Live::new(config).with_context(|| format!("configuration {}", file.display()))?;
         out::text(&format!("{}: ok\n", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -374,3 +374,132 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::runtime::{Handle, Runtime};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::clock;
+    use crate::config::Values;
+    use crate::config::value::AuthClients;
+
+    /// More than sockets and TLS together keep for a reader that does not read.
+    const LARGE: usize = 16 << 20;
+
+    fn tls() -> Arc<Tls> {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let path = |name| folder.path().join(name).display().to_string();
+        let (pem, key_pem) = (path("own.pem"), path("own.key"));
+        std::fs::write(&pem, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&key_pem, key.serialize_pem()).unwrap();
+        let values = Values {
+            tls_cert_file: pem.clone(),
+            tls_key_file: key_pem,
+            tls_ca_cert_file: pem,
+            tls_auth_clients: AuthClients::No,
+            ..Values::default()
+        };
+        Arc::new(Tls::load(&values, clock::unix_s()).unwrap().unwrap())
+    }
+
+    /// What dials, and what accepts; the handshake takes place when one reads and the other writes.
+    async fn pair(tls: &Arc<Tls>, clients: &Handle) -> (JoinHandle<Stream>, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, of_client) = (listener.local_addr().unwrap().port(), Arc::clone(tls));
+        let dialling = clients
+            .spawn(async move { Stream::dial("127.0.0.1", port, Some(of_client)).await.unwrap() });
+        let mut accepted: Stream = listener.accept().await.unwrap().0.into();
+        accepted.secure(Some(tls), &mut Vec::new()).unwrap();
+        (dialling, accepted)
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn what_was_decrypted_and_not_read_goes_along_to_another_runtime() {
+        let (one, other, tls) = (runtime(), runtime(), tls());
+        let clients = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (dialling, away) = one.block_on(async {
+            let (dialling, mut server) = pair(&tls, clients.handle()).await;
+            let sending = clients.spawn(async move {
+                let mut client = dialling.await.unwrap();
+                client.write_all(b"first second").await.unwrap();
+                client
+            });
+            let mut word = [0; 6];
+            server.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"first ");
+            (sending, server.leave().unwrap())
+        });
+        drop(one);
+        other.block_on(async {
+            let mut server = away.arrive().unwrap();
+            let mut word = [0; 6];
+            server.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"second");
+            server.write_all(b"answer").await.unwrap();
+            let mut client = dialling.await.unwrap();
+            client.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"answer");
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_write_that_was_given_up_and_goes_on_sends_each_byte_once() {
+        let (dialling, mut server) = pair(&tls(), &Handle::current()).await;
+        let greeting = tokio::spawn(async move {
+            let mut client = dialling.await.unwrap();
+            client.write_all(b"go").await.unwrap();
+            client
+        });
+        server.read_exact(&mut [0; 2]).await.unwrap();
+        let mut client = greeting.await.unwrap();
+        let bytes: Vec<u8> = (0..LARGE).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let mut sent = 0;
+        // Until the client's side is full: each attempt is given up as a select would.
+        while let Ok(written) =
+            tokio::time::timeout(Duration::from_millis(100), server.write(&bytes[sent..])).await
+        {
+            sent += written.unwrap();
+        }
+        assert!(sent < LARGE, "the client read nothing");
+        let reading = tokio::spawn(async move {
+            let mut read = vec![0; LARGE];
+            client.read_exact(&mut read).await.unwrap();
+            read
+        });
+        while sent < LARGE {
+            sent += server.write(&bytes[sent..]).await.unwrap();
+        }
+        assert!(reading.await.unwrap() == bytes);
+    }
+
+    #[tokio::test]
+    async fn one_that_speaks_in_clear_is_understood_where_it_may() {
+        let tls = tls();
+        for is_tls_port in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.write_all(b"PING\r\n").await.unwrap();
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut server = if is_tls_port { Stream::of_tls_port(socket) } else { socket.into() };
+            server.secure(Some(&tls), &mut Vec::new()).unwrap();
+            let mut word = [0; 6];
+            let read = server.read_exact(&mut word).await;
+            assert_eq!((read.is_err(), &word == b"PING\r\n"), (is_tls_port, !is_tls_port));
+        }
+        // Without a certificate a port of TLS takes nobody.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut server = Stream::of_tls_port(listener.accept().await.unwrap().0);
+        assert!(server.secure(None, &mut Vec::new()).is_err());
+    }
+}

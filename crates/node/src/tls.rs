@@ -4,32 +4,29 @@
 //! certificate is valid now, each name is known. What rustls cannot do is refused with the reason.
 //! Nothing of a key is shown in an error.
 
-use std::io::{self, Read as _};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::{
     NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
 };
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    ClientConfig, ClientConnection, InconsistentKeys, RootCertStore, ServerConfig, StreamOwned,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
     SupportedProtocolVersion,
 };
 use tokio_rustls::TlsAcceptor;
+use web::certs::{self, Fault, Own};
 
 use crate::clock;
 use crate::config::value::AuthClients;
 use crate::config::{Config, Values};
-
-/// Largest file that is read.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// What TLS is spoken with.
 #[derive(Debug)]
@@ -63,36 +60,21 @@ impl Current {
         let now_s = clock::unix_s();
         let loaded = Tls::load(&config.now(), now_s)?;
         if let Some(tls) = &loaded {
-            let days = tls.ends_s().saturating_sub(now_s) / 86_400;
-            tracing::info!(days, "the certificate is in force");
-            if days < 14 {
-                let todo = "replace its file, then SIGHUP";
-                tracing::warn!(days, todo, "the certificate runs out soon");
-            }
+            certs::tell(tls.ends_s(), now_s);
         }
         self.tls.store(loaded.map(Arc::new));
         Ok(())
     }
 }
 
-/// Which option is at fault, and why. The text may be shown to anybody who sets options.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("option `{option}`: {why}")]
-pub struct Fault {
-    /// The option.
-    pub option: &'static str,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-fn fault(option: &'static str, why: impl std::fmt::Display) -> Fault {
-    Fault { option, why: why.to_string() }
-}
-
 const CERT: &str = "tls-cert-file";
 const KEY: &str = "tls-key-file";
 const CA_FILE: &str = "tls-ca-cert-file";
 const CA_DIR: &str = "tls-ca-cert-dir";
+
+fn fault(option: &'static str, why: impl std::fmt::Display) -> Fault {
+    Fault::of(option, why)
+}
 
 impl Tls {
     /// Reads the files that the options name; `None` where no certificate is named. `now_s` is Unix
@@ -115,12 +97,17 @@ impl Tls {
         }
         let provider = Arc::new(provider(&values.tls_ciphersuites)?);
         let versions = versions(&values.tls_protocols)?;
-        let chain = certificates(CERT, Path::new(&values.tls_cert_file))?;
-        let ends_s = check_validity(&chain, now_s)?;
-        let key = private_key(&values.tls_key_file)?;
+        if values.tls_key_file.is_empty() {
+            return Err(fault(KEY, "the key of tls-cert-file is needed"));
+        }
+        let (certificate, key) =
+            (Path::new(&values.tls_cert_file), Path::new(&values.tls_key_file));
+        let own = Own::read((CERT, certificate), (KEY, key), now_s)?;
+        let ends_s = own.ends_s();
+        let own = own.certified(&provider)?;
         let roots = roots(values)?;
-        let server = server(values, &provider, &versions, (&chain, &key), roots.clone())?;
-        let client = client(values, &provider, &versions, (chain, key), roots)?;
+        let server = server(values, &provider, &versions, &own, roots.clone())?;
+        let client = client(values, &provider, &versions, &own, roots)?;
         Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), ends_s }))
     }
 
@@ -209,106 +196,31 @@ fn versions(protocols: &str) -> Result<Vec<&'static SupportedProtocolVersion>, F
     }
 }
 
-fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, Fault> {
-    let shown = path.display();
-    let failed = |error| fault(option, format!("{shown}: {error}"));
-    // A pipe would be waited for, and a device has no end.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(fault(option, format!("{shown} is no file")));
-    }
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(fault(option, format!("{shown} is too large to be a certificate or key")));
-    }
-    Ok(text)
-}
-
-fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let text = read(option, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let shown = path.display();
-    let found = found.map_err(|error| fault(option, format!("{shown} is no PEM file: {error}")))?;
-    if found.is_empty() {
-        return Err(fault(option, format!("there is no certificate in {shown}")));
-    }
-    Ok(found)
-}
-
-fn private_key(path: &str) -> Result<PrivateKeyDer<'static>, Fault> {
-    if path.is_empty() {
-        return Err(fault(KEY, "the key of tls-cert-file is needed"));
-    }
-    let text = read(KEY, Path::new(path))?;
-    // The error could hold a part of the file.
-    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
-        let why =
-            "there is no key in it that can be read: PEM, not encrypted, of PKCS#8, PKCS#1 or SEC1";
-        fault(KEY, why)
-    })
-}
-
-/// Of every certificate in the file: until when all of them are valid.
-fn check_validity(chain: &[CertificateDer<'_>], now_s: i64) -> Result<i64, Fault> {
-    let mut ends_s = i64::MAX;
-    for certificate in chain {
-        let (_, read) = x509_parser::parse_x509_certificate(certificate)
-            .map_err(|error| fault(CERT, format!("it cannot be read: {error}")))?;
-        let validity = read.validity();
-        if validity.not_after.timestamp() < now_s {
-            return Err(fault(CERT, format!("it ran out at {}", validity.not_after)));
-        }
-        if validity.not_before.timestamp() > now_s {
-            return Err(fault(CERT, format!("it is not valid before {}", validity.not_before)));
-        }
-        ends_s = ends_s.min(validity.not_after.timestamp());
-    }
-    Ok(ends_s)
-}
-
 /// Everybody who may vouch for others; `None` where nobody is named.
 fn roots(values: &Values) -> Result<Option<Arc<RootCertStore>>, Fault> {
-    let mut roots = RootCertStore::empty();
-    let mut add = |option, path: &Path| {
-        for certificate in certificates(option, path)? {
-            let added = roots.add(certificate);
-            added.map_err(|error| fault(option, format!("{}: {error}", path.display())))?;
-        }
-        Ok(())
-    };
+    let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
     if !values.tls_ca_cert_file.is_empty() {
-        add(CA_FILE, Path::new(&values.tls_ca_cert_file))?;
+        files.push((CA_FILE, PathBuf::from(&values.tls_ca_cert_file)));
     }
     if !values.tls_ca_cert_dir.is_empty() {
         let failed = |error| fault(CA_DIR, format!("{}: {error}", values.tls_ca_cert_dir));
         for entry in std::fs::read_dir(&values.tls_ca_cert_dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.is_file() {
-                add(CA_DIR, &path)?;
+                files.push((CA_DIR, path));
             }
         }
     }
-    Ok((!roots.is_empty()).then(|| Arc::new(roots)))
+    certs::roots(files.iter().map(|(option, path)| (*option, path.as_path())))
 }
-
-type Own<'a> = (&'a [CertificateDer<'static>], &'a PrivateKeyDer<'static>);
 
 fn server(
     values: &Values,
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
-    (chain, key): Own<'_>,
+    own: &CertifiedKey,
     roots: Option<Arc<RootCertStore>>,
 ) -> Result<ServerConfig, Fault> {
-    let loaded = provider.key_provider.load_private_key(key.clone_key());
-    let loaded = loaded.map_err(|_| fault(KEY, "a key of this kind is not known"))?;
-    let certified = CertifiedKey::new(chain.to_vec(), loaded);
-    match certified.keys_match() {
-        // Some kinds of keys do not tell.
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-        Err(_) => return Err(fault(KEY, "it is not the key of the certificate in tls-cert-file")),
-    }
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
         .map_err(|error| fault("tls-protocols", error))?;
@@ -327,7 +239,7 @@ fn server(
             )
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
     config.ignore_client_order = values.tls_prefer_server_ciphers;
     let sessions: Arc<dyn StoresServerSessions> = match values.tls_session_caching {
         true => {
@@ -348,7 +260,7 @@ fn client(
     values: &Values,
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
-    (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    own: &CertifiedKey,
     roots: Option<Arc<RootCertStore>>,
 ) -> Result<Option<ClientConfig>, Fault> {
     let Some(roots) = roots else {
@@ -362,7 +274,6 @@ fn client(
         .with_protocol_versions(versions)
         .map_err(|error| fault("tls-protocols", error))?
         .with_webpki_verifier(verifier)
-        .with_client_auth_cert(chain, key)
-        .map_err(|_| fault(KEY, "a key of this kind is not known"))?;
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
     Ok(Some(config))
 }

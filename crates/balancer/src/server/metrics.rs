@@ -30,8 +30,8 @@ const GAUGES: &[Gauge] = &[
     ("listening", "1 if connections are accepted.", |f| f.is_open().into()),
 ];
 
-/// The page.
-pub(super) fn render(table: &Table) -> String {
+/// The page; `ends_s` is when the certificate runs out.
+pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
     let mut out = String::new();
     let frontends = table.frontends();
     let balancer = escape(table.name());
@@ -67,6 +67,7 @@ pub(super) fn render(table: &Table) -> String {
         "holdfast_balancer_build_info{{balancer=\"{balancer}\",version=\"{version}\"}} 1"
     );
     web::process::render(&mut out);
+    web::certs::render(ends_s, &mut out);
     out
 }
 

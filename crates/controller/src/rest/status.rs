@@ -210,6 +210,7 @@ pub(super) async fn metrics(registry: App) -> Response {
     let clusters: Vec<rest::Status> =
         registry.all().iter().map(|cluster| status(cluster, registry.trouble())).collect();
     let (term, age) = (shared.store.term(), shared.store.written_ago());
-    let text = crate::metrics::render(term, &shared.counters, age, &clusters);
+    let mut text = crate::metrics::render(term, &shared.counters, age, &clusters);
+    web::certs::render(shared.tls.ends_s(), &mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -1,0 +1,186 @@
+//! Certificates and keys, from files to what rustls takes.
+//!
+//! Files are read as a whole and looked at before anything of them is in force: the key fits, the
+//! certificate is valid now. Nothing of a key is shown in an error.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
+
+/// Largest file that is read.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Which option is at fault, and why. The text may be shown to anybody who sets options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The option.
+    pub option: &'static str,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "option `{}`: {}", self.option, self.why)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Fault {
+    /// `why` is what is wrong with `option`.
+    pub fn of(option: &'static str, why: impl std::fmt::Display) -> Self {
+        Self { option, why: why.to_string() }
+    }
+}
+
+/// The name of an option, and the file that it names.
+pub type Named<'a> = (&'static str, &'a Path);
+
+/// A certificate with what leads to its CA, and its key.
+#[derive(Debug)]
+pub struct Own {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    ends_s: i64,
+    /// The option that names the key.
+    key_option: &'static str,
+}
+
+impl Own {
+    /// Reads both files. `now_s` is Unix time.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn read(certificate: Named<'_>, key: Named<'_>, now_s: i64) -> Result<Self, Fault> {
+        let chain = certificates(certificate)?;
+        let ends_s = check_validity(certificate.0, &chain, now_s)?;
+        Ok(Self { chain, key: private_key(key)?, ends_s, key_option: key.0 })
+    }
+
+    /// When the first certificate of the chain runs out, Unix seconds.
+    pub fn ends_s(&self) -> i64 {
+        self.ends_s
+    }
+
+    /// What a server or a client shows.
+    ///
+    /// # Errors
+    /// The key is of another certificate, or of a kind that is not known.
+    pub fn certified(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Fault> {
+        let option = self.key_option;
+        let key = provider.key_provider.load_private_key(self.key.clone_key());
+        let key = key.map_err(|_| Fault::of(option, "a key of this kind is not known"))?;
+        let certified = CertifiedKey::new(self.chain.clone(), key);
+        match certified.keys_match() {
+            // Some kinds of keys do not tell.
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+                Ok(Arc::new(certified))
+            }
+            Err(_) => Err(Fault::of(option, "it is not the key of the certificate")),
+        }
+    }
+}
+
+/// Everybody who may vouch for others, by these files; `None` if there is none.
+///
+/// # Errors
+/// The option to change, and why.
+pub fn roots<'a>(
+    files: impl IntoIterator<Item = Named<'a>>,
+) -> Result<Option<Arc<RootCertStore>>, Fault> {
+    let mut roots = RootCertStore::empty();
+    for (option, path) in files {
+        for certificate in certificates((option, path))? {
+            let added = roots.add(certificate);
+            added.map_err(|error| Fault::of(option, format!("{}: {error}", path.display())))?;
+        }
+    }
+    Ok((!roots.is_empty()).then(|| Arc::new(roots)))
+}
+
+fn read((option, path): Named<'_>) -> Result<Vec<u8>, Fault> {
+    let shown = path.display();
+    let failed = |error| Fault::of(option, format!("{shown}: {error}"));
+    // A pipe would be waited for, and a device has no end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Fault::of(option, format!("{shown} is no file")));
+    }
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Fault::of(option, format!("{shown} is too large to be a certificate or key")));
+    }
+    Ok(text)
+}
+
+fn certificates(file: Named<'_>) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let text = read(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let (option, shown) = (file.0, file.1.display());
+    // The error could hold a part of the file, and the file could be the key.
+    let found = found.map_err(|_| Fault::of(option, format!("{shown} is no PEM file")))?;
+    if found.is_empty() {
+        return Err(Fault::of(option, format!("there is no certificate in {shown}")));
+    }
+    Ok(found)
+}
+
+fn private_key(file: Named<'_>) -> Result<PrivateKeyDer<'static>, Fault> {
+    let text = read(file)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        let why = "there is no key in it that can be read: PEM, not encrypted, of PKCS#8, PKCS#1 \
+                   or SEC1";
+        Fault::of(file.0, why)
+    })
+}
+
+/// Until when all certificates of a file are valid.
+fn check_validity(
+    option: &'static str,
+    chain: &[CertificateDer<'_>],
+    now_s: i64,
+) -> Result<i64, Fault> {
+    let mut ends_s = i64::MAX;
+    for certificate in chain {
+        let (_, read) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|error| Fault::of(option, format!("it cannot be read: {error}")))?;
+        let validity = read.validity();
+        if validity.not_after.timestamp() < now_s {
+            return Err(Fault::of(option, format!("it ran out at {}", validity.not_after)));
+        }
+        if validity.not_before.timestamp() > now_s {
+            let why = format!("it is not valid before {}", validity.not_before);
+            return Err(Fault::of(option, why));
+        }
+        ends_s = ends_s.min(validity.not_after.timestamp());
+    }
+    Ok(ends_s)
+}
+
+/// Says how long a certificate that was read is good for, as a warning if that is not long.
+pub fn tell(ends_s: i64, now_s: i64) {
+    let days = ends_s.saturating_sub(now_s) / 86_400;
+    tracing::info!(days, "the certificate is in force");
+    if days < 14 {
+        let todo = "replace its file, then SIGHUP";
+        tracing::warn!(days, todo, "the certificate runs out soon");
+    }
+}
+
+/// Adds to a page of metrics when the certificate runs out, where there is one.
+pub fn render(ends_s: Option<i64>, out: &mut String) {
+    use std::fmt::Write as _;
+    let Some(ends_s) = ends_s else { return };
+    let name = "holdfast_certificate_ends_seconds";
+    let help = "When the certificate of this process runs out, Unix time.";
+    // Writing to a string cannot fail.
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {ends_s}\n");
+}
