@@ -15,6 +15,9 @@ use rustls::{InconsistentKeys, RootCertStore};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+const DAY_S: i64 = 86_400;
+/// With less than that left an operator is told.
+const SOON_DAYS: i64 = 14;
 
 /// Which option is at fault, and why. The text may be shown to anybody who sets options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,12 +170,22 @@ fn check_validity(
 
 /// Says how long a certificate that was read is good for, as a warning if that is not long.
 pub fn tell(ends_s: i64, now_s: i64) {
-    let days = ends_s.saturating_sub(now_s) / 86_400;
+    let days = ends_s.saturating_sub(now_s) / DAY_S;
     tracing::info!(days, "the certificate is in force");
-    if days < 14 {
-        let todo = "replace its file, then SIGHUP";
-        tracing::warn!(days, todo, "the certificate runs out soon");
+    if let Some(why) = runs_out(ends_s, now_s) {
+        tracing::warn!("{why}");
     }
+}
+
+/// What an operator should know of a certificate that is good for less than 14 days.
+pub fn runs_out(ends_s: i64, now_s: i64) -> Option<String> {
+    let left_s = ends_s.saturating_sub(now_s);
+    let when = match left_s {
+        ..0 => "has run out".to_owned(),
+        _ if left_s < SOON_DAYS * DAY_S => format!("runs out in {} days", left_s / DAY_S),
+        _ => return None,
+    };
+    Some(format!("the certificate {when}: replace its file, then SIGHUP"))
 }
 
 /// Adds to a page of metrics when the certificate runs out, where there is one.
@@ -183,4 +196,32 @@ pub fn render(ends_s: Option<i64>, out: &mut String) {
     let help = "When the certificate of this process runs out, Unix time.";
     // Writing to a string cannot fail.
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {ends_s}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_weeks_before_its_end_a_certificate_is_told_of() {
+        let said = |days: i64| runs_out(days * DAY_S + 5, 5);
+        assert_eq!(said(14), None);
+        let text = |when| Some(format!("the certificate {when}: replace its file, then SIGHUP"));
+        assert_eq!(said(13), text("runs out in 13 days"));
+        assert_eq!(said(0), text("runs out in 0 days"));
+        assert_eq!(said(-1), text("has run out"));
+    }
+
+    #[test]
+    fn a_pipe_a_folder_and_what_is_too_large_are_no_certificates() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = |path: &Path| certificates(("x", path)).unwrap_err().to_string();
+        assert!(why(folder.path()).ends_with(" is no file"));
+        assert!(why(Path::new("/dev/zero")).ends_with(" is no file"));
+        let path = folder.path().join("large.pem");
+        std::fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        assert!(why(&path).ends_with(" is too large to be a certificate or key"));
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nhush\n").unwrap();
+        assert_eq!(why(&path), format!("option `x`: {} is no PEM file", path.display()));
+    }
 }

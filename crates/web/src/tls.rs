@@ -165,6 +165,11 @@ impl Tls {
         self.loaded.load().ends_s
     }
 
+    /// What an operator should know of a certificate that runs out soon.
+    pub fn runs_out(&self) -> Option<String> {
+        certs::runs_out(self.ends_s()?, now_s())
+    }
+
     /// Whether nodes are dialled over TLS.
     pub fn dials_nodes(&self) -> bool {
         self.loaded.load().dials_nodes

@@ -39,7 +39,7 @@ pub(super) async fn release(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let ReleaseSpec { confirm } = body(&bytes)?;
-    may_be_released(&status::status(&cluster, None)).map_err(ApiError::conflict)?;
+    may_be_released(&status::status(&cluster, Vec::new())).map_err(ApiError::conflict)?;
     let nodes = nodes_of(&cluster);
     if !confirm {
         return Ok(ok(ReleaseAnswer { nodes, done: false }));
@@ -137,7 +137,7 @@ async fn carry_out(
 async fn until_free(cluster: &Arc<Cluster>) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let why = match may_be_released(&status::status(cluster, None)) {
+        let why = match may_be_released(&status::status(cluster, Vec::new())) {
             Ok(()) if is_free(cluster) => return Ok(()),
             Ok(()) => "a master has no epoch without an in-sync set yet".to_owned(),
             Err(why) => why,
