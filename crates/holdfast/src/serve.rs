@@ -42,7 +42,9 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         .with_context(|| format!("configuration {}", file.display()))?;
     logging::check_level(config.log().0).with_context(|| file.display().to_string())?;
     if configured.check {
-        Live::new(config).with_context(|| format!("configuration {}", file.display()))?;
+        let live = Live::new(config);
+        let place = || format!("configuration {}", file.display());
+        live.with_context(place)?.tls().check().with_context(place)?;
         out::text(&format!("{}: ok\n", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }

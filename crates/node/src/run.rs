@@ -23,9 +23,7 @@ use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
 use crate::tls::Tls;
-use crate::{
-    admin, clock, cron, disk, families, grants, handover, replication, role, version, worker,
-};
+use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
 const USAGE: u8 = 2;
@@ -84,7 +82,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
 async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     // From here on it does not end the process, whenever it comes.
     let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-    Tls::load(&loaded.values, clock::unix_s()).context("prepare TLS")?;
+    Tls::load(&loaded.values).context("prepare TLS")?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
@@ -205,7 +203,7 @@ fn build(
         .on_failure(Arc::new(disk::end))
         .on_regained(role::note_regained);
     load_users(&node)?;
-    node.tls.renew(&node.config)?;
+    node.tls.start(&node.config)?;
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {

@@ -383,7 +383,6 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::clock;
     use crate::config::Values;
     use crate::config::value::AuthClients;
 
@@ -405,7 +404,7 @@ mod tests {
             tls_auth_clients: AuthClients::No,
             ..Values::default()
         };
-        Arc::new(Tls::load(&values, clock::unix_s()).unwrap().unwrap())
+        Arc::new(Tls::load(&values).unwrap().unwrap())
     }
 
     /// What dials, and what accepts; the handshake takes place when one reads and the other writes.

@@ -1,7 +1,7 @@
 //! Certificate, key and what else TLS is spoken with: from options and files to what rustls takes.
 //!
-//! Files are read as a whole and looked at before anything of them is in force: the key fits, the
-//! certificate is valid now, each name is known. What rustls cannot do is refused with the reason.
+//! Files are read as a whole and looked at before anything of them is in force: the key fits, each
+//! name is known, and where another certificate is in force already the new one is valid now. What rustls cannot do is refused with the reason.
 //! Nothing of a key is shown in an error.
 
 use std::io;
@@ -22,7 +22,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 use tokio_rustls::TlsAcceptor;
-use web::certs::{self, Fault, Own};
+use web::certs::{self, Fault, Own, Validity};
 
 use crate::clock;
 use crate::config::value::AuthClients;
@@ -33,7 +33,7 @@ use crate::config::{Config, Values};
 pub struct Tls {
     server: Arc<ServerConfig>,
     client: Option<Arc<ClientConfig>>,
-    ends_s: i64,
+    validity: Validity,
 }
 
 /// What is in force, and who may change it.
@@ -50,17 +50,40 @@ impl Current {
         self.tls.load_full()
     }
 
+    /// Reads certificate and key at the start. A certificate that is not valid now is in force all
+    /// the same, and told: there is no other one, and clients in clear need none.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn start(&self, config: &Config) -> Result<(), Fault> {
+        self.read(config, |validity, now_s| {
+            validity.tell(now_s);
+            Ok(())
+        })
+    }
+
     /// Reads certificate and key again; what was in force stays so until all of it was found to be
     /// good.
     ///
     /// # Errors
     /// The option to change, and why.
     pub fn renew(&self, config: &Config) -> Result<(), Fault> {
+        self.read(config, |validity, now_s| {
+            validity.check(now_s)?;
+            validity.tell(now_s);
+            Ok(())
+        })
+    }
+
+    fn read(
+        &self,
+        config: &Config,
+        is_good: impl FnOnce(Validity, i64) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let _one_at_a_time = self.renewing.lock();
-        let now_s = clock::unix_s();
-        let loaded = Tls::load(&config.now(), now_s)?;
+        let loaded = Tls::load(&config.now())?;
         if let Some(tls) = &loaded {
-            certs::tell(tls.ends_s(), now_s);
+            is_good(tls.validity, clock::unix_s())?;
         }
         self.tls.store(loaded.map(Arc::new));
         Ok(())
@@ -77,12 +100,11 @@ fn fault(option: &'static str, why: impl std::fmt::Display) -> Fault {
 }
 
 impl Tls {
-    /// Reads the files that the options name; `None` where no certificate is named. `now_s` is Unix
-    /// time.
+    /// Reads the files that the options name; `None` where no certificate is named.
     ///
     /// # Errors
     /// The option to change, and why.
-    pub fn load(values: &Values, now_s: i64) -> Result<Option<Self>, Fault> {
+    pub fn load(values: &Values) -> Result<Option<Self>, Fault> {
         refuse_what_rustls_has_not(values)?;
         if values.tls_cert_file.is_empty() {
             let needing = [
@@ -102,13 +124,13 @@ impl Tls {
         }
         let (certificate, key) =
             (Path::new(&values.tls_cert_file), Path::new(&values.tls_key_file));
-        let own = Own::read((CERT, certificate), (KEY, key), now_s)?;
-        let ends_s = own.ends_s();
+        let own = Own::read((CERT, certificate), (KEY, key))?;
+        let validity = own.validity();
         let own = own.certified(&provider)?;
         let roots = roots(values)?;
         let server = server(values, &provider, &versions, &own, roots.clone())?;
         let client = client(values, &provider, &versions, &own, roots)?;
-        Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), ends_s }))
+        Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), validity }))
     }
 
     /// Greets those who connect.
@@ -139,9 +161,9 @@ impl Tls {
         Ok(StreamOwned::new(connection, socket))
     }
 
-    /// When the certificate runs out, Unix seconds.
-    pub fn ends_s(&self) -> i64 {
-        self.ends_s
+    /// How long the certificate is good for.
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 }
 

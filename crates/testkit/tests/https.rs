@@ -135,7 +135,7 @@ fn ctl_reaches_a_controller_whose_ca_it_is_told_and_nobody_else_is_let_in() -> R
     let _ = plain.read_to_end(&mut answer);
     ensure!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
     let page = controller.get(&ca, Some("client"), "/metrics")?;
-    ensure!(page.contains(&format!("holdfast_certificate_ends_seconds {ENDS_S}\n")), "{page}");
+    ensure!(page.contains(&format!("process_certificate_end_time_seconds {ENDS_S}\n")), "{page}");
     ensure!(controller.get(&ca, None, "/metrics").is_err());
     Ok(())
 }
@@ -167,27 +167,40 @@ fn certificates_are_read_again_and_bad_ones_change_nothing() -> Result<()> {
     ensure!(balancer.get(&new, None, "/api/v1/state").is_ok());
     ensure!(balancer.get(&old, None, "/api/v1/state").is_err());
     let page = balancer.get(&new, None, "/metrics")?;
-    ensure!(page.contains(&format!("holdfast_certificate_ends_seconds {ENDS_S}\n")), "{page}");
+    ensure!(page.contains(&format!("process_certificate_end_time_seconds {ENDS_S}\n")), "{page}");
     for stream in [&mut silent, &mut half] {
         stream.set_read_timeout(Some(PATIENCE))?;
         if let Err(error) = stream.read_to_end(&mut Vec::new()) {
             ensure!(error.kind() == std::io::ErrorKind::ConnectionReset, "{error}");
         }
     }
-    // Files that cannot be used are found before anything starts.
+    // One that has run out is found by --check. Where nothing else is in force it is told and used:
+    // clients decide.
     new.issue("late", &[HERE], 2001)?;
-    let config = folder.path().join("late.toml");
-    std::fs::write(&config, format!("[tls]\n{}", table(&new, "late")))?;
-    for (kind, check) in
-        [("balancer", &["--check"][..]), ("controller", &["--check"]), ("balancer", &[])]
-    {
+    let (late, folder) = (table(&new, "late"), folder.path().join("late"));
+    std::fs::create_dir(&folder)?;
+    let config = folder.join("late.toml");
+    std::fs::write(&config, format!("[tls]\n{late}"))?;
+    for kind in ["balancer", "controller"] {
         let mut command = Command::new(process::holdfast()?);
-        let output = command.arg(kind).args(check).arg("-c").arg(&config).output()?;
+        let output = command.args([kind, "--check", "-c"]).arg(&config).output()?;
         let text = String::from_utf8_lossy(&output.stderr);
         let is_told = text.contains("tls.cert_file") && text.contains("it ran out at");
         ensure!(!output.status.success() && is_told, "{kind}: {text}");
     }
-    Ok(())
+    let balancer = Service::start(&folder, "balancer", "", &late)?;
+    wait::until("it is told", PATIENCE, || {
+        let log = balancer.process.log();
+        if log.contains("it ran out at") { Ok(()) } else { Err(log) }
+    })?;
+    wait::until("clients are told too", PATIENCE, || match balancer.get(&new, None, "/metrics") {
+        Ok(said) => anyhow::bail!("it was believed: {said}"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(text.contains("certificate expired"), "{text}");
+            Ok(())
+        }
+    })
 }
 
 #[test]

@@ -155,6 +155,12 @@ fn a_certificate_is_looked_at_before_it_is_in_force() -> Result<()> {
     refused(vec![("tls-protocols", "TLSv1.1".into())], "is broken and not spoken here")?;
     refused(vec![("tls-ciphers", "DEFAULT".into())], "leave it empty")?;
     refused(vec![("tls-key-file-pass", "x".into())], "encrypted keys are not read")?;
+    // At a start there is no other one: it is told, and clients in clear are served.
+    let late = Server::node(&new.lines("late"))?;
+    ensure!(late.connect()?.call(&["PING"])?.text() == "PONG");
+    ensure!(late.process().log().contains("it ran out at"), "{}", late.process().log());
+    let doubting = said(new.cli((HERE, late.address.port()), Some("late")).arg("PING"))?;
+    ensure!(doubting.contains("certificate verify failed"), "{doubting}");
     // Replaced under their old names, one after the other: a SIGHUP in between changes nothing.
     for (file, is_whole) in [("node.pem", false), ("node.key", true)] {
         std::fs::copy(new.path(file), old.path(file))?;

@@ -1,7 +1,8 @@
 //! Certificates and keys, from files to what rustls takes.
 //!
-//! Files are read as a whole and looked at before anything of them is in force: the key fits, the
-//! certificate is valid now. Nothing of a key is shown in an error.
+//! Files are read as a whole and looked at before anything of them is in force: the key fits, and
+//! the certificate is valid where another one is in force already. Nothing of a key is shown in an
+//! error.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -12,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
+use x509_parser::time::ASN1Time;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -51,25 +53,77 @@ pub type Named<'a> = (&'static str, &'a Path);
 pub struct Own {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    ends_s: i64,
+    validity: Validity,
     /// The option that names the key.
     key_option: &'static str,
 }
 
+/// From when until when a certificate and what leads to its CA are valid.
+#[derive(Debug, Clone, Copy)]
+pub struct Validity {
+    option: &'static str,
+    begins: ASN1Time,
+    ends: ASN1Time,
+}
+
+impl Validity {
+    fn of(option: &'static str, chain: &[CertificateDer<'_>]) -> Result<Self, Fault> {
+        let mut all: Option<Self> = None;
+        for certificate in chain {
+            let (_, read) = x509_parser::parse_x509_certificate(certificate)
+                .map_err(|error| Fault::of(option, format!("it cannot be read: {error}")))?;
+            let (begins, ends) = (read.validity().not_before, read.validity().not_after);
+            let before = all.unwrap_or(Self { option, begins, ends });
+            let (begins, ends) = (before.begins.max(begins), before.ends.min(ends));
+            all = Some(Self { option, begins, ends });
+        }
+        all.ok_or_else(|| Fault::of(option, "there is no certificate"))
+    }
+
+    /// Whether it is valid at that Unix time.
+    ///
+    /// # Errors
+    /// It is not any more, or not yet.
+    pub fn check(&self, now_s: i64) -> Result<(), Fault> {
+        if self.ends.timestamp() < now_s {
+            return Err(Fault::of(self.option, format!("it ran out at {}", self.ends)));
+        }
+        if self.begins.timestamp() > now_s {
+            return Err(Fault::of(self.option, format!("it is not valid before {}", self.begins)));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], where there is nothing else to be put in force, as at a start: the fault
+    /// is told, and clients see it. What is spoken in clear, and a clock that is not set yet, must not
+    /// wait for a certificate.
+    pub fn tell(&self, now_s: i64) {
+        match self.check(now_s) {
+            Ok(()) => tell(self.ends_s(), now_s),
+            Err(fault) => tracing::error!(%fault, "others will not believe this certificate"),
+        }
+    }
+
+    /// When it runs out, Unix seconds.
+    pub fn ends_s(&self) -> i64 {
+        self.ends.timestamp()
+    }
+}
+
 impl Own {
-    /// Reads both files. `now_s` is Unix time.
+    /// Reads both files.
     ///
     /// # Errors
     /// The option to change, and why.
-    pub fn read(certificate: Named<'_>, key: Named<'_>, now_s: i64) -> Result<Self, Fault> {
+    pub fn read(certificate: Named<'_>, key: Named<'_>) -> Result<Self, Fault> {
         let chain = certificates(certificate)?;
-        let ends_s = check_validity(certificate.0, &chain, now_s)?;
-        Ok(Self { chain, key: private_key(key)?, ends_s, key_option: key.0 })
+        let validity = Validity::of(certificate.0, &chain)?;
+        Ok(Self { chain, key: private_key(key)?, validity, key_option: key.0 })
     }
 
-    /// When the first certificate of the chain runs out, Unix seconds.
-    pub fn ends_s(&self) -> i64 {
-        self.ends_s
+    /// How long it is good for.
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// What a server or a client shows.
@@ -145,31 +199,8 @@ fn private_key(file: Named<'_>) -> Result<PrivateKeyDer<'static>, Fault> {
     })
 }
 
-/// Until when all certificates of a file are valid.
-fn check_validity(
-    option: &'static str,
-    chain: &[CertificateDer<'_>],
-    now_s: i64,
-) -> Result<i64, Fault> {
-    let mut ends_s = i64::MAX;
-    for certificate in chain {
-        let (_, read) = x509_parser::parse_x509_certificate(certificate)
-            .map_err(|error| Fault::of(option, format!("it cannot be read: {error}")))?;
-        let validity = read.validity();
-        if validity.not_after.timestamp() < now_s {
-            return Err(Fault::of(option, format!("it ran out at {}", validity.not_after)));
-        }
-        if validity.not_before.timestamp() > now_s {
-            let why = format!("it is not valid before {}", validity.not_before);
-            return Err(Fault::of(option, why));
-        }
-        ends_s = ends_s.min(validity.not_after.timestamp());
-    }
-    Ok(ends_s)
-}
-
 /// Says how long a certificate that was read is good for, as a warning if that is not long.
-pub fn tell(ends_s: i64, now_s: i64) {
+fn tell(ends_s: i64, now_s: i64) {
     let days = ends_s.saturating_sub(now_s) / DAY_S;
     tracing::info!(days, "the certificate is in force");
     if let Some(why) = runs_out(ends_s, now_s) {
@@ -192,7 +223,7 @@ pub fn runs_out(ends_s: i64, now_s: i64) -> Option<String> {
 pub fn render(ends_s: Option<i64>, out: &mut String) {
     use std::fmt::Write as _;
     let Some(ends_s) = ends_s else { return };
-    let name = "holdfast_certificate_ends_seconds";
+    let name = "process_certificate_end_time_seconds";
     let help = "When the certificate of this process runs out, Unix time.";
     // Writing to a string cannot fail.
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {ends_s}\n");

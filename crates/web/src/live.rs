@@ -78,8 +78,7 @@ impl<C: Settings> Live<C> {
     pub fn new(config: C) -> Result<Self, C::Error> {
         config.check()?;
         let names = Names::parse(config.allowed_hosts())?;
-        let tls = Arc::new(Tls::default());
-        tls.renew(config.tls())?;
+        let tls = Arc::new(Tls::read(config.tls())?);
         Ok(Self { config: RwLock::new(Arc::new(config)), names: RwLock::new(names), tls })
     }
 

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::certs::{self, Fault, Named, Own};
+use crate::certs::{self, Fault, Named, Own, Validity};
 
 /// The table `tls` of a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -54,7 +54,7 @@ struct Loaded {
     server: Option<Arc<ServerConfig>>,
     own: Option<Arc<CertifiedKey>>,
     known: Option<Arc<WebPkiServerVerifier>>,
-    ends_s: Option<i64>,
+    validity: Option<Validity>,
     dials_nodes: bool,
 }
 
@@ -83,8 +83,8 @@ impl Loaded {
             (None, Some(_)) => return Err(Fault::of(CERT, "the certificate of the key is needed")),
             (Some(_), None) => return Err(Fault::of(KEY, "the key of the certificate is needed")),
             (Some(certificate), Some(key)) => {
-                let own = Own::read((CERT, certificate), (KEY, key), now_s())?;
-                loaded.ends_s = Some(own.ends_s());
+                let own = Own::read((CERT, certificate), (KEY, key))?;
+                loaded.validity = Some(own.validity());
                 loaded.own = Some(own.certified(&provider)?);
             }
         }
@@ -134,25 +134,39 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// What these files hold.
+    /// What these files hold. A certificate that is not valid now is in force all the same, and told.
     ///
     /// # Errors
     /// The option to change, and why.
     pub fn read(files: &Files) -> Result<Self, Fault> {
-        Ok(Self { loaded: ArcSwap::from_pointee(Loaded::read(files)?) })
+        let loaded = Loaded::read(files)?;
+        if let Some(validity) = loaded.validity {
+            validity.tell(now_s());
+        }
+        Ok(Self { loaded: ArcSwap::from_pointee(loaded) })
     }
 
     /// Reads files that are to be in force from now on; after an error the old ones are.
     ///
     /// # Errors
-    /// The option to change, and why.
+    /// The option to change, and why; a certificate that is not valid now too.
     pub fn renew(&self, files: &Files) -> Result<(), Fault> {
         let loaded = Loaded::read(files)?;
-        if let Some(ends_s) = loaded.ends_s {
-            certs::tell(ends_s, now_s());
+        if let Some(validity) = loaded.validity {
+            validity.check(now_s())?;
+            validity.tell(now_s());
         }
         self.loaded.store(Arc::new(loaded));
         Ok(())
+    }
+
+    /// Whether the certificate is valid now, if there is one.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self) -> Result<(), Fault> {
+        let validity = self.loaded.load().validity;
+        validity.map_or(Ok(()), |validity| validity.check(now_s()))
     }
 
     /// Greets those who connect; `None`: they are answered in clear.
@@ -162,7 +176,7 @@ impl Tls {
 
     /// When the certificate runs out, Unix seconds; `None` where there is none.
     pub fn ends_s(&self) -> Option<i64> {
-        self.loaded.load().ends_s
+        self.loaded.load().validity.map(|validity| validity.ends_s())
     }
 
     /// What an operator should know of a certificate that runs out soon.

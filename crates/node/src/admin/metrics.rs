@@ -57,7 +57,7 @@ pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     let mut out = Exposition(String::with_capacity(16 << 10));
     process_metrics(node, &mut out);
     web::process::render(&mut out.0);
-    web::certs::render(node.tls.now().map(|tls| tls.ends_s()), &mut out.0);
+    web::certs::render(node.tls.now().map(|tls| tls.validity().ends_s()), &mut out.0);
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
     latency_metrics(node, &mut out);

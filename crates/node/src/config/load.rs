@@ -131,7 +131,11 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     check_namespaces(&loaded.values)?;
     check_users(&loaded.values)?;
     if is_check {
-        crate::tls::Tls::load(&loaded.values, crate::clock::unix_s()).map_err(|fault| {
+        let tls = crate::tls::Tls::load(&loaded.values).and_then(|tls| match tls {
+            Some(tls) => tls.validity().check(crate::clock::unix_s()),
+            None => Ok(()),
+        });
+        tls.map_err(|fault| {
             let place = "configuration".into();
             LoadError::Value { place, name: fault.option.into(), why: fault.why }
         })?;

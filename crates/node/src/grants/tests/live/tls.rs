@@ -56,7 +56,7 @@ impl Files {
             tls_auth_clients: AuthClients::No,
             ..Values::default()
         };
-        let tls = Tls::load(&values, clock::unix_s()).unwrap().unwrap();
+        let tls = Tls::load(&values).unwrap().unwrap();
         let socket = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
         let mut stream = tls.over(socket, "127.0.0.1").unwrap();
         let mut answer = [0; 5];
