@@ -193,6 +193,8 @@ fn certificates_are_read_again_and_bad_ones_change_nothing() -> Result<()> {
         let log = balancer.process.log();
         if log.contains("it ran out at") { Ok(()) } else { Err(log) }
     })?;
+    // What else is read again does not wait for a better one.
+    balancer.reload("configuration read again")?;
     wait::until("clients are told too", PATIENCE, || match balancer.get(&new, None, "/metrics") {
         Ok(said) => anyhow::bail!("it was believed: {said}"),
         Err(error) => {
