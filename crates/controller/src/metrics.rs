@@ -43,6 +43,7 @@ pub(crate) fn render(
     counters: &Counters,
     store_age: Option<Duration>,
     clusters: &[Status],
+    certificate_ends_s: Option<i64>,
 ) -> String {
     let mut page = Page::default();
     page.family(&rows::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1)]);
@@ -66,7 +67,7 @@ pub(crate) fn render(
             }
         }
     }
-    metrics::process::render(&mut page);
+    metrics::process::render(&mut page, certificate_ends_s);
     page.into_text()
 }
 

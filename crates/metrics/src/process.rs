@@ -10,13 +10,15 @@ rows! {
     START_TIME_SECONDS Gauge "process_start_time_seconds" "Start of the process, Unix time.";
     OPEN_FDS Gauge "process_open_fds" "Open file descriptors.";
     MAX_FDS Gauge "process_max_fds" "How many there may be.";
+    CERTIFICATE_END_TIME_SECONDS Gauge "process_certificate_end_time_seconds" "When the certificate of this process runs out, Unix time.";
 }
 
 /// Ticks of `/proc/…/stat` in a second: fixed for what user space is shown.
 const TICKS: f64 = 100.0;
 
-/// Adds the metrics of this process to a page.
-pub fn render(page: &mut Page) {
+/// Adds the metrics of this process to a page; `certificate_ends_s` is when its certificate runs
+/// out, where it has one.
+pub fn render(page: &mut Page, certificate_ends_s: Option<i64>) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -34,6 +36,9 @@ pub fn render(page: &mut Page) {
         if let Some(value) = value {
             page.value(metric, value);
         }
+    }
+    if let Some(ends_s) = certificate_ends_s {
+        page.value(&CERTIFICATE_END_TIME_SECONDS, ends_s);
     }
 }
 
@@ -74,7 +79,7 @@ mod tests {
     #[test]
     fn this_process_is_described_under_the_usual_names() {
         let mut page = Page::default();
-        render(&mut page);
+        render(&mut page, Some(1));
         let text = page.into_text();
         for Metric { name, .. } in ALL {
             let row = text.lines().find(|line| line.starts_with(&format!("{name} ")));

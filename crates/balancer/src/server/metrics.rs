@@ -28,8 +28,8 @@ const GAUGES: &[Gauge] = &[
     (&rows::LISTENING, |f| f.is_open().into()),
 ];
 
-/// The page.
-pub(super) fn render(table: &Table) -> String {
+/// The page; `ends_s` is when the certificate runs out.
+pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
     let mut page = Page::default();
     let frontends: Vec<_> = table.frontends();
     let balancer = table.name();
@@ -53,6 +53,6 @@ pub(super) fn render(table: &Table) -> String {
     page.family(&rows::CLOSED, [(balancer, u8::from(is_closed))]);
     page.head(&rows::BUILD_INFO);
     page.sample(&rows::BUILD_INFO, &[balancer, env!("CARGO_PKG_VERSION")], 1);
-    metrics::process::render(&mut page);
+    metrics::process::render(&mut page, ends_s);
     page.into_text()
 }

@@ -28,7 +28,7 @@ use crate::version;
 pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
     let mut out = Page::with_capacity(16 << 10);
     process_metrics(node, &mut out);
-    metrics::process::render(&mut out);
+    metrics::process::render(&mut out, node.tls.now().map(|tls| tls.validity().ends_s()));
     client_metrics(node, &mut out);
     command_metrics(node, &mut out);
     latency_metrics(node, &mut out);
@@ -248,10 +248,12 @@ mod tests {
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
             .collect();
         announced.sort_unstable();
-        // A master has no master that it could hear.
-        let rows = rows::ALL.iter().filter(|row| **row != &rows::REPLICATION_SILENCE_SECONDS);
+        // A master has no master that it could hear, and this one has no certificate.
+        let absent =
+            [&rows::REPLICATION_SILENCE_SECONDS, &metrics::process::CERTIFICATE_END_TIME_SECONDS];
+        let rows = rows::ALL.iter().chain(metrics::process::ALL);
         let mut expected: Vec<&str> =
-            rows.chain(metrics::process::ALL).map(|row| row.name).collect();
+            rows.filter(|row| !absent.contains(*row)).map(|row| row.name).collect();
         expected.sort_unstable();
         assert_eq!(announced, expected);
         for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -168,6 +168,14 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     check_namespaces(&loaded.values)?;
     check_users(&loaded.values)?;
     if is_check {
+        let tls = crate::tls::Tls::load(&loaded.values).and_then(|tls| match tls {
+            Some(tls) => tls.validity().check(crate::clock::unix_s()),
+            None => Ok(()),
+        });
+        tls.map_err(|fault| {
+            let place = "configuration".into();
+            LoadError::Value { place, name: fault.option.into(), why: fault.why }
+        })?;
         Ok(Request::Print(checked(&loaded)))
     } else {
         Ok(Request::Start(Box::new(loaded)))

@@ -230,7 +230,8 @@ impl Driver {
     fn plain(&mut self, action: Action<'_>) -> Option<Done> {
         match action {
             Action::Connect(conn) => {
-                let socket = Socket::open(conn, &self.job.master, self.events.clone());
+                let to = (&self.job.master, self.job.node.link_tls());
+                let socket = Socket::open(conn, to, self.events.clone());
                 self.sockets.insert(conn, socket);
             }
             Action::Send { conn, bytes } => {
