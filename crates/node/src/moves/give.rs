@@ -324,20 +324,24 @@ impl Giving<'_> {
     ///
     /// While the slots are frozen the taker's position has to be the freeze's: what others write
     /// behind it does not concern the taker. The freeze is looked at last, so what is not frozen yet
-    /// will be at this sequence or behind it.
-    fn committed(&self) -> u64 {
+    /// will be at this sequence or behind it; and the grant after it, since a freeze ends with it: a
+    /// position behind the one that the record rests on could never be opened.
+    fn committed(&self) -> Result<u64, End> {
         let published = self.store.published();
         let committed = match self.node.grants.commit.is_waiting() {
             true => published.min(self.node.grants.commit.newest()),
             false => published,
         };
         let frozen = self.node.moves.frozen_at(self.request.id);
-        frozen.map_or(committed, |at| at.min(committed))
+        if self.node.grants.granted_epoch() != Some(self.request.epoch) {
+            return Err(End::Over);
+        }
+        Ok(frozen.map_or(committed, |at| at.min(committed)))
     }
 
     /// The next frame, if there is one.
     fn next(&mut self) -> Result<Option<Vec<u8>>, End> {
-        match self.sender.step(self.committed()) {
+        match self.sender.step(self.committed()?) {
             Step::Wait => Ok(self.flush(false)),
             Step::Snapshot => {
                 // What was read of the log lies before it.

@@ -10,6 +10,7 @@ use storage::Store;
 
 use super::look::{least, master, owns};
 use super::take;
+use crate::clock;
 use crate::node::Node;
 use crate::threads::spawn;
 
@@ -108,6 +109,13 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
                 return;
             }
         };
+        // While writes are paused for a switchover nothing is appended; but for the one mark that
+        // clients wait for, which a successor that lacks it is ordered to put again.
+        let is_urgent = matches!(act, Act::Put(Mark { state: State::Held, .. }));
+        let appends = matches!(act, Act::Put(_) | Act::Empty(_));
+        if appends && !is_urgent && node.clients.paused(clock::boottime_ns).is_some() {
+            return;
+        }
         let put = match &act {
             Act::Put(mark) => store.put_mark(mark, false).map(|_| Some(mark)),
             Act::Empty(mark) => store.put_mark(mark, true).map(|_| Some(mark)),

@@ -430,6 +430,31 @@ fn a_copy_goes_on_after_a_restart_of_either_side() {
 }
 
 #[test]
+fn nothing_of_a_guest_is_appended_while_writes_are_paused_for_a_switchover() {
+    let cluster = Cluster::new();
+    let key = format!("{{{}}}long", tags(1)[0]);
+    assert_eq!(cluster.s.ask(&["SET", &key, "1"]), "+OK");
+    cluster.copy();
+    assert_eq!(cluster.d.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]), "+OK");
+    let paused = cluster.d.node().sequence();
+    let long = "x".repeat(600 << 10);
+    assert_eq!(cluster.s.ask(&["SET", &key, &long]), "+OK");
+    wait_until(|| match cluster.s.say().feed {
+        Some(Feed::Far) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let staged = cluster.d.order(Order::Drop).mark;
+    assert!(matches!(staged, Some(Mark::Staged { .. })), "{staged:?}");
+    assert_eq!(cluster.d.node().sequence(), paused);
+    assert_eq!(cluster.d.ask(&["CLIENT", "UNPAUSE"]), "+OK");
+    wait_until(|| match cluster.d.records() == cluster.s.records() {
+        true => Ok(()),
+        false => Err("not whole".into()),
+    });
+    assert_eq!(cluster.d.order(Order::Drop).mark, Some(Mark::Gone { is_empty: true }));
+}
+
+#[test]
 fn frozen_commands_are_held_and_not_refused_and_exec_as_a_whole() {
     let cluster = Cluster::new();
     let tag = &tags(1)[0];
