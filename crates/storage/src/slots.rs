@@ -16,7 +16,7 @@ use std::sync::Arc;
 use replication::slots::{Mark, MoveId, State, Table, marks};
 use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 
-use crate::batch::Writer;
+use crate::batch::{self, Record, Writer};
 use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store};
 
 pub use copy::{Chunk, chunk, forward, position};
@@ -180,6 +180,14 @@ impl Store {
         writer.put(Family::Propagate, &[&Mark::key(mark.id)], &[&mark.value()]);
         self.append_with_marks(writer.finish(), vec![mark.clone()])
     }
+}
+
+/// Whether a batch is one of a slot move: a part of a copy, or a mark.
+pub(crate) fn is_of_move(bytes: &[u8]) -> bool {
+    let Some(Ok(Record::LogData([b'M', number @ ..]))) = batch::records(bytes).next() else {
+        return false;
+    };
+    !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
 /// Bounds of a slot in every family of data.

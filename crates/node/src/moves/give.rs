@@ -37,8 +37,10 @@ const BYTES_PER_US: u64 = 64;
 const CLOSE_BYTES: u64 = 256 << 10;
 /// For so long it has to be close.
 const CLOSE_MS: u64 = 1_000;
-/// While nothing of the slots is written the taker is told of the log that often.
+/// While nothing of the slots is written the taker is told of the log that often, and whenever so much
+/// of it was written: what others write must not keep the taker from being close.
 const IDLE_MS: u64 = 100;
+const IDLE_BYTES: u64 = CLOSE_BYTES / 8;
 /// Between two looks at what is acknowledged.
 const LOOK: Duration = Duration::from_millis(2);
 /// A taker that takes nothing for so long is gone, ms.
@@ -147,6 +149,7 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         in_flight: 0,
         acked_at_ms: clock::boottime_ms(),
         sent_at_ms: 0,
+        sent_at_bytes: 0,
         acked_bytes: 0,
         sent_bytes: VecDeque::new(),
         far_at_ms: clock::boottime_ms(),
@@ -246,6 +249,8 @@ struct Giving<'a> {
     in_flight: usize,
     acked_at_ms: u64,
     sent_at_ms: u64,
+    /// Bytes of the log when the newest frame was sent.
+    sent_at_bytes: u64,
     /// Bytes of the log when the newest frame that the taker has was sent.
     acked_bytes: u64,
     /// The same of those that it has not taken yet.
@@ -402,7 +407,9 @@ impl Giving<'_> {
             return None;
         }
         let has_records = self.log.records.as_ref().is_some_and(|records| !records.is_empty());
-        let is_due = clock::boottime_ms().saturating_sub(self.sent_at_ms) >= IDLE_MS;
+        let unsent = self.store.appended_bytes().saturating_sub(self.sent_at_bytes);
+        let is_late = clock::boottime_ms().saturating_sub(self.sent_at_ms) >= IDLE_MS;
+        let is_due = is_late || unsent >= IDLE_BYTES;
         let is_frozen = self.node.moves.is_holding();
         // A taker that is busy gets more at once.
         let bytes = self.log.records.as_ref().map_or(0, Writer::len);
@@ -420,6 +427,7 @@ impl Giving<'_> {
 
     fn noted_sent(&mut self) {
         self.sent_at_ms = clock::boottime_ms();
-        self.sent_bytes.push_back(self.store.appended_bytes());
+        self.sent_at_bytes = self.store.appended_bytes();
+        self.sent_bytes.push_back(self.sent_at_bytes);
     }
 }
