@@ -258,10 +258,8 @@ impl Plan {
         let mixed = rng.random_bool(0.6);
         let small = rng.random_bool(0.5);
         let drawn = if haproxy { Balancer::Haproxy } else { Balancer::Builtin };
-        let shape =
-            if wide { Shape { shards: 3, nodes: 2 } } else { Shape { shards: 1, nodes: 3 } };
-        let shape =
-            if options.moves { Shape { shards: shape.shards.max(2), ..shape } } else { shape };
+        let narrow = Shape { shards: if options.moves { 2 } else { 1 }, nodes: 3 };
+        let shape = if wide { Shape { shards: 3, nodes: 2 } } else { narrow };
         let shape = options.shape.unwrap_or(shape);
         let style = options.style.unwrap_or(if mixed { Style::Mixed } else { Style::Alone });
         let mut draw = Draw { rng, shape, faults: Vec::new() };
