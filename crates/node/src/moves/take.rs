@@ -108,7 +108,13 @@ impl Job {
             tokio::time::timeout(GREETING, self.open()).await.unwrap_or(Err(End::Silent))?;
         loop {
             let (head, records) = self.receive(&mut stream).await?;
-            let sequence = self.append(&head, &records)?;
+            let sequence = loop {
+                if let Some(sequence) = self.append(&head, &records)? {
+                    break sequence;
+                }
+                self.look()?;
+                tokio::time::sleep(LOOK).await;
+            };
             // The giver sends no more than a few frames ahead: so little of a guest's data is not
             // acknowledged by the set here (rule M16).
             while !self.node.grants.commit.has(sequence) || self.lacks_room() {
@@ -220,12 +226,16 @@ impl Job {
         room.is_some_and(|room| !room.has_place_for_guests())
     }
 
-    /// Appends a frame under the gate; the sequence of its mark.
-    fn append(&self, head: &Head, records: &[u8]) -> Result<u64, End> {
+    /// Appends a frame under the gate; the sequence of its mark. `None` while writes are paused: what a
+    /// switchover waits for its successor to have does not grow (rule M16).
+    fn append(&self, head: &Head, records: &[u8]) -> Result<Option<u64>, End> {
         let engine = self.node.engine();
         let (store, epoch) = master(&self.node, &engine).ok_or(End::Over)?;
         if epoch != self.granted {
             return Err(End::Over);
+        }
+        if self.node.clients.paused(clock::boottime_ns).is_some() {
+            return Ok(None);
         }
         // Orders and streams come one after the other: none of them drops the move meanwhile.
         let _held = self.node.moves.lock(epoch);
@@ -239,7 +249,7 @@ impl Job {
         let sequence = store.stage(&copy::staged(mark, head)?, records)?;
         self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
         store.publish()?;
-        Ok(sequence)
+        Ok(Some(sequence))
     }
 }
 
