@@ -12,7 +12,8 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    Compression, Events, JsonFormat, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words,
+    Compression, Events, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size,
+    Value, Words,
 };
 
 /// Why an option could not be set.
@@ -365,6 +366,19 @@ options! {
     "replication-group-sync" replication_group_sync: bool = false, Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
+
+    /// How CLUSTERX MIGRATE sends keys: raw-key-value, or redis-command for targets that take no batches.
+    "migrate-type" migrate_type: MigrateType = MigrateType::RawKeyValue, Live;
+    /// Commands a second that a migration sends as redis-command; 0: no limit. This and the next two: of migrations that begin.
+    "migrate-speed" migrate_speed: u32 = 4_096, [0, MAX], Live;
+    /// Commands that it sends before it waits for the replies.
+    "migrate-pipeline-size" migrate_pipeline_size: u32 = 16, [1, MAX], Live;
+    /// Records of the log that may be left to send when writes of the slots are stopped.
+    "migrate-sequence-gap" migrate_sequence_gap: u32 = 10_000, [1, MAX], Live;
+    /// KiB of a batch that a migration sends as raw-key-value.
+    "migrate-batch-size-kb" migrate_batch_size_kb: u32 = 16, [1, MAX], Live;
+    /// MiB a second of such batches; 0: no limit.
+    "migrate-batch-rate-limit-mb" migrate_batch_rate_limit_mb: u32 = 16, [0, MAX], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;
