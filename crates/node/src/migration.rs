@@ -18,3 +18,6 @@ pub mod pace;
 pub mod run;
 pub mod stage;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

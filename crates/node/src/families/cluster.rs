@@ -37,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
 const CLUSTER: &[Command] = &[
     cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
     cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
-    cluster("cluster|import",         -2, migrate::import).no_multi().admin().skip_slowlog(),
+    cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),
     cluster("cluster|info",            2, info),
     cluster("cluster|keyslot",         3, key_slot_of),
     cluster("cluster|myid",            2, my_id),
