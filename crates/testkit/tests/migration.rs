@@ -1,9 +1,9 @@
 //! Kvrocks' own slot migration: recordings of a real one played against a node as its source and as its destination, and
 //! slots with keys of every type that go from one node to another while a client writes.
 
-mod common;
 #[path = "migration/capture.rs"]
 mod capture;
+mod common;
 #[path = "migration/pair.rs"]
 mod pair;
 #[path = "migration/target.rs"]
@@ -25,8 +25,10 @@ const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const SLOT: &str = "6769";
 const RAW: &str = include_str!("../testdata/kvrocks/migration_raw_key_value.txt");
 const COMMANDS: &str = include_str!("../testdata/kvrocks/migration_redis_command.txt");
-const ON_GROUP: &str = include_str!("../testdata/kvrocks/migration_redis_command_fails_on_group.txt");
-const FOREIGN: &str = include_str!("../testdata/kvrocks/migration_redis_command_foreign_stream.txt");
+const ON_GROUP: &str =
+    include_str!("../testdata/kvrocks/migration_redis_command_fails_on_group.txt");
+const FOREIGN: &str =
+    include_str!("../testdata/kvrocks/migration_redis_command_foreign_stream.txt");
 /// Where the recorded source was.
 const RECORDED_PORT: u16 = 27_631;
 
@@ -90,10 +92,9 @@ fn play(server: &Server, recording: &str) -> Result<()> {
 #[test]
 fn a_kvrocks_gives_slots_to_a_node() -> Result<()> {
     // One of the recorded keys has ended since.
-    for (recording, keys, score, renamed) in [
-        (COMMANDS, 89 - 1, "0.12345699999999999", ""),
-        (RAW, 83 - 1, "0.12345678899999999", "1"),
-    ] {
+    for (recording, keys, score, renamed) in
+        [(COMMANDS, 89 - 1, "0.12345699999999999", ""), (RAW, 83 - 1, "0.12345678899999999", "1")]
+    {
         let (server, mut connection) =
             node("8192-16383", "0-8191", RECORDED_PORT, "requirepass clusterpw")?;
         // Left over from an import that failed once.
@@ -101,7 +102,10 @@ fn a_kvrocks_gives_slots_to_a_node() -> Result<()> {
         ensure!(connection.call(&["GET", "{T}wal:s"])?.text() == moved);
         play(&server, recording)?;
         let said = info(&mut connection)?;
-        ensure!(said.ends_with(&format!("importing_slot(s): {SLOT}\r\nimport_state: success\r\n")), "{said}");
+        ensure!(
+            said.ends_with(&format!("importing_slot(s): {SLOT}\r\nimport_state: success\r\n")),
+            "{said}"
+        );
         let mut expect = |words: &[&str], expected: &str| -> Result<()> {
             let reply = connection.call(words)?;
             ensure!(reply.text() == expected, "{words:?}: {reply:?}");
@@ -138,7 +142,10 @@ fn what_a_kvrocks_does_not_finish_is_deleted() -> Result<()> {
         }
         wait::until("the import to be over", PATIENCE, || {
             let said = info(&mut connection)?;
-            ensure!(said.ends_with(&format!("importing_slot(s): {SLOT}\r\nimport_state: error\r\n")), "{said}");
+            ensure!(
+                said.ends_with(&format!("importing_slot(s): {SLOT}\r\nimport_state: error\r\n")),
+                "{said}"
+            );
             let left = connection.call(&["CLUSTER", "COUNTKEYSINSLOT", SLOT])?;
             ensure!(left == Reply::Integer(0), "{left:?}");
             Ok(())
@@ -233,7 +240,12 @@ fn a_node_sends_the_records_that_a_kvrocks_sends() -> Result<()> {
     };
     let (sent, expected) = (still(batches(&target.requests())?), still(batches(&recorded)?));
     for (sent, expected) in sent.iter().zip(&expected) {
-        ensure!(sent == expected, "{:?} and not {:?}", sent.1.escape_ascii().to_string(), expected.1.escape_ascii().to_string());
+        ensure!(
+            sent == expected,
+            "{:?} and not {:?}",
+            sent.1.escape_ascii().to_string(),
+            expected.1.escape_ascii().to_string()
+        );
     }
     ensure!(sent.len() == expected.len() && sent.len() > 150, "{} records", sent.len());
     let longest = target.requests().iter().filter_map(|words| words.get(1).map(Vec::len)).max();
@@ -271,7 +283,8 @@ fn what_fails_leaves_the_slots_with_the_source() -> Result<()> {
         // It may be tried again, to a target that is not there any more.
         if conduct == Conduct::Dies(20) {
             let said = connection.call(&["CLUSTERX", "MIGRATE", SLOT, A, "SYNC"])?.text();
-            let at = format!("cannot reach the target at its local address 127.0.0.1:{}", target.port);
+            let at =
+                format!("cannot reach the target at its local address 127.0.0.1:{}", target.port);
             ensure!(said.contains(&at), "{said}");
             kept(&mut connection)?;
         }

@@ -22,8 +22,8 @@ use super::pace::{Pipeline, Rate};
 use super::stage::{self, Next, Replay, Verdict};
 use super::state::Job;
 use crate::clock;
-use crate::config::value::MigrateType;
 use crate::config::Values;
+use crate::config::value::MigrateType;
 use crate::gate::Engine;
 use crate::node::Node;
 use crate::threads::spawn;
@@ -55,8 +55,12 @@ pub fn start(node: &Arc<Node>, job: Arc<Job>, to: Endpoint) {
         let result = run(node, job, &to);
         let ended = conclude(node, job, result);
         match &ended {
-            Ok(()) => tracing::info!(%range, %target, "slots were migrated: the topology is to say so"),
-            Err(why) => tracing::warn!(%range, %target, why, "slots were not migrated: they stay here"),
+            Ok(()) => {
+                tracing::info!(%range, %target, "slots were migrated: the topology is to say so")
+            }
+            Err(why) => {
+                tracing::warn!(%range, %target, why, "slots were not migrated: they stay here")
+            }
         }
         node.migration.end(job, ended);
     });
@@ -203,7 +207,8 @@ impl<'n> Run<'n> {
     }
 
     fn look(&self) -> Verdict {
-        let said = self.connect().and_then(|mut link| link.ask("cluster info", &[b"cluster", b"info"]));
+        let said =
+            self.connect().and_then(|mut link| link.ask("cluster info", &[b"cluster", b"info"]));
         match said.as_ref().map(Value::as_str) {
             Ok(Some(info)) => stage::told(info, self.job.range),
             _ => Verdict::Unknown,
@@ -364,7 +369,8 @@ fn kib(kib: u32) -> usize {
 /// Whether the target knows APPLYBATCH.
 fn takes_batches(link: &mut Link<'_>) -> Result<bool, Failed> {
     let known = link.ask("command info", &[b"command", b"info", b"applybatch"])?;
-    let takes = matches!(&known, Value::Array(rows) if matches!(rows.first(), Some(Value::Array(_))));
+    let takes =
+        matches!(&known, Value::Array(rows) if matches!(rows.first(), Some(Value::Array(_))));
     if !takes {
         tracing::info!("the target takes no batches: slots are migrated as redis-command");
     }

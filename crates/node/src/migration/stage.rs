@@ -100,10 +100,17 @@ mod tests {
     fn an_answer_that_was_lost_decides_nothing() {
         let range = topology::parse_slots(b"7-9").unwrap()[0];
         let info = |state: &str, slots: &str| {
-            told(&format!("cluster_state:ok\r\nimporting_slot(s): {slots}\r\nimport_state: {state}\r\n"), range)
+            told(
+                &format!(
+                    "cluster_state:ok\r\nimporting_slot(s): {slots}\r\nimport_state: {state}\r\n"
+                ),
+                range,
+            )
         };
         assert_eq!(answered(Ok(Ok(()))), Verdict::Theirs);
-        assert!(matches!(answered(Ok(Err("ERR x".into()))), Verdict::Ours(why) if why.ends_with("ERR x")));
+        assert!(
+            matches!(answered(Ok(Err("ERR x".into()))), Verdict::Ours(why) if why.ends_with("ERR x"))
+        );
         assert_eq!(answered(Err("time-out".into())), Verdict::Unknown);
         assert_eq!(info("success", "7-9"), Verdict::Theirs);
         assert_eq!(info("start", "7-9"), Verdict::Unknown);

@@ -331,10 +331,9 @@ mod tests {
 
     #[test]
     fn a_topology_that_does_not_fit_ends_a_job() {
-        for (mut cluster, is_master, why) in [
-            (cluster(99), false, "no master"),
-            (cluster(2), true, "another node's"),
-        ] {
+        for (mut cluster, is_master, why) in
+            [(cluster(99), false, "no master"), (cluster(2), true, "another node's")]
+        {
             let migration = Migration::default();
             let job = migration.begin(range("1-3"), b()).unwrap();
             migration.topology_changed(&mut cluster, is_master);
@@ -356,7 +355,10 @@ mod tests {
     #[test]
     fn slots_come_over_one_connection_at_a_time() {
         let migration = Migration::default();
-        assert_eq!(migration.taken(range("7"), true).unwrap_err().to_string(), "mismatch slot, importing slot(s): -1, but got: 7");
+        assert_eq!(
+            migration.taken(range("7"), true).unwrap_err().to_string(),
+            "mismatch slot, importing slot(s): -1, but got: 7"
+        );
         assert_eq!(migration.take(range("7"), 1), Ok(true));
         assert_eq!(migration.take(range("8"), 2), Err(Refused::Importing(range("7"))));
         assert_eq!(migration.take(range("7"), 2), Ok(false));

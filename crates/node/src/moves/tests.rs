@@ -521,7 +521,10 @@ fn under_a_grant_slots_go_by_moves_alone() {
     let topology = format!("{} 127.0.0.1 1 master - 0-8191", master.id);
     master.set_nodes(&topology, 1);
     let other = "b".repeat(40);
-    assert_eq!(master.ask(&["CLUSTERX", "MIGRATE", "1", &other]), "-ERR Can't find the destination node id");
+    assert_eq!(
+        master.ask(&["CLUSTERX", "MIGRATE", "1", &other]),
+        "-ERR Can't find the destination node id"
+    );
     master.open_epoch();
     for words in [
         &["CLUSTERX", "MIGRATE", "1", &other][..],

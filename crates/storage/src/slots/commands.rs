@@ -78,12 +78,7 @@ enum Way {
 fn way(at: &Snapshot<'_>, key: &Stored, header: &Header<'_>) -> Result<Way, Error> {
     let Some(kind) = header.kind() else { return Ok(Way::Records) };
     let is_by_commands = match kind {
-        Type::String
-        | Type::List
-        | Type::Set
-        | Type::Zset
-        | Type::Bitmap
-        | Type::SortedInt => true,
+        Type::String | Type::List | Type::Set | Type::Zset | Type::Bitmap | Type::SortedInt => true,
         Type::Hash => header.form() == Some(Form::Plain),
         // Groups lie behind the entries, under longer names.
         Type::Stream => key.last(at)?.is_some_and(|last| last.len() == Id::MIN.to_bytes().len()),
@@ -96,12 +91,7 @@ fn way(at: &Snapshot<'_>, key: &Stored, header: &Header<'_>) -> Result<Way, Erro
 ///
 /// # Errors
 /// See [`Halt`].
-pub fn whole(
-    at: &Snapshot<'_>,
-    key: &Stored,
-    now_ms: u64,
-    out: &mut dyn Out,
-) -> Result<(), Halt> {
+pub fn whole(at: &Snapshot<'_>, key: &Stored, now_ms: u64, out: &mut dyn Out) -> Result<(), Halt> {
     let header = key.header().ok_or_else(|| corrupt("metadata is too short"))?;
     if header.is_dead(now_ms) {
         return Ok(());
@@ -160,9 +150,7 @@ fn bits_of(
     out: &mut dyn Out,
 ) -> Result<(), Halt> {
     let mut highest = None;
-    key.for_each::<Halt>(at, |sub, value| {
-        bits(&key.name, sub, (&[], value), out, &mut highest)
-    })?;
+    key.for_each::<Halt>(at, |sub, value| bits(&key.name, sub, (&[], value), out, &mut highest))?;
     reach(key, header, highest, out);
     Ok(())
 }
@@ -304,7 +292,8 @@ fn change(
 /// Whether a key is still the one that the target has.
 fn goes_on(was: &Header<'_>, now: &Header<'_>, now_ms: u64) -> bool {
     let version = |header: &Header<'_>| header.version_and_size().map(|(version, _)| version);
-    let is_empty = |header: &Header<'_>| header.version_and_size().is_some_and(|(_, size)| size == 0);
+    let is_empty =
+        |header: &Header<'_>| header.version_and_size().is_some_and(|(_, size)| size == 0);
     let may_be_empty = was.kind().is_some_and(Type::may_be_empty);
     let may_be_gone = was.expire_ms != 0
         && was.expire_ms != now.expire_ms
@@ -318,12 +307,7 @@ fn goes_on(was: &Header<'_>, now: &Header<'_>, now_ms: u64) -> bool {
 }
 
 /// Instead of what the target has.
-fn anew(
-    at: &Snapshot<'_>,
-    key: &Stored,
-    now_ms: u64,
-    out: &mut dyn Out,
-) -> Result<(), Halt> {
+fn anew(at: &Snapshot<'_>, key: &Stored, now_ms: u64, out: &mut dyn Out) -> Result<(), Halt> {
     out.command(&[b"DEL", &key.name]);
     whole(at, key, now_ms, out)
 }

@@ -69,7 +69,10 @@ fn serve(
             return Ok(false);
         }
         let word = |at: usize| {
-            words.get(at).map(|word| String::from_utf8_lossy(word).to_lowercase()).unwrap_or_default()
+            words
+                .get(at)
+                .map(|word| String::from_utf8_lossy(word).to_lowercase())
+                .unwrap_or_default()
         };
         let is_end = word(1) == "import" && word(3) == "1";
         let answer = match (word(0).as_str(), conduct) {
@@ -82,7 +85,8 @@ fn serve(
                 format!("${}\r\n{info}\r\n", info.len())
             }
             ("command", _) if takes_batches => {
-                "*1\r\n*6\r\n$10\r\napplybatch\r\n:-2\r\n*1\r\n$5\r\nwrite\r\n:0\r\n:0\r\n:0\r\n".into()
+                "*1\r\n*6\r\n$10\r\napplybatch\r\n:-2\r\n*1\r\n$5\r\nwrite\r\n:0\r\n:0\r\n:0\r\n"
+                    .into()
             }
             ("command", _) => "*1\r\n*-1\r\n".into(),
             ("applybatch", _) => format!(":{}\r\n", words.get(1).map_or(0, Vec::len)),

@@ -124,12 +124,7 @@ pub(super) fn bits(
 }
 
 /// Sends an entry of a stream.
-pub(super) fn entry(
-    key: &[u8],
-    sub: &[u8],
-    value: &[u8],
-    out: &mut dyn Out,
-) -> Result<(), Halt> {
+pub(super) fn entry(key: &[u8], sub: &[u8], value: &[u8], out: &mut dyn Out) -> Result<(), Halt> {
     let id = Id::from_bytes(sub).ok_or_else(|| corrupt("an entry without its id"))?.to_string();
     let fields = fields::decode(value).map_err(|_| corrupt("an entry is cut"))?;
     let mut words: Vec<&[u8]> = vec![b"XADD", key, id.as_bytes()];
