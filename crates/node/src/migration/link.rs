@@ -167,6 +167,7 @@ impl<'n> Link<'n> {
     ///
     /// # Errors
     /// [`Failed::Stopped`].
+    #[expect(clippy::disallowed_methods, reason = "a thread for one migration serves nobody else")]
     pub fn pause(&self, time: Duration) -> Result<(), Failed> {
         let until = Instant::now() + time;
         loop {

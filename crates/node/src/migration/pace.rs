@@ -89,17 +89,13 @@ impl Out for Pipeline<'_, '_> {
 }
 
 /// When the next batch may leave.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rate {
-    next: Instant,
+    /// None: at once.
+    next: Option<Instant>,
 }
 
 impl Rate {
-    /// At once.
-    pub fn new() -> Self {
-        Self { next: Instant::now() }
-    }
-
     /// Sends a batch when its time has come, and waits for the reply.
     ///
     /// # Errors
@@ -110,9 +106,11 @@ impl Rate {
         batch: &[u8],
         options: &Values,
     ) -> Result<(), Failed> {
-        link.pause(self.next.saturating_duration_since(Instant::now()))?;
+        if let Some(next) = self.next {
+            link.pause(next.saturating_duration_since(Instant::now()))?;
+        }
         let bytes_per_second = u64::from(options.migrate_batch_rate_limit_mb) << 20;
-        self.next = Instant::now() + time_of(batch.len(), bytes_per_second);
+        self.next = Some(Instant::now() + time_of(batch.len(), bytes_per_second));
         link.ask("APPLYBATCH", &[b"APPLYBATCH", batch]).map(|_| ())
     }
 }

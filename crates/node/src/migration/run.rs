@@ -182,6 +182,7 @@ impl<'n> Run<'n> {
     }
 
     /// Asks until it is known whose the slots are.
+    #[expect(clippy::disallowed_methods, reason = "a thread for one migration serves nobody else")]
     fn find_out(&self) -> Result<(), Failed> {
         self.job.note_unknown();
         tracing::warn!(
@@ -238,7 +239,7 @@ impl<'n> Run<'n> {
     ) -> Result<(), Failed> {
         let size = || kib(self.node.config.now().migrate_batch_size_kb);
         let mut batches = Batches::new(size());
-        let mut rate = Rate::new();
+        let mut rate = Rate::default();
         let mut sink = |batch: &[u8]| rate.send(link, batch, &self.node.config.now());
         let done = begin.sequence();
         for_each_key::<Failed>(&begin, self.job.range, |key| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::process::Server;
+use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
 use super::{A, B, SLOT, info, ok};
@@ -85,7 +86,7 @@ impl Writer {
             let reply = self.nodes[self.at].call(&words)?;
             match reply.error_code().as_deref() {
                 Some("MOVED") => self.at = 1 - self.at,
-                Some("TRYAGAIN") => std::thread::sleep(Duration::from_millis(1)),
+                Some("TRYAGAIN") => wait::pause(Duration::from_millis(1)),
                 _ => break reply,
             }
         };
