@@ -84,6 +84,8 @@ pub struct Node {
     pub gone: crate::gone::Gone,
     /// Slots that move.
     pub moves: crate::moves::state::Moves,
+    /// Slots that Kvrocks' own migration gives and brings.
+    pub migration: crate::migration::state::Migration,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
     /// BGSAVE.
@@ -192,6 +194,7 @@ impl Node {
             latency: crate::latency::Monitor::default(),
             is_compacting: AtomicBool::new(false),
             moves: crate::moves::state::Moves::default(),
+            migration: crate::migration::state::Migration::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),

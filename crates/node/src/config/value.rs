@@ -73,7 +73,7 @@ macro_rules! words {
         }
     )+};
 }
-words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients);
+words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -350,6 +350,15 @@ word_enum! {
         Json = "json",
         /// As CBOR.
         Cbor = "cbor",
+    }
+}
+word_enum! {
+    /// How Kvrocks' slot migration sends keys.
+    MigrateType {
+        /// As commands.
+        RedisCommand = "redis-command",
+        /// As batches of records.
+        RawKeyValue = "raw-key-value",
     }
 }
 word_enum! {

@@ -565,3 +565,25 @@ fn who_shows_no_secret_is_given_nothing_and_a_malformed_word_is_refused() {
     }
     assert_eq!((answer(&mut peer), answer(&mut peer)), ("+OK".into(), "-ERR syntax error".into()));
 }
+
+#[test]
+fn under_a_grant_slots_go_by_moves_alone() {
+    let mut master = Master::new('a');
+    let topology = format!("{} 127.0.0.1 1 master - 0-8191", master.id);
+    master.set_nodes(&topology, 1);
+    let other = "b".repeat(40);
+    assert_eq!(
+        master.ask(&["CLUSTERX", "MIGRATE", "1", &other]),
+        "-ERR Can't find the destination node id"
+    );
+    master.open_epoch();
+    for words in [
+        &["CLUSTERX", "MIGRATE", "1", &other][..],
+        &["CLUSTER", "IMPORT", "9000", "0"],
+        &["CLUSTERX", "SETSLOT", "1", "NODE", &other, "2"],
+        &["CLUSTERX", "SETNODES", &topology, "2", "force"],
+    ] {
+        let said = master.ask(words);
+        assert!(said.contains("move them with `holdfast ctl move slots"), "{words:?}: {said}");
+    }
+}
