@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn the_page_announces_every_metric_of_the_table_and_tells_what_status_does() {
         let age = Some(Duration::from_secs(9));
-        let text = render(4, &Counters::default(), age, &[status()], None);
+        let text = render(4, &Counters::default(), age, &[status()], Some(7));
         let announced: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
