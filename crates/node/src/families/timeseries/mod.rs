@@ -155,7 +155,7 @@ fn add(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
 }
 
 fn madd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
-    if args.len() % 3 != 0 {
+    if !args.len().is_multiple_of(3) {
         return Err(Error::text("ERR wrong number of arguments"));
     }
     let mut samples = Vec::with_capacity(args.len() / 3);
