@@ -30,6 +30,9 @@ pub enum Phase {
         version: i64,
         /// The giver's epoch then.
         epoch: u64,
+        /// And its process; empty in records of before.
+        #[serde(default)]
+        process: String,
     },
     /// It is given up. The giver owns the slots.
     Drop {

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use replication::slots::{Mark, MoveId, State, Table, marks};
 use rocksdb::{DB, Direction as Way, IteratorMode, WriteBatch};
 
-use crate::batch::Writer;
-use crate::{DEFAULT_NAMESPACE, Error, Family, Scope, Store};
+use crate::batch::{self, Record, Writer};
+use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store};
 
 pub use copy::{Chunk, chunk, forward, position};
 pub use dirty::Dirty;
@@ -89,8 +89,13 @@ fn foreign(table: &Table) -> Vec<(u16, u16)> {
             }
         }
     }
+    joined((0..topology::SLOT_COUNT).filter(|slot| is_foreign[usize::from(*slot)]))
+}
+
+/// Ranges of slots that come in order.
+fn joined(slots: impl Iterator<Item = u16>) -> Vec<(u16, u16)> {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
-    for slot in (0..topology::SLOT_COUNT).filter(|slot| is_foreign[usize::from(*slot)]) {
+    for slot in slots {
         match ranges.last_mut() {
             Some((_, last)) if *last + 1 == slot => *last = slot,
             _ => ranges.push((slot, slot)),
@@ -122,6 +127,32 @@ impl Store {
     /// The marks of slot moves; `None` where there are none, which is told by one load.
     pub fn marks(&self) -> Option<Arc<Marks>> {
         self.inner().marks.get()
+    }
+
+    /// All marks, the oldest first, each with how many records lie in the slots that it says are not
+    /// this shard's; no more than `most` are counted.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn lying(&self, most: u64) -> Result<Vec<(Mark, u64)>, Error> {
+        let Some(marks) = self.marks() else { return Ok(Vec::new()) };
+        let table = marks.table();
+        let count = |mark: &Mark| -> Result<u64, Error> {
+            let is_newest = |slot: &u16| table.newest(*slot).is_some_and(|m| m.id == mark.id);
+            let mut count = 0;
+            for (first, last) in joined(mark.slots.iter().filter(is_newest)) {
+                let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
+                for family in STAGES {
+                    let mut cursor = self.scan(family, &lower, &upper, Direction::Forward)?;
+                    while count < most && cursor.next()?.is_some() {
+                        count += 1;
+                    }
+                }
+            }
+            Ok(count)
+        };
+        let count = |mark: &Mark| if mark.state == State::Held { Ok(0) } else { count(mark) };
+        table.iter().map(|mark| Ok((mark.clone(), count(mark)?))).collect()
     }
 
     /// Appends a mark, and returns its sequence. With `empties` its slots are deleted in every
@@ -160,6 +191,14 @@ impl Store {
         writer.put(Family::Propagate, &[&Mark::key(mark.id)], &[&mark.value()]);
         self.append_with_marks(writer.finish(), vec![mark.clone()])
     }
+}
+
+/// Whether a batch is one of a slot move: a part of a copy, or a mark.
+pub(crate) fn is_of_move(bytes: &[u8]) -> bool {
+    let Some(Ok(Record::LogData([b'M', number @ ..]))) = batch::records(bytes).next() else {
+        return false;
+    };
+    !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
 /// Bounds of a slot in every family of data.

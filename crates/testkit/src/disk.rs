@@ -114,7 +114,7 @@ pub fn filling(dir: &Path) -> PathBuf {
 pub fn fill(dir: &Path) -> Result<()> {
     let path = filling(dir);
     let mut file = File::create(&path).context("create the filling")?;
-    for megabytes in [512_u64, 256, 128, 64, 32, 16, 8, 4, 2] {
+    for megabytes in [2_048_u64, 1_024, 512, 256, 128, 64, 32, 16, 8, 4, 2] {
         let end = file.seek(SeekFrom::End(0)).context("find the end of the filling")?;
         let (offset, length) = (end.to_string(), (megabytes << 20).to_string());
         let words = ["-o", &offset, "-l", &length].map(OsStr::new);

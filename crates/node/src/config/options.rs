@@ -12,8 +12,8 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    Compression, Events, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size,
-    Value, Words,
+    AuthClients, Compression, Events, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks,
+    Octal, Size, Value, Words,
 };
 
 /// Why an option could not be set.
@@ -237,6 +237,34 @@ options! {
     /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
     /// blanks. Requests to others are refused, because a web page may have sent them.
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
+    /// A port where only TLS is spoken; 0: none. With a certificate `port` takes both.
+    "tls-port" tls_port: u16 = 0, Restart;
+    /// Certificate of this node and what leads to its CA, PEM. Read anew at SIGHUP, CONFIG SET.
+    "tls-cert-file" tls_cert_file: String = String::new(), Live;
+    /// Its private key, PEM, not encrypted.
+    "tls-key-file" tls_key_file: String = String::new(), Live;
+    /// Refused unless empty: encrypted keys are not read.
+    "tls-key-file-pass" tls_key_file_pass: String = String::new(), LiveSecret;
+    /// Certificates of the CAs that clients, and masters, are known by, PEM.
+    "tls-ca-cert-file" tls_ca_cert_file: String = String::new(), Live;
+    /// A folder of such files.
+    "tls-ca-cert-dir" tls_ca_cert_dir: String = String::new(), Live;
+    /// Whether a client must show a certificate of one of these CAs: yes, no, optional.
+    "tls-auth-clients" tls_auth_clients: AuthClients = AuthClients::Yes, Live;
+    /// Links to the master are made over TLS. Its certificate must name its address.
+    "tls-replication" tls_replication: bool = false, Live;
+    /// Of TLSv1.2 and TLSv1.3, separated by blanks; empty: both.
+    "tls-protocols" tls_protocols: String = String::new(), Live;
+    /// Refused unless empty: the ciphers of TLS 1.2 are not chosen one by one.
+    "tls-ciphers" tls_ciphers: String = String::new(), Live;
+    /// Of TLS 1.3, separated by colons; empty: all.
+    "tls-ciphersuites" tls_ciphersuites: String = String::new(), Live;
+    /// This node's order of ciphers counts, not the client's.
+    "tls-prefer-server-ciphers" tls_prefer_server_ciphers: bool = false, Live;
+    /// A client that comes back may skip a part of the handshake.
+    "tls-session-caching" tls_session_caching: bool = true, Live;
+    /// So many sessions are remembered.
+    "tls-session-cache-size" tls_session_cache_size: u32 = 20_480, [1, 1_000_000], Live;
     /// Threads that serve connections; if not set, one per processor, at least 2 and at most 16.
     "workers" workers: u32 = machine::workers(), [1, 256], Restart;
     /// Directory of data, nodes.conf and pid file.
@@ -328,8 +356,7 @@ options! {
     "unacknowledged-max-bytes" unacknowledged_max_bytes: Size = Size(16 << 20), [1 << 16, i64::MAX], Live;
     /// An acknowledgement, of a replica or of a client's write, means that it is on the disk. Must be the same on all nodes of a cluster.
     "durable-ack" durable_ack: bool = false, Restart;
-    /// How long a node that is told to end (SIGTERM) waits at most until another one has taken over, in milliseconds; 0: not at all.
-    /// Only a node that a controller leads waits, and a second SIGTERM ends that.
+    /// How long a node that is told to end waits until another one has taken over, ms; 0: not.
     "handover-timeout-ms" handover_timeout_ms: u32 = 5_000, [0, 600_000], Live;
     /// Who may run keyed commands: any, balancer-only.
     "client-access" client_access: ClientAccess = ClientAccess::Any, Restart;

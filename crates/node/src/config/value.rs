@@ -73,7 +73,7 @@ macro_rules! words {
         }
     )+};
 }
-words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, MigrateType);
+words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,6 +330,17 @@ word_enum! {
         Error = "error",
         /// As error.
         Fatal = "fatal",
+    }
+}
+word_enum! {
+    /// Whether clients show a certificate.
+    AuthClients {
+        /// They need none.
+        No = "no",
+        /// They must.
+        Yes = "yes",
+        /// One that is shown must be good.
+        Optional = "optional",
     }
 }
 word_enum! {

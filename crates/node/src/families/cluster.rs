@@ -60,7 +60,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|flushslots",   3, flush_slots).no_multi(),
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
     clusterx("clusterx|migrate",     -2, migrate::migrate).no_multi(),
-    clusterx("clusterx|move",        -3, moves::pull).no_multi().skip_slowlog(),
+    clusterx("clusterx|move",        -3, moves::of_move).no_multi().skip_slowlog(),
     clusterx("clusterx|myid",         2, my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
     clusterx("clusterx|observe",      2, observe),

@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use storage::batch::Writer;
 use storage::{FeedRead, FeedReader, Snapshot, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::look::{holds, least, master, owns};
@@ -23,6 +22,7 @@ use super::state::Give;
 use crate::clock;
 use crate::node::Node;
 use crate::session::Detached;
+use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
 /// Bytes of a chunk, and of the log that is read at once, about.
@@ -37,8 +37,10 @@ const BYTES_PER_US: u64 = 64;
 const CLOSE_BYTES: u64 = 256 << 10;
 /// For so long it has to be close.
 const CLOSE_MS: u64 = 1_000;
-/// While nothing of the slots is written the taker is told of the log that often.
+/// While nothing of the slots is written the taker is told of the log that often, and whenever so much
+/// of it was written: what others write must not keep the taker from being close.
 const IDLE_MS: u64 = 100;
+const IDLE_BYTES: u64 = CLOSE_BYTES / 8;
 /// Between two looks at what is acknowledged.
 const LOOK: Duration = Duration::from_millis(2);
 /// A taker that takes nothing for so long is gone, ms.
@@ -103,7 +105,7 @@ pub fn serve(detached: Detached, request: Request) {
 async fn run(detached: Detached, request: Request) {
     let Detached { stream, client, node, .. } = detached;
     let id = request.id;
-    match TcpStream::from_std(stream) {
+    match stream.arrive() {
         Ok(mut stream) => {
             if let Err(end) = answer(&node, &mut stream, request).await {
                 tracing::info!(%id, taker = %client.address, %end, "stream of a slot move ended");
@@ -114,7 +116,7 @@ async fn run(detached: Detached, request: Request) {
     node.clients.remove(client.id);
 }
 
-async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> Result<(), End> {
+async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Result<(), End> {
     let store = match accept(node, &request) {
         Ok(store) => store,
         Err(why) => {
@@ -130,7 +132,6 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         return Ok(());
     }
     let registered = Registered { node, id: request.id, give: &give };
-    stream.set_nodelay(true)?;
     stream.write_all(b"+OK\r\n").await?;
     if let Some(has) = request.has.filter(|has| !holds(&store, *has)) {
         tracing::warn!(id = %request.id, ?has, "the taker has what this history does not hold");
@@ -147,6 +148,7 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         in_flight: 0,
         acked_at_ms: clock::boottime_ms(),
         sent_at_ms: 0,
+        sent_at_bytes: 0,
         acked_bytes: 0,
         sent_bytes: VecDeque::new(),
         far_at_ms: clock::boottime_ms(),
@@ -246,6 +248,8 @@ struct Giving<'a> {
     in_flight: usize,
     acked_at_ms: u64,
     sent_at_ms: u64,
+    /// Bytes of the log when the newest frame was sent.
+    sent_at_bytes: u64,
     /// Bytes of the log when the newest frame that the taker has was sent.
     acked_bytes: u64,
     /// The same of those that it has not taken yet.
@@ -255,7 +259,7 @@ struct Giving<'a> {
 }
 
 impl Giving<'_> {
-    async fn run(&mut self, stream: &mut TcpStream) -> Result<(), End> {
+    async fn run(&mut self, stream: &mut Stream) -> Result<(), End> {
         loop {
             self.look()?;
             let frame = if self.in_flight < WINDOW { self.next()? } else { None };
@@ -278,7 +282,7 @@ impl Giving<'_> {
     }
 
     /// Takes what the taker says, one byte a frame, for at most so long.
-    async fn wait(&mut self, stream: &mut TcpStream, limit: Duration) -> Result<(), End> {
+    async fn wait(&mut self, stream: &mut Stream, limit: Duration) -> Result<(), End> {
         let mut acks = [0; WINDOW];
         let Ok(read) = tokio::time::timeout(limit, stream.read(&mut acks)).await else {
             let is_silent = clock::boottime_ms().saturating_sub(self.acked_at_ms) > PATIENCE_MS;
@@ -324,20 +328,24 @@ impl Giving<'_> {
     ///
     /// While the slots are frozen the taker's position has to be the freeze's: what others write
     /// behind it does not concern the taker. The freeze is looked at last, so what is not frozen yet
-    /// will be at this sequence or behind it.
-    fn committed(&self) -> u64 {
+    /// will be at this sequence or behind it; and the grant after it, since a freeze ends with it: a
+    /// position behind the one that the record rests on could never be opened.
+    fn committed(&self) -> Result<u64, End> {
         let published = self.store.published();
         let committed = match self.node.grants.commit.is_waiting() {
             true => published.min(self.node.grants.commit.newest()),
             false => published,
         };
         let frozen = self.node.moves.frozen_at(self.request.id);
-        frozen.map_or(committed, |at| at.min(committed))
+        if self.node.grants.granted_epoch() != Some(self.request.epoch) {
+            return Err(End::Over);
+        }
+        Ok(frozen.map_or(committed, |at| at.min(committed)))
     }
 
     /// The next frame, if there is one.
     fn next(&mut self) -> Result<Option<Vec<u8>>, End> {
-        match self.sender.step(self.committed()) {
+        match self.sender.step(self.committed()?) {
             Step::Wait => Ok(self.flush(false)),
             Step::Snapshot => {
                 // What was read of the log lies before it.
@@ -398,7 +406,9 @@ impl Giving<'_> {
             return None;
         }
         let has_records = self.log.records.as_ref().is_some_and(|records| !records.is_empty());
-        let is_due = clock::boottime_ms().saturating_sub(self.sent_at_ms) >= IDLE_MS;
+        let unsent = self.store.appended_bytes().saturating_sub(self.sent_at_bytes);
+        let is_late = clock::boottime_ms().saturating_sub(self.sent_at_ms) >= IDLE_MS;
+        let is_due = is_late || unsent >= IDLE_BYTES;
         let is_frozen = self.node.moves.is_holding();
         // A taker that is busy gets more at once.
         let bytes = self.log.records.as_ref().map_or(0, Writer::len);
@@ -416,6 +426,7 @@ impl Giving<'_> {
 
     fn noted_sent(&mut self) {
         self.sent_at_ms = clock::boottime_ms();
-        self.sent_bytes.push_back(self.store.appended_bytes());
+        self.sent_at_bytes = self.store.appended_bytes();
+        self.sent_bytes.push_back(self.sent_at_bytes);
     }
 }

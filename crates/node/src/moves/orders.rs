@@ -10,6 +10,7 @@ use storage::Store;
 
 use super::look::{least, master, owns};
 use super::take;
+use crate::clock;
 use crate::node::Node;
 use crate::threads::spawn;
 
@@ -46,14 +47,14 @@ pub fn say(node: &Arc<Node>, ids: impl Iterator<Item = MoveId>) -> Vec<Said> {
             feed,
             sequence,
             is_committed: sequence > 0 && is_committed(node, store, sequence),
-            is_synced: sequence > 0 && is_synced(node, store, sequence),
+            is_synced: sequence > 0 && (sequence <= held.synced || is_durable(store, sequence)),
             ..said
         }
     });
     let said: Vec<Said> = said.collect();
     let is_unsynced = |said: &Said| said.mark.is_some() && !said.is_synced;
     if said.iter().any(is_unsynced) {
-        sync_in_background(node, store);
+        sync_in_background(node, store, epoch);
     }
     said
 }
@@ -69,20 +70,20 @@ fn is_committed(node: &Node, store: &Store, sequence: u64) -> bool {
         || replicas.iter().any(|acked| *acked >= sequence)
 }
 
-fn is_synced(node: &Node, store: &Store, sequence: u64) -> bool {
-    let is_durable = store.options().sync_writes && store.published() >= sequence;
-    is_durable || node.moves.synced.load(Ordering::SeqCst) >= sequence
+/// What is published is on the disk.
+fn is_durable(store: &Store, sequence: u64) -> bool {
+    store.options().sync_writes && store.published() >= sequence
 }
 
 /// Syncs on a thread of its own: heartbeats do not wait for disks.
-fn sync_in_background(node: &Arc<Node>, store: &Store) {
+fn sync_in_background(node: &Arc<Node>, store: &Store, epoch: u64) {
     if node.moves.is_syncing.swap(true, Ordering::SeqCst) {
         return;
     }
     let (node, store) = (Arc::clone(node), store.clone());
     spawn("move-sync", move || {
         match store.sync() {
-            Ok(sequence) => drop(node.moves.synced.fetch_max(sequence, Ordering::SeqCst)),
+            Ok(sequence) => node.moves.note_synced(epoch, sequence),
             Err(error) => tracing::error!(%error, "cannot sync the log for a slot move"),
         }
         drop(store);
@@ -108,6 +109,13 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
                 return;
             }
         };
+        // While writes are paused for a switchover nothing is appended; but for the one mark that
+        // clients wait for, which a successor that lacks it is ordered to put again.
+        let is_urgent = matches!(act, Act::Put(Mark { state: State::Held, .. }));
+        let appends = matches!(act, Act::Put(_) | Act::Empty(_));
+        if appends && !is_urgent && node.clients.paused(clock::boottime_ns).is_some() {
+            return;
+        }
         let put = match &act {
             Act::Put(mark) => store.put_mark(mark, false).map(|_| Some(mark)),
             Act::Empty(mark) => store.put_mark(mark, true).map(|_| Some(mark)),

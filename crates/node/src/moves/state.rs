@@ -25,8 +25,6 @@ pub struct Moves {
     pub(super) gives: Mutex<BTreeMap<MoveId, Arc<Give>>>,
     /// Streams from givers.
     pub(super) takes: Mutex<BTreeMap<MoveId, Arc<Take>>>,
-    /// Newest sequence that is known to be on the disk.
-    pub(super) synced: AtomicU64,
     /// A sync is under way.
     pub(super) is_syncing: AtomicBool,
     /// CLOCK_BOOTTIME at which clients first came for slots that are not opened yet; 0: none do.
@@ -40,6 +38,9 @@ pub struct Held {
     epoch: u64,
     /// What is held back.
     pub machine: Machine,
+    /// Newest sequence that is known to be on the disk. Sequences of before the grant may be those of
+    /// other records: what was rewound, or replaced.
+    pub synced: u64,
 }
 
 /// A stream to a taker.
@@ -78,10 +79,18 @@ impl Moves {
     pub(super) fn lock(&self, epoch: u64) -> MutexGuard<'_, Held> {
         let mut held = self.held.lock();
         if held.epoch != epoch {
-            *held = Held { epoch, machine: Machine::default() };
+            *held = Held { epoch, ..Held::default() };
             self.mirror(&held);
         }
         held
+    }
+
+    /// A sync that was begun under the grant of `epoch` has put so much on the disk.
+    pub(super) fn note_synced(&self, epoch: u64, sequence: u64) {
+        let mut held = self.held.lock();
+        if held.epoch == epoch {
+            held.synced = held.synced.max(sequence);
+        }
     }
 
     /// To be called after every change of the machine.
@@ -171,4 +180,23 @@ impl Moves {
 /// later one.
 pub fn is_opened(store: &Store, slot: u16, version: i64) -> bool {
     store.marks().is_some_and(|marks| marks.table().serves(slot, false, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_synced_under_another_grant_counts_for_nothing() {
+        let moves = Moves::default();
+        assert_eq!(moves.lock(1).synced, 0);
+        moves.note_synced(1, 50);
+        moves.note_synced(1, 40);
+        assert_eq!(moves.lock(1).synced, 50);
+        moves.give_up();
+        moves.note_synced(1, 60);
+        assert_eq!(moves.lock(2).synced, 0);
+        moves.note_synced(1, 70);
+        assert_eq!(moves.lock(2).synced, 0, "a thread that is late");
+    }
 }

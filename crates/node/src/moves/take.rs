@@ -14,7 +14,6 @@ use ::replication::slots::{MoveId, Slots, State};
 use parking_lot::Mutex;
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
@@ -22,6 +21,7 @@ use super::look::master;
 use super::state::Take;
 use crate::clock;
 use crate::node::Node;
+use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
 /// A stream that the giver says it does not have, and that has brought nothing for so long, is begun
@@ -108,7 +108,13 @@ impl Job {
             tokio::time::timeout(GREETING, self.open()).await.unwrap_or(Err(End::Silent))?;
         loop {
             let (head, records) = self.receive(&mut stream).await?;
-            let sequence = self.append(&head, &records)?;
+            let sequence = loop {
+                if let Some(sequence) = self.append(&head, &records)? {
+                    break sequence;
+                }
+                self.look()?;
+                tokio::time::sleep(LOOK).await;
+            };
             // The giver sends no more than a few frames ahead: so little of a guest's data is not
             // acknowledged by the set here (rule M16).
             while !self.node.grants.commit.has(sequence) || self.lacks_room() {
@@ -121,13 +127,12 @@ impl Job {
     }
 
     /// Dials the giver, and asks for what is not here yet.
-    async fn open(&self) -> Result<TcpStream, End> {
+    async fn open(&self) -> Result<Stream, End> {
         let (giver, nonce, epoch) = &self.take.source;
         let mut stream = {
             let Endpoint { host, port } = self.giver(giver)?;
-            TcpStream::connect((host.as_str(), port)).await?
+            Stream::dial(&host, port, self.node.link_tls()?).await?
         };
-        stream.set_nodelay(true)?;
         let config = self.node.config.now();
         if let Some(secret) = config.link_secret() {
             stream.write_all(&encode_command(&["AUTH", secret])).await?;
@@ -166,7 +171,7 @@ impl Job {
     }
 
     /// One frame. What a peer may make this node hold is bounded by the largest batch.
-    async fn receive(&self, stream: &mut TcpStream) -> Result<(Head, Vec<u8>), End> {
+    async fn receive(&self, stream: &mut Stream) -> Result<(Head, Vec<u8>), End> {
         let mut start = [0; FRAME_HEAD_BYTES];
         self.fill(stream, &mut start).await?;
         let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).unwrap_or_default();
@@ -193,7 +198,7 @@ impl Job {
     }
 
     /// Reads as many bytes, and looks now and then whether this stream is still wanted.
-    async fn fill(&self, stream: &mut TcpStream, mut to: &mut [u8]) -> Result<(), End> {
+    async fn fill(&self, stream: &mut Stream, mut to: &mut [u8]) -> Result<(), End> {
         while !to.is_empty() {
             self.look()?;
             let limit = Duration::from_millis(100);
@@ -221,12 +226,16 @@ impl Job {
         room.is_some_and(|room| !room.has_place_for_guests())
     }
 
-    /// Appends a frame under the gate; the sequence of its mark.
-    fn append(&self, head: &Head, records: &[u8]) -> Result<u64, End> {
+    /// Appends a frame under the gate; the sequence of its mark. `None` while writes are paused: what a
+    /// switchover waits for its successor to have does not grow (rule M16).
+    fn append(&self, head: &Head, records: &[u8]) -> Result<Option<u64>, End> {
         let engine = self.node.engine();
         let (store, epoch) = master(&self.node, &engine).ok_or(End::Over)?;
         if epoch != self.granted {
             return Err(End::Over);
+        }
+        if self.node.clients.paused(clock::boottime_ns).is_some() {
+            return Ok(None);
         }
         // Orders and streams come one after the other: none of them drops the move meanwhile.
         let _held = self.node.moves.lock(epoch);
@@ -240,12 +249,12 @@ impl Job {
         let sequence = store.stage(&copy::staged(mark, head)?, records)?;
         self.take.copied.lock().took(&self.slots, (cursor, &head.cursor), records);
         store.publish()?;
-        Ok(sequence)
+        Ok(Some(sequence))
     }
 }
 
 /// One line of a greeting, which must be a positive one.
-async fn line(stream: &mut TcpStream) -> Result<(), End> {
+async fn line(stream: &mut Stream) -> Result<(), End> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         if line.len() > LINE_BYTES_MAX {

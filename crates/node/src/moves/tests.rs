@@ -310,6 +310,11 @@ fn fill(client: &mut Client, tags: &[String]) {
             &["JSON.SET", &key("json"), "$", "{\"a\":1}"],
             &["BF.ADD", &key("bloom"), "a"],
             &["PFADD", &key("hll"), "a"],
+            &["TDIGEST.CREATE", &key("digest"), "COMPRESSION", "1"],
+            &["TDIGEST.ADD", &key("digest"), "1", "2"],
+            &["TDIGEST.MERGE", &key("digest"), "1", &key("digest")],
+            &["TS.ADD", &key("series"), "5", "1", "CHUNK_SIZE", "1"],
+            &["TS.ADD", &key("series"), "6", "1"],
             &["SADD", &key("gone"), "1"],
             &["DEL", &key("gone")],
         ] {
@@ -427,6 +432,52 @@ fn a_copy_goes_on_after_a_restart_of_either_side() {
             "2 3"
         );
     }
+}
+
+/// Above what lies between two words about a log that says nothing of the slots.
+#[test]
+fn what_others_write_does_not_keep_a_taker_from_being_close() {
+    let cluster = Cluster::new();
+    let ends = Arc::new(AtomicBool::new(false));
+    let (port, ended) = (cluster.s.node().port, Arc::clone(&ends));
+    let writer = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let long = "x".repeat(16 << 10);
+        let words = [b"SET".as_slice(), b"{c}long", long.as_bytes()];
+        while !ended.load(Ordering::SeqCst) {
+            stream.write_all(&wire::request(&words)).unwrap();
+            assert_eq!(answer(&mut stream), "+OK");
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    });
+    cluster.copy();
+    ends.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+}
+
+#[test]
+fn nothing_of_a_guest_is_appended_while_writes_are_paused_for_a_switchover() {
+    let cluster = Cluster::new();
+    let key = format!("{{{}}}long", tags(1)[0]);
+    assert_eq!(cluster.s.ask(&["SET", &key, "1"]), "+OK");
+    cluster.copy();
+    assert_eq!(cluster.d.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]), "+OK");
+    let paused = cluster.d.node().sequence();
+    let long = "x".repeat(600 << 10);
+    assert_eq!(cluster.s.ask(&["SET", &key, &long]), "+OK");
+    wait_until(|| match cluster.s.say().feed {
+        Some(Feed::Far) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let staged = cluster.d.order(Order::Drop).mark;
+    assert!(matches!(staged, Some(Mark::Staged { .. })), "{staged:?}");
+    assert_eq!(cluster.d.node().sequence(), paused);
+    assert_eq!(cluster.d.ask(&["CLIENT", "UNPAUSE"]), "+OK");
+    wait_until(|| match cluster.d.records() == cluster.s.records() {
+        true => Ok(()),
+        false => Err("not whole".into()),
+    });
+    assert_eq!(cluster.d.order(Order::Drop).mark, Some(Mark::Gone { is_empty: true }));
 }
 
 #[test]

@@ -201,9 +201,9 @@ fn own(
     let mut record = cx.record.next();
     give::give(&mut record, one);
     let version = record.version;
-    let epoch = s.shard.epoch.number;
+    let (epoch, process) = (s.shard.epoch.number, s.shard.epoch.nonce.clone());
     if let Some(next) = record.moves.get_mut(one.id) {
-        next.phase = Phase::Owned { at, version, epoch };
+        next.phase = Phase::Owned { at, version, epoch, process };
     }
     let floor = Floor { epoch: d.shard.epoch.number, id: d.shard.epoch.id, sequence };
     if let Some(place) = record.place_of(one.to) {
@@ -214,13 +214,17 @@ fn own(
 
 /// Nothing can go back from here on: the giver is sealed, the taker opens, the giver forgets.
 fn finish(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
-    let Phase::Owned { at, version, epoch } = one.phase else { return };
+    let Phase::Owned { at, version, epoch, ref process } = one.phase else { return };
     let (s, d) = (cx.side(one.from), cx.side(one.to));
     let giver = s.map(|s| s.said(one.id)).unwrap_or_else(|| Said::nothing(one.id));
     let taker = d.map(|d| d.said(one.id)).unwrap_or_else(|| Said::nothing(one.id));
-    // A later epoch was opened only after a fence of the earlier one's process, and its own names a
-    // topology that gives the slots away.
-    let is_over = cx.shard(one.from).is_none_or(|from| from.epoch.number > epoch);
+    // A later epoch names a topology that gives the slots away. A failover opens it after a fence of
+    // the earlier one's process; a switchover before that, and one that goes back opens it for that
+    // very process, which serves as ever until it has heard of it.
+    let is_over = cx.shard(one.from).is_none_or(|from| {
+        let is_fenced = from.fence.is_none() && (from.epoch.nonce != *process || s.is_some());
+        from.epoch.number > epoch && is_fenced
+    });
     let is_left = matches!(giver.mark, Some(Mark::Gone { .. }));
     let is_open = taker.mark == Some(Mark::Held);
     if !is_over && !giver.is_sealed && !is_left && !is_open {

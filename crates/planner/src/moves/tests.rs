@@ -245,10 +245,23 @@ fn what_was_said_under_another_epoch_counts_for_nothing() {
 }
 
 #[test]
-fn a_later_epoch_of_the_giver_is_a_seal() {
+fn a_later_epoch_of_the_giver_is_a_seal_once_the_earlier_process_is_fenced() {
+    let waits = |s: &Script| {
+        let plan = s.plan();
+        assert_eq!((plan.orders, plan.swap), (vec![], None));
+        assert_eq!(plan.waits[&MoveId(1)], "the giver to answer for the slots no more");
+    };
     let mut s = Script::ready();
     s.acts();
+    // A switchover that went back: the same process, which has not heard of it.
     s.record.shards[0].epoch.number = 5;
+    waits(&s);
+    // A switchover: the predecessor still answers reads.
+    s.record.shards[0].epoch.nonce = "2".into();
+    let (node, version) = (id("a"), s.record.version);
+    s.record.shards[0].fence = Some(crate::PendingFence { node, version, member: None });
+    waits(&s);
+    s.record.shards[0].fence = None;
     s.check(expect![[r#"
         b move 1 term 3: Open { at: Least { id: Some(0000000000000002), sequence: 500 }, version: 8 }
         move 1 waits for the taker to open

@@ -11,6 +11,8 @@
 //! {"end":602,"batches":1}
 //! ```
 //!
+//! Of a batch of a slot move, whose log data is `M` and the move's number, nothing else is told.
+//!
 //! A file without the last line is not complete; such a file never has the name [`path`] gives. The epoch is the one that
 //! held the fork when the file was made: later the same node may have another one there, and only the one of then says
 //! which logs go on from this fork. Files of before that have no such fields, as those of databases without epochs.
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 use replication::history::{EpochId, History};
 
 use crate::batch::{self, Record};
-use crate::{Error, FeedRead, Store};
+use crate::{Error, FeedRead, Store, slots};
 
 const ACTION: &str = "export discarded writes";
 
@@ -104,8 +106,13 @@ impl Writer {
         self.line.clear();
         // Writing into a String cannot fail.
         let _ = writeln!(self.line, "{{\"batch\":{sequence},\"count\":{count}}}");
+        // A copy of slots is the giver's data: it is not put back, where it might be older by then.
+        let is_guest = slots::is_of_move(bytes);
         for record in batch::records(bytes) {
-            record_line(&mut self.line, record?);
+            let record = record?;
+            if !is_guest || matches!(record, Record::LogData(_)) {
+                record_line(&mut self.line, record);
+            }
         }
         self.end = (sequence + u64::from(count)).saturating_sub(1);
         self.batches += 1;

@@ -288,3 +288,44 @@ proptest! {
         }
     }
 }
+
+/// What a rewind cuts off a taker's log is an export, and what that holds may be put back.
+#[test]
+fn an_export_of_discarded_writes_has_nothing_of_a_copy() {
+    let (db, folder) = (Db::new(), tempfile::tempdir().unwrap());
+    let (moving, own) = (key(0, 1), key(3, 2));
+    let slots = slots_of(std::slice::from_ref(&moving));
+    db.store.put_mark(&staged(1, &slots), true).unwrap();
+    let mut records = Writer::new(Vec::new());
+    records.put(Family::Metadata, &[&scope().ns_key(&moving)], &[b"\x81\0\0\0\0\0\0\0\0copied"]);
+    db.store.stage(&staged(1, &slots), records.finish()).unwrap();
+    write(&db.store, 0, &own, 7);
+    let (path, is_whole) =
+        crate::rewind::export::from_feed(&db.store, folder.path(), 0, 1).unwrap();
+    let text = std::fs::read_to_string(path.unwrap()).unwrap();
+    let count = |what: &str| text.matches(what).count();
+    assert!(is_whole, "{text}");
+    assert_eq!((count("{\"batch\""), count("{\"log\":\"M1\"}")), (3, 2), "{text}");
+    assert_eq!((count("{\"put\""), count("copied"), count("range")), (1, 0, 0), "{text}");
+}
+
+#[test]
+fn what_lies_in_slots_of_others_is_counted_under_their_newest_mark() {
+    let db = Db::new();
+    let (moving, own) = (key(0, 1), key(3, 2));
+    let slots = slots_of(std::slice::from_ref(&moving));
+    let count = || {
+        let lying = db.store.lying(100).unwrap().into_iter();
+        lying.map(|(mark, records)| (mark.id.0, records)).collect::<Vec<_>>()
+    };
+    assert_eq!(count(), []);
+    db.store.put_mark(&staged(1, &slots), true).unwrap();
+    write(&db.store, 1, &own, 7);
+    write(&db.store, 1, &moving, 8);
+    assert_eq!(count(), [(1, 4)], "metadata and three fields");
+    db.store.put_mark(&staged(2, &slots), false).unwrap();
+    assert_eq!(count(), [(1, 0), (2, 4)]);
+    let held = Mark { state: State::Held, ..staged(2, &slots) };
+    db.store.put_mark(&held, false).unwrap();
+    assert_eq!(count(), [(1, 0), (2, 0)]);
+}

@@ -10,7 +10,7 @@ use super::schedule::{Kind, Style};
 /// Names and what they take, for the message about a wrong one.
 const HELP: &str = "RUNS=n SEED=n MODE=in-sync|async BALANCER=haproxy|builtin SHAPE=<shards>x<nodes> \
                     FAULTS=<kind,…>|all[,-kind…][,alone|,mixed] KEYS=<kind,…>|all[,-kind…] \
-                    CLIENTS=busy|quiet LEASE=ms SECONDS=n KEEP=yes DIR=folder";
+                    CLIENTS=busy|quiet LEASE=ms MOVES=on|off SECONDS=n KEEP=yes DIR=folder";
 
 /// How the cluster acknowledges writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub struct Options {
     pub quiet: Option<bool>,
     /// Length of leases, ms.
     pub lease_ms: Option<u64>,
+    /// Whether slots go from shard to shard meanwhile.
+    pub moves: bool,
     /// For how long faults are begun, s.
     pub seconds: u64,
     /// Whether folders of runs without findings stay, data included.
@@ -109,6 +111,7 @@ impl Default for Options {
             style: None,
             quiet: None,
             lease_ms: None,
+            moves: false,
             seconds: 14,
             keep: false,
             dir: None,
@@ -123,6 +126,8 @@ impl Options {
         for argument in arguments {
             options.set(&argument).with_context(|| format!("`{argument}`; accepted: {HELP}"))?;
         }
+        let is_single = options.shape.is_some_and(|shape| shape.shards == 1);
+        ensure!(!(options.moves && is_single), "MOVES=on needs two shards or more");
         Ok(options)
     }
 
@@ -154,6 +159,13 @@ impl Options {
                 });
             }
             "LEASE" => self.lease_ms = Some(value.parse().context("not a number")?),
+            "MOVES" => {
+                self.moves = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => bail!("neither on nor off"),
+                }
+            }
             "SHAPE" => self.shape = Some(shape(value)?),
             "FAULTS" => self.set_faults(value)?,
             "KEYS" => self.set_keys(value)?,
@@ -248,6 +260,8 @@ mod tests {
         assert_eq!(options.shape, Some(Shape { shards: 3, nodes: 2 }));
         assert_eq!((options.faults, options.style), (vec![Kind::Kill], Some(Style::Mixed)));
         assert_eq!(parse("CLIENTS=quiet").unwrap().quiet, Some(true));
+        assert!(parse("MOVES=on").unwrap().moves && !parse("MOVES=off").unwrap().moves);
+        assert!(parse("MOVES=on SHAPE=2x2").is_ok() && parse("MOVES=on SHAPE=1x3").is_err());
         assert_eq!(parse("FAULTS=alone").unwrap().faults, Kind::ALL);
         assert!(parse("FAULTS=none").unwrap().faults.is_empty());
         let most = parse("FAULTS=-disk-full,mixed").unwrap().faults;
@@ -270,6 +284,7 @@ mod tests {
             "FAULTS=rain",
             "CLIENTS=few",
             "LEASE=1s",
+            "MOVES=few",
             "X=1",
         ] {
             assert!(format!("{:#}", parse(bad).unwrap_err()).contains(bad), "{bad}");

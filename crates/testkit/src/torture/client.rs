@@ -43,6 +43,8 @@ pub struct Shared {
     pub keys: Arc<Vec<Key>>,
     /// By key: operations without an answer so far.
     pub unanswered: Arc<Vec<AtomicUsize>>,
+    /// By key: its shard, as clients were told last.
+    pub places: Arc<Vec<AtomicUsize>>,
     /// Where clients reach the master of each shard.
     pub masters: Arc<Vec<SocketAddr>>,
     /// The clock of the run.
@@ -117,7 +119,7 @@ impl Client {
             return;
         }
         let keys = Arc::clone(&self.shared.keys);
-        let here = first_of(&keys, shard);
+        let here = self.here(shard);
         let writes = self.rng.random_ratio(self.shared.write_permille, 1_000);
         if writes && self.rng.random_ratio(self.shared.ballast_percent, 100) {
             return self.write_ballast(shard, &here);
@@ -125,9 +127,7 @@ impl Client {
         let count = if self.rng.random_bool(0.25) { PIPELINE } else { 1 };
         let mut calls = Vec::new();
         for _ in 0..count {
-            let Some(key) = here.choose(&mut self.rng).map(|key| self.current(*key)) else {
-                return;
-            };
+            let Some(key) = here.choose(&mut self.rng).copied() else { return };
             let call = match keys[key].kind {
                 Kind::Ballast => None,
                 Kind::Channel if !writes => None,
@@ -144,6 +144,24 @@ impl Client {
                 calls.retain(|(_, call)| !matches!(call, Call::Release(_)));
                 self.exchange(shard, &calls);
             }
+        }
+    }
+
+    /// The keys that are in use and, as far as is known, in this shard.
+    fn here(&self, shard: usize) -> Vec<usize> {
+        let is_here = |key: &usize| self.shared.places[*key].load(Ordering::Relaxed) == shard;
+        let current = first_of(&self.shared.keys).into_iter().map(|key| self.current(key));
+        current.filter(is_here).collect()
+    }
+
+    /// `MOVED <slot> <address>`: the key is at another shard.
+    fn learn(&self, key: usize, refusal: &str) {
+        let mut words = refusal.split(' ');
+        let is_moved = words.next() == Some("MOVED");
+        let to: Option<SocketAddr> = words.nth(1).and_then(|address| address.parse().ok());
+        let place = self.shared.masters.iter().position(|master| Some(*master) == to);
+        if let Some(place) = place.filter(|_| is_moved) {
+            self.shared.places[key].store(place, Ordering::Relaxed);
         }
     }
 
@@ -336,6 +354,9 @@ impl Client {
         if matches!(outcome, Outcome::Unknown(_)) && !call.is_read() {
             self.shared.unanswered[key].fetch_add(1, Ordering::Relaxed);
         }
+        if let Outcome::Refused(text) = &outcome {
+            self.learn(key, text);
+        }
         let client = self.number;
         self.records.push(Record { client, key, call, invoked, ended, outcome, by });
     }
@@ -379,10 +400,13 @@ impl Client {
         // Incompressible enough: nothing here depends on it.
         let value = vec![self.rng.random::<u8>(); BALLAST_BYTES];
         let Some(mut link) = self.links.remove(&shard) else { return };
-        if let Ok(Reply::Simple(_)) = link.call(&[b"SET".as_slice(), name.as_bytes(), &value]) {
-            self.links.insert(shard, link);
-        } else {
-            wait::pause(BACK_OFF);
+        match link.call(&[b"SET".as_slice(), name.as_bytes(), &value]) {
+            Ok(Reply::Simple(_)) => drop(self.links.insert(shard, link)),
+            said => {
+                let error = said.map(|said| said.text()).unwrap_or_default();
+                self.learn(*key, &error);
+                wait::pause(BACK_OFF);
+            }
         }
     }
 }

@@ -17,11 +17,11 @@ pub fn answers(records: &[Record], keys: &[Key], reigns: &[Reign]) -> Vec<(usize
             return None;
         }
         let by = record.by.as_deref()?;
-        let shard = keys.get(record.key)?.shard;
+        let key = keys.get(record.key)?;
         let reign = reigns.iter().find(|reign| {
             reign.from < record.invoked
                 && record.ended < reign.to
-                && reign.masters.get(shard).is_some_and(|master| master != by)
+                && reign.master_of(key).is_some_and(|master| master != by)
         })?;
         Some(reign.version)
     };
@@ -47,7 +47,15 @@ mod tests {
     }
 
     fn reign(version: i64, master: &str, from: u64, to: u64) -> Reign {
-        Reign { version, masters: vec![master.to_owned()], replicas: Vec::new(), from, to }
+        Reign {
+            version,
+            masters: vec![master.to_owned()],
+            replicas: Vec::new(),
+            slots: vec![vec![(0, 16_383)]],
+            in_doubt: Vec::new(),
+            from,
+            to,
+        }
     }
 
     #[test]

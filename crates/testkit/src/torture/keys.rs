@@ -109,7 +109,7 @@ pub struct Key {
     pub name: String,
     /// How it is used.
     pub kind: Kind,
-    /// Of which shard its slot is.
+    /// Of which shard its slot is, before anything moves.
     pub shard: usize,
     /// Locks: how long they last, ms.
     pub ttl_ms: u64,
@@ -172,11 +172,10 @@ pub fn keys(shards: &[Ranges], kinds: &[Kind]) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-/// Positions of the keys of a shard that clients begin with: all but successors.
-pub fn first_of(keys: &[Key], shard: usize) -> Vec<usize> {
+/// Positions of the keys that clients begin with: all but successors.
+pub fn first_of(keys: &[Key]) -> Vec<usize> {
     let successors: HashSet<usize> = keys.iter().filter_map(|key| key.successor).collect();
-    let is_first = |index: &usize| keys[*index].shard == shard && !successors.contains(index);
-    (0..keys.len()).filter(is_first).collect()
+    (0..keys.len()).filter(|index| !successors.contains(index)).collect()
 }
 
 /// A name with this beginning whose slot is within the ranges.
@@ -233,8 +232,9 @@ mod tests {
             assert!((0..3).all(|s| keys.iter().any(|key| key.shard == s && key.kind == kind)));
         }
         for shard in 0..3 {
-            let of =
-                |kind| first_of(&keys, shard).iter().filter(|i| keys[**i].kind == kind).count();
+            let here: Vec<usize> =
+                first_of(&keys).into_iter().filter(|i| keys[*i].shard == shard).collect();
+            let of = |kind| here.iter().filter(|i| keys[**i].kind == kind).count();
             assert_eq!((of(Kind::Register), of(Kind::Lock), of(Kind::Ballast)), (2, 2, 1));
             assert_eq!((of(Kind::Queue), of(Kind::Set)), (1, 1));
         }

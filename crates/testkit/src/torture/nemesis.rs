@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value as Json, json};
 
 use super::args::Balancer;
-use super::host::{Host, Role};
+use super::host::Role;
 use super::limits::{self, Crowd};
+use super::movers;
 use super::observer::Reigns;
 use super::rest;
 use super::schedule::{Action, Fault, Target};
@@ -105,9 +106,9 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    /// All hosts, as they are now.
-    pub fn hosts(&self) -> &[Host] {
-        &self.site.hosts
+    /// The cluster, as it is now.
+    pub fn site(&self) -> &Site {
+        self.site
     }
 
     /// Everything as it was: all processes run, all hosts hear each other.
@@ -135,6 +136,15 @@ impl<'a> Nemesis<'a> {
                 }
             }
             self.site.health()
+        })
+    }
+
+    /// Waits until all moves are over, and looks after the processes meanwhile.
+    pub fn await_moves(&mut self, patience: Duration) -> Result<movers::Outcome> {
+        wait::until("all moves are over", patience, || {
+            let looked = self.look_after().and_then(|()| self.undo_due(self.now_ms()));
+            let ended = looked.and_then(|()| movers::end(self.site.control()));
+            ended.map_err(|error| format!("{error:#}"))
         })
     }
 

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use super::keys::{Key, Kind, Ranges, range, slot};
+use super::movers::{owner, owners};
 use super::rest;
 use super::timeline::Timeline;
 use crate::{netns, wait};
@@ -25,10 +27,28 @@ pub struct Reign {
     pub masters: Vec<String>,
     /// By shard: the other nodes' ids.
     pub replicas: Vec<Vec<String>>,
+    /// By shard: its slots.
+    pub slots: Vec<Ranges>,
+    /// Slots that have changed hands, and whose giver may still answer reads.
+    pub in_doubt: Ranges,
     /// When the first answer with it had been read, ns.
     pub from: u64,
     /// When the last question that was answered with it had not been sent yet, ns.
     pub to: u64,
+}
+
+impl Reign {
+    /// The master that answers for a key for certain.
+    pub fn master_of(&self, key: &Key) -> Option<&str> {
+        let slot = slot(key.name.as_bytes());
+        let shard = match key.kind {
+            // A channel has no slot.
+            Kind::Channel => key.shard,
+            _ if self.in_doubt.iter().any(|(a, b)| (*a..=*b).contains(&slot)) => return None,
+            _ => owner(&self.slots, slot)?,
+        };
+        self.masters.get(shard).map(String::as_str)
+    }
 }
 
 /// What is known; shared.
@@ -89,7 +109,9 @@ fn look(client: &rest::Client, reigns: &Reigns, sets: &mut String, timeline: &Ti
     let Some(seen) = read(&status, sent, received) else { return };
     let mut reigns = reigns.lock();
     match reigns.last_mut() {
-        Some(last) if last.version == seen.version => last.to = sent,
+        Some(last) if last.version == seen.version && last.in_doubt == seen.in_doubt => {
+            last.to = sent;
+        }
         _ => {
             let masters: Vec<&str> = seen.masters.iter().map(|id| short(id)).collect();
             timeline.note(format!("topology {}: masters {}", seen.version, masters.join(" ")));
@@ -131,8 +153,13 @@ fn read(status: &Json, sent: u64, received: u64) -> Option<Reign> {
         replicas.push(others);
     }
     let version = status.get("version")?.as_i64()?;
+    let slots = owners(status).ok()?;
+    let moves = status.get("moves").and_then(Json::as_array).into_iter().flatten();
+    let owned = moves.filter(|one| one["state"] == "owned");
+    let texts = owned.filter_map(|one| one.get("slots")?.as_str());
+    let in_doubt = texts.flat_map(|text| text.split(',').filter_map(range)).collect();
     // Until a second answer there is no moment at which it certainly was in force.
-    Some(Reign { version, masters, replicas, from: received, to: sent })
+    Some(Reign { version, masters, replicas, slots, in_doubt, from: received, to: sent })
 }
 
 #[cfg(test)]
@@ -145,12 +172,22 @@ mod tests {
     fn nobody_reigns_for_certain_until_the_new_master_serves() {
         let status = |state: &str| {
             let nodes = json!([{ "id": "a", "role": "slave" }, { "id": "b", "role": "master" }]);
-            json!({ "version": 4, "shards": [{ "state": state, "nodes": nodes }] })
+            let shard = json!({ "state": state, "nodes": nodes, "slot_ranges": ["0-16383"] });
+            let moves = json!([{ "state": "owned", "slots": "7,12182" }]);
+            json!({ "version": 4, "shards": [shard], "moves": moves })
         };
         assert_eq!(read(&status("switchover"), 1, 2), None);
         assert_eq!(read(&status("settling"), 1, 2), None);
         let reign = read(&status("steady"), 1, 2).unwrap();
         assert_eq!((reign.version, reign.from, reign.to), (4, 2, 1));
+        let key = |name: &str| Key {
+            name: name.to_owned(),
+            kind: Kind::Set,
+            shard: 0,
+            ttl_ms: 0,
+            successor: None,
+        };
+        assert_eq!((reign.master_of(&key("bar")), reign.master_of(&key("foo"))), (Some("b"), None));
         assert_eq!((reign.masters, reign.replicas), (vec!["b".into()], vec![vec!["a".into()]]));
     }
 }

@@ -74,7 +74,10 @@ pub fn add_result(folder: &Path, run: &Run<'_>) -> Result<()> {
         plan.seed,
         run.options.mode.as_str(),
         plan.balancer.as_str(),
-        plan.shape,
+        match run.options.moves {
+            true => format!("{}+moves", plan.shape),
+            false => plan.shape.to_string(),
+        },
         plan.style.as_str(),
         run.records.len(),
         unknown(run.records),
@@ -133,8 +136,9 @@ pub fn replay(plan: &Plan, options: &Options) -> String {
         Mode::Async => "async",
     };
     let clients = if plan.is_quiet { "quiet" } else { "busy" };
+    let moves = if options.moves { " MOVES=on" } else { "" };
     format!(
-        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} SECONDS={}",
+        "RUNS=1 SEED={} MODE={mode} BALANCER={} SHAPE={} FAULTS={faults},{style} KEYS={keys} CLIENTS={clients} LEASE={} SECONDS={}{moves}",
         plan.seed,
         plan.balancer.as_str(),
         plan.shape,
@@ -152,6 +156,9 @@ pub fn write(dir: &Path, run: &Run<'_>) -> Result<()> {
     );
     for fault in &run.plan.faults {
         text += &format!("  {fault}\n");
+    }
+    for errand in &run.plan.errands {
+        text += &format!("  {errand:?}\n");
     }
     for finding in run.findings {
         text += &format!("\n{}: {}\n", finding.kind, finding.text);

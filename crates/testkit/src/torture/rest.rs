@@ -47,6 +47,16 @@ impl Client {
         self.ask(self.http.post(format!("http://{LISTEN}/api/v1{path}")).json(body), path)
     }
 
+    /// `PATCH` and its `data`.
+    pub fn patch(&self, path: &str, body: &Json) -> Result<Json> {
+        self.ask(self.http.patch(format!("http://{LISTEN}/api/v1{path}")).json(body), path)
+    }
+
+    /// `DELETE` and its `data`.
+    pub fn delete(&self, path: &str) -> Result<Json> {
+        self.ask(self.http.delete(format!("http://{LISTEN}/api/v1{path}")), path)
+    }
+
     fn ask(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Json> {
         self.runtime.block_on(async {
             let answer = request.send().await.with_context(|| format!("ask for {path}"))?;

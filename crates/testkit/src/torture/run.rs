@@ -15,9 +15,11 @@ use super::finale;
 use super::history::Record;
 use super::host::Host;
 use super::keys;
+use super::movers::{self, Movers};
 use super::nemesis::Nemesis;
 use super::network;
 use super::observer::{Observer, Reign, Reigns};
+use super::placement;
 use super::prepare;
 use super::report;
 use super::rest;
@@ -33,6 +35,8 @@ use crate::wait;
 const CLIENTS: u32 = 8;
 /// How long a cluster may take to be healthy once faults are over: a full copy, at worst, on a busy machine.
 const HEAL_PATIENCE: Duration = Duration::from_secs(20);
+/// How long moves may take to be over once everything works again, of which several may wait.
+const MOVES_PATIENCE: Duration = Duration::from_secs(60);
 /// Clients go on for that long after everything is healthy.
 const AFTER: Duration = Duration::from_millis(1_000);
 const EVENTS_PATIENCE: Duration = Duration::from_secs(3);
@@ -44,6 +48,8 @@ pub struct Total {
     pub runs: u64,
     /// Findings in all of them.
     pub anomalies: usize,
+    /// What moves came to.
+    pub moves: movers::Outcome,
 }
 
 /// Runs as often as asked, telling `say` what happens.
@@ -67,8 +73,9 @@ pub fn all(
         say(format!("run {}: {}", total.runs + 1, report::replay(&plan, options)));
         let dir = folder.join(format!("seed-{seed}-{}", std::process::id()));
         match one(&dir, &plan, options, stop) {
-            Ok((told, findings)) => {
+            Ok((told, findings, moves)) => {
                 total.runs += 1;
+                total.moves += moves;
                 total.anomalies += findings.len();
                 say(format!("  {told}"));
                 for finding in &findings {
@@ -98,6 +105,7 @@ struct Done {
     reigns: Vec<Reign>,
     heard: Vec<Heard>,
     findings: Vec<Finding>,
+    moves: movers::Outcome,
     /// What everybody said of themselves at the end.
     state: String,
 }
@@ -109,6 +117,7 @@ struct Scene<'a> {
     space: &'a str,
     keys: &'a [keys::Key],
     masters: &'a [SocketAddr],
+    movers: Option<Movers>,
     timeline: &'a Timeline,
     /// How long it takes at least.
     least_ms: u64,
@@ -119,7 +128,7 @@ fn one(
     plan: &Plan,
     options: &Options,
     stop: &Arc<AtomicBool>,
-) -> Result<(String, Vec<Finding>)> {
+) -> Result<(String, Vec<Finding>, movers::Outcome)> {
     let began = Instant::now();
     std::fs::create_dir_all(dir).context("create a run's folder")?;
     let timeline = Timeline::new(Clock::start());
@@ -146,15 +155,19 @@ fn one(
     if !options.keep {
         report::remove_data(dir)?;
     }
+    let moves = match options.moves {
+        true => format!("{}, ", done.moves),
+        false => String::new(),
+    };
     let told = format!(
-        "{} faults, {} operations, {} without an answer, {} versions, {seconds} s: {}",
+        "{} faults, {} operations, {} without an answer, {} versions, {moves}{seconds} s: {}",
         plan.faults.len(),
         done.records.len(),
         report::unknown(&done.records),
         done.reigns.len(),
         if findings.is_empty() { "ok" } else { "FOUND" },
     );
-    Ok((told, findings))
+    Ok((told, findings, done.moves))
 }
 
 fn carry_out(
@@ -189,7 +202,10 @@ fn carry_out(
     let subscribers = Subscribers::start(&space, &keys, &masters, timeline.clock());
     let clients = start_clients(&space, plan.seed, &shared);
 
+    let movers = (!plan.errands.is_empty())
+        .then(|| Movers::start(site.control(), &plan.errands, &site.slots, timeline));
     let scene = Scene {
+        movers,
         dir,
         space: &space,
         keys: &keys,
@@ -197,19 +213,24 @@ fn carry_out(
         timeline,
         least_ms: options.seconds * 1_000,
     };
-    let wounded = wound(plan, &scene, &mut site, &reigns, stop);
+    let wounded = wound(plan, scene, &mut site, &reigns, stop);
     shared.stop.store(true, Ordering::Relaxed);
     let mut records = Vec::new();
     for client in clients {
         records.extend(client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
     }
     let heard = subscribers.finish()?;
-    let mut findings = wounded.context("carry out the faults")?;
+    let Wounded { mut findings, moves } = wounded.context("carry out the faults")?;
     records.sort_by_key(|record| record.invoked);
     let last = records.len();
-    match netns::inside(&space, || finale::read_all(&keys, &masters, timeline.clock())) {
+    let owners = site.owners().context("ask for the owners of slots")?;
+    let placed = movers::at_home(&keys, &owners);
+    match netns::inside(&space, || finale::read_all(&placed, &masters, timeline.clock())) {
         Ok(reads) => {
-            findings.extend(divergence(&site, &keys, &reads)?);
+            findings.extend(divergence(&site, &placed, &reads)?);
+            if options.moves {
+                findings.extend(placement::judge(&site, &owners)?);
+            }
             records.extend(reads);
         }
         Err(error) => findings.push(stuck(timeline, &error)),
@@ -218,13 +239,14 @@ fn carry_out(
     let state = site.state();
     let reigns = observer.finish()?;
     ensure!(records.len() > last / 2 && last > 100, "clients did only {last} operations");
-    Ok(Done { records, last, keys: keys.to_vec(), reigns, heard, findings, state })
+    Ok(Done { records, last, keys: keys.to_vec(), reigns, heard, findings, moves, state })
 }
 
 /// What the clients of a run share.
 fn shared(plan: &Plan, keys: &Arc<Vec<keys::Key>>, masters: &[SocketAddr], clock: Clock) -> Shared {
     Shared {
         keys: Arc::clone(keys),
+        places: Arc::new(keys.iter().map(|key| AtomicUsize::new(key.shard)).collect()),
         unanswered: Arc::new(keys.iter().map(|_| AtomicUsize::default()).collect()),
         masters: Arc::new(masters.to_vec()),
         clock,
@@ -239,23 +261,35 @@ fn shared(plan: &Plan, keys: &Arc<Vec<keys::Key>>, masters: &[SocketAddr], clock
     }
 }
 
+/// What came of the faults.
+struct Wounded {
+    findings: Vec<Finding>,
+    moves: movers::Outcome,
+}
+
 /// Faults, healing, and the time until everything works again; returns what went wrong in it.
 fn wound(
     plan: &Plan,
-    scene: &Scene<'_>,
+    scene: Scene<'_>,
     site: &mut Site,
     reigns: &Reigns,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<Finding>> {
+) -> Result<Wounded> {
     let timeline = scene.timeline;
     let mut nemesis = Nemesis::new(site, Arc::clone(reigns), timeline);
     let faults = nemesis.run(&plan.faults, scene.least_ms, || stop.load(Ordering::Relaxed));
     // Also after a failure: clients and processes are about to be asked to end.
     nemesis.heal()?;
     faults?;
-    let mut findings: Vec<Finding> = Vec::new();
+    scene.movers.map_or(Ok(()), Movers::finish)?;
+    let (mut findings, mut moves) = (Vec::new(), movers::Outcome::default());
     let usable = nemesis.await_health(HEAL_PATIENCE).and_then(|()| {
-        netns::inside(scene.space, || finale::await_writes(scene.keys, scene.masters))
+        if !plan.errands.is_empty() {
+            moves = nemesis.await_moves(MOVES_PATIENCE)?;
+            timeline.note(moves.to_string());
+        }
+        let placed = movers::at_home(scene.keys, &nemesis.site().owners()?);
+        netns::inside(scene.space, || finale::await_writes(&placed, scene.masters))
     });
     match usable {
         Ok(()) => {
@@ -264,13 +298,13 @@ fn wound(
         }
         Err(error) => {
             findings.push(stuck(timeline, &error));
-            let threads: String = nemesis.hosts().iter().map(Host::threads).collect();
+            let threads: String = nemesis.site().hosts.iter().map(Host::threads).collect();
             std::fs::write(scene.dir.join("threads.txt"), threads).context("write threads.txt")?;
         }
     }
     let ended = |text| Finding { kind: "ended", text, operations: Vec::new() };
     findings.extend(nemesis.surprises.drain(..).map(ended));
-    Ok(findings)
+    Ok(Wounded { findings, moves })
 }
 
 fn stuck(timeline: &Timeline, error: &anyhow::Error) -> Finding {
@@ -338,11 +372,15 @@ pub fn conclude(
     asked: u64,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
-    let Total { runs, anomalies } = total;
+    let Total { runs, anomalies, moves } = total;
     if let Err(error) = &done {
         say(format!("error: {error:#}"));
     }
-    say(format!("torture: runs={runs} anomalies={anomalies}"));
+    let moves = match moves == movers::Outcome::default() {
+        true => String::new(),
+        false => format!(" {moves}"),
+    };
+    say(format!("torture: runs={runs} anomalies={anomalies}{moves}"));
     done?;
     ensure!(anomalies == 0, "{anomalies} anomalies");
     ensure!(runs == asked, "{runs} of {asked} runs were carried out");

@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::args::{Balancer, Options, Shape};
+use super::errands::{self, Errand};
 
 /// Instances of the load balancer.
 pub const BALANCERS: usize = 2;
@@ -18,7 +19,7 @@ const SIDE_SEED: u64 = 0x7369_6465_0000_0000;
 const LEASE_MS: u64 = 1_000;
 const LONG_LEASE_MS: u64 = 3_000;
 /// Faults begin this long after the clients.
-const QUIET_MS: u64 = 800;
+pub(super) const QUIET_MS: u64 = 800;
 
 /// A kind of fault, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +244,8 @@ pub struct Plan {
     pub lease_ms: u64,
     /// In order of their beginning.
     pub faults: Vec<Fault>,
+    /// What moves, in order; none where nothing is to move.
+    pub errands: Vec<Errand>,
 }
 
 impl Plan {
@@ -255,12 +258,14 @@ impl Plan {
         let mixed = rng.random_bool(0.6);
         let small = rng.random_bool(0.5);
         let drawn = if haproxy { Balancer::Haproxy } else { Balancer::Builtin };
-        let shape =
-            if wide { Shape { shards: 3, nodes: 2 } } else { Shape { shards: 1, nodes: 3 } };
+        let narrow = Shape { shards: if options.moves { 2 } else { 1 }, nodes: 3 };
+        let shape = if wide { Shape { shards: 3, nodes: 2 } } else { narrow };
         let shape = options.shape.unwrap_or(shape);
         let style = options.style.unwrap_or(if mixed { Style::Mixed } else { Style::Alone });
         let mut draw = Draw { rng, shape, faults: Vec::new() };
         draw.all(options, style);
+        let (errands, cuts) = errands::draw(seed, shape, options);
+        draw.faults.extend(cuts);
         draw.faults.sort_by_key(|fault| fault.at_ms);
         // Of numbers of its own, so that seeds keep their schedules.
         let mut side = StdRng::seed_from_u64(seed ^ SIDE_SEED);
@@ -281,6 +286,7 @@ impl Plan {
             is_quiet: options.quiet.unwrap_or(quiet && !fills),
             lease_ms: options.lease_ms.unwrap_or(if long { LONG_LEASE_MS } else { LEASE_MS }),
             faults: draw.faults,
+            errands,
         }
     }
 

@@ -11,7 +11,8 @@ use serde_json::{Value as Json, json};
 
 use super::args::{Balancer, Mode};
 use super::host::{Host, Role};
-use super::keys::{Ranges, range};
+use super::keys::Ranges;
+use super::movers;
 use super::network::{ANNOUNCED, Network, Wish};
 use super::rest;
 use super::schedule::{BALANCERS, Plan, Target};
@@ -32,6 +33,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const DISK_MB: u32 = 192;
 /// One that hangs, and is not to fill up by itself.
 const LARGE_DISK_MB: u64 = 768;
+/// One with place for slots of others; a file with holes, as it is not used.
+const GUESTS_DISK_MB: u64 = 4_096;
 
 /// A node as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,10 +109,10 @@ impl Site {
             let is_hit = |target| has_disk && (target == Target::Controller) == is_controller;
             let (hangs, fills) = (plan.hangs_disks(is_hit), plan.fills_disks(is_hit));
             if hangs || fills {
-                if hangs {
-                    disk::mount_ext4(&dir, LARGE_DISK_MB)?;
-                } else {
-                    disk::mount(&dir, DISK_MB, DISK)?;
+                match (plan.errands.is_empty() || is_controller, hangs) {
+                    (false, _) => disk::mount_ext4(&dir, GUESTS_DISK_MB)?,
+                    (true, true) => disk::mount_ext4(&dir, LARGE_DISK_MB)?,
+                    (true, false) => disk::mount(&dir, DISK_MB, DISK)?,
                 }
                 site.disks.push(dir.clone());
             }
@@ -295,10 +298,9 @@ impl Site {
     }
 
     fn read_members(&mut self, told: &Json) -> Result<()> {
+        self.slots = movers::owners(told.get("cluster").context("find the cluster")?)?;
         let shards = told.pointer("/cluster/shards").and_then(Json::as_array);
         for (index, shard) in shards.context("find the shards")?.iter().enumerate() {
-            let ranges = shard.get("slot_ranges").and_then(Json::as_array).context("find slots")?;
-            self.slots.push(ranges.iter().filter_map(|text| range(text.as_str()?)).collect());
             let nodes = shard.get("nodes").and_then(Json::as_array).context("find nodes")?;
             for node in nodes {
                 let text = |name: &str| node.get(name).and_then(Json::as_str).unwrap_or_default();
@@ -312,6 +314,14 @@ impl Site {
             }
         }
         Ok(())
+    }
+
+    /// The slots of each shard now, as the controller tells.
+    pub fn owners(&self) -> Result<Vec<Ranges>> {
+        let status = rest::once(self.control(), ANSWER_PATIENCE, |client| {
+            client.get(&format!("{}/status", rest::CLUSTER))
+        });
+        movers::owners(&status?)
     }
 
     /// Fine if the controller calls the cluster healthy and every replica follows; else what is in the way.

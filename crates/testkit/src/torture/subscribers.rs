@@ -218,7 +218,7 @@ fn order(
 
 /// Answered while this version certainly was in force, by its master.
 fn is_by_master(record: &Record, reign: &Reign, keys: &[Key]) -> bool {
-    let master = keys.get(record.key).and_then(|key| reign.masters.get(key.shard));
+    let master = keys.get(record.key).and_then(|key| reign.master_of(key));
     let is_within = reign.from < record.invoked && record.ended < reign.to;
     is_within && record.by.as_deref().is_some_and(|by| master.is_some_and(|master| master == by))
 }
@@ -265,6 +265,8 @@ mod tests {
             version: 1,
             masters: vec!["m".to_owned()],
             replicas: vec![],
+            slots: vec![],
+            in_doubt: vec![],
             from: 0,
             to: if calm { 2_000 } else { 22 },
         };

@@ -1,11 +1,13 @@
 //! Slots that move: the words of heartbeats, the copy's request, and what only clusters without
 //! grants do.
 
+use ::replication::slots::{Cursor, Mark, State};
 use api::moves::{ASKED_MAX, Asked};
 use storage::Store;
 use topology::SlotRange;
 
 use super::CLUSTERX_TEXT;
+use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result};
 use crate::moves::give;
 use crate::node::Node;
@@ -22,21 +24,47 @@ pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
     words.iter().map(text).collect::<Option<_>>().ok_or_else(malformed)
 }
 
-/// `MOVE PULL …`: a taker of slots asks for their copy.
-pub(super) fn pull(
+/// `MOVE PULL …`: a taker of slots asks for their copy. `MOVE SHOW`: what the data here says of
+/// moves.
+pub(super) fn of_move(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
-    _reply: Reply<'_>,
+    reply: Reply<'_>,
 ) -> Result<After> {
-    if args.word().as_deref() != Some(b"PULL") {
-        return Err(Error::text(CLUSTERX_TEXT));
-    }
-    // The copy is for those who show that they are of the cluster.
+    // Both are for those who show that they are of the cluster.
     if cx.config.peer_secrets().next().is_some() && cx.session.auth != Auth::Peer {
         return Err(Error::text("NOPERM only peers may take slots"));
     }
+    match args.word().as_deref() {
+        Some(b"PULL") => {}
+        Some(b"SHOW") if args.rest().is_empty() => {
+            return Ok(reply.bulk(show(cx)?.as_bytes()).into());
+        }
+        _ => return Err(Error::text(CLUSTERX_TEXT)),
+    }
     let request = give::Request::parse(args.rest()).ok_or(Error::Syntax)?;
     Ok(After::Leave(Box::new(move |detached| give::serve(detached, request))))
+}
+
+/// Records that are counted of one move.
+const SHOWN_MAX: u64 = 10_000;
+
+/// A line for each mark, see `docs/protocol.md`.
+fn show(cx: &SessionCx<'_>) -> Result<String> {
+    let engine = cx.node.engine();
+    let store = engine.store.as_ref().ok_or_else(|| Error::text(LOADING))?;
+    let line = |(mark, records): (Mark, u64)| {
+        let state = match &mark.state {
+            State::Staged { cursor: Cursor::End, .. } => "whole",
+            State::Staged { .. } => "part",
+            State::Held => "held",
+            State::Gone { is_empty: false } => "gone",
+            State::Gone { is_empty: true } => "empty",
+        };
+        format!("{} {} {} {state} {records}\r\n", mark.id, mark.slots, mark.version)
+    };
+    let lying = store.lying(SHOWN_MAX).map_err(|error| Error::text(format!("ERR {error}")))?;
+    Ok(lying.into_iter().map(line).collect())
 }
 
 /// Under a grant a slot's owner is the record's, and changes there alone (rule M18).
