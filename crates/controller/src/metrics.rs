@@ -71,7 +71,10 @@ pub(crate) fn render(
     page.into_text()
 }
 
-const COUNTERS: [(&Metric, fn(&Counters) -> &Counter); 11] = [
+/// Which counter a metric shows.
+type OfCounter = (&'static Metric, fn(&Counters) -> &Counter);
+
+const COUNTERS: [OfCounter; 11] = [
     (&rows::HEARTBEAT_MISSES, |of| &of.heartbeat_misses),
     (&rows::PUSHES, |of| &of.pushes),
     (&rows::RECORD_CHANGES, |of| &of.record_changes),
@@ -91,8 +94,11 @@ const STATES: [&str; 6] = ["steady", "settling", "suspect", "fencing", "stuck", 
 /// Samples of one cluster: the labels behind the cluster's own, and the number.
 type Samples = Vec<(Vec<String>, u64)>;
 
+/// What a metric shows of a cluster.
+type OfCluster = (&'static Metric, fn(&Status) -> Samples);
+
 /// What is measured of each cluster.
-const FAMILIES: [(&Metric, fn(&Status) -> Samples); 12] = [
+const FAMILIES: [OfCluster; 12] = [
     (&rows::TOPOLOGY_VERSION, |status| one(u64::try_from(status.version).unwrap_or(0))),
     (&rows::ALARMS, |status| one(status.alarms.len() as u64)),
     (&rows::HEALTHY, |status| one(u64::from(status.healthy))),

@@ -71,6 +71,8 @@ impl Side {
                 "+MBbloom--\\r\\n" => format!("BF.INFO {key}"),
                 "+sortedint\\r\\n" => format!("SIRANGE {key} 0 -1"),
                 "+list\\r\\n" => format!("LRANGE {key} 0 -1"),
+                "+TDIS-TYPE\\r\\n" => format!("TDIGEST.QUANTILE {key} 0 0.3 0.5 0.9 1"),
+                "+timeseries\\r\\n" => format!("TS.RANGE {key} - +"),
                 "+none\\r\\n" => continue,
                 _ => format!("DUMP {key}"),
             };
@@ -103,9 +105,9 @@ fn all() -> SlotRange {
     SlotRange::new(Slot::new(0).unwrap(), Slot::new(16_383).unwrap()).unwrap()
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "string", "ends", "hash", "timed", "list", "set", "zset", "bits", "ints", "stream", "grouped",
-    "json", "bloom", "sketch", "geo", "any",
+    "json", "bloom", "sketch", "geo", "digest", "series", "any",
 ];
 
 /// Commands; `#` is a small number, `@` one that counts up.
@@ -122,6 +124,8 @@ const COMMANDS: &[&str] = &[
     "XADD stream @ f v#", "XADD stream @ g v#", "XDEL stream #-1", "XTRIM stream MAXLEN 3", "XTRIM stream MAXLEN 0", "DEL stream", "XSETID stream 99999-@",
     "XADD grouped @ f v#", "XGROUP CREATE grouped g# 0 MKSTREAM", "XGROUP DESTROY grouped g#", "XREADGROUP GROUP g# c COUNT 1 STREAMS grouped >", "XTRIM grouped MAXLEN 2", "DEL grouped",
     "JSON.SET json $ [#,1.50]", "JSON.ARRAPPEND json $ #", "DEL json",
+    "TDIGEST.CREATE digest", "TDIGEST.ADD digest # 1#.5 -#", "TDIGEST.RESET digest", "DEL digest",
+    "TS.ADD series @000 #", "TS.ADD series @001 #.5", "TS.DEL series 0 #000", "DEL series",
     "BF.ADD bloom x#", "PFADD sketch x# y# z#", "DEL bloom", "GEOADD geo 13.36# 38.11 p#", "ZREM geo p#",
     "SET any v", "LPUSH any a", "SADD any a", "HSET any f v", "XADD any * f v", "DEL any", "EXPIRE any 100000", "PFADD any x", "SIADD any 1", "JSON.SET any $ 1", "BF.ADD any x", "SETBIT any 3 1",
 ];
@@ -134,6 +138,8 @@ fn write(side: &mut Side, most: usize, random: &mut StdRng, counter: &mut u64) {
         let command = COMMANDS[random.random_range(0..COMMANDS.len())];
         let number: u8 = random.random_range(1..8);
         let command = command.replace('#', &number.to_string());
+        // Entries of streams; times of a series begin with the same number.
+        let command = command.replace("@00", &format!("{counter}00"));
         side.line(&command.replace('@', &format!("{counter}-1")));
     }
 }
