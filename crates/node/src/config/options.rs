@@ -5,7 +5,6 @@ use api::heartbeat::{ClientAccess, LeaseMode};
 use web::Names;
 
 use crate::command::Renames;
-use crate::inbox::Limit;
 use crate::machine;
 
 use super::Tokens;

@@ -302,11 +302,8 @@ impl<'n> Run<'n> {
     ) -> Result<(), Failed> {
         let mut replay = Replay::default();
         let gap = u64::from(self.options.migrate_sequence_gap);
-        loop {
-            match replay.next(done, self.store.publish()?, gap) {
-                Next::Through(through) => done = round(done, through)?,
-                Next::Freeze => break,
-            }
+        while let Next::Through(through) = replay.next(done, self.store.publish()?, gap) {
+            done = round(done, through)?;
         }
         self.freeze()?;
         let rest = self.store.publish()?;

@@ -321,7 +321,9 @@ mod tests {
         assert_eq!(same.marks().write_forbidden, Some(job.range), "it is still forbidden");
         migration.end(&job, Ok(()));
         let mut marked = cluster(99);
-        marked.update_marks(|marks| drop(marks.migrated.insert(Slot::new(2).unwrap(), b())));
+        marked.update_marks(|marks| {
+            marks.migrated.insert(Slot::new(2).unwrap(), b());
+        });
         migration.topology_changed(&mut marked, true);
         assert_eq!(marked.marks().write_forbidden, Some(range("1-3")), "one is not published yet");
         let mut next = cluster(0);

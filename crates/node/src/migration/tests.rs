@@ -44,7 +44,7 @@ impl Side {
         let now_ms = clock::unix_ms();
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, now_ms);
         let after = batch.run(&mut self.session, words, &mut out);
-        batch.close(&mut self.session, &mut out).finish(&self.node).unwrap();
+        batch.close(&self.session, &mut out).finish(&self.node).unwrap();
         if let After::Long(read) = after {
             out.extend(crate::shell::finish(read));
         }
