@@ -112,14 +112,14 @@ fn merged_sketches_hold_everything() {
     assert_eq!((made.min, made.max, made.unmerged, made.merged), (1.0, 3.0, 0, 3));
     assert_eq!((facts(&txn, &a).unmerged, facts(&txn, &a).merges), (2, 0));
     // What is there stays, its compression too, unless told otherwise.
-    merge(&mut txn, &b, &[to.clone()], plain).unwrap().unwrap();
+    merge(&mut txn, &b, std::slice::from_ref(&to), plain).unwrap().unwrap();
     assert_eq!((facts(&txn, &b).compression, facts(&txn, &b).weight), (20, 4));
     let anew = Merging { compression: Some(7), is_override: true };
-    merge(&mut txn, &b, &[to.clone()], anew).unwrap().unwrap();
+    merge(&mut txn, &b, std::slice::from_ref(&to), anew).unwrap().unwrap();
     assert_eq!((facts(&txn, &b).compression, facts(&txn, &b).weight), (7, 3));
     // Into itself, with values that wait.
     add(&mut txn, &to, &[9.0]).unwrap();
-    merge(&mut txn, &to, &[to.clone()], plain).unwrap().unwrap();
+    merge(&mut txn, &to, std::slice::from_ref(&to), plain).unwrap().unwrap();
     assert_eq!(facts(&txn, &to).weight, 8);
     txn.commit().unwrap();
     let held = sketch(&store.snapshot(), &to).unwrap().unwrap();
@@ -133,7 +133,7 @@ fn nothing_is_made_of_nothing() {
     let (a, to) = (SCOPE.at(b"a"), SCOPE.at(b"b"));
     let mut txn = store.txn();
     create(&mut txn, &a, 50).unwrap();
-    merge(&mut txn, &to, &[a.clone()], Merging::default()).unwrap().unwrap();
+    merge(&mut txn, &to, std::slice::from_ref(&a), Merging::default()).unwrap().unwrap();
     let made = find(&txn, &to).unwrap().unwrap().tail;
     assert_eq!(made, Facts::new(50));
 }
