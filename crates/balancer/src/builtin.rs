@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired, State};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
 use serde::Deserialize;
+use web::tls::ClientConfig;
 
 use crate::driver::{Applied, DEFAULT_TIMEOUT, Driver, Error, SessionCount};
 
@@ -20,6 +21,7 @@ pub struct Builtin {
     name: String,
     url: String,
     token: Option<String>,
+    timeout: Duration,
     client: Client,
 }
 
@@ -42,13 +44,15 @@ impl Builtin {
         timeout: Option<Duration>,
     ) -> Result<Self, Error> {
         let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let client = Client::builder()
-            .no_proxy()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .build()
-            .map_err(|source| unreachable(name, "build a client", source))?;
-        Ok(Self { name: name.to_owned(), url: url.trim_end_matches('/').to_owned(), token, client })
+        let client = build(name, builder(timeout))?;
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { name: name.to_owned(), url, token, timeout, client })
+    }
+
+    /// The same for an `https://` address, whose certificate is looked at as `tls` says.
+    pub fn over(mut self, tls: ClientConfig) -> Result<Self, Error> {
+        self.client = build(&self.name, builder(self.timeout).use_preconfigured_tls(tls))?;
+        Ok(self)
     }
 
     /// The configured name.
@@ -141,6 +145,14 @@ fn applied(state: State) -> Applied {
         applied.in_force.push((frontend.listen, frontend.backend));
     }
     applied
+}
+
+fn builder(timeout: Duration) -> ClientBuilder {
+    Client::builder().no_proxy().timeout(timeout).connect_timeout(timeout)
+}
+
+fn build(name: &str, builder: ClientBuilder) -> Result<Client, Error> {
+    builder.build().map_err(|source| unreachable(name, "build a client", source))
 }
 
 fn unreachable(instance: &str, action: &str, source: reqwest::Error) -> Error {

@@ -4,12 +4,14 @@
 //! is dropped by its owner, never reused.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use resp::{Value, encode_command};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use topology::Endpoint;
+use web::tls::Tls;
 
 /// Largest reply read from a node: a heartbeat or a topology is far below it. A page of discarded writes fits, with the largest
 /// change that nodes tell (8 MiB).
@@ -66,18 +68,30 @@ impl From<io::Error> for ClientError {
     }
 }
 
+/// In clear or over TLS.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for T {}
+
 /// An authenticated connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    /// Dials, and authenticates where a secret is given.
-    pub async fn open(endpoint: &Endpoint, password: Option<&str>) -> Result<Self, ClientError> {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        stream.set_nodelay(true)?;
+    /// Dials, over TLS if `tls` says so, and authenticates where a secret is given.
+    pub async fn open(
+        endpoint: &Endpoint,
+        password: Option<&str>,
+        tls: &Arc<Tls>,
+    ) -> Result<Self, ClientError> {
+        let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        socket.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match tls.dials_nodes() {
+            true => Box::new(tls.connect(&endpoint.host, socket).await?),
+            false => Box::new(socket),
+        };
         let mut connection = Self { stream, buffer: Vec::new() };
         if let Some(password) = password.filter(|password| !password.is_empty()) {
             connection.expect_ok("AUTH", &["AUTH", password]).await?;
@@ -88,6 +102,7 @@ impl Connection {
     /// Sends one command and reads its reply; an error reply is an error.
     pub async fn command<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Value, ClientError> {
         self.stream.write_all(&encode_command(arguments)).await?;
+        self.stream.flush().await?;
         self.read().await
     }
 
@@ -103,16 +118,8 @@ impl Connection {
 
     /// Returns when the peer closes the connection, or sends something nobody asked for.
     pub async fn closed(&mut self) {
-        let mut byte = [0_u8; 1];
-        loop {
-            if self.stream.readable().await.is_err() {
-                return;
-            }
-            match self.stream.try_read(&mut byte) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return,
-            }
-        }
+        // What comes, be it an error, is the same: the owner drops the connection.
+        let _ = self.stream.read(&mut [0; 1]).await;
     }
 
     async fn read(&mut self) -> Result<Value, ClientError> {
@@ -136,13 +143,13 @@ impl Connection {
 /// Dials, sends commands that must all be answered `+OK`, and closes: for what happens rarely and
 /// must not wait behind a heartbeat.
 pub async fn once(
-    endpoint: &Endpoint,
+    (endpoint, tls): (&Endpoint, &Arc<Tls>),
     password: Option<&str>,
     commands: &[(&'static str, Vec<&str>)],
     limit: Duration,
 ) -> Result<(), ClientError> {
     let work = async {
-        let mut connection = Connection::open(endpoint, password).await?;
+        let mut connection = Connection::open(endpoint, password, tls).await?;
         for (name, arguments) in commands {
             connection.expect_ok(name, arguments).await?;
         }

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use web::tls::{Files, Tls};
 use web::{Reloaded, Settings};
 
 use crate::store::Place;
@@ -40,7 +42,7 @@ pub struct Config {
     pub store: Kind,
     /// File of the embedded store.
     pub data: PathBuf,
-    /// `http://host:port` of each member of the etcd.
+    /// `http://host:port` or `https://host:port` of each member of the etcd.
     pub etcd_endpoints: Vec<String>,
     /// What all keys in it begin with; ends in `/`. One for each group of controllers.
     pub etcd_prefix: String,
@@ -62,6 +64,8 @@ pub struct Config {
     pub drift_permille: u64,
     /// Least term to start with: for a store that was restored from a backup, or lost.
     pub min_term: u64,
+    /// HTTPS, here and where balancers, etcd and other controllers speak it.
+    pub tls: Files,
     /// Lead although the store was copied or moved, without asking the nodes. Said on the command line, once.
     #[serde(skip)]
     pub take_over: bool,
@@ -90,6 +94,7 @@ impl Default for Config {
             lease_ms: policy.lease_ms,
             drift_permille: policy.drift_permille,
             min_term: 0,
+            tls: Files::default(),
             take_over: false,
         }
     }
@@ -121,6 +126,9 @@ pub enum ConfigError {
     /// The token's file cannot be used.
     #[error("`token_file`: {0}")]
     Secret(#[from] web::SecretError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] web::certs::Fault),
     /// A host that is none.
     #[error("`allowed_hosts`: {0}")]
     Host(#[from] web::BadName),
@@ -161,12 +169,13 @@ impl Config {
             lease_ms,
             drift_permille,
             min_term,
+            tls: _,
             take_over: _,
         } = Self::default();
         format!(
             "\
 # Configuration of `holdfast controller`. What is commented out is the default. SIGHUP has this file read again: `token`,
-# `allowed_hosts`, `log_file` and `log_level` are then in force, the rest after a restart.
+# `allowed_hosts`, `log_file`, `log_level` and `tls` are then in force, the rest after a restart.
 
 # Where the REST interface listens, address:port. Loopback only, unless `token` is set.
 # listen = \"{listen}\"
@@ -193,7 +202,7 @@ impl Config {
 # store = \"embedded\"
 
 # Members of that etcd, of which all are needed here: version 3.4 or later, not 3.5.0 to 3.5.2, with its JSON gateway on,
-# as it is by default.
+# as it is by default. Each is `http://host:port`, or `https://host:port` with `ca_file` below.
 # etcd_endpoints = {etcd_endpoints:?}
 
 # What all keys in it begin with; ends in `/`. Controllers with the same one are one group.
@@ -229,15 +238,34 @@ impl Config {
 # Least term to start with, 0 and up. Only for a store that was lost or restored from a backup: set it above
 # the term that `holdfast ctl status` showed last.
 # min_term = {min_term}
+
+# [tls]
+# Certificate, then those that lead to its CA, PEM: the REST interface speaks HTTPS only then. It is also shown to
+# balancers, nodes, etcd and other controllers that ask for one. All four files are read again at SIGHUP; with a fault
+# in one of them the old ones stay in force. Default: none.
+# cert_file = \"/etc/holdfast/controller.pem\"
+
+# Its key, PEM, not encrypted.
+# key_file = \"/etc/holdfast/controller.key\"
+
+# Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
+# client_ca_file = \"/etc/holdfast/ca.pem\"
+
+# Certificates of the CAs by which balancers, etcd and other controllers are known where they are `https://`, and
+# nodes with `nodes`, PEM. Default: none is known.
+# ca_file = \"/etc/holdfast/ca.pem\"
+
+# Whether nodes are dialled over TLS, true or false. Each of them needs a certificate that names its address first.
+# nodes = false
 "
         )
     }
 
-    /// How to reach the etcd.
+    /// How to reach the etcd, over TLS where it is `https://`.
     ///
     /// # Errors
     /// The password cannot be read.
-    pub fn place(&self) -> Result<Place, ConfigError> {
+    pub fn place(&self, tls: &Arc<Tls>) -> Result<Place, ConfigError> {
         let password = self.etcd_password_file.as_deref().map(web::read_secret).transpose();
         let password = password.map_err(ConfigError::Password)?.unwrap_or_default();
         let endpoints = self.etcd_endpoints.iter().map(|at| at.trim_end_matches('/').to_owned());
@@ -246,6 +274,7 @@ impl Config {
             prefix: self.etcd_prefix.clone(),
             user: self.etcd_user.clone().map(|name| (name, password)),
             limit: Duration::from_millis(self.etcd_limit_ms),
+            tls: Arc::clone(tls),
         })
     }
 
@@ -259,12 +288,12 @@ impl Config {
         if !self.etcd_prefix.ends_with('/') {
             return wrong("etcd_prefix", &self.etcd_prefix, "what ends in `/`");
         }
-        let is_url = |text: &str| text.starts_with("http://");
+        let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
         if let Some(other) = self.etcd_endpoints.iter().find(|at| !is_url(at)) {
-            return wrong("etcd_endpoints", other, "http://host:port each");
+            return wrong("etcd_endpoints", other, "http://host:port or https://host:port each");
         }
         if let Some(other) = self.advertise.as_deref().filter(|at| !is_url(at)) {
-            return wrong("advertise", other, "http://host:port");
+            return wrong("advertise", other, "http://host:port or https://host:port");
         }
         if self.store != Kind::Etcd {
             return Ok(());
@@ -363,6 +392,10 @@ impl Settings for Config {
         &self.allowed_hosts
     }
 
+    fn tls(&self) -> &Files {
+        &self.tls
+    }
+
     fn log(&self) -> (&str, Option<&PathBuf>) {
         (&self.log_level, self.log_file.as_ref())
     }
@@ -389,6 +422,7 @@ impl Settings for Config {
             lease_ms,
             drift_permille,
             min_term,
+            tls,
             // Said on the command line, not in the file.
             take_over: _,
         } = read;
@@ -397,6 +431,7 @@ impl Settings for Config {
             ("allowed_hosts", *allowed_hosts != self.allowed_hosts),
             ("log_file", *log_file != self.log_file),
             ("log_level", *log_level != self.log_level),
+            ("tls", *tls != self.tls),
         ];
         let others = [
             ("listen", *listen != self.listen),
@@ -423,6 +458,7 @@ impl Settings for Config {
         self.allowed_hosts = read.allowed_hosts;
         self.log_file = read.log_file;
         self.log_level = read.log_level;
+        self.tls = read.tls;
     }
 }
 
@@ -435,10 +471,10 @@ mod tests {
         let sample = Config::sample();
         let unset: Config = toml::from_str(&sample).expect("TOML");
         assert_eq!(unset, Config::default());
-        let is_key = |line: &&str| line.contains(" = ");
+        let is_key = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
-        assert_eq!(lines.len(), 19, "{lines:?}");
+        assert_eq!(lines.len(), 25, "{lines:?}");
         let set = toml::from_str::<Config>(&lines.join("\n")).expect("every key is known");
         let shown = Config {
             token: Some("…".into()),
@@ -447,6 +483,13 @@ mod tests {
             etcd_user: Some("holdfast".into()),
             etcd_password_file: Some("/etc/holdfast/etcd.password".into()),
             advertise: Some("http://10.0.0.1:9379".into()),
+            tls: Files {
+                cert_file: Some("/etc/holdfast/controller.pem".into()),
+                key_file: Some("/etc/holdfast/controller.key".into()),
+                client_ca_file: Some("/etc/holdfast/ca.pem".into()),
+                ca_file: Some("/etc/holdfast/ca.pem".into()),
+                nodes: false,
+            },
             ..Config::default()
         };
         assert_eq!(set, shown);

@@ -1,10 +1,11 @@
 //! Counters and the text of `/metrics`.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::rest::{BalancerStatus, Move, NodeStatus, ShardStatus, Status};
+use metrics::controller as rows;
+use metrics::{Metric, Page};
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -36,211 +37,120 @@ pub(crate) struct Counters {
     pub(crate) requests: Counter,
 }
 
-/// Prometheus' text format.
+/// The page: what `metrics::controller` lists.
 pub(crate) fn render(
     term: u64,
     counters: &Counters,
     store_age: Option<Duration>,
     clusters: &[Status],
+    certificate_ends_s: Option<i64>,
 ) -> String {
-    let mut text = format!(
-        "# HELP holdfast_controller_build_info Version of this build; always 1.\n\
-         # TYPE holdfast_controller_build_info gauge\n\
-         holdfast_controller_build_info{{version=\"{}\"}} 1\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    counters_text(&mut text, term, counters);
-    if let Some(age) = store_age {
-        let help = "Since the store was last written durably.";
-        line(&mut text, "store_write_age_seconds", "gauge", help, age.as_secs());
+    let mut page = Page::default();
+    page.family(&rows::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1)]);
+    page.value(&rows::TERM, term);
+    for (metric, counter) in COUNTERS {
+        page.value(metric, counter(counters).get());
     }
-    clusters_text(&mut text, clusters);
-    web::process::render(&mut text);
-    text
+    if let Some(age) = store_age {
+        page.value(&rows::STORE_WRITE_AGE_SECONDS, age.as_secs());
+    }
+    for (metric, samples) in FAMILIES {
+        page.head(metric);
+        for status in clusters {
+            let cluster = format!("{}/{}", status.namespace, status.name);
+            for (labels, value) in samples(status) {
+                let labels: Vec<&str> = [cluster.as_str()]
+                    .into_iter()
+                    .chain(labels.iter().map(String::as_str))
+                    .collect();
+                page.sample(metric, &labels, value);
+            }
+        }
+    }
+    metrics::process::render(&mut page, certificate_ends_s);
+    page.into_text()
 }
 
-fn line(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} {kind}\n\
-         holdfast_controller_{name} {value}\n"
-    );
-}
+/// Which counter a metric shows.
+type OfCounter = (&'static Metric, fn(&Counters) -> &Counter);
 
-fn counters_text(text: &mut String, term: u64, counters: &Counters) {
-    line(text, "term", "gauge", "Term of this controller.", term);
-    let Counters {
-        heartbeat_misses,
-        pushes,
-        record_changes,
-        topology_changes,
-        failovers,
-        switchovers,
-        lost_writes,
-        moves_done: _,
-        moves_given_up: _,
-        slots_moved: _,
-        requests,
-    } = counters;
-    line(
-        text,
-        "heartbeat_misses_total",
-        "counter",
-        "Heartbeats without an answer.",
-        heartbeat_misses.get(),
-    );
-    line(text, "pushes_total", "counter", "Topologies sent to nodes.", pushes.get());
-    line(
-        text,
-        "record_changes_total",
-        "counter",
-        "Records written by the planner.",
-        record_changes.get(),
-    );
-    line(
-        text,
-        "topology_changes_total",
-        "counter",
-        "Topology versions made by the planner.",
-        topology_changes.get(),
-    );
-    line(
-        text,
-        "failovers_total",
-        "counter",
-        "Masters replaced without being asked.",
-        failovers.get(),
-    );
-    line(
-        text,
-        "switchovers_total",
-        "counter",
-        "Planned changes of a master, begun or taken back.",
-        switchovers.get(),
-    );
-    line(
-        text,
-        "lost_writes_total",
-        "counter",
-        "Writes that failovers of asynchronous shards are known to have lost.",
-        lost_writes.get(),
-    );
-    moves_text(text, counters);
-    line(text, "requests_total", "counter", "REST requests.", requests.get());
-}
-
-fn moves_text(text: &mut String, counters: &Counters) {
-    let mut line = |name: &str, help: &str, counter: &Counter| {
-        line(text, name, "counter", help, counter.get());
-    };
-    line("moves_done_total", "Moves of slots that came to their end.", &counters.moves_done);
-    let help = "Moves of slots that were cancelled, given up or begun anew.";
-    line("moves_given_up_total", help, &counters.moves_given_up);
-    line("slots_moved_total", "Slots that changed their shard.", &counters.slots_moved);
-}
+const COUNTERS: [OfCounter; 11] = [
+    (&rows::HEARTBEAT_MISSES, |of| &of.heartbeat_misses),
+    (&rows::PUSHES, |of| &of.pushes),
+    (&rows::RECORD_CHANGES, |of| &of.record_changes),
+    (&rows::TOPOLOGY_CHANGES, |of| &of.topology_changes),
+    (&rows::FAILOVERS, |of| &of.failovers),
+    (&rows::SWITCHOVERS, |of| &of.switchovers),
+    (&rows::LOST_WRITES, |of| &of.lost_writes),
+    (&rows::MOVES_DONE, |of| &of.moves_done),
+    (&rows::MOVES_GIVEN_UP, |of| &of.moves_given_up),
+    (&rows::SLOTS_MOVED, |of| &of.slots_moved),
+    (&rows::REQUESTS, |of| &of.requests),
+];
 
 /// Words that a shard's state may be.
 const STATES: [&str; 6] = ["steady", "settling", "suspect", "fencing", "stuck", "switchover"];
 
-type Rows = Vec<(String, u64)>;
+/// Samples of one cluster: the labels behind the cluster's own, and the number.
+type Samples = Vec<(Vec<String>, u64)>;
 
-/// Rows of a cluster, each with its labels; the second argument is the cluster's own.
-type Measure = fn(&Status, &str) -> Rows;
+/// What a metric shows of a cluster.
+type OfCluster = (&'static Metric, fn(&Status) -> Samples);
 
-/// What is measured of each cluster, with its labels.
-fn clusters_text(text: &mut String, clusters: &[Status]) {
-    let families: [(&str, &str, Measure); 12] = [
-        ("topology_version", "Version of the cluster's topology.", |status, of| {
-            vec![(of.to_owned(), u64::try_from(status.version).unwrap_or(0))]
-        }),
-        ("alarms", "Alarms that last.", |status, of| {
-            vec![(of.to_owned(), status.alarms.len() as u64)]
-        }),
-        ("healthy", "1 for a cluster that is as it should be.", |status, of| {
-            vec![(of.to_owned(), u64::from(status.healthy))]
-        }),
-        ("shard_state", "1 for what a shard is doing.", |status, of| {
-            let rows = |shard: &ShardStatus| {
-                let label = format!("{of},shard=\"{}\"", shard.index);
-                let row = |state: &&str| {
-                    (format!("{label},state=\"{state}\""), u64::from(shard.state == **state))
-                };
-                STATES.iter().map(row).collect::<Rows>()
-            };
-            status.shards.iter().flat_map(rows).collect()
-        }),
-        ("shard_degraded", "1 while a node is missing in the in-sync set.", |status, of| {
-            let row = |shard: &ShardStatus| {
-                (format!("{of},shard=\"{}\"", shard.index), u64::from(shard.degraded))
-            };
-            status.shards.iter().map(row).collect()
-        }),
-        ("node_up", "1 for a node that answers heartbeats and takes writes.", |status, of| {
-            of_nodes(status, of, |node| Some(u64::from(node.health == "healthy")))
-        }),
-        ("node_lag", "Sequence numbers a replica is behind its master.", |status, of| {
-            of_nodes(status, of, |node| node.lag)
-        }),
-        ("node_misses", "Heartbeats in a row without an answer.", |status, of| {
-            of_nodes(status, of, |node| Some(u64::from(node.misses)))
-        }),
-        ("balancer_in_force", "1 for a balancer that does what it was told.", |status, of| {
-            let row = |balancer: &BalancerStatus| {
-                let name = escape(&balancer.name);
-                (format!("{of},balancer=\"{name}\""), u64::from(balancer.in_force))
-            };
-            status.balancers.iter().map(row).collect()
-        }),
-        ("moves", "Moves of slots, by how far they are.", |status, of| {
-            let count = |state: &str| status.moves.iter().filter(|one| one.state == state).count();
-            let row = |state: &str| (format!("{of},state=\"{state}\""), count(state) as u64);
-            ["queued", "copy", "owned", "drop"].map(row).to_vec()
-        }),
-        ("move_waits_seconds", "For how long a move has not advanced.", |status, of| {
-            of_moves(status, of, |one| Some(one.since_ms / 1_000))
-        }),
-        ("move_copied_bytes", "Bytes that a move has copied.", |status, of| {
-            of_moves(status, of, |one| one.progress.as_ref().map(|progress| progress.bytes))
-        }),
-    ];
-    for (name, help, rows) in families {
-        let _ = write!(
-            text,
-            "# HELP holdfast_controller_{name} {help}\n# TYPE holdfast_controller_{name} gauge\n"
-        );
-        for status in clusters {
-            let of = format!("cluster=\"{}/{}\"", escape(&status.namespace), escape(&status.name));
-            for (labels, value) in rows(status, &of) {
-                let _ = writeln!(text, "holdfast_controller_{name}{{{labels}}} {value}");
-            }
-        }
-    }
+/// What is measured of each cluster.
+const FAMILIES: [OfCluster; 12] = [
+    (&rows::TOPOLOGY_VERSION, |status| one(u64::try_from(status.version).unwrap_or(0))),
+    (&rows::ALARMS, |status| one(status.alarms.len() as u64)),
+    (&rows::HEALTHY, |status| one(u64::from(status.healthy))),
+    (&rows::SHARD_STATE, |status| {
+        let states = |shard: &ShardStatus| {
+            let index = shard.index.to_string();
+            STATES.map(|state| {
+                (vec![index.clone(), state.to_owned()], u64::from(shard.state == state))
+            })
+        };
+        status.shards.iter().flat_map(states).collect()
+    }),
+    (&rows::SHARD_DEGRADED, |status| {
+        let sample = |shard: &ShardStatus| (vec![shard.index.to_string()], shard.degraded.into());
+        status.shards.iter().map(sample).collect()
+    }),
+    (&rows::NODE_UP, |status| of_nodes(status, |node| Some((node.health == "healthy").into()))),
+    (&rows::NODE_LAG, |status| of_nodes(status, |node| node.lag)),
+    (&rows::NODE_MISSES, |status| of_nodes(status, |node| Some(node.misses.into()))),
+    (&rows::BALANCER_IN_FORCE, |status| {
+        let sample = |one: &BalancerStatus| (vec![one.name.clone()], one.in_force.into());
+        status.balancers.iter().map(sample).collect()
+    }),
+    (&rows::MOVES, |status| {
+        let count = |state: &str| status.moves.iter().filter(|one| one.state == state).count();
+        let sample = |state: &str| (vec![state.to_owned()], count(state) as u64);
+        ["queued", "copy", "owned", "drop"].map(sample).to_vec()
+    }),
+    (&rows::MOVE_WAITS_SECONDS, |status| of_moves(status, |one| Some(one.since_ms / 1_000))),
+    (&rows::MOVE_COPIED_BYTES, |status| {
+        of_moves(status, |one| one.progress.as_ref().map(|progress| progress.bytes))
+    }),
+];
+
+fn one(value: u64) -> Samples {
+    vec![(Vec::new(), value)]
 }
 
-fn of_moves(status: &Status, of: &str, value: fn(&Move) -> Option<u64>) -> Rows {
-    let row = |one: &Move| Some((format!("{of},move=\"{}\"", one.id), value(one)?));
-    status.moves.iter().filter_map(row).collect()
+fn of_moves(status: &Status, value: fn(&Move) -> Option<u64>) -> Samples {
+    let sample = |one: &Move| Some((vec![one.id.to_string()], value(one)?));
+    status.moves.iter().filter_map(sample).collect()
 }
 
-fn of_nodes(status: &Status, of: &str, value: fn(&NodeStatus) -> Option<u64>) -> Rows {
+fn of_nodes(status: &Status, value: fn(&NodeStatus) -> Option<u64>) -> Samples {
     let nodes = status.shards.iter().flat_map(|shard| {
-        shard.nodes.iter().map(move |node| (format!("{of},shard=\"{}\"", shard.index), node))
+        shard.nodes.iter().map(move |node| (vec![shard.index.to_string(), node.addr.clone()], node))
     });
-    let row = |(of, node): (String, &NodeStatus)| {
-        Some((format!("{of},node=\"{}\"", escape(&node.addr)), value(node)?))
-    };
-    nodes.filter_map(row).collect()
-}
-
-fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    nodes.filter_map(|(labels, node)| Some((labels, value(node)?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use serde_json::json;
 
     use super::*;
@@ -272,19 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_is_announced_once_and_the_page_tells_what_status_does() {
+    fn the_page_announces_every_metric_of_the_table_and_tells_what_status_does() {
         let age = Some(Duration::from_secs(9));
-        let text = render(4, &Counters::default(), age, &[status()]);
-        let mut seen = BTreeSet::new();
-        for line in text.lines() {
-            if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').unwrap();
-                assert!(seen.insert(name.to_owned()), "{name} twice");
-                assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
-            } else if !line.starts_with('#') {
-                assert!(seen.contains(line.split(['{', ' ']).next().unwrap()), "{line}");
-            }
-        }
+        let text = render(4, &Counters::default(), age, &[status()], Some(7));
+        let announced: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let expected: Vec<&str> =
+            rows::ALL.iter().chain(metrics::process::ALL).map(|row| row.name).collect();
+        assert_eq!(announced, expected);
         let of = r#"cluster="n/a\"b""#;
         for row in [
             format!("holdfast_controller_healthy{{{of}}} 0"),

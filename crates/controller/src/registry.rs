@@ -33,7 +33,9 @@ pub(crate) struct Registry {
 impl Registry {
     /// No cluster yet: who leads, and what there is, comes from [`crate::lead`].
     pub(crate) fn new(shared: Arc<Shared>) -> anyhow::Result<Arc<Self>> {
+        let tls = shared.tls.client().context("prepare TLS with other controllers")?;
         let passing = reqwest::Client::builder()
+            .use_preconfigured_tls(tls)
             .no_proxy()
             .connect_timeout(CONNECT_LIMIT)
             .build()

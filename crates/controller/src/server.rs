@@ -11,6 +11,7 @@ use limits::http::Bounded;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web::Settings as _;
+use web::tls::Tls;
 
 use crate::Live;
 use crate::cluster::Shared;
@@ -62,15 +63,18 @@ pub async fn serve(
     prepare_limit()?;
     let config = live.config();
     let address = listener.local_addr().context("read the listening address")?;
+    let tls = Arc::clone(live.tls());
     let (registry, claiming) = match config.store {
-        Kind::Embedded => alone(&config).await?,
-        Kind::Etcd => (shared(&config, address).await?, None),
+        Kind::Embedded => alone(&config, &tls).await?,
+        Kind::Etcd => (shared(&config, address, &tls).await?, None),
     };
     tracing::info!(%address, "controller started");
+    web::supervisor::ready();
     let app = web::service(rest::router(Arc::clone(&registry), live));
+    let listener = web::Listener::new(Bounded::new(listener, CONNECTIONS, IDLE), tls);
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
-        served = axum::serve(Bounded::new(listener, CONNECTIONS, IDLE), app) => served.context("serve the REST interface"),
+        served = axum::serve(listener, app) => served.context("serve the REST interface"),
         why = registry.keep() => Err(anyhow::anyhow!(why)),
         () = shutdown => Ok(()),
     };
@@ -86,12 +90,16 @@ pub async fn serve(
 }
 
 /// The only controller of an embedded store.
-async fn alone(config: &Config) -> anyhow::Result<(Arc<Registry>, Option<JoinHandle<()>>)> {
+async fn alone(
+    config: &Config,
+    tls: &Arc<Tls>,
+) -> anyhow::Result<(Arc<Registry>, Option<JoinHandle<()>>)> {
     let (path, min_term) = (config.data.clone(), config.min_term);
     let store = tokio::task::spawn_blocking(move || Embedded::open(&path, min_term)).await??;
     tracing::info!(term = store.term(), data = %config.data.display(), "the store is open");
     let from = moved_from(&store, config).await?;
-    let shared = Arc::new(Shared::new(Arc::new(store.clone()), config.policy()));
+    let shared = Shared::new(Arc::new(store.clone()), config.policy());
+    let shared = Arc::new(shared.speaking(Arc::clone(tls)));
     let registry = Registry::start(shared, from.clone()).await?;
     let claiming =
         from.map(|_| tokio::spawn(claim(Arc::clone(&registry), store, config.data.clone())));
@@ -99,12 +107,18 @@ async fn alone(config: &Config) -> anyhow::Result<(Arc<Registry>, Option<JoinHan
 }
 
 /// One of several on an etcd.
-async fn shared(config: &Config, listens: SocketAddr) -> anyhow::Result<Arc<Registry>> {
-    let etcd = Arc::new(reached(config.place()?).await?);
+async fn shared(
+    config: &Config,
+    listens: SocketAddr,
+    tls: &Arc<Tls>,
+) -> anyhow::Result<Arc<Registry>> {
+    let etcd = Arc::new(reached(config.place(tls)?).await?);
     tracing::info!(generation = etcd.generation(), etcd = ?config.etcd_endpoints, "the store is open");
-    let address = config.advertise.clone().unwrap_or_else(|| format!("http://{listens}"));
+    let scheme = if config.tls.cert_file.is_some() { "https" } else { "http" };
+    let address = config.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"));
     let lead = Lead::new(Arc::clone(&etcd), address, config.min_term);
-    Registry::new(Arc::new(Shared::new(etcd, config.policy()).led_by(lead)))
+    let shared = Shared::new(etcd, config.policy()).led_by(lead).speaking(Arc::clone(tls));
+    Registry::new(Arc::new(shared))
 }
 
 /// The etcd, as soon as it is there: a host that starts has both to start.

@@ -7,6 +7,7 @@
 mod client;
 mod ctl;
 mod drill;
+mod generate;
 mod logging;
 mod out;
 mod private;
@@ -65,6 +66,9 @@ enum Command {
     Up(up::Args),
     /// Kill, stop and restart masters of a local cluster under load, and time the outages
     Drill(drill::Args),
+    /// Write the man pages and shell completions of a package
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 /// Of this build.
@@ -93,8 +97,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    // `ctl` writes nothing but to its terminal.
-    if !matches!(command, Command::Ctl(_)) {
+    // `ctl` writes nothing but to its terminal, and what a package ships is for everybody.
+    if !matches!(command, Command::Ctl(_) | Command::Generate(_)) {
         private::from_now_on();
     }
     match command {
@@ -125,6 +129,7 @@ fn run(command: Command) -> Result<ExitCode> {
         // These two start children that must die with this very thread (see `up::process`).
         Command::Up(args) => current_thread()?.block_on(up::run(args)),
         Command::Drill(args) => current_thread()?.block_on(drill::run(args)),
+        Command::Generate(args) => generate::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

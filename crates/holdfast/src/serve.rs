@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use web::{Live, Settings};
+use web::{Live, Settings, supervisor};
 
 use crate::logging::{self, Log};
 use crate::{VERSION, out, signals};
@@ -42,6 +42,9 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         .with_context(|| format!("configuration {}", file.display()))?;
     logging::check_level(config.log().0).with_context(|| file.display().to_string())?;
     if configured.check {
+        let live = Live::new(config);
+        let place = || format!("configuration {}", file.display());
+        live.with_context(place)?.tls().check().with_context(place)?;
         out::text(&format!("{}: ok\n", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -56,7 +59,9 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         let (log, live_again) = (log.clone(), Arc::clone(&live));
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
+                supervisor::reloading();
                 reload(&live_again, &file, &log);
+                supervisor::ready();
             }
         });
         process(live)?.await

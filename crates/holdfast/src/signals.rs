@@ -14,6 +14,7 @@ pub(crate) fn shutdown() -> Result<impl Future<Output = ()> + Send + 'static> {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
+        web::supervisor::stopping();
     })
 }
 

@@ -18,7 +18,6 @@ mod turn;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,7 +26,6 @@ use api::moving::Mark;
 use api::proxy::{self, Opening};
 use resp::{Limits, Parser, Writer, request::Parsed};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::clients::places::Place;
 use crate::clients::{Client, Via};
@@ -38,6 +36,7 @@ use crate::session::dispatch::{Batch, Ran};
 use crate::session::{After, Auth, Detached, ReplyMode, Session, Takeover, gates};
 use crate::stats::WorkerStats;
 use crate::stats::latency::Begun;
+use crate::stream::Stream;
 use attend::attend;
 use event::Event;
 use greeting::Greeting;
@@ -98,10 +97,9 @@ pub struct Seat {
 }
 
 /// Serves one accepted socket until it ends.
-pub async fn serve(at: Seat, stream: TcpStream, peer: SocketAddr, mut place: Place) {
-    let local = stream.local_addr().unwrap_or(peer);
-    // A socket without it works, only slower.
-    let _ = stream.set_nodelay(true);
+pub async fn serve(at: Seat, stream: impl Into<Stream>, peer: SocketAddr, mut place: Place) {
+    let stream = stream.into();
+    let local = stream.accepted().unwrap_or(peer);
     let mut connection = Connection::new(at, stream, Vec::new());
     let Greeting { address, via, moved } = match connection.arrive(peer, local, &mut place).await {
         Ok(greeting) => greeting,
@@ -110,11 +108,18 @@ pub async fn serve(at: Seat, stream: TcpStream, peer: SocketAddr, mut place: Pla
             return;
         }
     };
+    // A session that was elsewhere goes on in clear where it was in the middle of a command.
+    if moved.as_ref().is_none_or(|moved| moved.unread.is_empty())
+        && let Err(error) = connection.secure()
+    {
+        tracing::debug!(%peer, %error, "connection refused");
+        return;
+    }
     let node = Arc::clone(&connection.node);
     let since_ms = moved.as_ref().map_or_else(clock::unix_ms, |moved| moved.since_ms);
     let client = node.clients.add(address, local, via, since_ms);
     client.sit(place);
-    client.descriptor.store(connection.stream.as_raw_fd(), Ordering::Relaxed);
+    client.descriptor.store(connection.stream.descriptor(), Ordering::Relaxed);
     attend(&node, &client, connection.run(Arc::clone(&client), moved)).await;
 }
 
@@ -123,7 +128,7 @@ struct Connection {
     worker: usize,
     /// Where it goes as a peer; `None` where it is there.
     peers: Option<Desk>,
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     start: usize,
     out: Vec<u8>,
@@ -143,13 +148,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(at: Seat, stream: TcpStream, buffer: Vec<u8>) -> Self {
+    fn new(at: Seat, stream: impl Into<Stream>, buffer: Vec<u8>) -> Self {
         let Seat { node, worker, peers } = at;
         Self {
             node,
             worker,
             peers,
-            stream,
+            stream: stream.into(),
             buffer,
             start: 0,
             out: Vec::new(),
@@ -161,6 +166,17 @@ impl Connection {
             is_over: false,
             at_end: false,
         }
+    }
+
+    /// From here on the client says whether it speaks TLS, where this node has a certificate.
+    fn secure(&mut self) -> std::io::Result<()> {
+        let tls = self.node.tls.now();
+        self.stream.secure(tls.as_deref(), &mut self.buffer)
+    }
+
+    /// Its balancer may take the session elsewhere. One over TLS has its keys here, and stays.
+    fn may_move(&self) -> bool {
+        self.moves && !self.stream.is_secure()
     }
 
     async fn run(mut self, client: Arc<Client>, moved: Option<api::moving::Session>) -> End {
@@ -237,7 +253,7 @@ impl Connection {
             Stop::Read if self.at_end || self.is_over => {
                 self.drain(session).await?;
                 // A half-closed client has all its answers by now.
-                let is_asked = self.at_end && self.moves && !self.is_over;
+                let is_asked = self.at_end && self.may_move() && !self.is_over;
                 return Err(if is_asked { self.give_back(session).await } else { End::Eof });
             }
             Stop::Read if self.belongs_elsewhere(session) => return Ok(Some(Leave::ToPeers)),
@@ -363,7 +379,7 @@ impl Connection {
 
     fn detach(self, session: Session, take: Takeover) {
         let client = session.client;
-        match self.stream.into_std() {
+        match self.stream.leave() {
             Ok(stream) => take(Detached {
                 stream,
                 unread: self.buffer.get(self.start..).unwrap_or_default().to_vec(),

@@ -27,6 +27,8 @@ pub fn is_file(address: &SocketAddr) -> bool {
 pub enum Listener {
     /// A port.
     Tcp(TcpListener),
+    /// A port where only TLS is spoken.
+    Tls(TcpListener),
     /// The socket file. Its name comes first, and so goes first: while this process listens, no
     /// other one can have made a file of that name.
     File(FileName, UnixListener),
@@ -124,7 +126,7 @@ impl Listener {
     /// No descriptor is left.
     pub fn accepting(&self) -> io::Result<Accepting> {
         match self {
-            Self::Tcp(listener) => listener.try_clone().map(Accepting::Tcp),
+            Self::Tcp(listener) | Self::Tls(listener) => listener.try_clone().map(Accepting::Tcp),
             Self::File(_, listener) => listener.try_clone().map(Accepting::File),
         }
     }
@@ -135,7 +137,9 @@ impl Listener {
     /// The runtime cannot watch it.
     pub fn serve(self) -> io::Result<Serving> {
         match self {
-            Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Serving::Tcp),
+            Self::Tcp(listener) | Self::Tls(listener) => {
+                tokio::net::TcpListener::from_std(listener).map(Serving::Tcp)
+            }
             Self::File(name, listener) => {
                 tokio::net::UnixListener::from_std(listener).map(|it| Serving::File(name, it))
             }

@@ -28,6 +28,7 @@ use crate::pubsub::Pubsub;
 use crate::scripts::{self, Scripts};
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
+use crate::tls::{self, Tls};
 use crate::tracking::Sending;
 use crate::waiters::Waiters;
 use crate::watch::Watches;
@@ -83,6 +84,8 @@ pub struct Node {
     pub gone: crate::gone::Gone,
     /// Slots that move.
     pub moves: crate::moves::state::Moves,
+    /// Slots that Kvrocks' own migration gives and brings.
+    pub migration: crate::migration::state::Migration,
     /// Sessions that were moved here.
     pub taken: crate::moving::Taken,
     /// BGSAVE.
@@ -111,6 +114,8 @@ pub struct Node {
     pub workers: usize,
     /// SCAN cursors handed out as numbers.
     pub cursors: crate::cursors::Cursors,
+    /// What TLS is spoken with.
+    pub tls: tls::Current,
     /// Whether the process is about to end, and waits for a successor.
     pub stopping: crate::stopping::Stopping,
     shutdown: watch::Sender<bool>,
@@ -189,6 +194,7 @@ impl Node {
             latency: crate::latency::Monitor::default(),
             is_compacting: AtomicBool::new(false),
             moves: crate::moves::state::Moves::default(),
+            migration: crate::migration::state::Migration::default(),
             taken: crate::moving::Taken::default(),
             backups: Backups::default(),
             gone: crate::gone::Gone::default(),
@@ -203,6 +209,7 @@ impl Node {
             room: Mutex::default(),
             keyspace: Mutex::new(Keyspace::default()),
             cursors: crate::cursors::Cursors::default(),
+            tls: tls::Current::default(),
             stopping: crate::stopping::Stopping::default(),
             shutdown: watch::channel(false).0,
             on_failure: None,
@@ -277,6 +284,19 @@ impl Node {
                 "master lease expired; writes go on because master-lease-mode is log-only"
             );
         }
+    }
+
+    /// What the master is dialled with, if over TLS. Without a certificate nothing is dialled in
+    /// clear instead.
+    ///
+    /// # Errors
+    /// `tls-replication` is set, and there is no certificate.
+    pub fn link_tls(&self) -> std::io::Result<Option<Arc<Tls>>> {
+        if !self.config.now().tls_replication {
+            return Ok(None);
+        }
+        let none = || std::io::Error::other("tls-replication needs a certificate (tls-cert-file)");
+        self.tls.now().ok_or_else(none).map(Some)
     }
 
     /// Asks the whole process to stop.

@@ -37,6 +37,10 @@ impl Reload {
         if let Err(error) = direct(&*self.log, &now.log_dir) {
             tracing::error!(error = format!("{error:#}"), "SIGHUP: the log stays where it is");
         }
+        // Files of the same name may hold others.
+        if let Err(fault) = node.tls.renew(&node.config) {
+            tracing::error!(%fault, "SIGHUP: the certificate stays the one that was read before");
+        }
         if node.config.file.is_none() {
             tracing::info!("SIGHUP: log opened again; there is no configuration file to read");
             return;

@@ -126,11 +126,12 @@ pub fn persist_now(node: &Node, is_kept: bool) -> Result<(), persist::SaveError>
     }
 }
 
-fn commit(node: &Arc<Node>, next: Cluster, outcome: &Outcome) -> Result<(), ChangeError> {
+fn commit(node: &Arc<Node>, mut next: Cluster, outcome: &Outcome) -> Result<(), ChangeError> {
     let (change, generation) = {
         let mut engine = node.gate.write();
         let wanted = wanted_role(&outcome.assignment, &engine.role);
         note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
+        node.migration.topology_changed(&mut next, wanted.is_master());
         node.cluster.store(Arc::new(next));
         // A link that found another history said so; no later topology makes that data trustworthy,
         // only a full sync does.

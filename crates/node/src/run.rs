@@ -10,6 +10,7 @@ use storage::{Options, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use topology::persist::{self, Disk, NodesConf};
 use topology::{Assignment, Cluster, Endpoint};
+use web::supervisor;
 
 use crate::config::load::{Loaded, Request};
 use crate::config::value::Compression;
@@ -21,6 +22,7 @@ use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
+use crate::tls::Tls;
 use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
@@ -80,6 +82,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
 async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     // From here on it does not end the process, whenever it comes.
     let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
+    Tls::load(&loaded.values).context("prepare TLS")?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
@@ -137,6 +140,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
         version = node.cluster.load().version(),
         "ready to serve"
     );
+    supervisor::ready();
     wait_for_end(&node, &mut tasks, hangup, again).await?;
     stop(&node)
 }
@@ -145,6 +149,10 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
 fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
     let ports = listener::listen(&values.bind.0, values.port, values.tcp_backlog)?;
     let mut all: Vec<Listener> = ports.into_iter().map(Listener::Tcp).collect();
+    if values.tls_port > 0 {
+        let ports = listener::listen(&values.bind.0, values.tls_port, values.tcp_backlog)?;
+        all.extend(ports.into_iter().map(Listener::Tls));
+    }
     if !values.unixsocket.is_empty() {
         let path = Path::new(&values.unixsocket);
         all.push(listener::listen_on_file(path, values.unixsocketperm.0, values.tcp_backlog)?);
@@ -195,6 +203,7 @@ fn build(
         .on_failure(Arc::new(disk::end))
         .on_regained(role::note_regained);
     load_users(&node)?;
+    node.tls.start(&node.config)?;
     if let Some(conf) = conf {
         load_topology(&node, conf)?;
     } else if let Some(from) = slaveof {
@@ -281,9 +290,11 @@ async fn wait_for_end(
         let again = Arc::new(again);
         while hangup.recv().await.is_some() {
             let (again, node) = (Arc::clone(&again), Arc::clone(&to_reload));
+            supervisor::reloading();
             if let Err(error) = tokio::task::spawn_blocking(move || again.run(&node)).await {
                 tracing::error!(%error, "SIGHUP: the configuration was not read");
             }
+            supervisor::ready();
         }
     });
     let is_told = tokio::select! {
@@ -296,6 +307,7 @@ async fn wait_for_end(
         }
     };
     reloading.abort();
+    supervisor::stopping();
     if is_told {
         tokio::select! {
             () = handover::wait(node) => {}

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use storage::batch::{self, Record};
 use storage::changes::{self, Change};
 use storage::{Direction, Family, FeedRead, FeedReader, Read as _, Store};
 use tempfile::TempDir;
@@ -39,6 +40,8 @@ mod sets;
 mod sortedints;
 mod streams;
 mod strings;
+mod tdigests;
+mod timeseries;
 mod tracking;
 mod users;
 mod waiting;
@@ -282,6 +285,24 @@ impl Shell {
             FeedRead::UpToDate => Vec::new(),
             FeedRead::Gone => panic!("the log begins later"),
         }
+    }
+
+    /// What one command writes, in words: log data, and which families its records are in.
+    pub(crate) fn written_by(&mut self, command: &str) -> Vec<String> {
+        let before = self.sequence();
+        self.run(command);
+        let batches = self.batches_since(before);
+        let word = |record| match record {
+            Record::Put { family, .. } => format!("put {}", family.name()),
+            Record::Delete { family, .. } => format!("delete {}", family.name()),
+            Record::DeleteRange { family, .. } => format!("delete range {}", family.name()),
+            Record::LogData(data) => format!("log {}", data.escape_ascii()),
+        };
+        batches
+            .iter()
+            .flat_map(|batch| batch::records(batch))
+            .map(|record| word(record.unwrap()))
+            .collect()
     }
 
     /// From here on a replica follows; the database must be new.

@@ -22,6 +22,7 @@ use crate::connection::{self, Caller, Desk, Seat};
 use crate::listener::{Accepting, Listener};
 use crate::node::Node;
 use crate::stats::WorkerStats;
+use crate::stream::Stream;
 
 /// A connection on its way to a worker.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Accepted {
     stream: std::net::TcpStream,
     peer: SocketAddr,
     place: Place,
+    /// It came by a port where only TLS is spoken.
+    is_tls: bool,
 }
 
 /// Between two words in the log about connections that are refused.
@@ -109,13 +112,14 @@ async fn work(
             next = accepted.recv() => next,
             _ = shutdown.wait_for(|stop| *stop) => None,
         };
-        let Some(Accepted { stream, peer, place }) = next else { break };
+        let Some(Accepted { stream, peer, place, is_tls }) = next else { break };
         match tokio::net::TcpStream::from_std(stream) {
             Ok(stream) => {
                 if let Some(stats) = node.stats.workers.get(index) {
                     WorkerStats::add(&stats.connections, 1);
                 }
                 let at = Seat { node: Arc::clone(&node), worker: index, peers: Some(desk.clone()) };
+                let stream = if is_tls { Stream::of_tls_port(stream) } else { stream.into() };
                 let serving = connection::serve(at, stream, peer, place);
                 tokio::task::spawn_local(serving);
             }
@@ -135,6 +139,7 @@ pub async fn accept(
     workers: Vec<mpsc::UnboundedSender<Accepted>>,
 ) -> anyhow::Result<()> {
     let mut refusing = Refusing::new(&listener)?;
+    let is_tls = matches!(listener, Listener::Tls(_));
     let listener = listener.serve().context("serve a listener")?;
     let mut shutdown = node.shutdown();
     let mut turn = 0;
@@ -160,7 +165,7 @@ pub async fn accept(
         let place = node.clients.places.enter(clients_max, node.descriptors.visitors());
         if let Some(worker) = workers.get(turn % workers.len().max(1)) {
             // Fails only when the worker has ended, that is at shutdown.
-            let _ = worker.send(Accepted { stream, peer, place });
+            let _ = worker.send(Accepted { stream, peer, place, is_tls });
         }
         turn = turn.wrapping_add(1);
     }

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::checksum::seal;
 use crate::part::{Kind, Part};
 use crate::read::Reader;
 use crate::{Error, VERSION_MAX};
@@ -120,6 +121,23 @@ impl<R: io::Read> File<R> {
             return self.module_parts();
         }
         self.reader.value(key.code, &mut |_| Ok::<_, Error>(())).map(drop)
+    }
+
+    /// The value of the key that came last, as DUMP would answer it.
+    ///
+    /// # Errors
+    /// Those of the crate; [`Error::Malformed`] if it is longer than a string may be.
+    pub fn payload(&mut self, key: &Key) -> Result<Vec<u8>, Error> {
+        self.reader.keep(vec![key.code]);
+        let passed = self.pass(key);
+        let value = self.reader.take_kept();
+        passed?;
+        Ok(seal(value?, self.version))
+    }
+
+    /// What comes behind the end: the input, as far as it was read.
+    pub fn into_input(self) -> R {
+        self.reader.into_input()
     }
 
     /// What a module wrote beside keys.

@@ -13,6 +13,13 @@ pub struct Reader<R> {
     checksum: Running,
     /// Bytes taken so far.
     taken: u64,
+    kept: Option<Kept>,
+}
+
+/// Bytes that are wanted as they are, too.
+struct Kept {
+    bytes: Vec<u8>,
+    is_too_long: bool,
 }
 
 /// What a length says.
@@ -26,7 +33,27 @@ pub(crate) enum Length {
 impl<R: io::Read> Reader<R> {
     /// From the reader's place on.
     pub fn new(input: R) -> Self {
-        Self { input, checksum: begin(), taken: 0 }
+        Self { input, checksum: begin(), taken: 0, kept: None }
+    }
+
+    /// What it took bytes from.
+    pub(crate) fn into_input(self) -> R {
+        self.input
+    }
+
+    /// From here on bytes are kept, behind these.
+    pub(crate) fn keep(&mut self, bytes: Vec<u8>) {
+        self.kept = Some(Kept { bytes, is_too_long: false });
+    }
+
+    /// What was kept; no longer than a string is.
+    pub(crate) fn take_kept(&mut self) -> Result<Vec<u8>, Error> {
+        match self.kept.take() {
+            Some(kept) if kept.is_too_long => {
+                Err(Error::Malformed("a value is longer than RESTORE takes"))
+            }
+            kept => Ok(kept.map(|kept| kept.bytes).unwrap_or_default()),
+        }
     }
 
     /// Bytes taken so far.
@@ -68,6 +95,14 @@ impl<R: io::Read> Reader<R> {
     fn note(&mut self, bytes: &[u8]) {
         self.checksum.update(bytes);
         self.taken += bytes.len() as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.is_too_long |= (kept.bytes.len() + bytes.len()) as u64 > STRING_MAX;
+            if kept.is_too_long {
+                kept.bytes = Vec::new();
+            } else {
+                kept.bytes.extend_from_slice(bytes);
+            }
+        }
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, Error> {

@@ -198,6 +198,8 @@ impl Filter {
             Look::At(view) if self.shared.cluster => {
                 self.shared.barriers.allow(key, view.sequence())
             }
+            // A sub-key may come before the metadata that it belongs to.
+            Look::Now if self.shared.cluster => !self.shared.barriers.are_held(key),
             _ => true,
         }
     }

@@ -5,8 +5,16 @@
 //!
 //! Only databases of a cluster have slots, and a cluster has one namespace: records of others do
 //! not move.
+//!
+//! Kvrocks' own migration knows no marks: what it sends are [`Batches`] or [`commands`], and what it
+//! brings lies in slots that were emptied before ([`Store::empty_slots`]).
 
+pub mod commands;
 mod copy;
+mod dirty;
+mod import;
+mod keys;
+mod raw;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +28,9 @@ use crate::batch::{self, Record, Writer};
 use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, Read as _, Scope, Store};
 
 pub use copy::{Chunk, chunk, forward, position};
+pub use dirty::Dirty;
+pub use keys::{Stored, for_each_key};
+pub use raw::{Batches, Refusal, Sink};
 
 const ACTION: &str = "read the marks of slot moves";
 
@@ -260,6 +271,18 @@ impl Barriers {
         }
         let slot = slot_of(key);
         slot.and_then(|slot| barriers.get(&slot)).is_none_or(|first| *first <= sequence)
+    }
+
+    /// Whether records of the slot of this key are coming just now, in whatever order.
+    pub(crate) fn are_held(&self, key: &[u8]) -> bool {
+        !self.allow(key, u64::MAX - 1)
+    }
+
+    fn set(&self, slots: topology::SlotRange, first: u64) {
+        let mut barriers = self.0.write();
+        for slot in slots.slots() {
+            barriers.insert(slot.number(), first);
+        }
     }
 }
 

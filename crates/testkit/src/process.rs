@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::ports::{self, Range};
 use crate::wait;
@@ -106,10 +106,34 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal.
+/// Sends a signal. A process that is told to stop has stopped when this returns: until the thread
+/// that takes the signal gets a processor, the others go on, and a replica may acknowledge what was
+/// written since.
 pub fn signal(pid: u32, signal: i32) -> Result<()> {
     let to = libc::pid_t::try_from(pid).context("a pid")?;
-    send(to, signal).with_context(|| format!("send signal {signal} to {pid}"))
+    send(to, signal).with_context(|| format!("send signal {signal} to {pid}"))?;
+    if signal != libc::SIGSTOP {
+        return Ok(());
+    }
+    wait::until("a process to stop", STOP_PATIENCE, || {
+        let threads = threads(pid);
+        // One that waits for its disk stops before it runs again, once the process does at all.
+        let is_disk_all = threads.contains('D') && !threads.contains('T');
+        let goes_on = threads.contains(|state| !"TtDZX".contains(state));
+        ensure!(!goes_on && !is_disk_all, "its threads are {threads}");
+        Ok(())
+    })
+}
+
+/// The states of a process' threads, a letter each.
+fn threads(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let state = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        stat.rsplit(')').next()?.trim_start().chars().next()
+    };
+    tasks.filter_map(state).collect()
 }
 
 /// Sends a signal to a process group.

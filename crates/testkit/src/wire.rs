@@ -174,6 +174,19 @@ impl Connection {
         })
     }
 
+    /// Reads so many bytes of replies, as they come.
+    pub fn receive_raw(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let mut at = 0;
+        while at < length {
+            match self.reader.read(&mut bytes[at..]).context("read replies")? {
+                0 => bail!("closed after {:?}", String::from_utf8_lossy(&bytes[..at])),
+                read => at += read,
+            }
+        }
+        Ok(bytes)
+    }
+
     fn line(&mut self) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         self.reader.read_until(b'\n', &mut line).context("read a reply")?;

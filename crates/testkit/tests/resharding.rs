@@ -140,8 +140,9 @@ fn slots_go_to_another_shard_and_come_home_while_a_client_counts() -> Result<()>
         client.call(&["HSET", &format!("{TAG}h"), &field.to_string(), "v"])?;
     }
     let moves = |to| ["move", "slots", SLOT, "--to", to];
-    let shown = done(&cluster, &moves("1"))?;
-    ensure!(shown.contains("1 slots in 1 moves") && shown.contains("--yes does it"), "{shown}");
+    // Nobody sits at a terminal here: it is shown, and a script sees that nothing was done.
+    refused(&cluster, &moves("1"), "1 slots in 1 moves")?;
+    refused(&cluster, &moves("1"), "--yes does it")?;
     let counter = Counter::start(address);
     for (to, round) in [("1", 1), ("0", 2)] {
         let queued = done(&cluster, &[&moves(to)[..], &["--yes"]].concat())?;

@@ -78,6 +78,16 @@ fn bloomfilter() -> Result<()> {
 }
 
 #[test]
+fn tdigest() -> Result<()> {
+    check("tdigest.resp")
+}
+
+#[test]
+fn timeseries() -> Result<()> {
+    check("timeseries.resp")
+}
+
+#[test]
 fn hll() -> Result<()> {
     check("hll.resp")
 }

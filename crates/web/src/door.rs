@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::authority::{Authority, Names};
 use crate::error::{Say, in_json};
+use crate::listener::Listener;
 
 /// The address of this machine that a connection was made to.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,12 @@ impl Connected<IncomingStream<'_, TcpListener>> for Local {
 impl Connected<IncomingStream<'_, Bounded>> for Local {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         Self(stream.io().local_addr().ok().map(|address| address.ip().to_canonical()))
+    }
+}
+
+impl Connected<IncomingStream<'_, Listener>> for Local {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(stream.io().local_addr().map(|address| address.ip().to_canonical()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON, tokens, and what of a
+//! What the processes have in common around their HTTP ports: who may ask at all, errors as JSON, tokens, TLS, and what of a
 //! configuration may change at run time.
 //!
 //! A browser carries requests of any page it shows to addresses that only its user can reach. [`Door`] lets
@@ -8,14 +8,18 @@
 //! Whether a request has the token is asked behind the door: [`Live::lets_in`].
 
 mod authority;
+pub mod certs;
 mod door;
 mod error;
+mod listener;
 mod live;
-pub mod process;
 mod secret;
+pub mod supervisor;
+pub mod tls;
 
 pub use authority::{Authority, BadName, Names};
 pub use door::{Door, Local, service};
 pub use error::{Say, in_json};
+pub use listener::{Listener, Stream};
 pub use live::{Live, Reloaded, Settings};
 pub use secret::{SecretError, read_secret};

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::authority::{BadName, Names};
+use crate::certs::Fault;
+use crate::tls::{Files, Tls};
 
 /// A configuration file of a process with an HTTP port.
 pub trait Settings: Clone + Send + Sync + 'static {
     /// Why a file cannot be used.
-    type Error: std::error::Error + From<BadName> + Send + Sync + 'static;
+    type Error: std::error::Error + From<BadName> + From<Fault> + Send + Sync + 'static;
 
     /// Reads and checks a file.
     ///
@@ -29,6 +31,9 @@ pub trait Settings: Clone + Send + Sync + 'static {
 
     /// Names, beside its own addresses, that the port answers to.
     fn allowed_hosts(&self) -> &[String];
+
+    /// What TLS is spoken with.
+    fn tls(&self) -> &Files;
 
     /// Level and file of the log.
     fn log(&self) -> (&str, Option<&PathBuf>);
@@ -64,20 +69,27 @@ impl Reloaded {
 pub struct Live<C> {
     config: RwLock<Arc<C>>,
     names: RwLock<Names>,
+    tls: Arc<Tls>,
 }
 
 impl<C: Settings> Live<C> {
     /// # Errors
-    /// Values that cannot be.
+    /// Values that cannot be, files of TLS that cannot be used.
     pub fn new(config: C) -> Result<Self, C::Error> {
         config.check()?;
         let names = Names::parse(config.allowed_hosts())?;
-        Ok(Self { config: RwLock::new(Arc::new(config)), names: RwLock::new(names) })
+        let tls = Arc::new(Tls::read(config.tls())?);
+        Ok(Self { config: RwLock::new(Arc::new(config)), names: RwLock::new(names), tls })
     }
 
     /// What is in force now.
     pub fn config(&self) -> Arc<C> {
         Arc::clone(&self.config.read())
+    }
+
+    /// What TLS is spoken with.
+    pub fn tls(&self) -> &Arc<Tls> {
+        &self.tls
     }
 
     /// The names that [`crate::Door`] asks for.
@@ -93,7 +105,8 @@ impl<C: Settings> Live<C> {
         given.is_some_and(|given| same(given, token.as_bytes()))
     }
 
-    /// Reads the file and takes what is live from it: all or, after an error, nothing.
+    /// Reads the file, and those of TLS that it names, and takes what is live from it: all or, after
+    /// an error, nothing.
     ///
     /// # Errors
     /// Those of the file, and what is live in it does not fit to what stays.
@@ -105,6 +118,8 @@ impl<C: Settings> Live<C> {
         next.adopt(read);
         next.check()?;
         let names = Names::parse(next.allowed_hosts())?;
+        // Files of the same name may hold others.
+        self.tls.renew(next.tls())?;
         *self.config.write() = Arc::new(next);
         *self.names.write() = names;
         Ok(reloaded)

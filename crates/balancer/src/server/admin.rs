@@ -51,10 +51,15 @@ fn say(status: StatusCode, message: String) -> Response {
 }
 
 fn routes(table: Arc<Table>, live: Arc<Live>) -> Router {
+    let tls = Arc::clone(live.tls());
+    let metrics = get(move |State(table): State<Arc<Table>>| async move {
+        let page = metrics::render(&table, tls.ends_s());
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page)
+    });
     Router::new()
         .route("/api/v1/state", get(state))
         .route("/api/v1/desired", put(desired))
-        .route("/metrics", get(show_metrics))
+        .route("/metrics", metrics)
         .route_layer(middleware::from_fn_with_state(live, authorize))
         .route("/healthz", get(health))
         .fallback(|| async { Failure(StatusCode::NOT_FOUND, "no such path".to_owned()) })
@@ -106,8 +111,4 @@ async fn health(State(table): State<Arc<Table>>) -> Response {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
     }
-}
-
-async fn show_metrics(State(table): State<Arc<Table>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&table))
 }

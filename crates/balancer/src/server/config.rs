@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
+use web::tls::Files;
 use web::{Reloaded, Settings};
 
 /// Everything an operator can say.
@@ -39,6 +40,8 @@ pub struct Config {
     pub health_interval_ms: u64,
     /// Limits on what clients can make the balancer hold.
     pub limits: Limits,
+    /// HTTPS at the admin address.
+    pub tls: Files,
 }
 
 /// Limits; all times in milliseconds.
@@ -92,6 +95,9 @@ pub enum ConfigError {
     /// A host that is none.
     #[error("balancer configuration: allowed_hosts: {0}")]
     Host(#[from] web::BadName),
+    /// A certificate or key cannot be used.
+    #[error("balancer configuration: {0}")]
+    Tls(#[from] web::certs::Fault),
     /// The file cannot be read.
     #[error("read {}", path.display())]
     Read {
@@ -118,6 +124,7 @@ impl Default for Config {
             workers: 0,
             health_interval_ms: 200,
             limits: Limits::default(),
+            tls: Files::default(),
         }
     }
 }
@@ -154,13 +161,14 @@ impl Config {
             workers,
             health_interval_ms,
             limits,
+            tls: _,
         } = Self::default();
         let Limits { max_sessions, connect_timeout_ms, drain_ms } = limits;
         format!(
             "\
 # Configuration of `holdfast balancer`. What is commented out is the default. Which addresses it serves and
 # where they lead is the controller's to say: it starts closed. SIGHUP has this file read again: `token`, `allowed_hosts`,
-# `log_file` and `log_level` are then in force, the rest after a restart.
+# `log_file`, `log_level` and `tls` are then in force, the rest after a restart.
 
 # Name in logs and metrics.
 # name = \"{name}\"
@@ -206,6 +214,17 @@ impl Config {
 
 # Time that sessions get to finish when the process is told to stop, ms, 0 and up.
 # drain_ms = {drain_ms}
+
+# [tls]
+# Certificate, then those that lead to its CA, PEM: the port speaks HTTPS only then. `ctl balancer` is told `https://…`.
+# All three files are read again at SIGHUP; with a fault in one of them the old ones stay in force. Default: none.
+# cert_file = \"/etc/holdfast/balancer.pem\"
+
+# Its key, PEM, not encrypted.
+# key_file = \"/etc/holdfast/balancer.key\"
+
+# Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
+# client_ca_file = \"/etc/holdfast/ca.pem\"
 "
         )
     }
@@ -279,6 +298,11 @@ impl Settings for Config {
         if self.token.is_none() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::OpenAdmin(self.listen));
         }
+        if self.tls.ca_file.is_some() || self.tls.nodes {
+            let why = "a balancer passes TLS on to nodes, and dials nobody by itself";
+            let option = if self.tls.nodes { "tls.nodes" } else { "tls.ca_file" };
+            return Err(web::certs::Fault::of(option, why).into());
+        }
         if self.limits.max_sessions == 0 {
             return Err(ConfigError::TooSmall { key: "limits.max_sessions" });
         }
@@ -294,6 +318,10 @@ impl Settings for Config {
 
     fn allowed_hosts(&self) -> &[String] {
         &self.allowed_hosts
+    }
+
+    fn tls(&self) -> &Files {
+        &self.tls
     }
 
     fn log(&self) -> (&str, Option<&PathBuf>) {
@@ -315,12 +343,14 @@ impl Settings for Config {
             workers,
             health_interval_ms,
             limits,
+            tls,
         } = read;
         let live = [
             ("token", *token != self.token),
             ("allowed_hosts", *allowed_hosts != self.allowed_hosts),
             ("log_file", *log_file != self.log_file),
             ("log_level", *log_level != self.log_level),
+            ("tls", *tls != self.tls),
         ];
         let others = [
             ("name", *name != self.name),
@@ -340,6 +370,7 @@ impl Settings for Config {
         self.allowed_hosts = read.allowed_hosts;
         self.log_file = read.log_file;
         self.log_level = read.log_level;
+        self.tls = read.tls;
     }
 }
 
@@ -361,16 +392,23 @@ mod tests {
     fn the_sample_has_every_key_with_its_default() {
         let sample = Config::sample();
         assert_eq!(Config::from_toml(&sample).unwrap(), Config::default());
-        let is_toml = |line: &&str| line.contains(" = ") || *line == "[limits]";
+        let is_toml = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml).collect();
-        assert_eq!(lines.len(), 15, "{lines:?}");
+        assert_eq!(lines.len(), 19, "{lines:?}");
         let lines: Vec<&str> =
             lines.into_iter().filter(|line| !line.starts_with("token_file")).collect();
         let shown = Config {
             token: Some("…".into()),
             log_file: Some("/var/log/holdfast/balancer.log".into()),
             bind_source: Some("192.0.2.1".parse().unwrap()),
+            tls: Files {
+                cert_file: Some("/etc/holdfast/balancer.pem".into()),
+                key_file: Some("/etc/holdfast/balancer.key".into()),
+                client_ca_file: Some("/etc/holdfast/ca.pem".into()),
+                ca_file: None,
+                nodes: false,
+            },
             ..Config::default()
         };
         assert_eq!(Config::from_toml(&lines.join("\n")).unwrap(), shown);

@@ -1,88 +1,58 @@
-//! Prometheus text. Labels are frontends only, so their number is bounded by the configuration.
+//! `/metrics`: what `metrics::balancer` lists.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::balancer as rows;
+use metrics::{Metric, Page};
 
 use super::frontend::{Counters, Frontend};
 use super::table::Table;
 
-type Counter = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
-type Gauge = (&'static str, &'static str, fn(&Frontend) -> u64);
+type Counter = (&'static Metric, fn(&Counters) -> &AtomicU64);
+type Gauge = (&'static Metric, fn(&Frontend) -> u64);
 
 const COUNTERS: &[Counter] = &[
-    ("accepted_total", "Connections accepted.", |c| &c.accepted),
-    ("refused_total", "Connections reset: no backend, backend not reached, or too many.", |c| {
-        &c.refused
-    }),
-    ("cut_total", "Sessions reset because their node is no longer the backend.", |c| &c.cut),
-    ("moved_total", "Sessions that their node gave back, to go on at another one.", |c| &c.moved),
-    ("received_bytes_total", "Bytes from clients.", |c| &c.inbound),
-    ("sent_bytes_total", "Bytes to clients.", |c| &c.outbound),
+    (&rows::ACCEPTED, |c| &c.accepted),
+    (&rows::REFUSED, |c| &c.refused),
+    (&rows::CUT, |c| &c.cut),
+    (&rows::MOVED, |c| &c.moved),
+    (&rows::RECEIVED_BYTES, |c| &c.inbound),
+    (&rows::SENT_BYTES, |c| &c.outbound),
 ];
 
 const GAUGES: &[Gauge] = &[
-    ("sessions", "Sessions established or being set up.", |f| f.session_count() as u64),
-    ("held", "Connections that wait for a backend.", |f| f.state().held),
-    ("backend_set", "1 if the frontend has a backend.", |f| f.state().backend.is_some().into()),
-    ("backend_up", "1 if the last attempt to reach the backend succeeded.", |f| {
-        (f.state().backend_up == Some(true)).into()
-    }),
-    ("listening", "1 if connections are accepted.", |f| f.is_open().into()),
+    (&rows::SESSIONS, |f| f.session_count() as u64),
+    (&rows::HELD, |f| f.state().held),
+    (&rows::BACKEND_SET, |f| f.state().backend.is_some().into()),
+    (&rows::BACKEND_UP, |f| (f.state().backend_up == Some(true)).into()),
+    (&rows::LISTENING, |f| f.is_open().into()),
 ];
 
-/// The page.
-pub(super) fn render(table: &Table) -> String {
-    let mut out = String::new();
-    let frontends = table.frontends();
-    let balancer = escape(table.name());
-    for (name, help, read) in COUNTERS {
-        head(&mut out, name, help, "counter");
+/// The page; `ends_s` is when the certificate runs out.
+pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
+    let mut page = Page::default();
+    let frontends: Vec<_> = table.frontends();
+    let balancer = table.name();
+    let mut family = |metric: &Metric, value: &dyn Fn(&Frontend) -> u64| {
+        page.head(metric);
         for frontend in &frontends {
-            let value = read(&frontend.counters).load(Ordering::Relaxed);
-            line(&mut out, name, &balancer, frontend, value);
+            page.sample(metric, &[balancer, &frontend.listen.to_string()], value(frontend));
         }
+    };
+    for (metric, read) in COUNTERS {
+        family(metric, &|frontend| read(&frontend.counters).load(Ordering::Relaxed));
     }
-    for (name, help, read) in GAUGES {
-        head(&mut out, name, help, "gauge");
-        for frontend in &frontends {
-            line(&mut out, name, &balancer, frontend, read(frontend));
-        }
+    for (metric, read) in GAUGES {
+        family(metric, read);
     }
     let state = table.state();
     // As after a start: whoever sends clients here should send them elsewhere.
     let is_closed = state.frontends.iter().all(|frontend| frontend.backend.is_none());
-    for (name, help, value) in [
-        ("applied_term", "Term of the state in force.", state.term),
-        ("applied_version", "Version of the state in force.", state.version),
-        ("closed", "1 while no frontend leads to a node.", u64::from(is_closed)),
-    ] {
-        head(&mut out, name, help, "gauge");
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "holdfast_balancer_{name}{{balancer=\"{balancer}\"}} {value}");
-    }
-    head(&mut out, "build_info", "Version of this build; always 1.", "gauge");
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = writeln!(
-        out,
-        "holdfast_balancer_build_info{{balancer=\"{balancer}\",version=\"{version}\"}} 1"
-    );
-    web::process::render(&mut out);
-    out
-}
-
-fn head(out: &mut String, name: &str, help: &str, kind: &str) {
-    let _ = writeln!(out, "# HELP holdfast_balancer_{name} {help}");
-    let _ = writeln!(out, "# TYPE holdfast_balancer_{name} {kind}");
-}
-
-fn line(out: &mut String, name: &str, balancer: &str, frontend: &Frontend, value: u64) {
-    let listen = escape(&frontend.listen.to_string());
-    let _ = writeln!(
-        out,
-        "holdfast_balancer_{name}{{balancer=\"{balancer}\",frontend=\"{listen}\"}} {value}"
-    );
-}
-
-fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    page.family(&rows::APPLIED_TERM, [(balancer, state.term)]);
+    page.family(&rows::APPLIED_VERSION, [(balancer, state.version)]);
+    page.family(&rows::CLOSED, [(balancer, u8::from(is_closed))]);
+    page.head(&rows::BUILD_INFO);
+    page.sample(&rows::BUILD_INFO, &[balancer, env!("CARGO_PKG_VERSION")], 1);
+    metrics::process::render(&mut page, ends_s);
+    page.into_text()
 }

@@ -57,10 +57,12 @@ pub async fn serve(
     let address = listener.local_addr().context("read the admin address")?;
     tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
 
+    let bounded = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
+    let listener = web::Listener::new(bounded, Arc::clone(live.tls()));
     let router = admin::router(Arc::clone(&table), live);
-    let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
     let server = axum::serve(listener, web::service(router));
     let mut server = tokio::spawn(server.into_future());
+    web::supervisor::ready();
     let health = tokio::spawn(health::watch(Arc::clone(&table), config.health_interval_ms));
     tokio::select! {
         () = shutdown => {}

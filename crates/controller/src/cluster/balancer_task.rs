@@ -24,7 +24,7 @@ pub(super) async fn run(
     balancer: Balancer,
     mut wanted: watch::Receiver<Option<Desired>>,
 ) {
-    let driver = match driver::open(&balancer) {
+    let driver = match driver::open(&balancer, &cluster.shared.tls) {
         Ok(driver) => driver,
         Err(error) => {
             failed(&cluster, &balancer.name, error);

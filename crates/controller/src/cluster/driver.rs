@@ -1,17 +1,22 @@
 //! From a balancer of the record to the driver that speaks to it, and from its answer to what the
 //! planner takes as proof.
 
+use std::sync::Arc;
+
 use balancer::haproxy::RuntimeAddress;
 use balancer::{AnyDriver, Applied, Builtin, Haproxy, HaproxyConfig};
 use planner::{Balancer, BalancerKind, InForce, Time};
+use web::tls::Tls;
 
-/// The driver of one instance.
-pub(super) fn open(of: &Balancer) -> Result<AnyDriver, String> {
+/// The driver of one instance, which is known by `tls` where it is `https://`.
+pub(super) fn open(of: &Balancer, tls: &Arc<Tls>) -> Result<AnyDriver, String> {
     match of.kind {
         BalancerKind::Builtin => {
             let scheme = if of.endpoint.contains("://") { "" } else { "http://" };
             let url = format!("{scheme}{}", of.endpoint);
+            let tls = tls.client().map_err(|error| error.to_string())?;
             let driver = Builtin::new(&of.name, &url, of.token.clone(), None);
+            let driver = driver.and_then(|driver| driver.over(tls));
             driver.map(AnyDriver::Builtin).map_err(|error| chain(&error))
         }
         BalancerKind::Haproxy => haproxy(of).map(AnyDriver::Haproxy),
@@ -37,16 +42,16 @@ fn haproxy(of: &Balancer) -> Result<Haproxy, String> {
 
 /// Whether a driver could be made: the endpoint can be read.
 pub(crate) fn check(of: &Balancer) -> Result<(), String> {
-    open(of).map(drop)
+    open(of, &Arc::default()).map(drop)
 }
 
 /// Longest time an instance may take to answer when it is added.
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What an instance says of itself before it is taken into a cluster; it is told nothing.
-pub(crate) async fn hello(of: &Balancer) -> Result<Applied, String> {
+pub(crate) async fn hello(of: &Balancer, tls: &Arc<Tls>) -> Result<Applied, String> {
     use balancer::Driver as _;
-    let driver = open(of)?;
+    let driver = open(of, tls)?;
     let error = match tokio::time::timeout(ANSWER, driver.observe()).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => chain(&error),

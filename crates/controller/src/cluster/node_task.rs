@@ -161,7 +161,10 @@ impl NodeTask {
             Some(open) => connection.insert(open),
             None => {
                 let password = self.cluster.record().password.clone();
-                connection.insert(Connection::open(&self.local, password.as_deref()).await?)
+                connection.insert(
+                    Connection::open(&self.local, password.as_deref(), &self.cluster.shared.tls)
+                        .await?,
+                )
             }
         };
         if self.cluster.is_guarded() {

@@ -269,7 +269,9 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     let term = cluster.shared.store.term().to_string();
     let commands = commands.into_iter().map(|command| named(&cluster, &term, command));
     let commands: Vec<_> = commands.collect();
-    let result = client::once(&local, password.as_deref(), &commands, COMMAND_LIMIT).await;
+    let result =
+        client::once((&local, &cluster.shared.tls), password.as_deref(), &commands, COMMAND_LIMIT)
+            .await;
     cluster.shared.counters.pushes.add(1);
     {
         let mut state = cluster.state.lock();
@@ -305,7 +307,8 @@ async fn relay(cluster: Arc<Cluster>, id: String, via: String) {
     let mut arguments = vec!["CLUSTERX", "RELAY", &id];
     arguments.extend(words.iter().map(String::as_str).skip(1));
     let exchange = async {
-        let mut connection = client::Connection::open(&local, password.as_deref()).await?;
+        let mut connection =
+            client::Connection::open(&local, password.as_deref(), &cluster.shared.tls).await?;
         connection.command(&arguments).await
     };
     let answer = tokio::time::timeout(RELAY_LIMIT, exchange).await;
@@ -328,7 +331,9 @@ async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
     let term = cluster.shared.store.term().to_string();
     let command = ("CLIENT PAUSE", vec!["CLIENT", "PAUSE", &bound, "WRITE"]);
     let command = [named(&cluster, &term, command)];
-    let result = client::once(&local, password.as_deref(), &command, COMMAND_LIMIT).await;
+    let result =
+        client::once((&local, &cluster.shared.tls), password.as_deref(), &command, COMMAND_LIMIT)
+            .await;
     {
         let mut state = cluster.state.lock();
         let now = cluster.shared.now();
@@ -350,7 +355,10 @@ async fn unpause(cluster: Arc<Cluster>, id: String) {
     let Some((local, password)) = address(&cluster, &id) else { return };
     let term = cluster.shared.store.term().to_string();
     let command = [named(&cluster, &term, ("CLIENT UNPAUSE", vec!["CLIENT", "UNPAUSE"]))];
-    if let Err(error) = client::once(&local, password.as_deref(), &command, COMMAND_LIMIT).await {
+    if let Err(error) =
+        client::once((&local, &cluster.shared.tls), password.as_deref(), &command, COMMAND_LIMIT)
+            .await
+    {
         tracing::warn!(cluster = %cluster.label(), node = id, %error, "lift the pause");
     }
 }

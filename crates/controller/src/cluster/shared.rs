@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use planner::{Authority, Policy, Time};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use web::tls::Tls;
 
 use super::STORE_LIMIT;
 use crate::events::Journal;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     records: Option<Arc<dyn Records>>,
     /// Where several controllers share the store.
     pub(crate) lead: Option<Lead>,
+    /// By what balancers and other controllers are known, and what is shown to them.
+    pub(crate) tls: Arc<Tls>,
     epoch: Instant,
     pub(super) starts: AtomicU64,
 }
@@ -43,6 +46,7 @@ impl Shared {
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             records: None,
             lead: None,
+            tls: Arc::default(),
             epoch: Instant::now(),
             starts: AtomicU64::new(0),
         }
@@ -51,6 +55,11 @@ impl Shared {
     /// As one of several on the store.
     pub(crate) fn led_by(self, lead: Lead) -> Self {
         Self { lead: Some(lead), ..self }
+    }
+
+    /// Over TLS by this, where others are `https://`.
+    pub(crate) fn speaking(self, tls: Arc<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// With other records than the store's.

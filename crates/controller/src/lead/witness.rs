@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use planner::{Standby, Time};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -55,8 +55,8 @@ impl Witness {
         let Some(leader) = leader else { return };
         let seen = Seen { heard_at: self.began, closed_at: None, refused_at: None };
         let seen = Arc::new(Mutex::new(seen));
-        let address = leader.address.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let task = tokio::spawn(look(Arc::clone(&self.shared), address, Arc::clone(&seen)));
+        let task = look(Arc::clone(&self.shared), leader.address.clone(), Arc::clone(&seen));
+        let task = tokio::spawn(task);
         self.of = Some((leader.claim.clone(), seen, task));
     }
 
@@ -87,11 +87,24 @@ impl Drop for Witness {
     }
 }
 
-async fn look(shared: Arc<Shared>, address: String, seen: Arc<Mutex<Seen>>) {
+async fn look(shared: Arc<Shared>, url: String, seen: Arc<Mutex<Seen>>) {
+    let (is_secure, address) = match url.strip_prefix("https://") {
+        Some(address) => (true, address),
+        None => (false, url.strip_prefix("http://").unwrap_or(&url)),
+    };
+    let address = address.trim_end_matches('/');
     loop {
-        match tokio::time::timeout(SILENCE, TcpStream::connect(&*address)).await {
+        match tokio::time::timeout(SILENCE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                listen(&shared, stream, &address, &seen).await;
+                if is_secure {
+                    // One that is not whom it should be is heard no more than one that is silent.
+                    let greeting = shared.tls.connect(web::tls::host(address), stream);
+                    if let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, greeting).await {
+                        listen(&shared, stream, address, &seen).await;
+                    }
+                } else {
+                    listen(&shared, stream, address, &seen).await;
+                }
                 seen.lock().closed_at.get_or_insert(shared.now());
             }
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -108,7 +121,12 @@ async fn look(shared: Arc<Shared>, address: String, seen: Arc<Mutex<Seen>>) {
 }
 
 /// Asks until the connection ends. Any byte is life, whatever it says.
-async fn listen(shared: &Shared, mut stream: TcpStream, address: &str, seen: &Mutex<Seen>) {
+async fn listen(
+    shared: &Shared,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &str,
+    seen: &Mutex<Seen>,
+) {
     let question = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let mut buffer = [0; 4096];
     loop {

@@ -11,6 +11,7 @@ use axum::extract::{Path, Query};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use planner::{Balancer, Record};
+use web::tls::Tls;
 
 use super::clusters::{DONT_CHECK, skips_checks};
 use super::error::{ApiError, created, gone, ok};
@@ -34,7 +35,7 @@ pub(super) async fn add(
     let cluster = find(&registry, &ns, &name)?;
     let mut balancer = view::new_balancer(body::<BalancerSpec>(&bytes)?)?;
     if !skips_checks(&headers) {
-        introduce(&mut balancer, &cluster.record()).await?;
+        introduce(&mut balancer, &cluster.record(), &registry.shared.tls).await?;
     }
     let answer = view::balancer(&balancer);
     cluster
@@ -54,9 +55,13 @@ pub(super) async fn add(
 }
 
 /// Asks the instance who it is: a name that leads nowhere, or to somebody else, is a mistake now and an outage later.
-async fn introduce(balancer: &mut Balancer, record: &Record) -> Result<(), ApiError> {
+async fn introduce(
+    balancer: &mut Balancer,
+    record: &Record,
+    tls: &Arc<Tls>,
+) -> Result<(), ApiError> {
     let name = &balancer.name;
-    let said = driver::hello(balancer).await.map_err(|error| {
+    let said = driver::hello(balancer, tls).await.map_err(|error| {
         ApiError::bad(format!(
             "balancer `{name}` at {}: {error}; start it first, or send `{DONT_CHECK}: yes`",
             balancer.endpoint

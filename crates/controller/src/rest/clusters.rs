@@ -188,7 +188,7 @@ pub(super) async fn change(
         ));
     }
     if let Some(password) = &change.password {
-        probe::accepted(&cluster.record(), password).await?;
+        probe::accepted(&cluster.record(), password, &registry.shared.tls).await?;
     }
     let since_ms = crate::events::now_ms();
     let now = cluster.record();

@@ -32,7 +32,7 @@ pub(super) async fn restore(
     let id = spec.node_id.as_str();
     let node = record.shards.get(index).and_then(|shard| shard.node(id));
     let addr = node.ok_or_else(|| ApiError::not_found("node: not of this shard"))?.local.clone();
-    let peer = Peer::find(&record, id)?;
+    let peer = Peer::find(&registry, &record, id)?;
     let (text, (deposed_epoch, deposed_sequence)) = shown(&peer).await?;
     let at = {
         let state = cluster.state.lock();

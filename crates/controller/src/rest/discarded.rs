@@ -3,6 +3,7 @@
 mod apply;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::rest::{Discarded, DiscardedChange, DiscardedExport, DiscardedPage, DiscardedSilent};
@@ -12,6 +13,7 @@ use planner::{Node, Record};
 use resp::Value;
 use tokio::task::JoinSet;
 use topology::Endpoint;
+use web::tls::Tls;
 
 use super::error::{ApiError, ok};
 use super::{App, find};
@@ -34,17 +36,19 @@ pub(super) struct Peer {
     /// Index of its shard.
     shard: usize,
     password: Option<String>,
+    tls: Arc<Tls>,
 }
 
 impl Peer {
-    fn new(record: &Record, shard: usize, node: &Node) -> Self {
+    fn new(registry: &App, record: &Record, (shard, node): (usize, &Node)) -> Self {
         let (id, endpoint) = (node.id.clone(), node.local.clone());
-        Self { id, endpoint, shard, password: record.password.clone() }
+        let tls = Arc::clone(&registry.shared.tls);
+        Self { id, endpoint, shard, password: record.password.clone(), tls }
     }
 
-    pub(super) fn find(record: &Record, id: &str) -> Result<Self, ApiError> {
+    pub(super) fn find(registry: &App, record: &Record, id: &str) -> Result<Self, ApiError> {
         let found = record.nodes().find(|(_, node)| node.id == id);
-        let found = found.map(|(shard, node)| Self::new(record, shard, node));
+        let found = found.map(|of| Self::new(registry, record, of));
         found.ok_or_else(|| ApiError::not_found("node: not found"))
     }
 
@@ -54,7 +58,8 @@ impl Peer {
         patience: Duration,
     ) -> Result<Value, ClientError> {
         let asked = async {
-            let mut connection = Connection::open(&self.endpoint, self.password.as_deref()).await?;
+            let password = self.password.as_deref();
+            let mut connection = Connection::open(&self.endpoint, password, &self.tls).await?;
             connection.command(words).await
         };
         tokio::time::timeout(patience, asked).await.map_err(|_| ClientError::Timeout(patience))?
@@ -70,7 +75,7 @@ pub(super) async fn list(
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let peers = record.nodes().map(|(shard, node)| Peer::new(&record, shard, node));
+    let peers = record.nodes().map(|of| Peer::new(&registry, &record, of));
     Ok(ok(list_of(peers.collect()).await))
 }
 
@@ -130,7 +135,7 @@ pub(super) async fn show(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ApiError> {
     let record = find(&registry, &ns, &name)?.record();
-    let peer = Peer::find(&record, &id)?;
+    let peer = Peer::find(&registry, &record, &id)?;
     let offset = query.get("offset").map_or(Ok(0), |text| text.parse());
     let offset = offset.map_err(|_| ApiError::bad("offset is no number"))?;
     let (changes, next) = page(&peer, &file, offset).await?;
@@ -191,8 +196,6 @@ fn read_page(value: &Value) -> Option<(Vec<Change>, Option<u64>)> {
 
 #[cfg(test)]
 pub(in crate::rest) mod tests {
-    use std::sync::Arc;
-
     use resp::{Limits, Parser, Protocol, Writer};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -225,7 +228,7 @@ pub(in crate::rest) mod tests {
             }
         });
         let endpoint = Endpoint { host: "127.0.0.1".into(), port };
-        Peer { id: format!("node {port}"), endpoint, shard: 0, password: None }
+        Peer { id: format!("node {port}"), endpoint, shard: 0, password: None, tls: Arc::default() }
     }
 
     /// Each answers only once both were asked.

@@ -36,7 +36,7 @@ pub(super) async fn import(
             "node {first_at} holds no topology: create the cluster"
         )));
     }
-    let topology = topology_at(&first_at, password.as_deref(), reply.version).await?;
+    let topology = topology_at(&registry, (&first_at, password.as_deref()), reply.version).await?;
     let mut shards = imported_shards(&topology)?;
     let cluster_id =
         survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
@@ -147,12 +147,13 @@ fn judge(
 }
 
 async fn topology_at(
-    at: &Endpoint,
-    password: Option<&str>,
+    registry: &App,
+    (at, password): (&Endpoint, Option<&str>),
     version: i64,
 ) -> Result<Topology, ApiError> {
     let failed = |error: &crate::client::ClientError| ApiError::node(at, error);
-    let mut connection = Connection::open(at, password).await.map_err(|e| failed(&e))?;
+    let opened = Connection::open(at, password, &registry.shared.tls).await;
+    let mut connection = opened.map_err(|e| failed(&e))?;
     let value = connection.command(&["CLUSTERX", "NODES"]).await.map_err(|e| failed(&e))?;
     let text = value.as_bytes().unwrap_or_default();
     Topology::parse(text, version)

@@ -1,10 +1,12 @@
 //! Looking at nodes before they are taken into a cluster.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::heartbeat::Reply;
 use planner::{Node, Record, Role, Stated, soundness};
 use topology::Endpoint;
+use web::tls::Tls;
 
 use super::App;
 use super::error::ApiError;
@@ -23,7 +25,7 @@ pub(super) async fn hello(
     let term = registry.shared.store.term().to_string();
     let nobody = "0".repeat(40);
     let ask = async {
-        let mut connection = Connection::open(at, password).await?;
+        let mut connection = Connection::open(at, password, &registry.shared.tls).await?;
         let arguments = ["CLUSTERX", "HEARTBEAT", &nobody, "1000", &term, "CLOCK", "0", "0"];
         let value = connection.command(&arguments).await?;
         let text =
@@ -87,7 +89,10 @@ pub(super) async fn unled(
 ) -> Result<(), ApiError> {
     let ask = |at: &Endpoint| {
         let (at, password) = (at.clone(), password.map(str::to_owned));
-        tokio::spawn(async move { led(&at, password.as_deref()).await.map(|term| (at, term)) })
+        let tls = Arc::clone(&registry.shared.tls);
+        tokio::spawn(
+            async move { led(&at, password.as_deref(), &tls).await.map(|term| (at, term)) },
+        )
     };
     let asked: Vec<_> = nodes.iter().map(ask).collect();
     let mut found = None;
@@ -106,9 +111,9 @@ pub(super) async fn unled(
 }
 
 /// Term of the controller that the node hears, if that one is alive.
-async fn led(at: &Endpoint, password: Option<&str>) -> Option<u64> {
+async fn led(at: &Endpoint, password: Option<&str>, tls: &Arc<Tls>) -> Option<u64> {
     let ask = async {
-        let mut connection = Connection::open(at, password).await?;
+        let mut connection = Connection::open(at, password, tls).await?;
         rival::ask(&mut connection).await
     };
     let asked_at = Instant::now();
@@ -116,7 +121,7 @@ async fn led(at: &Endpoint, password: Option<&str>) -> Option<u64> {
     told.heard_ms.filter(|ms| *ms < LED_MS)?;
     let answered_at = Instant::now();
     let mut connection =
-        tokio::time::timeout(LIMIT, Connection::open(at, password)).await.ok()?.ok()?;
+        tokio::time::timeout(LIMIT, Connection::open(at, password, tls)).await.ok()?.ok()?;
     while asked_at.elapsed() < NEXT {
         tokio::time::sleep(LOOK).await;
         let since = answered_at.elapsed();
@@ -167,14 +172,19 @@ pub(super) async fn fresh(
 
 /// Asks every node at once whether it takes a password. One that cannot be reached may refuse it
 /// when it comes back: that is the operator's to know.
-pub(super) async fn accepted(record: &Record, password: &str) -> Result<(), ApiError> {
+pub(super) async fn accepted(
+    record: &Record,
+    password: &str,
+    tls: &Arc<Tls>,
+) -> Result<(), ApiError> {
     let asked: Vec<_> = record
         .nodes()
         .map(|(_, node)| {
             let (at, password) = (node.local.clone(), password.to_owned());
+            let tls = Arc::clone(tls);
             tokio::spawn(async move {
                 let ask = async {
-                    let mut connection = Connection::open(&at, Some(&password)).await?;
+                    let mut connection = Connection::open(&at, Some(&password), &tls).await?;
                     connection.command(&["PING"]).await.map(|_| ())
                 };
                 let limit = tokio::time::timeout(LIMIT, ask).await;

@@ -39,7 +39,7 @@ pub(super) async fn release(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let ReleaseSpec { confirm } = body(&bytes)?;
-    may_be_released(&status::status(&cluster, None)).map_err(ApiError::conflict)?;
+    may_be_released(&status::status(&cluster, Vec::new())).map_err(ApiError::conflict)?;
     let nodes = nodes_of(&cluster);
     if !confirm {
         return Ok(ok(ReleaseAnswer { nodes, done: false }));
@@ -119,7 +119,7 @@ async fn carry_out(
         let locals: Vec<Endpoint> =
             cluster.record().nodes().map(|(_, node)| node.local.clone()).collect();
         for (node, local) in nodes.iter_mut().zip(&locals) {
-            let freed = free(local, before.password.as_deref(), &node.lease_mode).await;
+            let freed = free(cluster, (local, before.password.as_deref()), &node.lease_mode).await;
             node.forgets = freed.map_err(|error| format!("node {local}: {error}"))?;
         }
         Ok(())
@@ -137,7 +137,7 @@ async fn carry_out(
 async fn until_free(cluster: &Arc<Cluster>) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let why = match may_be_released(&status::status(cluster, None)) {
+        let why = match may_be_released(&status::status(cluster, Vec::new())) {
             Ok(()) if is_free(cluster) => return Ok(()),
             Ok(()) => "a master has no epoch without an in-sync set yet".to_owned(),
             Err(why) => why,
@@ -161,15 +161,15 @@ fn is_free(cluster: &Cluster) -> bool {
 
 /// Tells a node that it needs no lease; why it will after a restart, if it will.
 async fn free(
-    local: &Endpoint,
-    password: Option<&str>,
+    cluster: &Cluster,
+    (local, password): (&Endpoint, Option<&str>),
     mode: &str,
 ) -> Result<Option<String>, ClientError> {
     if mode == "disabled" {
         return Ok(None);
     }
     let work = async {
-        let mut connection = Connection::open(local, password).await?;
+        let mut connection = Connection::open(local, password, &cluster.shared.tls).await?;
         connection.expect_ok("CONFIG SET", &["CONFIG", "SET", MODE, "disabled"]).await?;
         match connection.expect_ok("CONFIG REWRITE", &["CONFIG", "REWRITE"]).await {
             Ok(()) => Ok(None),
@@ -188,7 +188,8 @@ async fn take_back(cluster: &Arc<Cluster>, before: &Record, nodes: &[ReleasedNod
     {
         let password = before.password.as_deref();
         let set = ("CONFIG SET", vec!["CONFIG", "SET", MODE, node.lease_mode.as_str()]);
-        let told = crate::client::once(&known.local, password, &[set], LIMIT).await;
+        let to = (&known.local, &cluster.shared.tls);
+        let told = crate::client::once(to, password, &[set], LIMIT).await;
         if let Err(error) = told {
             tracing::warn!(node = %known.local, %error, "set the lease mode back");
         }

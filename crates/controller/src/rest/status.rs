@@ -25,10 +25,17 @@ pub(super) async fn show(
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
-    Ok(ok(status(&cluster, registry.trouble())))
+    Ok(ok(status(&cluster, troubles(&registry))))
 }
 
-pub(super) fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status {
+/// What is wrong with this process itself.
+fn troubles(registry: &App) -> Vec<String> {
+    let certificate = registry.shared.tls.runs_out();
+    let certificate = certificate.map(|text| format!("this controller: {text}"));
+    registry.trouble().into_iter().chain(certificate).collect()
+}
+
+pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
     let (now, policy) = (cluster.shared.now(), &cluster.shared.policy);
     let state = cluster.state.lock();
     let record = &state.record;
@@ -43,7 +50,7 @@ pub(super) fn status(cluster: &Cluster, trouble: Option<String>) -> rest::Status
     });
     let balancers: Vec<rest::BalancerStatus> =
         record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
-    let alarms: Vec<String> = trouble.into_iter().chain(state.plan.alarms.clone()).collect();
+    let alarms = troubles.into_iter().chain(state.plan.alarms.clone()).collect::<Vec<_>>();
     rest::Status {
         namespace: record.namespace.clone(),
         name: record.name.clone(),
@@ -208,8 +215,9 @@ async fn log(
 pub(super) async fn metrics(registry: App) -> Response {
     let shared = &registry.shared;
     let clusters: Vec<rest::Status> =
-        registry.all().iter().map(|cluster| status(cluster, registry.trouble())).collect();
+        registry.all().iter().map(|cluster| status(cluster, troubles(&registry))).collect();
     let (term, age) = (shared.store.term(), shared.store.written_ago());
-    let text = crate::metrics::render(term, &shared.counters, age, &clusters);
+    let ends_s = shared.tls.ends_s();
+    let text = crate::metrics::render(term, &shared.counters, age, &clusters, ends_s);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

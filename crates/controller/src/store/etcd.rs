@@ -18,11 +18,13 @@ pub(crate) mod server;
 mod used;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use planner::Record;
 use serde::{Deserialize, Serialize};
+use web::tls::Tls;
 
 use self::claim::Claims;
 pub use self::claim::{Leader, Look};
@@ -34,9 +36,9 @@ use super::{Change, FORMAT, Outcome, Records, Store, StoreError, Wanted, Work, f
 use crate::events::Event;
 
 /// How to reach an etcd.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Place {
-    /// `http://host:port` of each member.
+    /// `http://host:port` or `https://host:port` of each member.
     pub endpoints: Vec<String>,
     /// What all keys begin with; ends in `/`.
     pub prefix: String,
@@ -44,6 +46,8 @@ pub struct Place {
     pub user: Option<(String, String)>,
     /// Limit of a call.
     pub limit: Duration,
+    /// By what members behind `https://` are known, and what is shown to them.
+    pub tls: Arc<Tls>,
 }
 
 impl Default for Place {
@@ -53,6 +57,7 @@ impl Default for Place {
             prefix: "/holdfast/".to_owned(),
             user: None,
             limit: Duration::from_millis(250),
+            tls: Arc::default(),
         }
     }
 }

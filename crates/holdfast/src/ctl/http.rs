@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use web::tls::ClientConfig;
 
 /// Where the controller listens unless told otherwise.
 const DEFAULT: &str = "127.0.0.1:9379";
@@ -60,6 +61,7 @@ impl Http {
     pub(crate) fn new(
         controller: Option<String>,
         token: Option<String>,
+        tls: impl FnOnce() -> Result<ClientConfig>,
         limit: Option<Duration>,
     ) -> Result<Self> {
         let at = controller
@@ -69,8 +71,14 @@ impl Http {
             let scheme = if at.contains("://") { "" } else { "http://" };
             format!("{scheme}{}", at.trim().trim_end_matches('/'))
         };
-        let bases = at.split(',').filter(|at| !at.trim().is_empty()).map(base).collect();
-        let client = reqwest::Client::builder()
+        let bases = at.split(',').filter(|at| !at.trim().is_empty()).map(base);
+        let bases: Vec<String> = bases.collect();
+        let mut builder = reqwest::Client::builder();
+        // Files that are not needed are not looked for.
+        if bases.iter().any(|base| base.starts_with("https://")) {
+            builder = builder.use_preconfigured_tls(tls()?);
+        }
+        let client = builder
             // A proxy of the environment has no business between an operator and a controller.
             .no_proxy()
             .connect_timeout(Duration::from_secs(3))

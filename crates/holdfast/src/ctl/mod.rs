@@ -19,6 +19,7 @@ mod shards;
 mod show;
 mod status;
 mod table;
+mod tls;
 mod words;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub(crate) struct Args {
     /// File whose only line is that token [env: HOLDFAST_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: tls::TlsArgs,
     /// Print the controller's answer as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -154,7 +157,7 @@ pub(crate) struct Place {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let token = secret::token(args.token, args.token_file)?;
     let width = if args.wide { usize::MAX } else { table::WIDTH };
-    let http = Http::new(args.controller, token, args.timeout)?;
+    let http = Http::new(args.controller, token, || args.tls.client(), args.timeout)?;
     let cx = Context { http, json: args.json, width };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,

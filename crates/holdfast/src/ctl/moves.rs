@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use api::moves::Slots;
 use api::rest::{
     Cluster, ClusterAnswer, Move, MoveAnswer, MoveChange, MoveWish, Moves, MovesAnswer, MovesSpec,
@@ -123,9 +123,13 @@ async fn plan(
         text(&plan_text(cx.width, &shown, &cluster.cluster))?;
     }
     let has_nothing = shown.moves.is_empty() && how.max_concurrent.is_none();
-    if has_nothing || !is_wanted(cx, how.yes)? {
+    if has_nothing {
         return if cx.json { json(&value) } else { Ok(()) };
     }
+    if cx.json && !how.yes {
+        json(&value)?;
+    }
+    must_be_wanted(cx, how.yes)?;
     let spec = MovesSpec {
         moves: shown.moves,
         max_concurrent: how.max_concurrent,
@@ -141,26 +145,23 @@ async fn plan(
     text(&format!("queued as {}; `ctl moves` shows how far they are\n", ids.join(", ")))
 }
 
-/// A person at a terminal is asked; a script has to say it.
-fn is_wanted(cx: &Context, yes: bool) -> Result<bool> {
+/// A person at a terminal is asked; a script has to say it, and is told by the exit code if it did
+/// not.
+fn must_be_wanted(cx: &Context, yes: bool) -> Result<()> {
     if yes {
-        return Ok(true);
+        return Ok(());
     }
     if cx.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-        if !cx.json {
-            text("Nothing was changed; --yes does it.\n")?;
-        }
-        return Ok(false);
+        bail!("nothing was changed: nobody can be asked here; --yes does it");
     }
     text("Do it? [y/N] ")?;
     std::io::stdout().flush().context("write to the terminal")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("read the answer")?;
-    let is_yes = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
-    if !is_yes {
-        text("Nothing was changed.\n")?;
+    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        bail!("nothing was changed");
     }
-    Ok(is_yes)
+    Ok(())
 }
 
 fn slot_count(ranges: &str) -> usize {

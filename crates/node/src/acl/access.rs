@@ -30,7 +30,8 @@ const ONLY_WRITE: &[&str] = &[
     "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
     "zremrangebyrank", "zremrangebyscore", "pfadd", "siadd", "sirem", "hpexpire", "hexpire",
-    "hexpireat", "hpexpireat", "hpersist", "movex",
+    "hexpireat", "hpexpireat", "hpersist", "movex", "tdigest.add", "tdigest.create", "tdigest.reset",
+    "ts.add", "ts.alter", "ts.create", "ts.del", "ts.madd",
 ];
 
 /// They tell of a key, and nothing of what is in it.
@@ -45,8 +46,8 @@ const ABOUT: &[&str] = &[
 /// The first key is written, of the others something is read.
 #[rustfmt::skip]
 const FIRST_IS_WRITTEN: &[&str] = &[
-    "bitop", "geosearchstore", "pfmerge", "sdiffstore", "sinterstore", "sunionstore", "zdiffstore",
-    "zinterstore", "zrangestore", "zunionstore",
+    "bitop", "geosearchstore", "pfmerge", "sdiffstore", "sinterstore", "sunionstore", "tdigest.merge",
+    "zdiffstore", "zinterstore", "zrangestore", "zunionstore",
 ];
 
 /// The last key is written, the first one is read.
@@ -65,7 +66,7 @@ pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
         return NOTHING;
     }
     match row.access {
-        _ if name == "pfmerge" && is_first => BOTH,
+        _ if matches!(name, "pfmerge" | "tdigest.merge") && is_first => BOTH,
         _ if FIRST_IS_WRITTEN.contains(&name) => {
             if is_first {
                 WRITE
@@ -126,6 +127,9 @@ mod tests {
         check("TTL k", &[READ]);
         check("EXISTS k", &[NOTHING]);
         check("PFMERGE a b", &[BOTH, READ]);
+        check("TDIGEST.MERGE a 1 b", &[BOTH, READ]);
+        check("TS.ADD a 1 2", &[WRITE]);
+        check("TS.INCRBY a 1", &[BOTH]);
         check("INCR k", &[BOTH]);
         check("DEL a b", &[WRITE, WRITE]);
         check("RENAME a b", &[BOTH, WRITE]);

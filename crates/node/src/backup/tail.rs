@@ -2,7 +2,7 @@
 //!
 //! A master knows; a replica asks its master, because its own data says nothing of the other members.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
@@ -95,10 +95,18 @@ fn ask(node: &Node, origin: &Origin, master: &Endpoint, sequence: u64) -> Result
 fn info(node: &Node, master: &Endpoint) -> std::io::Result<String> {
     let unfit = |text: &str| std::io::Error::other(text.to_owned());
     let address = (master.host.as_str(), master.port).to_socket_addrs()?.next();
-    let mut stream =
+    let stream =
         TcpStream::connect_timeout(&address.ok_or_else(|| unfit("it has no address"))?, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
+    match node.link_tls()? {
+        None => info_over(node, stream),
+        Some(tls) => info_over(node, tls.over(stream, &master.host)?),
+    }
+}
+
+fn info_over(node: &Node, mut stream: impl Read + Write) -> std::io::Result<String> {
+    let unfit = |text: &str| std::io::Error::other(text.to_owned());
     let password = node.config.now().masterauth.clone();
     if !password.is_empty() {
         stream.write_all(&encode_command(&["AUTH", &password]))?;
@@ -112,7 +120,7 @@ fn info(node: &Node, master: &Endpoint) -> std::io::Result<String> {
     Ok(text.to_owned())
 }
 
-fn read(stream: &mut TcpStream) -> std::io::Result<Value> {
+fn read(stream: &mut impl Read) -> std::io::Result<Value> {
     let mut buffer = Vec::new();
     let mut chunk = [0; 4096];
     loop {

@@ -83,6 +83,8 @@ impl From<storage::types::CommandError> for Error {
             Cause::NotAtRoot => {
                 Self::text("ERR Invalid argument: new objects must be created at the root")
             }
+            Cause::HasRules => Self::text("ERR series with compaction rules are read only here"),
+            Cause::TooManyBuckets => Self::text("ERR too many empty buckets"),
             Cause::Json(cause) => cause.into(),
             Cause::Stream(refusal) => Self::text(match refusal {
                 Refusal::NotGreater => {

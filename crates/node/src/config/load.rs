@@ -83,6 +83,43 @@ impl LoadError {
 
 const COMMAND_LINE: &str = "command line";
 
+/// An argument of `holdfast node` that is no option of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag {
+    /// Its letter behind one hyphen.
+    pub short: Option<char>,
+    /// Its name behind two.
+    pub long: &'static str,
+    /// What follows it, in words for people.
+    pub value: Option<&'static str>,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+/// All of them, for help, man page and completions.
+pub const FLAGS: &[Flag] = &[
+    Flag {
+        short: Some('c'),
+        long: "config",
+        value: Some("FILE"),
+        help: "configuration file, Kvrocks' format",
+    },
+    Flag {
+        short: None,
+        long: "check",
+        value: None,
+        help: "read file and options, say what is wrong with them, and end",
+    },
+    Flag {
+        short: None,
+        long: "sample",
+        value: None,
+        help: "print a sample file with every option and its default",
+    },
+    Flag { short: Some('v'), long: "version", value: None, help: "print the version" },
+    Flag { short: Some('h'), long: "help", value: None, help: "print this" },
+];
+
 /// Reads the arguments behind `holdfast node`.
 pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     let mut path = None;
@@ -131,6 +168,14 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     check_namespaces(&loaded.values)?;
     check_users(&loaded.values)?;
     if is_check {
+        let tls = crate::tls::Tls::load(&loaded.values).and_then(|tls| match tls {
+            Some(tls) => tls.validity().check(crate::clock::unix_s()),
+            None => Ok(()),
+        });
+        tls.map_err(|fault| {
+            let place = "configuration".into();
+            LoadError::Value { place, name: fault.option.into(), why: fault.why }
+        })?;
         Ok(Request::Print(checked(&loaded)))
     } else {
         Ok(Request::Start(Box::new(loaded)))
@@ -320,15 +365,14 @@ fn rename(loaded: &mut Loaded, place: &str, from: &str, to: &str) -> Result<(), 
 
 fn help() -> String {
     let mut text = String::from(
-        "Starts a data node.\n\n\
-         Usage: holdfast node [--check] [-c FILE] [--OPTION VALUE]…\n\n\
-         \x20 -c, --config FILE   configuration file, Kvrocks' format\n\
-         \x20     --check         read file and options, say what is wrong with them, and end\n\
-         \x20     --sample        print a sample file with every option and its default\n\
-         \x20 -v, --version       print the version\n\
-         \x20 -h, --help          print this\n\n\
-         Options (as in the file):\n",
+        "Starts a data node.\n\nUsage: holdfast node [--check] [-c FILE] [--OPTION VALUE]…\n\n",
     );
+    for flag in FLAGS {
+        let short = flag.short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));
+        let long = format!("--{} {}", flag.long, flag.value.unwrap_or_default());
+        text.push_str(&format!("  {short}{long:<16}{}\n", flag.help));
+    }
+    text.push_str("\nOptions (as in the file):\n");
     let defaults = Values::default();
     for option in super::OPTIONS {
         let first = option.doc.lines().next().unwrap_or_default().trim();
@@ -478,6 +522,25 @@ mod tests {
         let Ok(Request::Print(said)) = check("supervised x\n") else { panic!("expected a word") };
         assert!(said.starts_with("warning: ") && said.ends_with("node.conf: ok"), "{said}");
         assert!(check("port x\n").is_err());
+    }
+
+    #[test]
+    fn every_argument_that_the_help_names_is_understood() {
+        let Request::Print(help) = load(&arguments(&["--help"])).unwrap() else { panic!() };
+        for flag in FLAGS {
+            let long = format!("--{}", flag.long);
+            let short = flag.short.map(|letter| format!("-{letter}"));
+            for name in [Some(long), short].into_iter().flatten() {
+                assert!(help.contains(&name), "{name}");
+                match load(&arguments(&[&name])) {
+                    Ok(_) => assert_eq!(flag.value, None, "{name}"),
+                    Err(error) => {
+                        assert!(flag.value.is_some(), "{name}: {error}");
+                        assert!(error.to_string().contains("needs a value"), "{name}: {error}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,14 +5,14 @@ use api::heartbeat::{ClientAccess, LeaseMode};
 use web::Names;
 
 use crate::command::Renames;
-use crate::inbox::Limit;
 use crate::machine;
 
 use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    Compression, Events, JsonFormat, LogDir, LogLevel, Master, Networks, Octal, Size, Value, Words,
+    AuthClients, Compression, Events, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks,
+    Octal, Size, Value, Words,
 };
 
 /// Why an option could not be set.
@@ -131,91 +131,6 @@ macro_rules! options {
     };
 }
 
-impl Values {
-    /// Passwords that make a connection a client's; none where it needs none.
-    pub fn client_secrets(&self) -> impl Iterator<Item = &str> {
-        [self.requirepass.as_str(), &self.requirepass_also]
-            .into_iter()
-            .filter(|secret| !secret.is_empty())
-    }
-
-    /// Passwords that make a connection a peer's. The first one is this node's own.
-    pub fn peer_secrets(&self) -> impl Iterator<Item = &str> {
-        [self.peer_auth.as_str(), &self.peer_auth_also]
-            .into_iter()
-            .filter(|secret| !secret.is_empty())
-    }
-
-    /// The namespace of a database by its number; `None` if there is none.
-    pub fn database(&self, index: i64) -> Option<Vec<u8>> {
-        match index {
-            0 => Some(storage::DEFAULT_NAMESPACE.to_vec()),
-            1.. if index < i64::from(self.redis_databases) => Some(index.to_string().into_bytes()),
-            _ => None,
-        }
-    }
-
-    /// MiB of the one block cache that all families share.
-    pub fn block_cache_mib(&self) -> u32 {
-        match self.rocksdb_block_cache_size {
-            0 => self
-                .rocksdb_metadata_block_cache_size
-                .saturating_add(self.rocksdb_subkey_block_cache_size),
-            one => one,
-        }
-    }
-
-    /// How much may wait for a client that subscribes.
-    pub fn subscriber_limit(&self) -> Limit {
-        self.client_output_buffer_limit.pubsub
-    }
-
-    /// What this node says to its master.
-    pub fn link_secret(&self) -> Option<&str> {
-        [self.masterauth.as_str(), &self.peer_auth].into_iter().find(|secret| !secret.is_empty())
-    }
-
-    /// Looks for combinations that cannot work.
-    ///
-    /// # Errors
-    /// The option to change, and why.
-    pub fn check_together(&self) -> Result<(), (&'static str, &'static str)> {
-        if self.bind.0.is_empty() {
-            return Err(("bind", "at least one address is needed"));
-        }
-        if self.client_access == ClientAccess::BalancerOnly {
-            if self.balancer_sources.0.is_empty() {
-                return Err((
-                    "client-access",
-                    "balancer-only needs balancer-sources, or no client could ever come",
-                ));
-            }
-            if self.peer_auth.is_empty() {
-                return Err((
-                    "client-access",
-                    "balancer-only needs peer-auth, or no peer or controller could ever come",
-                ));
-            }
-        }
-        if self.requirepass.is_empty() && !self.requirepass_also.is_empty() {
-            return Err(("requirepass-also", "without requirepass no password is asked for"));
-        }
-        if self.peer_auth.is_empty() && !self.peer_auth_also.is_empty() {
-            return Err(("peer-auth-also", "it is a second secret: set peer-auth first"));
-        }
-        if self.cluster_enabled && self.redis_databases > 0 {
-            return Err(("redis-databases", "a cluster has one database"));
-        }
-        if self.cluster_enabled && self.slaveof.0.is_some() {
-            return Err((
-                "slaveof",
-                "in cluster mode the topology decides who replicates from whom",
-            ));
-        }
-        Ok(())
-    }
-}
-
 const MAX: i32 = i32::MAX;
 
 #[rustfmt::skip]
@@ -236,6 +151,34 @@ options! {
     /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
     /// blanks. Requests to others are refused, because a web page may have sent them.
     "admin-allowed-hosts" admin_allowed_hosts: Names = Names::default(), Live;
+    /// A port where only TLS is spoken; 0: none. With a certificate `port` takes both.
+    "tls-port" tls_port: u16 = 0, Restart;
+    /// Certificate of this node and what leads to its CA, PEM. Read anew at SIGHUP, CONFIG SET.
+    "tls-cert-file" tls_cert_file: String = String::new(), Live;
+    /// Its private key, PEM, not encrypted.
+    "tls-key-file" tls_key_file: String = String::new(), Live;
+    /// Refused unless empty: encrypted keys are not read.
+    "tls-key-file-pass" tls_key_file_pass: String = String::new(), LiveSecret;
+    /// Certificates of the CAs that clients, and masters, are known by, PEM.
+    "tls-ca-cert-file" tls_ca_cert_file: String = String::new(), Live;
+    /// A folder of such files.
+    "tls-ca-cert-dir" tls_ca_cert_dir: String = String::new(), Live;
+    /// Whether a client must show a certificate of one of these CAs: yes, no, optional.
+    "tls-auth-clients" tls_auth_clients: AuthClients = AuthClients::Yes, Live;
+    /// Links to the master are made over TLS. Its certificate must name its address.
+    "tls-replication" tls_replication: bool = false, Live;
+    /// Of TLSv1.2 and TLSv1.3, separated by blanks; empty: both.
+    "tls-protocols" tls_protocols: String = String::new(), Live;
+    /// Refused unless empty: the ciphers of TLS 1.2 are not chosen one by one.
+    "tls-ciphers" tls_ciphers: String = String::new(), Live;
+    /// Of TLS 1.3, separated by colons; empty: all.
+    "tls-ciphersuites" tls_ciphersuites: String = String::new(), Live;
+    /// This node's order of ciphers counts, not the client's.
+    "tls-prefer-server-ciphers" tls_prefer_server_ciphers: bool = false, Live;
+    /// A client that comes back may skip a part of the handshake.
+    "tls-session-caching" tls_session_caching: bool = true, Live;
+    /// So many sessions are remembered.
+    "tls-session-cache-size" tls_session_cache_size: u32 = 20_480, [1, 1_000_000], Live;
     /// Threads that serve connections; if not set, one per processor, at least 2 and at most 16.
     "workers" workers: u32 = machine::workers(), [1, 256], Restart;
     /// Directory of data, nodes.conf and pid file.
@@ -327,8 +270,7 @@ options! {
     "unacknowledged-max-bytes" unacknowledged_max_bytes: Size = Size(16 << 20), [1 << 16, i64::MAX], Live;
     /// An acknowledgement, of a replica or of a client's write, means that it is on the disk. Must be the same on all nodes of a cluster.
     "durable-ack" durable_ack: bool = false, Restart;
-    /// How long a node that is told to end (SIGTERM) waits at most until another one has taken over, in milliseconds; 0: not at all.
-    /// Only a node that a controller leads waits, and a second SIGTERM ends that.
+    /// How long a node that is told to end waits until another one has taken over, ms; 0: not.
     "handover-timeout-ms" handover_timeout_ms: u32 = 5_000, [0, 600_000], Live;
     /// Who may run keyed commands: any, balancer-only.
     "client-access" client_access: ClientAccess = ClientAccess::Any, Restart;
@@ -365,6 +307,19 @@ options! {
     "replication-group-sync" replication_group_sync: bool = false, Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
+
+    /// How CLUSTERX MIGRATE sends keys: raw-key-value, or redis-command for targets that take no batches.
+    "migrate-type" migrate_type: MigrateType = MigrateType::RawKeyValue, Live;
+    /// Commands a second that a migration sends as redis-command; 0: no limit. This and the next two: of migrations that begin.
+    "migrate-speed" migrate_speed: u32 = 4_096, [0, MAX], Live;
+    /// Commands that it sends before it waits for the replies.
+    "migrate-pipeline-size" migrate_pipeline_size: u32 = 16, [1, MAX], Live;
+    /// Records of the log that may be left to send when writes of the slots are stopped.
+    "migrate-sequence-gap" migrate_sequence_gap: u32 = 10_000, [1, MAX], Live;
+    /// KiB of a batch that a migration sends as raw-key-value.
+    "migrate-batch-size-kb" migrate_batch_size_kb: u32 = 16, [1, MAX], Live;
+    /// MiB a second of such batches; 0: no limit.
+    "migrate-batch-rate-limit-mb" migrate_batch_rate_limit_mb: u32 = 16, [0, MAX], Live;
 
     /// Commands slower than that many microseconds are kept in SLOWLOG; -1: none.
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;

@@ -73,7 +73,7 @@ macro_rules! words {
         }
     )+};
 }
-words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat);
+words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -333,12 +333,32 @@ word_enum! {
     }
 }
 word_enum! {
+    /// Whether clients show a certificate.
+    AuthClients {
+        /// They need none.
+        No = "no",
+        /// They must.
+        Yes = "yes",
+        /// One that is shown must be good.
+        Optional = "optional",
+    }
+}
+word_enum! {
     /// How documents are kept.
     JsonFormat {
         /// As text.
         Json = "json",
         /// As CBOR.
         Cbor = "cbor",
+    }
+}
+word_enum! {
+    /// How Kvrocks' slot migration sends keys.
+    MigrateType {
+        /// As commands.
+        RedisCommand = "redis-command",
+        /// As batches of records.
+        RawKeyValue = "raw-key-value",
     }
 }
 word_enum! {

@@ -45,8 +45,11 @@ impl Connection {
         self.node.stats.rejected_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut text = Vec::new();
         Writer::new(&mut text, resp::Protocol::V2).error(TOO_MANY);
-        // It may be gone already; it is closed either way. Its socket's buffer is empty, so that this waits for nobody.
-        let _ = self.stream.write_all(&text).await;
+        // It may be gone already; it is closed either way. Its socket's buffer is empty, so that this
+        // waits for nobody; a handshake would have to be waited for.
+        if !self.stream.is_greeting() {
+            let _ = self.stream.write_all(&text).await;
+        }
         End::NoPlace
     }
 }

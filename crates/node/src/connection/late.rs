@@ -29,7 +29,7 @@ impl Connection {
         let Ended { after, length, replies, ran, begun } = ended;
         match after {
             After::Next(_) | After::Wrote(_) => {}
-            After::Again(_) if self.at_end && self.moves => {
+            After::Again(_) if self.at_end && self.may_move() => {
                 return Err(self.give_back(session).await);
             }
             After::Again(pause) => self.wait(session, pause).await?,
@@ -76,7 +76,7 @@ impl Connection {
         let left = Duration::from_nanos(pause.until_ns.saturating_sub(clock::boottime_ns()));
         let node = Arc::clone(&self.node);
         let over = pause_over(&node, self.worker, left.max(Duration::from_millis(1)));
-        let reads = if self.moves { Reads::ToEnd } else { Reads::Not };
+        let reads = if self.may_move() { Reads::ToEnd } else { Reads::Not };
         self.done_or_end(session, reads, over).await.map(|_| ())
     }
 
@@ -88,7 +88,7 @@ impl Connection {
         answer: Answer,
     ) -> Result<Option<Vec<u8>>, End> {
         let _blocked = session.client.blocked();
-        let moves = self.moves && sessions::is_repeatable(session);
+        let moves = self.may_move() && sessions::is_repeatable(session);
         let reads = if moves { Reads::ToEnd } else { Reads::Not };
         self.done_or_end(session, reads, answer).await
     }
@@ -105,7 +105,7 @@ impl Connection {
         match self.done_or_end(session, reads, read.answer).await? {
             Some(done) if done.is_nothing => Ok((Some(Told::Again), None)),
             Some(done) => Ok((Some(Told::Answer(done.bytes)), done.hold)),
-            None if self.is_over || !self.moves => Err(End::Eof),
+            None if self.is_over || !self.may_move() => Err(End::Eof),
             None => Ok((None, None)),
         }
     }
@@ -160,7 +160,7 @@ impl Connection {
         if let Some(told) = self.done_or_end(session, Reads::WhileAwaited, waiting.told()).await? {
             return Ok(Some(told));
         }
-        if self.is_over || !self.moves {
+        if self.is_over || !self.may_move() {
             return Err(End::Eof);
         }
         // If it cannot be withdrawn, its answer was there first.

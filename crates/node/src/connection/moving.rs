@@ -69,7 +69,8 @@ impl Connection {
 
     /// Takes the mark off what was read. What may be its beginning is kept from the parser, for which it could complete a command.
     pub(super) fn look_for_mark(&mut self) {
-        let Some(mark) = &self.mark else { return };
+        // Behind TLS there are the client's bytes alone: what a balancer adds, no client sealed.
+        let Some(mark) = self.mark.as_ref().filter(|_| !self.stream.is_secure()) else { return };
         self.kept_back = mark.begun_in(self.buffer.get(self.start..).unwrap_or_default());
         if self.kept_back == Mark::BYTES {
             self.buffer.truncate(self.buffer.len() - Mark::BYTES);

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::{Connection, End, Seat, attend};
 use crate::session::{Auth, Session};
+use crate::stream::Away;
 
 /// Where peers are served.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Desk {
 /// A peer on its way there.
 #[derive(Debug)]
 pub struct Caller {
-    stream: std::net::TcpStream,
+    stream: Away,
     unread: Vec<u8>,
     session: Session,
 }
@@ -41,7 +41,7 @@ impl Connection {
     pub(super) fn hand_over(self, session: Session) -> End {
         let Some(desk) = &self.peers else { return End::Killed };
         let unread = self.buffer.get(self.start..).unwrap_or_default().to_vec();
-        match self.stream.into_std() {
+        match self.stream.leave() {
             Ok(stream) => match desk.door.send(Caller { stream, unread, session }) {
                 Ok(()) => End::HandedOver,
                 // Its worker has ended: the node does.
@@ -56,7 +56,7 @@ impl Connection {
 pub async fn receive(at: Seat, caller: Caller) {
     let Caller { stream, unread, session } = caller;
     let (node, client) = (Arc::clone(&at.node), Arc::clone(&session.client));
-    match TcpStream::from_std(stream) {
+    match stream.arrive() {
         Ok(stream) => {
             let connection = Connection::new(at, stream, unread);
             attend(&node, &client, connection.go_on(session)).await;

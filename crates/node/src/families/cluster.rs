@@ -2,13 +2,14 @@
 
 mod deposed;
 mod discarded;
+mod migrate;
 mod moves;
 
 use std::sync::Arc;
 
 use storage::types::keyspace;
 use topology::state::ResetGuards;
-use topology::view::{self, Jobs};
+use topology::view;
 use topology::{Change, Cluster, ClusterError, NodeId, key_slot, parse_slots};
 
 use crate::command::args::parse_integer;
@@ -36,6 +37,7 @@ pub const COMMANDS: &[Command] = &[
 const CLUSTER: &[Command] = &[
     cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
     cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
+    cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),
     cluster("cluster|info",            2, info),
     cluster("cluster|keyslot",         3, key_slot_of),
     cluster("cluster|myid",            2, my_id),
@@ -57,6 +59,7 @@ const CLUSTERX: &[Command] = &[
     clusterx("clusterx|down",        -3, down),
     clusterx("clusterx|flushslots",   3, flush_slots).no_multi(),
     clusterx("clusterx|heartbeat",   -5, heartbeat).no_multi(),
+    clusterx("clusterx|migrate",     -2, migrate::migrate).no_multi(),
     clusterx("clusterx|move",        -3, moves::of_move).no_multi().skip_slowlog(),
     clusterx("clusterx|myid",         2, my_id),
     clusterx("clusterx|nodes",        2, nodes_of_kvrocks),
@@ -93,12 +96,13 @@ impl From<ClusterError> for Error {
 
 fn info(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    Ok(text(reply, view::info_text(state.topology()?, &Jobs::default())).into())
+    let jobs = migrate::jobs(cx.node, &state);
+    Ok(text(reply, view::info_text(state.topology()?, &jobs)).into())
 }
 
 fn nodes(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let state = cx.node.cluster.load();
-    let (topology, jobs) = (cx.node.shown(state.topology()?), Jobs::default());
+    let (topology, jobs) = (cx.node.shown(state.topology()?), migrate::jobs(cx.node, &state));
     let reach = cx.session.reach(cx.config);
     Ok(text(reply, view::nodes_text(&topology, state.id(), reach, cx.now_ms, &jobs)).into())
 }
@@ -245,7 +249,12 @@ fn reset(cx: &mut SessionCx<'_>, args: &mut Args<'_>, _reply: Reply<'_>) -> Resu
             "ERR CLUSTER RESET is only possible on a connection to the node itself",
         ));
     }
-    let guards = ResetGuards { has_data: has_data(cx)?, ..ResetGuards::default() };
+    let migration = &cx.node.migration;
+    let guards = ResetGuards {
+        is_migrating: migration.is_giving(),
+        is_importing: migration.is_taking(),
+        has_data: has_data(cx)?,
+    };
     Ok(change_later(cx.node, move |cluster, _| cluster.prepare_reset(guards)))
 }
 

@@ -25,6 +25,8 @@ pub mod sort;
 pub mod sortedint;
 pub mod stream;
 pub mod string;
+pub mod tdigest;
+pub mod timeseries;
 pub mod transaction;
 mod walk;
 pub mod zset;
@@ -43,6 +45,8 @@ pub const ALL: &[Family] = &[
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "bloom-filter", commands: bloom::COMMANDS },
+    Family { name: "tdigest", commands: tdigest::COMMANDS },
+    Family { name: "timeseries", commands: timeseries::COMMANDS },
     Family { name: "json", commands: json::COMMANDS },
     Family { name: "stream", commands: stream::COMMANDS },
     Family { name: "generic", commands: key::COMMANDS },

@@ -9,10 +9,10 @@ use std::time::Duration;
 use resp::Writer;
 use resp::value::{Value, encode_command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use topology::Endpoint;
 
 use crate::node::Node;
+use crate::stream::Stream;
 
 /// Longest time for the whole detour: an older answer would grant the past.
 const PATIENCE: Duration = Duration::from_millis(1000);
@@ -47,8 +47,7 @@ pub async fn pass_on(node: Arc<Node>, master: Endpoint, words: Vec<Vec<u8>>) -> 
 }
 
 async fn ask(node: &Node, master: &Endpoint, words: Vec<Vec<u8>>) -> Result<Value, Failed> {
-    let mut stream = TcpStream::connect((master.host.as_str(), master.port)).await?;
-    stream.set_nodelay(true)?;
+    let mut stream = Stream::dial(&master.host, master.port, node.link_tls()?).await?;
     let config = node.config.now();
     if let Some(password) = config.link_secret() {
         stream.write_all(&encode_command(&["AUTH", password])).await?;
@@ -62,7 +61,7 @@ async fn ask(node: &Node, master: &Endpoint, words: Vec<Vec<u8>>) -> Result<Valu
     receive(&mut stream).await
 }
 
-async fn receive(stream: &mut TcpStream) -> Result<Value, Failed> {
+async fn receive(stream: &mut Stream) -> Result<Value, Failed> {
     let mut buffer = Vec::new();
     loop {
         if let Some((value, _)) = Value::parse(&buffer, ANSWER_BYTES_MAX)? {

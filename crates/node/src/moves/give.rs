@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use storage::batch::Writer;
 use storage::{FeedRead, FeedReader, Snapshot, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::look::{holds, least, master, owns};
@@ -23,6 +22,7 @@ use super::state::Give;
 use crate::clock;
 use crate::node::Node;
 use crate::session::Detached;
+use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
 /// Bytes of a chunk, and of the log that is read at once, about.
@@ -105,7 +105,7 @@ pub fn serve(detached: Detached, request: Request) {
 async fn run(detached: Detached, request: Request) {
     let Detached { stream, client, node, .. } = detached;
     let id = request.id;
-    match TcpStream::from_std(stream) {
+    match stream.arrive() {
         Ok(mut stream) => {
             if let Err(end) = answer(&node, &mut stream, request).await {
                 tracing::info!(%id, taker = %client.address, %end, "stream of a slot move ended");
@@ -116,7 +116,7 @@ async fn run(detached: Detached, request: Request) {
     node.clients.remove(client.id);
 }
 
-async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> Result<(), End> {
+async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Result<(), End> {
     let store = match accept(node, &request) {
         Ok(store) => store,
         Err(why) => {
@@ -132,7 +132,6 @@ async fn answer(node: &Arc<Node>, stream: &mut TcpStream, request: Request) -> R
         return Ok(());
     }
     let registered = Registered { node, id: request.id, give: &give };
-    stream.set_nodelay(true)?;
     stream.write_all(b"+OK\r\n").await?;
     if let Some(has) = request.has.filter(|has| !holds(&store, *has)) {
         tracing::warn!(id = %request.id, ?has, "the taker has what this history does not hold");
@@ -260,7 +259,7 @@ struct Giving<'a> {
 }
 
 impl Giving<'_> {
-    async fn run(&mut self, stream: &mut TcpStream) -> Result<(), End> {
+    async fn run(&mut self, stream: &mut Stream) -> Result<(), End> {
         loop {
             self.look()?;
             let frame = if self.in_flight < WINDOW { self.next()? } else { None };
@@ -283,7 +282,7 @@ impl Giving<'_> {
     }
 
     /// Takes what the taker says, one byte a frame, for at most so long.
-    async fn wait(&mut self, stream: &mut TcpStream, limit: Duration) -> Result<(), End> {
+    async fn wait(&mut self, stream: &mut Stream, limit: Duration) -> Result<(), End> {
         let mut acks = [0; WINDOW];
         let Ok(read) = tokio::time::timeout(limit, stream.read(&mut acks)).await else {
             let is_silent = clock::boottime_ms().saturating_sub(self.acked_at_ms) > PATIENCE_MS;

@@ -14,7 +14,6 @@ use ::replication::slots::{MoveId, Slots, State};
 use parking_lot::Mutex;
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
@@ -22,6 +21,7 @@ use super::look::master;
 use super::state::Take;
 use crate::clock;
 use crate::node::Node;
+use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
 /// A stream that the giver says it does not have, and that has brought nothing for so long, is begun
@@ -127,13 +127,12 @@ impl Job {
     }
 
     /// Dials the giver, and asks for what is not here yet.
-    async fn open(&self) -> Result<TcpStream, End> {
+    async fn open(&self) -> Result<Stream, End> {
         let (giver, nonce, epoch) = &self.take.source;
         let mut stream = {
             let Endpoint { host, port } = self.giver(giver)?;
-            TcpStream::connect((host.as_str(), port)).await?
+            Stream::dial(&host, port, self.node.link_tls()?).await?
         };
-        stream.set_nodelay(true)?;
         let config = self.node.config.now();
         if let Some(secret) = config.link_secret() {
             stream.write_all(&encode_command(&["AUTH", secret])).await?;
@@ -172,7 +171,7 @@ impl Job {
     }
 
     /// One frame. What a peer may make this node hold is bounded by the largest batch.
-    async fn receive(&self, stream: &mut TcpStream) -> Result<(Head, Vec<u8>), End> {
+    async fn receive(&self, stream: &mut Stream) -> Result<(Head, Vec<u8>), End> {
         let mut start = [0; FRAME_HEAD_BYTES];
         self.fill(stream, &mut start).await?;
         let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).unwrap_or_default();
@@ -199,7 +198,7 @@ impl Job {
     }
 
     /// Reads as many bytes, and looks now and then whether this stream is still wanted.
-    async fn fill(&self, stream: &mut TcpStream, mut to: &mut [u8]) -> Result<(), End> {
+    async fn fill(&self, stream: &mut Stream, mut to: &mut [u8]) -> Result<(), End> {
         while !to.is_empty() {
             self.look()?;
             let limit = Duration::from_millis(100);
@@ -255,7 +254,7 @@ impl Job {
 }
 
 /// One line of a greeting, which must be a positive one.
-async fn line(stream: &mut TcpStream) -> Result<(), End> {
+async fn line(stream: &mut Stream) -> Result<(), End> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         if line.len() > LINE_BYTES_MAX {

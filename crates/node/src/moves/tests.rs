@@ -310,6 +310,11 @@ fn fill(client: &mut Client, tags: &[String]) {
             &["JSON.SET", &key("json"), "$", "{\"a\":1}"],
             &["BF.ADD", &key("bloom"), "a"],
             &["PFADD", &key("hll"), "a"],
+            &["TDIGEST.CREATE", &key("digest"), "COMPRESSION", "1"],
+            &["TDIGEST.ADD", &key("digest"), "1", "2"],
+            &["TDIGEST.MERGE", &key("digest"), "1", &key("digest")],
+            &["TS.ADD", &key("series"), "5", "1", "CHUNK_SIZE", "1"],
+            &["TS.ADD", &key("series"), "6", "1"],
             &["SADD", &key("gone"), "1"],
             &["DEL", &key("gone")],
         ] {
@@ -559,4 +564,26 @@ fn who_shows_no_secret_is_given_nothing_and_a_malformed_word_is_refused() {
         peer.write_all(&wire::request(&words)).unwrap();
     }
     assert_eq!((answer(&mut peer), answer(&mut peer)), ("+OK".into(), "-ERR syntax error".into()));
+}
+
+#[test]
+fn under_a_grant_slots_go_by_moves_alone() {
+    let mut master = Master::new('a');
+    let topology = format!("{} 127.0.0.1 1 master - 0-8191", master.id);
+    master.set_nodes(&topology, 1);
+    let other = "b".repeat(40);
+    assert_eq!(
+        master.ask(&["CLUSTERX", "MIGRATE", "1", &other]),
+        "-ERR Can't find the destination node id"
+    );
+    master.open_epoch();
+    for words in [
+        &["CLUSTERX", "MIGRATE", "1", &other][..],
+        &["CLUSTER", "IMPORT", "9000", "0"],
+        &["CLUSTERX", "SETSLOT", "1", "NODE", &other, "2"],
+        &["CLUSTERX", "SETNODES", &topology, "2", "force"],
+    ] {
+        let said = master.ask(words);
+        assert!(said.contains("move them with `holdfast ctl move slots"), "{words:?}: {said}");
+    }
 }

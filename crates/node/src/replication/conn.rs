@@ -7,10 +7,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use replication::replica::Conn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use topology::Endpoint;
+
+use crate::stream::Stream;
+use crate::tls::Tls;
 
 /// Read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -47,10 +49,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Starts to connect.
-    pub(super) fn open(conn: Conn, master: &Endpoint, events: mpsc::Sender<Incoming>) -> Self {
+    /// Starts to connect; `tls` as [`crate::node::Node::link_tls`] says.
+    pub(super) fn open(
+        conn: Conn,
+        (master, tls): (&Endpoint, std::io::Result<Option<Arc<Tls>>>),
+        events: mpsc::Sender<Incoming>,
+    ) -> Self {
         let outbox = Arc::new(Outbox::default());
-        let task = tokio::spawn(run(conn, master.clone(), Arc::clone(&outbox), events));
+        let task = tokio::spawn(run(conn, (master.clone(), tls), Arc::clone(&outbox), events));
         Self { outbox, task }
     }
 
@@ -83,8 +89,17 @@ impl Outbox {
     }
 }
 
-async fn run(conn: Conn, master: Endpoint, outbox: Arc<Outbox>, events: mpsc::Sender<Incoming>) {
-    let cause = match TcpStream::connect((master.host.as_str(), master.port)).await {
+async fn run(
+    conn: Conn,
+    (master, tls): (Endpoint, std::io::Result<Option<Arc<Tls>>>),
+    outbox: Arc<Outbox>,
+    events: mpsc::Sender<Incoming>,
+) {
+    let dialled = match tls {
+        Ok(tls) => Stream::dial(&master.host, master.port, tls).await,
+        Err(error) => Err(error),
+    };
+    let cause = match dialled {
         Ok(stream) => match talk(conn, stream, &outbox, &events).await {
             Ok(()) => "closed by the master".to_owned(),
             Err(error) => error.to_string(),
@@ -97,15 +112,14 @@ async fn run(conn: Conn, master: Endpoint, outbox: Arc<Outbox>, events: mpsc::Se
 
 async fn talk(
     conn: Conn,
-    mut stream: TcpStream,
+    stream: Stream,
     outbox: &Outbox,
     events: &mpsc::Sender<Incoming>,
 ) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
     if events.send(Incoming::Connected(conn)).await.is_err() {
         return Ok(());
     }
-    let (mut reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut out = Vec::new();
     let mut sent = 0;
     let mut bytes = Vec::with_capacity(READ_BYTES);

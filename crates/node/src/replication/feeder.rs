@@ -15,7 +15,6 @@ use replication::master::psync::{self, Facts, Refusal, Request};
 use replication::master::replconf::Replconf;
 use storage::{FeedRead, FeedReader, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::feeders::{self, Replica};
@@ -23,6 +22,7 @@ use crate::clients::Client;
 use crate::clock::{boottime_ms as now_ms, until};
 use crate::node::Node;
 use crate::session::Detached;
+use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
 /// Answers a `PSYNC` on a thread of its own and, if it is accepted, feeds the replica until either side ends.
@@ -33,7 +33,7 @@ pub fn serve(detached: Detached, request: Request) {
 async fn run(detached: Detached, request: Request) {
     let Detached { stream, unread, client, node, facts } = detached;
     client.is_replica.store(true, Ordering::Relaxed);
-    match TcpStream::from_std(stream) {
+    match stream.arrive() {
         Ok(mut stream) => {
             let replica = Replconf {
                 listening_port: Some(facts.port),
@@ -76,7 +76,7 @@ enum End {
 async fn answer(
     node: &Arc<Node>,
     client: &Arc<Client>,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     request: Request,
     replica: Replconf,
     unread: &[u8],
@@ -234,8 +234,8 @@ const GROUP_BYTES: usize = 256 * 1024;
 const KEEP_BYTES: usize = 4 * GROUP_BYTES;
 
 impl Feeding {
-    async fn run(&mut self, stream: &mut TcpStream) -> Result<&'static str, End> {
-        let (mut reader, mut writer) = stream.split();
+    async fn run(&mut self, stream: &mut Stream) -> Result<&'static str, End> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let mut acks = [0_u8; 4096];
         loop {
             if self.sent == self.out.len() {

@@ -16,13 +16,13 @@ use replication::master::checkpoint::{Decision, Fitness};
 use replication::{FileName, IN_SYNC, NO_GRANT};
 use storage::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::folder::CHECKPOINT;
 use crate::clock::{self, boottime_ms as now_ms};
 use crate::durable::remove_folder_if_there;
 use crate::node::Node;
 use crate::session::{Detached, ReplicaFacts};
+use crate::stream::Stream;
 use crate::threads::{block_on, spawn};
 
 /// Read and sent at once.
@@ -76,7 +76,7 @@ pub fn serve(detached: Detached, request: Request) {
 async fn run(detached: Detached, request: Request) {
     let Detached { stream, client, node, facts, .. } = detached;
     client.is_replica.store(true, Ordering::Relaxed);
-    let result = match TcpStream::from_std(stream) {
+    let result = match stream.arrive() {
         Ok(stream) => {
             let mut sending = Sending { node: Arc::clone(&node), stream, facts };
             tokio::select! {
@@ -94,7 +94,7 @@ async fn run(detached: Detached, request: Request) {
 
 struct Sending {
     node: Arc<Node>,
-    stream: TcpStream,
+    stream: Stream,
     facts: ReplicaFacts,
 }
 

@@ -152,6 +152,7 @@ impl Driver {
             };
             // Data of another history has another epoch; copied data another identity, too.
             if matches!(event, Event::Swapped { .. } | Event::Rewound { .. }) {
+                self.job.node.replication.news.begin_anew();
                 self.machine.set_member(member(&self.job.node));
                 self.machine.set_epoch(newest_epoch(&self.job.node));
             }
@@ -229,7 +230,8 @@ impl Driver {
     fn plain(&mut self, action: Action<'_>) -> Option<Done> {
         match action {
             Action::Connect(conn) => {
-                let socket = Socket::open(conn, &self.job.master, self.events.clone());
+                let to = (&self.job.master, self.job.node.link_tls());
+                let socket = Socket::open(conn, to, self.events.clone());
                 self.sockets.insert(conn, socket);
             }
             Action::Send { conn, bytes } => {
@@ -247,6 +249,7 @@ impl Driver {
             Action::Swap => return Some(Done::Swap),
             Action::Rewind { fork } => return Some(Done::Rewind(fork)),
             Action::Pinged(stamp) => return Some(Done::Pinged(stamp)),
+            Action::HistoryUpTo(latest) => self.job.node.replication.news.streams(latest),
             Action::Report(state) => report(&self.job, state),
             Action::Failed { fault, retry_ms } => {
                 self.job.node.replication.set_link_error(self.job.serial, &fault.to_string());

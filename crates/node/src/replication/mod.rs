@@ -14,6 +14,7 @@ mod files;
 pub(crate) mod folder;
 pub mod lineage;
 mod link;
+mod news;
 mod pace;
 pub mod rewind;
 mod service;

@@ -15,6 +15,7 @@ use topology::NodeId;
 use super::aside::Aside;
 use super::feeders::{Bell, Feeders};
 use super::lineage::Keeper;
+use super::news::News;
 use super::pace::Pacer;
 use crate::clock::boottime_ms as now_ms;
 
@@ -28,6 +29,8 @@ pub struct Replication {
     pub(super) last_io_ms: AtomicU64,
     /// Tells the link to try at once.
     pub(super) poke: Notify,
+    /// Which of the master's records are told to subscribers.
+    pub(crate) news: News,
     pub(super) feeders: Feeders,
     pub(super) bell: Arc<Bell>,
     /// Whether the present database rings the bell.

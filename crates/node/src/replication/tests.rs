@@ -20,6 +20,7 @@ mod discarded;
 mod epochs;
 mod exchanged;
 mod lost;
+mod messages;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
@@ -252,36 +253,6 @@ fn a_wait_ends_when_its_node_is_no_master_any_more() {
     let began = Instant::now();
     assert_eq!(other.ask(&["BLPOP", "q", "0.05"]), "");
     assert!(began.elapsed() >= Duration::from_millis(50));
-}
-
-#[test]
-fn a_message_reaches_subscribers_of_a_replica_too() {
-    let (master, replica) = (Running::start(), Running::start());
-    replica.follow(master.port);
-    replica.await_up_with(&master);
-    let mut client = replica.connect();
-    let say = |client: &mut TcpStream, words: &[&str]| {
-        client.write_all(&::replication::wire::request(&bytes(words))).unwrap();
-    };
-    say(&mut client, &["SUBSCRIBE", "news"]);
-    assert_eq!(answer(&mut client), "subscribe news :1");
-    say(&mut client, &["SSUBSCRIBE", "shard"]);
-    assert_eq!(answer(&mut client), "ssubscribe shard :1");
-    // The master's own subscribers are none.
-    assert_eq!(master.ask(&["PUBLISH", "news", "a"]), ":0");
-    assert_eq!(master.ask(&["SPUBLISH", "shard", "b"]), ":0");
-    assert_eq!(answer(&mut client), "message news a");
-    assert_eq!(answer(&mut client), "smessage shard b");
-    // A replica's message is its own.
-    assert_eq!(replica.ask(&["PUBLISH", "news", "c"]), ":1");
-    assert_eq!(answer(&mut client), "message news c");
-    let mut other = master.connect();
-    let discarded = [&["MULTI"][..], &["PUBLISH", "news", "d"], &["DISCARD"], &["PING"]];
-    assert_eq!(talk(&mut other, &discarded).last().map(String::as_str), Some("+PONG"));
-    let run = [&["MULTI"][..], &["PUBLISH", "news", "e"], &["PUBLISH", "news", "f"], &["EXEC"]];
-    talk(&mut other, &run);
-    assert_eq!(answer(&mut client), "message news e");
-    assert_eq!(answer(&mut client), "message news f");
 }
 
 /// A way to a master that ends chosen connections after so many bytes of the master's.

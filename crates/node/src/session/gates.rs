@@ -74,7 +74,7 @@ impl<'a> Caller<'a> {
         RouteRequest {
             is_write,
             readonly: self.session.is_readonly,
-            asking: self.session.is_asking,
+            asking: self.session.is_asking || self.session.imports(),
             reach: self.session.reach(self.config),
         }
     }
@@ -277,7 +277,7 @@ fn door(check: &Check<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     match check.session.client.via {
-        Via::Direct if check.command.is_data() => {
+        Via::Direct if check.command.is_data() && !check.session.imports() => {
             error("ERR this node serves clients only through its load balancer")
         }
         Via::Balancer { .. } if is_of_the_node(check.command) => error(format!(

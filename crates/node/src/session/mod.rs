@@ -23,6 +23,7 @@ use crate::acl::{self, Account};
 use crate::clients::Client;
 use crate::command::{Error, Flags, Reply};
 use crate::config::Values;
+use crate::migration::import::Link;
 use crate::node::Node;
 use crate::stats::WorkerStats;
 use crate::tracking::{Mode, Sending};
@@ -68,6 +69,8 @@ pub struct Session {
     pub is_readonly: bool,
     /// ASKING was sent just before.
     pub is_asking: bool,
+    /// Slots come over it.
+    pub importing: Option<Arc<Link>>,
     /// MULTI and WATCH.
     pub transaction: Transaction,
     /// REPLCONF listening-port and ip-address.
@@ -241,6 +244,7 @@ impl Session {
             asks_as_peer: false,
             is_readonly: false,
             is_asking: false,
+            importing: None,
             transaction: Transaction::default(),
             replica: ReplicaFacts::default(),
             reply_mode: ReplyMode::On,
@@ -273,6 +277,7 @@ impl Session {
             asks_as_peer: self.asks_as_peer,
             is_readonly: self.is_readonly,
             is_asking: std::mem::take(&mut self.is_asking),
+            importing: self.importing.clone(),
             transaction: std::mem::take(&mut self.transaction),
             replica: ReplicaFacts::default(),
             // The connection itself sees to what is not sent.
@@ -281,6 +286,11 @@ impl Session {
             standing: None,
             has_looked: false,
         }
+    }
+
+    /// Whether slots come over it just now, or have come.
+    pub fn imports(&self) -> bool {
+        self.importing.as_ref().is_some_and(|link| link.is_active())
     }
 
     /// Whether it may do what is not for clients of a namespace.

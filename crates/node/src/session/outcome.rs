@@ -9,6 +9,7 @@ use crate::clients::{Client, Pause};
 use crate::command::Replied;
 use crate::long_reads::Hold;
 use crate::node::Node;
+use crate::stream::Away;
 use crate::waiters::Waiting;
 
 /// What comes after a command.
@@ -101,8 +102,8 @@ impl From<Replied> for After {
 /// A socket that has left its worker.
 #[derive(Debug)]
 pub struct Detached {
-    /// The socket, non-blocking, not bound to a runtime.
-    pub stream: std::net::TcpStream,
+    /// The stream, not bound to a runtime.
+    pub stream: Away,
     /// Bytes that were read and not used.
     pub unread: Vec<u8>,
     /// Its entry in CLIENT LIST; to be removed by whoever owns the socket last.

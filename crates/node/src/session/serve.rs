@@ -59,7 +59,9 @@ pub fn note(server: &Server<'_>, batch: &[u8], ready: &mut Ready) {
 pub fn note_applied(node: &Node, batch: &[u8]) {
     let config = node.config.now();
     let (limit, cluster) = (config.subscriber_limit(), config.cluster_enabled);
-    node.pubsub.deliver(batch, cluster, limit);
+    if node.replication.news.has(batch) {
+        node.pubsub.deliver(batch, cluster, limit);
+    }
     let sending = Sending { limit, now_ms: crate::clock::unix_ms() };
     node.tracking.tell(batch, cluster, None, sending);
     node.namespaces.take_up(&config, batch);

@@ -170,6 +170,7 @@ impl Replay {
                 Action::Adopt(lineage) => {
                     assert_eq!(lineage, None, "a recorded master keeps no lineage");
                 }
+                Action::HistoryUpTo(_) => panic!("a recorded master tells no position"),
                 Action::SendAck { .. }
                 | Action::Close(_)
                 | Action::FullSync(_)

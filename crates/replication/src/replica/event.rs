@@ -145,6 +145,9 @@ pub enum Action<'a> {
     /// The data here is this master's, and what follows too: make its lineage that of the data here, durably, before the
     /// first `Apply`; `None` for a master that keeps none. Answered by `ApplyFailed` if that cannot be done.
     Adopt(Option<History>),
+    /// The stream begins, and its master had written up to this sequence when it was asked: so much of the stream is history.
+    /// Not told of a master that does not tell its end.
+    HistoryUpTo(u64),
     /// Write this batch as it is. After the last one of a step: `Applied`.
     Apply(Cow<'a, [u8]>),
     /// Make the download folder hold nothing but what belongs to this checkpoint; without an id, nothing at all.

@@ -340,3 +340,11 @@ fn records_that_were_written_meanwhile_count() {
     says(&mut m, 1, "+CONTINUE\r\n", 0);
     assert!(m.must_full_sync());
 }
+
+#[test]
+fn what_a_master_had_written_when_it_was_asked_is_history() {
+    let mut m = started(&position(&[(1, 1)], 70), false);
+    compared(&mut m, 1, &position(&[(1, 1)], 80), 0);
+    let actions = says(&mut m, 1, "+OK\r\n", 0);
+    assert!(actions.contains(&Action::HistoryUpTo(80)), "{actions:?}");
+}

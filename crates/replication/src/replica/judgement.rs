@@ -21,6 +21,7 @@ impl Machine {
             None if is_own_next => out.push(Action::Adopt(None)),
             None => {}
         }
+        out.extend(self.their_latest.map(Action::HistoryUpTo));
     }
 
     pub(super) fn position(&self) -> Position {
@@ -36,6 +37,7 @@ impl Machine {
         out: &mut Vec<Action<'_>>,
     ) -> Result<(), Fault> {
         self.their_lineage = Some(theirs.and_then(|theirs| theirs.lineage.clone()));
+        self.their_latest = theirs.map(|theirs| theirs.position.latest);
         self.has_epochs = theirs.is_some_and(|theirs| !theirs.position.history.is_empty());
         let (position, lineage) = (self.position(), Arc::clone(&self.config.lineage));
         let mine = Mine {

@@ -84,6 +84,8 @@ pub struct Machine {
     waiting_since: Option<u64>,
     /// What the master said of its lineage when it was last asked: outside `None` before that, inside if it keeps none.
     their_lineage: Option<Option<History>>,
+    /// Up to where the master had written when it was last asked, if it told.
+    their_latest: Option<u64>,
     /// The master told epochs when it was last asked.
     has_epochs: bool,
 }
@@ -105,6 +107,7 @@ impl Machine {
             is_proven: false,
             waiting_since: None,
             their_lineage: None,
+            their_latest: None,
             has_epochs: false,
         }
     }

@@ -44,6 +44,8 @@ pub mod sort;
 pub mod sortedint;
 pub mod stream;
 pub mod strings;
+pub mod tdigest;
+pub mod timeseries;
 pub mod version;
 pub mod weigh;
 pub mod zset;
@@ -105,6 +107,12 @@ pub enum CommandError {
     /// A stream refuses.
     #[error(transparent)]
     Stream(#[from] stream::Refusal),
+    /// A time series has rules that lead to others.
+    #[error("the time series has compaction rules")]
+    HasRules,
+    /// A reply would list too many buckets without samples.
+    #[error("too many empty buckets")]
+    TooManyBuckets,
     /// The engine failed.
     #[error(transparent)]
     Storage(#[from] crate::Error),

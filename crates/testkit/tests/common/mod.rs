@@ -1,6 +1,8 @@
 //! What several test files need.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod certs;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -41,10 +41,10 @@ pub(in crate::rest) async fn apply(
     let cluster = find(&registry, &ns, &name)?;
     let spec: DiscardedApply = body(&bytes)?;
     let record = cluster.record();
-    let holder = Peer::find(&record, &id)?;
+    let holder = Peer::find(&registry, &record, &id)?;
     let master = record.shards.get(holder.shard).and_then(planner::Shard::master);
     let master = master.ok_or_else(|| ApiError::failed("the shard has no master"))?;
-    let master = Peer::new(&record, holder.shard, master);
+    let master = Peer::new(&registry, &record, (holder.shard, master));
     let job = Job { holder, master, file, spec };
     let note = move |text: String| {
         tracing::info!(cluster = %cluster.label(), "{text}");

@@ -75,9 +75,12 @@ impl Client {
         if place.endpoints.is_empty() {
             return Err(StoreError::Unusable("no endpoint of etcd is given".to_owned()));
         }
-        let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build();
+        let what = "prepare connections to etcd";
+        let tls = place.tls.client().map_err(crate::store::failed(what))?;
+        let http = reqwest::Client::builder().use_preconfigured_tls(tls).no_proxy();
+        let http = http.tcp_nodelay(true).build().map_err(crate::store::failed(what))?;
         Ok(Self {
-            http: http.map_err(crate::store::failed("prepare connections to etcd"))?,
+            http,
             place,
             token: Mutex::new(None),
             first: AtomicUsize::new(0),

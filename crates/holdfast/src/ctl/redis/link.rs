@@ -1,6 +1,6 @@
 //! The two ends of a copy: the Redis it reads from, and the nodes it writes to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ async fn connect(address: &str) -> Result<Client> {
     Ok(client.with_large_replies())
 }
 
-async fn ask(client: &mut Client, words: &[&[u8]]) -> Result<Value> {
+pub(super) async fn ask(client: &mut Client, words: &[&[u8]]) -> Result<Value> {
     let replies = client.pipeline(&encode_command(words), 1).await.context("ask")?;
     let reply = replies.into_iter().next().context("no reply")?;
     match refused(&reply) {
@@ -48,23 +48,67 @@ async fn ask(client: &mut Client, words: &[&[u8]]) -> Result<Value> {
 pub(super) struct Dumped {
     pub(super) key: Vec<u8>,
     pub(super) payload: Vec<u8>,
-    /// How long it is still to be there, ms; 0 for ever.
-    ttl_ms: i64,
+    pub(super) ends: Ends,
+}
+
+/// When a key ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    Never,
+    /// In so many milliseconds.
+    In(i64),
+    /// At this Unix time, ms.
+    At(u64),
+}
+
+/// What is to be at the target.
+#[derive(Debug, Clone)]
+pub(super) enum Put {
+    Value(Dumped),
+    /// No such key.
+    Gone(Vec<u8>),
+}
+
+impl Put {
+    fn key(&self) -> &[u8] {
+        match self {
+            Self::Value(value) => &value.key,
+            Self::Gone(key) => key,
+        }
+    }
+
+    fn bytes(&self, keeps: bool) -> Vec<u8> {
+        let Self::Value(Dumped { key, payload, ends }) = self else {
+            return encode_command(&[&b"DEL"[..], self.key()]);
+        };
+        let (ttl, is_absolute) = match ends {
+            Ends::Never => ("0".to_owned(), false),
+            Ends::In(ms) => (ms.to_string(), false),
+            Ends::At(ms) => (ms.to_string(), true),
+        };
+        let mut words: Vec<&[u8]> = vec![&b"RESTORE"[..], key, ttl.as_bytes(), payload];
+        words.extend((!keeps).then_some(&b"REPLACE"[..]));
+        words.extend(is_absolute.then_some(&b"ABSTTL"[..]));
+        encode_command(&words)
+    }
+}
+
+/// Where the Redis is, and who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    pub(super) address: String,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
 }
 
 /// The Redis.
-pub(super) struct Source(Client);
+pub(super) struct Source(pub(super) Client);
 
 impl Source {
-    pub(super) async fn open(
-        address: &str,
-        user: Option<String>,
-        password: Option<String>,
-        db: u32,
-    ) -> Result<Self> {
-        let mut client = connect(address).await?;
-        if let Some(password) = password {
-            let words: Vec<&[u8]> = match &user {
+    pub(super) async fn open(access: &Access, db: u32) -> Result<Self> {
+        let mut client = connect(&access.address).await?;
+        if let Some(password) = &access.password {
+            let words: Vec<&[u8]> = match &access.user {
                 Some(user) => vec![&b"AUTH"[..], user.as_bytes(), password.as_bytes()],
                 None => vec![&b"AUTH"[..], password.as_bytes()],
             };
@@ -118,9 +162,8 @@ impl Source {
                 found.push(match replies {
                     [Value::Null, _] | [_, Value::Integer(-2)] => None,
                     [Value::Bulk(payload), Value::Integer(ttl)] => {
-                        // In its last millisecond it is still there; without an end it is -1.
-                        let ttl_ms = if *ttl < 0 { 0 } else { (*ttl).max(1) };
-                        Some(Dumped { key: key.clone(), payload: payload.clone(), ttl_ms })
+                        let (key, payload) = (key.clone(), payload.clone());
+                        Some(Dumped { key, payload, ends: ends(*ttl) })
                     }
                     other => bail!("DUMP {name}: {other:?}"),
                 });
@@ -130,6 +173,11 @@ impl Source {
     }
 }
 
+/// By the answer to PTTL: in its last millisecond a key is still there; without an end it is -1.
+pub(super) fn ends(ttl: i64) -> Ends {
+    if ttl < 0 { Ends::Never } else { Ends::In(ttl.max(1)) }
+}
+
 /// The nodes.
 pub(super) struct Target {
     first: String,
@@ -137,6 +185,14 @@ pub(super) struct Target {
     open: BTreeMap<String, Client>,
     /// Where slots are that were asked for elsewhere.
     slots: HashMap<Slot, String>,
+}
+
+/// A command for the node of these keys.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub(super) words: Vec<Vec<u8>>,
+    /// At least one; all in one slot.
+    pub(super) keys: Vec<Vec<u8>>,
 }
 
 /// What a node said to a key.
@@ -176,14 +232,14 @@ impl Target {
         self.slots.get(&key_slot(key)).unwrap_or(&self.first).clone()
     }
 
-    /// Puts values. Returns how many keys stay as they were.
-    pub(super) async fn restore(&mut self, values: &[Dumped], keeps: bool) -> Result<u64> {
-        let (mut left, mut kept): (Vec<&Dumped>, u64) = (values.iter().collect(), 0);
+    /// Puts values, or takes them away. Returns how many keys stay as they were.
+    pub(super) async fn put(&mut self, values: &[Put], keeps: bool) -> Result<u64> {
+        let (mut left, mut kept): (Vec<&Put>, u64) = (values.iter().collect(), 0);
         let deadline = Instant::now() + FAILOVER_PATIENCE;
         while !left.is_empty() {
-            let mut by_node: BTreeMap<String, Vec<&Dumped>> = BTreeMap::new();
+            let mut by_node: BTreeMap<String, Vec<&Put>> = BTreeMap::new();
             for value in left.drain(..) {
-                by_node.entry(self.address_of(&value.key)).or_default().push(value);
+                by_node.entry(self.address_of(value.key())).or_default().push(value);
             }
             let (mut obstacle, mut is_moved) = (None, true);
             for (address, values) in by_node {
@@ -217,25 +273,17 @@ impl Target {
         Ok(kept)
     }
 
-    async fn send(&mut self, address: &str, part: &[&Dumped], keeps: bool) -> Result<Vec<Value>> {
-        let mut bytes = Vec::new();
-        for value in part {
-            let ttl = value.ttl_ms.to_string();
-            let mut words: Vec<&[u8]> =
-                vec![&b"RESTORE"[..], &value.key, ttl.as_bytes(), &value.payload];
-            if !keeps {
-                words.push(b"REPLACE");
-            }
-            bytes.extend(encode_command(&words));
-        }
+    async fn send(&mut self, address: &str, part: &[&Put], keeps: bool) -> Result<Vec<Value>> {
+        let bytes: Vec<u8> = part.iter().flat_map(|value| value.bytes(keeps)).collect();
         let client = self.client(address).await?;
         let replies: io::Result<Vec<Value>> = client.pipeline(&bytes, part.len()).await;
         replies.context("RESTORE")
     }
 
-    fn said(&mut self, value: &Dumped, reply: &Value) -> Result<Said> {
+    fn said(&mut self, value: &Put, reply: &Value) -> Result<Said> {
         let Some(text) = refused(reply) else {
-            ensure!(reply.is_ok(), "RESTORE {}: {reply:?}", value.key.escape_ascii());
+            let is_done = reply.is_ok() || matches!(reply, Value::Integer(_));
+            ensure!(is_done, "RESTORE {}: {reply:?}", value.key().escape_ascii());
             return Ok(Said::Done);
         };
         let mut words = text.split(' ');
@@ -243,7 +291,7 @@ impl Target {
             "BUSYKEY" => Ok(Said::Kept),
             "MOVED" => {
                 let address = words.nth(1).context("MOVED without an address")?;
-                self.slots.insert(key_slot(&value.key), address.to_owned());
+                self.slots.insert(key_slot(value.key()), address.to_owned());
                 Ok(Said::Later(text.to_owned()))
             }
             // What a failover looks like; a connection that broke begins with a dash here.
@@ -251,11 +299,77 @@ impl Target {
                 Ok(Said::Later(text.to_owned()))
             }
             word if word.starts_with('-') => {
-                self.slots.remove(&key_slot(&value.key));
+                self.slots.remove(&key_slot(value.key()));
                 Ok(Said::Later(text.trim_start_matches('-').to_owned()))
             }
-            _ => bail!("RESTORE {}: {text}", value.key.escape_ascii()),
+            _ => bail!("RESTORE {}: {text}", value.key().escape_ascii()),
         }
+    }
+
+    /// Sends commands, those of a slot in their order. Returns which were not done, or not for
+    /// certain.
+    pub(super) async fn order(&mut self, orders: &[Order]) -> Vec<usize> {
+        let mut by_node: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, order) in orders.iter().enumerate() {
+            let key = order.keys.first().map(Vec::as_slice).unwrap_or_default();
+            by_node.entry(self.address_of(key)).or_default().push(at);
+        }
+        let mut failed = Vec::new();
+        for (address, places) in by_node {
+            let words = places.iter().filter_map(|at| orders.get(*at)).map(|order| &order.words);
+            let bytes: Vec<u8> = words.flat_map(|words| encode_command(words)).collect();
+            let replies = match self.client(&address).await {
+                Ok(client) => client.pipeline(&bytes, places.len()).await.ok(),
+                Err(_) => None,
+            };
+            let Some(replies) = replies else {
+                self.open.remove(&address);
+                failed.extend(places);
+                continue;
+            };
+            let refusals =
+                places.iter().zip(&replies).filter(|(_, reply)| refused(reply).is_some());
+            failed.extend(refusals.map(|(at, _)| *at));
+        }
+        failed
+    }
+
+    /// Sends a command to each master.
+    pub(super) async fn everywhere(&mut self, words: &[Vec<u8>]) -> Result<()> {
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        for address in self.masters().await? {
+            let sent = ask(self.client(&address).await?, &words).await;
+            sent.with_context(|| format!("at {address}"))?;
+        }
+        Ok(())
+    }
+
+    async fn masters(&mut self) -> Result<Vec<String>> {
+        let first = self.first.clone();
+        let bytes = encode_command(&["CLUSTER", "SLOTS"]);
+        let replies = self.client(&first).await?.pipeline(&bytes, 1).await;
+        let Some(Value::Array(ranges)) = replies.context("CLUSTER SLOTS")?.pop() else {
+            // It is no cluster.
+            return Ok(vec![first]);
+        };
+        let mut masters = BTreeSet::new();
+        for range in &ranges {
+            let Value::Array(parts) = range else { bail!("CLUSTER SLOTS: {range:?}") };
+            let Some(Value::Array(master)) = parts.get(2) else {
+                bail!("CLUSTER SLOTS: {range:?}")
+            };
+            let [host, Value::Integer(port), ..] = master.as_slice() else {
+                bail!("CLUSTER SLOTS: {range:?}")
+            };
+            let host = host.as_str().context("CLUSTER SLOTS without a host")?;
+            let is_v6 = host.contains(':');
+            masters.insert(if is_v6 {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            });
+        }
+        Ok(masters.into_iter().collect())
     }
 
     /// The payload of a key; `None` if it is not there.

@@ -3,11 +3,12 @@
 //! It walks through the keys with SCAN, asks for each with DUMP and PTTL, and puts it with RESTORE,
 //! at the node that a cluster names for it. After each page a file says how far it is, so that it
 //! can go on where it was stopped. What is written at the source meanwhile may be missed: writers
-//! stop before the last run.
+//! stop before the last run. With `--follow` it copies as a replica ([`follow`]) and misses nothing.
 //!
 //! Passwords come from files or the environment, never from the command line.
 
 mod digest;
+mod follow;
 mod link;
 mod progress;
 
@@ -19,7 +20,8 @@ use resp::Value;
 
 use super::secret;
 use crate::out;
-use link::{Source, Target};
+use follow::Plan;
+use link::{Access, Put, Source, Target};
 use progress::Saved;
 
 /// See the module.
@@ -45,6 +47,18 @@ pub(crate) struct FromRedis {
     /// File that says how far it is; with it a run that was stopped goes on
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Copy as a replica of the Redis, and go on with what is written there, until SIGINT. The
+    /// target is empty at the beginning
+    #[arg(long, conflicts_with_all = ["keep", "state"])]
+    follow: bool,
+    /// Once nearly all is copied, let the Redis refuse writes (min-replicas-to-write), wait for the
+    /// rest, and end
+    #[arg(long, requires = "follow")]
+    cut_over: bool,
+    /// Folder for what the Redis has sent and the target does not have yet [default: that of
+    /// temporary files]
+    #[arg(long, value_name = "DIR", requires = "follow")]
+    spool: Option<PathBuf>,
     /// Afterwards compare each value with its source
     #[arg(long)]
     verify: bool,
@@ -99,12 +113,20 @@ pub(crate) async fn run(args: FromRedis) -> Result<()> {
     let from =
         password(args.from_password_file, "--from-password-file", "HOLDFAST_REDIS_PASSWORD")?;
     let to = password(args.to_password_file, "--to-password-file", "HOLDFAST_TARGET_PASSWORD")?;
-    let mut source = Source::open(&place.address, args.from_user, from, place.db).await?;
-    let mut target = Target::new(&args.to, to);
+    let access = Access { address: place.address, user: args.from_user, password: from };
+    let mut source = Source::open(&access, place.db).await?;
+    let mut target = Target::new(&args.to, to.clone());
     target.greet().await?;
-    let counts = copy(&mut source, &mut target, args.keep, args.state.as_deref()).await?;
-    let Counts { copied, kept, gone } = counts;
-    out::say(&format!("{copied} keys copied, {kept} kept, {gone} gone meanwhile"));
+    if args.follow {
+        let spool = args.spool.unwrap_or_else(std::env::temp_dir);
+        let (db, to_password) = (place.db, to);
+        let cut_over = args.cut_over;
+        follow::run(Plan { access, db, to: args.to, to_password, cut_over, spool }).await?;
+    } else {
+        let counts = copy(&mut source, &mut target, args.keep, args.state.as_deref()).await?;
+        let Counts { copied, kept, gone } = counts;
+        out::say(&format!("{copied} keys copied, {kept} kept, {gone} gone meanwhile"));
+    }
     if args.verify {
         let compared = verify(&mut source, &mut target).await?;
         out::say(&format!("{compared} keys compared, all equal"));
@@ -130,8 +152,8 @@ async fn copy(
         seen += keys.len() as u64;
         let values = source.dump(&keys).await?;
         counts.gone += values.iter().filter(|value| value.is_none()).count() as u64;
-        let values: Vec<_> = values.into_iter().flatten().collect();
-        let kept = target.restore(&values, keeps).await?;
+        let values: Vec<Put> = values.into_iter().flatten().map(Put::Value).collect();
+        let kept = target.put(&values, keeps).await?;
         counts.kept += kept;
         counts.copied += values.len() as u64 - kept;
         if next == "0" {

@@ -71,7 +71,9 @@ fn show(cx: &SessionCx<'_>) -> Result<String> {
 pub(super) fn only_without_grants(node: &Node) -> Result<()> {
     match node.grants.granted_epoch() {
         None => Ok(()),
-        Some(_) => Err(Error::text("ERR under a controller's grant it alone says who owns slots")),
+        Some(_) => Err(Error::text(
+            "ERR a controller leads this node, and it alone says who owns slots: move them with `holdfast ctl move slots <slots> --to <shard>`",
+        )),
     }
 }
 

@@ -139,6 +139,7 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
     }
     check_clients(node, pairs)?;
     let (before, after) = config.set(pairs).map_err(|(name, error)| set_error(&name, &error))?;
+    take_up_tls(node, pairs, &before)?;
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     if !names.is_empty() {
         tracing::info!(options = ?names, client = who, "options changed");
@@ -173,6 +174,22 @@ fn check_clients(node: &Node, pairs: &[(&str, &str)]) -> Result<()> {
     let why =
         "The operating system is not able to handle the specified number of clients, try with";
     Err(failed(NAME, format_args!("{why} {most}")))
+}
+
+/// Reads certificates again when one of the options of TLS is set, be it to what it was; takes all
+/// of the change back when they are not good.
+fn take_up_tls(node: &Node, pairs: &[(&str, &str)], before: &Values) -> Result<()> {
+    let is_tls = |name: &str| name.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("tls-"));
+    if !pairs.iter().any(|(name, _)| is_tls(name)) {
+        return Ok(());
+    }
+    let Err(fault) = node.tls.renew(&node.config) else { return Ok(()) };
+    let old: Vec<(&str, String)> =
+        pairs.iter().filter_map(|(name, _)| Some((*name, before.get(name)?))).collect();
+    let old: Vec<(&str, &str)> = old.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // They were in force together: this cannot be refused.
+    let _ = node.config.set(&old);
+    Err(failed(fault.option, fault.why))
 }
 
 /// Hands options to those who do not look them up themselves.

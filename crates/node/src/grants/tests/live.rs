@@ -9,6 +9,8 @@ use crate::clock;
 use crate::config::{Config, OPTIONS};
 use crate::replication::tests::Running;
 
+mod tls;
+
 /// These do nothing, and the sample says so.
 const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
@@ -23,6 +25,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_replicas(name)
             || of_feeds(name)
             || of_access(name)
+            || tls::of_tls(name)
             || WITHOUT_EFFECT.contains(&name);
         assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
     }

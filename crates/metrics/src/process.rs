@@ -2,38 +2,43 @@
 //!
 //! A number that cannot be had is left out: a page of metrics must not fail because `/proc` is not mounted.
 
-use std::fmt::Write as _;
+use crate::{Metric, Page, rows};
+
+rows! {
+    CPU_SECONDS Counter "process_cpu_seconds_total" "CPU used, in and outside of the kernel.";
+    RESIDENT_MEMORY_BYTES Gauge "process_resident_memory_bytes" "Physical memory of the process.";
+    START_TIME_SECONDS Gauge "process_start_time_seconds" "Start of the process, Unix time.";
+    OPEN_FDS Gauge "process_open_fds" "Open file descriptors.";
+    MAX_FDS Gauge "process_max_fds" "How many there may be.";
+    CERTIFICATE_END_TIME_SECONDS Gauge "process_certificate_end_time_seconds" "When the certificate of this process runs out, Unix time.";
+}
 
 /// Ticks of `/proc/…/stat` in a second: fixed for what user space is shown.
 const TICKS: f64 = 100.0;
 
-/// Adds the metrics of this process to a page.
-pub fn render(out: &mut String) {
+/// Adds the metrics of this process to a page; `certificate_ends_s` is when its certificate runs
+/// out, where it has one.
+pub fn render(page: &mut Page, certificate_ends_s: Option<i64>) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let system = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let files = std::fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
-    let rows: [(&str, &str, &str, Option<f64>); 5] = [
-        ("cpu_seconds_total", "counter", "CPU used, in and outside of the kernel.", cpu(&stat)),
-        ("resident_memory_bytes", "gauge", "Physical memory of the process.", resident(&status)),
-        ("start_time_seconds", "gauge", "Start of the process, Unix time.", start(&stat, &system)),
+    let rows: [(&Metric, Option<f64>); 5] = [
+        (&CPU_SECONDS, cpu(&stat)),
+        (&RESIDENT_MEMORY_BYTES, resident(&status)),
+        (&START_TIME_SECONDS, start(&stat, &system)),
         // The folder is read through a descriptor of its own.
-        (
-            "open_fds",
-            "gauge",
-            "Open file descriptors.",
-            files.map(|count| count.saturating_sub(1) as f64),
-        ),
-        ("max_fds", "gauge", "How many there may be.", max_files(&limits)),
+        (&OPEN_FDS, files.map(|count| count.saturating_sub(1) as f64)),
+        (&MAX_FDS, max_files(&limits)),
     ];
-    for (name, kind, help, value) in rows {
-        let Some(value) = value else { continue };
-        // Writing to a string cannot fail.
-        let _ = write!(
-            out,
-            "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n"
-        );
+    for (metric, value) in rows {
+        if let Some(value) = value {
+            page.value(metric, value);
+        }
+    }
+    if let Some(ends_s) = certificate_ends_s {
+        page.value(&CERTIFICATE_END_TIME_SECONDS, ends_s);
     }
 }
 
@@ -73,15 +78,10 @@ mod tests {
 
     #[test]
     fn this_process_is_described_under_the_usual_names() {
-        let mut text = String::new();
-        render(&mut text);
-        for name in [
-            "process_cpu_seconds_total",
-            "process_resident_memory_bytes",
-            "process_start_time_seconds",
-            "process_open_fds",
-            "process_max_fds",
-        ] {
+        let mut page = Page::default();
+        render(&mut page, Some(1));
+        let text = page.into_text();
+        for Metric { name, .. } in ALL {
             let row = text.lines().find(|line| line.starts_with(&format!("{name} ")));
             let value = row.and_then(|row| row.rsplit(' ').next()?.parse::<f64>().ok());
             assert!(value.is_some_and(|value| value >= 0.0), "{name}: {text}");

@@ -1,0 +1,142 @@
+//! Puts what a Redis sent into the target.
+//!
+//! Invariant: nothing is done twice to a key. A key that was read from the Redis anew is ahead of
+//! the stream: commands on it that the Redis had carried out by then are passed over. So whatever
+//! was not done for certain (an error, a connection that broke) is made good by reading its keys
+//! anew.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use tokio::sync::mpsc::Receiver;
+
+use super::super::link::{Order, Source, Target};
+use super::commands::{Meaning, Table, of_keys};
+use super::progress::Progress;
+use super::read::{Told, Work};
+use crate::out;
+
+/// Keys that are read in one transaction of the Redis.
+const TOGETHER: usize = 16;
+
+/// See the module.
+pub(super) struct Applier {
+    source: Source,
+    target: Target,
+    table: Table,
+    /// What is copied.
+    ours: u64,
+    /// What the stream has selected.
+    db: u64,
+    /// Up to which place of the stream keys are ahead of it.
+    ahead: HashMap<Vec<u8>, u64>,
+    /// Commands that are to be sent.
+    orders: Vec<Order>,
+    progress: Arc<Progress>,
+}
+
+impl Applier {
+    pub(super) fn new(
+        source: Source,
+        target: Target,
+        table: Table,
+        ours: u64,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let (ahead, orders) = (HashMap::new(), Vec::new());
+        // A stream begins in no database: the first command selects one.
+        Self { source, target, table, ours, db: 0, ahead, orders, progress }
+    }
+
+    /// Does all that comes; it ends with an error alone.
+    pub(super) async fn run(mut self, mut works: Receiver<Result<Work>>) -> Result<()> {
+        while let Some(work) = works.recv().await {
+            match work? {
+                Work::Keys(values) => {
+                    self.target.put(&values, false).await?;
+                    self.progress.copy(values.len() as u64);
+                }
+                Work::Library(code) => {
+                    let words = [&b"FUNCTION"[..], b"LOAD", b"REPLACE", &code];
+                    self.everywhere(&words.map(<[u8]>::to_vec)).await?;
+                }
+                Work::Copied { passed } => {
+                    if passed > 0 {
+                        out::say(&format!("{passed} values of modules were passed over"));
+                    }
+                    self.progress.copied();
+                }
+                Work::Commands(told) => self.commands(&told).await?,
+            }
+        }
+        bail!("the Redis sends nothing more")
+    }
+
+    async fn commands(&mut self, told: &[Told]) -> Result<()> {
+        for one in told {
+            let mut meaning = self.table.meaning(&one.words, self.db, self.ours);
+            if meaning == Meaning::Ask {
+                let keys = self.source.keys_of(&one.words).await?;
+                meaning = if keys.is_empty() { Meaning::Nothing } else { of_keys(keys) };
+            }
+            match meaning {
+                Meaning::Nothing | Meaning::Ask => {}
+                Meaning::Select(db) => self.db = db,
+                Meaning::Send(keys) => {
+                    let is_done = |key| self.ahead.get(key).is_some_and(|ahead| *ahead >= one.end);
+                    let done = keys.iter().filter(|key| is_done(*key)).count();
+                    if done == 0 {
+                        self.orders.push(Order { words: one.words.clone(), keys });
+                    } else if done < keys.len() {
+                        self.copy(keys).await?;
+                    }
+                }
+                Meaning::Copy(keys) => self.copy(keys).await?,
+                Meaning::Everywhere => {
+                    self.flush().await?;
+                    self.everywhere(&one.words).await?;
+                }
+                Meaning::Stop(why) => bail!("{why}: begin anew, with an empty target"),
+            }
+        }
+        self.flush().await?;
+        if let Some(last) = told.last() {
+            self.ahead.retain(|_, ahead| *ahead > last.end);
+            self.progress.apply(last.end, told.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Sends what waits. What was not done is copied.
+    async fn flush(&mut self) -> Result<()> {
+        let orders = std::mem::take(&mut self.orders);
+        if orders.is_empty() {
+            return Ok(());
+        }
+        let failed = self.target.order(&orders).await;
+        let keys = failed.iter().filter_map(|at| orders.get(*at)).flat_map(|order| &order.keys);
+        let keys: BTreeSet<Vec<u8>> = keys.cloned().collect();
+        self.read_anew(keys.into_iter().collect()).await
+    }
+
+    async fn copy(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
+        // What waits may concern these keys, and comes before.
+        self.flush().await?;
+        self.read_anew(keys).await
+    }
+
+    async fn read_anew(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
+        for part in keys.chunks(TOGETHER) {
+            let (offset, values) = self.source.look(part).await?;
+            self.target.put(&values, false).await?;
+            self.progress.copy_again(values.len() as u64);
+            self.ahead.extend(part.iter().map(|key| (key.clone(), offset)));
+        }
+        Ok(())
+    }
+
+    async fn everywhere(&mut self, words: &[Vec<u8>]) -> Result<()> {
+        self.target.everywhere(words).await
+    }
+}

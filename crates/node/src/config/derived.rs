@@ -1,0 +1,91 @@
+//! What follows from several options together, and which of them cannot work together.
+
+use api::heartbeat::ClientAccess;
+
+use super::options::Values;
+use crate::inbox::Limit;
+
+impl Values {
+    /// Passwords that make a connection a client's; none where it needs none.
+    pub fn client_secrets(&self) -> impl Iterator<Item = &str> {
+        [self.requirepass.as_str(), &self.requirepass_also]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+    }
+
+    /// Passwords that make a connection a peer's. The first one is this node's own.
+    pub fn peer_secrets(&self) -> impl Iterator<Item = &str> {
+        [self.peer_auth.as_str(), &self.peer_auth_also]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+    }
+
+    /// The namespace of a database by its number; `None` if there is none.
+    pub fn database(&self, index: i64) -> Option<Vec<u8>> {
+        match index {
+            0 => Some(storage::DEFAULT_NAMESPACE.to_vec()),
+            1.. if index < i64::from(self.redis_databases) => Some(index.to_string().into_bytes()),
+            _ => None,
+        }
+    }
+
+    /// MiB of the one block cache that all families share.
+    pub fn block_cache_mib(&self) -> u32 {
+        match self.rocksdb_block_cache_size {
+            0 => self
+                .rocksdb_metadata_block_cache_size
+                .saturating_add(self.rocksdb_subkey_block_cache_size),
+            one => one,
+        }
+    }
+
+    /// How much may wait for a client that subscribes.
+    pub fn subscriber_limit(&self) -> Limit {
+        self.client_output_buffer_limit.pubsub
+    }
+
+    /// What this node says to its master.
+    pub fn link_secret(&self) -> Option<&str> {
+        [self.masterauth.as_str(), &self.peer_auth].into_iter().find(|secret| !secret.is_empty())
+    }
+
+    /// Looks for combinations that cannot work.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn check_together(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.bind.0.is_empty() {
+            return Err(("bind", "at least one address is needed"));
+        }
+        if self.client_access == ClientAccess::BalancerOnly {
+            if self.balancer_sources.0.is_empty() {
+                return Err((
+                    "client-access",
+                    "balancer-only needs balancer-sources, or no client could ever come",
+                ));
+            }
+            if self.peer_auth.is_empty() {
+                return Err((
+                    "client-access",
+                    "balancer-only needs peer-auth, or no peer or controller could ever come",
+                ));
+            }
+        }
+        if self.requirepass.is_empty() && !self.requirepass_also.is_empty() {
+            return Err(("requirepass-also", "without requirepass no password is asked for"));
+        }
+        if self.peer_auth.is_empty() && !self.peer_auth_also.is_empty() {
+            return Err(("peer-auth-also", "it is a second secret: set peer-auth first"));
+        }
+        if self.cluster_enabled && self.redis_databases > 0 {
+            return Err(("redis-databases", "a cluster has one database"));
+        }
+        if self.cluster_enabled && self.slaveof.0.is_some() {
+            return Err((
+                "slaveof",
+                "in cluster mode the topology decides who replicates from whom",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! What is known of the migration that gives slots away, and of the one that brings some.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use topology::state::Marks;
+use topology::view::{Importing, JobState, Jobs, Migrating};
+use topology::{Cluster, NodeId, SlotRange};
+
+use super::checks::{Refused, are_mine, overlap};
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Migration {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    giving: Giving,
+    taking: Taking,
+}
+
+/// Of slots that are given away. What it was last stays until the next one.
+#[derive(Debug, Default)]
+struct Giving {
+    job: Option<Arc<Job>>,
+    /// Where writes are forbidden; stays when they have been given away.
+    forbidden: Option<SlotRange>,
+    failed: Option<SlotRange>,
+    shown: Option<(NodeId, JobState)>,
+}
+
+/// Of slots that come.
+#[derive(Debug, Default)]
+struct Taking {
+    range: Option<SlotRange>,
+    state: Option<JobState>,
+    /// The connection that brings them.
+    link: u64,
+}
+
+/// How a migration ended; the error is a text for people.
+pub type Ended = Result<(), String>;
+
+/// A migration that gives slots away.
+#[derive(Debug)]
+pub struct Job {
+    /// Its slots.
+    pub range: SlotRange,
+    /// Who takes them.
+    pub to: NodeId,
+    /// Why it is to end.
+    stop: Mutex<Option<&'static str>>,
+    /// The answer to the handover was lost: a topology decides.
+    is_unknown: AtomicBool,
+    /// What a topology has decided: the slots are the target's, or not.
+    decided: Mutex<Option<bool>>,
+    ended: watch::Sender<Option<Ended>>,
+}
+
+impl Job {
+    /// Why it is to end, if it is.
+    pub fn stopped(&self) -> Option<&'static str> {
+        *self.stop.lock()
+    }
+
+    fn stop(&self, why: &'static str) {
+        self.stop.lock().get_or_insert(why);
+    }
+
+    /// Nobody knows whether the target has taken over.
+    pub fn note_unknown(&self) {
+        self.is_unknown.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the slots are the target's, once a topology has said so.
+    pub fn decided(&self) -> Option<bool> {
+        *self.decided.lock()
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&self) -> Ended {
+        let mut ended = self.ended.subscribe();
+        let seen = ended.wait_for(Option::is_some).await;
+        let result = seen.ok().and_then(|ended| ended.clone());
+        result.unwrap_or_else(|| Err("the migration ended without a result".into()))
+    }
+}
+
+impl Migration {
+    /// Begins to give slots away.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`], or [`Refused::Migrated`] where the last ones were given.
+    pub fn begin(&self, range: SlotRange, to: NodeId) -> Result<Arc<Job>, Refused> {
+        let giving = &mut self.kept.lock().giving;
+        if giving.job.is_some() {
+            return Err(Refused::Busy);
+        }
+        if giving.forbidden.is_some_and(|forbidden| overlap(forbidden, range)) {
+            return Err(Refused::Migrated);
+        }
+        let job = Arc::new(Job {
+            range,
+            to,
+            stop: Mutex::default(),
+            is_unknown: AtomicBool::new(false),
+            decided: Mutex::default(),
+            ended: watch::Sender::new(None),
+        });
+        let (shown, job_kept) = (Some((to, JobState::Start)), Some(Arc::clone(&job)));
+        *giving = Giving { job: job_kept, shown, ..Giving::default() };
+        Ok(job)
+    }
+
+    /// Writes of the job's slots are stopped from now on.
+    pub fn forbid(&self, range: SlotRange) {
+        self.kept.lock().giving.forbidden = Some(range);
+    }
+
+    /// The job has ended. Does nothing for one that ended before.
+    pub fn end(&self, job: &Arc<Job>, ended: Ended) {
+        let giving = &mut self.kept.lock().giving;
+        if !giving.job.as_ref().is_some_and(|known| Arc::ptr_eq(known, job)) {
+            return;
+        }
+        giving.job = None;
+        match &ended {
+            Ok(()) => giving.shown = Some((job.to, JobState::Success)),
+            Err(_) => {
+                giving.shown = Some((job.to, JobState::Failed));
+                (giving.forbidden, giving.failed) = (None, Some(job.range));
+            }
+        }
+        job.ended.send_replace(Some(ended));
+    }
+
+    /// The job that runs is to end.
+    pub fn stop(&self, why: &'static str) {
+        if let Some(job) = &self.kept.lock().giving.job {
+            job.stop(why);
+        }
+    }
+
+    /// Whether slots are being given away.
+    pub fn is_giving(&self) -> bool {
+        self.kept.lock().giving.job.is_some()
+    }
+
+    /// Whether slots are coming.
+    pub fn is_taking(&self) -> bool {
+        self.kept.lock().taking.state == Some(JobState::Start)
+    }
+
+    /// What CLUSTER INFO and NODES show.
+    pub fn jobs(&self) -> Jobs {
+        let Kept { giving, taking } = &*self.kept.lock();
+        let range = giving.job.as_ref().map(|job| job.range);
+        let range = range.or(giving.forbidden).or(giving.failed);
+        let migrating = giving.shown.filter(|_| range.is_some());
+        Jobs {
+            migrating: migrating.map(|(to, state)| Migrating { range, to, state }),
+            importing: taking.state.map(|state| Importing { range: taking.range, state }),
+        }
+    }
+
+    /// Slots begin to come over a connection; false if they do already: then it is over this one
+    /// that they come from now on.
+    ///
+    /// # Errors
+    /// [`Refused::Importing`].
+    pub fn take(&self, range: SlotRange, link: u64) -> Result<bool, Refused> {
+        let Kept { giving, taking } = &mut *self.kept.lock();
+        let is_running = taking.state == Some(JobState::Start);
+        if let Some(known) = taking.range.filter(|known| is_running && *known != range) {
+            return Err(Refused::Importing(known));
+        }
+        taking.link = link;
+        if is_running {
+            return Ok(false);
+        }
+        (taking.range, taking.state) = (Some(range), Some(JobState::Start));
+        if giving.job.is_none() {
+            giving.forbidden = giving.forbidden.filter(|forbidden| *forbidden != range);
+        }
+        Ok(true)
+    }
+
+    /// The slots have come, or will not.
+    ///
+    /// # Errors
+    /// [`Refused::Mismatch`].
+    pub fn taken(&self, range: SlotRange, is_whole: bool) -> Result<(), Refused> {
+        let taking = &mut self.kept.lock().taking;
+        if taking.range != Some(range) {
+            return Err(Refused::Mismatch { known: taking.range, got: range });
+        }
+        taking.state = Some(if is_whole { JobState::Success } else { JobState::Failed });
+        Ok(())
+    }
+
+    /// A connection has ended. The slots that it was bringing: they will not come.
+    pub fn link_ended(&self, link: u64) -> Option<SlotRange> {
+        let taking = &mut self.kept.lock().taking;
+        if taking.state != Some(JobState::Start) || taking.link != link {
+            return None;
+        }
+        taking.state = Some(JobState::Failed);
+        taking.range
+    }
+
+    /// A new topology comes into force, with the role that it gives. What runs keeps its marks if it
+    /// still fits; what nobody knows is decided. To be called with the gate held alone.
+    pub fn topology_changed(&self, cluster: &mut Cluster, is_master: bool) {
+        let Kept { giving, taking } = &mut *self.kept.lock();
+        if cluster.version() < 0 {
+            // Reset, which is refused while anything runs.
+            (*giving, *taking) = (Giving::default(), Taking::default());
+            return;
+        }
+        if let Some(job) = &giving.job {
+            judge(job, cluster, is_master);
+        } else {
+            let is_marked = |range: &SlotRange| {
+                range.slots().any(|slot| cluster.marks().migrated.contains_key(&slot))
+            };
+            giving.forbidden = giving.forbidden.filter(is_marked);
+        }
+        let importing = taking.range.filter(|_| taking.state == Some(JobState::Start));
+        let forbidden = giving.forbidden;
+        cluster.update_marks(|marks: &mut Marks| {
+            (marks.write_forbidden, marks.importing) = (forbidden, importing);
+        });
+    }
+}
+
+fn judge(job: &Job, cluster: &Cluster, is_master: bool) {
+    let mut slots = job.range.slots();
+    let are_theirs = slots.all(|slot| cluster.owner(slot).is_some_and(|node| node.id == job.to));
+    if job.is_unknown.load(Ordering::SeqCst) {
+        *job.decided.lock() = Some(are_theirs);
+        return;
+    }
+    let target = cluster.topology().ok().and_then(|topology| topology.node(&job.to));
+    if !is_master {
+        job.stop("this node is no master any more");
+    } else if !are_mine(cluster, job.range) {
+        job.stop("by a new topology the slots are another node's");
+    } else if !target.is_some_and(topology::Node::is_master) {
+        job.stop("by a new topology the target is no master");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use topology::{Slot, parse_slots};
+
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn range(text: &str) -> SlotRange {
+        parse_slots(text.as_bytes()).unwrap()[0]
+    }
+
+    fn b() -> NodeId {
+        NodeId::new(B.as_bytes()).unwrap()
+    }
+
+    /// A is this node; it has the slots up to the last one.
+    fn cluster(last: u16) -> Cluster {
+        let text = format!(
+            "{A} 127.0.0.1 1 master - 0-{last}\n{B} 127.0.0.1 2 master - {}-16383",
+            last + 1
+        );
+        let change = Cluster::default().prepare_set_node_id(A.as_bytes(), false).unwrap();
+        let change = change.into_parts().0.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false);
+        change.unwrap().into_parts().0
+    }
+
+    fn shown(migration: &Migration) -> Option<(String, JobState)> {
+        let job = migration.jobs().migrating?;
+        Some((job.range.map(|range| range.to_string()).unwrap_or_default(), job.state))
+    }
+
+    #[tokio::test]
+    async fn one_job_runs_and_the_last_one_is_shown() {
+        let migration = Migration::default();
+        assert_eq!(shown(&migration), None);
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        assert_eq!(migration.begin(range("9"), b()).unwrap_err(), Refused::Busy);
+        assert_eq!(shown(&migration), Some(("1-3".into(), JobState::Start)));
+        migration.forbid(job.range);
+        migration.end(&job, Err("x".into()));
+        assert_eq!(job.wait().await, Err("x".into()));
+        assert_eq!(shown(&migration), Some(("1-3".into(), JobState::Failed)));
+        // It may be tried again, and ends once.
+        let again = migration.begin(range("1-3"), b()).unwrap();
+        migration.end(&job, Err("late".into()));
+        assert!(migration.is_giving());
+        migration.forbid(again.range);
+        migration.end(&again, Ok(()));
+        assert_eq!(again.wait().await, Ok(()));
+        assert_eq!(shown(&migration), Some(("1-3".into(), JobState::Success)));
+        assert_eq!(migration.begin(range("3-5"), b()).unwrap_err(), Refused::Migrated);
+        assert!(migration.begin(range("4-5"), b()).is_ok());
+    }
+
+    #[test]
+    fn a_topology_releases_what_was_given_and_keeps_what_runs() {
+        let migration = Migration::default();
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        migration.forbid(job.range);
+        let mut same = cluster(99);
+        migration.topology_changed(&mut same, true);
+        assert_eq!(job.stopped(), None);
+        assert_eq!(same.marks().write_forbidden, Some(job.range), "it is still forbidden");
+        migration.end(&job, Ok(()));
+        let mut marked = cluster(99);
+        marked.update_marks(|marks| {
+            marks.migrated.insert(Slot::new(2).unwrap(), b());
+        });
+        migration.topology_changed(&mut marked, true);
+        assert_eq!(marked.marks().write_forbidden, Some(range("1-3")), "one is not published yet");
+        let mut next = cluster(0);
+        migration.topology_changed(&mut next, true);
+        assert_eq!((next.marks().write_forbidden, shown(&migration)), (None, None));
+    }
+
+    #[test]
+    fn a_topology_that_does_not_fit_ends_a_job() {
+        for (mut cluster, is_master, why) in
+            [(cluster(99), false, "no master"), (cluster(2), true, "another node's")]
+        {
+            let migration = Migration::default();
+            let job = migration.begin(range("1-3"), b()).unwrap();
+            migration.topology_changed(&mut cluster, is_master);
+            assert!(job.stopped().is_some_and(|said| said.contains(why)), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_decided_by_a_topology() {
+        for (last, decided) in [(0, true), (99, false), (2, false)] {
+            let migration = Migration::default();
+            let job = migration.begin(range("1-3"), b()).unwrap();
+            job.note_unknown();
+            migration.topology_changed(&mut cluster(last), true);
+            assert_eq!((job.decided(), job.stopped()), (Some(decided), None), "{last}");
+        }
+    }
+
+    #[test]
+    fn slots_come_over_one_connection_at_a_time() {
+        let migration = Migration::default();
+        assert_eq!(
+            migration.taken(range("7"), true).unwrap_err().to_string(),
+            "mismatch slot, importing slot(s): -1, but got: 7"
+        );
+        assert_eq!(migration.take(range("7"), 1), Ok(true));
+        assert_eq!(migration.take(range("8"), 2), Err(Refused::Importing(range("7"))));
+        assert_eq!(migration.take(range("7"), 2), Ok(false));
+        assert_eq!(migration.link_ended(1), None, "another one brings them now");
+        assert_eq!(migration.link_ended(2), Some(range("7")));
+        assert_eq!(migration.link_ended(2), None);
+        assert_eq!(migration.jobs().importing.unwrap().state, JobState::Failed);
+        assert_eq!(migration.take(range("8"), 3), Ok(true));
+        assert!(migration.taken(range("7"), true).is_err());
+        assert_eq!(migration.taken(range("8"), true), Ok(()));
+        assert_eq!(migration.link_ended(3), None);
+        assert_eq!(migration.jobs().importing.unwrap().state, JobState::Success);
+    }
+
+    #[test]
+    fn an_import_of_what_was_given_releases_it() {
+        let migration = Migration::default();
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        migration.forbid(job.range);
+        migration.end(&job, Ok(()));
+        migration.take(range("1-3"), 1).unwrap();
+        assert_eq!(shown(&migration), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Time series against a model: random commands, time, transactions, restarts; the replica holds
+//! the same raw entries.
+
+use std::collections::BTreeMap;
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+use super::Shell;
+use super::model::{self, KEYS, Keyspace, Said, Value, any};
+
+/// Samples by their times. Chunks are small and duplicates are added up.
+#[derive(Clone, Default)]
+struct Series(BTreeMap<u64, i64>);
+
+const SHAPE: &str = "CHUNK_SIZE 3 DUPLICATE_POLICY SUM";
+const MISSING: &str = "-ERR the key is not a TSDB key";
+
+impl Series {
+    fn last(&self) -> Option<(u64, i64)> {
+        self.0.last_key_value().map(|(at, value)| (*at, *value))
+    }
+
+    fn samples(&self) -> impl DoubleEndedIterator<Item = (u64, i64)> {
+        self.0.iter().map(|(at, value)| (*at, *value))
+    }
+
+    fn add(&mut self, at: u64, value: i64) -> String {
+        *self.0.entry(at).or_default() += value;
+        format!(":{at}")
+    }
+}
+
+impl Value for Series {
+    const TYPE: &'static str = "timeseries";
+
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
+    fn step(random: &mut StdRng, model: &mut Keyspace<Self>) -> (String, Said<Self>) {
+        let key = any(&KEYS, random);
+        let last = model.value(key).and_then(Series::last).map_or(100, |(at, _)| at);
+        let at = (last + random.random_range(0..20)).saturating_sub(14);
+        let value = random.random_range(-9..9_i64);
+        let (command, reply) = match random.random_range(0..10) {
+            0 => {
+                let reply = match model.value(key) {
+                    Some(_) => "-ERR key already exists",
+                    None => "+OK",
+                };
+                model.value_mut(key);
+                (format!("TS.CREATE {key} {SHAPE}"), reply.to_owned())
+            }
+            1..4 => {
+                let reply = model.value_mut(key).add(at, value);
+                (format!("TS.ADD {key} {at} {value} {SHAPE}"), reply)
+            }
+            4 => (format!("TS.INCRBY {key} {value} TIMESTAMP {at} {SHAPE}"), {
+                let series = model.value_mut(key);
+                match series.last() {
+                    Some((last, _)) if at < last => {
+                        "-ERR timestamp must be equal to or higher than the maximum existing timestamp"
+                            .to_owned()
+                    }
+                    last => {
+                        series.0.insert(at, value + last.map_or(0, |(_, last)| last));
+                        format!(":{at}")
+                    }
+                }
+            }),
+            5 => delete(key, random, model),
+            6 => madd(key, at, random, model),
+            _ => read(key, random, model),
+        };
+        (command, reply.into())
+    }
+}
+
+fn delete(
+    key: &'static str,
+    random: &mut StdRng,
+    model: &mut Keyspace<Series>,
+) -> (String, String) {
+    let begin = model.value(key).and_then(|series| series.samples().next());
+    let from = begin.map_or(0, |(at, _)| at) + random.random_range(0..30);
+    let to = from + random.random_range(0..15);
+    let command = format!("TS.DEL {key} {from} {to}");
+    if model.value(key).is_none() {
+        return (command, MISSING.to_owned());
+    }
+    let series = model.value_mut(key);
+    let before = series.0.len();
+    series.0.retain(|at, _| !(from..=to).contains(at));
+    (command, format!(":{}", before - series.0.len()))
+}
+
+fn madd(
+    key: &'static str,
+    at: u64,
+    random: &mut StdRng,
+    model: &mut Keyspace<Series>,
+) -> (String, String) {
+    let other = any(&KEYS, random);
+    let command = format!("TS.MADD {key} {at} 1 {other} {} 2", at + 1);
+    let mut add = |key, at, value| match model.value(key) {
+        None => MISSING.to_owned(),
+        Some(_) => model.value_mut(key).add(at, value),
+    };
+    let replies = [add(key, at, 1), add(other, at + 1, 2)];
+    (command, format!("*2 {} {}", replies[0], replies[1]))
+}
+
+fn sample((at, value): (u64, i64)) -> String {
+    let value = value.to_string();
+    format!("*2 :{at} {}", model::bulk(Some(&value)))
+}
+
+fn list(samples: impl Iterator<Item = (u64, i64)>) -> String {
+    let samples: Vec<String> = samples.map(sample).collect();
+    [vec![format!("*{}", samples.len())], samples].concat().join(" ")
+}
+
+fn read(key: &'static str, random: &mut StdRng, model: &Keyspace<Series>) -> (String, String) {
+    let count = random.random_range(1..5_usize);
+    let (command, words) = [
+        ("TS.GET", String::new()),
+        ("TS.RANGE", format!(" - + COUNT {count}")),
+        ("TS.REVRANGE", format!(" - + COUNT {count}")),
+        ("TS.RANGE", " - + AGGREGATION sum 10".to_owned()),
+    ][random.random_range(0..4)]
+    .clone();
+    let line = format!("{command} {key}{words}");
+    let Some(series) = model.value(key) else {
+        return (line, "-ERR key does not exist".to_owned());
+    };
+    let reply = match command {
+        "TS.GET" => list(series.last().into_iter()),
+        "TS.REVRANGE" => list(series.samples().rev().take(count)),
+        _ if words.ends_with("10") => {
+            let mut sums: BTreeMap<u64, i64> = BTreeMap::new();
+            for (at, value) in series.samples() {
+                *sums.entry(at - at % 10).or_default() += value;
+            }
+            list(sums.into_iter())
+        }
+        _ => list(series.samples().take(count)),
+    };
+    (line, reply)
+}
+
+#[test]
+fn time_series_are_what_the_model_says() {
+    model::runs::<Series>();
+}
+
+#[test]
+fn batches_are_those_of_kvrocks() {
+    let mut shell = Shell::new();
+    let (log, value, metadata) = ("log 13", "put default", "put metadata");
+    let made = "log 13 createTimeSeries";
+    assert_eq!(shell.written_by("TS.CREATE a CHUNK_SIZE 2"), [made, metadata]);
+    assert_eq!(shell.written_by("TS.ADD a 1 1"), [log, value, metadata]);
+    assert_eq!(shell.written_by("TS.ADD a 2 1"), [log, value]);
+    assert_eq!(shell.written_by("TS.ADD a 3 1"), [log, value, value, metadata]);
+    assert_eq!(shell.written_by("TS.ADD a 0 1"), [log, "delete default", value]);
+    assert_eq!(shell.written_by("TS.ADD b 1 1"), [made, metadata, log, value, metadata]);
+    assert_eq!(shell.written_by("TS.ALTER b RETENTION 5"), [log, metadata]);
+    assert_eq!(shell.written_by("TS.DEL b 1 1"), [log, "delete default", metadata]);
+    for command in ["TS.ALTER b RETENTION 5", "TS.DEL b 1 1", "TS.ADD a 3 2", "TS.CREATE a"] {
+        assert_eq!(shell.written_by(command), Vec::<String>::new(), "{command}");
+    }
+}

@@ -1,0 +1,301 @@
+//! Certificate, key and what else TLS is spoken with: from options and files to what rustls takes.
+//!
+//! Files are read as a whole and looked at before anything of them is in force: the key fits, each
+//! name is known, and where another certificate is in force already the new one is valid now. What rustls cannot do is refused with the reason.
+//! Nothing of a key is shown in an error.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::server::{
+    NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+    SupportedProtocolVersion,
+};
+use tokio_rustls::TlsAcceptor;
+use web::certs::{self, Fault, Own, Validity};
+
+use crate::clock;
+use crate::config::value::AuthClients;
+use crate::config::{Config, Values};
+
+/// What TLS is spoken with.
+#[derive(Debug)]
+pub struct Tls {
+    server: Arc<ServerConfig>,
+    client: Option<Arc<ClientConfig>>,
+    validity: Validity,
+}
+
+/// What is in force, and who may change it.
+#[derive(Debug, Default)]
+pub struct Current {
+    tls: ArcSwapOption<Tls>,
+    /// One reading at a time: of two the later one has the later options.
+    renewing: Mutex<()>,
+}
+
+impl Current {
+    /// What is in force; nothing where there is no certificate.
+    pub fn now(&self) -> Option<Arc<Tls>> {
+        self.tls.load_full()
+    }
+
+    /// Reads certificate and key at the start. A certificate that is not valid now is in force all
+    /// the same, and told: there is no other one, and clients in clear need none.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn start(&self, config: &Config) -> Result<(), Fault> {
+        self.read(config, |validity, now_s| {
+            validity.tell(now_s);
+            Ok(())
+        })
+    }
+
+    /// Reads certificate and key again; what was in force stays so until all of it was found to be
+    /// good.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn renew(&self, config: &Config) -> Result<(), Fault> {
+        self.read(config, |validity, now_s| {
+            validity.check(now_s)?;
+            validity.tell(now_s);
+            Ok(())
+        })
+    }
+
+    fn read(
+        &self,
+        config: &Config,
+        is_good: impl FnOnce(Validity, i64) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let _one_at_a_time = self.renewing.lock();
+        let loaded = Tls::load(&config.now())?;
+        if let Some(tls) = &loaded {
+            is_good(tls.validity, clock::unix_s())?;
+        }
+        self.tls.store(loaded.map(Arc::new));
+        Ok(())
+    }
+}
+
+const CERT: &str = "tls-cert-file";
+const KEY: &str = "tls-key-file";
+const CA_FILE: &str = "tls-ca-cert-file";
+const CA_DIR: &str = "tls-ca-cert-dir";
+
+fn fault(option: &'static str, why: impl std::fmt::Display) -> Fault {
+    Fault::of(option, why)
+}
+
+impl Tls {
+    /// Reads the files that the options name; `None` where no certificate is named.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn load(values: &Values) -> Result<Option<Self>, Fault> {
+        refuse_what_rustls_has_not(values)?;
+        if values.tls_cert_file.is_empty() {
+            let needing = [
+                (values.tls_port > 0, "tls-port"),
+                (values.tls_replication, "tls-replication"),
+                (!values.tls_key_file.is_empty(), KEY),
+            ];
+            return match needing.into_iter().find(|(needs, _)| *needs) {
+                Some((_, option)) => Err(fault(option, "a certificate is needed (tls-cert-file)")),
+                None => Ok(None),
+            };
+        }
+        let provider = Arc::new(provider(&values.tls_ciphersuites)?);
+        let versions = versions(&values.tls_protocols)?;
+        if values.tls_key_file.is_empty() {
+            return Err(fault(KEY, "the key of tls-cert-file is needed"));
+        }
+        let (certificate, key) =
+            (Path::new(&values.tls_cert_file), Path::new(&values.tls_key_file));
+        let own = Own::read((CERT, certificate), (KEY, key))?;
+        let validity = own.validity();
+        let own = own.certified(&provider)?;
+        let roots = roots(values)?;
+        let server = server(values, &provider, &versions, &own, roots.clone())?;
+        let client = client(values, &provider, &versions, &own, roots)?;
+        Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), validity }))
+    }
+
+    /// Greets those who connect.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.server))
+    }
+
+    /// For what is dialled.
+    ///
+    /// # Errors
+    /// No CA is named, so nobody could be believed.
+    pub fn client(&self) -> io::Result<Arc<ClientConfig>> {
+        let none = || io::Error::other("no CA is named (tls-ca-cert-file)");
+        self.client.clone().ok_or_else(none)
+    }
+
+    /// The same for a socket that is dialled already, and blocks.
+    ///
+    /// # Errors
+    /// No CA is named, or the other side's name cannot be one.
+    pub fn over<S: io::Read + io::Write>(
+        &self,
+        socket: S,
+        host: &str,
+    ) -> io::Result<StreamOwned<ClientConnection, S>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(self.client()?, name).map_err(io::Error::other)?;
+        Ok(StreamOwned::new(connection, socket))
+    }
+
+    /// How long the certificate is good for.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+}
+
+fn refuse_what_rustls_has_not(values: &Values) -> Result<(), Fault> {
+    if !values.tls_key_file_pass.is_empty() {
+        let why = "encrypted keys are not read: keep the key unencrypted in a file that only this node's user may read";
+        return Err(fault("tls-key-file-pass", why));
+    }
+    if !values.tls_ciphers.is_empty() {
+        let why = "the ciphers of TLS 1.2 are not chosen by OpenSSL's words: all that are offered have forward secrecy; leave it empty, or set tls-protocols TLSv1.3 and tls-ciphersuites";
+        return Err(fault("tls-ciphers", why));
+    }
+    Ok(())
+}
+
+fn provider(suites: &str) -> Result<CryptoProvider, Fault> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let wanted: Vec<&str> = suites.split([':', ' ', ',']).filter(|name| !name.is_empty()).collect();
+    if wanted.is_empty() {
+        return Ok(provider);
+    }
+    let known = |suite: &rustls::SupportedCipherSuite| {
+        // As OpenSSL and the standard write it.
+        format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
+    };
+    // Those of TLS 1.2 stay, as with OpenSSL: this option names those of 1.3.
+    let is_old = |suite: &rustls::SupportedCipherSuite| suite.tls13().is_none();
+    let all = provider.cipher_suites.iter().filter(|suite| !is_old(suite));
+    let all: Vec<String> = all.map(known).collect();
+    if let Some(name) = wanted.iter().find(|name| !all.iter().any(|known| known == *name)) {
+        let why = format!("`{name}` is none of {}", all.join(", "));
+        return Err(fault("tls-ciphersuites", why));
+    }
+    provider.cipher_suites.retain(|suite| is_old(suite) || wanted.contains(&known(suite).as_str()));
+    Ok(provider)
+}
+
+fn versions(protocols: &str) -> Result<Vec<&'static SupportedProtocolVersion>, Fault> {
+    let names: Vec<&str> = protocols.split_whitespace().collect();
+    let version = |name: &&str| match name.to_ascii_lowercase().as_str() {
+        "tlsv1.3" => Ok(&rustls::version::TLS13),
+        "tlsv1.2" => Ok(&rustls::version::TLS12),
+        "tlsv1" | "tlsv1.1" | "sslv3" => Err(fault(
+            "tls-protocols",
+            format!("{name} is broken and not spoken here: TLSv1.2 and TLSv1.3 are"),
+        )),
+        _ => Err(fault("tls-protocols", format!("`{name}` is none of TLSv1.2, TLSv1.3"))),
+    };
+    match names.is_empty() {
+        true => Ok(rustls::DEFAULT_VERSIONS.to_vec()),
+        false => names.iter().map(version).collect(),
+    }
+}
+
+/// Everybody who may vouch for others; `None` where nobody is named.
+fn roots(values: &Values) -> Result<Option<Arc<RootCertStore>>, Fault> {
+    let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
+    if !values.tls_ca_cert_file.is_empty() {
+        files.push((CA_FILE, PathBuf::from(&values.tls_ca_cert_file)));
+    }
+    if !values.tls_ca_cert_dir.is_empty() {
+        let failed = |error| fault(CA_DIR, format!("{}: {error}", values.tls_ca_cert_dir));
+        for entry in std::fs::read_dir(&values.tls_ca_cert_dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_file() {
+                files.push((CA_DIR, path));
+            }
+        }
+    }
+    certs::roots(files.iter().map(|(option, path)| (*option, path.as_path())))
+}
+
+fn server(
+    values: &Values,
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    own: &CertifiedKey,
+    roots: Option<Arc<RootCertStore>>,
+) -> Result<ServerConfig, Fault> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| fault("tls-protocols", error))?;
+    let builder = match values.tls_auth_clients {
+        AuthClients::No => builder.with_no_client_auth(),
+        asked => {
+            let none = "a CA is needed to know clients by (tls-ca-cert-file); or set it to no";
+            let roots = roots.ok_or_else(|| fault("tls-auth-clients", none))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+            let verifier = match asked {
+                AuthClients::Optional => verifier.allow_unauthenticated(),
+                _ => verifier,
+            };
+            builder.with_client_cert_verifier(
+                verifier.build().map_err(|error| fault("tls-auth-clients", error))?,
+            )
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
+    config.ignore_client_order = values.tls_prefer_server_ciphers;
+    let sessions: Arc<dyn StoresServerSessions> = match values.tls_session_caching {
+        true => {
+            let size = usize::try_from(values.tls_session_cache_size).unwrap_or(usize::MAX);
+            ServerSessionMemoryCache::new(size)
+        }
+        false => {
+            config.send_tls13_tickets = 0;
+            Arc::new(NoServerSessionStorage {})
+        }
+    };
+    config.session_storage = sessions;
+    Ok(config)
+}
+
+/// For links: the other side must be whom it was dialled as, by a CA that is named.
+fn client(
+    values: &Values,
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    own: &CertifiedKey,
+    roots: Option<Arc<RootCertStore>>,
+) -> Result<Option<ClientConfig>, Fault> {
+    let Some(roots) = roots else {
+        let why = "a CA is needed to know the master by (tls-ca-cert-file)";
+        return if values.tls_replication { Err(fault("tls-replication", why)) } else { Ok(None) };
+    };
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|error| fault(CA_FILE, error))?;
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| fault("tls-protocols", error))?
+        .with_webpki_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
+    Ok(Some(config))
+}

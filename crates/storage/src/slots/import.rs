@@ -1,0 +1,32 @@
+//! Slots that Kvrocks' own migration brings: by ordinary writes, without marks.
+
+use topology::SlotRange;
+
+use super::{STAGES, bounds};
+use crate::batch::Writer;
+use crate::{Error, Store};
+
+impl Store {
+    /// Deletes all records of these slots, sub-keys too: the same versions may come back. Until
+    /// [`Store::slots_have_come`] no compaction judges what is written there.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn empty_slots(&self, slots: SlotRange) -> Result<u64, Error> {
+        let inner = self.inner();
+        inner.filters.barriers().set(slots, u64::MAX);
+        let (lower, _) = bounds(slots.first().number());
+        let (_, upper) = bounds(slots.last().number());
+        let mut writer = Writer::new(Vec::new());
+        for family in STAGES {
+            writer.delete_range(family, &lower, &upper);
+        }
+        self.append(writer.finish())
+    }
+
+    /// Nothing of these slots is on its way any more: what a compaction knows from now on counts.
+    pub fn slots_have_come(&self, slots: SlotRange) {
+        let next = self.latest_sequence().saturating_add(1);
+        self.inner().filters.barriers().set(slots, next);
+    }
+}

@@ -1,0 +1,468 @@
+//! Time series: samples in the order of their times, in chunks, each a sub-key under the time of its
+//! first sample.
+//!
+//! Bytes are those of Kvrocks. There what is older than samples are kept is dropped by compactions,
+//! which replicas do not see; here a chunk that is over goes in the batch that begins a new one.
+//! Labels and rules of a series are sub-keys too, which Kvrocks wrote: they are shown. A series
+//! with rules takes no samples here: those that the rules lead to would miss them.
+
+use super::bounds::SubRange;
+use super::kind::Type;
+use super::object::{IfEmpty, Kind, Object, Tail};
+use super::{CommandError, log};
+use crate::{At, Direction, Family, Read, Txn};
+
+mod bucket;
+mod chunk;
+mod range;
+mod read;
+
+pub use bucket::{Aggregator, Grid};
+pub use chunk::{Added, Duplicates, Sample};
+use chunk::{New, Split};
+pub use range::{Buckets, Query, Stamp, range};
+pub use read::{About, Rule, about, for_each, last};
+
+/// The type.
+#[derive(Debug)]
+pub enum TimeSeries {}
+
+impl Kind for TimeSeries {
+    const TYPE: Type = Type::TimeSeries;
+    type Tail = Facts;
+}
+
+/// How a series is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// How long samples are kept behind the newest one, in milliseconds; 0: for ever.
+    pub retention_ms: u64,
+    /// Samples of a chunk.
+    pub chunk_size: u64,
+    /// It was asked for; chunks are not compressed.
+    pub is_compressed: bool,
+    /// What becomes of duplicates.
+    pub duplicates: Duplicates,
+    /// The series whose rule leads here; empty if there is none.
+    pub source: Vec<u8>,
+    /// Time of the last sample when the last chunk was begun.
+    pub last_at: u64,
+}
+
+impl Tail for Facts {
+    fn fresh() -> Self {
+        Self {
+            retention_ms: 0,
+            chunk_size: 1024,
+            is_compressed: false,
+            duplicates: Duplicates::Block,
+            source: Vec::new(),
+            last_at: 0,
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (retention_ms, rest) = bytes.split_first_chunk::<8>()?;
+        let (chunk_size, rest) = rest.split_first_chunk::<8>()?;
+        let ([form, duplicates], rest) = rest.split_first_chunk::<2>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (source, rest) = rest.split_at_checked(length)?;
+        // Early data has none.
+        let last_at = match rest {
+            [] => [0; 8],
+            rest => rest.try_into().ok()?,
+        };
+        Some(Self {
+            retention_ms: u64::from_be_bytes(*retention_ms),
+            chunk_size: u64::from_be_bytes(*chunk_size),
+            is_compressed: *form == 1,
+            duplicates: Duplicates::from_id(*duplicates)?,
+            source: source.to_vec(),
+            last_at: u64::from_be_bytes(last_at),
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.retention_ms.to_be_bytes());
+        out.extend_from_slice(&self.chunk_size.to_be_bytes());
+        out.extend_from_slice(&[u8::from(self.is_compressed), self.duplicates as u8]);
+        let length = u32::try_from(self.source.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&self.source);
+        out.extend_from_slice(&self.last_at.to_be_bytes());
+    }
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self::fresh()
+    }
+}
+
+/// What is to be otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// See [`Facts::retention_ms`].
+    pub retention_ms: Option<u64>,
+    /// See [`Facts::chunk_size`].
+    pub chunk_size: Option<u64>,
+    /// See [`Facts::is_compressed`].
+    pub is_compressed: Option<bool>,
+    /// See [`Facts::duplicates`].
+    pub duplicates: Option<Duplicates>,
+}
+
+impl Changes {
+    fn done_to(self, facts: &mut Facts) {
+        facts.retention_ms = self.retention_ms.unwrap_or(facts.retention_ms);
+        facts.chunk_size = self.chunk_size.unwrap_or(facts.chunk_size);
+        facts.is_compressed = self.is_compressed.unwrap_or(facts.is_compressed);
+        facts.duplicates = self.duplicates.unwrap_or(facts.duplicates);
+    }
+}
+
+/// Where sub-keys lie.
+const FAMILY: Family = Family::Default;
+/// What sub-keys of chunks begin with.
+const CHUNKS: &[u8] = &[0];
+/// What sub-keys of labels begin with.
+const LABELS: &[u8] = &[1];
+/// What sub-keys of rules begin with.
+const RULES: &[u8] = &[2];
+
+/// The sub-key of a chunk.
+fn chunk_sub(id: u64) -> Vec<u8> {
+    [CHUNKS, &id.to_be_bytes()].concat()
+}
+
+/// The sub-keys of chunks that begin at one time at the latest.
+fn chunks_until(at: u64) -> SubRange {
+    // One byte more: right behind it.
+    SubRange::between(CHUNKS, &[&chunk_sub(at)[..], &[0]].concat())
+}
+
+/// A chunk: the time of its first sample, and its samples.
+type Chunk = (u64, Vec<Sample>);
+
+fn chunk(sub: &[u8], value: &[u8]) -> Result<Chunk, CommandError> {
+    let id = sub.strip_prefix(CHUNKS).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
+    let found = id.zip(chunk::decode(value));
+    found.ok_or_else(|| CommandError::corrupt("a chunk of a time series is none"))
+}
+
+impl Object<TimeSeries> {
+    /// The first or the last of some chunks.
+    fn chunk_in(
+        &self,
+        read: &impl Read,
+        range: &SubRange,
+        direction: Direction,
+    ) -> Result<Option<Chunk>, CommandError> {
+        let mut elements = self.elements(read, FAMILY, range, direction)?;
+        elements.next()?.map(|(sub, value)| chunk(sub, value)).transpose()
+    }
+
+    fn last_chunk(&self, read: &impl Read) -> Result<Option<Chunk>, CommandError> {
+        self.chunk_in(read, &SubRange::starting_with(CHUNKS), Direction::Reverse)
+    }
+
+    /// The chunk that a time belongs to: the first one, if it is before all of them.
+    fn chunk_of(&self, read: &impl Read, at: u64) -> Result<Option<Chunk>, CommandError> {
+        match self.chunk_in(read, &chunks_until(at), Direction::Reverse)? {
+            None => self.chunk_in(read, &SubRange::starting_with(CHUNKS), Direction::Forward),
+            found => Ok(found),
+        }
+    }
+
+    /// The time at which the chunk behind one begins.
+    fn next_id(&self, read: &impl Read, id: u64) -> Result<Option<u64>, CommandError> {
+        let range = SubRange::between(&[&chunk_sub(id)[..], &[0]].concat(), LABELS);
+        let mut elements = self.elements(read, FAMILY, &range, Direction::Forward)?;
+        let next = elements.next()?.and_then(|(sub, _)| sub.strip_prefix(CHUNKS)?.try_into().ok());
+        Ok(next.map(u64::from_be_bytes))
+    }
+
+    /// The time before which nothing is kept.
+    fn kept_from(&self, last_at: u64) -> u64 {
+        match self.tail.retention_ms {
+            0 => 0,
+            retention_ms => last_at.saturating_sub(retention_ms),
+        }
+    }
+
+    /// Whether a rule leads from here to a series that knows of it.
+    fn has_rules(&self, read: &impl Read, at: &At<'_>) -> Result<bool, CommandError> {
+        let mut rules =
+            self.elements(read, FAMILY, &SubRange::starting_with(RULES), Direction::Forward)?;
+        while let Some((sub, _)) = rules.next()? {
+            let to = at.scope.at(sub.strip_prefix(RULES).unwrap_or_default());
+            match Self::find(read, &to) {
+                Ok(Some(series)) if series.tail.source == at.key => return Ok(true),
+                Ok(_) | Err(CommandError::WrongType) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes a chunk anew, as one or several; how many.
+    fn put_chunk(
+        &self,
+        txn: &mut Txn<'_>,
+        old: Option<u64>,
+        samples: &[Sample],
+        how: Split,
+    ) -> u64 {
+        let parts = chunk::split(samples, self.tail.chunk_size, how);
+        let id = |part: &[Sample]| part.first().map_or(0, |first| first.at);
+        if let Some(old) = old.filter(|old| parts.first().is_none_or(|part| id(part) != *old)) {
+            self.remove(txn, FAMILY, &[&chunk_sub(old)]);
+        }
+        for part in &parts {
+            self.put(txn, FAMILY, &[&chunk_sub(id(part))], &[&chunk::encode(part)]);
+        }
+        parts.len() as u64
+    }
+
+    /// Adds samples that belong into chunks before the last one, and returns those that do not.
+    fn add_before<'n>(
+        &mut self,
+        txn: &mut Txn<'_>,
+        mut news: &'n [New],
+        last_id: u64,
+        (duplicates, outcomes): (Duplicates, &mut [Added]),
+    ) -> Result<&'n [New], CommandError> {
+        while let Some(new) = news.first().filter(|new| new.sample.at < last_id) {
+            let Some((id, mut samples)) = self.chunk_of(txn, new.sample.at)? else { break };
+            // A chunk may be the last one although samples of it are earlier.
+            let Some(end) = self.next_id(txn, id)? else { break };
+            let count = news.partition_point(|new| new.sample.at < end);
+            let (here, rest) = news.split_at(count);
+            if chunk::merge(&mut samples, here, duplicates, outcomes) {
+                let parts = self.put_chunk(txn, Some(id), &samples, Split::Even);
+                self.size = self.size.saturating_add(parts).saturating_sub(1);
+            }
+            news = rest;
+        }
+        Ok(news)
+    }
+
+    /// Adds samples; the metadata is written if it is another one then.
+    fn add(
+        mut self,
+        txn: &mut Txn<'_>,
+        samples: &[Sample],
+        duplicates: Duplicates,
+    ) -> Result<Vec<Added>, CommandError> {
+        let last = self.last_chunk(txn)?;
+        let end_of = |chunk: &Chunk| chunk.1.last().map_or(chunk.0, |sample| sample.at);
+        let last_at = last.as_ref().map_or(0, end_of);
+        let (news, mut outcomes) =
+            chunk::arrange(samples, last_at, self.tail.retention_ms, duplicates);
+        let (before, mark) = ((self.size, self.tail.last_at), txn.mark());
+        txn.log(Type::TimeSeries.log_data());
+        let logged = txn.count();
+        let last_id = last.as_ref().map_or(0, |chunk| chunk.0);
+        let rest = self.add_before(txn, &news, last_id, (duplicates, &mut outcomes))?;
+        let (old, mut samples) = last.map_or((None, Vec::new()), |(id, all)| (Some(id), all));
+        if chunk::merge(&mut samples, rest, duplicates, &mut outcomes) {
+            let parts = self.put_chunk(txn, old, &samples, Split::Full);
+            self.size = self.size.saturating_add(parts).saturating_sub(u64::from(old.is_some()));
+            if parts > 1 {
+                self.tail.last_at = samples.last().map_or(0, |sample| sample.at);
+                self.trim(txn, self.kept_from(self.tail.last_at))?;
+            }
+        }
+        if (self.size, self.tail.last_at) != before {
+            self.write(txn);
+        }
+        if txn.count() == logged {
+            txn.rollback(mark);
+        }
+        txn.must_fit()?;
+        Ok(outcomes)
+    }
+
+    /// Deletes the first chunks, as far as all that they hold is before a time.
+    fn trim(&mut self, txn: &mut Txn<'_>, kept_from: u64) -> Result<(), CommandError> {
+        let Some((mut id, _)) = self.chunk_of(txn, 0)? else { return Ok(()) };
+        while let Some(next) = self.next_id(txn, id)?.filter(|next| *next <= kept_from) {
+            self.remove(txn, FAMILY, &[&chunk_sub(id)]);
+            self.size = self.size.saturating_sub(1);
+            id = next;
+        }
+        Ok(())
+    }
+
+    /// Passes the samples of a time on, those of each chunk; the walk ends when `f` says false.
+    fn walk(
+        &self,
+        read: &impl Read,
+        (from, to): (u64, u64),
+        mut f: impl FnMut(u64, &[Sample]) -> Result<bool, CommandError>,
+    ) -> Result<(), CommandError> {
+        let Some((first, _)) = self.chunk_of(read, from)? else { return Ok(()) };
+        let end = [&chunk_sub(to)[..], &[0]].concat();
+        let range = SubRange::between(&chunk_sub(first), &end);
+        let mut elements = self.elements(read, FAMILY, &range, Direction::Forward)?;
+        while let Some((sub, value)) = elements.next()? {
+            let (id, samples) = chunk(sub, value)?;
+            if !f(id, &samples)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A series that is there; `None` if there is none.
+///
+/// # Errors
+/// Wrong type.
+pub fn find(read: &impl Read, at: &At<'_>) -> Result<Option<Object<TimeSeries>>, CommandError> {
+    Object::find(read, at)
+}
+
+fn make(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) {
+    let mut object = Object::<TimeSeries>::new(at);
+    how.done_to(&mut object.tail);
+    txn.log(&log::words(Type::TimeSeries, &[b"createTimeSeries"]));
+    object.store(txn, IfEmpty::Keep);
+}
+
+/// TS.CREATE. False if the key is there.
+///
+/// # Errors
+/// Wrong type.
+pub fn create(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) -> Result<bool, CommandError> {
+    if find(txn, at)?.is_some() {
+        return Ok(false);
+    }
+    make(txn, at, how);
+    Ok(true)
+}
+
+/// TS.ALTER. False if there is no series.
+///
+/// # Errors
+/// Wrong type.
+pub fn alter(txn: &mut Txn<'_>, at: &At<'_>, how: Changes) -> Result<bool, CommandError> {
+    let Some(mut object) = find(txn, at)? else { return Ok(false) };
+    let before = object.tail.clone();
+    how.done_to(&mut object.tail);
+    if object.tail != before {
+        txn.log(Type::TimeSeries.log_data());
+        object.store(txn, IfEmpty::Keep);
+    }
+    Ok(true)
+}
+
+/// How samples are added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Adding {
+    /// How a series is made if there is none; `None`: it is not.
+    pub making: Option<Changes>,
+    /// What becomes of duplicates now, if not what the series says.
+    pub duplicates: Option<Duplicates>,
+}
+
+/// A series that takes samples, made if need be.
+fn open(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    making: Option<Changes>,
+) -> Result<Option<Object<TimeSeries>>, CommandError> {
+    if let Some(object) = find(txn, at)? {
+        if object.has_rules(txn, at)? {
+            return Err(CommandError::HasRules);
+        }
+        return Ok(Some(object));
+    }
+    let Some(how) = making else { return Ok(None) };
+    make(txn, at, how);
+    find(txn, at)
+}
+
+/// TS.ADD and TS.MADD: what became of each sample; `None` if there is no series.
+///
+/// # Errors
+/// Wrong type; [`CommandError::HasRules`].
+pub fn add(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    samples: &[Sample],
+    how: Adding,
+) -> Result<Option<Vec<Added>>, CommandError> {
+    let Some(object) = open(txn, at, how.making)? else { return Ok(None) };
+    let duplicates = how.duplicates.unwrap_or(object.tail.duplicates);
+    object.add(txn, samples, duplicates).map(Some)
+}
+
+/// TS.INCRBY: adds to the last value, at its time or a later one; `None` if the time is earlier.
+///
+/// # Errors
+/// As [`add`].
+pub fn increment(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    mut by: Sample,
+    making: Changes,
+) -> Result<Option<Added>, CommandError> {
+    let Some(object) = open(txn, at, Some(making))? else { return Ok(None) };
+    if let Some(last) = object.last_chunk(txn)?.and_then(|(_, samples)| samples.last().copied()) {
+        if by.at < last.at {
+            return Ok(None);
+        }
+        by.value += last.value;
+    }
+    let outcomes = object.add(txn, &[by], Duplicates::Last)?;
+    Ok(outcomes.first().copied())
+}
+
+/// TS.DEL: deletes the samples of a time; how many. `None` if there is no series.
+///
+/// # Errors
+/// As [`add`].
+pub fn delete(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    (from, to): (u64, u64),
+) -> Result<Option<u64>, CommandError> {
+    let Some(mut object) = open(txn, at, None)? else { return Ok(None) };
+    let mut changed: Vec<(u64, Vec<Sample>)> = Vec::new();
+    let mut deleted = 0_u64;
+    object.walk(txn, (from, to), |id, samples| {
+        let mut left = samples.to_vec();
+        left.retain(|sample| !(from..=to).contains(&sample.at));
+        if left.len() < samples.len() {
+            deleted = deleted.saturating_add((samples.len() - left.len()) as u64);
+            changed.push((id, left));
+        }
+        Ok(true)
+    })?;
+    if deleted == 0 {
+        return Ok(Some(0));
+    }
+    txn.log(Type::TimeSeries.log_data());
+    let before = object.size;
+    for (id, left) in changed {
+        if left.is_empty() {
+            object.remove(txn, FAMILY, &[&chunk_sub(id)]);
+            object.size = object.size.saturating_sub(1);
+        } else {
+            object.put_chunk(txn, Some(id), &left, Split::Even);
+        }
+    }
+    if object.size != before {
+        let last = object.last_chunk(txn)?;
+        let last = last.and_then(|(_, samples)| samples.last().copied());
+        object.tail.last_at = last.map_or(0, |last| last.at);
+        object.write(txn);
+    }
+    txn.must_fit()?;
+    Ok(Some(deleted))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! HTTPS of controller and balancer with real processes, certificates made here.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::process::{self, Process, Server};
+use testkit::wait;
+
+use common::PATIENCE;
+use common::certs::{Ca, GOOD, HERE};
+
+/// The first second of the year until which certificates are valid.
+const ENDS_S: &str = "7258118400";
+
+/// A controller or a balancer.
+struct Service {
+    process: Process,
+    port: u16,
+}
+
+impl Service {
+    /// `tls` are lines of the table of that name.
+    fn start(folder: &Path, kind: &str, lines: &str, tls: &str) -> Result<Self> {
+        let port = process::free_port()?;
+        let config = folder.join(format!("{kind}.toml"));
+        let text = format!("listen = '{HERE}:{port}'\n{lines}\n[tls]\n{tls}");
+        std::fs::write(&config, text).context("write the configuration")?;
+        let config = config.display().to_string();
+        let log = folder.join(format!("{kind}.log"));
+        let process = Process::start(&process::holdfast()?, &[kind, "-c", &config], &log)?;
+        Ok(Self { process, port })
+    }
+
+    fn url(&self) -> String {
+        format!("https://{HERE}:{}", self.port)
+    }
+
+    /// Asks for a path over HTTPS; shows the certificate `client` where one is named, and says the
+    /// token `hush`, for which nobody asks but who has it.
+    fn get(&self, ca: &Ca, client: Option<&str>, path: &str) -> Result<String> {
+        let mut builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+        let root = std::fs::read(ca.path("ca.pem"))?;
+        builder = builder.add_root_certificate(reqwest::Certificate::from_pem(&root)?);
+        if let Some(name) = client {
+            let mut pem = std::fs::read(ca.path(&format!("{name}.key")))?;
+            pem.extend(std::fs::read(ca.path(&format!("{name}.pem")))?);
+            builder = builder.identity(reqwest::Identity::from_pem(&pem)?);
+        }
+        let (client, url) = (builder.build()?, format!("{}{path}", self.url()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let answer = client.get(&url).bearer_auth("hush").send().await?;
+            let status = answer.status();
+            let text = answer.text().await?;
+            ensure!(status.is_success(), "{status}: {text}");
+            Ok(text)
+        })
+    }
+
+    /// Has it read its files again; returns once it has said so in words that contain these.
+    fn reload(&self, words: &str) -> Result<()> {
+        let count = || self.process.log().matches(words).count();
+        let before = count();
+        process::signal(self.process.pid(), libc::SIGHUP)?;
+        wait::until("SIGHUP is told of", PATIENCE, || {
+            if count() > before { Ok(()) } else { Err(self.process.log()) }
+        })
+    }
+}
+
+/// Lines of the table `tls`.
+fn table(ca: &Ca, name: &str) -> String {
+    let (pem, key) = (ca.path(&format!("{name}.pem")), ca.path(&format!("{name}.key")));
+    format!("cert_file = '{pem}'\nkey_file = '{key}'\n")
+}
+
+fn ctl(url: &str, words: &[&str]) -> Result<String> {
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["ctl", "-H", url]).args(words);
+    let output = command.output().context("run ctl")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(text)
+}
+
+#[test]
+fn ctl_reaches_a_controller_whose_ca_it_is_told_and_nobody_else_is_let_in() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (ca, other) = (Ca::new(folder.path(), "ca")?, Ca::new(folder.path(), "other")?);
+    ca.issue("controller", &[HERE], GOOD)?;
+    for ca in [&ca, &other] {
+        ca.issue("client", &[], GOOD)?;
+    }
+    let data = format!("data = '{}'", folder.path().join("store.redb").display());
+    let tls = format!("{}client_ca_file = '{}'\n", table(&ca, "controller"), ca.path("ca.pem"));
+    let controller = Service::start(folder.path(), "controller", &data, &tls)?;
+    let (cacert, other_cacert) = (ca.path("ca.pem"), other.path("ca.pem"));
+    let shown =
+        |ca: &Ca| ["--cert".into(), ca.path("client.pem"), "--key".into(), ca.path("client.key")];
+    let ctl_with = |cacert: &str, shown: &[String]| {
+        let mut words = vec!["--cacert", cacert];
+        words.extend(shown.iter().map(String::as_str));
+        words.extend(["list", "namespaces"]);
+        ctl(&controller.url(), &words)
+    };
+    wait::until("ctl is answered", PATIENCE, || ctl_with(&cacert, &shown(&ca)))?;
+    // By the environment too.
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["ctl", "list", "namespaces"]).env("HOLDFAST_CONTROLLER", controller.url());
+    command.env("HOLDFAST_CACERT", &cacert).env("HOLDFAST_CERT", ca.path("client.pem"));
+    let output = command.env("HOLDFAST_KEY", ca.path("client.key")).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The other side is another, or nothing is shown to it, or what it does not know.
+    let refused = |cacert: &str, shown: &[String]| match ctl_with(cacert, shown) {
+        Ok(said) => anyhow::bail!("it was let in: {said}"),
+        Err(error) => Ok(error.to_string()),
+    };
+    let why = refused(&other_cacert, &shown(&ca))?;
+    ensure!(why.contains("UnknownIssuer"), "{why}");
+    let why = refused(&cacert, &[])?;
+    ensure!(why.contains("CertificateRequired"), "{why}");
+    let why = refused(&cacert, &shown(&other))?;
+    ensure!(why.contains("reach the controller"), "{why}");
+    // Nothing is answered in clear.
+    let mut plain = TcpStream::connect((HERE, controller.port))?;
+    plain.set_read_timeout(Some(PATIENCE))?;
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    // A reset is as good as an end.
+    let _ = plain.read_to_end(&mut answer);
+    ensure!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+    let page = controller.get(&ca, Some("client"), "/metrics")?;
+    ensure!(page.contains(&format!("process_certificate_end_time_seconds {ENDS_S}\n")), "{page}");
+    ensure!(controller.get(&ca, None, "/metrics").is_err());
+    Ok(())
+}
+
+#[test]
+fn certificates_are_read_again_and_bad_ones_change_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (old, new) = (Ca::new(folder.path(), "old")?, Ca::new(folder.path(), "new")?);
+    for ca in [&old, &new] {
+        ca.issue("balancer", &[HERE], GOOD)?;
+    }
+    let tls = table(&old, "balancer");
+    let balancer = Service::start(folder.path(), "balancer", "", &tls)?;
+    wait::until("it serves", PATIENCE, || balancer.get(&old, None, "/api/v1/state"))?;
+    // A handshake that is not finished holds up nobody, and is given up.
+    let mut silent = TcpStream::connect((HERE, balancer.port))?;
+    let mut half = TcpStream::connect((HERE, balancer.port))?;
+    half.write_all(&[0x16, 3, 1, 2, 0, 1, 0])?;
+    ensure!(balancer.get(&new, None, "/api/v1/state").is_err());
+    // Certificate first, key later: what is in force in between is the old pair.
+    std::fs::copy(new.path("balancer.pem"), old.path("balancer.pem"))?;
+    balancer.reload("it is not the key of the certificate")?;
+    ensure!(balancer.get(&old, None, "/api/v1/state").is_ok());
+    std::fs::write(old.path("balancer.key"), "-----BEGIN PRIVATE KEY-----\nAAAA\n")?;
+    balancer.reload("there is no key in it that can be read")?;
+    ensure!(balancer.get(&old, None, "/api/v1/state").is_ok());
+    std::fs::copy(new.path("balancer.key"), old.path("balancer.key"))?;
+    balancer.reload("configuration read again")?;
+    ensure!(balancer.get(&new, None, "/api/v1/state").is_ok());
+    ensure!(balancer.get(&old, None, "/api/v1/state").is_err());
+    let page = balancer.get(&new, None, "/metrics")?;
+    ensure!(page.contains(&format!("process_certificate_end_time_seconds {ENDS_S}\n")), "{page}");
+    for stream in [&mut silent, &mut half] {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        if let Err(error) = stream.read_to_end(&mut Vec::new()) {
+            ensure!(error.kind() == std::io::ErrorKind::ConnectionReset, "{error}");
+        }
+    }
+    // One that has run out is found by --check. Where nothing else is in force it is told and used:
+    // clients decide.
+    new.issue("late", &[HERE], 2001)?;
+    let (late, folder) = (table(&new, "late"), folder.path().join("late"));
+    std::fs::create_dir(&folder)?;
+    let config = folder.join("late.toml");
+    std::fs::write(&config, format!("[tls]\n{late}"))?;
+    for kind in ["balancer", "controller"] {
+        let mut command = Command::new(process::holdfast()?);
+        let output = command.args([kind, "--check", "-c"]).arg(&config).output()?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let is_told = text.contains("tls.cert_file") && text.contains("it ran out at");
+        ensure!(!output.status.success() && is_told, "{kind}: {text}");
+    }
+    let balancer = Service::start(&folder, "balancer", "", &late)?;
+    wait::until("it is told", PATIENCE, || {
+        let log = balancer.process.log();
+        if log.contains("it ran out at") { Ok(()) } else { Err(log) }
+    })?;
+    // What else is read again does not wait for a better one.
+    balancer.reload("configuration read again")?;
+    wait::until("clients are told too", PATIENCE, || match balancer.get(&new, None, "/metrics") {
+        Ok(said) => anyhow::bail!("it was believed: {said}"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(text.contains("certificate expired"), "{text}");
+            Ok(())
+        }
+    })
+}
+
+#[test]
+fn a_controller_knows_a_balancer_by_its_ca_and_shows_who_it_is() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (ca, other) = (Ca::new(folder.path(), "ca")?, Ca::new(folder.path(), "other")?);
+    for (ca, name) in [(&ca, "balancer"), (&ca, "controller"), (&other, "balancer")] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    let tls = format!("{}client_ca_file = '{}'\n", table(&ca, "balancer"), ca.path("ca.pem"));
+    let balancer = Service::start(folder.path(), "balancer", "token = 'hush'", &tls)?;
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere)?;
+    let foreign = Service::start(&elsewhere, "balancer", "", &table(&other, "balancer"))?;
+    let data = format!("data = '{}'", folder.path().join("store.redb").display());
+    let tls = format!("{}ca_file = '{}'\n", table(&ca, "controller"), ca.path("ca.pem"));
+    let controller = Service::start(folder.path(), "controller", &data, &tls)?;
+    let node =
+        Server::node("cluster-enabled yes\nmaster-lease-mode block-all\npeer-auth secret\n")?;
+    let cacert = ca.path("ca.pem");
+    let ctl = |words: &[&str]| ctl(&controller.url(), &[&["--cacert", &cacert], words].concat());
+    wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
+    let address = node.address.to_string();
+    let cluster = ["create", "cluster", "main", "--nodes-per-shard", "1"];
+    ctl(&[&cluster[..], &["--password", "secret", "--nodes", &address]].concat())?;
+    let add = |name: &str, of: &Service, token: &str| {
+        ctl(&["balancer", "add", name, "--endpoint", &of.url(), "--balancer-token", token])
+    };
+    wait::until("the balancer is added", PATIENCE, || add("lb", &balancer, "hush"))?;
+    let told = wait::until("it is told what to open", PATIENCE, || {
+        let state = balancer.get(&ca, Some("controller"), "/api/v1/state")?;
+        let state: serde_json::Value = serde_json::from_str(&state)?;
+        ensure!(state["term"].as_u64() > Some(0), "{state}");
+        Ok(state)
+    });
+    told.with_context(|| controller.process.log())?;
+    let refused = match add("foreign", &foreign, "") {
+        Ok(said) => anyhow::bail!("it was believed: {said}"),
+        Err(error) => error.to_string(),
+    };
+    ensure!(refused.contains("UnknownIssuer"), "{refused}");
+    for log in [balancer.process.log(), controller.process.log()] {
+        ensure!(!log.contains("hush") && !log.contains("PRIVATE KEY"), "{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_controller_asks_nodes_over_tls_and_believes_those_of_its_ca() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (ca, other) = (Ca::new(folder.path(), "ca")?, Ca::new(folder.path(), "other")?);
+    for (ca, name) in [(&ca, "node"), (&ca, "controller"), (&other, "node")] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    let data = format!("data = '{}'", folder.path().join("store.redb").display());
+    let ca_file = format!("ca_file = '{}'\n", ca.path("ca.pem"));
+    let config = folder.path().join("none.toml");
+    std::fs::write(&config, "[tls]\nnodes = true\n")?;
+    let output = Command::new(process::holdfast()?)
+        .args(["controller", "--check", "-c"])
+        .arg(&config)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && text.contains("tls.ca_file"), "{text}");
+    let tls = format!("{}{ca_file}nodes = true\n", table(&ca, "controller"));
+    let controller = Service::start(folder.path(), "controller", &data, &tls)?;
+    let cacert = ca.path("ca.pem");
+    let ctl = |words: &[&str]| ctl(&controller.url(), &[&["--cacert", &cacert], words].concat());
+    wait::until("ctl is answered", PATIENCE, || ctl(&["create", "namespace", "prod"]))?;
+    // It is told the port where nothing but TLS is spoken.
+    let serve = |ca: &Ca| -> Result<(Server, String)> {
+        let port = process::free_port()?;
+        let lines = format!("{}tls-port {port}\n", ca.lines("node"));
+        let node = Server::node(&format!(
+            "{lines}cluster-enabled yes\nmaster-lease-mode block-all\npeer-auth secret\n"
+        ))?;
+        Ok((node, format!("{HERE}:{port}")))
+    };
+    let (_foreign, at) = serve(&other)?;
+    let create = |name: &str, at: &str| {
+        let cluster = ["create", "cluster", name, "-n", "prod", "--nodes-per-shard", "1"];
+        ctl(&[&cluster[..], &["--password", "secret", "--nodes", at]].concat())
+    };
+    let refused = match create("foreign", &at) {
+        Ok(said) => anyhow::bail!("it was believed: {said}"),
+        Err(error) => error.to_string(),
+    };
+    ensure!(refused.contains("UnknownIssuer"), "{refused}");
+    let (node, at) = serve(&ca)?;
+    create("main", &at)?;
+    let mut client = node.connect()?;
+    wait::until("the node serves under a grant", PATIENCE, || {
+        let reply = client.call(&["SET", "key", "value"])?;
+        ensure!(reply.text() == "OK", "{reply:?}");
+        Ok(())
+    })
+    .with_context(|| controller.process.log())
+}
+
+/// An etcd of one member that speaks TLS with who shows a certificate of the same CA.
+fn etcd(folder: &Path, ca: &Ca) -> Result<(Process, String)> {
+    let (client, peer) = (process::free_port()?, process::free_port()?);
+    let (url, peer) = (format!("https://{HERE}:{client}"), format!("http://{HERE}:{peer}"));
+    let mut command = Command::new("etcd");
+    command.args(["--name", "m", "--data-dir"]).arg(folder.join("etcd"));
+    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+    command.args(["--initial-cluster", &format!("m={peer}"), "--log-level", "error"]);
+    command.args(["--cert-file", &ca.path("etcd.pem"), "--key-file", &ca.path("etcd.key")]);
+    command.args(["--client-cert-auth", "--trusted-ca-file", &ca.path("ca.pem")]);
+    Ok((Process::start_command(command, &folder.join("etcd.log"))?, url))
+}
+
+#[test]
+fn controllers_speak_tls_with_etcd_and_with_each_other() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ca = Ca::new(folder.path(), "ca")?;
+    for name in ["etcd", "controller"] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    let (etcd, endpoint) = etcd(folder.path(), &ca)?;
+    let lines = format!("store = 'etcd'\netcd_endpoints = ['{endpoint}']\n");
+    let both = format!("client_ca_file = '{0}'\nca_file = '{0}'\n", ca.path("ca.pem"));
+    let tls = format!("{}{both}", table(&ca, "controller"));
+    let start = |name: &str| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder)?;
+        Service::start(&folder, "controller", &lines, &tls)
+    };
+    let mut pair = vec![start("one")?, start("two")?];
+    let (cacert, cert, key) =
+        (ca.path("ca.pem"), ca.path("controller.pem"), ca.path("controller.key"));
+    let shown = ["--cacert", &cacert, "--cert", &cert, "--key", &key];
+    let say = |of: &Service, words: &[&str]| ctl(&of.url(), &[&shown[..], words].concat());
+    let logs = |pair: &[Service]| {
+        let logs: Vec<String> = pair.iter().map(|one| one.process.log()).collect();
+        format!("{}\netcd: {}", logs.join("\n"), etcd.log())
+    };
+    wait::until("a namespace is made", PATIENCE, || say(&pair[0], &["create", "namespace", "a"]))
+        .with_context(|| logs(&pair))?;
+    // One of the two leads, the other one passes on.
+    for one in &pair {
+        wait::until("both answer", PATIENCE, || {
+            let said = say(one, &["list", "namespaces"])?;
+            ensure!(said.contains('a'), "{said}");
+            Ok(())
+        })
+        .with_context(|| logs(&pair))?;
+    }
+    // Whichever of them led: once each has ended, the other one leads.
+    for (name, namespace) in [("three", "b"), ("four", "c")] {
+        pair.remove(0).process.kill()?;
+        wait::until("the other one leads", PATIENCE, || {
+            say(&pair[0], &["create", "namespace", namespace])
+        })
+        .with_context(|| logs(&pair))?;
+        pair.push(start(name)?);
+        wait::until("a new one passes on", PATIENCE, || say(&pair[1], &["list", "namespaces"]))
+            .with_context(|| logs(&pair))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! HTTPS: what a port shows and asks for, and by whom those who are dialled are known.
+//!
+//! Files may be read again at any time. They are in force for the connections that begin then, in
+//! both directions; with a fault in one of them all of the old ones stay.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+pub use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::certs::{self, Fault, Named, Own, Validity};
+
+/// The table `tls` of a configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    /// Certificate of this process, then those that lead to its CA, PEM. The port speaks HTTPS only
+    /// then, and the certificate is shown to those who are dialled and ask for one.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM, not encrypted.
+    pub key_file: Option<PathBuf>,
+    /// Certificates of the CAs of which clients must show one, PEM.
+    pub client_ca_file: Option<PathBuf>,
+    /// Certificates of the CAs by which those who are dialled are known, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Nodes are dialled over TLS.
+    pub nodes: bool,
+}
+
+/// The key of a configuration file, as faults name it.
+pub const CERT: &str = "tls.cert_file";
+/// The key of a configuration file, as faults name it.
+pub const KEY: &str = "tls.key_file";
+const CLIENT_CA: &str = "tls.client_ca_file";
+const CA: &str = "tls.ca_file";
+
+/// What these files hold.
+#[derive(Debug, Default)]
+struct Loaded {
+    server: Option<Arc<ServerConfig>>,
+    own: Option<Arc<CertifiedKey>>,
+    known: Option<Arc<WebPkiServerVerifier>>,
+    validity: Option<Validity>,
+    dials_nodes: bool,
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn named<'a>(option: &'static str, path: Option<&'a PathBuf>) -> Option<Named<'a>> {
+    path.map(|path| (option, Path::new(path)))
+}
+
+impl Loaded {
+    fn read(files: &Files) -> Result<Self, Fault> {
+        let provider = provider();
+        let mut loaded = Self { dials_nodes: files.nodes, ..Self::default() };
+        if files.nodes && files.ca_file.is_none() {
+            return Err(Fault::of(CA, "a CA is needed to know the nodes by (tls.nodes)"));
+        }
+        match (&files.cert_file, &files.key_file) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(Fault::of(CERT, "the certificate of the key is needed")),
+            (Some(_), None) => return Err(Fault::of(KEY, "the key of the certificate is needed")),
+            (Some(certificate), Some(key)) => {
+                let own = Own::read((CERT, certificate), (KEY, key))?;
+                loaded.validity = Some(own.validity());
+                loaded.own = Some(own.certified(&provider)?);
+            }
+        }
+        if let Some(roots) = certs::roots(named(CA, files.ca_file.as_ref()))? {
+            let known = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            loaded.known = Some(known.build().map_err(|error| Fault::of(CA, error))?);
+        }
+        let clients = named(CLIENT_CA, files.client_ca_file.as_ref());
+        match &loaded.own {
+            Some(own) => loaded.server = Some(Arc::new(server(&provider, own, clients)?)),
+            None if clients.is_some() => {
+                let why = "clients show certificates over TLS only: set tls.cert_file too";
+                return Err(Fault::of(CLIENT_CA, why));
+            }
+            None => {}
+        }
+        Ok(loaded)
+    }
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    own: &Arc<CertifiedKey>,
+    clients: Option<Named<'_>>,
+) -> Result<ServerConfig, Fault> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault::of(CERT, error))?;
+    let builder = match certs::roots(clients)? {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+            let verifier = verifier.build().map_err(|error| Fault::of(CLIENT_CA, error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let resolver = SingleCertAndKey::from(CertifiedKey::clone(own));
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// What is in force.
+#[derive(Debug, Default)]
+pub struct Tls {
+    loaded: ArcSwap<Loaded>,
+}
+
+impl Tls {
+    /// What these files hold. A certificate that is not valid now is in force all the same, and told.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn read(files: &Files) -> Result<Self, Fault> {
+        let loaded = Loaded::read(files)?;
+        if let Some(validity) = loaded.validity {
+            validity.tell(now_s());
+        }
+        Ok(Self { loaded: ArcSwap::from_pointee(loaded) })
+    }
+
+    /// Reads files that are to be in force from now on; after an error the old ones are.
+    ///
+    /// # Errors
+    /// The option to change, and why; a new certificate that is not valid now too.
+    pub fn renew(&self, files: &Files) -> Result<(), Fault> {
+        let loaded = Loaded::read(files)?;
+        let chain = |of: &Loaded| of.own.as_ref().map(|own| own.cert.clone());
+        if let Some(validity) = loaded.validity {
+            // One that is in force already stays so: what else is read need not wait for another.
+            if chain(&loaded) != chain(&self.loaded.load()) {
+                validity.check(now_s())?;
+            }
+            validity.tell(now_s());
+        }
+        self.loaded.store(Arc::new(loaded));
+        Ok(())
+    }
+
+    /// Whether the certificate is valid now, if there is one.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self) -> Result<(), Fault> {
+        let validity = self.loaded.load().validity;
+        validity.map_or(Ok(()), |validity| validity.check(now_s()))
+    }
+
+    /// Greets those who connect; `None`: they are answered in clear.
+    pub fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.loaded.load().server.clone().map(TlsAcceptor::from)
+    }
+
+    /// When the certificate runs out, Unix seconds; `None` where there is none.
+    pub fn ends_s(&self) -> Option<i64> {
+        self.loaded.load().validity.map(|validity| validity.ends_s())
+    }
+
+    /// What an operator should know of a certificate that runs out soon.
+    pub fn runs_out(&self) -> Option<String> {
+        certs::runs_out(self.ends_s()?, now_s())
+    }
+
+    /// Whether nodes are dialled over TLS.
+    pub fn dials_nodes(&self) -> bool {
+        self.loaded.load().dials_nodes
+    }
+
+    /// What others are dialled with. It looks here for each connection, so it need not be made again
+    /// when files are read again.
+    ///
+    /// # Errors
+    /// Those of rustls.
+    pub fn client(self: &Arc<Self>) -> Result<ClientConfig, Error> {
+        let provider = provider();
+        let live = Arc::new(Live { tls: Arc::clone(self), provider: Arc::clone(&provider) });
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&live) as Arc<dyn ServerCertVerifier>);
+        let mut config = builder.with_client_cert_resolver(live);
+        // Who was known once is looked at again.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    /// Greets the other side of a connection that was made to `host`, and has it prove to be that
+    /// host.
+    ///
+    /// # Errors
+    /// Those of the connection, and of who does not.
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        self: &Arc<Self>,
+        host: &str,
+        socket: S,
+    ) -> io::Result<TlsStream<S>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let config = self.client().map_err(io::Error::other)?;
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await
+    }
+}
+
+/// The host of `host:port`, IPv6 with brackets or without.
+pub fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Knows others, and shows this process' certificate, by what is in force at that moment.
+#[derive(Debug)]
+struct Live {
+    tls: Arc<Tls>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Live {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match &self.tls.loaded.load().known {
+            Some(known) => known.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ResolvesClientCert for Live {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.tls.loaded.load().own.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.tls.loaded.load().own.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_an_address_is_what_a_certificate_names() {
+        assert_eq!(host("10.0.0.1:9379"), "10.0.0.1");
+        assert_eq!(host("[::1]:9379"), "::1");
+        assert_eq!(host("c1.example"), "c1.example");
+    }
+
+    #[test]
+    fn files_that_do_not_go_together_are_refused_by_the_key_to_change() {
+        let fault = |files: &Files| Tls::read(files).unwrap_err().option;
+        let file = || Some(PathBuf::from("/none.pem"));
+        assert_eq!(fault(&Files { key_file: file(), ..Files::default() }), CERT);
+        assert_eq!(fault(&Files { cert_file: file(), ..Files::default() }), KEY);
+        assert_eq!(fault(&Files { client_ca_file: file(), ..Files::default() }), CLIENT_CA);
+        assert_eq!(fault(&Files { ca_file: file(), ..Files::default() }), CA);
+        assert_eq!(fault(&Files { nodes: true, ..Files::default() }), CA);
+        assert!(Tls::read(&Files::default()).unwrap().acceptor().is_none());
+    }
+}
