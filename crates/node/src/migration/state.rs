@@ -273,10 +273,10 @@ mod tests {
 
     /// A is this node; it has the slots up to the last one.
     fn cluster(last: u16) -> Cluster {
-        let text = format!(
-            "{A} 127.0.0.1 1 master - 0-{last}\n{B} 127.0.0.1 2 master - {}-16383",
-            last + 1
-        );
+        // A range of one slot is none.
+        let mine = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
+        let text =
+            format!("{A} 127.0.0.1 1 master - {mine}\n{B} 127.0.0.1 2 master - {}-16383", last + 1);
         let change = Cluster::default().prepare_set_node_id(A.as_bytes(), false).unwrap();
         let change = change.into_parts().0.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false);
         change.unwrap().into_parts().0
