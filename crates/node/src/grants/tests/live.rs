@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::{Config, OPTIONS};
 use crate::replication::tests::Running;
 
+mod migration;
 mod tls;
 
 /// These do nothing, and the sample says so.
@@ -26,6 +27,7 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_feeds(name)
             || of_access(name)
             || tls::of_tls(name)
+            || migration::of_migration(name)
             || WITHOUT_EFFECT.contains(&name);
         assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
     }
