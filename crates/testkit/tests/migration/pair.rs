@@ -25,7 +25,7 @@ pub(crate) struct Moved {
 /// Commands that make keys of every type, before and during the migration. `#` is a number that counts up.
 #[rustfmt::skip]
 const MADE: &[&str] = &[
-    "SET {T}string#7 v#", "APPEND {T}string#7 x#", "SET {T}ends PX 90000000 v#", "PERSIST {T}ends", "SETRANGE {T}string#5 3 #",
+    "SET {T}string#7 v#", "APPEND {T}string#7 x#", "SET {T}ends v# PXAT 4102444800123", "PERSIST {T}ends", "SETRANGE {T}string#5 3 #",
     "HSET {T}hash#5 f#11 v# g#3 w", "HDEL {T}hash#5 f#11 f#13", "HINCRBY {T}hash n 1", "PEXPIREAT {T}hash#5 41024448#00000",
     "HSET {T}timed f#7 v# g#7 w", "HPEXPIREAT {T}timed 41024448#00000 FIELDS 1 f#7", "HDEL {T}timed g#5",
     "RPUSH {T}list#3 a# b#", "LPUSH {T}list#3 c#", "LPOP {T}list#3", "LSET {T}list#3 1 s#", "LINSERT {T}list#3 BEFORE b#7 i#", "LREM {T}list#3 1 a#9", "LTRIM {T}list#2 0 40",
@@ -40,7 +40,7 @@ const MADE: &[&str] = &[
     "JSON.SET {T}json#3 $ {\"a\":[#,1.50],\"b\":\"x\"}", "JSON.ARRAPPEND {T}json#3 $.a #5",
     "BF.ADD {T}bloom#2 x#", "PFADD {T}sketch#2 x#",
     "DEL {T}hash#3 {T}list#3 {T}zset#3", "DEL {T}stream#5 {T}string#9 {T}bits#3 {T}json#3", "RENAME {T}set3 {T}renamed", "COPY {T}hash1 {T}copied REPLACE",
-    "SET {T}retyped v#", "DEL {T}retyped", "SADD {T}retyped m#", "EXPIRE {T}retyped 100000", "DEL {T}retyped",
+    "SET {T}retyped v#", "DEL {T}retyped", "SADD {T}retyped m#", "PEXPIREAT {T}retyped 4102444800123", "DEL {T}retyped",
     "HSET {T}emptied f v", "HDEL {T}emptied f",
 ];
 
