@@ -101,17 +101,22 @@ pub(super) struct Access {
     pub(super) password: Option<String>,
 }
 
+impl Access {
+    /// The command that says who asks, if that is asked for.
+    pub(super) fn auth(&self) -> Option<Vec<&str>> {
+        let password = self.password.as_deref()?;
+        Some(["AUTH"].into_iter().chain(self.user.as_deref()).chain([password]).collect())
+    }
+}
+
 /// The Redis.
 pub(super) struct Source(pub(super) Client);
 
 impl Source {
     pub(super) async fn open(access: &Access, db: u32) -> Result<Self> {
         let mut client = connect(&access.address).await?;
-        if let Some(password) = &access.password {
-            let words: Vec<&[u8]> = match &access.user {
-                Some(user) => vec![&b"AUTH"[..], user.as_bytes(), password.as_bytes()],
-                None => vec![&b"AUTH"[..], password.as_bytes()],
-            };
+        if let Some(words) = access.auth() {
+            let words: Vec<&[u8]> = words.into_iter().map(str::as_bytes).collect();
             ask(&mut client, &words).await.context("authenticate at the Redis")?;
         }
         if db > 0 {
@@ -152,30 +157,33 @@ impl Source {
         let mut found = Vec::with_capacity(keys.len());
         for part in keys.chunks(TOGETHER) {
             let mut bytes = Vec::new();
-            for key in part {
-                bytes.extend(encode_command(&[&b"DUMP"[..], key]));
-                bytes.extend(encode_command(&[&b"PTTL"[..], key]));
-            }
+            part.iter().for_each(|key| ask_for(key, &mut bytes));
             let replies = self.0.pipeline(&bytes, 2 * part.len()).await.context("DUMP")?;
             for (key, replies) in part.iter().zip(replies.chunks(2)) {
-                let name = key.escape_ascii();
-                found.push(match replies {
-                    [Value::Null, _] | [_, Value::Integer(-2)] => None,
-                    [Value::Bulk(payload), Value::Integer(ttl)] => {
-                        let (key, payload) = (key.clone(), payload.clone());
-                        Some(Dumped { key, payload, ends: ends(*ttl) })
-                    }
-                    other => bail!("DUMP {name}: {other:?}"),
-                });
+                found.push(dumped(key, replies)?);
             }
         }
         Ok(found)
     }
 }
 
-/// By the answer to PTTL: in its last millisecond a key is still there; without an end it is -1.
-pub(super) fn ends(ttl: i64) -> Ends {
-    if ttl < 0 { Ends::Never } else { Ends::In(ttl.max(1)) }
+/// The two commands that ask for a key with its value.
+pub(super) fn ask_for(key: &[u8], out: &mut Vec<u8>) {
+    out.extend(encode_command(&[&b"DUMP"[..], key]));
+    out.extend(encode_command(&[&b"PTTL"[..], key]));
+}
+
+/// What is answered to [`ask_for`]; `None` for a key that is gone.
+pub(super) fn dumped(key: &[u8], replies: &[Value]) -> Result<Option<Dumped>> {
+    match replies {
+        [Value::Null, _] | [_, Value::Integer(-2)] => Ok(None),
+        [Value::Bulk(payload), Value::Integer(ttl)] => {
+            // In its last millisecond it is still there; without an end it is -1.
+            let ends = if *ttl < 0 { Ends::Never } else { Ends::In((*ttl).max(1)) };
+            Ok(Some(Dumped { key: key.to_vec(), payload: payload.clone(), ends }))
+        }
+        other => bail!("DUMP {}: {other:?}", key.escape_ascii()),
+    }
 }
 
 /// The nodes.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -70,24 +70,39 @@ pub(super) async fn run(plan: Plan) -> Result<()> {
         .context("start a thread")?;
     let applier = Applier::new(own, target, table, db, Arc::clone(&progress));
 
-    let mut fence = None;
+    let (mut fence, mut is_cut) = (None, false);
     let end = tokio::select! {
         ended = stream.run(writer, Arc::clone(&progress)) => ended.map(|never| match never {}),
         ended = applier.run(work) => ended,
         () = tell(&progress) => Ok(()),
-        cut = cut_over(&mut control, &progress, &mut fence), if plan.cut_over => cut,
-        () = shutdown => stopped(&mut control, &progress).await,
+        cut = cut_over(&mut control, &progress, &mut fence), if plan.cut_over => {
+            is_cut = cut.is_ok();
+            cut
+        }
+        () = shutdown => Ok(()),
     };
-    if let (Err(error), Some(fence)) = (&end, &fence) {
-        let undone = control.unfence(fence).await;
-        return Err(match undone {
-            Ok(()) => anyhow!("{error:#}; the Redis takes writes again"),
-            Err(undo) => {
-                anyhow!("{error:#}; the Redis still refuses writes ({undo:#}): {}", fence.undo())
-            }
-        });
+    if is_cut {
+        return Ok(());
     }
-    end
+    // What `control` was asked when it was given up may still be answered there.
+    let mut last = match source().await {
+        Ok(last) => last,
+        Err(error) => return Err(end.err().unwrap_or(error).context(left_fenced(fence.as_ref()))),
+    };
+    if let Some(fence) = &fence {
+        last.unfence(fence).await.with_context(|| left_fenced(Some(fence)))?;
+        out::say("the Redis takes writes again");
+    }
+    end?;
+    stopped(&mut last, &progress).await
+}
+
+/// What to know of a Redis that could not be asked at the end.
+fn left_fenced(fence: Option<&Fence>) -> String {
+    match fence {
+        Some(fence) => format!("the Redis may still refuse writes; there: {}", fence.undo()),
+        None => "the copy has ended".to_owned(),
+    }
 }
 
 async fn tell(progress: &Progress) {
@@ -106,11 +121,13 @@ async fn cut_over(
     while !progress.is_near() {
         sleep(PAUSE).await;
     }
+    let by_hand = "stop the writes at the Redis; stop its writers yourself and end this with SIGINT once it is 0 bytes behind";
+    // It is known how to go back before anything is changed, to whoever reads this too.
+    let before = fence.insert(source.unfenced().await.context(by_hand)?);
+    let undo = before.undo();
+    out::say(&format!("the Redis refuses writes from now on; to take it back: {undo}"));
     let begun = Instant::now();
-    let fenced = source.fence().await.context(
-        "stop the writes at the Redis; stop its writers yourself and end this with SIGINT once it is 0 bytes behind",
-    )?;
-    let undo = fence.insert(fenced).undo();
+    source.fence(before).await.context(by_hand)?;
     let end = source.offset().await?;
     while progress.applied() < end {
         ensure!(begun.elapsed() < CUT_OVER, "not all was at the target within {CUT_OVER:?}");

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use resp::{Value, encode_command};
 
-use super::super::link::{Dumped, Put, Source, ask, ends};
+use super::super::link::{Put, Source, ask, ask_for, dumped};
 use super::super::refused;
 use super::commands::Table;
 
@@ -51,10 +51,7 @@ impl Source {
     pub(super) async fn look(&mut self, keys: &[Vec<u8>]) -> Result<(u64, Vec<Put>)> {
         let mut bytes = encode_command(&["MULTI"]);
         bytes.extend(encode_command(&["INFO", "replication"]));
-        for key in keys {
-            bytes.extend(encode_command(&[&b"DUMP"[..], key]));
-            bytes.extend(encode_command(&[&b"PTTL"[..], key]));
-        }
+        keys.iter().for_each(|key| ask_for(key, &mut bytes));
         bytes.extend(encode_command(&["EXEC"]));
         let count = 3 + 2 * keys.len();
         let replies = self.0.pipeline(&bytes, count).await.context("DUMP in a transaction")?;
@@ -62,13 +59,8 @@ impl Source {
             bail!("DUMP in a transaction: {:?}", replies.last())
         };
         let [info, values @ ..] = parts.as_slice() else { bail!("EXEC without replies") };
-        let puts = keys.iter().zip(values.chunks(2)).map(|(key, values)| match values {
-            [Value::Null, _] | [_, Value::Integer(-2)] => Ok(Put::Gone(key.clone())),
-            [Value::Bulk(payload), Value::Integer(ttl)] => {
-                let (key, payload) = (key.clone(), payload.clone());
-                Ok(Put::Value(Dumped { key, payload, ends: ends(*ttl) }))
-            }
-            other => bail!("DUMP {}: {other:?}", key.escape_ascii()),
+        let puts = keys.iter().zip(values.chunks(2)).map(|(key, values)| {
+            Ok(dumped(key, values)?.map_or_else(|| Put::Gone(key.clone()), Put::Value))
         });
         Ok((offset_in(info)?, puts.collect::<Result<_>>()?))
     }
@@ -85,14 +77,17 @@ impl Source {
         ask(&mut self.0, &words).await.map(drop)
     }
 
+    /// How it is before it is told to refuse writes.
+    pub(super) async fn unfenced(&mut self) -> Result<Fence> {
+        Ok(Fence { replicas: self.option(REPLICAS).await?, lag: self.option(LAG).await? })
+    }
+
     /// Lets it refuse writes from now on.
-    pub(super) async fn fence(&mut self) -> Result<Fence> {
-        let fence = Fence { replicas: self.option(REPLICAS).await?, lag: self.option(LAG).await? };
-        if fence.lag == "0" {
+    pub(super) async fn fence(&mut self, before: &Fence) -> Result<()> {
+        if before.lag == "0" {
             self.set(LAG, "10").await?;
         }
-        self.set(REPLICAS, NEVER).await?;
-        Ok(fence)
+        self.set(REPLICAS, NEVER).await
     }
 
     /// Takes that back.

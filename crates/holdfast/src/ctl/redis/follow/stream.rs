@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ACK_EVERY: Duration = Duration::from_secs(1);
 /// Longest line of an answer.
 const LINE_MAX: usize = 1024;
+/// No stream is as long; what is added to a place does not overflow.
+const OFFSET_MAX: u64 = 1 << 62;
 /// Length of the mark behind data whose length is not told.
 const MARK: usize = 40;
 /// Bytes that are taken at once.
@@ -207,10 +209,7 @@ impl Connection {
         let socket = socket.with_context(|| format!("connect to {address}"))?;
         socket.set_nodelay(true).context("set up the connection")?;
         let mut connection = Self { socket, buffer: Vec::with_capacity(READ) };
-        if let Some(password) = &access.password {
-            let user = access.user.as_deref();
-            let words: Vec<&str> =
-                std::iter::once("AUTH").chain(user).chain([&**password]).collect();
+        if let Some(words) = access.auth() {
             connection.must(&words).await.context("authenticate at the Redis")?;
         }
         connection.must(&["REPLCONF", "capa", "eof", "capa", "psync2"]).await?;
@@ -272,7 +271,8 @@ fn answer(line: &str) -> Result<Answer> {
     let mut words = line.split(' ');
     match (words.next(), words.next(), words.next()) {
         (Some("+FULLRESYNC"), Some(id), Some(offset)) => {
-            let offset = offset.parse().with_context(|| format!("PSYNC: {line}"))?;
+            let offset = offset.parse().ok().filter(|offset| *offset < OFFSET_MAX);
+            let offset = offset.with_context(|| format!("PSYNC: {line}"))?;
             Ok(Answer::Whole(Position { id: id.to_owned(), offset }))
         }
         (Some("+CONTINUE"), id, None) => Ok(Answer::Goes(id.map(str::to_owned))),
