@@ -188,9 +188,14 @@ impl Stream {
         matches!(self.inner, Inner::Greeting(_) | Inner::Secure(_))
     }
 
-    /// Whether a handshake is under way.
-    pub fn is_greeting(&self) -> bool {
-        matches!(self.inner, Inner::Greeting(_))
+    /// Whether a text can be sent at once: not within a handshake, and not in clear where TLS alone is
+    /// spoken.
+    pub fn takes_text(&self) -> bool {
+        match &self.inner {
+            Inner::Greeting(_) => false,
+            Inner::Secure(_) => true,
+            _ => !self.must_be_secure,
+        }
     }
 
     /// The descriptor; -1 where there is none.

@@ -7,7 +7,8 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use web::tls::ClientConfig;
+
+use super::tls::TlsArgs;
 
 /// Where the controller listens unless told otherwise.
 const DEFAULT: &str = "127.0.0.1:9379";
@@ -61,14 +62,15 @@ impl Http {
     pub(crate) fn new(
         controller: Option<String>,
         token: Option<String>,
-        tls: impl FnOnce() -> Result<ClientConfig>,
+        tls: &TlsArgs,
         limit: Option<Duration>,
     ) -> Result<Self> {
         let at = controller
             .or_else(|| variable("HOLDFAST_CONTROLLER"))
             .unwrap_or_else(|| DEFAULT.to_owned());
+        let plain = if tls.is_given() { "https://" } else { "http://" };
         let base = |at: &str| {
-            let scheme = if at.contains("://") { "" } else { "http://" };
+            let scheme = if at.contains("://") { "" } else { plain };
             format!("{scheme}{}", at.trim().trim_end_matches('/'))
         };
         let bases = at.split(',').filter(|at| !at.trim().is_empty()).map(base);
@@ -76,7 +78,7 @@ impl Http {
         let mut builder = reqwest::Client::builder();
         // Files that are not needed are not looked for.
         if bases.iter().any(|base| base.starts_with("https://")) {
-            builder = builder.use_preconfigured_tls(tls()?);
+            builder = builder.use_preconfigured_tls(tls.client()?);
         }
         let client = builder
             // A proxy of the environment has no business between an operator and a controller.

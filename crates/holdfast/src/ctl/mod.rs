@@ -157,7 +157,7 @@ pub(crate) struct Place {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let token = secret::token(args.token, args.token_file)?;
     let width = if args.wide { usize::MAX } else { table::WIDTH };
-    let http = Http::new(args.controller, token, || args.tls.client(), args.timeout)?;
+    let http = Http::new(args.controller, token, &args.tls, args.timeout)?;
     let cx = Context { http, json: args.json, width };
     match args.verb {
         Verb::Create(create) => change::create(&cx, create).await?,

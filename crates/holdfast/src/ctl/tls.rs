@@ -27,6 +27,14 @@ pub(crate) struct TlsArgs {
 }
 
 impl TlsArgs {
+    /// Whether something was said of TLS: then a controller without a scheme is dialled by it, and no
+    /// token goes there in clear.
+    pub(super) fn is_given(&self) -> bool {
+        let flags = [&self.cacert, &self.cert, &self.key];
+        let variables = ["HOLDFAST_CACERT", "HOLDFAST_CERT", "HOLDFAST_KEY"];
+        flags.iter().any(|flag| flag.is_some()) || variables.iter().any(|name| file(name).is_some())
+    }
+
     /// What `https://` controllers are dialled with.
     ///
     /// # Errors

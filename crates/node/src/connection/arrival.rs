@@ -47,7 +47,7 @@ impl Connection {
         Writer::new(&mut text, resp::Protocol::V2).error(TOO_MANY);
         // It may be gone already; it is closed either way. Its socket's buffer is empty, so that this
         // waits for nobody; a handshake would have to be waited for.
-        if !self.stream.is_greeting() {
+        if self.stream.takes_text() {
             let _ = self.stream.write_all(&text).await;
         }
         End::NoPlace

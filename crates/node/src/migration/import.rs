@@ -25,9 +25,10 @@ impl Link {
         Arc::new(Self { id, node: Arc::clone(node), is_active: AtomicBool::new(false) })
     }
 
-    /// Whether it may write slots that come.
+    /// Whether it may write slots that come: what is left of a connection that another one has
+    /// taken over from may not.
     pub fn is_active(&self) -> bool {
-        self.is_active.load(Ordering::SeqCst)
+        self.is_active.load(Ordering::SeqCst) && self.node.migration.takes_from(self.id)
     }
 
     /// It was allowed to.
@@ -47,13 +48,15 @@ impl Drop for Link {
         if !self.is_active() {
             return;
         }
-        let Some(range) = self.node.migration.link_ended(self.id) else { return };
-        let node = Arc::clone(&self.node);
-        tracing::warn!(%range, "the connection that brought slots ended before all had come");
-        // Not on the worker: it may have to wait for a change of topology.
+        let (node, id) = (Arc::clone(&self.node), self.id);
+        // Not on the worker: it may have to wait for a change of topology, or for the import that
+        // follows this one, which must not be deleted.
         spawn("import-end", move || {
             let _one_at_a_time = node.changing.blocking_lock();
-            drop_slots(&node, range);
+            if let Some(range) = node.migration.link_ended(id) {
+                tracing::warn!(%range, "the connection that brought slots ended before all had come");
+                drop_slots(&node, range);
+            }
         });
     }
 }
@@ -64,6 +67,9 @@ pub fn drop_slots(node: &Node, range: SlotRange) {
         marks.importing = None;
         if super::checks::are_mine(cluster, range) {
             // A topology has given them to this node meanwhile.
+            if let Some(store) = &engine.store {
+                store.slots_have_come(range);
+            }
             return Ok(());
         }
         empty(node, engine, range)

@@ -53,8 +53,7 @@ pub fn start(node: &Arc<Node>, job: Arc<Job>, to: Endpoint) {
         let (range, target) = (job.range, job.to);
         tracing::info!(%range, %target, at = %to, "slots are migrated");
         let result = run(node, job, &to);
-        let ended = conclude(node, job, result);
-        match &ended {
+        match conclude(node, job, result) {
             Ok(()) => {
                 tracing::info!(%range, %target, "slots were migrated: the topology is to say so")
             }
@@ -62,11 +61,11 @@ pub fn start(node: &Arc<Node>, job: Arc<Job>, to: Endpoint) {
                 tracing::warn!(%range, %target, why, "slots were not migrated: they stay here")
             }
         }
-        node.migration.end(job, ended);
     });
 }
 
-/// Writes down whose the slots are now.
+/// Writes down whose the slots are now, and that the job has ended: a topology that comes in between
+/// would take it for one that runs.
 fn conclude(node: &Arc<Node>, job: &Arc<Job>, result: Result<(), Failed>) -> super::state::Ended {
     let is_given = result.is_ok();
     let _one_at_a_time = node.changing.blocking_lock();
@@ -83,7 +82,9 @@ fn conclude(node: &Arc<Node>, job: &Arc<Job>, result: Result<(), Failed>) -> sup
     if is_given {
         leave(node, job);
     }
-    result.map_err(|failed| failed.to_string())
+    let ended = result.map_err(|failed| failed.to_string());
+    node.migration.end(job, ended.clone());
+    ended
 }
 
 /// What waits for keys of the slots begins anew, to be told where they are; subscriptions to their
@@ -143,6 +144,8 @@ impl<'n> Run<'n> {
                 return Err(failed);
             }
         }
+        // Before it is asked: a topology that comes while it answers decides, and ends nothing.
+        self.job.note_unknown();
         let answer = match self.import(&mut link, b"1") {
             Ok(()) => Ok(Ok(())),
             Err(Failed::Refused { said, .. }) => Ok(Err(said)),
@@ -184,7 +187,6 @@ impl<'n> Run<'n> {
     /// Asks until it is known whose the slots are.
     #[expect(clippy::disallowed_methods, reason = "a thread for one migration serves nobody else")]
     fn find_out(&self) -> Result<(), Failed> {
-        self.job.note_unknown();
         tracing::warn!(
             range = %self.job.range,
             target = %self.job.to,

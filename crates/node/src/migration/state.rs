@@ -167,36 +167,40 @@ impl Migration {
         }
     }
 
-    /// Slots begin to come over a connection; false if they do already: then it is over this one
-    /// that they come from now on.
+    /// Slots begin to come over a connection. If they do already, they begin anew, over this one: the
+    /// giver has given the other one up.
     ///
     /// # Errors
     /// [`Refused::Importing`].
-    pub fn take(&self, range: SlotRange, link: u64) -> Result<bool, Refused> {
+    pub fn take(&self, range: SlotRange, link: u64) -> Result<(), Refused> {
         let Kept { giving, taking } = &mut *self.kept.lock();
         let is_running = taking.state == Some(JobState::Start);
         if let Some(known) = taking.range.filter(|known| is_running && *known != range) {
             return Err(Refused::Importing(known));
         }
-        taking.link = link;
-        if is_running {
-            return Ok(false);
-        }
-        (taking.range, taking.state) = (Some(range), Some(JobState::Start));
+        *taking = Taking { range: Some(range), state: Some(JobState::Start), link };
         if giving.job.is_none() {
             giving.forbidden = giving.forbidden.filter(|forbidden| *forbidden != range);
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Whether slots come over this connection.
+    pub fn takes_from(&self, link: u64) -> bool {
+        let taking = &self.kept.lock().taking;
+        taking.state == Some(JobState::Start) && taking.link == link
     }
 
     /// The slots have come, or will not.
     ///
     /// # Errors
-    /// [`Refused::Mismatch`].
+    /// [`Refused::Mismatch`], also where no import of them runs: what was deleted is not whole, and
+    /// what is served is not deleted.
     pub fn taken(&self, range: SlotRange, is_whole: bool) -> Result<(), Refused> {
         let taking = &mut self.kept.lock().taking;
-        if taking.range != Some(range) {
-            return Err(Refused::Mismatch { known: taking.range, got: range });
+        let known = taking.range.filter(|_| taking.state == Some(JobState::Start));
+        if known != Some(range) {
+            return Err(Refused::Mismatch { known, got: range });
         }
         taking.state = Some(if is_whole { JobState::Success } else { JobState::Failed });
         Ok(())
@@ -361,16 +365,20 @@ mod tests {
             migration.taken(range("7"), true).unwrap_err().to_string(),
             "mismatch slot, importing slot(s): -1, but got: 7"
         );
-        assert_eq!(migration.take(range("7"), 1), Ok(true));
+        assert_eq!(migration.take(range("7"), 1), Ok(()));
+        assert!(migration.takes_from(1));
         assert_eq!(migration.take(range("8"), 2), Err(Refused::Importing(range("7"))));
-        assert_eq!(migration.take(range("7"), 2), Ok(false));
+        assert_eq!(migration.take(range("7"), 2), Ok(()));
+        assert!(migration.takes_from(2) && !migration.takes_from(1));
         assert_eq!(migration.link_ended(1), None, "another one brings them now");
         assert_eq!(migration.link_ended(2), Some(range("7")));
         assert_eq!(migration.link_ended(2), None);
         assert_eq!(migration.jobs().importing.unwrap().state, JobState::Failed);
-        assert_eq!(migration.take(range("8"), 3), Ok(true));
+        assert!(migration.taken(range("7"), true).is_err(), "what was deleted is not whole");
+        assert_eq!(migration.take(range("8"), 3), Ok(()));
         assert!(migration.taken(range("7"), true).is_err());
         assert_eq!(migration.taken(range("8"), true), Ok(()));
+        assert!(migration.taken(range("8"), false).is_err(), "what is served is not deleted");
         assert_eq!(migration.link_ended(3), None);
         assert_eq!(migration.jobs().importing.unwrap().state, JobState::Success);
     }

@@ -190,6 +190,28 @@ fn commands_make_the_same_keys() {
     }
 }
 
+/// Its length is told by a bit that is not set, and must not clear one.
+#[test]
+fn a_bitmap_that_grows_keeps_its_last_bit() {
+    let (mut source, mut target) = (Side::new(), Side::new());
+    source.line("SETBIT bits 3 1");
+    let store = source.store();
+    let old = store.snapshot();
+    let mut to = To { target: &mut target, sent: 0 };
+    for_each_key::<commands::Halt>(&old, all(), |key| {
+        commands::whole(&old, key, clock::unix_ms(), &mut to)
+    })
+    .unwrap();
+    source.line("SETBIT bits 15 1");
+    let new = store.snapshot();
+    let (mut dirty, mut sent) = (Dirty::default(), Sent::default());
+    for batch in batches(&store, old.sequence()) {
+        dirty.note(&batch, all()).unwrap();
+    }
+    commands::changes((&old, &new), (dirty, &mut sent), clock::unix_ms(), &mut to).unwrap();
+    assert_eq!(source.contents(), target.contents());
+}
+
 #[test]
 fn records_make_the_same_keys() {
     for seed in 0..SEEDS {

@@ -122,10 +122,13 @@ impl Sending {
 
     /// Ends the sending direction and waits for the replica to close: a reset could overtake the last bytes.
     async fn hang_up(&mut self) -> Result<(), End> {
-        self.stream.shutdown().await?;
         let mut rest = [0; 512];
-        let drained =
-            async { while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+        let drained = async {
+            // Over TLS it sends something, which a replica that has stopped does not take.
+            if self.stream.shutdown().await.is_ok() {
+                while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+            }
+        };
         // Whoever does not close within this time is closed.
         let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
         Ok(())

@@ -381,7 +381,7 @@ impl Pair<'_, '_> {
         })?;
         let size = |header: &Header<'_>| header.version_and_size().map(|(_, size)| size);
         if size(header) != size(self.was.1) {
-            reach(key, header, None, out);
+            reach(key, header, highest, out);
         }
         Ok(())
     }

@@ -167,13 +167,13 @@ fn begin(node: &Arc<Node>, range: SlotRange, link: &Link) -> Result<()> {
         checks::may_import(cluster, engine.role.is_master(), range).map_err(Error::err)?;
         let store = gates::may_write(node, &config, engine)?;
         moves::are_own(store, &[range])?;
-        if node.migration.take(range, link.id).map_err(Error::err)? {
-            if let Err(error) = store.empty_slots(range).and_then(|_| store.publish()) {
-                node.migration.link_ended(link.id);
-                return Err(error.into());
-            }
-            node.touch_all();
+        node.migration.take(range, link.id).map_err(Error::err)?;
+        if let Err(error) = store.empty_slots(range).and_then(|_| store.publish()) {
+            node.migration.link_ended(link.id);
+            store.slots_have_come(range);
+            return Err(error.into());
         }
+        node.touch_all();
         for slot in range.slots() {
             marks.imported.remove(slot);
         }

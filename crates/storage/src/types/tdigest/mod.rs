@@ -95,7 +95,7 @@ impl Tail for Facts {
             <[[u8; 8]; 8]>::try_from(words).ok()?;
         Some(Self {
             compression: u32::from_be_bytes(*compression),
-            capacity: u32::from_be_bytes(*capacity),
+            capacity: u32::from_be_bytes(*capacity).min(CAPACITY_MAX),
             unmerged: u64::from_be_bytes(unmerged),
             merged: u64::from_be_bytes(merged),
             weight: u64::from_be_bytes(weight),

@@ -277,7 +277,9 @@ fn between(from: f64, to: f64, part: f64) -> f64 {
 /// Means are the results of divisions: what is that close is equal.
 fn is_equal(one: f64, other: f64) -> bool {
     let apart = (one - other).abs();
-    one == other || apart <= 1e-9 || apart <= one.abs().max(other.abs()) * 1e-12
+    let nearly = one.abs().max(other.abs()) * 1e-12;
+    // An infinite rank is asked for, and no mean is infinite.
+    one == other || apart <= 1e-9 || apart.is_finite() && apart <= nearly
 }
 
 /// See [`Sketch::rank`]: of centroids from an end on, of which the nearer ones compare `nearer`.

@@ -139,10 +139,11 @@ impl Bucket {
         }
     }
 
-    /// Rounding must not make it negative, which has no root.
+    /// Rounding must not make it negative, which has no root. What is no number stays none.
     fn variance(&self) -> f64 {
         let count = self.count as f64;
-        ((self.squares - self.sum * self.sum / count) / count).max(0.0)
+        let variance = (self.squares - self.sum * self.sum / count) / count;
+        if variance < 0.0 { 0.0 } else { variance }
     }
 
     fn sample_variance(&self) -> f64 {

@@ -23,6 +23,9 @@ use chunk::{New, Split};
 pub use range::{Buckets, Query, Stamp, range};
 pub use read::{About, Rule, about, for_each, last};
 
+/// Chunks that one write deletes because their time is over.
+const TRIMMED_MAX: usize = 1024;
+
 /// The type.
 #[derive(Debug)]
 pub enum TimeSeries {}
@@ -242,6 +245,8 @@ impl Object<TimeSeries> {
             if chunk::merge(&mut samples, here, duplicates, outcomes) {
                 let parts = self.put_chunk(txn, Some(id), &samples, Split::Even);
                 self.size = self.size.saturating_add(parts).saturating_sub(1);
+                // A sample writes a whole chunk anew.
+                txn.must_fit()?;
             }
             news = rest;
         }
@@ -284,10 +289,14 @@ impl Object<TimeSeries> {
         Ok(outcomes)
     }
 
-    /// Deletes the first chunks, as far as all that they hold is before a time.
+    /// Deletes the first chunks, as far as all that they hold is before a time. So many at the most:
+    /// a retention may have been shortened by much. What is left is shown to nobody, and goes with
+    /// the next chunks.
     fn trim(&mut self, txn: &mut Txn<'_>, kept_from: u64) -> Result<(), CommandError> {
         let Some((mut id, _)) = self.chunk_of(txn, 0)? else { return Ok(()) };
-        while let Some(next) = self.next_id(txn, id)?.filter(|next| *next <= kept_from) {
+        for _ in 0..TRIMMED_MAX {
+            let next = self.next_id(txn, id)?.filter(|next| *next <= kept_from);
+            let Some(next) = next else { break };
             self.remove(txn, FAMILY, &[&chunk_sub(id)]);
             self.size = self.size.saturating_sub(1);
             id = next;

@@ -92,6 +92,8 @@ impl Found<'_> {
     /// Whether more are wanted.
     fn push(&mut self, sample: Sample) -> Result<bool, CommandError> {
         let count = self.query.count;
+        // Each is written into the reply, too.
+        budget::step(1)?;
         if !self.query.is_reverse && self.samples.len() >= count {
             return Ok(false);
         }
