@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::env::variable;
 use super::tls::TlsArgs;
 
 /// Where the controller listens unless told otherwise.
@@ -43,10 +44,6 @@ fn named(thing: &Option<String>, message: &str) -> String {
         Some(thing) if !message.starts_with(thing) => format!("{thing}: {message}"),
         _ => message.to_owned(),
     }
-}
-
-pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 pub(crate) struct Http {

@@ -8,6 +8,7 @@ mod away;
 mod change;
 mod decide;
 mod discarded;
+mod env;
 mod haproxy;
 mod http;
 mod ids;

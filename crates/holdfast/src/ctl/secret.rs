@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::http::variable;
+use super::env::variable;
 
 /// The controller's token: what the command line says wins.
 pub(super) fn token(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>> {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use web::certs::Fault;
 use web::tls::{self, ClientConfig, Files, Tls};
 
-use super::http::variable;
+use super::env::variable;
 
 /// Where systems keep the CAs that they trust.
 const SYSTEM: [&str; 2] =
@@ -78,6 +78,7 @@ mod tests {
         let path = folder.path().join("x.pem");
         std::fs::write(&path, "nothing\n").unwrap();
         let cacert = TlsArgs { cacert: Some(path.clone()), ..TlsArgs::default() };
+        assert!(cacert.is_given(), "a controller without a scheme is dialled in clear");
         let error = cacert.client().unwrap_err().to_string();
         assert!(error.starts_with("option `--cacert`: there is no certificate in "), "{error}");
         let alone = TlsArgs { cert: Some(path), ..TlsArgs::default() };

@@ -100,7 +100,7 @@ fn place(url: &str) -> Result<Place> {
 fn password(file: Option<PathBuf>, option: &str, variable: &str) -> Result<Option<String>> {
     match secret::of(None, file.as_deref(), option)? {
         Some(password) => Ok(Some(password)),
-        None => Ok(super::http::variable(variable)),
+        None => Ok(super::env::variable(variable)),
     }
 }
 
