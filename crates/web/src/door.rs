@@ -1,6 +1,6 @@
 //! Who may ask at all: see the crate's page.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,31 +19,49 @@ use crate::authority::{Authority, Names};
 use crate::error::{Say, in_json};
 use crate::listener::Listener;
 
-/// The address of this machine that a connection was made to.
+/// Both ends of a connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Local(Option<IpAddr>);
+pub struct Ends {
+    /// The address of this machine that it was made to.
+    local: Option<IpAddr>,
+    peer: IpAddr,
+}
 
-impl Connected<IncomingStream<'_, TcpListener>> for Local {
+impl Ends {
+    fn of(local: Option<SocketAddr>, peer: SocketAddr) -> Self {
+        let local = local.map(|address| address.ip().to_canonical());
+        Self { local, peer: peer.ip().to_canonical() }
+    }
+
+    /// From where a request of a [`service`] came: the other end of its connection.
+    pub fn peer(request: &Request) -> Option<IpAddr> {
+        let info = request.extensions().get::<ConnectInfo<Self>>()?;
+        Some(info.0.peer)
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Ends {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(stream.io().local_addr().ok().map(|address| address.ip().to_canonical()))
+        Self::of(stream.io().local_addr().ok(), *stream.remote_addr())
     }
 }
 
-impl Connected<IncomingStream<'_, Bounded>> for Local {
+impl Connected<IncomingStream<'_, Bounded>> for Ends {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        Self(stream.io().local_addr().ok().map(|address| address.ip().to_canonical()))
+        Self::of(stream.io().local_addr().ok(), *stream.remote_addr())
     }
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Local {
+impl Connected<IncomingStream<'_, Listener>> for Ends {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self(stream.io().local_addr().map(|address| address.ip().to_canonical()))
+        Self::of(stream.io().local_addr(), *stream.remote_addr())
     }
 }
 
-/// What [`axum::serve`] takes, so that a [`Door`] knows where a connection arrived.
-pub fn service(router: Router) -> IntoMakeServiceWithConnectInfo<Router, Local> {
-    router.into_make_service_with_connect_info::<Local>()
+/// What [`axum::serve`] takes, so that a [`Door`] knows where a connection arrived, and handlers
+/// from where it came.
+pub fn service(router: Router) -> IntoMakeServiceWithConnectInfo<Router, Ends> {
+    router.into_make_service_with_connect_info::<Ends>()
 }
 
 /// Lets in only who names this listener and comes from no other origin.
@@ -83,7 +101,8 @@ impl Door {
     }
 
     fn check(&self, request: &Request) -> Result<(), Refused> {
-        let local = request.extensions().get().and_then(|&ConnectInfo(Local(address))| address);
+        let ends = request.extensions().get::<ConnectInfo<Ends>>();
+        let local = ends.and_then(|ends| ends.0.local);
         let is_probe = self.probes.contains(&request.uri().path())
             && matches!(*request.method(), Method::GET | Method::HEAD);
         let host = self.host(request, is_probe)?;

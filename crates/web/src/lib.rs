@@ -5,7 +5,8 @@
 //! nothing of that kind in: a request names this very listener, comes from no other origin, and a change says that its
 //! body is JSON, which a page of another origin cannot say unasked.
 //!
-//! Whether a request has the token is asked behind the door: [`Live::lets_in`].
+//! Whether a request has the token is asked behind the door: [`Live::lets_in`], or [`Live::admits`]
+//! where others may come in too.
 
 mod authority;
 pub mod certs;
@@ -18,8 +19,8 @@ pub mod supervisor;
 pub mod tls;
 
 pub use authority::{Authority, BadName, Names};
-pub use door::{Door, Local, service};
+pub use door::{Door, Ends, service};
 pub use error::{Say, in_json};
 pub use listener::{Listener, Stream};
-pub use live::{Live, Reloaded, Settings};
+pub use live::{Admission, Live, Reloaded, Settings, bearer, same};
 pub use secret::{SecretError, read_secret};

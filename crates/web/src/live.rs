@@ -99,10 +99,17 @@ impl<C: Settings> Live<C> {
 
     /// Whether a request may come in: none but `Bearer <token>` does where there is a token.
     pub fn lets_in(&self, authorization: Option<&[u8]>) -> bool {
+        self.admits(authorization) != Admission::Stranger
+    }
+
+    /// The same, and why.
+    pub fn admits(&self, authorization: Option<&[u8]>) -> Admission {
         let config = self.config.read();
-        let Some(token) = config.token() else { return true };
-        let given = authorization.and_then(|given| given.strip_prefix(b"Bearer "));
-        given.is_some_and(|given| same(given, token.as_bytes()))
+        let Some(token) = config.token() else { return Admission::Open };
+        match bearer(authorization).is_some_and(|given| same(given, token.as_bytes())) {
+            true => Admission::Token,
+            false => Admission::Stranger,
+        }
     }
 
     /// Reads the file, and those of TLS that it names, and takes what is live from it: all or, after
@@ -126,8 +133,24 @@ impl<C: Settings> Live<C> {
     }
 }
 
+/// What the configuration makes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// No token is configured: anybody may come in.
+    Open,
+    /// It carries the configured token.
+    Token,
+    /// It does not.
+    Stranger,
+}
+
+/// The token in the value of an `Authorization` header.
+pub fn bearer(authorization: Option<&[u8]>) -> Option<&[u8]> {
+    authorization?.strip_prefix(b"Bearer ")
+}
+
 /// Compares in a time that depends on the length of `given` only.
-fn same(given: &[u8], wanted: &[u8]) -> bool {
+pub fn same(given: &[u8], wanted: &[u8]) -> bool {
     let mut difference = u8::from(given.len() != wanted.len());
     for (index, byte) in given.iter().enumerate() {
         difference |= byte ^ wanted.get(index % wanted.len().max(1)).copied().unwrap_or(0);
@@ -144,6 +167,14 @@ mod tests {
         assert!(same(b"secret", b"secret"));
         for other in ["", "secre", "secrets", "secreT", "secretsecret"] {
             assert!(!same(other.as_bytes(), b"secret"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_what_follows_the_word_bearer() {
+        assert_eq!(bearer(Some(b"Bearer x y")), Some(&b"x y"[..]));
+        for other in [None, Some(&b"bearer x"[..]), Some(b"Bearer"), Some(b"x")] {
+            assert_eq!(bearer(other), None);
         }
     }
 }
