@@ -10,3 +10,4 @@ pub mod moves;
 pub mod moving;
 pub mod proxy;
 pub mod rest;
+pub mod time;

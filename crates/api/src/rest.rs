@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::CommitMode;
 
+mod access;
 mod answer;
 mod moves;
 mod operator;
 
+pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users};
 pub use answer::NodeAnswer;
 pub use moves::{
     Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer, MovesSpec, PastMove,
@@ -45,6 +47,12 @@ pub struct Failure {
 pub struct Message {
     /// For people.
     pub message: String,
+    /// Of a 403: the least role that may ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<UserRole>,
+    /// And the role of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has: Option<UserRole>,
 }
 
 /// `POST /namespaces`.
@@ -460,10 +468,14 @@ pub struct Event {
     pub term: u64,
     /// `namespace/cluster`, empty for the controller itself.
     pub cluster: String,
-    /// `start`, `change`, `alarm`, `over` or `failed`.
+    /// `failover`, `switchover`, `loss`, `operator`, `move`, `start`; `change`, `alarm`, `over`,
+    /// `failed`.
     pub kind: String,
     /// What and why.
     pub text: String,
+    /// By whom, where somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::moves::MoveId;
+use api::rest::Actor;
 use parking_lot::Mutex;
 use planner::{Desired, Guard, Observed, Plan, Record, RecordError, Time};
 use tokio::sync::{Notify, watch};
@@ -31,7 +32,7 @@ use topology::Endpoint;
 
 pub(crate) use copied::Copied;
 #[cfg(test)]
-pub(crate) use sample::test_record;
+pub(crate) use sample::{test_actor, test_record};
 pub(crate) use shared::Shared;
 use text::apart;
 pub(crate) use text::{TopologyError, TopologyText, topology_of};
@@ -256,9 +257,10 @@ impl Cluster {
 
     /// Changes the record by compare-and-swap, trying again when somebody else was faster.
     /// `change` gets a copy of the current record and may refuse; a new topology gets a new
-    /// version here.
+    /// version here. By whom it was asked for is in the transaction of the change.
     pub(crate) async fn update(
         self: &Arc<Self>,
+        by: &Actor,
         reason: &str,
         change: impl Fn(&mut Record) -> Result<(), String>,
     ) -> Result<Arc<Record>, UpdateError> {
@@ -272,7 +274,9 @@ impl Cluster {
                 record.version = self.highest_version(&current) + 1;
             }
             let _call = self.shared.call().await?;
-            let swap = self.swap(record, "operator", reason);
+            let term = self.shared.store.term();
+            let event = Event::asked(by, term, self.label(), reason.to_owned());
+            let swap = self.swap(record, event);
             // The change itself goes on to its end.
             let Ok(swapped) = tokio::time::timeout(STORE_LIMIT, swap).await else {
                 return Err(UpdateError::Unknown(StoreError::Silent(STORE_LIMIT).to_string()));
@@ -298,21 +302,19 @@ impl Cluster {
     async fn swap(
         self: &Arc<Self>,
         record: Record,
-        kind: &'static str,
-        reason: &str,
+        event: Event,
     ) -> Result<Arc<Record>, UpdateError> {
         record.check()?;
         topology_of(&record)?;
-        let (cluster, reason) = (Arc::clone(self), reason.to_owned());
-        let written = tokio::spawn(async move { cluster.write(record, kind, reason).await });
+        let cluster = Arc::clone(self);
+        let written = tokio::spawn(async move { cluster.write(record, event).await });
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
     async fn write(
         self: &Arc<Self>,
         record: Record,
-        kind: &'static str,
-        reason: String,
+        event: Event,
     ) -> Result<Arc<Record>, UpdateError> {
         let was = self.record();
         if (was.tag, was.revision + 1) != (record.tag, record.revision) {
@@ -320,8 +322,6 @@ impl Cluster {
             return Err(StoreError::Conflict.into());
         }
         let records = self.shared.records();
-        let label = format!("{}/{}", record.namespace, record.name);
-        let event = Event::now(self.shared.store.term(), label, kind, reason.clone());
         let change = Change::new(was, record, event);
         match records.swap(change.clone()).await {
             Outcome::Done(()) => {
@@ -338,7 +338,7 @@ impl Cluster {
                 }
                 Err(error.into())
             }
-            Outcome::Unknown(error) => self.in_doubt(change, &reason, error).await,
+            Outcome::Unknown(error) => self.in_doubt(change, error).await,
         }
     }
 

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use api::rest::Actor;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,16 +28,23 @@ pub struct Event {
     pub kind: String,
     /// What happened and why.
     pub text: String,
+    /// By whom, where somebody asked for it: then it is of the audit. Earlier versions pass it
+    /// over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 impl Event {
     /// An entry of this moment.
     pub fn now(term: u64, cluster: String, kind: &str, text: String) -> Self {
-        Self { number: 0, at_ms: now_ms(), term, cluster, kind: kind.to_owned(), text }
+        Self { number: 0, at_ms: now_ms(), term, cluster, kind: kind.to_owned(), text, by: None }
     }
-}
 
-impl Event {
+    /// What `actor` asks for at this moment.
+    pub(crate) fn asked(actor: &Actor, term: u64, cluster: String, text: String) -> Self {
+        Self { by: Some(actor.clone()), ..Self::now(term, cluster, "operator", text) }
+    }
+
     /// Kept apart and long: what is asked for after weeks.
     pub(crate) fn is_history(&self) -> bool {
         matches!(&*self.kind, "failover" | "switchover" | "loss" | "operator" | "move" | "start")
@@ -228,6 +235,23 @@ mod tests {
         assert_eq!(last.len(), 4, "{last:?}");
         assert!(repeats.due(4_000_000).is_empty());
         assert!(repeats.take(event(4_000_001, "alarm", "reset")).is_some());
+    }
+
+    #[test]
+    fn an_entry_of_before_is_read_and_one_without_an_actor_looks_like_it() {
+        let old = r#"{"number":7,"at_ms":1,"term":2,"cluster":"n/c","kind":"operator","text":"x"}"#;
+        let read: Event = serde_json::from_str(old).expect("an event");
+        assert_eq!((read.number, &read.by), (7, &None));
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), old);
+        let actor = Actor {
+            who: "deploy".to_owned(),
+            role: api::rest::UserRole::Admin,
+            from: "::1".to_owned(),
+        };
+        let asked = Event::asked(&actor, 2, "n/c".to_owned(), "x".to_owned());
+        let text = serde_json::to_string(&asked).expect("JSON");
+        assert!(asked.is_history() && text.contains(r#""who":"deploy","role":"admin""#), "{text}");
+        assert_eq!(serde_json::from_str::<Event>(&text).expect("an event"), asked);
     }
 
     #[test]

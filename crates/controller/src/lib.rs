@@ -6,6 +6,7 @@
 //! compare-and-swap; the plan is the only place that decides who is master or holds a lease.
 //! It never links the storage engine: to it a node is a RESP port.
 
+mod access;
 pub mod client;
 mod cluster;
 pub mod config;

@@ -35,6 +35,7 @@ pub(crate) struct Counters {
     pub(crate) moves_given_up: Counter,
     pub(crate) slots_moved: Counter,
     pub(crate) requests: Counter,
+    pub(crate) refused: Counter,
 }
 
 /// The page: what `metrics::controller` lists.
@@ -74,7 +75,7 @@ pub(crate) fn render(
 /// Which counter a metric shows.
 type OfCounter = (&'static Metric, fn(&Counters) -> &Counter);
 
-const COUNTERS: [OfCounter; 11] = [
+const COUNTERS: [OfCounter; 12] = [
     (&rows::HEARTBEAT_MISSES, |of| &of.heartbeat_misses),
     (&rows::PUSHES, |of| &of.pushes),
     (&rows::RECORD_CHANGES, |of| &of.record_changes),
@@ -86,6 +87,7 @@ const COUNTERS: [OfCounter; 11] = [
     (&rows::MOVES_GIVEN_UP, |of| &of.moves_given_up),
     (&rows::SLOTS_MOVED, |of| &of.slots_moved),
     (&rows::REQUESTS, |of| &of.requests),
+    (&rows::REQUESTS_REFUSED, |of| &of.refused),
 ];
 
 /// Words that a shard's state may be.

@@ -1,10 +1,13 @@
 //! Every cluster of this controller.
 
+mod users;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::rest::Actor;
 use parking_lot::Mutex;
 use planner::{Guard, Record};
 
@@ -87,6 +90,7 @@ impl Registry {
         from: Option<String>,
     ) -> anyhow::Result<Arc<Self>> {
         let registry = Self::new(Arc::clone(&shared))?;
+        registry.read_users().await?;
         for record in registry.store(|store| async move { store.clusters().await }).await? {
             let guard = from.clone().map(|from| rival::guard(&shared, from));
             registry.run(record, guard)?;
@@ -167,6 +171,7 @@ impl Registry {
     pub(crate) async fn create(
         self: &Arc<Self>,
         mut record: Record,
+        by: &Actor,
         reason: String,
     ) -> Result<Arc<Cluster>, UpdateError> {
         record.term = self.shared.store.term();
@@ -174,7 +179,7 @@ impl Registry {
         record.check()?;
         crate::cluster::topology_of(&record)?;
         let label = format!("{}/{}", record.namespace, record.name);
-        let event = Event::now(self.shared.store.term(), label, "operator", reason);
+        let event = Event::asked(by, self.shared.store.term(), label, reason);
         let stored = record.clone();
         let registry = Arc::clone(self);
         let work = async move {
@@ -198,10 +203,11 @@ impl Registry {
         self: &Arc<Self>,
         namespace: &str,
         name: &str,
+        by: &Actor,
     ) -> Result<(), UpdateError> {
         let key = (namespace.to_owned(), name.to_owned());
         let label = format!("{namespace}/{name}");
-        let event = Event::now(self.shared.store.term(), label, "operator", "deleted".to_owned());
+        let event = Event::asked(by, self.shared.store.term(), label, "deleted".to_owned());
         let (space, cluster) = key.clone();
         let registry = Arc::clone(self);
         let work = async move {
@@ -268,7 +274,14 @@ impl Registry {
                 None => std::future::pending().await,
             }
         };
+        let users = async {
+            match &self.shared.lead {
+                Some(_) => self.follow_users().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = users => "users are read no more".to_owned(),
             () = journal => "the log of events is written no more".to_owned(),
             () = lead => "who leads is looked at no more".to_owned(),
             why = self.watch() => why,
@@ -298,7 +311,7 @@ mod tests {
     use planner::Policy;
 
     use super::*;
-    use crate::cluster::test_record as record;
+    use crate::cluster::{test_actor, test_record as record};
     use crate::store::{Change, Embedded};
 
     /// Polled once, then dropped: what the server does with the request of a client that hangs up.
@@ -327,14 +340,17 @@ mod tests {
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
         let registry = Registry::start(shared, None).await.expect("a registry");
-        registry.shared.store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+        let (store, created) =
+            (&registry.shared.store, Event::now(1, String::new(), "", "".into()));
+        store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
 
-        hang_up(registry.create(record(), "created".to_owned())).await;
+        let by = test_actor();
+        hang_up(registry.create(record(), &by, "created".to_owned())).await;
         eventually("the cluster runs", || registry.get("n", "c").is_some()).await;
         let cluster = registry.get("n", "c").expect("the cluster");
 
         for revision in 2..12_u64 {
-            hang_up(cluster.update("a change", |record| {
+            hang_up(cluster.update(&by, "a change", |record| {
                 record.longest_lease_ms += 1;
                 Ok(())
             }))
@@ -342,7 +358,7 @@ mod tests {
             eventually("the change is in force", || cluster.record().revision >= revision).await;
         }
 
-        hang_up(registry.delete("n", "c")).await;
+        hang_up(registry.delete("n", "c", &by)).await;
         eventually("the cluster is gone", || registry.get("n", "c").is_none()).await;
     }
 
@@ -352,8 +368,11 @@ mod tests {
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
         let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
-        shared.store.create_namespace("n".to_owned()).await.done().expect("a namespace");
-        let cluster = registry.create(record(), "created".to_owned()).await.expect("a cluster");
+        let created = Event::now(1, String::new(), "", String::new());
+        shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
+        let by = test_actor();
+        let made = registry.create(record(), &by, "created".to_owned()).await;
+        let cluster = made.expect("a cluster");
         // As if a write had failed by its own account, and was done.
         let (known, event) =
             (cluster.record(), Event::now(1, "n/c".to_owned(), "change", "unseen".to_owned()));
@@ -363,7 +382,7 @@ mod tests {
         shared.store.swap(change).await.done().expect("a write");
         let updated = tokio::time::timeout(
             Duration::from_secs(10),
-            cluster.update("seen", |record| {
+            cluster.update(&by, "seen", |record| {
                 record.longest_lease_ms += 1;
                 Ok(())
             }),

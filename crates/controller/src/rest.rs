@@ -1,4 +1,5 @@
-//! The REST interface: routes, authentication, errors. Handlers are grouped by what they touch.
+//! The REST interface: who asks ([`guard`]), what can be asked by whom ([`rows`]), errors.
+//! Handlers are grouped by what they touch.
 
 mod balancers;
 mod clusters;
@@ -6,6 +7,7 @@ mod deposed;
 mod discarded;
 mod error;
 mod forward;
+mod guard;
 mod import;
 mod intent;
 mod loss;
@@ -17,29 +19,33 @@ mod release;
 mod shards;
 mod status;
 mod switchover;
+mod table;
+mod users;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
+use api::rest::UserRole::{Admin, Operator, Viewer};
 use axum::body::Bytes;
-use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
+use axum::{Router, middleware, routing};
 use planner::{Record, Shard, ShardId};
 use serde::de::DeserializeOwned;
 use web::Door;
 
 use self::error::ApiError;
+use self::table::{Row, delete, get, patch, post};
 use crate::Live;
 use crate::cluster::Cluster;
 use crate::registry::Registry;
 
 /// What every handler gets.
 type App = State<Arc<Registry>>;
+
+const CLUSTERS: &str = "/api/v1/namespaces/{ns}/clusters";
 
 /// What a load balancer or a supervisor asks for.
 const PROBES: &[&str] = &["/healthz"];
@@ -51,40 +57,79 @@ pub(crate) fn router(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .before(routes(registry, live))
 }
 
+/// All routes but that of health checks, which asks nobody for a token.
+fn rows() -> Vec<Row> {
+    let mut rows = vec![
+        get("/api/v1/namespaces", Viewer, namespaces::list),
+        post("/api/v1/namespaces", Admin, namespaces::create),
+        get("/api/v1/namespaces/{ns}", Viewer, namespaces::show),
+        delete("/api/v1/namespaces/{ns}", Admin, namespaces::remove),
+        get("/api/v1/users", Admin, users::list),
+        post("/api/v1/users", Admin, users::add),
+        delete("/api/v1/users/{name}", Admin, users::remove),
+        get("/api/v1/events", Viewer, status::events),
+        get("/metrics", Viewer, status::metrics),
+        get(CLUSTERS, Viewer, clusters::list),
+        post(CLUSTERS, Admin, clusters::create),
+    ];
+    rows.extend(of_cluster());
+    rows.extend(of_shards());
+    rows
+}
+
+fn cluster(rest: &str) -> String {
+    format!("{CLUSTERS}/{{c}}{rest}")
+}
+
+fn of_cluster() -> Vec<Row> {
+    vec![
+        get(cluster(""), Viewer, clusters::show),
+        // To pause; what a cluster promises, and its password, are an admin's.
+        patch(cluster(""), Operator, clusters::change),
+        delete(cluster(""), Admin, clusters::remove),
+        post(cluster("/import"), Admin, import::import),
+        post(cluster("/release"), Admin, release::release),
+        get(cluster("/status"), Viewer, status::show),
+        get(cluster("/events"), Viewer, status::events_of),
+        get(cluster("/balancers"), Viewer, balancers::list),
+        post(cluster("/balancers"), Operator, balancers::add),
+        delete(cluster("/balancers/{name}"), Operator, balancers::remove),
+        patch(cluster("/nodes/{id}"), Operator, nodes::change_anywhere),
+        get(cluster("/discarded"), Viewer, discarded::list),
+        // Keys and values of clients.
+        get(cluster("/discarded/{id}/{file}"), Operator, discarded::show),
+        post(cluster("/discarded/{id}/{file}/apply"), Admin, discarded::apply),
+        get(cluster("/moves"), Viewer, moves::list),
+        post(cluster("/moves"), Operator, moves::queue),
+        get(cluster("/moves/{id}"), Viewer, moves::show),
+        patch(cluster("/moves/{id}"), Operator, moves::change),
+        delete(cluster("/moves/{id}"), Operator, moves::cancel),
+        post(cluster("/rebalance"), Operator, moves::rebalance),
+    ]
+}
+
+fn of_shards() -> Vec<Row> {
+    vec![
+        get(cluster("/shards"), Viewer, shards::list),
+        post(cluster("/shards"), Operator, shards::create),
+        get(cluster("/shards/{i}"), Viewer, shards::show),
+        delete(cluster("/shards/{i}"), Operator, shards::remove),
+        post(cluster("/shards/{i}/failover"), Operator, switchover::failover),
+        post(cluster("/shards/{i}/accept-loss"), Admin, loss::accept),
+        post(cluster("/shards/{i}/restore-deposed"), Admin, deposed::restore),
+        post(cluster("/shards/{i}/drain"), Operator, moves::drain),
+        get(cluster("/shards/{i}/nodes"), Viewer, nodes::list),
+        post(cluster("/shards/{i}/nodes"), Operator, nodes::add),
+        delete(cluster("/shards/{i}/nodes/{id}"), Operator, nodes::remove),
+        patch(cluster("/shards/{i}/nodes/{id}"), Operator, nodes::change),
+    ]
+}
+
 fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
-    const CLUSTERS: &str = "/api/v1/namespaces/{ns}/clusters";
-    let cluster = |rest: &str| format!("{CLUSTERS}/{{c}}{rest}");
-    Router::new()
-        .route("/api/v1/namespaces", get(namespaces::list).post(namespaces::create))
-        .route("/api/v1/namespaces/{ns}", get(namespaces::show).delete(namespaces::remove))
-        .route(CLUSTERS, get(clusters::list).post(clusters::create))
-        .route(&cluster(""), get(clusters::show).patch(clusters::change).delete(clusters::remove))
-        .route(&cluster("/import"), post(import::import))
-        .route(&cluster("/release"), post(release::release))
-        .route(&cluster("/status"), get(status::show))
-        .route(&cluster("/events"), get(status::events_of))
-        .route(&cluster("/balancers"), get(balancers::list).post(balancers::add))
-        .route(&cluster("/balancers/{name}"), delete(balancers::remove))
-        .route(&cluster("/nodes/{id}"), patch(nodes::change_anywhere))
-        .route(&cluster("/shards"), get(shards::list).post(shards::create))
-        .route(&cluster("/shards/{i}"), get(shards::show).delete(shards::remove))
-        .route(&cluster("/shards/{i}/failover"), post(switchover::failover))
-        .route(&cluster("/shards/{i}/accept-loss"), post(loss::accept))
-        .route(&cluster("/shards/{i}/restore-deposed"), post(deposed::restore))
-        .route(&cluster("/discarded"), get(discarded::list))
-        .route(&cluster("/discarded/{id}/{file}"), get(discarded::show))
-        .route(&cluster("/discarded/{id}/{file}/apply"), post(discarded::apply))
-        .route(&cluster("/shards/{i}/drain"), post(moves::drain))
-        .route(&cluster("/rebalance"), post(moves::rebalance))
-        .route(&cluster("/moves"), get(moves::list).post(moves::queue))
-        .route(&cluster("/moves/{id}"), get(moves::show).patch(moves::change).delete(moves::cancel))
-        .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
-        .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
-        .route("/api/v1/events", get(status::events))
-        .route("/metrics", get(status::metrics))
+    table::router(rows())
         .fallback(|| async { ApiError::not_found("not found") })
-        .layer(middleware::from_fn_with_state((Arc::clone(&registry), live), guard))
-        .route("/healthz", get(health))
+        .layer(middleware::from_fn_with_state((Arc::clone(&registry), live), guard::guard))
+        .route("/healthz", routing::get(health))
         .with_state(registry)
 }
 
@@ -96,27 +141,19 @@ async fn health(registry: App) -> Response {
     }
 }
 
-async fn guard(
-    State((registry, live)): State<(Arc<Registry>, Arc<Live>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    registry.shared.counters.requests.add(1);
-    let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    if !live.lets_in(given) {
-        return ApiError::unauthorized().into_response();
-    }
-    // What is this process's own is not for the leader.
-    if registry.shared.leads() || !request.uri().path().starts_with("/api/") {
-        return next.run(request).await;
-    }
-    forward::pass_on(&registry, request).await
-}
-
 /// Reads a JSON body; an empty one counts as `{}`.
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
     serde_json::from_slice(text).map_err(|error| ApiError::bad(format!("request body: {error}")))
+}
+
+/// A word of the query; without it: no.
+fn yes_or_no(query: &BTreeMap<String, String>, name: &str) -> Result<bool, ApiError> {
+    match query.get(name).map(String::as_str) {
+        None | Some("no") => Ok(false),
+        Some("yes") => Ok(true),
+        Some(other) => Err(ApiError::bad(format!("{name} `{other}` is none of yes, no"))),
+    }
 }
 
 fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Arc<Cluster>, ApiError> {

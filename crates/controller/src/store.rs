@@ -1,4 +1,4 @@
-//! The store: namespaces, one JSON document per cluster, the log of events.
+//! The store: namespaces, one JSON document per cluster, users, the log of events.
 //!
 //! Every change is one durable transaction, together with the event that says why. A cluster changes only by
 //! compare-and-swap on its tag, a random number that is new with each write: a store that was restored may give a revision
@@ -25,6 +25,7 @@ use topology::Endpoint;
 pub use embedded::Embedded;
 pub use etcd::{Etcd, Leader, Look, Place};
 
+use crate::access::User;
 use crate::events::Event;
 
 /// The format of a store: a later one is not touched.
@@ -202,10 +203,19 @@ pub trait Store: Records {
     fn namespaces(&self) -> Work<'_, Result<Vec<String>, StoreError>>;
 
     /// Adds a namespace.
-    fn create_namespace(&self, name: String) -> Work<'_, Outcome>;
+    fn create_namespace(&self, name: String, event: Event) -> Work<'_, Outcome>;
 
     /// Removes an empty namespace.
-    fn delete_namespace(&self, name: String) -> Work<'_, Outcome>;
+    fn delete_namespace(&self, name: String, event: Event) -> Work<'_, Outcome>;
+
+    /// Every user, by name.
+    fn users(&self) -> Work<'_, Result<Vec<User>, StoreError>>;
+
+    /// Adds a user.
+    fn add_user(&self, user: User, event: Event) -> Work<'_, Outcome>;
+
+    /// Removes a user.
+    fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome>;
 
     /// Every cluster of every namespace.
     fn clusters(&self) -> Work<'_, Result<Vec<Record>, StoreError>>;

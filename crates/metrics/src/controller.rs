@@ -18,6 +18,8 @@ rows! {
         "Moves of slots that were cancelled, given up or begun anew.";
     SLOTS_MOVED Counter "holdfast_controller_slots_moved_total" "Slots that changed their shard.";
     REQUESTS Counter "holdfast_controller_requests_total" "REST requests.";
+    REQUESTS_REFUSED Counter "holdfast_controller_requests_refused_total"
+        "REST requests without a token that is good, or by a role that is too low.";
     STORE_WRITE_AGE_SECONDS Gauge "holdfast_controller_store_write_age_seconds"
         "Since the store was last written durably.";
     TOPOLOGY_VERSION Gauge "holdfast_controller_topology_version" ["cluster"] "Version of the cluster's topology.";

@@ -30,10 +30,9 @@ impl Cluster {
     pub(super) async fn in_doubt(
         self: &Arc<Self>,
         change: Change,
-        reason: &str,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
-        let why = error.chain();
+        let (why, reason) = (error.chain(), change.event.text.as_str());
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
         self.doubts(&change.record, 1, reason);
         if let Settled::Known(record) = self.settle(&change).await {
@@ -140,7 +139,7 @@ mod tests {
     use planner::Policy;
 
     use super::*;
-    use crate::cluster::{Shared, test_record};
+    use crate::cluster::{Shared, test_actor, test_record};
     use crate::store::{Embedded, Records, Store as _, Work};
 
     /// A store far away: the answer to a swap may be lost, and what was asked arrive later.
@@ -201,8 +200,9 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let open = |name| Embedded::open(&folder.path().join(name), 0).expect("a store");
             let store = open("far");
-            store.create_namespace("n".to_owned()).await.done().expect("a namespace");
             let event = Event::now(1, "n/c".to_owned(), "operator", "created".to_owned());
+            let made = store.create_namespace("n".to_owned(), event.clone()).await;
+            made.done().expect("a namespace");
             store.create(test_record(), event).await.done().expect("a cluster");
             let late = Arc::new(Late {
                 store,
@@ -222,7 +222,7 @@ mod tests {
                 record.longest_lease_ms += 1_000;
                 Ok(())
             };
-            self.cluster.update("longer leases", longer).await
+            self.cluster.update(&test_actor(), "longer leases", longer).await
         }
 
         fn in_doubt(&self) -> bool {

@@ -120,7 +120,9 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     tracing::info!(cluster = %cluster.label(), version = record.version, kind, "{reason}");
     let promoted = record.version;
     let lost = lost_by(cluster, &record);
-    match cluster.swap(record, kind, reason).await {
+    let term = cluster.shared.store.term();
+    let event = Event::now(term, cluster.label(), kind, reason.to_owned());
+    match cluster.swap(record, event).await {
         Ok(after) => {
             tell_of_loss(cluster, lost);
             let counters = &cluster.shared.counters;

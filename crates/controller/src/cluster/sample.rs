@@ -1,5 +1,6 @@
-//! A record for tests.
+//! A record for tests, and somebody who changes it.
 
+use api::rest::{Actor, UserRole};
 use planner::Record;
 use topology::Endpoint;
 
@@ -42,4 +43,9 @@ pub(crate) fn test_record() -> Record {
         paused: None,
         moves: planner::moves::Moves::default(),
     }
+}
+
+/// Somebody who may do anything.
+pub(crate) fn test_actor() -> Actor {
+    Actor { who: "deploy".to_owned(), role: UserRole::Admin, from: "127.0.0.1".to_owned() }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use web::tls::Tls;
 
 use super::STORE_LIMIT;
+use crate::access::Known;
 use crate::events::Journal;
 use crate::lead::known::Lead;
 use crate::metrics::Counters;
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
     pub(crate) counters: Counters,
     pub(crate) journal: Journal,
+    /// Users with tokens of their own, beside the configured token.
+    pub(crate) users: Known,
     /// Requests that wait for the store: one that does not answer must not take every thread there is.
     calls: Arc<Semaphore>,
     /// Another than the store.
@@ -43,6 +46,7 @@ impl Shared {
             policy,
             counters: Counters::default(),
             journal: Journal::default(),
+            users: Known::default(),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             records: None,
             lead: None,

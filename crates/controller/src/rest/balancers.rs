@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::heartbeat::ClientAccess;
-use api::rest::{BalancerRemoved, BalancerSpec, Balancers};
+use api::rest::{Actor, BalancerRemoved, BalancerSpec, Balancers};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
 use axum::http::HeaderMap;
@@ -15,7 +16,7 @@ use web::tls::Tls;
 
 use super::clusters::{DONT_CHECK, skips_checks};
 use super::error::{ApiError, created, gone, ok};
-use super::{App, body, find, probe, view};
+use super::{App, body, find, probe, view, yes_or_no};
 use crate::cluster::{Cluster, UpdateError, driver};
 
 pub(super) async fn list(
@@ -28,6 +29,7 @@ pub(super) async fn list(
 
 pub(super) async fn add(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name)): Path<(String, String)>,
     headers: HeaderMap,
     bytes: Bytes,
@@ -39,7 +41,7 @@ pub(super) async fn add(
     }
     let answer = view::balancer(&balancer);
     cluster
-        .update(&format!("balancer {} added", balancer.name), move |record| {
+        .update(&by, &format!("balancer {} added", balancer.name), move |record| {
             if record.balancers.iter().any(|known| known.name == balancer.name) {
                 return Err(format!("balancer {} already exists", balancer.name));
             }
@@ -95,14 +97,11 @@ const CLOSING: Duration = Duration::from_secs(4);
 /// when it could not be closed, or is the last one.
 pub(super) async fn remove(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, balancer)): Path<(String, String, String)>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ApiError> {
-    let is_forced = match query.get("force").map(String::as_str) {
-        None | Some("no") => false,
-        Some("yes") => true,
-        Some(other) => return Err(ApiError::bad(format!("force `{other}` is none of yes, no"))),
-    };
+    let is_forced = yes_or_no(&query, "force")?;
     let cluster = find(&registry, &ns, &name)?;
     let record = cluster.record();
     if !record.balancers.iter().any(|known| known.name == balancer) {
@@ -115,7 +114,7 @@ pub(super) async fn remove(
         leaves_a_door(&balancer, &without)?;
     }
     let mut changes = cluster.changes();
-    mark(&cluster, &balancer, true).await?;
+    mark(&cluster, &by, &balancer, true).await?;
     let is_gone = || !cluster.record().balancers.iter().any(|known| known.name == balancer);
     let closed = tokio::time::timeout(CLOSING, async {
         while !is_gone() {
@@ -129,7 +128,7 @@ pub(super) async fn remove(
     }
     let why = why_open(&cluster, &balancer);
     if !is_forced {
-        mark(&cluster, &balancer, false).await?;
+        mark(&cluster, &by, &balancer, false).await?;
         if is_gone() {
             return Ok(gone());
         }
@@ -141,7 +140,7 @@ pub(super) async fn remove(
     let text = format!("balancer {balancer} removed WITHOUT being closed: {why}");
     let wanted = balancer.clone();
     cluster
-        .update(&text, move |record| {
+        .update(&by, &text, move |record| {
             record.balancers.retain(|known| known.name != wanted);
             Ok(())
         })
@@ -166,14 +165,19 @@ fn leaves_a_door(balancer: &str, without: &Record) -> Result<(), ApiError> {
     }
 }
 
-async fn mark(cluster: &Arc<Cluster>, balancer: &str, closing: bool) -> Result<(), ApiError> {
+async fn mark(
+    cluster: &Arc<Cluster>,
+    by: &Actor,
+    balancer: &str,
+    closing: bool,
+) -> Result<(), ApiError> {
     let text = match closing {
         true => format!("balancer {balancer} is to close and to be removed"),
         false => format!("balancer {balancer} is not removed: it could not be closed"),
     };
     let wanted = balancer.to_owned();
     let result = cluster
-        .update(&text, move |record| {
+        .update(by, &text, move |record| {
             let mut known = record.balancers.iter_mut().filter(|known| known.name == wanted);
             let known = known.next().ok_or_else(|| format!("balancer {wanted}: not found"))?;
             known.closing = closing;

@@ -1,7 +1,10 @@
 //! `/clusters`: create, import, show, forget.
 
 use api::grant::CommitMode;
-use api::rest::{BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec};
+use api::rest::{
+    Actor, BalancerSpec, ClusterAnswer, ClusterChange, ClusterSpec, Clusters, NodeSpec, UserRole,
+};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
@@ -10,6 +13,7 @@ use planner::{Balancer, Node, Paused, Record, Role, Shard};
 use topology::SLOT_COUNT;
 
 use super::error::{ApiError, created, gone, ok};
+use super::table::must_be;
 use super::{App, body, find, namespaces, probe, view};
 use crate::cluster::{UpdateError, topology_of};
 
@@ -42,6 +46,7 @@ pub(super) fn skips_checks(headers: &HeaderMap) -> bool {
 
 pub(super) async fn create(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path(ns): Path<String>,
     headers: HeaderMap,
     bytes: Bytes,
@@ -84,7 +89,7 @@ pub(super) async fn create(
         return Err(ApiError::bad(format!("{}: announce each at an address of its own", shared)));
     }
     let reason = format!("created with {} shards of {per_shard}", record.shards.len());
-    let cluster = registry.create(record, reason).await?;
+    let cluster = registry.create(record, &by, reason).await?;
     Ok(created(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
@@ -166,11 +171,17 @@ pub(super) async fn show(
 /// as soon as it answers: until then the old set, or none, is what counts.
 pub(super) async fn change(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let change: ClusterChange = body(&bytes)?;
+    let ClusterChange { commit_mode, min_in_sync, max_lag, password, paused: _, reason: _ } =
+        &change;
+    if commit_mode.is_some() || min_in_sync.is_some() || max_lag.is_some() || password.is_some() {
+        must_be(&by, UserRole::Admin)?;
+    }
     let mut said = Vec::new();
     said.extend(change.commit_mode.map(|mode| format!("commit mode {mode}")));
     said.extend(change.min_in_sync.map(|least| format!("min-in-sync {least}")));
@@ -201,7 +212,7 @@ pub(super) async fn change(
         return Ok(ok(ClusterAnswer { cluster: view::cluster(&now) }));
     }
     let record = cluster
-        .update(&format!("an operator asked for {}", said.join(", ")), move |record| {
+        .update(&by, &format!("an operator asked for {}", said.join(", ")), move |record| {
             record.commit_mode = change.commit_mode.unwrap_or(record.commit_mode);
             match change.paused {
                 Some(true) => record.paused = Some(Paused { since_ms, reason: reason.clone() }),
@@ -227,10 +238,11 @@ pub(super) async fn change(
 
 pub(super) async fn remove(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     find(&registry, &ns, &name)?;
-    registry.delete(&ns, &name).await?;
+    registry.delete(&ns, &name, &by).await?;
     Ok(gone())
 }
 

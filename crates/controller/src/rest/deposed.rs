@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use api::rest::{RestoreAnswer, RestoreSpec};
+use api::rest::{Actor, RestoreAnswer, RestoreSpec};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn restore(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -56,7 +58,7 @@ pub(super) async fn restore(
         at.0, at.1
     );
     tracing::warn!(cluster = %cluster.label(), "{reason}");
-    cluster.note("change", reason);
+    registry.write_down(&by, cluster.label(), reason).await?;
     // To its end, also when whoever asked hangs up.
     let work = async move {
         let words: [&[u8]; 4] = [b"CLUSTERX", b"DEPOSED", b"RESTORE", text.as_bytes()];
@@ -64,7 +66,10 @@ pub(super) async fn restore(
     };
     let done = tokio::spawn(work).await.map_err(|error| ApiError::failed(error.to_string()))?;
     if let Err(error) = done {
-        cluster.note("change", format!("shard {index}: {addr} did not bring its data back"));
+        let text = format!("shard {index}: {addr} did not bring its data back: {error}");
+        if let Err(error) = registry.write_down(&by, cluster.label(), text).await {
+            tracing::warn!(cluster = %cluster.label(), %error, "write down that no data came back");
+        }
         return Err(error);
     }
     Ok(ok(answer(true)))

@@ -1,6 +1,6 @@
 //! Failures as `{"error":{"message":…},"data":null}`.
 
-use api::rest::{Data, Failure, Message};
+use api::rest::{Actor, Data, Failure, Message, UserRole};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -15,11 +15,13 @@ use crate::store::StoreError;
 pub(super) struct ApiError {
     status: StatusCode,
     message: String,
+    /// What is needed and what there is, where that is why.
+    roles: Option<(UserRole, UserRole)>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), roles: None }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -38,14 +40,29 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
-    pub(super) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer <token>`")
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+    }
+
+    /// The role of whoever asks is too low.
+    pub(super) fn forbidden(by: &Actor, needs: UserRole) -> Self {
+        let message = format!(
+            "this needs the role `{needs}`, and {} has `{}`: an admin gives it with `ctl user add NAME --role {needs}`",
+            by.who, by.role
+        );
+        Self { roles: Some((needs, by.role)), ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
     /// A node that could not be asked.
     pub(super) fn node(address: &impl std::fmt::Display, error: &ClientError) -> Self {
         Self::bad(format!("node {address}: {error}"))
     }
+}
+
+/// Of a response: it refuses because of a role, whichever place found it out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TooLow {
+    pub(super) needs: UserRole,
 }
 
 impl std::fmt::Display for ApiError {
@@ -56,8 +73,14 @@ impl std::fmt::Display for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Failure { error: Message { message: self.message }, data: () };
-        (self.status, Json(body)).into_response()
+        let (needs, has) = self.roles.unzip();
+        let error = Message { message: self.message, needs, has };
+        let body = Failure { error, data: () };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(needs) = needs {
+            response.extensions_mut().insert(TooLow { needs });
+        }
+        response
     }
 }
 

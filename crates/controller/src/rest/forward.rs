@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::rest::Actor;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -12,7 +13,9 @@ use super::error::ApiError;
 use crate::registry::Registry;
 
 /// Says that a request was passed on already.
-const HOP: &str = "x-holdfast-passed-on";
+pub(super) const HOP: &str = "x-holdfast-passed-on";
+/// From which address it came to whoever passed it on.
+pub(super) const CLIENT: &str = "x-holdfast-client";
 /// Header of requests that means something to their handlers.
 const UNCHECKED: &str = "x-dont-check-cluster-mode";
 /// Largest body of a request, bytes, as the server has it for its own.
@@ -21,14 +24,14 @@ const BODY_MAX: usize = 2 << 20;
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// The leader's answer.
-pub(super) async fn pass_on(registry: &Registry, request: Request) -> Response {
-    match exchange(registry, request).await {
+pub(super) async fn pass_on(registry: &Registry, by: &Actor, request: Request) -> Response {
+    match exchange(registry, by, request).await {
         Ok(response) => response,
         Err(why) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     }
 }
 
-async fn exchange(registry: &Registry, request: Request) -> Result<Response, String> {
+async fn exchange(registry: &Registry, by: &Actor, request: Request) -> Result<Response, String> {
     let (head, body) = request.into_parts();
     if head.headers.contains_key(HOP) {
         return Err(
@@ -45,6 +48,7 @@ async fn exchange(registry: &Registry, request: Request) -> Result<Response, Str
         .request(head.method, format!("{}{path}", leader.trim_end_matches('/')))
         .timeout(LIMIT)
         .header(HOP, "1")
+        .header(CLIENT, &by.from)
         .body(body);
     for name in [AUTHORIZATION.as_str(), CONTENT_TYPE.as_str(), UNCHECKED] {
         if let Some(value) = head.headers.get(name) {

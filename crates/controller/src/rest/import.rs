@@ -5,7 +5,8 @@
 //! masters that were replaced.
 
 use api::heartbeat::Reply;
-use api::rest::{ClusterAnswer, ImportSpec, NodeSpec};
+use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeSpec};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
@@ -19,6 +20,7 @@ use crate::client::Connection;
 
 pub(super) async fn import(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -79,7 +81,7 @@ pub(super) async fn import(
     }
     probe::fenceable(&record)?;
     let reason = format!("imported version {} from {first_at}", reply.version);
-    let cluster = registry.create(record, reason).await?;
+    let cluster = registry.create(record, &by, reason).await?;
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 

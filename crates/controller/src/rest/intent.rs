@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::rest::Actor;
 use planner::{Intent, Shard, ShardId};
 
 use super::error::ApiError;
@@ -17,12 +18,19 @@ pub(super) fn new_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
+/// An intent for the shard at an index, why, and by whom.
+pub(super) struct Asked {
+    pub(super) index: usize,
+    pub(super) intent: Intent,
+    pub(super) reason: String,
+    pub(super) by: Actor,
+}
+
 /// Asks for it, and waits for `limit` at most; returns the master of the shard once that one answers as the granted
 /// master. One that takes longer is withdrawn, also when the client that asked has hung up meanwhile.
 pub(super) async fn carry_out(
     cluster: &Arc<Cluster>,
-    (index, intent): (usize, Intent),
-    reason: String,
+    Asked { index, intent, reason, by }: Asked,
     limit: Duration,
     check: fn(&Shard, &Intent) -> Result<(), String>,
 ) -> Result<String, ApiError> {
@@ -31,7 +39,7 @@ pub(super) async fn carry_out(
     let work = async move {
         let mut changes = cluster.changes();
         cluster
-            .update(&reason, |record| {
+            .update(&by, &reason, |record| {
                 let shard = shard_again(record, index, of)?;
                 check(shard, &intent)?;
                 if shard.intent.is_some() || shard.fence.is_some() {
@@ -59,7 +67,7 @@ pub(super) async fn carry_out(
         if let Ok(result) = done.await {
             return result.map_err(ApiError::failed);
         }
-        withdraw(&cluster, (index, of), &intent.id).await;
+        withdraw(&cluster, &by, (index, of), &intent.id).await;
         Err(ApiError::failed(overdue(&cluster, index, &intent, limit)))
     };
     tokio::spawn(work).await.map_err(|_| ApiError::from(UpdateError::Gone))?
@@ -109,10 +117,10 @@ fn overdue(cluster: &Cluster, index: usize, intent: &Intent, limit: Duration) ->
     }
 }
 
-async fn withdraw(cluster: &Arc<Cluster>, (index, of): (usize, ShardId), id: &str) {
+async fn withdraw(cluster: &Arc<Cluster>, by: &Actor, (index, of): (usize, ShardId), id: &str) {
     let reason = format!("shard {index}: withdrawn, it took too long");
     let result = cluster
-        .update(&reason, |record| {
+        .update(by, &reason, |record| {
             let shard = shard_again(record, index, of)?;
             match &shard.intent {
                 Some(intent) if intent.id == id => {

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use api::rest::{LossAnswer, LossSpec, LostMember, NodeHolding};
+use api::rest::{Actor, LossAnswer, LossSpec, LostMember, NodeHolding};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
 use planner::{Holding, Intent, Loss};
 
 use super::error::{ApiError, ok};
-use super::{App, body, find, intent, shard_index};
+use super::intent::{self, Asked};
+use super::{App, body, find, shard_index};
 use crate::cluster::Cluster;
 
 /// The longest lease of an old master that cannot be reached, and a slow store.
@@ -17,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn accept(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -48,7 +51,8 @@ pub(super) async fn accept(
         told(&loss)
     );
     tracing::warn!(cluster = %cluster.label(), "{reason}");
-    intent::carry_out(&cluster, (index, intent), reason, PATIENCE, |_, _| Ok(())).await?;
+    let asked = Asked { index, intent, reason, by };
+    intent::carry_out(&cluster, asked, PATIENCE, |_, _| Ok(())).await?;
     Ok(ok(answer(addr, loss, true)))
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use api::moves::{MoveId, Slots};
 use api::rest;
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
@@ -33,8 +34,9 @@ impl From<Refusal> for ApiError {
     }
 }
 
-/// What is asked for, beside which slots go where.
+/// What is asked for, beside which slots go where, and by whom.
 struct Asked {
+    by: rest::Actor,
     max_concurrent: Option<u32>,
     dry: bool,
     reason: String,
@@ -57,12 +59,13 @@ pub(super) async fn list(
 
 pub(super) async fn queue(
     registry: App,
+    Extension(by): Extension<rest::Actor>,
     Path((ns, name)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let spec: rest::MovesSpec = body(&bytes)?;
-    let asked = |reason| Asked { max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    let asked = |reason| Asked { by, max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
     if !spec.moves.is_empty() {
         if !spec.slots.is_empty() || !spec.to.is_empty() {
             return Err(ApiError::bad("`moves` and `slots` exclude each other"));
@@ -89,18 +92,20 @@ fn given(wish: &rest::MoveWish) -> Result<Given, ApiError> {
 
 pub(super) async fn rebalance(
     registry: App,
+    Extension(by): Extension<rest::Actor>,
     Path((ns, name)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let spec: rest::RebalanceSpec = body(&bytes)?;
     let reason = "slots are to be shared out evenly".to_owned();
-    let asked = Asked { max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    let asked = Asked { by, max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
     carry_out(&cluster, asked, |record| Ok(balance::even(record))).await
 }
 
 pub(super) async fn drain(
     registry: App,
+    Extension(by): Extension<rest::Actor>,
     Path((ns, name, index)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -110,7 +115,7 @@ pub(super) async fn drain(
     let index = shard_index(&index, &record)?;
     let id = record.shards[index].id;
     let reason = format!("shard {index} ({id}) is to be drained");
-    let asked = Asked { max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    let asked = Asked { by, max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
     carry_out(&cluster, asked, |record| balance::drain(record, id)).await
 }
 
@@ -145,7 +150,7 @@ async fn carry_out(
         }
         Ok(())
     };
-    cluster.update(&asked.reason, change).await?;
+    cluster.update(&asked.by, &asked.reason, change).await?;
     let ids = *first.lock()..;
     let moves = ids.zip(&wanted).map(|(id, one)| view::wish(Some(id), one)).collect();
     Ok(created(rest::MovesAnswer { moves, slots, done: true }))
@@ -188,6 +193,7 @@ pub(super) async fn show(
 
 pub(super) async fn change(
     registry: App,
+    Extension(by): Extension<rest::Actor>,
     Path((ns, name, id)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -196,7 +202,7 @@ pub(super) async fn change(
     is_under_way(&cluster, id)?;
     let word = if change.paused { "paused" } else { "resumed" };
     cluster
-        .update(&format!("move {id} {word}"), |record| {
+        .update(&by, &format!("move {id} {word}"), |record| {
             let one = record.moves.get_mut(id).ok_or("the move is over")?;
             if change.paused && one.phase.word() == "owned" {
                 return Err("its slots have moved already: what follows is not paused".to_owned());
@@ -210,13 +216,14 @@ pub(super) async fn change(
 
 pub(super) async fn cancel(
     registry: App,
+    Extension(by): Extension<rest::Actor>,
     Path((ns, name, id)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let id = move_id(&id)?;
     is_under_way(&cluster, id)?;
     let cancel = |record: &mut Record| record.moves.cancel(id).map_err(str::to_owned);
-    cluster.update(&format!("move {id} cancelled"), cancel).await?;
+    cluster.update(&by, &format!("move {id} cancelled"), cancel).await?;
     Ok(ok(one(&cluster, id)?))
 }
 

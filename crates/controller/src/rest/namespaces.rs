@@ -1,6 +1,7 @@
 //! `/namespaces`: groups of clusters, nothing to do with the nodes' own namespaces.
 
-use api::rest::{NamespaceSpec, Namespaces};
+use api::rest::{Actor, NamespaceSpec, Namespaces};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
@@ -13,14 +14,19 @@ pub(super) async fn list(registry: App) -> Result<Response, ApiError> {
     Ok(ok(Namespaces { namespaces }))
 }
 
-pub(super) async fn create(registry: App, bytes: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(
+    registry: App,
+    Extension(by): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
     let spec: NamespaceSpec = body(&bytes)?;
     if spec.namespace.is_empty() {
         return Err(ApiError::bad("namespace should NOT be empty"));
     }
     check_name("namespace", &spec.namespace)?;
     let name = spec.namespace.clone();
-    registry.store(|store| async move { store.create_namespace(name).await.done() }).await?;
+    let event = registry.about_all(&by, format!("namespace {name} created"));
+    registry.store(|store| async move { store.create_namespace(name, event).await.done() }).await?;
     Ok(created(spec))
 }
 
@@ -28,8 +34,13 @@ pub(super) async fn show(registry: App, Path(name): Path<String>) -> Result<Resp
     exists(&registry, &name).await?.then(|| ok(())).ok_or_else(|| ApiError::not_found("not found"))
 }
 
-pub(super) async fn remove(registry: App, Path(name): Path<String>) -> Result<Response, ApiError> {
-    registry.store(|store| async move { store.delete_namespace(name).await.done() }).await?;
+pub(super) async fn remove(
+    registry: App,
+    Extension(by): Extension<Actor>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let event = registry.about_all(&by, format!("namespace {name} deleted"));
+    registry.store(|store| async move { store.delete_namespace(name, event).await.done() }).await?;
     Ok(gone())
 }
 

@@ -1,6 +1,7 @@
 //! `/nodes` of a shard: list, add, remove, change the announced endpoint.
 
-use api::rest::{Announced, NodeFields, Nodes};
+use api::rest::{Actor, Announced, NodeFields, Nodes};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
@@ -21,6 +22,7 @@ pub(super) async fn list(
 
 pub(super) async fn add(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index)): Path<(String, String, String)>,
     headers: HeaderMap,
     bytes: Bytes,
@@ -45,7 +47,7 @@ pub(super) async fn add(
     let (id, added) = (node.id.clone(), node);
     let of = record.shards[index].id;
     cluster
-        .update(&format!("shard {index}: node {} added", added.local), move |record| {
+        .update(&by, &format!("shard {index}: node {} added", added.local), move |record| {
             shard_again(record, index, of)?.nodes.push(added.clone());
             Ok(())
         })
@@ -55,6 +57,7 @@ pub(super) async fn add(
 
 pub(super) async fn remove(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index, id)): Path<(String, String, String, String)>,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
@@ -65,7 +68,7 @@ pub(super) async fn remove(
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
     cluster
-        .update(&format!("shard {index}: node {id} removed"), move |record| {
+        .update(&by, &format!("shard {index}: node {id} removed"), move |record| {
             let wanted = record.min_in_sync;
             let shard = shard_again(record, index, of)?;
             let node = shard.node(&id).ok_or("the node was removed by others")?;
@@ -90,6 +93,7 @@ pub(super) async fn remove(
 
 pub(super) async fn change(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index, id)): Path<(String, String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -98,20 +102,22 @@ pub(super) async fn change(
     if record.shards[index].node(&id).is_none() {
         return Err(ApiError::not_found(format!("node {id} is not in shard {index}")));
     }
-    announce(registry, (&ns, &name), id, &bytes).await
+    announce(registry, &by, (&ns, &name), id, &bytes).await
 }
 
 pub(super) async fn change_anywhere(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, id)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
-    announce(registry, (&ns, &name), id, &bytes).await
+    announce(registry, &by, (&ns, &name), id, &bytes).await
 }
 
 /// Sets the announced endpoint, or takes it away when the body has none.
 async fn announce(
     registry: App,
+    by: &Actor,
     (ns, name): (&str, &str),
     id: String,
     bytes: &Bytes,
@@ -128,7 +134,7 @@ async fn announce(
     };
     let wanted = id.clone();
     let record = cluster
-        .update(&reason, move |record: &mut Record| {
+        .update(by, &reason, move |record: &mut Record| {
             let mut nodes = record.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
             let node = nodes.find(|node| node.id == wanted);
             let node = node.ok_or("the node was removed by others")?;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::grant::CommitMode;
-use api::rest::{ReleaseAnswer, ReleaseSpec, ReleasedNode, Status};
+use api::rest::{Actor, ReleaseAnswer, ReleaseSpec, ReleasedNode, Status};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
@@ -34,6 +35,7 @@ const MODE: &str = "master-lease-mode";
 
 pub(super) async fn release(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -48,7 +50,7 @@ pub(super) async fn release(
     // back.
     let registry = Arc::clone(&registry.0);
     let work = async move {
-        let nodes = carry_out(&registry, &cluster, nodes).await?;
+        let nodes = carry_out(&registry, &cluster, &by, nodes).await?;
         Ok(ok(ReleaseAnswer { nodes, done: true }))
     };
     tokio::spawn(work).await.map_err(|_| ApiError::from(UpdateError::Gone))?
@@ -90,12 +92,14 @@ fn nodes_of(cluster: &Cluster) -> Vec<ReleasedNode> {
 async fn carry_out(
     registry: &Arc<Registry>,
     cluster: &Arc<Cluster>,
+    by: &Actor,
     mut nodes: Vec<ReleasedNode>,
 ) -> Result<Vec<ReleasedNode>, ApiError> {
     let before = cluster.record();
     let since_ms = crate::events::now_ms();
     cluster
         .update(
+            by,
             "an operator releases the cluster: no failover, no in-sync set from now on",
             |record| {
                 if record.shards.iter().any(|shard| shard.intent.is_some() || shard.fence.is_some())
@@ -126,10 +130,10 @@ async fn carry_out(
     };
     let done: Result<(), String> = result.await;
     if let Err(why) = done {
-        take_back(cluster, &before, &nodes).await;
+        take_back(cluster, by, &before, &nodes).await;
         return Err(ApiError::failed(format!("{why}; the cluster was not released")));
     }
-    registry.delete(&before.namespace, &before.name).await?;
+    registry.delete(&before.namespace, &before.name, by).await?;
     Ok(nodes)
 }
 
@@ -182,7 +186,7 @@ async fn free(
 }
 
 /// As it was: what of it cannot be reached is told by the alarms of the next status.
-async fn take_back(cluster: &Arc<Cluster>, before: &Record, nodes: &[ReleasedNode]) {
+async fn take_back(cluster: &Arc<Cluster>, by: &Actor, before: &Record, nodes: &[ReleasedNode]) {
     for (node, (_, known)) in
         nodes.iter().zip(before.nodes()).filter(|(n, _)| !n.lease_mode.is_empty())
     {
@@ -195,7 +199,7 @@ async fn take_back(cluster: &Arc<Cluster>, before: &Record, nodes: &[ReleasedNod
         }
     }
     let (paused, mode, least) = (before.paused.clone(), before.commit_mode, before.min_in_sync);
-    let undone = cluster.update("the cluster is not released", move |record| {
+    let undone = cluster.update(by, "the cluster is not released", move |record| {
         (record.commit_mode, record.min_in_sync) = (mode, least);
         record.paused.clone_from(&paused);
         Ok(())

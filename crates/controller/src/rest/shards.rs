@@ -1,6 +1,7 @@
 //! `/shards`.
 
-use api::rest::{NodeSpec, ShardAnswer, ShardSpec, Shards};
+use api::rest::{Actor, NodeSpec, ShardAnswer, ShardSpec, Shards};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::HeaderMap;
@@ -29,6 +30,7 @@ pub(super) async fn show(
 
 pub(super) async fn create(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name)): Path<(String, String)>,
     headers: HeaderMap,
     bytes: Bytes,
@@ -63,7 +65,7 @@ pub(super) async fn create(
     let reason = format!("shard of {} nodes added", shard.nodes.len());
     let added = shard.clone();
     cluster
-        .update(&reason, move |record| {
+        .update(&by, &reason, move |record| {
             record.shards.push(added.clone());
             Ok(())
         })
@@ -73,6 +75,7 @@ pub(super) async fn create(
 
 pub(super) async fn remove(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
@@ -82,7 +85,7 @@ pub(super) async fn remove(
     let known = record.shards[index].nodes.clone();
     let of = record.shards[index].id;
     cluster
-        .update(&format!("shard {index} removed"), move |record| {
+        .update(&by, &format!("shard {index} removed"), move |record| {
             let same = |shard: &Shard| {
                 shard.nodes.len() == known.len()
                     && shard.nodes.iter().zip(&known).all(|(a, b)| a.id == b.id)

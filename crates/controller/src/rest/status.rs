@@ -196,10 +196,12 @@ async fn log(
             })?
         }
     };
-    let of_cluster =
-        move |event: &Event| cluster.as_ref().is_none_or(|name| event.cluster == *name);
-    let read =
-        |store: Arc<dyn Store>| async move { store.events(limit, Box::new(of_cluster)).await };
+    let is_audit = super::yes_or_no(query, "audit")?;
+    let wanted = move |event: &Event| {
+        cluster.as_ref().is_none_or(|name| event.cluster == *name)
+            && (!is_audit || event.by.is_some())
+    };
+    let read = |store: Arc<dyn Store>| async move { store.events(limit, Box::new(wanted)).await };
     let events = registry.store(read).await?;
     let events = events.into_iter().map(|event| rest::Event {
         number: event.number,
@@ -208,6 +210,7 @@ async fn log(
         cluster: event.cluster,
         kind: event.kind,
         text: event.text,
+        by: event.by,
     });
     Ok(ok(rest::Events { events: events.collect() }))
 }

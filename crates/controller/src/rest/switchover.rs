@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::rest::{Failover, FailoverSpec};
+use api::rest::{Actor, Failover, FailoverSpec};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
 use planner::{BalancerKind, Intent, Role, Shard, Time};
 
 use super::error::{ApiError, ok};
-use super::{App, body, find, intent, shard_index};
+use super::intent::{self, Asked};
+use super::{App, body, find, shard_index};
 use crate::cluster::Cluster;
 
 /// Bounds of a switchover when the request has none, ms.
@@ -27,6 +29,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 pub(super) async fn failover(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, index)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -50,7 +53,8 @@ pub(super) async fn failover(
     let before = Before::now(&cluster, index);
     let limit = Duration::from_millis(intent.sync_timeout_ms + intent.pause_ms) + PATIENCE;
     let reason = format!("shard {index}: switchover asked for");
-    let new_master_id = intent::carry_out(&cluster, (index, intent), reason, limit, check).await?;
+    let asked = Asked { index, intent, reason, by };
+    let new_master_id = intent::carry_out(&cluster, asked, limit, check).await?;
     Ok(ok(done_by(&cluster, &before, new_master_id).await))
 }
 

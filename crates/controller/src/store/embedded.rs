@@ -10,6 +10,7 @@ use planner::Record;
 
 use super::file::File;
 use super::{Change, Outcome, Records, Store, StoreError, Wanted, Work};
+use crate::access::User;
 use crate::events::Event;
 
 /// For how long nothing may have been written before the file is tried.
@@ -87,12 +88,24 @@ impl Store for Embedded {
         Box::pin(self.read("read namespaces", File::namespaces))
     }
 
-    fn create_namespace(&self, name: String) -> Work<'_, Outcome> {
-        Box::pin(self.write("create a namespace", move |file| file.create_namespace(&name)))
+    fn create_namespace(&self, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(self.write("create a namespace", move |file| file.create_namespace(&name, &event)))
     }
 
-    fn delete_namespace(&self, name: String) -> Work<'_, Outcome> {
-        Box::pin(self.write("delete a namespace", move |file| file.delete_namespace(&name)))
+    fn delete_namespace(&self, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(self.write("delete a namespace", move |file| file.delete_namespace(&name, &event)))
+    }
+
+    fn users(&self) -> Work<'_, Result<Vec<User>, StoreError>> {
+        Box::pin(self.read("read users", File::users))
+    }
+
+    fn add_user(&self, user: User, event: Event) -> Work<'_, Outcome> {
+        Box::pin(self.write("add a user", move |file| file.add_user(&user, &event)))
+    }
+
+    fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(self.write("remove a user", move |file| file.remove_user(&name, &event)))
     }
 
     fn clusters(&self) -> Work<'_, Result<Vec<Record>, StoreError>> {

@@ -4,13 +4,14 @@
 //! what an older leader had under way fails, whenever it arrives; a record is compared by its tag, never by a revision of
 //! etcd (O6). Each call is linearizable and has a limit (O9). Nothing is watched: standbys read what changed since.
 //!
-//! Keys, below a prefix: `store` (format and generation), `leader`, `namespaces/NS`, `clusters/NS/C` (the record),
-//! `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `events/N` and
+//! Keys, below a prefix: `store` (format and generation), `leader`, `namespaces/NS`, `users/NAME`, `clusters/NS/C` (the
+//! record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `events/N` and
 //! `history/N`.
 
 mod claim;
 mod client;
 mod journal;
+mod named;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
@@ -33,6 +34,7 @@ use self::journal::Journal;
 use self::used::Used;
 use self::wire::{Answer, Compare, Found, Range, Write};
 use super::{Change, FORMAT, Outcome, Records, Store, StoreError, Wanted, Work, failed, fresh_tag};
+use crate::access::User;
 use crate::events::Event;
 
 /// How to reach an etcd.
@@ -356,38 +358,24 @@ impl Store for Etcd {
         })
     }
 
-    fn create_namespace(&self, name: String) -> Work<'_, Outcome> {
-        Box::pin(async move {
-            let key = self.key(&format!("namespaces/{name}"));
-            let (compares, writes) =
-                (vec![Compare::Absent(key.clone())], vec![Write::Put(key, String::new())]);
-            match self.change("create a namespace", compares, writes).await {
-                Outcome::Done(Changed::Made) => Outcome::Done(()),
-                Outcome::Done(Changed::Found(_)) => Outcome::NotDone(StoreError::Exists),
-                Outcome::NotDone(error) => Outcome::NotDone(error),
-                Outcome::Unknown(error) => Outcome::Unknown(error),
-            }
-        })
+    fn create_namespace(&self, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(async move { self.add_namespace(&name, &event).await })
     }
 
-    fn delete_namespace(&self, name: String) -> Work<'_, Outcome> {
-        Box::pin(async move {
-            let key = self.key(&format!("namespaces/{name}"));
-            let compares = vec![
-                Compare::Present(key.clone()),
-                Compare::NoneOf(self.key(&format!("clusters/{name}/"))),
-            ];
-            match self.change("delete a namespace", compares, vec![Write::Remove(key)]).await {
-                Outcome::Done(Changed::Made) => Outcome::Done(()),
-                Outcome::Done(Changed::Found(answer)) => {
-                    let is_there = !answer.found(1).pairs.is_empty();
-                    let error = if is_there { StoreError::NotEmpty } else { StoreError::NotFound };
-                    Outcome::NotDone(error)
-                }
-                Outcome::NotDone(error) => Outcome::NotDone(error),
-                Outcome::Unknown(error) => Outcome::Unknown(error),
-            }
-        })
+    fn delete_namespace(&self, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(async move { self.remove_namespace(&name, &event).await })
+    }
+
+    fn users(&self) -> Work<'_, Result<Vec<User>, StoreError>> {
+        Box::pin(self.all_users())
+    }
+
+    fn add_user(&self, user: User, event: Event) -> Work<'_, Outcome> {
+        Box::pin(async move { self.put_user(&user, &event).await })
+    }
+
+    fn remove_user(&self, name: String, event: Event) -> Work<'_, Outcome> {
+        Box::pin(async move { self.drop_user(&name, &event).await })
     }
 
     fn clusters(&self) -> Work<'_, Result<Vec<Record>, StoreError>> {

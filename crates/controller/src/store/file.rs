@@ -1,4 +1,4 @@
-//! The embedded store's file: term, namespaces, one JSON document per cluster, the log of events.
+//! The embedded store's file: term, namespaces, one JSON document per cluster, users, the log of events.
 //!
 //! Every change is one durable transaction. A cluster changes only by compare-and-swap on its
 //! revision, together with the event that says why. The file is locked: one process at a time.
@@ -6,6 +6,7 @@
 
 mod engine;
 mod log;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 
 use self::engine::{Engine, Opener};
 use super::{Change, FORMAT, Outcome, StoreError, failed, unused_elsewhere};
+use crate::access::User;
 use crate::events::Event;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -122,6 +124,7 @@ impl File {
             tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
             tx.open_table(PROBE).map_err(engine("open the probe"))?;
             log::create(tx)?;
+            users::create(tx)?;
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
             let format = meta.get("format").map_err(engine("read the format"))?;
             if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT)
@@ -215,23 +218,44 @@ impl File {
     }
 
     /// Adds a namespace.
-    pub(super) fn create_namespace(&self, name: &str) -> Outcome {
+    pub(super) fn create_namespace(&self, name: &str, event: &Event) -> Outcome {
         self.engine.write("create a namespace", |tx| {
             let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             let old = table.insert(name, ()).map_err(engine("write a namespace"))?;
-            if old.is_some() { Err(StoreError::Exists) } else { Ok(()) }
+            if old.is_some() { Err(StoreError::Exists) } else { log::append(tx, event) }
         })
     }
 
     /// Removes an empty namespace.
-    pub(super) fn delete_namespace(&self, name: &str) -> Outcome {
+    pub(super) fn delete_namespace(&self, name: &str, event: &Event) -> Outcome {
         self.engine.write("delete a namespace", |tx| {
             if all(tx)?.iter().any(|record| record.namespace == name) {
                 return Err(StoreError::NotEmpty);
             }
             let mut table = tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             let old = table.remove(name).map_err(engine("delete a namespace"))?;
-            if old.is_none() { Err(StoreError::NotFound) } else { Ok(()) }
+            if old.is_none() { Err(StoreError::NotFound) } else { log::append(tx, event) }
+        })
+    }
+
+    /// Every user, by name.
+    pub(super) fn users(&self) -> Result<Vec<User>, StoreError> {
+        self.engine.read("read users", users::all)
+    }
+
+    /// Adds a user.
+    pub(super) fn add_user(&self, user: &User, event: &Event) -> Outcome {
+        self.engine.write("add a user", |tx| {
+            users::add(tx, user)?;
+            log::append(tx, event)
+        })
+    }
+
+    /// Removes a user.
+    pub(super) fn remove_user(&self, name: &str, event: &Event) -> Outcome {
+        self.engine.write("remove a user", |tx| {
+            users::remove(tx, name)?;
+            log::append(tx, event)
         })
     }
 

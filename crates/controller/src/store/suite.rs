@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use api::rest::UserRole;
 use planner::Record;
 
 use super::etcd::server::Etcd as Server;
 use super::{Change, Embedded, Etcd, Outcome, Place, Records as _, Store, StoreError};
-use crate::cluster::test_record;
+use crate::access::User;
+use crate::cluster::{test_actor, test_record};
 use crate::events::Event;
 
 /// A store that leads, and what it needs to be there.
@@ -57,6 +59,10 @@ fn longer(was: &Arc<Record>) -> Change {
     Change::new(Arc::clone(was), next, event("change", "longer leases"))
 }
 
+async fn named(store: &dyn Store, name: &str) -> Outcome {
+    store.create_namespace(name.to_owned(), event("operator", "a namespace")).await
+}
+
 macro_rules! suite {
     ($($test:ident),* $(,)?) => {
         mod over_a_file {
@@ -77,30 +83,35 @@ suite!(
     a_deleted_cluster_leaves_its_addresses,
     events_are_in_the_transaction_of_the_change,
     history_outlives_a_flood,
+    users_come_and_go_with_their_events_or_not_at_all,
     a_term_is_above_zero_and_nothing_is_wrong,
 );
 
 async fn namespaces_come_and_go_and_full_ones_stay(stage: Stage) {
-    let store = &stage.store;
+    let store = &*stage.store;
     for name in ["b", "n"] {
-        store.create_namespace(name.to_owned()).await.done().expect("a new one");
+        named(store, name).await.done().expect("a new one");
     }
-    let again = store.create_namespace("n".to_owned()).await;
+    let again = named(store, "n").await;
     assert!(matches!(again, Outcome::NotDone(StoreError::Exists)), "{again:?}");
     assert_eq!(store.namespaces().await.expect("names"), ["b", "n"]);
     store.create(test_record(), event("operator", "created")).await.done().expect("a cluster");
-    let full = store.delete_namespace("n".to_owned()).await;
+    let full = store.delete_namespace("n".to_owned(), event("operator", "away")).await;
     assert!(matches!(full, Outcome::NotDone(StoreError::NotEmpty)), "{full:?}");
-    store.delete_namespace("b".to_owned()).await.done().expect("an empty one");
-    let gone = store.delete_namespace("b".to_owned()).await;
+    store
+        .delete_namespace("b".to_owned(), event("operator", "away"))
+        .await
+        .done()
+        .expect("an empty one");
+    let gone = store.delete_namespace("b".to_owned(), event("operator", "away")).await;
     assert!(matches!(gone, Outcome::NotDone(StoreError::NotFound)), "{gone:?}");
 }
 
 async fn a_cluster_changes_only_from_what_the_store_has(stage: Stage) {
-    let store = &stage.store;
+    let store = &*stage.store;
     let nowhere = store.create(test_record(), event("operator", "created")).await;
     assert!(matches!(nowhere, Outcome::NotDone(StoreError::NotFound)), "{nowhere:?}");
-    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    named(store, "n").await.done().expect("a namespace");
     assert_eq!(store.cluster("n", "c").await.expect("a read"), None);
     let first = Arc::new(Record { tag: 3, ..test_record() });
     store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
@@ -125,8 +136,8 @@ async fn a_cluster_changes_only_from_what_the_store_has(stage: Stage) {
 }
 
 async fn an_address_is_one_clusters(stage: Stage) {
-    let store = &stage.store;
-    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    let store = &*stage.store;
+    named(store, "n").await.done().expect("a namespace");
     store.create(test_record(), event("operator", "created")).await.done().expect("a cluster");
     let taken = store.create(other("d", 1), event("operator", "created")).await;
     let Outcome::NotDone(StoreError::Used { what, cluster }) = taken else { panic!("{taken:?}") };
@@ -148,8 +159,8 @@ async fn an_address_is_one_clusters(stage: Stage) {
 }
 
 async fn a_deleted_cluster_leaves_its_addresses(stage: Stage) {
-    let store = &stage.store;
-    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    let store = &*stage.store;
+    named(store, "n").await.done().expect("a namespace");
     store.create(test_record(), event("operator", "created")).await.done().expect("a cluster");
     let delete = || store.delete("n".to_owned(), "c".to_owned(), event("operator", "deleted"));
     delete().await.done().expect("its end");
@@ -160,8 +171,8 @@ async fn a_deleted_cluster_leaves_its_addresses(stage: Stage) {
 }
 
 async fn events_are_in_the_transaction_of_the_change(stage: Stage) {
-    let store = &stage.store;
-    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    let store = &*stage.store;
+    named(store, "n").await.done().expect("a namespace");
     let first = Arc::new(test_record());
     store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
     let one = longer(&first);
@@ -170,14 +181,14 @@ async fn events_are_in_the_transaction_of_the_change(stage: Stage) {
     store.append(vec![event("alarm", "a node is silent")]).await.done().expect("an event");
     let all = store.events(10, Box::new(|_| true)).await.expect("events");
     let texts: Vec<&str> = all.iter().map(|event| event.text.as_str()).collect();
-    assert_eq!(texts, ["created", "longer leases", "a node is silent"]);
+    assert_eq!(texts, ["a namespace", "created", "longer leases", "a node is silent"]);
     assert!(all.is_sorted_by_key(|event| event.number));
     let some = store.events(1, Box::new(|event| event.kind == "change")).await.expect("events");
     assert_eq!(some.len(), 1);
 }
 
 async fn history_outlives_a_flood(stage: Stage) {
-    let store = &stage.store;
+    let store = &*stage.store;
     store.append(vec![event("failover", "a master died")]).await.done().expect("room");
     for _ in 0..6 {
         let flood = (0..350).map(|number| event("alarm", &number.to_string())).collect();
@@ -190,8 +201,43 @@ async fn history_outlives_a_flood(stage: Stage) {
     assert_eq!((newest.len(), newest[1].text.as_str()), (2, "349"));
 }
 
+async fn users_come_and_go_with_their_events_or_not_at_all(stage: Stage) {
+    let store = &*stage.store;
+    let user = |name: &str, hash: &str| User {
+        name: name.to_owned(),
+        role: UserRole::Operator,
+        hash: hash.to_owned(),
+        created_at_ms: 1,
+        created_by: "admin".to_owned(),
+        expires_at_ms: Some(9),
+    };
+    assert!(store.users().await.expect("users").is_empty());
+    for name in ["deploy", "be"] {
+        let added = store.add_user(user(name, name), event("operator", "added")).await;
+        added.done().expect("a new one");
+    }
+    // Nobody takes a name over, nor the token that goes with it.
+    let again = store.add_user(user("be", "other"), event("operator", "twice")).await;
+    assert!(matches!(again, Outcome::NotDone(StoreError::Exists)), "{again:?}");
+    assert_eq!(store.users().await.expect("users"), [user("be", "be"), user("deploy", "deploy")]);
+    let remove = || store.remove_user("be".to_owned(), event("operator", "removed"));
+    remove().await.done().expect("its end");
+    let gone = remove().await;
+    assert!(matches!(gone, Outcome::NotDone(StoreError::NotFound)), "{gone:?}");
+    assert_eq!(store.users().await.expect("users"), [user("deploy", "deploy")]);
+    let all = store.events(10, Box::new(|_| true)).await.expect("events");
+    let texts: Vec<&str> = all.iter().map(|event| event.text.as_str()).collect();
+    assert_eq!(texts, ["added", "added", "removed"]);
+    // Who asked stands in the log as it was said.
+    let asked = Event::asked(&test_actor(), 1, String::new(), "asked".to_owned());
+    store.append(vec![asked]).await.done().expect("an event");
+    let audit = store.events(10, Box::new(|event| event.by.is_some())).await.expect("events");
+    assert_eq!(audit.len(), 1);
+    assert_eq!(audit[0].by, Some(test_actor()));
+}
+
 async fn a_term_is_above_zero_and_nothing_is_wrong(stage: Stage) {
-    let store = &stage.store;
+    let store = &*stage.store;
     assert!(store.term() > 0);
     store.append(vec![event("start", "started")]).await.done().expect("an event");
     assert_eq!((store.trouble(), store.lost()), (None, None));
@@ -203,7 +249,7 @@ async fn a_term_is_above_zero_and_nothing_is_wrong(stage: Stage) {
 async fn whoever_claims_shuts_the_last_leader_out() {
     let server = Server::start(1).await;
     let old = leading(&server).await;
-    old.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    named(&old, "n").await.done().expect("a namespace");
     let first = Arc::new(Record { tag: 3, ..test_record() });
     old.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
 
@@ -238,7 +284,7 @@ async fn whoever_claims_shuts_the_last_leader_out() {
     let term = old.claim(Some(&vacant), "http://127.0.0.1:1", 0).await.done().expect("the lead");
     assert_eq!(term, 3);
     let texts = old.events(9, Box::new(|_| true)).await.expect("events");
-    assert_eq!(texts.len(), 2);
+    assert_eq!(texts.len(), 3);
 }
 
 /// A proxy that passes requests on to etcd and keeps the answers to itself.
@@ -269,7 +315,7 @@ async fn swallowing(to: String) -> (String, tokio::task::JoinHandle<()>) {
 async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     let mut server = Server::start(1).await;
     let store = leading(&server).await;
-    store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+    named(&store, "n").await.done().expect("a namespace");
     let (deaf, task) = swallowing(place(&server).endpoints[0].clone()).await;
     let by_proxy = Place {
         endpoints: vec![deaf],
@@ -278,7 +324,7 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
     };
     // Only writes are asked: reads would go the same way.
     let unheard = store.through(by_proxy).expect("a way");
-    let outcome = unheard.create_namespace("m".to_owned()).await;
+    let outcome = named(&unheard, "m").await;
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
     assert!(unheard.trouble().is_some());
     task.abort();
@@ -291,7 +337,7 @@ async fn a_write_whose_answer_is_lost_is_neither_done_nor_not_done() {
 
     // Nobody there is certain, and so it is when it comes back.
     server.kill(0);
-    let outcome = store.create_namespace("o".to_owned()).await;
+    let outcome = named(&store, "o").await;
     assert!(matches!(outcome, Outcome::NotDone(_) | Outcome::Unknown(_)), "{outcome:?}");
     let fresh = Etcd::open(place(&server)).await;
     assert!(matches!(fresh, Err(StoreError::Away(_))));

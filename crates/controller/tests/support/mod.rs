@@ -97,9 +97,23 @@ impl Controller {
     }
 
     pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.call_with(None, method, path, body).await
+    }
+
+    /// The same with a token.
+    pub async fn call_with(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> (u16, Value) {
         let method = method.parse().expect("a method");
         let url = format!("{}/api/v1{path}", self.url);
-        let request = self.http.request(method, url).json(&body);
+        let mut request = self.http.request(method, url).json(&body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
         let answer = request.send().await.expect("the controller answers");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a body");

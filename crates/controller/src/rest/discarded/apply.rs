@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::rest::{DiscardedApply, DiscardedExport, DiscardedOutcome};
+use api::rest::{Actor, DiscardedApply, DiscardedExport, DiscardedOutcome};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
@@ -15,6 +16,7 @@ use resp::Value;
 use tokio::sync::Semaphore;
 
 use super::{Change, Peer, latin, listed, page};
+use crate::events::Event;
 use crate::rest::error::{ApiError, ok};
 use crate::rest::{App, body, find};
 
@@ -35,6 +37,7 @@ static APPLYING: Semaphore = Semaphore::const_new(1);
 
 pub(in crate::rest) async fn apply(
     registry: App,
+    Extension(by): Extension<Actor>,
     Path((ns, name, id, file)): Path<(String, String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -46,11 +49,26 @@ pub(in crate::rest) async fn apply(
     let master = master.ok_or_else(|| ApiError::failed("the shard has no master"))?;
     let master = Peer::new(&registry, &record, (holder.shard, master));
     let job = Job { holder, master, file, spec };
-    let note = move |text: String| {
-        tracing::info!(cluster = %cluster.label(), "{text}");
-        cluster.note("operator", text);
+    let label = cluster.label();
+    let (cluster, registry) = (label.clone(), Arc::clone(&registry.0));
+    let work = async move {
+        if job.spec.confirm {
+            let (holder, master) = (&job.holder.endpoint, &job.master.endpoint);
+            let file = &job.file;
+            let text =
+                format!("discarded writes of {holder} ({file}) are put back through {master}");
+            registry.write_down(&by, label, text).await?;
+        }
+        let note = move |text: String| {
+            tracing::info!(%cluster, "{text}");
+            let term = registry.shared.store.term();
+            let event = Event::asked(&by, term, cluster.clone(), text);
+            // What is of the history is never only counted.
+            let _ = registry.shared.journal.add(event);
+        };
+        job.run(Arc::new(note)).await
     };
-    Ok(ok(alone(&APPLYING, async move { job.run(Arc::new(note)).await }).await?))
+    Ok(ok(alone(&APPLYING, work).await?))
 }
 
 /// Runs the work if nobody else does such, and to its end also when whoever waits for it is gone.

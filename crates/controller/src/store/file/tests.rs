@@ -85,14 +85,18 @@ impl Stage {
     }
 }
 
+fn named(stage: &Stage, name: &str) -> Outcome {
+    stage.store.create_namespace(name, &Event::now(1, String::new(), "operator", "made".to_owned()))
+}
+
 #[test]
 fn a_disk_that_was_full_for_a_moment_costs_that_moment() {
     let stage = Stage::new();
-    stage.store.create_namespace("before").done().expect("room");
+    named(&stage, "before").done().expect("room");
     assert_eq!(stage.store.trouble(), None);
     stage.disk(FULL);
-    assert!(stage.store.create_namespace("full").done().is_err());
-    assert!(stage.store.create_namespace("still full").done().is_err());
+    assert!(named(&stage, "full").done().is_err());
+    assert!(named(&stage, "still full").done().is_err());
     let trouble = stage.store.trouble().expect("a word of it");
     assert!(trouble.contains("No space left"), "{trouble}");
     stage.disk(WELL);
@@ -101,7 +105,7 @@ fn a_disk_that_was_full_for_a_moment_costs_that_moment() {
     assert!(stage.store.trouble().is_some());
     stage.store.probe().expect("room");
     assert_eq!(stage.store.trouble(), None);
-    stage.store.create_namespace("after").done().expect("room");
+    named(&stage, "after").done().expect("room");
     assert_eq!(stage.store.namespaces().expect("names"), ["after", "before"]);
 }
 
@@ -109,18 +113,18 @@ fn a_disk_that_was_full_for_a_moment_costs_that_moment() {
 fn a_commit_that_failed_and_is_done_is_told_apart_from_one_that_is_not() {
     let stage = Stage::new();
     stage.disk(LIES);
-    let outcome = stage.store.create_namespace("n");
+    let outcome = named(&stage, "n");
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
     stage.disk(WELL);
     // Whichever it is, it stays so: the file was opened anew.
     let names = stage.store.namespaces().expect("names");
-    let again = stage.store.create_namespace("n");
+    let again = named(&stage, "n");
     match names.as_slice() {
         [] => assert!(matches!(again, Outcome::Done(())), "{again:?}"),
         _ => assert!(matches!(again, Outcome::NotDone(StoreError::Exists)), "{again:?}"),
     }
     stage.disk(FULL);
-    let outcome = stage.store.create_namespace("m");
+    let outcome = named(&stage, "m");
     assert!(!matches!(outcome, Outcome::Done(())), "{outcome:?}");
     stage.disk(WELL);
     assert_eq!(stage.store.namespaces().expect("names"), ["n"]);

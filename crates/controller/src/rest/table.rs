@@ -1,0 +1,141 @@
+//! What can be asked, and the role it needs: a route is a row, and a row has a role.
+//!
+//! Nothing else makes routes of the interface, so none is left open by being forgotten.
+
+use std::sync::Arc;
+
+use api::rest::{Actor, UserRole};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{self, MethodRouter};
+
+use super::error::ApiError;
+use crate::registry::Registry;
+
+/// One method of one path.
+pub(super) struct Row {
+    method: &'static str,
+    path: String,
+    needs: UserRole,
+    run: MethodRouter<Arc<Registry>>,
+}
+
+/// What stands before a row.
+#[derive(Clone)]
+struct Gate {
+    needs: UserRole,
+    /// As the table has it.
+    route: Arc<str>,
+}
+
+/// Makes the functions by which rows are written, one for each method.
+macro_rules! methods {
+    ($($name:ident $method:literal,)*) => {
+        $(pub(super) fn $name<H, T>(path: impl Into<String>, needs: UserRole, run: H) -> Row
+        where
+            H: Handler<T, Arc<Registry>>,
+            T: 'static,
+        {
+            Row { method: $method, path: path.into(), needs, run: routing::$name(run) }
+        })*
+    };
+}
+
+methods! { get "GET", post "POST", patch "PATCH", delete "DELETE", }
+
+/// A router of these rows. A guard that stands before it says who asks.
+pub(super) fn router(rows: Vec<Row>) -> Router<Arc<Registry>> {
+    rows.into_iter().fold(Router::new(), |router, row| {
+        let Row { method, path, needs, run } = row;
+        let route = format!("{method} {path}").into();
+        let gate = Gate { needs, route };
+        router.route(&path, run.route_layer(middleware::from_fn_with_state(gate, allowed)))
+    })
+}
+
+async fn allowed(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let Some(by) = request.extensions().get::<Actor>() else {
+        return ApiError::failed(format!("{}: nobody has looked who asks", gate.route))
+            .into_response();
+    };
+    match must_be(by, gate.needs) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// For what of a request needs more than its route.
+pub(super) fn must_be(by: &Actor, needs: UserRole) -> Result<(), ApiError> {
+    if by.role >= needs { Ok(()) } else { Err(ApiError::forbidden(by, needs)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each role may do, as the operator's page has it. Nothing that changes is for viewers.
+    #[test]
+    fn each_route_needs_what_the_page_says() {
+        let rows = super::super::rows();
+        let of = |role: UserRole| -> Vec<String> {
+            let short = |path: &str| {
+                let path = path.replace("/api/v1", "");
+                path.replace("/namespaces/{ns}/clusters/{c}", "…")
+            };
+            let of_role = rows.iter().filter(|row| row.needs == role);
+            of_role.map(|row| format!("{} {}", row.method, short(&row.path))).collect()
+        };
+        let changes = |row: &&Row| row.method != "GET";
+        assert!(rows.iter().filter(changes).all(|row| row.needs > UserRole::Viewer));
+        assert_eq!(of(UserRole::Admin), ADMIN);
+        assert_eq!(of(UserRole::Operator), OPERATOR);
+        assert!(rows.len() > ADMIN.len() + OPERATOR.len());
+    }
+
+    const ADMIN: [&str; 12] = [
+        "POST /namespaces",
+        "DELETE /namespaces/{ns}",
+        "GET /users",
+        "POST /users",
+        "DELETE /users/{name}",
+        "POST /namespaces/{ns}/clusters",
+        "DELETE …",
+        "POST …/import",
+        "POST …/release",
+        "POST …/discarded/{id}/{file}/apply",
+        "POST …/shards/{i}/accept-loss",
+        "POST …/shards/{i}/restore-deposed",
+    ];
+
+    const OPERATOR: [&str; 16] = [
+        "PATCH …",
+        "POST …/balancers",
+        "DELETE …/balancers/{name}",
+        "PATCH …/nodes/{id}",
+        "GET …/discarded/{id}/{file}",
+        "POST …/moves",
+        "PATCH …/moves/{id}",
+        "DELETE …/moves/{id}",
+        "POST …/rebalance",
+        "POST …/shards",
+        "DELETE …/shards/{i}",
+        "POST …/shards/{i}/failover",
+        "POST …/shards/{i}/drain",
+        "POST …/shards/{i}/nodes",
+        "DELETE …/shards/{i}/nodes/{id}",
+        "PATCH …/shards/{i}/nodes/{id}",
+    ];
+
+    #[test]
+    fn a_role_that_is_too_low_is_told_both_roles() {
+        let by = crate::cluster::test_actor();
+        let viewer = Actor { role: UserRole::Viewer, ..by };
+        assert!(must_be(&viewer, UserRole::Viewer).is_ok());
+        let error = must_be(&viewer, UserRole::Operator).expect_err("too low").to_string();
+        assert!(error.contains("`operator`, and deploy has `viewer`"), "{error}");
+        assert!(error.contains("ctl user add NAME --role operator"), "{error}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Keys that are there or are not: namespaces and users. Each comes and goes in one transaction
+//! with its event.
+
+use super::wire::{Answer, Compare, Range, Write};
+use super::{Changed, Etcd, encode};
+use crate::access::User;
+use crate::events::Event;
+use crate::store::{Outcome, StoreError, failed};
+
+impl Etcd {
+    pub(super) async fn add_namespace(&self, name: &str, event: &Event) -> Outcome {
+        let key = self.key(&format!("namespaces/{name}"));
+        self.add("create a namespace", key, String::new(), event).await
+    }
+
+    pub(super) async fn remove_namespace(&self, name: &str, event: &Event) -> Outcome {
+        let key = self.key(&format!("namespaces/{name}"));
+        let compares = vec![
+            Compare::Present(key.clone()),
+            Compare::NoneOf(self.key(&format!("clusters/{name}/"))),
+        ];
+        let why_not = |answer: &Answer| match answer.found(1).pairs.is_empty() {
+            true => StoreError::NotFound,
+            false => StoreError::NotEmpty,
+        };
+        let write = Write::Remove(key);
+        self.make("delete a namespace", (compares, write), event, why_not).await
+    }
+
+    pub(super) async fn all_users(&self) -> Result<Vec<User>, StoreError> {
+        let read = self.client.read("read users", &[Range::All(self.key("users/"))]).await?;
+        let found = read.found(0);
+        let users = found.pairs.iter().map(|pair| serde_json::from_str(&pair.value));
+        users.collect::<Result<_, _>>().map_err(failed("read a user"))
+    }
+
+    pub(super) async fn put_user(&self, user: &User, event: &Event) -> Outcome {
+        match encode(user) {
+            Ok(text) => {
+                let key = self.key(&format!("users/{}", user.name));
+                self.add("add a user", key, text, event).await
+            }
+            Err(error) => Outcome::NotDone(error),
+        }
+    }
+
+    pub(super) async fn drop_user(&self, name: &str, event: &Event) -> Outcome {
+        let key = self.key(&format!("users/{name}"));
+        let compares = vec![Compare::Present(key.clone())];
+        let write = Write::Remove(key);
+        self.make("remove a user", (compares, write), event, |_| StoreError::NotFound).await
+    }
+
+    async fn add(&self, what: &'static str, key: String, value: String, event: &Event) -> Outcome {
+        let compares = vec![Compare::Absent(key.clone())];
+        let write = Write::Put(key, value);
+        self.make(what, (compares, write), event, |_| StoreError::Exists).await
+    }
+
+    /// `why_not` tells what was not so.
+    async fn make(
+        &self,
+        what: &'static str,
+        (compares, write): (Vec<Compare>, Write),
+        event: &Event,
+        why_not: fn(&Answer) -> StoreError,
+    ) -> Outcome {
+        let mut writes = match self.logged(std::slice::from_ref(event)).await {
+            Ok(writes) => writes,
+            Err(error) => return Outcome::NotDone(error),
+        };
+        writes.push(write);
+        match self.change(what, compares, writes).await {
+            Outcome::Done(Changed::Made) => Outcome::Done(()),
+            Outcome::Done(Changed::Found(answer)) => Outcome::NotDone(why_not(&answer)),
+            Outcome::NotDone(error) => Outcome::NotDone(error),
+            Outcome::Unknown(error) => Outcome::Unknown(error),
+        }
+    }
+}

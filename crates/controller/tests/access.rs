@@ -1,0 +1,314 @@
+//! Users, their roles, and what is written down of what they ask for.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the support module is shared by tests, not published"
+)]
+
+#[path = "support/etcd.rs"]
+mod etcd;
+mod support;
+
+use std::path::Path;
+
+use controller::{Config, Kind};
+use etcd::Etcd;
+use serde_json::{Value, json};
+use support::{Controller, until};
+
+const TOKEN: &str = "geheim";
+const ROLES: [&str; 3] = ["viewer", "operator", "admin"];
+
+fn guarded(folder: &Path) -> Config {
+    let data = folder.join("store.redb");
+    Config { data, token: Some(TOKEN.into()), ..Config::default() }
+}
+
+fn message(answer: &Value) -> &str {
+    answer["error"]["message"].as_str().unwrap_or_default()
+}
+
+/// Adds a user and returns its token.
+async fn add(controller: &Controller, body: Value) -> String {
+    let (code, answer) = controller.call_with(Some(TOKEN), "POST", "/users", body).await;
+    assert_eq!(code, 201, "{answer}");
+    answer["data"]["token"].as_str().expect("a token").to_owned()
+}
+
+/// A cluster of one node that nobody looks at.
+async fn create(controller: &Controller, token: &str) {
+    let body = json!({"namespace": "n"});
+    let (code, answer) = controller.call_with(Some(token), "POST", "/namespaces", body).await;
+    assert_eq!(code, 201, "{answer}");
+    let node = json!({"addr": "127.0.0.1:1", "announced_host": "lb.test", "announced_port": 7000});
+    let spec = json!({
+        "name": "c", "nodes": [node], "password": "s3cret-peer", "allow_unfenced": true,
+    });
+    let url = format!("{}/api/v1/namespaces/n/clusters", controller.url);
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let made = http.post(url).bearer_auth(token).header("X-Dont-Check-Cluster-Mode", "yes");
+    let made = made.json(&spec).send().await.expect("an answer");
+    assert_eq!(made.status().as_u16(), 201);
+}
+
+/// What was asked for and by whom, the newest last, as an admin sees it.
+async fn audit(controller: &Controller) -> Vec<Value> {
+    let path = "/events?limit=100&audit=yes";
+    let (code, answer) = controller.call_with(Some(TOKEN), "GET", path, json!({})).await;
+    assert_eq!(code, 200, "{answer}");
+    answer["data"]["events"].as_array().expect("events").clone()
+}
+
+#[tokio::test]
+async fn each_role_does_its_part_and_a_refusal_names_both_roles() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    let mut tokens = Vec::new();
+    for role in ROLES {
+        tokens.push(add(&controller, json!({"name": format!("a-{role}"), "role": role})).await);
+    }
+    // The least role that gets through; what it gets to is another matter.
+    let rows = [
+        ("GET", "/namespaces", "viewer"),
+        ("GET", "/events", "viewer"),
+        ("GET", "/namespaces/n/clusters/c/status", "viewer"),
+        ("POST", "/namespaces/n/clusters/c/shards/0/failover", "operator"),
+        ("POST", "/namespaces/n/clusters/c/moves", "operator"),
+        ("PATCH", "/namespaces/n/clusters/c", "operator"),
+        ("DELETE", "/namespaces/n/clusters/c/balancers/b", "operator"),
+        ("GET", "/namespaces/n/clusters/c/discarded/x/y", "operator"),
+        ("POST", "/namespaces/n/clusters/c/shards/0/accept-loss", "admin"),
+        ("POST", "/namespaces/n/clusters/c/release", "admin"),
+        ("POST", "/namespaces/n/clusters/c/import", "admin"),
+        ("DELETE", "/namespaces/n/clusters/c", "admin"),
+        ("GET", "/users", "admin"),
+        ("DELETE", "/users/nobody", "admin"),
+    ];
+    for (method, path, least) in rows {
+        let needs = ROLES.iter().position(|role| *role == least).expect("a role");
+        for (has, token) in tokens.iter().enumerate() {
+            let (code, answer) = controller.call_with(Some(token), method, path, json!({})).await;
+            let what = format!("{method} {path} as {}: {code} {answer}", ROLES[has]);
+            assert_ne!(code, 401, "{what}");
+            assert_eq!(code == 403, has < needs, "{what}");
+            if code == 403 {
+                assert_eq!(answer["error"]["needs"], least, "{what}");
+                assert_eq!(answer["error"]["has"], ROLES[has], "{what}");
+                let told = format!("`{least}`, and a-{} has `{}`", ROLES[has], ROLES[has]);
+                assert!(message(&answer).contains(&told), "{what}");
+            }
+        }
+    }
+    // No user becomes more by asking.
+    let (code, _) = controller
+        .call_with(Some(&tokens[1]), "POST", "/users", json!({"name": "x", "role": "admin"}))
+        .await;
+    assert_eq!(code, 403);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_told_once_and_refused_once_its_user_is_gone_or_its_time_is_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = guarded(folder.path());
+    let controller = Controller::start_with(config.clone()).await;
+    let deploy = add(&controller, json!({"name": "deploy", "role": "viewer"})).await;
+    let guest =
+        add(&controller, json!({"name": "guest", "role": "viewer", "expires_in_s": 1})).await;
+    for (body, code) in [
+        (json!({"name": "deploy", "role": "admin"}), 409),
+        (json!({"name": "a b", "role": "admin"}), 400),
+        (json!({"name": "..", "role": "admin"}), 400),
+        (json!({"name": "x", "role": "root"}), 400),
+        (json!({"name": "x", "role": "viewer", "expires_in_s": 0}), 400),
+        (json!({"name": "x", "role": "viewer", "expires": 5}), 400),
+    ] {
+        let (found, answer) =
+            controller.call_with(Some(TOKEN), "POST", "/users", body.clone()).await;
+        assert_eq!(found, code, "{body}: {answer}");
+    }
+    let ask = async |controller: &Controller, token: &str| {
+        let (code, answer) =
+            controller.call_with(Some(token), "GET", "/namespaces", json!({})).await;
+        (code, message(&answer).to_owned())
+    };
+    assert_eq!(ask(&controller, &deploy).await.0, 200);
+    let expired = until("a token to end", || async {
+        match ask(&controller, &guest).await {
+            (401, why) => Ok(why),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert!(expired.contains("user guest has expired at"), "{expired}");
+    assert!(expired.contains("ctl user add guest"), "{expired}");
+
+    let (_, list) = controller.call_with(Some(TOKEN), "GET", "/users", json!({})).await;
+    let users = list["data"]["users"].as_array().expect("users");
+    let names: Vec<_> = users.iter().map(|user| (&user["name"], &user["expired"])).collect();
+    assert_eq!(names, [(&json!("deploy"), &json!(false)), (&json!("guest"), &json!(true))]);
+    assert!(!list.to_string().contains("hash"), "{list}");
+
+    // They outlive the process; neither its store nor its log of events has a token.
+    controller.stop().await;
+    let stored = std::fs::read(&config.data).expect("the store");
+    for token in [&deploy, &guest] {
+        assert!(!stored.windows(token.len()).any(|part| part == token.as_bytes()));
+    }
+    let controller = Controller::start_with(config).await;
+    assert_eq!(ask(&controller, &deploy).await.0, 200);
+    let (code, _) = controller.call_with(Some(TOKEN), "DELETE", "/users/deploy", json!({})).await;
+    assert_eq!(code, 204);
+    let (code, why) = ask(&controller, &deploy).await;
+    assert_eq!(code, 401);
+    assert!(why.contains("nobody's"), "{why}");
+    let (code, answer) =
+        controller.call_with(Some(TOKEN), "DELETE", "/users/deploy", json!({})).await;
+    assert_eq!(
+        (code, message(&answer)),
+        (404, "user deploy: not found; `ctl user list` shows all")
+    );
+    assert_eq!(ask(&controller, TOKEN).await.0, 200);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn where_no_token_is_configured_there_are_no_users() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start(folder.path().join("store.redb")).await;
+    let body = json!({"name": "deploy", "role": "viewer"});
+    let (code, answer) = controller.call("POST", "/users", body).await;
+    assert_eq!(code, 409, "{answer}");
+    assert!(message(&answer).contains("set `token_file` or `token`"), "{answer}");
+    // As ever: a token that nobody wants shuts nobody out.
+    let (code, _) = controller.call_with(Some("x"), "GET", "/users", json!({})).await;
+    assert_eq!(code, 200);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn each_change_says_by_whom_it_was_asked_for_and_no_secret() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    let token = add(&controller, json!({"name": "deploy", "role": "admin"})).await;
+    let call = async |method: &str, path: &str, body: Value| {
+        controller.call_with(Some(&token), method, path, body).await.0
+    };
+    create(&controller, &token).await;
+    // What is refused changes nothing and leaves nothing.
+    assert_eq!(call("POST", "/namespaces", json!({"namespace": "n"})).await, 409);
+    let cluster = "/namespaces/n/clusters/c";
+    assert_eq!(call("PATCH", cluster, json!({"paused": true, "reason": "a disk"})).await, 200);
+    assert_eq!(call("PATCH", cluster, json!({"password": "s3cret-next"})).await, 200);
+    assert_eq!(call("GET", cluster, json!({})).await, 200);
+    assert_eq!(call("DELETE", cluster, json!({})).await, 204);
+    assert_eq!(call("DELETE", "/namespaces/n", json!({})).await, 204);
+
+    let audit = audit(&controller).await;
+    let texts: Vec<&str> =
+        audit.iter().map(|event| event["text"].as_str().expect("a text")).collect();
+    assert_eq!(
+        texts,
+        [
+            "user deploy added: admin",
+            "namespace n created",
+            "created with 1 shards of 1",
+            "an operator asked for no automatic failover (a disk)",
+            "an operator asked for another password for the nodes",
+            "deleted",
+            "namespace n deleted",
+        ]
+    );
+    let by = |who: &str| json!({"who": who, "role": "admin", "from": "127.0.0.1"});
+    assert_eq!(audit[0]["by"], by("(configured token)"));
+    for event in &audit[1..] {
+        assert_eq!(event["by"], by("deploy"), "{event}");
+        assert!(event["at_ms"].as_u64() > Some(0) && event["kind"] == "operator", "{event}");
+    }
+    let told = serde_json::to_string(&audit).expect("JSON");
+    assert!(!told.contains("s3cret") && !told.contains(&token), "{told}");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_pauses_and_changes_no_promise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    create(&controller, TOKEN).await;
+    let token = add(&controller, json!({"name": "duty", "role": "operator"})).await;
+    let change = async |body: Value| {
+        let path = "/namespaces/n/clusters/c";
+        controller.call_with(Some(&token), "PATCH", path, body).await
+    };
+    for body in [
+        json!({"commit_mode": "async"}),
+        json!({"min_in_sync": 1}),
+        json!({"max_lag": "none"}),
+        json!({"password": "x", "paused": true}),
+    ] {
+        let (code, answer) = change(body.clone()).await;
+        assert_eq!((code, &answer["error"]["needs"]), (403, &json!("admin")), "{body}: {answer}");
+    }
+    let (code, answer) = change(json!({"paused": true})).await;
+    assert_eq!(code, 200, "{answer}");
+    controller.stop().await;
+}
+
+/// The standby knows users by reading, and tells the leader where a request came from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_are_the_same_at_every_controller() {
+    let etcd = Etcd::start(1).await;
+    let config = Config {
+        store: Kind::Etcd,
+        etcd_endpoints: etcd.endpoints(),
+        etcd_limit_ms: 500,
+        token: Some(TOKEN.into()),
+        ..Config::default()
+    };
+    let one = Controller::start_with(config.clone()).await;
+    let other = Controller::start_with(config).await;
+    let token = until("a leader that adds a user", || async {
+        let body = json!({"name": "deploy", "role": "admin"});
+        let (code, answer) = one.call_with(Some(TOKEN), "POST", "/users", body).await;
+        let token = answer["data"]["token"].as_str().map(str::to_owned);
+        token.ok_or_else(|| format!("{code} {answer}"))
+    })
+    .await;
+    for (number, controller) in [&one, &other].into_iter().enumerate() {
+        let body = json!({"namespace": format!("n{number}")});
+        let (code, answer) = controller.call_with(Some(&token), "POST", "/namespaces", body).await;
+        assert_eq!(code, 201, "at {number}: {answer}");
+    }
+    let audit = audit(&other).await;
+    let made = |name: &str| {
+        let text = format!("namespace {name} created");
+        let event = audit.iter().find(|event| event["text"] == text.as_str());
+        event.expect("an entry")["by"].clone()
+    };
+    let mut from: Vec<String> = ["n0", "n1"]
+        .map(|name| {
+            let by = made(name);
+            assert_eq!(by["who"], "deploy");
+            by["from"].as_str().expect("an address").to_owned()
+        })
+        .to_vec();
+    from.sort();
+    // One of the two was asked by the other.
+    assert_eq!(from, ["127.0.0.1", "127.0.0.1 by way of 127.0.0.1"]);
+
+    let (code, _) = other.call_with(Some(&token), "DELETE", "/users/deploy", json!({})).await;
+    assert_eq!(code, 204);
+    for controller in [&one, &other] {
+        until("a user to be gone", || async {
+            let path = "/namespaces";
+            match controller.call_with(Some(&token), "GET", path, json!({})).await {
+                (401, _) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    one.stop().await;
+    other.stop().await;
+}
