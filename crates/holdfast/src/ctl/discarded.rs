@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, bail};
 use api::rest::{
     Discarded, DiscardedApply, DiscardedChange, DiscardedExport, DiscardedOutcome, DiscardedPage,
 };
+use api::time::utc;
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::show::utc;
 use super::table::{json, render, text};
 use super::{Context, Place};
 

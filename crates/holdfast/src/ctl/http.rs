@@ -131,9 +131,10 @@ impl Http {
             return Ok(value["data"].take());
         }
         if status == reqwest::StatusCode::UNAUTHORIZED {
+            let why = value["error"]["message"].as_str().unwrap_or("it has another one");
             match &self.token {
                 None => bail!("the controller wants a token: {TOKEN_HELP}"),
-                Some(_) => bail!("the controller refuses this token: it has another one"),
+                Some(_) => bail!("the controller refuses this token: {why}"),
             }
         }
         match value["error"]["message"].as_str() {

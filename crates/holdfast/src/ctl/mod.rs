@@ -21,6 +21,7 @@ mod show;
 mod status;
 mod table;
 mod tls;
+mod user;
 mod words;
 
 use std::path::PathBuf;
@@ -130,14 +131,11 @@ enum Verb {
         #[command(flatten)]
         place: Place,
     },
-    /// Show what happened and why
-    Events {
-        #[command(flatten)]
-        place: Place,
-        /// How many, the newest; 1 to 10000
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-        limit: u64,
-    },
+    /// Show what happened and why; with --audit, who asked for what
+    Events(show::EventsArgs),
+    /// Add, list or remove users: who may ask the controller, by tokens of their own
+    #[command(subcommand)]
+    User(user::UserVerb),
 }
 
 /// Which cluster is meant.
@@ -180,7 +178,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
         Verb::Status { place } => return status::status(&cx, &place).await,
-        Verb::Events { place, limit } => show::events(&cx, &place, limit).await?,
+        Verb::Events(args) => show::events(&cx, &args).await?,
+        Verb::User(verb) => user::run(&cx, verb).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

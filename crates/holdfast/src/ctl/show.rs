@@ -1,7 +1,10 @@
 //! Verbs that only look.
 
 use anyhow::Result;
-use api::rest::{Cluster, ClusterAnswer, Clusters, Events, Namespaces, Shard, ShardAnswer};
+use api::rest::{
+    Actor, Cluster, ClusterAnswer, Clusters, Event, Events, Namespaces, Shard, ShardAnswer,
+};
+use api::time::utc;
 use clap::Subcommand;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -118,14 +121,28 @@ fn cluster_table(width: usize, cluster: &Cluster) -> String {
     )
 }
 
-pub(crate) async fn events(cx: &Context, place: &Place, limit: u64) -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    place: Place,
+    /// How many, the newest; 1 to 10000
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    limit: u64,
+    /// Only what somebody asked for by REST or `ctl`: by whom, in which role, from which address
+    #[arg(long)]
+    audit: bool,
+}
+
+pub(crate) async fn events(cx: &Context, args: &EventsArgs) -> Result<()> {
+    let EventsArgs { place, limit, audit } = args;
     let everything = place.namespace.is_none() && place.cluster.is_none();
-    let path = if everything {
-        format!("/events?limit={limit}")
-    } else {
-        format!("{}/events?limit={limit}", cx.cluster(place).await?)
-    };
+    let base = if everything { String::new() } else { cx.cluster(place).await? };
+    let audited = if *audit { "&audit=yes" } else { "" };
+    let path = format!("{base}/events?limit={limit}{audited}");
     show(cx, &path, |events: Events| {
+        if *audit {
+            return render(cx.width, &AUDIT, &audit_rows(events.events));
+        }
         let rows: Vec<_> = events
             .events
             .into_iter()
@@ -144,31 +161,46 @@ pub(crate) async fn events(cx: &Context, place: &Place, limit: u64) -> Result<()
     .await
 }
 
-/// `2026-01-31 23:59:59.123`, by the proleptic Gregorian calendar.
-pub(super) fn utc(at_ms: u64) -> String {
-    let (seconds, ms) = (at_ms / 1_000, at_ms % 1_000);
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Counted from 1 March of year 0, so that a leap day ends its year.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
+const AUDIT: [&str; 6] = ["TIME (UTC)", "WHO", "ROLE", "FROM", "CLUSTER", "WHAT"];
+
+/// Entries without an actor are of a controller that knows no audit.
+fn audit_rows(events: Vec<Event>) -> Vec<Vec<String>> {
+    let row = |event: Event| {
+        let Actor { who, role, from } = event.by?;
+        Some(vec![utc(event.at_ms), who, role.to_string(), from, event.cluster, event.text])
+    };
+    events.into_iter().filter_map(row).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use api::rest::UserRole;
+
+    use super::*;
 
     #[test]
-    fn times_are_read_as_dates() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00.000");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00.000");
-        assert_eq!(utc(1_798_761_599_999), "2026-12-31 23:59:59.999");
+    fn the_audit_shows_what_somebody_asked_for_and_nothing_else() {
+        let by = Actor { who: "deploy".into(), role: UserRole::Operator, from: "10.0.0.9".into() };
+        let event = |by| Event {
+            number: 1,
+            at_ms: 0,
+            term: 1,
+            cluster: "n/c".into(),
+            kind: "operator".into(),
+            text: "shard 0: switchover asked for".into(),
+            by,
+        };
+        let rows = audit_rows(vec![event(None), event(Some(by))]);
+        assert_eq!(
+            rows,
+            [[
+                "1970-01-01 00:00:00.000",
+                "deploy",
+                "operator",
+                "10.0.0.9",
+                "n/c",
+                "shard 0: switchover asked for"
+            ]]
+        );
     }
 }
