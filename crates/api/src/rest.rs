@@ -12,7 +12,7 @@ mod answer;
 mod moves;
 mod operator;
 
-pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users};
+pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users, if_known};
 pub use answer::NodeAnswer;
 pub use moves::{
     Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer, MovesSpec, PastMove,
@@ -474,7 +474,7 @@ pub struct Event {
     /// What and why.
     pub text: String,
     /// By whom, where somebody asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "if_known", skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
 }
 

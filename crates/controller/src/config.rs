@@ -28,7 +28,7 @@ pub enum Kind {
 pub struct Config {
     /// Where the REST interface listens.
     pub listen: SocketAddr,
-    /// Bearer token every request must carry; required to listen beyond loopback.
+    /// Bearer token of an admin; required to listen beyond loopback.
     pub token: Option<String>,
     /// File whose only line is the token, in place of `token`.
     pub token_file: Option<PathBuf>,
@@ -180,7 +180,8 @@ impl Config {
 # Where the REST interface listens, address:port. Loopback only, unless `token` is set.
 # listen = \"{listen}\"
 
-# Secret that every request but /healthz must carry as `Authorization: Bearer`. Default: none.
+# Secret that every request but /healthz must carry as `Authorization: Bearer`; users have others (`ctl user add`), with a
+# role each, while this one may do everything. Default: none, and everybody may.
 # token = \"…\"
 
 # File whose only line is that secret; in place of `token`. Read again at SIGHUP.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::rest::Actor;
+use api::rest::{Actor, if_known};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -30,7 +30,7 @@ pub struct Event {
     pub text: String,
     /// By whom, where somebody asked for it: then it is of the audit. Earlier versions pass it
     /// over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "if_known", skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
 }
 
@@ -252,6 +252,10 @@ mod tests {
         let text = serde_json::to_string(&asked).expect("JSON");
         assert!(asked.is_history() && text.contains(r#""who":"deploy","role":"admin""#), "{text}");
         assert_eq!(serde_json::from_str::<Event>(&text).expect("an event"), asked);
+        // One event that a later version wrote must not hide the others.
+        let later = text.replace("admin", "auditor");
+        let read: Event = serde_json::from_str(&later).expect("an event");
+        assert_eq!((read.text.as_str(), read.by), ("x", None));
     }
 
     #[test]

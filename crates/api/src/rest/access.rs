@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What somebody may do. Each role may do what the one before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,6 +59,15 @@ pub struct Actor {
     pub role: UserRole,
     /// Address the request came from.
     pub from: String,
+}
+
+/// Reads the actor of an event; one that a later version describes is none, and the event is read.
+///
+/// # Errors
+/// It is no value at all.
+pub fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Actor>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(from)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
 }
 
 /// `POST /users`.

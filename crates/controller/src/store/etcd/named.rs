@@ -5,7 +5,7 @@ use super::wire::{Answer, Compare, Range, Write};
 use super::{Changed, Etcd, encode};
 use crate::access::User;
 use crate::events::Event;
-use crate::store::{Outcome, StoreError, failed};
+use crate::store::{Outcome, StoreError};
 
 impl Etcd {
     pub(super) async fn add_namespace(&self, name: &str, event: &Event) -> Outcome {
@@ -30,8 +30,7 @@ impl Etcd {
     pub(super) async fn all_users(&self) -> Result<Vec<User>, StoreError> {
         let read = self.client.read("read users", &[Range::All(self.key("users/"))]).await?;
         let found = read.found(0);
-        let users = found.pairs.iter().map(|pair| serde_json::from_str(&pair.value));
-        users.collect::<Result<_, _>>().map_err(failed("read a user"))
+        Ok(found.pairs.iter().filter_map(|pair| User::read(pair.value.as_bytes())).collect())
     }
 
     pub(super) async fn put_user(&self, user: &User, event: &Event) -> Outcome {

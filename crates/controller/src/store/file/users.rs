@@ -18,7 +18,7 @@ pub(super) fn all(tx: &redb::ReadTransaction) -> Result<Vec<User>, StoreError> {
     let mut users = Vec::new();
     for row in table.iter().map_err(engine("read users"))? {
         let (_, bytes) = row.map_err(engine("read users"))?;
-        users.push(serde_json::from_slice(bytes.value()).map_err(failed("read a user"))?);
+        users.extend(User::read(bytes.value()));
     }
     Ok(users)
 }
