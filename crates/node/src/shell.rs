@@ -169,6 +169,11 @@ impl Shell {
         Self { node, clients, follower: None, values, now_ms, dir }
     }
 
+    /// The node that runs the commands.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
     /// Another client; its number for [`Self::run_as`].
     pub(crate) fn client(&mut self) -> usize {
         self.clients.push(session(&self.node));

@@ -23,6 +23,7 @@ mod identity;
 mod loss;
 pub mod moves;
 pub mod moving;
+mod news;
 mod observed;
 mod outcome;
 mod paused;
@@ -52,6 +53,7 @@ pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
 pub use identity::is_stranger;
 pub use loss::{Holding, Loss, MemberLoss, loss};
+pub use news::{is_news, rests};
 pub use observed::{
     BalancerObserved, Desired, Guard, InForce, Led, NodeObserved, Observed, Pause, Pushed, Reach,
     Refusal, Seen,

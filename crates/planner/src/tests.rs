@@ -22,6 +22,7 @@ mod grants;
 mod identity;
 mod lost;
 mod moves;
+mod news;
 mod operator;
 mod paused;
 mod rival;

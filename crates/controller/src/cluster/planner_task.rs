@@ -35,31 +35,24 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
             commit(&cluster, *record, &reason).await;
             continue;
         }
-        let timer = async {
-            match wake_at {
-                Some(at) => tokio::time::sleep_until(cluster.shared.instant(at)).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = cluster.wake.notified() => {}
-            () = timer => {}
+            () = tokio::time::sleep_until(cluster.shared.instant(wake_at)) => {}
         }
     }
 }
 
 /// Plans, and puts into force what must not lag behind the plan: leases, pushes and pauses that
 /// are under way, what balancers are told.
-fn step(
-    cluster: &Arc<Cluster>,
-    alarms: &mut BTreeSet<String>,
-) -> (Vec<Action>, Option<planner::Time>) {
+fn step(cluster: &Arc<Cluster>, alarms: &mut BTreeSet<String>) -> (Vec<Action>, planner::Time) {
     let shared = &cluster.shared;
     let now = shared.now();
     let mut state = cluster.state.lock();
     state.observed.fresh_id = rand::random();
     state.observed.authority = shared.authority();
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
+    state.rests = planner::rests(&state.record, &plan);
+    state.gone = question::gone(&state, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
     planner::moving::note(&mut state.observed, &plan, now);
     let version = state.record.version;
@@ -91,9 +84,11 @@ fn step(
     let raised: Vec<String> = plan.alarms.difference(alarms).cloned().collect();
     let over: Vec<String> = alarms.difference(&plan.alarms).cloned().collect();
     alarms.clone_from(&plan.alarms);
-    let wake_at = plan.wake_at;
+    // What is no news by itself ([`planner::is_news`]) is looked at then.
+    let beat = now.plus_millis(shared.policy.heartbeat_ms);
+    let wake_at = plan.wake_at.map_or(beat, |at| at.min(beat));
     state.plan = plan;
-    state.plan_due = wake_at;
+    state.plan_due = Some(wake_at);
     drop(state);
     for text in raised {
         if note(cluster, "alarm", text.clone()) {

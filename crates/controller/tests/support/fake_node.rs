@@ -37,6 +37,8 @@ pub struct Inside {
     pub term: u64,
     /// Term and moment of the last heartbeat.
     pub heard: Option<(u64, Instant)>,
+    /// Heartbeats that were answered.
+    pub beats: u64,
     pub alive: bool,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,
@@ -74,6 +76,7 @@ impl FakeNode {
             paused_until_ns: 0,
             term: 0,
             heard: None,
+            beats: 0,
             alive: true,
             complaint: None,
             complained: 0,
@@ -153,16 +156,26 @@ impl FakeNode {
     /// A write of a client that reached the node.
     pub fn write(&self) -> bool {
         let mut inside = self.inside.lock();
-        let now = inside.clock_ns();
-        let serves = inside.alive
-            && *self.running.borrow()
-            && inside.role() == Role::Master
-            && inside.paused_until_ns <= now
-            && (inside.lease_mode != LeaseMode::BlockAll || inside.lease_until_ns > now);
+        let serves = self.may_serve(&inside);
         if serves {
             inside.sequence += 1;
         }
         serves
+    }
+
+    /// Whether it would take a write of a client that reached it.
+    #[allow(dead_code, reason = "not every test that shares this module uses it")]
+    pub fn serves(&self) -> bool {
+        self.may_serve(&self.inside.lock())
+    }
+
+    fn may_serve(&self, inside: &Inside) -> bool {
+        let now = inside.clock_ns();
+        inside.alive
+            && *self.running.borrow()
+            && inside.role() == Role::Master
+            && inside.paused_until_ns <= now
+            && (inside.lease_mode != LeaseMode::BlockAll || inside.lease_until_ns > now)
     }
 }
 
@@ -319,6 +332,7 @@ fn heartbeat(
             mover.grant(rest);
         }
     }
+    inside.beats += 1;
     let moves = mover::asked(&mut inside, rest, term);
     reply.bulk(Reply { moves, ..inside.reply() }.render().as_bytes());
 }

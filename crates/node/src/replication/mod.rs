@@ -4,6 +4,7 @@
 //! A change of role only tells them to end and starts others: it waits for none of them. What protects the data meanwhile is the
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
+mod applying;
 pub mod aside;
 mod conn;
 pub mod deposed;
@@ -34,10 +35,10 @@ use topology::Endpoint;
 use crate::node::Node;
 use crate::threads::{block_on, spawn};
 
+#[cfg(test)]
+pub(crate) use applying::serve_reads;
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, no_grant, serve as send_files};
-#[cfg(test)]
-pub(crate) use link::serve_reads;
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
