@@ -150,7 +150,7 @@ async fn a_node_with_a_higher_version_is_never_believed() {
         let mut topology = inside.topology.clone().expect("a topology");
         topology.version = 41;
         topology.nodes[0].announced = None;
-        inside.topology = Some(topology);
+        inside.put(topology);
     }
     let status = stage
         .controller

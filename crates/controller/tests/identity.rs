@@ -176,7 +176,7 @@ async fn a_cluster_is_imported_from_its_newest_node_only() {
         topology
     };
     for node in &stage.nodes[..2] {
-        node.inside.lock().topology = Some(newer.clone());
+        node.inside.lock().put(newer.clone());
     }
     let path = format!("{CLUSTER}/import");
     let mut spec = stage.spec();

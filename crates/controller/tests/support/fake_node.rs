@@ -25,7 +25,10 @@ pub struct Inside {
     pub id: String,
     /// `-` before it was told; empty for an older node.
     pub cluster_id: String,
+    /// Set by [`Self::put`].
     pub topology: Option<Topology>,
+    /// Of the topology: it is dear.
+    topology_hash: String,
     pub sequence: u64,
     pub resync: Resync,
     /// Grants and moves; `None`: it knows neither.
@@ -68,6 +71,7 @@ impl FakeNode {
             id: String::new(),
             cluster_id: "-".to_owned(),
             topology: None,
+            topology_hash: String::new(),
             sequence: 0,
             resync: Resync::None,
             mover: None,
@@ -381,7 +385,7 @@ impl Inside {
             return;
         }
         let was_master = self.topology.is_some() && self.role() == Role::Master;
-        self.topology = Some(topology);
+        self.put(topology);
         if self.role() == Role::Slave {
             self.lease_until_ns = 0;
             self.paused_until_ns = 0;
@@ -389,6 +393,12 @@ impl Inside {
                 self.resync = Resync::Required;
             }
         }
+    }
+
+    /// Has this topology, however it came to it.
+    pub fn put(&mut self, topology: Topology) {
+        self.topology_hash = topology.hash();
+        self.topology = Some(topology);
     }
 
     pub fn myself(&self) -> Option<&topology::Node> {
@@ -418,7 +428,7 @@ impl Inside {
             myid: self.id.clone(),
             cluster_id: self.cluster_id.clone(),
             version: self.topology.as_ref().map_or(-1, |topology| topology.version),
-            topology_hash: self.topology.as_ref().map(Topology::hash).unwrap_or_default(),
+            topology_hash: self.topology_hash.clone(),
             clock_ns: now,
             nonce: format!("{:x}", self.nonce),
             lease_mode: self.lease_mode,
