@@ -68,6 +68,12 @@ impl<'a> Context<'a> {
         self.observed.node(id).seen.as_ref().map(|seen| &seen.reply)
     }
 
+    /// A random number that no other shard gets in this plan.
+    pub(crate) fn fresh_id(&self, index: usize) -> u64 {
+        // Odd, so that no two indexes give the same.
+        self.observed.fresh_id ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     /// How the node answers, as far as that is known now.
     pub(crate) fn health(&self, id: &str) -> Health {
         let node = self.observed.node(id);

@@ -20,6 +20,7 @@ mod frontends;
 mod handover;
 mod heartbeat;
 mod identity;
+mod joined;
 mod loss;
 pub mod moves;
 pub mod moving;

@@ -20,6 +20,7 @@ mod disks;
 mod errors;
 mod grants;
 mod identity;
+mod joined;
 mod lost;
 mod moves;
 mod news;

@@ -111,23 +111,23 @@ pub(super) fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) -> 
 
 async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let before = cluster.record();
-    let kind = kind_of(&before, &record);
+    let kinds = Kinds::of(&before, &record);
+    let kind = kinds.word(&before, &record);
     tracing::info!(cluster = %cluster.label(), version = record.version, kind, "{reason}");
     let promoted = record.version;
     let lost = lost_by(cluster, &record);
     match cluster.swap(record, kind, reason).await {
         Ok(after) => {
-            tell_of_loss(cluster, lost);
+            tell_of_losses(cluster, lost);
             let counters = &cluster.shared.counters;
             counters.record_changes.add(1);
             if promoted != before.version {
                 counters.topology_changes.add(1);
             }
-            match kind {
-                "failover" => counters.failovers.add(1),
-                "switchover" => counters.switchovers.add(1),
-                "move" => count_moves(cluster, &before, &after),
-                _ => {}
+            counters.failovers.add(kinds.failovers);
+            counters.switchovers.add(kinds.switchovers);
+            if before.moves != after.moves {
+                count_moves(cluster, &before, &after);
             }
         }
         // Whoever was faster has put the newer record into force, or is about to.
@@ -158,11 +158,11 @@ fn count_moves(cluster: &Cluster, before: &planner::Record, after: &planner::Rec
     counters.slots_moved.add(given.map(|one| one.slots.iter().count() as u64).sum());
 }
 
-/// What a new master of an asynchronous shard is known to lack: shard, writes, words.
-fn lost_by(cluster: &Cluster, after: &planner::Record) -> Option<(usize, u64, String)> {
+/// What new masters of asynchronous shards are known to lack: shard, writes, words.
+fn lost_by(cluster: &Cluster, after: &planner::Record) -> Vec<(usize, u64, String)> {
     let state = cluster.state.lock();
-    let mut shards = state.record.shards.iter().zip(&after.shards).enumerate();
-    shards.find_map(|(index, (old, new))| {
+    let shards = state.record.shards.iter().zip(&after.shards).enumerate();
+    let lost = shards.filter_map(|(index, (old, new))| {
         let (from, to) = (old.master()?, new.master()?);
         // Where a set decides, nothing that was acknowledged is lost.
         if from.id == to.id || !old.epoch.in_sync.is_empty() {
@@ -177,33 +177,57 @@ fn lost_by(cluster: &Cluster, after: &planner::Record) -> Option<(usize, u64, St
             to.local, from.local, from.local
         );
         Some((index, lost, text))
-    })
+    });
+    lost.collect()
 }
 
-fn tell_of_loss(cluster: &Arc<Cluster>, lost: Option<(usize, u64, String)>) {
-    let Some((index, writes, text)) = lost else { return };
-    tracing::warn!(cluster = %cluster.label(), "{text}");
-    cluster.shared.counters.lost_writes.add(writes);
-    note(cluster, "loss", text.clone());
-    let now = cluster.shared.now();
-    cluster.state.lock().observed.losses.insert(index, (now, text));
-    cluster.wake.notify_one();
+fn tell_of_losses(cluster: &Arc<Cluster>, lost: Vec<(usize, u64, String)>) {
+    for (index, writes, text) in lost {
+        tracing::warn!(cluster = %cluster.label(), "{text}");
+        cluster.shared.counters.lost_writes.add(writes);
+        note(cluster, "loss", text.clone());
+        let now = cluster.shared.now();
+        cluster.state.lock().observed.losses.insert(index, (now, text));
+        cluster.wake.notify_one();
+    }
 }
 
-/// What the change is in the log of events.
-fn kind_of(before: &planner::Record, after: &planner::Record) -> &'static str {
-    for (old, new) in before.shards.iter().zip(&after.shards) {
-        let master = |shard: &planner::Shard| shard.master().map(|node| node.id.clone());
-        let is_asked_for = old.intent.is_some() || old.fence.is_some() || new.fence.is_some();
-        match (master(old) != master(new), is_asked_for) {
-            (true, true) => return "switchover",
-            (true, false) => return "failover",
-            // Given up.
-            (false, _) if old.intent.is_some() && new.intent.is_none() => return "switchover",
-            (false, _) => {}
+/// How many shards a change replaces the master of, by force and as asked; a switchover that is
+/// given up counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Kinds {
+    failovers: u64,
+    switchovers: u64,
+}
+
+impl Kinds {
+    fn of(before: &planner::Record, after: &planner::Record) -> Self {
+        let mut kinds = Self::default();
+        for (old, new) in before.shards.iter().zip(&after.shards) {
+            let master = |shard: &planner::Shard| shard.master().map(|node| node.id.clone());
+            let is_asked_for = old.intent.is_some() || old.fence.is_some() || new.fence.is_some();
+            match (master(old) != master(new), is_asked_for) {
+                (true, true) => kinds.switchovers += 1,
+                (true, false) => kinds.failovers += 1,
+                // Given up.
+                (false, _) if old.intent.is_some() && new.intent.is_none() => {
+                    kinds.switchovers += 1;
+                }
+                (false, _) => {}
+            }
+        }
+        kinds
+    }
+
+    /// What the change is in the log of events: of several, what matters most.
+    fn word(self, before: &planner::Record, after: &planner::Record) -> &'static str {
+        match (self.failovers, self.switchovers) {
+            (1.., _) => "failover",
+            (0, 1..) => "switchover",
+            (0, 0) if before.moves != after.moves => "move",
+            (0, 0) => "change",
         }
     }
-    if before.moves != after.moves { "move" } else { "change" }
 }
 
 fn act(cluster: &Arc<Cluster>, action: Action) {
