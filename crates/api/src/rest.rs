@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grant::CommitMode;
+use crate::health::Health;
 
 mod answer;
 mod moves;
@@ -399,8 +400,8 @@ pub struct NodeStatus {
     pub announced: Option<String>,
     /// What the record makes of it: `master` or `slave`.
     pub role: String,
-    /// `up`, `suspect`, `down` or `unknown`.
-    pub health: String,
+    /// How it answers.
+    pub health: Health,
     /// It plays its role at the record's version.
     pub settled: bool,
     /// Its last answer, if there is one.

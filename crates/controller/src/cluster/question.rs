@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use api::grant::Grant;
+use api::health::Health;
 use api::heard::Told;
 use api::heartbeat::Reply;
 use api::moves::Asked;
@@ -194,7 +195,7 @@ pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
     let is_down = |node: &&planner::Node| {
         let (record, observed) = (&state.record, &state.observed);
         node.role != Role::Master
-            && planner::health(record, observed, &shared.policy, now, &node.id) == "down"
+            && planner::health(record, observed, &shared.policy, now, &node.id) == Health::Down
     };
     let nodes = state.record.nodes().map(|(_, node)| node);
     let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();

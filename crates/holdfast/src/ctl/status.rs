@@ -159,7 +159,7 @@ fn node_row(shard: usize, state: &str, id: String, node: &NodeStatus) -> Vec<Str
         id,
         node.addr.clone(),
         or_dash(node.announced.clone()),
-        node.health.clone(),
+        node.health.to_string(),
         or_dash(answer.map(|answer| answer.sequence.to_string())),
         or_dash(node.lag.map(|lag| lag.to_string())),
         or_dash(lease.map(|answer| format!("{} ms", answer.lease_remaining_ms))),
@@ -215,7 +215,7 @@ mod tests {
         let node = |id: char, role: &str, error: Option<&str>| {
             json!({
                 "id": id.to_string().repeat(40), "addr": "192.168.100.101:66666",
-                "announced": "192.168.200.201:6379", "role": role, "health": "healthy",
+                "announced": "192.168.200.201:6379", "role": role, "health": "up",
                 "settled": true, "lag": 0, "misses": 0, "error": error,
                 "answer": {
                     "age_ms": 1, "role": role, "sequence": 123_456_789, "version": 7,
