@@ -248,7 +248,7 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
             let body = ClusterSpec {
                 name: args.name.clone(),
                 nodes: specs(&args.members)?,
-                replicas: args.nodes_per_shard,
+                replicas: Some(args.nodes_per_shard),
                 allow_unfenced: args.members.allow_unfenced,
                 balancers: balancers(&args.members)?,
                 password: args.members.password.get()?,
