@@ -61,15 +61,15 @@ pub struct Limits {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// Not TOML, an unknown key, or a value of the wrong type; the text names line and key.
-    #[error("balancer configuration: {0}")]
+    #[error("{0}")]
     Syntax(#[from] toml::de::Error),
     /// Reachable from elsewhere without a secret.
     #[error(
-        "balancer configuration: listen = \"{0}\" is not a loopback address: set token = \"…\", or listen on 127.0.0.1"
+        "listen = \"{0}\" is not a loopback address: set token = \"…\", or listen on 127.0.0.1"
     )]
     OpenAdmin(SocketAddr),
     /// A value out of its range.
-    #[error("balancer configuration: {key} is {value}; accepted: {} to {}", accepted.start(), accepted.end())]
+    #[error("{key} is {value}; accepted: {} to {}", accepted.start(), accepted.end())]
     Range {
         /// The key.
         key: &'static str,
@@ -89,19 +89,19 @@ pub enum ConfigError {
         needed: u64,
     },
     /// An empty token would let everybody in.
-    #[error("balancer configuration: token must not be empty")]
+    #[error("token must not be empty")]
     EmptyToken,
     /// Two tokens.
-    #[error("balancer configuration: set one of token and token_file")]
+    #[error("set one of token and token_file")]
     TwoTokens,
     /// The token's file cannot be used.
-    #[error("balancer configuration: token_file: {0}")]
+    #[error("token_file: {0}")]
     Secret(#[from] web::SecretError),
     /// A host that is none.
-    #[error("balancer configuration: allowed_hosts: {0}")]
+    #[error("allowed_hosts: {0}")]
     Host(#[from] web::BadName),
     /// A certificate or key cannot be used.
-    #[error("balancer configuration: {0}")]
+    #[error("{0}")]
     Tls(#[from] web::certs::Fault),
     /// The file cannot be read.
     #[error("read {}", path.display())]
@@ -327,6 +327,20 @@ impl Settings for Config {
             }
         }
         Ok(())
+    }
+
+    fn keys_of(error: &ConfigError) -> Vec<&'static str> {
+        match error {
+            ConfigError::OpenAdmin(_) => vec!["listen"],
+            ConfigError::Range { key, .. } => vec![key],
+            ConfigError::EmptyToken => vec!["token"],
+            ConfigError::TwoTokens | ConfigError::Secret(_) => vec!["token_file"],
+            ConfigError::Host(_) => vec!["allowed_hosts"],
+            ConfigError::Tls(fault) => vec![fault.option],
+            ConfigError::Syntax(_) | ConfigError::TooFewFiles { .. } | ConfigError::Read { .. } => {
+                Vec::new()
+            }
+        }
     }
 
     fn token(&self) -> Option<&str> {
