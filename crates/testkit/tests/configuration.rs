@@ -62,6 +62,70 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Ended by force after a while: what should have refused to start may run for ever.
+fn start(words: &[&str]) -> Result<Output> {
+    let holdfast = process::holdfast()?;
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "20"]).arg(holdfast).args(words);
+    command.output().context("run holdfast for a while")
+}
+
+/// A start and a check say the same of a file that cannot be, and where in it.
+#[test]
+fn what_cannot_be_is_refused_by_start_and_check_with_its_line() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    let path = file.to_str().context("a path")?;
+    let data = format!("data = {:?}\n", folder.path().join("store.redb"));
+    let etcd = "store = 'etcd'\netcd_endpoints = ['http://127.0.0.1:1']\netcd_user = 'x'\n";
+    let password = format!("{etcd}etcd_password_file = '/nowhere/password'\n");
+    let cases: [(&str, &str, usize, &str); 12] = [
+        ("controller", "# one\n\nlease_ms = 5\n", 3, "`lease_ms` is 5; accepted: "),
+        ("controller", "misses = 1\nheartbeat_ms = 40000\n", 2, "`lease_ms` is 1000"),
+        ("controller", "etcd_user = 'x'\n", 1, "accepted: that only with `store = \"etcd\"`"),
+        ("controller", &password, 4, "/nowhere/password"),
+        ("controller", "log_level = 'inof'\n", 1, "`inof` is neither"),
+        (
+            "controller",
+            "[tls]\ncert_file = '/nowhere/c'\nkey_file = '/nowhere/k'\n",
+            2,
+            "/nowhere/c",
+        ),
+        ("controller", "allowed_hosts = ['http://x']\n", 1, "`http://x`"),
+        ("balancer", "workers = 257\n", 1, "workers is 257; accepted: 0 to 256"),
+        ("balancer", "[limits]\ndrain_ms = 3600001\n", 2, "limits.drain_ms is 3600001"),
+        ("balancer", "limits.max_sessions = 0\n", 1, "accepted: 1 to 1000000"),
+        ("balancer", "\n\nlisten = '0.0.0.0:1'\n", 3, "not a loopback address"),
+        ("balancer", "token_file = '/nowhere/token'\n", 1, "/nowhere/token"),
+    ];
+    for (process, text, line, why) in cases {
+        let place = format!("configuration {path}, line {line}: ");
+        // One that is to fail for another reason has a place for its store.
+        let more = if process == "controller" && !text.contains("data =") && !text.contains("[tls]")
+        {
+            data.as_str()
+        } else {
+            ""
+        };
+        std::fs::write(&file, format!("{text}{more}"))?;
+        for output in [run(&[process, "--check", "-c", path])?, start(&[process, "-c", path])?] {
+            let (code, said) = said(&output);
+            ensure!(code == Some(1), "{process} {text:?}: {code:?} {said}");
+            ensure!(said.contains(&place) && said.contains(why), "{process} {text:?}: {said}");
+        }
+    }
+    // A folder that its unit may make is no fault of the file before the start.
+    for process in ["controller", "balancer"] {
+        std::fs::write(&file, "\nlog_file = '/nowhere/log'\n")?;
+        let (code, said) = said(&start(&[process, "-c", path])?);
+        let place = format!("configuration {path}, line 2: open the log /nowhere/log");
+        ensure!(code == Some(1) && said.contains(&place), "{process}: {code:?} {said}");
+        let (code, said) = self::said(&run(&[process, "--check", "-c", path])?);
+        ensure!(code == Some(0), "{process}: {code:?} {said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_renaming_with_any_blanks_takes_effect() -> Result<()> {
     let server = Server::node("rename-command\tconfig \t x\nrename-command   KEYS\t\"\"")?;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use api::grant::Grant;
+use api::health::Health;
 use api::heard::Told;
 use api::heartbeat::Reply;
 use api::moves::Asked;
@@ -195,7 +196,8 @@ pub(super) fn answered(
 pub(super) fn gone(state: &State, policy: &planner::Policy, now: Time) -> Vec<String> {
     let is_down = |node: &&planner::Node| {
         node.role != Role::Master
-            && planner::health(&state.record, &state.observed, policy, now, &node.id) == "down"
+            && planner::health(&state.record, &state.observed, policy, now, &node.id)
+                == Health::Down
     };
     let nodes = state.record.nodes().map(|(_, node)| node);
     let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();
