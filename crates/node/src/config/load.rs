@@ -458,6 +458,63 @@ mod tests {
         }
     }
 
+    /// Each name that a release of Kvrocks has had for an option, and those of branches that are
+    /// not released.
+    const KVROCKS: &str = "auto-resize-block-and-sst backup-dir bgsave-cron bind cloud-storage-access-key \
+        cloud-storage-bucket cloud-storage-endpoint cloud-storage-secret-key cloud-storage-type \
+        cluster-enabled codis-enabled compact-cron compaction-checker-cron \
+        compaction-checker-range daemonize db-name dbsize-scan-cron dir enable-blob-cache \
+        force-compact-file-age force-compact-file-min-deleted-percentage \
+        fullsync-recv-file-delay hash-encoding-mode hash-length-mode json-max-nesting-depth \
+        json-storage-format log-dir log-level log-retention-days master-use-repl-port masterauth \
+        max-backup-keep-hours max-backup-to-keep max-bitmap-to-string-mb max-db-size max-io-mb \
+        max-replication-mb maxclients migrate-batch-rate-limit-mb migrate-batch-size-kb \
+        migrate-pipeline-size migrate-sequence-gap migrate-speed migrate-type \
+        persist-cluster-nodes-enabled pidfile port profiling-sample-commands \
+        profiling-sample-ratio profiling-sample-record-max-len \
+        profiling-sample-record-threshold-ms proto-max-bulk-len purge-backup-on-fullsync \
+        redis-cursor-compatible rename-command repl-bind repl-namespace-enabled repl-workers \
+        replica-announce-ip replica-announce-port requirepass resp3-enabled \
+        rocksdb.avoid_unnecessary_blocking_io rocksdb.blob_file_size \
+        rocksdb.blob_garbage_collection_age_cutoff rocksdb.block_cache_size \
+        rocksdb.block_cache_type rocksdb.block_size rocksdb.cache_index_and_filter_blocks \
+        rocksdb.compaction_readahead_size rocksdb.compression rocksdb.compression_level \
+        rocksdb.compression_start_level rocksdb.delayed_write_rate \
+        rocksdb.disable_auto_compactions rocksdb.enable_blob_files \
+        rocksdb.enable_blob_garbage_collection rocksdb.enable_pipelined_write \
+        rocksdb.level0_file_num_compaction_trigger rocksdb.level0_slowdown_writes_trigger \
+        rocksdb.level0_stop_writes_trigger rocksdb.level_compaction_dynamic_level_bytes \
+        rocksdb.max_background_compactions rocksdb.max_background_flushes \
+        rocksdb.max_background_jobs rocksdb.max_bytes_for_level_base \
+        rocksdb.max_bytes_for_level_multiplier rocksdb.max_open_files \
+        rocksdb.max_sub_compactions rocksdb.max_subcompactions rocksdb.max_total_wal_size \
+        rocksdb.max_write_buffer_number rocksdb.metadata_block_cache_size rocksdb.min_blob_size \
+        rocksdb.rate_limiter_auto_tuned rocksdb.read_options.async_io rocksdb.row_cache_size \
+        rocksdb.share_metadata_and_subkey_block_cache rocksdb.stats_dump_period_sec \
+        rocksdb.subkey_block_cache_size rocksdb.target_file_size_base rocksdb.wal_compression \
+        rocksdb.wal_size_limit_mb rocksdb.wal_ttl_seconds rocksdb.write_buffer_size \
+        rocksdb.write_options.disable_wal rocksdb.write_options.low_pri \
+        rocksdb.write_options.memtable_insert_hint_per_batch rocksdb.write_options.no_slowdown \
+        rocksdb.write_options.sync rocksdb.write_options.write_batch_max_bytes \
+        slave-empty-db-before-fullsync slave-priority slave-read-only slave-serve-stale-data \
+        slaveof slowlog-log-slower-than slowlog-max-len socket-fd supervised tcp-backlog timeout \
+        tls-auth-clients tls-ca-cert-dir tls-ca-cert-file tls-cert-file tls-ciphers \
+        tls-ciphersuites tls-key-file tls-key-file-pass tls-port tls-prefer-server-ciphers \
+        tls-protocols tls-replication tls-session-cache-size tls-session-cache-timeout \
+        tls-session-caching txn-context-enabled unixsocket unixsocketperm use-rsid-psync workers";
+
+    #[test]
+    fn no_name_of_kvrocks_stops_the_start() {
+        for name in KVROCKS.split_whitespace() {
+            assert!(is_known(name), "{name}");
+            // It is served, or told to be ignored, and not both.
+            let is_served = name == RENAME || crate::config::options::find(alias(name)).is_some();
+            assert_ne!(is_served, kvrocks::ignored(name).is_some(), "{name}");
+        }
+        let told = loaded("hash-length-mode approximate\n", &[]).unwrap().warnings;
+        assert!(told[0].contains("line 1: option `hash-length-mode` is ignored"), "{told:?}");
+    }
+
     #[test]
     fn namespaces_need_a_password_and_no_cluster() {
         let text = "namespace.a t1\nnamespace.b \"t 2\"\nnamespace.a t3\n";
