@@ -448,6 +448,7 @@ mod tests {
             ("slaveof 10.0.0.1 0", "option `slaveof`: `0` is no port: 1 to 65535"),
             ("slaveof 10.0.0.1 x", "option `slaveof`: `x` is no port: 1 to 65535"),
             ("port 70000", "option `port`"),
+            ("json-max-nesting-depth 1025", "argument must be between 0 and 1024"),
             ("\u{feff}port 7000", "unknown option"),
         ] {
             let error = loaded(&format!("# first\n{line}\n"), &[]).unwrap_err();

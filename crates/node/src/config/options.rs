@@ -241,9 +241,9 @@ options! {
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
     /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are read.
     "json-storage-format" json_storage_format: JsonFormat = JsonFormat::Json, Live;
-    /// How many arrays and objects of a JSON document may be within each other. More than 1024, which is all that can be
-    /// read again, counts as 1024.
-    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, MAX], Live;
+    /// How many arrays and objects of a JSON document may be within each other: at most 1024, which is all that can be
+    /// read again.
+    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, 1_024], Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
