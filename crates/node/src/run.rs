@@ -22,7 +22,6 @@ use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
-use crate::tls::Tls;
 use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
@@ -82,7 +81,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
 async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     // From here on it does not end the process, whenever it comes.
     let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-    Tls::load(&loaded.values).context("prepare TLS")?;
+    loaded.check_files()?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
@@ -94,7 +93,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     let listeners = listeners(values)?;
     let admin_listener = match values.admin_port {
         0 => None,
-        port => listener::listen(std::slice::from_ref(&values.admin_bind), port, 64)?.pop(),
+        port => listener::listen(std::slice::from_ref(&values.admin_bind.0), port, 64)?.pop(),
     };
     storage::check_format(&dir.join("db"))?;
     let _lock = replication::recover(&dir)
@@ -118,9 +117,9 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     drop(opening);
     replication::look_aside(&node);
     begin_role(&node).context("note in the database folder who writes from now on")?;
-    if !node.config.now().unixsocket.is_empty() {
+    if !node.config.now().unixsocket.0.is_empty() {
         // Set once: the option does not change while the process runs.
-        let _ = node.clients.file.set(node.config.now().unixsocket.as_str().into());
+        let _ = node.clients.file.set(node.config.now().unixsocket.0.as_str().into());
     }
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
@@ -153,8 +152,8 @@ fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
         let ports = listener::listen(&values.bind.0, values.tls_port, values.tcp_backlog)?;
         all.extend(ports.into_iter().map(Listener::Tls));
     }
-    if !values.unixsocket.is_empty() {
-        let path = Path::new(&values.unixsocket);
+    if !values.unixsocket.0.is_empty() {
+        let path = Path::new(&values.unixsocket.0);
         all.push(listener::listen_on_file(path, values.unixsocketperm.0, values.tcp_backlog)?);
     }
     Ok(all)

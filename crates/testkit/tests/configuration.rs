@@ -45,6 +45,7 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
     for (process, good, bad, why) in [
         (
             "node",
+    let long = format!("unixsocket /{}\n", "x".repeat(107));
             "port 7000\nrename-command\tconfig\t\"\"\n",
             "port 7000\nrequirepas x\n",
             "line 2",
@@ -52,6 +53,11 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
         ("controller", "heartbeat_ms = 200\n", "haertbeat_ms = 200\n", "line 1"),
         ("balancer", "workers = 1\n", "[limits]\nmax_sessions = 0\n", "max_sessions"),
     ] {
+        ("node", "bind ::1 *\n", "port 7000\nbind node7.example\n", "line 2: option `bind`"),
+        ("node", "admin-bind ::1\n", "admin-bind node7\n", "line 1: option `admin-bind`"),
+        ("node", "unixsocket x\n", &long, "line 1: option `unixsocket`"),
+        ("node", "aclfile \"\"\n", "aclfile /nowhere/users\n", "line 1: option `aclfile`"),
+        ("node", "peer-auth a\n", "port 1\npeer-auth-also b\n", "line 2: option `peer-auth-also`"),
         let (code, text) = check(process, good)?;
         ensure!(code == Some(0) && text.contains("file: ok"), "{process}: {code:?} {text}");
         let (code, text) = check(process, bad)?;

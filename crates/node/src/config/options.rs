@@ -11,8 +11,8 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, Compression, Events, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks,
-    Octal, Size, Value, Words,
+    AuthClients, Compression, Events, Host, Hosts, JsonFormat, LogDir, LogLevel, Master,
+    MigrateType, Networks, Octal, Size, SocketPath, Value,
 };
 
 /// Why an option could not be set.
@@ -136,16 +136,16 @@ const MAX: i32 = i32::MAX;
 #[rustfmt::skip]
 options! {
     /// Addresses to listen on, separated by blanks.
-    "bind" bind: Words = Words(vec!["127.0.0.1".into()]), Restart;
+    "bind" bind: Hosts = Hosts(vec!["127.0.0.1".into()]), Restart;
     /// Port for clients, peers and controllers.
     "port" port: u16 = 6666, [1, 65535], Restart;
     /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their clients count as direct
     /// ones from this host.
-    "unixsocket" unixsocket: String = String::new(), Restart;
+    "unixsocket" unixsocket: SocketPath = SocketPath::default(), Restart;
     /// Its permissions, octal.
     "unixsocketperm" unixsocketperm: Octal = Octal(0o777), Restart;
     /// Address of the HTTP port with /metrics, /healthz, /primary, /replica.
-    "admin-bind" admin_bind: String = "127.0.0.1".into(), Restart;
+    "admin-bind" admin_bind: Host = Host("127.0.0.1".into()), Restart;
     /// Its port; 0 switches it off.
     "admin-port" admin_port: u16 = 0, Restart;
     /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
