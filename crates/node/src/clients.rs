@@ -243,6 +243,15 @@ impl Client {
     /// as far as there are others.
     pub fn show_peer(&self) {
         let is_seated = self.place.lock().as_mut().is_none_or(Place::show_peer);
+    /// It is no peer, or none any more, and needs a client's place, or goes soon.
+    pub fn leave_peers(&self, clients_max: usize, visitors_max: usize) {
+        self.is_peer.store(false, Ordering::Relaxed);
+        if let Some(place) = &mut *self.place.lock() {
+            place.leave_peers(clients_max, visitors_max);
+            self.is_visitor.store(place.visit().is_some(), Ordering::SeqCst);
+        }
+    }
+
         if is_seated {
             self.is_visitor.store(false, Ordering::SeqCst);
         }

@@ -18,6 +18,7 @@ use crate::gate::Role;
 
 mod greeting;
 mod long_reads;
+mod places;
 mod pushes;
 
 const PATIENCE: Duration = Duration::from_secs(20);

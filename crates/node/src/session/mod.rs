@@ -368,13 +368,16 @@ impl Session {
         Reply::new(Writer::new(out, self.protocol))
     }
 
-    /// Takes note of what the connection has proved.
-    pub fn prove(&mut self, auth: Auth) {
+    /// Takes note of what the connection has proved. What was a peer and is none any more gives a
+    /// peer's place back.
+    pub fn prove(&mut self, auth: Auth, node: &Node, config: &Values) {
         self.auth = auth;
         if auth == Auth::Peer {
             self.client.become_peer();
         } else {
-            self.client.is_peer.store(false, Ordering::Relaxed);
+            self.asks_as_peer = false;
+            let clients_max = usize::try_from(config.maxclients).unwrap_or(usize::MAX);
+            self.client.leave_peers(clients_max, node.descriptors.visitors());
         }
     }
 
