@@ -339,10 +339,15 @@ impl Session {
 
     /// It sees these keys from here on.
     pub fn enter(&mut self, namespace: Arc<[u8]>, is_tenant: bool) {
-        self.client.names.lock().namespace = match *namespace == *DEFAULT_NAMESPACE {
+        let name = match *namespace == *DEFAULT_NAMESPACE {
             true => String::new(),
             false => String::from_utf8_lossy(&namespace).into_owned(),
         };
+        let mut names = self.client.names.lock();
+        // A namespace without a token of its own is a database, which SELECT has named by number.
+        names.database = if is_tenant { 0 } else { name.parse().unwrap_or(0) };
+        names.namespace = name;
+        drop(names);
         (self.namespace, self.is_tenant) = (namespace, is_tenant);
     }
 

@@ -1,4 +1,4 @@
-//! Whose place a connection has, as what it has proved changes.
+//! Whose place a connection has, as what it has proved changes; what CLIENT LIST shows of it.
 
 use super::*;
 use crate::clients::TOO_MANY;
@@ -48,5 +48,28 @@ fn a_peer_that_becomes_a_client_where_no_place_is_left_must_go() {
         stream.write_all(b"GET k\r\n").await.unwrap();
         assert_eq!(rest(&mut stream).await, format!("-{TOO_MANY}\r\n"));
         drop(other);
+    });
+}
+
+#[test]
+fn what_waits_for_a_client_that_does_not_read_is_shown() {
+    const LARGE: usize = 24 << 20;
+    served_by(direct, |node, mut stream| async move {
+        let set = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${LARGE}\r\n");
+        stream.write_all(set.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'v'; LARGE]).await.unwrap();
+        asked(&mut stream, "", "+OK").await;
+        let field = |name: &str| -> usize {
+            let line = node.clients.list()[0].line(0);
+            let found = line.split(' ').find_map(|field| field.strip_prefix(name));
+            found.unwrap_or_else(|| panic!("{name} in {line}")).parse().unwrap()
+        };
+        until(|| field("omem=") == 0 && field("obl=") == 0).await;
+        stream.write_all(b"GET k\r\n").await.unwrap();
+        until(|| field("omem=") >= LARGE).await;
+        assert!(field("omem=") >= field("obl=") && field("obl=") >= LARGE);
+        let mut read = vec![0; LARGE + format!("${LARGE}\r\n\r\n").len()];
+        stream.read_exact(&mut read).await.unwrap();
+        until(|| field("omem=") == 0).await;
     });
 }
