@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use replication::master::checkpoint::Shelf;
 use storage::Store;
 use tokio::sync::{Notify, watch};
-use topology::NodeId;
+use topology::{Endpoint, NodeId};
 
 use super::aside::Aside;
-use super::feeders::{Bell, Feeders};
+use super::feeders::{Bell, Feeders, Replica};
 use super::lineage::Keeper;
 use super::news::News;
 use super::pace::Pacer;
@@ -121,6 +121,19 @@ impl Replication {
     pub fn last_io_seconds(&self) -> Option<u64> {
         let last = self.last_io_ms.load(Ordering::Relaxed);
         (last > 0).then(|| now_ms().saturating_sub(last) / 1000)
+    /// How far a replica of this node is, as INFO shows it: what it has acknowledged, or, if it
+    /// does not, what it was sent. `None` of one that has no stream here. Replicas of Kvrocks say no
+    /// id: they are known by where they listen.
+    pub fn offset_of(&self, id: NodeId, local: &Endpoint) -> Option<u64> {
+        let replicas = self.feeders.list();
+        let is_it = |replica: &&Arc<Replica>| match replica.member {
+            Some(member) => member.node() == id,
+            None => replica.ip == local.host && replica.port == local.port,
+        };
+        let found = replicas.iter().rev().find(is_it)?;
+        Some(found.offset.load(Ordering::Relaxed))
+    }
+
     }
 
     pub(super) fn set_status(&self, serial: u64, status: LinkStatus) {

@@ -578,6 +578,28 @@ fn a_deposed_master_of_a_cluster_comes_back_by_full_sync() {
     let ClusterPair { one, two, .. } = &pair;
     pair.push(0, "1");
     one.ask(&["SET", "k", "old"]);
+#[test]
+fn a_master_shows_how_far_its_replicas_are() {
+    let pair = ClusterPair::start();
+    pair.push(0, "1");
+    pair.one.ask(&["SET", "k", "v"]);
+    pair.two.await_up_with(&pair.one);
+    let offsets = |node: &Running| {
+        let said = node.ask(&["CLUSTER", "SHARDS"]);
+        let words: Vec<&str> = said.split(' ').collect();
+        let behind = words.windows(2).filter(|pair| pair[0] == "replication-offset");
+        behind.map(|pair| pair[1].to_owned()).collect::<Vec<_>>()
+    };
+    let sequence = format!(":{}", pair.one.sequence());
+    // The acknowledgement may still be on its way.
+    wait_until(|| match offsets(&pair.one) {
+        all if all == [sequence.clone(), sequence.clone()] => Ok(()),
+        other => Err(format!("{other:?} of {sequence}")),
+    });
+    // A replica knows of itself alone.
+    assert_eq!(offsets(&pair.two), [":0".to_owned(), sequence]);
+}
+
     two.await_up_with(one);
     pair.push(1, "2");
     two.ask(&["SET", "k", "new"]);
