@@ -11,8 +11,8 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, Compression, Events, Host, Hosts, JsonFormat, LogDir, LogLevel, Master,
-    MigrateType, Networks, Octal, Size, SocketPath, Value,
+    AuthClients, CacheType, Compression, Events, Host, Hosts, JsonFormat, LogDir,
+    LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
 };
 
 /// Why an option could not be set.
@@ -345,6 +345,10 @@ options! {
 
     /// Block compression: no, snappy, zlib, lz4, zstd.
     "rocksdb.compression" rocksdb_compression: Compression = Compression::No, Restart;
+    /// Level of the compression, as its algorithm counts; 32767: the algorithm's own default.
+    "rocksdb.compression_level" rocksdb_compression_level: i32 = 32_767, [i32::MIN, i32::MAX], Restart;
+    /// First level of tables that is compressed.
+    "rocksdb.compression_start_level" rocksdb_compression_start_level: u32 = 2, [0, 6], Restart;
     /// Bytes of a block.
     "rocksdb.block_size" rocksdb_block_size: u32 = 16_384, [0, MAX], Restart;
     /// Files kept open; -1: all.
@@ -359,6 +363,32 @@ options! {
     "rocksdb.target_file_size_base" rocksdb_target_file_size_base: u32 = 128, [1, 1_024], Restart;
     /// Background threads.
     "rocksdb.max_background_jobs" rocksdb_max_background_jobs: u32 = 4, [1, 32], Restart;
+    /// Threads of one compaction.
+    "rocksdb.max_subcompactions" rocksdb_max_subcompactions: u32 = 2, [0, 16], Restart;
+    /// Bytes of one compaction, at most; 0: as RocksDB chooses.
+    "rocksdb.max_compaction_bytes" rocksdb_max_compaction_bytes: i64 = 0, [0, i64::MAX], Restart;
+    /// Bytes that compactions read ahead.
+    "rocksdb.compaction_readahead_size" rocksdb_compaction_readahead_size: u32 = 2 << 20, [0, 64 << 20], Restart;
+    /// Table files older than that many seconds are compacted; 0: not; if not set, as RocksDB chooses. So with the next.
+    "rocksdb.periodic_compaction_seconds" rocksdb_periodic_compaction_seconds: u64 = storage::LEFT_TO_ROCKSDB, Restart;
+    /// Table files whose data is older than that many seconds are compacted down.
+    "rocksdb.ttl" rocksdb_ttl: u64 = storage::LEFT_TO_ROCKSDB, Restart;
+    /// `max-io-mb` is what flush and compaction may take at most; they are given less while they need less.
+    "rocksdb.rate_limiter_auto_tuned" rocksdb_rate_limiter_auto_tuned: bool = true, Restart;
+    /// Table files that are no longer needed are removed in the background.
+    "rocksdb.avoid_unnecessary_blocking_io" rocksdb_avoid_unnecessary_blocking_io: bool = true, Restart;
+    /// Bytes a second of writes while RocksDB slows them down; 0: as RocksDB chooses.
+    "rocksdb.delayed_write_rate" rocksdb_delayed_write_rate: i64 = 0, [0, i64::MAX], Restart;
+    /// Seconds between two dumps of RocksDB's statistics into its own log; 0: none.
+    "rocksdb.stats_dump_period_sec" rocksdb_stats_dump_period_sec: u32 = 0, [0, MAX], Restart;
+    /// With them those of the allocator.
+    "rocksdb.dump_malloc_stats" rocksdb_dump_malloc_stats: bool = true, Restart;
+    /// Index and filter blocks are kept in the block cache, and count there.
+    "rocksdb.cache_index_and_filter_blocks" rocksdb_cache_index_and_filter_blocks: bool = true, Restart;
+    /// Filters are read in parts.
+    "rocksdb.partition_filters" rocksdb_partition_filters: bool = true, Restart;
+    /// Which block cache: lru, hcc.
+    "rocksdb.block_cache_type" rocksdb_block_cache_type: CacheType = CacheType::Lru, Restart;
     /// MiB of one cache for all families; 0: the two below.
     "rocksdb.block_cache_size" rocksdb_block_cache_size: u32 = 0, [0, MAX], Restart;
     /// MiB of cache for sub-keys; if not set, 1/8 of the memory, at most 2048.
@@ -384,8 +414,20 @@ options! {
     "rocksdb.level0_stop_writes_trigger" rocksdb_level0_stop_writes_trigger: u32 = 40, [1, 1_024], Restart;
     /// MiB of level 1.
     "rocksdb.max_bytes_for_level_base" rocksdb_max_bytes_for_level_base: Size = Size(268_435_456), Restart;
+    /// How many times the size of the level above each further level has.
+    "rocksdb.max_bytes_for_level_multiplier" rocksdb_max_bytes_for_level_multiplier: u32 = 10, [1, 100], Restart;
     /// Sizes of levels are chosen from the last one upwards.
     "rocksdb.level_compaction_dynamic_level_bytes" rocksdb_level_compaction_dynamic_level_bytes: bool = true, Restart;
+    /// Large values lie in files of their own.
+    "rocksdb.enable_blob_files" rocksdb_enable_blob_files: bool = false, Restart;
+    /// Those of so many bytes at least.
+    "rocksdb.min_blob_size" rocksdb_min_blob_size: u32 = 4_096, [0, MAX], Restart;
+    /// Bytes of such a file.
+    "rocksdb.blob_file_size" rocksdb_blob_file_size: u32 = 256 << 20, [0, MAX], Restart;
+    /// Compactions write anew what is left of old ones.
+    "rocksdb.enable_blob_garbage_collection" rocksdb_enable_blob_garbage_collection: bool = true, Restart;
+    /// So many per cent of them, the oldest.
+    "rocksdb.blob_garbage_collection_age_cutoff" rocksdb_blob_garbage_collection_age_cutoff: u32 = 25, [0, 100], Restart;
     /// fsync the WAL before every reply.
     "rocksdb.write_options.sync" rocksdb_write_options_sync: bool = false, Restart;
     /// Largest batch of a command or a MULTI, in bytes; 0: the 2 GiB that replicas take.

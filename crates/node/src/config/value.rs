@@ -76,6 +76,7 @@ macro_rules! words {
     )+};
 }
 words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
+words!(CacheType, DumpLevel);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +194,6 @@ impl Value for Hosts {
     }
 }
 
-/// Networks in CIDR form or single addresses.
 /// One of them (`admin-bind`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host(pub String);
@@ -231,6 +231,7 @@ impl Value for SocketPath {
     }
 }
 
+/// Networks in CIDR form or single addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Networks(pub Vec<ipnet::IpNet>);
 
@@ -400,6 +401,28 @@ word_enum! {
         RedisCommand = "redis-command",
         /// As batches of records.
         RawKeyValue = "raw-key-value",
+    }
+}
+word_enum! {
+    /// With which level SLOWLOG's entries go to the log.
+    DumpLevel {
+        /// They do not.
+        Off = "off",
+        /// For those who look at everything.
+        Debug = "debug",
+        /// State changes.
+        Info = "info",
+        /// Odd but continued.
+        Warning = "warning",
+    }
+}
+word_enum! {
+    /// RocksDB's block cache.
+    CacheType {
+        /// What was used longest ago goes.
+        Lru = "lru",
+        /// Nearly so, with fewer locks.
+        Hcc = "hcc",
     }
 }
 word_enum! {
