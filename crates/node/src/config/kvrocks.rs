@@ -9,14 +9,12 @@ const OPTIONS: &[(&str, &str)] = &[
     ("supervised",                                           ""),
     ("socket-fd",                                            ""),
     ("tls-session-cache-timeout",                            "a session is remembered until there are too many"),
-    ("purge-backup-on-fullsync",                             ""),
     ("master-use-repl-port",                                 "replicas connect to the master's own port"),
     ("dbsize-scan-cron",                                     "DBSIZE counts whenever it is asked"),
     ("compaction-checker-range",                             ""),
     ("compaction-checker-cron",                              ""),
     ("force-compact-file-age",                               ""),
     ("force-compact-file-min-deleted-percentage",            ""),
-    ("log-retention-days",                                   "the log goes to standard error"),
     ("max-bitmap-to-string-mb",                              "a bitmap of any size is read as a string, as in Redis"),
     ("use-rsid-psync",                                       "epochs tell histories apart"),
     ("profiling-sample-ratio",                               ""),
@@ -31,7 +29,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("replication-delay-updates",                            ""),
     ("replication-enable-sequence-padding",                  ""),
     ("max-replication-lag",                                  "a replica that reads is never dropped for being behind"),
-    ("slowlog-dump-logfile-level",                           ""),
     ("histogram-bucket-boundaries",                          ""),
     ("skip-block-cache-deallocation-on-close",               ""),
     ("hash-encoding-mode",                                   "the first HEXPIRE of a hash gives it the form with lifetimes"),
@@ -59,6 +56,12 @@ const OPTIONS: &[(&str, &str)] = &[
     ("cloud-storage-access-key",                             ""),
     ("cloud-storage-secret-key",                             ""),
     ("cloud-storage-endpoint",                               ""),
+];
+
+/// Taken, kept and shown, and without effect, with what stands in for them here.
+const TAKEN: &[(&str, &str)] = &[
+    ("replication-group-sync", "durable-ack is for masters and replicas alike"),
+    ("slave-empty-db-before-fullsync", "the old data stays until the copy is whole"),
 ];
 
 /// Commands of Kvrocks that this build does not serve: a file may rename them, or switch them off.
@@ -106,6 +109,13 @@ pub(super) fn ignored(name: &str) -> Option<String> {
     } else {
         format!("Kvrocks has it, and it has no effect here: {instead}")
     })
+}
+
+/// Why an option is taken and has no effect, if it is such a one, and has a value that asks for one.
+pub(crate) fn without_effect(name: &str, value: &str) -> Option<String> {
+    let (_, instead) = TAKEN.iter().find(|(option, _)| name.eq_ignore_ascii_case(option))?;
+    let is_asked = value.eq_ignore_ascii_case("yes");
+    is_asked.then(|| format!("Kvrocks has it, and it has no effect here: {instead}"))
 }
 
 /// Whether a command that is not served here is one of Kvrocks'.

@@ -270,9 +270,6 @@ fn checked(loaded: &Loaded) -> String {
     text
 }
 
-/// Accepted because Kvrocks' files have them.
-const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
-
 /// Other names of options.
 const ALIASES: [(&str, &str); 2] =
     [("replicaof", "slaveof"), ("busy-reply-threshold", "lua-time-limit")];
@@ -328,10 +325,10 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
     }
     Ok(())
 }
-    loaded.places.insert(name.to_ascii_lowercase(), place.to_owned());
 
 fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(), LoadError> {
     let name = alias(name);
+    loaded.places.insert(name.to_ascii_lowercase(), place.to_owned());
     let refused =
         |why: String| LoadError::Value { place: place.to_owned(), name: name.to_owned(), why };
     if name.eq_ignore_ascii_case(RENAME) {
@@ -366,9 +363,8 @@ fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(),
     }
     match loaded.values.set(name, text) {
         Ok(()) => {
-            let is_on = loaded.values.get(name).as_deref() == Some("yes");
-            if is_on && WITHOUT_EFFECT.iter().any(|option| name.eq_ignore_ascii_case(option)) {
-                loaded.warnings.push(format!("{place}: option `{name}` has no effect"));
+            if let Some(why) = kvrocks::without_effect(name, text) {
+                loaded.warnings.push(format!("{place}: option `{name}` is ignored: {why}"));
             }
             Ok(())
         }
@@ -492,6 +488,10 @@ mod tests {
             ("rename-command KEYS get", "`get` is already the name of a command"),
             ("rename-command KEYS \"x", "a quote is not closed"),
             ("slaveof 10.0.0.1", "option `slaveof`: a host and a port are needed"),
+            ("slaveof 10.0.0.1:6666", "option `slaveof`: a host and a port are needed"),
+            ("slaveof 10.0.0.1 0", "option `slaveof`: `0` is no port: 1 to 65535"),
+            ("slaveof 10.0.0.1 x", "option `slaveof`: `x` is no port: 1 to 65535"),
+            ("port 70000", "option `port`"),
             ("bind 127.0.0.1 nonsense", "option `bind`: `nonsense` is no IP address"),
             ("bind example.org", "option `bind`: `example.org` is no IP address"),
             ("admin-bind ::1 ::2", "option `admin-bind`: `::1 ::2` is no IP address"),
@@ -499,10 +499,6 @@ mod tests {
                 &format!("unixsocket /{}", "x".repeat(107)),
                 "option `unixsocket`: a path of at most 107",
             ),
-            ("slaveof 10.0.0.1:6666", "option `slaveof`: a host and a port are needed"),
-            ("slaveof 10.0.0.1 0", "option `slaveof`: `0` is no port: 1 to 65535"),
-            ("slaveof 10.0.0.1 x", "option `slaveof`: `x` is no port: 1 to 65535"),
-            ("port 70000", "option `port`"),
             ("json-max-nesting-depth 1025", "argument must be between 0 and 1024"),
             ("\u{feff}port 7000", "unknown option"),
         ] {
@@ -567,6 +563,10 @@ mod tests {
             let is_served = name == RENAME || crate::config::options::find(alias(name)).is_some();
             assert_ne!(is_served, kvrocks::ignored(name).is_some(), "{name}");
         }
+        let told = loaded("hash-length-mode approximate\n", &[]).unwrap().warnings;
+        assert!(told[0].contains("line 1: option `hash-length-mode` is ignored"), "{told:?}");
+    }
+
     #[test]
     fn what_cannot_be_together_names_file_and_line() {
         for (line, why) in [
@@ -603,10 +603,6 @@ mod tests {
             let both = loaded(&format!("{line}\n{needed}\n"), &[]).unwrap();
             assert_eq!(both.warnings, [""; 0], "{line}");
         }
-    }
-
-        let told = loaded("hash-length-mode approximate\n", &[]).unwrap().warnings;
-        assert!(told[0].contains("line 1: option `hash-length-mode` is ignored"), "{told:?}");
     }
 
     #[test]
@@ -669,6 +665,10 @@ mod tests {
         let check = |text: &str| {
             std::fs::write(&path, text).unwrap();
             load(&arguments(&["--check", "-c", path.to_str().unwrap()]))
+        };
+        let Ok(Request::Print(said)) = check("supervised x\n") else { panic!("expected a word") };
+        assert!(said.starts_with("warning: ") && said.ends_with("node.conf: ok"), "{said}");
+        assert!(check("port x\n").is_err());
         let users = |text: &str| {
             std::fs::write(folder.path().join("users"), text).unwrap();
             check(&format!("dir {}\naclfile users\n", folder.path().display()))
@@ -683,10 +683,6 @@ mod tests {
         assert!(why.contains("option `tls-key-file`: "), "{why}");
         let why = refused(check("# first\ntls-port 7001\n"));
         assert!(why.contains("line 2: option `tls-port`: a certificate is needed"), "{why}");
-        };
-        let Ok(Request::Print(said)) = check("supervised x\n") else { panic!("expected a word") };
-        assert!(said.starts_with("warning: ") && said.ends_with("node.conf: ok"), "{said}");
-        assert!(check("port x\n").is_err());
     }
 
     #[test]

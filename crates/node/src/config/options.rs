@@ -11,7 +11,7 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, CacheType, Compression, Events, Host, Hosts, JsonFormat, LogDir,
+    AuthClients, CacheType, Compression, DumpLevel, Events, Host, Hosts, JsonFormat, LogDir,
     LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
 };
 
@@ -193,6 +193,8 @@ options! {
     "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
     /// Hours after which a backup is removed; 0: never.
     "max-backup-keep-hours" max_backup_keep_hours: u32 = 0, [0, MAX], Live;
+    /// Remove the backup when a full sync begins, here as master or as replica: its files keep old data on the disk.
+    "purge-backup-on-fullsync" purge_backup_on_fullsync: bool = false, Live;
     /// Name both ends of a replication link must agree on.
     "db-name" db_name: String = "change.me.db".into(), Restart;
     /// File with the process id; empty: <dir>/kvrocks.pid.
@@ -202,6 +204,9 @@ options! {
     /// Where the log goes: empty: standard error; `stdout`; or a folder, whose `holdfast.log` is opened again at SIGHUP;
     /// or a folder and stdout, separated by a comma. Errors go to standard error in any case.
     "log-dir" log_dir: LogDir = LogDir::default(), Restart;
+    /// Days for which files stay that a rotation of the log has made in the folder of `log-dir` (`holdfast.log.1`,
+    /// `holdfast.log-20261129.gz`); -1: for ever.
+    "log-retention-days" log_retention_days: i32 = -1, [-1, MAX], Live;
     /// Close connections idle for that many seconds; 0 never.
     "timeout" timeout: u32 = 0, [0, MAX], Live;
     /// Length of the accept queue.
@@ -303,7 +308,7 @@ options! {
     "replication-recv-timeout-ms" replication_recv_timeout_ms: u32 = 3_200, [1, MAX], Live;
     /// Longest time a replica may leave the stream unread.
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
-    /// Accepted for Kvrocks' files, without effect; see `durable-ack`.
+    /// Taken for Kvrocks' files and told to be ignored; `durable-ack` stands in for it.
     "replication-group-sync" replication_group_sync: bool = false, Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
@@ -325,6 +330,8 @@ options! {
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;
     /// Entries SLOWLOG keeps.
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
+    /// With which level they go to the log too: off, debug, info, warning.
+    "slowlog-dump-logfile-level" slowlog_dump_logfile_level: DumpLevel = DumpLevel::Off, Live;
     /// What takes that many milliseconds is noted for LATENCY; 0: nothing.
     "latency-monitor-threshold" latency_monitor_threshold: u32 = 0, [0, MAX], Live;
     /// A command that a script holds up for that many milliseconds is answered with BUSY, and the script may be ended by

@@ -9,11 +9,9 @@ use crate::clock;
 use crate::config::{Config, OPTIONS};
 use crate::replication::tests::Running;
 
+mod kept;
 mod migration;
 mod tls;
-
-/// These do nothing, and the sample says so.
-const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
 #[test]
 fn every_live_option_takes_effect_on_a_running_node() {
@@ -26,9 +24,10 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_replicas(name)
             || of_feeds(name)
             || of_access(name)
+            || kept::of_kept(name)
             || tls::of_tls(name)
             || migration::of_migration(name)
-            || WITHOUT_EFFECT.contains(&name);
+            || kept::is_told_to_be_ignored(name);
         assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
     }
 }
