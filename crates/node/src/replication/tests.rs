@@ -21,6 +21,7 @@ mod epochs;
 mod exchanged;
 mod lost;
 mod messages;
+mod progress;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
