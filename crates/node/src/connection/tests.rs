@@ -9,12 +9,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use topology::Cluster;
 
-use super::attend::surviving;
 use super::*;
 use crate::clients::PauseKind;
 use crate::config::Values;
 use crate::config::value::Networks;
 use crate::gate::Role;
+use crate::threads::surviving;
 
 mod greeting;
 mod long_reads;

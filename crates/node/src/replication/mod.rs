@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use topology::Endpoint;
 
 use crate::node::Node;
-use crate::threads::{block_on, spawn};
+use crate::threads::{block_on, spawn, vital};
 
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, no_grant, serve as send_files};
@@ -58,7 +58,9 @@ pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
         link.serial
     };
     let job = link::Job { node: Arc::clone(node), master, serial, generation, cancelled };
-    spawn("repl-link", move || link::run(job));
+    // It may panic in the middle of a step that only the next start finishes; and nobody else says
+    // that there is no link.
+    spawn("repl-link", move || vital("repl-link", || link::run(job)));
 }
 
 /// The node ends: it follows nobody and feeds nobody any more. Never waits.

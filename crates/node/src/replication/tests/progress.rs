@@ -73,3 +73,48 @@ fn what_only_somebody_can_mend_is_told() {
     replica.follow(other.port);
     shows("yes");
 }
+
+#[test]
+fn child_with_a_link() {
+    if !crate::threads::tests::is_child() {
+        return;
+    }
+    let pair = ClusterPair::start();
+    pair.push(0, "1");
+    pair.one.ask(&["SET", "k", "old"]);
+    pair.push(1, "2");
+    pair.two.ask(&["SET", "k", "new"]);
+    // The link of the deposed one panics when its data is the master's.
+    wait_until(|| Err("the process goes on without a link".into()));
+}
+
+#[test]
+fn a_link_that_panics_ends_the_process() {
+    let child = "replication::tests::progress::child_with_a_link";
+    let (code, said) = crate::threads::tests::end_of_child(child);
+    assert_eq!(code, Some(i32::from(crate::threads::EXIT_CODE)), "{said}");
+    assert!(said.contains("told to panic"), "{said}");
+}
+
+#[test]
+fn a_feed_that_panics_ends_its_connection_alone() {
+    let node = Running::start();
+    let mut feed = node.connect();
+    let id = talk(&mut feed, &[&["CLIENT", "ID"]]).remove(0);
+    let id: u64 = id.trim_start_matches(':').parse().unwrap();
+    let client = node.node.clients.find(id).unwrap();
+    let (port, own) = (node.port, Arc::clone(&node.node));
+    block_on(async move {
+        let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let stream = crate::stream::Stream::from(socket).leave().unwrap();
+        let facts = crate::session::ReplicaFacts::default();
+        let detached =
+            crate::session::Detached { stream, unread: Vec::new(), client, node: own, facts };
+        let feed = async |detached: crate::session::Detached| {
+            assert!(detached.unread.len() > 7, "told");
+        };
+        detached.attended("feed", feed).await;
+    });
+    assert!(node.node.clients.is_gone(id));
+    assert_eq!(node.ask(&["PING"]), "+PONG");
+}
