@@ -94,15 +94,3 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), deposed:
 pub fn stop(node: &Arc<Node>) {
     node.replication.link.lock().end();
 }
-
-/// What the link looks at in every step: for the test that walks all live options.
-#[cfg(test)]
-pub(crate) fn link_options(node: &Node) -> ::replication::replica::Options {
-    link::options(&node.config.now())
-}
-
-/// What every file is sent by: for the same test.
-#[cfg(test)]
-pub(crate) fn mb_per_second(node: &Node) -> u32 {
-    files::mb_per_second(node)
-}

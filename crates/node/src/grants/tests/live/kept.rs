@@ -21,6 +21,8 @@ pub(super) fn of_kept(name: &str) -> bool {
         "slowlog-dump-logfile-level" => slow_commands_are_logged(name),
         "purge-backup-on-fullsync" => a_backup_makes_room(name),
         "log-retention-days" => old_logs_go(name),
+        "bgsave-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => a_backup_is_due(name),
+        "compact-cron" => a_compaction_is_due(name),
         _ => return false,
     }
     true
@@ -74,4 +76,61 @@ fn old_logs_go(name: &str) {
         set(&node, name, days);
         assert_eq!(left(), [true, kept, kept, true], "{days}");
     }
+}
+
+fn a_backup_is_due(name: &str) {
+    let node = plain();
+    let folder = node.node.path("backup");
+    let at_noon = || crate::timed::keep_to_schedule(&node.node, 43_200);
+    let is_there = |wanted: bool| {
+        wait_until(|| match (folder.exists(), node.node.backups.state().is_running) {
+            (is_there, false) if is_there == wanted => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        });
+    };
+    at_noon();
+    is_there(false);
+    if name == "bgsave-cron" {
+        set(&node, name, "* * * * *");
+        at_noon();
+        is_there(true);
+        return;
+    }
+    assert_eq!(node.ask(&["BGSAVE"]), "+OK");
+    is_there(true);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_300);
+    std::fs::File::open(&folder).unwrap().set_modified(long_ago).unwrap();
+    at_noon();
+    is_there(true);
+    // It is a little older than two hours.
+    if name == "max-backup-keep-hours" {
+        set(&node, name, "3");
+        at_noon();
+        is_there(true);
+        set(&node, name, "2");
+    } else {
+        set(&node, name, "0");
+    }
+    at_noon();
+    is_there(false);
+}
+
+fn a_compaction_is_due(name: &str) {
+    let node = plain();
+    let store = node.node.engine().store.clone().unwrap();
+    let count = || store.counters().compactions;
+    // Two tables, of which one holds what the other deletes.
+    for command in [&["SET", "k", "v"][..], &["DEL", "k"]] {
+        node.ask(command);
+        store.flush().unwrap();
+    }
+    let before = count();
+    crate::timed::keep_to_schedule(&node.node, 43_200);
+    assert!(!node.node.is_compacting.load(Ordering::SeqCst) && count() == before);
+    set(&node, name, "* * * * *");
+    crate::timed::keep_to_schedule(&node.node, 43_200);
+    wait_until(|| match (count() > before, node.node.is_compacting.load(Ordering::SeqCst)) {
+        (true, false) => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
 }
