@@ -341,7 +341,7 @@ fn role_word(node: &Node) -> &'static str {
 /// The reply to a heartbeat: everything a controller decides by. Of slot moves
 /// it says nothing yet.
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
-    use api::heartbeat::{End, Reply, Role as Word};
+    use api::heartbeat::{Copied, End, Reply, Role as Word};
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged
     // demotion.
@@ -374,6 +374,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         strangers: node.strangers.list(now_ns),
         link_status: node.replication.link_status(),
         link_error: node.replication.link_error(),
+        sync: node.replication.sync_progress().map(|at| Copied { done: at.done, of: at.of }),
         master,
         resync: node.resync.now(),
         paused: node.clients.paused(|| now_ns).is_some(),

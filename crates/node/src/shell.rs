@@ -25,6 +25,7 @@ use crate::waiters::Waiting;
 mod batches;
 mod bits;
 mod blooms;
+pub(crate) mod ear;
 mod events;
 mod geo;
 mod hashes;

@@ -63,6 +63,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         deposed,
         uptime_ms: _,
         copies,
+        sync,
         wall_ms: _,
         stopping,
         standing,
@@ -91,6 +92,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *down == after.down
         && *deposed == after.deposed
         && *copies == after.copies
+        && *sync == after.sync
         && *stopping == after.stopping
         && is_same_standing(standing, &after.standing)
         && *moves == after.moves

@@ -4,7 +4,7 @@
 //! The words of an alarm name no number that changes by itself: else each change would be another
 //! alarm.
 
-use api::heartbeat::{Reply, Role as Does, Room};
+use api::heartbeat::{Copied, LinkStatus, Reply, Role as Does, Room};
 
 use crate::context::{Case, Context, Health};
 use crate::identity::{is_other_cluster, is_stranger};
@@ -46,10 +46,22 @@ pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
             plan.wake(due);
             continue;
         }
+        let why = why_not(reply);
         plan.alarms.insert(format!(
-            "shard {index}: replica {} does not follow its master: link {}",
-            node.local, reply.link_status
+            "shard {index}: replica {} does not follow its master: {why}",
+            node.local
         ));
+    }
+}
+
+/// Why a replica has no stream, as far as it says so.
+fn why_not(reply: &Reply) -> String {
+    let share = reply.sync.and_then(Copied::tenths_percent);
+    match (reply.link_status, share, &reply.link_error) {
+        (LinkStatus::Sync, Some(share), _) => format!("full sync at {share} %"),
+        (LinkStatus::Sync, None, _) => "full sync".to_owned(),
+        (_, _, Some(error)) => error.clone(),
+        (status, ..) => format!("link {status}"),
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is written in configuration files and on command lines takes effect, or is refused where it
 //! is written.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -42,6 +45,7 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
         let path = file.to_str().context("a path")?;
         Ok(said(&run(&[process, "--check", "-c", path])?))
     };
+    let long = format!("unixsocket /{}\n", "x".repeat(107));
     for (process, good, bad, why) in [
         (
             "node",
@@ -49,6 +53,11 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
             "port 7000\nrequirepas x\n",
             "line 2",
         ),
+        ("node", "bind ::1 *\n", "port 7000\nbind node7.example\n", "line 2: option `bind`"),
+        ("node", "admin-bind ::1\n", "admin-bind node7\n", "line 1: option `admin-bind`"),
+        ("node", "unixsocket x\n", &long, "line 1: option `unixsocket`"),
+        ("node", "aclfile \"\"\n", "aclfile /nowhere/users\n", "line 1: option `aclfile`"),
+        ("node", "peer-auth a\n", "port 1\npeer-auth-also b\n", "line 2: option `peer-auth-also`"),
         ("controller", "heartbeat_ms = 200\n", "haertbeat_ms = 200\n", "line 1"),
         ("balancer", "workers = 1\n", "[limits]\nmax_sessions = 0\n", "max_sessions"),
     ] {
@@ -135,6 +144,39 @@ fn a_renaming_with_any_blanks_takes_effect() -> Result<()> {
     ensure!(unknown(client.call(&["KEYS", "*"])?), "KEYS is served");
     let said = client.call(&["X", "GET", "port"])?;
     ensure!(said.elements().len() == 2, "{said:?}");
+    Ok(())
+}
+
+fn ping(socket: &Path) -> Result<String> {
+    let mut stream = UnixStream::connect(socket).context("connect to the socket file")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[test]
+fn a_socket_file_is_served_as_the_file_says_and_goes_with_its_process() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("socket");
+    let lines = format!("unixsocket {}\nunixsocketperm 750", socket.display());
+    let port = process::free_port()?;
+    let mode = || -> Result<u32> { Ok(std::fs::metadata(&socket)?.permissions().mode() & 0o777) };
+    let server = Server::node_at(folder.path(), port, &lines)?;
+    ensure!(ping(&socket)? == "+PONG\r\n" && mode()? == 0o750);
+    server.kill()?;
+    ensure!(socket.exists() && ping(&socket).is_err(), "a killed process leaves its file");
+    let server = Server::node_at(folder.path(), port, &lines)?;
+    ensure!(ping(&socket)? == "+PONG\r\n" && mode()? == 0o750);
+    // Nobody takes it away from a process that lives.
+    let other = tempfile::tempdir()?;
+    let refused = Server::node_at(other.path(), process::free_port()?, &lines);
+    let why = format!("{:#}", refused.err().context("a second node with that file started")?);
+    ensure!(why.contains("another process listens there"), "{why}");
+    ensure!(ping(&socket)? == "+PONG\r\n");
+    server.terminate()?;
+    ensure!(!socket.exists(), "it is still there");
     Ok(())
 }
 

@@ -438,6 +438,7 @@ impl Inside {
             strangers: self.strangers.clone(),
             link_status: link,
             link_error: None,
+            sync: None,
             master: self.master(),
             resync: self.resync,
             paused: self.paused_until_ns > now,

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+pub(crate) use kvrocks::without_effect;
 pub use options::{OPTIONS, SetError, Values};
 
 /// Namespaces by their tokens.

@@ -9,15 +9,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use topology::Cluster;
 
-use super::attend::surviving;
 use super::*;
 use crate::clients::PauseKind;
 use crate::config::Values;
 use crate::config::value::Networks;
 use crate::gate::Role;
+use crate::threads::surviving;
 
 mod greeting;
 mod long_reads;
+mod places;
 mod pushes;
 
 const PATIENCE: Duration = Duration::from_secs(20);

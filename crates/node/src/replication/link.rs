@@ -163,6 +163,7 @@ impl Driver {
             }
             follow.extend(self.step(event)?);
         }
+        self.job.node.replication.set_progress(self.job.serial, self.machine.progress());
         let resync = &self.job.node.resync;
         match (self.machine.is_distrusted(), resync.is_required()) {
             (true, _)
@@ -260,7 +261,7 @@ impl Driver {
             Action::HistoryUpTo(latest) => self.job.node.replication.news.streams(latest),
             Action::Report(state) => report(&self.job, state),
             Action::Failed { fault, retry_ms } => {
-                self.job.node.replication.set_link_error(self.job.serial, &fault.to_string());
+                self.job.node.replication.set_link_error(self.job.serial, &fault);
                 log_failure(&self.job.master, &fault, retry_ms);
             }
             Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),

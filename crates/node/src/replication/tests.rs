@@ -21,6 +21,7 @@ mod epochs;
 mod exchanged;
 mod lost;
 mod messages;
+mod progress;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
@@ -79,7 +80,7 @@ impl Running {
             Role::Master,
             crate::shell::table().rows().len(),
         );
-        let node = Arc::new(node.on_regained(crate::role::note_regained));
+        let node = Arc::new(node.on_regained(regained));
         crate::role::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();
         let accepting = Arc::clone(&node);
@@ -125,6 +126,12 @@ impl Running {
             if is_done { Ok(()) } else { Err(format!("{status}: {ours} of {theirs}")) }
         });
     }
+}
+
+/// As in a real node; in the process of a test that wants it, the link panics here.
+fn regained(node: Arc<Node>, generation: u64) -> crate::node::Acted {
+    assert!(!crate::threads::tests::is_child(), "told to panic");
+    crate::role::note_regained(node, generation)
 }
 
 impl Drop for Running {
@@ -569,6 +576,28 @@ impl ClusterPair {
         let text = format!("{}\n{}", line(0), line(1));
         assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
     }
+}
+
+#[test]
+fn a_master_shows_how_far_its_replicas_are() {
+    let pair = ClusterPair::start();
+    pair.push(0, "1");
+    pair.one.ask(&["SET", "k", "v"]);
+    pair.two.await_up_with(&pair.one);
+    let offsets = |node: &Running| {
+        let said = node.ask(&["CLUSTER", "SHARDS"]);
+        let words: Vec<&str> = said.split(' ').collect();
+        let behind = words.windows(2).filter(|pair| pair[0] == "replication-offset");
+        behind.map(|pair| pair[1].to_owned()).collect::<Vec<_>>()
+    };
+    let sequence = format!(":{}", pair.one.sequence());
+    // The acknowledgement may still be on its way.
+    wait_until(|| match offsets(&pair.one) {
+        all if all == [sequence.clone(), sequence.clone()] => Ok(()),
+        other => Err(format!("{other:?} of {sequence}")),
+    });
+    // A replica knows of itself alone.
+    assert_eq!(offsets(&pair.two), [":0".to_owned(), sequence]);
 }
 
 /// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.

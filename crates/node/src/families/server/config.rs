@@ -7,7 +7,7 @@ use storage::types::glob;
 
 use super::rewrite::write_file;
 use crate::command::{Args, Error, Replied, Reply, Result};
-use crate::config::{OPTIONS, SetError, Values};
+use crate::config::{OPTIONS, SetError, Values, without_effect};
 use crate::node::Node;
 use crate::session::table::SessionHandler;
 use crate::session::{After, Command, SessionCx};
@@ -143,6 +143,11 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     if !names.is_empty() {
         tracing::info!(options = ?names, client = who, "options changed");
+    }
+    for (name, value) in pairs {
+        if let Some(why) = without_effect(name, value) {
+            tracing::warn!(option = name, client = who, "an option is ignored: {why}");
+        }
     }
     take_up(node, &after);
     if after.repl_namespace_enabled != before.repl_namespace_enabled {
