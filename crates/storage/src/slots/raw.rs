@@ -7,7 +7,7 @@
 use topology::SlotRange;
 
 use super::keys::{Stored, by_score, is_scored};
-use super::slot_of;
+use super::{SCOPE, slot_of};
 use crate::batch::{self, Record, Writer};
 use crate::types::fields::Form;
 use crate::types::kind::Type;
@@ -86,7 +86,7 @@ impl Batches {
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {
         self.begin(key);
-        let ns_key = super::keys::SCOPE.ns_key(&key.name);
+        let ns_key = SCOPE.ns_key(&key.name);
         self.writer.put(Family::Metadata, &[&ns_key], &[&key.metadata]);
         self.pass_on(sink)?;
         let (Some(prefix), Some(family)) = (key.prefix(), key.family()) else { return Ok(()) };
@@ -112,7 +112,7 @@ impl Batches {
         subs: impl Iterator<Item = &'k (Family, Vec<u8>)>,
     ) -> Result<(), Error> {
         self.begin(key);
-        let ns_key = super::keys::SCOPE.ns_key(&key.name);
+        let ns_key = SCOPE.ns_key(&key.name);
         self.writer.put(Family::Metadata, &[&ns_key], &[&key.metadata]);
         for (family, sub) in subs {
             match at.find(*family, sub)? {
