@@ -75,6 +75,18 @@ impl Batches {
         sink(&bytes)
     }
 
+    /// Deletes all that lies under a key's version, in every family where something may.
+    pub(super) fn clear(&mut self, key: &Stored) {
+        let (Some(prefix), Some(first)) = (key.prefix(), key.family()) else { return };
+        self.begin(key);
+        let end = crate::prefix_end(&prefix);
+        let is_scored = key.header().is_some_and(|header| is_scored(&header));
+        let scores = is_scored.then_some(Family::ZsetScore);
+        for family in [Some(first), scores].into_iter().flatten() {
+            self.writer.delete_range(family, &prefix, &end);
+        }
+    }
+
     /// Adds a key with all that lies under it.
     ///
     /// # Errors
