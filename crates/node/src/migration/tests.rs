@@ -20,14 +20,14 @@ use crate::session::{After, Session};
 const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 /// A node that has all slots.
-struct Side {
-    node: Arc<Node>,
+pub(super) struct Side {
+    pub(super) node: Arc<Node>,
     session: Session,
     _dir: tempfile::TempDir,
 }
 
 impl Side {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let values = Values { cluster_enabled: true, ..crate::shell::small() };
         let change = Cluster::default().prepare_set_node_id(ME.as_bytes(), false).unwrap();
@@ -39,19 +39,27 @@ impl Side {
         Self { node, session, _dir: dir }
     }
 
-    fn run(&mut self, words: &[&[u8]]) -> String {
+    pub(super) fn run(&mut self, words: &[&[u8]]) -> String {
         let mut out = Vec::new();
         let now_ms = clock::unix_ms();
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, now_ms);
         let after = batch.run(&mut self.session, words, &mut out);
-        batch.close(&self.session, &mut out).finish(&self.node).unwrap();
-        if let After::Long(read) = after {
-            out.extend(crate::shell::finish(read));
+        let ran = batch.close(&self.session, &mut out);
+        ran.finish(&self.node).unwrap();
+        match after {
+            After::Long(read) => out.extend(crate::shell::finish(read)),
+            // A script, on a thread of its own.
+            After::Later(answer, _) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                out = runtime.unwrap().block_on(answer);
+                ran.finish_later(&self.node).unwrap();
+            }
+            _ => {}
         }
         out.escape_ascii().to_string()
     }
 
-    fn line(&mut self, command: &str) -> String {
+    pub(super) fn line(&mut self, command: &str) -> String {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         self.run(&words)
     }
@@ -196,7 +204,6 @@ fn a_bitmap_that_grows_keeps_its_last_bit() {
     let (mut source, mut target) = (Side::new(), Side::new());
     source.line("SETBIT bits 3 1");
     let store = source.store();
-    let old = store.snapshot();
     let mut to = To { target: &mut target, sent: 0 };
     let old = send_all(&store, &mut to);
     source.line("SETBIT bits 15 1");
@@ -218,7 +225,7 @@ fn send_all<'s>(store: &'s Store, to: &mut To<'_>) -> Snapshot<'s> {
 fn send_changes<'s>(store: &'s Store, old: &Snapshot<'_>, to: &mut To<'_>) -> Snapshot<'s> {
     let new = store.snapshot();
     let (mut dirty, mut sent) = (Dirty::default(), Sent::default());
-    for batch in batches(&store, old.sequence()) {
+    for batch in batches(store, old.sequence()) {
         dirty.note(&batch, all()).unwrap();
     }
     commands::changes((old, &new), (dirty, &mut sent), clock::unix_ms(), to).unwrap();
