@@ -173,8 +173,8 @@ impl<'n> Run<'n> {
     /// Whether the target may be asked to take over. From here on a topology decides, and ends
     /// nothing.
     fn may_ask(&self) -> Result<(), Failed> {
-        self.limits.why().map_or(Ok(()), |why| Err(Failed::Stopped(why)))?;
-        self.job.note_unknown();
+        let stopped = self.limits.why().map_or(Ok(()), Err);
+        stopped.and_then(|()| self.job.ask()).map_err(Failed::Stopped)?;
         self.limits.note_asked(true);
         Ok(())
     }

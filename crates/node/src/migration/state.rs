@@ -1,13 +1,12 @@
 //! What is known of the migration that gives slots away, and of the one that brings some.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use topology::state::Marks;
 use topology::view::{Importing, JobState, Jobs, Migrating};
-use topology::{Cluster, NodeId, SlotRange};
+use topology::{Cluster, NodeId, SlotRange, SlotSet};
 
 use super::checks::{Refused, are_mine, overlap};
 
@@ -52,33 +51,68 @@ pub struct Job {
     pub range: SlotRange,
     /// Who takes them.
     pub to: NodeId,
-    /// Why it is to end.
-    stop: Mutex<Option<&'static str>>,
-    /// The answer to the handover was lost: a topology decides.
-    is_unknown: AtomicBool,
-    /// What a topology has decided: the slots are the target's, or not.
-    decided: Mutex<Option<bool>>,
+    course: Mutex<Course>,
     ended: watch::Sender<Option<Ended>>,
 }
 
+/// How a job goes.
+#[derive(Debug, Default)]
+enum Course {
+    /// It goes on, and may be ended.
+    #[default]
+    Runs,
+    /// It is to end, for this.
+    Stopped(&'static str),
+    /// The target is asked to take over: from here on its answer or a topology decides, and nothing
+    /// that happens here.
+    Asked {
+        /// Slots of which a topology has said since whose they are.
+        told: SlotSet,
+        /// What a topology has decided: the slots are the target's, or not.
+        are_theirs: Option<bool>,
+    },
+}
+
 impl Job {
+    fn new(range: SlotRange, to: NodeId) -> Arc<Self> {
+        Arc::new(Self { range, to, course: Mutex::default(), ended: watch::Sender::new(None) })
+    }
+
     /// Why it is to end, if it is.
     pub fn stopped(&self) -> Option<&'static str> {
-        *self.stop.lock()
+        match *self.course.lock() {
+            Course::Stopped(why) => Some(why),
+            _ => None,
+        }
     }
 
     fn stop(&self, why: &'static str) {
-        self.stop.lock().get_or_insert(why);
+        let course = &mut *self.course.lock();
+        if let Course::Runs = course {
+            *course = Course::Stopped(why);
+        }
     }
 
-    /// Nobody knows whether the target has taken over.
-    pub fn note_unknown(&self) {
-        self.is_unknown.store(true, Ordering::SeqCst);
+    /// The target is about to be asked to take over.
+    ///
+    /// # Errors
+    /// Why it must not be asked.
+    pub fn ask(&self) -> Result<(), &'static str> {
+        let course = &mut *self.course.lock();
+        match course {
+            Course::Stopped(why) => return Err(*why),
+            Course::Runs => *course = Course::Asked { told: SlotSet::default(), are_theirs: None },
+            Course::Asked { .. } => {}
+        }
+        Ok(())
     }
 
     /// Whether the slots are the target's, once a topology has said so.
     pub fn decided(&self) -> Option<bool> {
-        *self.decided.lock()
+        match *self.course.lock() {
+            Course::Asked { are_theirs, .. } => are_theirs,
+            _ => None,
+        }
     }
 
     /// Waits for its end.
@@ -103,14 +137,7 @@ impl Migration {
         if giving.forbidden.is_some_and(|forbidden| overlap(forbidden, range)) {
             return Err(Refused::Migrated);
         }
-        let job = Arc::new(Job {
-            range,
-            to,
-            stop: Mutex::default(),
-            is_unknown: AtomicBool::new(false),
-            decided: Mutex::default(),
-            ended: watch::Sender::new(None),
-        });
+        let job = Job::new(range, to);
         let (shown, job_kept) = (Some((to, JobState::Start)), Some(Arc::clone(&job)));
         *giving = Giving { job: job_kept, shown, ..Giving::default() };
         Ok(job)
@@ -136,13 +163,6 @@ impl Migration {
             }
         }
         job.ended.send_replace(Some(ended));
-    }
-
-    /// The job that runs is to end.
-    pub fn stop(&self, why: &'static str) {
-        if let Some(job) = &self.kept.lock().giving.job {
-            job.stop(why);
-        }
     }
 
     /// Whether slots are being given away.
@@ -216,9 +236,10 @@ impl Migration {
         taking.range
     }
 
-    /// A new topology comes into force, with the role that it gives. What runs keeps its marks if it
-    /// still fits; what nobody knows is decided. To be called with the gate held alone.
-    pub fn topology_changed(&self, cluster: &mut Cluster, is_master: bool) {
+    /// A new topology comes into force, which tells of these slots whose they are, with the role that
+    /// it gives. What runs keeps its marks if it still fits; what nobody knows is decided if all of
+    /// it is told. To be called with the gate held alone.
+    pub fn topology_changed(&self, cluster: &mut Cluster, told: &SlotSet, is_master: bool) {
         let Kept { giving, taking } = &mut *self.kept.lock();
         if cluster.version() < 0 {
             // Reset, which is refused while anything runs.
@@ -226,7 +247,7 @@ impl Migration {
             return;
         }
         if let Some(job) = &giving.job {
-            judge(job, cluster, is_master);
+            judge(job, cluster, (told, is_master));
         } else {
             let is_marked = |range: &SlotRange| {
                 range.slots().any(|slot| cluster.marks().migrated.contains_key(&slot))
@@ -241,11 +262,17 @@ impl Migration {
     }
 }
 
-fn judge(job: &Job, cluster: &Cluster, is_master: bool) {
-    let mut slots = job.range.slots();
-    let are_theirs = slots.all(|slot| cluster.owner(slot).is_some_and(|node| node.id == job.to));
-    if job.is_unknown.load(Ordering::SeqCst) {
-        *job.decided.lock() = Some(are_theirs);
+fn judge(job: &Job, cluster: &Cluster, (told, is_master): (&SlotSet, bool)) {
+    if let Course::Asked { told: known, are_theirs } = &mut *job.course.lock() {
+        let is_theirs = |slot| cluster.owner(slot).is_some_and(|node| node.id == job.to);
+        for slot in job.range.slots().filter(|slot| told.contains(*slot)) {
+            known.insert(slot);
+        }
+        // What was said of other slots, or of some of these, says nothing of the rest: the target
+        // may have it.
+        if job.range.slots().all(|slot| known.contains(slot)) {
+            *are_theirs = Some(job.range.slots().all(is_theirs));
+        }
         return;
     }
     let target = cluster.topology().ok().and_then(|topology| topology.node(&job.to));
@@ -260,7 +287,7 @@ fn judge(job: &Job, cluster: &Cluster, is_master: bool) {
 
 #[cfg(test)]
 mod tests {
-    use topology::{Slot, parse_slots};
+    use topology::{SLOT_COUNT, Slot, parse_slots};
 
     use super::*;
 
@@ -284,6 +311,15 @@ mod tests {
         let change = Cluster::default().prepare_set_node_id(A.as_bytes(), false).unwrap();
         let change = change.into_parts().0.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false);
         change.unwrap().into_parts().0
+    }
+
+    /// What SETNODES tells of: every slot.
+    fn every() -> SlotSet {
+        (0..SLOT_COUNT).filter_map(Slot::new).collect()
+    }
+
+    fn slots(text: &str) -> SlotSet {
+        range(text).slots().collect()
     }
 
     fn shown(migration: &Migration) -> Option<(String, JobState)> {
@@ -320,7 +356,7 @@ mod tests {
         let job = migration.begin(range("1-3"), b()).unwrap();
         migration.forbid(job.range);
         let mut same = cluster(99);
-        migration.topology_changed(&mut same, true);
+        migration.topology_changed(&mut same, &every(), true);
         assert_eq!(job.stopped(), None);
         assert_eq!(same.marks().write_forbidden, Some(job.range), "it is still forbidden");
         migration.end(&job, Ok(()));
@@ -328,10 +364,10 @@ mod tests {
         marked.update_marks(|marks| {
             marks.migrated.insert(Slot::new(2).unwrap(), b());
         });
-        migration.topology_changed(&mut marked, true);
+        migration.topology_changed(&mut marked, &every(), true);
         assert_eq!(marked.marks().write_forbidden, Some(range("1-3")), "one is not published yet");
         let mut next = cluster(0);
-        migration.topology_changed(&mut next, true);
+        migration.topology_changed(&mut next, &every(), true);
         assert_eq!((next.marks().write_forbidden, shown(&migration)), (None, None));
     }
 
@@ -342,7 +378,7 @@ mod tests {
         {
             let migration = Migration::default();
             let job = migration.begin(range("1-3"), b()).unwrap();
-            migration.topology_changed(&mut cluster, is_master);
+            migration.topology_changed(&mut cluster, &every(), is_master);
             assert!(job.stopped().is_some_and(|said| said.contains(why)), "{why}");
         }
     }
@@ -352,9 +388,32 @@ mod tests {
         for (last, decided) in [(0, true), (99, false), (2, false)] {
             let migration = Migration::default();
             let job = migration.begin(range("1-3"), b()).unwrap();
-            job.note_unknown();
-            migration.topology_changed(&mut cluster(last), true);
+            job.ask().unwrap();
+            migration.topology_changed(&mut cluster(last), &every(), true);
             assert_eq!((job.decided(), job.stopped()), (Some(decided), None), "{last}");
+        }
+    }
+
+    /// SETSLOT of other slots, or of a part, leaves open who serves the rest.
+    #[test]
+    fn what_nobody_knows_is_decided_once_all_of_it_is_told() {
+        let first = [((1, "2-3"), (0, "1"), true), ((1, "2-3"), (1, "1"), false)];
+        let kept = ((99, "1"), (99, "2-3"), false);
+        for (one, other, decided) in first.into_iter().chain([kept]) {
+            let migration = Migration::default();
+            let job = migration.begin(range("1-3"), b()).unwrap();
+            migration.forbid(job.range);
+            job.ask().unwrap();
+            let mut now = cluster(99);
+            migration.topology_changed(&mut now, &slots("50-99"), true);
+            migration.topology_changed(&mut now, &SlotSet::default(), true);
+            assert_eq!(job.decided(), None, "nothing was said of them");
+            now = cluster(one.0);
+            migration.topology_changed(&mut now, &slots(one.1), true);
+            assert_eq!((job.decided(), job.stopped()), (None, None), "{one:?}");
+            assert_eq!(now.marks().write_forbidden, Some(job.range), "{one:?}");
+            migration.topology_changed(&mut cluster(other.0), &slots(other.1), true);
+            assert_eq!(job.decided(), Some(decided), "{one:?}, {other:?}");
         }
     }
 
