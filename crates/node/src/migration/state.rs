@@ -39,6 +39,8 @@ struct Taking {
     state: Option<JobState>,
     /// The connection that brings them.
     link: u64,
+    /// Some of what has come was deleted since, with all other keys of this node.
+    is_flushed: bool,
 }
 
 /// How a migration ended; the error is a text for people.
@@ -165,6 +167,23 @@ impl Migration {
         job.ended.send_replace(Some(ended));
     }
 
+    /// Slots whose writes are stopped until it is known whether they have gone.
+    pub fn frozen(&self) -> Option<SlotRange> {
+        let giving = &self.kept.lock().giving;
+        giving.forbidden.filter(|_| giving.job.is_some())
+    }
+
+    /// All keys of these slots are deleted here, or of all slots. What is given away is not sent on:
+    /// a deletion of all at once is not in what is sent. What comes is not whole any more.
+    pub fn flushed(&self, slots: Option<SlotRange>) {
+        let Kept { giving, taking } = &mut *self.kept.lock();
+        let concerns = |range: SlotRange| slots.is_none_or(|slots| overlap(slots, range));
+        if let Some(job) = giving.job.as_ref().filter(|job| concerns(job.range)) {
+            job.stop("the slots were flushed meanwhile");
+        }
+        taking.is_flushed |= taking.range.is_some_and(concerns);
+    }
+
     /// Whether slots are being given away.
     pub fn is_giving(&self) -> bool {
         self.kept.lock().giving.job.is_some()
@@ -198,7 +217,8 @@ impl Migration {
         if let Some(known) = taking.range.filter(|known| is_running && *known != range) {
             return Err(Refused::Importing(known));
         }
-        *taking = Taking { range: Some(range), state: Some(JobState::Start), link };
+        let state = Some(JobState::Start);
+        *taking = Taking { range: Some(range), state, link, is_flushed: false };
         if giving.job.is_none() {
             giving.forbidden = giving.forbidden.filter(|forbidden| *forbidden != range);
         }
@@ -215,12 +235,15 @@ impl Migration {
     ///
     /// # Errors
     /// [`Refused::Mismatch`], also where no import of them runs: what was deleted is not whole, and
-    /// what is served is not deleted.
+    /// what is served is not deleted. [`Refused::Flushed`]: they are not whole, and still come.
     pub fn taken(&self, range: SlotRange, is_whole: bool) -> Result<(), Refused> {
         let taking = &mut self.kept.lock().taking;
         let known = taking.range.filter(|_| taking.state == Some(JobState::Start));
         if known != Some(range) {
             return Err(Refused::Mismatch { known, got: range });
+        }
+        if is_whole && taking.is_flushed {
+            return Err(Refused::Flushed(range));
         }
         taking.state = Some(if is_whole { JobState::Success } else { JobState::Failed });
         Ok(())
@@ -415,6 +438,38 @@ mod tests {
             migration.topology_changed(&mut cluster(other.0), &slots(other.1), true);
             assert_eq!(job.decided(), Some(decided), "{one:?}, {other:?}");
         }
+    }
+
+    #[test]
+    fn a_job_that_is_to_end_asks_nothing_and_one_that_has_asked_is_not_ended() {
+        let migration = Migration::default();
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        migration.flushed(Some(range("4-5")));
+        assert_eq!(job.stopped(), None, "other slots");
+        migration.flushed(Some(range("3-5")));
+        assert!(job.stopped().is_some());
+        assert_eq!(job.ask().err(), job.stopped());
+        migration.end(&job, Err("x".into()));
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        assert_eq!(migration.frozen(), None);
+        migration.forbid(job.range);
+        assert_eq!(migration.frozen(), Some(job.range));
+        job.ask().unwrap();
+        migration.flushed(None);
+        assert_eq!(job.stopped(), None);
+        migration.end(&job, Ok(()));
+        assert_eq!(migration.frozen(), None, "they have gone");
+    }
+
+    #[test]
+    fn slots_that_were_flushed_while_they_came_have_not_come() {
+        let migration = Migration::default();
+        migration.take(range("7"), 1).unwrap();
+        migration.flushed(None);
+        assert_eq!(migration.taken(range("7"), true), Err(Refused::Flushed(range("7"))));
+        assert_eq!(migration.taken(range("7"), false), Ok(()), "and what is there of them goes");
+        migration.take(range("7"), 2).unwrap();
+        assert_eq!(migration.taken(range("7"), true), Ok(()), "they came anew");
     }
 
     #[test]
