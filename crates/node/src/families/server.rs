@@ -4,7 +4,7 @@
 //! balancer of a balancer-only node.
 
 mod config;
-pub(crate) use config::change_options;
+pub(crate) use config::{change_options, is_of_tls};
 mod dbsize;
 mod engine;
 mod latency;
