@@ -52,7 +52,7 @@ pub struct Config {
     pub etcd_password_file: Option<PathBuf>,
     /// Limit of a call to it, ms, 100..=10000.
     pub etcd_limit_ms: u64,
-    /// URL under which the other controllers reach this one; `http://` and `listen` without.
+    /// URL under which the other controllers reach this one; see [`Config::url`].
     pub advertise: Option<String>,
     /// Pause between heartbeats, ms, 10..=60000.
     pub heartbeat_ms: u64,
@@ -145,6 +145,13 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Where the other controllers reach this one, which listens there: `advertise`, or that address
+    /// as it is spoken with.
+    pub fn url(&self, listens: SocketAddr) -> String {
+        let scheme = if self.tls.cert_file.is_some() { "https" } else { "http" };
+        self.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"))
+    }
+
     /// Every key with its unit, range and default, as a file in which nothing is set.
     #[expect(clippy::too_many_lines, reason = "one text, a paragraph per key")]
     pub fn sample() -> String {
@@ -215,7 +222,8 @@ impl Config {
 # Limit of a call to it, ms, 100 to 10000.
 # etcd_limit_ms = {etcd_limit_ms}
 
-# URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then.
+# URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then,
+# as `https://` where there is a `cert_file`.
 # advertise = \"http://10.0.0.1:9379\"
 
 # File of the embedded store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
@@ -294,6 +302,11 @@ impl Config {
         }
         if let Some(other) = self.advertise.as_deref().filter(|at| !is_url(at)) {
             return wrong("advertise", other, "http://host:port or https://host:port");
+        }
+        // The port speaks HTTPS only then: a token would be sent in clear, and in vain.
+        let in_clear = self.advertise.as_deref().filter(|at| at.starts_with("http://"));
+        if let Some(other) = in_clear.filter(|_| self.tls.cert_file.is_some()) {
+            return wrong("advertise", other, "https://host:port, since `tls.cert_file` is set");
         }
         if self.store != Kind::Etcd {
             return Ok(());
@@ -432,6 +445,7 @@ impl Settings for Config {
             ("log_file", *log_file != self.log_file),
             ("log_level", *log_level != self.log_level),
             ("tls", *tls != self.tls),
+            ("advertise", *advertise != self.advertise),
         ];
         let others = [
             ("listen", *listen != self.listen),
@@ -442,7 +456,6 @@ impl Settings for Config {
             ("etcd_user", *etcd_user != self.etcd_user),
             ("etcd_password_file", *etcd_password_file != self.etcd_password_file),
             ("etcd_limit_ms", *etcd_limit_ms != self.etcd_limit_ms),
-            ("advertise", *advertise != self.advertise),
             ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
             ("misses", *misses != self.misses),
             ("lease_ms", *lease_ms != self.lease_ms),
@@ -459,6 +472,7 @@ impl Settings for Config {
         self.log_file = read.log_file;
         self.log_level = read.log_level;
         self.tls = read.tls;
+        self.advertise = read.advertise;
     }
 }
 
@@ -509,9 +523,28 @@ mod tests {
         assert!(nowhere.check().unwrap_err().to_string().starts_with("`etcd_endpoints` is empty"));
         let shared = Config { etcd_endpoints: vec!["http://127.0.0.1:2379".into()], ..nowhere };
         shared.check().expect("an etcd");
-        let open =
-            Config { listen: ([0, 0, 0, 0], 9379).into(), token: Some("s".into()), ..shared };
+        let open = Config {
+            listen: ([0, 0, 0, 0], 9379).into(),
+            token: Some("s".into()),
+            ..shared.clone()
+        };
         assert!(open.check().unwrap_err().to_string().contains("`advertise` set"));
+        let certified = |advertise: Option<&str>| Config {
+            advertise: advertise.map(Into::into),
+            tls: Files {
+                cert_file: Some("a".into()),
+                key_file: Some("b".into()),
+                ..Files::default()
+            },
+            ..shared.clone()
+        };
+        let why = certified(Some("http://c:1")).check().unwrap_err().to_string();
+        assert!(why.starts_with("`advertise`") && why.contains("`tls.cert_file` is set"), "{why}");
+        let at = ([10, 0, 0, 1], 9379).into();
+        assert_eq!(shared.url(at), "http://10.0.0.1:9379");
+        assert_eq!(certified(None).url(at), "https://10.0.0.1:9379");
+        let named = certified(Some("https://c:1"));
+        assert_eq!((named.check().is_ok(), named.url(at)), (true, "https://c:1".to_owned()));
         let hosts = Config { allowed_hosts: vec!["http://x".into()], ..Config::default() };
         assert!(hosts.check().unwrap_err().to_string().starts_with("`allowed_hosts`: `http://x`"));
         let empty = Config { token: Some(String::new()), ..Config::default() };
