@@ -231,6 +231,26 @@ fn a_wait_ends_with_its_client_and_moves_with_its_session() {
     });
 }
 
+#[test]
+fn client_unblock_ends_a_wait_for_replicas() {
+    served(|node, mut stream| async move {
+        let unblocked = |error| {
+            let client = node.clients.list().first().map(|client| client.id);
+            client.is_some_and(|client| node.waiters.unblock(client, error))
+        };
+        say(&mut stream, b"SET k v\r\nWAIT 1 0\r\n").await;
+        until(|| unblocked(None)).await;
+        let mut answers = [0; 9];
+        stream.read_exact(&mut answers).await.unwrap();
+        assert_eq!(&answers, b"+OK\r\n:0\r\n");
+        stream.write_all(b"WAIT 1 100000\r\n").await.unwrap();
+        until(|| unblocked(Some("UNBLOCKED x"))).await;
+        assert!(!unblocked(None));
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "-UNBLOCKED x\r\n");
+    });
+}
+
 /// What may be the mark is not taken for the rest of a value, and what only began like it is.
 #[test]
 fn a_mark_in_pieces_completes_no_command() {
