@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use topology::Endpoint;
 
 pub use options::{OPTIONS, SetError, Values};
 
@@ -93,6 +94,16 @@ impl Config {
             (self.set_log_level)(after.log_level.as_str());
         }
         Ok((before, after))
+    }
+}
+
+impl Config {
+    /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what is
+    /// shown, and what CONFIG REWRITE writes.
+    pub fn note_master(&self, master: Option<Endpoint>) {
+        let _one_at_a_time = self.changing.lock();
+        let after = Values { slaveof: value::Master(master), ..Values::clone(&self.now()) };
+        self.values.store(Arc::new(after));
     }
 }
 

@@ -216,7 +216,13 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
         })
     };
     match changed {
-        Ok(generation) => take_role(&node, wanted, generation),
+        Ok(generation) => {
+            node.config.note_master(match &wanted {
+                Role::Master => None,
+                Role::Replica { from } => Some(from.clone()),
+            });
+            take_role(&node, wanted, generation);
+        }
         Err(error) => {
             forget_note(&node).await;
             return format!("-{}\r\n", ChangeError::Lineage(error)).into_bytes();
