@@ -54,7 +54,7 @@ pub struct Config {
     pub etcd_password_file: Option<PathBuf>,
     /// Limit of a call to it, ms, 100..=10000.
     pub etcd_limit_ms: u64,
-    /// URL under which the other controllers reach this one; `http://` and `listen` without.
+    /// URL under which the other controllers reach this one; see [`Config::url`].
     pub advertise: Option<String>,
     /// Pause between heartbeats, ms, 10..=60000.
     pub heartbeat_ms: u64,
@@ -147,6 +147,13 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Where the other controllers reach this one, which listens there: `advertise`, or that address
+    /// as it is spoken with.
+    pub fn url(&self, listens: SocketAddr) -> String {
+        let scheme = if self.tls.cert_file.is_some() { "https" } else { "http" };
+        self.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"))
+    }
+
     /// How to reach the etcd, over TLS where it is `https://`.
     ///
     /// # Errors
@@ -180,6 +187,11 @@ impl Config {
         }
         if let Some(other) = self.advertise.as_deref().filter(|at| !is_url(at)) {
             return wrong("advertise", other, "http://host:port or https://host:port");
+        }
+        // The port speaks HTTPS only then: a token would be sent in clear, and in vain.
+        let in_clear = self.advertise.as_deref().filter(|at| at.starts_with("http://"));
+        if let Some(other) = in_clear.filter(|_| self.tls.cert_file.is_some()) {
+            return wrong("advertise", other, "https://host:port, since `tls.cert_file` is set");
         }
         if self.store != Kind::Etcd {
             return self.check_without_etcd();
@@ -363,6 +375,7 @@ impl Settings for Config {
             ("log_file", *log_file != self.log_file),
             ("log_level", *log_level != self.log_level),
             ("tls", *tls != self.tls),
+            ("advertise", *advertise != self.advertise),
         ];
         let others = [
             ("listen", *listen != self.listen),
@@ -373,7 +386,6 @@ impl Settings for Config {
             ("etcd_user", *etcd_user != self.etcd_user),
             ("etcd_password_file", *etcd_password_file != self.etcd_password_file),
             ("etcd_limit_ms", *etcd_limit_ms != self.etcd_limit_ms),
-            ("advertise", *advertise != self.advertise),
             ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
             ("misses", *misses != self.misses),
             ("lease_ms", *lease_ms != self.lease_ms),
@@ -390,6 +402,7 @@ impl Settings for Config {
         self.log_file = read.log_file;
         self.log_level = read.log_level;
         self.tls = read.tls;
+        self.advertise = read.advertise;
     }
 }
 
@@ -440,9 +453,28 @@ mod tests {
         assert!(nowhere.check().unwrap_err().to_string().starts_with("`etcd_endpoints` is empty"));
         let shared = Config { etcd_endpoints: vec!["http://127.0.0.1:2379".into()], ..nowhere };
         shared.check().expect("an etcd");
-        let open =
-            Config { listen: ([0, 0, 0, 0], 9379).into(), token: Some("s".into()), ..shared };
+        let open = Config {
+            listen: ([0, 0, 0, 0], 9379).into(),
+            token: Some("s".into()),
+            ..shared.clone()
+        };
         assert!(open.check().unwrap_err().to_string().contains("`advertise` set"));
+        let certified = |advertise: Option<&str>| Config {
+            advertise: advertise.map(Into::into),
+            tls: Files {
+                cert_file: Some("a".into()),
+                key_file: Some("b".into()),
+                ..Files::default()
+            },
+            ..shared.clone()
+        };
+        let why = certified(Some("http://c:1")).check().unwrap_err().to_string();
+        assert!(why.starts_with("`advertise`") && why.contains("`tls.cert_file` is set"), "{why}");
+        let at = ([10, 0, 0, 1], 9379).into();
+        assert_eq!(shared.url(at), "http://10.0.0.1:9379");
+        assert_eq!(certified(None).url(at), "https://10.0.0.1:9379");
+        let named = certified(Some("https://c:1"));
+        assert_eq!((named.check().is_ok(), named.url(at)), (true, "https://c:1".to_owned()));
         let hosts = Config { allowed_hosts: vec!["http://x".into()], ..Config::default() };
         assert!(hosts.check().unwrap_err().to_string().starts_with("`allowed_hosts`: `http://x`"));
         let empty = Config { token: Some(String::new()), ..Config::default() };

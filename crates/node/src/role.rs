@@ -131,7 +131,7 @@ fn commit(node: &Arc<Node>, mut next: Cluster, outcome: &Outcome) -> Result<(), 
         let mut engine = node.gate.write();
         let wanted = wanted_role(&outcome.assignment, &engine.role);
         note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
-        node.migration.topology_changed(&mut next, wanted.is_master());
+        node.migration.topology_changed(&mut next, &outcome.told, wanted.is_master());
         node.cluster.store(Arc::new(next));
         // A link that found another history said so; no later topology makes that data trustworthy,
         // only a full sync does.
@@ -484,6 +484,7 @@ mod tests {
             assignment: Assignment::Unchanged,
             full_sync_required: false,
             clear_slots: topology::SlotSet::from_iter([topology::key_slot(b"k")]),
+            told: topology::SlotSet::default(),
         };
         let newest = || node.engine().store.as_ref().unwrap().latest_sequence();
         let changes = |generation| {

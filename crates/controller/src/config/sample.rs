@@ -73,7 +73,8 @@ impl Config {
 # Limit of a call to it, ms, 100 to 10000.
 # etcd_limit_ms = {etcd_limit_ms}
 
-# URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then.
+# URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then,
+# as `https://` where there is a `cert_file`.
 # advertise = \"http://10.0.0.1:9379\"
 
 # File of the embedded store: clusters, terms, the log of events. One controller at a time opens it. Back it up.

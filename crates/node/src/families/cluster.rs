@@ -379,6 +379,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
     moves::are_own(store, &slots)?;
+    migrate::flushed(cx.node, &slots)?;
     let scope = cx.node.scope(cx.now_ms);
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {

@@ -12,6 +12,7 @@ use topology::Cluster;
 
 use super::*;
 use crate::clock;
+use crate::config::file::{Kept, rewrite};
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::listener::Listener;
@@ -538,6 +539,22 @@ fn slaveof_refuses_what_makes_no_sense() {
     follow(&node.node, endpoint.clone(), 7);
     follow(&node.node, endpoint, 6);
     assert_eq!(node.node.replication.link.lock().generation, 7);
+}
+
+#[test]
+fn slaveof_is_what_config_shows_and_rewrites() {
+    let (master, node) = (Running::start(), Running::start());
+    let options = || node.node.config.now();
+    node.follow(master.port);
+    let at = format!("127.0.0.1 {}", master.port);
+    assert_eq!(options().get("slaveof"), Some(at.clone()));
+    let rewritten = |text| rewrite(text, &options(), &Kept::default());
+    for text in ["", "slaveof 10.0.0.1 1\n"] {
+        assert!(rewritten(text).contains(&format!("slaveof {at}\n")), "{text}");
+    }
+    assert_eq!(node.ask(&["SLAVEOF", "no", "one"]), "+OK");
+    assert_eq!(options().get("slaveof"), Some(String::new()));
+    assert!(!rewritten("").contains("slaveof"));
 }
 
 /// Two nodes of a cluster with one shard.
