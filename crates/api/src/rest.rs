@@ -10,6 +10,7 @@ use crate::grant::CommitMode;
 mod answer;
 mod moves;
 mod operator;
+mod store;
 
 pub use answer::NodeAnswer;
 pub use moves::{
@@ -22,6 +23,7 @@ pub use operator::{
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
+pub use store::{StoreExport, StoreStatus};
 
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
