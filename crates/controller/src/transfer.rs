@@ -131,7 +131,7 @@ pub async fn export(config: &Config, give_up_for: Option<&str>, say: Say<'_>) ->
     let (found, place) = (side.found().await?, side.place());
     if let Some(to) = give_up_for {
         let identity = decide::source(&found, &place, to).map_err(anyhow::Error::msg)?;
-        let generation = identity.generation + 1;
+        let generation = decide::after(identity.generation);
         let to = to.to_owned();
         side.give_up(&found, GivenUp { to, generation, at_ms: now_ms() }).await?;
         say(&format!("{place} is given up: no controller leads from it any more"));
@@ -166,10 +166,14 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
 /// One of the two is not what it must be, nodes hear another controller, a disk or an etcd fails. Made once more, it goes
 /// on where it was.
 pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Result<Begun> {
+    let place = |of: &Config| match of.store {
+        Kind::Embedded => format!("{}", of.data.display()),
+        Kind::Etcd => format!("{} of {}", of.etcd_prefix, of.etcd_endpoints.join(", ")),
+    };
+    ensure!(place(from) != place(to), "both configurations say the same place: {}", place(from));
     let mut source = Side::open(from).await?;
     let mut target = Side::open(to).await?;
     let (from, to) = (source.place(), target.place());
-    ensure!(from != to, "both configurations say the same place: {from}");
     let found = source.found().await?;
     let identity = decide::source(&found, &from, &to).map_err(anyhow::Error::msg)?;
     let mark = found.given_up.as_ref().map(|mark| mark.generation);
@@ -197,6 +201,13 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
     say(&format!("{from} is given up: no controller leads from it any more"));
     // From here on nothing changes in it.
     let export = source.export().await?;
+    // A controller that leads at the other place may have gone on meanwhile.
+    let there = target.found().await?;
+    let next = decide::target(&identity, Some(generation), &there, &to, how.replace);
+    ensure!(
+        next.map_err(anyhow::Error::msg)? == Next::Fill(generation),
+        "{to} has changed meanwhile: make this command once more"
+    );
     let known = export.term.max(there.term).max(heard.term);
     let beginning = beginning(&export, generation, known, from);
     let begun = target.fill(&there, &export, beginning).await?;
@@ -217,7 +228,7 @@ pub async fn adopt(config: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let export = side.export().await?;
     let heard = heard(&export, &side, how, say).await?;
     let others = found.given_up.as_ref().map_or(0, |mark| mark.generation);
-    let generation = identity.generation.max(others) + 1;
+    let generation = decide::after(identity.generation.max(others));
     let origin = format!("generation {} of {place}", identity.generation);
     let beginning = beginning(&export, generation, found.term.max(heard.term), origin);
     let done = side.idle.adopt(&beginning).await;

@@ -49,7 +49,7 @@ pub(super) fn target(
 ) -> Result<Next, String> {
     let same = found.identity.as_ref().filter(|there| there.name == of.name);
     let there = same.map_or(0, |there| there.generation);
-    let next = mark.unwrap_or(0).max(of.generation + 1).max(there + 1);
+    let next = mark.unwrap_or(0).max(after(of.generation)).max(after(there));
     if found.is_filling || is_empty(found) {
         return Ok(Next::Fill(next));
     }
@@ -75,6 +75,11 @@ pub(super) fn target(
         ));
     }
     Ok(Next::Fill(next))
+}
+
+/// The next generation.
+pub(super) fn after(generation: u64) -> u64 {
+    generation.saturating_add(1)
 }
 
 /// Nothing is lost with it.

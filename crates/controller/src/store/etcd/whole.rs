@@ -147,19 +147,21 @@ impl Idle {
         export(&answer, &self.prefix, self.place.clone())
     }
 
-    /// Puts `store` and `leader`, if both are as [`Self::found`] read them.
+    /// Puts `store` and `leader`, if both are as [`Self::found`] read them, and what is said beside is so.
     async fn turn(
         &mut self,
         what: &'static str,
-        name: &Name,
-        leader: String,
+        (name, leader): (&Name, String),
+        beside: Vec<Compare>,
     ) -> Result<(), StoreError> {
         let as_read = |key: String, value: &Option<String>| match value {
             Some(value) => Compare::Is(key, value.clone()),
             None => Compare::Absent(key),
         };
         let (store, lead) = (self.key("store"), self.key("leader"));
-        let compares = [as_read(store.clone(), &self.read.0), as_read(lead.clone(), &self.read.1)];
+        let mut compares =
+            vec![as_read(store.clone(), &self.read.0), as_read(lead.clone(), &self.read.1)];
+        compares.extend(beside);
         let text = encode(name)?;
         let writes = [Write::Put(store, text.clone()), Write::Put(lead, leader.clone())];
         let answer = self.client.write(what, &compares, &writes).await.done()?;
@@ -189,7 +191,7 @@ impl Idle {
             ..Name::of(identity, None)
         };
         let closed = json!({ "given_up": mark }).to_string();
-        self.turn("give up the store", &name, closed).await
+        self.turn("give up the store", (&name, closed), Vec::new()).await
     }
 
     /// Takes it up again as it is, under another generation and a higher term.
@@ -198,7 +200,7 @@ impl Idle {
     /// As [`Self::give_up`].
     pub(in crate::store) async fn adopt(&mut self, as_: &Beginning) -> Result<(), StoreError> {
         let (name, vacant) = begun(as_)?;
-        self.turn("adopt the store", &name, vacant).await
+        self.turn("adopt the store", (&name, vacant), Vec::new()).await
     }
 
     /// Replaces what it holds. What was begun and did not end is begun anew by the next one.
@@ -220,7 +222,11 @@ impl Idle {
             ..Name::of(kept, None)
         };
         let closed = json!({ "filling": attempt }).to_string();
-        self.turn("begin an import", &filling, closed).await?;
+        // What was found empty is so still: its controllers may run, and be asked for a cluster.
+        let is_empty = found.namespaces == 0 && found.clusters == 0 && !found.is_filling;
+        let none_of = ["namespaces/", "clusters/"].map(|of| Compare::NoneOf(self.key(of)));
+        let beside = none_of.into_iter().filter(|_| is_empty).collect();
+        self.turn("begin an import", (&filling, closed), beside).await?;
         let mut clear: Vec<Write> =
             CONTENT.iter().map(|prefix| Write::Clear(self.key(prefix))).collect();
         clear.push(Write::Remove(self.key("used")));
@@ -236,7 +242,7 @@ impl Idle {
         }
         self.put(some).await?;
         let (name, vacant) = begun(as_)?;
-        self.turn("end an import", &name, vacant).await
+        self.turn("end an import", (&name, vacant), Vec::new()).await
     }
 
     /// Makes these writes, as long as `store` is as this process put it.
