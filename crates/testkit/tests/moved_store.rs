@@ -88,7 +88,7 @@ impl Site {
         });
         let words: Vec<String> = words.collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.ctl(&[&["store"], &words[..]].concat())
+        self.ctl(&[&["store"][..], &words].concat())
     }
 
     fn is_healthy(&self, kind: &str, generation: u64) -> Result<()> {
@@ -123,16 +123,16 @@ impl Site {
         let all: Vec<String> = controllers.chain(nodes).chain([self.etcd.log()]).collect();
         all.join("\n--\n")
     }
+}
 
-    /// A controller ends by itself, and its log has these words.
-    fn ends(&self, mut controller: Process, words: &str) -> Result<()> {
-        let status = wait::until("the end of a controller", PATIENCE, || {
-            controller.ended()?.with_context(|| format!("it runs: {}", controller.log()))
-        })?;
-        let said = controller.log();
-        ensure!(!status.success() && said.contains(words), "{status}: {said}");
-        Ok(())
-    }
+/// A controller ends by itself, and its log has these words.
+fn ends(mut controller: Process, words: &str) -> Result<()> {
+    let status = wait::until("the end of a controller", PATIENCE, || {
+        controller.ended()?.with_context(|| format!("it runs: {}", controller.log()))
+    })?;
+    let said = controller.log();
+    ensure!(!status.success() && said.contains(words), "{status}: {said}");
+    Ok(())
 }
 
 /// Counts up without a rest; no answer may be an error, and none be missing.
@@ -157,17 +157,17 @@ fn there_and_back(site: &Site, old: Process) -> Result<()> {
     let new = site.boot("etcd.toml", "two.log")?;
     site.is_healthy("etcd", 2)?;
     let given_up = "was given up for etcd";
-    site.ends(site.boot("file.toml", "refused.log")?, given_up)?;
+    ends(site.boot("file.toml", "refused.log")?, given_up)?;
 
     let give_up = ["export", "--config", "etcd.toml", "--give-up", "--yes", "site.store"];
     site.on_stores(&give_up)?;
     let mode = std::fs::metadata(site.path("site.store"))?.permissions().mode();
     ensure!(mode & 0o777 == 0o600, "{mode:o}");
-    site.ends(new, "was given up for the export")?;
+    ends(new, "was given up for the export")?;
     site.on_stores(&["import", "--config", "file.toml", "--replace", "site.store"])?;
     let back = site.boot("file.toml", "three.log")?;
     site.is_healthy("embedded", 3)?;
-    site.ends(site.boot("etcd.toml", "refused-too.log")?, "was given up for the export")?;
+    ends(site.boot("etcd.toml", "refused-too.log")?, "was given up for the export")?;
     ensure!(back.terminate()?.success());
     Ok(())
 }
