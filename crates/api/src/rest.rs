@@ -11,6 +11,7 @@ use crate::health::Health;
 mod answer;
 mod moves;
 mod operator;
+mod store;
 
 pub use answer::NodeAnswer;
 pub use moves::{
@@ -23,6 +24,7 @@ pub use operator::{
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
+pub use store::{StoreExport, StoreStatus};
 
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ mod probe;
 mod release;
 mod shards;
 mod status;
+mod store;
 mod switchover;
 mod view;
 
@@ -80,6 +81,8 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
         .route(&cluster("/moves/{id}"), get(moves::show).patch(moves::change).delete(moves::cancel))
         .route(&cluster("/shards/{i}/nodes"), get(nodes::list).post(nodes::add))
         .route(&cluster("/shards/{i}/nodes/{id}"), delete(nodes::remove).patch(nodes::change))
+        .route("/api/v1/store", get(store::show))
+        .route("/api/v1/store/export", get(store::export))
         .route("/api/v1/events", get(status::events))
         .route("/metrics", get(status::metrics))
         .fallback(|| async { ApiError::not_found("not found") })

@@ -20,7 +20,7 @@ use crate::home;
 use crate::lead::known::Lead;
 use crate::registry::Registry;
 use crate::rest;
-use crate::store::{Embedded, Etcd, Place, Store as _, StoreError};
+use crate::store::{Embedded, Etcd, Identity, Place, Store as _, StoreError};
 
 /// Connections to the REST interface at a time: more would take descriptors from heartbeats.
 const CONNECTIONS: usize = 512;
@@ -110,7 +110,8 @@ async fn alone(
 async fn shared(live: &Arc<Live>, listens: SocketAddr) -> anyhow::Result<Arc<Registry>> {
     let (config, tls) = (live.config(), live.tls());
     let etcd = Arc::new(reached(config.place(tls)?).await?);
-    tracing::info!(generation = etcd.generation(), etcd = ?config.etcd_endpoints, "the store is open");
+    let Identity { name, generation } = etcd.identity();
+    tracing::info!(name, generation, etcd = ?config.etcd_endpoints, "the store is open");
     let lead = Lead::new(Arc::clone(&etcd), (Arc::clone(live), listens), config.min_term);
     let shared = Shared::new(etcd, config.policy()).led_by(lead).speaking(Arc::clone(tls));
     Registry::new(Arc::new(shared))
@@ -122,7 +123,9 @@ async fn reached(place: Place) -> anyhow::Result<Etcd> {
     loop {
         let error = match Etcd::open(place.clone()).await {
             Ok(etcd) => return Ok(etcd),
-            Err(error @ StoreError::Unusable(_)) => return Err(error.into()),
+            Err(error @ (StoreError::Unusable(_) | StoreError::GivenUp { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => error,
         };
         if began.elapsed() >= PATIENCE {

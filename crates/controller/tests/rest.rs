@@ -14,7 +14,7 @@ use support::{Stage, until};
 use tokio::sync::oneshot;
 
 /// Every path of the table, with a method that it has.
-const PATHS: [(&str, &str); 25] = [
+const PATHS: [(&str, &str); 27] = [
     ("GET", "/api/v1/namespaces"),
     ("POST", "/api/v1/namespaces"),
     ("GET", "/api/v1/namespaces/n"),
@@ -39,6 +39,8 @@ const PATHS: [(&str, &str); 25] = [
     ("POST", "/api/v1/namespaces/n/clusters/c/rebalance"),
     ("POST", "/api/v1/namespaces/n/clusters/c/shards/0/drain"),
     ("GET", "/api/v1/events"),
+    ("GET", "/api/v1/store"),
+    ("GET", "/api/v1/store/export"),
     ("GET", "/metrics"),
 ];
 

@@ -237,6 +237,10 @@ fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
     if let Assignment::ReplicaOf { local, .. } = outcome.assignment {
         node.gate.write().role = Role::Replica { from: local };
     }
+    // A node without an id was reset, or is new: what was obeyed in this folder before is nothing to it.
+    if loaded.id().is_some() {
+        node.grants.remember(grants::identity::load_term(&node.dir));
+    }
     node.cluster.store(Arc::new(loaded));
     Ok(())
 }

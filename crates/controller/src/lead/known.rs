@@ -61,6 +61,11 @@ impl Lead {
         leads.is_some() && leads == self.etcd.holds()
     }
 
+    /// Where this process answers.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Where the leader is, as far as is known.
     pub(crate) fn leader(&self) -> Option<String> {
         let known = self.known.lock();

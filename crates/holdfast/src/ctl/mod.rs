@@ -19,6 +19,7 @@ mod secret;
 mod shards;
 mod show;
 mod status;
+mod store;
 mod table;
 mod tls;
 mod words;
@@ -123,6 +124,9 @@ enum Verb {
     /// Add, list or remove load balancers
     #[command(subcommand)]
     Balancer(change::BalancerVerb),
+    /// Show, export or move what the controllers keep: the store as a whole
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Print the configuration of an HAProxy in front of a cluster
     HaproxyConfig(haproxy::HaproxyConfig),
     /// Show what is seen of a cluster now
@@ -194,6 +198,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
+        Verb::Store(verb) => store::run(&cx, verb).await?,
         Verb::Status { place } => return status::status(&cx, &place).await,
         Verb::Events { place, limit } => show::events(&cx, &place, limit).await?,
     }
