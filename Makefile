@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench profile deb deb-test fresh
+.PHONY: help bootstrap build up check test model fmt drill torture differ big compat bench fleet profile deb deb-test fresh
 MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env &&
@@ -61,6 +61,10 @@ big: build ## ten million elements in one key of each type: memory, and what oth
 bench: build ## figures beside redis-server in bench/results, below 3 min: AXIS=quick (or base, more, workers, 1k, 10k, 64, 1000, ttl, cold, replica, open, all) ROUNDS= OUT=
 	@$(ENV) scripts/cargo build --release --locked --workspace --bin bench
 	@$(ENV) exec "$$CARGO_TARGET_DIR/release/bench" $(foreach name,AXIS ROUNDS OUT GUARD,$(if $($(name)),$(name)=$($(name))))
+
+fleet: bootstrap ## what thousands of nodes cost a controller, and hundreds of masters lost at once: CLUSTERS= SHARDS= NODES= LOST=1,100 SECONDS=
+	@$(ENV) $(foreach name,CLUSTERS SHARDS NODES LOST SECONDS,$(if $($(name)),$(name)=$($(name)))) \
+		scripts/cargo test --release --locked --workspace --test fleet -- --ignored --nocapture
 
 profile: build ## where a command spends its time, µs by stage: ARGS='SET GET HSET'; perf
 	@$(ENV) scripts/profile $(ARGS)

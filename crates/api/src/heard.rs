@@ -10,7 +10,7 @@ pub struct Told {
     pub myid: String,
     /// As in a heartbeat's reply.
     pub cluster_id: String,
-    /// Highest term of any controller that this process has seen; 0: none.
+    /// Highest term of any controller that this process has seen, or an earlier one of this node has obeyed; 0: none.
     pub term: u64,
     /// How long ago a heartbeat was taken, ms; `None`: never by this process.
     pub heard_ms: Option<u64>,

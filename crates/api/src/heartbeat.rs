@@ -1,5 +1,6 @@
 //! The reply of `CLUSTERX HEARTBEAT`, written by nodes and read by controllers.
 
+mod copied;
 mod error;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ mod standing;
 
 pub use standing::Standing;
 
+pub use copied::Copied;
 pub use error::ParseError;
 
 /// What a node does at the moment it answers, whatever a topology says of it.
@@ -174,6 +176,8 @@ pub struct Reply {
     pub link_status: LinkStatus,
     /// Why there is no stream, where an attempt has failed.
     pub link_error: Option<String>,
+    /// How far a full sync is, once its files come.
+    pub sync: Option<Copied>,
     /// Where a replica replicates from.
     pub master: Option<(String, u16)>,
     /// Whether the data must be replaced first.
@@ -256,6 +260,10 @@ impl Reply {
         line("link_status", &self.link_status);
         if let Some(error) = &self.link_error {
             line("link_error", error);
+        }
+        if let Some(Copied { done, of }) = self.sync {
+            line("sync_done", &done);
+            of.iter().for_each(|of| line("sync_of", of));
         }
         if let Some((host, port)) = &self.master {
             line("master_host", host);
@@ -355,6 +363,7 @@ impl Reply {
             strangers: fields.strangers(),
             link_status: fields.or("link_status", LinkStatus::Connecting)?,
             link_error: fields.optional("link_error").map(str::to_owned),
+            sync: Copied::read(fields.optional("sync_done"), fields.optional("sync_of")),
             master,
             resync: fields.or("resync", Resync::None)?,
             paused: fields.or("paused", 0_u8)? != 0,
@@ -517,6 +526,7 @@ mod tests {
             ],
             link_status: LinkStatus::Sync,
             link_error: Some("master has: no data".into()),
+            sync: Some(Copied { done: 4, of: Some(10) }),
             master: Some(("::1".into(), 6666)),
             resync: Resync::Running,
             paused: true,

@@ -4,6 +4,7 @@
 
 pub mod balancer;
 pub mod grant;
+pub mod health;
 pub mod heard;
 pub mod heartbeat;
 pub mod moves;

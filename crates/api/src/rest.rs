@@ -6,11 +6,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grant::CommitMode;
+use crate::health::Health;
 
 mod access;
 mod answer;
 mod moves;
 mod operator;
+mod store;
 
 pub use access::{Actor, UnknownRole, User, UserAdded, UserRole, UserSpec, Users, if_known};
 pub use answer::NodeAnswer;
@@ -24,6 +26,7 @@ pub use operator::{
     LossSpec, LostMember, MaxLag, NodeHolding, ReleaseAnswer, ReleaseSpec, ReleasedNode,
     RestoreAnswer, RestoreSpec,
 };
+pub use store::{StoreExport, StoreStatus};
 
 /// A success: `{"data": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,9 +125,9 @@ pub struct ClusterSpec {
     /// The nodes' `peer-auth` secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
-    /// Nodes per shard, the master included; 0 means 1.
-    #[serde(default, alias = "replica")]
-    pub replicas: i64,
+    /// Nodes per shard, the master included, 1 and up; without: 1.
+    #[serde(default, alias = "replica", skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i64>,
     /// Create the cluster although nothing could fence its masters.
     #[serde(default)]
     pub allow_unfenced: bool,
@@ -407,8 +410,8 @@ pub struct NodeStatus {
     pub announced: Option<String>,
     /// What the record makes of it: `master` or `slave`.
     pub role: String,
-    /// `up`, `suspect`, `down` or `unknown`.
-    pub health: String,
+    /// How it answers.
+    pub health: Health,
     /// It plays its role at the record's version.
     pub settled: bool,
     /// Its last answer, if there is one.
@@ -488,7 +491,7 @@ mod tests {
             r#"{"name":"c","nodes":["a:1",{"addr":"b:2","lb_host":"lb","lb_port":3}],"replica":2}"#,
         )
         .expect("both forms are read");
-        assert_eq!(spec.replicas, 2);
+        assert_eq!(spec.replicas, Some(2));
         let nodes: Vec<NodeFields> = spec.nodes.into_iter().map(NodeSpec::into_fields).collect();
         assert_eq!(nodes[0].addr, "a:1");
         assert_eq!(nodes[0].announced, Announced::default());

@@ -23,7 +23,7 @@ const REPLY: &[u8] = b"role:slave\r\nsequence:17\r\nmyid:aaaaaaaaaaaaaaaaaaaaaaa
     resync:running\r\npaused:1\r\nloading:0\r\nconnected_slaves:2\r\nslave0:ip=::1,port=1,offset=2,lag=15\r\n\
     slave1:ip=::1,port=2,offset=2,lag=15,member=bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb/0000000000000001/-\r\n\
     log_wait_ms:8\r\ndown:cccccccccccccccccccccccccccccccccccccccc\r\ndeposed_epoch:3\r\ndeposed_sequence:200\r\n\
-    uptime_ms:9\r\nwall_ms:1798761599999\r\nincarnation:000000000000beef\r\n\
+    sync_done:4\r\nsync_of:10\r\nuptime_ms:9\r\nwall_ms:1798761599999\r\nincarnation:000000000000beef\r\n\
     boot:00000000000000000000000000000005\r\nhistory_epoch:4\r\nhistory_id:0000000000000003\r\n\
     granted_epoch:4\r\ncommitted:16\r\nrequest:2\r\n\
     request_members:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb/0000000000000001/-\r\npromised_ms:1\r\n";

@@ -357,10 +357,18 @@ async fn a_node_that_is_late_is_reached() {
     let second = check().await;
     let text = get(&balancer, "/api/v1/state").await;
     let told: api::balancer::State = serde_json::from_str(&text).unwrap();
-    assert_ne!(told.frontends[0].backend_up, Some(false), "{text}");
+    assert_eq!(told.frontends[0].backend_up, None, "{text}");
+    let row = async || {
+        let page = get(&balancer, "/metrics").await;
+        let is_row = |line: &&str| line.starts_with("holdfast_balancer_backend_up{");
+        page.lines().find(is_row).map(str::to_owned)
+    };
+    // What is not known is not told as an outage.
+    assert_eq!(row().await, None);
     // One that takes connections only to end them serves nobody.
     drop((first, second, silent));
     wait_for_health(&balancer, Some(false)).await;
+    assert!(row().await.is_some_and(|row| row.ends_with(" 0")));
 }
 
 /// A node that does not know this balancer answers nothing, or, where it takes the header for commands, something else. Clients that connect

@@ -8,6 +8,7 @@ mod balancer_task;
 mod copied;
 mod doubt;
 pub(crate) mod driver;
+pub(crate) mod losses;
 mod node_task;
 mod planner_task;
 mod question;
@@ -80,8 +81,12 @@ pub(crate) struct State {
     pub(crate) plan: Plan,
     nodes: BTreeMap<String, NodeTask>,
     balancers: BTreeMap<String, BalancerTask>,
-    /// When the next plan is to be made at the latest; `None` while the planner waits for the store, or for news.
+    /// When the next plan is to be made at the latest; `None` while the planner waits for the store.
     plan_due: Option<Time>,
+    /// By the newest plan nothing is to be done: answers that are no news are no reason to plan.
+    rests: bool,
+    /// Replicas that are down by the newest plan, sorted.
+    gone: Vec<String>,
     /// By move: how far its copy was when.
     pub(crate) copies: BTreeMap<MoveId, Copied>,
     /// Changes of the record whose outcome is not known.
@@ -147,6 +152,8 @@ impl Cluster {
                 nodes: BTreeMap::new(),
                 balancers: BTreeMap::new(),
                 plan_due: Some(now),
+                rests: false,
+                gone: Vec::new(),
                 copies: BTreeMap::new(),
                 doubts: 0,
                 deleted: false,

@@ -11,6 +11,8 @@ use web::{Reloaded, Settings};
 
 use crate::store::Place;
 
+mod sample;
+
 /// Where records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,7 +54,7 @@ pub struct Config {
     pub etcd_password_file: Option<PathBuf>,
     /// Limit of a call to it, ms, 100..=10000.
     pub etcd_limit_ms: u64,
-    /// URL under which the other controllers reach this one; `http://` and `listen` without.
+    /// URL under which the other controllers reach this one; see [`Config::url`].
     pub advertise: Option<String>,
     /// Pause between heartbeats, ms, 10..=60000.
     pub heartbeat_ms: u64,
@@ -132,7 +134,7 @@ pub enum ConfigError {
     /// A host that is none.
     #[error("`allowed_hosts`: {0}")]
     Host(#[from] web::BadName),
-    /// A value is out of range.
+    /// A value is out of range, or cannot have an effect.
     #[error("`{key}` is {value}; accepted: {accepted}")]
     Range {
         /// The key.
@@ -145,121 +147,11 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Every key with its unit, range and default, as a file in which nothing is set.
-    #[expect(clippy::too_many_lines, reason = "one text, a paragraph per key")]
-    pub fn sample() -> String {
-        // A key that is added and not shown here does not compile.
-        let Self {
-            listen,
-            token: _,
-            token_file: _,
-            allowed_hosts,
-            log_file: _,
-            log_level,
-            store: _,
-            data,
-            etcd_endpoints,
-            etcd_prefix,
-            etcd_user: _,
-            etcd_password_file: _,
-            etcd_limit_ms,
-            advertise: _,
-            heartbeat_ms,
-            misses,
-            lease_ms,
-            drift_permille,
-            min_term,
-            tls: _,
-            take_over: _,
-        } = Self::default();
-        format!(
-            "\
-# Configuration of `holdfast controller`. What is commented out is the default. SIGHUP has this file read again: `token`,
-# `allowed_hosts`, `log_file`, `log_level` and `tls` are then in force, the rest after a restart.
-
-# Where the REST interface listens, address:port. Loopback only, unless `token` is set.
-# listen = \"{listen}\"
-
-# Secret that every request but /healthz must carry as `Authorization: Bearer`; users have others (`ctl user add`), with a
-# role each, while this one may do everything. Default: none, and everybody may.
-# token = \"…\"
-
-# File whose only line is that secret; in place of `token`. Read again at SIGHUP.
-# token_file = \"/etc/holdfast/controller.token\"
-
-# Names under which the REST interface is reached, beside `localhost` and the address it listens on: `name` or
-# `name:port`. Requests to others are refused, because a web page may have sent them.
-# allowed_hosts = {allowed_hosts:?}
-
-# File of the log, opened again at SIGHUP. Default: standard error, where errors go in any case.
-# log_file = \"/var/log/holdfast/controller.log\"
-
-# Least severe message that is logged: error, warn, info, debug or trace, also per module, such as
-# \"info,controller=debug\". RUST_LOG wins.
-# log_level = {log_level:?}
-
-# Where clusters, terms and the log of events are kept: \"embedded\" in a file of this one controller, or \"etcd\",
-# which several controllers share: one leads, the others stand by.
-# store = \"embedded\"
-
-# Members of that etcd, of which all are needed here: version 3.4 or later, not 3.5.0 to 3.5.2, with its JSON gateway on,
-# as it is by default. Each is `http://host:port`, or `https://host:port` with `ca_file` below.
-# etcd_endpoints = {etcd_endpoints:?}
-
-# What all keys in it begin with; ends in `/`. Controllers with the same one are one group.
-# etcd_prefix = {etcd_prefix:?}
-
-# Name and password, where etcd asks for them. Default: none.
-# etcd_user = \"holdfast\"
-# etcd_password_file = \"/etc/holdfast/etcd.password\"
-
-# Limit of a call to it, ms, 100 to 10000.
-# etcd_limit_ms = {etcd_limit_ms}
-
-# URL under which the other controllers reach this one. Default: `listen`, which must be an address of this host then.
-# advertise = \"http://10.0.0.1:9379\"
-
-# File of the embedded store: clusters, terms, the log of events. One controller at a time opens it. Back it up.
-# A relative path counts from where the process is started.
-# data = {data:?}
-
-# Pause between two heartbeats to a node, ms, 10 to 60000.
-# heartbeat_ms = {heartbeat_ms}
-
-# Heartbeats without an answer before a node counts as down, 1 to 1000. So a node is down after
-# heartbeat_ms × misses.
-# misses = {misses}
-
-# How long a master may serve after a heartbeat, ms, twice heartbeat_ms to 60000.
-# lease_ms = {lease_ms}
-
-# How much the clocks of hosts may differ in speed, parts per thousand, 0 to 500.
-# drift_permille = {drift_permille}
-
-# Least term to start with, 0 and up. Only for a store that was lost or restored from a backup: set it above
-# the term that `holdfast ctl status` showed last.
-# min_term = {min_term}
-
-# [tls]
-# Certificate, then those that lead to its CA, PEM: the REST interface speaks HTTPS only then. It is also shown to
-# balancers, nodes, etcd and other controllers that ask for one. All four files are read again at SIGHUP; with a fault
-# in one of them the old ones stay in force. Default: none.
-# cert_file = \"/etc/holdfast/controller.pem\"
-
-# Its key, PEM, not encrypted.
-# key_file = \"/etc/holdfast/controller.key\"
-
-# Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
-# client_ca_file = \"/etc/holdfast/ca.pem\"
-
-# Certificates of the CAs by which balancers, etcd and other controllers are known where they are `https://`, and
-# nodes with `nodes`, PEM. Default: none is known.
-# ca_file = \"/etc/holdfast/ca.pem\"
-
-# Whether nodes are dialled over TLS, true or false. Each of them needs a certificate that names its address first.
-# nodes = false
-"
-        )
+    /// Where the other controllers reach this one, which listens there: `advertise`, or that address
+    /// as it is spoken with.
+    pub fn url(&self, listens: SocketAddr) -> String {
+        let scheme = if self.tls.cert_file.is_some() { "https" } else { "http" };
+        self.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"))
     }
 
     /// How to reach the etcd, over TLS where it is `https://`.
@@ -296,8 +188,16 @@ impl Config {
         if let Some(other) = self.advertise.as_deref().filter(|at| !is_url(at)) {
             return wrong("advertise", other, "http://host:port or https://host:port");
         }
+        // The port speaks HTTPS only then: a token would be sent in clear, and in vain.
+        let in_clear = self.advertise.as_deref().filter(|at| at.starts_with("http://"));
+        if let Some(other) = in_clear.filter(|_| self.tls.cert_file.is_some()) {
+            return wrong("advertise", other, "https://host:port, since `tls.cert_file` is set");
+        }
         if self.store != Kind::Etcd {
-            return Ok(());
+            return self.check_without_etcd();
+        }
+        if self.etcd_password_file.is_some() && self.etcd_user.is_none() {
+            return wrong("etcd_password_file", "set", "the password of `etcd_user`, with that");
         }
         if self.etcd_endpoints.is_empty() {
             return wrong("etcd_endpoints", "empty", "the members, with `store = \"etcd\"`");
@@ -310,6 +210,33 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// With the embedded store nothing of an etcd can have an effect: whoever sets it means one.
+    fn check_without_etcd(&self) -> Result<(), ConfigError> {
+        let unset = Self::default();
+        let set = [
+            ("etcd_endpoints", self.etcd_endpoints != unset.etcd_endpoints),
+            ("etcd_prefix", self.etcd_prefix != unset.etcd_prefix),
+            ("etcd_user", self.etcd_user.is_some()),
+            ("etcd_password_file", self.etcd_password_file.is_some()),
+            ("etcd_limit_ms", self.etcd_limit_ms != unset.etcd_limit_ms),
+            ("advertise", self.advertise.is_some()),
+        ];
+        match set.iter().find(|(_, is_set)| *is_set) {
+            None => Ok(()),
+            Some((key, _)) => Err(ConfigError::Range {
+                key,
+                value: "set".to_owned(),
+                accepted: "that only with `store = \"etcd\"`",
+            }),
+        }
+    }
+
+    /// Looks at the files that a start reads, but for those of TLS. Folders that it writes to may be made by its unit.
+    fn check_files(&self) -> Result<(), ConfigError> {
+        let password = self.etcd_password_file.as_deref().map(web::read_secret).transpose();
+        password.map(drop).map_err(ConfigError::Password)
     }
 
     /// The numbers the planner works with.
@@ -345,6 +272,7 @@ impl Settings for Config {
             config.token = Some(web::read_secret(file)?);
         }
         config.check()?;
+        config.check_files()?;
         Ok(config)
     }
 
@@ -383,6 +311,20 @@ impl Settings for Config {
             });
         }
         Ok(())
+    }
+
+    fn keys_of(error: &ConfigError) -> Vec<&'static str> {
+        match error {
+            // What is out of range beside another key may be that one's fault.
+            ConfigError::Range { key: "lease_ms", .. } => vec!["lease_ms", "heartbeat_ms"],
+            ConfigError::Range { key: "etcd_endpoints", .. } => vec!["etcd_endpoints", "store"],
+            ConfigError::Range { key, .. } => vec![key],
+            ConfigError::Password(_) => vec!["etcd_password_file"],
+            ConfigError::Secret(_) => vec!["token_file"],
+            ConfigError::Tls(fault) => vec![fault.option],
+            ConfigError::Host(_) => vec!["allowed_hosts"],
+            ConfigError::Read { .. } | ConfigError::Parse { .. } => Vec::new(),
+        }
     }
 
     fn token(&self) -> Option<&str> {
@@ -433,6 +375,7 @@ impl Settings for Config {
             ("log_file", *log_file != self.log_file),
             ("log_level", *log_level != self.log_level),
             ("tls", *tls != self.tls),
+            ("advertise", *advertise != self.advertise),
         ];
         let others = [
             ("listen", *listen != self.listen),
@@ -443,7 +386,6 @@ impl Settings for Config {
             ("etcd_user", *etcd_user != self.etcd_user),
             ("etcd_password_file", *etcd_password_file != self.etcd_password_file),
             ("etcd_limit_ms", *etcd_limit_ms != self.etcd_limit_ms),
-            ("advertise", *advertise != self.advertise),
             ("heartbeat_ms", *heartbeat_ms != self.heartbeat_ms),
             ("misses", *misses != self.misses),
             ("lease_ms", *lease_ms != self.lease_ms),
@@ -460,6 +402,7 @@ impl Settings for Config {
         self.log_file = read.log_file;
         self.log_level = read.log_level;
         self.tls = read.tls;
+        self.advertise = read.advertise;
     }
 }
 
@@ -510,13 +453,78 @@ mod tests {
         assert!(nowhere.check().unwrap_err().to_string().starts_with("`etcd_endpoints` is empty"));
         let shared = Config { etcd_endpoints: vec!["http://127.0.0.1:2379".into()], ..nowhere };
         shared.check().expect("an etcd");
-        let open =
-            Config { listen: ([0, 0, 0, 0], 9379).into(), token: Some("s".into()), ..shared };
+        let open = Config {
+            listen: ([0, 0, 0, 0], 9379).into(),
+            token: Some("s".into()),
+            ..shared.clone()
+        };
         assert!(open.check().unwrap_err().to_string().contains("`advertise` set"));
+        let certified = |advertise: Option<&str>| Config {
+            advertise: advertise.map(Into::into),
+            tls: Files {
+                cert_file: Some("a".into()),
+                key_file: Some("b".into()),
+                ..Files::default()
+            },
+            ..shared.clone()
+        };
+        let why = certified(Some("http://c:1")).check().unwrap_err().to_string();
+        assert!(why.starts_with("`advertise`") && why.contains("`tls.cert_file` is set"), "{why}");
+        let at = ([10, 0, 0, 1], 9379).into();
+        assert_eq!(shared.url(at), "http://10.0.0.1:9379");
+        assert_eq!(certified(None).url(at), "https://10.0.0.1:9379");
+        let named = certified(Some("https://c:1"));
+        assert_eq!((named.check().is_ok(), named.url(at)), (true, "https://c:1".to_owned()));
         let hosts = Config { allowed_hosts: vec!["http://x".into()], ..Config::default() };
         assert!(hosts.check().unwrap_err().to_string().starts_with("`allowed_hosts`: `http://x`"));
         let empty = Config { token: Some(String::new()), ..Config::default() };
         assert!(empty.check().unwrap_err().to_string().starts_with("`token` is empty"));
+    }
+
+    #[test]
+    fn what_is_of_an_etcd_is_refused_without_one() {
+        let said = |text: &str| {
+            let config = toml::from_str::<Config>(text).unwrap();
+            config.check().map_err(|error| error.to_string())
+        };
+        for line in [
+            "etcd_endpoints = ['http://127.0.0.1:2379']",
+            "etcd_prefix = '/other/'",
+            "etcd_user = 'x'",
+            "etcd_password_file = '/x'",
+            "etcd_limit_ms = 251",
+            "advertise = 'http://10.0.0.1:9379'",
+        ] {
+            let key = line.split(' ').next().unwrap();
+            let wanted = format!("`{key}` is set; accepted: that only with `store = \"etcd\"`");
+            assert_eq!(said(line), Err(wanted));
+            if key != "etcd_endpoints" && key != "etcd_password_file" {
+                let etcd = "store = 'etcd'\netcd_endpoints = ['http://127.0.0.1:2379']\n";
+                assert_eq!(said(&format!("{etcd}{line}")), Ok(()));
+            }
+        }
+        let nobody = "store = 'etcd'\netcd_endpoints = ['http://h:1']\netcd_password_file = '/x'";
+        assert!(
+            said(nobody).unwrap_err().starts_with("`etcd_password_file` is set; accepted: the")
+        );
+    }
+
+    #[test]
+    fn a_file_is_refused_that_names_what_a_start_does_not_find() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        let load = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            Config::load(&path)
+        };
+        let etcd = "store = 'etcd'\netcd_endpoints = ['http://h:1']\netcd_user = 'x'\n";
+        let secret = folder.path().join("password");
+        let with = || format!("{etcd}etcd_password_file = {secret:?}\n");
+        let error = load(with()).unwrap_err();
+        assert!(error.to_string().starts_with("`etcd_password_file`: "), "{error}");
+        assert_eq!(Config::keys_of(&error), ["etcd_password_file"]);
+        std::fs::write(&secret, "s3cret\n").unwrap();
+        load(with()).unwrap();
     }
 
     #[test]

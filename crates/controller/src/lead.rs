@@ -58,7 +58,7 @@ impl Lead {
     async fn claim(&self, seen: Option<&Leader>, proof: Proof) {
         let last = seen.map_or(0, |leader| leader.term);
         tracing::info!(?proof, last, "nobody leads any more: this controller claims the lead");
-        match self.etcd.claim(seen, &self.address, self.min_term).await {
+        match self.etcd.claim(seen, &self.address(), self.min_term).await {
             Outcome::Done(term) => tracing::info!(term, "this controller leads"),
             Outcome::NotDone(error) => tracing::info!(%error, "another one was faster"),
             Outcome::Unknown(error) => {
@@ -82,8 +82,8 @@ impl Lead {
         registry.follow(look.changed, &look.names);
         registry.leads(term);
         *self.known.lock() = Known { leads: Some(term), read: None, leader: look.leader };
-        let mut trouble = false;
-        while self.etcd.holds() == Some(term) {
+        let (mut trouble, mut has_moved) = (false, false);
+        while self.etcd.holds() == Some(term) && !has_moved {
             let sent = shared.now();
             match self.etcd.leader().await {
                 Ok(leader) => {
@@ -104,21 +104,36 @@ impl Lead {
                 Err(_) => {}
             }
             tokio::time::sleep_until(shared.instant(sent) + PACE).await;
+            has_moved = self.etcd.holds() == Some(term) && self.has_moved();
         }
         {
             let mut known = self.known.lock();
             (known.leads, known.read) = (None, None);
         }
-        tracing::warn!(term, "another controller leads now: this one observes");
+        if !has_moved {
+            tracing::warn!(term, "another controller leads now: this one observes");
+        }
         registry.stop();
+        if has_moved {
+            // Its claim sends the others to where it was, perhaps in clear.
+            tracing::info!(
+                term,
+                address = self.address(),
+                "this controller is reached elsewhere now: the lead is claimed anew"
+            );
+            self.leave().await;
+        }
     }
 
     /// Stops leading so that a successor need not find out. The caller grants nothing any more.
     pub(crate) async fn resign(&self) {
         let was = std::mem::take(&mut *self.known.lock()).leads;
-        if was.is_none() {
-            return;
+        if was.is_some() {
+            self.leave().await;
         }
+    }
+
+    async fn leave(&self) {
         match tokio::time::timeout(RESIGN_LIMIT, self.etcd.resign()).await {
             Ok(Outcome::Done(())) => tracing::info!("the lead is vacant"),
             _ => tracing::warn!(

@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::health::Health;
 use api::rest::{BalancerStatus, Move, NodeStatus, ShardStatus, Status};
 use metrics::controller as rows;
 use metrics::{Metric, Page};
+use planner::ShardState;
+use planner::moves::Phase;
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -90,9 +93,6 @@ const COUNTERS: [OfCounter; 12] = [
     (&rows::REQUESTS_REFUSED, |of| &of.refused),
 ];
 
-/// Words that a shard's state may be.
-const STATES: [&str; 6] = ["steady", "settling", "suspect", "fencing", "stuck", "switchover"];
-
 /// Samples of one cluster: the labels behind the cluster's own, and the number.
 type Samples = Vec<(Vec<String>, u64)>;
 
@@ -107,7 +107,7 @@ const FAMILIES: [OfCluster; 12] = [
     (&rows::SHARD_STATE, |status| {
         let states = |shard: &ShardStatus| {
             let index = shard.index.to_string();
-            STATES.map(|state| {
+            ShardState::WORDS.map(|state| {
                 (vec![index.clone(), state.to_owned()], u64::from(shard.state == state))
             })
         };
@@ -117,7 +117,7 @@ const FAMILIES: [OfCluster; 12] = [
         let sample = |shard: &ShardStatus| (vec![shard.index.to_string()], shard.degraded.into());
         status.shards.iter().map(sample).collect()
     }),
-    (&rows::NODE_UP, |status| of_nodes(status, |node| Some((node.health == "healthy").into()))),
+    (&rows::NODE_UP, |status| of_nodes(status, |node| Some((node.health == Health::Up).into()))),
     (&rows::NODE_LAG, |status| of_nodes(status, |node| node.lag)),
     (&rows::NODE_MISSES, |status| of_nodes(status, |node| Some(node.misses.into()))),
     (&rows::BALANCER_IN_FORCE, |status| {
@@ -127,7 +127,7 @@ const FAMILIES: [OfCluster; 12] = [
     (&rows::MOVES, |status| {
         let count = |state: &str| status.moves.iter().filter(|one| one.state == state).count();
         let sample = |state: &str| (vec![state.to_owned()], count(state) as u64);
-        ["queued", "copy", "owned", "drop"].map(sample).to_vec()
+        Phase::WORDS.map(sample).to_vec()
     }),
     (&rows::MOVE_WAITS_SECONDS, |status| of_moves(status, |one| Some(one.since_ms / 1_000))),
     (&rows::MOVE_COPIED_BYTES, |status| {
@@ -160,7 +160,7 @@ mod tests {
     fn status() -> Status {
         let node = |addr: &str, role: &str, lag: Option<u64>| {
             json!({
-                "id": "a", "addr": addr, "announced": null, "role": role, "health": "healthy",
+                "id": "a", "addr": addr, "announced": null, "role": role, "health": "up",
                 "settled": true, "answer": null, "lag": lag, "misses": 2, "error": null,
             })
         };

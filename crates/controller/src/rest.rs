@@ -18,6 +18,7 @@ mod probe;
 mod release;
 mod shards;
 mod status;
+mod store;
 mod switchover;
 mod table;
 mod users;
@@ -67,6 +68,9 @@ fn rows() -> Vec<Row> {
         get("/api/v1/users", Admin, users::list),
         post("/api/v1/users", Admin, users::add),
         delete("/api/v1/users/{name}", Admin, users::remove),
+        get("/api/v1/store", Viewer, store::show),
+        // All secrets that the store has.
+        get("/api/v1/store/export", Admin, store::export),
         get("/api/v1/events", Viewer, status::events),
         get("/metrics", Viewer, status::metrics),
         get(CLUSTERS, Viewer, clusters::list),

@@ -20,7 +20,7 @@ use crate::home;
 use crate::lead::known::Lead;
 use crate::registry::Registry;
 use crate::rest;
-use crate::store::{Embedded, Etcd, Place, Store as _, StoreError};
+use crate::store::{Embedded, Etcd, Identity, Place, Store as _, StoreError};
 
 /// Connections to the REST interface at a time: more would take descriptors from heartbeats.
 const CONNECTIONS: usize = 512;
@@ -66,7 +66,7 @@ pub async fn serve(
     let tls = Arc::clone(live.tls());
     let (registry, claiming) = match config.store {
         Kind::Embedded => alone(&config, &tls).await?,
-        Kind::Etcd => (shared(&config, address, &tls).await?, None),
+        Kind::Etcd => (shared(&live, address).await?, None),
     };
     tracing::info!(%address, "controller started");
     web::supervisor::ready();
@@ -107,16 +107,12 @@ async fn alone(
 }
 
 /// One of several on an etcd.
-async fn shared(
-    config: &Config,
-    listens: SocketAddr,
-    tls: &Arc<Tls>,
-) -> anyhow::Result<Arc<Registry>> {
+async fn shared(live: &Arc<Live>, listens: SocketAddr) -> anyhow::Result<Arc<Registry>> {
+    let (config, tls) = (live.config(), live.tls());
     let etcd = Arc::new(reached(config.place(tls)?).await?);
-    tracing::info!(generation = etcd.generation(), etcd = ?config.etcd_endpoints, "the store is open");
-    let scheme = if config.tls.cert_file.is_some() { "https" } else { "http" };
-    let address = config.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"));
-    let lead = Lead::new(Arc::clone(&etcd), address, config.min_term);
+    let Identity { name, generation } = etcd.identity();
+    tracing::info!(name, generation, etcd = ?config.etcd_endpoints, "the store is open");
+    let lead = Lead::new(Arc::clone(&etcd), (Arc::clone(live), listens), config.min_term);
     let shared = Shared::new(etcd, config.policy()).led_by(lead).speaking(Arc::clone(tls));
     Registry::new(Arc::new(shared))
 }
@@ -127,7 +123,9 @@ async fn reached(place: Place) -> anyhow::Result<Etcd> {
     loop {
         let error = match Etcd::open(place.clone()).await {
             Ok(etcd) => return Ok(etcd),
-            Err(error @ StoreError::Unusable(_)) => return Err(error.into()),
+            Err(error @ (StoreError::Unusable(_) | StoreError::GivenUp { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => error,
         };
         if began.elapsed() >= PATIENCE {

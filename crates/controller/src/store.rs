@@ -5,14 +5,19 @@
 //! twice, a tag never (rule O6). A change whose outcome is not known is told apart from one that was not made:
 //! [`Outcome`] (rule O4).
 //!
+//! A store has a name and a generation ([`Identity`]), and may be given up for another one, for good (rule O7): no controller
+//! leads from it then, whichever is started. Tools that move its content work on one that nobody leads from: [`Idle`].
+//!
 //! Two kinds: a file that one process at a time opens ([`Embedded`]), and an etcd that several controllers share
 //! ([`Etcd`]). What both must do is tested by one suite.
 
 mod embedded;
 mod etcd;
 mod file;
+mod idle;
 #[cfg(test)]
 mod suite;
+mod whole;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -24,12 +29,14 @@ use topology::Endpoint;
 
 pub use embedded::Embedded;
 pub use etcd::{Etcd, Leader, Look, Place};
+pub use idle::{At, Idle};
+pub use whole::{About, Beginning, Export, ExportError, Found, GivenUp, Identity};
 
 use crate::access::User;
 use crate::events::Event;
 
 /// The format of a store: a later one is not touched.
-const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What it says.
         found: u64,
+    },
+    /// What it held is led from elsewhere.
+    #[error("{what} was given up for {}, where what it held goes on as generation {}: no controller may lead from it. `holdfast ctl store adopt` takes it up again, once those of the other are stopped for good", mark.to, mark.generation)]
+    GivenUp {
+        /// Its file, or prefix.
+        what: String,
+        /// For what.
+        mark: GivenUp,
     },
     /// The cluster was changed meanwhile.
     #[error("the cluster has been updated by others")]
@@ -246,6 +261,15 @@ pub trait Store: Records {
 
     /// Term of this process; 0 before it ever led.
     fn term(&self) -> u64;
+
+    /// What it is, for people.
+    fn about(&self) -> About;
+
+    /// What it takes on disk, bytes, as far as it says.
+    fn bytes(&self) -> Work<'_, Option<u64>>;
+
+    /// All that it holds, of one moment.
+    fn export(&self) -> Work<'_, Result<Export, StoreError>>;
 }
 
 /// Nodes and balancers are told everything as a whole: two clusters on one would fight for it.

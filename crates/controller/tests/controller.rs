@@ -150,7 +150,7 @@ async fn a_node_with_a_higher_version_is_never_believed() {
         let mut topology = inside.topology.clone().expect("a topology");
         topology.version = 41;
         topology.nodes[0].announced = None;
-        inside.topology = Some(topology);
+        inside.put(topology);
     }
     let status = stage
         .controller
@@ -302,6 +302,61 @@ async fn a_web_page_gives_no_orders_and_every_refusal_is_json() {
     assert_eq!(asked(&controller, post, &headers, body).await.0, 201);
     assert_eq!(asked(&controller, ("DELETE", "/api/v1/namespaces/n"), &[], "").await.0, 204);
     controller.stop().await;
+}
+
+/// The page of numbers.
+async fn metrics(controller: &Controller) -> String {
+    let answer = reqwest::get(format!("{}/metrics", controller.url)).await.expect("an answer");
+    answer.text().await.expect("a page")
+}
+
+/// Waits until all of these rows are on the page of numbers.
+async fn shows(stage: &Stage, rows: &[String]) {
+    until("the numbers to be so", || async {
+        let page = metrics(&stage.controller).await;
+        let missing = rows.iter().find(|row| !page.lines().any(|line| line == row.as_str()));
+        missing.map_or(Ok(()), |row| Err(format!("no {row} in\n{page}")))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_numbers_of_a_healthy_cluster_say_so_and_those_of_a_dead_node_do_not() {
+    let mut stage = Stage::new(2).await;
+    stage.create().await;
+    stage.controller.until("everything to settle", |status| status.healthy).await;
+    let of = |name: &str, labels: &str, value: u8| {
+        format!("holdfast_controller_{name}{{cluster=\"n/c\"{labels}}} {value}")
+    };
+    let node = |stage: &Stage, index: usize| {
+        format!(",shard=\"0\",node=\"{}\"", stage.nodes[index].address())
+    };
+    let state = |word: &str| format!(",shard=\"0\",state=\"{word}\"");
+    let mut rows = vec![
+        of("healthy", "", 1),
+        of("alarms", "", 0),
+        of("shard_degraded", ",shard=\"0\"", 0),
+        of("shard_state", &state("steady"), 1),
+        of("shard_state", &state("stuck"), 0),
+        of("balancer_in_force", ",balancer=\"b\"", 1),
+        "holdfast_controller_failovers_total 0".to_owned(),
+    ];
+    for index in [0, 1] {
+        rows.push(of("node_up", &node(&stage, index), 1));
+        rows.push(of("node_misses", &node(&stage, index), 0));
+    }
+    shows(&stage, &rows).await;
+
+    stage.nodes[1].kill().await;
+    let rows = [
+        of("node_up", &node(&stage, 0), 1),
+        of("node_up", &node(&stage, 1), 0),
+        of("healthy", "", 0),
+    ];
+    shows(&stage, &rows).await;
+    stage.nodes[0].kill().await;
+    shows(&stage, &[of("shard_state", &state("stuck"), 1), of("shard_state", &state("steady"), 0)])
+        .await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use api::health::Health;
 use api::rest::Status;
 use controller::Config;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ async fn a_copied_store_does_not_take_over_from_a_controller_that_lives() {
     );
     assert_eq!(told.alarms.len(), 1, "{:?}", told.alarms);
     assert!(told.alarms[0].starts_with(&wanted), "{:?}", told.alarms);
-    assert!(told.shards[0].nodes.iter().all(|node| node.health == "up"), "{told:#?}");
+    assert!(told.shards[0].nodes.iter().all(|node| node.health == Health::Up), "{told:#?}");
     written(&stage).await;
     second.stop().await;
     // It is at home there now: the next one does not ask.
@@ -176,7 +177,7 @@ async fn a_cluster_is_imported_from_its_newest_node_only() {
         topology
     };
     for node in &stage.nodes[..2] {
-        node.inside.lock().topology = Some(newer.clone());
+        node.inside.lock().put(newer.clone());
     }
     let path = format!("{CLUSTER}/import");
     let mut spec = stage.spec();

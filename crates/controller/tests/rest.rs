@@ -14,7 +14,7 @@ use support::{Stage, until};
 use tokio::sync::oneshot;
 
 /// Every path of the table, with a method that it has.
-const PATHS: [(&str, &str); 28] = [
+const PATHS: [(&str, &str); 30] = [
     ("GET", "/api/v1/namespaces"),
     ("POST", "/api/v1/namespaces"),
     ("GET", "/api/v1/namespaces/n"),
@@ -42,6 +42,8 @@ const PATHS: [(&str, &str); 28] = [
     ("GET", "/api/v1/users"),
     ("POST", "/api/v1/users"),
     ("DELETE", "/api/v1/users/x"),
+    ("GET", "/api/v1/store"),
+    ("GET", "/api/v1/store/export"),
     ("GET", "/metrics"),
 ];
 
@@ -87,6 +89,47 @@ async fn a_token_is_asked_for_everywhere_but_at_healthz() {
     assert_eq!(asked.expect("an answer").status(), 200);
     let _ = stop.send(());
     task.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_shard_of_no_nodes_is_refused_and_one_that_is_not_counted_has_one() {
+    let stage = Stage::new(2).await;
+    let create = async |replicas: Value| {
+        let mut spec = stage.spec();
+        spec["replicas"] = replicas;
+        let (code, answer) = stage.controller.call("POST", "/namespaces/n/clusters", spec).await;
+        (code, answer.to_string())
+    };
+    for wrong in [0, -1] {
+        let (code, text) = create(json!(wrong)).await;
+        assert_eq!(code, 400, "{text}");
+        assert!(text.contains(&format!("replicas is {wrong}; accepted: 1 and up")), "{text}");
+    }
+    let (code, text) = create(Value::Null).await;
+    assert_eq!((code, text.matches("\"master\"").count()), (201, 2), "{text}");
+}
+
+#[tokio::test]
+async fn a_node_that_has_a_topology_is_refused_with_what_makes_it_new() {
+    let stage = Stage::new(1).await;
+    stage.create().await;
+    let (code, _) = stage.controller.call("DELETE", "/namespaces/n/clusters/c", json!({})).await;
+    assert_eq!(code, 204);
+    let post = async || {
+        let (code, answer) =
+            stage.controller.call("POST", "/namespaces/n/clusters", stage.spec()).await;
+        (code, answer["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let (code, told) = post().await;
+    assert_eq!(code, 400, "{told}");
+    let has = "node is already in cluster mode: it has a topology of version 1; ";
+    let remedy = "start it on an empty `dir`, or, if it has no keys, let CLUSTER RESET HARD";
+    assert!(told.contains(&format!("{has}{remedy}")), "{told}");
+    // Without a topology, it still has a name.
+    stage.nodes[0].inside.lock().topology = None;
+    let (code, told) = post().await;
+    assert_eq!(code, 400, "{told}");
+    assert!(told.contains("it already is node") && told.contains(remedy), "{told}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 mod etcd;
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::rest::{Data, Status};
@@ -25,6 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 /// A controller on threads of its own: dropped, it is gone at once, with its connections, and has said nothing.
 struct Process {
     url: String,
+    live: Arc<controller::Live>,
     runtime: Option<Runtime>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
 }
@@ -44,15 +46,17 @@ impl Process {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         runtime.spawn(async move {
             let listener = controller::bind(&config).await.expect("a port");
-            sent.send(listener.local_addr().expect("an address")).expect("somebody who waits");
-            let live = std::sync::Arc::new(controller::Live::new(config).expect("a configuration"));
+            let live = Arc::new(controller::Live::new(config).expect("a configuration"));
+            let address = listener.local_addr().expect("an address");
+            sent.send((address, Arc::clone(&live))).expect("somebody who waits");
             let ended = controller::serve(live, listener, async {
                 let _ = stopped.await;
             });
             ended.await.expect("a clean end");
         });
-        let url = format!("http://{}", received.recv().expect("an address"));
-        Self { url, runtime: Some(runtime), stop: Some(stop) }
+        let (address, live) = received.recv().expect("an address");
+        let url = format!("http://{address}");
+        Self { url, live, runtime: Some(runtime), stop: Some(stop) }
     }
 
     /// SIGTERM.
@@ -244,6 +248,31 @@ async fn a_leader_that_ends_leaves_the_lead_vacant() {
     assert_eq!(site.store.leader().await.expect("a read").expect("a leader").term, 2);
     site.is_healthy(next).await;
     drop(ended);
+}
+
+/// What standbys pass on goes to the URL of the claim: one that is not right any more is not kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_reached_elsewhere_after_sighup_says_so() {
+    let site = Site::start(1, 1).await;
+    site.leader().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("controller.toml");
+    let elsewhere = site.controllers[0].url.replace("127.0.0.1", "localhost");
+    let text = format!(
+        "store = 'etcd'\netcd_endpoints = {:?}\nadvertise = {elsewhere:?}\n",
+        site.etcd.endpoints()
+    );
+    std::fs::write(&path, text).expect("a file");
+    let reloaded = site.controllers[0].live.reload(&path).expect("a configuration");
+    assert_eq!(reloaded.changed, ["advertise"]);
+    until("the lead to be claimed anew", || async {
+        let leader = site.store.leader().await.map_err(|error| error.to_string())?;
+        let is_there = leader.as_ref().is_some_and(|leader| leader.address == elsewhere);
+        if is_there { Ok(()) } else { Err(format!("{leader:?}")) }
+    })
+    .await;
+    site.is_healthy(0).await;
+    site.serves(&[0, 1, 2]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

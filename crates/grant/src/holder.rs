@@ -192,6 +192,16 @@ impl Holder {
         self.lease.term()
     }
 
+    /// An earlier process of this node has seen `term` (rule O7).
+    pub fn remember(&mut self, term: u64) {
+        self.lease.remember(term);
+    }
+
+    /// The term that the next process is to remember; `None` if it is the one that is `kept`.
+    pub fn to_keep(&self, kept: u64) -> Option<u64> {
+        self.lease.to_keep(kept)
+    }
+
     /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule O5).
     ///
     /// # Errors

@@ -68,9 +68,21 @@ impl Lease {
         self.nonce
     }
 
+    /// An earlier process of this node has seen `term`, and this one refuses lower ones as well (rule O7): a controller on a
+    /// store that was left behind would else lead whatever restarted.
+    pub fn remember(&mut self, term: u64) {
+        self.term = self.term.max(term);
+    }
+
     /// Highest term seen.
     pub fn term(&self) -> u64 {
         self.term
+    }
+
+    /// What the next process of this node is to [`Self::remember`], where it is not `kept` already. Terms of controllers that
+    /// say no CLOCK are kept by nobody: theirs may begin anew.
+    pub fn to_keep(&self, kept: u64) -> Option<u64> {
+        (self.has_clock && self.term > kept).then_some(self.term)
     }
 
     /// Whether a heartbeat is from a controller to be listened to; notes its term.
@@ -183,6 +195,33 @@ mod tests {
         lease.obey(4).unwrap();
         let refused = Err(HeartbeatError::Term { got: 3, seen: 4 });
         assert_eq!(take(&mut lease, &beat(Some((MS, 7))), MS), refused);
+    }
+
+    #[test]
+    fn the_next_process_refuses_what_this_one_would_have_refused() {
+        let mut lease = Lease::new(7);
+        assert_eq!(lease.to_keep(0), None, "nobody was heard");
+        lease.obey(2).unwrap();
+        assert_eq!(lease.to_keep(0), None, "it has not led yet");
+        take(&mut lease, &beat(Some((MS, 7))), MS).unwrap();
+        assert_eq!(lease.to_keep(0), Some(3));
+        assert_eq!(lease.to_keep(3), None, "it is there");
+        let mut next = Lease::new(8);
+        next.remember(3);
+        let older = Heartbeat { term: 2, ..beat(Some((MS, 8))) };
+        let refused = Err(HeartbeatError::Term { got: 2, seen: 3 });
+        assert_eq!(take(&mut next, &older, MS), refused);
+        take(&mut next, &beat(Some((MS, 8))), MS).unwrap();
+        assert_eq!(next.until_ns(), 1001 * MS, "and obeys what this one would have");
+        next.remember(1);
+        assert_eq!(next.term(), 3);
+    }
+
+    #[test]
+    fn a_term_without_clock_is_forgotten_with_the_process() {
+        let mut lease = Lease::new(7);
+        take(&mut lease, &beat(None), MS).unwrap();
+        assert_eq!((lease.term(), lease.to_keep(0)), (3, None));
     }
 
     #[test]

@@ -37,23 +37,25 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         out::text(&sample())?;
         return Ok(ExitCode::SUCCESS);
     };
-    let mut config = C::load(&file)
-        .map_err(anyhow::Error::new)
-        .with_context(|| format!("configuration {}", file.display()))?;
-    logging::check_level(config.log().0).with_context(|| file.display().to_string())?;
+    let wrong = |error: C::Error| {
+        let place = place(&file, &C::keys_of(&error));
+        anyhow::Error::new(error).context(place)
+    };
+    let mut config = C::load(&file).map_err(wrong)?;
+    logging::check_level(config.log().0).with_context(|| place(&file, &["log_level"]))?;
     if configured.check {
-        let live = Live::new(config);
-        let place = || format!("configuration {}", file.display());
-        live.with_context(place)?.tls().check().with_context(place)?;
+        let live = Live::new(config).map_err(wrong)?;
+        live.tls().check().map_err(|fault| wrong(fault.into()))?;
         out::text(&format!("{}: ok\n", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     prepare(&mut config);
     let (level, log_file) = config.log();
     let log = logging::init(level)?;
-    log.direct(log_file.map(PathBuf::as_path), false)?;
+    log.direct(log_file.map(PathBuf::as_path), false)
+        .with_context(|| place(&file, &["log_file"]))?;
     tracing::info!(version = VERSION, config = %file.display(), "{name} starts");
-    let live = Arc::new(Live::new(config)?);
+    let live = Arc::new(Live::new(config).map_err(wrong)?);
     let done = runtime()?.block_on(async {
         let mut hangup = signals::hangup()?;
         let (log, live_again) = (log.clone(), Arc::clone(&live));
@@ -80,6 +82,13 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
     }
 }
 
+/// Where something is to be corrected: the file, and the line of the first of these keys that is in it.
+fn place(file: &Path, keys: &[&str]) -> String {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = web::line_of(&text, keys).map(|line| format!(", line {line}"));
+    format!("configuration {}{}", file.display(), line.unwrap_or_default())
+}
+
 /// Where the log is a file, the end is told there too; standard error is told by `main`.
 fn tell_log(log: &Log, error: &anyhow::Error) {
     if log.has_file() {
@@ -104,7 +113,8 @@ fn reload<C: Settings>(live: &Live<C>, file: &Path, log: &Log) {
             }
         }
         Err(error) => {
-            tracing::error!(error = out::chain(&error), "SIGHUP: the configuration stays as it is");
+            let error = format!("{}: {}", place(file, &C::keys_of(&error)), out::chain(&error));
+            tracing::error!(error, "SIGHUP: the configuration stays as it is");
         }
     }
 }

@@ -17,10 +17,13 @@ use crate::Seldom;
 
 /// Rest after an error, so that one that stays does not cost a processor.
 const REST: Duration = Duration::from_millis(20);
+/// Longest time for which a client may take nothing of its answer; less where less is given to those
+/// who say nothing.
+const TAKES: Duration = Duration::from_secs(60);
 /// Between two words about refused connections.
 const WORD: Duration = Duration::from_secs(10);
 
-/// Accepts at most so many connections at a time, and closes those that say nothing for too long.
+/// Accepts at most so many connections at a time, and closes those that say or take nothing for too long.
 #[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
@@ -74,13 +77,15 @@ pub struct Connection {
     stream: TcpStream,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
+    /// While nothing of what is written can leave.
+    stuck: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
     fn new(stream: TcpStream, idle: Duration, place: OwnedSemaphorePermit) -> Self {
         let silence = Box::pin(sleep_until(Instant::now() + idle));
-        Self { stream, idle, silence, _place: place }
+        Self { stream, idle, silence, stuck: None, _place: place }
     }
 
     /// The address of this machine that it was made to.
@@ -122,11 +127,19 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if written.is_ready() {
-            self.heard();
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Pending => {
+                let limit = self.idle.min(TAKES);
+                let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(limit)));
+                let why = "nothing of the answer was taken";
+                stuck.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+            }
+            ready => {
+                self.stuck = None;
+                self.heard();
+                ready
+            }
         }
-        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,7 +164,9 @@ mod tests {
     async fn serve(most: usize, idle: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = Router::new().route("/", get(|| async { "here" }));
+        let app = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/large", get(|| async { vec![b'x'; 64 << 20] }));
         tokio::spawn(async move { axum::serve(Bounded::new(listener, most, idle), app).await });
         address
     }
@@ -188,6 +203,17 @@ mod tests {
         tokio::time::timeout(PATIENCE, refused).await.unwrap();
         drop(silent);
         until_it_answers(address).await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_is_closed() {
+        let address = serve(1, Duration::from_millis(50)).await;
+        let mut stuck = TcpStream::connect(address).await.unwrap();
+        // What follows is not read before the answer is written, so nobody waits for it to say more.
+        let requests = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        stuck.write_all(requests).await.unwrap();
+        until_it_answers(address).await;
+        drop(stuck);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ rows! {
     HELD Gauge "holdfast_balancer_held" ["balancer", "frontend"] "Connections that wait for a backend.";
     BACKEND_SET Gauge "holdfast_balancer_backend_set" ["balancer", "frontend"] "1 if the frontend has a backend.";
     BACKEND_UP Gauge "holdfast_balancer_backend_up" ["balancer", "frontend"]
-        "1 if the last attempt to reach the backend succeeded.";
+        "1 if the last attempt to reach the backend succeeded, 0 if not; left out before the first one.";
     LISTENING Gauge "holdfast_balancer_listening" ["balancer", "frontend"] "1 if connections are accepted.";
     APPLIED_TERM Gauge "holdfast_balancer_applied_term" ["balancer"] "Term of the state in force.";
     APPLIED_VERSION Gauge "holdfast_balancer_applied_version" ["balancer"] "Version of the state in force.";

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use api::heartbeat::LeaseMode;
+use planner::ShardState;
+use planner::moves::Phase;
 use regex::Regex;
 use serde_json::Value;
 
@@ -22,12 +25,49 @@ fn read(path: &str) -> String {
 /// Labels that a scrape adds.
 const OF_A_SCRAPE: [&str; 2] = ["job", "instance"];
 
+/// What the labels may be whose words are known.
+const WORDS: [(&str, &[&str]); 3] = [
+    ("holdfast_controller_shard_state", &ShardState::WORDS),
+    ("holdfast_controller_moves", &Phase::WORDS),
+    ("holdfast_node_lease_mode", LeaseMode::WORDS),
+];
+
+/// Jobs of `packaging/prometheus/prometheus.yml`.
+fn jobs() -> Vec<String> {
+    let config = read("packaging/prometheus/prometheus.yml");
+    let names = config.lines().filter_map(|line| line.trim().strip_prefix("- job_name: "));
+    names.map(str::to_owned).collect()
+}
+
+/// Panics where `label` of `name` is compared with what it never is.
+fn is_ever(name: &str, label: &str, value: &str, place: &str) {
+    let known: Vec<String> = match (label, WORDS.iter().find(|(of, _)| *of == name)) {
+        ("job", _) => jobs(),
+        ("state" | "mode", Some((_, words))) => words.iter().map(|word| (*word).into()).collect(),
+        _ => return,
+    };
+    for part in value.split('|') {
+        let part = Regex::new(&format!("^(?:{part})$")).unwrap_or_else(|_| {
+            // Brackets around several: taken whole.
+            Regex::new(&format!("^(?:{value})$")).unwrap()
+        });
+        let is_one = known.iter().any(|word| part.is_match(word));
+        assert!(is_one, "{place}: {label} of {name} is never {value}, but {known:?}");
+    }
+}
+
 /// Panics where a metric in `text` is not in the table, or is asked for a label that it has not.
 /// Gives the labels of all that are named.
 fn labels_of_known(text: &str, place: &str) -> BTreeSet<&'static str> {
     let selector = Regex::new(r"\b((?:holdfast|process)_[a-z0-9_]+)(?:\{([^}]*)\})?").unwrap();
-    let matcher = Regex::new(r#"([a-z_]+)\s*(?:=~|!~|!=|=)\s*""#).unwrap();
+    let matcher = Regex::new(r#"([a-z_]+)\s*(?:=~|!~|!=|=)\s*"([^"]*)""#).unwrap();
     let mut labels = BTreeSet::from(OF_A_SCRAPE);
+    let up = Regex::new(r"\bup\{([^}]*)\}").unwrap();
+    for found in up.captures_iter(text) {
+        for label in matcher.captures_iter(&found[1]) {
+            is_ever("up", &label[1], &label[2], place);
+        }
+    }
     for found in selector.captures_iter(text) {
         let name = &found[1];
         let metric = metrics::find(name);
@@ -35,7 +75,8 @@ fn labels_of_known(text: &str, place: &str) -> BTreeSet<&'static str> {
         labels.extend(metric.labels);
         let asked = found.get(2).map_or("", |asked| asked.as_str());
         for label in matcher.captures_iter(asked) {
-            let label = &label[1];
+            let (label, value) = (&label[1], &label[2]);
+            is_ever(name, label, value, place);
             let is_known =
                 metric.labels.contains(&label) || OF_A_SCRAPE.contains(&label) || label == "le";
             assert!(is_known, "{place}: {name} has no label {label}");
@@ -96,7 +137,8 @@ fn promtool_takes_the_rules_and_sees_each_alert_fire_and_be_quiet() {
         let name = case.lines().next().unwrap();
         assert!(case.contains("exp_samples: []"), "{name} is never quiet");
         assert!(case.contains(&format!("alertname=\"{name}\"")), "{name} never fires");
-        labels_of_known(case, name);
+        // Of a job that is not ours, nothing is to fire.
+        labels_of_known(&case.replace(r#"job="another""#, ""), name);
         assert!(missing.remove(name), "{name} is no alert, or is tested twice");
     }
     assert!(missing.is_empty(), "not tested: {missing:?}");

@@ -442,6 +442,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         strangers: Vec::new(),
         link_status: if is_master { LinkStatus::Connecting } else { LinkStatus::Up },
         link_error: None,
+        sync: None,
         master: follows,
         resync: Resync::None,
         paused: answered.is_paused,

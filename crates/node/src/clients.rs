@@ -83,6 +83,8 @@ pub struct Client {
     /// Bytes of replies that have not left: the client does not read them, or they wait for the
     /// in-sync set.
     pub reply_bytes: AtomicUsize,
+    /// Memory that these take; 0 where there are none.
+    pub reply_memory: AtomicUsize,
     /// What its session is like.
     pub shown: Shown,
     /// Whether it authenticated as a peer: a node or a controller.
@@ -139,6 +141,8 @@ pub struct Names {
     pub namespace: String,
     /// Its user; empty: the default one.
     pub user: String,
+    /// Number of its database, as SELECT names it.
+    pub database: u32,
 }
 
 /// State of the connection's session as others see it: a copy, written by `Session::show` after
@@ -237,6 +241,15 @@ impl Client {
             place.become_peer();
         }
         self.is_visitor.store(false, Ordering::SeqCst);
+    }
+
+    /// It is no peer, or none any more, and needs a client's place, or goes soon.
+    pub fn leave_peers(&self, clients_max: usize, visitors_max: usize) {
+        self.is_peer.store(false, Ordering::Relaxed);
+        if let Some(place) = &mut *self.place.lock() {
+            place.leave_peers(clients_max, visitors_max);
+            self.is_visitor.store(place.visit().is_some(), Ordering::SeqCst);
+        }
     }
 
     /// It asks what only nodes and controllers ask, and was allowed to: it needs no client's place,
@@ -340,6 +353,7 @@ impl Clients {
             descriptor: AtomicI32::new(-1),
             query_bytes: AtomicUsize::new(0),
             reply_bytes: AtomicUsize::new(0),
+            reply_memory: AtomicUsize::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
             is_replica: AtomicBool::new(false),

@@ -109,9 +109,11 @@ pub async fn serve(at: Seat, stream: impl Into<Stream>, peer: SocketAddr, mut pl
         }
     };
     // A session that was elsewhere goes on in clear where it was in the middle of a command.
-    if moved.as_ref().is_none_or(|moved| moved.unread.is_empty())
-        && let Err(error) = connection.secure()
-    {
+    let decided = match &moved {
+        Some(moved) if !moved.unread.is_empty() => connection.stream.stay_clear(),
+        _ => connection.secure(),
+    };
+    if let Err(error) = decided {
         tracing::debug!(%peer, %error, "connection refused");
         return;
     }

@@ -116,7 +116,7 @@ pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
         }
         if round.is_multiple_of(RELAXED_ROUNDS) {
             let node = Arc::clone(&node);
-            tokio::task::spawn_blocking(move || tend(&node))
+            tokio::task::spawn_blocking(move || (tend(&node), crate::timed::make_room(&node)))
                 .await
                 .context("look after the log files")?;
         }

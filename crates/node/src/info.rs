@@ -136,6 +136,7 @@ fn clients(node: &Node, lines: &mut Lines) {
     lines.title("Clients");
     lines.add("maxclients", node.config.now().maxclients);
     lines.add("connected_clients", node.clients.len().saturating_sub(replicas));
+    lines.add("monitor_clients", node.monitors.watching());
     let is_blocked = |client: &Arc<Client>| client.shown.is_blocked.load(Ordering::Relaxed);
     lines.add("blocked_clients", node.clients.list().iter().filter(|c| is_blocked(c)).count());
     let pause = node.clients.paused(clock::boottime_ns);
@@ -223,6 +224,8 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.add("sync_partial_err", now(&stats.sync_partial_err));
     lines.add("keyspace_hits", stats.sum(|worker| &worker.hits));
     lines.add("keyspace_misses", stats.sum(|worker| &worker.misses));
+    lines.add("pubsub_channels", node.pubsub.channels());
+    lines.add("pubsub_patterns", node.pubsub.patterns());
     lines.add("long_reads", node.long_reads.count());
 }
 
@@ -354,6 +357,8 @@ fn engine(stats: &Stats, lines: &mut Lines) {
         add("level0_file_limit_stop", stalls.l0_stops);
         add("pending_compaction_bytes_slowdown", stalls.compaction_delays);
         add("pending_compaction_bytes_stop", stalls.compaction_stops);
+        add("level0_file_limit_stop_with_ongoing_compaction", stalls.l0_stops_compacting);
+        add("level0_file_limit_slowdown_with_ongoing_compaction", stalls.l0_delays_compacting);
         add("memtable_count_limit_slowdown", stalls.memtable_delays);
         add("memtable_count_limit_stop", stalls.memtable_stops);
     }
@@ -474,12 +479,37 @@ mod tests {
         let text = render(&node, &words(&["stats"]));
         let expected = "total_connections_received total_commands_processed instantaneous_ops_per_sec total_net_input_bytes \
             total_net_output_bytes instantaneous_input_kbps instantaneous_output_kbps sync_full sync_partial_ok sync_partial_err \
-            keyspace_hits keyspace_misses";
+            keyspace_hits keyspace_misses pubsub_channels pubsub_patterns";
         let found: Vec<&str> =
             names(&text).into_iter().filter(|name| expected.contains(name)).collect();
         assert_eq!(found.join(" "), expected);
         let text = render(&node, &words(&["keyspace"]));
         assert!(text.contains("\r\n# WARN: DBSIZE SCAN never performed yet\r\ndb0:keys=0,expires=0,avg_ttl=0,expired=0\r\nsequence:"), "{text}");
+    }
+
+    #[test]
+    fn who_watches_and_what_is_subscribed_to_is_counted() {
+        let mut shell = crate::shell::Shell::new();
+        let shown = |shell: &mut crate::shell::Shell| {
+            let text = format!("{} {}", shell.run("INFO clients"), shell.run("INFO stats"));
+            let all = ["monitor_clients", "pubsub_channels", "pubsub_patterns"];
+            all.map(|name| {
+                let field = text.split(' ').find_map(|field| field.strip_prefix(name));
+                field.unwrap_or_else(|| panic!("{name}: {text}")).to_owned()
+            })
+        };
+        assert_eq!(shown(&mut shell), [":0", ":0", ":0"]);
+        let (one, two, watcher) = (shell.client(), shell.client(), shell.client());
+        shell.run_as(one, "SUBSCRIBE a b");
+        for command in ["SUBSCRIBE b", "PSUBSCRIBE x*", "SSUBSCRIBE s"] {
+            shell.run_as(two, command);
+        }
+        shell.run_as(watcher, "MONITOR");
+        assert_eq!(shown(&mut shell), [":1", ":2", ":1"]);
+        for left in [one, two, watcher] {
+            shell.run_as(left, "RESET");
+        }
+        assert_eq!(shown(&mut shell), [":0", ":0", ":0"]);
     }
 
     #[test]
@@ -494,6 +524,8 @@ mod tests {
             "level0_file_limit_stop",
             "pending_compaction_bytes_slowdown",
             "pending_compaction_bytes_stop",
+            "level0_file_limit_stop_with_ongoing_compaction",
+            "level0_file_limit_slowdown_with_ongoing_compaction",
             "memtable_count_limit_slowdown",
             "memtable_count_limit_stop",
         ];

@@ -17,6 +17,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 /// connection has.
 pub const FILE_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Bytes of the path of a socket file, at most: Linux' `sun_path` without the zero behind it.
+pub const FILE_PATH_MAX: usize = 107;
+
 /// Whether this stands for the socket file.
 pub fn is_file(address: &SocketAddr) -> bool {
     *address == FILE_PEER
@@ -45,18 +48,22 @@ impl Drop for FileName {
     }
 }
 
+/// The address that a word of `bind` stands for; names of hosts are not looked up. A hyphen before
+/// it, with which Redis allows an address to be missing, does not count.
+pub fn address(word: &str) -> Option<IpAddr> {
+    match word {
+        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+        "*" => Some(IpAddr::from([0, 0, 0, 0])),
+        other => other.trim_start_matches('-').parse().ok(),
+    }
+}
+
 /// Binds every address of `bind` on `port`. A port in use is an error that names address and remedy.
 pub fn listen(bind: &[String], port: u16, backlog: u32) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for host in bind {
-        let ip: IpAddr = match host.as_str() {
-            "localhost" => IpAddr::from([127, 0, 0, 1]),
-            "*" => IpAddr::from([0, 0, 0, 0]),
-            other => other
-                .trim_start_matches('-')
-                .parse()
-                .with_context(|| format!("option `bind`: `{other}` is no IP address"))?,
-        };
+        let ip = address(host);
+        let ip = ip.with_context(|| format!("option `bind`: `{host}` is no IP address"))?;
         let address = SocketAddr::new(ip, port);
         let listener = listen_on(address, backlog).with_context(|| {
             format!(
@@ -100,7 +107,10 @@ pub fn listen_on_file(path: &Path, mode: u32, backlog: u32) -> anyhow::Result<Li
         Ok(OwnedFd::from(socket).into())
     };
     let listener = bound().with_context(|| {
-        format!("option `unixsocket`: listen on {}: the folder must exist, be writable, and the path have at most 107 bytes", path.display())
+        format!(
+            "option `unixsocket`: listen on {}: the folder must exist and be writable",
+            path.display()
+        )
     })?;
     Ok(Listener::File(FileName(path.to_owned()), listener))
 }

@@ -19,7 +19,12 @@ pub struct Monitors {
 impl Monitors {
     /// Whether anybody watches.
     pub fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
+        self.watching() > 0
+    }
+
+    /// How many watch.
+    pub fn watching(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// This connection watches from now on.

@@ -210,6 +210,11 @@ impl Pubsub {
         channels.get(channel).map_or(0, BTreeMap::len)
     }
 
+    /// Channels that somebody subscribes to; those of shards are not among them.
+    pub fn channels(&self) -> usize {
+        self.tables.lock().channels.len()
+    }
+
     /// Patterns that somebody subscribes to.
     pub fn patterns(&self) -> usize {
         self.tables.lock().patterns.len()

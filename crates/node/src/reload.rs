@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::load::{self, Request};
 use crate::config::value::LogDir;
 use crate::config::{OPTIONS, Values};
-use crate::families::server::change_options;
+use crate::families::server::{change_options, is_of_tls};
 use crate::log::Log;
 use crate::node::Node;
 
@@ -37,11 +37,8 @@ impl Reload {
         if let Err(error) = direct(&*self.log, &now.log_dir) {
             tracing::error!(error = format!("{error:#}"), "SIGHUP: the log stays where it is");
         }
-        // Files of the same name may hold others.
-        if let Err(fault) = node.tls.renew(&node.config) {
-            tracing::error!(%fault, "SIGHUP: the certificate stays the one that was read before");
-        }
         if node.config.file.is_none() {
+            renew(node);
             tracing::info!("SIGHUP: log opened again; there is no configuration file to read");
             return;
         }
@@ -52,6 +49,7 @@ impl Reload {
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::error!(error, "SIGHUP: the configuration stays as it is");
+                renew(node);
                 return;
             }
         };
@@ -64,6 +62,10 @@ impl Reload {
         if !differences.restart.is_empty() {
             tracing::warn!(options = ?differences.restart, "in force only after a restart");
         }
+        // With them what they name is read.
+        if !differences.pairs().iter().any(|(name, _)| is_of_tls(name)) {
+            renew(node);
+        }
         match change_options(node, &differences.pairs(), "SIGHUP") {
             Ok(()) => tracing::info!(
                 changed = ?differences.live.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
@@ -73,6 +75,13 @@ impl Reload {
                 tracing::error!(%error, "SIGHUP: the configuration stays as it is");
             }
         }
+    }
+}
+
+/// Reads the certificate that the options in force name: files of the same name may hold others.
+fn renew(node: &Node) {
+    if let Err(fault) = node.tls.renew(&node.config) {
+        tracing::error!(%fault, "SIGHUP: the certificate stays the one that was read before");
     }
 }
 

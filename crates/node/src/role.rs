@@ -131,7 +131,7 @@ fn commit(node: &Arc<Node>, mut next: Cluster, outcome: &Outcome) -> Result<(), 
         let mut engine = node.gate.write();
         let wanted = wanted_role(&outcome.assignment, &engine.role);
         note_writer(node, &engine, &wanted).map_err(ChangeError::Lineage)?;
-        node.migration.topology_changed(&mut next, wanted.is_master());
+        node.migration.topology_changed(&mut next, &outcome.told, wanted.is_master());
         node.cluster.store(Arc::new(next));
         // A link that found another history said so; no later topology makes that data trustworthy,
         // only a full sync does.
@@ -341,7 +341,7 @@ fn role_word(node: &Node) -> &'static str {
 /// The reply to a heartbeat: everything a controller decides by. Of slot moves
 /// it says nothing yet.
 pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
-    use api::heartbeat::{End, Reply, Role as Word};
+    use api::heartbeat::{Copied, End, Reply, Role as Word};
     let config = node.config.now();
     // Role and topology of one moment: a controller takes both together for an acknowledged
     // demotion.
@@ -374,6 +374,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         strangers: node.strangers.list(now_ns),
         link_status: node.replication.link_status(),
         link_error: node.replication.link_error(),
+        sync: node.replication.sync_progress().map(|at| Copied { done: at.done, of: at.of }),
         master,
         resync: node.resync.now(),
         paused: node.clients.paused(|| now_ns).is_some(),
@@ -483,6 +484,7 @@ mod tests {
             assignment: Assignment::Unchanged,
             full_sync_required: false,
             clear_slots: topology::SlotSet::from_iter([topology::key_slot(b"k")]),
+            told: topology::SlotSet::default(),
         };
         let newest = || node.engine().store.as_ref().unwrap().latest_sequence();
         let changes = |generation| {

@@ -13,7 +13,7 @@ use topology::{Assignment, Cluster, Endpoint};
 use web::supervisor;
 
 use crate::config::load::{Loaded, Request};
-use crate::config::value::Compression;
+use crate::config::value::{CacheType, Compression};
 use crate::config::{Config, Values, load};
 use crate::descriptors::Descriptors;
 use crate::gate::Role;
@@ -22,7 +22,6 @@ use crate::log::Log;
 use crate::node::Node;
 use crate::reload::{self, Reload};
 use crate::session::table;
-use crate::tls::Tls;
 use crate::{admin, cron, disk, families, grants, handover, replication, role, version, worker};
 
 /// Exit code for a command line that is not understood.
@@ -82,7 +81,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
 async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     // From here on it does not end the process, whenever it comes.
     let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-    Tls::load(&loaded.values).context("prepare TLS")?;
+    loaded.check_files()?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
     let dir = PathBuf::from(&values.dir);
@@ -94,7 +93,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     let listeners = listeners(values)?;
     let admin_listener = match values.admin_port {
         0 => None,
-        port => listener::listen(std::slice::from_ref(&values.admin_bind), port, 64)?.pop(),
+        port => listener::listen(std::slice::from_ref(&values.admin_bind.0), port, 64)?.pop(),
     };
     storage::check_format(&dir.join("db"))?;
     let _lock = replication::recover(&dir)
@@ -118,9 +117,9 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     drop(opening);
     replication::look_aside(&node);
     begin_role(&node).context("note in the database folder who writes from now on")?;
-    if !node.config.now().unixsocket.is_empty() {
+    if !node.config.now().unixsocket.0.is_empty() {
         // Set once: the option does not change while the process runs.
-        let _ = node.clients.file.set(node.config.now().unixsocket.as_str().into());
+        let _ = node.clients.file.set(node.config.now().unixsocket.0.as_str().into());
     }
     let workers = worker::start(&node)?;
     let mut tasks = tokio::task::JoinSet::new();
@@ -153,8 +152,8 @@ fn listeners(values: &Values) -> anyhow::Result<Vec<Listener>> {
         let ports = listener::listen(&values.bind.0, values.tls_port, values.tcp_backlog)?;
         all.extend(ports.into_iter().map(Listener::Tls));
     }
-    if !values.unixsocket.is_empty() {
-        let path = Path::new(&values.unixsocket);
+    if !values.unixsocket.0.is_empty() {
+        let path = Path::new(&values.unixsocket.0);
         all.push(listener::listen_on_file(path, values.unixsocketperm.0, values.tcp_backlog)?);
     }
     Ok(all)
@@ -237,6 +236,10 @@ fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
     node.resync.set_required(outcome.full_sync_required);
     if let Assignment::ReplicaOf { local, .. } = outcome.assignment {
         node.gate.write().role = Role::Replica { from: local };
+    }
+    // A node without an id was reset, or is new: what was obeyed in this folder before is nothing to it.
+    if loaded.id().is_some() {
+        node.grants.remember(grants::identity::load_term(&node.dir));
     }
     node.cluster.store(Arc::new(loaded));
     Ok(())
@@ -345,18 +348,31 @@ fn stop(node: &Arc<Node>) -> anyhow::Result<()> {
 /// How long a stop waits for the last users of the database.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
+const MIB: u64 = 1 << 20;
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn mib(count: u32) -> u64 {
+    u64::from(count) * MIB
+}
+
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
 /// What the engine is opened with.
 pub fn storage_options(values: &Values) -> Options {
-    const MIB: u64 = 1 << 20;
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mib = |count: u32| u64::from(count) * MIB;
-    let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     Options {
         cluster: values.cluster_enabled,
         sync_writes: values.rocksdb_write_options_sync || values.durable_ack,
         batch_bytes_max: size(u64::from(values.rocksdb_write_batch_max_bytes)),
         block_cache_size: size(mib(values.block_cache_mib())),
         hot_bytes: size(mib(values.value_cache_size)),
+        hyper_clock_cache: values.rocksdb_block_cache_type == CacheType::Hcc,
+        cache_index_and_filter_blocks: values.rocksdb_cache_index_and_filter_blocks,
+        partition_filters: values.rocksdb_partition_filters,
         block_size: size(u64::from(values.rocksdb_block_size)),
         compression: match values.rocksdb_compression {
             Compression::No => storage::Compression::None,
@@ -365,22 +381,51 @@ pub fn storage_options(values: &Values) -> Options {
             Compression::Lz4 => storage::Compression::Lz4,
             Compression::Zstd => storage::Compression::Zstd,
         },
+        compression_level: values.rocksdb_compression_level,
+        compression_start_level: size(u64::from(values.rocksdb_compression_start_level)),
         max_open_files: values.rocksdb_max_open_files,
         write_buffer_size: size(mib(values.rocksdb_write_buffer_size)),
         max_write_buffer_number: int(values.rocksdb_max_write_buffer_number),
         min_write_buffer_number_to_merge: int(values.rocksdb_min_write_buffer_number_to_merge),
+        wal_ttl_seconds: u64::from(values.rocksdb_wal_ttl_seconds),
+        wal_size_limit_mb: u64::from(values.rocksdb_wal_size_limit_mb),
+        max_total_wal_size: mib(values.rocksdb_max_total_wal_size),
+        stats_dump_period_sec: values.rocksdb_stats_dump_period_sec,
+        dump_malloc_stats: values.rocksdb_dump_malloc_stats,
+        avoid_unnecessary_blocking_io: values.rocksdb_avoid_unnecessary_blocking_io,
+        ..background(values)
+    }
+}
+
+/// Of these, what is done in the background, and the files that come of it.
+fn background(values: &Values) -> Options {
+    let blob_age = values.rocksdb_blob_garbage_collection_age_cutoff;
+    Options {
         target_file_size_base: mib(values.rocksdb_target_file_size_base),
         max_bytes_for_level_base: values.rocksdb_max_bytes_for_level_base.0,
+        max_bytes_for_level_multiplier: f64::from(values.rocksdb_max_bytes_for_level_multiplier),
         level_compaction_dynamic_level_bytes: values.rocksdb_level_compaction_dynamic_level_bytes,
         level0_file_num_compaction_trigger: int(values.rocksdb_level0_file_num_compaction_trigger),
         level0_slowdown_writes_trigger: int(values.rocksdb_level0_slowdown_writes_trigger),
         level0_stop_writes_trigger: int(values.rocksdb_level0_stop_writes_trigger),
         max_background_jobs: int(values.rocksdb_max_background_jobs),
+        max_subcompactions: values.rocksdb_max_subcompactions,
         disable_auto_compactions: values.rocksdb_disable_auto_compactions,
+        delayed_write_rate: values.rocksdb_delayed_write_rate.unsigned_abs(),
+        compaction_readahead_size: size(u64::from(values.rocksdb_compaction_readahead_size)),
+        max_compaction_bytes: values.rocksdb_max_compaction_bytes.unsigned_abs(),
+        periodic_compaction_seconds: values.rocksdb_periodic_compaction_seconds,
+        ttl: values.rocksdb_ttl,
         rate_limit: mib(values.max_io_mb),
-        wal_ttl_seconds: u64::from(values.rocksdb_wal_ttl_seconds),
-        wal_size_limit_mb: u64::from(values.rocksdb_wal_size_limit_mb),
-        max_total_wal_size: mib(values.rocksdb_max_total_wal_size),
+        rate_limiter_auto_tuned: values.rocksdb_rate_limiter_auto_tuned,
+        enable_blob_files: values.rocksdb_enable_blob_files,
+        min_blob_size: u64::from(values.rocksdb_min_blob_size),
+        blob_file_size: u64::from(values.rocksdb_blob_file_size),
+        enable_blob_garbage_collection: values.rocksdb_enable_blob_garbage_collection,
+        blob_garbage_collection_age_cutoff: u8::try_from(blob_age).unwrap_or(100),
         ..Options::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

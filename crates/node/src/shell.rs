@@ -25,6 +25,7 @@ use crate::waiters::Waiting;
 mod batches;
 mod bits;
 mod blooms;
+pub(crate) mod ear;
 mod events;
 mod geo;
 mod hashes;
@@ -167,6 +168,11 @@ impl Shell {
         let clients = vec![session(&node)];
         let now_ms = crate::clock::unix_ms();
         Self { node, clients, follower: None, values, now_ms, dir }
+    }
+
+    /// The node that runs the commands.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
     }
 
     /// Another client; its number for [`Self::run_as`].

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::command::Flags;
+use crate::config::value::DumpLevel;
 use crate::config::{Values, options};
 
 /// Arguments kept per entry, and bytes kept per argument (Redis: `SLOWLOG_ENTRY_MAX_ARGC`, `…_MAX_STRING`).
@@ -37,8 +38,10 @@ pub struct Slowlog {
 }
 
 impl Slowlog {
-    /// Adds an entry and keeps at most `limit`.
-    pub fn add(&self, mut entry: Entry, limit: usize) {
+    /// Adds an entry, and keeps as many and tells the log as the options say.
+    pub fn add(&self, mut entry: Entry, config: &Values) {
+        let limit = usize::try_from(config.slowlog_max_len).unwrap_or(0);
+        tell(&entry, config.slowlog_dump_logfile_level);
         entry.id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.entries.lock();
         entries.push_front(entry);
@@ -63,6 +66,32 @@ impl Slowlog {
     /// Forgets all.
     pub fn clear(&self) {
         self.entries.lock().clear();
+    }
+}
+
+/// Writes an entry to the log of the process.
+fn tell(entry: &Entry, level: DumpLevel) {
+    let words = || {
+        let words: Vec<String> =
+            entry.words.iter().map(|word| word.escape_ascii().to_string()).collect();
+        words.join(" ")
+    };
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                command = words(),
+                micros = entry.micros,
+                client = entry.client,
+                name = entry.name,
+                "slow command"
+            )
+        };
+    }
+    match level {
+        DumpLevel::Off => {}
+        DumpLevel::Debug => tell!(debug),
+        DumpLevel::Info => tell!(info),
+        DumpLevel::Warning => tell!(warn),
     }
 }
 

@@ -183,6 +183,17 @@ impl Stream {
         Ok(())
     }
 
+    /// It goes on in clear: a session that was served elsewhere is in the middle of a command.
+    ///
+    /// # Errors
+    /// TLS only is spoken here.
+    pub fn stay_clear(&self) -> io::Result<()> {
+        match self.must_be_secure {
+            true => Err(io::Error::other("a session in clear goes on where TLS only is spoken")),
+            false => Ok(()),
+        }
+    }
+
     /// Whether what is sent is encrypted, or is about to be.
     pub fn is_secure(&self) -> bool {
         matches!(self.inner, Inner::Greeting(_) | Inner::Secure(_))

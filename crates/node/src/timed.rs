@@ -1,5 +1,6 @@
 //! What is done when an option says so: backups, compactions, the removal of old backups.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,6 +8,7 @@ use crate::backup;
 use crate::config::Values;
 use crate::config::schedule::Moment;
 use crate::node::Node;
+use crate::replication::folder;
 
 /// What is due in a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +58,50 @@ pub(crate) fn compact(node: &Arc<Node>, (lower, upper): (Vec<u8>, Vec<u8>)) -> b
     true
 }
 
+/// Removes the backup while a full sync has files of its own on the disk, if
+/// `purge-backup-on-fullsync` says so. Looks at the disk.
+pub(crate) fn make_room(node: &Arc<Node>) {
+    if !node.config.now().purge_backup_on_fullsync {
+        return;
+    }
+    let is_syncing = [folder::CHECKPOINT, folder::NAME].iter().any(|name| node.path(name).exists());
+    if is_syncing && backup::folder(node).exists() && backup::remove(node).is_ok() {
+        tracing::info!("purge-backup-on-fullsync: a full sync needs the disk");
+    }
+}
+
+/// Removes what a rotation has made of the log, once it is as old as `log-retention-days` says.
+/// Looks at the disk.
+fn forget_logs(values: &Values) {
+    let (Ok(days), Some(log)) = (u64::try_from(values.log_retention_days), values.log_dir.file())
+    else {
+        return;
+    };
+    let Some((dir, name)) = log.parent().zip(log.file_name()) else { return };
+    let is_rotated = |other: &OsStr| {
+        let rest = other.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        rest.is_some_and(|rest| rest.starts_with(b".") || rest.starts_with(b"-"))
+    };
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let age = metadata.modified().ok().and_then(|modified| modified.elapsed().ok());
+        let is_old = age.is_some_and(|age| age.as_secs() / 86_400 >= days);
+        if !(is_rotated(&entry.file_name()) && metadata.is_file() && is_old) {
+            continue;
+        }
+        let file = entry.path();
+        match std::fs::remove_file(&file) {
+            Ok(()) => tracing::info!(file = %file.display(), "log-retention-days: removed"),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "cannot remove an old log")
+            }
+        }
+    }
+}
+
 /// Does what is due in the minute of these Unix seconds. Looks at the disk.
 pub(crate) fn keep_to_schedule(node: &Arc<Node>, unix_seconds: u64) {
+    forget_logs(&node.config.now());
     let Some(at) = Moment::at(unix_seconds) else { return };
     let due = Due::at(&node.config.now(), at);
     if due.backup && backup::begin(node).is_err() {

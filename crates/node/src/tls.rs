@@ -1,7 +1,7 @@
 //! Certificate, key and what else TLS is spoken with: from options and files to what rustls takes.
 //!
 //! Files are read as a whole and looked at before anything of them is in force: the key fits, each
-//! name is known, and where another certificate is in force already the new one is valid now. What rustls cannot do is refused with the reason.
+//! name is known, and a certificate that is not in force yet is valid now. What rustls cannot do is refused with the reason.
 //! Nothing of a key is shown in an error.
 
 use std::io;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{
     NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
 };
@@ -33,6 +33,8 @@ use crate::config::{Config, Values};
 pub struct Tls {
     server: Arc<ServerConfig>,
     client: Option<Arc<ClientConfig>>,
+    /// What is shown.
+    chain: Vec<CertificateDer<'static>>,
     validity: Validity,
 }
 
@@ -42,6 +44,20 @@ pub struct Current {
     tls: ArcSwapOption<Tls>,
     /// One reading at a time: of two the later one has the later options.
     renewing: Mutex<()>,
+}
+
+/// What was read and found to be good, and is not in force yet. Nobody else reads meanwhile.
+pub struct Ready<'c> {
+    current: &'c Current,
+    loaded: Option<Tls>,
+    _one_at_a_time: MutexGuard<'c, ()>,
+}
+
+impl Ready<'_> {
+    /// What connections to come are greeted with.
+    pub fn put_in_force(self) {
+        self.current.tls.store(self.loaded.map(Arc::new));
+    }
 }
 
 impl Current {
@@ -56,10 +72,13 @@ impl Current {
     /// # Errors
     /// The option to change, and why.
     pub fn start(&self, config: &Config) -> Result<(), Fault> {
-        self.read(config, |validity, now_s| {
-            validity.tell(now_s);
-            Ok(())
-        })
+        let _one_at_a_time = self.renewing.lock();
+        let loaded = Tls::load(&config.now())?;
+        if let Some(tls) = &loaded {
+            tls.validity.tell(clock::unix_s());
+        }
+        self.tls.store(loaded.map(Arc::new));
+        Ok(())
     }
 
     /// Reads certificate and key again; what was in force stays so until all of it was found to be
@@ -68,25 +87,35 @@ impl Current {
     /// # Errors
     /// The option to change, and why.
     pub fn renew(&self, config: &Config) -> Result<(), Fault> {
-        self.read(config, |validity, now_s| {
-            validity.check(now_s)?;
-            validity.tell(now_s);
-            Ok(())
-        })
+        let renewing = self.renewing.lock();
+        self.checked(renewing, &config.now()).map(Ready::put_in_force)
     }
 
-    fn read(
-        &self,
-        config: &Config,
-        is_good: impl FnOnce(Validity, i64) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let _one_at_a_time = self.renewing.lock();
-        let loaded = Tls::load(&config.now())?;
+    /// The same for options that are not in force yet.
+    ///
+    /// # Errors
+    /// The option to change, and why.
+    pub fn prepare(&self, values: &Values) -> Result<Ready<'_>, Fault> {
+        self.checked(self.renewing.lock(), values)
+    }
+
+    fn checked<'c>(
+        &'c self,
+        renewing: MutexGuard<'c, ()>,
+        values: &Values,
+    ) -> Result<Ready<'c>, Fault> {
+        let loaded = Tls::load(values)?;
         if let Some(tls) = &loaded {
-            is_good(tls.validity, clock::unix_s())?;
+            let now_s = clock::unix_s();
+            // One that is in force already stays so, whatever the day: what else is set need not wait
+            // for another.
+            let is_new = self.tls.load().as_ref().is_none_or(|before| before.chain != tls.chain);
+            if is_new {
+                tls.validity.check(now_s)?;
+            }
+            tls.validity.tell(now_s);
         }
-        self.tls.store(loaded.map(Arc::new));
-        Ok(())
+        Ok(Ready { current: self, loaded, _one_at_a_time: renewing })
     }
 }
 
@@ -130,7 +159,8 @@ impl Tls {
         let roots = roots(values)?;
         let server = server(values, &provider, &versions, &own, roots.clone())?;
         let client = client(values, &provider, &versions, &own, roots)?;
-        Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), validity }))
+        let chain = own.cert.clone();
+        Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), chain, validity }))
     }
 
     /// Greets those who connect.
@@ -300,4 +330,45 @@ fn client(
     // A session that is resumed is not verified again.
     config.resumption = Resumption::disabled();
     Ok(Some(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Options that name a certificate which was valid until that year.
+    fn values(folder: &Path, name: &str, until: i32) -> Values {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let path = |kind| folder.join(format!("{name}.{kind}")).display().to_string();
+        let (pem, key_pem) = (path("pem"), path("key"));
+        std::fs::write(&pem, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&key_pem, key.serialize_pem()).unwrap();
+        Values {
+            tls_cert_file: pem,
+            tls_key_file: key_pem,
+            tls_auth_clients: AuthClients::No,
+            ..Values::default()
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_has_run_out_in_force_holds_up_no_other_option() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, other) =
+            (values(folder.path(), "old", 2021), values(folder.path(), "other", 2022));
+        let good = values(folder.path(), "good", 2200);
+        let current = Current::default();
+        let why = current.prepare(&old).err().unwrap().why;
+        assert!(why.contains("it ran out"), "nothing is in force: {why}");
+        current.start(&Config::new(old.clone(), None)).unwrap();
+        let uncached = Values { tls_session_caching: false, ..old.clone() };
+        current.renew(&Config::new(uncached, None)).unwrap();
+        assert!(!current.now().unwrap().server.session_storage.can_cache());
+        assert!(current.renew(&Config::new(other, None)).is_err(), "another that is no better");
+        current.prepare(&good).unwrap().put_in_force();
+        assert!(current.renew(&Config::new(old, None)).is_err(), "and never back");
+    }
 }

@@ -6,6 +6,8 @@
 //!
 //! Invariant: a waiting command is answered once. Whoever takes its [`Slot`] answers it, be it a
 //! batch, the end of its time, or CLIENT UNBLOCK; the connection may withdraw it until then.
+//!
+//! What waits for something else (WAIT) is known here for CLIENT UNBLOCK alone ([`Apart`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, Range};
@@ -89,7 +91,12 @@ struct Queues {
 pub struct Waiters {
     count: AtomicUsize,
     queues: Mutex<Queues>,
+    /// By their clients, those that wait for something else than a key.
+    apart: Mutex<HashMap<u64, oneshot::Sender<Ending>>>,
 }
+
+/// How CLIENT UNBLOCK ends a command that waits: with an error, or as if its time were over.
+pub type Ending = Result<(), String>;
 
 /// What a command waits for, and what is needed to run it then.
 #[derive(Debug)]
@@ -221,12 +228,24 @@ impl Waiters {
     /// does not wait.
     pub fn unblock(&self, client: u64, error: Option<&str>) -> bool {
         let waiter = self.queues.lock().by_client.get(&client).cloned();
-        let Some(waiter) = waiter else { return false };
+        let Some(waiter) = waiter else {
+            let apart = self.apart.lock().remove(&client);
+            let ending = error.map_or(Ok(()), |text| Err(text.to_owned()));
+            return apart.is_some_and(|sender| sender.send(ending).is_ok());
+        };
         let answer = match error {
             None => waiter.nil.clone(),
             Some(text) => format!("-{text}\r\n").into_bytes(),
         };
         self.tell(&waiter, Told::Answer(answer))
+    }
+
+    /// A client's command waits for something else than a key, for as long as what is returned is
+    /// kept.
+    pub fn wait_apart(self: &Arc<Self>, client: u64) -> Apart {
+        let (sender, ended) = oneshot::channel();
+        self.apart.lock().insert(client, sender);
+        Apart { all: Arc::clone(self), client, ended: Some(ended) }
     }
 
     /// Ends all waits with an error.
@@ -323,6 +342,39 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.withdraw();
+    }
+}
+
+/// A command that waits for something else than a key.
+#[derive(Debug)]
+pub struct Apart {
+    all: Arc<Waiters>,
+    client: u64,
+    /// Nothing once nobody can say anything any more.
+    ended: Option<oneshot::Receiver<Ending>>,
+}
+
+impl Apart {
+    /// What CLIENT UNBLOCK says, if it is ever sent.
+    pub async fn unblocked(&mut self) -> Ending {
+        if let Some(ended) = &mut self.ended {
+            if let Ok(ending) = ended.await {
+                return ending;
+            }
+            self.ended = None;
+        }
+        std::future::pending().await
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.ended = None;
+        let mut apart = self.all.apart.lock();
+        // The client's next command may wait already.
+        if apart.get(&self.client).is_some_and(oneshot::Sender::is_closed) {
+            apart.remove(&self.client);
+        }
     }
 }
 
@@ -432,5 +484,21 @@ mod tests {
         let waiter = of(&waiters, "a").remove(0);
         assert!(waiters.tell(&waiter, Told::Again));
         assert_eq!(late.told().await, Told::Again);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_no_key_is_unblocked_once_and_forgotten_at_its_end() {
+        let waiters = Arc::new(Waiters::default());
+        let mut first = waiters.wait_apart(7);
+        assert!(!waiters.any() && !waiters.unblock(8, None));
+        assert!(waiters.unblock(7, Some("UNBLOCKED x")));
+        assert!(!waiters.unblock(7, None), "it was told");
+        assert_eq!(first.unblocked().await, Err("UNBLOCKED x".to_owned()));
+        let mut second = waiters.wait_apart(7);
+        drop(first);
+        assert!(waiters.unblock(7, None));
+        assert_eq!(second.unblocked().await, Ok(()));
+        drop((second, waiters.wait_apart(7)));
+        assert!(!waiters.unblock(7, None));
     }
 }

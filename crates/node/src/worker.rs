@@ -23,6 +23,7 @@ use crate::listener::{Accepting, Listener};
 use crate::node::Node;
 use crate::stats::WorkerStats;
 use crate::stream::Stream;
+use crate::threads::{vital, vital_task};
 
 /// A connection on its way to a worker.
 #[derive(Debug)]
@@ -69,13 +70,15 @@ fn spawn(
         .max_blocking_threads(4)
         .build()
         .context("start a worker's runtime")?;
-    let thread = std::thread::Builder::new().name(name).spawn(move || work(&runtime));
+    let thread = std::thread::Builder::new().name(name.clone());
+    // Connections are dealt to it, and nobody looks whether it lives.
+    let thread = thread.spawn(move || vital(&name, || work(&runtime)));
     thread.context("start a worker thread").map(drop)
 }
 
 /// Wakes those of its connections whose replies wait for the in-sync set.
 async fn wake(node: Arc<Node>, index: usize) {
-    node.grants.commit.serve(index, node.shutdown()).await;
+    vital_task("wake", node.grants.commit.serve(index, node.shutdown())).await;
 }
 
 async fn work_for_peers(
@@ -269,6 +272,23 @@ mod tests {
         node.shut_down();
         accepting.await.unwrap().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn child_with_a_worker() {
+        if crate::threads::tests::is_child() {
+            spawn("worker-7".into(), |_| panic!("told")).unwrap();
+            // Longer than it may take: the process is to be gone by then.
+            std::thread::park_timeout(PATIENCE);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_panics_ends_the_process() {
+        let (code, said) =
+            crate::threads::tests::end_of_child("worker::tests::child_with_a_worker");
+        assert_eq!(code, Some(i32::from(crate::threads::EXIT_CODE)), "{said}");
+        assert!(said.contains("told"), "{said}");
     }
 
     #[tokio::test]

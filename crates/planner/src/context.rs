@@ -3,6 +3,7 @@
 //!
 //! It tells what is so, and decides nothing; what may follow from that is for those who ask.
 
+pub(crate) use api::health::Health;
 use api::heartbeat::{LeaseMode, Reply, Role as Does};
 
 use crate::record::Role;
@@ -13,20 +14,6 @@ const PACE_MS: u64 = 10;
 /// An answer counts as current for so long, ms: many times the pace at which a node is asked that
 /// something waits for.
 const RECENT_MS: u64 = 100;
-
-/// How a node answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// Never heard of, and not yet missed long enough.
-    Unknown,
-    /// Answered last time.
-    Up,
-    /// Missed some heartbeats, or answers with errors, or cannot be asked.
-    Suspect,
-    /// Missed too many, refused twice, or somebody else answers; or a master that errors kept from
-    /// a lease.
-    Down,
-}
 
 /// Without a lease the node takes no writes.
 fn is_blocking(mode: LeaseMode) -> bool {
@@ -66,6 +53,12 @@ impl<'a> Context<'a> {
     /// What was said last at its address, whoever it is from.
     pub(crate) fn answer(&self, id: &str) -> Option<&'a Reply> {
         self.observed.node(id).seen.as_ref().map(|seen| &seen.reply)
+    }
+
+    /// A random number that no other shard gets in this plan.
+    pub(crate) fn fresh_id(&self, index: usize) -> u64 {
+        // Odd, so that no two indexes give the same.
+        self.observed.fresh_id ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// How the node answers, as far as that is known now.
@@ -194,20 +187,15 @@ impl<'a> Context<'a> {
     }
 }
 
-/// `up`, `suspect`, `down` or `unknown`: how the node of that id answers at `now`.
+/// How the node of that id answers at `now`.
 pub fn health(
     record: &Record,
     observed: &Observed,
     policy: &Policy,
     now: Time,
     id: &str,
-) -> &'static str {
-    match (Context { record, observed, policy, now }).health(id) {
-        Health::Up => "up",
-        Health::Suspect => "suspect",
-        Health::Down => "down",
-        Health::Unknown => "unknown",
-    }
+) -> Health {
+    Context { record, observed, policy, now }.health(id)
 }
 
 /// Whether the node plays its role at the record's version, and may serve.

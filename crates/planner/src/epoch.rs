@@ -91,7 +91,7 @@ pub(crate) fn open(
     let set: Members = own.into_iter().chain(others).collect();
     shard.epoch = Epoch {
         number: shard.epoch.number.max(shown) + 1,
-        id: EpochId(cx.observed.fresh_id),
+        id: EpochId(cx.fresh_id(index)),
         nonce: reply.nonce.clone(),
         least: Least { id: reply.standing.history_id, sequence: reply.sequence },
         request: 0,

@@ -20,9 +20,11 @@ mod frontends;
 mod handover;
 mod heartbeat;
 mod identity;
+mod joined;
 mod loss;
 pub mod moves;
 pub mod moving;
+mod news;
 mod observed;
 mod outcome;
 mod paused;
@@ -52,6 +54,7 @@ pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
 pub use identity::is_stranger;
 pub use loss::{Holding, Loss, MemberLoss, loss};
+pub use news::{is_news, rests};
 pub use observed::{
     BalancerObserved, Desired, Guard, InForce, Led, NodeObserved, Observed, Pause, Pushed, Reach,
     Refusal, Seen,
@@ -65,6 +68,7 @@ pub use record::{
 };
 pub use rival::guarded;
 pub use shard_id::ShardId;
+pub use tell::LOSS_MS;
 pub use time::Time;
 
 #[cfg(test)]

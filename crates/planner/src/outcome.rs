@@ -78,15 +78,19 @@ pub enum ShardState {
 }
 
 impl ShardState {
+    /// Every word of [`ShardState::word`].
+    pub const WORDS: [&str; 6] =
+        ["steady", "settling", "suspect", "fencing", "stuck", "switchover"];
+
     /// One word, for programs.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Steady => "steady",
-            Self::Settling(_) => "settling",
-            Self::Suspect(_) => "suspect",
-            Self::Fencing(_) => "fencing",
-            Self::Stuck(_) => "stuck",
-            Self::Switchover(_) => "switchover",
+            Self::Steady => Self::WORDS[0],
+            Self::Settling(_) => Self::WORDS[1],
+            Self::Suspect(_) => Self::WORDS[2],
+            Self::Fencing(_) => Self::WORDS[3],
+            Self::Stuck(_) => Self::WORDS[4],
+            Self::Switchover(_) => Self::WORDS[5],
         }
     }
 

@@ -10,7 +10,7 @@ use crate::shard;
 use crate::verdict::Verdict;
 use crate::{
     Action, Authority, Node, Observed, Plan, Policy, Record, ShardState, Time, balancers, epoch,
-    moving, paused, rival, sources, tell, upkeep,
+    joined, moving, paused, rival, sources, tell, upkeep,
 };
 
 /// Decides what the cluster needs now.
@@ -28,9 +28,9 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     if observed.authority == Authority::Alone && record.term < observed.term {
         return take_over(&cx, plan);
     }
-    let verdicts: Vec<Verdict> =
+    let mut verdicts: Vec<Verdict> =
         (0..record.shards.len()).map(|index| shard::decide(&cx, index, &mut plan)).collect();
-    let mut swap = None;
+    let swap = joined::of(record, &mut verdicts);
     let (mut closed, mut moving) = (BTreeSet::new(), BTreeSet::new());
     for (shard, verdict) in record.shards.iter().zip(&verdicts) {
         let granted = |master: &&Node| verdict.grant && epoch::may_lease(&cx, shard, master);
@@ -42,7 +42,6 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
         }
         closed.extend(verdict.closed.as_deref());
         moving.extend(verdict.moving.iter().map(String::as_str));
-        swap = swap.or_else(|| verdict.swap.clone());
     }
     recheck_refused(&cx, &mut plan);
     paused::alarm(&cx, &mut plan);

@@ -44,13 +44,16 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every word of [`Phase::word`].
+    pub const WORDS: [&str; 4] = ["queued", "copy", "owned", "drop"];
+
     /// One word, for programs.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Queued => "queued",
-            Self::Copy => "copy",
-            Self::Owned { .. } => "owned",
-            Self::Drop { .. } => "drop",
+            Self::Queued => Self::WORDS[0],
+            Self::Copy => Self::WORDS[1],
+            Self::Owned { .. } => Self::WORDS[2],
+            Self::Drop { .. } => Self::WORDS[3],
         }
     }
 }

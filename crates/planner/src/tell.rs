@@ -4,7 +4,7 @@
 //! The words of an alarm name no number that changes by itself: else each change would be another
 //! alarm.
 
-use api::heartbeat::{Reply, Role as Does, Room};
+use api::heartbeat::{Copied, LinkStatus, Reply, Role as Does, Room};
 
 use crate::context::{Case, Context, Health};
 use crate::identity::{is_other_cluster, is_stranger};
@@ -13,7 +13,7 @@ use crate::{Node, Plan, Record};
 /// How long a replica may be without a stream, ms: a new master, or a restart, takes that.
 const UNLINKED_MS: u64 = 2_000;
 /// How long an alarm tells of lost writes, ms; the event stays.
-const LOSS_MS: u64 = 3_600_000;
+pub const LOSS_MS: u64 = 3_600_000;
 /// By how much a clock may be off, ms, and how that is said.
 const OFF: [(u64, &str); 6] = [
     (86_400_000, "a day"),
@@ -46,19 +46,30 @@ pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
             plan.wake(due);
             continue;
         }
+        let why = why_not(reply);
         plan.alarms.insert(format!(
-            "shard {index}: replica {} does not follow its master: link {}",
-            node.local, reply.link_status
+            "shard {index}: replica {} does not follow its master: {why}",
+            node.local
         ));
+    }
+}
+
+/// Why a replica has no stream, as far as it says so.
+fn why_not(reply: &Reply) -> String {
+    let share = reply.sync.and_then(Copied::tenths_percent);
+    match (reply.link_status, share, &reply.link_error) {
+        (LinkStatus::Sync, Some(share), _) => format!("full sync at {share} %"),
+        (LinkStatus::Sync, None, _) => "full sync".to_owned(),
+        (_, _, Some(error)) => error.clone(),
+        (status, ..) => format!("link {status}"),
     }
 }
 
 /// Writes that a failover is known to have lost.
 pub(crate) fn of_losses(cx: &Context<'_>, index: usize, plan: &mut Plan) {
-    let Some((at, what)) = cx.observed.losses.get(&index) else { return };
-    let until = at.plus_millis(LOSS_MS);
-    if cx.now < until {
-        plan.wake(until);
+    let Some((until, what)) = cx.observed.losses.get(&index) else { return };
+    if cx.now < *until {
+        plan.wake(*until);
         plan.alarms.insert(what.clone());
     }
 }

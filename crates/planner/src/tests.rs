@@ -20,8 +20,10 @@ mod disks;
 mod errors;
 mod grants;
 mod identity;
+mod joined;
 mod lost;
 mod moves;
+mod news;
 mod operator;
 mod paused;
 mod rival;
@@ -109,6 +111,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         strangers: Vec::new(),
         link_status: if role == Does::Master { LinkStatus::Connecting } else { LinkStatus::Up },
         link_error: None,
+        sync: None,
         master: (role == Does::Slave).then(|| ("a".to_owned(), 1)),
         resync: Resync::None,
         paused: false,

@@ -45,7 +45,7 @@ pub(crate) fn begin(
 ) -> Verdict {
     let mut record = cx.record.next();
     record.shards[index].intent = Some(Intent {
-        id: format!("{prefix}{:016x}", cx.observed.fresh_id),
+        id: format!("{prefix}{:016x}", cx.fresh_id(index)),
         preferred: preferred.map(|node| node.id.clone()),
         force: false,
         sync_timeout_ms: SYNC_TIMEOUT_MS,

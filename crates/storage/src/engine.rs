@@ -61,7 +61,8 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.set_delayed_write_rate(options.delayed_write_rate);
     db.set_compaction_readahead_size(options.compaction_readahead_size);
     db.set_stats_dump_period_sec(options.stats_dump_period_sec);
-    db.set_avoid_unnecessary_blocking_io(true);
+    db.set_dump_malloc_stats(options.dump_malloc_stats);
+    db.set_avoid_unnecessary_blocking_io(options.avoid_unnecessary_blocking_io);
     db.set_max_manifest_file_size(64 << 20);
     db.set_max_log_file_size(256 << 20);
     db.set_keep_log_file_num(12);
@@ -70,7 +71,10 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
         db.set_wal_compression_type(DBCompressionType::Zstd);
     }
     if let Ok(rate @ 1..) = i64::try_from(options.rate_limit) {
-        db.set_auto_tuned_ratelimiter(rate, 100_000, 10);
+        match options.rate_limiter_auto_tuned {
+            true => db.set_auto_tuned_ratelimiter(rate, 100_000, 10),
+            false => db.set_ratelimiter(rate, 100_000, 10),
+        }
     }
     db
 }
@@ -201,6 +205,9 @@ fn levels(cf: &mut rocksdb::Options, options: &Options) {
     cf.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_writes_trigger);
     cf.set_level_zero_stop_writes_trigger(options.level0_stop_writes_trigger);
     cf.set_disable_auto_compactions(options.disable_auto_compactions);
+    cf.set_max_compaction_bytes(options.max_compaction_bytes);
+    cf.set_periodic_compaction_seconds(options.periodic_compaction_seconds);
+    cf.set_ttl(options.ttl);
     let algorithm = match options.compression {
         Compression::None => DBCompressionType::None,
         Compression::Snappy => DBCompressionType::Snappy,
@@ -232,7 +239,7 @@ fn table(options: &Options, cache: &Cache) -> BlockBasedOptions {
     table.set_block_size(options.block_size);
     table.set_block_cache(cache);
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    table.set_partition_filters(true);
+    table.set_partition_filters(options.partition_filters);
     table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
     table.set_whole_key_filtering(true);
     table.set_optimize_filters_for_memory(true);

@@ -47,7 +47,7 @@ pub use family::Family;
 pub use feed::{FeedBatch, FeedRead, FeedReader, starts_batch};
 pub use format::check_number as check_format;
 pub use key::{DEFAULT_NAMESPACE, KeyBuf, prefix_end};
-pub use options::{Compression, Options};
+pub use options::{Compression, LEFT_TO_ROCKSDB, Options};
 pub use read::{Cursor, Direction, Read, Value};
 pub use scope::{At, Name, Scope};
 pub use snapshot::{Moment, Snapshot};

@@ -38,6 +38,8 @@ pub struct Options {
     pub hyper_clock_cache: bool,
     /// Keep index and filter blocks in the block cache.
     pub cache_index_and_filter_blocks: bool,
+    /// Filters in parts, of which those that are needed are read.
+    pub partition_filters: bool,
     /// Bytes of an uncompressed data block.
     pub block_size: usize,
     /// Compression from `compression_start_level` on.
@@ -80,8 +82,17 @@ pub struct Options {
     pub delayed_write_rate: u64,
     /// Bytes read ahead by compactions.
     pub compaction_readahead_size: usize,
+    /// Bytes of one compaction, at most; 0 leaves it to RocksDB.
+    pub max_compaction_bytes: u64,
+    /// Table files older than that many seconds are compacted; 0: not. The largest number but one
+    /// leaves it to RocksDB, here and with `ttl`.
+    pub periodic_compaction_seconds: u64,
+    /// Table files whose data is older than that many seconds are compacted down; 0: not.
+    pub ttl: u64,
     /// Bytes per second for flush and compaction; 0 is unlimited (`max-io-mb`).
     pub rate_limit: u64,
+    /// That many at most, and fewer while less is needed.
+    pub rate_limiter_auto_tuned: bool,
     /// Archived WAL files are kept this long.
     pub wal_ttl_seconds: u64,
     /// Archived WAL files are kept up to this many MiB.
@@ -90,6 +101,10 @@ pub struct Options {
     pub max_total_wal_size: u64,
     /// Seconds between statistics in the info log; 0 for none.
     pub stats_dump_period_sec: u32,
+    /// With them, those of the allocator.
+    pub dump_malloc_stats: bool,
+    /// Files that are no longer needed are removed by threads in the background.
+    pub avoid_unnecessary_blocking_io: bool,
     /// Values of at least `min_blob_size` bytes live in blob files.
     pub enable_blob_files: bool,
     /// See `enable_blob_files`.
@@ -107,6 +122,8 @@ pub struct Options {
 }
 
 const MIB: usize = 1 << 20;
+/// RocksDB chooses by the kind of table.
+pub const LEFT_TO_ROCKSDB: u64 = u64::MAX - 1;
 
 impl Default for Options {
     /// Kvrocks' defaults.
@@ -120,6 +137,7 @@ impl Default for Options {
             hot_bytes: 256 * MIB,
             hyper_clock_cache: false,
             cache_index_and_filter_blocks: true,
+            partition_filters: true,
             block_size: 16_384,
             compression: Compression::None,
             compression_level: 32_767,
@@ -141,11 +159,17 @@ impl Default for Options {
             disable_auto_compactions: false,
             delayed_write_rate: 0,
             compaction_readahead_size: 2 * MIB,
+            max_compaction_bytes: 0,
+            periodic_compaction_seconds: LEFT_TO_ROCKSDB,
+            ttl: LEFT_TO_ROCKSDB,
             rate_limit: 0,
+            rate_limiter_auto_tuned: true,
             wal_ttl_seconds: 10_800,
             wal_size_limit_mb: 16_384,
             max_total_wal_size: 512 << 20,
             stats_dump_period_sec: 0,
+            dump_malloc_stats: true,
+            avoid_unnecessary_blocking_io: true,
             enable_blob_files: false,
             min_blob_size: 4096,
             blob_file_size: 256 << 20,

@@ -34,6 +34,9 @@ pub use raw::{Batches, Refusal, Sink};
 
 const ACTION: &str = "read the marks of slot moves";
 
+/// Keys of a cluster. Nothing here is decided by the clock.
+const SCOPE: Scope<'static> = Scope { namespace: DEFAULT_NAMESPACE, cluster: true, now_ms: 0 };
+
 /// Families with records of keys, in the order in which the records of a slot are copied.
 pub(crate) const STAGES: [Family; 4] =
     [Family::Metadata, Family::Default, Family::ZsetScore, Family::Stream];
@@ -164,13 +167,7 @@ impl Store {
         let mut writer = Writer::new(Vec::new());
         writer.log(format!("M{}", mark.id).as_bytes());
         if empties {
-            for &(first, last) in mark.slots.ranges() {
-                let (lower, _) = bounds(first);
-                let (_, upper) = bounds(last);
-                for family in STAGES {
-                    writer.delete_range(family, &lower, &upper);
-                }
-            }
+            mark.slots.ranges().iter().for_each(|range| empty(&mut writer, *range));
         }
         self.append_marked(writer, mark)
     }
@@ -203,8 +200,15 @@ pub(crate) fn is_of_move(bytes: &[u8]) -> bool {
 
 /// Bounds of a slot in every family of data.
 pub(crate) fn bounds(slot: u16) -> (crate::KeyBuf, crate::KeyBuf) {
-    let scope = Scope { namespace: DEFAULT_NAMESPACE, cluster: true, now_ms: 0 };
-    (scope.slot_prefix(slot), scope.slot_prefix(slot.saturating_add(1)))
+    (SCOPE.slot_prefix(slot), SCOPE.slot_prefix(slot.saturating_add(1)))
+}
+
+/// Deletes all that lies in the slots from the first to the last, in every family of data.
+fn empty(writer: &mut Writer, (first, last): (u16, u16)) {
+    let ((lower, _), (_, upper)) = (bounds(first), bounds(last));
+    for family in STAGES {
+        writer.delete_range(family, &lower, &upper);
+    }
 }
 
 /// The marks of an open database.

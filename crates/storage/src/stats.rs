@@ -42,6 +42,10 @@ pub struct Stalls {
     pub l0_delays: u64,
     /// The same, stopped.
     pub l0_stops: u64,
+    /// Of the delays, those while level 0 was being compacted.
+    pub l0_delays_compacting: u64,
+    /// Of the stops, those while level 0 was being compacted.
+    pub l0_stops_compacting: u64,
     /// Bytes that compactions have to rewrite.
     pub compaction_delays: u64,
     /// The same, stopped.
@@ -63,6 +67,8 @@ impl Stalls {
         Self {
             l0_delays: count("l0-file-count-limit-delays"),
             l0_stops: count("l0-file-count-limit-stops"),
+            l0_delays_compacting: count("cf-l0-file-count-limit-delays-with-ongoing-compaction"),
+            l0_stops_compacting: count("cf-l0-file-count-limit-stops-with-ongoing-compaction"),
             compaction_delays: count("pending-compaction-bytes-delays"),
             compaction_stops: count("pending-compaction-bytes-stops"),
             memtable_delays: count("memtable-limit-delays"),
@@ -241,6 +247,8 @@ mod tests {
         let expected = Stalls {
             l0_delays: 1,
             l0_stops: 2,
+            l0_delays_compacting: 9,
+            l0_stops_compacting: 0,
             compaction_delays: 5,
             compaction_stops: 6,
             memtable_delays: 3,

@@ -35,7 +35,8 @@ pub enum Reply {
     BigNumber(Vec<u8>),
     /// `=` with its three letters
     Verbatim(Vec<u8>),
-    /// `*`, `~`, `>` or `%`, with the elements; a map has two for each entry
+    /// `*`, `~`, `>` or `%`, with the elements; a map has two for each entry. `|` has so too, and
+    /// behind them the reply that they are said of
     Many(Shape, Vec<Reply>),
 }
 
@@ -50,6 +51,8 @@ pub enum Shape {
     Push,
     /// `%`
     Map,
+    /// `|`
+    Attribute,
 }
 
 impl Shape {
@@ -60,6 +63,7 @@ impl Shape {
             Self::Set => '~',
             Self::Push => '>',
             Self::Map => '%',
+            Self::Attribute => '|',
         }
     }
 }
@@ -170,6 +174,7 @@ impl Connection {
             b'~' => self.many(Shape::Set, number(&rest)?)?,
             b'>' => self.many(Shape::Push, number(&rest)?)?,
             b'%' => self.many(Shape::Map, 2 * number(&rest)?)?,
+            b'|' => self.many(Shape::Attribute, 2 * number(&rest)? + 1)?,
             other => bail!("a reply begins with {:?}", char::from(*other)),
         })
     }

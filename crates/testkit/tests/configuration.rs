@@ -1,7 +1,10 @@
 //! What is written in configuration files and on command lines takes effect, or is refused where it
 //! is written.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -42,6 +45,7 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
         let path = file.to_str().context("a path")?;
         Ok(said(&run(&[process, "--check", "-c", path])?))
     };
+    let long = format!("unixsocket /{}\n", "x".repeat(107));
     for (process, good, bad, why) in [
         (
             "node",
@@ -49,6 +53,11 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
             "port 7000\nrequirepas x\n",
             "line 2",
         ),
+        ("node", "bind ::1 *\n", "port 7000\nbind node7.example\n", "line 2: option `bind`"),
+        ("node", "admin-bind ::1\n", "admin-bind node7\n", "line 1: option `admin-bind`"),
+        ("node", "unixsocket x\n", &long, "line 1: option `unixsocket`"),
+        ("node", "aclfile \"\"\n", "aclfile /nowhere/users\n", "line 1: option `aclfile`"),
+        ("node", "peer-auth a\n", "port 1\npeer-auth-also b\n", "line 2: option `peer-auth-also`"),
         ("controller", "heartbeat_ms = 200\n", "haertbeat_ms = 200\n", "line 1"),
         ("balancer", "workers = 1\n", "[limits]\nmax_sessions = 0\n", "max_sessions"),
     ] {
@@ -62,6 +71,70 @@ fn a_check_tells_a_good_file_from_a_bad_one_and_starts_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Ended by force after a while: what should have refused to start may run for ever.
+fn start(words: &[&str]) -> Result<Output> {
+    let holdfast = process::holdfast()?;
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "20"]).arg(holdfast).args(words);
+    command.output().context("run holdfast for a while")
+}
+
+/// A start and a check say the same of a file that cannot be, and where in it.
+#[test]
+fn what_cannot_be_is_refused_by_start_and_check_with_its_line() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    let path = file.to_str().context("a path")?;
+    let data = format!("data = {:?}\n", folder.path().join("store.redb"));
+    let etcd = "store = 'etcd'\netcd_endpoints = ['http://127.0.0.1:1']\netcd_user = 'x'\n";
+    let password = format!("{etcd}etcd_password_file = '/nowhere/password'\n");
+    let cases: [(&str, &str, usize, &str); 12] = [
+        ("controller", "# one\n\nlease_ms = 5\n", 3, "`lease_ms` is 5; accepted: "),
+        ("controller", "misses = 1\nheartbeat_ms = 40000\n", 2, "`lease_ms` is 1000"),
+        ("controller", "etcd_user = 'x'\n", 1, "accepted: that only with `store = \"etcd\"`"),
+        ("controller", &password, 4, "/nowhere/password"),
+        ("controller", "log_level = 'inof'\n", 1, "`inof` is neither"),
+        (
+            "controller",
+            "[tls]\ncert_file = '/nowhere/c'\nkey_file = '/nowhere/k'\n",
+            2,
+            "/nowhere/c",
+        ),
+        ("controller", "allowed_hosts = ['http://x']\n", 1, "`http://x`"),
+        ("balancer", "workers = 257\n", 1, "workers is 257; accepted: 0 to 256"),
+        ("balancer", "[limits]\ndrain_ms = 3600001\n", 2, "limits.drain_ms is 3600001"),
+        ("balancer", "limits.max_sessions = 0\n", 1, "accepted: 1 to 1000000"),
+        ("balancer", "\n\nlisten = '0.0.0.0:1'\n", 3, "not a loopback address"),
+        ("balancer", "token_file = '/nowhere/token'\n", 1, "/nowhere/token"),
+    ];
+    for (process, text, line, why) in cases {
+        let place = format!("configuration {path}, line {line}: ");
+        // One that is to fail for another reason has a place for its store.
+        let more = if process == "controller" && !text.contains("data =") && !text.contains("[tls]")
+        {
+            data.as_str()
+        } else {
+            ""
+        };
+        std::fs::write(&file, format!("{text}{more}"))?;
+        for output in [run(&[process, "--check", "-c", path])?, start(&[process, "-c", path])?] {
+            let (code, said) = said(&output);
+            ensure!(code == Some(1), "{process} {text:?}: {code:?} {said}");
+            ensure!(said.contains(&place) && said.contains(why), "{process} {text:?}: {said}");
+        }
+    }
+    // A folder that its unit may make is no fault of the file before the start.
+    for process in ["controller", "balancer"] {
+        std::fs::write(&file, "\nlog_file = '/nowhere/log'\n")?;
+        let (code, said) = said(&start(&[process, "-c", path])?);
+        let place = format!("configuration {path}, line 2: open the log /nowhere/log");
+        ensure!(code == Some(1) && said.contains(&place), "{process}: {code:?} {said}");
+        let (code, said) = self::said(&run(&[process, "--check", "-c", path])?);
+        ensure!(code == Some(0), "{process}: {code:?} {said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_renaming_with_any_blanks_takes_effect() -> Result<()> {
     let server = Server::node("rename-command\tconfig \t x\nrename-command   KEYS\t\"\"")?;
@@ -71,6 +144,39 @@ fn a_renaming_with_any_blanks_takes_effect() -> Result<()> {
     ensure!(unknown(client.call(&["KEYS", "*"])?), "KEYS is served");
     let said = client.call(&["X", "GET", "port"])?;
     ensure!(said.elements().len() == 2, "{said:?}");
+    Ok(())
+}
+
+fn ping(socket: &Path) -> Result<String> {
+    let mut stream = UnixStream::connect(socket).context("connect to the socket file")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[test]
+fn a_socket_file_is_served_as_the_file_says_and_goes_with_its_process() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("socket");
+    let lines = format!("unixsocket {}\nunixsocketperm 750", socket.display());
+    let port = process::free_port()?;
+    let mode = || -> Result<u32> { Ok(std::fs::metadata(&socket)?.permissions().mode() & 0o777) };
+    let server = Server::node_at(folder.path(), port, &lines)?;
+    ensure!(ping(&socket)? == "+PONG\r\n" && mode()? == 0o750);
+    server.kill()?;
+    ensure!(socket.exists() && ping(&socket).is_err(), "a killed process leaves its file");
+    let server = Server::node_at(folder.path(), port, &lines)?;
+    ensure!(ping(&socket)? == "+PONG\r\n" && mode()? == 0o750);
+    // Nobody takes it away from a process that lives.
+    let other = tempfile::tempdir()?;
+    let refused = Server::node_at(other.path(), process::free_port()?, &lines);
+    let why = format!("{:#}", refused.err().context("a second node with that file started")?);
+    ensure!(why.contains("another process listens there"), "{why}");
+    ensure!(ping(&socket)? == "+PONG\r\n");
+    server.terminate()?;
+    ensure!(!socket.exists(), "it is still there");
     Ok(())
 }
 

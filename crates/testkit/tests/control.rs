@@ -5,6 +5,7 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -58,6 +59,38 @@ fn a_switchover_to_a_replica_that_has_just_stopped_changes_nothing_and_says_so()
     ensure!(status == 200 && answer.contains(&replica.id), "{status}: {answer}");
     ensure!(write_until_ok(address, &key, "moved")? == replica.id, "{}", cluster.logs());
     Ok(())
+}
+
+/// A controller that hangs takes connections, and answers none.
+#[test]
+fn ctl_waits_for_no_controller_for_ever() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, replicas: 0, ..Options::default() })?;
+    let controller = cluster.state()?.controller;
+    let ctl = |words: &[&str]| -> Result<(bool, String)> {
+        // Ended by force if it has no limit of its own.
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "60"]).arg(process::holdfast()?);
+        let output = command.args(["ctl", "-H", &controller.url]).args(words).output()?;
+        let said = [output.stdout.as_slice(), &output.stderr].concat();
+        Ok((output.status.code() == Some(1), String::from_utf8_lossy(&said).into_owned()))
+    };
+    let stopped = Stopped::new(controller.pid.context("the controller runs")?)?;
+    let silent = format!("the controller at {} has not answered within", controller.url);
+    for (words, told) in [
+        (&["status"][..], "10 s: does it hang?"),
+        (&["--timeout", "1", "events"], "1 s: does it hang? --timeout changes the limit"),
+        (&["--timeout", "1", "create", "namespace", "n"], "1 s, and may do it yet: look with"),
+    ] {
+        let (is_failure, said) = ctl(words)?;
+        let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(is_failure && said.contains(&silent) && said.contains(told), "{words:?}: {said}");
+    }
+    drop(stopped);
+    wait::until("an answer", PATIENCE, || {
+        let (_, said) = ctl(&["status"])?;
+        ensure!(said.contains("cluster local/main"), "{said}");
+        Ok(())
+    })
 }
 
 /// Status and text of a GET.

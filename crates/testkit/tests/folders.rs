@@ -144,6 +144,17 @@ fn data_keeps_the_name_of_its_node() -> Result<()> {
         let told = connection.call(&["CLUSTERX", "CONTROLLER"])?.text();
         ensure!(told.contains("term:7\r\n") && told.contains("heard_term:7") == is_led, "{told}");
     }
+    // The next process knows whom this one obeyed.
+    let term = pair.folder.path().join(NAMES[0]).join("term");
+    wait::until("the term on disk", PATIENCE, || {
+        let kept = std::fs::read_to_string(&term).unwrap_or_default();
+        ensure!(kept == "7\n", "{kept:?}");
+        Ok(())
+    })?;
+    ensure!(node.terminate()?.success());
+    let node = pair.start(0)?;
+    let told = node.connect()?.call(&["CLUSTERX", "CONTROLLER"])?.text();
+    ensure!(told.ends_with("term:7\r\n"), "{told}");
     ensure!(node.terminate()?.success());
     Ok(())
 }

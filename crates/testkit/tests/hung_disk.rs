@@ -4,15 +4,14 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use common::{PATIENCE, in_set, key_at, replicated, write_until_ok};
+use common::{PATIENCE, get, in_set, key_at, number, replicated, write_until_ok};
 use testkit::cluster::{Cluster, Node, Options};
 use testkit::process::{Server, free_port};
 use testkit::wire::{Connection, Reply};
@@ -160,12 +159,7 @@ fn log_wait_ms(connection: &mut Connection) -> Result<u64> {
 }
 
 fn health(port: u16) -> Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    Ok(said)
+    get((Ipv4Addr::LOCALHOST, port).into(), "/healthz")
 }
 
 #[test]
@@ -191,9 +185,14 @@ fn a_node_says_for_how_long_its_disk_has_taken_nothing_while_somebody_waits() ->
         ensure!(wait_ms >= HANG_MS, "{wait_ms} ms");
         health(admin)
     });
+    // The numbers are there, too, and tell of it; those of the disk itself may be older.
+    let page = get((Ipv4Addr::LOCALHOST, admin).into(), "/metrics");
     ensure!(!waiting.is_finished(), "a write was answered");
     frozen.thaw()?;
-    let said = said?;
+    let (said, page) = (said?, page?);
+    let waited_s = number(&page, "holdfast_node_storage_log_wait_seconds")?;
+    ensure!(page.contains(" 200 ") && waited_s * 1_000.0 >= HANG_MS as f64, "{page}");
+    ensure!(number(&page, "holdfast_node_clients_connections")? >= 2.0, "{page}");
     ensure!(said.contains(" 503 ") && said.contains("the disk hangs"), "{said}");
     let answer = waiting.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
     ensure!(answer.text() == "OK", "{answer:?}");

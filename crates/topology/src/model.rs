@@ -193,10 +193,19 @@ impl SlotSet {
     /// Maximal runs of consecutive slots, ascending.
     pub fn ranges(&self) -> Vec<SlotRange> {
         let mut ranges: Vec<SlotRange> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some(range) if range.last.0 + 1 == slot.0 => range.last = slot,
-                _ => ranges.push(SlotRange::single(slot)),
+        let mut add = |first: u16, last: u16| match ranges.last_mut() {
+            Some(range) if range.last.0 + 1 == first => range.last = Slot(last),
+            _ => ranges.push(SlotRange { first: Slot(first), last: Slot(last) }),
+        };
+        for (word, base) in self.0.iter().zip((0_u16..).step_by(64)) {
+            match *word {
+                0 => {}
+                // Most sets are of few, long ranges.
+                u64::MAX => add(base, base + 63),
+                some => {
+                    let ones = (0..64).filter(|bit| some >> bit & 1 == 1);
+                    ones.for_each(|bit| add(base + bit, base + bit));
+                }
             }
         }
         ranges
@@ -351,5 +360,38 @@ impl Topology {
     /// Replicas of a node, in table order.
     pub fn replicas_of(&self, id: NodeId) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.role == Role::Replica { of: id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_the_slots_one_by_one() {
+        let mut set = SlotSet::default();
+        let all: [(u16, u16); 8] = [
+            (0, 0),
+            (2, 63),
+            (65, 127),
+            (128, 300),
+            (302, 302),
+            (1_000, 2_047),
+            (16_320, 16_381),
+            (16_383, 16_383),
+        ];
+        for (first, last) in all {
+            for number in first..=last {
+                set.insert(Slot(number));
+            }
+        }
+        let ends = |range: &SlotRange| (range.first.0, range.last.0);
+        let found: Vec<_> = set.ranges().iter().map(ends).collect();
+        // 65 to 300 is one.
+        let wanted = [(0, 0), (2, 63), (65, 300), (302, 302), (1_000, 2_047)];
+        assert_eq!(found[..5], wanted);
+        assert_eq!(found[5..], [(16_320, 16_381), (16_383, 16_383)]);
+        let slots: Vec<Slot> = set.ranges().into_iter().flat_map(SlotRange::slots).collect();
+        assert_eq!(slots, set.iter().collect::<Vec<_>>());
     }
 }

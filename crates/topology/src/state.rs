@@ -95,6 +95,8 @@ pub struct Outcome {
     pub full_sync_required: bool,
     /// Slots handed over to another master whose keys must be deleted here.
     pub clear_slots: SlotSet,
+    /// Slots whose owner this change says, or says once more.
+    pub told: SlotSet,
 }
 
 /// What must become of `nodes.conf` before the change is committed (where persistence is on).
@@ -253,6 +255,7 @@ impl Cluster {
             assignment: self.assignment(),
             full_sync_required: self.is_full_sync_required(),
             clear_slots: SlotSet::default(),
+            told: SlotSet::default(),
         }
     }
 
@@ -286,7 +289,9 @@ impl Cluster {
             .into_keys()
             .filter(|slot| is_master && next.is_elsewhere(*slot))
             .collect();
-        Ok(self.change(next, clear_slots))
+        let mut change = self.change(next, clear_slots);
+        change.outcome.told = (0..SLOT_COUNT).filter_map(Slot::new).collect();
+        Ok(change)
     }
 
     /// `CLUSTERX SETSLOT … NODE`.
@@ -325,15 +330,20 @@ impl Cluster {
         next.index_owners();
         next.find_myself();
         let mut clear_slots = SlotSet::default();
-        for slot in moved.iter().filter(|slot| self.owner_index(*slot) == self.myself) {
-            if self.myself.is_some() && next.is_elsewhere(slot) {
-                next.marks.imported.remove(slot);
-                if next.marks.migrated.remove(&slot).is_some() {
-                    clear_slots.insert(slot);
-                }
+        for slot in moved.iter() {
+            if self.myself.is_none() || !next.is_elsewhere(slot) {
+                continue;
+            }
+            // What came here and is left with its owner is served there alone.
+            next.marks.imported.remove(slot);
+            let was_mine = self.owner_index(slot) == self.myself;
+            if was_mine && next.marks.migrated.remove(&slot).is_some() {
+                clear_slots.insert(slot);
             }
         }
-        Ok(self.change(next, clear_slots))
+        let mut change = self.change(next, clear_slots);
+        change.outcome.told = moved;
+        Ok(change)
     }
 
     /// `CLUSTER RESET`: forgets everything.

@@ -96,7 +96,7 @@ pub struct ShardNode {
     pub hostname: Option<String>,
     /// `master` or `replica`.
     pub role: &'static str,
-    /// This node's own sequence number, 0 for the others.
+    /// Its newest sequence number as far as the node that answers knows it, else 0.
     pub replication_offset: u64,
     /// `online` or `failed`.
     pub health: &'static str,
@@ -178,13 +178,9 @@ pub fn slots(topology: &Topology, reach: Reach) -> Vec<SlotRun> {
     runs
 }
 
-/// CLUSTER SHARDS: one per master in table order. `my_offset` is this node's newest sequence number.
-pub fn shards(
-    topology: &Topology,
-    myself: Option<NodeId>,
-    reach: Reach,
-    my_offset: u64,
-) -> Vec<Shard> {
+/// CLUSTER SHARDS: one per master in table order. `offset` says how far a node is, 0 where that is
+/// not known.
+pub fn shards(topology: &Topology, reach: Reach, offset: impl Fn(&Node) -> u64) -> Vec<Shard> {
     let shard_node = |node: &Node| {
         let Endpoint { host, port } = node.shown(reach)?.clone();
         let address = host.split('%').next().unwrap_or_default();
@@ -195,7 +191,7 @@ pub fn shards(
             hostname: address.parse::<IpAddr>().is_err().then(|| host.clone()),
             endpoint: host,
             role: if node.is_master() { "master" } else { "replica" },
-            replication_offset: if Some(node.id) == myself { my_offset } else { 0 },
+            replication_offset: offset(node),
             health: if node.failed { "failed" } else { "online" },
         })
     };

@@ -26,6 +26,10 @@ pub trait Settings: Clone + Send + Sync + 'static {
     /// One that cannot be.
     fn check(&self) -> Result<(), Self::Error>;
 
+    /// The keys that an error is about, as a file spells them (`limits.drain_ms`), the one that is at
+    /// fault first; empty where it is about the whole file, or names its line itself.
+    fn keys_of(error: &Self::Error) -> Vec<&'static str>;
+
     /// The token that requests must carry.
     fn token(&self) -> Option<&str>;
 

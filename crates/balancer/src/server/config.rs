@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,9 +35,9 @@ pub struct Config {
     pub bind_source: Option<IpAddr>,
     /// Whether backends get a PROXY protocol v2 header. Holdfast nodes need it; switch it off only for other servers.
     pub send_proxy: bool,
-    /// Threads that move bytes; 0 means one per CPU.
+    /// Threads that move bytes, up to 256; 0 means one per CPU.
     pub workers: usize,
-    /// Milliseconds between two health checks of a backend (PING behind a LOCAL header); 0 means that only clients' connections tell.
+    /// Milliseconds between two health checks of a backend (PING behind a LOCAL header), up to 60,000; 0 means that only clients' connections tell.
     pub health_interval_ms: u64,
     /// Limits on what clients can make the balancer hold.
     pub limits: Limits,
@@ -48,11 +49,11 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Sessions over all frontends, 1 and up; a connection above is reset.
+    /// Sessions over all frontends, 1 to 1,000,000; a connection above is reset.
     pub max_sessions: usize,
-    /// Longest time to reach a backend, 1 and up; then the client is reset.
+    /// Longest time to reach a backend, 1 to 60,000; then the client is reset.
     pub connect_timeout_ms: u64,
-    /// Time that sessions get to finish when the process is told to stop.
+    /// Time that sessions get to finish when the process is told to stop, up to 3,600,000.
     pub drain_ms: u64,
 }
 
@@ -60,18 +61,22 @@ pub struct Limits {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// Not TOML, an unknown key, or a value of the wrong type; the text names line and key.
-    #[error("balancer configuration: {0}")]
+    #[error("{0}")]
     Syntax(#[from] toml::de::Error),
     /// Reachable from elsewhere without a secret.
     #[error(
-        "balancer configuration: listen = \"{0}\" is not a loopback address: set token = \"…\", or listen on 127.0.0.1"
+        "listen = \"{0}\" is not a loopback address: set token = \"…\", or listen on 127.0.0.1"
     )]
     OpenAdmin(SocketAddr),
     /// A value out of its range.
-    #[error("balancer configuration: {key} must be at least 1")]
-    TooSmall {
+    #[error("{key} is {value}; accepted: {} to {}", accepted.start(), accepted.end())]
+    Range {
         /// The key.
         key: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be.
+        accepted: RangeInclusive<u64>,
     },
     /// The limit of the process is too low for anything.
     #[error(
@@ -84,19 +89,19 @@ pub enum ConfigError {
         needed: u64,
     },
     /// An empty token would let everybody in.
-    #[error("balancer configuration: token must not be empty")]
+    #[error("token must not be empty")]
     EmptyToken,
     /// Two tokens.
-    #[error("balancer configuration: set one of token and token_file")]
+    #[error("set one of token and token_file")]
     TwoTokens,
     /// The token's file cannot be used.
-    #[error("balancer configuration: token_file: {0}")]
+    #[error("token_file: {0}")]
     Secret(#[from] web::SecretError),
     /// A host that is none.
-    #[error("balancer configuration: allowed_hosts: {0}")]
+    #[error("allowed_hosts: {0}")]
     Host(#[from] web::BadName),
     /// A certificate or key cannot be used.
-    #[error("balancer configuration: {0}")]
+    #[error("{0}")]
     Tls(#[from] web::certs::Fault),
     /// The file cannot be read.
     #[error("read {}", path.display())]
@@ -128,6 +133,18 @@ impl Default for Config {
         }
     }
 }
+
+/// A key that is a number, what it may be, and where it stands.
+type Bound = (&'static str, RangeInclusive<u64>, fn(&Config) -> u64);
+
+/// Every number. A day for a timeout, or a million threads, is a slip of the pen.
+const BOUNDS: [Bound; 5] = [
+    ("workers", 0..=256, |of| of.workers as u64),
+    ("health_interval_ms", 0..=60_000, |of| of.health_interval_ms),
+    ("limits.max_sessions", 1..=1_000_000, |of| of.limits.max_sessions as u64),
+    ("limits.connect_timeout_ms", 1..=60_000, |of| of.limits.connect_timeout_ms),
+    ("limits.drain_ms", 0..=3_600_000, |of| of.limits.drain_ms),
+];
 
 /// Connections to the admin address at a time.
 pub(super) const ADMIN_CONNECTIONS: usize = 64;
@@ -199,20 +216,20 @@ impl Config {
 # Whether nodes get a PROXY protocol v2 header, true or false. Holdfast nodes need it.
 # send_proxy = {send_proxy}
 
-# Threads that move bytes, 0 and up; 0: one per CPU.
+# Threads that move bytes, 0 to 256; 0: one per CPU.
 # workers = {workers}
 
-# Time between two health checks of a backend, ms, 0 and up; 0: only clients' connections tell.
+# Time between two health checks of a backend, ms, 0 to 60000; 0: only clients' connections tell.
 # health_interval_ms = {health_interval_ms}
 
 # [limits]
-# Sessions over all frontends, 1 and up; a connection above that is reset.
+# Sessions over all frontends, 1 to 1000000; a connection above that is reset.
 # max_sessions = {max_sessions}
 
-# Longest time to reach a node, ms, 1 and up; then the client is reset.
+# Longest time to reach a node, ms, 1 to 60000; then the client is reset.
 # connect_timeout_ms = {connect_timeout_ms}
 
-# Time that sessions get to finish when the process is told to stop, ms, 0 and up.
+# Time that sessions get to finish when the process is told to stop, ms, 0 to 3600000.
 # drain_ms = {drain_ms}
 
 # [tls]
@@ -303,13 +320,27 @@ impl Settings for Config {
             let option = if self.tls.nodes { "tls.nodes" } else { "tls.ca_file" };
             return Err(web::certs::Fault::of(option, why).into());
         }
-        if self.limits.max_sessions == 0 {
-            return Err(ConfigError::TooSmall { key: "limits.max_sessions" });
-        }
-        if self.limits.connect_timeout_ms == 0 {
-            return Err(ConfigError::TooSmall { key: "limits.connect_timeout_ms" });
+        for (key, accepted, of) in BOUNDS {
+            let value = of(self);
+            if !accepted.contains(&value) {
+                return Err(ConfigError::Range { key, value, accepted });
+            }
         }
         Ok(())
+    }
+
+    fn keys_of(error: &ConfigError) -> Vec<&'static str> {
+        match error {
+            ConfigError::OpenAdmin(_) => vec!["listen"],
+            ConfigError::Range { key, .. } => vec![key],
+            ConfigError::EmptyToken => vec!["token"],
+            ConfigError::TwoTokens | ConfigError::Secret(_) => vec!["token_file"],
+            ConfigError::Host(_) => vec!["allowed_hosts"],
+            ConfigError::Tls(fault) => vec![fault.option],
+            ConfigError::Syntax(_) | ConfigError::TooFewFiles { .. } | ConfigError::Read { .. } => {
+                Vec::new()
+            }
+        }
     }
 
     fn token(&self) -> Option<&str> {
@@ -440,6 +471,29 @@ mod tests {
         assert!(error("listen = '0.0.0.0:1'").contains("token"));
         assert!(error("token = ''").contains("token"));
         assert!(error("workers = 'many'").contains("workers"));
+    }
+
+    #[test]
+    fn every_number_has_a_range_that_the_sample_tells_and_both_its_ends_are_taken() {
+        let sample = Config::sample();
+        for (key, accepted, of) in BOUNDS {
+            let (table, name) = key.split_once('.').unwrap_or(("", key));
+            let section = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+            let with = |value: u64| Config::from_toml(&format!("{section}{name} = {value}\n"));
+            let (least, most) = accepted.into_inner();
+            for end in [least, most] {
+                assert_eq!(of(&with(end).unwrap()), end, "{key}");
+            }
+            let told = format!("{least} to {most}");
+            let beyond = [Some(most + 1), least.checked_sub(1)];
+            for value in beyond.into_iter().flatten() {
+                let said = with(value).unwrap_err().to_string();
+                assert!(said.contains(&format!("{key} is {value}; accepted: {told}")), "{said}");
+            }
+            let line = sample.find(&format!("# {name} = ")).unwrap();
+            let comment = sample[..line].rsplit("\n\n").next().unwrap();
+            assert!(comment.contains(&told), "{key}: {comment}");
+        }
     }
 
     #[test]

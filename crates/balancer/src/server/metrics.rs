@@ -9,7 +9,8 @@ use super::frontend::{Counters, Frontend};
 use super::table::Table;
 
 type Counter = (&'static Metric, fn(&Counters) -> &AtomicU64);
-type Gauge = (&'static Metric, fn(&Frontend) -> u64);
+/// `None`: it is not known, and left out.
+type Gauge = (&'static Metric, fn(&Frontend) -> Option<u64>);
 
 const COUNTERS: &[Counter] = &[
     (&rows::ACCEPTED, |c| &c.accepted),
@@ -21,11 +22,11 @@ const COUNTERS: &[Counter] = &[
 ];
 
 const GAUGES: &[Gauge] = &[
-    (&rows::SESSIONS, |f| f.session_count() as u64),
-    (&rows::HELD, |f| f.state().held),
-    (&rows::BACKEND_SET, |f| f.state().backend.is_some().into()),
-    (&rows::BACKEND_UP, |f| (f.state().backend_up == Some(true)).into()),
-    (&rows::LISTENING, |f| f.is_open().into()),
+    (&rows::SESSIONS, |f| Some(f.session_count() as u64)),
+    (&rows::HELD, |f| Some(f.state().held)),
+    (&rows::BACKEND_SET, |f| Some(f.state().backend.is_some().into())),
+    (&rows::BACKEND_UP, |f| f.state().backend_up.map(u64::from)),
+    (&rows::LISTENING, |f| Some(f.is_open().into())),
 ];
 
 /// The page; `ends_s` is when the certificate runs out.
@@ -33,14 +34,16 @@ pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
     let mut page = Page::default();
     let frontends: Vec<_> = table.frontends();
     let balancer = table.name();
-    let mut family = |metric: &Metric, value: &dyn Fn(&Frontend) -> u64| {
+    let mut family = |metric: &Metric, value: &dyn Fn(&Frontend) -> Option<u64>| {
         page.head(metric);
         for frontend in &frontends {
-            page.sample(metric, &[balancer, &frontend.listen.to_string()], value(frontend));
+            if let Some(value) = value(frontend) {
+                page.sample(metric, &[balancer, &frontend.listen.to_string()], value);
+            }
         }
     };
     for (metric, read) in COUNTERS {
-        family(metric, &|frontend| read(&frontend.counters).load(Ordering::Relaxed));
+        family(metric, &|frontend| Some(read(&frontend.counters).load(Ordering::Relaxed)));
     }
     for (metric, read) in GAUGES {
         family(metric, read);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use planner::{Action, Pause, Pushed};
 
-use super::{Cluster, UpdateError, question};
+use super::{Cluster, UpdateError, losses, question};
 use crate::client;
 use crate::events::Event;
 use crate::store::StoreError;
@@ -35,31 +35,24 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
             commit(&cluster, *record, &reason).await;
             continue;
         }
-        let timer = async {
-            match wake_at {
-                Some(at) => tokio::time::sleep_until(cluster.shared.instant(at)).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = cluster.wake.notified() => {}
-            () = timer => {}
+            () = tokio::time::sleep_until(cluster.shared.instant(wake_at)) => {}
         }
     }
 }
 
 /// Plans, and puts into force what must not lag behind the plan: leases, pushes and pauses that
 /// are under way, what balancers are told.
-fn step(
-    cluster: &Arc<Cluster>,
-    alarms: &mut BTreeSet<String>,
-) -> (Vec<Action>, Option<planner::Time>) {
+fn step(cluster: &Arc<Cluster>, alarms: &mut BTreeSet<String>) -> (Vec<Action>, planner::Time) {
     let shared = &cluster.shared;
     let now = shared.now();
     let mut state = cluster.state.lock();
     state.observed.fresh_id = rand::random();
     state.observed.authority = shared.authority();
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
+    state.rests = planner::rests(&state.record, &plan);
+    state.gone = question::gone(&state, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
     planner::moving::note(&mut state.observed, &plan, now);
     let version = state.record.version;
@@ -91,9 +84,11 @@ fn step(
     let raised: Vec<String> = plan.alarms.difference(alarms).cloned().collect();
     let over: Vec<String> = alarms.difference(&plan.alarms).cloned().collect();
     alarms.clone_from(&plan.alarms);
-    let wake_at = plan.wake_at;
+    // What is no news by itself ([`planner::is_news`]) is looked at then.
+    let beat = now.plus_millis(shared.policy.heartbeat_ms);
+    let wake_at = plan.wake_at.map_or(beat, |at| at.min(beat));
     state.plan = plan;
-    state.plan_due = wake_at;
+    state.plan_due = Some(wake_at);
     drop(state);
     for text in raised {
         if note(cluster, "alarm", text.clone()) {
@@ -116,25 +111,25 @@ pub(super) fn note(cluster: &Arc<Cluster>, kind: &'static str, text: String) -> 
 
 async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let before = cluster.record();
-    let kind = kind_of(&before, &record);
+    let kinds = Kinds::of(&before, &record);
+    let kind = kinds.word(&before, &record);
     tracing::info!(cluster = %cluster.label(), version = record.version, kind, "{reason}");
     let promoted = record.version;
-    let lost = lost_by(cluster, &record);
+    let lost = losses::of(cluster, &record);
     let term = cluster.shared.store.term();
     let event = Event::now(term, cluster.label(), kind, reason.to_owned());
     match cluster.swap(record, event).await {
         Ok(after) => {
-            tell_of_loss(cluster, lost);
+            losses::tell(cluster, lost);
             let counters = &cluster.shared.counters;
             counters.record_changes.add(1);
             if promoted != before.version {
                 counters.topology_changes.add(1);
             }
-            match kind {
-                "failover" => counters.failovers.add(1),
-                "switchover" => counters.switchovers.add(1),
-                "move" => count_moves(cluster, &before, &after),
-                _ => {}
+            counters.failovers.add(kinds.failovers);
+            counters.switchovers.add(kinds.switchovers);
+            if before.moves != after.moves {
+                count_moves(cluster, &before, &after);
             }
         }
         // Whoever was faster has put the newer record into force, or is about to.
@@ -165,52 +160,42 @@ fn count_moves(cluster: &Cluster, before: &planner::Record, after: &planner::Rec
     counters.slots_moved.add(given.map(|one| one.slots.iter().count() as u64).sum());
 }
 
-/// What a new master of an asynchronous shard is known to lack: shard, writes, words.
-fn lost_by(cluster: &Cluster, after: &planner::Record) -> Option<(usize, u64, String)> {
-    let state = cluster.state.lock();
-    let mut shards = state.record.shards.iter().zip(&after.shards).enumerate();
-    shards.find_map(|(index, (old, new))| {
-        let (from, to) = (old.master()?, new.master()?);
-        // Where a set decides, nothing that was acknowledged is lost.
-        if from.id == to.id || !old.epoch.in_sync.is_empty() {
-            return None;
+/// How many shards a change replaces the master of, by force and as asked; a switchover that is
+/// given up counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Kinds {
+    failovers: u64,
+    switchovers: u64,
+}
+
+impl Kinds {
+    fn of(before: &planner::Record, after: &planner::Record) -> Self {
+        let mut kinds = Self::default();
+        for (old, new) in before.shards.iter().zip(&after.shards) {
+            let master = |shard: &planner::Shard| shard.master().map(|node| node.id.clone());
+            let is_asked_for = old.intent.is_some() || old.fence.is_some() || new.fence.is_some();
+            match (master(old) != master(new), is_asked_for) {
+                (true, true) => kinds.switchovers += 1,
+                (true, false) => kinds.failovers += 1,
+                // Given up.
+                (false, _) if old.intent.is_some() && new.intent.is_none() => {
+                    kinds.switchovers += 1;
+                }
+                (false, _) => {}
+            }
         }
-        let had = state.observed.node(&from.id).master_sequence?;
-        let has = state.observed.node(&to.id).seen.as_ref()?.reply.sequence;
-        let lost = had.checked_sub(has).filter(|lost| *lost > 0)?;
-        let text = format!(
-            "shard {index}: {} took over from {} without its last {lost} writes or more ({has} of {had}); \
-             once {} is back, `ctl discarded list` shows them",
-            to.local, from.local, from.local
-        );
-        Some((index, lost, text))
-    })
-}
+        kinds
+    }
 
-fn tell_of_loss(cluster: &Arc<Cluster>, lost: Option<(usize, u64, String)>) {
-    let Some((index, writes, text)) = lost else { return };
-    tracing::warn!(cluster = %cluster.label(), "{text}");
-    cluster.shared.counters.lost_writes.add(writes);
-    note(cluster, "loss", text.clone());
-    let now = cluster.shared.now();
-    cluster.state.lock().observed.losses.insert(index, (now, text));
-    cluster.wake.notify_one();
-}
-
-/// What the change is in the log of events.
-fn kind_of(before: &planner::Record, after: &planner::Record) -> &'static str {
-    for (old, new) in before.shards.iter().zip(&after.shards) {
-        let master = |shard: &planner::Shard| shard.master().map(|node| node.id.clone());
-        let is_asked_for = old.intent.is_some() || old.fence.is_some() || new.fence.is_some();
-        match (master(old) != master(new), is_asked_for) {
-            (true, true) => return "switchover",
-            (true, false) => return "failover",
-            // Given up.
-            (false, _) if old.intent.is_some() && new.intent.is_none() => return "switchover",
-            (false, _) => {}
+    /// What the change is in the log of events: of several, what matters most.
+    fn word(self, before: &planner::Record, after: &planner::Record) -> &'static str {
+        match (self.failovers, self.switchovers) {
+            (1.., _) => "failover",
+            (0, 1..) => "switchover",
+            (0, 0) if before.moves != after.moves => "move",
+            (0, 0) => "change",
         }
     }
-    if before.moves != after.moves { "move" } else { "change" }
 }
 
 fn act(cluster: &Arc<Cluster>, action: Action) {

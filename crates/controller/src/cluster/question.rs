@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use api::grant::Grant;
+use api::health::Health;
 use api::heard::Told;
 use api::heartbeat::Reply;
 use api::moves::Asked;
 use planner::{Led, Refusal, Role, Seen, Time};
 use resp::Value;
 
-use super::{Cluster, Copied};
+use super::{Cluster, Copied, State};
 use crate::client::ClientError;
 use crate::events::now_ms;
 
@@ -136,7 +137,7 @@ pub(super) fn observed(
     Ok(())
 }
 
-/// Writes an answer down. An older one than the newest is no news.
+/// Writes an answer down, and has the cluster planned if that is news to it. An older one than the newest is none.
 pub(super) fn answered(
     cluster: &Cluster,
     id: &str,
@@ -144,6 +145,7 @@ pub(super) fn answered(
     seen: Seen,
     is_relayed: bool,
 ) {
+    let mut is_news;
     {
         let mut state = cluster.state.lock();
         let is_own = !planner::is_stranger(&state.record, id, &seen.reply);
@@ -153,6 +155,8 @@ pub(super) fn answered(
         if node.seen.as_ref().is_some_and(|newest| newest.sent_at > seen.sent_at) {
             return;
         }
+        let was_confirmed = node.confirmed;
+        is_news = is_relayed || planner::is_news(node, &seen.reply);
         if is_master && seen.reply.role == api::heartbeat::Role::Master {
             node.served(&seen.reply);
         }
@@ -162,6 +166,7 @@ pub(super) fn answered(
             node.confirmed = Some((grant.epoch, grant.request));
             node.refusal = None;
         }
+        is_news |= node.confirmed != was_confirmed;
         node.relayed_at = is_relayed.then_some(seen.received_at);
         let at = seen.received_at;
         let is_unlinked = seen.reply.role == api::heartbeat::Role::Slave
@@ -180,30 +185,37 @@ pub(super) fn answered(
                 state.copies.insert(said.id, copied);
             }
         }
+        is_news |= !state.rests;
     }
-    cluster.wake.notify_one();
+    if is_news {
+        cluster.wake.notify_one();
+    }
+}
+
+/// Replicas that are down, sorted.
+pub(super) fn gone(state: &State, policy: &planner::Policy, now: Time) -> Vec<String> {
+    let is_down = |node: &&planner::Node| {
+        node.role != Role::Master
+            && planner::health(&state.record, &state.observed, policy, now, &node.id)
+                == Health::Down
+    };
+    let nodes = state.record.nodes().map(|(_, node)| node);
+    let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();
+    down.sort();
+    down
 }
 
 /// The command that tells a node which replicas are gone, if it shows others, or none, to its
 /// clients. A node that cannot be told says nothing of it.
 pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
-    let shared = &cluster.shared;
     let state = cluster.state.lock();
     let shown = state.observed.nodes.get(id)?.seen.as_ref()?.reply.down.as_ref()?;
-    let now = shared.now();
-    let is_down = |node: &&planner::Node| {
-        let (record, observed) = (&state.record, &state.observed);
-        node.role != Role::Master
-            && planner::health(record, observed, &shared.policy, now, &node.id) == "down"
-    };
-    let nodes = state.record.nodes().map(|(_, node)| node);
-    let mut down: Vec<String> = nodes.filter(is_down).map(|node| node.id.clone()).collect();
-    down.sort();
-    if *shown == down {
+    if *shown == state.gone {
         return None;
     }
-    let words = ["CLUSTERX".to_owned(), "DOWN".to_owned(), shared.store.term().to_string()];
-    Some(words.into_iter().chain(down).collect())
+    let term = cluster.shared.store.term().to_string();
+    let words = ["CLUSTERX".to_owned(), "DOWN".to_owned(), term];
+    Some(words.into_iter().chain(state.gone.iter().cloned()).collect())
 }
 
 /// By how much the node's wall clock is ahead of this one, which says `now_ms` now. It was read somewhere between question

@@ -1,10 +1,12 @@
 //! What this process knows of who leads: written by [`super`], read by all that acts or asks.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use planner::{Authority, Time};
 
+use crate::Live;
 use crate::store::{Etcd, Leader};
 
 /// What this process knows of who leads.
@@ -22,16 +24,28 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(crate) struct Lead {
     pub(super) etcd: Arc<Etcd>,
-    /// URL of this process's REST interface, for the others.
-    pub(super) address: String,
+    /// What says by which URL the others reach this process, and where it listens.
+    here: (Arc<Live>, SocketAddr),
     /// Least term of a claim.
     pub(super) min_term: u64,
     pub(super) known: Mutex<Known>,
 }
 
 impl Lead {
-    pub(crate) fn new(etcd: Arc<Etcd>, address: String, min_term: u64) -> Self {
-        Self { etcd, address, min_term, known: Mutex::new(Known::default()) }
+    pub(crate) fn new(etcd: Arc<Etcd>, here: (Arc<Live>, SocketAddr), min_term: u64) -> Self {
+        Self { etcd, here, min_term, known: Mutex::new(Known::default()) }
+    }
+
+    /// URL of this process's REST interface, for the others. It may change while it runs.
+    pub(super) fn address(&self) -> String {
+        let (live, listens) = &self.here;
+        live.config().url(*listens)
+    }
+
+    /// Whether the claim of this process, as the store names it, shows the others where it was.
+    pub(super) fn has_moved(&self) -> bool {
+        let shown = self.known.lock().leader.as_ref().map(|leader| leader.address.clone());
+        shown.is_some_and(|shown| shown != self.address())
     }
 
     /// By what it leads at `now`.
@@ -47,10 +61,15 @@ impl Lead {
         leads.is_some() && leads == self.etcd.holds()
     }
 
+    /// Where this process answers.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Where the leader is, as far as is known.
     pub(crate) fn leader(&self) -> Option<String> {
         let known = self.known.lock();
         let other = known.leader.as_ref().filter(|leader| !leader.is_vacant())?;
-        (other.address != self.address).then(|| other.address.clone())
+        (other.address != self.address()).then(|| other.address.clone())
     }
 }

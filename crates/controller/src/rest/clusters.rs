@@ -116,9 +116,12 @@ fn nodes_per_shard(spec: &ClusterSpec) -> Result<usize, ApiError> {
     if spec.nodes.is_empty() {
         return Err(ApiError::bad("cluster nodes should NOT be empty"));
     }
-    let per_shard = usize::try_from(spec.replicas)
-        .map_err(|_| ApiError::bad("replicas should NOT be less than 0"))?
-        .max(1);
+    let given = spec.replicas.unwrap_or(1);
+    let per_shard = usize::try_from(given).ok().filter(|nodes| *nodes > 0).ok_or_else(|| {
+        ApiError::bad(format!(
+            "replicas is {given}; accepted: 1 and up, the nodes of a shard, its master included"
+        ))
+    })?;
     if !spec.nodes.len().is_multiple_of(per_shard) {
         return Err(ApiError::bad("cluster nodes should be divisible by replicas"));
     }

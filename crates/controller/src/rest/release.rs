@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::grant::CommitMode;
+use api::health::Health;
 use api::rest::{Actor, ReleaseAnswer, ReleaseSpec, ReleasedNode, Status};
 use axum::Extension;
 use axum::body::Bytes;
@@ -66,7 +67,7 @@ fn may_be_released(status: &Status) -> Result<(), String> {
         ));
     }
     let nodes = || status.shards.iter().flat_map(|shard| &shard.nodes);
-    if let Some(node) = nodes().find(|node| !node.settled || node.health != "up") {
+    if let Some(node) = nodes().find(|node| !node.settled || node.health != Health::Up) {
         return Err(format!("node {} is not settled (health {})", node.addr, node.health));
     }
     match status.balancers.iter().find(|balancer| !balancer.in_force) {

@@ -89,8 +89,7 @@ fn shard_status(
             addr: node.local.to_string(),
             announced: node.announced.as_ref().map(ToString::to_string),
             role: view::role(node.role).to_owned(),
-            health: planner::health(&state.record, &state.observed, policy, now, &node.id)
-                .to_owned(),
+            health: planner::health(&state.record, &state.observed, policy, now, &node.id),
             settled: planner::settled(&state.record, &state.observed, policy, node),
             answer: answer(seen, now),
             lag,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use planner::Record;
 
 use super::file::File;
-use super::{Change, Outcome, Records, Store, StoreError, Wanted, Work};
+use super::{About, Change, Export, Outcome, Records, Store, StoreError, Wanted, Work};
 use crate::access::User;
 use crate::events::Event;
 
@@ -158,5 +158,17 @@ impl Store for Embedded {
 
     fn term(&self) -> u64 {
         self.0.term()
+    }
+
+    fn about(&self) -> About {
+        self.0.about()
+    }
+
+    fn bytes(&self) -> Work<'_, Option<u64>> {
+        Box::pin(async { self.0.bytes() })
+    }
+
+    fn export(&self) -> Work<'_, Result<Export, StoreError>> {
+        Box::pin(self.read("export the store", File::export))
     }
 }

@@ -4,19 +4,21 @@
 //! what an older leader had under way fails, whenever it arrives; a record is compared by its tag, never by a revision of
 //! etcd (O6). Each call is linearizable and has a limit (O9). Nothing is watched: standbys read what changed since.
 //!
-//! Keys, below a prefix: `store` (format and generation), `leader`, `namespaces/NS`, `users/NAME`, `clusters/NS/C` (the
-//! record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `events/N` and
+//! Keys, below a prefix: `store` (format, name and generation), `leader`, `namespaces/NS`, `users/NAME`, `clusters/NS/C`
+//! (the record), `tags/NS/C`, `used` (which cluster has which address: a transaction may not look at every cluster), `events/N` and
 //! `history/N`.
 
 mod claim;
 mod client;
 mod journal;
+mod name;
 mod named;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
 pub(crate) mod server;
 mod used;
+mod whole;
 mod wire;
 
 use std::sync::Arc;
@@ -24,16 +26,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use planner::Record;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use web::tls::Tls;
 
 use self::claim::Claims;
 pub use self::claim::{Leader, Look};
 use self::client::Client;
 use self::journal::Journal;
+use self::name::Name;
 use self::used::Used;
+pub(super) use self::whole::Idle;
 use self::wire::{Answer, Compare, Found, Range, Write};
-use super::{Change, FORMAT, Outcome, Records, Store, StoreError, Wanted, Work, failed, fresh_tag};
+use super::{
+    About, Change, Export, Identity, Outcome, Records, Store, StoreError, Wanted, Work, failed,
+};
 use crate::access::User;
 use crate::events::Event;
 
@@ -64,22 +70,31 @@ impl Default for Place {
     }
 }
 
-/// The key `store`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Name {
-    format: u64,
-    generation: String,
+impl Place {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        format!("etcd {} {}", self.endpoints.join(","), self.prefix)
+    }
 }
 
 /// An etcd that several controllers share.
 #[derive(Debug)]
 pub struct Etcd {
     client: Client,
+    /// For people.
+    place: String,
     prefix: String,
-    generation: String,
+    identity: Identity,
+    /// Where its content came from.
+    origin: Option<String>,
+    /// The key `store` as this process began with it.
+    name_text: String,
     claims: Mutex<Claims>,
     journal: tokio::sync::Mutex<Option<Journal>>,
 }
+
+/// Limit of a read of all that there is.
+const EXPORT_LIMIT: Duration = Duration::from_secs(4);
 
 /// How often a change is made again that found another one of the addresses in use.
 const AGAIN: usize = 8;
@@ -90,38 +105,34 @@ impl Etcd {
     /// # Errors
     /// Nobody answers, or what answers cannot be used.
     pub async fn open(place: Place) -> Result<Self, StoreError> {
-        let prefix = place.prefix.clone();
+        let (prefix, text) = (place.prefix.clone(), place.text());
         let client = Client::new(place)?;
         client.check_version().await?;
         let key = format!("{prefix}store");
-        let fresh = Name { format: FORMAT, generation: format!("{:016x}", fresh_tag()) };
+        let fresh = encode(&Name::of(Identity::fresh(), None))?;
         let read = client.read("read the store's name", &[Range::Key(key.clone())]).await?;
-        let name = match read.found(0).value() {
-            Some(text) => serde_json::from_str(text).map_err(failed("read the store's name"))?,
+        let name_text = match read.found(0).value() {
+            Some(text) => text.to_owned(),
             None => {
-                let text = encode(&fresh)?;
-                let made = [Write::Put(key.clone(), text)];
+                let made = [Write::Put(key.clone(), fresh.clone())];
                 let answer =
                     client.write("name the store", &[Compare::Absent(key)], &made).await.done()?;
                 match answer.found(0).value() {
                     // Another controller was faster.
-                    Some(text) if !answer.succeeded => {
-                        serde_json::from_str(text).map_err(failed("read the store's name"))?
-                    }
+                    Some(text) if !answer.succeeded => text.to_owned(),
                     _ => fresh,
                 }
             }
         };
-        if name.format > FORMAT {
-            return Err(StoreError::Unusable(format!(
-                "{prefix} has format {}, this version reads formats up to {FORMAT}; start the version that wrote it, or a later one",
-                name.format
-            )));
-        }
+        let name = Name::parse(&name_text)?;
+        name.check(&text)?;
         Ok(Self {
             client,
+            place: text,
             prefix,
-            generation: name.generation,
+            identity: name.identity(),
+            origin: name.origin,
+            name_text,
             claims: Mutex::new(Claims::default()),
             journal: tokio::sync::Mutex::new(None),
         })
@@ -134,16 +145,19 @@ impl Etcd {
         let (held, term) = (claims.held.clone(), claims.term);
         Ok(Self {
             client: Client::new(place)?,
+            place: self.place.clone(),
             prefix: self.prefix.clone(),
-            generation: self.generation.clone(),
+            identity: self.identity.clone(),
+            origin: self.origin.clone(),
+            name_text: self.name_text.clone(),
             claims: Mutex::new(Claims { held, unknown: Vec::new(), term }),
             journal: tokio::sync::Mutex::new(None),
         })
     }
 
-    /// The random name of this store.
-    pub fn generation(&self) -> &str {
-        &self.generation
+    /// What this store is called.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn key(&self, rest: &str) -> String {
@@ -420,6 +434,24 @@ impl Store for Etcd {
 
     fn term(&self) -> u64 {
         self.claims.lock().term
+    }
+
+    fn about(&self) -> About {
+        let (place, identity) = (self.place.clone(), self.identity.clone());
+        About { kind: "etcd", place, identity, origin: self.origin.clone() }
+    }
+
+    fn bytes(&self) -> Work<'_, Option<u64>> {
+        Box::pin(self.client.bytes())
+    }
+
+    fn export(&self) -> Work<'_, Result<Export, StoreError>> {
+        Box::pin(async move {
+            let ranges = whole::ranges(&self.prefix);
+            let what = "export the store";
+            let read = self.client.read_within(EXPORT_LIMIT, what, &ranges).await?;
+            whole::export(&read, &self.prefix, self.place.clone())
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 mod engine;
 mod log;
 mod users;
+mod whole;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use planner::Record;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use self::engine::{Engine, Opener};
-use super::{Change, FORMAT, Outcome, StoreError, failed, unused_elsewhere};
+pub(super) use self::whole::Idle;
+use super::{About, Change, Export, Identity, Outcome, StoreError, failed, unused_elsewhere};
 use crate::access::User;
 use crate::events::Event;
 
@@ -44,6 +46,20 @@ fn opening(path: PathBuf, cause: Box<dyn std::error::Error + Send + Sync>) -> St
     match cause.downcast::<std::io::Error>() {
         Ok(cause) => StoreError::File { path, cause: *cause },
         Err(cause) => StoreError::Open { path, cause },
+    }
+}
+
+/// Says of an error at opening which file it is about.
+fn named(path: &Path, error: StoreError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        StoreError::InUse(_) => StoreError::InUse(path),
+        StoreError::Newer { found, .. } => StoreError::Newer { path, found },
+        StoreError::GivenUp { mark, .. } => {
+            StoreError::GivenUp { what: path.display().to_string(), mark }
+        }
+        StoreError::Engine { what: "open", cause } => opening(path, cause),
+        other => other,
     }
 }
 
@@ -88,8 +104,13 @@ const PRIVATE: u32 = 0o600;
 #[derive(Debug)]
 pub(super) struct File {
     engine: Engine,
+    /// Where it lies.
+    path: PathBuf,
     term: u64,
     home: Option<String>,
+    identity: Identity,
+    /// Where its content came from.
+    origin: Option<String>,
 }
 
 impl File {
@@ -97,20 +118,17 @@ impl File {
     /// every earlier one.
     ///
     /// # Errors
-    /// Another process has it, it is no store, or the disk fails.
+    /// Another process has it, it was given up, it is no store, or the disk fails.
     pub(super) fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
         let opened = make(path).and_then(|()| {
             private(path).map_err(|cause| StoreError::File { path: path.to_owned(), cause })?;
             let file = path.to_owned();
             Self::open_with(Box::new(move || Database::create(&file)), min_term)
         });
-        let path = path.to_owned();
-        opened.map_err(|error| match error {
-            StoreError::InUse(_) => StoreError::InUse(path),
-            StoreError::Newer { found, .. } => StoreError::Newer { path, found },
-            StoreError::Engine { what: "open", cause } => opening(path, cause),
-            other => other,
-        })
+        match opened {
+            Ok(file) => Ok(Self { path: path.to_owned(), ..file }),
+            Err(error) => Err(named(path, error)),
+        }
     }
 
     fn open_with(opener: Opener, min_term: u64) -> Result<Self, StoreError> {
@@ -118,32 +136,27 @@ impl File {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(PathBuf::new()),
             other => engine("open")(other),
         })?;
-        let mut store = Self { engine: file, term: 0, home: None };
-        let begun = store.engine.write("start a term", |tx| {
+        let begun = file.write("start a term", |tx| {
             tx.open_table(NAMESPACES).map_err(engine("open namespaces"))?;
             tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
             tx.open_table(PROBE).map_err(engine("open the probe"))?;
             log::create(tx)?;
             users::create(tx)?;
             let mut meta = tx.open_table(META).map_err(engine("open meta"))?;
-            let format = meta.get("format").map_err(engine("read the format"))?;
-            if let Some(found) = format.map(|format| format.value()).filter(|found| *found > FORMAT)
-            {
-                return Err(StoreError::Newer { path: PathBuf::new(), found });
-            }
-            meta.insert("format", FORMAT).map_err(engine("write the format"))?;
-            let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            let mut texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+            let identity = whole::begin(&mut meta, &mut texts)?;
             let home = texts.get("home").map_err(engine("read its home"))?;
             let home = home.map(|home| home.value().to_owned());
             let last =
                 meta.get("term").map_err(engine("read term"))?.map_or(0, |term| term.value());
-            let term = min_term.max(last + 1);
+            let term = min_term.max(last.saturating_add(1));
             meta.insert("term", term).map_err(engine("write term"))?;
-            Ok((term, home))
+            Ok((term, home, identity))
         });
-        (store.term, store.home) = begun.done()?;
-        store.engine.hold_term(store.term);
-        Ok(store)
+        let (term, home, identity) = begun.done()?;
+        file.hold_term(term);
+        let origin = file.read("read its origin", whole::origin)?;
+        Ok(Self { engine: file, path: PathBuf::new(), term, home, identity, origin })
     }
 
     /// The term of this process.
@@ -168,6 +181,30 @@ impl File {
             Ok(())
         });
         written.done()
+    }
+
+    /// What it is, for people.
+    pub(super) fn about(&self) -> About {
+        About {
+            kind: "embedded",
+            place: self.path.display().to_string(),
+            identity: self.identity.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// Its length, bytes.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        std::fs::metadata(&self.path).ok().map(|file| file.len())
+    }
+
+    /// All of it, of one moment.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn export(&self) -> Result<Export, StoreError> {
+        let from = self.path.display().to_string();
+        self.engine.read("export the store", |tx| whole::export(tx, from))
     }
 
     /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.

@@ -254,7 +254,7 @@ async fn whoever_claims_shuts_the_last_leader_out() {
     old.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
 
     let next = Etcd::open(place(&server)).await.expect("an etcd");
-    assert_eq!(next.generation(), old.generation());
+    assert_eq!(next.identity(), old.identity());
     let refused = next.swap(longer(&first)).await;
     assert!(matches!(refused, Outcome::NotDone(StoreError::Lost(_))), "{refused:?}");
     let seen = next.leader().await.expect("a read");

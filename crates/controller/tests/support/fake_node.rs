@@ -25,7 +25,10 @@ pub struct Inside {
     pub id: String,
     /// `-` before it was told; empty for an older node.
     pub cluster_id: String,
+    /// Set by [`Self::put`].
     pub topology: Option<Topology>,
+    /// Of the topology: it is dear.
+    topology_hash: String,
     pub sequence: u64,
     pub resync: Resync,
     /// Grants and moves; `None`: it knows neither.
@@ -37,6 +40,8 @@ pub struct Inside {
     pub term: u64,
     /// Term and moment of the last heartbeat.
     pub heard: Option<(u64, Instant)>,
+    /// Heartbeats that were answered.
+    pub beats: u64,
     pub alive: bool,
     /// What it answers to everything, if it does.
     pub complaint: Option<&'static str>,
@@ -66,6 +71,7 @@ impl FakeNode {
             id: String::new(),
             cluster_id: "-".to_owned(),
             topology: None,
+            topology_hash: String::new(),
             sequence: 0,
             resync: Resync::None,
             mover: None,
@@ -74,6 +80,7 @@ impl FakeNode {
             paused_until_ns: 0,
             term: 0,
             heard: None,
+            beats: 0,
             alive: true,
             complaint: None,
             complained: 0,
@@ -153,16 +160,26 @@ impl FakeNode {
     /// A write of a client that reached the node.
     pub fn write(&self) -> bool {
         let mut inside = self.inside.lock();
-        let now = inside.clock_ns();
-        let serves = inside.alive
-            && *self.running.borrow()
-            && inside.role() == Role::Master
-            && inside.paused_until_ns <= now
-            && (inside.lease_mode != LeaseMode::BlockAll || inside.lease_until_ns > now);
+        let serves = self.may_serve(&inside);
         if serves {
             inside.sequence += 1;
         }
         serves
+    }
+
+    /// Whether it would take a write of a client that reached it.
+    #[allow(dead_code, reason = "not every test that shares this module uses it")]
+    pub fn serves(&self) -> bool {
+        self.may_serve(&self.inside.lock())
+    }
+
+    fn may_serve(&self, inside: &Inside) -> bool {
+        let now = inside.clock_ns();
+        inside.alive
+            && *self.running.borrow()
+            && inside.role() == Role::Master
+            && inside.paused_until_ns <= now
+            && (inside.lease_mode != LeaseMode::BlockAll || inside.lease_until_ns > now)
     }
 }
 
@@ -319,6 +336,7 @@ fn heartbeat(
             mover.grant(rest);
         }
     }
+    inside.beats += 1;
     let moves = mover::asked(&mut inside, rest, term);
     reply.bulk(Reply { moves, ..inside.reply() }.render().as_bytes());
 }
@@ -367,7 +385,7 @@ impl Inside {
             return;
         }
         let was_master = self.topology.is_some() && self.role() == Role::Master;
-        self.topology = Some(topology);
+        self.put(topology);
         if self.role() == Role::Slave {
             self.lease_until_ns = 0;
             self.paused_until_ns = 0;
@@ -375,6 +393,12 @@ impl Inside {
                 self.resync = Resync::Required;
             }
         }
+    }
+
+    /// Has this topology, however it came to it.
+    pub fn put(&mut self, topology: Topology) {
+        self.topology_hash = topology.hash();
+        self.topology = Some(topology);
     }
 
     pub fn myself(&self) -> Option<&topology::Node> {
@@ -404,7 +428,7 @@ impl Inside {
             myid: self.id.clone(),
             cluster_id: self.cluster_id.clone(),
             version: self.topology.as_ref().map_or(-1, |topology| topology.version),
-            topology_hash: self.topology.as_ref().map(Topology::hash).unwrap_or_default(),
+            topology_hash: self.topology_hash.clone(),
             clock_ns: now,
             nonce: format!("{:x}", self.nonce),
             lease_mode: self.lease_mode,
@@ -414,6 +438,7 @@ impl Inside {
             strangers: self.strangers.clone(),
             link_status: link,
             link_error: None,
+            sync: None,
             master: self.master(),
             resync: self.resync,
             paused: self.paused_until_ns > now,

@@ -19,11 +19,13 @@ mod secret;
 mod shards;
 mod show;
 mod status;
+mod store;
 mod table;
 mod tls;
 mod user;
 mod words;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,6 +35,7 @@ use api::rest::{Clusters, Namespaces};
 use clap::Subcommand;
 
 use http::Http;
+use table::prose;
 
 /// Talk to the controller.
 #[derive(Debug, clap::Args)]
@@ -122,6 +125,9 @@ enum Verb {
     /// Add, list or remove load balancers
     #[command(subcommand)]
     Balancer(change::BalancerVerb),
+    /// Show, export or move what the controllers keep: the store as a whole
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Print the configuration of an HAProxy in front of a cluster
     HaproxyConfig(haproxy::HaproxyConfig),
     /// Show what is seen of a cluster now
@@ -154,6 +160,19 @@ pub(crate) struct Place {
 /// # Errors
 /// The controller cannot be reached, or refuses; the text names the thing and what to do.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    // A log, or a program that reads it, gets it in one line.
+    let is_read = std::io::stderr().is_terminal() && !args.json && !args.wide;
+    let done = act(args).await;
+    done.map_err(|error| if is_read { parted(&error) } else { error })
+}
+
+/// The error as sentences that fit, behind the name of the program.
+fn parted(error: &anyhow::Error) -> anyhow::Error {
+    let words = prose(table::WIDTH - "holdfast: ".len(), &crate::out::chain(&**error));
+    anyhow::Error::msg(words.trim_end().to_owned())
+}
+
+async fn act(args: Args) -> Result<ExitCode> {
     let token = secret::token(args.token, args.token_file)?;
     let width = if args.wide { usize::MAX } else { table::WIDTH };
     let http = Http::new(args.controller, token, &args.tls, args.timeout)?;
@@ -177,6 +196,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Import(import) => change::import(&cx, import).await?,
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
+        Verb::Store(verb) => store::run(&cx, verb).await?,
         Verb::Status { place } => return status::status(&cx, &place).await,
         Verb::Events(args) => show::events(&cx, &args).await?,
         Verb::User(verb) => user::run(&cx, verb).await?,
@@ -193,6 +213,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Writes sentences for people.
+    fn say(&self, words: &str) -> Result<()> {
+        table::text(&prose(self.width, words))
+    }
+
     /// `/namespaces/<ns>/clusters`.
     async fn namespace(&self, given: Option<&str>) -> Result<String> {
         if let Some(name) = given {

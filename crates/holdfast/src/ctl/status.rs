@@ -7,7 +7,7 @@ use api::grant::CommitMode;
 use api::rest::{BalancerStatus, NodeStatus, Status};
 use reqwest::Method;
 
-use super::table::{json, render, text, wrap};
+use super::table::{json, render, sentence as line, text};
 use super::{Context, Place, ids};
 
 /// A cluster that is not healthy, or has an alarm.
@@ -136,18 +136,6 @@ fn shard_lines(out: &mut String, width: usize, status: &Status) {
     }
 }
 
-/// A sentence, parted where it is too long; what follows is indented.
-fn line(out: &mut String, width: usize, words: &str) {
-    let mut parts = wrap(words, width.saturating_sub(4).max(20)).into_iter();
-    out.push_str(&parts.next().unwrap_or_default());
-    out.push('\n');
-    for part in parts {
-        out.push_str("    ");
-        out.push_str(&part);
-        out.push('\n');
-    }
-}
-
 fn node_row(shard: usize, state: &str, id: String, node: &NodeStatus) -> Vec<String> {
     let answer = node.answer.as_ref();
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -159,7 +147,7 @@ fn node_row(shard: usize, state: &str, id: String, node: &NodeStatus) -> Vec<Str
         id,
         node.addr.clone(),
         or_dash(node.announced.clone()),
-        node.health.clone(),
+        node.health.to_string(),
         or_dash(answer.map(|answer| answer.sequence.to_string())),
         or_dash(node.lag.map(|lag| lag.to_string())),
         or_dash(lease.map(|answer| format!("{} ms", answer.lease_remaining_ms))),
@@ -215,7 +203,7 @@ mod tests {
         let node = |id: char, role: &str, error: Option<&str>| {
             json!({
                 "id": id.to_string().repeat(40), "addr": "192.168.100.101:66666",
-                "announced": "192.168.200.201:6379", "role": role, "health": "healthy",
+                "announced": "192.168.200.201:6379", "role": role, "health": "up",
                 "settled": true, "lag": 0, "misses": 0, "error": error,
                 "answer": {
                     "age_ms": 1, "role": role, "sequence": 123_456_789, "version": 7,

@@ -66,13 +66,16 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if args.runs == 0 {
         bail!("--runs must be at least 1");
     }
+    let Some(chosen) = Row::chosen(&args.only, args.no_dns) else {
+        bail!("nothing is left to drill: --only asks for dns, and --no-dns leaves it out");
+    };
     let temporary = args.dir.is_none();
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
         None => std::env::temp_dir().join(format!("holdfast-drill-{}", std::process::id())),
     };
     let outcome = tokio::select! {
-        outcome = story(&args, &dir) => outcome.map(|is_good| match is_good {
+        outcome = story(&args, &chosen, &dir) => outcome.map(|is_good| match is_good {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }),
@@ -85,11 +88,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// Tells it; whether nothing happened that may never happen.
-async fn story(args: &Args, dir: &Path) -> Result<bool> {
+async fn story(args: &Args, chosen: &[Row], dir: &Path) -> Result<bool> {
     let timeline = Timeline::start();
-    let chosen = Row::chosen(&args.only);
-    let mut rows = cluster_rows(args, &chosen, dir, &timeline).await?;
-    if chosen.contains(&Row::ByName) && !args.no_dns {
+    let mut rows = cluster_rows(args, chosen, dir, &timeline).await?;
+    if chosen.contains(&Row::ByName) {
         rows.extend(by_name(args, dir, &timeline).await?);
     }
     for name in chosen.iter().filter_map(|row| match row {

@@ -32,10 +32,13 @@ impl Row {
         ("partition-controller", Self::Network("partition-controller")),
     ];
 
-    /// Those that are chosen, in their order; all without a choice.
-    pub(crate) fn chosen(only: &[Self]) -> Vec<Self> {
+    /// Those that are chosen, in their order; all without a choice. `None` if that leaves none.
+    pub(crate) fn chosen(only: &[Self], leaves_out_dns: bool) -> Option<Vec<Self>> {
         let rows = Self::NAMES.into_iter().map(|(_, row)| row);
-        rows.filter(|row| only.is_empty() || only.contains(row)).collect()
+        let rows = rows.filter(|row| only.is_empty() || only.contains(row));
+        let rows: Vec<Self> =
+            rows.filter(|row| !(leaves_out_dns && *row == Self::ByName)).collect();
+        (!rows.is_empty()).then_some(rows)
     }
 }
 
@@ -106,8 +109,11 @@ mod tests {
     #[test]
     fn rows_are_chosen_by_name_and_keep_their_order() {
         let chosen = ["dns", "kill"].map(|name| name.parse().unwrap());
-        assert_eq!(Row::chosen(&chosen), [Row::Fault(Fault::Kill), Row::ByName]);
-        assert_eq!(Row::chosen(&[]).len(), Row::NAMES.len());
+        let both = [Row::Fault(Fault::Kill), Row::ByName];
+        assert_eq!(Row::chosen(&chosen, false).unwrap(), both);
+        assert_eq!(Row::chosen(&chosen, true).unwrap(), both[..1]);
+        assert_eq!(Row::chosen(&[], false).unwrap().len(), Row::NAMES.len());
+        assert_eq!(Row::chosen(&[Row::ByName], true), None, "nothing is no success");
         let error = "kil".parse::<Row>().unwrap_err();
         assert!(error.contains("link-down"), "{error}");
     }

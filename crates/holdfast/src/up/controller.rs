@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use api::grant::CommitMode;
+use api::health::Health;
 use api::heartbeat::{LinkStatus, Resync};
 use api::rest::{
     ClusterChange, ClusterSpec, Data, Failover, FailoverSpec, NamespaceSpec, NodeStatus, Status,
@@ -168,7 +169,7 @@ fn view(node: NodeStatus, shard: usize) -> Result<NodeView> {
         shard,
         role,
         announced,
-        in_step: node.settled && node.health == "up",
+        in_step: node.settled && node.health == Health::Up,
         follows,
         in_sync: true,
     })

@@ -167,7 +167,7 @@ impl Running {
             nodes: (0..self.layout.nodes()).map(node).collect(),
             password: Some(self.folder.secret.clone()),
             // The controller counts the master too.
-            replicas: i64::from(self.layout.replicas) + 1,
+            replicas: Some(i64::from(self.layout.replicas) + 1),
             balancers: configs::balancers_for_controller(&self.folder, &self.layout),
             commit_mode: self.commit_mode,
             ..ClusterSpec::default()

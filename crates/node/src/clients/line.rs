@@ -7,8 +7,8 @@ use super::{Client, Kind, Via};
 
 impl Client {
     /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
-    /// here to be measured; `via` and
-    /// `peer` are our own.
+    /// here to be measured; `via` and `peer` are our own. What waits to be sent lies in one buffer:
+    /// `obl` are its bytes and `omem` the memory that they take, so they are not to be added up.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names.lock().clone();
         let command = self.command();
@@ -22,8 +22,8 @@ impl Client {
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         let subscribed = |kind| self.subscriptions.lock().of(kind).len();
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={} watch={} qbuf={} multi-mem={} \
-             obl={} cmd={command} user={} resp={} lib-name={} lib-ver={} via={via} peer={}{}",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} multi-mem={} \
+             obl={} omem={} cmd={command} user={} resp={} lib-name={} lib-ver={} via={via} peer={}{}",
             self.id,
             self.shown_address(),
             self.file.as_ref().map_or_else(|| self.local.to_string(), |path| format!("{path}:0")),
@@ -32,6 +32,7 @@ impl Client {
             seconds(self.since_ms),
             seconds(self.last_ms.load(Ordering::Relaxed)),
             self.flags(),
+            names.database,
             subscribed(Subscription::Channel),
             subscribed(Subscription::Pattern),
             subscribed(Subscription::Shard),
@@ -40,6 +41,7 @@ impl Client {
             count(&self.query_bytes),
             count(&shown.queued_bytes),
             count(&self.reply_bytes) + self.inbox.len(),
+            count(&self.reply_memory) + self.inbox.len(),
             if names.user.is_empty() { "default" } else { &names.user },
             shown.resp.load(Ordering::Relaxed),
             names.library,

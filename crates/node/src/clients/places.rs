@@ -158,6 +158,15 @@ impl Place {
         self.kind = Kind::Peer { is_by_conduct: false };
     }
 
+    /// It is no peer any more: it has a client's place if one is free, else a visitor's.
+    pub fn leave_peers(&mut self, clients_max: usize, visitors_max: usize) {
+        if let Kind::Peer { .. } = self.kind {
+            let mut next = self.places.enter(clients_max, visitors_max);
+            // The peer's place goes with what is dropped here.
+            std::mem::swap(&mut self.kind, &mut next.kind);
+        }
+    }
+
     /// It asks what peers ask. False, and nothing changed, if there are many such already.
     pub fn show_peer(&mut self) -> bool {
         let mut taken = self.places.0.lock();
@@ -219,6 +228,25 @@ mod tests {
         drop(client);
         assert!(next.become_client(1) && next.become_client(1));
         assert_eq!(places.count(), (1, 0));
+    }
+
+    #[test]
+    fn a_peer_that_is_one_no_more_gives_its_place_back() {
+        let places = Arc::<Places>::default();
+        let (mut first, mut second) = (places.enter(1, 8), places.enter(1, 8));
+        first.become_peer();
+        assert!(second.show_peer());
+        assert_eq!(places.count(), (0, 2));
+        second.leave_peers(1, 8);
+        assert_eq!((places.count(), second.visit().is_none()), ((1, 1), true));
+        assert_eq!(places.0.lock().by_conduct, 0);
+        first.leave_peers(1, 8);
+        assert_eq!((places.count(), first.visit().is_some()), ((1, 0), true));
+        // A client stays what it is.
+        second.leave_peers(0, 8);
+        assert_eq!((places.count(), second.visit().is_none()), ((1, 0), true));
+        drop((first, second));
+        assert_eq!(places.count(), (0, 0));
     }
 
     #[test]

@@ -2,21 +2,19 @@
 //! that they change nothing.
 
 /// Names, in the order of Kvrocks' sample file, with what stands in for them here; empty: nothing
-/// does.
+/// does. Names of older releases, and of what is not merged there yet, stand at the end.
 #[rustfmt::skip]
 const OPTIONS: &[(&str, &str)] = &[
     ("daemonize",                                            "the process stays in the foreground; let a service manager start it"),
     ("supervised",                                           ""),
     ("socket-fd",                                            ""),
     ("tls-session-cache-timeout",                            "a session is remembered until there are too many"),
-    ("purge-backup-on-fullsync",                             ""),
     ("master-use-repl-port",                                 "replicas connect to the master's own port"),
     ("dbsize-scan-cron",                                     "DBSIZE counts whenever it is asked"),
     ("compaction-checker-range",                             ""),
     ("compaction-checker-cron",                              ""),
     ("force-compact-file-age",                               ""),
     ("force-compact-file-min-deleted-percentage",            ""),
-    ("log-retention-days",                                   "the log goes to standard error"),
     ("max-bitmap-to-string-mb",                              "a bitmap of any size is read as a string, as in Redis"),
     ("use-rsid-psync",                                       "epochs tell histories apart"),
     ("profiling-sample-ratio",                               ""),
@@ -31,44 +29,39 @@ const OPTIONS: &[(&str, &str)] = &[
     ("replication-delay-updates",                            ""),
     ("replication-enable-sequence-padding",                  ""),
     ("max-replication-lag",                                  "a replica that reads is never dropped for being behind"),
-    ("slowlog-dump-logfile-level",                           ""),
     ("histogram-bucket-boundaries",                          ""),
     ("skip-block-cache-deallocation-on-close",               ""),
-    ("hash-encoding-mode",                                   ""),
-    ("rocksdb.compression_level",                            ""),
-    ("rocksdb.compression_start_level",                      ""),
+    ("hash-encoding-mode",                                   "the first HEXPIRE of a hash gives it the form with lifetimes"),
+    ("hash-length-mode",                                     "HLEN counts fields that have ended out"),
     ("rocksdb.max_background_compactions",                   "rocksdb.max_background_jobs is for both"),
     ("rocksdb.max_background_flushes",                       "rocksdb.max_background_jobs is for both"),
-    ("rocksdb.max_subcompactions",                           ""),
-    ("rocksdb.delayed_write_rate",                           ""),
-    ("rocksdb.wal_compression",                              ""),
-    ("rocksdb.enable_pipelined_write",                       ""),
-    ("rocksdb.stats_dump_period_sec",                        ""),
-    ("rocksdb.cache_index_and_filter_blocks",                ""),
-    ("rocksdb.block_cache_type",                             ""),
+    ("rocksdb.wal_compression",                              "what of the log fits into memory is told by its size"),
+    ("rocksdb.enable_pipelined_write",                       "there is one writer at a time"),
     ("rocksdb.share_metadata_and_subkey_block_cache",        "one cache is shared"),
-    ("rocksdb.row_cache_size",                               ""),
-    ("rocksdb.compaction_readahead_size",                    ""),
-    ("rocksdb.enable_blob_files",                            ""),
-    ("rocksdb.min_blob_size",                                ""),
-    ("rocksdb.blob_file_size",                               ""),
-    ("rocksdb.enable_blob_garbage_collection",               ""),
-    ("rocksdb.blob_garbage_collection_age_cutoff",           ""),
-    ("rocksdb.max_bytes_for_level_multiplier",               ""),
-    ("rocksdb.rate_limiter_auto_tuned",                      ""),
-    ("rocksdb.avoid_unnecessary_blocking_io",                ""),
+    ("rocksdb.row_cache_size",                               "value-cache-size is for what is read often, and Kvrocks has given it up"),
     ("rocksdb.write_options.disable_wal",                    "the WAL is what replicas are sent"),
     ("rocksdb.write_options.no_slowdown",                    ""),
     ("rocksdb.write_options.low_pri",                        ""),
-    ("rocksdb.write_options.memtable_insert_hint_per_batch", ""),
+    ("rocksdb.write_options.memtable_insert_hint_per_batch", "memtables are of another kind"),
     ("rocksdb.read_options.async_io",                        ""),
-    ("rocksdb.dump_malloc_stats",                            ""),
-    ("rocksdb.partition_filters",                            ""),
-    ("rocksdb.max_compaction_bytes",                         ""),
     ("rocksdb.sst_file_delete_rate_bytes_per_sec",           ""),
-    ("rocksdb.periodic_compaction_seconds",                  ""),
-    ("rocksdb.ttl",                                          ""),
     ("rocksdb.daily_offpeak_time_utc",                       ""),
+    ("rocksdb.max_sub_compactions",                          "the old name of rocksdb.max_subcompactions"),
+    ("repl-bind",                                            "replicas come to the master's own port"),
+    ("repl-workers",                                         "each replica has a thread of its own"),
+    ("codis-enabled",                                        ""),
+    ("enable-blob-cache",                                    ""),
+    ("cloud-storage-type",                                   "backups are folders, see BGSAVE"),
+    ("cloud-storage-bucket",                                 ""),
+    ("cloud-storage-access-key",                             ""),
+    ("cloud-storage-secret-key",                             ""),
+    ("cloud-storage-endpoint",                               ""),
+];
+
+/// Taken, kept and shown, and without effect, with what stands in for them here.
+const TAKEN: &[(&str, &str)] = &[
+    ("replication-group-sync", "durable-ack is for masters and replicas alike"),
+    ("slave-empty-db-before-fullsync", "the old data stays until the copy is whole"),
 ];
 
 /// Commands of Kvrocks that this build does not serve: a file may rename them, or switch them off.
@@ -110,15 +103,19 @@ const COMMANDS: &[&str] = &[
 /// Why an option is ignored, if it is one of Kvrocks'.
 pub(super) fn ignored(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    if lower.starts_with("namespace.") {
-        return Some("there are no namespaces: this token is not accepted".into());
-    }
     let (_, instead) = OPTIONS.iter().find(|(option, _)| *option == lower)?;
     Some(if instead.is_empty() {
         "Kvrocks has it, and it has no effect here".into()
     } else {
         format!("Kvrocks has it, and it has no effect here: {instead}")
     })
+}
+
+/// Why an option is taken and has no effect, if it is such a one, and has a value that asks for one.
+pub(crate) fn without_effect(name: &str, value: &str) -> Option<String> {
+    let (_, instead) = TAKEN.iter().find(|(option, _)| name.eq_ignore_ascii_case(option))?;
+    let is_asked = value.eq_ignore_ascii_case("yes");
+    is_asked.then(|| format!("Kvrocks has it, and it has no effect here: {instead}"))
 }
 
 /// Whether a command that is not served here is one of Kvrocks'.
@@ -134,7 +131,7 @@ mod tests {
     fn names_of_kvrocks_are_known_in_any_case_and_no_others() {
         let timeout = ignored("TLS-Session-Cache-Timeout");
         assert!(timeout.is_some_and(|why| why.contains("until there are too many")));
-        assert!(ignored("Namespace.a").is_some() && ignored("requirepas").is_none());
+        assert!(ignored("requirepas").is_none());
         assert!(is_command("BF.Add") && !is_command("gett"));
     }
 }

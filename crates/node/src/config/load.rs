@@ -1,11 +1,14 @@
 //! From command line and file to values, with errors that name the place.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::options::{SetError, Values};
 use super::{file, kvrocks};
+use crate::acl::Acl;
 use crate::command::Flags;
 use crate::command::renames::RenameError;
+use crate::tls::Tls;
 
 /// What the command line of `holdfast node` asks for.
 #[derive(Debug)]
@@ -25,7 +28,68 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// What is odd but no reason to stop.
     pub warnings: Vec<String>,
+    /// Where each option was given last, by its name in lower case.
+    places: BTreeMap<String, String>,
 }
+
+impl Loaded {
+    /// Why an option cannot be as it is, with the place where it was given.
+    pub fn refuse(&self, name: &str, why: impl Into<String>) -> LoadError {
+        let place = self.places.get(&name.to_ascii_lowercase()).cloned();
+        let place = place.unwrap_or_else(|| "configuration".to_owned());
+        LoadError::Value { place, name: name.to_owned(), why: why.into() }
+    }
+
+    /// Looks at the files that a start reads: certificates, and users.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub fn check_files(&self) -> Result<(), LoadError> {
+        let tls = Tls::load(&self.values);
+        tls.map_err(|fault| self.refuse(fault.option, fault.why))?;
+        if self.values.aclfile.is_empty() {
+            return Ok(());
+        }
+        let path = Path::new(&self.values.dir).join(&self.values.aclfile);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| self.refuse(ACLFILE, format!("read {}: {error}", path.display())))?;
+        let taken = Acl::default().replace(&text);
+        taken.map(drop).map_err(|why| self.refuse(ACLFILE, format!("{}: {why}", path.display())))
+    }
+
+    /// What cannot be together, or says nothing without another option.
+    fn check_together(&mut self) -> Result<(), LoadError> {
+        self.values.check_together().map_err(|(name, why)| self.refuse(name, why))?;
+        check_namespaces(&self.values).map_err(|(name, why)| self.refuse(&name, why))?;
+        if !self.values.users.is_empty() && !self.values.aclfile.is_empty() {
+            let why = "users stand in this file or in that of `aclfile`, not in both";
+            return Err(self.refuse(file::USER, why));
+        }
+        for (name, needed, is_missing) in NEEDING {
+            if let Some(place) = self.places.get(*name).filter(|_| is_missing(&self.values)) {
+                let text = format!("{place}: option `{name}` has no effect without `{needed}`");
+                self.warnings.push(text);
+            }
+        }
+        Ok(())
+    }
+}
+
+const ACLFILE: &str = "aclfile";
+
+/// An option, one without which it says nothing, and whether that is missing.
+type Needing = (&'static str, &'static str, fn(&Values) -> bool);
+
+const NEEDING: &[Needing] = &[
+    ("unixsocketperm", "unixsocket", |values| values.unixsocket.0.is_empty()),
+    ("admin-bind", "admin-port", |values| values.admin_port == 0),
+    ("admin-allowed-hosts", "admin-port", |values| values.admin_port == 0),
+    ("tls-auth-clients", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
+    ("tls-ca-cert-file", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
+    ("tls-ca-cert-dir", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
+    ("tls-protocols", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
+    ("tls-ciphersuites", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
+];
 
 /// Why the node cannot start with what it was given.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +216,12 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
             other => return Err(LoadError::Usage(format!("unexpected argument `{other}`"))),
         }
     }
-    let mut loaded = Loaded { values: Values::default(), file: None, warnings: Vec::new() };
+    let mut loaded = Loaded {
+        values: Values::default(),
+        file: None,
+        warnings: Vec::new(),
+        places: BTreeMap::new(),
+    };
     if let Some(path) = path {
         read_file(&path, &mut loaded)?;
         loaded.file = Some(path.canonicalize().unwrap_or(path));
@@ -160,22 +229,13 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
     for (name, text) in overrides {
         apply(&mut loaded, COMMAND_LINE, &name, &text)?;
     }
-    loaded.values.check_together().map_err(|(name, why)| LoadError::Value {
-        place: "configuration".into(),
-        name: name.into(),
-        why: why.into(),
-    })?;
-    check_namespaces(&loaded.values)?;
-    check_users(&loaded.values)?;
+    loaded.check_together()?;
     if is_check {
-        let tls = crate::tls::Tls::load(&loaded.values).and_then(|tls| match tls {
-            Some(tls) => tls.validity().check(crate::clock::unix_s()),
-            None => Ok(()),
-        });
-        tls.map_err(|fault| {
-            let place = "configuration".into();
-            LoadError::Value { place, name: fault.option.into(), why: fault.why }
-        })?;
+        loaded.check_files()?;
+        if let Ok(Some(tls)) = Tls::load(&loaded.values) {
+            let valid = tls.validity().check(crate::clock::unix_s());
+            valid.map_err(|fault| loaded.refuse(fault.option, fault.why))?;
+        }
         Ok(Request::Print(checked(&loaded)))
     } else {
         Ok(Request::Start(Box::new(loaded)))
@@ -183,10 +243,8 @@ pub fn load(arguments: &[String]) -> Result<Request, LoadError> {
 }
 
 /// Tokens that nobody could use are a mistake, and one that somebody would miss.
-fn check_namespaces(values: &Values) -> Result<(), LoadError> {
-    if values.namespaces.is_empty() {
-        return Ok(());
-    }
+fn check_namespaces(values: &Values) -> Result<(), (String, &'static str)> {
+    let Some(namespace) = values.namespaces.values().next() else { return Ok(()) };
     let why = if values.cluster_enabled {
         "a cluster has no namespaces"
     } else if values.requirepass.is_empty() {
@@ -196,18 +254,7 @@ fn check_namespaces(values: &Values) -> Result<(), LoadError> {
     } else {
         return Ok(());
     };
-    let name = values.namespaces.values().next().cloned().unwrap_or_default();
-    let name = format!("{}{name}", file::NAMESPACE);
-    Err(LoadError::Value { place: "configuration".into(), name, why: why.into() })
-}
-
-/// Users stand in one place.
-fn check_users(values: &Values) -> Result<(), LoadError> {
-    if values.users.is_empty() || values.aclfile.is_empty() {
-        return Ok(());
-    }
-    let why = "users stand in this file or in that of `aclfile`, not in both".into();
-    Err(LoadError::Value { place: "configuration".into(), name: file::USER.into(), why })
+    Err((format!("{}{namespace}", file::NAMESPACE), why))
 }
 
 /// What `--check` says of a configuration that a node would start with.
@@ -222,9 +269,6 @@ fn checked(loaded: &Loaded) -> String {
     }
     text
 }
-
-/// Accepted because Kvrocks' files have them.
-const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
 /// Other names of options.
 const ALIASES: [(&str, &str); 2] =
@@ -284,6 +328,7 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), LoadError> {
 
 fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(), LoadError> {
     let name = alias(name);
+    loaded.places.insert(name.to_ascii_lowercase(), place.to_owned());
     let refused =
         |why: String| LoadError::Value { place: place.to_owned(), name: name.to_owned(), why };
     if name.eq_ignore_ascii_case(RENAME) {
@@ -299,7 +344,7 @@ fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(),
     if name.eq_ignore_ascii_case(file::USER) {
         let line = format!("{} {text}", file::USER);
         // Tried out with the others before it: one that is there twice is an error.
-        let acl = crate::acl::Acl::default();
+        let acl = Acl::default();
         loaded.values.users.push(line);
         return loaded.values.users.iter().try_for_each(|line| acl.add_line(line)).map_err(refused);
     }
@@ -318,9 +363,8 @@ fn apply(loaded: &mut Loaded, place: &str, name: &str, text: &str) -> Result<(),
     }
     match loaded.values.set(name, text) {
         Ok(()) => {
-            let is_on = loaded.values.get(name).as_deref() == Some("yes");
-            if is_on && WITHOUT_EFFECT.iter().any(|option| name.eq_ignore_ascii_case(option)) {
-                loaded.warnings.push(format!("{place}: option `{name}` has no effect"));
+            if let Some(why) = kvrocks::without_effect(name, text) {
+                loaded.warnings.push(format!("{place}: option `{name}` is ignored: {why}"));
             }
             Ok(())
         }
@@ -448,6 +492,14 @@ mod tests {
             ("slaveof 10.0.0.1 0", "option `slaveof`: `0` is no port: 1 to 65535"),
             ("slaveof 10.0.0.1 x", "option `slaveof`: `x` is no port: 1 to 65535"),
             ("port 70000", "option `port`"),
+            ("bind 127.0.0.1 nonsense", "option `bind`: `nonsense` is no IP address"),
+            ("bind example.org", "option `bind`: `example.org` is no IP address"),
+            ("admin-bind ::1 ::2", "option `admin-bind`: `::1 ::2` is no IP address"),
+            (
+                &format!("unixsocket /{}", "x".repeat(107)),
+                "option `unixsocket`: a path of at most 107",
+            ),
+            ("json-max-nesting-depth 1025", "argument must be between 0 and 1024"),
             ("\u{feff}port 7000", "unknown option"),
         ] {
             let error = loaded(&format!("# first\n{line}\n"), &[]).unwrap_err();
@@ -455,6 +507,101 @@ mod tests {
                 error.contains("node.conf, line 2: ") && error.contains(why),
                 "{line}: {error}"
             );
+        }
+    }
+
+    /// Each name that a release of Kvrocks has had for an option, and those of branches that are
+    /// not released.
+    const KVROCKS: &str = "auto-resize-block-and-sst backup-dir bgsave-cron bind cloud-storage-access-key \
+        cloud-storage-bucket cloud-storage-endpoint cloud-storage-secret-key cloud-storage-type \
+        cluster-enabled codis-enabled compact-cron compaction-checker-cron \
+        compaction-checker-range daemonize db-name dbsize-scan-cron dir enable-blob-cache \
+        force-compact-file-age force-compact-file-min-deleted-percentage \
+        fullsync-recv-file-delay hash-encoding-mode hash-length-mode json-max-nesting-depth \
+        json-storage-format log-dir log-level log-retention-days master-use-repl-port masterauth \
+        max-backup-keep-hours max-backup-to-keep max-bitmap-to-string-mb max-db-size max-io-mb \
+        max-replication-mb maxclients migrate-batch-rate-limit-mb migrate-batch-size-kb \
+        migrate-pipeline-size migrate-sequence-gap migrate-speed migrate-type \
+        persist-cluster-nodes-enabled pidfile port profiling-sample-commands \
+        profiling-sample-ratio profiling-sample-record-max-len \
+        profiling-sample-record-threshold-ms proto-max-bulk-len purge-backup-on-fullsync \
+        redis-cursor-compatible rename-command repl-bind repl-namespace-enabled repl-workers \
+        replica-announce-ip replica-announce-port requirepass resp3-enabled \
+        rocksdb.avoid_unnecessary_blocking_io rocksdb.blob_file_size \
+        rocksdb.blob_garbage_collection_age_cutoff rocksdb.block_cache_size \
+        rocksdb.block_cache_type rocksdb.block_size rocksdb.cache_index_and_filter_blocks \
+        rocksdb.compaction_readahead_size rocksdb.compression rocksdb.compression_level \
+        rocksdb.compression_start_level rocksdb.delayed_write_rate \
+        rocksdb.disable_auto_compactions rocksdb.enable_blob_files \
+        rocksdb.enable_blob_garbage_collection rocksdb.enable_pipelined_write \
+        rocksdb.level0_file_num_compaction_trigger rocksdb.level0_slowdown_writes_trigger \
+        rocksdb.level0_stop_writes_trigger rocksdb.level_compaction_dynamic_level_bytes \
+        rocksdb.max_background_compactions rocksdb.max_background_flushes \
+        rocksdb.max_background_jobs rocksdb.max_bytes_for_level_base \
+        rocksdb.max_bytes_for_level_multiplier rocksdb.max_open_files \
+        rocksdb.max_sub_compactions rocksdb.max_subcompactions rocksdb.max_total_wal_size \
+        rocksdb.max_write_buffer_number rocksdb.metadata_block_cache_size rocksdb.min_blob_size \
+        rocksdb.rate_limiter_auto_tuned rocksdb.read_options.async_io rocksdb.row_cache_size \
+        rocksdb.share_metadata_and_subkey_block_cache rocksdb.stats_dump_period_sec \
+        rocksdb.subkey_block_cache_size rocksdb.target_file_size_base rocksdb.wal_compression \
+        rocksdb.wal_size_limit_mb rocksdb.wal_ttl_seconds rocksdb.write_buffer_size \
+        rocksdb.write_options.disable_wal rocksdb.write_options.low_pri \
+        rocksdb.write_options.memtable_insert_hint_per_batch rocksdb.write_options.no_slowdown \
+        rocksdb.write_options.sync rocksdb.write_options.write_batch_max_bytes \
+        slave-empty-db-before-fullsync slave-priority slave-read-only slave-serve-stale-data \
+        slaveof slowlog-log-slower-than slowlog-max-len socket-fd supervised tcp-backlog timeout \
+        tls-auth-clients tls-ca-cert-dir tls-ca-cert-file tls-cert-file tls-ciphers \
+        tls-ciphersuites tls-key-file tls-key-file-pass tls-port tls-prefer-server-ciphers \
+        tls-protocols tls-replication tls-session-cache-size tls-session-cache-timeout \
+        tls-session-caching txn-context-enabled unixsocket unixsocketperm use-rsid-psync workers";
+
+    #[test]
+    fn no_name_of_kvrocks_stops_the_start() {
+        for name in KVROCKS.split_whitespace() {
+            assert!(is_known(name), "{name}");
+            // It is served, or told to be ignored, and not both.
+            let is_served = name == RENAME || crate::config::options::find(alias(name)).is_some();
+            assert_ne!(is_served, kvrocks::ignored(name).is_some(), "{name}");
+        }
+        let told = loaded("hash-length-mode approximate\n", &[]).unwrap().warnings;
+        assert!(told[0].contains("line 1: option `hash-length-mode` is ignored"), "{told:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_together_names_file_and_line() {
+        for (line, why) in [
+            ("bind", "option `bind`: at least one address is needed"),
+            ("client-access balancer-only", "option `client-access`: balancer-only needs"),
+            ("requirepass-also x", "option `requirepass-also`: without requirepass"),
+            ("peer-auth-also x", "option `peer-auth-also`: it is a second secret"),
+            ("namespace.a t", "option `namespace.a`: namespaces need requirepass"),
+            ("redis-databases 4\ncluster-enabled yes", "option `redis-databases`: a cluster has"),
+            ("replicaof 10.0.0.1 7\ncluster-enabled yes", "option `slaveof`: in cluster mode"),
+            ("user u on\naclfile users", "option `user`: users stand in this file or"),
+        ] {
+            let error = loaded(&format!("# first\n{line}\n"), &[]).unwrap_err();
+            let place = format!("node.conf, line 2: {why}");
+            assert!(error.contains(&place), "{line}: {error}");
+        }
+        let error = load(&arguments(&["--peer-auth-also", "x"])).unwrap_err();
+        assert!(error.is_usage() && error.to_string().starts_with("command line: "), "{error}");
+    }
+
+    #[test]
+    fn an_option_that_says_nothing_without_another_is_told() {
+        for (line, needed) in [
+            ("unixsocketperm 700", "unixsocket x"),
+            ("admin-bind 10.0.0.1", "admin-port 7"),
+            ("admin-allowed-hosts node1", "admin-port 7"),
+            ("tls-ca-cert-file ca.pem", "tls-cert-file x"),
+        ] {
+            let told = loaded(line, &[]).unwrap().warnings;
+            let (option, needed_option) =
+                (line.split(' ').next().unwrap(), needed.split(' ').next().unwrap());
+            let text = format!("line 1: option `{option}` has no effect without `{needed_option}`");
+            assert!(told.len() == 1 && told[0].ends_with(&text), "{line}: {told:?}");
+            let both = loaded(&format!("{line}\n{needed}\n"), &[]).unwrap();
+            assert_eq!(both.warnings, [""; 0], "{line}");
         }
     }
 
@@ -522,6 +669,20 @@ mod tests {
         let Ok(Request::Print(said)) = check("supervised x\n") else { panic!("expected a word") };
         assert!(said.starts_with("warning: ") && said.ends_with("node.conf: ok"), "{said}");
         assert!(check("port x\n").is_err());
+        let users = |text: &str| {
+            std::fs::write(folder.path().join("users"), text).unwrap();
+            check(&format!("dir {}\naclfile users\n", folder.path().display()))
+        };
+        let refused = |checked: Result<Request, LoadError>| checked.unwrap_err().to_string();
+        let why = refused(check("dir /nowhere\naclfile users\n"));
+        assert!(why.contains("line 2: option `aclfile`: read /nowhere/users: "), "{why}");
+        let why = refused(users("user u on\nuser v nonsense\n"));
+        assert!(why.contains("line 2: option `aclfile`: ") && why.contains(": line 2: "), "{why}");
+        assert!(users("user u on\n").is_ok());
+        let why = refused(check("# first\ntls-cert-file /nowhere/cert\n"));
+        assert!(why.contains("option `tls-key-file`: "), "{why}");
+        let why = refused(check("# first\ntls-port 7001\n"));
+        assert!(why.contains("line 2: option `tls-port`: a certificate is needed"), "{why}");
     }
 
     #[test]

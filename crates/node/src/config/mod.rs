@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use topology::Endpoint;
 
+pub(crate) use kvrocks::without_effect;
 pub use options::{OPTIONS, SetError, Values};
 
 /// Namespaces by their tokens.
@@ -63,6 +65,16 @@ impl Config {
         &self,
         pairs: &[(&str, &str)],
     ) -> Result<(Arc<Values>, Arc<Values>), (String, SetError)> {
+        self.set_if(pairs, |_| Ok(()))
+    }
+
+    /// The same, if `is_good` finds nothing against the new values: nobody has seen them before, and
+    /// no others are set meanwhile.
+    pub fn set_if(
+        &self,
+        pairs: &[(&str, &str)],
+        is_good: impl FnOnce(&Values) -> Result<(), (String, SetError)>,
+    ) -> Result<(Arc<Values>, Arc<Values>), (String, SetError)> {
         let _one_at_a_time = self.changing.lock();
         let before = self.now();
         let mut after = Values::clone(&before);
@@ -76,6 +88,7 @@ impl Config {
         after
             .check_together()
             .map_err(|(name, why)| (name.to_owned(), SetError::Value(why.to_owned())))?;
+        is_good(&after)?;
         let after = Arc::new(after);
         self.values.store(Arc::clone(&after));
         if after.log_level != before.log_level {
@@ -85,9 +98,31 @@ impl Config {
     }
 }
 
+impl Config {
+    /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what is
+    /// shown, and what CONFIG REWRITE writes.
+    pub fn note_master(&self, master: Option<Endpoint>) {
+        let _one_at_a_time = self.changing.lock();
+        let after = Values { slaveof: value::Master(master), ..Values::clone(&self.now()) };
+        self.values.store(Arc::new(after));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_are_found_to_be_bad_were_never_shown() {
+        let config = Config::new(Values::default(), None);
+        let before = config.now().timeout;
+        let refused = config.set_if(&[("timeout", "77")], |after| {
+            assert_eq!((after.timeout, config.now().timeout), (77, before));
+            Err(("timeout".into(), SetError::Value("no".into())))
+        });
+        assert_eq!(refused.unwrap_err().0, "timeout");
+        assert_eq!(config.now().timeout, before);
+    }
 
     #[test]
     fn the_log_is_told_new_levels_only() {

@@ -11,8 +11,8 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, Compression, Events, JsonFormat, LogDir, LogLevel, Master, MigrateType, Networks,
-    Octal, Size, Value, Words,
+    AuthClients, CacheType, Compression, DumpLevel, Events, Host, Hosts, JsonFormat, LogDir,
+    LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
 };
 
 /// Why an option could not be set.
@@ -136,16 +136,16 @@ const MAX: i32 = i32::MAX;
 #[rustfmt::skip]
 options! {
     /// Addresses to listen on, separated by blanks.
-    "bind" bind: Words = Words(vec!["127.0.0.1".into()]), Restart;
+    "bind" bind: Hosts = Hosts(vec!["127.0.0.1".into()]), Restart;
     /// Port for clients, peers and controllers.
     "port" port: u16 = 6666, [1, 65535], Restart;
     /// Path of a socket file to serve processes of this host, beside the port; empty: none. Their clients count as direct
     /// ones from this host.
-    "unixsocket" unixsocket: String = String::new(), Restart;
+    "unixsocket" unixsocket: SocketPath = SocketPath::default(), Restart;
     /// Its permissions, octal.
     "unixsocketperm" unixsocketperm: Octal = Octal(0o777), Restart;
     /// Address of the HTTP port with /metrics, /healthz, /primary, /replica.
-    "admin-bind" admin_bind: String = "127.0.0.1".into(), Restart;
+    "admin-bind" admin_bind: Host = Host("127.0.0.1".into()), Restart;
     /// Its port; 0 switches it off.
     "admin-port" admin_port: u16 = 0, Restart;
     /// Names under which that port is reached, beside `localhost` and its addresses: `name` or `name:port`, separated by
@@ -193,6 +193,8 @@ options! {
     "max-backup-to-keep" max_backup_to_keep: u32 = 1, [0, 1], Live;
     /// Hours after which a backup is removed; 0: never.
     "max-backup-keep-hours" max_backup_keep_hours: u32 = 0, [0, MAX], Live;
+    /// Remove the backup when a full sync begins, here as master or as replica: its files keep old data on the disk.
+    "purge-backup-on-fullsync" purge_backup_on_fullsync: bool = false, Live;
     /// Name both ends of a replication link must agree on.
     "db-name" db_name: String = "change.me.db".into(), Restart;
     /// File with the process id; empty: <dir>/kvrocks.pid.
@@ -202,6 +204,9 @@ options! {
     /// Where the log goes: empty: standard error; `stdout`; or a folder, whose `holdfast.log` is opened again at SIGHUP;
     /// or a folder and stdout, separated by a comma. Errors go to standard error in any case.
     "log-dir" log_dir: LogDir = LogDir::default(), Restart;
+    /// Days for which files stay that a rotation of the log has made in the folder of `log-dir` (`holdfast.log.1`,
+    /// `holdfast.log-20261129.gz`); -1: for ever.
+    "log-retention-days" log_retention_days: i32 = -1, [-1, MAX], Live;
     /// Close connections idle for that many seconds; 0 never.
     "timeout" timeout: u32 = 0, [0, MAX], Live;
     /// Length of the accept queue.
@@ -241,9 +246,9 @@ options! {
     "tracking-table-max-keys" tracking_table_max_keys: u32 = 1_000_000, [0, MAX], Live;
     /// How JSON documents are kept when they are written: `json` (as text) or `cbor`. Both are read.
     "json-storage-format" json_storage_format: JsonFormat = JsonFormat::Json, Live;
-    /// How many arrays and objects of a JSON document may be within each other. More than 1024, which is all that can be
-    /// read again, counts as 1024.
-    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, MAX], Live;
+    /// How many arrays and objects of a JSON document may be within each other: at most 1024, which is all that can be
+    /// read again.
+    "json-max-nesting-depth" json_max_nesting_depth: u32 = 1_024, [0, 1_024], Live;
     /// Steps (elements, look-ups) that a read takes on the thread that serves its client; one that needs more is
     /// run anew on a thread of its own, so that the other clients of its thread do not wait for it.
     "long-read-steps" long_read_steps: u32 = 20_000, [1, MAX], Live;
@@ -303,7 +308,7 @@ options! {
     "replication-recv-timeout-ms" replication_recv_timeout_ms: u32 = 3_200, [1, MAX], Live;
     /// Longest time a replica may leave the stream unread.
     "replication-send-timeout-ms" replication_send_timeout_ms: u32 = 30_000, [1, MAX], Live;
-    /// Accepted for Kvrocks' files, without effect; see `durable-ack`.
+    /// Taken for Kvrocks' files and told to be ignored; `durable-ack` stands in for it.
     "replication-group-sync" replication_group_sync: bool = false, Live;
     /// Idle time after which a master pings its replicas, in milliseconds.
     "replication-ping-ms" replication_ping_ms: u32 = 200, [10, 60_000], Live;
@@ -325,6 +330,8 @@ options! {
     "slowlog-log-slower-than" slowlog_log_slower_than: i64 = 200_000, [-1, MAX], Live;
     /// Entries SLOWLOG keeps.
     "slowlog-max-len" slowlog_max_len: u32 = 128, [0, MAX], Live;
+    /// With which level they go to the log too: off, debug, info, warning.
+    "slowlog-dump-logfile-level" slowlog_dump_logfile_level: DumpLevel = DumpLevel::Off, Live;
     /// What takes that many milliseconds is noted for LATENCY; 0: nothing.
     "latency-monitor-threshold" latency_monitor_threshold: u32 = 0, [0, MAX], Live;
     /// A command that a script holds up for that many milliseconds is answered with BUSY, and the script may be ended by
@@ -345,6 +352,10 @@ options! {
 
     /// Block compression: no, snappy, zlib, lz4, zstd.
     "rocksdb.compression" rocksdb_compression: Compression = Compression::No, Restart;
+    /// Level of the compression, as its algorithm counts; 32767: the algorithm's own default.
+    "rocksdb.compression_level" rocksdb_compression_level: i32 = 32_767, [i32::MIN, i32::MAX], Restart;
+    /// First level of tables that is compressed.
+    "rocksdb.compression_start_level" rocksdb_compression_start_level: u32 = 2, [0, 6], Restart;
     /// Bytes of a block.
     "rocksdb.block_size" rocksdb_block_size: u32 = 16_384, [0, MAX], Restart;
     /// Files kept open; -1: all.
@@ -359,6 +370,32 @@ options! {
     "rocksdb.target_file_size_base" rocksdb_target_file_size_base: u32 = 128, [1, 1_024], Restart;
     /// Background threads.
     "rocksdb.max_background_jobs" rocksdb_max_background_jobs: u32 = 4, [1, 32], Restart;
+    /// Threads of one compaction.
+    "rocksdb.max_subcompactions" rocksdb_max_subcompactions: u32 = 2, [0, 16], Restart;
+    /// Bytes of one compaction, at most; 0: as RocksDB chooses.
+    "rocksdb.max_compaction_bytes" rocksdb_max_compaction_bytes: i64 = 0, [0, i64::MAX], Restart;
+    /// Bytes that compactions read ahead.
+    "rocksdb.compaction_readahead_size" rocksdb_compaction_readahead_size: u32 = 2 << 20, [0, 64 << 20], Restart;
+    /// Table files older than that many seconds are compacted; 0: not; if not set, as RocksDB chooses. So with the next.
+    "rocksdb.periodic_compaction_seconds" rocksdb_periodic_compaction_seconds: u64 = storage::LEFT_TO_ROCKSDB, Restart;
+    /// Table files whose data is older than that many seconds are compacted down.
+    "rocksdb.ttl" rocksdb_ttl: u64 = storage::LEFT_TO_ROCKSDB, Restart;
+    /// `max-io-mb` is what flush and compaction may take at most; they are given less while they need less.
+    "rocksdb.rate_limiter_auto_tuned" rocksdb_rate_limiter_auto_tuned: bool = true, Restart;
+    /// Table files that are no longer needed are removed in the background.
+    "rocksdb.avoid_unnecessary_blocking_io" rocksdb_avoid_unnecessary_blocking_io: bool = true, Restart;
+    /// Bytes a second of writes while RocksDB slows them down; 0: as RocksDB chooses.
+    "rocksdb.delayed_write_rate" rocksdb_delayed_write_rate: i64 = 0, [0, i64::MAX], Restart;
+    /// Seconds between two dumps of RocksDB's statistics into its own log; 0: none.
+    "rocksdb.stats_dump_period_sec" rocksdb_stats_dump_period_sec: u32 = 0, [0, MAX], Restart;
+    /// With them those of the allocator.
+    "rocksdb.dump_malloc_stats" rocksdb_dump_malloc_stats: bool = true, Restart;
+    /// Index and filter blocks are kept in the block cache, and count there.
+    "rocksdb.cache_index_and_filter_blocks" rocksdb_cache_index_and_filter_blocks: bool = true, Restart;
+    /// Filters are read in parts.
+    "rocksdb.partition_filters" rocksdb_partition_filters: bool = true, Restart;
+    /// Which block cache: lru, hcc.
+    "rocksdb.block_cache_type" rocksdb_block_cache_type: CacheType = CacheType::Lru, Restart;
     /// MiB of one cache for all families; 0: the two below.
     "rocksdb.block_cache_size" rocksdb_block_cache_size: u32 = 0, [0, MAX], Restart;
     /// MiB of cache for sub-keys; if not set, 1/8 of the memory, at most 2048.
@@ -384,8 +421,20 @@ options! {
     "rocksdb.level0_stop_writes_trigger" rocksdb_level0_stop_writes_trigger: u32 = 40, [1, 1_024], Restart;
     /// MiB of level 1.
     "rocksdb.max_bytes_for_level_base" rocksdb_max_bytes_for_level_base: Size = Size(268_435_456), Restart;
+    /// How many times the size of the level above each further level has.
+    "rocksdb.max_bytes_for_level_multiplier" rocksdb_max_bytes_for_level_multiplier: u32 = 10, [1, 100], Restart;
     /// Sizes of levels are chosen from the last one upwards.
     "rocksdb.level_compaction_dynamic_level_bytes" rocksdb_level_compaction_dynamic_level_bytes: bool = true, Restart;
+    /// Large values lie in files of their own.
+    "rocksdb.enable_blob_files" rocksdb_enable_blob_files: bool = false, Restart;
+    /// Those of so many bytes at least.
+    "rocksdb.min_blob_size" rocksdb_min_blob_size: u32 = 4_096, [0, MAX], Restart;
+    /// Bytes of such a file.
+    "rocksdb.blob_file_size" rocksdb_blob_file_size: u32 = 256 << 20, [0, MAX], Restart;
+    /// Compactions write anew what is left of old ones.
+    "rocksdb.enable_blob_garbage_collection" rocksdb_enable_blob_garbage_collection: bool = true, Restart;
+    /// So many per cent of them, the oldest.
+    "rocksdb.blob_garbage_collection_age_cutoff" rocksdb_blob_garbage_collection_age_cutoff: u32 = 25, [0, 100], Restart;
     /// fsync the WAL before every reply.
     "rocksdb.write_options.sync" rocksdb_write_options_sync: bool = false, Restart;
     /// Largest batch of a command or a MULTI, in bytes; 0: the 2 GiB that replicas take.

@@ -3,6 +3,8 @@
 use api::heartbeat::{ClientAccess, LeaseMode};
 use topology::Endpoint;
 
+use crate::listener;
+
 /// A value of an option.
 pub trait Value: Sized {
     /// Reads it; the error says what would be accepted.
@@ -74,6 +76,7 @@ macro_rules! words {
     )+};
 }
 words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
+words!(CacheType, DumpLevel);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,17 +178,56 @@ fn words_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty())
 }
 
-/// Words separated by blanks or commas (`bind`).
+/// Addresses of this host as they are written, separated by blanks or commas (`bind`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Words(pub Vec<String>);
+pub struct Hosts(pub Vec<String>);
 
-impl Value for Words {
+impl Value for Hosts {
     fn parse(text: &str) -> Result<Self, String> {
-        let words = words_of(text);
-        Ok(Self(words.map(str::to_owned).collect()))
+        words_of(text)
+            .map(|word| Host::parse(word).map(|host| host.0))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
     fn render(&self) -> String {
         self.0.join(" ")
+    }
+}
+
+/// One of them (`admin-bind`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(pub String);
+
+impl Value for Host {
+    fn parse(text: &str) -> Result<Self, String> {
+        match listener::address(text) {
+            Some(_) => Ok(Self(text.to_owned())),
+            None => Err(format!(
+                "`{text}` is no IP address of this host, such as 10.0.0.1 or ::1, nor `localhost` or `*`"
+            )),
+        }
+    }
+    fn render(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Path of a socket file; empty: none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SocketPath(pub String);
+
+impl Value for SocketPath {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.len() {
+            0..=listener::FILE_PATH_MAX => Ok(Self(text.to_owned())),
+            length => Err(format!(
+                "a path of at most {} bytes is needed, this one has {length}",
+                listener::FILE_PATH_MAX
+            )),
+        }
+    }
+    fn render(&self) -> String {
+        self.0.clone()
     }
 }
 
@@ -359,6 +401,28 @@ word_enum! {
         RedisCommand = "redis-command",
         /// As batches of records.
         RawKeyValue = "raw-key-value",
+    }
+}
+word_enum! {
+    /// With which level SLOWLOG's entries go to the log.
+    DumpLevel {
+        /// They do not.
+        Off = "off",
+        /// For those who look at everything.
+        Debug = "debug",
+        /// State changes.
+        Info = "info",
+        /// Odd but continued.
+        Warning = "warning",
+    }
+}
+word_enum! {
+    /// RocksDB's block cache.
+    CacheType {
+        /// What was used longest ago goes.
+        Lru = "lru",
+        /// Nearly so, with fewer locks.
+        Hcc = "hcc",
     }
 }
 word_enum! {

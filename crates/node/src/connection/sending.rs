@@ -66,7 +66,11 @@ impl Connection {
     pub(super) fn show_buffers(&self, session: &Session) {
         let client = &session.client;
         client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
-        client.reply_bytes.store(self.out.len() + self.held.bytes(), Ordering::Relaxed);
+        let (waiting, held) = (self.out.len(), self.held.bytes());
+        client.reply_bytes.store(waiting + held, Ordering::Relaxed);
+        // An empty buffer is kept for the next reply.
+        let memory = if waiting > 0 { self.out.capacity() } else { 0 };
+        client.reply_memory.store(memory + held, Ordering::Relaxed);
     }
 }
 

@@ -9,15 +9,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use topology::Cluster;
 
-use super::attend::surviving;
 use super::*;
 use crate::clients::PauseKind;
 use crate::config::Values;
 use crate::config::value::Networks;
 use crate::gate::Role;
+use crate::threads::surviving;
 
 mod greeting;
 mod long_reads;
+mod places;
 mod pushes;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,8 +77,13 @@ fn mark() -> Mark {
     Mark::new(*b"0123456789abcdef")
 }
 
+/// Client and frontend.
+fn ends() -> (SocketAddr, SocketAddr) {
+    ("10.0.0.1:5".parse().unwrap(), "10.0.9.1:6379".parse().unwrap())
+}
+
 fn header() -> Vec<u8> {
-    let (client, frontend) = ("10.0.0.1:5".parse().unwrap(), "10.0.9.1:6379".parse().unwrap());
+    let (client, frontend) = ends();
     proxy::encode_moving(client, frontend, 0, &mark())
 }
 
@@ -120,6 +126,41 @@ fn what_a_client_sent_before_its_end_is_run_and_answered() {
         assert_eq!(answers.matches("+OK\r\n").count(), 200_000);
         assert!(answers.ends_with("+OK\r\n:1\r\n$4\r\nlast\r\n"));
     });
+}
+
+/// It is in the middle of a command, so it cannot begin with a handshake.
+#[test]
+fn a_session_in_clear_does_not_go_on_where_tls_alone_is_spoken() {
+    for is_tls in [false, true] {
+        served(|node, mut stream| async move {
+            let now_ns = clock::boottime_ns();
+            node.clients.pause(PauseKind::Write, now_ns + HOUR_NS, now_ns);
+            say(&mut stream, b"GET k\r\nSET k v\r\n").await;
+            stream.read_exact(&mut [0; 5]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+            node.clients.unpause();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut next = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, peer) = listener.accept().await.unwrap();
+            let accepted =
+                if is_tls { Stream::of_tls_port(accepted) } else { Stream::from(accepted) };
+            let seat = Seat { node: Arc::clone(&node), worker: 0, peers: None };
+            let serving = serve(seat, accepted, peer, node.clients.places.enter(1_000, 8));
+            let going_on = async {
+                let (client, frontend) = ends();
+                let length = u32::try_from(record.len()).unwrap();
+                let head = proxy::encode_moving(client, frontend, length, &mark());
+                let all = [&head[..], record, &mark().bytes()[..]].concat();
+                next.write_all(&all).await.unwrap();
+                let answer = greeting::remains(&mut next).await;
+                assert_eq!(answer, if is_tls { &b""[..] } else { b"+OK\r\n" });
+            };
+            tokio::join!(serving, going_on);
+        });
+    }
 }
 
 /// The end comes while a write waits for the end of a pause: it is answered by this node, or, if the session is asked for, by the next.
@@ -188,6 +229,26 @@ fn a_wait_ends_with_its_client_and_moves_with_its_session() {
         let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
         assert_eq!(moved.unread, b"BLPOP q 0\r\nPING\r\n");
         assert!(bytes.starts_with(b"+PONG\r\n") && !node.waiters.any());
+    });
+}
+
+#[test]
+fn client_unblock_ends_a_wait_for_replicas() {
+    served(|node, mut stream| async move {
+        let unblocked = |error| {
+            let client = node.clients.list().first().map(|client| client.id);
+            client.is_some_and(|client| node.waiters.unblock(client, error))
+        };
+        say(&mut stream, b"SET k v\r\nWAIT 1 0\r\n").await;
+        until(|| unblocked(None)).await;
+        let mut answers = [0; 9];
+        stream.read_exact(&mut answers).await.unwrap();
+        assert_eq!(&answers, b"+OK\r\n:0\r\n");
+        stream.write_all(b"WAIT 1 100000\r\n").await.unwrap();
+        until(|| unblocked(Some("UNBLOCKED x"))).await;
+        assert!(!unblocked(None));
+        stream.write_all(mark().bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "-UNBLOCKED x\r\n");
     });
 }
 

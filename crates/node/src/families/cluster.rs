@@ -168,7 +168,11 @@ fn shards(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Res
     let state = cx.node.cluster.load();
     let (topology, reach) = (cx.node.shown(state.topology()?), cx.session.reach(cx.config));
     let sequence = cx.node.engine().store.as_ref().map_or(0, storage::Store::latest_sequence);
-    Ok(write_shards(reply, &view::shards(&topology, state.id(), reach, sequence)).into())
+    let offset = |node: &topology::Node| match state.id() == Some(node.id) {
+        true => sequence,
+        false => cx.node.replication.offset_of(node.id, &node.local).unwrap_or(0),
+    };
+    Ok(write_shards(reply, &view::shards(&topology, reach, offset)).into())
 }
 
 fn slots(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
@@ -375,6 +379,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
     let engine = cx.node.gate.write();
     let store = gates::may_write(cx.node, cx.config, &engine)?;
     moves::are_own(store, &slots)?;
+    migrate::flushed(cx.node, &slots)?;
     let scope = cx.node.scope(cx.now_ms);
     let mut txn = store.txn();
     for slot in slots.iter().flat_map(|range| range.slots()) {

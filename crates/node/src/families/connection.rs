@@ -61,7 +61,7 @@ fn log_in_as(cx: &mut SessionCx<'_>, user: &[u8], password: &[u8]) -> Result<()>
     let account = account.ok_or_else(wrong_password)?;
     cx.session.enter(DEFAULT_NAMESPACE.into(), false);
     cx.session.belong_to(Some(account));
-    cx.session.prove(Auth::Client);
+    cx.session.prove(Auth::Client, cx.node, cx.config);
     cx.session.is_denied = false;
     Ok(())
 }
@@ -80,7 +80,7 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     {
         cx.session.enter(DEFAULT_NAMESPACE.into(), false);
         cx.session.belong_to(None);
-        cx.session.prove(Auth::Peer);
+        cx.session.prove(Auth::Peer, cx.node, cx.config);
         return Ok(());
     }
     let may_log_in =
@@ -91,7 +91,7 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
             // Redis: the default user without a password takes any.
             cx.session.belong_to(None);
             cx.session.enter(DEFAULT_NAMESPACE.into(), false);
-            cx.session.prove(Auth::Client);
+            cx.session.prove(Auth::Client, cx.node, cx.config);
             return Ok(());
         }
         return Err(Error::text(
@@ -105,7 +105,7 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     if default.is_on && !needs_peer && is_given {
         cx.session.enter(DEFAULT_NAMESPACE.into(), false);
         cx.session.belong_to(None);
-        cx.session.prove(Auth::Client);
+        cx.session.prove(Auth::Client, cx.node, cx.config);
         cx.session.is_denied = false;
         return Ok(());
     }
@@ -116,7 +116,7 @@ fn log_in(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Resul
     {
         cx.session.enter(namespace, true);
         cx.session.belong_to(None);
-        cx.session.prove(Auth::Client);
+        cx.session.prove(Auth::Client, cx.node, cx.config);
         cx.session.is_denied = false;
         return Ok(());
     }
@@ -246,7 +246,7 @@ fn reset(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     session.reply_mode = ReplyMode::On;
     session.enter(DEFAULT_NAMESPACE.into(), false);
     session.belong_to(None);
-    session.prove(session.initial_auth(cx.config));
+    session.prove(session.initial_auth(cx.config), cx.node, cx.config);
     session.meet(cx.node);
     session.client.names.lock().name.clear();
     // Pushes that came before come before. Written in RESP2, which is what the connection speaks

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::RwLockReadGuard;
 use rdb::file::{File, Key, Next};
 use resp::Writer;
 use storage::types::CommandError;
@@ -26,6 +27,8 @@ use topology::{Route, RouteRequest, key_slot};
 
 use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
+use crate::config::Values;
+use crate::gate::Engine;
 use crate::locks::Locks;
 use crate::node::Node;
 use crate::session::serve::{self, Ready, Server};
@@ -43,7 +46,7 @@ const RDB: &[Command] = &[
 
 /// Keys between two times at which what is written is handed to the operating system.
 const PUBLISHED_KEYS: u64 = 256;
-/// Between two looks at how far behind the in-sync set is.
+/// Between two looks at whether what is waited for is so.
 const SET_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -153,7 +156,7 @@ impl Load<'_> {
         let config = self.node.config.now();
         let (namespace, cluster) = (&*self.request.namespace, config.cluster_enabled);
         let scope = Scope { namespace, cluster, now_ms };
-        let is_ours = !cluster || self.is_mine(&key.name);
+        let is_ours = matches!(self.route(&key.name, &config), Route::Run | Route::TryAgain);
         if is_over || is_module || key.db != self.request.db || !is_ours {
             file.pass(key).map_err(unreadable)?;
             return Ok(false);
@@ -216,11 +219,8 @@ impl Load<'_> {
         if limit > 0 && node.used_bytes.load(Ordering::Relaxed) > limit {
             return Err(Error::text("ERR the database has reached max-db-size"));
         }
-        let engine = node.engine();
-        let store = gates::may_write(node, &config, &engine)?;
-        if engine.generation != self.generation {
-            return Err(changed());
-        }
+        let Some(engine) = self.enter(name)? else { return Ok(false) };
+        let store = engine.store.as_ref().ok_or_else(changed)?;
         let stripes = Locks::stripes(std::iter::once(name));
         let held = node.locks.lock(&stripes);
         if self.request.only_new && keys::exists(store, scope, &[name])? > 0 {
@@ -245,10 +245,33 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn is_mine(&self, key: &[u8]) -> bool {
+    /// The write gate, for a key of this node; `None` if it has become another's. A slot that is
+    /// handed over just now is waited for: whose it is then, is not known before.
+    fn enter(&self, key: &[u8]) -> Result<Option<RwLockReadGuard<'_, Engine>>> {
+        loop {
+            let (engine, config) = (self.node.engine(), self.node.config.now());
+            gates::may_write(self.node, &config, &engine)?;
+            if engine.generation != self.generation {
+                return Err(changed());
+            }
+            match self.route(key, &config) {
+                Route::Run => return Ok(Some(engine)),
+                Route::TryAgain => drop(engine),
+                _ => return Ok(None),
+            }
+            if *self.node.shutdown().borrow() {
+                return Err(stopped());
+            }
+            std::thread::park_timeout(SET_PAUSE);
+        }
+    }
+
+    fn route(&self, key: &[u8], config: &Values) -> Route {
+        if !config.cluster_enabled {
+            return Route::Run;
+        }
         let request = RouteRequest { is_write: true, ..RouteRequest::default() };
-        let route = self.node.cluster.load().route(std::iter::once(key_slot(key)), request);
-        matches!(route, Route::Run)
+        self.node.cluster.load().route(std::iter::once(key_slot(key)), request)
     }
 }
 

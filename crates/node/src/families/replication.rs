@@ -17,6 +17,7 @@ use crate::node::Node;
 use crate::replication::{self, FileRequest};
 use crate::role::{ChangeError, forget_note, identifies, note_ahead, note_writer, take_role};
 use crate::session::{After, Command, SessionCx, Tells};
+use crate::waiters::Apart;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -127,7 +128,8 @@ fn wait(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
     match reached {
         Some(count) => Ok(reply.count(count).into()),
         None => {
-            let answer = Box::pin(wait_for_acks(Arc::clone(cx.node), wait));
+            let apart = cx.node.waiters.wait_apart(cx.session.client.id);
+            let answer = Box::pin(wait_for_acks(Arc::clone(cx.node), (wait, sequence), apart));
             Ok(After::Later(answer, Tells::Nothing))
         }
     }
@@ -137,7 +139,11 @@ fn count(acked: &[u64], sequence: u64) -> usize {
     acked.iter().filter(|acked| **acked >= sequence).count()
 }
 
-async fn wait_for_acks(node: Arc<Node>, wait: Wait) -> Vec<u8> {
+async fn wait_for_acks(
+    node: Arc<Node>,
+    (wait, sequence): (Wait, u64),
+    mut apart: Apart,
+) -> Vec<u8> {
     let mut news = node.replication.acks();
     node.replication.ask_for_acks();
     loop {
@@ -152,8 +158,19 @@ async fn wait_for_acks(node: Arc<Node>, wait: Wait) -> Vec<u8> {
         // Now and then a look at the role, which tells nobody that it changed.
         let longest = wait.deadline.map_or(500, |at| at.saturating_sub(now_ms).clamp(1, 500));
         let longest = std::time::Duration::from_millis(longest);
-        // News, or time: the loop looks at both.
-        let _ = tokio::time::timeout(longest, news.changed()).await;
+        tokio::select! {
+            biased;
+            ending = apart.unblocked() => {
+                // As Redis: what is so by now, or the error.
+                return match ending {
+                    Ok(()) => format!(":{}\r\n", count(&node.replication.acked(), sequence)),
+                    Err(text) => format!("-{text}\r\n"),
+                }
+                .into_bytes();
+            }
+            // News, or time: the loop looks at both.
+            _ = tokio::time::timeout(longest, news.changed()) => {}
+        }
     }
 }
 
@@ -199,7 +216,13 @@ async fn change_role(node: Arc<Node>, wanted: Role) -> Vec<u8> {
         })
     };
     match changed {
-        Ok(generation) => take_role(&node, wanted, generation),
+        Ok(generation) => {
+            node.config.note_master(match &wanted {
+                Role::Master => None,
+                Role::Replica { from } => Some(from.clone()),
+            });
+            take_role(&node, wanted, generation);
+        }
         Err(error) => {
             forget_note(&node).await;
             return format!("-{}\r\n", ChangeError::Lineage(error)).into_bytes();

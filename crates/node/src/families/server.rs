@@ -4,7 +4,7 @@
 //! balancer of a balancer-only node.
 
 mod config;
-pub(crate) use config::change_options;
+pub(crate) use config::{change_options, is_of_tls};
 mod dbsize;
 mod engine;
 mod latency;
@@ -81,12 +81,14 @@ fn no_options_but_sync(args: &mut Args<'_>) -> Result<()> {
 
 fn flushdb(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     no_options_but_sync(args)?;
+    cx.node.migration.flushed(None);
     keyspace::flush_namespace(&mut cx.txn, &cx.scope);
     Ok(reply.ok())
 }
 
 fn flushall(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     no_options_but_sync(args)?;
+    cx.node.migration.flushed(None);
     keyspace::flush_all(&mut cx.txn)?;
     Ok(reply.ok())
 }

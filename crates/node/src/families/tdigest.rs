@@ -167,14 +167,15 @@ fn answers<T>(
     sketch: Option<&Sketch>,
     questions: &[T],
     answer: impl Fn(&Sketch, &T) -> f64,
-) -> Replied {
-    reply.with(|writer| {
+) -> Result<Replied> {
+    let numbers = sketch.map(|sketch| tdigest::answers(sketch, questions, answer)).transpose()?;
+    Ok(reply.with(|writer| {
         writer.array(questions.len());
-        for question in questions {
-            let number = sketch.map_or(f64::NAN, |sketch| answer(sketch, question));
-            writer.bulk(float_text(number).as_bytes());
+        for place in 0..questions.len() {
+            let number = numbers.as_ref().and_then(|numbers| numbers.get(place).copied());
+            writer.bulk(float_text(number.unwrap_or(f64::NAN)).as_bytes());
         }
-    })
+    }))
 }
 
 fn quantile(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -183,7 +184,7 @@ fn quantile(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
     if sketch.is_some() && !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
         return Err(Error::text("ERR Invalid argument: invalid quantile or empty tdigest"));
     }
-    Ok(answers(reply, sketch.as_ref(), &shares, |sketch, share| sketch.quantile(*share)))
+    answers(reply, sketch.as_ref(), &shares, |sketch, share| sketch.quantile(*share))
 }
 
 fn reset(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -198,11 +199,14 @@ const NO_RANK: i64 = -2;
 
 fn ranks(cx: &ReadCx<'_>, args: &mut Args<'_>, end: End, reply: Reply<'_>) -> Result<Replied> {
     let (key, values) = (args.bytes()?, floats(args)?);
-    let sketch = sketch(cx, key)?;
+    let asked =
+        |sketch| tdigest::answers(&sketch, &values, |sketch, value| sketch.rank(*value, end));
+    let ranks = sketch(cx, key)?.map(asked).transpose()?;
     Ok(reply.with(|writer| {
         writer.array(values.len());
-        for value in values {
-            writer.integer(sketch.as_ref().map_or(NO_RANK, |sketch| sketch.rank(value, end)));
+        for place in 0..values.len() {
+            let rank = ranks.as_ref().and_then(|ranks| ranks.get(place).copied());
+            writer.integer(rank.unwrap_or(NO_RANK));
         }
     }))
 }
@@ -221,7 +225,7 @@ fn by_ranks(cx: &ReadCx<'_>, args: &mut Args<'_>, end: End, reply: Reply<'_>) ->
     let wanted: Option<Vec<u64>> = wanted.iter().map(|rank| u64::try_from(*rank).ok()).collect();
     let wanted = wanted.ok_or_else(|| Error::text("ERR rank needs to be non negative"))?;
     let sketch = sketch(cx, key)?;
-    Ok(answers(reply, sketch.as_ref(), &wanted, |sketch, rank| sketch.by_rank(*rank, end)))
+    answers(reply, sketch.as_ref(), &wanted, |sketch, rank| sketch.by_rank(*rank, end))
 }
 
 fn byrank(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
@@ -235,7 +239,7 @@ fn byrevrank(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
 fn cdf(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let (key, values) = (args.bytes()?, floats(args)?);
     let sketch = sketch(cx, key)?;
-    Ok(answers(reply, sketch.as_ref(), &values, |sketch, value| sketch.share_below(*value)))
+    answers(reply, sketch.as_ref(), &values, |sketch, value| sketch.share_below(*value))
 }
 
 fn trimmed_mean(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

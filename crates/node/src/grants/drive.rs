@@ -24,6 +24,9 @@ use crate::upkeep::settle;
 /// How often the set is judged.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Between two attempts to put a term on a disk that does not take it.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
+
 /// Why a heartbeat was not taken. `Display` is what follows `-`.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTaken {
@@ -134,18 +137,44 @@ pub fn look(node: &Node) {
     }
 }
 
-/// Looks at the set every few ten milliseconds until the node stops.
+/// Looks at the set every few ten milliseconds, and keeps the term of controllers on disk, until the node stops.
 ///
 /// # Errors
 /// None; the type is that of the other services.
 pub async fn run(node: Arc<Node>) -> anyhow::Result<()> {
     let mut shutdown = node.shutdown();
+    tokio::select! {
+        () = judge(&node) => {}
+        () = keep_terms(&node) => {}
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+    Ok(())
+}
+
+async fn judge(node: &Node) {
     let mut beat = tokio::time::interval(LOOK);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = beat.tick() => look(&node),
-            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+        beat.tick().await;
+        look(node);
+    }
+}
+
+/// Puts each higher term on disk, soon after it was heard: no heartbeat waits for that, or is refused where the disk
+/// does not take it.
+async fn keep_terms(node: &Arc<Node>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(term) = node.grants.term_to_keep() else { continue };
+        let keeping = Arc::clone(node);
+        let kept = tokio::task::spawn_blocking(move || identity::keep_term(&keeping.dir, term));
+        match kept.await {
+            Ok(Ok(())) => node.grants.kept_term(term),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, term, "the term of the controller cannot be kept on disk; it is tried again");
+                tokio::time::sleep(KEEP_AGAIN).await;
+            }
+            Err(error) => tracing::error!(%error, "keep the term of the controller"),
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::durable::{replace_durably, sync_folder};
 const INCARNATION: &str = "holdfast.incarnation";
 /// File in the node's folder: `<until ns> <lease ms> <boot id>`.
 const PROMISE: &str = "promise";
+/// File in the node's folder: the highest term of a controller that was obeyed. Of a later version there may be more words.
+const TERM: &str = "term";
 
 /// Identity of the data and of the machine's boot.
 #[derive(Debug)]
@@ -110,6 +112,23 @@ pub fn keep_promise(dir: &Path, identity: &Identity, kept: Kept) -> io::Result<(
     sync_folder(dir)
 }
 
+/// The highest term that an earlier process obeyed; 0 if none is known.
+pub fn load_term(dir: &Path) -> u64 {
+    let Ok(text) = std::fs::read_to_string(dir.join(TERM)) else { return 0 };
+    let term = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    term.unwrap_or_else(|| {
+        tracing::warn!("the file `term` is unreadable and is taken for none");
+        0
+    })
+}
+
+/// Makes a term durable. Nothing waits for it: what keeps two masters apart is on disk elsewhere, and this is for a
+/// controller that comes back after days.
+pub fn keep_term(dir: &Path, term: u64) -> io::Result<()> {
+    replace_durably(&dir.join(TERM), format!("{term}\n").as_bytes())?;
+    sync_folder(dir)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +162,17 @@ mod tests {
         assert_eq!(load_promise(dir.path(), &other), (Some(kept), false));
         std::fs::write(dir.path().join(PROMISE), "x").unwrap();
         assert_eq!(load_promise(dir.path(), &identity), (None, false));
+    }
+
+    #[test]
+    fn a_term_is_read_back_and_nonsense_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load_term(dir.path()), 0);
+        keep_term(dir.path(), 7).unwrap();
+        assert_eq!(load_term(dir.path()), 7);
+        std::fs::write(dir.path().join(TERM), "8 of a later version\n").unwrap();
+        assert_eq!(load_term(dir.path()), 8);
+        std::fs::write(dir.path().join(TERM), "x").unwrap();
+        assert_eq!(load_term(dir.path()), 0);
     }
 }

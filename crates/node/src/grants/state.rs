@@ -39,6 +39,8 @@ pub struct Grants {
     pub heard: Heard,
     /// Held while it is written whose data this is.
     pub(super) naming: Mutex<()>,
+    /// The term that the next process finds on disk.
+    kept_term: AtomicU64,
 }
 
 /// A reply that waits for the set.
@@ -68,6 +70,7 @@ impl Grants {
             commit: Commit::new(workers),
             heard: Heard::default(),
             naming: Mutex::default(),
+            kept_term: AtomicU64::new(0),
         }
     }
 
@@ -79,6 +82,23 @@ impl Grants {
     /// Highest term of a controller seen.
     pub fn term(&self) -> u64 {
         self.holder.lock().term()
+    }
+
+    /// An earlier process of this node left that term on disk: lower ones are refused (rule O7). To be called before
+    /// anybody is heard.
+    pub fn remember(&self, term: u64) {
+        self.holder.lock().remember(term);
+        self.kept_term(term);
+    }
+
+    /// The term that is to be put on disk, if it is not there.
+    pub fn term_to_keep(&self) -> Option<u64> {
+        self.holder.lock().to_keep(self.kept_term.load(Ordering::SeqCst))
+    }
+
+    /// That term is on disk.
+    pub fn kept_term(&self, term: u64) {
+        self.kept_term.store(term, Ordering::SeqCst);
     }
 
     /// Whether a command of a controller that names its term is to be obeyed; notes the term.

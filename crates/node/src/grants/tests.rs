@@ -358,6 +358,26 @@ fn a_command_of_an_older_term_is_refused() {
     assert!(!Reply::parse(&text).expect("a reply").paused);
 }
 
+/// Rule O7: a controller on a store that was left behind must not find its nodes without a memory.
+#[test]
+fn the_next_process_refuses_terms_that_this_one_refused() {
+    let node = master(|_| {});
+    let hear = |node: &Running, term: &str| {
+        node.ask(&["CLUSTERX", "HEARTBEAT", "nobody", "1000", term, "CLOCK", "0", "0"])
+    };
+    Reply::parse(&hear(&node, "9")).expect("a reply");
+    let dir = node.node.dir.clone();
+    wait_until(|| match super::identity::load_term(&dir) {
+        9 => Ok(()),
+        other => Err(format!("term {other} on disk")),
+    });
+    let next = node.restart(|values| values.cluster_enabled = true);
+    next.node.grants.remember(super::identity::load_term(&dir));
+    let refused = hear(&next, "8");
+    assert_eq!(refused, "-ERR election version mismatch: 8 is older than 9");
+    Reply::parse(&hear(&next, "9")).expect("the same one is obeyed");
+}
+
 #[test]
 fn replies_to_writes_and_to_reads_of_them_wait_and_leave_in_order() {
     let (node, _, mut puppet) = in_sync(|_| {}, 1);

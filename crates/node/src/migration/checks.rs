@@ -26,6 +26,8 @@ pub enum Refused {
     Mine,
     #[error("only one importing job is allowed, current importing: {0}")]
     Importing(SlotRange),
+    #[error("keys of the slots {0} were deleted here with all others while they came")]
+    Flushed(SlotRange),
     #[error("mismatch slot, importing slot(s): {}, but got: {got}", shown(*.known))]
     Mismatch { known: Option<SlotRange>, got: SlotRange },
 }

@@ -106,9 +106,8 @@ impl Rate {
         batch: &[u8],
         options: &Values,
     ) -> Result<(), Failed> {
-        if let Some(next) = self.next {
-            link.pause(next.saturating_duration_since(Instant::now()))?;
-        }
+        let left = self.next.map(|next| next.saturating_duration_since(Instant::now()));
+        link.pause(left.unwrap_or_default())?;
         let bytes_per_second = u64::from(options.migrate_batch_rate_limit_mb) << 20;
         self.next = Some(Instant::now() + time_of(batch.len(), bytes_per_second));
         link.ask("APPLYBATCH", &[b"APPLYBATCH", batch]).map(|_| ())

@@ -2,7 +2,8 @@
 //!
 //! What is sent is the database at one moment, then what the log has since. When little is left,
 //! writes of the slots are stopped, the rest is sent, and the target is told that all has come. From
-//! then on it serves them, and this node says MOVED. Whatever fails before leaves the slots here.
+//! then on it serves them, and this node says MOVED. Whatever fails before leaves the slots here, and
+//! a target that is too slow for that is such a failure: writes are stopped for [`FREEZE`] at most.
 //!
 //! An answer to that last request that is lost is asked for until it is known: neither side may
 //! write meanwhile, since both might.
@@ -16,7 +17,7 @@ use storage::slots::{Batches, Dirty, Refusal, for_each_key};
 use storage::{FeedBatch, FeedRead, FeedReader, Snapshot, Store};
 use topology::Endpoint;
 
-use super::link::{Failed, Link, Stop};
+use super::link::{Failed, Limits, Link};
 use super::marks;
 use super::pace::{Pipeline, Rate};
 use super::stage::{self, Next, Replay, Verdict};
@@ -32,6 +33,10 @@ use crate::threads::spawn;
 const LOG_BYTES: usize = 1 << 20;
 /// Between two questions whether the target has taken over.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Longest time for which writes of the slots are stopped, as long as the target has not been asked
+/// to take over. Then they stay here.
+const FREEZE: Duration = Duration::from_secs(10);
 
 /// Ends a job however its thread ends, and if there is none.
 struct Ending {
@@ -52,7 +57,7 @@ pub fn start(node: &Arc<Node>, job: Arc<Job>, to: Endpoint) {
         let Ending { node, job } = &ending;
         let (range, target) = (job.range, job.to);
         tracing::info!(%range, %target, at = %to, "slots are migrated");
-        let result = run(node, job, &to);
+        let result = run(node, job, &to, FREEZE);
         match conclude(node, job, result) {
             Ok(()) => {
                 tracing::info!(%range, %target, "slots were migrated: the topology is to say so")
@@ -95,7 +100,7 @@ fn leave(node: &Node, job: &Job) {
     node.pubsub.drop_shards(is_gone, node.config.now().subscriber_limit(), clock::unix_ms());
 }
 
-fn run(node: &Arc<Node>, job: &Job, to: &Endpoint) -> Result<(), Failed> {
+fn run(node: &Arc<Node>, job: &Job, to: &Endpoint, freeze: Duration) -> Result<(), Failed> {
     let (store, generation) = {
         let engine = node.engine();
         let store = master(&engine, None).ok_or(Failed::Stopped(NO_MASTER))?;
@@ -108,8 +113,8 @@ fn run(node: &Arc<Node>, job: &Job, to: &Endpoint) -> Result<(), Failed> {
         job.stopped().or(is_other.then_some(NO_MASTER)).or(is_over.then_some("this node ends"))
     };
     let options = node.config.now();
-    let mut run = Run { node, job, to, store: &store, generation, options: &options, stop: &stop };
-    run.run()
+    let limits = &Limits::new(&stop);
+    Run { node, job, to, store: &store, generation, options: &options, limits, freeze }.run()
 }
 
 const NO_MASTER: &str = "this node is no master any more, or its database is another one";
@@ -127,14 +132,16 @@ struct Run<'n> {
     store: &'n Store,
     generation: u64,
     options: &'n Values,
-    stop: Stop<'n>,
+    limits: &'n Limits<'n>,
+    /// See [`FREEZE`].
+    freeze: Duration,
 }
 
 impl<'n> Run<'n> {
-    fn run(&mut self) -> Result<(), Failed> {
+    fn run(&self) -> Result<(), Failed> {
         let mut link = self.connect()?;
         self.import(&mut link, b"0")?;
-        match self.send_all(&mut link) {
+        match self.send_all(&mut link).and_then(|()| self.may_ask()) {
             Ok(()) => {}
             Err(failed) => {
                 // If the connection still holds, the target is told why nothing more comes.
@@ -144,8 +151,6 @@ impl<'n> Run<'n> {
                 return Err(failed);
             }
         }
-        // Before it is asked: a topology that comes while it answers decides, and ends nothing.
-        self.job.note_unknown();
         let answer = match self.import(&mut link, b"1") {
             Ok(()) => Ok(Ok(())),
             Err(Failed::Refused { said, .. }) => Ok(Err(said)),
@@ -154,6 +159,7 @@ impl<'n> Run<'n> {
         match stage::answered(answer) {
             Verdict::Theirs => Ok(()),
             Verdict::Ours(why) => {
+                self.limits.note_asked(false);
                 self.give_up(&mut link);
                 Err(Failed::Unreadable(why))
             }
@@ -164,8 +170,17 @@ impl<'n> Run<'n> {
         }
     }
 
+    /// Whether the target may be asked to take over. From here on a topology decides, and ends
+    /// nothing.
+    fn may_ask(&self) -> Result<(), Failed> {
+        let stopped = self.limits.why().map_or(Ok(()), Err);
+        stopped.and_then(|()| self.job.ask()).map_err(Failed::Stopped)?;
+        self.limits.note_asked(true);
+        Ok(())
+    }
+
     fn connect(&self) -> Result<Link<'n>, Failed> {
-        let mut link = Link::open(self.to, self.stop)?;
+        let mut link = Link::open(self.to, self.limits)?;
         let config = self.node.config.now();
         let own = Some(config.requirepass.as_str()).filter(|secret| !secret.is_empty());
         link.greet(config.link_secret().or(own))?;
@@ -202,7 +217,7 @@ impl<'n> Run<'n> {
                 Verdict::Ours(why) => return Err(Failed::Unreadable(why)),
                 Verdict::Unknown => {}
             }
-            if let Some(why) = (self.stop)() {
+            if let Some(why) = self.limits.why() {
                 return Err(Failed::Stopped(why));
             }
             std::thread::sleep(ASK_AGAIN);
@@ -327,6 +342,7 @@ impl<'n> Run<'n> {
             }
             self.node.migration.forbid(self.job.range);
             marks.write_forbidden = Some(self.job.range);
+            self.limits.freeze(self.freeze);
             Ok(())
         })
     }
@@ -340,7 +356,7 @@ impl<'n> Run<'n> {
     ) -> Result<(), Failed> {
         let mut next = after.saturating_add(1);
         while next <= through {
-            if let Some(why) = (self.stop)() {
+            if let Some(why) = self.limits.why() {
                 return Err(Failed::Stopped(why));
             }
             match feed.read(next, LOG_BYTES)? {
@@ -390,3 +406,6 @@ fn settled(result: Result<(), Halt>, out: &mut Pipeline<'_, '_>) -> Result<(), F
         Err(Halt::Storage(error)) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

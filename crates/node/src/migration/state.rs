@@ -1,13 +1,12 @@
 //! What is known of the migration that gives slots away, and of the one that brings some.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use topology::state::Marks;
 use topology::view::{Importing, JobState, Jobs, Migrating};
-use topology::{Cluster, NodeId, SlotRange};
+use topology::{Cluster, NodeId, SlotRange, SlotSet};
 
 use super::checks::{Refused, are_mine, overlap};
 
@@ -40,6 +39,8 @@ struct Taking {
     state: Option<JobState>,
     /// The connection that brings them.
     link: u64,
+    /// Some of what has come was deleted since, with all other keys of this node.
+    is_flushed: bool,
 }
 
 /// How a migration ended; the error is a text for people.
@@ -52,33 +53,68 @@ pub struct Job {
     pub range: SlotRange,
     /// Who takes them.
     pub to: NodeId,
-    /// Why it is to end.
-    stop: Mutex<Option<&'static str>>,
-    /// The answer to the handover was lost: a topology decides.
-    is_unknown: AtomicBool,
-    /// What a topology has decided: the slots are the target's, or not.
-    decided: Mutex<Option<bool>>,
+    course: Mutex<Course>,
     ended: watch::Sender<Option<Ended>>,
 }
 
+/// How a job goes.
+#[derive(Debug, Default)]
+enum Course {
+    /// It goes on, and may be ended.
+    #[default]
+    Runs,
+    /// It is to end, for this.
+    Stopped(&'static str),
+    /// The target is asked to take over: from here on its answer or a topology decides, and nothing
+    /// that happens here.
+    Asked {
+        /// Slots of which a topology has said since whose they are.
+        told: SlotSet,
+        /// What a topology has decided: the slots are the target's, or not.
+        are_theirs: Option<bool>,
+    },
+}
+
 impl Job {
+    fn new(range: SlotRange, to: NodeId) -> Arc<Self> {
+        Arc::new(Self { range, to, course: Mutex::default(), ended: watch::Sender::new(None) })
+    }
+
     /// Why it is to end, if it is.
     pub fn stopped(&self) -> Option<&'static str> {
-        *self.stop.lock()
+        match *self.course.lock() {
+            Course::Stopped(why) => Some(why),
+            _ => None,
+        }
     }
 
     fn stop(&self, why: &'static str) {
-        self.stop.lock().get_or_insert(why);
+        let course = &mut *self.course.lock();
+        if let Course::Runs = course {
+            *course = Course::Stopped(why);
+        }
     }
 
-    /// Nobody knows whether the target has taken over.
-    pub fn note_unknown(&self) {
-        self.is_unknown.store(true, Ordering::SeqCst);
+    /// The target is about to be asked to take over.
+    ///
+    /// # Errors
+    /// Why it must not be asked.
+    pub fn ask(&self) -> Result<(), &'static str> {
+        let course = &mut *self.course.lock();
+        match course {
+            Course::Stopped(why) => return Err(*why),
+            Course::Runs => *course = Course::Asked { told: SlotSet::default(), are_theirs: None },
+            Course::Asked { .. } => {}
+        }
+        Ok(())
     }
 
     /// Whether the slots are the target's, once a topology has said so.
     pub fn decided(&self) -> Option<bool> {
-        *self.decided.lock()
+        match *self.course.lock() {
+            Course::Asked { are_theirs, .. } => are_theirs,
+            _ => None,
+        }
     }
 
     /// Waits for its end.
@@ -103,14 +139,7 @@ impl Migration {
         if giving.forbidden.is_some_and(|forbidden| overlap(forbidden, range)) {
             return Err(Refused::Migrated);
         }
-        let job = Arc::new(Job {
-            range,
-            to,
-            stop: Mutex::default(),
-            is_unknown: AtomicBool::new(false),
-            decided: Mutex::default(),
-            ended: watch::Sender::new(None),
-        });
+        let job = Job::new(range, to);
         let (shown, job_kept) = (Some((to, JobState::Start)), Some(Arc::clone(&job)));
         *giving = Giving { job: job_kept, shown, ..Giving::default() };
         Ok(job)
@@ -138,11 +167,21 @@ impl Migration {
         job.ended.send_replace(Some(ended));
     }
 
-    /// The job that runs is to end.
-    pub fn stop(&self, why: &'static str) {
-        if let Some(job) = &self.kept.lock().giving.job {
-            job.stop(why);
+    /// Slots whose writes are stopped until it is known whether they have gone.
+    pub fn frozen(&self) -> Option<SlotRange> {
+        let giving = &self.kept.lock().giving;
+        giving.forbidden.filter(|_| giving.job.is_some())
+    }
+
+    /// All keys of these slots are deleted here, or of all slots. What is given away is not sent on:
+    /// a deletion of all at once is not in what is sent. What comes is not whole any more.
+    pub fn flushed(&self, slots: Option<SlotRange>) {
+        let Kept { giving, taking } = &mut *self.kept.lock();
+        let concerns = |range: SlotRange| slots.is_none_or(|slots| overlap(slots, range));
+        if let Some(job) = giving.job.as_ref().filter(|job| concerns(job.range)) {
+            job.stop("the slots were flushed meanwhile");
         }
+        taking.is_flushed |= taking.range.is_some_and(concerns);
     }
 
     /// Whether slots are being given away.
@@ -178,7 +217,8 @@ impl Migration {
         if let Some(known) = taking.range.filter(|known| is_running && *known != range) {
             return Err(Refused::Importing(known));
         }
-        *taking = Taking { range: Some(range), state: Some(JobState::Start), link };
+        let state = Some(JobState::Start);
+        *taking = Taking { range: Some(range), state, link, is_flushed: false };
         if giving.job.is_none() {
             giving.forbidden = giving.forbidden.filter(|forbidden| *forbidden != range);
         }
@@ -195,12 +235,15 @@ impl Migration {
     ///
     /// # Errors
     /// [`Refused::Mismatch`], also where no import of them runs: what was deleted is not whole, and
-    /// what is served is not deleted.
+    /// what is served is not deleted. [`Refused::Flushed`]: they are not whole, and still come.
     pub fn taken(&self, range: SlotRange, is_whole: bool) -> Result<(), Refused> {
         let taking = &mut self.kept.lock().taking;
         let known = taking.range.filter(|_| taking.state == Some(JobState::Start));
         if known != Some(range) {
             return Err(Refused::Mismatch { known, got: range });
+        }
+        if is_whole && taking.is_flushed {
+            return Err(Refused::Flushed(range));
         }
         taking.state = Some(if is_whole { JobState::Success } else { JobState::Failed });
         Ok(())
@@ -216,9 +259,10 @@ impl Migration {
         taking.range
     }
 
-    /// A new topology comes into force, with the role that it gives. What runs keeps its marks if it
-    /// still fits; what nobody knows is decided. To be called with the gate held alone.
-    pub fn topology_changed(&self, cluster: &mut Cluster, is_master: bool) {
+    /// A new topology comes into force, which tells of these slots whose they are, with the role that
+    /// it gives. What runs keeps its marks if it still fits; what nobody knows is decided if all of
+    /// it is told. To be called with the gate held alone.
+    pub fn topology_changed(&self, cluster: &mut Cluster, told: &SlotSet, is_master: bool) {
         let Kept { giving, taking } = &mut *self.kept.lock();
         if cluster.version() < 0 {
             // Reset, which is refused while anything runs.
@@ -226,7 +270,7 @@ impl Migration {
             return;
         }
         if let Some(job) = &giving.job {
-            judge(job, cluster, is_master);
+            judge(job, cluster, (told, is_master));
         } else {
             let is_marked = |range: &SlotRange| {
                 range.slots().any(|slot| cluster.marks().migrated.contains_key(&slot))
@@ -241,11 +285,17 @@ impl Migration {
     }
 }
 
-fn judge(job: &Job, cluster: &Cluster, is_master: bool) {
-    let mut slots = job.range.slots();
-    let are_theirs = slots.all(|slot| cluster.owner(slot).is_some_and(|node| node.id == job.to));
-    if job.is_unknown.load(Ordering::SeqCst) {
-        *job.decided.lock() = Some(are_theirs);
+fn judge(job: &Job, cluster: &Cluster, (told, is_master): (&SlotSet, bool)) {
+    if let Course::Asked { told: known, are_theirs } = &mut *job.course.lock() {
+        let is_theirs = |slot| cluster.owner(slot).is_some_and(|node| node.id == job.to);
+        for slot in job.range.slots().filter(|slot| told.contains(*slot)) {
+            known.insert(slot);
+        }
+        // What was said of other slots, or of some of these, says nothing of the rest: the target
+        // may have it.
+        if job.range.slots().all(|slot| known.contains(slot)) {
+            *are_theirs = Some(job.range.slots().all(is_theirs));
+        }
         return;
     }
     let target = cluster.topology().ok().and_then(|topology| topology.node(&job.to));
@@ -260,7 +310,7 @@ fn judge(job: &Job, cluster: &Cluster, is_master: bool) {
 
 #[cfg(test)]
 mod tests {
-    use topology::{Slot, parse_slots};
+    use topology::{SLOT_COUNT, Slot, parse_slots};
 
     use super::*;
 
@@ -284,6 +334,15 @@ mod tests {
         let change = Cluster::default().prepare_set_node_id(A.as_bytes(), false).unwrap();
         let change = change.into_parts().0.prepare_set_nodes(text.as_bytes(), 1, false, &|_| false);
         change.unwrap().into_parts().0
+    }
+
+    /// What SETNODES tells of: every slot.
+    fn every() -> SlotSet {
+        (0..SLOT_COUNT).filter_map(Slot::new).collect()
+    }
+
+    fn slots(text: &str) -> SlotSet {
+        range(text).slots().collect()
     }
 
     fn shown(migration: &Migration) -> Option<(String, JobState)> {
@@ -320,7 +379,7 @@ mod tests {
         let job = migration.begin(range("1-3"), b()).unwrap();
         migration.forbid(job.range);
         let mut same = cluster(99);
-        migration.topology_changed(&mut same, true);
+        migration.topology_changed(&mut same, &every(), true);
         assert_eq!(job.stopped(), None);
         assert_eq!(same.marks().write_forbidden, Some(job.range), "it is still forbidden");
         migration.end(&job, Ok(()));
@@ -328,10 +387,10 @@ mod tests {
         marked.update_marks(|marks| {
             marks.migrated.insert(Slot::new(2).unwrap(), b());
         });
-        migration.topology_changed(&mut marked, true);
+        migration.topology_changed(&mut marked, &every(), true);
         assert_eq!(marked.marks().write_forbidden, Some(range("1-3")), "one is not published yet");
         let mut next = cluster(0);
-        migration.topology_changed(&mut next, true);
+        migration.topology_changed(&mut next, &every(), true);
         assert_eq!((next.marks().write_forbidden, shown(&migration)), (None, None));
     }
 
@@ -342,7 +401,7 @@ mod tests {
         {
             let migration = Migration::default();
             let job = migration.begin(range("1-3"), b()).unwrap();
-            migration.topology_changed(&mut cluster, is_master);
+            migration.topology_changed(&mut cluster, &every(), is_master);
             assert!(job.stopped().is_some_and(|said| said.contains(why)), "{why}");
         }
     }
@@ -352,10 +411,65 @@ mod tests {
         for (last, decided) in [(0, true), (99, false), (2, false)] {
             let migration = Migration::default();
             let job = migration.begin(range("1-3"), b()).unwrap();
-            job.note_unknown();
-            migration.topology_changed(&mut cluster(last), true);
+            job.ask().unwrap();
+            migration.topology_changed(&mut cluster(last), &every(), true);
             assert_eq!((job.decided(), job.stopped()), (Some(decided), None), "{last}");
         }
+    }
+
+    /// SETSLOT of other slots, or of a part, leaves open who serves the rest.
+    #[test]
+    fn what_nobody_knows_is_decided_once_all_of_it_is_told() {
+        let first = [((1, "2-3"), (0, "1"), true), ((1, "2-3"), (1, "1"), false)];
+        let kept = ((99, "1"), (99, "2-3"), false);
+        for (one, other, decided) in first.into_iter().chain([kept]) {
+            let migration = Migration::default();
+            let job = migration.begin(range("1-3"), b()).unwrap();
+            migration.forbid(job.range);
+            job.ask().unwrap();
+            let mut now = cluster(99);
+            migration.topology_changed(&mut now, &slots("50-99"), true);
+            migration.topology_changed(&mut now, &SlotSet::default(), true);
+            assert_eq!(job.decided(), None, "nothing was said of them");
+            now = cluster(one.0);
+            migration.topology_changed(&mut now, &slots(one.1), true);
+            assert_eq!((job.decided(), job.stopped()), (None, None), "{one:?}");
+            assert_eq!(now.marks().write_forbidden, Some(job.range), "{one:?}");
+            migration.topology_changed(&mut cluster(other.0), &slots(other.1), true);
+            assert_eq!(job.decided(), Some(decided), "{one:?}, {other:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_to_end_asks_nothing_and_one_that_has_asked_is_not_ended() {
+        let migration = Migration::default();
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        migration.flushed(Some(range("4-5")));
+        assert_eq!(job.stopped(), None, "other slots");
+        migration.flushed(Some(range("3-5")));
+        assert!(job.stopped().is_some());
+        assert_eq!(job.ask().err(), job.stopped());
+        migration.end(&job, Err("x".into()));
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        assert_eq!(migration.frozen(), None);
+        migration.forbid(job.range);
+        assert_eq!(migration.frozen(), Some(job.range));
+        job.ask().unwrap();
+        migration.flushed(None);
+        assert_eq!(job.stopped(), None);
+        migration.end(&job, Ok(()));
+        assert_eq!(migration.frozen(), None, "they have gone");
+    }
+
+    #[test]
+    fn slots_that_were_flushed_while_they_came_have_not_come() {
+        let migration = Migration::default();
+        migration.take(range("7"), 1).unwrap();
+        migration.flushed(None);
+        assert_eq!(migration.taken(range("7"), true), Err(Refused::Flushed(range("7"))));
+        assert_eq!(migration.taken(range("7"), false), Ok(()), "and what is there of them goes");
+        migration.take(range("7"), 2).unwrap();
+        assert_eq!(migration.taken(range("7"), true), Ok(()), "they came anew");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use storage::slots::commands::{self, Closed, Out, Sent};
 use storage::slots::{Batches, Dirty, for_each_key};
-use storage::{FeedRead, Store};
+use storage::{FeedRead, Snapshot, Store};
 use topology::{Cluster, Slot, SlotRange};
 
 use crate::clock;
@@ -20,14 +20,14 @@ use crate::session::{After, Session};
 const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 /// A node that has all slots.
-struct Side {
-    node: Arc<Node>,
+pub(super) struct Side {
+    pub(super) node: Arc<Node>,
     session: Session,
     _dir: tempfile::TempDir,
 }
 
 impl Side {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let values = Values { cluster_enabled: true, ..crate::shell::small() };
         let change = Cluster::default().prepare_set_node_id(ME.as_bytes(), false).unwrap();
@@ -39,19 +39,27 @@ impl Side {
         Self { node, session, _dir: dir }
     }
 
-    fn run(&mut self, words: &[&[u8]]) -> String {
+    pub(super) fn run(&mut self, words: &[&[u8]]) -> String {
         let mut out = Vec::new();
         let now_ms = clock::unix_ms();
         let mut batch = Batch::begin(&self.node, self.node.config.now(), 0, now_ms);
         let after = batch.run(&mut self.session, words, &mut out);
-        batch.close(&self.session, &mut out).finish(&self.node).unwrap();
-        if let After::Long(read) = after {
-            out.extend(crate::shell::finish(read));
+        let ran = batch.close(&self.session, &mut out);
+        ran.finish(&self.node).unwrap();
+        match after {
+            After::Long(read) => out.extend(crate::shell::finish(read)),
+            // A script, on a thread of its own.
+            After::Later(answer, _) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                out = runtime.unwrap().block_on(answer);
+                ran.finish_later(&self.node).unwrap();
+            }
+            _ => {}
         }
         out.escape_ascii().to_string()
     }
 
-    fn line(&mut self, command: &str) -> String {
+    pub(super) fn line(&mut self, command: &str) -> String {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         self.run(&words)
     }
@@ -196,20 +204,69 @@ fn a_bitmap_that_grows_keeps_its_last_bit() {
     let (mut source, mut target) = (Side::new(), Side::new());
     source.line("SETBIT bits 3 1");
     let store = source.store();
-    let old = store.snapshot();
     let mut to = To { target: &mut target, sent: 0 };
-    for_each_key::<commands::Halt>(&old, all(), |key| {
-        commands::whole(&old, key, clock::unix_ms(), &mut to)
+    let old = send_all(&store, &mut to);
+    source.line("SETBIT bits 15 1");
+    send_changes(&store, &old, &mut to);
+    assert_eq!(source.contents(), target.contents());
+}
+
+/// Sends the keys of a store, and returns the moment of it.
+fn send_all<'s>(store: &'s Store, to: &mut To<'_>) -> Snapshot<'s> {
+    let at = store.snapshot();
+    for_each_key::<commands::Halt>(&at, all(), |key| {
+        commands::whole(&at, key, clock::unix_ms(), to)
     })
     .unwrap();
-    source.line("SETBIT bits 15 1");
+    at
+}
+
+/// Sends what has changed since a moment, and returns the next one.
+fn send_changes<'s>(store: &'s Store, old: &Snapshot<'_>, to: &mut To<'_>) -> Snapshot<'s> {
     let new = store.snapshot();
     let (mut dirty, mut sent) = (Dirty::default(), Sent::default());
-    for batch in batches(&store, old.sequence()) {
+    for batch in batches(store, old.sequence()) {
         dirty.note(&batch, all()).unwrap();
     }
-    commands::changes((&old, &new), (dirty, &mut sent), clock::unix_ms(), &mut to).unwrap();
-    assert_eq!(source.contents(), target.contents());
+    commands::changes((old, &new), (dirty, &mut sent), clock::unix_ms(), to).unwrap();
+    new
+}
+
+/// Its version is the same on both sides, so the target still has what was deleted here.
+#[test]
+fn what_is_deleted_while_its_key_is_sent_anew_does_not_come_back() {
+    let (mut source, mut target) = (Side::new(), Side::new());
+    let store = source.store();
+    let soon = clock::unix_ms() + 30_000;
+    for command in [
+        "HSET timed stays v goes w".to_owned(),
+        "HPEXPIREAT timed 4102444800100 FIELDS 1 stays".into(),
+        format!("PEXPIREAT timed {soon}"),
+        "XADD grouped 1-1 f v".into(),
+        "XADD grouped 2-1 f v".into(),
+        "XADD grouped 3-1 f v".into(),
+        "XGROUP CREATE grouped g 0".into(),
+    ] {
+        assert!(!source.line(&command).starts_with('-'), "{command}");
+    }
+    let mut to = To { target: &mut target, sent: 0 };
+    let mut old = send_all(&store, &mut to);
+    // The stream goes by commands meanwhile, and then by records again.
+    for round in [
+        &["HDEL timed goes", "PEXPIREAT timed 4102444800000", "XGROUP DESTROY grouped g"][..],
+        &["XDEL grouped 2-1"],
+        &["XGROUP CREATE grouped g 0"],
+    ] {
+        for command in round {
+            assert!(!source.line(command).starts_with('-'), "{command}");
+        }
+        old = send_changes(&store, &old, &mut to);
+        for asked in
+            ["HGETALL timed", "PEXPIRETIME timed", "XRANGE grouped - +", "XINFO GROUPS grouped"]
+        {
+            assert_eq!(source.line(asked), to.target.line(asked), "{round:?}: {asked}");
+        }
+    }
 }
 
 #[test]

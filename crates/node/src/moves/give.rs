@@ -99,7 +99,13 @@ enum End {
 
 /// Answers a `PULL` on a thread of its own.
 pub fn serve(detached: Detached, request: Request) {
-    spawn("move-give", move || block_on(run(detached, request)));
+    spawn("move-give", move || {
+        block_on(
+            detached.attended("stream of a slot move", async move |detached| {
+                run(detached, request).await
+            }),
+        )
+    });
 }
 
 async fn run(detached: Detached, request: Request) {
@@ -113,7 +119,6 @@ async fn run(detached: Detached, request: Request) {
         }
         Err(error) => tracing::warn!(%error, "cannot take a taker's socket"),
     }
-    node.clients.remove(client.id);
 }
 
 async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Result<(), End> {

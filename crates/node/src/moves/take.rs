@@ -22,7 +22,7 @@ use super::state::Take;
 use crate::clock;
 use crate::node::Node;
 use crate::stream::Stream;
-use crate::threads::{block_on, spawn};
+use crate::threads::{block_on, spawn, surviving};
 
 /// A stream that the giver says it does not have, and that has brought nothing for so long, is begun
 /// anew.
@@ -94,8 +94,12 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: (String, String
     let job = Job { node: Arc::clone(node), id, slots, granted, take, stop };
     spawn("move-take", move || {
         block_on(async move {
-            if let Err(end) = job.run().await {
-                tracing::info!(id = %job.id, %end, "pull of a slot move ended");
+            match surviving(job.run()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(end)) => tracing::info!(id = %job.id, %end, "pull of a slot move ended"),
+                Err(panic) => {
+                    tracing::error!(id = %job.id, panic, "a pull of a slot move panicked")
+                }
             }
             job.take.is_over.store(true, Ordering::SeqCst);
         });

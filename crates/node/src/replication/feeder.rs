@@ -27,7 +27,9 @@ use crate::threads::{block_on, spawn};
 
 /// Answers a `PSYNC` on a thread of its own and, if it is accepted, feeds the replica until either side ends.
 pub fn serve(detached: Detached, request: Request) {
-    spawn("repl-feed", move || block_on(run(detached, request)));
+    spawn("repl-feed", move || {
+        block_on(detached.attended("feed", async move |detached| run(detached, request).await))
+    });
 }
 
 async fn run(detached: Detached, request: Request) {
@@ -56,7 +58,6 @@ async fn run(detached: Detached, request: Request) {
         }
         Err(error) => tracing::warn!(%error, "cannot take a replica's socket"),
     }
-    node.clients.remove(client.id);
 }
 
 /// Why a feed ended, where it was not asked to.

@@ -70,7 +70,12 @@ enum End {
 
 /// Answers on a thread of its own, then closes the connection, as Kvrocks does.
 pub fn serve(detached: Detached, request: Request) {
-    spawn("repl-files", move || block_on(run(detached, request)));
+    spawn("repl-files", move || {
+        block_on(
+            detached
+                .attended("transfer of files", async move |detached| run(detached, request).await),
+        )
+    });
 }
 
 async fn run(detached: Detached, request: Request) {
@@ -89,7 +94,6 @@ async fn run(detached: Detached, request: Request) {
     if let Err(error) = result {
         tracing::warn!(conn = client.id, replica = %client.address, %error, "file transfer ended early");
     }
-    node.clients.remove(client.id);
 }
 
 struct Sending {

@@ -15,9 +15,9 @@ use replication::replica::{Conn, Held, Part};
 use crate::durable::{remove_folder_if_there, remove_if_there, sync_folder, write_durably};
 
 /// Name of the folder in `dir`.
-pub(super) const NAME: &str = "sync_checkpoint";
+pub(crate) const NAME: &str = "sync_checkpoint";
 /// Name of the checkpoint's folder in `dir`.
-pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// Name of the file in `dir` that tells which checkpoint is in the folder.
 const ID_NAME: &str = "sync_checkpoint.id";
 

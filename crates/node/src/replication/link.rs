@@ -8,20 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::heartbeat::LinkStatus;
-use replication::history::{EpochId, History, Position};
+use replication::history::{EpochId, Position};
 use replication::replica::{Action, Blame, Config, Conn, Event, Machine, Options, Reason, State};
 use replication::wire::Stamp;
-use storage::Store;
 use tokio::sync::{mpsc, watch};
 use topology::Endpoint;
 
+use super::applying::{Applying, Stale, adopt, apply};
 use super::conn::{Incoming, Socket};
 use super::folder::Folder;
-use crate::clock::{self, boottime_ms as now_ms, until};
+use crate::clock::{boottime_ms as now_ms, until};
 use crate::config::Values;
 use crate::durable;
 use crate::node::Node;
-use crate::session::serve::{self, Ready, Server};
 use crate::threads::block_on;
 use crate::upkeep::settle;
 
@@ -77,6 +76,12 @@ pub(super) struct Driver {
     pub(super) is_exported: bool,
     /// What the machine goes by.
     options: Options,
+}
+
+impl From<Stale> for Over {
+    fn from(Stale: Stale) -> Self {
+        Self::Stale
+    }
 }
 
 impl Driver {
@@ -158,6 +163,7 @@ impl Driver {
             }
             follow.extend(self.step(event)?);
         }
+        self.job.node.replication.set_progress(self.job.serial, self.machine.progress());
         let resync = &self.job.node.resync;
         match (self.machine.is_distrusted(), resync.is_required()) {
             (true, _)
@@ -178,17 +184,20 @@ impl Driver {
         let mut applying = Applying::default();
         let mut has_failed = false;
         self.follow_options();
-        if self.machine.state() != State::Connected {
-            self.tell_history();
-        }
+        let told = match self.machine.state() {
+            State::Connected => None,
+            State::Connecting | State::Sync => self.tell_history(),
+        };
+        let (node, generation) = (Arc::clone(&self.job.node), self.job.generation);
+        let to = (&node, generation);
         for action in self.machine.step(event, now_ms()) {
             let result = match action {
                 Action::Apply(batch) => {
-                    apply(&self.job, &batch, &mut applying)?;
+                    apply(to, &batch, &mut applying)?;
                     Ok(())
                 }
                 Action::Adopt(theirs) => {
-                    adopt(&self.job, theirs.as_ref(), &mut applying)?;
+                    adopt(to, theirs.as_ref(), told, &mut applying)?;
                     Ok(())
                 }
                 Action::Prepare { checkpoint, files } => {
@@ -219,7 +228,7 @@ impl Driver {
             // Nothing incomplete is put in service, whatever else this step ordered.
             done.retain(|done| !matches!(done, Done::Swap));
         }
-        if let Some(event) = applying.finish(&self.job)? {
+        if let Some(event) = applying.finish(to)? {
             self.machine.set_epoch(newest_epoch(&self.job.node));
             done.push_back(Done::Event(event));
         }
@@ -252,7 +261,7 @@ impl Driver {
             Action::HistoryUpTo(latest) => self.job.node.replication.news.streams(latest),
             Action::Report(state) => report(&self.job, state),
             Action::Failed { fault, retry_ms } => {
-                self.job.node.replication.set_link_error(self.job.serial, &fault.to_string());
+                self.job.node.replication.set_link_error(self.job.serial, &fault);
                 log_failure(&self.job.master, &fault, retry_ms);
             }
             Action::FullSync(reason) => log_full_sync(&self.job.master, &reason),
@@ -277,12 +286,14 @@ impl Driver {
         }
     }
 
-    fn tell_history(&mut self) {
+    /// Tells the machine what the data here is now, up to which record.
+    fn tell_history(&mut self) -> Option<u64> {
         let engine = self.job.node.engine();
-        if let Some(store) = &engine.store {
-            let lineage = self.job.node.replication.lineage.now();
-            self.machine.know(store.history(), lineage, store.latest_sequence());
-        }
+        let store = engine.store.as_ref()?;
+        let lineage = self.job.node.replication.lineage.now();
+        let latest = store.latest_sequence();
+        self.machine.know(store.history(), lineage, latest);
+        Some(latest)
     }
 
     /// The data here is the master's: partial syncs are sound again. Not this link's to say once the role has changed.
@@ -375,86 +386,6 @@ fn member(node: &Node) -> Option<String> {
     let is_durable = node.config.now().durable_ack;
     let member = node.grants.identity.member(node.cluster.load().id(), is_durable);
     member.map(|member| member.to_string())
-}
-
-/// The batches of one step on their way into the database.
-#[derive(Debug, Default)]
-struct Applying {
-    has_applied: bool,
-    failure: Option<storage::Error>,
-    /// Whose the batches are could not be noted.
-    unnoted: Option<std::io::Error>,
-}
-
-/// The master's lineage becomes that of the data here.
-fn adopt(job: &Job, theirs: Option<&History>, applying: &mut Applying) -> Result<(), Over> {
-    let engine = job.node.engine();
-    let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
-    let latest = current.ok_or(Over::Stale)?.latest_sequence();
-    let replication = &job.node.replication;
-    match replication.lineage.adopt(&job.node.db_path(), latest, theirs) {
-        Ok(true) => replication.lineage_changed(),
-        Ok(false) => {}
-        Err(error) => applying.unnoted = Some(error),
-    }
-    Ok(())
-}
-
-/// Writes one batch; after a failure the further ones of the step are skipped.
-fn apply(job: &Job, batch: &[u8], applying: &mut Applying) -> Result<(), Over> {
-    if applying.failure.is_some() || applying.unnoted.is_some() {
-        return Ok(());
-    }
-    let engine = job.node.engine();
-    let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
-    let store = current.ok_or(Over::Stale)?;
-    let cluster = job.node.config.now().cluster_enabled;
-    match job.node.watches.applying(batch, cluster, || store.write_raw(batch)) {
-        Ok(_) => {
-            applying.has_applied = true;
-            serve::note_applied(&job.node, batch);
-            serve_reads(&job.node, store, batch);
-        }
-        Err(error) => applying.failure = Some(error),
-    }
-    Ok(())
-}
-
-/// Reads may wait on a replica too.
-pub(crate) fn serve_reads(node: &Node, store: &Store, batch: &[u8]) {
-    let mut ready = Ready::new();
-    serve::note_ready(node, batch, node.config.now().cluster_enabled, &mut ready);
-    if ready.is_empty() {
-        return;
-    }
-    let (config, now_ms) = (node.config.now(), clock::unix_ms());
-    Server { node, config: &config, store, worker: 0, now_ms, writer: None }.serve_reads(&ready);
-}
-
-impl Applying {
-    /// Publishes what was written; the event that tells the machine.
-    fn finish(self, job: &Job) -> Result<Option<Event<'static>>, Over> {
-        if !self.has_applied && self.failure.is_none() && self.unnoted.is_none() {
-            return Ok(None);
-        }
-        let engine = job.node.engine();
-        let current = engine.store.as_ref().filter(|_| engine.generation == job.generation);
-        let store = current.ok_or(Over::Stale)?;
-        let published = store.publish();
-        let next = store.latest_sequence() + 1;
-        if let Some(error) = self.unnoted {
-            let cause = format!("note in the database folder whose data this is: {error}");
-            return Ok(Some(Event::ApplyFailed { next, cause }));
-        }
-        Ok(Some(match (self.failure, published) {
-            (None, Ok(_)) => Event::Applied { next },
-            // Something else wrote here. Numbers alone do not tell: as many records may have been written as were lost.
-            (Some(storage::Error::OutOfSequence { .. }), Ok(_)) => Event::Diverged { next },
-            (Some(error), _) | (None, Err(error)) => {
-                Event::ApplyFailed { next, cause: format!("apply a batch: {error}") }
-            }
-        }))
-    }
 }
 
 fn report(job: &Job, state: State) {

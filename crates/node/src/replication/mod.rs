@@ -4,6 +4,7 @@
 //! A change of role only tells them to end and starts others: it waits for none of them. What protects the data meanwhile is the
 //! write gate: a link applies under it, and only while the generation it was started under is the present one.
 
+mod applying;
 pub mod aside;
 mod conn;
 pub mod deposed;
@@ -32,12 +33,12 @@ use tokio::sync::watch;
 use topology::Endpoint;
 
 use crate::node::Node;
-use crate::threads::{block_on, spawn};
+use crate::threads::{block_on, spawn, vital};
 
+#[cfg(test)]
+pub(crate) use applying::serve_reads;
 pub use feeder::serve as feed;
 pub use files::{Request as FileRequest, no_grant, serve as send_files};
-#[cfg(test)]
-pub(crate) use link::serve_reads;
 pub use rewind::{DISCARDED, finish as finish_rewind};
 pub use show::{Role, info, role};
 pub use swap::{DirLock, recover};
@@ -58,7 +59,9 @@ pub fn follow(node: &Arc<Node>, master: Endpoint, generation: u64) {
         link.serial
     };
     let job = link::Job { node: Arc::clone(node), master, serial, generation, cancelled };
-    spawn("repl-link", move || link::run(job));
+    // It may panic in the middle of a step that only the next start finishes; and nobody else says
+    // that there is no link.
+    spawn("repl-link", move || vital("repl-link", || link::run(job)));
 }
 
 /// The node ends: it follows nobody and feeds nobody any more. Never waits.
@@ -91,16 +94,4 @@ pub async fn restore(node: Arc<Node>, expected: Position) -> Result<(), deposed:
 /// Replicates from nobody. Never waits.
 pub fn stop(node: &Arc<Node>) {
     node.replication.link.lock().end();
-}
-
-/// What the link looks at in every step: for the test that walks all live options.
-#[cfg(test)]
-pub(crate) fn link_options(node: &Node) -> ::replication::replica::Options {
-    link::options(&node.config.now())
-}
-
-/// What every file is sent by: for the same test.
-#[cfg(test)]
-pub(crate) fn mb_per_second(node: &Node) -> u32 {
-    files::mb_per_second(node)
 }

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use api::heartbeat::{LinkStatus, ReplicaLine, Resync};
 
+use replication::replica::Progress;
+
 use crate::gate;
 use crate::node::Node;
 
@@ -94,7 +96,12 @@ pub fn info(node: &Node) -> String {
             if let Some(why) = node.replication.link_error() {
                 line("master_link_error", &why);
             }
+            let needs_somebody = node.replication.needs_somebody();
+            line("master_sync_unrecoverable_error", &if needs_somebody { "yes" } else { "no" });
             line("master_sync_in_progress", &u8::from(status == LinkStatus::Sync));
+            if let Some(progress) = node.replication.sync_progress() {
+                show_progress(progress, &mut line);
+            }
             let seconds = node.replication.last_io_seconds();
             line(
                 "master_last_io_seconds_ago",
@@ -120,6 +127,18 @@ pub fn info(node: &Node) -> String {
     }
     line("master_repl_offset", &sequence);
     out
+}
+
+/// How far a full sync is, by Redis' names. Where the master does not say how much there is, the
+/// whole is 0, as in Redis.
+fn show_progress(progress: Progress, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+    let Progress { done, of } = progress;
+    let of = of.unwrap_or(0);
+    let percent = if of == 0 { 0.0 } else { done as f64 / of as f64 * 100.0 };
+    line("master_sync_total_bytes", &of);
+    line("master_sync_read_bytes", &done);
+    line("master_sync_left_bytes", &of.saturating_sub(done));
+    line("master_sync_perc", &format_args!("{percent:.2}"));
 }
 
 fn role_and_sequence(node: &Node) -> (gate::Role, u64) {

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use api::heartbeat::{LinkStatus, ReplicaLine};
 use parking_lot::Mutex;
 use replication::master::checkpoint::Shelf;
+use replication::replica::{Fault, Progress};
 use storage::Store;
 use tokio::sync::{Notify, watch};
-use topology::NodeId;
+use topology::{Endpoint, NodeId};
 
 use super::aside::Aside;
-use super::feeders::{Bell, Feeders};
+use super::feeders::{Bell, Feeders, Replica};
 use super::lineage::Keeper;
 use super::news::News;
 use super::pace::Pacer;
@@ -56,6 +57,10 @@ pub(super) struct Link {
     pub(super) status: LinkStatus,
     /// Why there is no stream, since when an attempt last failed.
     pub(super) why: Option<String>,
+    /// No attempt will do better before somebody changes a configuration.
+    pub(super) needs_somebody: bool,
+    /// How far a full sync is, while one runs.
+    pub(super) progress: Option<Progress>,
     pub(super) cancel: Option<watch::Sender<bool>>,
 }
 
@@ -85,6 +90,16 @@ impl Replication {
         self.link.lock().why.clone()
     }
 
+    /// Whether attempts will fail until somebody changes a configuration, here or at the master.
+    pub fn needs_somebody(&self) -> bool {
+        self.link.lock().needs_somebody
+    }
+
+    /// How far a full sync is; `None` before its files come, and where none runs.
+    pub fn sync_progress(&self) -> Option<Progress> {
+        self.link.lock().progress
+    }
+
     /// Replicas with a live stream, oldest first.
     pub fn replicas(&self) -> Vec<ReplicaLine> {
         self.feeders.list().iter().map(|replica| replica.line()).collect()
@@ -104,6 +119,19 @@ impl Replication {
     /// [`now_ms`].
     pub fn heard(&self) -> Vec<(NodeId, u64)> {
         self.feeders.list().iter().filter_map(|replica| replica.heard()).collect()
+    }
+
+    /// How far a replica of this node is, as INFO shows it: what it has acknowledged, or, if it
+    /// does not, what it was sent. `None` of one that has no stream here. Replicas of Kvrocks say no
+    /// id: they are known by where they listen.
+    pub fn offset_of(&self, id: NodeId, local: &Endpoint) -> Option<u64> {
+        let replicas = self.feeders.list();
+        let is_it = |replica: &&Arc<Replica>| match replica.member {
+            Some(member) => member.node() == id,
+            None => replica.ip == local.host && replica.port == local.port,
+        };
+        let found = replicas.iter().rev().find(is_it)?;
+        Some(found.offset.load(Ordering::Relaxed))
     }
 
     /// Asks replicas that acknowledge only now and then to do so now.
@@ -129,14 +157,29 @@ impl Replication {
             link.status = status;
             if status == LinkStatus::Up {
                 link.why = None;
+                link.needs_somebody = false;
+            }
+            if status != LinkStatus::Sync {
+                link.progress = None;
             }
         }
     }
 
-    /// The reason goes into lines of text: peers' words in it must not end them.
-    pub(super) fn set_link_error(&self, serial: u64, why: &str) {
+    /// When the files are here, what was said last stays until the sync is over.
+    pub(super) fn set_progress(&self, serial: u64, progress: Option<Progress>) {
+        let Some(progress) = progress else { return };
         let mut link = self.link.lock();
         if link.serial == serial {
+            link.progress = Some(progress);
+        }
+    }
+
+    /// The reason goes into lines of text: peers' words in it must not end them.
+    pub(super) fn set_link_error(&self, serial: u64, fault: &Fault) {
+        let mut link = self.link.lock();
+        if link.serial == serial {
+            link.needs_somebody = fault.needs_somebody();
+            let why = fault.to_string();
             let plain = why.chars().map(|c| if c.is_control() { ' ' } else { c });
             link.why = Some(plain.take(WHY_CHARS_MAX).collect());
         }
@@ -179,7 +222,7 @@ impl Link {
     pub(super) fn end(&mut self) {
         self.serial += 1;
         self.status = LinkStatus::Connecting;
-        self.why = None;
+        (self.why, self.needs_somebody, self.progress) = (None, false, None);
         if let Some(cancel) = self.cancel.take() {
             cancel.send_replace(true);
         }

@@ -12,6 +12,7 @@ use topology::Cluster;
 
 use super::*;
 use crate::clock;
+use crate::config::file::{Kept, rewrite};
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::listener::Listener;
@@ -21,6 +22,7 @@ mod epochs;
 mod exchanged;
 mod lost;
 mod messages;
+mod progress;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
@@ -79,7 +81,7 @@ impl Running {
             Role::Master,
             crate::shell::table().rows().len(),
         );
-        let node = Arc::new(node.on_regained(crate::role::note_regained));
+        let node = Arc::new(node.on_regained(regained));
         crate::role::begin_to_write(&node, &node.engine()).unwrap();
         let workers = crate::worker::start(&node).unwrap();
         let accepting = Arc::clone(&node);
@@ -125,6 +127,12 @@ impl Running {
             if is_done { Ok(()) } else { Err(format!("{status}: {ours} of {theirs}")) }
         });
     }
+}
+
+/// As in a real node; in the process of a test that wants it, the link panics here.
+fn regained(node: Arc<Node>, generation: u64) -> crate::node::Acted {
+    assert!(!crate::threads::tests::is_child(), "told to panic");
+    crate::role::note_regained(node, generation)
 }
 
 impl Drop for Running {
@@ -533,6 +541,22 @@ fn slaveof_refuses_what_makes_no_sense() {
     assert_eq!(node.node.replication.link.lock().generation, 7);
 }
 
+#[test]
+fn slaveof_is_what_config_shows_and_rewrites() {
+    let (master, node) = (Running::start(), Running::start());
+    let options = || node.node.config.now();
+    node.follow(master.port);
+    let at = format!("127.0.0.1 {}", master.port);
+    assert_eq!(options().get("slaveof"), Some(at.clone()));
+    let rewritten = |text| rewrite(text, &options(), &Kept::default());
+    for text in ["", "slaveof 10.0.0.1 1\n"] {
+        assert!(rewritten(text).contains(&format!("slaveof {at}\n")), "{text}");
+    }
+    assert_eq!(node.ask(&["SLAVEOF", "no", "one"]), "+OK");
+    assert_eq!(options().get("slaveof"), Some(String::new()));
+    assert!(!rewritten("").contains("slaveof"));
+}
+
 /// Two nodes of a cluster with one shard.
 struct ClusterPair {
     one: Running,
@@ -569,6 +593,28 @@ impl ClusterPair {
         let text = format!("{}\n{}", line(0), line(1));
         assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &text, version]), "+OK");
     }
+}
+
+#[test]
+fn a_master_shows_how_far_its_replicas_are() {
+    let pair = ClusterPair::start();
+    pair.push(0, "1");
+    pair.one.ask(&["SET", "k", "v"]);
+    pair.two.await_up_with(&pair.one);
+    let offsets = |node: &Running| {
+        let said = node.ask(&["CLUSTER", "SHARDS"]);
+        let words: Vec<&str> = said.split(' ').collect();
+        let behind = words.windows(2).filter(|pair| pair[0] == "replication-offset");
+        behind.map(|pair| pair[1].to_owned()).collect::<Vec<_>>()
+    };
+    let sequence = format!(":{}", pair.one.sequence());
+    // The acknowledgement may still be on its way.
+    wait_until(|| match offsets(&pair.one) {
+        all if all == [sequence.clone(), sequence.clone()] => Ok(()),
+        other => Err(format!("{other:?} of {sequence}")),
+    });
+    // A replica knows of itself alone.
+    assert_eq!(offsets(&pair.two), [":0".to_owned(), sequence]);
 }
 
 /// Roles as a controller swaps them: the deposed master takes a full sync, and forgets durably that it had to.

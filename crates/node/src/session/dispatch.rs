@@ -451,7 +451,7 @@ impl<'n> Batch<'n> {
             client: session.client.address.to_string(),
             name: session.client.names.lock().name.clone(),
         };
-        self.node.slowlog.add(entry, usize::try_from(self.config.slowlog_max_len).unwrap_or(0));
+        self.node.slowlog.add(entry, &self.config);
     }
 
     /// CLIENT REPLY OFF and SKIP: what was written is taken back.

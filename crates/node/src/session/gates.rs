@@ -16,7 +16,8 @@ use resp::Protocol;
 use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
-use moves::{hold, is_opened, may_run, moves};
+pub use moves::all_may_change;
+use moves::{frozen, hold, is_opened, may_run, moves};
 pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
@@ -116,8 +117,17 @@ const ALWAYS: &[Gate] = &[
 ];
 
 /// Passed in addition when it is about to run.
-const RUNNING: &[Gate] =
-    &[moves, paused, trusted_data, read_only_replica, stale_replica, database_size, lease, in_sync];
+const RUNNING: &[Gate] = &[
+    moves,
+    frozen,
+    paused,
+    trusted_data,
+    read_only_replica,
+    stale_replica,
+    database_size,
+    lease,
+    in_sync,
+];
 
 /// All gates of a command that is about to run, in order.
 pub fn pass(check: &Check<'_>) -> Result<(), Refusal> {

@@ -285,7 +285,6 @@ impl Job {
         let at = self.now_ms / 1000;
         let entry =
             slowlog::Entry { id: 0, at, micros, words: slowlog::shorten(&words), client, name };
-        let most = usize::try_from(self.config.slowlog_max_len).unwrap_or(0);
-        self.node.slowlog.add(entry, most);
+        self.node.slowlog.add(entry, &self.config);
     }
 }

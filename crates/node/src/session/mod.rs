@@ -339,10 +339,15 @@ impl Session {
 
     /// It sees these keys from here on.
     pub fn enter(&mut self, namespace: Arc<[u8]>, is_tenant: bool) {
-        self.client.names.lock().namespace = match *namespace == *DEFAULT_NAMESPACE {
+        let name = match *namespace == *DEFAULT_NAMESPACE {
             true => String::new(),
             false => String::from_utf8_lossy(&namespace).into_owned(),
         };
+        let mut names = self.client.names.lock();
+        // A namespace without a token of its own is a database, which SELECT has named by number.
+        names.database = if is_tenant { 0 } else { name.parse().unwrap_or(0) };
+        names.namespace = name;
+        drop(names);
         (self.namespace, self.is_tenant) = (namespace, is_tenant);
     }
 
@@ -368,13 +373,16 @@ impl Session {
         Reply::new(Writer::new(out, self.protocol))
     }
 
-    /// Takes note of what the connection has proved.
-    pub fn prove(&mut self, auth: Auth) {
+    /// Takes note of what the connection has proved. What was a peer and is none any more gives a
+    /// peer's place back.
+    pub fn prove(&mut self, auth: Auth, node: &Node, config: &Values) {
         self.auth = auth;
         if auth == Auth::Peer {
             self.client.become_peer();
         } else {
-            self.client.is_peer.store(false, Ordering::Relaxed);
+            self.asks_as_peer = false;
+            let clients_max = usize::try_from(config.maxclients).unwrap_or(usize::MAX);
+            self.client.leave_peers(clients_max, node.descriptors.visitors());
         }
     }
 

@@ -50,6 +50,8 @@ pub struct NestedCx<'a> {
     pub wants_all: bool,
     /// Slots of keys that were touched without being named.
     pub touched: Vec<Slot>,
+    /// All keys were touched without being named.
+    touched_all: bool,
     store: &'a Store,
     worker: usize,
     now_ms: u64,
@@ -96,6 +98,7 @@ impl<'a> NestedCx<'a> {
             config,
             wants_all: false,
             touched: Vec::new(),
+            touched_all: false,
             store,
             worker,
             now_ms,
@@ -195,6 +198,7 @@ impl<'a> NestedCx<'a> {
     fn run_from(&mut self, mark: usize, calls: &[Call<'_>]) -> Result<After> {
         let mut closes = false;
         self.touched.clear();
+        self.touched_all = false;
         self.events.clear();
         let namespace = Arc::clone(&self.session.namespace);
         let mut write = WriteCx {
@@ -262,6 +266,7 @@ impl<'a> NestedCx<'a> {
         words: &[&[u8]],
     ) -> bool {
         self.has_data |= command.is_data();
+        self.touched_all |= command.flags.has(Flags::ALL_KEYS);
         tell_monitors(self.node, self.config, self.session, command, words);
         self.session.note_reading(self.node, self.config, command, words);
         let (mark, before) = (self.mark(), write.txn.mark());

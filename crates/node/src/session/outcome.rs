@@ -10,6 +10,7 @@ use crate::command::Replied;
 use crate::long_reads::Hold;
 use crate::node::Node;
 use crate::stream::Away;
+use crate::threads::surviving;
 use crate::waiters::Waiting;
 
 /// What comes after a command.
@@ -112,4 +113,17 @@ pub struct Detached {
     pub node: Arc<Node>,
     /// What it said of itself.
     pub facts: ReplicaFacts,
+}
+
+impl Detached {
+    /// Sees what the socket has become to its end, and forgets its client then. A panic in it ends
+    /// that alone: whoever is at the other end comes again.
+    pub(crate) async fn attended(self, what: &str, run: impl AsyncFnOnce(Self)) {
+        let (node, client) = (Arc::clone(&self.node), Arc::clone(&self.client));
+        if let Err(panic) = surviving(run(self)).await {
+            let (conn, address) = (client.id, client.address);
+            tracing::error!(conn, %address, panic, "a {what} panicked: its connection is closed");
+        }
+        node.clients.remove(client.id);
+    }
 }

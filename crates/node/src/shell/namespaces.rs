@@ -118,8 +118,14 @@ fn a_change_concerns_those_who_watch_and_wait_in_its_namespace() {
 fn databases_are_namespaces_of_their_numbers() {
     let mut shell = Shell::with(|values| values.redis_databases = 3);
     assert_eq!(shell.run("SET k 0"), "+OK");
+    let shown = |shell: &mut Shell, database: &str| {
+        let line = shell.run("CLIENT INFO");
+        assert!(line.contains(&format!(" db={database} ")), "{line}");
+    };
+    shown(&mut shell, "0");
     assert_eq!(shell.run("SELECT 2"), "+OK");
     assert_eq!(shell.run("EXISTS k"), ":0");
+    shown(&mut shell, "2");
     assert_eq!(shell.run("SELECT 3"), "-ERR DB index is out of range");
     assert_eq!(shell.run("SELECT 0"), "+OK");
     assert_eq!(shell.run("MOVE k 2"), ":1");
@@ -134,5 +140,8 @@ fn databases_are_namespaces_of_their_numbers() {
     assert_eq!(shell.run("FLUSHDB"), "+OK");
     assert_eq!(shell.run("SELECT 1"), "+OK");
     assert_eq!(shell.run("GET k"), "$1 1");
+    shown(&mut shell, "1");
+    assert_eq!(shell.run("RESET"), "+RESET");
+    shown(&mut shell, "0");
     assert!(shell.pairs().iter().any(|(_, key, _)| key == b"\x011k"));
 }

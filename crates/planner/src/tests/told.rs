@@ -1,6 +1,6 @@
 //! What a person is told of a shard that serves.
 
-use api::heartbeat::Room;
+use api::heartbeat::{Copied, Room};
 
 use super::*;
 
@@ -23,6 +23,35 @@ fn a_replica_without_a_stream_is_told_of_after_a_while() {
     "#]]);
     s.observed.nodes.get_mut(&id("b")).expect("b").unlinked_since = None;
     assert!(s.plan().alarms.is_empty());
+}
+
+#[test]
+fn why_a_replica_has_no_stream_is_told_in_words_that_stay() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.observed.nodes.get_mut(&id("b")).expect("b").unlinked_since = Some(s.now);
+    s.after_ms(2_000);
+    let mut told = |change: &dyn Fn(&mut Reply)| {
+        s.answers_with("b", |reply| change(reply));
+        s.plan().alarms.into_iter().collect::<Vec<_>>()
+    };
+    let alarm = |why: &str| [format!("shard 0: replica b:1 does not follow its master: {why}")];
+    let refused = "master refused auth: -WRONGPASS invalid username-password pair";
+    let said = told(&|reply| {
+        reply.link_status = LinkStatus::Connecting;
+        reply.link_error = Some(refused.into());
+    });
+    assert_eq!(said, alarm(refused));
+    // What failed before the sync began is over.
+    let syncs = |done, of| {
+        move |reply: &mut Reply| {
+            reply.link_status = LinkStatus::Sync;
+            reply.sync = Some(Copied { done, of });
+        }
+    };
+    assert_eq!(told(&syncs(40, Some(100))), alarm("full sync at 40 %"));
+    assert_eq!(told(&syncs(49, Some(100))), alarm("full sync at 40 %"));
+    assert_eq!(told(&syncs(50, Some(100))), alarm("full sync at 50 %"));
+    assert_eq!(told(&syncs(50, None)), alarm("full sync"));
 }
 
 fn clocks(ahead_ms: &[(&str, i64)]) -> std::collections::BTreeSet<String> {
@@ -74,7 +103,8 @@ fn a_disk_that_is_nearly_full_is_told_of_before_it_is_full() {
 #[test]
 fn lost_writes_are_an_alarm_for_an_hour() {
     let mut s = Script::serving(&["a", "b"]);
-    s.observed.losses.insert(0, (s.now, "shard 0: 22 writes are lost".to_owned()));
+    let until = s.now.plus_millis(crate::LOSS_MS);
+    s.observed.losses.insert(0, (until, "shard 0: 22 writes are lost".to_owned()));
     assert_eq!(s.plan().alarms.into_iter().collect::<Vec<_>>(), ["shard 0: 22 writes are lost"]);
     s.after_ms(3_600_000);
     assert!(s.plan().alarms.is_empty());

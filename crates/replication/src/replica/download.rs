@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::dialog::{Dialog, Outcome, Purpose};
-use super::event::{Action, Conn, Fault, Held, Part, Peer};
+use super::event::{Action, Conn, Fault, Held, Part, Peer, Progress};
 use crate::files::{
     CheckpointId, FILE_LINE_BYTES_MAX, FileHead, FileList, RemoteFile, Wanted, parse_trailer,
 };
@@ -52,6 +52,7 @@ struct Fetcher {
 #[derive(Debug)]
 pub(super) struct Download {
     fetchers: Vec<Fetcher>,
+    progress: Progress,
 }
 
 /// Deals the missing files round robin over the connections.
@@ -83,6 +84,17 @@ fn deal(list: &FileList, held: &[Held]) -> Vec<Vec<Expected>> {
     hands
 }
 
+/// What is here before anything has come. Sizes are what the master says: they may be anything.
+fn at_first(list: &FileList, hands: &[Vec<Expected>]) -> Progress {
+    let mut sizes = list.files.iter().map(|file| file.size);
+    let of = sizes.try_fold(0_u64, |sum, size| Some(sum.saturating_add(size?)));
+    let missing =
+        hands.iter().flatten().map(|file| file.size.unwrap_or(0).saturating_sub(file.offset));
+    let missing = missing.fold(0_u64, u64::saturating_add);
+    // Of files whose sizes are not known nothing is kept.
+    Progress { done: of.map_or(0, |of| of.saturating_sub(missing)), of }
+}
+
 impl Download {
     /// Opens the connections; `next_conn` gives their numbers.
     pub(super) fn open(
@@ -106,7 +118,14 @@ impl Download {
                 lines: LineReader::new(FILE_LINE_BYTES_MAX),
             }
         };
-        Self { fetchers: deal(list, held).into_iter().map(open).collect() }
+        let hands = deal(list, held);
+        let progress = at_first(list, &hands);
+        Self { fetchers: hands.into_iter().map(open).collect(), progress }
+    }
+
+    /// How much of the files is here.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -152,7 +171,8 @@ impl Download {
         }
         if fetcher.is_asked {
             fetcher.dialog.deadline = now.saturating_add(config.transfer_timeout_ms);
-            fetcher.take(input, out)?;
+            let taken = fetcher.take(input, out)?;
+            self.progress.done = self.progress.done.saturating_add(taken);
         }
         if self.fetchers[index].queue.is_empty() {
             out.push(Action::Close(conn));
@@ -163,8 +183,9 @@ impl Download {
 }
 
 impl Fetcher {
-    fn take<'a>(&mut self, mut input: &'a [u8], out: &mut Vec<Action<'a>>) -> Result<(), Fault> {
-        let conn = self.dialog.conn;
+    /// Takes what has come; how many bytes of files that were.
+    fn take<'a>(&mut self, mut input: &'a [u8], out: &mut Vec<Action<'a>>) -> Result<u64, Fault> {
+        let (conn, mut bytes_taken) = (self.dialog.conn, 0);
         // A body of no bytes ends without input, so the stage is looked at once more after the last byte.
         while let Some(file) = self.queue.front() {
             match self.stage {
@@ -178,6 +199,7 @@ impl Fetcher {
                     let (bytes, rest) = input.split_at(taken);
                     input = rest;
                     out.push(Action::WriteFile { conn, bytes });
+                    bytes_taken += taken as u64;
                     let crc32c = match self.dialog.peer {
                         Peer::Holdfast => crc32c::crc32c_append(crc32c, bytes),
                         Peer::Kvrocks => 0,
@@ -201,7 +223,7 @@ impl Fetcher {
                 }
             }
         }
-        Ok(())
+        Ok(bytes_taken)
     }
 
     fn finish(&mut self, out: &mut Vec<Action<'_>>) {

@@ -229,6 +229,15 @@ impl State {
     }
 }
 
+/// How far the files of a full sync are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that are here.
+    pub done: u64,
+    /// Of so many; `None` where the master does not tell before it sends them, as Kvrocks.
+    pub of: Option<u64>,
+}
+
 /// Why a full sync is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
@@ -356,6 +365,19 @@ impl Fault {
             },
         };
         Self::NoGrant { epoch, theirs }
+    }
+
+    /// Whether no attempt will do better before somebody changes a configuration.
+    pub fn needs_somebody(&self) -> bool {
+        let is_login = |reply: &str| {
+            let reply = reply.trim_start_matches('-');
+            ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| reply.starts_with(code))
+        };
+        match self {
+            Self::OtherDatabase { .. } => true,
+            Self::Refused { request, reply } => *request == "AUTH" || is_login(reply),
+            _ => false,
+        }
     }
 
     /// Where to look.

@@ -23,7 +23,7 @@ mod history_tests;
 mod tests;
 
 pub use config::{Config, Options};
-pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Reason, State};
+pub use event::{Action, Blame, Conn, Event, Fault, Held, Part, Peer, Progress, Reason, State};
 
 use std::sync::Arc;
 
@@ -145,6 +145,14 @@ impl Machine {
             | Phase::Downloading { .. }
             | Phase::Swapping { .. }
             | Phase::Rewinding => State::Sync,
+        }
+    }
+
+    /// How far a full sync is, while its files come.
+    pub fn progress(&self) -> Option<Progress> {
+        match &self.phase {
+            Phase::Downloading { download, .. } => Some(download.progress()),
+            _ => None,
         }
     }
 

@@ -333,6 +333,29 @@ fn full_sync_resumes_and_checks_files() {
 }
 
 #[test]
+fn a_download_tells_how_far_it_is() {
+    let files = [(name("CURRENT"), 4), (name("000001.sst"), 6), (name("000002.sst"), 10)];
+    let beginning = Part::Beginning { bytes: 3, crc32c: crc32c::crc32c(b"abc") };
+    let held = vec![
+        Held { name: name("CURRENT"), part: Part::Whole },
+        Held { name: name("000001.sst"), part: beginning },
+    ];
+    let (mut m, _) = listed(&files, held);
+    let done = |m: &Machine| m.progress().map(|progress| (progress.done, progress.of));
+    assert_eq!(done(&m), Some((7, Some(20))));
+    m.step(Event::Connected(Conn(3)), 0);
+    says(&mut m, 3, b"+OK\r\n", 0);
+    let head = FileHead { size: 6, offset: 3 }.text();
+    says(&mut m, 3, &[head, b"de".to_vec()].concat(), 0);
+    assert_eq!(done(&m), Some((9, Some(20))));
+    let rest = [b"f".to_vec(), trailer(crc32c::crc32c(b"abcdef"))].concat();
+    says(&mut m, 3, &rest, 0);
+    assert_eq!(done(&m), Some((10, Some(20))));
+    m.step(Event::Closed { conn: Conn(3), cause: "ended".into() }, 0);
+    assert_eq!(done(&m), None);
+}
+
+#[test]
 fn a_damaged_file_is_fetched_again() {
     let (mut m, _) = listed(&[(name("CURRENT"), 3)], Vec::new());
     m.step(Event::Connected(Conn(3)), 0);

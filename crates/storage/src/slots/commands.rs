@@ -97,7 +97,7 @@ pub fn whole(at: &Snapshot<'_>, key: &Stored, now_ms: u64, out: &mut dyn Out) ->
         return Ok(());
     }
     match way(at, key, &header)? {
-        Way::Records => records(at, key, out)?,
+        Way::Records => records(at, key, false, out)?,
         Way::Commands(Type::String) => {
             let end = header.expire_ms.to_string();
             let words: [&[u8]; 5] = [b"SET", &key.name, header.rest, b"PXAT", end.as_bytes()];
@@ -202,8 +202,12 @@ fn end_at(key: &Stored, expire_ms: u64, out: &mut dyn Out) {
     out.command(&[b"PEXPIREAT", &key.name, expire_ms.to_string().as_bytes()]);
 }
 
-fn records(at: &Snapshot<'_>, key: &Stored, out: &mut dyn Out) -> Result<(), Halt> {
+/// With `clears` the target forgets first what it has of this version.
+fn records(at: &Snapshot<'_>, key: &Stored, clears: bool, out: &mut dyn Out) -> Result<(), Halt> {
     let mut batches = Batches::new(BATCH_BYTES);
+    if clears {
+        batches.clear(key);
+    }
     let mut sink = |bytes: &[u8]| -> Result<(), Halt> {
         out.command(&[b"APPLYBATCH", bytes]);
         Ok(out.may_send()?)
@@ -229,10 +233,11 @@ pub fn changes(
 ) -> Result<(), Halt> {
     for (name, subs) in dirty.into_keys() {
         // The difference of a list, or of a stream, is not for one that has a part of it.
-        let was = if sent.0.contains(&name) { None } else { Stored::find(old, &name)? };
+        let is_sent = sent.0.contains(&name);
+        let was = if is_sent { None } else { Stored::find(old, &name)? };
         let now = Stored::find(new, &name)?;
         let kind = now.as_ref().and_then(|now| now.header()?.kind());
-        change((old, new), (was, now), &name, (&subs, now_ms), out)?;
+        change((old, new), (was, now), (&name, is_sent), (&subs, now_ms), out)?;
         if matches!(kind, Some(Type::List | Type::Stream)) {
             sent.0.insert(name);
         }
@@ -244,7 +249,7 @@ pub fn changes(
 fn change(
     moments: (&Snapshot<'_>, &Snapshot<'_>),
     (was, now): (Option<Stored>, Option<Stored>),
-    name: &[u8],
+    (name, is_sent): (&[u8], bool),
     (subs, now_ms): (&Subs, u64),
     out: &mut dyn Out,
 ) -> Result<(), Halt> {
@@ -264,10 +269,14 @@ fn change(
         return whole(new, &now, now_ms, out);
     }
     let before = was.as_ref().and_then(|was| Some((was, was.header()?)));
+    // Sub-keys of this version may lie at the target that have gone here since.
+    let is_known =
+        is_sent || before.as_ref().is_some_and(|(_, was)| version(was) == version(&header));
+    let anew = |out: &mut dyn Out| anew(new, &now, (now_ms, is_known), out);
     let before = before.filter(|(_, was)| goes_on(was, &header, now_ms));
-    let Some((was, was_header)) = before else { return anew(new, &now, now_ms, out) };
+    let Some((was, was_header)) = before else { return anew(out) };
     if way(old, was, &was_header)? != is_now {
-        return anew(new, &now, now_ms, out);
+        return anew(out);
     }
     let Way::Commands(kind) = is_now else {
         let mut batches = Batches::new(usize::MAX);
@@ -279,7 +288,7 @@ fn change(
     };
     let pair = Pair { moments, was: (was, &was_header), now: (&now, &header), subs };
     if !pair.send(kind, out)? {
-        return anew(new, &now, now_ms, out);
+        return anew(out);
     }
     match (was_header.expire_ms, header.expire_ms) {
         (was, now) if was == now => {}
@@ -289,9 +298,12 @@ fn change(
     Ok(())
 }
 
+fn version(header: &Header<'_>) -> Option<u64> {
+    header.version_and_size().map(|(version, _)| version)
+}
+
 /// Whether a key is still the one that the target has.
 fn goes_on(was: &Header<'_>, now: &Header<'_>, now_ms: u64) -> bool {
-    let version = |header: &Header<'_>| header.version_and_size().map(|(version, _)| version);
     let is_empty =
         |header: &Header<'_>| header.version_and_size().is_some_and(|(_, size)| size == 0);
     let may_be_empty = was.kind().is_some_and(Type::may_be_empty);
@@ -306,9 +318,20 @@ fn goes_on(was: &Header<'_>, now: &Header<'_>, now_ms: u64) -> bool {
         && !(was.expire_ms != 0 && was.expire_ms < now_ms)
 }
 
-/// Instead of what the target has.
-fn anew(at: &Snapshot<'_>, key: &Stored, now_ms: u64, out: &mut dyn Out) -> Result<(), Halt> {
+/// Instead of what the target has, which may be of the same version (`is_known`): DEL leaves its
+/// sub-keys to compactions.
+fn anew(
+    at: &Snapshot<'_>,
+    key: &Stored,
+    (now_ms, is_known): (u64, bool),
+    out: &mut dyn Out,
+) -> Result<(), Halt> {
     out.command(&[b"DEL", &key.name]);
+    let header = key.header().ok_or_else(|| corrupt("metadata is too short"))?;
+    if is_known && !header.is_dead(now_ms) && way(at, key, &header)? == Way::Records {
+        records(at, key, true, out)?;
+        return Ok(out.may_send()?);
+    }
     whole(at, key, now_ms, out)
 }
 

@@ -2,7 +2,7 @@
 
 use topology::SlotRange;
 
-use super::{STAGES, bounds};
+use super::empty;
 use crate::batch::Writer;
 use crate::{Error, Store};
 
@@ -15,12 +15,8 @@ impl Store {
     pub fn empty_slots(&self, slots: SlotRange) -> Result<u64, Error> {
         let inner = self.inner();
         inner.filters.barriers().set(slots, u64::MAX);
-        let (lower, _) = bounds(slots.first().number());
-        let (_, upper) = bounds(slots.last().number());
         let mut writer = Writer::new(Vec::new());
-        for family in STAGES {
-            writer.delete_range(family, &lower, &upper);
-        }
+        empty(&mut writer, (slots.first().number(), slots.last().number()));
         self.append(writer.finish())
     }
 

@@ -3,15 +3,11 @@
 
 use topology::SlotRange;
 
-use super::bounds;
+use super::{SCOPE, bounds};
 use crate::types::head::Header;
 use crate::types::kind::Type;
 use crate::types::score;
-use crate::{DEFAULT_NAMESPACE, Direction, Error, Family, KeyBuf, Scope, Snapshot};
-
-/// Keys of a cluster. Nothing here is decided by the clock.
-pub(super) const SCOPE: Scope<'static> =
-    Scope { namespace: DEFAULT_NAMESPACE, cluster: true, now_ms: 0 };
+use crate::{Direction, Error, Family, KeyBuf, Snapshot};
 
 /// A key as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

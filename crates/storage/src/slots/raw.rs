@@ -7,7 +7,7 @@
 use topology::SlotRange;
 
 use super::keys::{Stored, by_score, is_scored};
-use super::slot_of;
+use super::{SCOPE, slot_of};
 use crate::batch::{self, Record, Writer};
 use crate::types::fields::Form;
 use crate::types::kind::Type;
@@ -75,6 +75,18 @@ impl Batches {
         sink(&bytes)
     }
 
+    /// Deletes all that lies under a key's version, in every family where something may.
+    pub(super) fn clear(&mut self, key: &Stored) {
+        let (Some(prefix), Some(first)) = (key.prefix(), key.family()) else { return };
+        self.begin(key);
+        let end = crate::prefix_end(&prefix);
+        let is_scored = key.header().is_some_and(|header| is_scored(&header));
+        let scores = is_scored.then_some(Family::ZsetScore);
+        for family in [Some(first), scores].into_iter().flatten() {
+            self.writer.delete_range(family, &prefix, &end);
+        }
+    }
+
     /// Adds a key with all that lies under it.
     ///
     /// # Errors
@@ -86,7 +98,7 @@ impl Batches {
         sink: &mut Sink<'_, E>,
     ) -> Result<(), E> {
         self.begin(key);
-        let ns_key = super::keys::SCOPE.ns_key(&key.name);
+        let ns_key = SCOPE.ns_key(&key.name);
         self.writer.put(Family::Metadata, &[&ns_key], &[&key.metadata]);
         self.pass_on(sink)?;
         let (Some(prefix), Some(family)) = (key.prefix(), key.family()) else { return Ok(()) };
@@ -112,7 +124,7 @@ impl Batches {
         subs: impl Iterator<Item = &'k (Family, Vec<u8>)>,
     ) -> Result<(), Error> {
         self.begin(key);
-        let ns_key = super::keys::SCOPE.ns_key(&key.name);
+        let ns_key = SCOPE.ns_key(&key.name);
         self.writer.put(Family::Metadata, &[&ns_key], &[&key.metadata]);
         for (family, sub) in subs {
             match at.find(*family, sub)? {

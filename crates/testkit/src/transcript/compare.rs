@@ -188,6 +188,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Reply::Many(Shape::Set, _) => "set",
         Reply::Many(Shape::Push, _) => "push",
         Reply::Many(Shape::Map, _) => "map",
+        Reply::Many(Shape::Attribute, _) => "attribute",
     }
 }
 

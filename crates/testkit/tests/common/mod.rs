@@ -3,7 +3,8 @@
 
 pub(crate) mod certs;
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -122,6 +123,22 @@ pub(crate) fn in_set(cluster: &Cluster, master: &Node, replica: &Node) -> Result
         ensure!(line.is_some_and(|line| line.contains(&replica.id)), "{info}");
         Ok(())
     })
+}
+
+/// The answer to a GET of an HTTP port, head and all.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+/// What a page of numbers says of a metric without labels.
+pub(crate) fn number(page: &str, metric: &str) -> Result<f64> {
+    let row = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    row.with_context(|| page.to_owned())?.trim().parse().context("read a number")
 }
 
 /// The master of a shard, or the one at this address, through a POST to the controller.

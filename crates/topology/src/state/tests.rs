@@ -263,12 +263,28 @@ fn marked(name: &str) -> Cluster {
 }
 
 #[test]
+fn an_outcome_names_the_slots_that_the_change_is_about() {
+    let mut cluster = node(A);
+    assert_eq!(
+        cluster.move_slots("1-2", A, 2).unwrap().told,
+        SlotSet::from_iter([slot(1), slot(2)])
+    );
+    let table = format!("{A} 127.0.0.1 7000 master - 0-8191\n{B} h 1 master - 8192-16383");
+    assert!(cluster.set(&table, 2).told.is_empty(), "the same version says nothing new");
+    assert_eq!(cluster.set(&table, 3).told.len(), usize::from(crate::SLOT_COUNT));
+}
+
+#[test]
 fn handed_over_slots_are_cleared_when_the_topology_says_so() {
     let mut cluster = marked(A);
     let outcome = cluster.move_slots("1", B, 2).unwrap();
     assert_eq!(outcome.clear_slots, SlotSet::from_iter([slot(1)]));
     assert_eq!(cluster.marks().migrated.keys().copied().collect::<Vec<_>>(), [slot(2)]);
     assert!(cluster.marks().imported.contains(slot(9000)), "marks of other slots survive");
+
+    // Slots that came and are left with their owner are not served here as well.
+    cluster.move_slots("9000", B, 3).unwrap();
+    assert!(!cluster.marks().imported.contains(slot(9000)));
 
     // SETNODES: slot 1 goes, slot 2 stays after all; all marks are forgotten.
     let mut cluster = marked(A);

@@ -159,7 +159,8 @@ fn shards_show_no_local_address_where_another_is_announced() {
     let text = format!(
         "{A} 10.0.0.1 1 master - 0-9 20 lb1 11\n{B} 10.0.0.2 2 slave,fail {A} fd00::1 12\n{C} 10.0.0.3 3 master -"
     );
-    let shards = shards(&Topology::parse(&text, 1).unwrap(), Some(id(A)), Reach::Nodes, 42);
+    let offset = |node: &Node| if node.id == id(A) { 42 } else { 0 };
+    let shards = shards(&Topology::parse(&text, 1).unwrap(), Reach::Nodes, offset);
     assert_eq!(shards.len(), 2);
     assert_eq!(shards[0].slots, [(0, 9), (20, 20)]);
     let node = |id, ip: &str, port, role, replication_offset, health| ShardNode {
@@ -226,7 +227,7 @@ fn who_reaches_announced_endpoints_is_shown_no_other() {
     let runs = slots(&topology, Reach::Announced);
     let shown: Vec<_> = runs.iter().map(|run| (run.start, run.end, run.nodes.len())).collect();
     assert_eq!(shown, [(0, 99, 1)], "nobody serves the others, as far as this client is concerned");
-    let shards = shards(&topology, Some(id(A)), Reach::Announced, 0);
+    let shards = shards(&topology, Reach::Announced, |_| 0);
     assert_eq!(shards.iter().map(|shard| shard.nodes.len()).collect::<Vec<_>>(), [1]);
     let replicas = |of: &str| replicas_text(&topology, of.as_bytes(), Reach::Announced, 0).unwrap();
     assert_eq!(replicas(A), b"");

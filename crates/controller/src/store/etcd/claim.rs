@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use planner::Record;
 use serde::{Deserialize, Serialize};
 
+use super::name::Name;
 use super::wire::{Compare, Range, Write};
 use super::{Etcd, encode, records};
 use crate::store::{Outcome, StoreError, failed, fresh_tag};
@@ -28,6 +29,11 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// Nobody leads; whoever does next has a higher term.
+    pub(super) fn vacant(term: u64) -> Self {
+        Self { term, ..Self::default() }
+    }
+
     /// Nobody leads.
     pub fn is_vacant(&self) -> bool {
         self.claim.is_empty()
@@ -76,7 +82,9 @@ impl Etcd {
     /// # Errors
     /// It cannot be read.
     pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
-        let read = self.client.read("read who leads", &[Range::Key(self.key("leader"))]).await?;
+        let ranges = [Range::Key(self.key("leader")), Range::Key(self.key("store"))];
+        let read = self.client.read("read who leads", &ranges).await?;
+        self.is_own(read.found(1).value())?;
         self.noted(read.found(0).value())
     }
 
@@ -90,8 +98,10 @@ impl Etcd {
             Range::Key(self.key("leader")),
             Range::Since(clusters.clone(), since),
             Range::Names(clusters.clone()),
+            Range::Key(self.key("store")),
         ];
         let read = self.client.read("read what changed", &ranges).await?;
+        self.is_own(read.found(3).value())?;
         let leader = self.noted(read.found(0).value())?;
         let names = read.found(2).pairs;
         let names = names.iter().filter_map(|pair| {
@@ -104,6 +114,37 @@ impl Etcd {
             names: names.collect(),
             revision: read.header.revision,
         })
+    }
+
+    /// Whether the key `store` is still what this process began with. Otherwise the store was given up, replaced or taken
+    /// up anew: nothing is claimed here any more, and this process ends.
+    fn is_own(&self, value: Option<&str>) -> Result<(), StoreError> {
+        if value == Some(&self.name_text) {
+            return Ok(());
+        }
+        let why = match value.map(Name::parse) {
+            None => format!("{} is empty", self.place),
+            Some(Err(error)) => error.chain(),
+            Some(Ok(name)) => match name.check(&self.place) {
+                Err(error) => error.to_string(),
+                Ok(()) => format!(
+                    "{} is the store {} of generation {} now, and was {} of {}",
+                    self.place,
+                    name.name,
+                    name.number,
+                    self.identity.name,
+                    self.identity.generation
+                ),
+            },
+        };
+        let why = format!("{why}; this process ends");
+        {
+            let mut claims = self.claims.lock();
+            claims.held = None;
+            claims.unknown.clear();
+        }
+        self.client.loses(why.clone());
+        Err(StoreError::Lost(why))
     }
 
     /// What the key `leader` says of the claims of this process.
@@ -138,6 +179,8 @@ impl Etcd {
             Some(old) => Compare::Is(key.clone(), old.text.clone()),
             None => Compare::Absent(key.clone()),
         };
+        // What was given up meanwhile is nobody's to lead.
+        let own = Compare::Is(self.key("store"), self.name_text.clone());
         let claim = Claim { term, id: id.clone(), value: value.clone() };
         // Written down first: a read may show it before its answer comes, or without.
         {
@@ -147,7 +190,7 @@ impl Etcd {
             unknown.drain(..first_kept);
         }
         let put = [Write::Put(key, value)];
-        let outcome = self.client.write("claim the lead", &[compare], &put).await;
+        let outcome = self.client.write("claim the lead", &[compare, own], &put).await;
         let mut claims = self.claims.lock();
         let at = claims.unknown.iter().position(|claim| claim.id == id);
         match (outcome, at) {
@@ -179,7 +222,7 @@ impl Etcd {
     /// Makes the lead vacant; the term stays, so that the next one's is higher.
     pub async fn resign(&self) -> Outcome {
         let Some(claim) = self.claims.lock().held.take() else { return Outcome::Done(()) };
-        let vacant = Leader { term: claim.term, ..Leader::default() };
+        let vacant = Leader::vacant(claim.term);
         let key = self.key("leader");
         let writes = match encode(&vacant) {
             Ok(text) => [Write::Put(key.clone(), text)],

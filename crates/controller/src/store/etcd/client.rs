@@ -66,6 +66,12 @@ struct Version {
 }
 
 #[derive(Debug, Deserialize)]
+struct Status {
+    #[serde(rename = "dbSize")]
+    size: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct Token {
     token: String,
 }
@@ -95,10 +101,20 @@ impl Client {
         what: &'static str,
         ranges: &[Range],
     ) -> Result<Answer, StoreError> {
+        self.read_within(self.place.limit, what, ranges).await
+    }
+
+    /// The same with another limit: what is much takes longer.
+    pub(super) async fn read_within(
+        &self,
+        limit: Duration,
+        what: &'static str,
+        ranges: &[Range],
+    ) -> Result<Answer, StoreError> {
         let (body, before) = (wire::reads(ranges), self.seen.lock().clone());
-        let mut read = self.hedged(&body).await;
+        let mut read = self.hedged(&body, limit).await;
         if read.as_ref().is_err_and(|failure| failure.wants_token) && self.log_in().await {
-            read = self.hedged(&body).await;
+            read = self.hedged(&body, limit).await;
         }
         match read {
             Ok(answer) => {
@@ -155,9 +171,9 @@ impl Client {
     }
 
     /// Two members at once; whichever answers first.
-    async fn hedged(&self, body: &Value) -> Result<Answer, Failure> {
+    async fn hedged(&self, body: &Value, limit: Duration) -> Result<Answer, Failure> {
         let first = self.first.load(Ordering::Relaxed);
-        let ask = |at| self.post::<Answer>(at, TRANSACTION, body);
+        let ask = |at| self.post_within::<Answer>(limit, at, TRANSACTION, body);
         if self.place.endpoints.len() == 1 {
             return ask(first).await;
         }
@@ -176,6 +192,16 @@ impl Client {
 
     async fn post<T: DeserializeOwned>(
         &self,
+        at: usize,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, Failure> {
+        self.post_within(self.place.limit, at, path, body).await
+    }
+
+    async fn post_within<T: DeserializeOwned>(
+        &self,
+        limit: Duration,
         at: usize,
         path: &str,
         body: &Value,
@@ -209,9 +235,9 @@ impl Client {
         let late = || Failure {
             is_refused: false,
             wants_token: false,
-            why: format!("{endpoint}: no answer within {:?}", self.place.limit),
+            why: format!("{endpoint}: no answer within {limit:?}"),
         };
-        tokio::time::timeout(self.place.limit, call).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Tokens end by themselves and with every change of a user. True if there is a new one.
@@ -284,6 +310,18 @@ impl Client {
         let since = health.failed.take().map_or_else(Instant::now, |(since, _)| since);
         health.failed = Some((since, failure.why.clone()));
         StoreError::Engine { what, cause: failure.why.into() }
+    }
+
+    /// What the member that is asked first has on its disk, bytes.
+    pub(super) async fn bytes(&self) -> Option<u64> {
+        let at = self.first.load(Ordering::Relaxed);
+        let status = self.post::<Status>(at, "/v3/maintenance/status", &json!({})).await;
+        status.ok()?.size.parse().ok()
+    }
+
+    /// This process must end.
+    pub(super) fn loses(&self, why: String) {
+        self.health.lock().lost.get_or_insert(why);
     }
 
     pub(super) fn lost(&self) -> Option<String> {

@@ -33,7 +33,8 @@ fn key(prefix: &str, row: usize, number: u64) -> String {
     format!("{prefix}{}{number:020}", ROWS[row])
 }
 
-fn read(found: &Found) -> Result<Vec<Event>, StoreError> {
+/// The events that a range found.
+pub(super) fn read(found: &Found) -> Result<Vec<Event>, StoreError> {
     let read = |text: &str| serde_json::from_str(text).map_err(failed("read an event"));
     found.pairs.iter().map(|pair| read(&pair.value)).collect()
 }
@@ -79,6 +80,22 @@ impl Journal {
         }
         Ok(writes)
     }
+}
+
+/// Keys and values of a log that has these events and no others: the newest, as many as are kept.
+pub(super) fn kept(prefix: &str, all: &[Event]) -> Result<Vec<(String, String)>, StoreError> {
+    let most = usize::try_from(KEPT).unwrap_or(usize::MAX);
+    let mut pairs = Vec::new();
+    for row in 0..ROWS.len() {
+        let of_row: Vec<&Event> =
+            all.iter().filter(|event| usize::from(event.is_history()) == row).collect();
+        let newest = &of_row[of_row.len().saturating_sub(most)..];
+        for (number, event) in (1..).zip(newest) {
+            let text = serde_json::to_string(event).map_err(failed("encode an event"))?;
+            pairs.push((key(prefix, row, number), text));
+        }
+    }
+    Ok(pairs)
 }
 
 /// The newest `limit` events that are wanted, oldest first.

@@ -109,6 +109,8 @@ pub(super) enum Write {
     Remove(String),
     /// Removes the keys from the first to before the second.
     Trim(String, String),
+    /// Removes all keys with this prefix.
+    Clear(String),
 }
 
 impl Write {
@@ -120,6 +122,11 @@ impl Write {
             Self::Remove(key) => json!({ "request_delete_range": { "key": coded(key) } }),
             Self::Trim(from, to) => json!({
                 "request_delete_range": { "key": coded(from), "range_end": coded(to) },
+            }),
+            Self::Clear(prefix) => json!({
+                "request_delete_range": {
+                    "key": coded(prefix), "range_end": coded(&end_of(prefix)),
+                },
             }),
         }
     }

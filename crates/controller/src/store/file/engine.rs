@@ -227,7 +227,8 @@ impl Engine {
     }
 }
 
-fn transact<T>(
+/// One transaction, from begin to commit.
+pub(super) fn transact<T>(
     database: &Database,
     what: &'static str,
     work: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,

@@ -39,6 +39,23 @@ pub(super) fn append(tx: &redb::WriteTransaction, event: &Event) -> Result<(), S
     Ok(())
 }
 
+/// These events in place of all that there are; where there are more than is kept, the newest.
+pub(super) fn replace(tx: &redb::WriteTransaction, all: &[Event]) -> Result<(), StoreError> {
+    tx.delete_table(EVENTS).map_err(engine("empty the log"))?;
+    tx.delete_table(HISTORY).map_err(engine("empty the log"))?;
+    create(tx)?;
+    for (table, most, is_history) in [(EVENTS, EVENTS_MAX, false), (HISTORY, HISTORY_MAX, true)] {
+        let mut table = tx.open_table(table).map_err(engine("open the log"))?;
+        let row: Vec<&Event> =
+            all.iter().filter(|event| event.is_history() == is_history).collect();
+        for event in &row[row.len().saturating_sub(most)..] {
+            let text = serde_json::to_vec(event).map_err(failed("encode an event"))?;
+            table.insert(event.number, text.as_slice()).map_err(engine("write an event"))?;
+        }
+    }
+    Ok(())
+}
+
 fn last(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<u64, StoreError> {
     let last = table.last().map_err(engine("read events"))?;
     Ok(last.map_or(0, |(number, _)| number.value()))

@@ -29,7 +29,7 @@ fn foreign() -> Vec<Vec<u8>> {
 }
 
 /// The rest of a connection that may have been reset, because bytes were left unread.
-async fn remains(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn remains(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Err(error) = stream.read_to_end(&mut bytes).await {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use resp::{Protocol, Writer};
 use topology::view::Jobs;
-use topology::{Cluster, SlotRange, parse_slots};
+use topology::{Cluster, Route, SlotRange, parse_slots};
 
 use super::moves;
 use crate::command::args::parse_integer;
@@ -32,6 +32,19 @@ fn first_range(slots: &[u8]) -> Result<SlotRange> {
 
 fn wrong_number() -> Error {
     Error::text("ERR wrong number of arguments")
+}
+
+/// All keys of these slots are about to be deleted here, with the gate held alone.
+///
+/// # Errors
+/// Some of them are handed over just now.
+pub(super) fn flushed(node: &Node, slots: &[SlotRange]) -> Result<()> {
+    let frozen = node.migration.frozen();
+    if slots.iter().any(|range| frozen.is_some_and(|frozen| checks::overlap(frozen, *range))) {
+        return Err(Error::text(Route::TryAgain.to_string()));
+    }
+    slots.iter().for_each(|range| node.migration.flushed(Some(*range)));
+    Ok(())
 }
 
 /// How long a client waits for the end of a migration.

@@ -7,10 +7,11 @@ use storage::types::glob;
 
 use super::rewrite::write_file;
 use crate::command::{Args, Error, Replied, Reply, Result};
-use crate::config::{OPTIONS, SetError, Values};
+use crate::config::{OPTIONS, SetError, Values, without_effect};
 use crate::node::Node;
 use crate::session::table::SessionHandler;
 use crate::session::{After, Command, SessionCx};
+use crate::tls;
 
 const HELP: &[&str] = &[
     "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -138,11 +139,23 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         ));
     }
     check_clients(node, pairs)?;
-    let (before, after) = config.set(pairs).map_err(|(name, error)| set_error(&name, &error))?;
-    take_up_tls(node, pairs, &before)?;
+    let mut ready = None;
+    let set = config.set_if(pairs, |after| {
+        ready = new_tls(node, pairs, after)?;
+        Ok(())
+    });
+    let (before, after) = set.map_err(|(name, error)| set_error(&name, &error))?;
+    if let Some(ready) = ready {
+        ready.put_in_force();
+    }
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     if !names.is_empty() {
         tracing::info!(options = ?names, client = who, "options changed");
+    }
+    for (name, value) in pairs {
+        if let Some(why) = without_effect(name, value) {
+            tracing::warn!(option = name, client = who, "an option is ignored: {why}");
+        }
     }
     take_up(node, &after);
     if after.repl_namespace_enabled != before.repl_namespace_enabled {
@@ -176,20 +189,23 @@ fn check_clients(node: &Node, pairs: &[(&str, &str)]) -> Result<()> {
     Err(failed(NAME, format_args!("{why} {most}")))
 }
 
-/// Reads certificates again when one of the options of TLS is set, be it to what it was; takes all
-/// of the change back when they are not good.
-fn take_up_tls(node: &Node, pairs: &[(&str, &str)], before: &Values) -> Result<()> {
-    let is_tls = |name: &str| name.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("tls-"));
-    if !pairs.iter().any(|(name, _)| is_tls(name)) {
-        return Ok(());
+/// Certificates as these options name them, when one of the options of TLS is set, be it to what it
+/// was.
+fn new_tls<'n>(
+    node: &'n Node,
+    pairs: &[(&str, &str)],
+    after: &Values,
+) -> std::result::Result<Option<tls::Ready<'n>>, (String, SetError)> {
+    if !pairs.iter().any(|(name, _)| is_of_tls(name)) {
+        return Ok(None);
     }
-    let Err(fault) = node.tls.renew(&node.config) else { return Ok(()) };
-    let old: Vec<(&str, String)> =
-        pairs.iter().filter_map(|(name, _)| Some((*name, before.get(name)?))).collect();
-    let old: Vec<(&str, &str)> = old.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    // They were in force together: this cannot be refused.
-    let _ = node.config.set(&old);
-    Err(failed(fault.option, fault.why))
+    let ready = node.tls.prepare(after);
+    ready.map(Some).map_err(|fault| (fault.option.to_owned(), SetError::Value(fault.why)))
+}
+
+/// Whether certificates are read again when this option is set.
+pub(crate) fn is_of_tls(name: &str) -> bool {
+    name.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("tls-"))
 }
 
 /// Hands options to those who do not look them up themselves.

@@ -9,11 +9,10 @@ use crate::clock;
 use crate::config::{Config, OPTIONS};
 use crate::replication::tests::Running;
 
+mod kept;
+mod links;
 mod migration;
 mod tls;
-
-/// These do nothing, and the sample says so.
-const WITHOUT_EFFECT: [&str; 2] = ["replication-group-sync", "slave-empty-db-before-fullsync"];
 
 #[test]
 fn every_live_option_takes_effect_on_a_running_node() {
@@ -26,9 +25,11 @@ fn every_live_option_takes_effect_on_a_running_node() {
             || of_replicas(name)
             || of_feeds(name)
             || of_access(name)
+            || kept::of_kept(name)
+            || links::of_links(name)
             || tls::of_tls(name)
             || migration::of_migration(name)
-            || WITHOUT_EFFECT.contains(&name);
+            || kept::is_told_to_be_ignored(name);
         assert!(is_known, "nothing shows that `{name}` takes effect while a node runs");
     }
 }
@@ -109,14 +110,6 @@ fn of_access(name: &str) -> bool {
             set(&node, name, if is_format { "cbor" } else { "1" });
             begins(&node.ask(&write), if is_format { "+OK" } else { "-ERR" });
             assert_eq!(node.ask(&size) != before, is_format);
-        }
-        "bgsave-cron" | "compact-cron" | "max-backup-to-keep" | "max-backup-keep-hours" => {
-            let at = crate::config::schedule::Moment::at(0).unwrap();
-            let due = || crate::timed::Due::at(&node.node.config.now(), at);
-            let before = due();
-            let value = if name.ends_with("cron") { "* * * * *" } else { "0" };
-            set(&node, name, if name == "max-backup-keep-hours" { "1" } else { value });
-            assert_ne!(due(), before);
         }
         _ => return false,
     }
@@ -474,16 +467,6 @@ fn of_replicas(name: &str) -> bool {
                 info => Err(info),
             });
         }
-        "replication-connect-timeout-ms" | "replication-recv-timeout-ms" => {
-            let node = plain();
-            set(&node, name, "77");
-            let options = crate::replication::link_options(&node.node);
-            let used = match name {
-                "replication-connect-timeout-ms" => options.connect_timeout_ms,
-                _ => options.receive_timeout_ms,
-            };
-            assert_eq!(used, 77, "what the link looks at in every step");
-        }
         _ => return false,
     }
     true
@@ -509,12 +492,6 @@ fn of_feeds(name: &str) -> bool {
                 0 => Ok(()),
                 count => Err(format!("{count} replicas")),
             });
-        }
-        "max-replication-mb" => {
-            let node = plain();
-            set(&node, name, "3");
-            let used = crate::replication::mb_per_second(&node.node);
-            assert_eq!(used, 3, "what every file is sent by");
         }
         _ => return false,
     }

@@ -1,9 +1,9 @@
 //! What slots that move to another shard mean for a command.
 
 use storage::Store;
-use topology::key_slot;
+use topology::{Route, key_slot};
 
-use super::{Check, Refusal, error};
+use super::{Caller, Check, Refusal, error};
 use crate::clients::{Pause, PauseKind};
 use crate::clock;
 use crate::command::Flags;
@@ -46,6 +46,25 @@ pub(super) fn may_run(
         Err(Barred::NotHere(id)) => error(format!(
             "CLUSTERDOWN Hash slot not served: by move {id} its data is not on this node"
         )),
+    }
+}
+
+/// Slots that Kvrocks' own migration hands over take no writes meanwhile: what names their keys is
+/// refused where slots are looked up, what writes to all keys without naming them is here.
+pub(super) fn frozen(check: &Check<'_>) -> Result<(), Refusal> {
+    match check.command.flags.has(Flags::ALL_KEYS) {
+        true => all_may_change(check),
+        false => Ok(()),
+    }
+}
+
+/// Whether every key of this node may be changed now. What another master's migration brings is of
+/// other slots.
+pub fn all_may_change(caller: &Caller<'_>) -> Result<(), Refusal> {
+    let is_frozen = caller.cluster.is_some() && caller.node.migration.frozen().is_some();
+    match is_frozen && !caller.session.imports() {
+        true => error(Route::TryAgain.to_string()),
+        false => Ok(()),
     }
 }
 

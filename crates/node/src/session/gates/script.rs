@@ -3,8 +3,8 @@
 use topology::{Route, Slot};
 
 use super::{
-    Caller, Check, Gate, RUNNING, Refusal, admin, cluster_mode, control, door, error, in_sync,
-    lease, may_run, moves, paused, permitted, read_only_replica, slot_owner, trusted_data,
+    Caller, Check, Gate, RUNNING, Refusal, admin, cluster_mode, control, door, error, frozen,
+    in_sync, lease, may_run, moves, paused, permitted, read_only_replica, slot_owner, trusted_data,
 };
 
 /// Passed by a command that a script calls, before those of [`RUNNING`]; the script's own has passed
@@ -13,7 +13,7 @@ const CALLED: &[Gate] = &[permitted, admin, door, control, cluster_mode];
 
 /// Passed once more before what a script has written is appended: it did not hold the write gate.
 const APPENDING: &[Gate] =
-    &[slot_owner, moves, paused, trusted_data, read_only_replica, lease, in_sync];
+    &[slot_owner, moves, frozen, paused, trusted_data, read_only_replica, lease, in_sync];
 
 /// Whether a script may call this command at all.
 pub fn pass_in_script(check: &Check<'_>) -> Result<(), Refusal> {

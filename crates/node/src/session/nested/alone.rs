@@ -139,6 +139,9 @@ impl<'a> NestedCx<'a> {
                 };
                 gates::pass_to_append(&caller.check(&row, words))?;
             }
+            if self.touched_all {
+                gates::all_may_change(caller)?;
+            }
             gates::are_served(caller, &self.touched)
         })
     }

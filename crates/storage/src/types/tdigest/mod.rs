@@ -6,11 +6,13 @@
 //! where Kvrocks clears a sketch by a range, its sub-keys are deleted one by one, which leaves
 //! nothing behind for later reads to step over.
 
+use std::collections::HashMap;
+
 use super::bounds::SubRange;
 use super::kind::Type;
 use super::object::{IfEmpty, Kind, Object, Tail};
 use super::{CommandError, score};
-use crate::{At, Direction, Family, Read, Snapshot, Txn};
+use crate::{At, Direction, Family, Read, Snapshot, Txn, budget};
 
 mod sketch;
 
@@ -225,6 +227,26 @@ pub fn sketch(read: &Snapshot<'_>, at: &At<'_>) -> Result<Option<Sketch>, Comman
     Ok(Some(object.sketch(object.stored(read)?)))
 }
 
+/// Centroids that a question passes in the time of a step, about.
+const CENTROIDS_OF_A_STEP: usize = 256;
+
+/// What a sketch answers to each of these questions, which may be many.
+///
+/// # Errors
+/// It takes too long where it is asked.
+pub fn answers<Q, A>(
+    sketch: &Sketch,
+    questions: &[Q],
+    answer: impl Fn(&Sketch, &Q) -> A,
+) -> Result<Vec<A>, CommandError> {
+    let steps = 1 + (sketch.centroids.len() / CENTROIDS_OF_A_STEP) as u64;
+    let asked = questions.iter().map(|question| {
+        budget::step(steps)?;
+        Ok(answer(sketch, question))
+    });
+    asked.collect()
+}
+
 /// TDIGEST.CREATE. False if the key is there.
 ///
 /// # Errors
@@ -292,6 +314,99 @@ pub struct Merging {
 /// a long one many times.
 const CENTROIDS_MAX: usize = 1 << 20;
 
+/// A source, and its number among those of the command.
+type Named<'s> = (usize, &'s At<'s>);
+
+/// What sources are made of.
+#[derive(Default)]
+struct Gathered {
+    parts: Vec<Sketch>,
+    /// Centroids of all parts.
+    count: usize,
+    observations: u64,
+    finest: u32,
+}
+
+/// A source; `None` if it is not there.
+fn source_of(txn: &Txn<'_>, at: &At<'_>) -> Result<Option<(Facts, Sketch)>, CommandError> {
+    let Some(object) = find(txn, at)? else { return Ok(None) };
+    let stored = object.stored(txn)?;
+    Ok(Some((object.tail, object.sketch(stored))))
+}
+
+impl Gathered {
+    fn take(&mut self, facts: &Facts, times: u64, sketch: Sketch) {
+        let observations = facts.observations.saturating_mul(times);
+        self.observations = self.observations.saturating_add(observations);
+        self.finest = self.finest.max(facts.compression);
+        if !sketch.centroids.is_empty() {
+            self.count += sketch.centroids.len();
+            self.parts.push(sketch);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count > CENTROIDS_MAX
+    }
+
+    fn join(&mut self) {
+        let all = Sketch::of_all(&self.parts, COMPRESSION_MAX);
+        (self.count, self.parts) = (all.centroids.len(), vec![all]);
+    }
+
+    /// Takes the sources in their order, each of them as often as it is named and read once, until
+    /// they are as many as may be in memory. Returns the rest; the number of one that is not there.
+    fn take_each<'s>(
+        &mut self,
+        txn: &Txn<'_>,
+        sources: &'s [Named<'s>],
+    ) -> Result<Result<&'s [Named<'s>], usize>, CommandError> {
+        let mut known: HashMap<&[u8], (Facts, Option<usize>)> = HashMap::new();
+        for (place, (number, source)) in sources.iter().enumerate() {
+            if self.is_full() {
+                return Ok(Ok(sources.get(place..).unwrap_or_default()));
+            }
+            let named = known.get(source.key);
+            if let Some((facts, part)) = named {
+                let again = part.and_then(|part| self.parts.get(part).cloned());
+                self.take(facts, 1, again.unwrap_or_else(|| Sketch::empty(facts.compression)));
+                continue;
+            }
+            let Some((facts, sketch)) = source_of(txn, source)? else { return Ok(Err(*number)) };
+            let part = (!sketch.centroids.is_empty()).then_some(self.parts.len());
+            known.insert(source.key, (facts, part));
+            self.take(&facts, 1, sketch);
+        }
+        Ok(Ok(&[]))
+    }
+
+    /// Takes the sources however many they are: one that is named often becomes one of so many times
+    /// its weight, in as many steps as that number has digits.
+    fn take_all(
+        &mut self,
+        txn: &Txn<'_>,
+        sources: &[Named<'_>],
+    ) -> Result<Result<(), usize>, CommandError> {
+        let mut places: HashMap<&[u8], usize> = HashMap::new();
+        let mut named: Vec<(usize, &At<'_>, u64)> = Vec::new();
+        for (number, source) in sources {
+            let place = *places.entry(source.key).or_insert(named.len());
+            match named.get_mut(place) {
+                Some((.., times)) => *times += 1,
+                None => named.push((*number, source, 1)),
+            }
+        }
+        for (number, source, times) in named {
+            if self.is_full() {
+                self.join();
+            }
+            let Some((facts, sketch)) = source_of(txn, source)? else { return Ok(Err(number)) };
+            self.take(&facts, times, sketch.repeated(times));
+        }
+        Ok(Ok(()))
+    }
+}
+
 /// TDIGEST.MERGE: sources, and what the destination holds, become one sketch there. The number of
 /// a source that is not there, if one is not.
 ///
@@ -306,24 +421,17 @@ pub fn merge(
     let held = find(txn, to)?;
     let kept = held.as_ref().filter(|_| !how.is_override);
     let own = kept.map(|kept| kept.tail.compression);
-    let (mut parts, mut count) = (Vec::new(), 0);
-    let (mut observations, mut finest) = (0_u64, 0);
     let kept = kept.map(|_| to).into_iter().map(|to| (0, to));
-    for (number, source) in kept.chain((0..).zip(sources)) {
-        let Some(object) = find(txn, source)? else { return Ok(Err(number)) };
-        observations = observations.saturating_add(object.tail.observations);
-        finest = finest.max(object.tail.compression);
-        let sketch = object.sketch(object.stored(txn)?);
-        if sketch.centroids.is_empty() {
-            continue;
-        }
-        count += sketch.centroids.len();
-        parts.push(sketch);
-        if count > CENTROIDS_MAX {
-            let all = Sketch::of_all(&parts, COMPRESSION_MAX);
-            (count, parts) = (all.centroids.len(), vec![all]);
-        }
+    let named: Vec<_> = kept.chain((0..).zip(sources)).collect();
+    let mut gathered = Gathered::default();
+    let rest = match gathered.take_each(txn, &named)? {
+        Ok(rest) => rest,
+        Err(missing) => return Ok(Err(missing)),
+    };
+    if let Err(missing) = gathered.take_all(txn, rest)? {
+        return Ok(Err(missing));
     }
+    let Gathered { parts, observations, finest, .. } = gathered;
     let merged = Sketch::of_all(&parts, how.compression.or(own).unwrap_or(finest));
     let is_new = held.is_none();
     let mut object = held.unwrap_or_else(|| Object::new(to));

@@ -7,6 +7,8 @@
 use std::cmp::Ordering;
 use std::f64::consts::PI;
 
+use super::COMPRESSION_MAX;
+
 /// Values that lie together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Centroid {
@@ -111,6 +113,24 @@ impl Sketch {
         }
         old.for_each(|centroid| joiner.take(centroid));
         Self { centroids: joiner.joined, weight, ..*self }
+    }
+
+    /// One of its values so many times over, by doubling it.
+    pub(super) fn repeated(&self, times: u64) -> Self {
+        let (mut all, mut power, mut left) = (Self::empty(self.compression), self.clone(), times);
+        while left > 0 {
+            if left & 1 == 1 {
+                all = match all.centroids.is_empty() {
+                    true => power.clone(),
+                    false => Self::of_all(&[all, power.clone()], COMPRESSION_MAX),
+                };
+            }
+            left >>= 1;
+            if left > 0 {
+                power = Self::of_all(&[power.clone(), power], COMPRESSION_MAX);
+            }
+        }
+        all
     }
 
     /// One of the values of all these; centroids are joined only where that is needed.

@@ -1,3 +1,7 @@
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -125,6 +129,82 @@ fn merged_sketches_hold_everything() {
     let held = sketch(&store.snapshot(), &to).unwrap().unwrap();
     let weights: f64 = held.centroids.iter().map(|centroid| centroid.weight).sum();
     assert_eq!((weights, held.max), (8.0, 9.0));
+}
+
+/// Each source is read once, and what is named often is not joined name by name.
+#[test]
+fn a_source_that_is_named_often_costs_no_more_than_one() {
+    const TIMES: u64 = 200_000;
+    let (_dir, store) = store();
+    let [a, b, to] = [b"a", b"b", b"c"].map(|key| SCOPE.at(key));
+    let mut txn = store.txn();
+    create(&mut txn, &a, COMPRESSION_MAX).unwrap();
+    create(&mut txn, &b, 50).unwrap();
+    for part in 0..20 {
+        let values: Vec<f64> = (0..1000).map(|value| f64::from(part + value * 20)).collect();
+        add(&mut txn, &a, &values).unwrap();
+    }
+    let mut sources = vec![a.clone(); usize::try_from(TIMES).unwrap()];
+    sources.push(b.clone());
+    let steps = Rc::new(Cell::new(0_u64));
+    let count = Rc::clone(&steps);
+    let goes_on = Box::new(move |_| {
+        count.set(count.get() + 1000);
+        true
+    });
+    let done =
+        budget::watched(1000, goes_on, || merge(&mut txn, &to, &sources, Merging::default()));
+    assert_eq!(done.unwrap().unwrap(), Ok(()));
+    assert!(steps.get() < 20_000, "{} steps", steps.get());
+    let made = find(&txn, &to).unwrap().unwrap().tail;
+    assert_eq!((made.weight, made.observations), (20_000 * TIMES, 20_000 * TIMES));
+    assert_eq!((made.compression, made.min, made.max), (COMPRESSION_MAX, 0.0, 19_999.0));
+    txn.commit().unwrap();
+    let merged = sketch(&store.snapshot(), &to).unwrap().unwrap();
+    for share in [0.01, 0.5, 0.99] {
+        let (told, right) = (merged.quantile(share), 20_000.0 * share);
+        assert!((told - right).abs() < 100.0, "{share}: {told}");
+    }
+    // The first one that is missing is told, also behind so many.
+    sources.extend([SCOPE.at(b"x"), a.clone(), SCOPE.at(b"y")]);
+    let mut txn = store.txn();
+    let missing = usize::try_from(TIMES).unwrap() + 1;
+    assert_eq!(merge(&mut txn, &to, &sources, Merging::default()).unwrap(), Err(missing));
+}
+
+/// A few names are what they were: each is a source of its own, in its place.
+#[test]
+fn a_source_that_is_named_twice_is_two() {
+    let (_dir, store) = store();
+    let [a, b, twice, copied] = [b"a", b"b", b"c", b"d"].map(|key| SCOPE.at(key));
+    let copy = SCOPE.at(b"e");
+    let mut txn = store.txn();
+    for (at, first) in [(&a, 0), (&copy, 0), (&b, 7)] {
+        create(&mut txn, at, 30).unwrap();
+        let values: Vec<f64> = (0..500).map(|value| f64::from(first + value * 3)).collect();
+        add(&mut txn, at, &values).unwrap();
+    }
+    let plain = Merging::default();
+    merge(&mut txn, &twice, &[a.clone(), b.clone(), a.clone()], plain).unwrap().unwrap();
+    merge(&mut txn, &copied, &[a, b, copy], plain).unwrap().unwrap();
+    txn.commit().unwrap();
+    let at = store.snapshot();
+    assert_eq!(sketch(&at, &twice).unwrap(), sketch(&at, &copied).unwrap());
+}
+
+#[test]
+fn many_questions_to_a_sketch_are_steps() {
+    let sketch = sketch_of(1000, &(0..5000).map(f64::from).collect::<Vec<_>>());
+    let asked = |count: usize| {
+        let steps = budget::Budget { steps: 1_000, time: Duration::from_secs(3600) };
+        let questions = vec![0.5; count];
+        budget::within(steps, || {
+            answers(&sketch, &questions, |sketch, share| sketch.quantile(*share))
+                .map(|all| all.len())
+        })
+    };
+    assert!(matches!(asked(100), Some(Ok(100))));
+    assert!(asked(1_001).is_none());
 }
 
 #[test]

@@ -67,22 +67,35 @@ const SAMPLE: usize = 16;
 /// Set in the flags of a chunk that is compressed, which nobody writes yet.
 const COMPRESSED: u32 = 1;
 
-/// The samples of a chunk; `None` if it is none. More bytes than it has samples may follow: Kvrocks
-/// leaves room for samples that replaced others.
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Sample>> {
+fn sample(bytes: &[u8; SAMPLE]) -> Option<Sample> {
+    let (at, value) = bytes.split_first_chunk::<8>()?;
+    let value = f64::from_le_bytes(value.try_into().ok()?);
+    Some(Sample { at: u64::from_le_bytes(*at), value })
+}
+
+/// The samples of a chunk as they lie; `None` if it is none. More bytes than it has samples may
+/// follow: Kvrocks leaves room for samples that replaced others.
+fn stored(bytes: &[u8]) -> Option<&[[u8; SAMPLE]]> {
     let (flags, rest) = bytes.split_first_chunk::<4>()?;
     let (count, rest) = rest.split_first_chunk::<4>()?;
     if u32::from_be_bytes(*flags) & COMPRESSED != 0 {
         return None;
     }
     let (samples, _) = rest.as_chunks::<SAMPLE>();
-    let samples = samples.get(..usize::try_from(u32::from_be_bytes(*count)).ok()?)?;
-    let sample = |bytes: &[u8; SAMPLE]| {
-        let (at, value) = bytes.split_first_chunk::<8>()?;
-        let value = f64::from_le_bytes(value.try_into().ok()?);
-        Some(Sample { at: u64::from_le_bytes(*at), value })
-    };
-    samples.iter().map(sample).collect()
+    samples.get(..usize::try_from(u32::from_be_bytes(*count)).ok()?)
+}
+
+/// The samples of a chunk; `None` if it is none.
+pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Sample>> {
+    stored(bytes)?.iter().map(sample).collect()
+}
+
+/// Times of the first and the last sample of a chunk, and how many there are; `None` if it is none, or
+/// has none.
+pub(super) fn span(bytes: &[u8]) -> Option<(u64, u64, u64)> {
+    let samples = stored(bytes)?;
+    let (first, last) = (sample(samples.first()?)?, sample(samples.last()?)?);
+    Some((first.at, last.at, samples.len() as u64))
 }
 
 /// The bytes of a chunk.

@@ -148,10 +148,17 @@ fn chunks_until(at: u64) -> SubRange {
 /// A chunk: the time of its first sample, and its samples.
 type Chunk = (u64, Vec<Sample>);
 
-fn chunk(sub: &[u8], value: &[u8]) -> Result<Chunk, CommandError> {
+fn no_chunk() -> CommandError {
+    CommandError::corrupt("a chunk of a time series is none")
+}
+
+fn chunk_id(sub: &[u8]) -> Result<u64, CommandError> {
     let id = sub.strip_prefix(CHUNKS).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
-    let found = id.zip(chunk::decode(value));
-    found.ok_or_else(|| CommandError::corrupt("a chunk of a time series is none"))
+    id.ok_or_else(no_chunk)
+}
+
+fn chunk(sub: &[u8], value: &[u8]) -> Result<Chunk, CommandError> {
+    Ok((chunk_id(sub)?, chunk::decode(value).ok_or_else(no_chunk)?))
 }
 
 impl Object<TimeSeries> {
@@ -304,20 +311,20 @@ impl Object<TimeSeries> {
         Ok(())
     }
 
-    /// Passes the samples of a time on, those of each chunk; the walk ends when `f` says false.
+    /// Passes the chunks of a time on as they lie, with their sub-keys; the walk ends when `f` says
+    /// false.
     fn walk(
         &self,
         read: &impl Read,
-        (from, to): (u64, u64),
-        mut f: impl FnMut(u64, &[Sample]) -> Result<bool, CommandError>,
+        ((from, to), direction): ((u64, u64), Direction),
+        mut f: impl FnMut(&[u8], &[u8]) -> Result<bool, CommandError>,
     ) -> Result<(), CommandError> {
         let Some((first, _)) = self.chunk_of(read, from)? else { return Ok(()) };
         let end = [&chunk_sub(to)[..], &[0]].concat();
         let range = SubRange::between(&chunk_sub(first), &end);
-        let mut elements = self.elements(read, FAMILY, &range, Direction::Forward)?;
+        let mut elements = self.elements(read, FAMILY, &range, direction)?;
         while let Some((sub, value)) = elements.next()? {
-            let (id, samples) = chunk(sub, value)?;
-            if !f(id, &samples)? {
+            if !f(sub, value)? {
                 break;
             }
         }
@@ -439,14 +446,23 @@ pub fn delete(
     (from, to): (u64, u64),
 ) -> Result<Option<u64>, CommandError> {
     let Some(mut object) = open(txn, at, None)? else { return Ok(None) };
-    let mut changed: Vec<(u64, Vec<Sample>)> = Vec::new();
+    // Chunks that go as a whole, and what is left of the others: those at the ends of the span.
+    let (mut whole, mut parts) = (Vec::new(), Vec::new());
     let mut deleted = 0_u64;
-    object.walk(txn, (from, to), |id, samples| {
-        let mut left = samples.to_vec();
+    object.walk(txn, ((from, to), Direction::Forward), |sub, value| {
+        let id = chunk_id(sub)?;
+        let span = chunk::span(value).filter(|(first, last, _)| from <= *first && *last <= to);
+        if let Some((.., count)) = span {
+            deleted = deleted.saturating_add(count);
+            whole.push(id);
+            return Ok(true);
+        }
+        let (_, mut left) = chunk(sub, value)?;
+        let count = left.len();
         left.retain(|sample| !(from..=to).contains(&sample.at));
-        if left.len() < samples.len() {
-            deleted = deleted.saturating_add((samples.len() - left.len()) as u64);
-            changed.push((id, left));
+        if left.len() < count {
+            deleted = deleted.saturating_add((count - left.len()) as u64);
+            parts.push((id, left));
         }
         Ok(true)
     })?;
@@ -455,13 +471,13 @@ pub fn delete(
     }
     txn.log(Type::TimeSeries.log_data());
     let before = object.size;
-    for (id, left) in changed {
-        if left.is_empty() {
-            object.remove(txn, FAMILY, &[&chunk_sub(id)]);
-            object.size = object.size.saturating_sub(1);
-        } else {
-            object.put_chunk(txn, Some(id), &left, Split::Even);
-        }
+    for id in whole {
+        object.remove(txn, FAMILY, &[&chunk_sub(id)]);
+        object.size = object.size.saturating_sub(1);
+        txn.must_fit()?;
+    }
+    for (id, left) in parts {
+        object.put_chunk(txn, Some(id), &left, Split::Even);
     }
     if object.size != before {
         let last = object.last_chunk(txn)?;

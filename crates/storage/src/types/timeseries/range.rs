@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::bucket::{Aggregator, Bucket, Grid};
+use super::read::each;
 use super::{Sample, for_each};
 use crate::types::CommandError;
-use crate::{At, Snapshot, budget};
+use crate::{At, Direction, Snapshot, budget};
 
 /// Which time stands for a bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -149,6 +150,32 @@ impl Found<'_> {
     }
 }
 
+/// Where the last samples begin, or buckets, of which no more than so many are wanted: what lies before
+/// that need not be read. Without such a limit, where the span does.
+fn begin(read: &Snapshot<'_>, at: &At<'_>, query: &Query) -> Result<u64, CommandError> {
+    let (first, _) = query.span;
+    if query.count == usize::MAX {
+        return Ok(first);
+    }
+    let (mut begin, mut seen, mut open) = (None, 0, None);
+    each(read, at, (query.span, Direction::Reverse), |sample| {
+        budget::step(1)?;
+        if !query.admits(&sample) {
+            return Ok(true);
+        }
+        let bucket = query.buckets.map(|buckets| buckets.grid.begin(sample.at));
+        if bucket.is_none() || bucket != open {
+            if seen == query.count.max(1) {
+                return Ok(false);
+            }
+            (seen, open) = (seen + 1, bucket);
+        }
+        begin = Some(sample.at);
+        Ok(true)
+    })?;
+    Ok(begin.map_or(first, |begin| begin.max(first)))
+}
+
 /// TS.RANGE and TS.REVRANGE; `None` if there is no series.
 ///
 /// # Errors
@@ -159,7 +186,8 @@ pub fn range(
     query: &Query,
 ) -> Result<Option<Vec<Sample>>, CommandError> {
     let mut found = Found { query, samples: VecDeque::new(), open: None, empty: 0 };
-    if !for_each(read, at, query.span, |sample| found.take(sample))? {
+    let from = if query.is_reverse { begin(read, at, query)? } else { query.span.0 };
+    if !for_each(read, at, (from, query.span.1), |sample| found.take(sample))? {
         return Ok(None);
     }
     if let Some(((open, bucket), buckets)) = found.open.zip(query.buckets) {

@@ -1,9 +1,9 @@
 //! What is read of a series: its samples, and what TS.INFO tells.
 
-use super::{FAMILY, Facts, LABELS, RULES, Sample, find};
+use super::{FAMILY, Facts, LABELS, RULES, Sample, chunk, find};
 use crate::types::CommandError;
 use crate::types::bounds::SubRange;
-use crate::{At, Direction, Snapshot};
+use crate::{At, Direction, Snapshot, budget};
 
 /// TS.GET: the last sample, if there is one; `None` if there is no series.
 ///
@@ -23,24 +23,49 @@ pub fn last(read: &Snapshot<'_>, at: &At<'_>) -> Result<Option<Option<Sample>>, 
 pub fn for_each(
     read: &Snapshot<'_>,
     at: &At<'_>,
-    (from, to): (u64, u64),
+    span: (u64, u64),
+    f: impl FnMut(Sample) -> Result<bool, CommandError>,
+) -> Result<bool, CommandError> {
+    each(read, at, (span, Direction::Forward), f)
+}
+
+/// The same from the last one to the first one, where that is asked for.
+pub(super) fn each(
+    read: &Snapshot<'_>,
+    at: &At<'_>,
+    ((from, to), direction): ((u64, u64), Direction),
     mut f: impl FnMut(Sample) -> Result<bool, CommandError>,
 ) -> Result<bool, CommandError> {
     let Some(object) = find(read, at)? else { return Ok(false) };
     let Some((_, last)) = object.last_chunk(read)? else { return Ok(true) };
     let kept_from = object.kept_from(last.last().map_or(0, |sample| sample.at));
     let from = from.max(kept_from);
-    if from <= to {
-        object.walk(read, (from, to), |_, samples| {
-            for sample in samples.iter().filter(|sample| (from..=to).contains(&sample.at)) {
-                if !f(*sample)? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        })?;
+    if from > to {
+        return Ok(true);
     }
+    object.walk(read, ((from, to), direction), |sub, value| {
+        let (_, samples) = chunk(sub, value)?;
+        let begin = samples.partition_point(|sample| sample.at < from);
+        let end = samples.partition_point(|sample| sample.at <= to);
+        let inside = samples.get(begin..end).unwrap_or_default();
+        match direction {
+            Direction::Forward => all(inside.iter(), &mut f),
+            Direction::Reverse => all(inside.iter().rev(), &mut f),
+        }
+    })?;
     Ok(true)
+}
+
+/// Whether `f` wants more behind all of these.
+fn all<'s>(
+    mut samples: impl Iterator<Item = &'s Sample>,
+    f: &mut impl FnMut(Sample) -> Result<bool, CommandError>,
+) -> Result<bool, CommandError> {
+    let end = samples.find_map(|sample| match f(*sample) {
+        Ok(true) => None,
+        end => Some(end),
+    });
+    end.unwrap_or(Ok(true))
 }
 
 /// A rule: samples of the buckets of one series become samples of another one.
@@ -104,6 +129,7 @@ pub fn about(read: &Snapshot<'_>, at: &At<'_>) -> Result<Option<About>, CommandE
             (_, Some(to)) => rules.extend(Rule::read(to, value)),
             _ => {}
         }
+        budget::gather(sub.len() + value.len())?;
     }
     let source = source_of(read, at, &object.tail.source)?;
     let ends = (first, last);

@@ -1,11 +1,14 @@
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::bucket::Bucket;
 use super::*;
-use crate::Store;
 use crate::types::bench::{SCOPE, store};
+use crate::{Store, budget};
 
 fn sample(at: u64, value: f64) -> Sample {
     Sample { at, value }
@@ -252,12 +255,104 @@ fn empty_buckets_between_far_samples_are_refused() {
     assert!(matches!(found, Err(CommandError::TooManyBuckets)));
 }
 
+/// A series of a thousand chunks.
+fn long(store: &Store, at: &At<'_>) {
+    let mut txn = store.txn();
+    let all: Vec<Sample> = (0..10_000).map(|time| sample(time, time as f64)).collect();
+    add(&mut txn, at, &all, adding(sized(10))).unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn the_last_samples_are_read_from_the_end() {
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"t");
+    long(&store, &at);
+    let buckets = |duration| {
+        let grid = Grid::new(duration, 0).unwrap();
+        let (aggregator, stamp) = (Aggregator::Sum, Stamp::Start);
+        Buckets { aggregator, grid, stamp, shows_empty: false }
+    };
+    let last = |buckets: Option<Buckets>| {
+        let query = Query {
+            span: (0, u64::MAX),
+            times: None,
+            values: None,
+            count: 1,
+            buckets,
+            is_reverse: true,
+        };
+        let few = budget::Budget { steps: 300, time: Duration::from_secs(3600) };
+        let found = budget::within(few, || range(&store.snapshot(), &at, &query));
+        found.expect("few steps").unwrap().unwrap()
+    };
+    assert_eq!(last(None), [sample(9_999, 9_999.0)]);
+    let sum = (9_950..10_000).sum::<u64>() as f64;
+    assert_eq!(last(Some(buckets(50))), [sample(9_950, sum)]);
+}
+
+#[test]
+fn what_is_told_of_a_series_is_counted_while_it_is_gathered() {
+    let (_dir, store) = store();
+    let at = SCOPE.at(b"t");
+    let mut txn = store.txn();
+    create(&mut txn, &at, Changes::default()).unwrap();
+    let object = find(&txn, &at).unwrap().unwrap();
+    for label in 0..100_u8 {
+        object.put(&mut txn, FAMILY, &[LABELS, &[label]], &[&[b'x'; 10_000]]);
+    }
+    txn.commit().unwrap();
+    let most = Rc::new(Cell::new(0));
+    let told = Rc::clone(&most);
+    let goes_on = Box::new(move |gathered| {
+        told.set(gathered);
+        true
+    });
+    let about = budget::watched(1, goes_on, || about(&store.snapshot(), &at)).unwrap();
+    assert_eq!(about.unwrap().unwrap().labels.len(), 100);
+    assert!(most.get() > 980_000, "{}", most.get());
+}
+
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
     let one = (0..60_u64, -9..9_i32).prop_map(|(at, value)| sample(at, f64::from(value)));
     prop::collection::vec(one, 1..12)
 }
 
 proptest! {
+    /// Backwards no more is found, and no other.
+    #[test]
+    fn the_last_of_a_span_are_the_last_of_all_in_it(
+        chunk_size in 1..5_u64,
+        samples in samples(),
+        (first, length) in (0..60_u64, 0..60_u64),
+        (low, count) in (-9..9_i32, 0..8_usize),
+        (duration, shows_empty) in (prop::option::of(1..9_u64), any::<bool>()),
+    ) {
+        let (_dir, store) = store();
+        let at = SCOPE.at(b"t");
+        let mut txn = store.txn();
+        add(&mut txn, &at, &samples, adding(sized(chunk_size))).unwrap();
+        txn.commit().unwrap();
+        let buckets = duration.map(|duration| {
+            let grid = Grid::new(duration, 2).unwrap();
+            let (aggregator, stamp) = (Aggregator::Last, Stamp::Start);
+            Buckets { aggregator, grid, stamp, shows_empty }
+        });
+        let all = Query {
+            span: (first, first + length),
+            times: None,
+            values: Some((f64::from(low), 9.0)),
+            count: usize::MAX,
+            buckets,
+            is_reverse: false,
+        };
+        let mut expected = range(&store.snapshot(), &at, &all).unwrap().unwrap();
+        expected.reverse();
+        expected.truncate(count);
+        let last = Query { count, is_reverse: true, ..all };
+        prop_assert_eq!(range(&store.snapshot(), &at, &last).unwrap().unwrap(), expected);
+    }
+
     #[test]
     fn series_hold_what_a_map_holds(
         chunk_size in 1..5_u64,

@@ -286,8 +286,12 @@ fn judge(
     (is_changed, only_absent): (bool, bool),
 ) -> Result<&'static str> {
     let key = key_of(change);
-    if !is_mine(node, key) {
-        return Ok("moved");
+    let request = RouteRequest { is_write: true, ..RouteRequest::default() };
+    match node.cluster.load().route(std::iter::once(key_slot(key)), request) {
+        Route::Run => {}
+        // Whose it is will be known soon.
+        Route::TryAgain => return Err(Error::text(Route::TryAgain.to_string())),
+        _ => return Ok("moved"),
     }
     let now = txn.get(Family::Metadata, &scope.ns_key(key))?;
     let header = now.as_deref().and_then(Header::decode);
@@ -310,11 +314,6 @@ fn judge(
         () if matches!(change, Change::Other { .. }) => "other",
         () => "applied",
     })
-}
-
-fn is_mine(node: &Node, key: &[u8]) -> bool {
-    let request = RouteRequest { is_write: true, ..RouteRequest::default() };
-    matches!(node.cluster.load().route(std::iter::once(key_slot(key)), request), Route::Run)
 }
 
 fn put_back(txn: &mut Txn<'_>, scope: &Scope<'_>, change: &Change) -> Result<()> {

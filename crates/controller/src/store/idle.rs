@@ -1,0 +1,126 @@
+//! A store of either kind, in the hands of a tool: no controller of ours is to lead from it meanwhile.
+//!
+//! A file is held for as long as the value lives, so that no controller opens it. An etcd cannot be held: each change
+//! compares what [`Idle::found`] read last, and shuts out whoever leads by it.
+
+use std::path::PathBuf;
+
+use super::whole::{Beginning, Export, Found, GivenUp};
+use super::{Place, StoreError, etcd, file};
+
+/// Where a store is, or is to be.
+#[derive(Debug, Clone)]
+pub enum At {
+    /// A file.
+    File(PathBuf),
+    /// An etcd.
+    Etcd(Place),
+}
+
+/// A store that is moved, or moved to. Calls on a file block on its disk.
+#[derive(Debug)]
+pub struct Idle {
+    /// For people.
+    place: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    File(PathBuf, Option<file::Idle>),
+    Etcd(Box<etcd::Idle>),
+}
+
+impl Idle {
+    /// Opens a file, or reaches an etcd; nothing is made where there is none.
+    ///
+    /// # Errors
+    /// A controller has the file, nobody answers, or what is there is no store or of a later format.
+    pub async fn open(at: At) -> Result<Self, StoreError> {
+        match at {
+            At::File(path) => {
+                let file = file::Idle::open(&path)?;
+                Ok(Self { place: path.display().to_string(), kind: Kind::File(path, file) })
+            }
+            At::Etcd(place) => {
+                let text = place.text();
+                let etcd = etcd::Idle::open(place).await?;
+                Ok(Self { place: text, kind: Kind::Etcd(Box::new(etcd)) })
+            }
+        }
+    }
+
+    /// Its file, or members and prefix of its etcd.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What is there now.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn found(&mut self) -> Result<Found, StoreError> {
+        match &mut self.kind {
+            Kind::File(_, None) => Ok(Found::default()),
+            Kind::File(_, Some(file)) => file.found(),
+            Kind::Etcd(etcd) => etcd.found().await,
+        }
+    }
+
+    /// All of it, of one moment, whether or not it was given up.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is none.
+    pub async fn export(&self) -> Result<Export, StoreError> {
+        match &self.kind {
+            Kind::File(path, None) => Err(none(path)),
+            Kind::File(_, Some(file)) => file.export(self.place.clone()),
+            Kind::Etcd(etcd) => etcd.export().await,
+        }
+    }
+
+    /// Marks it: from here on nobody leads from it, and whoever does ends.
+    ///
+    /// # Errors
+    /// It is not done, or not known to be: look, and do it again.
+    pub async fn give_up(&mut self, found: &Found, mark: &GivenUp) -> Result<(), StoreError> {
+        match &mut self.kind {
+            Kind::File(path, None) => Err(none(path)),
+            Kind::File(_, Some(file)) => file.give_up(mark),
+            Kind::Etcd(etcd) => etcd.give_up(found, mark).await,
+        }
+    }
+
+    /// Takes it up again as it is, under another generation and a higher term.
+    ///
+    /// # Errors
+    /// As [`Idle::give_up`].
+    pub async fn adopt(&mut self, as_: &Beginning) -> Result<(), StoreError> {
+        match &mut self.kind {
+            Kind::File(path, None) => Err(none(path)),
+            Kind::File(_, Some(file)) => file.adopt(as_),
+            Kind::Etcd(etcd) => etcd.adopt(as_).await,
+        }
+    }
+
+    /// Replaces what it holds. Until this has succeeded once, it is led from by nobody or as before.
+    ///
+    /// # Errors
+    /// As [`Idle::give_up`].
+    pub async fn fill(
+        &mut self,
+        found: &Found,
+        export: &Export,
+        as_: &Beginning,
+    ) -> Result<(), StoreError> {
+        match &mut self.kind {
+            Kind::File(_, Some(file)) => file.fill(export, as_),
+            Kind::File(path, empty) => empty.insert(file::Idle::make(path)?).fill(export, as_),
+            Kind::Etcd(etcd) => etcd.fill(found, export, as_).await,
+        }
+    }
+}
+
+fn none(path: &std::path::Path) -> StoreError {
+    StoreError::Unusable(format!("there is no file {}", path.display()))
+}

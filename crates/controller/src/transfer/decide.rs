@@ -1,0 +1,164 @@
+//! What may be done with two stores, from what was found at each. Pure.
+
+use crate::store::{Found, Identity};
+
+/// What an import is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Put the content there, as this generation.
+    Fill(u64),
+    /// It is there already, as this generation: an earlier attempt has come so far.
+    Done,
+}
+
+/// Terms of a store that begins are above all that the nodes may have seen by so much at least: the old store's
+/// controllers raise theirs by one with each start, or claim.
+const JUMP: u64 = 1_000_000;
+
+/// The term below which nobody leads from a store that begins: above the newest known one. `random` keeps two stores that begin from
+/// one export apart: with the same term nodes would obey both.
+pub(super) fn term(known: u64, random: u64) -> u64 {
+    known.saturating_add(JUMP).saturating_add(random % JUMP)
+}
+
+/// Whether `found` can be given up for `to`, and what it is called.
+pub(super) fn source(found: &Found, place: &str, to: &str) -> Result<Identity, String> {
+    if found.is_filling {
+        return Err(format!("an import into {place} has not ended: make it once more"));
+    }
+    let Some(identity) = found.identity.clone().filter(|_| !is_empty(found)) else {
+        return Err(format!("{place} holds no cluster and no namespace: there is nothing to move"));
+    };
+    match &found.given_up {
+        Some(mark) if mark.to != to => Err(format!(
+            "{place} was given up for {} already, as generation {}: go on from there, or take this one up again by `holdfast ctl store adopt`",
+            mark.to, mark.generation
+        )),
+        _ => Ok(identity),
+    }
+}
+
+/// What becomes of `found` when the content of the store `of` is to go there. `mark`: the generation that store was given
+/// up for, if it was. `replace`: an older generation of the same store may be overwritten.
+pub(super) fn target(
+    of: &Identity,
+    mark: Option<u64>,
+    found: &Found,
+    place: &str,
+    replace: bool,
+) -> Result<Next, String> {
+    let same = found.identity.as_ref().filter(|there| there.name == of.name);
+    let there = same.map_or(0, |there| there.generation);
+    let next = mark.unwrap_or(0).max(after(of.generation)).max(after(there));
+    if found.is_filling || is_empty(found) {
+        return Ok(Next::Fill(next));
+    }
+    if same.is_none() {
+        return Err(format!(
+            "{place} holds other clusters ({} of them): nothing is imported there. Say another `data` file or `etcd_prefix`, or remove them",
+            found.clusters
+        ));
+    }
+    if mark.is_some() && mark == Some(there) && found.given_up.is_none() {
+        return Ok(Next::Done);
+    }
+    if there >= of.generation {
+        return Err(format!(
+            "{place} is generation {there} of this very store, and what is to be imported is generation {}: it is no older one",
+            of.generation
+        ));
+    }
+    if !replace {
+        return Err(format!(
+            "{place} is generation {there} of this very store, with {} clusters: --replace overwrites it",
+            found.clusters
+        ));
+    }
+    Ok(Next::Fill(next))
+}
+
+/// The next generation.
+pub(super) fn after(generation: u64) -> u64 {
+    generation.saturating_add(1)
+}
+
+/// Nothing is lost with it.
+pub(super) fn is_empty(found: &Found) -> bool {
+    found.clusters == 0 && found.namespaces == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::GivenUp;
+
+    fn named(name: &str, generation: u64) -> Identity {
+        Identity { name: name.to_owned(), generation }
+    }
+
+    fn found(name: &str, generation: u64) -> Found {
+        let identity = Some(named(name, generation));
+        Found { identity, term: 9, namespaces: 1, clusters: 2, ..Found::default() }
+    }
+
+    fn marked(to: &str, generation: u64, found: Found) -> Found {
+        let mark = GivenUp { to: to.to_owned(), generation, at_ms: 1 };
+        Found { given_up: Some(mark), ..found }
+    }
+
+    #[test]
+    fn a_store_is_given_up_once_and_for_one_place() {
+        assert_eq!(source(&found("a", 1), "here", "there"), Ok(named("a", 1)));
+        let again = marked("there", 2, found("a", 1));
+        assert_eq!(source(&again, "here", "there"), Ok(named("a", 1)), "the same once more");
+        let other = source(&again, "here", "elsewhere").expect_err("another place");
+        assert!(other.contains("for there already"), "{other}");
+        assert!(source(&Found::default(), "here", "there").is_err());
+        let nothing = Found { namespaces: 0, clusters: 0, ..found("a", 1) };
+        assert!(source(&nothing, "here", "there").is_err());
+        let half = Found { is_filling: true, ..found("a", 1) };
+        assert!(source(&half, "here", "there").is_err());
+    }
+
+    #[test]
+    fn an_empty_place_takes_any_store_under_a_higher_generation() {
+        let of = named("a", 3);
+        let go = |mark, found: &Found| target(&of, mark, found, "there", false);
+        assert_eq!(go(None, &Found::default()), Ok(Next::Fill(4)));
+        let used = Found { namespaces: 0, clusters: 0, ..found("b", 8) };
+        assert_eq!(go(None, &used), Ok(Next::Fill(4)), "a controller has begun there");
+        let half = Found { is_filling: true, ..found("a", 7) };
+        assert_eq!(go(Some(4), &half), Ok(Next::Fill(8)), "an attempt that did not end");
+    }
+
+    #[test]
+    fn what_holds_clusters_is_overwritten_only_where_it_is_an_older_life_of_the_same_store() {
+        let of = named("a", 3);
+        let go = |found: &Found, replace| target(&of, None, found, "there", replace);
+        for replace in [false, true] {
+            assert!(go(&found("b", 1), replace).is_err(), "another store");
+            assert!(go(&found("a", 3), replace).is_err(), "this very one");
+            assert!(go(&found("a", 4), replace).is_err(), "a newer one");
+        }
+        assert!(go(&found("a", 2), false).expect_err("not said").contains("--replace"));
+        let old = marked("elsewhere", 3, found("a", 2));
+        assert_eq!(go(&old, true), Ok(Next::Fill(4)), "the way back");
+    }
+
+    #[test]
+    fn a_migration_that_ended_without_saying_so_is_seen_to_be_done() {
+        let of = named("a", 3);
+        let go = |found: &Found| target(&of, Some(4), found, "there", false);
+        assert_eq!(go(&found("a", 4)), Ok(Next::Done));
+        // It has gone on from there since.
+        assert!(go(&marked("elsewhere", 5, found("a", 4))).is_err());
+        assert!(go(&found("a", 5)).is_err());
+    }
+
+    #[test]
+    fn terms_of_a_store_that_begins_are_out_of_reach_of_the_old_one_and_of_each_other() {
+        assert_eq!(term(7, 0), 1_000_007);
+        assert_eq!(term(7, JUMP + 5), 1_000_012);
+        assert_eq!(term(u64::MAX, 5), u64::MAX);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the nodes of all clusters say of who leads them, asked by a tool that leads nobody.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use planner::{Node, Record};
+use tokio::task::JoinSet;
+use web::tls::Tls;
+
+use crate::client::{ClientError, Connection};
+use crate::cluster::rival;
+
+/// Longest wait for one node.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A controller is heard within so long, at least: nodes are asked again after it.
+const LISTEN: Duration = Duration::from_secs(1);
+
+/// What the nodes said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Heard {
+    /// Highest term that any of them has seen.
+    pub(super) term: u64,
+    /// How many nodes there are.
+    pub(super) nodes: usize,
+    /// Addresses of those that have not told.
+    pub(super) silent: Vec<String>,
+    /// Addresses of those that heard a controller while they were asked.
+    pub(super) led: Vec<String>,
+}
+
+impl Heard {
+    /// Whether a store may begin to lead these nodes.
+    ///
+    /// # Errors
+    /// A controller leads them, or too few tell.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(node) = self.led.first() {
+            return Err(format!(
+                "{node} hears a controller of term {}: stop all controllers of these clusters first",
+                self.term
+            ));
+        }
+        if self.nodes > 0 && 2 * self.silent.len() >= self.nodes {
+            return Err(format!(
+                "{} of {} nodes do not say whether they hear a controller ({}): if no controller of these clusters runs, and none will, --without-nodes does not ask them",
+                self.silent.len(),
+                self.nodes,
+                self.silent.join(", ")
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Asks all nodes twice, so long apart that a controller which leads is heard between.
+pub(super) async fn ask(records: &[Record], tls: &Arc<Tls>, heartbeat_ms: u64) -> Heard {
+    let began = Instant::now();
+    let first = asked(records, tls, began).await;
+    let listen = LISTEN.max(Duration::from_millis(heartbeat_ms.saturating_mul(5)));
+    tokio::time::sleep(listen.saturating_sub(began.elapsed())).await;
+    let second = asked(records, tls, began).await;
+    Heard { term: first.term.max(second.term), ..second }
+}
+
+/// Asks all nodes once, for their terms.
+pub(super) async fn ask_once(records: &[Record], tls: &Arc<Tls>) -> Heard {
+    asked(records, tls, Instant::now()).await
+}
+
+async fn asked(records: &[Record], tls: &Arc<Tls>, since: Instant) -> Heard {
+    let mut asked = JoinSet::new();
+    for record in records {
+        for (_, node) in record.nodes() {
+            let (node, password) = (node.clone(), record.password.clone());
+            let (tls, cluster) = (Arc::clone(tls), record.cluster_id.clone());
+            asked.spawn(async move {
+                let (term, is_led) = one(&node, password, &cluster, &tls, since).await?;
+                Ok::<_, String>((node.local.to_string(), term, is_led))
+            });
+        }
+    }
+    let mut heard = Heard { nodes: asked.len(), ..Heard::default() };
+    for answer in asked.join_all().await {
+        match answer {
+            Ok((address, term, is_led)) => {
+                heard.term = heard.term.max(term);
+                if is_led {
+                    heard.led.push(address);
+                }
+            }
+            Err(address) => heard.silent.push(address),
+        }
+    }
+    heard.led.sort();
+    heard.silent.sort();
+    heard
+}
+
+/// Term, and whether it heard a controller since. What another cluster's node says there says nothing; its address then.
+async fn one(
+    node: &Node,
+    password: Option<String>,
+    cluster: &str,
+    tls: &Arc<Tls>,
+    since: Instant,
+) -> Result<(u64, bool), String> {
+    let exchange = async {
+        let mut connection = Connection::open(&node.local, password.as_deref(), tls).await?;
+        // Before the question: however long the answer takes, what is heard since then was heard since.
+        let elapsed = since.elapsed();
+        Ok::<_, ClientError>((rival::ask(&mut connection).await?, elapsed))
+    };
+    let address = node.local.to_string();
+    let Ok(Ok((told, elapsed))) = tokio::time::timeout(PATIENCE, exchange).await else {
+        return Err(address);
+    };
+    let is_nameless = told.cluster_id.is_empty() || told.cluster_id == "-" || cluster.is_empty();
+    if told.myid != node.id || !(is_nameless || told.cluster_id == cluster) {
+        return Err(address);
+    }
+    let is_led = told.heard_ms.is_some_and(|ms| Duration::from_millis(ms) < elapsed);
+    Ok((told.term, is_led))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_begins_to_lead_nodes_that_are_led_or_that_do_not_tell() {
+        let two = |silent: usize, led: usize| Heard {
+            term: 4,
+            nodes: 2,
+            silent: vec!["a:1".to_owned(); silent],
+            led: vec!["b:1".to_owned(); led],
+        };
+        assert_eq!(two(0, 0).check(), Ok(()));
+        assert!(two(0, 1).check().expect_err("led").contains("b:1 hears a controller of term 4"));
+        assert!(two(1, 0).check().expect_err("half of them").contains("1 of 2 nodes"));
+        assert!(two(1, 1).check().expect_err("led").contains("hears"));
+        assert_eq!(Heard::default().check(), Ok(()), "there is nobody to ask");
+        let three = Heard { nodes: 3, ..two(1, 0) };
+        assert_eq!(three.check(), Ok(()), "most of them told");
+    }
+}

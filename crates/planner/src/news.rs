@@ -1,0 +1,133 @@
+//! Which answers are worth a plan of their own.
+//!
+//! A cluster at rest hears the same of each node all the time. Were each answer a reason to plan,
+//! one of a thousand shards would plan for all of them, 15,000 times a second, to find that nothing
+//! is to be done. What changes all the time (clocks, sequences, room on a disk) decides nothing
+//! while a cluster rests, and is looked at with the plan that is made once per heartbeat in any case.
+
+use std::net::IpAddr;
+
+use api::grant::Member;
+use api::heartbeat::{ReplicaLine, Reply, Standing, Stranger};
+
+use crate::{NodeObserved, Plan, Record, ShardState};
+
+/// Nothing is to be done, waited for, or moved: until something new is seen the next plan is this one.
+pub fn rests(record: &Record, plan: &Plan) -> bool {
+    plan.actions.is_empty()
+        && plan.wake_at.is_none()
+        && plan.shards.iter().all(|shard| *shard == ShardState::Steady)
+        && record.moves.list.is_empty()
+}
+
+/// Whether `reply` tells more of a node than was known of it, for a cluster at rest: of a node that
+/// was well, and answers as it did, it does not.
+pub fn is_news(before: &NodeObserved, reply: &Reply) -> bool {
+    let was_well = before.misses == 0
+        && before.refused == 0
+        && before.error.is_none()
+        && before.unclear_since.is_none()
+        && before.refusal.is_none()
+        && before.relayed_at.is_none()
+        && before.led.is_none();
+    let known = before.seen.as_ref().filter(|_| was_well);
+    known.is_none_or(|seen| !is_alike(&seen.reply, reply))
+}
+
+/// All fields are named, so that a new one is decided about.
+fn is_alike(before: &Reply, after: &Reply) -> bool {
+    let Reply {
+        role,
+        sequence: _,
+        myid,
+        cluster_id,
+        version,
+        topology_hash,
+        clock_ns: _,
+        nonce,
+        lease_mode,
+        lease_remaining_ms,
+        client_access,
+        balancer_sources,
+        strangers,
+        link_status,
+        link_error,
+        master,
+        resync,
+        paused,
+        loading,
+        replicas,
+        log_wait_ms,
+        room,
+        down,
+        deposed,
+        uptime_ms: _,
+        copies,
+        sync,
+        wall_ms: _,
+        stopping,
+        standing,
+        moves,
+    } = before;
+    *role == after.role
+        && *myid == after.myid
+        && *cluster_id == after.cluster_id
+        && *version == after.version
+        && *topology_hash == after.topology_hash
+        && *nonce == after.nonce
+        && *lease_mode == after.lease_mode
+        && (*lease_remaining_ms > 0) == (after.lease_remaining_ms > 0)
+        && *client_access == after.client_access
+        && *balancer_sources == after.balancer_sources
+        && strangers.iter().map(stranger).eq(after.strangers.iter().map(stranger))
+        && *link_status == after.link_status
+        && *link_error == after.link_error
+        && *master == after.master
+        && *resync == after.resync
+        && *paused == after.paused
+        && *loading == after.loading
+        && replicas.iter().map(replica).eq(after.replicas.iter().map(replica))
+        && *log_wait_ms == after.log_wait_ms
+        && room.is_some() == after.room.is_some()
+        && *down == after.down
+        && *deposed == after.deposed
+        && *copies == after.copies
+        && *sync == after.sync
+        && *stopping == after.stopping
+        && is_same_standing(standing, &after.standing)
+        && *moves == after.moves
+}
+
+/// Who replicates, whatever it has.
+fn replica(of: &ReplicaLine) -> (&str, u16, Option<Member>) {
+    (&of.ip, of.port, of.member)
+}
+
+/// Who was refused, whenever that was.
+fn stranger(of: &Stranger) -> (IpAddr, u64) {
+    (of.address, of.connections)
+}
+
+fn is_same_standing(before: &Standing, after: &Standing) -> bool {
+    let Standing {
+        incarnation,
+        boot,
+        history_epoch,
+        history_id,
+        granted_epoch,
+        granted_version,
+        committed: _,
+        request,
+        request_members,
+        promised_ms,
+    } = before;
+    *incarnation == after.incarnation
+        && *boot == after.boot
+        && *history_epoch == after.history_epoch
+        && *history_id == after.history_id
+        && *granted_epoch == after.granted_epoch
+        && *granted_version == after.granted_version
+        && *request == after.request
+        && *request_members == after.request_members
+        && (*promised_ms > 0) == (after.promised_ms > 0)
+}

@@ -1,0 +1,66 @@
+//! Several shards that are ready for a change at one moment.
+
+use super::grants::{in_sync, member, standing};
+use super::*;
+
+/// Shards of a and b, and of c and d, under epochs; a and c are their masters.
+fn two() -> Script {
+    let mut s = in_sync(&["a", "b"]);
+    let mut other = record(&["c", "d"]).shards.remove(0);
+    (other.id, other.slot_ranges) = (ShardId(0xb), vec![(10_000, 16_383)]);
+    for (node, place) in other.nodes.iter_mut().zip(8..) {
+        node.announced = Some(endpoint(&format!("lb{place}")));
+        node.stated = s.record.shards[0].nodes[0].stated.clone();
+    }
+    other.epoch = s.record.shards[0].epoch.clone();
+    other.epoch.in_sync = [member("c"), member("d")].into_iter().collect();
+    s.record.shards[0].slot_ranges = vec![(0, 9_999)];
+    s.record.shards.push(other);
+    s.record.check().expect("a sound record");
+    for (name, does) in [("c", Does::Master), ("d", Does::Slave)] {
+        s.answers(name, reply(name, 7, does));
+        s.answers_with(name, |reply| reply.standing = standing(does));
+    }
+    s.granted("c");
+    for name in ["a", "c"] {
+        s.observed.nodes.entry(id(name)).or_default().confirmed = Some((3, 0));
+    }
+    while !s.acts().actions.is_empty() {
+        s.balancer_answers(&[]);
+    }
+    s
+}
+
+#[test]
+fn masters_lost_at_one_moment_are_replaced_in_one_change() {
+    let mut s = two();
+    s.observed.fresh_id = 0xf;
+    let version = s.record.version;
+    for name in ["a", "c"] {
+        s.refuses(name, 2);
+    }
+    // Until their leases are over, and the frontends closed.
+    let mut swaps = 0;
+    for _ in 0..20 {
+        s.after_ms(200);
+        for name in ["b", "d"] {
+            s.answers_with(name, |_| {});
+        }
+        let plan = s.acts();
+        swaps += plan.actions.iter().filter(|a| matches!(a, Action::CompareAndSwap { .. })).count();
+        if s.observed.desired.is_some() {
+            s.balancer_answers(&[]);
+        }
+        if s.record.version > version {
+            break;
+        }
+    }
+    assert_eq!(s.record.version, version + 1);
+    let masters: Vec<&str> =
+        s.record.shards.iter().filter_map(|shard| shard.master()).map(|n| short(&n.id)).collect();
+    assert_eq!(masters, ["b", "d"]);
+    assert_eq!(swaps, 1);
+    let epochs: Vec<_> = s.record.shards.iter().map(|shard| shard.epoch.id).collect();
+    assert_ne!(epochs[0], epochs[1], "two histories");
+    s.record.check().expect("a sound record");
+}
