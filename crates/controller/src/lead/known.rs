@@ -37,7 +37,7 @@ impl Lead {
     }
 
     /// URL of this process's REST interface, for the others. It may change while it runs.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let (live, listens) = &self.here;
         live.config().url(*listens)
     }
@@ -59,11 +59,6 @@ impl Lead {
     pub(crate) fn leads(&self) -> bool {
         let leads = self.known.lock().leads;
         leads.is_some() && leads == self.etcd.holds()
-    }
-
-    /// Where this process answers.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
     }
 
     /// Where the leader is, as far as is known.

@@ -22,7 +22,7 @@ pub(super) async fn show(registry: App) -> Response {
         generation: identity.generation,
         format: FORMAT,
         term: shared.store.term(),
-        leader: shared.lead.as_ref().map(|lead| lead.address().to_owned()),
+        leader: shared.lead.as_ref().map(|lead| lead.address()),
         bytes: bytes.ok().flatten(),
         namespaces: namespaces.ok().map(|names| names.len()),
         clusters: registry.all().len(),
