@@ -147,8 +147,8 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Where the other controllers reach this one, which listens there: `advertise`, or that address
-    /// as it is spoken with.
+    /// Where the other controllers reach this one, which listens there: `advertise`, or that
+    /// address as it is spoken with.
     pub fn url(&self, listens: SocketAddr) -> String {
         let scheme = if self.tls.cert_file.is_some() { "https" } else { "http" };
         self.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"))

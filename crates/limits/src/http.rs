@@ -17,13 +17,14 @@ use crate::Seldom;
 
 /// Rest after an error, so that one that stays does not cost a processor.
 const REST: Duration = Duration::from_millis(20);
-/// Longest time for which a client may take nothing of its answer; less where less is given to those
-/// who say nothing.
+/// Longest time for which a client may take nothing of its answer; less where less is given to
+/// those who say nothing.
 const TAKES: Duration = Duration::from_secs(60);
 /// Between two words about refused connections.
 const WORD: Duration = Duration::from_secs(10);
 
-/// Accepts at most so many connections at a time, and closes those that say or take nothing for too long.
+/// Accepts at most so many connections at a time, and closes those that say or take nothing for too
+/// long.
 #[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
@@ -209,7 +210,8 @@ mod tests {
     async fn who_takes_nothing_of_an_answer_is_closed() {
         let address = serve(1, Duration::from_millis(50)).await;
         let mut stuck = TcpStream::connect(address).await.unwrap();
-        // What follows is not read before the answer is written, so nobody waits for it to say more.
+        // What follows is not read before the answer is written, so nobody waits for it to say
+        // more.
         let requests = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n";
         stuck.write_all(requests).await.unwrap();
         until_it_answers(address).await;

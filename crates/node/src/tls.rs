@@ -1,8 +1,8 @@
 //! Certificate, key and what else TLS is spoken with: from options and files to what rustls takes.
 //!
 //! Files are read as a whole and looked at before anything of them is in force: the key fits, each
-//! name is known, and a certificate that is not in force yet is valid now. What rustls cannot do is refused with the reason.
-//! Nothing of a key is shown in an error.
+//! name is known, and a certificate that is not in force yet is valid now. What rustls cannot do is
+//! refused with the reason. Nothing of a key is shown in an error.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -107,8 +107,8 @@ impl Current {
         let loaded = Tls::load(values)?;
         if let Some(tls) = &loaded {
             let now_s = clock::unix_s();
-            // One that is in force already stays so, whatever the day: what else is set need not wait
-            // for another.
+            // One that is in force already stays so, whatever the day: what else is set need not
+            // wait for another.
             let is_new = self.tls.load().as_ref().is_none_or(|before| before.chain != tls.chain);
             if is_new {
                 tls.validity.check(now_s)?;

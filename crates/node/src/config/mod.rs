@@ -68,8 +68,8 @@ impl Config {
         self.set_if(pairs, |_| Ok(()))
     }
 
-    /// The same, if `is_good` finds nothing against the new values: nobody has seen them before, and
-    /// no others are set meanwhile.
+    /// The same, if `is_good` finds nothing against the new values: nobody has seen them before,
+    /// and no others are set meanwhile.
     pub fn set_if(
         &self,
         pairs: &[(&str, &str)],
@@ -99,8 +99,8 @@ impl Config {
 }
 
 impl Config {
-    /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what is
-    /// shown, and what CONFIG REWRITE writes.
+    /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what
+    /// is shown, and what CONFIG REWRITE writes.
     pub fn note_master(&self, master: Option<Endpoint>) {
         let _one_at_a_time = self.changing.lock();
         let after = Values { slaveof: value::Master(master), ..Values::clone(&self.now()) };

@@ -10,8 +10,8 @@ use topology::Endpoint;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_millis(3_000);
-/// Longest wait for a reply, or for a target that takes nothing. Kvrocks waits 1 s, and fails at that
-/// under load.
+/// Longest wait for a reply, or for a target that takes nothing. Kvrocks waits 1 s, and fails at
+/// that under load.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at whether the migration goes on.
 const LOOK: Duration = Duration::from_millis(100);

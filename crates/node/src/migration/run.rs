@@ -2,8 +2,9 @@
 //!
 //! What is sent is the database at one moment, then what the log has since. When little is left,
 //! writes of the slots are stopped, the rest is sent, and the target is told that all has come. From
-//! then on it serves them, and this node says MOVED. Whatever fails before leaves the slots here, and
-//! a target that is too slow for that is such a failure: writes are stopped for [`FREEZE`] at most.
+//! then on it serves them, and this node says MOVED. Whatever fails before leaves the slots here,
+//! and a target that is too slow for that is such a failure: writes are stopped for [`FREEZE`] at
+//! most.
 //!
 //! An answer to that last request that is lost is asked for until it is known: neither side may
 //! write meanwhile, since both might.

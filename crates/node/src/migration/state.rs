@@ -173,8 +173,8 @@ impl Migration {
         giving.forbidden.filter(|_| giving.job.is_some())
     }
 
-    /// All keys of these slots are deleted here, or of all slots. What is given away is not sent on:
-    /// a deletion of all at once is not in what is sent. What comes is not whole any more.
+    /// All keys of these slots are deleted here, or of all slots. What is given away is not sent
+    /// on: a deletion of all at once is not in what is sent. What comes is not whole any more.
     pub fn flushed(&self, slots: Option<SlotRange>) {
         let Kept { giving, taking } = &mut *self.kept.lock();
         let concerns = |range: SlotRange| slots.is_none_or(|slots| overlap(slots, range));
@@ -259,9 +259,9 @@ impl Migration {
         taking.range
     }
 
-    /// A new topology comes into force, which tells of these slots whose they are, with the role that
-    /// it gives. What runs keeps its marks if it still fits; what nobody knows is decided if all of
-    /// it is told. To be called with the gate held alone.
+    /// A new topology comes into force, which tells of these slots whose they are, with the role
+    /// that it gives. What runs keeps its marks if it still fits; what nobody knows is decided if
+    /// all of it is told. To be called with the gate held alone.
     pub fn topology_changed(&self, cluster: &mut Cluster, told: &SlotSet, is_master: bool) {
         let Kept { giving, taking } = &mut *self.kept.lock();
         if cluster.version() < 0 {

@@ -66,6 +66,9 @@ fn tokens_are_in_the_database_as_kvrocks_writes_them_and_outlive_a_restart() {
     let off = "CONFIG SET repl-namespace-enabled no";
     assert_eq!(shell.run("AUTH secret"), "+OK");
     assert!(shell.run(off).contains("cannot switch off"));
+    // All of a change or none of it.
+    assert!(shell.run(&format!("{off} timeout 77")).contains("cannot switch off"));
+    assert_eq!(shell.run("CONFIG GET timeout"), "*2 $7 timeout $1 0");
     assert_eq!(shell.run("NAMESPACE DEL ns2"), "+OK");
     assert_eq!(shell.run(off), "+OK");
     assert!(shell.run("NAMESPACE ADD ns3 tok3").contains("only where there is"));

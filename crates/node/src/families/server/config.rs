@@ -145,6 +145,10 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         Ok(())
     });
     let (before, after) = set.map_err(|(name, error)| set_error(&name, &error))?;
+    if let Err(error) = keep(node, &before, &after) {
+        take_back(node, pairs, &before);
+        return Err(error);
+    }
     if let Some(ready) = ready {
         ready.put_in_force();
     }
@@ -158,11 +162,16 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         }
     }
     take_up(node, &after);
-    if after.repl_namespace_enabled != before.repl_namespace_enabled {
-        keep_namespaces(node, after.repl_namespace_enabled)?;
-    }
     if after.master_lease_mode != before.master_lease_mode {
         warn_of_weaker_lease_mode(node, before.master_lease_mode, after.master_lease_mode);
+    }
+    Ok(())
+}
+
+/// Writes down what a change means for what is kept in files and in the database.
+fn keep(node: &Node, before: &Values, after: &Values) -> Result<()> {
+    if after.repl_namespace_enabled != before.repl_namespace_enabled {
+        keep_namespaces(node, after.repl_namespace_enabled)?;
     }
     if after.cluster_enabled
         && after.persist_cluster_nodes_enabled != before.persist_cluster_nodes_enabled
@@ -170,6 +179,15 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
         keep_topology(node, after.persist_cluster_nodes_enabled)?;
     }
     Ok(())
+}
+
+/// Takes the whole of a change back, so that options never promise what is not kept.
+fn take_back(node: &Node, pairs: &[(&str, &str)], before: &Values) {
+    let old: Vec<(&str, String)> =
+        pairs.iter().filter_map(|(name, _)| Some((*name, before.get(name)?))).collect();
+    let old: Vec<(&str, &str)> = old.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // They were in force together: this cannot be refused.
+    let _ = node.config.set(&old);
 }
 
 /// As many clients as this process may have descriptors for; in Redis' words.
@@ -228,20 +246,17 @@ fn warn_of_weaker_lease_mode(node: &Node, before: LeaseMode, after: LeaseMode) {
     }
 }
 
-/// Moves the tokens of namespaces; takes the option back when that fails.
+/// Moves the tokens of namespaces.
 fn keep_namespaces(node: &Node, is_replicated: bool) -> Result<()> {
     const NAME: &str = "repl-namespace-enabled";
     let Err(error) = super::namespace::replication_changed(node, is_replicated) else {
         return Ok(());
     };
-    let word = if is_replicated { "no" } else { "yes" };
-    // The option is known and the word is one of its two: this cannot be refused.
-    let _ = node.config.set(&[(NAME, word)]);
     let text = error.to_string();
     Err(failed(NAME, text.strip_prefix("ERR ").unwrap_or(&text)))
 }
 
-/// Writes or removes `nodes.conf`; takes the option back when that fails, so that it never promises what the disk does not hold.
+/// Writes or removes `nodes.conf`.
 fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
     let outcome = match node.changing.try_lock() {
         Ok(_one_at_a_time) => {
@@ -249,11 +264,7 @@ fn keep_topology(node: &Node, is_kept: bool) -> Result<()> {
         }
         Err(_) => Err("a change of topology is running: try again".to_owned()),
     };
-    let Err(why) = outcome else { return Ok(()) };
-    let word = if is_kept { "no" } else { "yes" };
-    // The option is known and the word is one of its two: this cannot be refused.
-    let _ = node.config.set(&[(PERSIST, word)]);
-    Err(failed(PERSIST, why))
+    outcome.map_err(|why| failed(PERSIST, why))
 }
 
 fn rewrite(cx: &SessionCx<'_>) -> Result<()> {

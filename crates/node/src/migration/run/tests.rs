@@ -15,7 +15,8 @@ use crate::migration::tests::Side;
 const B: &[u8] = b"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const TRYAGAIN: &str = "TRYAGAIN Can\\'t write to slot being migrated";
 
-/// A migration of the slot of `{T}`, up to the first request that brings data, which is not answered.
+/// A migration of the slot of `{T}`, up to the first request that brings data, which is not
+/// answered.
 struct Giving {
     source: Side,
     target: Target,

@@ -380,8 +380,8 @@ impl Gathered {
         Ok(Ok(&[]))
     }
 
-    /// Takes the sources however many they are: one that is named often becomes one of so many times
-    /// its weight, in as many steps as that number has digits.
+    /// Takes the sources however many they are: one that is named often becomes one of so many
+    /// times its weight, in as many steps as that number has digits.
     fn take_all(
         &mut self,
         txn: &Txn<'_>,

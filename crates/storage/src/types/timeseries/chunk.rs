@@ -90,8 +90,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Sample>> {
     stored(bytes)?.iter().map(sample).collect()
 }
 
-/// Times of the first and the last sample of a chunk, and how many there are; `None` if it is none, or
-/// has none.
+/// Times of the first and the last sample of a chunk, and how many there are; `None` if it is none,
+/// or has none.
 pub(super) fn span(bytes: &[u8]) -> Option<(u64, u64, u64)> {
     let samples = stored(bytes)?;
     let (first, last) = (sample(samples.first()?)?, sample(samples.last()?)?);

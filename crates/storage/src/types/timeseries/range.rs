@@ -150,8 +150,8 @@ impl Found<'_> {
     }
 }
 
-/// Where the last samples begin, or buckets, of which no more than so many are wanted: what lies before
-/// that need not be read. Without such a limit, where the span does.
+/// Where the last samples begin, or buckets, of which no more than so many are wanted: what lies
+/// before that need not be read. Without such a limit, where the span does.
 fn begin(read: &Snapshot<'_>, at: &At<'_>, query: &Query) -> Result<u64, CommandError> {
     let (first, _) = query.span;
     if query.count == usize::MAX {
