@@ -8,6 +8,7 @@ mod balancer_task;
 mod copied;
 mod doubt;
 pub(crate) mod driver;
+pub(crate) mod losses;
 mod node_task;
 mod planner_task;
 mod question;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use planner::{Guard, Record};
 
-use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError, rival};
+use crate::cluster::{Cluster, STORE_LIMIT, Shared, UpdateError, losses, rival};
 use crate::events::Event;
 use crate::store::{Outcome, Store, StoreError, fresh_tag};
 
@@ -72,6 +72,12 @@ impl Registry {
         }
         let text = format!("controller leads with term {term}");
         self.shared.journal.add(Event::now(term, String::new(), "start", text));
+        self.recall();
+    }
+
+    /// What earlier controllers said was lost is said again, as soon as the store tells.
+    fn recall(&self) {
+        tokio::spawn(losses::recall(Arc::clone(&self.shared), self.all()));
     }
 
     /// What all nodes say of who leads them.
@@ -98,6 +104,7 @@ impl Registry {
             format!("controller started with term {}", shared.store.term()),
         );
         registry.store(|store| async move { store.append(vec![event]).await.done() }).await?;
+        registry.recall();
         Ok(registry)
     }
 

@@ -65,6 +65,7 @@ pub use record::{
 };
 pub use rival::guarded;
 pub use shard_id::ShardId;
+pub use tell::LOSS_MS;
 pub use time::Time;
 
 #[cfg(test)]

@@ -267,8 +267,8 @@ pub struct Observed {
     /// By shard: when what was asked of it last ended, as far as this controller saw it end.
     /// Written by `cluster`.
     pub concluded: BTreeMap<usize, Time>,
-    /// By shard: what a failover of this controller has lost, as far as it knows, and when.
-    /// Written by `planner_task`.
+    /// By shard: until when it is told what a failover has lost, and what, as far as controllers know.
+    /// Written by `losses`.
     pub losses: BTreeMap<usize, (Time, String)>,
     /// When this controller learned of the newest epoch of the record: only answers to questions
     /// asked since then tell a newer process from one that the granted process replaced.

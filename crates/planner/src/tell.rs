@@ -13,7 +13,7 @@ use crate::{Node, Plan, Record};
 /// How long a replica may be without a stream, ms: a new master, or a restart, takes that.
 const UNLINKED_MS: u64 = 2_000;
 /// How long an alarm tells of lost writes, ms; the event stays.
-const LOSS_MS: u64 = 3_600_000;
+pub const LOSS_MS: u64 = 3_600_000;
 /// By how much a clock may be off, ms, and how that is said.
 const OFF: [(u64, &str); 6] = [
     (86_400_000, "a day"),
@@ -55,10 +55,9 @@ pub(crate) fn of_links(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
 
 /// Writes that a failover is known to have lost.
 pub(crate) fn of_losses(cx: &Context<'_>, index: usize, plan: &mut Plan) {
-    let Some((at, what)) = cx.observed.losses.get(&index) else { return };
-    let until = at.plus_millis(LOSS_MS);
-    if cx.now < until {
-        plan.wake(until);
+    let Some((until, what)) = cx.observed.losses.get(&index) else { return };
+    if cx.now < *until {
+        plan.wake(*until);
         plan.alarms.insert(what.clone());
     }
 }

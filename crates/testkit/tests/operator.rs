@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value as Json;
-use testkit::cluster::{Cluster, Options};
+use testkit::cluster::{Cluster, Node, Options};
 use testkit::process;
 use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
-use common::{PATIENCE, key_at, replicated, write_until_ok};
+use common::{PATIENCE, get, key_at, number, replicated, write_until_ok};
 
 const WRITES: usize = 100;
 /// Of these, written again by others before anybody thinks of putting them back.
@@ -149,6 +149,89 @@ fn discarded_writes_are_listed_shown_and_put_back_where_nothing_is_newer() -> Re
         let said = peer.call(&["CLUSTERX", "DISCARDED", "READ", file, "0", "100"])?;
         ensure!(said.error_code().as_deref() == Some("ERR"), "{file}: {said:?}");
     }
+    Ok(())
+}
+
+/// The first shard's replica stops following, the master goes on alone for a while, and stops too.
+fn lose_writes(cluster: &Cluster, old: &Node, replica: &Node) -> Result<()> {
+    let address = old.announced()?;
+    process::signal(replica.running()?, libc::SIGSTOP)?;
+    // What would still reach it without this waits in its sockets.
+    let mut peer = cluster.peer(old)?;
+    let killed = peer.call(&["CLIENT", "KILL", "TYPE", "REPLICA"])?;
+    ensure!(killed == Reply::Integer(1), "{killed:?}");
+    // What feeds it ends a moment later, and would send what is written until then.
+    wait::until("the stream has ended", PATIENCE, || {
+        let info = peer.call(&["INFO", "replication"])?.text();
+        ensure!(info.contains("connected_slaves:0"), "{info}");
+        Ok(())
+    })?;
+    write_all(&mut Connection::open(address)?, WRITES, "lost")?;
+    until(cluster, "the controller to see them", |status| {
+        let nodes = status["shards"][0]["nodes"].as_array();
+        let lags = nodes.into_iter().flatten().filter_map(|node| node["lag"].as_u64());
+        lags.max().unwrap_or(0) >= WRITES as u64
+    })?;
+    process::signal(old.running()?, libc::SIGSTOP)?;
+    process::signal(replica.running()?, libc::SIGCONT)?;
+    wait::until("the replica takes over", PATIENCE, || {
+        let by = write_until_ok(address, "after", "1")?;
+        ensure!(by == replica.id, "{by}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())
+}
+
+#[test]
+fn a_failover_that_lost_writes_is_told_of_also_by_the_next_controller() -> Result<()> {
+    let options = Options { shards: 1, commit_mode: Some("async"), ..Options::default() };
+    let cluster = Cluster::start(options)?;
+    until(&cluster, "a healthy cluster", is_healthy)?;
+    let (old, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    write_until_ok(old.announced()?, "before", "1")?;
+    replicated(&cluster, &replica, "before", "1")?;
+    let lost_writes = || -> Result<f64> {
+        let url = cluster.state()?.controller.url;
+        let address = url.strip_prefix("http://").context("an URL")?.parse()?;
+        number(&get(address, "/metrics")?, "holdfast_controller_lost_writes_total")
+    };
+    ensure!(lost_writes()? == 0.0, "nothing is lost yet");
+    lose_writes(&cluster, &old, &replica)?;
+
+    let is_told = |status: &Json| {
+        let alarms = status["alarms"].as_array().into_iter().flatten();
+        let mut texts = alarms.filter_map(Json::as_str);
+        texts.any(|text| text.starts_with("shard 0: ") && text.contains("without its last "))
+    };
+    until(&cluster, "an alarm", is_told)?;
+    ensure!(lost_writes()? >= WRITES as f64, "{}", lost_writes()?);
+    let events = wait::until("the event", PATIENCE, || {
+        let events = ctl_json(&cluster, &["events", "--limit", "1000"])?;
+        let of_kind = |event: &&Json| event["kind"] == "loss";
+        let all = events["events"].as_array().or(events.as_array()).context("events")?;
+        let losses: Vec<&str> =
+            all.iter().filter(of_kind).filter_map(|event| event["text"].as_str()).collect();
+        ensure!(losses.len() == 1, "{events:#}");
+        Ok(losses[0].to_owned())
+    })?;
+    ensure!(events.contains("`ctl discarded list` shows them"), "{events}");
+
+    let before = cluster.state()?.controller.pid.context("the controller runs")?;
+    process::signal(before, libc::SIGKILL)?;
+    cluster.await_that("another controller", PATIENCE, |state| {
+        state.controller.pid.is_some_and(|pid| pid != before)
+    })?;
+    wait::until("the same alarm", PATIENCE, || {
+        let status = ctl_json(&cluster, &["status"])?;
+        ensure!(is_told(&status) && status["alarms"].to_string().contains(&events), "{status:#}");
+        Ok(())
+    })
+    .with_context(|| cluster.logs())?;
+
+    process::signal(old.running()?, libc::SIGCONT)?;
+    cluster.await_return(&old, PATIENCE)?;
+    let list = ctl_json(&cluster, &["discarded", "list"])?;
+    ensure!(list["exports"][0]["records"] == WRITES, "{list:#}");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use planner::{Action, Pause, Pushed};
 
-use super::{Cluster, UpdateError, question};
+use super::{Cluster, UpdateError, losses, question};
 use crate::client;
 use crate::events::Event;
 use crate::store::StoreError;
@@ -119,10 +119,10 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let kind = kind_of(&before, &record);
     tracing::info!(cluster = %cluster.label(), version = record.version, kind, "{reason}");
     let promoted = record.version;
-    let lost = lost_by(cluster, &record);
+    let lost = losses::of(cluster, &record);
     match cluster.swap(record, kind, reason).await {
         Ok(after) => {
-            tell_of_loss(cluster, lost);
+            losses::tell(cluster, lost);
             let counters = &cluster.shared.counters;
             counters.record_changes.add(1);
             if promoted != before.version {
@@ -161,38 +161,6 @@ fn count_moves(cluster: &Cluster, before: &planner::Record, after: &planner::Rec
     let was_owned = |id| before.moves.list.iter().any(|old| old.id == id && is_owned(&old));
     let given = after.moves.list.iter().filter(is_owned).filter(|one| !was_owned(one.id));
     counters.slots_moved.add(given.map(|one| one.slots.iter().count() as u64).sum());
-}
-
-/// What a new master of an asynchronous shard is known to lack: shard, writes, words.
-fn lost_by(cluster: &Cluster, after: &planner::Record) -> Option<(usize, u64, String)> {
-    let state = cluster.state.lock();
-    let mut shards = state.record.shards.iter().zip(&after.shards).enumerate();
-    shards.find_map(|(index, (old, new))| {
-        let (from, to) = (old.master()?, new.master()?);
-        // Where a set decides, nothing that was acknowledged is lost.
-        if from.id == to.id || !old.epoch.in_sync.is_empty() {
-            return None;
-        }
-        let had = state.observed.node(&from.id).master_sequence?;
-        let has = state.observed.node(&to.id).seen.as_ref()?.reply.sequence;
-        let lost = had.checked_sub(has).filter(|lost| *lost > 0)?;
-        let text = format!(
-            "shard {index}: {} took over from {} without its last {lost} writes or more ({has} of {had}); \
-             once {} is back, `ctl discarded list` shows them",
-            to.local, from.local, from.local
-        );
-        Some((index, lost, text))
-    })
-}
-
-fn tell_of_loss(cluster: &Arc<Cluster>, lost: Option<(usize, u64, String)>) {
-    let Some((index, writes, text)) = lost else { return };
-    tracing::warn!(cluster = %cluster.label(), "{text}");
-    cluster.shared.counters.lost_writes.add(writes);
-    note(cluster, "loss", text.clone());
-    let now = cluster.shared.now();
-    cluster.state.lock().observed.losses.insert(index, (now, text));
-    cluster.wake.notify_one();
 }
 
 /// What the change is in the log of events.
