@@ -26,6 +26,10 @@ fn ctl(cluster: &Cluster, words: &[&str]) -> Result<String> {
         .output()
         .context("run ctl")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_json = words.contains(&"--json") || words.contains(&"show");
+    if let Some(long) = said.lines().find(|line| line.chars().count() > 100 && !is_json) {
+        bail!("{words:?} says more than fits a line: {long}");
+    }
     // Of `status`: not healthy, and stuck.
     let is_told = words.contains(&"status") && matches!(output.status.code(), Some(3 | 4));
     if !output.status.success() && !is_told {
@@ -362,6 +366,9 @@ fn a_cluster_is_forgotten_only_by_name_and_released_to_go_on_alone() -> Result<(
     ctl(&cluster, &["resume", "cluster"])?;
     until(&cluster, "no alarm", |status| status["alarms"].as_array().is_some_and(Vec::is_empty))?;
 
+    let told = ctl(&cluster, &["failover", "shard", "0"])?;
+    ensure!(told.starts_with("node ") && told.contains(" is master of shard 0"), "{told}");
+    until(&cluster, "health", is_healthy)?;
     let told = ctl(&cluster, &["release", "cluster", &name])?;
     ensure!(told.contains("would go on without leases") && told.contains("block-all"), "{told}");
     until(&cluster, "health", is_healthy)?;

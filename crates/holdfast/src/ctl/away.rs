@@ -9,7 +9,7 @@ use api::rest::{ClusterChange, ReleaseAnswer, ReleaseSpec, Status};
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::table::{json, render, text};
+use super::table::{json, render};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +74,7 @@ pub(crate) async fn resume(cx: &Context, Resume::Cluster { place }: Resume) -> R
 async fn change(cx: &Context, place: &Place, body: &ClusterChange, done: &str) -> Result<()> {
     let path = cx.cluster(place).await?;
     let value = cx.http.call(Method::PATCH, &path, Some(body)).await?;
-    if cx.json { json(&value) } else { text(&format!("{done}\n")) }
+    if cx.json { json(&value) } else { cx.say(done) }
 }
 
 pub(crate) async fn release(cx: &Context, release: Release) -> Result<()> {
@@ -87,7 +87,7 @@ pub(crate) async fn release(cx: &Context, release: Release) -> Result<()> {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&released(cx.width, &name, &answer))
+    cx.say(&released(cx.width, &name, &answer))
 }
 
 /// True if the name was said once more; an error if another one was.

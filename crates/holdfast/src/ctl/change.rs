@@ -233,7 +233,7 @@ async fn send(
     done: &str,
 ) -> Result<()> {
     let value = cx.http.call(method, path, body).await?;
-    if cx.json { json(&value) } else { text(&format!("{done}\n")) }
+    if cx.json { json(&value) } else { cx.say(done) }
 }
 
 pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
@@ -328,6 +328,10 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
     if cx.json {
         return json(&value);
     }
+    cx.say(&failover_text(&index, &value))
+}
+
+fn failover_text(index: &impl std::fmt::Display, value: &serde_json::Value) -> String {
     let id = value["new_master_id"].as_str().unwrap_or("?");
     let mut told = format!("node {id} is master of shard {index}");
     if let Some(ms) = value["stall_ms"].as_u64() {
@@ -336,7 +340,7 @@ pub(crate) async fn failover(cx: &Context, failover: Failover) -> Result<()> {
     if let (Some(moved), Some(cut)) = (value["moved"].as_u64(), value["cut"].as_u64()) {
         told.push_str(&format!("; {moved} sessions moved, {cut} cut"));
     }
-    text(&format!("{told}\n"))
+    told
 }
 
 pub(crate) async fn node(cx: &Context, verb: NodeVerb) -> Result<()> {
@@ -399,10 +403,10 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
                 return json(&value);
             }
             match value["why"].as_str() {
-                None => text(&format!("balancer {name} closed and removed\n")),
-                Some(why) => text(&format!(
+                None => cx.say(&format!("balancer {name} closed and removed")),
+                Some(why) => cx.say(&format!(
                     "balancer {name} removed WITHOUT being closed: {why}\n\
-                     If its process lives, end it: its clients are led where it led them last.\n"
+                     If its process lives, end it: its clients are led where it led them last."
                 )),
             }
         }
@@ -424,6 +428,17 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failover_is_told_in_lines_that_fit() {
+        let value = serde_json::json!({
+            "new_master_id": "a".repeat(40), "stall_ms": 21, "moved": 1_200, "cut": 0,
+        });
+        let told = failover_text(&0, &value);
+        assert!(told.ends_with(": writes waited 21 ms; 1200 sessions moved, 0 cut"), "{told}");
+        let said = crate::ctl::table::prose(crate::ctl::table::WIDTH, &told);
+        assert!(told.len() > 100 && said.lines().all(|line| line.len() <= 100), "{said}");
+    }
 
     #[test]
     fn nodes_per_shard_has_the_names_people_know() {

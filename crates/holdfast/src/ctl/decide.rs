@@ -14,7 +14,7 @@ use reqwest::Method;
 use super::http::PATIENCE;
 use super::ids::{self, ShardWord};
 use super::shards::{self, SlotsVerb};
-use super::table::{json, render, text};
+use super::table::{json, render};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -72,9 +72,9 @@ pub(crate) async fn set(cx: &Context, set: Set) -> Result<()> {
         && max_lag.is_none()
         && now.cluster.commit_mode == before.cluster.commit_mode
         && now.cluster.min_in_sync == before.cluster.min_in_sync;
-    text(match is_same {
-        true => "nothing to change: it is so already\n",
-        false => "changed; `status` shows when it is in force\n",
+    cx.say(match is_same {
+        true => "nothing to change: it is so already",
+        false => "changed; `status` shows when it is in force",
     })
 }
 
@@ -114,7 +114,7 @@ pub(crate) enum ShardVerb {
         index: ShardWord,
         #[command(flatten)]
         place: Place,
-        /// Id of the node, 40 characters
+        /// The node: its id, the beginning of it, or its address
         #[arg(long)]
         node: String,
         /// Do it
@@ -144,7 +144,7 @@ pub(crate) async fn shard(cx: &Context, verb: ShardVerb) -> Result<()> {
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&loss_text(cx.width, &index, &answer))
+    cx.say(&loss_text(cx.width, &index, &answer))
 }
 
 async fn restore(cx: &Context, index: &ShardWord, place: &Place, spec: RestoreSpec) -> Result<()> {
@@ -154,7 +154,7 @@ async fn restore(cx: &Context, index: &ShardWord, place: &Place, spec: RestoreSp
         return json(&value);
     }
     let answer = serde_json::from_value(value).context("read the answer")?;
-    text(&restore_text(index, &answer))
+    cx.say(&restore_text(index, &answer))
 }
 
 fn restore_text(index: &ShardWord, answer: &RestoreAnswer) -> String {

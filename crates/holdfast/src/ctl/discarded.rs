@@ -75,7 +75,7 @@ pub(crate) async fn run(cx: &Context, verb: DiscardedVerb) -> Result<()> {
             if cx.json {
                 return json(&value);
             }
-            text(&outcome_text(&serde_json::from_value(value).context("read the outcome")?))
+            cx.say(&outcome_text(&serde_json::from_value(value).context("read the outcome")?))
         }
     }
 }

@@ -6,7 +6,7 @@ use api::rest::{Cluster, ClusterAnswer};
 use serde_json::Value;
 
 use super::Context;
-use super::table::{json, text};
+use super::table::json;
 
 /// Tells what there is now: that a cluster has no replicas, or loses writes with its master, should surprise nobody.
 pub(super) fn made(cx: &Context, verb: &str, value: Value) -> Result<()> {
@@ -14,7 +14,7 @@ pub(super) fn made(cx: &Context, verb: &str, value: Value) -> Result<()> {
         return json(&value);
     }
     let answer: ClusterAnswer = serde_json::from_value(value).context("read the cluster")?;
-    text(&made_text(verb, &answer.cluster))
+    cx.say(&made_text(verb, &answer.cluster))
 }
 
 fn made_text(verb: &str, cluster: &Cluster) -> String {

@@ -23,6 +23,7 @@ mod table;
 mod tls;
 mod words;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use api::rest::{Clusters, Namespaces};
 use clap::Subcommand;
 
 use http::Http;
+use table::prose;
 
 /// Talk to the controller.
 #[derive(Debug, clap::Args)]
@@ -156,6 +158,19 @@ pub(crate) struct Place {
 /// # Errors
 /// The controller cannot be reached, or refuses; the text names the thing and what to do.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    // A log, or a program that reads it, gets it in one line.
+    let is_read = std::io::stderr().is_terminal() && !args.json && !args.wide;
+    let done = act(args).await;
+    done.map_err(|error| if is_read { parted(&error) } else { error })
+}
+
+/// The error as sentences that fit, behind the name of the program.
+fn parted(error: &anyhow::Error) -> anyhow::Error {
+    let words = prose(table::WIDTH - "holdfast: ".len(), &crate::out::chain(&**error));
+    anyhow::Error::msg(words.trim_end().to_owned())
+}
+
+async fn act(args: Args) -> Result<ExitCode> {
     let token = secret::token(args.token, args.token_file)?;
     let width = if args.wide { usize::MAX } else { table::WIDTH };
     let http = Http::new(args.controller, token, &args.tls, args.timeout)?;
@@ -194,6 +209,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Writes sentences for people.
+    fn say(&self, words: &str) -> Result<()> {
+        table::text(&prose(self.width, words))
+    }
+
     /// `/namespaces/<ns>/clusters`.
     async fn namespace(&self, given: Option<&str>) -> Result<String> {
         if let Some(name) = given {

@@ -142,7 +142,7 @@ async fn plan(
     let queued: MovesAnswer = serde_json::from_value(value).context("read the answer")?;
     let ids: Vec<String> =
         (queued.moves.iter().filter_map(|one| one.id)).map(|id| id.to_string()).collect();
-    text(&format!("queued as {}; `ctl moves` shows how far they are\n", ids.join(", ")))
+    cx.say(&format!("queued as {}; `ctl moves` shows how far they are", ids.join(", ")))
 }
 
 /// A person at a terminal is asked; a script has to say it, and is told by the exit code if it did
@@ -222,7 +222,7 @@ pub(crate) async fn moves(cx: &Context, args: MovesArgs) -> Result<()> {
         return json(&value);
     }
     let answer: MoveAnswer = serde_json::from_value(value).context("read the move")?;
-    text(&changed_text(which.id, body.map(|body| body.paused), &answer))
+    cx.say(&changed_text(which.id, body.map(|body| body.paused), &answer))
 }
 
 fn changed_text(id: u64, paused: Option<bool>, answer: &MoveAnswer) -> String {

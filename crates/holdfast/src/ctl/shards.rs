@@ -9,7 +9,7 @@ use reqwest::Method;
 
 use super::ids::ShardWord;
 use super::moves::{self, How};
-use super::table::{json, text};
+use super::table::json;
 use super::words::announced;
 use super::{Context, Place};
 
@@ -61,7 +61,7 @@ pub(crate) async fn run(cx: &Context, verb: SlotsVerb) -> Result<()> {
         SlotsVerb::Remove { index, place } => {
             let path = format!("{}/shards/{index}", cx.cluster(&place).await?);
             let value = cx.http.call(Method::DELETE, &path, None::<&()>).await?;
-            if cx.json { json(&value) } else { text(&format!("shard {index} removed\n")) }
+            if cx.json { json(&value) } else { cx.say(&format!("shard {index} removed")) }
         }
     }
 }
@@ -94,7 +94,7 @@ async fn add(cx: &Context, nodes: Vec<String>, announce: &[String], place: &Plac
         let shard = shard.with_context(|| format!("shard {id} was removed meanwhile"))?;
         let missing = missing(&status, shard);
         if missing.is_empty() || started.elapsed() >= OPENS {
-            return text(&added_text(shard, &missing));
+            return cx.say(&added_text(shard, &missing));
         }
         tokio::time::sleep(LOOK).await;
     }

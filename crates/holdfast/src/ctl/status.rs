@@ -7,7 +7,7 @@ use api::grant::CommitMode;
 use api::rest::{BalancerStatus, NodeStatus, Status};
 use reqwest::Method;
 
-use super::table::{json, render, text, wrap};
+use super::table::{json, render, sentence as line, text};
 use super::{Context, Place, ids};
 
 /// A cluster that is not healthy, or has an alarm.
@@ -133,18 +133,6 @@ fn shard_lines(out: &mut String, width: usize, status: &Status) {
         if let Some(why) = why.filter(|_| node.role == "slave") {
             line(out, width, &format!("{}: no stream from its master: {why}", node.addr));
         }
-    }
-}
-
-/// A sentence, parted where it is too long; what follows is indented.
-fn line(out: &mut String, width: usize, words: &str) {
-    let mut parts = wrap(words, width.saturating_sub(4).max(20)).into_iter();
-    out.push_str(&parts.next().unwrap_or_default());
-    out.push('\n');
-    for part in parts {
-        out.push_str("    ");
-        out.push_str(&part);
-        out.push('\n');
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) use crate::out::text;
 pub(crate) const WIDTH: usize = 100;
 /// Blanks between columns.
 const GAP: usize = 2;
+/// Blanks before what goes on of a sentence.
+const INDENT: usize = 4;
 /// A column is not made narrower than this.
 const NARROW: usize = 8;
 
@@ -62,6 +64,28 @@ fn widths(limit: usize, head: &[String], rows: &[Vec<String>]) -> Vec<usize> {
     }
 }
 
+/// Sentences for people, one a line: what is too long is parted, and goes on indented.
+pub(crate) fn prose(width: usize, words: &str) -> String {
+    let mut out = String::new();
+    words.lines().for_each(|line| sentence(&mut out, width, line));
+    out
+}
+
+/// Adds one sentence, parted where it is too long.
+pub(crate) fn sentence(out: &mut String, width: usize, words: &str) {
+    if words.chars().count() <= width {
+        out.push_str(words);
+        out.push('\n');
+        return;
+    }
+    let indent = " ".repeat(INDENT);
+    for (index, part) in wrap(words, width.saturating_sub(INDENT).max(20)).iter().enumerate() {
+        out.push_str(if index == 0 { "" } else { &indent });
+        out.push_str(part);
+        out.push('\n');
+    }
+}
+
 /// The lines of a text that is at most `width` wide: parted at blanks, behind `,` and `/`, or wherever it must be.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
@@ -111,6 +135,18 @@ mod tests {
         assert!(narrow.contains("/run/holdfast/first.sock,\n") || narrow.lines().count() > 2);
         assert_eq!(render(usize::MAX, &head, &rows).lines().count(), 2);
         assert!(render(WIDTH, &head, &rows).contains(&sockets));
+    }
+
+    #[test]
+    fn a_sentence_goes_on_below_and_one_that_fits_stays_as_it_is() {
+        let long = format!("node {} is master of shard 0: writes waited 21 ms", "a".repeat(40));
+        let told = prose(60, &format!("short\n\n{long}\n"));
+        let parts = format!("short\n\nnode {} is master\n    of shard 0: writes", "a".repeat(40));
+        assert!(told.starts_with(&parts), "{told}");
+        assert!(told.ends_with("21 ms\n") && told.lines().all(|line| line.len() <= 60), "{told}");
+        assert_eq!(prose(usize::MAX, &long), format!("{long}\n"));
+        let edge = "x".repeat(WIDTH);
+        assert_eq!(prose(WIDTH, &edge), format!("{edge}\n"));
     }
 
     #[test]
