@@ -105,6 +105,29 @@ async fn a_shard_of_no_nodes_is_refused_and_one_that_is_not_counted_has_one() {
 }
 
 #[tokio::test]
+async fn a_node_that_has_a_topology_is_refused_with_what_makes_it_new() {
+    let stage = Stage::new(1).await;
+    stage.create().await;
+    let (code, _) = stage.controller.call("DELETE", "/namespaces/n/clusters/c", json!({})).await;
+    assert_eq!(code, 204);
+    let post = async || {
+        let (code, answer) =
+            stage.controller.call("POST", "/namespaces/n/clusters", stage.spec()).await;
+        (code, answer["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let (code, told) = post().await;
+    assert_eq!(code, 400, "{told}");
+    let has = "node is already in cluster mode: it has a topology of version 1; ";
+    let remedy = "start it on an empty `dir`, or, if it has no keys, let CLUSTER RESET HARD";
+    assert!(told.contains(&format!("{has}{remedy}")), "{told}");
+    // Without a topology, it still has a name.
+    stage.nodes[0].inside.lock().topology = None;
+    let (code, told) = post().await;
+    assert_eq!(code, 400, "{told}");
+    assert!(told.contains("it already is node") && told.contains(remedy), "{told}");
+}
+
+#[tokio::test]
 async fn only_an_empty_namespace_is_deleted_and_only_a_shard_without_slots() {
     let stage = Stage::new(2).await;
     stage.create().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::netns::Namespace;
-use testkit::process::{self, Process};
+use testkit::process::{self, Process, Server};
 use testkit::wait;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -223,6 +223,45 @@ impl Network {
 }
 
 /// Replication uses local addresses: the announced ones do not even route where the replica is.
+/// What `docs/operating.md` says of CLUSTER RESET HARD and FLUSHALL.
+#[test]
+fn a_node_with_keys_is_not_reset_and_flushall_takes_those_of_a_master() -> Result<()> {
+    let (master, replica) =
+        (Server::node("cluster-enabled yes")?, Server::node("cluster-enabled yes")?);
+    let place = |server: &Server| format!("{} {}", server.address.ip(), server.address.port());
+    let (id, other) = (NODES[0].0, NODES[1].0);
+    let text = format!(
+        "{id} {} master - 0-16383\n{other} {} slave {id}\n",
+        place(&master),
+        place(&replica)
+    );
+    let (mut first, mut second) = (master.connect()?, replica.connect()?);
+    for (connection, id) in [(&mut first, id), (&mut second, other)] {
+        ensure!(connection.call(&["CLUSTERX", "SETNODEID", id])?.text() == "OK");
+        ensure!(connection.call(&["CLUSTERX", "SETNODES", &text, "1"])?.text() == "OK");
+    }
+    ensure!(first.call(&["SET", KEY, "1"])?.text() == "OK");
+    wait::until("the replica has it", PATIENCE, || {
+        second.call(&["READONLY"])?;
+        let said = second.call(&["GET", KEY])?.text();
+        ensure!(said == "1", "{said}");
+        Ok(())
+    })?;
+    for connection in [&mut first, &mut second] {
+        let said = connection.call(&["CLUSTER", "RESET", "HARD"])?.text();
+        ensure!(said.contains("database is not empty"), "{said}");
+    }
+    let said = second.call(&["FLUSHALL"])?.text();
+    ensure!(said.starts_with("READONLY"), "{said}");
+    ensure!(first.call(&["FLUSHALL"])?.text() == "OK");
+    ensure!(first.call(&["CLUSTER", "RESET", "HARD"])?.text() == "OK");
+    let said = first.call(&["CLUSTERX", "VERSION"])?.text();
+    ensure!(said == "-1", "it has a topology: {said}");
+    let said = first.call(&["CLUSTERX", "MYID"])?.text();
+    ensure!(said != id, "it is {said}");
+    Ok(())
+}
+
 #[test]
 fn a_replica_in_a_network_without_the_announced_addresses() -> Result<()> {
     let (near, far) = (Namespace::create("near")?, Namespace::create("far")?);

@@ -154,14 +154,15 @@ pub(super) async fn fresh(
         let reply = answer.await.map_err(|_| ApiError::failed("a probe was cut short"))??;
         if reply.version >= 0 {
             return Err(ApiError::bad(format!(
-                "node {}: node is already in cluster mode; CLUSTER RESET HARD makes it forget",
-                node.local
+                "node {}: node is already in cluster mode: it has a topology of version {}; start it on an empty `dir`, or, \
+                 if it has no keys, let CLUSTER RESET HARD make it forget",
+                node.local, reply.version
             )));
         }
         if !reply.myid.is_empty() && reply.myid != node.id {
             return Err(ApiError::bad(format!(
                 "node {}: it already is node {}: it was told so by hand, or its folder is one of another cluster or a copy; \
-                 CLUSTER RESET HARD makes it forget",
+                 start it on an empty `dir`, or, if it has no keys, let CLUSTER RESET HARD make it forget",
                 node.local, reply.myid
             )));
         }
