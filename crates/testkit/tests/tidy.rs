@@ -370,6 +370,27 @@ fn no_file_names_what_only_its_authors_know() -> Result<()> {
     Ok(())
 }
 
+/// Others on a host see the command lines of its processes, and shells keep them.
+#[test]
+fn no_page_says_a_secret_on_a_command_line() -> Result<()> {
+    let mut read = 0;
+    for path in files()?.iter().filter(|path| path.extension().is_some_and(|end| end == "md")) {
+        let Some(text) = text(path)? else { continue };
+        read += 1;
+        for (number, line) in text.lines().enumerate() {
+            let is_command =
+                ["redis-cli ", "ctl ", "--balancer "].iter().any(|word| line.contains(word));
+            let word =
+                [" -a ", "--password \"", "--password $", "--token \"", "--token $", ",token="];
+            let said = word.iter().find(|word| is_command && line.contains(**word));
+            let place = path.display();
+            ensure!(said.is_none(), "{place}:{}: {said:?}: a file does it, too", number + 1);
+        }
+    }
+    ensure!(read > 10, "{read} pages");
+    Ok(())
+}
+
 #[test]
 fn source_files_are_finished_and_of_a_readable_length() -> Result<()> {
     let unfinished: Vec<String> =

@@ -102,6 +102,7 @@ pub(super) fn short(ids: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
     use serde_json::json;
 
     use super::*;
@@ -114,6 +115,30 @@ mod tests {
             shard(vec![node("Abcdefgh", "[::1]:6666")]),
         ];
         serde_json::from_value(json!({"name": "c", "version": 1, "shards": shards})).unwrap()
+    }
+
+    /// Verb, and what its help says of the node that is meant.
+    fn helps(verb: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        for argument in verb.get_arguments() {
+            if ["node", "preferred"].contains(&argument.get_id().as_str()) {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                found.push((path.to_owned(), help));
+            }
+        }
+        for verb in verb.get_subcommands() {
+            helps(verb, &format!("{path} {}", verb.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_verb_that_takes_a_node_says_how_it_may_be_named() {
+        let program = crate::Cli::command();
+        let mut found = Vec::new();
+        helps(program.find_subcommand("ctl").unwrap(), "ctl", &mut found);
+        assert!(found.len() >= 6, "{found:?}");
+        for (verb, help) in found {
+            assert!(help.contains("id, the beginning of it, or its address"), "{verb}: {help}");
+        }
     }
 
     #[test]
