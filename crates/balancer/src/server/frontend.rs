@@ -397,7 +397,10 @@ impl Frontend {
             backend_up,
             backend_error,
             dials_from: route.dials_from.map(|ip| ip.to_string()),
-            error: route.error.clone(),
+            error: route.error.clone().or_else(|| {
+                let has_ended = route.listener.as_ref().is_some_and(JoinHandle::is_finished);
+                has_ended.then(|| "it has stopped taking connections".to_owned())
+            }),
         }
     }
 }
@@ -442,5 +445,29 @@ impl Pass {
             }
             go.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frontend_that_takes_no_connections_any_more_says_so_and_is_opened_anew() {
+        let frontend = Frontend::new(Endpoint { host: "127.0.0.1".to_owned(), port: 7000 });
+        frontend.opened(tokio::spawn(std::future::pending()));
+        assert!(frontend.is_open() && frontend.state().error.is_none());
+        frontend.opened(tokio::spawn(async {}));
+        let ended = async {
+            while frontend.is_open() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.unwrap();
+        let why = frontend.state().error;
+        assert_eq!(why.as_deref(), Some("it has stopped taking connections"));
+        // Closed on purpose, or before the first listener, it has no fault.
+        frontend.unbind().await;
+        assert_eq!(frontend.state().error, None);
     }
 }

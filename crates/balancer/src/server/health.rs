@@ -30,11 +30,36 @@ const PONG: &[u8] = b"+PONG\r\n";
 /// Longest answer read, and shown.
 const ANSWER_BYTES: usize = 64;
 
+/// After a watch that ended by a fault, before the next one.
+const REST: Duration = Duration::from_millis(200);
+
 /// Checks all backends every `interval_ms`, for ever; returns at once if that is 0.
 pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
-    if interval_ms == 0 {
-        return;
+    if interval_ms > 0 {
+        keep(&table, || rounds(Arc::clone(&table), interval_ms)).await;
     }
+}
+
+/// Begins the watch anew whenever it ends by a fault, which `/healthz` tells until a round was made: without it a node that
+/// is not reached is the backend for ever.
+async fn keep<F: Future<Output = ()> + Send + 'static>(table: &Table, watch: impl Fn() -> F) {
+    loop {
+        // Ended with this task.
+        let mut task = JoinSet::new();
+        task.spawn(watch());
+        let why = match task.join_next().await {
+            Some(Err(error)) => error.to_string(),
+            _ => "it ended".to_owned(),
+        };
+        tracing::error!(why, "the watch over backends ended, and begins anew");
+        table.checked(Some(format!(
+            "backends are not checked: the watch over them ended by a fault ({why})"
+        )));
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn rounds(table: Arc<Table>, interval_ms: u64) {
     let mut ticks = interval(Duration::from_millis(interval_ms));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -50,7 +75,14 @@ pub(super) async fn watch(table: Arc<Table>, interval_ms: u64) {
             });
         }
         // Each is bounded, so a silent node delays a round by no more than that.
-        while checks.join_next().await.is_some() {}
+        while let Some(done) = checks.join_next().await {
+            if let Err(error) = done
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        table.checked(None);
     }
 }
 
@@ -114,7 +146,50 @@ fn judge(answer: io::Result<Vec<u8>>, from: Option<IpAddr>, send_proxy: bool) ->
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::server::config::Config;
+    use crate::server::workers::Workers;
+
+    #[tokio::test]
+    async fn a_watch_that_ends_by_a_fault_is_told_of_and_begins_anew() {
+        let table = Arc::new(Table::new(&Config::default(), Workers::start(1).unwrap()));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let go_on = Arc::new(tokio::sync::Notify::new());
+        let watch = {
+            let (table, begun, go_on) =
+                (Arc::clone(&table), Arc::clone(&begun), Arc::clone(&go_on));
+            move || {
+                let (table, go_on) = (Arc::clone(&table), Arc::clone(&go_on));
+                let number = begun.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    assert!(number >= 2, "attempt {number}");
+                    go_on.notified().await;
+                    table.checked(None);
+                    std::future::pending().await
+                }
+            }
+        };
+        let kept = Arc::clone(&table);
+        let task = tokio::spawn(async move { keep(&kept, watch).await });
+        let until = async |is_so: &dyn Fn(&str) -> bool| {
+            let waiting = async {
+                while !is_so(&table.trouble().unwrap_or_default()) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+        };
+        until(&|why| why.contains("backends are not checked")).await;
+        while begun.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        until(&|why| why.contains("not checked")).await;
+        go_on.notify_one();
+        until(&|why| why.contains("no controller has told")).await;
+        task.abort();
+    }
 
     #[test]
     fn pong_is_health_and_nothing_else() {

@@ -55,6 +55,8 @@ pub(super) struct Table {
     shared: Arc<Shared>,
     frontends: Mutex<BTreeMap<Endpoint, Arc<Frontend>>>,
     applied: Mutex<Option<Desired>>,
+    /// Why backends are not checked, although they should be.
+    unchecked: Mutex<Option<String>>,
     /// Held while a state is brought into force; true once the process is stopping.
     turn: tokio::sync::Mutex<bool>,
 }
@@ -77,6 +79,7 @@ impl Table {
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),
+            unchecked: Mutex::default(),
             turn: tokio::sync::Mutex::new(false),
         }
     }
@@ -112,8 +115,17 @@ impl Table {
         }
     }
 
+    /// Backends are checked, or, with the reason, are not.
+    pub(super) fn checked(&self, fault: Option<String>) {
+        *self.unchecked.lock() = fault;
+    }
+
     /// Why clients should not be sent here; `None` if nothing speaks against it.
     pub(super) fn trouble(&self) -> Option<String> {
+        let fault = self.shared.workers.trouble().or_else(|| self.unchecked.lock().clone());
+        if fault.is_some() {
+            return fault;
+        }
         if self.applied.lock().is_none() {
             return Some("closed: no controller has told this process yet what to open".to_owned());
         }
