@@ -141,7 +141,8 @@ mod tests {
     async fn the_next_controller_tells_on_what_was_lost_within_the_hour() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Embedded::open(&folder.path().join("store"), 0).expect("a store");
-        store.create_namespace("n".to_owned()).await.done().expect("a namespace");
+        let made = event(80, 0, "a namespace");
+        store.create_namespace("n".to_owned(), made).await.done().expect("a namespace");
         let other = Event { cluster: "n/other".to_owned(), ..event(1, 0, "of another cluster") };
         let events = vec![
             event(70, 0, "too long ago"),
