@@ -13,8 +13,12 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod rate;
+pub mod weights;
 mod words;
 
+pub use rate::{Rate, RateError};
+pub use weights::Weights;
 pub use words::{ASKED_MAX, Asked, Malformed};
 
 /// Most ranges of one move.
