@@ -181,6 +181,8 @@ pub enum Order {
         nonce: String,
         /// What that process is granted.
         epoch: u64,
+        /// No faster; `None`: at the usual rate. Said only where both sides know it.
+        rate: Option<Rate>,
     },
     /// S: take no writes of the slots, and say where its data of them ends.
     Freeze {

@@ -13,8 +13,8 @@ mod operator;
 
 pub use answer::NodeAnswer;
 pub use moves::{
-    Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer, MovesSpec, PastMove,
-    RebalanceSpec,
+    By, DrainSpec, Move, MoveAnswer, MoveChange, MoveProgress, MoveWish, Moves, MovesAnswer,
+    MovesSpec, PastMove, RebalanceSpec,
 };
 pub use operator::{
     Balancer, BalancerRemoved, Balancers, ClusterChange, Discarded, DiscardedApply,

@@ -18,6 +18,7 @@ mod shards;
 mod status;
 mod switchover;
 mod view;
+mod weights;
 
 use std::sync::Arc;
 
