@@ -209,6 +209,8 @@ pub struct Reply {
     pub standing: Standing,
     /// Of slot moves that were asked about; `None` from a node that does not know them.
     pub moves: Option<Vec<Said>>,
+    /// It takes a rate in an order to pull, and one of a taker that pulls from it.
+    pub knows_rates: bool,
 }
 
 /// A file system, in bytes.
@@ -227,7 +229,16 @@ impl Room {
     /// Whether slots of another shard may come here: not onto the last tenth, nor the last 2 GiB. A
     /// move does not begin without, and a copy under way waits (rule M16).
     pub fn has_place_for_guests(self) -> bool {
-        self.free >= Self::GUESTS_LEAVE.max(self.size / 10)
+        self.free >= self.kept_from_guests()
+    }
+
+    /// So many bytes of them may come.
+    pub fn place_for_guests(self) -> u64 {
+        self.free.saturating_sub(self.kept_from_guests())
+    }
+
+    fn kept_from_guests(self) -> u64 {
+        Self::GUESTS_LEAVE.max(self.size / 10)
     }
 }
 
@@ -314,6 +325,9 @@ impl Reply {
                 line(&format!("move{index}"), said);
             }
         }
+        if self.knows_rates {
+            line("move_rate", &1);
+        }
     }
 
     /// It said which cluster its folder belongs to.
@@ -393,6 +407,7 @@ impl Reply {
             stopping: fields.or("stopping", 0_u8)? != 0,
             standing: fields.standing()?,
             moves: fields.moves(),
+            knows_rates: fields.or("move_rate", 0_u8)? != 0,
         })
     }
 }
@@ -503,6 +518,8 @@ mod tests {
         let has_place = |free, size| Room { free, size }.has_place_for_guests();
         assert!(has_place(100 << 30, 1_000 << 30) && !has_place((100 << 30) - 1, 1_000 << 30));
         assert!(has_place(2 << 30, 10 << 30) && !has_place((2 << 30) - 1, 10 << 30));
+        let place = |free, size| Room { free, size }.place_for_guests();
+        assert_eq!((place(102 << 30, 1_000 << 30), place(1 << 30, 10 << 30)), (2 << 30, 0));
     }
     use crate::grant::EpochId;
 
@@ -561,6 +578,7 @@ mod tests {
                 promised_ms: 1,
             },
             moves: Some(vec![Said::nothing(crate::moves::MoveId(3))]),
+            knows_rates: true,
         }
     }
 

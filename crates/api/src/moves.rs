@@ -13,8 +13,12 @@ use topology::SLOT_COUNT;
 
 use crate::grant::Least;
 
+mod rate;
+pub mod weights;
 mod words;
 
+pub use rate::{Rate, RateError};
+pub use weights::Weights;
 pub use words::{ASKED_MAX, Asked, Malformed};
 
 /// Most ranges of one move.
@@ -177,6 +181,8 @@ pub enum Order {
         nonce: String,
         /// What that process is granted.
         epoch: u64,
+        /// No faster; `None`: at the usual rate. Said only where both sides know it.
+        rate: Option<Rate>,
     },
     /// S: take no writes of the slots, and say where its data of them ends.
     Freeze {

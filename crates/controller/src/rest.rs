@@ -23,6 +23,7 @@ mod switchover;
 mod table;
 mod users;
 mod view;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,11 +9,12 @@
 
 mod support;
 
-use api::moves::MoveId;
+use api::moves::{MoveId, Rate};
 use api::rest::{Data, MoveAnswer, Moves, MovesAnswer};
 use replication::slots::State;
 use serde_json::{Value, json};
 use support::fake_node::FakeNode;
+use support::mover::Mover;
 use support::{Stage, until};
 
 const CLUSTER: &str = "/namespaces/n/clusters/c";
@@ -46,6 +47,7 @@ trait Asks {
     async fn waits(&self, what: &str, is_so: impl Fn(&Moves) -> bool) -> Moves;
     async fn slots(&self) -> Vec<Vec<String>>;
     fn stuck(&self, node: usize, is_stuck: bool);
+    fn inside_of_all(&self, look: impl FnMut(&mut Mover));
     fn takers_of(&self, slot: u16) -> Vec<usize>;
     fn marks(&self, id: u64) -> Vec<Option<State>>;
 }
@@ -89,6 +91,12 @@ impl Asks for Stage {
     fn stuck(&self, node: usize, is_stuck: bool) {
         let mut inside = self.nodes[node].inside.lock();
         inside.mover.as_mut().expect("a mover").is_stuck = is_stuck;
+    }
+
+    fn inside_of_all(&self, mut look: impl FnMut(&mut Mover)) {
+        for node in &self.nodes {
+            look(node.inside.lock().mover.as_mut().expect("a mover"));
+        }
     }
 
     /// Who takes a write to the slot.
@@ -309,6 +317,56 @@ async fn a_shard_is_added_filled_drained_and_removed() {
     stage.controller.until("two shards", |status| status.healthy && status.shards.len() == 2).await;
     let (code, text) = stage.refused("POST", "/shards/1/drain", json!({"dry": 1})).await;
     assert_eq!(code, 400, "{text}");
+}
+
+/// Of two shards with as many slots the first has three times as many bytes, most of them in front.
+fn weigh(slot: u16) -> u64 {
+    if slot < 4_096 { 5 << 20 } else { 1 << 20 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_are_brought_to_as_many_bytes_at_a_rate() {
+    let stage = stage(2, 0).await;
+    let by_bytes = |more: Value| {
+        let mut body = json!({"by": "bytes"});
+        body.as_object_mut().expect("a body").extend(more.as_object().expect("fields").clone());
+        body
+    };
+    let (code, text) = stage.refused("POST", "/rebalance", by_bytes(json!({}))).await;
+    assert!(code == 409 && text.contains("does not know what slots weigh"), "{code} {text}");
+    for node in &stage.nodes {
+        node.inside.lock().mover.as_mut().expect("a mover").weigh = Some(weigh);
+    }
+    for (body, why) in [
+        (by_bytes(json!({"tolerance": 0})), "`tolerance`: 1 to 50 percent expected"),
+        (by_bytes(json!({"rate_mb": 0})), "`rate_mb`: MB a second expected, from 1 to 10000"),
+        (json!({"tolerance": 5}), "`tolerance` goes with `by: bytes`"),
+    ] {
+        assert_eq!(stage.refused("POST", "/rebalance", body).await, (400, why.to_owned()));
+    }
+    let shown = stage.queued("/rebalance", by_bytes(json!({"dry": true}))).await;
+    let (mib, sum) = (1 << 20, shown.moves.iter().filter_map(|one| one.bytes).sum::<u64>());
+    let mut has: Vec<u64> = shown.bytes.values().map(|bytes| bytes / mib).collect();
+    has.sort_unstable();
+    assert_eq!(has, [8_192, 24_576]);
+    // From 24 and 8 GiB to 16 each, but for the tolerance; in moves of 4 GiB at most.
+    assert!((7_300..=8_200).contains(&(sum / mib)), "{} MiB", sum / mib);
+    assert_eq!(shown.moves.len(), 2, "{shown:?}");
+    assert!(shown.moves.iter().all(|one| one.bytes.is_some_and(|bytes| bytes <= 4 << 30)));
+    let wishes = json!({"moves": shown.moves, "rate_mb": 5});
+    stage.inside_of_all(|mover| mover.is_stuck = true);
+    assert_eq!(stage.queued("/moves", wishes).await.moves[0].bytes, None, "it was shown before");
+    let moves = stage.waits("the first copy", |moves| moves.moves[0].progress.is_some()).await;
+    assert!(moves.moves.iter().all(|one| one.rate_mb == 5), "{moves:#?}");
+    stage.inside_of_all(|mover| mover.is_stuck = false);
+    stage.waits("the shares to arrive", is_done).await;
+    let mut rates = Vec::new();
+    stage.inside_of_all(|mover| rates.append(&mut mover.rates));
+    assert!(!rates.is_empty() && rates.iter().all(|rate| *rate == Rate::new(5).ok()), "{rates:?}");
+    assert_eq!(stage.queued("/rebalance", by_bytes(json!({}))).await.moves, [], "it is even");
+    // Of what is moved by slots the givers are asked.
+    let one = json!({"slots": "8192", "to": "0", "dry": true});
+    assert_eq!(stage.queued("/moves", one).await.moves[0].bytes, Some(1 << 20));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -456,6 +456,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         copies: Vec::new(),
         wall_ms: 0,
         moves: None,
+        knows_rates: false,
         stopping: false,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

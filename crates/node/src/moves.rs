@@ -14,6 +14,7 @@ mod copied;
 pub mod give;
 mod look;
 pub mod orders;
+mod pace;
 pub mod state;
 pub mod take;
 

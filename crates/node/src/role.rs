@@ -393,6 +393,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         stopping: node.stopping.has_begun(),
         standing,
         moves: Some(Vec::new()),
+        knows_rates: true,
     }
 }
 

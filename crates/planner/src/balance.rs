@@ -12,8 +12,14 @@ use api::moves::{MoveId, RANGES_MAX, Slots};
 
 use crate::{Record, ShardId};
 
+mod bytes;
+mod portions;
+
+pub use bytes::{TOLERANCE, TOLERANCE_MAX, even_bytes, loads};
+pub use portions::{MOVE_BYTES, portions};
+
 /// Shards among which the fewest moves are searched for; each more doubles the work.
-const EXACT_MAX: usize = 14;
+const EXACT_MAX: usize = 16;
 
 /// Slots that are to go from one shard to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,20 +270,21 @@ fn pair(parties: &[usize], balances: &[i64]) -> Option<(usize, usize)> {
 /// By the best order to add party after party: each time that the sum is 0, a group is complete.
 fn most_groups(parties: &[usize], balances: &[i64]) -> Vec<Vec<usize>> {
     let all = 1_usize << parties.len();
-    let sum = |mask: usize| -> i64 {
-        let members = parties.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
-        members.map(|(_, party)| balances[*party]).sum()
-    };
+    let mut sums = vec![0_i64; all];
+    for mask in 1..all {
+        let lowest = mask.trailing_zeros() as usize;
+        sums[mask] = sums[mask & (mask - 1)] + balances[parties[lowest]];
+    }
     // Of each set of parties: how many groups, and who was added last.
     let mut best: Vec<(usize, usize)> = vec![(0, 0); all];
     for mask in 1..all {
         let bits = (0..parties.len()).filter(|bit| mask >> bit & 1 == 1);
         let last = bits.max_by_key(|bit| best[mask ^ 1 << bit].0).unwrap_or(0);
-        best[mask] = (best[mask ^ 1 << last].0 + usize::from(sum(mask) == 0), last);
+        best[mask] = (best[mask ^ 1 << last].0 + usize::from(sums[mask] == 0), last);
     }
     let (mut groups, mut group, mut mask) = (Vec::new(), Vec::new(), all - 1);
     while mask != 0 {
-        if sum(mask) == 0 && !group.is_empty() {
+        if sums[mask] == 0 && !group.is_empty() {
             groups.push(std::mem::take(&mut group));
         }
         group.push(parties[best[mask].1]);
@@ -339,5 +346,7 @@ fn cut(ranges: Vec<(u16, u16)>, from: ShardId, to: ShardId) -> Vec<Given> {
     pieces.map(|slots| Given { slots, from, to }).collect()
 }
 
+#[cfg(test)]
+mod sixteen;
 #[cfg(test)]
 mod tests;

@@ -84,6 +84,7 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
         granted_id: standing.history_id.filter(|_| is_newest).unwrap_or(EpochId(0)),
         version: reply.version,
         knows_moves: reply.moves.is_some(),
+        knows_rates: reply.knows_rates,
         has_room: shard.nodes.iter().all(|node| has_room(cx, node)),
         is_reached: is_reached(cx, master),
         clock_ahead_ms: cx.observed.node(&master.id).clock_ahead_ms,
@@ -227,6 +228,51 @@ pub fn is_able(record: &Record, observed: &Observed, id: ShardId) -> Result<(), 
         return Err(format!("shard {place}: its master {local} holds no epoch yet"));
     }
     Ok(())
+}
+
+/// Whether the shard's master takes a rate for a move.
+///
+/// # Errors
+/// That it does not, and what to do.
+pub fn takes_rates(record: &Record, observed: &Observed, id: ShardId) -> Result<(), String> {
+    let Some(place) = record.place_of(id) else { return Err(format!("shard {id}: not found")) };
+    let Some(master) = record.shards[place].master() else { return Ok(()) };
+    match &observed.node(&master.id).seen {
+        Some(seen) if !seen.reply.knows_rates => Err(format!(
+            "shard {place}: its master {} takes no rate for a move (no `move_rate:1` in its \
+             heartbeats): run a build that does on every node of the shard, or name no rate",
+            master.local
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether so many bytes that come to the shard have place on the disks of all its nodes, as far as
+/// they say.
+///
+/// # Errors
+/// Where they have not: moves wait for room there.
+pub fn have_place(
+    record: &Record,
+    observed: &Observed,
+    id: ShardId,
+    bytes: u64,
+) -> Result<(), String> {
+    let Some(place) = record.place_of(id) else { return Err(format!("shard {id}: not found")) };
+    let room = |node: &Node| {
+        let seen = observed.node(&node.id).seen.as_ref()?;
+        Some((seen.reply.room?.place_for_guests(), node.local.clone()))
+    };
+    let least = record.shards[place].nodes.iter().filter_map(room).min_by_key(|(room, _)| *room);
+    match least {
+        Some((room, local)) if room < bytes => Err(format!(
+            "shard {place}: about {} MB come, and {local} has place for {} MB: moves wait for room \
+             there",
+            bytes / 1_000_000,
+            room / 1_000_000
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Forgets attempts of moves that are over.

@@ -2,7 +2,7 @@
 
 use api::grant::{EpochId, Least};
 use api::heartbeat::Reply;
-use api::moves::{MoveId, Slots};
+use api::moves::{MoveId, Rate, Slots};
 use serde::{Deserialize, Serialize};
 
 use crate::shard_id::ShardId;
@@ -77,6 +77,9 @@ pub struct Move {
     /// An operator has asked for no copying now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_paused: bool,
+    /// What it may bring at most; `None`: as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// A move that is over.
@@ -130,7 +133,8 @@ impl Moves {
     pub fn queue(&mut self, slots: Slots, from: ShardId, to: ShardId) -> MoveId {
         let id = self.next();
         let phase = Phase::Queued;
-        self.list.push(Move { id, slots, from, to, phase, tries: 0, is_paused: false });
+        let (tries, is_paused, rate) = (0, false, None);
+        self.list.push(Move { id, slots, from, to, phase, tries, is_paused, rate });
         id
     }
 

@@ -127,6 +127,7 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         stopping: false,
         standing: Standing::default(),
         moves: None,
+        knows_rates: false,
     }
 }
 

@@ -17,6 +17,7 @@ mod keys;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

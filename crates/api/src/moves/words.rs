@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Feed, Frozen, Mark, MoveId, Order, Ordered, Progress, Said, Slots};
+use super::{Feed, Frozen, Mark, MoveId, Order, Ordered, Progress, Rate, Said, Slots};
 use crate::grant::{Least, parse_id, show_id};
 
 /// Most words behind `MOVES` in one heartbeat.
@@ -45,7 +45,10 @@ impl fmt::Display for Asked {
         };
         write!(f, "{id} {term} {slots} ")?;
         match order {
-            Order::Pull { node, nonce, epoch } => write!(f, "pull {node} {nonce} {epoch}"),
+            Order::Pull { node, nonce, epoch, rate } => {
+                write!(f, "pull {node} {nonce} {epoch}")?;
+                rate.map_or(Ok(()), |rate| write!(f, " {rate}"))
+            }
             Order::Freeze { number } => write!(f, "freeze {number}"),
             Order::Thaw { number } => write!(f, "thaw {number}"),
             Order::Seal => f.write_str("seal"),
@@ -67,11 +70,15 @@ impl FromStr for Asked {
             _ => return Err(Malformed),
         };
         let order = match order {
-            ["pull", node, nonce, epoch] if !node.is_empty() && !nonce.is_empty() => Order::Pull {
-                node: (*node).to_owned(),
-                nonce: (*nonce).to_owned(),
-                epoch: number(epoch)?,
-            },
+            ["pull", node, nonce, epoch, rate @ ..] if !node.is_empty() && !nonce.is_empty() => {
+                let rate = rate.first().map(|rate| rate.parse::<Rate>().map_err(|_| Malformed));
+                Order::Pull {
+                    node: (*node).to_owned(),
+                    nonce: (*nonce).to_owned(),
+                    epoch: number(epoch)?,
+                    rate: rate.transpose()?,
+                }
+            }
             ["freeze", attempt] => Order::Freeze { number: number(attempt)? },
             ["thaw", attempt] => Order::Thaw { number: number(attempt)? },
             ["seal"] => Order::Seal,
@@ -231,9 +238,13 @@ mod tests {
 
     #[test]
     fn an_order_is_read_back_as_it_was_written() {
-        let pull = Order::Pull { node: "a".repeat(40), nonce: "beef".into(), epoch: 4 };
+        let pull = |rate| {
+            let (node, nonce) = ("a".repeat(40), "beef".into());
+            Order::Pull { node, nonce, epoch: 4, rate }
+        };
         let orders = [
-            (pull, format!("pull {} beef 4", "a".repeat(40))),
+            (pull(None), format!("pull {} beef 4", "a".repeat(40))),
+            (pull(Rate::new(5).ok()), format!("pull {} beef 4 5", "a".repeat(40))),
             (Order::Freeze { number: 2 }, "freeze 2".into()),
             (Order::Thaw { number: 2 }, "thaw 2".into()),
             (Order::Seal, "seal".into()),
@@ -250,7 +261,18 @@ mod tests {
             assert_eq!(format!("{asked} more").parse::<Asked>(), Err(Malformed), "{asked}");
         }
         assert_eq!("17".parse(), Ok(Asked::Of(MoveId(17))));
-        for bad in ["", "x", "+1", "1 2", "1 2 3", "1 2 3 melt", "1 2 3 open - 4", "1 2 5-4 seal"] {
+        let slow = format!("5 3 0-99 pull {} beef 4 0", "a".repeat(40));
+        for bad in [
+            "",
+            "x",
+            "+1",
+            "1 2",
+            "1 2 3",
+            "1 2 3 melt",
+            "1 2 3 open - 4",
+            "1 2 5-4 seal",
+            slow.as_str(),
+        ] {
             assert_eq!(bad.parse::<Asked>(), Err(Malformed), "{bad}");
         }
     }

@@ -1,5 +1,7 @@
 //! Moves of slots from shard to shard, as REST has them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// `GET …/moves`.
@@ -41,6 +43,8 @@ pub struct Move {
     pub waits_for: String,
     /// For how long it is where it is, ms.
     pub since_ms: u64,
+    /// What its copy brings at most, MB a second; 0 from a controller that does not say.
+    pub rate_mb: u32,
     /// How far the copy is, as far as the taker says.
     pub progress: Option<MoveProgress>,
 }
@@ -93,6 +97,9 @@ pub struct MovesSpec {
     /// Most moves of the cluster that are under way at a time from now on; 0: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
+    /// Most that the copy of each of them brings, MB a second, 1 to 10000; 64 if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mb: Option<u32>,
     /// Change nothing, and show what would be queued.
     #[serde(default)]
     pub dry: bool,
@@ -110,15 +117,60 @@ pub struct MoveWish {
     pub from: String,
     /// Id of the shard that takes.
     pub to: String,
+    /// What the slots weigh, bytes, as their nodes estimate; where that was asked and answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
-/// `POST …/rebalance` and `POST …/shards/:i/drain`.
+/// What is shared out evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// Slots, whatever lies in them.
+    #[default]
+    Slots,
+    /// Bytes on disk, as nodes estimate them.
+    Bytes,
+}
+
+impl By {
+    /// As it is where nothing is said.
+    fn is_slots(&self) -> bool {
+        *self == Self::Slots
+    }
+}
+
+/// `POST …/rebalance`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RebalanceSpec {
+    /// What is to be even.
+    #[serde(default, skip_serializing_if = "By::is_slots")]
+    pub by: By,
+    /// By bytes: how far from the mean a shard may stay, percent, 1 to 50; 5 if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<u32>,
     /// As in [`MovesSpec`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
+    /// As in [`MovesSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mb: Option<u32>,
+    /// Change nothing, and show what would be queued.
+    #[serde(default)]
+    pub dry: bool,
+}
+
+/// `POST …/shards/:i/drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainSpec {
+    /// As in [`MovesSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u32>,
+    /// As in [`MovesSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mb: Option<u32>,
     /// Change nothing, and show what would be queued.
     #[serde(default)]
     pub dry: bool,
@@ -132,6 +184,13 @@ pub struct MovesAnswer {
     pub moves: Vec<MoveWish>,
     /// How many slots move by them.
     pub slots: usize,
+    /// What each shard weighs once what was queued before is done, bytes by id; empty where nodes
+    /// were not asked, or did not say.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bytes: BTreeMap<String, u64>,
+    /// What a person should know of them: disks of shards that take have less place than comes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// They are queued; else they were only shown.
     pub done: bool,
 }

@@ -1,21 +1,23 @@
 //! `/moves`, `/rebalance`, `/shards/:i/drain`: slots that go from shard to shard.
 //!
 //! A request only queues moves, or changes what is queued; `planner::moves` carries them out. What
-//! nodes could not carry out is not queued.
+//! nodes could not carry out is not queued. Where masters say what slots weigh, it is queued in moves
+//! of bounded size.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::moves::{MoveId, Slots};
+use api::moves::{MoveId, Rate, RateError, Slots, Weights};
 use api::rest;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::response::Response;
-use planner::balance::{self, Given, Refusal};
+use planner::balance::{self, Given, Refusal, TOLERANCE, TOLERANCE_MAX};
 use planner::{Record, ShardId};
 
 use super::error::{ApiError, created, ok};
-use super::{App, body, find, shard_index, view};
+use super::{App, body, find, shard_index, view, weights};
 use crate::cluster::Cluster;
 
 /// Moves that are over and shown.
@@ -34,9 +36,21 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// What is known of the weight of what moves.
+enum Known {
+    /// All of it.
+    All(Weights),
+    /// Nothing yet: those that give are asked.
+    Nothing,
+    /// It was asked when this was shown.
+    Shown,
+}
+
 /// What is asked for, beside which slots go where, and by whom.
 struct Asked {
     by: rest::Actor,
+    known: Known,
+    rate: Option<Rate>,
     max_concurrent: Option<u32>,
     dry: bool,
     reason: String,
@@ -65,20 +79,29 @@ pub(super) async fn queue(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let spec: rest::MovesSpec = body(&bytes)?;
-    let asked = |reason| Asked { by, max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
+    let rate = rate(spec.rate_mb)?;
+    let (max_concurrent, dry) = (spec.max_concurrent, spec.dry);
+    let asked = |known, reason| Asked { by, known, rate, max_concurrent, dry, reason };
     if !spec.moves.is_empty() {
         if !spec.slots.is_empty() || !spec.to.is_empty() {
             return Err(ApiError::bad("`moves` and `slots` exclude each other"));
         }
         let wishes = spec.moves.iter().map(given).collect::<Result<Vec<_>, _>>()?;
         let reason = format!("{} moves of slots queued", wishes.len());
-        return carry_out(&cluster, asked(reason), |_| Ok(wishes.clone())).await;
+        let asked = asked(Known::Shown, reason);
+        return carry_out(&registry, &cluster, asked, |_| Ok(wishes.clone())).await;
     }
     let slots = slots(&spec.slots)?;
     let record = cluster.record();
     let to = record.shards[shard_index(&spec.to, &record)?].id;
     let reason = format!("slots {slots} are to move to shard {to}");
-    carry_out(&cluster, asked(reason), |record| balance::to(record, &slots, to)).await
+    let asked = asked(Known::Nothing, reason);
+    carry_out(&registry, &cluster, asked, |record| balance::to(record, &slots, to)).await
+}
+
+fn rate(mb: Option<u32>) -> Result<Option<Rate>, ApiError> {
+    let rate = mb.map(Rate::new).transpose();
+    rate.map_err(|error: RateError| ApiError::bad(format!("`rate_mb`: {error}")))
 }
 
 fn slots(text: &str) -> Result<Slots, ApiError> {
@@ -98,9 +121,24 @@ pub(super) async fn rebalance(
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
     let spec: rest::RebalanceSpec = body(&bytes)?;
-    let reason = "slots are to be shared out evenly".to_owned();
-    let asked = Asked { by, max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
-    carry_out(&cluster, asked, |record| Ok(balance::even(record))).await
+    let (rate, max_concurrent, dry) = (rate(spec.rate_mb)?, spec.max_concurrent, spec.dry);
+    if spec.by == rest::By::Slots {
+        if spec.tolerance.is_some() {
+            return Err(ApiError::bad("`tolerance` goes with `by: bytes`"));
+        }
+        let reason = "slots are to be shared out evenly".to_owned();
+        let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
+        return carry_out(&registry, &cluster, asked, |record| Ok(balance::even(record))).await;
+    }
+    let tolerance = spec.tolerance.unwrap_or(TOLERANCE);
+    if !(1..=TOLERANCE_MAX).contains(&tolerance) {
+        return Err(ApiError::bad(format!("`tolerance`: 1 to {TOLERANCE_MAX} percent expected")));
+    }
+    let all = weights::of_all(&registry, &cluster.record()).await?;
+    let reason = format!("slots are to be shared out by bytes, to {tolerance} percent");
+    let asked = Asked { by, known: Known::All(all.clone()), rate, max_concurrent, dry, reason };
+    let plan = |record: &Record| Ok(balance::even_bytes(record, &all, tolerance));
+    carry_out(&registry, &cluster, asked, plan).await
 }
 
 pub(super) async fn drain(
@@ -110,33 +148,56 @@ pub(super) async fn drain(
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let cluster = find(&registry, &ns, &name)?;
-    let spec: rest::RebalanceSpec = body(&bytes)?;
+    let spec: rest::DrainSpec = body(&bytes)?;
+    let (rate, max_concurrent, dry) = (rate(spec.rate_mb)?, spec.max_concurrent, spec.dry);
     let record = cluster.record();
     let index = shard_index(&index, &record)?;
     let id = record.shards[index].id;
     let reason = format!("shard {index} ({id}) is to be drained");
-    let asked = Asked { by, max_concurrent: spec.max_concurrent, dry: spec.dry, reason };
-    carry_out(&cluster, asked, |record| balance::drain(record, id)).await
+    let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
+    carry_out(&registry, &cluster, asked, |record| balance::drain(record, id)).await
 }
 
 /// Queues what `plan` makes of the record, or only shows it.
 async fn carry_out(
+    registry: &App,
     cluster: &Arc<Cluster>,
     asked: Asked,
     plan: impl Fn(&Record) -> Result<Vec<Given>, Refusal>,
 ) -> Result<Response, ApiError> {
     let record = cluster.record();
-    let wanted = plan(&record)?;
+    let mut wanted = plan(&record)?;
     balance::check(&record, &wanted)?;
-    can_carry_out(cluster, &record, &wanted)?;
+    can_carry_out(cluster, &record, &wanted, asked.rate.is_some())?;
+    let known = match &asked.known {
+        Known::All(all) => Some(all.clone()),
+        Known::Nothing => weights::of_givers(registry, &record, &wanted).await,
+        Known::Shown => None,
+    };
+    if let Some(known) = &known {
+        let most = QUEUE_MAX.saturating_sub(record.moves.list.len());
+        wanted = balance::portions(&wanted, known, most);
+    }
+    let wanted = wanted;
     if record.moves.list.len() + wanted.len() > QUEUE_MAX {
         return Err(ApiError::bad(format!("more than {QUEUE_MAX} moves would be queued")));
     }
     let slots = wanted.iter().map(|one| one.slots.iter().count()).sum();
+    let bytes = match &asked.known {
+        Known::All(all) => balance::loads(&record, all),
+        _ => Vec::new(),
+    };
+    let bytes = bytes.into_iter().map(|(id, bytes)| (id.to_string(), bytes)).collect();
+    let wish = |id, one: &Given| {
+        let bytes = known.as_ref().map(|known| known.sum(one.slots.iter()));
+        view::wish(id, one, bytes)
+    };
+    let notes = known.as_ref().map(|known| notes(cluster, &record, &wanted, known));
+    let notes = notes.unwrap_or_default();
     let is_nothing = wanted.is_empty() && asked.max_concurrent.is_none();
     if asked.dry || is_nothing {
-        let moves = wanted.iter().map(|one| view::wish(None, one)).collect();
-        return Ok(ok(rest::MovesAnswer { moves, slots, done: !asked.dry }));
+        let moves = wanted.iter().map(|one| wish(None, one)).collect();
+        return Ok(ok(rest::MovesAnswer { moves, slots, bytes, notes, done: !asked.dry }));
     }
     let first = parking_lot::Mutex::new(0);
     let change = |record: &mut Record| {
@@ -146,24 +207,49 @@ async fn carry_out(
         }
         *first.lock() = record.moves.newest.0 + 1;
         for Given { slots, from, to } in wanted.clone() {
-            record.moves.queue(slots, from, to);
+            let id = record.moves.queue(slots, from, to);
+            if let Some(queued) = record.moves.get_mut(id) {
+                queued.rate = asked.rate;
+            }
         }
         Ok(())
     };
     cluster.update(&asked.by, &asked.reason, change).await?;
     let ids = *first.lock()..;
-    let moves = ids.zip(&wanted).map(|(id, one)| view::wish(Some(id), one)).collect();
-    Ok(created(rest::MovesAnswer { moves, slots, done: true }))
+    let moves = ids.zip(&wanted).map(|(id, one)| wish(Some(id), one)).collect();
+    Ok(created(rest::MovesAnswer { moves, slots, bytes, notes, done: true }))
 }
 
-/// Masters that know nothing of moves, or hold no epoch, would never begin.
-fn can_carry_out(cluster: &Cluster, record: &Record, all: &[Given]) -> Result<(), ApiError> {
+/// What a person should know before.
+fn notes(cluster: &Cluster, record: &Record, all: &[Given], known: &Weights) -> Vec<String> {
+    let mut coming: BTreeMap<ShardId, u64> = BTreeMap::new();
+    for one in all {
+        let sum = coming.entry(one.to).or_default();
+        *sum = sum.saturating_add(known.sum(one.slots.iter()));
+    }
+    let state = cluster.state.lock();
+    let place = |(id, bytes)| planner::moving::have_place(record, &state.observed, id, bytes).err();
+    coming.into_iter().filter_map(place).collect()
+}
+
+/// Masters that know nothing of moves, or hold no epoch, would never begin; those that take no rate
+/// would copy at their own.
+fn can_carry_out(
+    cluster: &Cluster,
+    record: &Record,
+    all: &[Given],
+    has_rate: bool,
+) -> Result<(), ApiError> {
     let state = cluster.state.lock();
     let mut shards: Vec<ShardId> = all.iter().flat_map(|one| [one.from, one.to]).collect();
     shards.sort_unstable();
     shards.dedup();
     for id in shards {
         planner::moving::is_able(record, &state.observed, id).map_err(ApiError::conflict)?;
+        if has_rate {
+            planner::moving::takes_rates(record, &state.observed, id)
+                .map_err(ApiError::conflict)?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The record as REST shows it, and what REST is given as the record takes it.
 
+use api::moves::Rate;
 use api::rest;
 use planner::balance::Given;
 use planner::moves::{Move, Past};
@@ -50,6 +51,7 @@ fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
         tries: one.tries,
         waits_for: where_it_is.map(|(is, _)| is.waits_for.clone()).unwrap_or_default(),
         since_ms: where_it_is.map_or(0, |(_, since)| now.millis_since(*since)),
+        rate_mb: one.rate.unwrap_or(Rate::USUAL).mb(),
         progress: state.copies.get(&one.id).map(|copy| copy.progress()),
     }
 }
@@ -64,12 +66,13 @@ pub(super) fn past_move(past: &Past) -> rest::PastMove {
     }
 }
 
-pub(super) fn wish(id: Option<u64>, given: &Given) -> rest::MoveWish {
+pub(super) fn wish(id: Option<u64>, given: &Given, bytes: Option<u64>) -> rest::MoveWish {
     rest::MoveWish {
         id,
         slots: given.slots.to_string(),
         from: given.from.to_string(),
         to: given.to.to_string(),
+        bytes,
     }
 }
 

@@ -254,6 +254,10 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             inside.lock().cluster_id = (*id).to_owned();
             reply.simple("OK");
         }
+        ["CLUSTERX", "MOVE", "WEIGH", slots] => match mover::weigh(&inside.lock(), slots) {
+            Some(text) => reply.bulk(text.as_bytes()),
+            None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
+        },
         ["CLUSTERX", "CONTROLLER"] => controller(&inside.lock(), reply),
         ["CONFIG", "SET", "master-lease-mode", mode] => {
             inside.lock().lease_mode = mode.parse().expect("a mode");
@@ -454,6 +458,7 @@ impl Inside {
             standing: (self.mover.as_ref())
                 .map_or_else(Standing::default, |mover| mover.standing(self.sequence)),
             moves: self.mover.as_ref().map(|_| Vec::new()),
+            knows_rates: self.mover.is_some(),
             stopping: false,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::grant::{EpochId, Grant, Least};
 use api::heartbeat::Standing;
-use api::moves::{Asked, Feed, MoveId, Ordered, Progress, Said};
+use api::moves::{Asked, Feed, MoveId, Ordered, Progress, Rate, Said, Slots, weights};
 use parking_lot::Mutex;
 use replication::slots::{Access, Act, Cursor, Here, Machine, Mark, State, Table};
 use topology::model::Slot;
@@ -25,6 +25,10 @@ pub struct Mover {
     pulls: BTreeMap<MoveId, String>,
     /// What it gives, and whether the taker keeps up.
     feeds: BTreeMap<MoveId, Feed>,
+    /// With which rates it was told to.
+    pub rates: Vec<Option<Rate>>,
+    /// What it says that a slot weighs; without, it does not know the question.
+    pub weigh: Option<fn(u16) -> u64>,
     /// It takes nothing, though it was told to.
     pub is_stuck: bool,
     /// Orders that it obeyed, as `<move> <term> <word>`; not again what was done already.
@@ -35,7 +39,8 @@ impl Mover {
     /// A new process on the same data.
     pub fn restart(&mut self) {
         let (table, history) = (std::mem::take(&mut self.table), self.history);
-        *self = Self { table, history, is_stuck: self.is_stuck, ..Self::default() };
+        let (is_stuck, weigh) = (self.is_stuck, self.weigh);
+        *self = Self { table, history, is_stuck, weigh, ..Self::default() };
     }
 
     /// Takes the grant among the words behind a heartbeat's clock and nonce.
@@ -161,12 +166,21 @@ fn obey(inside: &mut Inside, ordered: &Ordered) {
                 }
                 mover.table.put(mark);
             }
-            Act::Pull { node, .. } => {
+            Act::Pull { node, rate, .. } => {
+                mover.rates.push(rate);
                 mover.pulls.insert(*id, node);
             }
         }
     }
     inside.mover = Some(mover);
+}
+
+/// What the node says that slots weigh.
+pub fn weigh(inside: &Inside, slots: &str) -> Option<String> {
+    let weigh = inside.mover.as_ref()?.weigh?;
+    let slots: Slots = slots.parse().expect("slots");
+    assert!(slots.iter().all(|slot| owns(inside, slot)), "{slots:?} of others");
+    Some(weights::render(&slots.iter().map(weigh).collect::<Vec<_>>()))
 }
 
 /// By the topology in force.

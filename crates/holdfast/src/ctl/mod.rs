@@ -14,6 +14,7 @@ mod http;
 mod ids;
 mod made;
 mod moves;
+mod planned;
 mod redis;
 mod secret;
 mod shards;
@@ -106,13 +107,10 @@ enum Verb {
     Move(moves::MoveVerb),
     /// Show slots that move; pause, resume or cancel a move
     Moves(moves::MovesArgs),
-    /// Share the slots out evenly, by as few moves as can be
+    /// Share slots or bytes out evenly, by as few moves as can be
     ///
     /// Shows the moves and asks; `--yes` does not ask.
-    Rebalance {
-        #[command(flatten)]
-        how: moves::How,
-    },
+    Rebalance(moves::RebalanceArgs),
     /// List, show or put back writes that deposed masters had to discard
     #[command(subcommand)]
     Discarded(discarded::DiscardedVerb),
@@ -190,7 +188,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::Shard(verb) => decide::shard(&cx, verb).await?,
         Verb::Move(verb) => moves::slots(&cx, verb).await?,
         Verb::Moves(args) => moves::moves(&cx, args).await?,
-        Verb::Rebalance { how } => moves::rebalance(&cx, how).await?,
+        Verb::Rebalance(args) => moves::rebalance(&cx, args).await?,
         Verb::Discarded(verb) => discarded::run(&cx, verb).await?,
         Verb::Node(node) => change::node(&cx, node).await?,
         Verb::Import(import) => change::import(&cx, import).await?,

@@ -1,18 +1,20 @@
 //! Slots that go from shard to shard: what would be done is shown, then asked for.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use api::moves::Slots;
+use api::moves::{Rate, Slots};
 use api::rest::{
-    Cluster, ClusterAnswer, Move, MoveAnswer, MoveChange, MoveWish, Moves, MovesAnswer, MovesSpec,
-    RebalanceSpec,
+    By, Cluster, ClusterAnswer, DrainSpec, Move, MoveAnswer, MoveChange, Moves, MovesAnswer,
+    MovesSpec, RebalanceSpec,
 };
 use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 
 use super::ids::ShardWord;
+use super::planned::{bytes, plan_text, shard_name};
 use super::table::{json, render, text};
 use super::{Context, Place};
 
@@ -46,7 +48,33 @@ pub(crate) struct How {
     /// allow, each of which gives and takes for one
     #[arg(long, value_name = "MOVES")]
     max_concurrent: Option<u32>,
+    /// Most that the copy of each of these moves brings, MB a second, 1 to 10000; 64 if left out
+    #[arg(long, value_name = "MB")]
+    bandwidth: Option<Rate>,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Slots, whatever lies in them
+    Slots,
+    /// Bytes on disk, as the masters estimate them
+    Bytes,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RebalanceArgs {
+    /// What every shard is to have as much of
+    #[arg(long, value_enum, default_value = "slots")]
+    by: What,
+    /// By bytes: how far from the mean a shard may stay, percent, 1 to 50; 5 if left out
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=50))]
+    tolerance: Option<u32>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How long masters may take to say what all slots weigh, and the controller to ask them.
+const WEIGHED: Duration = Duration::from_secs(40);
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -55,6 +83,9 @@ pub(crate) struct MovesArgs {
     verb: Option<MovesVerb>,
     #[command(flatten)]
     place: Place,
+    /// Show them again every second, until none is queued or under way
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,15 +128,20 @@ pub(crate) async fn slots(cx: &Context, verb: MoveVerb) -> Result<()> {
     plan(cx, &how, (&base, "/moves"), &dry).await
 }
 
-pub(crate) async fn rebalance(cx: &Context, how: How) -> Result<()> {
+pub(crate) async fn rebalance(cx: &Context, args: RebalanceArgs) -> Result<()> {
+    let RebalanceArgs { by, tolerance, how } = args;
+    let by = if by == What::Bytes { By::Bytes } else { By::Slots };
+    if by == By::Slots && tolerance.is_some() {
+        bail!("--tolerance goes with --by bytes");
+    }
     let base = cx.cluster(&how.place).await?;
-    let dry = RebalanceSpec { dry: true, ..RebalanceSpec::default() };
+    let dry = RebalanceSpec { by, tolerance, dry: true, ..RebalanceSpec::default() };
     plan(cx, &how, (&base, "/rebalance"), &dry).await
 }
 
 pub(crate) async fn drain(cx: &Context, shard: &ShardWord, how: How) -> Result<()> {
     let base = cx.cluster(&how.place).await?;
-    let dry = RebalanceSpec { dry: true, ..RebalanceSpec::default() };
+    let dry = DrainSpec { dry: true, ..DrainSpec::default() };
     plan(cx, &how, (&base, &format!("/shards/{shard}/drain")), &dry).await
 }
 
@@ -116,11 +152,13 @@ async fn plan(
     (base, path): (&str, &str),
     dry: &(impl Serialize + Sync),
 ) -> Result<()> {
-    let value = cx.http.call(Method::POST, &format!("{base}{path}"), Some(dry)).await?;
+    let path = format!("{base}{path}");
+    let value = cx.http.call_long(Method::POST, &path, Some(dry), WEIGHED).await?;
     let shown: MovesAnswer = serde_json::from_value(value.clone()).context("read the plan")?;
     let cluster: ClusterAnswer = cx.http.get(base).await?;
     if !cx.json {
-        text(&plan_text(cx.width, &shown, &cluster.cluster))?;
+        let rate = how.bandwidth.unwrap_or(Rate::USUAL);
+        text(&plan_text(cx.width, &shown, &cluster.cluster, rate, how.max_concurrent))?;
     }
     let has_nothing = shown.moves.is_empty() && how.max_concurrent.is_none();
     if has_nothing {
@@ -133,6 +171,7 @@ async fn plan(
     let spec = MovesSpec {
         moves: shown.moves,
         max_concurrent: how.max_concurrent,
+        rate_mb: how.bandwidth.map(Rate::mb),
         ..MovesSpec::default()
     };
     let value = cx.http.call(Method::POST, &format!("{base}/moves"), Some(&spec)).await?;
@@ -140,9 +179,17 @@ async fn plan(
         return json(&value);
     }
     let queued: MovesAnswer = serde_json::from_value(value).context("read the answer")?;
+    cx.say(&format!("queued as {}; `ctl moves` shows how far they are", ids_text(&queued)))
+}
+
+/// They follow each other.
+fn ids_text(queued: &MovesAnswer) -> String {
     let ids: Vec<String> =
         (queued.moves.iter().filter_map(|one| one.id)).map(|id| id.to_string()).collect();
-    cx.say(&format!("queued as {}; `ctl moves` shows how far they are", ids.join(", ")))
+    match &ids[..] {
+        [first, .., last] if ids.len() > 3 => format!("{first} to {last}"),
+        ids => ids.join(", "),
+    }
 }
 
 /// A person at a terminal is asked; a script has to say it, and is told by the exit code if it did
@@ -164,51 +211,9 @@ fn must_be_wanted(cx: &Context, yes: bool) -> Result<()> {
     Ok(())
 }
 
-fn slot_count(ranges: &str) -> usize {
-    ranges.parse::<Slots>().map_or(0, |slots| slots.iter().count())
-}
-
-/// A shard by its index, where it has one.
-fn shard_name(id: &str, cluster: &Cluster) -> String {
-    match cluster.shards.iter().position(|shard| shard.id == id) {
-        Some(index) => index.to_string(),
-        None => id.to_owned(),
-    }
-}
-
-fn plan_text(width: usize, plan: &MovesAnswer, cluster: &Cluster) -> String {
-    if plan.moves.is_empty() {
-        return "nothing to move: the slots are where they should be\n".to_owned();
-    }
-    let row = |wish: &MoveWish| {
-        vec![
-            shard_name(&wish.from, cluster),
-            shard_name(&wish.to, cluster),
-            slot_count(&wish.slots).to_string(),
-            wish.slots.clone(),
-        ]
-    };
-    let rows: Vec<Vec<String>> = plan.moves.iter().map(row).collect();
-    let mut out = render(width, &["FROM", "TO", "COUNT", "SLOTS"], &rows);
-    out.push('\n');
-    let rows: Vec<Vec<String>> = (cluster.shards.iter().enumerate())
-        .map(|(index, shard)| {
-            let has: usize = shard.slot_ranges.iter().map(|range| slot_count(range)).sum();
-            let sum = |of: fn(&MoveWish) -> &str| -> usize {
-                let those = plan.moves.iter().filter(|wish| of(wish) == shard.id);
-                those.map(|wish| slot_count(&wish.slots)).sum()
-            };
-            let then = (has + sum(|wish| &wish.to)).saturating_sub(sum(|wish| &wish.from));
-            vec![index.to_string(), has.to_string(), then.to_string()]
-        })
-        .collect();
-    out.push_str(&render(width, &["SHARD", "SLOTS NOW", "BY THESE MOVES"], &rows));
-    out.push_str(&format!("\n{} slots in {} moves\n", plan.slots, plan.moves.len()));
-    out
-}
-
 pub(crate) async fn moves(cx: &Context, args: MovesArgs) -> Result<()> {
     let (which, method, body) = match args.verb {
+        None if args.watch => return watch(cx, &args.place).await,
         None => return list(cx, &args.place).await,
         Some(MovesVerb::List { place }) => return list(cx, &place).await,
         Some(MovesVerb::Pause { which }) => (which, Method::PATCH, Some(true)),
@@ -250,6 +255,31 @@ async fn list(cx: &Context, place: &Place) -> Result<()> {
     text(&list_text(cx.width, &moves, &cluster.cluster))
 }
 
+/// Between two looks of `--watch`.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Shows the queue again and again, until nothing is left of it.
+async fn watch(cx: &Context, place: &Place) -> Result<()> {
+    let base = cx.cluster(place).await?;
+    let is_terminal = std::io::stdout().is_terminal();
+    loop {
+        let value = cx.http.call(Method::GET, &format!("{base}/moves"), None::<&()>).await?;
+        let moves: Moves = serde_json::from_value(value.clone()).context("read the moves")?;
+        if cx.json {
+            json(&value)?;
+        } else {
+            let cluster: ClusterAnswer = cx.http.get(&base).await?;
+            let shown = list_text(cx.width, &moves, &cluster.cluster);
+            // On a terminal each takes the place of the one before.
+            text(&if is_terminal { format!("\x1b[H\x1b[J{shown}") } else { format!("{shown}\n") })?;
+        }
+        if moves.moves.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Moves that are over and shown.
 const DONE_SHOWN: usize = 10;
 
@@ -268,6 +298,7 @@ fn list_text(width: usize, moves: &Moves, cluster: &Cluster) -> String {
             "RECORDS",
             "BYTES",
             "RATE",
+            "LIMIT",
             "LEFT",
             "WAITS FOR",
         ];
@@ -314,24 +345,10 @@ fn row(one: &Move, cluster: &Cluster) -> Vec<String> {
         or_dash(progress.map(|progress| progress.records.to_string())),
         or_dash(bytes_of),
         or_dash(rate.map(|rate| format!("{}/s", bytes(rate)))),
+        or_dash(Some(one.rate_mb).filter(|mb| *mb > 0).map(|mb| format!("{mb} MB/s"))),
         or_dash(left.map(|ms| format!("{} s", ms.div_ceil(1_000)))),
         one.waits_for.clone(),
     ]
-}
-
-/// `1.5 MB`.
-fn bytes(count: u64) -> String {
-    let (mut whole, mut unit) = (count, 0);
-    let mut tenths = 0;
-    while whole >= 1_000 && unit < 4 {
-        tenths = whole % 1_000 / 100;
-        whole /= 1_000;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{whole} B"),
-        _ => format!("{whole}.{tenths} {}", ["B", "kB", "MB", "GB", "TB"][unit]),
-    }
 }
 
 #[cfg(test)]
@@ -350,38 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_shows_what_moves_and_what_each_shard_has_then() {
-        let wish = |slots: &str, from: &str, to: &str| MoveWish {
-            id: None,
-            slots: slots.into(),
-            from: from.into(),
-            to: to.into(),
-        };
-        let moves = vec![wish("8-9,20", "aa", "cc"), wish("18-19", "bb", "cc")];
-        let plan = MovesAnswer { moves, slots: 5, done: false };
-        assert_eq!(
-            plan_text(100, &plan, &cluster()),
-            "FROM  TO  COUNT  SLOTS\n\
-             0     2   3      8-9,20\n\
-             1     2   2      18-19\n\
-             \n\
-             SHARD  SLOTS NOW  BY THESE MOVES\n\
-             0      11         8\n\
-             1      10         8\n\
-             2      0          5\n\
-             \n\
-             5 slots in 2 moves\n"
-        );
-        let none = plan_text(100, &MovesAnswer::default(), &cluster());
-        assert_eq!(none, "nothing to move: the slots are where they should be\n");
-    }
-
-    #[test]
     fn the_queue_shows_how_far_moves_are_and_why_they_ended() {
         let moves: Moves = serde_json::from_value(json!({
             "moves": [{
                 "id": 7, "slots": "0-9", "from": "aa", "to": "bb", "state": "copy",
-                "waits_for": "the copy", "progress": {
+                "waits_for": "the copy", "rate_mb": 5, "progress": {
                     "records": 5, "bytes": 1_500_000, "of_bytes": 3_000_000,
                     "bytes_per_s": 250_000, "left_ms": 6_000,
                 },
@@ -395,8 +385,8 @@ mod tests {
         .unwrap();
         let told = list_text(usize::MAX, &moves, &cluster());
         for words in [
-            "7     0     1     0-9    copy            5        1.5 MB of 3.0 MB  250.0 kB/s  6 s   the copy",
-            "8     0     gone  20     queued, paused  -        -                 -           -     an operator",
+            "7     0     1     0-9    copy            5        1.5 MB of 3.0 MB  250.0 kB/s  5 MB/s  6 s   the copy",
+            "8     0     gone  20     queued, paused  -        -                 -           -       -     an operator",
             "at most 2 at a time",
             "6     1     0   1      cancelled",
         ] {
@@ -404,7 +394,44 @@ mod tests {
         }
         assert!(list_text(100, &moves, &cluster()).lines().all(|line| line.len() <= 100));
         assert_eq!(list_text(100, &Moves::default(), &cluster()), "no slots are queued to move\n");
-        assert_eq!([bytes(999), bytes(1_000), bytes(1_999_999)], ["999 B", "1.0 kB", "1.9 MB"]);
+    }
+
+    #[test]
+    fn moves_that_were_queued_are_named_in_short() {
+        let queued = |ids: std::ops::Range<u64>| {
+            let moves = ids.map(|id| json!({"id": id, "slots": "1", "from": "a", "to": "b"}));
+            serde_json::from_value(json!({"moves": moves.collect::<Vec<_>>()})).unwrap()
+        };
+        assert_eq!(ids_text(&queued(7..10)), "7, 8, 9");
+        assert_eq!(ids_text(&queued(7..107)), "7 to 106");
+    }
+
+    #[test]
+    fn a_rate_or_a_tolerance_out_of_bounds_is_refused_before_anything_is_asked() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RebalanceArgs,
+        }
+        let line = |words: &[&str]| {
+            let words = std::iter::once("rebalance").chain(words.iter().copied());
+            let line = <Line as clap::Parser>::try_parse_from(words);
+            line.map(|line| line.args).map_err(|error| error.to_string())
+        };
+        let plain = line(&[]).unwrap();
+        assert_eq!((plain.by, plain.tolerance, plain.how.bandwidth), (What::Slots, None, None));
+        let all = line(&["--by", "bytes", "--tolerance", "10", "--bandwidth", "5"]).unwrap();
+        assert_eq!((all.by, all.tolerance), (What::Bytes, Some(10)));
+        assert_eq!(all.how.bandwidth, Rate::new(5).ok());
+        for (words, why) in [
+            (["--bandwidth", "0"], "MB a second expected, from 1 to 10000"),
+            (["--bandwidth", "10001"], "MB a second expected, from 1 to 10000"),
+            (["--tolerance", "51"], "51 is not in 1..=50"),
+            (["--by", "load"], "possible values: slots, bytes"),
+        ] {
+            let error = line(&words).err().unwrap_or_default();
+            assert!(error.contains(why), "{words:?}: {error}");
+        }
     }
 
     #[test]

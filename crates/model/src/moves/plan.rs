@@ -180,6 +180,7 @@ fn observed(model: &Moving, controller: &Controller, term: u64) -> Observed {
             granted_id: epoch_id(index, epoch),
             version: i64::from(heard.version),
             knows_moves: true,
+            knows_rates: true,
             has_room: true,
             is_reached: true,
             clock_ahead_ms: None,

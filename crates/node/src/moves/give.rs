@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ::replication::slots::copy::{Sender, Step, parse_place};
 use ::replication::slots::{Cursor, Least, MoveId, Slots};
-use api::moves::Feed;
+use api::moves::{Feed, Rate};
 use parking_lot::Mutex;
 use storage::batch::Writer;
 use storage::{FeedRead, FeedReader, Snapshot, Store};
@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::look::{holds, least, master, owns};
+use super::pace::Pace;
 use super::state::Give;
 use crate::clock;
 use crate::node::Node;
@@ -31,8 +32,6 @@ const CHUNK_BYTES: usize = 128 << 10;
 const WINDOW: usize = 8;
 /// Streams of one node.
 const STREAMS_MAX: usize = 4;
-/// Bytes that leave in a microsecond: 64 MB/s.
-const BYTES_PER_US: u64 = 64;
 /// Further behind, the taker is not close.
 const CLOSE_BYTES: u64 = 256 << 10;
 /// For so long it has to be close.
@@ -61,13 +60,19 @@ pub struct Request {
     pub has: Option<Least>,
     /// Below this.
     pub cursor: Cursor,
+    /// How fast the copy may come.
+    pub rate: Rate,
 }
 
 impl Request {
     /// Reads the words behind `PULL`; `None` if they are none.
     pub fn parse(words: &[&[u8]]) -> Option<Self> {
-        let [id, slots, nonce, epoch, place] = words else { return None };
         let text = |word| std::str::from_utf8(word).ok();
+        let (words, rate) = match words {
+            [words @ .., rate] if words.len() == 5 => (words, text(rate)?.parse::<Rate>().ok()?),
+            words => (words, Rate::USUAL),
+        };
+        let [id, slots, nonce, epoch, place] = words else { return None };
         let (has, cursor) = parse_place(place).ok()?;
         Some(Self {
             id: MoveId(text(id)?.parse().ok()?),
@@ -76,6 +81,7 @@ impl Request {
             epoch: text(epoch)?.parse().ok()?,
             has,
             cursor,
+            rate,
         })
     }
 }
@@ -148,6 +154,7 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
         reader: store.feed(),
         sender: Sender::new(request.id, request.has, request.cursor.clone()),
         log: Log::default(),
+        pace: Pace::new(request.rate),
         snapshot: None,
         stop: node.shutdown(),
         in_flight: 0,
@@ -230,6 +237,10 @@ impl Drop for Registered<'_> {
     }
 }
 
+fn now_us() -> u64 {
+    clock::boottime_ns() / 1_000
+}
+
 /// What was read of the log and not sent yet.
 #[derive(Default)]
 struct Log {
@@ -246,6 +257,8 @@ struct Giving<'a> {
     reader: FeedReader,
     sender: Sender,
     log: Log,
+    /// Of the copy. What clients write meanwhile is counted, and never waits.
+    pace: Pace,
     snapshot: Option<Snapshot<'a>>,
     /// The node ends.
     stop: watch::Receiver<bool>,
@@ -272,7 +285,7 @@ impl Giving<'_> {
                 self.wait(stream, LOOK).await?;
                 continue;
             };
-            let pace = Duration::from_micros(frame.len() as u64 / BYTES_PER_US);
+            self.pace.leave(frame.len(), now_us());
             let patience = Duration::from_millis(PATIENCE_MS);
             let sent = tokio::time::timeout(patience, stream.write_all(&frame)).await;
             sent.map_err(|_| End::Stalled)??;
@@ -280,9 +293,6 @@ impl Giving<'_> {
                 self.acked_at_ms = clock::boottime_ms();
             }
             self.in_flight += 1;
-            if pace >= LOOK {
-                self.wait(stream, pace).await?;
-            }
         }
     }
 
@@ -352,6 +362,8 @@ impl Giving<'_> {
     fn next(&mut self) -> Result<Option<Vec<u8>>, End> {
         match self.sender.step(self.committed()?) {
             Step::Wait => Ok(self.flush(false)),
+            // No snapshot is held while the rate is waited for.
+            Step::Snapshot if !self.pace.is_paid(now_us()) => Ok(self.flush(false)),
             Step::Snapshot => {
                 // What was read of the log lies before it.
                 if let Some(frame) = self.flush(true) {

@@ -9,6 +9,7 @@ use api::moves::{Asked, Ordered, Said};
 use storage::Store;
 
 use super::look::{least, master, owns};
+use super::state::Source;
 use super::take;
 use crate::clock;
 use crate::node::Node;
@@ -146,13 +147,15 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
     match act {
         Act::Put(mark) if mark.state != State::Held => node.touch_all(),
         Act::Drain => drain(node, id),
-        Act::Pull { node: giver, nonce, epoch } => {
-            take::pull(node, id, slots, (giver, nonce, epoch));
+        Act::Pull { node: giver, nonce, epoch, rate } => {
+            take::pull(node, id, slots, Source { node: giver, nonce, epoch, rate });
         }
         // Staging has begun: the stream follows at once.
         Act::Empty(Mark { state: State::Staged { .. }, .. }) => {
-            if let api::moves::Order::Pull { node: giver, nonce, epoch } = &ordered.order {
-                take::pull(node, id, slots, (giver.clone(), nonce.clone(), *epoch));
+            if let api::moves::Order::Pull { node: giver, nonce, epoch, rate } = &ordered.order {
+                let (giver, nonce) = (giver.clone(), nonce.clone());
+                let source = Source { node: giver, nonce, epoch: *epoch, rate: *rate };
+                take::pull(node, id, slots, source);
             }
         }
         Act::Put(_) | Act::Empty(_) | Act::Nothing => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::replication::slots::{Access, Machine, Mark, MoveId, State};
-use api::moves::{Feed, Progress};
+use api::moves::{Feed, Progress, Rate};
 use parking_lot::{Mutex, MutexGuard};
 use storage::Store;
 
@@ -52,11 +52,24 @@ pub(super) struct Give {
     pub feed: Mutex<Option<Feed>>,
 }
 
+/// Where a stream is from, and how fast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Id of the node.
+    pub node: String,
+    /// Of its process.
+    pub nonce: String,
+    /// What that process is granted.
+    pub epoch: u64,
+    /// No faster; `None`: at the usual rate.
+    pub rate: Option<Rate>,
+}
+
 /// A stream from a giver.
 #[derive(Debug)]
 pub(super) struct Take {
     /// The process it is from.
-    pub source: (String, String, u64),
+    pub source: Source,
     /// Another one takes its place, or it has ended.
     pub is_over: AtomicBool,
     /// CLOCK_BOOTTIME of its last progress, ms.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
 use super::look::master;
-use super::state::Take;
+use super::state::{Source, Take};
 use crate::clock;
 use crate::node::Node;
 use crate::stream::Stream;
@@ -66,8 +66,8 @@ struct Job {
     stop: watch::Receiver<bool>,
 }
 
-/// Pulls from that process (node, nonce, epoch), unless that is under way.
-pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: (String, String, u64)) {
+/// Pulls from that process, unless that is under way.
+pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: Source) {
     let Some(granted) = node.grants.granted_epoch() else { return };
     let now = clock::boottime_ms();
     let take = {
@@ -132,7 +132,7 @@ impl Job {
 
     /// Dials the giver, and asks for what is not here yet.
     async fn open(&self) -> Result<Stream, End> {
-        let (giver, nonce, epoch) = &self.take.source;
+        let Source { node: giver, nonce, epoch, rate } = &self.take.source;
         let mut stream = {
             let Endpoint { host, port } = self.giver(giver)?;
             Stream::dial(&host, port, self.node.link_tls()?).await?
@@ -151,6 +151,7 @@ impl Job {
             encode_place(*at, cursor)
         };
         let (id, slots, epoch) = (self.id.to_string(), self.slots.to_string(), epoch.to_string());
+        let rate = rate.map(|rate| rate.to_string());
         let words: [&[u8]; 8] = [
             b"CLUSTERX",
             b"MOVE",
@@ -161,6 +162,8 @@ impl Job {
             epoch.as_bytes(),
             &place,
         ];
+        let rate = rate.as_deref().map(str::as_bytes);
+        let words: Vec<&[u8]> = words.into_iter().chain(rate).collect();
         stream.write_all(&encode_command(&words)).await?;
         line(&mut stream).await?;
         Ok(stream)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ::replication::slots::{Cursor, Least, MoveId, Slots};
 use ::replication::wire;
 use api::heartbeat::{LeaseMode, Reply};
-use api::moves::{Asked, Feed, Frozen, Mark, Order, Ordered, Said};
+use api::moves::{Asked, Feed, Frozen, Mark, Order, Ordered, Rate, Said, weights};
 use storage::types::keyspace;
 use storage::{Direction, Family, Read as _};
 
@@ -98,8 +98,23 @@ impl Master {
 
     /// What may be pulled from.
     fn source(&self) -> Order {
+        self.source_at(None)
+    }
+
+    fn source_at(&self, rate: Option<Rate>) -> Order {
         let nonce = self.heartbeat(&[]).nonce;
-        Order::Pull { node: self.id.clone(), nonce, epoch: self.epoch }
+        Order::Pull { node: self.id.clone(), nonce, epoch: self.epoch, rate }
+    }
+
+    /// A command of a peer.
+    fn peer(&self, words: &[&str]) -> String {
+        let mut peer = self.node().connect();
+        for words in [&["AUTH", "secret"][..], words] {
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            peer.write_all(&wire::request(&words)).unwrap();
+        }
+        assert_eq!(answer(&mut peer), "+OK");
+        answer(&mut peer)
     }
 
     /// All records of the slots that move, sub-keys without an owner aside.
@@ -183,6 +198,10 @@ impl Cluster {
 
     /// Orders to pull until the taker has everything and keeps up.
     fn copy(&self) {
+        self.copy_at(None);
+    }
+
+    fn copy_at(&self, rate: Option<Rate>) {
         wait_until(|| {
             let (giver, taker) = (self.s.say(), self.d.say());
             let is_whole = matches!(taker.mark, Some(Mark::Staged { is_whole: true, .. }));
@@ -190,7 +209,7 @@ impl Cluster {
                 return Ok(());
             }
             if giver.feed.is_none() || taker.mark.is_none() {
-                self.d.order(self.s.source());
+                self.d.order(self.s.source_at(rate));
             }
             Err(format!("{giver:?} {taker:?}"))
         });
@@ -558,12 +577,36 @@ fn who_shows_no_secret_is_given_nothing_and_a_malformed_word_is_refused() {
     let many = vec!["1"; 65];
     let words: Vec<&str> = hello[..6].iter().copied().chain(many).collect();
     assert!(cluster.s.ask(&words).starts_with("-ERR malformed"));
-    let mut peer = cluster.s.node().connect();
-    for words in [&["AUTH", "secret"][..], &pull] {
-        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-        peer.write_all(&wire::request(&words)).unwrap();
+    assert_eq!(cluster.s.peer(&pull), "-ERR syntax error");
+    assert!(cluster.s.ask(&["CLUSTERX", "MOVE", "WEIGH", MOVING]).starts_with("-NOPERM"));
+    let bad = cluster.s.peer(&["CLUSTERX", "MOVE", "WEIGH", "5-4"]);
+    assert!(bad.starts_with("-ERR slots `5-4`"), "{bad}");
+}
+
+/// Each value is a frame of its own, and paid for before the next one leaves.
+#[test]
+fn slots_are_weighed_and_copied_no_faster_than_was_ordered() {
+    let cluster = Cluster::new();
+    assert!(cluster.s.heartbeat(&[]).knows_rates);
+    let tag = tags(1).remove(0);
+    let weigh = || {
+        let said = cluster.s.peer(&["CLUSTERX", "MOVE", "WEIGH", MOVING]);
+        weights::parse(&said, 4_096).unwrap_or_else(|_| panic!("{said}"))
+    };
+    assert_eq!(weigh(), [0; 4_096]);
+    let long = "x".repeat(1_000_000);
+    for number in 0..3 {
+        let key = format!("{{{tag}}}{number}");
+        assert_eq!(cluster.s.ask(&["SET", &key, &long]), "+OK");
     }
-    assert_eq!((answer(&mut peer), answer(&mut peer)), ("+OK".into(), "-ERR syntax error".into()));
+    let (weighed, slot) = (weigh(), topology::key_slot(tag.as_bytes()).number());
+    assert!(weighed[usize::from(slot)] > 1_000_000, "{weighed:?}");
+    assert_eq!(weighed.iter().filter(|bytes| **bytes > 0).count(), 1, "{weighed:?}");
+    let begun = Instant::now();
+    cluster.copy_at(Rate::new(1).ok());
+    // Two of three are paid for, and the taker has to be close for a second.
+    assert!(begun.elapsed() > Duration::from_millis(2_800), "{:?}", begun.elapsed());
+    assert_eq!(cluster.s.records(), cluster.d.records());
 }
 
 #[test]

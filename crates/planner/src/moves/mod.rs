@@ -51,6 +51,8 @@ pub struct Answer {
     pub version: i64,
     /// It knows what is asked of it here.
     pub knows_moves: bool,
+    /// And a rate in an order to pull.
+    pub knows_rates: bool,
     /// There is room for more on its shard's disks.
     pub has_room: bool,
     /// Every balancer leads to it, where there are any.

@@ -94,7 +94,7 @@ fn copy(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
         }
     }
     if !one.is_paused && !has_stream(&taker, &giver) {
-        plan.order(cx, d, one, pull(s));
+        plan.order(cx, d, one, pull(one, s, d));
     }
     attempt(cx, one, (s, d), (&giver, &taker), plan);
 }
@@ -104,9 +104,11 @@ fn has_stream(taker: &Said, giver: &Said) -> bool {
     taker.mark.is_some() && giver.feed.is_some()
 }
 
-fn pull(s: Side<'_>) -> Order {
+/// A rate is said only where both know one: to an older node it would be no order.
+fn pull(one: &Move, s: Side<'_>, d: Side<'_>) -> Order {
+    let rate = one.rate.filter(|_| s.answer.knows_rates && d.answer.knows_rates);
     let nonce = s.answer.nonce.clone();
-    Order::Pull { node: s.node.to_owned(), nonce, epoch: s.answer.granted_epoch }
+    Order::Pull { node: s.node.to_owned(), nonce, epoch: s.answer.granted_epoch, rate }
 }
 
 /// Where the giver's data ends, if that is what this controller asked for, and has not given up: a

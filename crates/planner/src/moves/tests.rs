@@ -41,6 +41,7 @@ fn script() -> Script {
         granted_id: EpochId(2),
         version: 7,
         knows_moves: true,
+        knows_rates: true,
         has_room: true,
         is_reached: true,
         clock_ahead_ms: None,
@@ -119,7 +120,7 @@ fn a_move_from_the_queue_to_the_end() {
     "#]]);
     s.acts();
     s.check(expect![[r#"
-        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4 }
+        b move 1 term 3: Pull { node: "a_______________________________________", nonce: "1", epoch: 4, rate: None }
         move 1 waits for the copy
     "#]]);
     s.says("b", |said| said.mark = Some(Mark::Staged { at: None, is_whole: false }));
@@ -353,4 +354,28 @@ fn a_record_without_moves_is_as_before() {
     s.acts();
     let json = serde_json::to_string(&s.record).unwrap();
     assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), s.record);
+}
+
+#[test]
+fn a_rate_is_ordered_where_both_know_one() {
+    let mut s = script();
+    let rate = api::moves::Rate::new(5).ok();
+    s.record.moves.list[0].rate = rate;
+    s.acts();
+    let ordered = |s: &Script| match &s.plan().orders[..] {
+        [(_, Ordered { order: Order::Pull { rate, .. }, .. })] => *rate,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ordered(&s), rate);
+    for name in ["a", "b"] {
+        s.observed.answers.get_mut(&id(name)).unwrap().knows_rates = false;
+        assert_eq!(ordered(&s), None, "an older node would take the order for none");
+        s.observed.answers.get_mut(&id(name)).unwrap().knows_rates = true;
+    }
+    // A store of before says nothing of rates, and nothing is said of them where none was asked for.
+    let json = serde_json::to_string(&script().record.moves).unwrap();
+    assert!(!json.contains("rate"), "{json}");
+    assert_eq!(serde_json::from_str::<Moves>(&json).unwrap(), script().record.moves);
+    let json = serde_json::to_string(&s.record.moves).unwrap();
+    assert_eq!(serde_json::from_str::<Moves>(&json).unwrap(), s.record.moves);
 }

@@ -56,8 +56,9 @@ fn word(asked: &Asked) -> String {
         Asked::Do(ordered) => {
             let Ordered { id, term, order, .. } = ordered;
             let order = match order {
-                Order::Pull { node, nonce, epoch } => {
-                    format!("pull {} {nonce} {epoch}", short(node))
+                Order::Pull { node, nonce, epoch, rate } => {
+                    let rate = rate.map(|rate| format!(" {rate}")).unwrap_or_default();
+                    format!("pull {} {nonce} {epoch}{rate}", short(node))
                 }
                 other => format!("{other:?}").to_lowercase(),
             };
@@ -306,4 +307,21 @@ fn nodes_that_could_not_carry_it_out_are_told_beforehand() {
     assert_eq!(able(&s, ShardId(9)).unwrap_err(), "shard 0000000000000009: not found");
     s.observed.nodes.clear();
     assert!(able(&s, GIVER).unwrap_err().contains("has not answered"));
+}
+
+#[test]
+fn what_has_no_place_at_the_taker_is_told_before() {
+    let mut s = two();
+    let place = |s: &Script, bytes| moving::have_place(&s.record, &s.observed, TAKER, bytes);
+    assert_eq!(place(&s, u64::MAX), Ok(()), "it does not say");
+    s.answers_with("c", |reply| {
+        reply.room = Some(api::heartbeat::Room { free: 5_000_000_000, size: 20_000_000_000 });
+    });
+    assert_eq!(place(&s, 2_000_000_000), Ok(()));
+    let why = place(&s, 3_000_000_000).unwrap_err();
+    assert!(why.starts_with("shard 1: about 3000 MB come, and c:"), "{why}");
+    assert!(why.contains("has place for 2852 MB"), "{why}");
+    assert!(moving::takes_rates(&s.record, &s.observed, TAKER).is_err());
+    s.answers_with("c", |reply| reply.knows_rates = true);
+    assert_eq!(moving::takes_rates(&s.record, &s.observed, TAKER), Ok(()));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::grant::Least;
-use api::moves::{Frozen, MoveId, Order, Ordered, Said, Slots};
+use api::moves::{Frozen, MoveId, Order, Ordered, Rate, Said, Slots};
 
 use super::marks::{Cursor, Mark, State, Table};
 
@@ -51,6 +51,8 @@ pub enum Act {
         nonce: String,
         /// Its epoch.
         epoch: u64,
+        /// No faster; `None`: at the usual rate.
+        rate: Option<Rate>,
     },
 }
 
@@ -123,10 +125,10 @@ impl Machine {
             Order::Thaw { number } => self.thaw(*id, *term, *number),
             Order::Seal => self.seal(ordered, here),
             Order::Leave { version } => self.leave(ordered, *version, here),
-            Order::Pull { node, nonce, epoch } => match mark.map(|mark| &mark.state) {
+            Order::Pull { node, nonce, epoch, rate } => match mark.map(|mark| &mark.state) {
                 Some(State::Staged { .. }) => {
                     let (node, nonce) = (node.clone(), nonce.clone());
-                    Ok(Act::Pull { node, nonce, epoch: *epoch })
+                    Ok(Act::Pull { node, nonce, epoch: *epoch, rate: *rate })
                 }
                 Some(_) => Err(Refusal::State),
                 None if here.serves_any(slots) => Err(Refusal::Owner),
@@ -363,7 +365,8 @@ mod tests {
     #[test]
     fn the_taker_stages_and_opens_what_is_whole() {
         let mut d = Node { version: 11, ..Node::default() };
-        let pull = order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2 });
+        let pull =
+            order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None });
         d.owns = true;
         assert_eq!(d.obeys(&pull), Err(Refusal::Owner), "what it serves is not emptied");
         d.owns = false;
@@ -386,7 +389,8 @@ mod tests {
 
     #[test]
     fn what_is_dropped_does_not_begin_again() {
-        let pull = order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2 });
+        let pull =
+            order(1, 3, Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None });
         for has_begun in [true, false] {
             let mut d = Node::default();
             if has_begun {
@@ -411,7 +415,7 @@ mod tests {
         node.table.put(mark(1, State::Gone { is_empty: false }));
         node.table.put(mark(7, State::Held));
         let open = Order::Open { at: AT, version: 9 };
-        let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2 };
+        let pull = Order::Pull { node: "s".into(), nonce: "1".into(), epoch: 2, rate: None };
         let freeze = Order::Freeze { number: 1 };
         for late in [Order::Clean, Order::Drop, Order::Seal, open, pull, freeze] {
             assert_eq!(node.obeys(&order(1, 9, late)), Err(Refusal::Superseded));

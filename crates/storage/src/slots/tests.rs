@@ -329,3 +329,41 @@ fn what_lies_in_slots_of_others_is_counted_under_their_newest_mark() {
     db.store.put_mark(&held, false).unwrap();
     assert_eq!(count(), [(1, 0), (2, 0)]);
 }
+
+/// A file is known to a block, a memtable by the number of its entries.
+#[test]
+fn a_slot_weighs_about_what_was_written_to_it() {
+    let db = Db::new();
+    let put = |slot: u16, number: u32, bytes: usize| {
+        let mut txn = db.store.txn();
+        let key = [&*bounds(slot).0, &number.to_be_bytes()].concat();
+        // Nothing that could be compressed.
+        let mut state = u64::from(slot) << 32 | u64::from(number);
+        let value: Vec<u8> = (0..bytes)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        txn.put(Family::Metadata, &key, &value);
+        txn.put(Family::Stream, &key, &value);
+        txn.commit().unwrap();
+    };
+    assert_eq!(db.store.weigh(0, 16_383).unwrap(), vec![0; 16_384]);
+    for number in 0..500 {
+        put(10, number, 2_000);
+        put(11, number, 200);
+        put(16_383, number, 1_000);
+    }
+    let is_about = |found: u64, real: u64| (real / 2..real * 2).contains(&found);
+    let all = |store: &Store| store.weigh(0, 16_383).unwrap().iter().sum::<u64>();
+    assert!(is_about(all(&db.store), 3_200_000), "{} in memory", all(&db.store));
+    db.store.publish().unwrap();
+    db.store.flush().unwrap();
+    let weights = db.store.weigh(0, 16_383).unwrap();
+    for (slot, real) in [(10, 2_000_000), (11, 200_000), (16_383, 1_000_000)] {
+        assert!(is_about(weights[slot], real), "slot {slot}: {} in files", weights[slot]);
+    }
+    assert!(weights[500] < 100_000, "{}", weights[500]);
+    assert_eq!(db.store.weigh(10, 11).unwrap(), weights[10..=11]);
+}

@@ -1,8 +1,11 @@
 //! Slots that move: the words of heartbeats, the copy's request, and what only clusters without
 //! grants do.
 
+use std::sync::Arc;
+
 use ::replication::slots::{Cursor, Mark, State};
-use api::moves::{ASKED_MAX, Asked};
+use api::moves::{ASKED_MAX, Asked, Slots, weights};
+use resp::{Protocol, Writer};
 use storage::Store;
 use topology::SlotRange;
 
@@ -11,7 +14,7 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Reply, Result};
 use crate::moves::give;
 use crate::node::Node;
-use crate::session::{After, Auth, SessionCx};
+use crate::session::{After, Auth, SessionCx, Tells};
 
 /// The words behind `MOVES`, at the end of a heartbeat.
 pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
@@ -25,7 +28,7 @@ pub(super) fn asked(args: &mut Args<'_>) -> Result<Vec<Asked>> {
 }
 
 /// `MOVE PULL …`: a taker of slots asks for their copy. `MOVE SHOW`: what the data here says of
-/// moves.
+/// moves. `MOVE WEIGH …`: a controller asks how many bytes slots take.
 pub(super) fn of_move(
     cx: &mut SessionCx<'_>,
     args: &mut Args<'_>,
@@ -40,10 +43,38 @@ pub(super) fn of_move(
         Some(b"SHOW") if args.rest().is_empty() => {
             return Ok(reply.bulk(show(cx)?.as_bytes()).into());
         }
+        Some(b"WEIGH") if args.len() == 1 => {
+            let slots = args.text()?.parse::<Slots>().map_err(Error::err)?;
+            return Ok(weigh(cx.node, slots));
+        }
         _ => return Err(Error::text(CLUSTERX_TEXT)),
     }
     let request = give::Request::parse(args.rest()).ok_or(Error::Syntax)?;
     Ok(After::Leave(Box::new(move |detached| give::serve(detached, request))))
+}
+
+/// Files' indexes may have to be read for it: another thread does that.
+fn weigh(node: &Arc<Node>, slots: Slots) -> After {
+    let node = Arc::clone(node);
+    let answer = Box::pin(async move {
+        let weighed = tokio::task::spawn_blocking(move || {
+            let Some(store) = node.engine().store.clone() else { return Err(LOADING.to_owned()) };
+            let mut bytes = Vec::new();
+            for &(first, last) in slots.ranges() {
+                bytes.extend(store.weigh(first, last).map_err(|error| format!("ERR {error}"))?);
+            }
+            Ok(weights::render(&bytes))
+        });
+        let weighed = weighed.await.unwrap_or_else(|error| Err(format!("ERR {error}")));
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, Protocol::V2);
+        match weighed {
+            Ok(text) => writer.bulk(text.as_bytes()),
+            Err(error) => writer.error(&error),
+        }
+        bytes
+    });
+    After::Later(answer, Tells::Nothing)
 }
 
 /// Records that are counted of one move.
