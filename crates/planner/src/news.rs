@@ -68,6 +68,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         stopping,
         standing,
         moves,
+        knows_rates,
     } = before;
     *role == after.role
         && *myid == after.myid
@@ -96,6 +97,7 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && *stopping == after.stopping
         && is_same_standing(standing, &after.standing)
         && *moves == after.moves
+        && *knows_rates == after.knows_rates
 }
 
 /// Who replicates, whatever it has.
