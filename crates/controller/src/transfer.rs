@@ -167,7 +167,7 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
 /// on where it was.
 pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let place = |of: &Config| match of.store {
-        Kind::Embedded => format!("{}", of.data.display()),
+        Kind::Embedded => of.data.display().to_string(),
         Kind::Etcd => format!("{} of {}", of.etcd_prefix, of.etcd_endpoints.join(", ")),
     };
     ensure!(place(from) != place(to), "both configurations say the same place: {}", place(from));
