@@ -13,8 +13,10 @@ use topology::NodeId;
 use crate::grant::{Member, Members, parse_id};
 use crate::moves::{Progress, Said};
 
+mod room;
 mod standing;
 
+pub use room::Room;
 pub use standing::Standing;
 
 pub use copied::Copied;
@@ -211,35 +213,6 @@ pub struct Reply {
     pub moves: Option<Vec<Said>>,
     /// It takes a rate in an order to pull, and one of a taker that pulls from it.
     pub knows_rates: bool,
-}
-
-/// A file system, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// What this process may still write.
-    pub free: u64,
-    /// As a whole.
-    pub size: u64,
-}
-
-impl Room {
-    /// What is left free where slots of another shard come in, at least.
-    const GUESTS_LEAVE: u64 = 2 << 30;
-
-    /// Whether slots of another shard may come here: not onto the last tenth, nor the last 2 GiB. A
-    /// move does not begin without, and a copy under way waits (rule M16).
-    pub fn has_place_for_guests(self) -> bool {
-        self.free >= self.kept_from_guests()
-    }
-
-    /// So many bytes of them may come.
-    pub fn place_for_guests(self) -> u64 {
-        self.free.saturating_sub(self.kept_from_guests())
-    }
-
-    fn kept_from_guests(self) -> u64 {
-        Self::GUESTS_LEAVE.max(self.size / 10)
-    }
 }
 
 impl Reply {
@@ -513,14 +486,6 @@ impl<'a> Fields<'a> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn guests_leave_a_tenth_of_the_disk_and_at_least_two_gibibytes() {
-        let has_place = |free, size| Room { free, size }.has_place_for_guests();
-        assert!(has_place(100 << 30, 1_000 << 30) && !has_place((100 << 30) - 1, 1_000 << 30));
-        assert!(has_place(2 << 30, 10 << 30) && !has_place((2 << 30) - 1, 10 << 30));
-        let place = |free, size| Room { free, size }.place_for_guests();
-        assert_eq!((place(102 << 30, 1_000 << 30), place(1 << 30, 10 << 30)), (2 << 30, 0));
-    }
     use crate::grant::EpochId;
 
     fn sample() -> Reply {
