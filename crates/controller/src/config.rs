@@ -181,7 +181,10 @@ impl Config {
         if !self.etcd_prefix.ends_with('/') {
             return wrong("etcd_prefix", &self.etcd_prefix, "what ends in `/`");
         }
-        let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+        // Without a name and a password in it: it is shown to whoever may look.
+        let is_url = |text: &str| {
+            (text.starts_with("http://") || text.starts_with("https://")) && !text.contains('@')
+        };
         if let Some(other) = self.etcd_endpoints.iter().find(|at| !is_url(at)) {
             return wrong("etcd_endpoints", other, "http://host:port or https://host:port each");
         }

@@ -116,7 +116,8 @@ fn of_cluster() -> Vec<Row> {
 fn of_shards() -> Vec<Row> {
     vec![
         get(cluster("/shards"), Viewer, shards::list),
-        post(cluster("/shards"), Operator, shards::create),
+        // A node that is added is sent the nodes' password, whoever it is.
+        post(cluster("/shards"), Admin, shards::create),
         get(cluster("/shards/{i}"), Viewer, shards::show),
         delete(cluster("/shards/{i}"), Operator, shards::remove),
         post(cluster("/shards/{i}/failover"), Operator, switchover::failover),
@@ -124,7 +125,7 @@ fn of_shards() -> Vec<Row> {
         post(cluster("/shards/{i}/restore-deposed"), Admin, deposed::restore),
         post(cluster("/shards/{i}/drain"), Operator, moves::drain),
         get(cluster("/shards/{i}/nodes"), Viewer, nodes::list),
-        post(cluster("/shards/{i}/nodes"), Operator, nodes::add),
+        post(cluster("/shards/{i}/nodes"), Admin, nodes::add),
         delete(cluster("/shards/{i}/nodes/{id}"), Operator, nodes::remove),
         patch(cluster("/shards/{i}/nodes/{id}"), Operator, nodes::change),
     ]

@@ -238,8 +238,9 @@ fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
         node.gate.write().role = Role::Replica { from: local };
     }
     // A node without an id was reset, or is new: what was obeyed in this folder before is nothing to it.
-    if loaded.id().is_some() {
-        node.grants.remember(grants::identity::load_term(&node.dir));
+    match loaded.id() {
+        Some(_) => node.grants.remember(grants::identity::load_term(&node.dir)),
+        None => grants::identity::forget_term(&node.dir).context("remove the file `term`")?,
     }
     node.cluster.store(Arc::new(loaded));
     Ok(())

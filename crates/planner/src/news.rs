@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use api::grant::Member;
 use api::heartbeat::{ReplicaLine, Reply, Standing, Stranger};
 
-use crate::{NodeObserved, Plan, Record, ShardState};
+use crate::{NodeObserved, Plan, Record, ShardState, Time};
 
-/// Nothing is to be done, waited for, or moved: until something new is seen the next plan is this one.
-pub fn rests(record: &Record, plan: &Plan) -> bool {
+/// Nothing is to be done, moved, or waited for before `beat`, when a plan is made in any case: until
+/// something new is seen the next plan is this one.
+pub fn rests(record: &Record, plan: &Plan, beat: Time) -> bool {
     plan.actions.is_empty()
-        && plan.wake_at.is_none()
+        && plan.wake_at.is_none_or(|at| at > beat)
         && plan.shards.iter().all(|shard| *shard == ShardState::Steady)
         && record.moves.list.is_empty()
 }

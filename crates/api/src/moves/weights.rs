@@ -38,6 +38,9 @@ impl Weights {
     }
 }
 
+/// Bytes that one slot may be said to weigh.
+const MOST: u64 = 1 << 48;
+
 /// As a node says them.
 pub fn render(bytes: &[u64]) -> String {
     let mut text = String::new();
@@ -58,7 +61,7 @@ pub fn render(bytes: &[u64]) -> String {
 /// Reads what [`render`] writes of so many slots.
 ///
 /// # Errors
-/// When it is nothing of that, or says more or less.
+/// When it is nothing of that, says more or less, or more than any disk has in one slot.
 pub fn parse(text: &str, slots: usize) -> Result<Vec<u64>, Malformed> {
     let number = |digits: &str| {
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -72,7 +75,9 @@ pub fn parse(text: &str, slots: usize) -> Result<Vec<u64>, Malformed> {
         if count == 0 || count > slots.saturating_sub(all.len()) {
             return Err(Malformed);
         }
-        all.resize(all.len() + count, number(bytes)?);
+        // So that sums of all slots, with their signs, are numbers.
+        let bytes = number(bytes).ok().filter(|bytes| *bytes <= MOST).ok_or(Malformed)?;
+        all.resize(all.len() + count, bytes);
     }
     if all.len() == slots { Ok(all) } else { Err(Malformed) }
 }
@@ -90,9 +95,19 @@ mod tests {
         assert_eq!(parse(&render(&bytes), 7), Ok(bytes.to_vec()));
         assert_eq!((render(&[]).as_str(), parse("", 0)), ("", Ok(vec![])));
         assert_eq!(parse("0*16384", 16_384), Ok(vec![0; 16_384]));
-        for bad in
-            ["", "5", "5*3", "5*0 1*2", "1*", "*2", "+1*2", "1*99999999999999", "1  1", "x*2"]
-        {
+        for bad in [
+            "281474976710657*2",
+            "",
+            "5",
+            "5*3",
+            "5*0 1*2",
+            "1*",
+            "*2",
+            "+1*2",
+            "1*99999999999999",
+            "1  1",
+            "x*2",
+        ] {
             assert_eq!(parse(bad, 2), Err(Malformed), "{bad}");
         }
     }

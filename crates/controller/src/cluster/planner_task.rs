@@ -51,7 +51,9 @@ fn step(cluster: &Arc<Cluster>, alarms: &mut BTreeSet<String>) -> (Vec<Action>, 
     state.observed.fresh_id = rand::random();
     state.observed.authority = shared.authority();
     let mut plan = planner::plan(&state.record, &state.observed, &shared.policy, now);
-    state.rests = planner::rests(&state.record, &plan);
+    // What is no news by itself ([`planner::is_news`]) is looked at then.
+    let beat = now.plus_millis(shared.policy.heartbeat_ms);
+    state.rests = planner::rests(&state.record, &plan, beat);
     state.gone = question::gone(&state, &shared.policy, now);
     let actions = std::mem::take(&mut plan.actions);
     planner::moving::note(&mut state.observed, &plan, now);
@@ -84,8 +86,6 @@ fn step(cluster: &Arc<Cluster>, alarms: &mut BTreeSet<String>) -> (Vec<Action>, 
     let raised: Vec<String> = plan.alarms.difference(alarms).cloned().collect();
     let over: Vec<String> = alarms.difference(&plan.alarms).cloned().collect();
     alarms.clone_from(&plan.alarms);
-    // What is no news by itself ([`planner::is_news`]) is looked at then.
-    let beat = now.plus_millis(shared.policy.heartbeat_ms);
     let wake_at = plan.wake_at.map_or(beat, |at| at.min(beat));
     state.plan = plan;
     state.plan_due = Some(wake_at);

@@ -1,12 +1,12 @@
 //! `/store`: what the records of all clusters are kept in, and all of it as one file.
 
-use api::rest::{StoreExport, StoreStatus};
+use api::rest::{Actor, StoreExport, StoreStatus};
+use axum::Extension;
 use axum::response::Response;
 
 use super::App;
 use super::error::{ApiError, ok};
 use crate::cluster::UpdateError;
-use crate::events::Event;
 use crate::store::{About, FORMAT};
 
 /// Also where the store does not work: then what cannot be read is left out.
@@ -32,11 +32,14 @@ pub(super) async fn show(registry: App) -> Response {
 }
 
 /// Secrets come out here, and nowhere else: without them no controller reaches the nodes.
-pub(super) async fn export(registry: App) -> Result<Response, ApiError> {
+pub(super) async fn export(
+    registry: App,
+    Extension(by): Extension<Actor>,
+) -> Result<Response, ApiError> {
+    // First: whoever has them is known, also where this process dies meanwhile.
+    let text = "the store was exported, secrets included".to_owned();
+    registry.write_down(&by, String::new(), text).await?;
     let export = registry.store(|store| async move { store.export().await }).await?;
     let file = export.text().map_err(UpdateError::from)?;
-    let shared = &registry.shared;
-    let text = "the store was exported, secrets included".to_owned();
-    shared.journal.add(Event::now(shared.store.term(), String::new(), "operator", text));
     Ok(ok(StoreExport { file }))
 }

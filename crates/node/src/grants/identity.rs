@@ -129,6 +129,11 @@ pub fn keep_term(dir: &Path, term: u64) -> io::Result<()> {
     sync_folder(dir)
 }
 
+/// Removes it: what was obeyed in this folder is nothing to whose it will be.
+pub fn forget_term(dir: &Path) -> io::Result<()> {
+    crate::durable::remove_if_there(&dir.join(TERM))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +179,8 @@ mod tests {
         assert_eq!(load_term(dir.path()), 8);
         std::fs::write(dir.path().join(TERM), "x").unwrap();
         assert_eq!(load_term(dir.path()), 0);
+        forget_term(dir.path()).unwrap();
+        assert!(!dir.path().join(TERM).exists());
+        forget_term(dir.path()).unwrap();
     }
 }

@@ -91,9 +91,13 @@ impl Grants {
         self.kept_term(term);
     }
 
-    /// The term that is to be put on disk, if it is not there.
+    /// The term that is to be put on disk, if it is not there: of a controller that leads a shard
+    /// here. One that only says hello may have mistaken the node for its own.
     pub fn term_to_keep(&self) -> Option<u64> {
-        self.holder.lock().to_keep(self.kept_term.load(Ordering::SeqCst))
+        let (led, _) = self.heard.newest()?;
+        let kept = self.kept_term.load(Ordering::SeqCst);
+        let highest = self.holder.lock().to_keep(kept)?;
+        Some(highest.min(led)).filter(|term| *term > kept)
     }
 
     /// That term is on disk.

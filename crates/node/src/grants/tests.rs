@@ -365,6 +365,9 @@ fn the_next_process_refuses_terms_that_this_one_refused() {
     let hear = |node: &Running, term: &str| {
         node.ask(&["CLUSTERX", "HEARTBEAT", "nobody", "1000", term, "CLOCK", "0", "0"])
     };
+    let hello = ["CLUSTERX", "HEARTBEAT", "0", "1000", "7", "CLOCK", "0", "0"];
+    Reply::parse(&node.ask(&hello)).expect("a reply");
+    assert_eq!(node.node.grants.term_to_keep(), None, "who says hello may not lead it");
     Reply::parse(&hear(&node, "9")).expect("a reply");
     let dir = node.node.dir.clone();
     wait_until(|| match super::identity::load_term(&dir) {

@@ -47,7 +47,9 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.node.migration.end(&self.job, Err("no thread could be had for it".into()));
+        // It has none, or its thread panicked: the target may have been asked.
+        let is_open = self.job.is_asked();
+        self.node.migration.end(&self.job, Err("its thread has ended".into()), is_open);
     }
 }
 
@@ -74,12 +76,14 @@ pub fn start(node: &Arc<Node>, job: Arc<Job>, to: Endpoint) {
 /// would take it for one that runs.
 fn conclude(node: &Arc<Node>, job: &Arc<Job>, result: Result<(), Failed>) -> super::state::Ended {
     let is_given = result.is_ok();
+    // This process ends, and may serve for a moment yet what the target has.
+    let is_open = matches!(result, Err(Failed::Stopped(_))) && job.is_asked();
     let _one_at_a_time = node.changing.blocking_lock();
     let update = marks::update(node, |_, cluster, marks| -> Result<(), std::convert::Infallible> {
         if is_given && super::checks::are_mine(cluster, job.range) {
             marks.migrated.extend(job.range.slots().map(|slot| (slot, job.to)));
         }
-        if !is_given {
+        if !is_given && !is_open {
             marks.write_forbidden = None;
         }
         Ok(())
@@ -89,7 +93,7 @@ fn conclude(node: &Arc<Node>, job: &Arc<Job>, result: Result<(), Failed>) -> sup
         leave(node, job);
     }
     let ended = result.map_err(|failed| failed.to_string());
-    node.migration.end(job, ended.clone());
+    node.migration.end(job, ended.clone(), is_open);
     ended
 }
 

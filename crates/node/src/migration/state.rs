@@ -29,6 +29,8 @@ struct Giving {
     /// Where writes are forbidden; stays when they have been given away.
     forbidden: Option<SlotRange>,
     failed: Option<SlotRange>,
+    /// Whose those are that failed is not known: they are forbidden until a topology says it.
+    is_open: bool,
     shown: Option<(NodeId, JobState)>,
 }
 
@@ -109,6 +111,11 @@ impl Job {
         Ok(())
     }
 
+    /// Whether the target was asked: it may have the slots.
+    pub fn is_asked(&self) -> bool {
+        matches!(*self.course.lock(), Course::Asked { .. })
+    }
+
     /// Whether the slots are the target's, once a topology has said so.
     pub fn decided(&self) -> Option<bool> {
         match *self.course.lock() {
@@ -150,8 +157,9 @@ impl Migration {
         self.kept.lock().giving.forbidden = Some(range);
     }
 
-    /// The job has ended. Does nothing for one that ended before.
-    pub fn end(&self, job: &Arc<Job>, ended: Ended) {
+    /// The job has ended. Does nothing for one that ended before. Where it `is_open` whose the slots
+    /// are, nobody may write them until a topology says so.
+    pub fn end(&self, job: &Arc<Job>, ended: Ended, is_open: bool) {
         let giving = &mut self.kept.lock().giving;
         if !giving.job.as_ref().is_some_and(|known| Arc::ptr_eq(known, job)) {
             return;
@@ -161,7 +169,10 @@ impl Migration {
             Ok(()) => giving.shown = Some((job.to, JobState::Success)),
             Err(_) => {
                 giving.shown = Some((job.to, JobState::Failed));
-                (giving.forbidden, giving.failed) = (None, Some(job.range));
+                (giving.failed, giving.is_open) = (Some(job.range), is_open);
+                if !is_open {
+                    giving.forbidden = None;
+                }
             }
         }
         job.ended.send_replace(Some(ended));
@@ -275,7 +286,10 @@ impl Migration {
             let is_marked = |range: &SlotRange| {
                 range.slots().any(|slot| cluster.marks().migrated.contains_key(&slot))
             };
-            giving.forbidden = giving.forbidden.filter(is_marked);
+            let is_told = |range: &SlotRange| range.slots().all(|slot| told.contains(slot));
+            let is_open = giving.is_open;
+            giving.forbidden =
+                giving.forbidden.filter(|range| is_marked(range) || (is_open && !is_told(range)));
         }
         let importing = taking.range.filter(|_| taking.state == Some(JobState::Start));
         let forbidden = giving.forbidden;
@@ -358,19 +372,36 @@ mod tests {
         assert_eq!(migration.begin(range("9"), b()).unwrap_err(), Refused::Busy);
         assert_eq!(shown(&migration), Some(("1-3".into(), JobState::Start)));
         migration.forbid(job.range);
-        migration.end(&job, Err("x".into()));
+        migration.end(&job, Err("x".into()), false);
         assert_eq!(job.wait().await, Err("x".into()));
         assert_eq!(shown(&migration), Some(("1-3".into(), JobState::Failed)));
         // It may be tried again, and ends once.
         let again = migration.begin(range("1-3"), b()).unwrap();
-        migration.end(&job, Err("late".into()));
+        migration.end(&job, Err("late".into()), false);
         assert!(migration.is_giving());
         migration.forbid(again.range);
-        migration.end(&again, Ok(()));
+        migration.end(&again, Ok(()), false);
         assert_eq!(again.wait().await, Ok(()));
         assert_eq!(shown(&migration), Some(("1-3".into(), JobState::Success)));
         assert_eq!(migration.begin(range("3-5"), b()).unwrap_err(), Refused::Migrated);
         assert!(migration.begin(range("4-5"), b()).is_ok());
+    }
+
+    /// This process ends, or a thread did, after the target was asked.
+    #[test]
+    fn slots_that_the_target_may_have_stay_closed_until_a_topology_says_whose_they_are() {
+        let migration = Migration::default();
+        let job = migration.begin(range("1-3"), b()).unwrap();
+        assert!(!job.is_asked());
+        migration.forbid(job.range);
+        job.ask().unwrap();
+        assert!(job.is_asked());
+        migration.end(&job, Err("this node ends".into()), true);
+        let mut other = cluster(99);
+        migration.topology_changed(&mut other, &SlotSet::default(), true);
+        assert_eq!(other.marks().write_forbidden, Some(range("1-3")), "it says nothing of them");
+        migration.topology_changed(&mut other, &every(), true);
+        assert_eq!(other.marks().write_forbidden, None);
     }
 
     #[test]
@@ -382,7 +413,7 @@ mod tests {
         migration.topology_changed(&mut same, &every(), true);
         assert_eq!(job.stopped(), None);
         assert_eq!(same.marks().write_forbidden, Some(job.range), "it is still forbidden");
-        migration.end(&job, Ok(()));
+        migration.end(&job, Ok(()), false);
         let mut marked = cluster(99);
         marked.update_marks(|marks| {
             marks.migrated.insert(Slot::new(2).unwrap(), b());
@@ -449,7 +480,7 @@ mod tests {
         migration.flushed(Some(range("3-5")));
         assert!(job.stopped().is_some());
         assert_eq!(job.ask().err(), job.stopped());
-        migration.end(&job, Err("x".into()));
+        migration.end(&job, Err("x".into()), false);
         let job = migration.begin(range("1-3"), b()).unwrap();
         assert_eq!(migration.frozen(), None);
         migration.forbid(job.range);
@@ -457,7 +488,7 @@ mod tests {
         job.ask().unwrap();
         migration.flushed(None);
         assert_eq!(job.stopped(), None);
-        migration.end(&job, Ok(()));
+        migration.end(&job, Ok(()), false);
         assert_eq!(migration.frozen(), None, "they have gone");
     }
 
@@ -502,7 +533,7 @@ mod tests {
         let migration = Migration::default();
         let job = migration.begin(range("1-3"), b()).unwrap();
         migration.forbid(job.range);
-        migration.end(&job, Ok(()));
+        migration.end(&job, Ok(()), false);
         migration.take(range("1-3"), 1).unwrap();
         assert_eq!(shown(&migration), None);
     }

@@ -6,9 +6,9 @@ use crate::{is_news, rests};
 #[test]
 fn a_cluster_that_serves_rests_and_one_whose_master_is_missed_does_not() {
     let mut s = Script::serving(&["a", "b", "c"]);
-    assert!(rests(&s.record, &s.plan()), "{}", show(&s.plan()));
+    assert!(rests(&s.record, &s.plan(), s.now), "{}", show(&s.plan()));
     s.misses("a", 1);
-    assert!(!rests(&s.record, &s.plan()));
+    assert!(!rests(&s.record, &s.plan(), s.now));
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn a_cluster_with_something_to_do_does_not_rest() {
     s.record.version += 1;
     let plan = s.plan();
     assert!(!plan.actions.is_empty());
-    assert!(!rests(&s.record, &plan));
+    assert!(!rests(&s.record, &plan, s.now));
 }
 
 #[test]

@@ -146,6 +146,8 @@ pub(crate) fn change_options(node: &Node, pairs: &[(&str, &str)], who: &str) -> 
     });
     let (before, after) = set.map_err(|(name, error)| set_error(&name, &error))?;
     if let Err(error) = keep(node, &before, &after) {
+        // Others wait for its lock with the options', which this asks for again.
+        drop(ready);
         take_back(node, pairs, &before);
         return Err(error);
     }
