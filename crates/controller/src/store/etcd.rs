@@ -151,7 +151,7 @@ impl Etcd {
             origin: self.origin.clone(),
             name_text: self.name_text.clone(),
             claims: Mutex::new(Claims { held, unknown: Vec::new(), term }),
-            journal: tokio::sync::Mutex::new(None),
+            journal: tokio::sync::Mutex::new(self.journal.try_lock().ok().and_then(|known| *known)),
         })
     }
 

@@ -19,7 +19,7 @@ const PAGE: usize = 500;
 const ROWS: [&str; 2] = ["events/", "history/"];
 
 /// Where the log goes on.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Journal {
     /// For which term this was read.
     pub(super) term: u64,
