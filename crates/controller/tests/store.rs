@@ -13,7 +13,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::rest::{Data, StoreExport, StoreStatus};
+use api::rest::{Data, Status, StoreExport, StoreStatus};
 use controller::store::{Embedded, Export, Identity, Place, Store as _, StoreError};
 use controller::transfer::{self, Begun, How};
 use controller::{Config, Kind};
@@ -304,11 +304,14 @@ async fn a_site_is_moved_while_it_serves_and_old_controllers_are_refused() {
     assert!(format!("{refused:#}").contains("was given up for etcd"), "{refused:#}");
     let config = Config { data: copy, take_over: true, ..Config::default() };
     let stale = Controller::start_with(config).await;
-    let told = stale.until("it to stand back", |status| {
-        status.shards[0].detail.starts_with("the controller of term")
-    });
+    // What the shard says and the alarm are of plans one after the other.
     let leads = format!("the controller of term {} leads", moved.term);
-    assert!(told.await.alarms.iter().any(|alarm| alarm.starts_with(&leads)));
+    let stands_back = |status: &Status| {
+        let detail = &status.shards[0].detail;
+        detail.starts_with("the controller of term")
+            && status.alarms.iter().any(|alarm| alarm.starts_with(&leads))
+    };
+    stale.until("it to stand back", stands_back).await;
     stale.stop().await;
     controller.until("the etcd to lead on", |status| status.healthy).await;
 
