@@ -293,18 +293,10 @@ fn keyspace(node: &Node, lines: &mut Lines) {
     }
 }
 
-/// Unix seconds as `2026-11-22 13:00:00`, UTC: days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
+/// Unix seconds as `2026-11-22 13:00:00`, UTC.
 pub(crate) fn date(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}", year + era * 400)
+    let with_ms = api::time::utc(seconds.saturating_mul(1_000));
+    with_ms.split('.').next().unwrap_or_default().to_owned()
 }
 
 fn rocksdb(node: &Node, lines: &mut Lines) {
