@@ -54,6 +54,10 @@ impl Site {
         std::fs::write(site.path("file.toml"), format!("{listen}data = {data:?}\n"))?;
         let lines = format!("store = \"etcd\"\netcd_endpoints = [{client:?}]\n");
         std::fs::write(site.path("etcd.toml"), listen + &lines)?;
+        // The same stores from hosts that are booted once more, beside the one that leads.
+        let listen = format!("listen = \"127.0.0.1:{}\"\n", process::free_port()?);
+        std::fs::write(site.path("old-file.toml"), format!("{listen}data = {data:?}\n"))?;
+        std::fs::write(site.path("old-etcd.toml"), listen + &lines)?;
         Ok(site)
     }
 
@@ -157,7 +161,7 @@ fn there_and_back(site: &Site, old: Process) -> Result<()> {
     let new = site.boot("etcd.toml", "two.log")?;
     site.is_healthy("etcd", 2)?;
     let given_up = "was given up for etcd";
-    ends(site.boot("file.toml", "refused.log")?, given_up)?;
+    ends(site.boot("old-file.toml", "refused.log")?, given_up)?;
 
     let give_up = ["export", "--config", "etcd.toml", "--give-up", "--yes", "site.store"];
     site.on_stores(&give_up)?;
@@ -167,7 +171,7 @@ fn there_and_back(site: &Site, old: Process) -> Result<()> {
     site.on_stores(&["import", "--config", "file.toml", "--replace", "site.store"])?;
     let back = site.boot("file.toml", "three.log")?;
     site.is_healthy("embedded", 3)?;
-    ends(site.boot("etcd.toml", "refused-too.log")?, "was given up for the export")?;
+    ends(site.boot("old-etcd.toml", "refused-too.log")?, "was given up for the export")?;
     ensure!(back.terminate()?.success());
     Ok(())
 }
