@@ -169,6 +169,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// As a panic would.
+    #[cfg(test)]
+    pub(crate) fn end_planner(&self) {
+        self.planner.lock().as_ref().expect("a planner").abort();
+    }
+
     /// Ends all tasks. Nothing is told to nodes or balancers: they keep what they have.
     pub(crate) fn stop(&self) {
         if let Some(task) = self.planner.lock().take() {
@@ -200,8 +206,8 @@ impl Cluster {
         let _ = planner_task::note(self, kind, text);
     }
 
-    /// What keeps this cluster from being looked after, although the process runs; `None` if nothing does.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    /// Which of its tasks has ended although nobody ended it, so by a panic; `None` if none has.
+    pub(crate) fn ended(&self) -> Option<String> {
         let ended = |task: &JoinHandle<()>| task.is_finished();
         let label = self.label();
         if self.planner.lock().as_ref().is_some_and(ended) {
@@ -217,6 +223,19 @@ impl Cluster {
         if let Some(of) = state.balancers.values().find(|balancer| ended(&balancer.task)) {
             let name = &of.balancer.name;
             return Some(format!("nobody tells balancer {name} of cluster {label} any more"));
+        }
+        None
+    }
+
+    /// What keeps this cluster from being looked after, although the process runs; `None` if nothing does.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        if let Some(ended) = self.ended() {
+            return Some(ended);
+        }
+        let label = self.label();
+        let state = self.state.lock();
+        if state.deleted {
+            return None;
         }
         let late = |due: &Time| self.shared.now().millis_since(*due) >= PLAN_LATE_MS;
         let since = state.plan_due.filter(late)?;

@@ -301,6 +301,13 @@ impl Registry {
             if let Some(lost) = self.shared.store.lost() {
                 return lost;
             }
+            // Not started again in this process: nobody knows what it had in hand, and a change of
+            // its may still be on its way to the store (rule O4).
+            if let Some(ended) = self.all().iter().find_map(|cluster| cluster.ended()) {
+                return format!(
+                    "{ended}, by a panic that the log has: the next process goes by what is in the store"
+                );
+            }
             self.shared.store.probe().await;
         }
     }
@@ -396,6 +403,31 @@ mod tests {
         );
         let updated = updated.await.expect("an end").expect("an update");
         assert_eq!(updated.revision, unseen.revision + 1);
+        registry.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_task_that_ended_by_itself_is_the_end_of_the_process() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
+        let created = Event::now(1, String::new(), "", String::new());
+        shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
+        let by = test_actor();
+        for name in ["c", "d"] {
+            let made = Record { name: name.to_owned(), ..record() };
+            registry.create(made, &by, "created".to_owned()).await.expect("a cluster");
+        }
+        registry.delete("n", "d", &by).await.expect("its end");
+        let mut keeping = Box::pin(registry.keep());
+        // One that was ended on purpose is none.
+        let short = tokio::time::timeout(3 * WATCH_PACE, &mut keeping).await;
+        assert!(short.is_err(), "{short:?}");
+
+        registry.get("n", "c").expect("the cluster").end_planner();
+        let why = tokio::time::timeout(Duration::from_secs(10), keeping).await.expect("an end");
+        assert!(why.contains("the planner of cluster n/c has ended"), "{why}");
         registry.stop();
     }
 }

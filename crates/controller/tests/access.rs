@@ -232,6 +232,32 @@ async fn each_change_says_by_whom_it_was_asked_for_and_no_secret() {
 }
 
 #[tokio::test]
+async fn the_history_is_shown_without_what_happens_every_day() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let controller = Controller::start_with(guarded(folder.path())).await;
+    create(&controller, TOKEN).await;
+    let kinds = async |query: &str| {
+        let path = format!("/events?limit=100{query}");
+        let (code, answer) = controller.call_with(Some(TOKEN), "GET", &path, json!({})).await;
+        assert_eq!(code, 200, "{answer}");
+        let events = answer["data"]["events"].as_array().expect("events").clone();
+        events.iter().map(|event| event["kind"].as_str().expect("a kind").to_owned()).collect()
+    };
+    // Nobody answers at the node's address.
+    until("an alarm in the log", async || {
+        let all: Vec<String> = kinds("").await;
+        if all.iter().any(|kind| kind == "alarm") { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+    let history: Vec<String> = kinds("&history=yes").await;
+    assert_eq!(history, ["start", "operator", "operator"]);
+    let (code, answer) =
+        controller.call_with(Some(TOKEN), "GET", "/events?history=maybe", json!({})).await;
+    assert_eq!(code, 400, "{answer}");
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn an_operator_pauses_and_changes_no_promise() {
     let folder = tempfile::tempdir().expect("a folder");
     let controller = Controller::start_with(guarded(folder.path())).await;

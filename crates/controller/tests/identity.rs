@@ -10,6 +10,7 @@
 mod support;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use api::health::Health;
 use api::rest::Status;
@@ -271,4 +272,26 @@ async fn a_released_cluster_serves_without_a_controller() {
     let modes: Vec<_> = stage.nodes.iter().map(|node| node.inside.lock().lease_mode).collect();
     assert_eq!(modes, [api::heartbeat::LeaseMode::Disabled; 2]);
     assert!(stage.nodes[0].write());
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_ahead_is_named() {
+    let stage = Stage::new(3).await;
+    stage.create().await;
+    for node in &stage.nodes {
+        node.inside.lock().ahead = Some(Duration::ZERO);
+    }
+    stage.nodes[1].inside.lock().ahead = Some(Duration::from_secs(3_600));
+    let is_of_clocks = |alarm: &&str| alarm.contains("clock");
+    let status =
+        stage.controller.until("an alarm", |status| alarms(status).iter().any(is_of_clocks));
+    let status = status.await;
+    let told: Vec<&str> = alarms(&status).into_iter().filter(is_of_clocks).collect();
+    let node = stage.nodes[1].address();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with(&format!("the clock of {node} is ahead of")), "{told:?}");
+
+    stage.nodes[1].inside.lock().ahead = Some(Duration::ZERO);
+    let over = |status: &Status| !alarms(status).iter().any(is_of_clocks);
+    stage.controller.until("its end", over).await;
 }

@@ -395,3 +395,29 @@ fn a_cluster_is_forgotten_only_by_name_and_released_to_go_on_alone() -> Result<(
     ensure!(told.contains("cluster_id:") && !told.contains("heard_ms"), "{told}");
     Ok(())
 }
+
+/// Also a password that was mistyped at one node is told where people look.
+#[test]
+fn an_alarm_says_why_a_replica_does_not_follow() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    until(&cluster, "a whole set", |status| is_healthy(status) && members(status) == 2)?;
+    let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    let set = |value: &str| -> Result<()> {
+        let said = cluster.peer(&replica)?.call(&["CONFIG", "SET", "masterauth", value])?;
+        ensure!(said.text() == "OK", "{said:?}");
+        Ok(())
+    };
+    set("mistyped")?;
+    let killed = cluster.peer(&master)?.call(&["CLIENT", "KILL", "TYPE", "REPLICA"])?;
+    ensure!(killed == Reply::Integer(1), "{killed:?}");
+    until(&cluster, "an alarm with the reason", |status| {
+        let alarms = status["alarms"].to_string();
+        alarms.contains("does not follow its master: master refused")
+            && alarms.contains("WRONGPASS")
+    })?;
+    let info = cluster.peer(&replica)?.call(&["INFO", "replication"])?.text();
+    ensure!(info.contains("master_sync_unrecoverable_error:yes"), "{info}");
+    set("")?;
+    until(&cluster, "a whole set", |status| is_healthy(status) && members(status) == 2)?;
+    Ok(())
+}

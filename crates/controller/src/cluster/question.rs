@@ -172,7 +172,8 @@ pub(super) fn answered(
         let is_unlinked = seen.reply.role == api::heartbeat::Role::Slave
             && seen.reply.link_status != api::heartbeat::LinkStatus::Up;
         node.unlinked_since = is_unlinked.then(|| node.unlinked_since.unwrap_or(at));
-        node.clock_ahead_ms = clock_ahead_ms(&seen, now_ms());
+        let took_ms = seen.received_at.millis_since(seen.sent_at);
+        node.clock_ahead_ms = clock_ahead_ms(seen.reply.wall_ms, took_ms, now_ms());
         let copies = if is_own { seen.reply.copies.clone() } else { Vec::new() };
         node.seen = Some(seen);
         node.led = None;
@@ -218,15 +219,14 @@ pub(super) fn news_of_gone(cluster: &Cluster, id: &str) -> Option<Vec<String>> {
     Some(words.into_iter().chain(state.gone.iter().cloned()).collect())
 }
 
-/// By how much the node's wall clock is ahead of this one, which says `now_ms` now. It was read somewhere between question
-/// and answer: an answer that took long says nothing.
-fn clock_ahead_ms(seen: &Seen, now_ms: u64) -> Option<i64> {
-    let took_ms = seen.received_at.millis_since(seen.sent_at);
-    if seen.reply.wall_ms == 0 || took_ms > CLOCK_TRIP_MS {
+/// By how much the node's wall clock, which said `wall_ms`, is ahead of this one, which says `now_ms` now. It was read
+/// somewhere between question and answer: an answer that took long says nothing, nor does 0, of a node that tells no time.
+fn clock_ahead_ms(wall_ms: u64, took_ms: u64, now_ms: u64) -> Option<i64> {
+    if wall_ms == 0 || took_ms > CLOCK_TRIP_MS {
         return None;
     }
     let then_ms = i64::try_from(now_ms.saturating_sub(took_ms / 2)).ok()?;
-    Some(i64::try_from(seen.reply.wall_ms).ok()?.saturating_sub(then_ms))
+    Some(i64::try_from(wall_ms).ok()?.saturating_sub(then_ms))
 }
 
 /// Whether the node only refused the grant; then it is noted, and the node is asked without one.
@@ -250,4 +250,22 @@ pub(super) fn is_refusal(
     }
     cluster.wake.notify_one();
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_compared_with_the_middle_of_question_and_answer() {
+        const NOW: u64 = 1_790_000_000_000;
+        assert_eq!(clock_ahead_ms(NOW, 0, NOW), Some(0));
+        assert_eq!(clock_ahead_ms(NOW - 50, 100, NOW), Some(0));
+        assert_eq!(clock_ahead_ms(NOW + 3_600_000, 100, NOW), Some(3_600_050));
+        assert_eq!(clock_ahead_ms(NOW - 3_600_000, 200, NOW), Some(-3_599_900));
+        // It may have been read at any moment of so long a time.
+        assert_eq!(clock_ahead_ms(NOW, 201, NOW), None);
+        assert_eq!(clock_ahead_ms(0, 1, NOW), None);
+        assert_eq!(clock_ahead_ms(u64::MAX, 1, NOW), None);
+    }
 }

@@ -196,9 +196,11 @@ async fn log(
         }
     };
     let is_audit = super::yes_or_no(query, "audit")?;
+    let is_history = super::yes_or_no(query, "history")?;
     let wanted = move |event: &Event| {
         cluster.as_ref().is_none_or(|name| event.cluster == *name)
             && (!is_audit || event.by.is_some())
+            && (!is_history || event.is_history())
     };
     let read = |store: Arc<dyn Store>| async move { store.events(limit, Box::new(wanted)).await };
     let events = registry.store(read).await?;

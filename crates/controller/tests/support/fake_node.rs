@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role, Standing};
 use parking_lot::Mutex;
@@ -52,7 +52,15 @@ pub struct Inside {
     pub client_access: ClientAccess,
     pub balancer_sources: Vec<String>,
     pub strangers: Vec<api::heartbeat::Stranger>,
+    /// By how much its wall clock is ahead; `None`: it says no time.
+    pub ahead: Option<Duration>,
     started: Instant,
+}
+
+/// The wall clock of one that is so much ahead.
+fn wall_ms(ahead: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from((now + ahead).as_millis()).expect("a time")
 }
 
 pub struct FakeNode {
@@ -88,6 +96,7 @@ impl FakeNode {
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
             strangers: Vec::new(),
+            ahead: None,
             started: Instant::now(),
         }));
         world.0.lock().insert(port, Arc::clone(&inside));
@@ -454,7 +463,7 @@ impl Inside {
             deposed: None,
             uptime_ms: now / 1_000_000,
             copies: mover::copies(self),
-            wall_ms: 0,
+            wall_ms: self.ahead.map_or(0, wall_ms),
             standing: (self.mover.as_ref())
                 .map_or_else(Standing::default, |mover| mover.standing(self.sequence)),
             moves: self.mover.as_ref().map(|_| Vec::new()),

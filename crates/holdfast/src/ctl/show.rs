@@ -131,14 +131,18 @@ pub(crate) struct EventsArgs {
     /// Only what somebody asked for by REST or `ctl`: by whom, in which role, from which address
     #[arg(long)]
     audit: bool,
+    /// Only what is kept apart and long: failovers, switchovers, losses, moves, starts, what somebody asked for
+    #[arg(long)]
+    history: bool,
 }
 
 pub(crate) async fn events(cx: &Context, args: &EventsArgs) -> Result<()> {
-    let EventsArgs { place, limit, audit } = args;
+    let EventsArgs { place, limit, audit, history } = args;
     let everything = place.namespace.is_none() && place.cluster.is_none();
     let base = if everything { String::new() } else { cx.cluster(place).await? };
     let audited = if *audit { "&audit=yes" } else { "" };
-    let path = format!("{base}/events?limit={limit}{audited}");
+    let kept = if *history { "&history=yes" } else { "" };
+    let path = format!("{base}/events?limit={limit}{audited}{kept}");
     show(cx, &path, |events: Events| {
         if *audit {
             return render(cx.width, &AUDIT, &audit_rows(events.events));

@@ -60,17 +60,21 @@ fn choose(there: &Found, lesser: &Found, mine: &Position) -> Place {
         return beside(lesser, mine);
     }
     // It is of an older epoch, or ends earlier. The former may still be most of what there ever was.
-    let is_outdone = matches!(lesser, Found::UpTo(lesser) if end(lesser) > end(there));
+    let is_outdone = goes_further(lesser, there);
     Place { old: Old::Keep, is_above: there.latest > mine.latest && !is_outdone }
 }
 
 /// `db.deposed` stays. What lies in `db.deposed.lesser` does only where it goes further in every respect: then there is no
 /// place left.
 fn beside(lesser: &Found, mine: &Position) -> Place {
-    let is_outdone = matches!(
-        lesser, Found::UpTo(lesser) if end(lesser) > end(mine) && lesser.latest >= mine.latest
-    );
-    Place::plain(if is_outdone { Old::Remove } else { Old::KeepLesser })
+    Place::plain(if goes_further(lesser, mine) { Old::Remove } else { Old::KeepLesser })
+}
+
+/// In every respect: a later epoch with few records is no reason to give up many.
+fn goes_further(lesser: &Found, than: &Position) -> bool {
+    matches!(
+        lesser, Found::UpTo(lesser) if end(lesser) > end(than) && lesser.latest >= than.latest
+    )
 }
 
 /// By what ends are compared, as controllers do: a later epoch has what was acknowledged before it.
@@ -232,6 +236,7 @@ mod tests {
             ((2, 500), nothing, (3, 5), above),
             ((2, 500), (1, 900), (3, 5), above),
             ((2, 500), (2, 900), (3, 5), keep),
+            ((2, 500), (3, 10), (4, 5), above),
             ((3, 5), nothing, (2, 500), lesser),
             ((3, 5), (2, 9), (2, 500), lesser),
             ((3, 5), (2, 501), (2, 500), nowhere),

@@ -99,7 +99,9 @@ fn measured(cx: &SessionCx<'_>) -> Vec<(&'static str, u64)> {
             ("allocator.resident", heap.resident),
         ]);
     }
-    let stats = cx.node.engine().store.as_ref().map(storage::Store::stats);
+    // Not under the gate: it may wait for the disk.
+    let store = cx.node.engine().store.clone();
+    let stats = store.as_ref().map(storage::Store::stats);
     if let Some(Ok(stats)) = stats {
         all.extend([
             ("block.cache", stats.block_cache_bytes),
