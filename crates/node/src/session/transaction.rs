@@ -144,6 +144,11 @@ impl Transaction {
         existing.filter_map(|watched| Name::of(&watched.id))
     }
 
+    /// All keys watched.
+    pub fn watched_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.watched.iter().filter_map(|watched| Some(Name::of(&watched.id)?.key))
+    }
+
     /// Whether there is anything that a change of keys could abort, or has aborted.
     pub fn is_watching(&self) -> bool {
         !self.watched.is_empty() || self.is_dirty()

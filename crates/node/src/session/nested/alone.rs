@@ -42,14 +42,18 @@ pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
 }
 
 impl<'a> NestedCx<'a> {
-    /// Takes the locks of all keys that these commands name, or of all keys. It holds none.
+    /// Takes the locks of all keys that these commands name and of those that the connection
+    /// watches, or of all keys. It holds none. What is watched must not change between the look
+    /// whether it has and the commit: two transactions of which each watches what the other writes
+    /// would both go through.
     pub fn lock(&mut self, calls: &[Call<'_>]) -> Result<()> {
         let takes_all =
             self.wants_all || calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS));
         self.held = match takes_all {
             true => Locks::all_stripes(),
             false => {
-                Locks::stripes(calls.iter().flat_map(|(command, words)| command.keys_in(words)))
+                let named = calls.iter().flat_map(|(command, words)| command.keys_in(words));
+                Locks::stripes(named.chain(self.session.transaction.watched_keys()))
             }
         };
         self.guards = lock(self.node, &self.held)?;
