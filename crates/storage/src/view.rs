@@ -103,6 +103,11 @@ impl Views {
         self.acknowledged.fetch_max(sequence, Ordering::AcqRel);
     }
 
+    /// Nobody says any more what is acknowledged.
+    pub(crate) fn forget(&self) {
+        self.acknowledged.store(0, Ordering::Release);
+    }
+
     /// Uses what is acknowledged, or old enough. To be called now and then.
     ///
     /// # Errors

@@ -232,6 +232,10 @@ fn log_files_stay_until_they_are_acknowledged() {
     store.set_acknowledged(ends[0]);
     assert_eq!(store.purge_logs().unwrap(), 1);
     assert_eq!(archived(), count - 1);
+    // A replica is told nothing, and keeps what its age and size say.
+    store.forget_acknowledged();
+    assert!(store.purge_logs().unwrap() > 0);
+    assert_eq!(store.acknowledged(), None);
     // Where no epoch was ever opened, age and size alone decide.
     let plain = tempfile::tempdir().unwrap();
     let hour = Options { wal_ttl_seconds: 3600, ..options() };

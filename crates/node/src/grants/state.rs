@@ -147,7 +147,14 @@ impl Grants {
             members: !held.has_enough(),
             copies: !held.has_enough_copies(),
         });
-        self.commit.set(held.and_then(|held| held.in_sync.reached()), lacks, Some(store));
+        let reached = held.and_then(|held| held.in_sync.reached());
+        self.commit.set(reached, lacks, Some(store));
+        match (holder.held(), held) {
+            // Alone in its set: what is published is all there is to wait for. Without a word of it old log files would stay.
+            (_, Some(_)) if reached.is_none() => store.set_acknowledged(store.published()),
+            (Some(_), None) => store.forget_acknowledged(),
+            _ => {}
+        }
     }
 
     /// A replica acknowledged, and perhaps returned a stamp of this process' clock.

@@ -15,6 +15,7 @@ use crate::replication::tests::{Running, answer, wait_until};
 use super::state::MS;
 use crate::clock;
 
+mod alone;
 mod live;
 
 /// Id of the master.

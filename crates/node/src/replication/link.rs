@@ -397,6 +397,7 @@ fn report(job: &Job, state: State) {
     job.node.replication.set_status(job.serial, status);
     let store = job.node.engine().store.clone();
     if let Some(store) = store.filter(|_| status == LinkStatus::Up) {
+        store.forget_acknowledged();
         settle(store);
     }
     job.node.resync.set_running(state == State::Sync);

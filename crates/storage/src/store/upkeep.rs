@@ -14,6 +14,12 @@ impl Store {
         self.inner.views.acknowledge(sequence);
     }
 
+    /// Nobody says here any more what is acknowledged, as on a replica: what was said last would keep all later log files
+    /// for ever. Not before this history was compared with the next master's: until then a rewind may need them.
+    pub fn forget_acknowledged(&self) {
+        self.inner.views.forget();
+    }
+
     /// Newest sequence that [`Store::set_acknowledged`] was told.
     pub fn acknowledged(&self) -> Option<u64> {
         self.inner.views.acknowledged()
