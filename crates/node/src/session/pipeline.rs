@@ -137,15 +137,17 @@ impl<'n> Pending<'n> {
         // new value.
         let tell = |batch: &[u8]| serve::note(&server, batch, &mut ready);
         let result = server.store.txn_resumed(writes).commit_and_tell(tell);
+        // While the keys are locked, and before anybody is served: events of a key come in the
+        // order of its changes.
+        if result.is_ok() {
+            server.tell_events(&events);
+        }
         if !ready.is_empty() {
             server.serve_holding(&mut ready, &self.stripes);
         }
         self.clear();
         if !ready.is_empty() {
             server.serve(ready);
-        }
-        if result.is_ok() {
-            server.tell_events(&events);
         }
         Committed { groups, result: result.map(|last| last.is_some()).map_err(Error::from) }
     }

@@ -94,3 +94,11 @@ fn only_the_classes_and_channels_that_are_wanted_are_told() {
         "*2 $22 notify-keyspace-events $3 AKE"
     );
 }
+
+#[test]
+fn a_push_that_serves_a_client_is_told_before_what_that_takes() {
+    let mut told = Listener::new("EA");
+    let waits = told.shell.client();
+    let _waiting = told.shell.wait_as(waits, "BLPOP q 0");
+    told.told("LPUSH q x", &["lpush q", "lpop q", "del q"]);
+}

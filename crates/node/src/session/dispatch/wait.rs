@@ -27,6 +27,23 @@ impl<'n> Batch<'n> {
         words: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<After, Error> {
+        let mark = out.len();
+        let ran = self.try_blocking(session, command, handler, words, out);
+        if ran.is_err() {
+            // The reply of what was not committed: an error stands in its place.
+            out.truncate(mark);
+        }
+        ran
+    }
+
+    fn try_blocking(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        handler: BlockingHandler,
+        words: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<After, Error> {
         let node: &'n Arc<Node> = self.node;
         let stripes = Locks::stripes(command.keys_in(words));
         let held = lock(node, &stripes)?;

@@ -46,7 +46,7 @@ impl Bench {
         self.session.auth = auth;
     }
 
-    fn says(&mut self, command: &str) -> String {
+    pub(super) fn says(&mut self, command: &str) -> String {
         self.pipeline(&[command])
     }
 }

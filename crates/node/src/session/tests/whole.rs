@@ -1,8 +1,12 @@
 //! A transaction runs as a whole or not at all: what must hold for all of it is looked at before
 //! any of it runs.
 
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
 use super::wrong_door::{HIGH, LOW, ME, OTHER, OTHER_DOOR};
 use super::*;
+use crate::locks::Locks;
 
 /// Changes something on a node.
 type Change = fn(&Node);
@@ -228,4 +232,43 @@ fn a_batch_above_the_bound_is_refused_and_the_others_of_its_pipeline_are_not() {
     let live =
         ["CONFIG SET rocksdb.write_options.write_batch_max_bytes 0", &format!("SET a {long}")];
     assert_eq!(bench.pipeline(&live), "+OK +OK");
+}
+
+/// What is watched does not change between the look whether it has and the commit, although no command
+/// of the transaction names it.
+#[test]
+fn exec_is_alone_with_what_is_watched() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.pipeline(&["WATCH w", "MULTI", "SET k v"]), "+OK +OK +QUEUED");
+    let node = Arc::clone(&bench.node);
+    // Another client is in the middle of writing `w`.
+    let held = node.locks.lock(&Locks::stripes(std::iter::once(b"w".as_slice())));
+    let is_written = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let exec = scope.spawn(|| {
+            let said = bench.says("EXEC");
+            assert!(is_written.load(Ordering::SeqCst), "EXEC did not wait for a writer of `w`");
+            said
+        });
+        let until = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < until && !exec.is_finished() {
+            std::thread::yield_now();
+        }
+        node.watches.touch(std::iter::once(node.scope(0).name(b"w")));
+        is_written.store(true, Ordering::SeqCst);
+        drop(held);
+        assert_eq!(exec.join().unwrap(), "*-1");
+    });
+    assert_eq!(bench.says("GET k"), "$-1");
+}
+
+#[test]
+fn a_waiting_command_that_may_not_be_committed_has_one_reply() {
+    let mut bench = Bench::new();
+    let values: Vec<String> = (0..2_000).map(|number| number.to_string()).collect();
+    assert_eq!(bench.says(&format!("RPUSH l {}", values.join(" "))), ":2000");
+    let bound = "CONFIG SET rocksdb.write_options.write_batch_max_bytes 10000";
+    assert_eq!(bench.says(bound), "+OK");
+    let said = bench.pipeline(&["BLMPOP 0 1 l LEFT COUNT 2000", "LLEN l"]);
+    assert!(said.starts_with("-ERR ") && said.ends_with(" :2000"), "{said}");
 }
