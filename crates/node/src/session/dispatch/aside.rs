@@ -70,14 +70,23 @@ impl Errand {
     /// Runs the command on this thread, whose counters have that index.
     fn run(mut self: Box<Self>, worker: usize) -> Tried {
         let node = Arc::clone(&self.lent.node);
+        // It may have waited for this thread: its time is when it begins.
+        self.now_ms = self.now_ms.max(clock::unix_ms());
         let mut batch = Batch::begin(&node, Arc::clone(&self.config), worker, self.now_ms);
         batch.is_aside = true;
         let words: Words<'_> = self.words.iter().map(Vec::as_slice).collect();
         let mut out = Vec::new();
         let after = batch.run(&mut self.lent.session, &words, &mut out);
         drop(words);
-        // What it wrote is published before the answer leaves, by the connection.
         batch.close(&self.lent.session, &mut out);
+        // Here and not by the connection alone, which may have ended: nobody would publish it
+        // before the next command. A change of role that has the gate publishes by itself.
+        if let Some(engine) = node.gate.try_read()
+            && let Some(Err(error)) = engine.store.as_ref().map(storage::Store::publish)
+        {
+            // The connection finds out, too: nothing of it is answered.
+            tracing::error!(%error, "cannot publish what a script wrote");
+        }
         match after {
             After::Again(pause) => {
                 let left = pause.until_ns.saturating_sub(clock::boottime_ns());
@@ -161,7 +170,6 @@ impl<'n> Batch<'n> {
                     Tried::Again(again, left) => {
                         tokio::time::sleep(left).await;
                         errand = again;
-                        errand.now_ms = errand.now_ms.max(clock::unix_ms());
                     }
                 }
             }
