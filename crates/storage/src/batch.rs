@@ -37,6 +37,9 @@ pub enum BatchError {
     /// A family this version does not have.
     #[error("batch names the unknown column family {0}")]
     UnknownFamily(u32),
+    /// A range that ends before it begins: RocksDB finds out after the log has it.
+    #[error("batch removes a range that ends before it begins")]
+    ReversedRange,
     /// The header's count is not the number of records.
     #[error("batch header counts {header} records, but there are {found}")]
     WrongCount {
@@ -100,8 +103,12 @@ pub fn parse(bytes: &[u8]) -> Result<(u64, u32), BatchError> {
     let (sequence, count) = header(bytes)?;
     let mut found = 0u32;
     for record in records(bytes) {
-        if !matches!(record?, Record::LogData(_)) {
-            found += 1;
+        match record? {
+            Record::LogData(_) => continue,
+            Record::DeleteRange { begin, end, .. } if begin > end => {
+                return Err(BatchError::ReversedRange);
+            }
+            _ => found += 1,
         }
     }
     if found != count {
@@ -358,6 +365,15 @@ mod tests {
         assert!(matches!(parse(&good[..good.len() - 1]), Err(BatchError::Truncated(_))));
         assert!(matches!(parse(&good[..5]), Err(BatchError::NoHeader(5))));
         assert_eq!(parse(&[0; 12]), Ok((0, 0)));
+        let range = |begin: &[u8], end: &[u8]| {
+            let mut writer = Writer::new(Vec::new());
+            writer.put(Family::Metadata, &[b"k"], &[b"v"]);
+            writer.delete_range(Family::Metadata, begin, end);
+            parse(&writer.finish().clone())
+        };
+        assert_eq!(range(b"a", b"b"), Ok((0, 2)));
+        assert_eq!(range(b"a", b"a"), Ok((0, 2)));
+        assert_eq!(range(b"b", b"a"), Err(BatchError::ReversedRange));
     }
 
     proptest! {
