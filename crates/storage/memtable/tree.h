@@ -21,6 +21,7 @@
 #include <cstring>
 #include <new>
 #include <thread>
+#include <utility>
 
 namespace holdfast {
 
@@ -243,6 +244,7 @@ class Tree {
   void Insert(const char* entry) {
     const Key key = Key::OfEntry(entry);
     size_.store(size() + 1, std::memory_order_relaxed);
+    const char* before = std::exchange(newest_, entry);
     Node* node = root_.load(std::memory_order_relaxed);
     if (node == nullptr) {
       node = New<Node>(true);
@@ -262,7 +264,7 @@ class Tree {
     }
     const uint32_t index = node->Less(key);
     if (node->Count() == kWidth) {
-      return Split(node, index, entry, low, high, &path);
+      return Split(node, index, entry, before, low, high, &path);
     }
     node->BeginChange();
     node->Put(index, entry);
@@ -429,9 +431,9 @@ class Tree {
         T(arguments...);
   }
 
-  // Splits a full leaf and puts the entry in.
-  void Split(Node* leaf, uint32_t index, const char* entry, const char* low, const char* high,
-             Path* path) {
+  // Splits a full leaf and puts the entry in; `before` was put in last.
+  void Split(Node* leaf, uint32_t index, const char* entry, const char* before, const char* low,
+             const char* high, Path* path) {
     // All that is going to change, before any of it does: who sees half of it reads anew.
     Node* changed[kLevels + 1] = {leaf};
     uint32_t count = 1;
@@ -443,8 +445,10 @@ class Tree {
       }
     }
     std::for_each(changed, changed + count, [](Node* node) { node->BeginChange(); });
-    // Where keys come in order, ascending or descending, nodes are left full.
-    const uint32_t at = index == 0 || index == kWidth ? index : kWidth / 2;
+    // Where keys come in order, ascending or descending, nodes are left full. Keys that descend
+    // behind a full leaf would all come to its end, and get a leaf each: they are no such order.
+    const bool ascends = index == kWidth && leaf->At(kWidth - 1) == before;
+    const uint32_t at = index == 0 || ascends ? index : kWidth / 2;
     const char* separator = at == kWidth ? entry : leaf->At(at);
     Node* right = New<Node>(true);
     Move(leaf, at, right);
@@ -505,6 +509,8 @@ class Tree {
   Memory memory_;
   std::atomic<Node*> root_{nullptr};
   std::atomic<uint64_t> size_{0};
+  // Put in last; for who inserts alone.
+  const char* newest_ = nullptr;
 };
 
 }  // namespace holdfast

@@ -143,3 +143,25 @@ fn readers_find_all_that_was_there_when_they_began() {
         has_ended.store(true, Ordering::Release);
     });
 }
+
+/// As of a list that is pushed to at its head, behind keys that fill a node.
+#[test]
+fn keys_that_descend_behind_a_full_node_share_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let put = |key: String| {
+        let mut txn = store.txn();
+        txn.put(Family::Default, key.as_bytes(), b"value");
+        txn.commit().unwrap();
+    };
+    for number in 0..64 {
+        put(format!("a {number:06}"));
+    }
+    let before = store.stats().unwrap().memtable_bytes();
+    for number in (0..20_000).rev() {
+        put(format!("q {number:06}"));
+    }
+    let each = (store.stats().unwrap().memtable_bytes() - before) / 20_000;
+    // A node of its own would be above a thousand.
+    assert!(each < 200, "{each} bytes an entry");
+}
