@@ -27,6 +27,7 @@ use crate::command::texts::LOADING;
 use crate::command::{Args, Error, Result};
 use crate::node::Node;
 use crate::session::gates;
+use crate::session::serve::{self, Ready, Server};
 
 /// Most keys in one request; its words have the limits of any command besides.
 const KEYS_MAX: usize = 16_384;
@@ -272,8 +273,13 @@ fn write(
         }
         words.push(word);
     }
-    txn.commit()?;
+    let config = node.config.now();
+    let now_ms = scope.now_ms;
+    let server = Server { node, config: &config, store, worker: 0, now_ms, writer: None };
+    let mut ready = Ready::new();
+    txn.commit_and_tell(|batch| serve::note(&server, batch, &mut ready))?;
     store.publish()?;
+    // Of keys that were watched and are not put back, too.
     node.watches.touch(changes.iter().map(|change| scope.name(key_of(change))));
     Ok(words)
 }
