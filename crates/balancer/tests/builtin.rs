@@ -104,6 +104,37 @@ async fn a_switch_resets_both_sides_before_it_is_answered() {
     bystander.echo("still here").await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_sessions_as_allowed_are_served_and_the_next_is_refused() {
+    let limits = Limits { max_sessions: 2, drain_ms: 0, ..Limits::default() };
+    let balancer = start(Config { limits, ..config() }).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut first = Client::connect(&listen).await.unwrap();
+    let mut second = Client::connect(&listen).await.unwrap();
+    for _ in 0..3 {
+        let refused = Client::connect(&listen).await.err().unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    first.echo("still here").await.unwrap();
+    second.echo("so am I").await.unwrap();
+    assert_eq!(sessions(&balancer.driver.observe().await.unwrap(), &a), 2);
+
+    // A place that is free again is given away again.
+    drop(first);
+    eventually("its end", || a.open() == 1).await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    let mut third = loop {
+        match Client::connect(&listen).await {
+            Ok(client) => break client,
+            Err(error) => assert!(tokio::time::Instant::now() < until, "{error}"),
+        }
+    };
+    third.echo("me too").await.unwrap();
+    let refused = Client::connect(&listen).await.err().unwrap();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// Clients connect without a pause while the route flips: none may stay with a node that is no longer the backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_being_set_up_notice_a_switch() {
