@@ -352,7 +352,7 @@ mod tests {
     async fn what_a_client_began_is_in_force_although_it_hung_up() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let registry = Registry::start(shared, None).await.expect("a registry");
         let (store, created) =
             (&registry.shared.store, Event::now(1, String::new(), "", "".into()));
@@ -380,7 +380,7 @@ mod tests {
     async fn a_record_that_fell_behind_its_store_catches_up() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
         let created = Event::now(1, String::new(), "", String::new());
         shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
@@ -410,7 +410,7 @@ mod tests {
     async fn a_task_that_ended_by_itself_is_the_end_of_the_process() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
         let created = Event::now(1, String::new(), "", String::new());
         shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");

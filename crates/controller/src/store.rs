@@ -17,6 +17,7 @@ mod file;
 mod idle;
 #[cfg(test)]
 mod suite;
+mod together;
 mod whole;
 
 use std::path::PathBuf;

@@ -47,6 +47,7 @@ pub(crate) fn wanted(
         return None;
     }
     let can_hold = can_hold(cx);
+    let demanded = demanded(cx);
     let frontends = holders
         .into_iter()
         .map(|(endpoint, nodes)| {
@@ -55,7 +56,7 @@ pub(crate) fn wanted(
                 plan.wake(until);
             }
             let may_hold = can_hold && until.is_none_or(|until| cx.now < until);
-            let kept = demanded(cx, endpoint);
+            let kept = demanded.get(endpoint).copied();
             let is_held = kept.is_some_and(|kept| kept.hold);
             let leads = kept.and_then(|kept| kept.backend.as_ref()).map(|at| at.node.as_str());
             let mut leaves = leads.is_some_and(|node| moving.contains(node))
@@ -67,7 +68,7 @@ pub(crate) fn wanted(
             }
             let backend = match may_hold && leaves {
                 true => None,
-                false => backend(cx, closed, endpoint, &nodes),
+                false => backend(cx, closed, kept, &nodes),
             };
             let is_awaited = may_hold && is_held;
             let backend = backend.filter(|at| !is_awaited || has_data(cx, &at.node));
@@ -93,9 +94,10 @@ fn has_data(cx: &Context<'_>, id: &str) -> bool {
     cx.reply(id).is_none_or(|reply| reply.resync == Resync::None)
 }
 
-fn demanded<'a>(cx: &Context<'a>, endpoint: &Endpoint) -> Option<&'a Frontend> {
-    let mut frontends = cx.observed.desired.iter().flat_map(|desired| &desired.frontends);
-    frontends.find(|frontend| frontend.listen == *endpoint)
+/// What balancers were told last of each endpoint.
+fn demanded<'a>(cx: &Context<'a>) -> BTreeMap<&'a Endpoint, &'a Frontend> {
+    let frontends = cx.observed.desired.iter().flat_map(|desired| &desired.frontends);
+    frontends.map(|frontend| (&frontend.listen, frontend)).collect()
 }
 
 /// Others would only be closed earlier than necessary.
@@ -140,12 +142,12 @@ fn lacks_only_a_lease(cx: &Context<'_>, node: &Node) -> bool {
 fn backend(
     cx: &Context<'_>,
     closed: &BTreeSet<&str>,
-    endpoint: &Endpoint,
+    kept: Option<&Frontend>,
     holders: &[&Node],
 ) -> Option<Backend> {
     let is_open = |node: &Node| !closed.contains(node.id.as_str()) && !is_leaving(cx, node);
     let mut open = holders.iter().filter(|node| is_open(node));
-    let kept = demanded(cx, endpoint).and_then(|frontend| frontend.backend.as_ref());
+    let kept = kept.and_then(|frontend| frontend.backend.as_ref());
     if let Some(kept) = kept
         && open.clone().any(|node| node.id == kept.node && target(node) == *kept)
         // Several replicas may share an endpoint: a dead one gives way to a confirmed one.

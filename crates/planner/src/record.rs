@@ -47,6 +47,14 @@ impl Stated {
         }
     }
 
+    /// Whether the reply makes the same statement.
+    pub(crate) fn is_of(&self, reply: &Reply) -> bool {
+        let Self { lease_mode, client_access, balancer_sources } = self;
+        lease_mode == reply.lease_mode.as_str()
+            && client_access == reply.client_access.as_str()
+            && *balancer_sources == reply.balancer_sources
+    }
+
     /// The lease mode; anything unreadable counts as the weakest.
     pub fn lease_mode(&self) -> LeaseMode {
         self.lease_mode.parse().unwrap_or_default()
@@ -364,7 +372,11 @@ impl Record {
         let mut ids = BTreeSet::new();
         let mut addresses = BTreeSet::new();
         let mut announced = BTreeSet::new();
-        let mut owned = BTreeSet::new();
+        let mut owned = vec![false; usize::from(topology::model::SLOT_COUNT)];
+        let mut take = |slot: u16| {
+            let owned = owned.get_mut(usize::from(slot));
+            owned.is_some_and(|owned| !std::mem::replace(owned, true))
+        };
         let mut named = BTreeSet::new();
         for (index, shard) in self.shards.iter().enumerate() {
             if !shard.id.is_none() && !named.insert(shard.id) {
@@ -389,7 +401,7 @@ impl Record {
             }
             for &(first, last) in &shard.slot_ranges {
                 let fits = first <= last && last < topology::model::SLOT_COUNT;
-                if !fits || !(first..=last).all(|slot| owned.insert(slot)) {
+                if !fits || !(first..=last).all(&mut take) {
                     return Err(RecordError::Slots(first, last));
                 }
             }

@@ -27,13 +27,21 @@ pub(crate) fn raise_version(cx: &Context<'_>) -> Option<(Record, String)> {
 
 /// What the store must know before a restart makes it necessary; no new topology version.
 pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
+    let statements = statements(cx);
+    let name = cluster_name(cx);
+    let is_longer = cx.policy.lease_ms > cx.record.longest_lease_ms;
+    let is_unnamed = cx.record.shards.iter().any(|shard| shard.id.is_none());
+    if statements.is_empty() && name.is_none() && !is_longer && !is_unnamed {
+        // As ever: no record is copied for that.
+        return None;
+    }
     let mut record = cx.record.next();
     let mut reasons = Vec::new();
     if cx.policy.lease_ms > record.longest_lease_ms {
         record.longest_lease_ms = cx.policy.lease_ms;
         reasons.push(format!("leases may now last {} ms", cx.policy.lease_ms));
     }
-    if let Some(cluster_id) = cluster_name(cx) {
+    if let Some(cluster_id) = name {
         reasons.push(format!("the cluster is named {cluster_id}"));
         record.cluster_id = cluster_id;
     }
@@ -44,21 +52,23 @@ pub(crate) fn bookkeeping(cx: &Context<'_>) -> Option<(Record, String)> {
             record.shards[index].id = id;
         }
     }
-    let statements: BTreeMap<&str, Stated> = cx
-        .record
-        .nodes()
-        .filter(|(_, node)| cx.health(&node.id) == Health::Up)
-        .filter_map(|(_, node)| Some((node.id.as_str(), Stated::of(cx.reply(&node.id)?))))
-        .collect();
     for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
-        if let Some(stated) = statements.get(node.id.as_str())
-            && node.stated.as_ref() != Some(stated)
-        {
-            node.stated = Some(stated.clone());
+        if let Some(reply) = statements.get(node.id.as_str()) {
+            node.stated = Some(Stated::of(reply));
             reasons.push(format!("{} stated how it is fenced", node.local));
         }
     }
-    (!reasons.is_empty()).then(|| (record, reasons.join(", ")))
+    Some((record, reasons.join(", ")))
+}
+
+/// Answers of nodes that say otherwise than the record how they are fenced.
+fn statements<'a>(cx: &Context<'a>) -> BTreeMap<&'a str, &'a Reply> {
+    let answers = cx.record.nodes().filter_map(|(_, node)| {
+        let reply = cx.reply(&node.id)?;
+        let is_known = node.stated.as_ref().is_some_and(|stated| stated.is_of(reply));
+        (!is_known && cx.health(&node.id) == Health::Up).then_some((node.id.as_str(), reply))
+    });
+    answers.collect()
 }
 
 /// A name that no shard has: the first of those that follow from `fresh`.

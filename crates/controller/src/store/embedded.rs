@@ -9,6 +9,7 @@ use std::time::Duration;
 use planner::Record;
 
 use super::file::File;
+use super::together::Together;
 use super::{About, Change, Export, Outcome, Records, Store, StoreError, Wanted, Work};
 use crate::access::User;
 use crate::events::Event;
@@ -18,7 +19,10 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// A file that one process at a time opens.
 #[derive(Debug, Clone)]
-pub struct Embedded(Arc<File>);
+pub struct Embedded {
+    file: Arc<File>,
+    swaps: Arc<Together>,
+}
 
 impl Embedded {
     /// Opens or creates the file and starts a new term, durably. Blocks.
@@ -26,12 +30,13 @@ impl Embedded {
     /// # Errors
     /// As [`File::open`].
     pub fn open(path: &Path, min_term: u64) -> Result<Self, StoreError> {
-        File::open(path, min_term).map(|file| Self(Arc::new(file)))
+        let file = Arc::new(File::open(path, min_term)?);
+        Ok(Self { file, swaps: Arc::default() })
     }
 
     /// Where the controller that led from this file last said that it lies.
     pub(crate) fn home(&self) -> Option<&str> {
-        self.0.home()
+        self.file.home()
     }
 
     /// Says that the file is led from `home` now.
@@ -47,7 +52,7 @@ impl Embedded {
         what: &'static str,
         work: impl FnOnce(&File) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let file = Arc::clone(&self.0);
+        let file = Arc::clone(&self.file);
         let done = tokio::task::spawn_blocking(move || work(&file)).await;
         done.map_err(super::failed(what))?
     }
@@ -57,7 +62,7 @@ impl Embedded {
         what: &'static str,
         work: impl FnOnce(&File) -> Outcome + Send + 'static,
     ) -> Outcome {
-        let file = Arc::clone(&self.0);
+        let file = Arc::clone(&self.file);
         let done = tokio::task::spawn_blocking(move || work(&file)).await;
         done.unwrap_or_else(|error| Outcome::Unknown(super::failed(what)(error)))
     }
@@ -65,7 +70,8 @@ impl Embedded {
 
 impl Records for Embedded {
     fn swap(&self, change: Change) -> Work<'_, Outcome> {
-        Box::pin(self.write("change a cluster", move |file| file.swap(&change)))
+        let file = Arc::clone(&self.file);
+        Box::pin(self.swaps.swap(change, move |changes| file.swap_all(changes)))
     }
 
     fn cluster<'a>(
@@ -132,10 +138,10 @@ impl Store for Embedded {
     /// A disk that nobody needs at the moment must not be found broken when somebody does.
     fn probe(&self) -> Work<'_, ()> {
         Box::pin(async {
-            if self.0.idle().is_none_or(|idle| idle < PROBE_EVERY) {
+            if self.file.idle().is_none_or(|idle| idle < PROBE_EVERY) {
                 return;
             }
-            let file = Arc::clone(&self.0);
+            let file = Arc::clone(&self.file);
             drop(tokio::task::spawn_blocking(move || {
                 if let Err(error) = file.probe() {
                     tracing::debug!(error = error.chain(), "try the store");
@@ -145,27 +151,27 @@ impl Store for Embedded {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.0.trouble()
+        self.file.trouble()
     }
 
     fn lost(&self) -> Option<String> {
-        self.0.lost()
+        self.file.lost()
     }
 
     fn written_ago(&self) -> Option<Duration> {
-        self.0.written_ago()
+        self.file.written_ago()
     }
 
     fn term(&self) -> u64 {
-        self.0.term()
+        self.file.term()
     }
 
     fn about(&self) -> About {
-        self.0.about()
+        self.file.about()
     }
 
     fn bytes(&self) -> Work<'_, Option<u64>> {
-        Box::pin(async { self.0.bytes() })
+        Box::pin(async { self.file.bytes() })
     }
 
     fn export(&self) -> Work<'_, Result<Export, StoreError>> {

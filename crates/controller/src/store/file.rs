@@ -9,6 +9,7 @@ mod log;
 mod users;
 mod whole;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -326,27 +327,47 @@ impl File {
             if table.get(record.namespace.as_str()).map_err(engine("read a namespace"))?.is_none() {
                 return Err(StoreError::NotFound);
             }
-            if all(tx)?.iter().any(|r| r.namespace == record.namespace && r.name == record.name) {
+            let all = all(tx)?;
+            if all.iter().any(|r| r.namespace == record.namespace && r.name == record.name) {
                 return Err(StoreError::Exists);
             }
+            unused_elsewhere(&all, record)?;
             put(tx, record, event)
         })
     }
 
     /// Replaces a cluster, if the store still has what the change was made from.
     pub(super) fn swap(&self, change: &Change) -> Outcome {
-        let Change { was, record, event } = change;
-        self.engine.write("change a cluster", |tx| {
-            let all = all(tx)?;
-            let old = all
-                .iter()
-                .find(|old| old.namespace == record.namespace && old.name == record.name)
-                .ok_or(StoreError::NotFound)?;
-            if old.tag != was.tag || old.revision != was.revision {
-                return Err(StoreError::Conflict);
+        self.engine.write("change a cluster", |tx| swap(tx, change))
+    }
+
+    /// [`File::swap`] of each, one after the other, and all in one transaction.
+    pub(super) fn swap_all(&self, changes: &[Change]) -> Vec<Outcome> {
+        if let [change] = changes {
+            return vec![self.swap(change)];
+        }
+        let mut refused = Vec::new();
+        let written = self.engine.write("change clusters", |tx| {
+            for change in changes {
+                refused.push(match swap(tx, change) {
+                    Err(error @ StoreError::Engine { .. }) => return Err(error),
+                    outcome => outcome.err(),
+                });
             }
-            put(tx, record, event)
-        })
+            Ok(())
+        });
+        let failure = match written {
+            Outcome::Done(()) => None,
+            // Nothing of it is written. One that cannot be must not keep the others from it.
+            Outcome::NotDone(_) => return changes.iter().map(|change| self.swap(change)).collect(),
+            Outcome::Unknown(error) => Some(error.chain()),
+        };
+        let outcome = |refused: Option<StoreError>| match (refused, &failure) {
+            (Some(error), _) => Outcome::NotDone(error),
+            (None, Some(why)) => Outcome::Unknown(failed("change clusters")(why.clone())),
+            (None, None) => Outcome::Done(()),
+        };
+        refused.into_iter().map(outcome).collect()
     }
 
     /// Forgets a cluster.
@@ -397,8 +418,35 @@ fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
     records(&tx.open_table(CLUSTERS).map_err(engine("open clusters"))?)
 }
 
+/// Reads no other cluster's record but where addresses are new: a change of one must not cost more
+/// the more there are.
+fn swap(tx: &redb::WriteTransaction, change: &Change) -> Result<(), StoreError> {
+    let Change { was, record, event } = change;
+    let old: Record = {
+        let table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
+        let key = (record.namespace.as_str(), record.name.as_str());
+        let bytes =
+            table.get(key).map_err(engine("read a cluster"))?.ok_or(StoreError::NotFound)?;
+        serde_json::from_slice(bytes.value()).map_err(failed("read a cluster"))?
+    };
+    if old.tag != was.tag || old.revision != was.revision {
+        return Err(StoreError::Conflict);
+    }
+    if has_new_addresses(&old, record) {
+        unused_elsewhere(&all(tx)?, record)?;
+    }
+    put(tx, record, event)
+}
+
+/// Of nodes or balancers; all others are this cluster's already.
+fn has_new_addresses(old: &Record, record: &Record) -> bool {
+    let nodes: BTreeSet<_> = old.nodes().map(|(_, node)| &node.local).collect();
+    let balancers: BTreeSet<_> = old.balancers.iter().map(|of| &of.endpoint).collect();
+    record.nodes().any(|(_, node)| !nodes.contains(&node.local))
+        || record.balancers.iter().any(|of| !balancers.contains(&of.endpoint))
+}
+
 fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<(), StoreError> {
-    unused_elsewhere(&all(tx)?, record)?;
     let text = serde_json::to_vec(record).map_err(failed("encode a cluster"))?;
     let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
     table
