@@ -135,6 +135,36 @@ async fn as_many_sessions_as_allowed_are_served_and_the_next_is_refused() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_stops_says_so_and_still_confirms_a_fence() {
+    let limits = Limits { drain_ms: 20_000, ..Limits::default() };
+    let balancer = start(Config { limits, ..config() }).await;
+    let (listen, a, b) = (free_endpoint(), Node::start('a').await, Node::start('b').await);
+    balancer.driver.apply(&desired(1, 1, &[(&listen, Some(&a))])).await.unwrap();
+    let mut client = Client::connect(&listen).await.unwrap();
+    balancer.stop.send(()).unwrap();
+    let url = format!("http://{}/healthz", balancer.admin);
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = reqwest::get(&url).await.expect("an answer");
+        let (status, text) = (answer.status().as_u16(), answer.text().await.expect("a body"));
+        if status == 503 {
+            assert!(text.contains("stopping"), "{text}");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{status} {text}");
+    }
+    client.echo("still served").await.unwrap();
+    let wanted = desired(1, 2, &[(&listen, Some(&b))]);
+    let applied = balancer.driver.apply(&wanted).await.unwrap();
+    assert!(applied.fenced(&a.id), "{applied:?}");
+    assert_eq!(client.end().await, Err(std::io::ErrorKind::ConnectionReset));
+    assert!(Client::connect(&listen).await.is_err(), "its doors are closed");
+    // Nobody is left to wait for.
+    let ended = tokio::time::timeout(Duration::from_secs(10), balancer.task).await;
+    ended.expect("its end").unwrap().unwrap();
+}
+
 /// Clients connect without a pause while the route flips: none may stay with a node that is no longer the backend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_being_set_up_notice_a_switch() {

@@ -222,6 +222,11 @@ impl Cluster {
         }
     }
 
+    /// Whether this process leads for certain, and stands back for nobody.
+    fn may_tell(&self) -> bool {
+        self.shared.authority().acts() && self.state.lock().plan.stands_back.is_none()
+    }
+
     /// Which of its tasks has ended although nobody ended it, so by a panic; `None` if none has.
     pub(crate) fn ended(&self) -> Option<String> {
         let ended = |task: &JoinHandle<()>| task.is_finished();
@@ -252,6 +257,12 @@ impl Cluster {
         let state = self.state.lock();
         if state.deleted {
             return None;
+        }
+        // One of several controllers may stand by for ever.
+        if state.observed.authority == planner::Authority::Alone
+            && let Some(why) = &state.plan.stands_back
+        {
+            return Some(format!("nothing is done for cluster {label}: {why}"));
         }
         let late = |due: &Time| self.shared.now().millis_since(*due) >= PLAN_LATE_MS;
         let since = state.plan_due.filter(late)?;

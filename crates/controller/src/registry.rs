@@ -50,7 +50,15 @@ impl Registry {
     pub(crate) fn follow(&self, changed: Vec<Record>, names: &BTreeSet<Key>) {
         for record in changed {
             let key = (record.namespace.clone(), record.name.clone());
-            let known = self.clusters.lock().get(&key).map(Arc::clone);
+            let mut known = self.clusters.lock().get(&key).map(Arc::clone);
+            // Records begin at one: another cluster has taken the name while nobody looked. What
+            // leads has newer ones than it reads, now and then.
+            let is_older = |known: &Arc<Cluster>| record.revision < known.record().revision;
+            if !self.shared.leads()
+                && let Some(gone) = known.take_if(|known| is_older(known))
+            {
+                gone.stop();
+            }
             let done = match known {
                 Some(cluster) => cluster.adopt(Arc::new(record)).map_err(UpdateError::from),
                 None => self.run(record, None).map(drop),

@@ -81,7 +81,19 @@ async fn a_copied_store_does_not_take_over_from_a_controller_that_lives() {
     assert!(told.alarms[0].starts_with(&wanted), "{:?}", told.alarms);
     assert!(told.shards[0].nodes.iter().all(|node| node.health == Health::Up), "{told:#?}");
     written(&stage).await;
+    let health = reqwest::get(format!("{}/healthz", stage.controller.url)).await.expect("health");
+    assert_eq!(health.status().as_u16(), 503, "it carries out no failover");
     second.stop().await;
+    // A balancer that restarts takes any term: who stands back does not tell it anything.
+    stage.balancer.restart();
+    let told = stage.balancer.told();
+    let some_rounds = Duration::from_millis(700);
+    let again = tokio::time::timeout(some_rounds, async {
+        while stage.balancer.told() == told {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(again.await.is_err(), "the first told the balancer what it granted last");
     // It is at home there now: the next one does not ask.
     let third = Controller::start_with(config).await;
     third.until("the third to lead", |status| status.healthy).await;

@@ -128,6 +128,9 @@ pub struct Plan {
     pub alarms: BTreeSet<String>,
     /// By shard.
     pub shards: Vec<ShardState>,
+    /// Why this controller does nothing, because another one may lead; nor are balancers told again
+    /// what they were told before.
+    pub stands_back: Option<String>,
 }
 
 impl Plan {

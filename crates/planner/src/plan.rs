@@ -19,7 +19,8 @@ pub fn plan(record: &Record, observed: &Observed, policy: &Policy, now: Time) ->
     let mut plan =
         Plan { lease_ms: policy.lease_ms.min(record.longest_lease_ms), ..Plan::default() };
     if let Some(why) = leads_no_more(&cx).or_else(|| rival::stands_back(&cx, &mut plan)) {
-        plan.shards = vec![ShardState::Suspect(why); record.shards.len()];
+        plan.shards = vec![ShardState::Suspect(why.clone()); record.shards.len()];
+        plan.stands_back = Some(why);
         return plan;
     }
     if let Some(change) = &observed.in_doubt {

@@ -30,7 +30,7 @@ impl From<Refusal> for Failure {
             Refusal::Older { .. } | Refusal::Ambiguous { .. } => StatusCode::CONFLICT,
             Refusal::Restarted { .. } => StatusCode::PRECONDITION_FAILED,
             Refusal::Twice(_) | Refusal::NoPort(_) => StatusCode::BAD_REQUEST,
-            Refusal::Remaining(_) | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Remaining(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, refusal.to_string())
     }

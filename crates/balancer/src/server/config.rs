@@ -148,8 +148,8 @@ const BOUNDS: [Bound; 5] = [
 
 /// Connections to the admin address at a time.
 pub(super) const ADMIN_CONNECTIONS: usize = 64;
-/// A client's and a node's socket.
-const PER_SESSION: u64 = 2;
+/// A client's and a node's socket, and the client's once more when it has ended its side.
+const PER_SESSION: u64 = 3;
 /// A worker's runtime.
 const PER_WORKER: u64 = 4;
 /// Descriptors for listeners, health checks and the like.
@@ -503,7 +503,7 @@ mod tests {
         config.fit_into(limit(config.open_files())).unwrap();
         assert_eq!(config.limits.max_sessions, 20_000);
         config.fit_into(limit(1024)).unwrap();
-        assert!((300..450).contains(&config.limits.max_sessions), "{:?}", config.limits);
+        assert!((200..300).contains(&config.limits.max_sessions), "{:?}", config.limits);
         assert!(config.open_files() <= 1024);
         let why = config.fit_into(limit(64)).unwrap_err().to_string();
         assert!(why.contains("may have 64 files") && why.contains("ulimit -n"), "{why}");

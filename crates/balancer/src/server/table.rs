@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MS, State};
@@ -43,8 +43,6 @@ pub(super) enum Refusal {
     NoPort(Endpoint),
     #[error("sessions of former backends remain at {0}")]
     Remaining(Endpoint),
-    #[error("the balancer is stopping")]
-    Stopping,
 }
 
 /// See the module.
@@ -57,8 +55,10 @@ pub(super) struct Table {
     applied: Mutex<Option<Desired>>,
     /// Why backends are not checked, although they should be.
     unchecked: Mutex<Option<String>>,
-    /// Held while a state is brought into force; true once the process is stopping.
-    turn: tokio::sync::Mutex<bool>,
+    /// Held while a state is brought into force.
+    turn: tokio::sync::Mutex<()>,
+    /// The process is stopping: sessions are ended as ever, but nothing is opened any more.
+    stopping: AtomicBool,
 }
 
 impl Table {
@@ -80,7 +80,8 @@ impl Table {
             frontends: Mutex::default(),
             applied: Mutex::default(),
             unchecked: Mutex::default(),
-            turn: tokio::sync::Mutex::new(false),
+            turn: tokio::sync::Mutex::new(()),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -122,6 +123,9 @@ impl Table {
 
     /// Why clients should not be sent here; `None` if nothing speaks against it.
     pub(super) fn trouble(&self) -> Option<String> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Some("closed: this process is stopping".to_owned());
+        }
         let fault = self.shared.workers.trouble().or_else(|| self.unchecked.lock().clone());
         if fault.is_some() {
             return fault;
@@ -151,17 +155,16 @@ impl Table {
                 expected: expected.into(),
             });
         }
-        let stopping = self.turn.lock().await;
-        if *stopping {
-            return Err(Refusal::Stopping);
-        }
+        let _turn = self.turn.lock().await;
         self.admit(&desired)?;
         let unlisted = self.cut(&desired);
         for frontend in &unlisted {
             frontend.unbind().await;
         }
-        for wanted in &desired.frontends {
-            self.open(&wanted.listen, &way(wanted)).await;
+        if !self.stopping.load(Ordering::SeqCst) {
+            for wanted in &desired.frontends {
+                self.open(&wanted.listen, &way(wanted)).await;
+            }
         }
         let deadline = Instant::now() + Duration::from_millis(GIVE_BACK_MS);
         for frontend in self.frontends() {
@@ -247,14 +250,17 @@ impl Table {
         }
     }
 
-    /// Closes all listeners, gives sessions `drain` to finish and resets the rest.
+    /// Closes all listeners, gives sessions `drain` to finish and resets the rest. Meanwhile a fence can still be had here.
     pub(super) async fn stop(&self, drain: Duration) {
-        let mut stopping = self.turn.lock().await;
-        *stopping = true;
-        let frontends = self.frontends();
-        for frontend in &frontends {
-            frontend.unbind().await;
-        }
+        let frontends = {
+            let _turn = self.turn.lock().await;
+            self.stopping.store(true, Ordering::SeqCst);
+            let frontends = self.frontends();
+            for frontend in &frontends {
+                frontend.unbind().await;
+            }
+            frontends
+        };
         let deadline = Instant::now() + drain;
         while Instant::now() < deadline && frontends.iter().any(|f| f.session_count() > 0) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -35,7 +35,9 @@ pub(super) async fn run(
     loop {
         let desired = wanted.borrow_and_update().clone();
         let mut pause = REFRESH;
-        if let Some(desired) = desired {
+        // A balancer that restarts knows no term: who may lead no more would open it to whom it
+        // granted last (rule O3).
+        if let Some(desired) = desired.filter(|_| cluster.may_tell()) {
             let result = tokio::select! {
                 result = apply(&cluster, &driver, &balancer.name, &desired) => result,
                 // Something newer is wanted: this answer no longer matters.

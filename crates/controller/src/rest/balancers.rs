@@ -113,6 +113,19 @@ pub(super) async fn remove(
     if !is_forced {
         leaves_a_door(&balancer, &without)?;
     }
+    // It goes on to its end when whoever asked hangs up: a mark that stays would have the instance
+    // closed and forgotten once it answers, be it weeks later.
+    let removing = tokio::spawn(close(cluster, by, balancer, is_forced));
+    removing.await.map_err(|_| ApiError::failed("the removal ended by a fault of ours"))?
+}
+
+/// Has the instance closed, and forgets it then, or else takes back that it is to be.
+async fn close(
+    cluster: Arc<Cluster>,
+    by: Actor,
+    balancer: String,
+    is_forced: bool,
+) -> Result<Response, ApiError> {
     let mut changes = cluster.changes();
     mark(&cluster, &by, &balancer, true).await?;
     let is_gone = || !cluster.record().balancers.iter().any(|known| known.name == balancer);

@@ -70,6 +70,12 @@ impl FakeBalancer {
         state.frontends.iter().find(|f| f.listen.port == port)?.backend.clone()
     }
 
+    /// How often it was told something.
+    #[allow(dead_code, reason = "not every test that shares this module counts")]
+    pub fn told(&self) -> usize {
+        self.inside.applied.lock().len()
+    }
+
     /// Every change of what `port` leads to, as node ids.
     pub fn history(&self, port: u16) -> Vec<Option<String>> {
         let mut history: Vec<Option<String>> = Vec::new();

@@ -219,9 +219,10 @@ impl Etcd {
         self.claims.lock().held.as_ref().map(|claim| claim.term)
     }
 
-    /// Makes the lead vacant; the term stays, so that the next one's is higher.
+    /// Makes the lead vacant; the term stays, so that the next one's is higher. Unless that is
+    /// certain the claim counts as held: nobody else would find a lead whose holder answers.
     pub async fn resign(&self) -> Outcome {
-        let Some(claim) = self.claims.lock().held.take() else { return Outcome::Done(()) };
+        let Some(claim) = self.claims.lock().held.clone() else { return Outcome::Done(()) };
         let vacant = Leader::vacant(claim.term);
         let key = self.key("leader");
         let writes = match encode(&vacant) {
@@ -230,7 +231,13 @@ impl Etcd {
         };
         let compare = [Compare::Is(key, claim.value)];
         match self.client.write("resign", &compare, &writes).await {
-            Outcome::Done(_) => Outcome::Done(()),
+            Outcome::Done(_) => {
+                let held = &mut self.claims.lock().held;
+                if held.as_ref().is_some_and(|held| held.term == claim.term) {
+                    *held = None;
+                }
+                Outcome::Done(())
+            }
             Outcome::NotDone(error) => Outcome::NotDone(error),
             Outcome::Unknown(error) => Outcome::Unknown(error),
         }
