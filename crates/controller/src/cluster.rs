@@ -18,8 +18,6 @@ pub(crate) mod rival;
 mod sample;
 mod shared;
 mod tasks;
-#[cfg(test)]
-mod tests;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -459,3 +457,6 @@ impl Cluster {
         self.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! Where each node stands in a record: looked up for every heartbeat and answer, and made once for each
-//! record, so that neither walks through all nodes.
+//! Where each node stands in a record: looked up for every heartbeat and answer, and made once for
+//! each record, so that neither walks through all nodes.
 
 use std::collections::HashMap;
 

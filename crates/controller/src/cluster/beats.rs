@@ -1,12 +1,12 @@
 //! Threads that carry heartbeats, and nothing else.
 //!
-//! A lease is lost by who is asked too late. Plans, records, topologies, pushes and requests of people
-//! take the processor for milliseconds at a time, and a hundred clusters that fail over at one moment
-//! queue hundreds of them: on threads that had both, heartbeats would stand in that queue. On threads
-//! of their own they are due to the processor as much as all of that together.
+//! A lease is lost by a master that is asked too late. Plans, records, topologies, pushes and
+//! requests of people take the processor for milliseconds at a time, and a hundred clusters that
+//! fail over at one moment queue hundreds of them: on threads that had both, heartbeats would stand
+//! in that queue. On threads of their own they are due to the processor as much as all of that.
 //!
-//! Invariant: they end with the runtime of whoever began them. What may grant must not outlive what
-//! plans, and reads who leads.
+//! Invariant: they end with the runtime of the task that began them. What may grant must not
+//! outlive what plans, and reads which controller leads.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
@@ -37,8 +37,8 @@ impl Beats {
         Ok(Self { threads: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs the heartbeats of one node, for as long as the task that it returns, which is one of the
-    /// caller's runtime.
+    /// Runs the heartbeats of one node, for as long as the task that it returns lives, which is one
+    /// of the caller's runtime.
     pub(super) fn spawn(&self, beats: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(held(Leash(self.threads.spawn(beats))))
     }

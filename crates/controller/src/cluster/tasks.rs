@@ -1,4 +1,4 @@
-//! Who asks the nodes and tells the balancers of a cluster: one task for each of the record.
+//! What asks the nodes and tells the balancers of a cluster: a task for each that the record has.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use topology::Endpoint;
 
 use super::{Cluster, State, balancer_task, node_task};
 
-/// Who asks a node.
+/// What asks a node.
 #[derive(Debug)]
 pub(super) struct NodeTask {
     pub(super) local: Endpoint,
@@ -17,7 +17,7 @@ pub(super) struct NodeTask {
     pub(super) task: JoinHandle<()>,
 }
 
-/// Who tells a balancer.
+/// What tells a balancer.
 #[derive(Debug)]
 pub(super) struct BalancerTask {
     pub(super) balancer: planner::Balancer,

@@ -156,8 +156,9 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), waits).await.expect(what);
 }
 
-/// What other clusters do at that moment (plans, topologies, pushes) takes every thread there is, and
-/// the store does not answer for this one: its master serves nobody without a lease all the same.
+/// What other clusters do at that moment (plans, topologies, pushes) takes every thread there is,
+/// and the store does not answer for this one: its master, which serves nobody without a lease,
+/// keeps its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_healthy_master_keeps_its_lease_while_everything_else_waits() {
     let folder = tempfile::tempdir().expect("a folder");
