@@ -5,6 +5,7 @@
 //! before the heartbeat leaves. The lock is never held across an await.
 
 mod balancer_task;
+mod beats;
 mod copied;
 mod doubt;
 pub(crate) mod driver;
@@ -16,6 +17,7 @@ pub(crate) mod rival;
 #[cfg(test)]
 mod sample;
 mod shared;
+mod tasks;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,17 +28,17 @@ use std::time::Duration;
 use api::moves::MoveId;
 use api::rest::Actor;
 use parking_lot::Mutex;
-use planner::{Desired, Guard, Observed, Plan, Record, RecordError, Time};
+use planner::{Desired, Guard, Observed, Places, Plan, Record, RecordError, Time};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use topology::Endpoint;
 
 pub(crate) use copied::Copied;
 #[cfg(test)]
 pub(crate) use sample::{test_actor, test_record};
 pub(crate) use shared::Shared;
-use text::apart;
+use tasks::{BalancerTask, NodeTask};
 pub(crate) use text::{TopologyError, TopologyText, topology_of};
+use text::{apart, topology_after};
 
 use crate::events::Event;
 use crate::store::{Change, Outcome, StoreError};
@@ -76,6 +78,8 @@ pub(crate) enum UpdateError {
 pub(crate) struct State {
     pub(crate) record: Arc<Record>,
     pub(crate) topology: Arc<TopologyText>,
+    /// Of the record.
+    places: Places,
     pub(crate) observed: Observed,
     /// The newest plan; its `leases` are what heartbeats carry.
     pub(crate) plan: Plan,
@@ -85,6 +89,8 @@ pub(crate) struct State {
     plan_due: Option<Time>,
     /// By the newest plan nothing is to be done: answers that are no news are no reason to plan.
     rests: bool,
+    /// Nodes whose answers plans wait for, until they have answered.
+    awaited: BTreeSet<String>,
     /// Replicas that are down by the newest plan, sorted.
     gone: Vec<String>,
     /// By move: how far its copy was when.
@@ -94,19 +100,6 @@ pub(crate) struct State {
     deleted: bool,
 }
 
-#[derive(Debug)]
-struct NodeTask {
-    local: Endpoint,
-    now: Arc<Notify>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Debug)]
-struct BalancerTask {
-    balancer: planner::Balancer,
-    task: JoinHandle<()>,
-}
-
 /// A running cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -114,6 +107,8 @@ pub(crate) struct Cluster {
     pub(crate) state: Mutex<State>,
     /// Something was seen or changed: plan again.
     wake: Notify,
+    /// Something was seen that changes nothing by itself: plan soon.
+    soon: Notify,
     desired: watch::Sender<Option<Desired>>,
     /// Counts changes of the record, for those who wait for one.
     changed: watch::Sender<u64>,
@@ -136,7 +131,7 @@ impl Cluster {
             term: shared.store.term(),
             authority: shared.authority(),
             guard,
-            topology_hash: topology.hash.clone(),
+            topology_hash: topology.hash.to_string(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
             // have served another cluster before.
             desired_floor: shared.starts.fetch_add(1, Ordering::Relaxed) << 32,
@@ -145,6 +140,7 @@ impl Cluster {
         let cluster = Arc::new(Self {
             shared,
             state: Mutex::new(State {
+                places: Places::of(&record),
                 record: Arc::new(record),
                 topology,
                 observed,
@@ -153,12 +149,14 @@ impl Cluster {
                 balancers: BTreeMap::new(),
                 plan_due: Some(now),
                 rests: false,
+                awaited: BTreeSet::new(),
                 gone: Vec::new(),
                 copies: BTreeMap::new(),
                 doubts: 0,
                 deleted: false,
             }),
             wake: Notify::new(),
+            soon: Notify::new(),
             desired: watch::Sender::new(None),
             changed: watch::Sender::new(0),
             planner: Mutex::new(None),
@@ -188,6 +186,12 @@ impl Cluster {
         Arc::clone(&self.state.lock().record)
     }
 
+    /// The record in force and the topology that it is.
+    fn in_force(&self) -> (Arc<Record>, Arc<TopologyText>) {
+        let state = self.state.lock();
+        (Arc::clone(&state.record), Arc::clone(&state.topology))
+    }
+
     /// `namespace/cluster`, as events name it.
     pub(crate) fn label(&self) -> String {
         let record = self.record();
@@ -198,6 +202,16 @@ impl Cluster {
     pub(crate) fn note(self: &Arc<Self>, kind: &'static str, text: String) {
         // What repeats is counted.
         let _ = planner_task::note(self, kind, text);
+    }
+
+    /// Something was seen. What is no news is looked at with what else comes, unless the cluster
+    /// `rests`: then with the plan that is made once per heartbeat in any case.
+    fn seen(&self, is_news: bool, rests: bool) {
+        match (is_news, rests) {
+            (true, _) => self.wake.notify_one(),
+            (false, false) => self.soon.notify_one(),
+            (false, true) => {}
+        }
     }
 
     /// What keeps this cluster from being looked after, although the process runs; `None` if nothing does.
@@ -272,18 +286,19 @@ impl Cluster {
         change: impl Fn(&mut Record) -> Result<(), String>,
     ) -> Result<Arc<Record>, UpdateError> {
         loop {
-            let current = self.record();
+            let (current, before) = self.in_force();
             let mut record = current.next();
             change(&mut record).map_err(UpdateError::Refused)?;
-            let (before, after) = (topology_of(&current)?, topology_of(&record)?);
+            let mut after = topology_after(&current, &before, &record)?;
             apart(&before, &after).map_err(UpdateError::Refused)?;
             if after.text != before.text {
                 record.version = self.highest_version(&current) + 1;
+                after = after.under(record.version);
             }
             let _call = self.shared.call().await?;
             let term = self.shared.store.term();
             let event = Event::asked(by, term, self.label(), reason.to_owned());
-            let swap = self.swap(record, event);
+            let swap = self.swap_as(record, after, event);
             // The change itself goes on to its end.
             let Ok(swapped) = tokio::time::timeout(STORE_LIMIT, swap).await else {
                 return Err(UpdateError::Unknown(StoreError::Silent(STORE_LIMIT).to_string()));
@@ -311,16 +326,28 @@ impl Cluster {
         record: Record,
         event: Event,
     ) -> Result<Arc<Record>, UpdateError> {
+        let (was, known) = self.in_force();
+        let topology = topology_after(&was, &known, &record)?;
+        self.swap_as(record, topology, event).await
+    }
+
+    /// [`Cluster::swap`], where the topology is rendered already.
+    async fn swap_as(
+        self: &Arc<Self>,
+        record: Record,
+        topology: Arc<TopologyText>,
+        event: Event,
+    ) -> Result<Arc<Record>, UpdateError> {
         record.check()?;
-        topology_of(&record)?;
         let cluster = Arc::clone(self);
-        let written = tokio::spawn(async move { cluster.write(record, event).await });
+        let written = tokio::spawn(async move { cluster.write(record, topology, event).await });
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
     async fn write(
         self: &Arc<Self>,
         record: Record,
+        topology: Arc<TopologyText>,
         event: Event,
     ) -> Result<Arc<Record>, UpdateError> {
         let was = self.record();
@@ -332,7 +359,7 @@ impl Cluster {
         let change = Change::new(was, record, event);
         match records.swap(change.clone()).await {
             Outcome::Done(()) => {
-                self.adopt(Arc::clone(&change.record))?;
+                self.comes_into_force(Arc::clone(&change.record), topology);
                 Ok(change.record)
             }
             Outcome::NotDone(error) => {
@@ -351,12 +378,19 @@ impl Cluster {
 
     /// Makes a record that is in the store the one in force; an older one is ignored.
     pub(crate) fn adopt(self: &Arc<Self>, record: Arc<Record>) -> Result<(), TopologyError> {
-        let topology = topology_of(&record)?;
+        let (was, known) = self.in_force();
+        let topology = topology_after(&was, &known, &record)?;
+        self.comes_into_force(record, topology);
+        Ok(())
+    }
+
+    fn comes_into_force(self: &Arc<Self>, record: Arc<Record>, topology: Arc<TopologyText>) {
+        let places = Places::of(&record);
         {
             let mut state = self.state.lock();
             let known = (state.record.revision, state.record.tag);
             if record.revision < known.0 || (record.revision, record.tag) == known {
-                return Ok(());
+                return;
             }
             if topology.version != state.record.version {
                 state.observed.record_at = self.shared.now();
@@ -374,8 +408,8 @@ impl Cluster {
             if opened(&record) != opened(&state.record) {
                 state.observed.epoch_at = self.shared.now();
             }
-            state.observed.topology_hash = topology.hash.clone();
-            state.topology = Arc::new(topology);
+            state.observed.topology_hash = topology.hash.to_string();
+            (state.topology, state.places) = (topology, places);
             for (_, node) in record.nodes() {
                 if node.role != planner::Role::Master
                     && let Some(seen) = state.observed.nodes.get_mut(&node.id)
@@ -391,66 +425,8 @@ impl Cluster {
         self.follow_record();
         self.changed.send_modify(|count| *count += 1);
         self.wake.notify_one();
-        Ok(())
-    }
-
-    /// One task per node and balancer of the record, none for others.
-    fn follow_record(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        if state.deleted {
-            return;
-        }
-        let record = Arc::clone(&state.record);
-        let wanted: BTreeSet<&str> = record.nodes().map(|(_, node)| node.id.as_str()).collect();
-        let stale = |id: &str, task: &NodeTask| {
-            !wanted.contains(id) || record.node(id).is_none_or(|node| node.local != task.local)
-        };
-        let gone: Vec<String> = (state.nodes.iter())
-            .filter(|(id, task)| stale(id, task))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in gone {
-            if let Some(node) = state.nodes.remove(&id) {
-                node.task.abort();
-            }
-            state.observed.nodes.remove(&id);
-        }
-        for (_, node) in record.nodes() {
-            if state.nodes.contains_key(&node.id) {
-                continue;
-            }
-            let now = Arc::new(Notify::new());
-            let ask = node_task::NodeTask {
-                cluster: Arc::clone(self),
-                id: node.id.clone(),
-                local: node.local.clone(),
-                now: Arc::clone(&now),
-            };
-            let task = NodeTask { local: node.local.clone(), now, task: tokio::spawn(ask.run()) };
-            state.nodes.insert(node.id.clone(), task);
-        }
-        self.follow_balancers(&mut state, &record);
-    }
-
-    fn follow_balancers(self: &Arc<Self>, state: &mut State, record: &Record) {
-        let gone: Vec<String> = (state.balancers.values())
-            .filter(|task| !record.balancers.contains(&task.balancer))
-            .map(|task| task.balancer.name.clone())
-            .collect();
-        for name in gone {
-            if let Some(balancer) = state.balancers.remove(&name) {
-                balancer.task.abort();
-            }
-            state.observed.balancers.remove(&name);
-        }
-        for balancer in &record.balancers {
-            if state.balancers.contains_key(&balancer.name) {
-                continue;
-            }
-            let apply =
-                balancer_task::run(Arc::clone(self), balancer.clone(), self.desired.subscribe());
-            let task = BalancerTask { balancer: balancer.clone(), task: tokio::spawn(apply) };
-            state.balancers.insert(balancer.name.clone(), task);
-        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -345,7 +345,7 @@ mod tests {
     async fn what_a_client_began_is_in_force_although_it_hung_up() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let registry = Registry::start(shared, None).await.expect("a registry");
         let (store, created) =
             (&registry.shared.store, Event::now(1, String::new(), "", "".into()));
@@ -373,7 +373,7 @@ mod tests {
     async fn a_record_that_fell_behind_its_store_catches_up() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
         let created = Event::now(1, String::new(), "", String::new());
         shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");

@@ -29,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(900);
 /// How long a controller that starts waits for its etcd, and between two attempts.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
+/// What is done where it may fail for want of threads.
+const THREADS: &str = "start the threads that carry heartbeats";
 /// Descriptors that a controller wants: a few connections to each of some thousand nodes.
 const OPEN_FILES: u64 = 16_384;
 /// With fewer than that beside REST it does not start.
@@ -98,7 +100,7 @@ async fn alone(
     let store = tokio::task::spawn_blocking(move || Embedded::open(&path, min_term)).await??;
     tracing::info!(term = store.term(), data = %config.data.display(), "the store is open");
     let from = moved_from(&store, config).await?;
-    let shared = Shared::new(Arc::new(store.clone()), config.policy());
+    let shared = Shared::new(Arc::new(store.clone()), config.policy()).context(THREADS)?;
     let shared = Arc::new(shared.speaking(Arc::clone(tls)));
     let registry = Registry::start(shared, from.clone()).await?;
     let claiming =
@@ -113,7 +115,8 @@ async fn shared(live: &Arc<Live>, listens: SocketAddr) -> anyhow::Result<Arc<Reg
     let Identity { name, generation } = etcd.identity();
     tracing::info!(name, generation, etcd = ?config.etcd_endpoints, "the store is open");
     let lead = Lead::new(Arc::clone(&etcd), (Arc::clone(live), listens), config.min_term);
-    let shared = Shared::new(etcd, config.policy()).led_by(lead).speaking(Arc::clone(tls));
+    let shared = Shared::new(etcd, config.policy()).context(THREADS)?;
+    let shared = shared.led_by(lead).speaking(Arc::clone(tls));
     Registry::new(Arc::new(shared))
 }
 

@@ -319,7 +319,8 @@ fn think(model: &Failover, controller: &Controller, now: u8) -> Planned {
         }
     }
     for index in 0..3_u8 {
-        let granted = planner::granted(&plan, &record, &observed, &policy, &name(index));
+        let (shard, id) = (&record.shards[0], name(index));
+        let granted = planner::granted(&plan, &record, shard, &observed, &policy, &id);
         planned.granted[usize::from(index)] = granted.map(|granted| Grants {
             lease_ms: granted.lease_ms,
             clock_ns: granted.clock_ns,

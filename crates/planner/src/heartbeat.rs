@@ -23,10 +23,13 @@ pub struct Granted {
     pub grant: Option<Grant>,
 }
 
-/// What a heartbeat to `id` grants under `plan`; `None`: it only asks.
+/// What a heartbeat to `id` of `shard` of `record` grants under `plan`; `None`: it only asks.
+///
+/// It costs the same however many nodes the record has.
 pub fn granted(
     plan: &Plan,
     record: &Record,
+    shard: &Shard,
     observed: &Observed,
     policy: &Policy,
     id: &str,
@@ -34,7 +37,7 @@ pub fn granted(
     let node = observed.node(id);
     let seen = node.seen.as_ref().filter(|_| plan.leases.contains(id))?;
     let is_own = seen.reply.myid == id && !is_stranger(record, id, &seen.reply);
-    if seen.reply.nonce == "0" || !is_own || !is_granted_process(record, seen) {
+    if seen.reply.nonce == "0" || !is_own || !is_granted_process(shard, seen) {
         return None;
     }
     if !observed.authority.acts() || !observed.authority.covers(seen.received_at) {
@@ -53,9 +56,10 @@ pub fn granted(
 
 /// The plan may be older than the answer: while it waits for the store, another process of the node may have come up, and
 /// that one was granted nothing (rule R1).
-fn is_granted_process(record: &Record, seen: &Seen) -> bool {
-    let of = |shard: &&Shard| shard.node(&seen.reply.myid).is_some();
-    let Some(shard) = record.shards.iter().find(of) else { return false };
+fn is_granted_process(shard: &Shard, seen: &Seen) -> bool {
+    if shard.node(&seen.reply.myid).is_none() {
+        return false;
+    }
     let knows_epochs = seen.reply.standing.incarnation.is_some();
     shard.epoch.is_none() || !knows_epochs || seen.reply.nonce == shard.epoch.nonce
 }

@@ -33,8 +33,8 @@ pub(crate) fn of(record: &Record, verdicts: &mut [Verdict]) -> Option<(Record, S
 
 /// Nothing but that shard and the version differs.
 fn is_of_one_shard(record: &Record, wanted: &Record, index: usize) -> bool {
-    // All fields are named, so that a new one is decided about; nothing is copied, because it is asked
-    // of each shard of a thousand.
+    // All fields are named, so that a new one is decided about. Nothing is copied, because it is
+    // asked of each shard of a thousand.
     let Record {
         namespace,
         name,

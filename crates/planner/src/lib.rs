@@ -28,6 +28,7 @@ mod news;
 mod observed;
 mod outcome;
 mod paused;
+mod places;
 mod plan;
 mod policy;
 mod queue;
@@ -54,12 +55,13 @@ pub use fence::{Confirmed, Fence, Soundness, covers, is_network, soundness};
 pub use heartbeat::{Granted, granted};
 pub use identity::is_stranger;
 pub use loss::{Holding, Loss, MemberLoss, loss};
-pub use news::{is_news, rests};
+pub use news::{awaited, is_news, is_news_of_balancer, rests};
 pub use observed::{
     BalancerObserved, Desired, Guard, InForce, Led, NodeObserved, Observed, Pause, Pushed, Reach,
     Refusal, Seen,
 };
 pub use outcome::{Action, Plan, ShardState};
+pub use places::Places;
 pub use plan::plan;
 pub use policy::Policy;
 pub use record::{

@@ -5,12 +5,14 @@
 //! is to be done. What changes all the time (clocks, sequences, room on a disk) decides nothing
 //! while a cluster rests, and is looked at with the plan that is made once per heartbeat in any case.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use api::balancer::Sessions;
 use api::grant::Member;
 use api::heartbeat::{ReplicaLine, Reply, Standing, Stranger};
 
-use crate::{NodeObserved, Plan, Record, ShardState, Time};
+use crate::{Action, BalancerObserved, InForce, NodeObserved, Plan, Record, ShardState, Time};
 
 /// Nothing is to be done, moved, or waited for before `beat`, when a plan is made in any case: until
 /// something new is seen the next plan is this one.
@@ -19,6 +21,16 @@ pub fn rests(record: &Record, plan: &Plan, beat: Time) -> bool {
         && plan.wake_at.is_none_or(|at| at > beat)
         && plan.shards.iter().all(|shard| *shard == ShardState::Steady)
         && record.moves.list.is_empty()
+}
+
+/// Nodes whose next answer the plan waits for: it is looked at as soon as it is there, although it
+/// may tell nothing new, as the position of a replica whose master is fenced.
+pub fn awaited(plan: &Plan) -> BTreeSet<String> {
+    let asked = |action: &Action| match action {
+        Action::HeartbeatNow { node } | Action::Relay { node, .. } => Some(node.clone()),
+        _ => None,
+    };
+    plan.actions.iter().filter_map(asked).collect()
 }
 
 /// Whether `reply` tells more of a node than was known of it, for a cluster at rest: of a node that
@@ -33,6 +45,35 @@ pub fn is_news(before: &NodeObserved, reply: &Reply) -> bool {
         && before.led.is_none();
     let known = before.seen.as_ref().filter(|_| was_well);
     known.is_none_or(|seen| !is_alike(&seen.reply, reply))
+}
+
+/// Whether a balancer's answer, or its want, tells more than was known of the balancer: what it has
+/// in force, whom it reaches, whether sessions are left at a node.
+pub fn is_news_of_balancer(before: &BalancerObserved, after: &BalancerObserved) -> bool {
+    let BalancerObserved { in_force, error, reach, faults, source, dials, sends_header } = before;
+    let is_in_force = match (in_force, &after.in_force) {
+        (Some(before), Some(after)) => is_still_in_force(before, after),
+        (before, after) => before.is_none() && after.is_none(),
+    };
+    !(is_in_force
+        && *error == after.error
+        && *reach == after.reach
+        && *faults == after.faults
+        && *source == after.source
+        && *dials == after.dials
+        && *sends_header == after.sends_header)
+}
+
+fn is_still_in_force(before: &InForce, after: &InForce) -> bool {
+    let InForce { start_id, version, frontends, sessions, moved, cut, at: _ } = before;
+    // How many there are changes all the time, and what counts is whether there is one.
+    let left = |of: &Sessions| (of.node.clone(), of.count > 0);
+    *start_id == after.start_id
+        && *version == after.version
+        && *frontends == after.frontends
+        && sessions.iter().map(left).eq(after.sessions.iter().map(left))
+        && *moved == after.moved
+        && *cut == after.cut
 }
 
 /// All fields are named, so that a new one is decided about.

@@ -101,16 +101,20 @@ fn answered(cluster: &Cluster, name: &str, desired: &Desired, mut answer: Applie
         found.any(|there| there.backend == wanted.backend)
     };
     let done = error.is_none() && frontends(desired, name).iter().all(is_there);
+    let (is_news, rests);
     {
         let mut state = cluster.state.lock();
+        rests = state.rests;
         let seen = state.observed.balancers.entry(name.to_owned()).or_default();
+        let before = seen.clone();
         seen.in_force = Some(in_force);
         seen.reaches(reach, now);
         (seen.faults, seen.dials) = (faults, dials);
         (seen.source, seen.sends_header) = (source, sends_header);
         seen.error = error;
+        is_news = planner::is_news_of_balancer(&before, seen);
     }
-    cluster.wake.notify_one();
+    cluster.seen(is_news, rests);
     done
 }
 
@@ -121,11 +125,14 @@ fn failed(cluster: &Cluster, name: &str, error: String) {
         None => error,
     };
     let mut state = cluster.state.lock();
+    let rests = state.rests;
     let seen = state.observed.balancers.entry(name.to_owned()).or_default();
+    let before = seen.clone();
     seen.error = Some(error);
     // What it reached when it answered last says nothing of now.
     seen.reach.clear();
     seen.faults.clear();
+    let is_news = planner::is_news_of_balancer(&before, seen);
     drop(state);
-    cluster.wake.notify_one();
+    cluster.seen(is_news, rests);
 }

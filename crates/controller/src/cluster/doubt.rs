@@ -210,7 +210,7 @@ mod tests {
                 is_away: AtomicBool::new(false),
                 under_way: Mutex::new(None),
             });
-            let shared = Shared::new(Arc::new(open("near")), Policy::default());
+            let shared = Shared::new(Arc::new(open("near")), Policy::default()).expect("threads");
             let records: Arc<dyn Records> = Arc::<Late>::clone(&late);
             let shared = Arc::new(shared.recorded_by(records));
             let cluster = Cluster::start(shared, test_record(), None).expect("a cluster");

@@ -153,7 +153,7 @@ mod tests {
             Event { kind: "alarm".to_owned(), ..event(1, 0, "no loss") },
         ];
         store.append(events).await.done().expect("events");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()));
+        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let mut record = test_record();
         for node in record.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
             node.created_at = 0;

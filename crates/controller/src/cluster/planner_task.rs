@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{Action, Pause, Pushed};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Cluster, UpdateError, losses, question};
 use crate::client;
@@ -19,10 +20,30 @@ const RELAY_LIMIT: Duration = Duration::from_millis(1_500);
 /// After the store failed, before it is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
+/// From the beginning of a plan to that of the next, where nothing that was seen meanwhile is news.
+const SOON: Duration = Duration::from_millis(10);
+/// A plan that takes longer is followed by a rest as long as it took,
+const SHORT: Duration = Duration::from_millis(1);
+/// but no longer than this.
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// When a plan was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made {
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+}
+
 pub(super) async fn run(cluster: Arc<Cluster>) {
     let mut alarms = BTreeSet::new();
     loop {
-        let (actions, wake_at) = step(&cluster, &mut alarms);
+        let (actions, wake_at, made) = {
+            // Nobody closes it. What is seen while others have their turns is in this plan.
+            let _turn = cluster.shared.turns.acquire().await;
+            let began = Instant::now();
+            let (actions, wake_at) = step(&cluster, &mut alarms);
+            (actions, wake_at, Made { began, ended: Instant::now() })
+        };
         let mut swap = None;
         for action in actions {
             match action {
@@ -35,10 +56,25 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
             commit(&cluster, *record, &reason).await;
             continue;
         }
-        tokio::select! {
-            () = cluster.wake.notified() => {}
-            () = tokio::time::sleep_until(cluster.shared.instant(wake_at)) => {}
-        }
+        due(&cluster, cluster.shared.instant(wake_at), made).await;
+    }
+}
+
+/// Waits until the next plan is to be made: at once where there is news, and `at` the latest.
+pub(super) async fn due(cluster: &Cluster, at: Instant, Made { began, ended }: Made) {
+    let soon = async {
+        cluster.soon.notified().await;
+        sleep_until(began + SOON).await;
+    };
+    tokio::select! {
+        () = cluster.wake.notified() => {}
+        () = soon => {}
+        () = sleep_until(at) => {}
+    }
+    let took = ended - began;
+    if took >= SHORT {
+        // A plan of very many shards keeps heartbeats of its cluster from what it looks at.
+        sleep_until(ended + took.min(REST_MAX)).await;
     }
 }
 
@@ -55,6 +91,7 @@ fn step(cluster: &Arc<Cluster>, alarms: &mut BTreeSet<String>) -> (Vec<Action>, 
     let beat = now.plus_millis(shared.policy.heartbeat_ms);
     state.rests = planner::rests(&state.record, &plan, beat);
     state.gone = question::gone(&state, &shared.policy, now);
+    state.awaited.extend(planner::awaited(&plan));
     let actions = std::mem::take(&mut plan.actions);
     planner::moving::note(&mut state.observed, &plan, now);
     let version = state.record.version;
@@ -232,7 +269,8 @@ fn act(cluster: &Arc<Cluster>, action: Action) {
 async fn push(cluster: Arc<Cluster>, id: String) {
     let found = {
         let state = cluster.state.lock();
-        let node = state.record.node(&id).map(|node| node.local.clone());
+        let found = state.places.find(&state.record, &id);
+        let node = found.map(|(_, node)| node.local.clone());
         let reply = state.observed.node(&id).seen.as_ref().map(|seen| &seen.reply);
         let is_named = reply.is_some_and(|reply| reply.myid == id);
         let is_nameless = reply.is_some_and(|reply| reply.is_nameless());
@@ -365,6 +403,7 @@ fn named<'a>(
 }
 
 fn address(cluster: &Cluster, id: &str) -> Option<(topology::Endpoint, Option<String>)> {
-    let record = cluster.record();
-    record.node(id).map(|node| (node.local.clone(), record.password.clone()))
+    let state = cluster.state.lock();
+    let (_, node) = state.places.find(&state.record, id)?;
+    Some((node.local.clone(), state.record.password.clone()))
 }

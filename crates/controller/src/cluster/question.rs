@@ -59,9 +59,10 @@ pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
     let shared = &cluster.shared;
     let mut state = cluster.state.lock();
     state.observed.authority = shared.authority();
-    let shard = state.record.shards.iter().find(|shard| shard.node(id).is_some())?;
+    let (shard, _) = state.places.find(&state.record, id)?;
     let master = shard.master().map_or_else(|| id.to_owned(), |master| master.id.clone());
-    let granted = planner::granted(&state.plan, &state.record, &state.observed, &shared.policy, id);
+    let (record, policy) = (&state.record, &shared.policy);
+    let granted = planner::granted(&state.plan, record, shard, &state.observed, policy, id);
     let node = state.observed.nodes.entry(id.to_owned()).or_default();
     let mut question = Question {
         master,
@@ -145,12 +146,12 @@ pub(super) fn answered(
     seen: Seen,
     is_relayed: bool,
 ) {
-    let mut is_news;
+    let (mut is_news, rests);
     {
         let mut state = cluster.state.lock();
         let is_own = !planner::is_stranger(&state.record, id, &seen.reply);
-        let is_master =
-            is_own && state.record.node(id).is_some_and(|node| node.role == Role::Master);
+        let found = state.places.find(&state.record, id);
+        let is_master = is_own && found.is_some_and(|(_, node)| node.role == Role::Master);
         let node = state.observed.nodes.entry(id.to_owned()).or_default();
         if node.seen.as_ref().is_some_and(|newest| newest.sent_at > seen.sent_at) {
             return;
@@ -185,11 +186,10 @@ pub(super) fn answered(
                 state.copies.insert(said.id, copied);
             }
         }
-        is_news |= !state.rests;
+        is_news |= state.awaited.remove(id);
+        rests = state.rests;
     }
-    if is_news {
-        cluster.wake.notify_one();
-    }
+    cluster.seen(is_news, rests);
 }
 
 /// Replicas that are down, sorted.

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use web::tls::Tls;
 
 use super::STORE_LIMIT;
+use super::beats::Beats;
 use crate::access::Known;
 use crate::events::Journal;
 use crate::lead::known::Lead;
@@ -35,13 +36,22 @@ pub(crate) struct Shared {
     pub(crate) lead: Option<Lead>,
     /// By what balancers and other controllers are known, and what is shown to them.
     pub(crate) tls: Arc<Tls>,
+    /// What carries heartbeats.
+    pub(super) beats: Beats,
+    /// Turns to plan: half of the processors, at least one.
+    pub(super) turns: Semaphore,
     epoch: Instant,
     pub(super) starts: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(store: Arc<dyn Store>, policy: Policy) -> Self {
-        Self {
+    /// Starts the threads that carry heartbeats.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(crate) fn new(store: Arc<dyn Store>, policy: Policy) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
             store,
             policy,
             counters: Counters::default(),
@@ -51,9 +61,11 @@ impl Shared {
             records: None,
             lead: None,
             tls: Arc::default(),
+            beats: Beats::start()?,
+            turns: Semaphore::new((cores / 2).max(1)),
             epoch: Instant::now(),
             starts: AtomicU64::new(0),
-        }
+        })
     }
 
     /// As one of several on the store.

@@ -1,16 +1,28 @@
 //! The record as the text that nodes take.
 
-use planner::Record;
+use std::sync::Arc;
+
+use planner::{Node, Record};
 use topology::{NodeId, Slot, Topology, Warning};
 
 /// What nodes are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopologyText {
     pub(crate) version: i64,
-    pub(crate) text: String,
-    pub(crate) hash: String,
+    pub(crate) text: Arc<str>,
+    pub(crate) hash: Arc<str>,
     /// Nodes that clients take for one. Old records may have them, and failovers go on; no change makes any.
     pub(crate) shared: Vec<Warning>,
+}
+
+impl TopologyText {
+    /// The same nodes and slots under another version, which is no part of the text.
+    pub(super) fn under(self: &Arc<Self>, version: i64) -> Arc<Self> {
+        if version == self.version {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { version, ..Self::clone(self) })
+    }
 }
 
 /// Why a record is no topology.
@@ -64,8 +76,35 @@ pub(crate) fn topology_of(record: &Record) -> Result<TopologyText, TopologyError
             return Err(TopologyError::Refused("an address cannot be expressed".to_owned()));
         }
     }
-    let (hash, shared) = (topology.hash(), topology.warnings());
-    Ok(TopologyText { version: record.version, text, hash, shared })
+    let (hash, shared) = (topology.hash().into(), topology.warnings());
+    Ok(TopologyText { version: record.version, text: text.into(), hash, shared })
+}
+
+/// [`topology_of`] `record`, where that of `was` is `known`: most changes are of epochs, sets, or
+/// what nodes stated, and leave the text as it was.
+pub(super) fn topology_after(
+    was: &Record,
+    known: &Arc<TopologyText>,
+    record: &Record,
+) -> Result<Arc<TopologyText>, TopologyError> {
+    match is_same_topology(was, record) {
+        true => Ok(known.under(record.version)),
+        false => topology_of(record).map(Arc::new),
+    }
+}
+
+fn is_same_topology(a: &Record, b: &Record) -> bool {
+    // All fields are named, so that a new one is decided about.
+    let is_same = |a: &Node, b: &Node| {
+        let Node { id, local, announced, role, created_at: _, stated: _ } = a;
+        (id, local, announced, role) == (&b.id, &b.local, &b.announced, &b.role)
+    };
+    a.shards.len() == b.shards.len()
+        && a.shards.iter().zip(&b.shards).all(|(a, b)| {
+            a.slot_ranges == b.slot_ranges
+                && a.nodes.len() == b.nodes.len()
+                && a.nodes.iter().zip(&b.nodes).all(|(a, b)| is_same(a, b))
+        })
 }
 
 /// Refuses what would put two nodes at one address and did not before.
@@ -73,5 +112,70 @@ pub(super) fn apart(before: &TopologyText, after: &TopologyText) -> Result<(), S
     match after.shared.iter().find(|shared| !before.shared.contains(shared)) {
         None => Ok(()),
         Some(shared) => Err(format!("{shared}: announce each at an address of its own")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::Stated;
+    use topology::Endpoint;
+
+    use super::*;
+    use crate::cluster::test_record;
+
+    /// Whether it was rendered, of which nothing else tells.
+    fn is_kept(change: fn(&mut Record)) -> bool {
+        let was = test_record();
+        let known = Arc::new(topology_of(&was).expect("a topology"));
+        let mut record = was.next();
+        change(&mut record);
+        let after = topology_after(&was, &known, &record).expect("a topology");
+        // Whichever way it comes about.
+        assert_eq!(*after, topology_of(&record).expect("a topology"));
+        Arc::ptr_eq(&known.text, &after.text)
+    }
+
+    #[test]
+    fn a_topology_is_rendered_anew_when_nodes_or_slots_change_and_only_then() {
+        let kept: [fn(&mut Record); 5] = [
+            |record| record.longest_lease_ms += 1,
+            |record| record.shards[0].epoch.number += 1,
+            |record| record.shards[0].nodes[0].stated = Some(Stated::default()),
+            |record| record.version += 1,
+            |record| record.term += 1,
+        ];
+        for (number, change) in kept.into_iter().enumerate() {
+            assert!(is_kept(change), "change {number}");
+        }
+        let rendered: [fn(&mut Record); 5] = [
+            |record| record.shards[0].slot_ranges = vec![(0, 9)],
+            |record| record.shards[0].nodes[0].local.port += 1,
+            |record| record.shards[0].nodes[0].id = "b".repeat(40),
+            |record| {
+                let lb = Endpoint { host: "lb".to_owned(), port: 1 };
+                record.shards[0].nodes[0].announced = Some(lb);
+            },
+            |record| {
+                let mut replica = record.shards[0].nodes[0].clone();
+                (replica.id, replica.local.port) = ("c".repeat(40), 9);
+                replica.role = planner::Role::Slave;
+                record.shards[0].nodes.push(replica);
+            },
+        ];
+        for (number, change) in rendered.into_iter().enumerate() {
+            assert!(!is_kept(change), "change {number}");
+        }
+    }
+
+    #[test]
+    fn another_master_is_another_topology() {
+        let mut was = test_record();
+        let mut replica = was.shards[0].nodes[0].clone();
+        (replica.id, replica.local.port) = ("c".repeat(40), 9);
+        replica.role = planner::Role::Slave;
+        was.shards[0].nodes.push(replica);
+        let mut record = was.next();
+        assert!(record.promote(0, &"c".repeat(40)));
+        assert!(!is_same_topology(&was, &record));
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
         namespace: record.namespace.clone(),
         name: record.name.clone(),
         version: record.version,
-        topology_hash: state.topology.hash.clone(),
+        topology_hash: state.topology.hash.to_string(),
         term: cluster.shared.store.term(),
         // What a person should know is not known by a word that says there is nothing.
         healthy: healthy && alarms.is_empty() && balancers.iter().all(|balancer| balancer.in_force),

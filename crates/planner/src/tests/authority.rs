@@ -5,7 +5,7 @@ use super::*;
 use crate::granted;
 
 fn lease_of(s: &Script) -> Option<crate::Granted> {
-    granted(&s.plan(), &s.record, &s.observed, &s.policy, &id("a"))
+    granted(&s.plan(), &s.record, &s.record.shards[0], &s.observed, &s.policy, &id("a"))
 }
 
 /// Rule O2: it has full length or is not given.
@@ -195,7 +195,9 @@ fn a_process_that_came_up_since_the_plan_is_granted_nothing_by_it() {
     s.acts();
     s.answers_with("a", |_| {});
     let plan = s.plan();
-    let granted = |s: &Script| granted(&plan, &s.record, &s.observed, &s.policy, &id("a"));
+    let granted = |s: &Script| {
+        granted(&plan, &s.record, &s.record.shards[0], &s.observed, &s.policy, &id("a"))
+    };
     assert!(granted(&s).is_some(), "{}", show(&plan));
     s.answers_with("a", |reply| reply.nonce = "2".into());
     assert_eq!(granted(&s), None);

@@ -74,3 +74,53 @@ fn an_answer_after_silence_or_an_error_is_news() {
     assert!(is_news(s.observed.node(&id("a")), &reply));
     assert!(is_news(&crate::NodeObserved::default(), &reply), "never heard of");
 }
+
+#[test]
+fn what_a_plan_asks_for_is_waited_for() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    assert!(crate::awaited(&s.plan()).is_empty());
+    // Both replicas are compared once their master is fenced, and say what they said before.
+    s.misses("a", 4);
+    s.acts();
+    s.after_ms(5_000);
+    s.balancer_answers(&[]);
+    let plan = s.plan();
+    let awaited: Vec<String> = crate::awaited(&plan).into_iter().collect();
+    assert_eq!(awaited, [id("b"), id("c")], "{}", show(&plan));
+    for name in ["b", "c"] {
+        let before = s.observed.node(&id(name));
+        let reply = &before.seen.as_ref().expect("an answer").reply;
+        assert!(!is_news(before, reply), "{name}");
+    }
+}
+
+fn answer(of: &mut crate::BalancerObserved) -> &mut InForce {
+    of.in_force.as_mut().expect("an answer")
+}
+
+#[test]
+fn a_balancer_that_says_the_same_again_is_no_news() {
+    let mut s = Script::serving(&["a", "b"]);
+    s.balancer_answers(&["a"]);
+    let before = s.observed.balancers.values().next().expect("a balancer").clone();
+    let later = |change: fn(&mut crate::BalancerObserved)| {
+        let mut after = before.clone();
+        change(&mut after);
+        crate::is_news_of_balancer(&before, &after)
+    };
+    assert!(!later(|of| answer(of).at = Time::from_millis(77_000)));
+    assert!(!later(|of| answer(of).sessions[0].count += 5));
+    let news: [fn(&mut crate::BalancerObserved); 8] = [
+        |of| answer(of).version += 1,
+        |of| answer(of).sessions[0].count = 0,
+        |of| answer(of).sessions.clear(),
+        |of| answer(of).frontends.clear(),
+        |of| answer(of).start_id.push('x'),
+        |of| of.in_force = None,
+        |of| of.error = Some("no answer".to_owned()),
+        |of| of.source = Some("127.0.0.9".to_owned()),
+    ];
+    for (number, change) in news.into_iter().enumerate() {
+        assert!(later(change), "change {number}");
+    }
+}
