@@ -173,6 +173,7 @@ pub(super) fn answered(
             && seen.reply.link_status != api::heartbeat::LinkStatus::Up;
         node.unlinked_since = is_unlinked.then(|| node.unlinked_since.unwrap_or(at));
         node.clock_ahead_ms = clock_ahead_ms(&seen, now_ms());
+        node.clock_error_ms = seen.received_at.millis_since(seen.sent_at).div_ceil(2);
         let copies = if is_own { seen.reply.copies.clone() } else { Vec::new() };
         node.seen = Some(seen);
         node.led = None;
