@@ -11,7 +11,7 @@ use std::str::FromStr;
 use topology::NodeId;
 
 use crate::grant::{Member, Members, parse_id};
-use crate::moves::{Progress, Said};
+use crate::moves::{Copying, Progress, Rate, Said};
 
 mod room;
 mod standing;
@@ -213,6 +213,11 @@ pub struct Reply {
     pub moves: Option<Vec<Said>>,
     /// It takes a rate in an order to pull, and one of a taker that pulls from it.
     pub knows_rates: bool,
+    /// Where the copies are that this node takes.
+    pub copying: Vec<Copying>,
+    /// What the copy of a move from here brings where nothing else is said; `None` from nodes that
+    /// do not say.
+    pub usual_rate: Option<Rate>,
 }
 
 impl Reply {
@@ -301,6 +306,12 @@ impl Reply {
         if self.knows_rates {
             line("move_rate", &1);
         }
+        for (index, copying) in self.copying.iter().enumerate() {
+            line(&format!("copying{index}"), copying);
+        }
+        if let Some(rate) = self.usual_rate {
+            line("usual_rate", &rate);
+        }
     }
 
     /// It said which cluster its folder belongs to.
@@ -375,12 +386,14 @@ impl Reply {
                 }),
             },
             uptime_ms: fields.or("uptime_ms", 0)?,
-            copies: fields.copies(),
+            copies: fields.numbered("copy"),
             wall_ms: fields.or("wall_ms", 0)?,
             stopping: fields.or("stopping", 0_u8)? != 0,
             standing: fields.standing()?,
             moves: fields.moves(),
             knows_rates: fields.or("move_rate", 0_u8)? != 0,
+            copying: fields.numbered("copying"),
+            usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
         })
     }
 }
@@ -454,13 +467,12 @@ impl<'a> Fields<'a> {
     /// What does not parse is left out, as if nothing were known of that move.
     fn moves(&self) -> Option<Vec<Said>> {
         self.optional("moves").filter(|form| *form == "1")?;
-        let lines = (0..).map_while(|index| self.optional(&format!("move{index}")));
-        Some(lines.filter_map(|text| text.parse().ok()).collect())
+        Some(self.numbered("move"))
     }
 
-    /// As `moves`.
-    fn copies(&self) -> Vec<Progress> {
-        let lines = (0..).map_while(|index| self.optional(&format!("copy{index}")));
+    /// The lines of this name that parse.
+    fn numbered<T: std::str::FromStr>(&self, name: &str) -> Vec<T> {
+        let lines = (0..).map_while(|index| self.optional(&format!("{name}{index}")));
         lines.filter_map(|text| text.parse().ok()).collect()
     }
 
@@ -544,6 +556,12 @@ mod tests {
             },
             moves: Some(vec![Said::nothing(crate::moves::MoveId(3))]),
             knows_rates: true,
+            copying: vec![Copying {
+                id: crate::moves::MoveId(3),
+                parts: 6,
+                clash: Some("library `a`: of another text".into()),
+            }],
+            usual_rate: Some(Rate::USUAL),
         }
     }
 
@@ -598,7 +616,7 @@ mod tests {
         let mut names: Vec<String> = (text.lines())
             .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| match name.trim_end_matches(is_number) {
-                list @ ("slave" | "move" | "copy") => list.to_owned(),
+                list @ ("slave" | "move" | "copy" | "copying") => list.to_owned(),
                 _ => name.to_owned(),
             })
             .collect();

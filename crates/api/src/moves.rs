@@ -302,6 +302,18 @@ pub struct Progress {
     pub of_bytes: Option<u64>,
 }
 
+/// Where a copy is, as its taker says: the controller decides by it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Copying {
+    /// Which move.
+    pub id: MoveId,
+    /// Parts of the slots that this stream has brought: while it stays the same the copy does not
+    /// advance, whatever comes of what clients write meanwhile.
+    pub parts: u64,
+    /// What a person has to mend before the copy can go on: one line.
+    pub clash: Option<String>,
+}
+
 impl Said {
     /// Nothing is known of the move.
     pub fn nothing(id: MoveId) -> Self {

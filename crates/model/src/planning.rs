@@ -458,6 +458,8 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
         wall_ms: 0,
         moves: None,
         knows_rates: false,
+        copying: Vec::new(),
+        usual_rate: None,
         stopping: false,
         standing: Standing {
             incarnation: Some(u64::from(answered.incarnation)),

@@ -1,7 +1,8 @@
 //! Slots that move to another shard, as this node gives or takes them.
 //!
 //! [`state`] is what every command looks at; [`orders`] carries out what a controller orders in a
-//! heartbeat, and says what is so; [`give`] is the stream of a giver, [`take`] that of a taker.
+//! heartbeat, and says what is so; [`give`] is the stream of a giver, [`take`] that of a taker,
+//! [`beside`] what goes over it beside the slots.
 //!
 //! Invariants: the machine of `replication::slots` decides, under the write gate and a grant; what
 //! it holds back ends with the grant. Nothing is deleted, staged or opened but by a batch with the
@@ -10,6 +11,7 @@
 //!
 //! Locks are taken in the order write gate, machine.
 
+mod beside;
 mod copied;
 pub mod give;
 mod look;

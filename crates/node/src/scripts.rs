@@ -60,6 +60,8 @@ struct Texts {
     by_hash: HashMap<String, Arc<[u8]>>,
     order: VecDeque<String>,
     bytes: usize,
+    /// How many were ever kept.
+    count: u64,
 }
 
 /// See the module.
@@ -184,6 +186,7 @@ impl Scripts {
         texts.bytes += text.len();
         texts.by_hash.insert(hash.to_owned(), text.into());
         texts.order.push_back(hash.to_owned());
+        texts.count += 1;
         while texts.order.len() > TEXTS_MAX || texts.bytes > TEXT_BYTES_MAX {
             let Some(oldest) = texts.order.pop_front() else { break };
             let gone = texts.by_hash.remove(&oldest).map_or(0, |text| text.len());
@@ -196,9 +199,20 @@ impl Scripts {
         self.texts.lock().by_hash.get(hash).cloned()
     }
 
+    /// How many were ever kept, and of those behind the first `seen` the ones that still are.
+    pub fn since(&self, seen: u64) -> (u64, Vec<Arc<[u8]>>) {
+        let texts = self.texts.lock();
+        let new = usize::try_from(texts.count.saturating_sub(seen)).unwrap_or(usize::MAX);
+        let from = texts.order.len().saturating_sub(new);
+        let texts_of =
+            texts.order.range(from..).filter_map(|hash| texts.by_hash.get(hash).cloned());
+        (texts.count, texts_of.collect())
+    }
+
     /// Forgets all of them.
     pub fn forget(&self) {
-        *self.texts.lock() = Texts::default();
+        let mut texts = self.texts.lock();
+        *texts = Texts { count: texts.count, ..Texts::default() };
     }
 
     /// How many there are, and their bytes.
@@ -319,8 +333,20 @@ mod tests {
         }
         assert_eq!(scripts.texts(), (TEXTS_MAX, 2 * TEXTS_MAX));
         assert!(scripts.text("0").is_none() && scripts.text("1").is_some());
+        let ever = TEXTS_MAX as u64 + 1;
+        let since = |seen| {
+            let (count, texts) = scripts.since(seen);
+            (count, texts.len())
+        };
+        assert_eq!(
+            (since(0), since(ever - 2), since(ever)),
+            ((ever, TEXTS_MAX), (ever, 2), (ever, 0))
+        );
         scripts.forget();
         assert_eq!(scripts.texts(), (0, 0));
+        assert_eq!(since(0), (ever, 0));
+        scripts.remember("new", b"new");
+        assert_eq!(scripts.since(ever), (ever + 1, vec![Arc::from(&b"new"[..])]));
     }
 
     #[test]

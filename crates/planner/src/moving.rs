@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use api::grant::EpochId;
 use api::heartbeat::{Reply, Room};
-use api::moves::{Asked, MoveId, Order};
+use api::moves::{Asked, Copying, Mark, MoveId, Order};
 
 use crate::context::{Context, Health};
 use crate::moves::{self, Answer, Attempts, Move, Moved, Phase};
@@ -78,6 +78,8 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
     let standing = &reply.standing;
     let is_newest = standing.history_epoch == standing.granted_epoch;
     let said = reply.moves.iter().flatten();
+    let clash = |copying: &Copying| Some((copying.id, copying.clash.clone()?));
+    let clashes = reply.copying.iter().filter_map(clash);
     Answer {
         nonce: reply.nonce.clone(),
         granted_epoch: standing.granted_epoch,
@@ -88,6 +90,8 @@ fn answer(cx: &Context<'_>, shard: &Shard, master: &Node, reply: &Reply) -> Answ
         has_room: shard.nodes.iter().all(|node| has_room(cx, node)),
         is_reached: is_reached(cx, master),
         clock_ahead_ms: cx.observed.node(&master.id).clock_ahead_ms,
+        clock_error_ms: cx.observed.node(&master.id).clock_error_ms,
+        clashes: clashes.collect(),
         said: said.map(|said| (said.id, said.clone())).collect(),
     }
 }
@@ -118,9 +122,11 @@ fn sign(cx: &Context<'_>, one: &Move, waits_for: String) -> Moved {
     let to = cx.record.place_of(one.to).and_then(|place| cx.record.shards[place].master());
     let reply = to.and_then(|master| cx.reply(&master.id));
     let said = reply.and_then(|reply| reply.moves.iter().flatten().find(|s| s.id == one.id));
-    let staged = said.and_then(|said| said.mark).and_then(|mark| match mark {
-        // Once it is whole, writes go on to arrive, and it is no nearer for that.
-        api::moves::Mark::Staged { at, is_whole: false } => at.map(|at| at.sequence),
+    let copying = reply.and_then(|reply| reply.copying.iter().find(|copying| copying.id == one.id));
+    let staged = said.and_then(|said| said.mark).and_then(|mark| match (mark, copying) {
+        // What clients write arrives with every second, and the copy is no nearer its end for that.
+        (Mark::Staged { is_whole: false, .. }, Some(copying)) => Some(copying.parts),
+        (Mark::Staged { at, is_whole: false }, None) => at.map(|at| at.sequence),
         _ => None,
     });
     Moved { phase: one.phase.word(), waits_for, staged: staged.unwrap_or(0) }
@@ -173,7 +179,7 @@ pub(crate) fn may_be_told(cx: &Context<'_>, node: &Node, plan: &mut Plan) -> boo
     let reply = cx.reply(&taker.id);
     let is_open = reply.is_some_and(|reply| {
         let mut said = reply.moves.iter().flatten();
-        said.any(|said| said.id == one.id && said.mark == Some(api::moves::Mark::Held))
+        said.any(|said| said.id == one.id && said.mark == Some(Mark::Held))
     });
     let is_told = reply.is_some_and(|reply| reply.version >= cx.record.version);
     let may = is_open && (node.id == taker.id || is_told);

@@ -111,6 +111,8 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         standing,
         moves,
         knows_rates,
+        copying,
+        usual_rate,
     } = before;
     *role == after.role
         && *myid == after.myid
@@ -140,6 +142,8 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         && is_same_standing(standing, &after.standing)
         && *moves == after.moves
         && *knows_rates == after.knows_rates
+        && *copying == after.copying
+        && *usual_rate == after.usual_rate
 }
 
 /// Who replicates, whatever it has.

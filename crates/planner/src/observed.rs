@@ -140,6 +140,8 @@ pub struct NodeObserved {
     pub unlinked_since: Option<Time>,
     /// How far its wall clock is ahead of the controller's, ms, if it says. Written by `question`.
     pub clock_ahead_ms: Option<i64>,
+    /// By how much that may be wrong, ms: the answer took twice as long. Written by `question`.
+    pub clock_error_ms: u64,
     /// The other controller that it obeys; nothing once it takes a heartbeat of this one.
     /// Written by `rival`, cleared by `question`; by `rival` for all nodes when the guard ends.
     pub led: Option<Led>,
@@ -367,6 +369,7 @@ impl Observed {
             relayed_at: None,
             unlinked_since: None,
             clock_ahead_ms: None,
+            clock_error_ms: 0,
             led: None,
         };
         self.nodes.get(id).unwrap_or(&NONE)

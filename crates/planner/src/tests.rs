@@ -128,6 +128,8 @@ pub(crate) fn reply(name: &str, version: i64, role: Does) -> Reply {
         standing: Standing::default(),
         moves: None,
         knows_rates: false,
+        copying: Vec::new(),
+        usual_rate: None,
     }
 }
 

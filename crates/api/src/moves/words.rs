@@ -7,8 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Feed, Frozen, Mark, MoveId, Order, Ordered, Progress, Rate, Said, Slots};
+use super::{Copying, Feed, Frozen, Mark, MoveId, Order, Ordered, Progress, Rate, Said, Slots};
 use crate::grant::{Least, parse_id, show_id};
+
+/// Longest text of what stands in a copy's way, bytes.
+const CLASH_BYTES_MAX: usize = 512;
 
 /// Most words behind `MOVES` in one heartbeat.
 pub const ASKED_MAX: usize = 64;
@@ -213,6 +216,26 @@ impl FromStr for Progress {
     }
 }
 
+impl fmt::Display for Copying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.id, self.parts, self.clash.as_deref().unwrap_or("-"))
+    }
+}
+
+impl FromStr for Copying {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let mut parts = text.splitn(3, ' ');
+        let mut next = || parts.next().ok_or(Malformed);
+        let (id, parts, clash) = (MoveId(number(next()?)?), number(next()?)?, next()?);
+        let clash = (clash != "-").then(|| clash.to_owned());
+        if clash.as_ref().is_some_and(|clash| clash.is_empty() || clash.len() > CLASH_BYTES_MAX) {
+            return Err(Malformed);
+        }
+        Ok(Self { id, parts, clash })
+    }
+}
+
 /// Decimal digits only.
 fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -319,6 +342,18 @@ mod tests {
         }
         for bad in ["", "5 1 2", "5 1 2 x", "5 1 2 3 4", "5 +1 2 3"] {
             assert_eq!(bad.parse::<Progress>(), Err(Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_a_copy_is_read_back_as_it_was_written() {
+        for clash in [None, Some("library `a` is another one there".to_owned())] {
+            let copying = Copying { id: MoveId(5), parts: 3, clash };
+            assert_eq!(copying.to_string().parse(), Ok(copying));
+        }
+        let long = format!("5 1 {}", "x".repeat(CLASH_BYTES_MAX + 1));
+        for bad in ["", "5", "5 1", "5 1 ", "5 -1 x", "x 1 -", long.as_str()] {
+            assert_eq!(bad.parse::<Copying>(), Err(Malformed), "{bad}");
         }
     }
 

@@ -175,6 +175,7 @@ pub(super) fn answered(
         node.unlinked_since = is_unlinked.then(|| node.unlinked_since.unwrap_or(at));
         let took_ms = seen.received_at.millis_since(seen.sent_at);
         node.clock_ahead_ms = clock_ahead_ms(seen.reply.wall_ms, took_ms, now_ms());
+        node.clock_error_ms = took_ms.div_ceil(2);
         let copies = if is_own { seen.reply.copies.clone() } else { Vec::new() };
         node.seen = Some(seen);
         node.led = None;

@@ -89,14 +89,14 @@ pub(super) async fn queue(
         let wishes = spec.moves.iter().map(given).collect::<Result<Vec<_>, _>>()?;
         let reason = format!("{} moves of slots queued", wishes.len());
         let asked = asked(Known::Shown, reason);
-        return carry_out(&registry, &cluster, asked, |_| Ok(wishes.clone())).await;
+        return carry_out(&registry, &cluster, asked, |_| Ok(wishes)).await;
     }
     let slots = slots(&spec.slots)?;
     let record = cluster.record();
     let to = record.shards[shard_index(&spec.to, &record)?].id;
     let reason = format!("slots {slots} are to move to shard {to}");
     let asked = asked(Known::Nothing, reason);
-    carry_out(&registry, &cluster, asked, |record| balance::to(record, &slots, to)).await
+    carry_out(&registry, &cluster, asked, move |record| balance::to(record, &slots, to)).await
 }
 
 fn rate(mb: Option<u32>) -> Result<Option<Rate>, ApiError> {
@@ -137,7 +137,7 @@ pub(super) async fn rebalance(
     let all = weights::of_all(&registry, &cluster.record()).await?;
     let reason = format!("slots are to be shared out by bytes, to {tolerance} percent");
     let asked = Asked { by, known: Known::All(all.clone()), rate, max_concurrent, dry, reason };
-    let plan = |record: &Record| Ok(balance::even_bytes(record, &all, tolerance));
+    let plan = move |record: &Record| Ok(balance::even_bytes(record, &all, tolerance));
     carry_out(&registry, &cluster, asked, plan).await
 }
 
@@ -155,7 +155,7 @@ pub(super) async fn drain(
     let id = record.shards[index].id;
     let reason = format!("shard {index} ({id}) is to be drained");
     let asked = Asked { by, known: Known::Nothing, rate, max_concurrent, dry, reason };
-    carry_out(&registry, &cluster, asked, |record| balance::drain(record, id)).await
+    carry_out(&registry, &cluster, asked, move |record| balance::drain(record, id)).await
 }
 
 /// Queues what `plan` makes of the record, or only shows it.
@@ -163,22 +163,29 @@ async fn carry_out(
     registry: &App,
     cluster: &Arc<Cluster>,
     asked: Asked,
-    plan: impl Fn(&Record) -> Result<Vec<Given>, Refusal>,
+    plan: impl FnOnce(&Record) -> Result<Vec<Given>, Refusal> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let record = cluster.record();
-    let mut wanted = plan(&record)?;
-    balance::check(&record, &wanted)?;
+    let of = record.clone();
+    let planned = apart(move || {
+        let wanted = plan(&of)?;
+        balance::check(&of, &wanted)?;
+        Ok::<_, Refusal>(wanted)
+    });
+    let mut wanted = planned.await??;
     can_carry_out(cluster, &record, &wanted, asked.rate.is_some())?;
-    let known = match &asked.known {
+    let mut known = match &asked.known {
         Known::All(all) => Some(all.clone()),
         Known::Nothing => weights::of_givers(registry, &record, &wanted).await,
         Known::Shown => None,
     };
-    if let Some(known) = &known {
+    if let Some(weights) = known.take() {
         let most = QUEUE_MAX.saturating_sub(record.moves.list.len());
-        wanted = balance::portions(&wanted, known, most);
+        let cut = apart(move || (balance::portions(&wanted, &weights, most), weights));
+        let (parts, weights) = cut.await?;
+        (wanted, known) = (parts, Some(weights));
     }
-    let wanted = wanted;
+    let (wanted, known) = (wanted, known);
     if record.moves.list.len() + wanted.len() > QUEUE_MAX {
         return Err(ApiError::bad(format!("more than {QUEUE_MAX} moves would be queued")));
     }
@@ -218,6 +225,14 @@ async fn carry_out(
     let ids = *first.lock()..;
     let moves = ids.zip(&wanted).map(|(id, one)| wish(Some(id), one)).collect();
     Ok(created(rest::MovesAnswer { moves, slots, bytes, notes, done: true }))
+}
+
+/// What takes long among many slots and shards, on a thread that carries no heartbeats.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ApiError::failed(format!("plan what moves: {error}")))
 }
 
 /// What a person should know before.
@@ -318,4 +333,17 @@ fn is_under_way(cluster: &Cluster, id: MoveId) -> Result<(), ApiError> {
     let Some(past) = answer.done.filter(|_| answer.of.is_none()) else { return Ok(()) };
     let end = past.error.map_or("done".to_owned(), |error| format!("over: {error}"));
     Err(ApiError::conflict(format!("move {id} is {end}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_takes_long_is_planned_on_a_thread_that_carries_no_heartbeats() {
+        let here = std::thread::current().id();
+        let there = apart(|| std::thread::current().id()).await;
+        assert!(there.is_ok_and(|there| there != here));
+        assert!(apart(|| panic!("as said")).await.is_err());
+    }
 }

@@ -51,9 +51,18 @@ fn of_move(state: &State, one: &Move, now: Time) -> rest::Move {
         tries: one.tries,
         waits_for: where_it_is.map(|(is, _)| is.waits_for.clone()).unwrap_or_default(),
         since_ms: where_it_is.map_or(0, |(_, since)| now.millis_since(*since)),
-        rate_mb: one.rate.unwrap_or(Rate::USUAL).mb(),
+        rate_mb: one.rate.unwrap_or_else(|| usual_rate(state, one)).mb(),
         progress: state.copies.get(&one.id).map(|copy| copy.progress()),
     }
+}
+
+/// What the giver's master gives where a move names no rate.
+fn usual_rate(state: &State, one: &Move) -> Rate {
+    let place = state.record.place_of(one.from);
+    let shard = place.and_then(|place| state.record.shards.get(place));
+    let seen = shard.and_then(Shard::master).and_then(|node| state.observed.nodes.get(&node.id));
+    let reply = seen.and_then(|node| node.seen.as_ref()).map(|seen| &seen.reply);
+    reply.and_then(|reply| reply.usual_rate).unwrap_or(Rate::USUAL)
 }
 
 pub(super) fn past_move(past: &Past) -> rest::PastMove {

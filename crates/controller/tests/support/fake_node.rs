@@ -468,6 +468,8 @@ impl Inside {
                 .map_or_else(Standing::default, |mover| mover.standing(self.sequence)),
             moves: self.mover.as_ref().map(|_| Vec::new()),
             knows_rates: self.mover.is_some(),
+            copying: Vec::new(),
+            usual_rate: None,
             stopping: false,
         }
     }

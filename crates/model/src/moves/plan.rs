@@ -184,6 +184,8 @@ fn observed(model: &Moving, controller: &Controller, term: u64) -> Observed {
             has_room: true,
             is_reached: true,
             clock_ahead_ms: None,
+            clock_error_ms: 0,
+            clashes: BTreeMap::new(),
             said,
         };
         answers.insert(name(index), answer);

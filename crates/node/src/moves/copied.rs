@@ -13,13 +13,26 @@ pub(super) struct Copied {
     below: Option<(u64, u64)>,
     /// Slots of the move.
     of_slots: u64,
+    /// Frames after which the cursor was another one.
+    parts: u64,
 }
 
 impl Copied {
+    /// Nothing yet, by this stream; so many parts by those before it.
+    pub(super) fn after(parts: u64) -> Self {
+        Self { parts, ..Self::default() }
+    }
+
+    /// What changes as long as the copy advances.
+    pub(super) fn parts(&self) -> u64 {
+        self.parts
+    }
+
     /// A frame was appended whose records came from between the cursors.
     pub(super) fn took(&mut self, slots: &Slots, (from, to): (&Cursor, &Cursor), records: &[u8]) {
         self.records += batch::header(records).map_or(0, |(_, count)| u64::from(count));
         self.bytes += records.len() as u64;
+        self.parts += u64::from(from != to);
         self.of_slots = below(slots, &Cursor::End);
         let begin = self.below.map_or_else(|| below(slots, from), |(begin, _)| begin);
         self.below = Some((begin, below(slots, to)));
@@ -74,6 +87,7 @@ mod tests {
         copied.took(&slots, (&Cursor::End, &Cursor::End), &[]);
         let progress = copied.progress(MoveId(1));
         assert_eq!((progress.records, progress.of_bytes), (3, Some(progress.bytes)));
+        assert_eq!(copied.parts(), 3, "what clients write is no part");
         // Another process goes on from the middle.
         let mut copied = Copied::default();
         copied.took(&slots, (&at(5), &at(6)), &records);

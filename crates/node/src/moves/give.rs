@@ -17,6 +17,7 @@ use storage::{FeedRead, FeedReader, Snapshot, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
+use super::beside::{self, Beside};
 use super::look::{holds, least, master, owns};
 use super::pace::Pace;
 use super::state::Give;
@@ -60,8 +61,8 @@ pub struct Request {
     pub has: Option<Least>,
     /// Below this.
     pub cursor: Cursor,
-    /// How fast the copy may come.
-    pub rate: Rate,
+    /// How fast the copy may come; `None`: as this node's options say.
+    pub rate: Option<Rate>,
 }
 
 impl Request {
@@ -69,8 +70,8 @@ impl Request {
     pub fn parse(words: &[&[u8]]) -> Option<Self> {
         let text = |word| std::str::from_utf8(word).ok();
         let (words, rate) = match words {
-            [words @ .., rate] if words.len() == 5 => (words, text(rate)?.parse::<Rate>().ok()?),
-            words => (words, Rate::USUAL),
+            [words @ .., rate] if words.len() == 5 => (words, Some(text(rate)?.parse().ok()?)),
+            words => (words, None),
         };
         let [id, slots, nonce, epoch, place] = words else { return None };
         let (has, cursor) = parse_place(place).ok()?;
@@ -143,7 +144,7 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
         return Ok(());
     }
     let registered = Registered { node, id: request.id, give: &give };
-    stream.write_all(b"+OK\r\n").await?;
+    stream.write_all(beside::GREETING).await?;
     if let Some(has) = request.has.filter(|has| !holds(&store, *has)) {
         tracing::warn!(id = %request.id, ?has, "the taker has what this history does not hold");
         registered.stay_misfit();
@@ -154,7 +155,8 @@ async fn answer(node: &Arc<Node>, stream: &mut Stream, request: Request) -> Resu
         reader: store.feed(),
         sender: Sender::new(request.id, request.has, request.cursor.clone()),
         log: Log::default(),
-        pace: Pace::new(request.rate),
+        beside: Beside::default(),
+        pace: Pace::new(request.rate.unwrap_or(Rate::USUAL)),
         snapshot: None,
         stop: node.shutdown(),
         in_flight: 0,
@@ -257,7 +259,9 @@ struct Giving<'a> {
     reader: FeedReader,
     sender: Sender,
     log: Log,
-    /// Of the copy. What clients write meanwhile is counted, and never waits.
+    beside: Beside,
+    /// Of the copy alone: what clients write meanwhile neither waits nor counts, or a copy that is
+    /// slower than they would never end.
     pace: Pace,
     snapshot: Option<Snapshot<'a>>,
     /// The node ends.
@@ -285,7 +289,6 @@ impl Giving<'_> {
                 self.wait(stream, LOOK).await?;
                 continue;
             };
-            self.pace.leave(frame.len(), now_us());
             let patience = Duration::from_millis(PATIENCE_MS);
             let sent = tokio::time::timeout(patience, stream.write_all(&frame)).await;
             sent.map_err(|_| End::Stalled)??;
@@ -306,8 +309,12 @@ impl Giving<'_> {
         match read? {
             0 => Err(End::Closed),
             read => {
-                self.in_flight = self.in_flight.saturating_sub(read);
-                for bytes in self.sent_bytes.drain(..read.min(self.sent_bytes.len())) {
+                let acks = acks.iter().take(read).filter(|ack| **ack != beside::WANTED).count();
+                if acks < read {
+                    self.beside.want();
+                }
+                self.in_flight = self.in_flight.saturating_sub(acks);
+                for bytes in self.sent_bytes.drain(..acks.min(self.sent_bytes.len())) {
                     self.acked_bytes = bytes;
                 }
                 self.acked_at_ms = clock::boottime_ms();
@@ -318,6 +325,8 @@ impl Giving<'_> {
 
     /// Whether this stream is still that of a grant, and how far the taker is.
     fn look(&mut self) -> Result<(), End> {
+        let usual = || Rate::new(self.node.config.now().move_rate_mb).ok();
+        self.pace.set(self.request.rate.or_else(usual).unwrap_or(Rate::USUAL));
         let is_granted = self.node.grants.granted_epoch() == Some(self.request.epoch);
         let is_left =
             self.store.marks().is_some_and(|marks| marks.table().of(self.request.id).is_some());
@@ -330,13 +339,22 @@ impl Giving<'_> {
         // While nothing of the slots is written the taker is told seldom of the rest.
         let is_idle = self.in_flight == 0 && self.log.to == 0;
         let is_whole = *self.sender.cursor() == Cursor::End;
-        let is_near = is_whole && (is_idle || behind <= CLOSE_BYTES);
+        let is_near = is_whole && !self.beside.is_behind() && (is_idle || behind <= CLOSE_BYTES);
         if !is_near {
             self.far_at_ms = now;
         }
         let is_close = now.saturating_sub(self.far_at_ms) >= CLOSE_MS;
         *self.give.feed.lock() = Some(if is_close { Feed::Close } else { Feed::Far });
         Ok(())
+    }
+
+    /// Newest sequence that the in-sync set has.
+    fn acknowledged(&self) -> u64 {
+        let published = self.store.published();
+        match self.node.grants.commit.is_waiting() {
+            true => published.min(self.node.grants.commit.newest()),
+            false => published,
+        }
     }
 
     /// Newest sequence that may leave.
@@ -346,11 +364,7 @@ impl Giving<'_> {
     /// will be at this sequence or behind it; and the grant after it, since a freeze ends with it: a
     /// position behind the one that the record rests on could never be opened.
     fn committed(&self) -> Result<u64, End> {
-        let published = self.store.published();
-        let committed = match self.node.grants.commit.is_waiting() {
-            true => published.min(self.node.grants.commit.newest()),
-            false => published,
-        };
+        let committed = self.acknowledged();
         let frozen = self.node.moves.frozen_at(self.request.id);
         if self.node.grants.granted_epoch() != Some(self.request.epoch) {
             return Err(End::Over);
@@ -358,8 +372,28 @@ impl Giving<'_> {
         Ok(frozen.map_or(committed, |at| at.min(committed)))
     }
 
+    /// What goes beside the copy.
+    fn beside(&mut self) -> Result<Option<Vec<u8>>, End> {
+        let frozen = self.node.moves.frozen_at(self.request.id);
+        self.beside.look((self.node, self.store), frozen)?;
+        let acknowledged = self.acknowledged();
+        let Some(head) = self.sender.beside() else { return Ok(None) };
+        let records = self.beside.next(acknowledged, CHUNK_BYTES);
+        if records.is_some() {
+            // It tells the taker nothing of the log.
+            let told = self.sent_bytes.back().copied().unwrap_or(self.acked_bytes);
+            self.sent_bytes.push_back(told);
+        }
+        Ok(records.map(|records| head.frame(&records)))
+    }
+
     /// The next frame, if there is one.
     fn next(&mut self) -> Result<Option<Vec<u8>>, End> {
+        let beside = self.beside()?;
+        // Before there is a position nothing can go beside it.
+        if beside.is_some() || self.beside.is_first() && self.sender.beside().is_some() {
+            return Ok(beside);
+        }
         match self.sender.step(self.committed()?) {
             Step::Wait => Ok(self.flush(false)),
             // No snapshot is held while the rate is waited for.
@@ -378,6 +412,10 @@ impl Giving<'_> {
                 if !self.read_log(after, through)? {
                     return Ok(self.flush(false));
                 }
+                // Scripts that were kept there come before the position.
+                if self.beside.is_first() {
+                    return Ok(None);
+                }
                 Ok(self.flush(self.log.to == through && *self.sender.cursor() != Cursor::End))
             }
             Step::Chunk { as_of } => {
@@ -386,7 +424,9 @@ impl Giving<'_> {
                 let chunk = storage::slots::chunk(&snapshot, slots, &cursor, CHUNK_BYTES)?;
                 let head = self.sender.copied(least(self.store, as_of), chunk.cursor);
                 self.noted_sent();
-                Ok(Some(head.frame(&chunk.records)))
+                let frame = head.frame(&chunk.records);
+                self.pace.leave(frame.len(), now_us());
+                Ok(Some(frame))
             }
         }
     }
@@ -406,7 +446,9 @@ impl Giving<'_> {
         let records = self.log.records.get_or_insert_with(|| Writer::new(Vec::new()));
         for batch in batches.iter().take_while(|batch| batch.end() <= through + 1) {
             let (slots, below) = (&self.request.slots, self.sender.cursor());
-            storage::slots::forward(&batch.data, slots, below, records)?;
+            if storage::slots::forward(&batch.data, slots, below, records)? {
+                self.beside.note_kept();
+            }
             self.log.to = batch.end() - 1;
             has_read = true;
             if records.len() >= CHUNK_BYTES {

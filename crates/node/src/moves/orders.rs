@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::replication::slots::{Act, Here, Mark, MoveId, State};
-use api::moves::{Asked, Ordered, Said};
+use ::replication::slots::{Act, Here, Mark, MoveId, Slots, State};
+use api::moves::{Asked, Order, Ordered, Said};
 use storage::Store;
 
 use super::look::{least, master, owns};
@@ -24,9 +24,21 @@ pub fn obey_all(node: &Arc<Node>, asked: &[Asked], term: u64) {
         if let Asked::Do(ordered) = asked
             && ordered.term == term
         {
-            obey(node, ordered);
+            let opens = matches!(ordered.order, Order::Open { .. });
+            match opens && !node.moves.may_open(ordered.id) {
+                true => tracing::debug!(id = %ordered.id, "the clock here is behind the giver's"),
+                false => obey(node, ordered),
+            }
         }
     }
+}
+
+/// Nothing brings the slots back here: who subscribes to their channels is not to wait for the
+/// topology.
+fn tell_subscribers(node: &Node, slots: &Slots) {
+    let is_gone = |name: &[u8]| slots.contains(topology::key_slot(name).number());
+    let limit = node.config.now().subscriber_limit();
+    node.pubsub.drop_shards(is_gone, limit, clock::unix_ms());
 }
 
 /// What is said of these moves, and of all for which something is held back.
@@ -144,6 +156,9 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         node.moves.mirror(&held);
         act
     };
+    if ordered.order == Order::Seal {
+        tell_subscribers(node, slots);
+    }
     match act {
         Act::Put(mark) if mark.state != State::Held => node.touch_all(),
         Act::Drain => drain(node, id),
@@ -152,7 +167,7 @@ fn obey(node: &Arc<Node>, ordered: &Ordered) {
         }
         // Staging has begun: the stream follows at once.
         Act::Empty(Mark { state: State::Staged { .. }, .. }) => {
-            if let api::moves::Order::Pull { node: giver, nonce, epoch, rate } = &ordered.order {
+            if let Order::Pull { node: giver, nonce, epoch, rate } = &ordered.order {
                 let (giver, nonce) = (giver.clone(), nonce.clone());
                 let source = Source { node: giver, nonce, epoch: *epoch, rate: *rate };
                 take::pull(node, id, slots, source);

@@ -20,6 +20,11 @@ impl Pace {
         Self { rate, paid_at_us: 0 }
     }
 
+    /// Another rate, of what leaves from now on.
+    pub(super) fn set(&mut self, rate: Rate) {
+        self.rate = rate;
+    }
+
     /// So many bytes leave.
     pub(super) fn leave(&mut self, bytes: usize, now_us: u64) {
         let since = self.paid_at_us.max(now_us.saturating_sub(SAVED_US));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::replication::slots::{Access, Machine, Mark, MoveId, State};
-use api::moves::{Feed, Progress, Rate};
+use api::moves::{Copying, Feed, Progress, Rate};
 use parking_lot::{Mutex, MutexGuard};
 use storage::Store;
 
@@ -76,6 +76,35 @@ pub(super) struct Take {
     pub progress_ms: AtomicU64,
     /// What it has brought.
     pub copied: Mutex<Copied>,
+    /// CLOCK_BOOTTIME from which on the wall clock here reads what the giver's did, ms.
+    pub opens_at_ms: AtomicU64,
+    /// What a person has to mend before the copy can go on.
+    pub clash: Mutex<Option<String>>,
+}
+
+/// Clocks that are further apart move no slots: more is a clock that was set, ms.
+const APART_MS: u64 = 1_000;
+
+impl Take {
+    /// A stream in place of an earlier one of its move: what was found out by that one stays so.
+    pub(super) fn new(source: Source, before: Option<&Self>, now_ms: u64) -> Self {
+        let opens_at_ms = before.map_or(0, |before| before.opens_at_ms.load(Ordering::SeqCst));
+        let parts = before.map_or(0, |before| before.copied.lock().parts());
+        Self {
+            source,
+            is_over: AtomicBool::new(false),
+            progress_ms: AtomicU64::new(now_ms),
+            copied: Mutex::new(Copied::after(parts)),
+            opens_at_ms: AtomicU64::new(opens_at_ms),
+            clash: Mutex::new(before.and_then(|before| before.clash.lock().clone())),
+        }
+    }
+
+    /// The giver's wall clock read `giver_ms` a moment ago, that here reads `here_ms`.
+    pub(super) fn clock_is(&self, giver_ms: u64, here_ms: u64) {
+        let ahead_ms = giver_ms.saturating_sub(here_ms).min(APART_MS);
+        self.opens_at_ms.fetch_max(clock::boottime_ms() + ahead_ms, Ordering::SeqCst);
+    }
 }
 
 /// Why a command for a slot does not run.
@@ -131,6 +160,24 @@ impl Moves {
         let takes = self.takes.lock();
         let running = takes.iter().filter(|(_, take)| !take.is_over.load(Ordering::SeqCst));
         running.map(|(id, take)| take.copied.lock().progress(*id)).collect()
+    }
+
+    /// Where the copies are that this node takes, also those whose stream is broken.
+    pub fn copying(&self) -> Vec<Copying> {
+        let takes = self.takes.lock();
+        let copying = takes.iter().map(|(id, take)| {
+            let (parts, clash) = (take.copied.lock().parts(), take.clash.lock().clone());
+            Copying { id: *id, parts, clash }
+        });
+        copying.collect()
+    }
+
+    /// Whether what had expired at the giver when writes stopped has expired here: until then nobody
+    /// reads it here (rule M15).
+    pub(super) fn may_open(&self, id: MoveId) -> bool {
+        let takes = self.takes.lock();
+        let opens_at_ms = takes.get(&id).map(|take| take.opens_at_ms.load(Ordering::SeqCst));
+        opens_at_ms.is_none_or(|at_ms| at_ms <= clock::boottime_ms())
     }
 
     /// Whether anything is held back.

@@ -5,18 +5,18 @@
 //! and how far it goes as one thing (rule M8).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::replication::slots::copy::{self, FRAME_HEAD_BYTES, Head, encode_place};
 use ::replication::slots::marks::CURSOR_BYTES_MAX;
 use ::replication::slots::{MoveId, Slots, State};
-use parking_lot::Mutex;
 use resp::value::encode_command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use topology::{Endpoint, NodeId, Viewer};
 
+use super::beside::{self, Thing};
 use super::look::master;
 use super::state::{Source, Take};
 use crate::clock;
@@ -53,6 +53,8 @@ enum End {
     Over,
     #[error("the topology has no such node")]
     Unknown,
+    #[error("what came beside the copy: {0}")]
+    Beside(#[from] beside::Refusal),
 }
 
 struct Job {
@@ -73,7 +75,8 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: Source) {
     let take = {
         let mut takes = node.moves.takes.lock();
         takes.retain(|known, take| *known == id || !take.is_over.load(Ordering::SeqCst));
-        if let Some(known) = takes.get(&id) {
+        let before = takes.get(&id).cloned();
+        if let Some(known) = &before {
             let age_ms = now.saturating_sub(known.progress_ms.load(Ordering::SeqCst));
             let is_over = known.is_over.load(Ordering::SeqCst);
             if known.source == source && !is_over && age_ms < PROGRESS_MS {
@@ -81,12 +84,7 @@ pub fn pull(node: &Arc<Node>, id: MoveId, slots: &Slots, source: Source) {
             }
             known.is_over.store(true, Ordering::SeqCst);
         }
-        let take = Arc::new(Take {
-            source,
-            is_over: AtomicBool::new(false),
-            progress_ms: AtomicU64::new(now),
-            copied: Mutex::default(),
-        });
+        let take = Arc::new(Take::new(source, before.as_deref(), now));
         takes.insert(id, Arc::clone(&take));
         take
     };
@@ -112,8 +110,14 @@ impl Job {
             tokio::time::timeout(GREETING, self.open()).await.unwrap_or(Err(End::Silent))?;
         loop {
             let (head, records) = self.receive(&mut stream).await?;
+            let things = beside::parse(&records).transpose();
+            let things = things.map_err(|_| End::Malformed("what came beside the copy"))?;
             let sequence = loop {
-                if let Some(sequence) = self.append(&head, &records)? {
+                let appended = match &things {
+                    Some(things) => self.adopt(&head, things),
+                    None => self.append(&head, &records),
+                };
+                if let Some(sequence) = appended? {
                     break sequence;
                 }
                 self.look()?;
@@ -165,7 +169,9 @@ impl Job {
         let rate = rate.as_deref().map(str::as_bytes);
         let words: Vec<&[u8]> = words.into_iter().chain(rate).collect();
         stream.write_all(&encode_command(&words)).await?;
-        line(&mut stream).await?;
+        if line(&mut stream).await? == beside::GREETING {
+            stream.write_all(&[beside::WANTED]).await?;
+        }
         Ok(stream)
     }
 
@@ -233,6 +239,33 @@ impl Job {
         room.is_some_and(|room| !room.has_place_for_guests())
     }
 
+    /// Keeps what came beside the copy, if it fits where that is; the newest sequence of it. `None`
+    /// while writes are paused, or while others write to any key.
+    fn adopt(&self, head: &Head, things: &[Thing]) -> Result<Option<u64>, End> {
+        let engine = self.node.engine();
+        let (store, epoch) = master(&self.node, &engine).ok_or(End::Over)?;
+        if epoch != self.granted {
+            return Err(End::Over);
+        }
+        if self.node.clients.paused(clock::boottime_ns).is_some() {
+            return Ok(None);
+        }
+        let marks = store.marks().ok_or(End::Over)?;
+        copy::staged(marks.table().of(self.id).ok_or(End::Over)?, head)?;
+        let adopted = beside::adopt(&self.node, store, things);
+        if let Err(beside::Refusal::Clash(clash)) = &adopted {
+            *self.take.clash.lock() = Some(clash.clone());
+        }
+        let adopted = adopted?;
+        for thing in things.iter().filter(|_| adopted.is_some()) {
+            if let Thing::Clock(giver_ms) = thing {
+                self.take.clock_is(*giver_ms, clock::unix_ms());
+                *self.take.clash.lock() = None;
+            }
+        }
+        Ok(adopted)
+    }
+
     /// Appends a frame under the gate; the sequence of its mark. `None` while writes are paused: what a
     /// switchover waits for its successor to have does not grow (rule M16).
     fn append(&self, head: &Head, records: &[u8]) -> Result<Option<u64>, End> {
@@ -261,7 +294,7 @@ impl Job {
 }
 
 /// One line of a greeting, which must be a positive one.
-async fn line(stream: &mut Stream) -> Result<(), End> {
+async fn line(stream: &mut Stream) -> Result<Vec<u8>, End> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         if line.len() > LINE_BYTES_MAX {
@@ -270,7 +303,7 @@ async fn line(stream: &mut Stream) -> Result<(), End> {
         line.push(stream.read_u8().await?);
     }
     match line.first() {
-        Some(b'+') => Ok(()),
+        Some(b'+') => Ok(line),
         _ => Err(End::Refused(String::from_utf8_lossy(&line).trim_end().to_owned())),
     }
 }

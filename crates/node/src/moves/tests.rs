@@ -17,6 +17,8 @@ use storage::{Direction, Family, Read as _};
 use crate::config::Values;
 use crate::replication::tests::{Running, answer, wait_until};
 
+mod beside;
+
 const ID: MoveId = MoveId(1);
 /// Slots of S, of which the lower half moves.
 const MOVING: &str = "0-4095";

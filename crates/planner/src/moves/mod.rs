@@ -32,6 +32,9 @@ const AGAIN_MAX_MS: u64 = 30_000;
 const TRIES_MAX: u32 = 5;
 /// Clocks that are so far apart would end what expires too early, or bring it back, ms (M15).
 const CLOCKS_MS: u64 = 1_000;
+/// Nothing is handed over while they are further apart: the taker opens once its clock reads what
+/// the giver's did, so clients would wait that much longer, ms (M10, M15).
+const CLOCKS_AT_STOP_MS: u64 = 50;
 
 /// What a move waits for that has nothing to be mended.
 pub(crate) const ITS_TURN: &str = "its turn";
@@ -59,6 +62,10 @@ pub struct Answer {
     pub is_reached: bool,
     /// How far its wall clock is ahead of the controller's, ms, if that is known.
     pub clock_ahead_ms: Option<i64>,
+    /// By how much that may be wrong.
+    pub clock_error_ms: u64,
+    /// What a person has to mend before it can go on to copy, by move.
+    pub clashes: BTreeMap<MoveId, String>,
     /// By move.
     pub said: BTreeMap<MoveId, Said>,
 }
@@ -113,7 +120,8 @@ pub struct Moved {
     pub phase: &'static str,
     /// What it waits for.
     pub waits_for: String,
-    /// Sequence of the giver that is staged, until the copy is whole.
+    /// Parts that were copied, where the taker counts them; else the sequence of the giver that is
+    /// staged. 0 once the copy is whole.
     pub staged: u64,
 }
 
@@ -184,6 +192,15 @@ impl Side<'_> {
     /// What it said of a move.
     fn said(&self, id: MoveId) -> Said {
         self.answer.said.get(&id).cloned().unwrap_or_else(|| Said::nothing(id))
+    }
+
+    /// Its wall clock is so far ahead of that of the other side, or behind, for certain; 0 where
+    /// one of them is not known.
+    fn apart_ms(&self, other: &Side<'_>) -> u64 {
+        let (mine, others) = (self.answer, other.answer);
+        let clocks = mine.clock_ahead_ms.zip(others.clock_ahead_ms);
+        let apart = clocks.map_or(0, |(mine, others)| mine.abs_diff(others));
+        apart.saturating_sub(mine.clock_error_ms + others.clock_error_ms)
     }
 
     /// Nobody else is about to change its master.

@@ -4,8 +4,8 @@ use api::moves::{Feed, Frozen, Mark, Order, Said};
 
 use super::give;
 use super::{
-    AGAIN_MAX_MS, AGAIN_MS, CLOCKS_MS, Context, FREEZE_MS, Floor, ITS_TURN, Move, PAUSED, Phase,
-    Plan, Side, TRIES_MAX,
+    AGAIN_MAX_MS, AGAIN_MS, CLOCKS_AT_STOP_MS, CLOCKS_MS, Context, FREEZE_MS, Floor, ITS_TURN,
+    Move, PAUSED, Phase, Plan, Side, TRIES_MAX,
 };
 use crate::Time;
 
@@ -52,8 +52,7 @@ fn begin(cx: &Context<'_>, one: &Move, plan: &mut Plan) {
     if !d.answer.is_reached {
         return plan.waits(one, "every balancer to lead to the taker's master");
     }
-    let clocks = s.answer.clock_ahead_ms.zip(d.answer.clock_ahead_ms);
-    if clocks.is_some_and(|(giver, taker)| giver.abs_diff(taker) >= CLOCKS_MS) {
+    if s.apart_ms(&d) >= CLOCKS_MS {
         return plan.waits(one, "the clocks of both masters, which are a second apart");
     }
     let mut record = cx.record.next();
@@ -144,7 +143,8 @@ fn attempt(
     }
     let number = attempt.map_or(0, |attempt| attempt.number);
     let is_whole = matches!(taker.mark, Some(Mark::Staged { is_whole: true, .. }));
-    let is_ready = s.is_steady() && d.is_steady() && d.answer.is_reached;
+    let in_the_way = in_the_way(one, is_whole, (s, d));
+    let is_ready = s.is_steady() && d.is_steady() && in_the_way.is_none();
     let is_close = is_whole && giver.feed == Some(Feed::Close) && is_ready;
     let due = attempt.map_or(cx.now, |attempt| attempt.at.plus_millis(pause_ms(attempt.number)));
     if is_close && !one.is_paused && due <= cx.now {
@@ -155,16 +155,24 @@ fn attempt(
     if is_close {
         wake_later(cx, due, plan);
     }
-    plan.waits(one, waits_in_copy(one, is_whole, d.answer.is_reached));
+    let waits_for = if is_whole { "a short stop to be possible" } else { "the copy" };
+    let waits_for = in_the_way.unwrap_or(waits_for);
+    plan.waits(one, if one.is_paused { PAUSED } else { waits_for });
 }
 
-fn waits_in_copy(one: &Move, is_whole: bool, is_reached: bool) -> &'static str {
-    match (is_whole, is_reached) {
-        _ if one.is_paused => PAUSED,
-        (false, _) => "the copy",
-        (true, false) => "every balancer to lead to the taker's master",
-        (true, true) => "a short stop to be possible",
+/// What is to be mended before the slots can be handed over.
+fn in_the_way<'a>(one: &Move, is_whole: bool, (s, d): (Side<'_>, Side<'a>)) -> Option<&'a str> {
+    if let Some(clash) = d.answer.clashes.get(&one.id) {
+        return Some(clash);
     }
+    if !is_whole {
+        return None;
+    }
+    if !d.answer.is_reached {
+        return Some("every balancer to lead to the taker's master");
+    }
+    let is_apart = s.apart_ms(&d) > CLOCKS_AT_STOP_MS;
+    is_apart.then_some("the clocks of both masters, which are more than 50 ms apart")
 }
 
 fn wake_later(cx: &Context<'_>, due: Time, plan: &mut Plan) {

@@ -45,6 +45,8 @@ fn script() -> Script {
         has_room: true,
         is_reached: true,
         clock_ahead_ms: None,
+        clock_error_ms: 0,
+        clashes: BTreeMap::new(),
         said: BTreeMap::new(),
     };
     let answers = ["a", "b"].map(|name| (id(name), answer()));
@@ -378,4 +380,34 @@ fn a_rate_is_ordered_where_both_know_one() {
     assert_eq!(serde_json::from_str::<Moves>(&json).unwrap(), script().record.moves);
     let json = serde_json::to_string(&s.record.moves).unwrap();
     assert_eq!(serde_json::from_str::<Moves>(&json).unwrap(), s.record.moves);
+}
+
+#[test]
+fn nothing_is_frozen_while_clocks_are_apart_or_something_is_to_be_mended() {
+    let mut s = Script::copied();
+    let freezes = |s: &Script| {
+        let orders = s.plan().orders;
+        orders.iter().any(|(_, ordered)| matches!(ordered.order, Order::Freeze { .. }))
+    };
+    let waits = |s: &Script| s.plan().waits.get(&MoveId(1)).cloned().unwrap_or_default();
+    let clock = |s: &mut Script, name: &str, ahead_ms, error_ms| {
+        let answer = s.observed.answers.get_mut(&id(name)).unwrap();
+        (answer.clock_ahead_ms, answer.clock_error_ms) = (Some(ahead_ms), error_ms);
+    };
+    assert!(freezes(&s));
+    clock(&mut s, "a", -20, 0);
+    clock(&mut s, "b", 31, 0);
+    assert!(!freezes(&s));
+    assert_eq!(waits(&s), "the clocks of both masters, which are more than 50 ms apart");
+    clock(&mut s, "b", 31, 1);
+    assert!(freezes(&s), "so much is not certain");
+    clock(&mut s, "b", 30, 0);
+    assert!(freezes(&s));
+    let taker = s.observed.answers.get_mut(&id("b")).unwrap();
+    taker.clashes.insert(MoveId(1), "the library `x`".into());
+    assert!(!freezes(&s));
+    assert_eq!(waits(&s), "the library `x`");
+    // Told also while the copy, which it stops, is not whole.
+    s.says("b", |said| said.mark = Some(Mark::Staged { at: Some(AT), is_whole: false }));
+    assert_eq!(waits(&s), "the library `x`");
 }

@@ -1,7 +1,7 @@
 //! Scripted plans of clusters whose slots move: what heartbeats order, what goes into the store, and
 //! what a person is told. The steps themselves are tested beside `moves`.
 
-use api::moves::{Asked, Feed, Frozen, Mark, MoveId, Order, Ordered, Said};
+use api::moves::{Asked, Copying, Feed, Frozen, Mark, MoveId, Order, Ordered, Said};
 
 use super::grants::in_sync;
 use super::*;
@@ -279,6 +279,42 @@ fn a_move_that_does_not_advance_is_told_of_with_what_it_waits_for() {
     s.says("c", |said| said.mark = Some(Mark::Staged { at: Some(later), is_whole: true }));
     rest(&mut s, STALL_MS);
     assert!(s.alarms()[0].ends_with("waits for a short stop to be possible"), "writes go on");
+}
+
+#[test]
+fn a_copy_that_only_brings_what_clients_write_does_not_advance() {
+    let mut s = two();
+    s.acts();
+    s.balancer_answers(&[]);
+    s.steps();
+    let brings = |s: &mut Script, parts, clash: Option<&str>, sequence| {
+        let at = Some(Least { sequence, ..AT });
+        s.says("c", |said| said.mark = Some(Mark::Staged { at, is_whole: false }));
+        let clash = clash.map(str::to_owned);
+        s.answers_with("c", |reply| reply.copying = vec![Copying { id: MoveId(1), parts, clash }]);
+        s.steps();
+    };
+    let rest = |s: &mut Script| {
+        s.after_ms(STALL_MS);
+        for name in ["a", "c"] {
+            s.answers_with(name, |_| {});
+        }
+        for name in ["a", "c"] {
+            s.granted(name);
+        }
+    };
+    brings(&mut s, 3, None, 7);
+    rest(&mut s);
+    brings(&mut s, 3, None, 900);
+    let alarm = "move 1 of slots 0-9 from shard 0 to shard 1 does not advance: it waits for";
+    assert_eq!(s.alarms(), [format!("{alarm} the copy")]);
+    brings(&mut s, 4, None, 901);
+    assert_eq!(s.alarms(), [""; 0], "it does again");
+    brings(&mut s, 4, Some("the library `x`"), 901);
+    assert_eq!(s.plan().moves[&MoveId(1)].waits_for, "the library `x`");
+    rest(&mut s);
+    brings(&mut s, 4, Some("the library `x`"), 950);
+    assert_eq!(s.alarms(), [format!("{alarm} the library `x`")]);
 }
 
 #[test]

@@ -105,6 +105,13 @@ impl Sender {
         self.head(to)
     }
 
+    /// The head of a frame that goes beside the copy, and changes nothing of how far it is; `None`
+    /// while nothing was sent.
+    pub fn beside(&self) -> Option<Head> {
+        let at = self.has?;
+        Some(Head { id: self.id, from: Some(at), to: at, cursor: self.cursor.clone() })
+    }
+
     fn head(&mut self, to: Least) -> Head {
         let from = self.has.replace(to);
         Head { id: self.id, from, to, cursor: self.cursor.clone() }

@@ -10,6 +10,7 @@ use super::{STAGES, bounds, slot_of};
 use crate::batch::{self, Record, Writer};
 use crate::key::split_internal;
 use crate::types::head::Header;
+use crate::types::scripts;
 use crate::{Direction, Error, Family, Snapshot};
 
 const ACTION: &str = "read slots that move";
@@ -134,11 +135,17 @@ impl Owners<'_, '_> {
 }
 
 /// Adds to `out` what a batch of the log changes of these slots below the cursor. Ranges are cut to
-/// what is copied.
+/// what is copied. Says whether the batch also keeps scripts or functions, which have no slot.
 ///
 /// # Errors
 /// Bytes that are no batch.
-pub fn forward(bytes: &[u8], slots: &Slots, below: &Cursor, out: &mut Writer) -> Result<(), Error> {
+pub fn forward(
+    bytes: &[u8],
+    slots: &Slots,
+    below: &Cursor,
+    out: &mut Writer,
+) -> Result<bool, Error> {
+    let mut keeps_scripts = false;
     let is_copied = |family, key: &[u8]| {
         slot_of(key).is_some_and(|slot| slots.contains(slot))
             && position(family, key).is_some_and(|place| below.is_above(&place))
@@ -152,10 +159,11 @@ pub fn forward(bytes: &[u8], slots: &Slots, below: &Cursor, out: &mut Writer) ->
             Record::DeleteRange { family, begin, end } => {
                 cut_range(family, (begin, end), (slots, below), out);
             }
-            Record::Put { .. } | Record::Delete { .. } | Record::LogData(_) => {}
+            Record::Put { family, key, .. } => keeps_scripts |= scripts::is_kept(family, key),
+            Record::Delete { .. } | Record::LogData(_) => {}
         }
     }
-    Ok(())
+    Ok(keeps_scripts)
 }
 
 /// The parts of a range that lie in these slots below the cursor; neighbours become one.

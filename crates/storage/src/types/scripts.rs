@@ -93,6 +93,19 @@ fn all(read: &impl Read, prefix: &[u8]) -> Result<Vec<Named>, Error> {
     Ok(found)
 }
 
+/// All scripts, by their hashes.
+///
+/// # Errors
+/// Those of the database.
+pub fn scripts(read: &impl Read) -> Result<Vec<Named>, Error> {
+    all(read, SCRIPT)
+}
+
+/// Whether a record keeps a script, a library, or the library of a function.
+pub fn is_kept(family: Family, key: &[u8]) -> bool {
+    family == Family::Propagate && [SCRIPT, LIBRARY, FUNCTION].iter().any(|of| key.starts_with(of))
+}
+
 /// All libraries and their texts.
 ///
 /// # Errors

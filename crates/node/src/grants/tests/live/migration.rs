@@ -136,6 +136,13 @@ pub(super) fn of_migration(name: &str) -> bool {
             target.take_all();
             assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
         }
+        // What it does is shown where slots move: `moves::tests::beside`.
+        "move-rate-mb" => {
+            let node = plain();
+            set(&node, name, "7");
+            let told = crate::role::heartbeat_reply(&node.node).usual_rate;
+            assert_eq!(told.map(|rate| rate.mb()), Some(7));
+        }
         "migrate-sequence-gap" => {
             let source = Source::new(&[(name, "1")], 1, "v");
             let (mut target, _) = source.give();
