@@ -25,7 +25,7 @@ const BOTH: Needs = Needs { read: true, write: true };
 #[rustfmt::skip]
 const ONLY_WRITE: &[&str] = &[
     "append", "del", "expire", "expireat", "geoadd", "hdel", "hmset", "hset", "hsetnx", "linsert",
-    "lpush", "lpushx", "lrem", "lset", "ltrim", "mset", "msetnx", "persist", "pexpire", "pexpireat",
+    "lpush", "lpushx", "lrem", "lset", "ltrim", "mset", "msetex", "msetnx", "persist", "pexpire", "pexpireat",
     "psetex", "restore", "rpush", "rpushx", "sadd", "setex", "setnx", "setrange", "srem", "unlink",
     "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
@@ -91,8 +91,18 @@ pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
         }
         Access::Write if ONLY_WRITE.contains(&name) => WRITE,
         Access::Write if name == "set" => {
-            let gets = words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"get"));
-            if gets { BOTH } else { WRITE }
+            // A value that is taken for an option costs its writer a permission, no more.
+            const TELL: [&str; 5] = ["get", "ifeq", "ifne", "ifdeq", "ifdne"];
+            let tells = |word: &&[u8]| TELL.iter().any(|t| word.eq_ignore_ascii_case(t.as_bytes()));
+            if words.iter().skip(3).any(tells) { BOTH } else { WRITE }
+        }
+        // With a condition it tells something of the value.
+        Access::Write if name == "delex" => {
+            if words.len() > 2 {
+                BOTH
+            } else {
+                WRITE
+            }
         }
         Access::Write if name == "xreadgroup" => READ,
         Access::Write => BOTH,
@@ -124,6 +134,12 @@ mod tests {
         check("SET k v", &[WRITE]);
         check("SET k v XX GET", &[BOTH]);
         check("SET k get", &[WRITE]);
+        check("SET k v IFEQ x", &[BOTH]);
+        check("SET k v ifdne 0123456789abcdef", &[BOTH]);
+        check("MSETEX 2 a 1 b 2 NX", &[WRITE, WRITE]);
+        check("DELEX k", &[WRITE]);
+        check("DELEX k IFNE x", &[BOTH]);
+        check("DIGEST k", &[READ]);
         check("TTL k", &[READ]);
         check("EXISTS k", &[NOTHING]);
         check("PFMERGE a b", &[BOTH, READ]);
