@@ -290,20 +290,6 @@ impl Store {
         Ok(published)
     }
 
-    /// Writes all memtables to tables.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub fn flush(&self) -> Result<(), Error> {
-        for family in Family::ALL {
-            self.inner
-                .db
-                .flush_cf(self.cf(family)?)
-                .map_err(|error| Error::engine("flush memtables", error))?;
-        }
-        Ok(())
-    }
-
     /// Compacts `[lower, upper)` of every family; empty bounds are open. Blocks until done.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ const ONLY_WRITE: &[&str] = &[
 /// They tell of a key, and nothing of what is in it.
 #[rustfmt::skip]
 const ABOUT: &[&str] = &[
-    "exists", "hexists", "hlen", "hstrlen", "llen", "memory|usage", "disk|usage",
+    "exists", "hexists", "hlen", "hstrlen", "kmetadata", "llen", "memory|usage", "disk|usage",
     "object|encoding", "object|freq", "object|idletime", "object|refcount", 
     "scard", "sismember", "strlen", "touch", "type", "watch", "xlen", "zcard",
     "sicard",
@@ -140,6 +140,7 @@ mod tests {
         check("DELEX k", &[WRITE]);
         check("DELEX k IFNE x", &[BOTH]);
         check("DIGEST k", &[READ]);
+        check("KMETADATA k", &[NOTHING]);
         check("TTL k", &[READ]);
         check("EXISTS k", &[NOTHING]);
         check("PFMERGE a b", &[BOTH, READ]);

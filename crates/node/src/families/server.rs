@@ -49,6 +49,8 @@ pub const COMMANDS: &[Command] = &[
     Command::container("latency", latency::COMMANDS).admin().loading().stale().no_script(),
     Command::container("perflog", odd::PERFLOG).usage(odd::PERFLOG_USAGE).admin().loading().stale(),
     Command::session("compact",   1, engine::compact).no_script(),
+    Command::session("flushmemtable", -1, engine::flush_memtable).admin().at_node().no_script().no_multi().skip_slowlog(),
+    Command::session("flushblockcache", 1, engine::flush_block_cache).admin().at_node().no_script().no_multi(),
     Command::session("stats",     1, engine::stats).whole().loading().stale(),
     Command::session("pollupdates", -2, engine::poll_updates).admin().at_node().no_script().no_multi(),
     Command::write  ("applybatch", -2, NONE, engine::apply_batch).admin().keyspace().all_keys().no_script().no_multi().skip_slowlog(),

@@ -587,3 +587,12 @@ fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
         "{late}"
     );
 }
+
+#[test]
+fn a_held_history_stays_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { hold_tail: true, ..Options::default() }).unwrap();
+    assert!(matches!(store.flush(), Err(Error::Unsettled)));
+    store.settle().unwrap();
+    store.flush().unwrap();
+}
