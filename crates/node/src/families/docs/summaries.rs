@@ -374,6 +374,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("slaveof",     "1.0.0",  "Makes the node a replica of another, or a master."),
     doc("sync",        "1.0.0",  "Begins a replication stream of Redis; refused."),
     doc("wait",        "3.0.0",  "Waits until replicas have acknowledged the writes so far."),
+    doc("waitaof",     "7.2.0",  "Waits until the writes so far are on disks."),
 ];
 
 /// Documentation of the command of that lower-case name.
