@@ -9,11 +9,11 @@ use crate::command::row::Access;
 
 /// What is done with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// Something of its value comes back.
-    pub(super) read: bool,
+    pub(crate) read: bool,
     /// It is changed.
-    pub(super) write: bool,
+    pub(crate) write: bool,
 }
 
 const NOTHING: Needs = Needs { read: false, write: false };
@@ -59,7 +59,7 @@ const LAST_IS_WRITTEN: &[&str] = &["copy", "georadius", "georadiusbymember", "so
 const MOVES: &[&str] = &["blmove", "brpoplpush", "lmove", "rename", "renamenx", "rpoplpush", "smove"];
 
 /// What a call does with the key at `place` of `count`.
-pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) -> Needs {
+pub(crate) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) -> Needs {
     let (is_first, is_last) = (place == 0, place + 1 == count);
     let name = row.name;
     if ABOUT.contains(&name) {

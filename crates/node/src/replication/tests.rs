@@ -24,6 +24,7 @@ mod exchanged;
 mod lost;
 mod messages;
 mod progress;
+mod shards;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
