@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::Store;
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::gate::Role;
@@ -61,20 +62,31 @@ pub struct Running;
 /// # Errors
 /// One is being made, or removed.
 pub fn begin(node: &Arc<Node>) -> Result<(), Running> {
-    start(node, "backup", |node| {
+    make_and_tell(node).map(drop)
+}
+
+/// The same; what is returned tells when it is made, or why it was not, in one line.
+///
+/// # Errors
+/// As [`begin`].
+pub fn make_and_tell(
+    node: &Arc<Node>,
+) -> Result<oneshot::Receiver<std::result::Result<(), String>>, Running> {
+    let (tell, told) = oneshot::channel();
+    start(node, "backup", move |node: &Arc<Node>| {
         let began_ms = clock::unix_ms();
-        let outcome = make(node);
+        let outcome = make(node).map_err(|error| chain(&error));
         match &outcome {
             Ok((folder, sequence)) => {
                 tracing::info!(folder = %folder.display(), sequence, "backup made");
             }
-            Err(error) => {
-                let error = anyhow::Error::msg(chain(error));
-                tracing::error!(%error, "no backup was made");
-            }
+            Err(error) => tracing::error!(error, "no backup was made"),
         }
-        node.backups.end(began_ms, outcome.map(drop).map_err(drop));
-    })
+        node.backups.end(began_ms, outcome.as_ref().map(drop).map_err(drop));
+        // Nobody listens to BGSAVE's.
+        drop(tell.send(outcome.map(drop).map_err(|why| why.replace(['\r', '\n'], " "))));
+    })?;
+    Ok(told)
 }
 
 /// Removes the backup there is, on a thread of its own.
@@ -82,7 +94,7 @@ pub fn begin(node: &Arc<Node>) -> Result<(), Running> {
 /// # Errors
 /// One is being made, or removed.
 pub fn remove(node: &Arc<Node>) -> Result<(), Running> {
-    start(node, "backup-removal", |node| {
+    start(node, "backup-removal", |node: &Arc<Node>| {
         let folder = folder(node);
         match clear(&folder) {
             Ok(()) => tracing::info!(folder = %folder.display(), "backup removed"),
@@ -92,7 +104,11 @@ pub fn remove(node: &Arc<Node>) -> Result<(), Running> {
     })
 }
 
-fn start(node: &Arc<Node>, name: &str, run: fn(&Arc<Node>)) -> Result<(), Running> {
+fn start(
+    node: &Arc<Node>,
+    name: &str,
+    run: impl FnOnce(&Arc<Node>) + Send + 'static,
+) -> Result<(), Running> {
     if !node.backups.begin() {
         return Err(Running);
     }

@@ -55,7 +55,7 @@ pub struct Event {
 /// An empty name: it is not told.
 #[rustfmt::skip]
 const NAMES: &[(Class, &[&str], &str, &str)] = &[
-    (Class::String, &["set", "setex", "psetex", "setnx", "getset", "mset", "msetnx", "cas"], "set", "set"),
+    (Class::String, &["set", "setex", "psetex", "setnx", "getset", "mset", "msetnx", "msetex", "cas"], "set", "set"),
     (Class::String, &["append"], "append", "append"),
     (Class::String, &["setrange"], "setrange", "setrange"),
     (Class::String, &["incr", "incrby", "decr", "decrby"], "incrby", "incrby"),
@@ -150,11 +150,27 @@ fn names(row: &Row, words: &[&[u8]]) -> Option<(Class, &'static str, &'static st
 /// Whether a call gives its key an end besides.
 fn expires(row: &Row, words: &[&[u8]]) -> bool {
     const OPTIONS: [&str; 4] = ["ex", "px", "exat", "pxat"];
-    let is_option =
-        |word: &&[u8]| OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()));
+    const COMPARED: [&str; 4] = ["ifeq", "ifne", "ifdeq", "ifdne"];
+    let is_one_of = |word: &[u8], options: &[&str]| {
+        options.iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()))
+    };
+    // What follows a comparison is a value, whatever it looks like.
+    let has_option = |first: usize| {
+        let mut words = words.iter().skip(first);
+        while let Some(word) = words.next() {
+            if is_one_of(word, &OPTIONS) {
+                return true;
+            }
+            if is_one_of(word, &COMPARED) {
+                words.next();
+            }
+        }
+        false
+    };
     match row.name {
         "setex" | "psetex" => true,
-        "set" => words.iter().skip(3).any(is_option),
+        "set" => has_option(3),
+        "msetex" => has_option(2 + 2 * row.keys_in(words).count()),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use crate::checksum::seal;
 use crate::part::{Kind, Part};
 use crate::read::Reader;
-use crate::{Error, VERSION_MAX};
+use crate::{Error, FUNCTION, VERSION_MAX};
 
 /// Checksums stand at the end since this version.
 const SUMMED: u16 = 5;
@@ -75,7 +75,7 @@ impl<R: io::Read> File<R> {
             match self.reader.byte()? {
                 // Which slot follows, and how many keys.
                 244 => (0..3).try_for_each(|_| self.reader.length().map(drop))?,
-                245 => return Ok(Next::Library(self.reader.string()?)),
+                FUNCTION => return Ok(Next::Library(self.reader.string()?)),
                 246 => return Err(Error::Malformed("functions of a test version of Redis")),
                 247 => self.module_aux()?,
                 // When it was used last, and how often.

@@ -12,6 +12,7 @@
 
 mod checksum;
 pub mod file;
+pub mod functions;
 mod lzf;
 mod packed;
 mod part;
@@ -25,6 +26,8 @@ pub use read::Reader;
 
 /// The newest version that is understood.
 pub const VERSION_MAX: u16 = 12;
+/// What stands before the source of a library of functions.
+const FUNCTION: u8 = 245;
 /// The longest string, and the longest packed part of a value.
 pub const STRING_MAX: u64 = 512 << 20;
 

@@ -52,7 +52,7 @@ fn push_string(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Appends a string as it is.
-fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     push_length(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

@@ -5,7 +5,7 @@ mod fuzz;
 
 use rdb::file::{File, Next};
 use rdb::write::{Elements, Group, Pending, Stream, StreamState};
-use rdb::{Error, Id, Part, Reader, body, write};
+use rdb::{Error, Id, Part, Reader, body, functions, write};
 
 /// The first byte is the type. What is compressed may grow 88 times.
 fn values(bytes: &[u8]) {
@@ -24,6 +24,9 @@ fn values(bytes: &[u8]) {
 fn payloads(bytes: &[u8]) {
     if let Ok(value) = body(bytes) {
         values(value);
+    }
+    if let Ok(sources) = functions::read(bytes) {
+        assert!(sources.iter().map(Vec::len).sum::<usize>() <= 100 * bytes.len());
     }
 }
 
@@ -98,7 +101,8 @@ fn any_value() {
 
 #[test]
 fn any_payload() {
-    fuzz::run(payloads, &[&write::string(b"text"), &write::string(b"12")]);
+    let libraries = functions::dump([&b"#!lua name=a"[..], b"#!lua name=b"]);
+    fuzz::run(payloads, &[&write::string(b"text"), &write::string(b"12"), &libraries]);
 }
 
 #[test]

@@ -94,6 +94,11 @@ pub enum Error {
         /// What is allowed.
         max: usize,
     },
+    /// The newest writes may have to be cut off yet, and could not be once they are in tables.
+    #[error(
+        "it is not known yet whether the newest writes here are the cluster's: they stay in the log"
+    )]
+    Unsettled,
     /// A read was ended before it was done ([`crate::budget`]).
     #[error("the read was ended before it was done")]
     Stopped,

@@ -156,6 +156,16 @@ impl Hot {
         }
     }
 
+    /// Forgets everything, and gives the memory back. What is being read or written meanwhile may
+    /// be kept again.
+    pub(crate) fn clear(&self) {
+        for stripe in &self.stripes {
+            let mut stripe = stripe.lock();
+            stripe.entries = Vec::new();
+            (stripe.bytes, stripe.hand) = (0, 0);
+        }
+    }
+
     /// Marks what a batch is about to change.
     pub(crate) fn writing<'b>(&self, bytes: &'b [u8]) -> Writing<'_, 'b> {
         let mut writing = Writing {

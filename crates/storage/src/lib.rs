@@ -16,6 +16,7 @@
 //! What it does not do: RESP, command parsing, locks between commands (the caller serialises read-modify-write of one
 //! key), roles, leases.
 
+mod cache;
 mod engine;
 mod error;
 mod family;

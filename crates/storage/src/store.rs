@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     appended_bytes: AtomicU64,
     /// Of these, with the disk; counted where every publish syncs.
     synced_bytes: AtomicU64,
+    /// Everything up to here is with the disk.
+    synced: AtomicU64,
     on_publish: RwLock<Vec<PublishHook>>,
     failure: Arc<Failure>,
     waits: LogWaits,
@@ -136,6 +138,7 @@ impl Store {
             published,
             appended_bytes: AtomicU64::new(0),
             synced_bytes: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
             on_publish: RwLock::default(),
             failure,
             waits: LogWaits::new(),
@@ -222,9 +225,16 @@ impl Store {
         Ok(latest)
     }
 
+    /// Sequence number up to which everything is known to be on the disk; 0 before the first sync
+    /// of this process: what it found in the log may have been with the operating system only.
+    pub fn synced(&self) -> u64 {
+        self.inner.synced.load(Ordering::Acquire)
+    }
+
     /// Hands the buffer of the log to the operating system, or to the disk.
     fn flush_log(&self, to_disk: bool) -> Result<(), Error> {
         let inner = &*self.inner;
+        let latest = self.latest_sequence();
         let (step, bytes) =
             if to_disk { (Step::Sync, self.unsynced_bytes()) } else { (Step::Flush, 0) };
         let appended_bytes = self.appended_bytes();
@@ -237,6 +247,7 @@ impl Store {
         inner.failure.check()?;
         if to_disk {
             inner.synced_bytes.fetch_max(appended_bytes, Ordering::SeqCst);
+            inner.synced.fetch_max(latest, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -288,20 +299,6 @@ impl Store {
             .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(dir, u64::MAX))
             .map_err(|error| Error::engine("make a checkpoint", error))?;
         Ok(published)
-    }
-
-    /// Writes all memtables to tables.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub fn flush(&self) -> Result<(), Error> {
-        for family in Family::ALL {
-            self.inner
-                .db
-                .flush_cf(self.cf(family)?)
-                .map_err(|error| Error::engine("flush memtables", error))?;
-        }
-        Ok(())
     }
 
     /// Compacts `[lower, upper)` of every family; empty bounds are open. Blocks until done.

@@ -53,6 +53,11 @@ fn hexpire() -> Result<()> {
 }
 
 #[test]
+fn later() -> Result<()> {
+    check("later.resp")
+}
+
+#[test]
 fn list() -> Result<()> {
     check("list.resp")
 }

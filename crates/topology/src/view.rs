@@ -208,6 +208,18 @@ pub fn shards(topology: &Topology, reach: Reach, offset: impl Fn(&Node) -> u64) 
     topology.nodes.iter().filter(reachable).map(shard).collect()
 }
 
+/// The least id among the nodes of the shard that a node is in: the nodes of a shard agree on it,
+/// and no two shards do. It stays through failovers, as long as that node is in the shard. `None`
+/// for a node that is not in the table.
+pub fn least_in_shard(topology: &Topology, id: NodeId) -> Option<NodeId> {
+    let master_of = |node: &Node| match &node.role {
+        Role::Master => node.id,
+        Role::Replica { of } => *of,
+    };
+    let master = topology.nodes.iter().find(|node| node.id == id).map(master_of)?;
+    topology.nodes.iter().filter(|node| master_of(node) == master).map(|node| node.id).min()
+}
+
 /// CLUSTER INFO. The state is always `ok`, as in Kvrocks.
 pub fn info_text(topology: &Topology, jobs: &Jobs) -> Vec<u8> {
     let assigned = topology.assigned_slots();

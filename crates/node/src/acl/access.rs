@@ -9,11 +9,11 @@ use crate::command::row::Access;
 
 /// What is done with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// Something of its value comes back.
-    pub(super) read: bool,
+    pub(crate) read: bool,
     /// It is changed.
-    pub(super) write: bool,
+    pub(crate) write: bool,
 }
 
 const NOTHING: Needs = Needs { read: false, write: false };
@@ -25,7 +25,7 @@ const BOTH: Needs = Needs { read: true, write: true };
 #[rustfmt::skip]
 const ONLY_WRITE: &[&str] = &[
     "append", "del", "expire", "expireat", "geoadd", "hdel", "hmset", "hset", "hsetnx", "linsert",
-    "lpush", "lpushx", "lrem", "lset", "ltrim", "mset", "msetnx", "persist", "pexpire", "pexpireat",
+    "lpush", "lpushx", "lrem", "lset", "ltrim", "mset", "msetex", "msetnx", "persist", "pexpire", "pexpireat",
     "psetex", "restore", "rpush", "rpushx", "sadd", "setex", "setnx", "setrange", "srem", "unlink",
     "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
@@ -37,7 +37,7 @@ const ONLY_WRITE: &[&str] = &[
 /// They tell of a key, and nothing of what is in it.
 #[rustfmt::skip]
 const ABOUT: &[&str] = &[
-    "exists", "hexists", "hlen", "hstrlen", "llen", "memory|usage", "disk|usage",
+    "exists", "hexists", "hlen", "hstrlen", "kmetadata", "llen", "memory|usage", "disk|usage",
     "object|encoding", "object|freq", "object|idletime", "object|refcount", 
     "scard", "sismember", "strlen", "touch", "type", "watch", "xlen", "zcard",
     "sicard",
@@ -59,7 +59,7 @@ const LAST_IS_WRITTEN: &[&str] = &["copy", "georadius", "georadiusbymember", "so
 const MOVES: &[&str] = &["blmove", "brpoplpush", "lmove", "rename", "renamenx", "rpoplpush", "smove"];
 
 /// What a call does with the key at `place` of `count`.
-pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) -> Needs {
+pub(crate) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) -> Needs {
     let (is_first, is_last) = (place == 0, place + 1 == count);
     let name = row.name;
     if ABOUT.contains(&name) {
@@ -91,8 +91,18 @@ pub(super) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
         }
         Access::Write if ONLY_WRITE.contains(&name) => WRITE,
         Access::Write if name == "set" => {
-            let gets = words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"get"));
-            if gets { BOTH } else { WRITE }
+            // A value that is taken for an option costs its writer a permission, no more.
+            const TELL: [&str; 5] = ["get", "ifeq", "ifne", "ifdeq", "ifdne"];
+            let tells = |word: &&[u8]| TELL.iter().any(|t| word.eq_ignore_ascii_case(t.as_bytes()));
+            if words.iter().skip(3).any(tells) { BOTH } else { WRITE }
+        }
+        // With a condition it tells something of the value.
+        Access::Write if name == "delex" => {
+            if words.len() > 2 {
+                BOTH
+            } else {
+                WRITE
+            }
         }
         Access::Write if name == "xreadgroup" => READ,
         Access::Write => BOTH,
@@ -124,6 +134,13 @@ mod tests {
         check("SET k v", &[WRITE]);
         check("SET k v XX GET", &[BOTH]);
         check("SET k get", &[WRITE]);
+        check("SET k v IFEQ x", &[BOTH]);
+        check("SET k v ifdne 0123456789abcdef", &[BOTH]);
+        check("MSETEX 2 a 1 b 2 NX", &[WRITE, WRITE]);
+        check("DELEX k", &[WRITE]);
+        check("DELEX k IFNE x", &[BOTH]);
+        check("DIGEST k", &[READ]);
+        check("KMETADATA k", &[NOTHING]);
         check("TTL k", &[READ]);
         check("EXISTS k", &[NOTHING]);
         check("PFMERGE a b", &[BOTH, READ]);

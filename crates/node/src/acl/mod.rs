@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+pub(crate) use access::needs;
 use log::Log;
 use user::{User, join_selectors};
 

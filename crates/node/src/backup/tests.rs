@@ -152,3 +152,16 @@ fn what_belongs_to_a_backup_is_known_by_name() {
     ];
     assert!(!others.iter().any(|name| is_part(name)));
 }
+
+#[test]
+fn who_waits_for_a_backup_is_told_when_it_is_made_or_why_it_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path());
+    put(&node, "a");
+    assert_eq!(make_and_tell(&node).unwrap().blocking_recv().unwrap(), Ok(()));
+    assert!(has(&folder(&node), "a") && node.backups.state().last_ms.is_some());
+    fs::write(folder(&node).join("letter"), "to be kept").unwrap();
+    let told = make_and_tell(&node).unwrap().blocking_recv().unwrap().unwrap_err();
+    assert!(told.contains("holds `letter`, which is no part of a backup"), "{told}");
+    assert!(node.backups.state().has_failed && !node.backups.state().is_running);
+}

@@ -4,6 +4,7 @@ mod deposed;
 mod discarded;
 mod migrate;
 mod moves;
+mod redis;
 
 use std::sync::Arc;
 
@@ -35,12 +36,16 @@ pub const COMMANDS: &[Command] = &[
 
 #[rustfmt::skip]
 const CLUSTER: &[Command] = &[
+    cluster("cluster|count-failure-reports", 3, redis::count_failure_reports),
     cluster("cluster|countkeysinslot", 3, count_keys_in_slot),
     cluster("cluster|getkeysinslot",   4, get_keys_in_slot),
+    cluster("cluster|help",            2, redis::help).loading(),
     cluster("cluster|import",         -2, migrate::import).no_multi().admin().at_node().skip_slowlog(),
     cluster("cluster|info",            2, info),
     cluster("cluster|keyslot",         3, key_slot_of),
+    cluster("cluster|links",           2, redis::links),
     cluster("cluster|myid",            2, my_id),
+    cluster("cluster|myshardid",       2, redis::my_shard_id),
     cluster("cluster|nodes",           2, nodes),
     cluster("cluster|replicas",        3, replicas),
     cluster("cluster|reset",          -2, reset).no_multi(),

@@ -3,13 +3,14 @@
 //! Everything but the summaries is derived from the table, so it cannot differ from what the gates do.
 
 mod summaries;
+mod uses;
 
 use resp::Writer;
 use storage::types::glob;
 
 use crate::command::categories::{categories as categories_of, flag_words};
 use crate::command::keys::Keys;
-use crate::command::{Args, Error, Renames, Replied, Reply, Result};
+use crate::command::{Args, Error, Flags, Renames, Replied, Reply, Result};
 use crate::session::table::{self, Family};
 use crate::session::{After, Command, SessionCx};
 use summaries::find;
@@ -28,6 +29,8 @@ const HELP: &[&str] = &[
     "    Document commands; all if none is named.",
     "GETKEYS <full-command>",
     "    List the keys in a command.",
+    "GETKEYSANDFLAGS <full-command>",
+    "    List the keys in a command, and what it does with each.",
     "HELP",
     "    Print this help.",
 ];
@@ -37,6 +40,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session("command|count",    2, count).loading().stale(),
     Command::session("command|docs",    -2, document).loading().stale(),
     Command::session("command|getkeys", -4, get_keys).loading().stale(),
+    Command::session("command|getkeysandflags", -4, get_keys_and_flags).loading().stale(),
     Command::session("command|help",     2, help).loading().stale(),
     Command::session("command|info",    -2, info).loading().stale(),
     Command::session("command|list",    -2, list).loading().stale(),
@@ -76,6 +80,25 @@ fn get_keys(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Re
     Ok(keys_of(&cx.config.renames, args.rest(), reply)?.into())
 }
 
+fn get_keys_and_flags(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let words = args.rest();
+    let command = with_keys(&cx.config.renames, words)?;
+    let keys: Vec<&[u8]> = command.keys_in(words).collect();
+    let replied = reply.with(|writer| {
+        writer.array(keys.len());
+        for (place, key) in keys.iter().enumerate() {
+            writer.array(2);
+            writer.bulk(key);
+            simple_set(writer, &uses::words(&command.row, words, (place, keys.len())));
+        }
+    });
+    Ok(replied.into())
+}
+
 fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let names = || table::all(&cx.config.renames);
     let chosen: Vec<&str> = match args.word().as_deref() {
@@ -106,9 +129,15 @@ fn list(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 }
 
 fn keys_of(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Replied> {
+    let keys: Vec<&[u8]> = with_keys(renames, words)?.keys_in(words).collect();
+    Ok(reply.bulks(&keys))
+}
+
+/// The command that these words call, which must have keys.
+fn with_keys(renames: &Renames, words: &[&[u8]]) -> Result<&'static Command> {
     let (_, command) =
         table::find(renames, words).ok_or_else(|| Error::err("Invalid command specified"))?;
-    if matches!(command.keys, Keys::None) {
+    if matches!(command.keys, Keys::None) || command.flags.has(Flags::PUBSUB) {
         return Err(Error::err("The command has no key arguments"));
     }
     if !command.accepts(words.len()) {
@@ -117,8 +146,7 @@ fn keys_of(renames: &Renames, words: &[&[u8]], reply: Reply<'_>) -> Result<Repli
     if !command.keys.are_all_there(words) {
         return Err(Error::err("Invalid arguments specified for command"));
     }
-    let keys: Vec<&[u8]> = command.keys_in(words).collect();
-    Ok(reply.bulks(&keys))
+    Ok(command)
 }
 
 fn describe_all(renames: &Renames, reply: Reply<'_>) -> Replied {

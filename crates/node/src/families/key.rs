@@ -35,6 +35,7 @@ pub const COMMANDS: &[Command] = &[
     Command::write("move",         3, KEY,   move_).fast(),
     Command::write("movex",        3, KEY,   movex).skip_slowlog(),
     Command::container("object", super::object::COMMANDS),
+    Command::read ("kmetadata",    2, KEY,   super::object::metadata),
     Command::read ("keys",         2, NONE,  keys_).keyspace(),
     Command::read ("scan",        -2, NONE,  scan).keyspace(),
     Command::read ("randomkey",    1, NONE,  randomkey).keyspace(),

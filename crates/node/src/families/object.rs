@@ -1,9 +1,12 @@
-//! OBJECT: how a value is kept.
+//! OBJECT and KMETADATA: how a value is kept.
 //!
 //! Values lie in RocksDB, not in memory: there is no encoding that depends on their size, nobody is
 //! evicted, and no use of a key is noted. What Redis clients ask is answered as far as it has a
 //! meaning here.
 
+use resp::Writer;
+use storage::types::fields::Form;
+use storage::types::head::Header;
 use storage::types::kind::Type;
 use storage::types::numbers::parse_integer;
 
@@ -72,14 +75,79 @@ fn dump(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replie
         ("created_at", made),
     ];
     if header.kind() == Some(Type::List)
-        && let Some((head, tail)) = header.tail().split_first_chunk::<8>()
-        && let Some(tail) = tail.first_chunk::<8>()
+        && let Some((head, tail)) = ends(&header)
     {
-        parts.push(("head", number(u64::from_be_bytes(*head))));
-        parts.push(("tail", number(u64::from_be_bytes(*tail))));
+        parts.push(("head", number(head)));
+        parts.push(("tail", number(tail)));
     }
     let words: Vec<&str> = parts.iter().flat_map(|(name, value)| [*name, value]).collect();
     Ok(reply.bulks(&words))
+}
+
+/// Where a list begins and where it ends, as its metadata has it.
+fn ends(header: &Header<'_>) -> Option<(u64, u64)> {
+    let (head, tail) = header.tail().split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*head), u64::from_be_bytes(*tail.first_chunk::<8>()?)))
+}
+
+/// A part of the metadata, for KMETADATA.
+enum Fact {
+    Number(u64),
+    Word(&'static str),
+}
+
+/// What the metadata of some types says besides.
+fn particulars(header: &Header<'_>) -> Vec<(&'static str, Fact)> {
+    match header.kind() {
+        Some(Type::Hash) => match header.form() {
+            Some(Form::Plain) => vec![("mode", Fact::Word("legacy"))],
+            Some(Form::Timed(times)) => vec![
+                ("mode", Fact::Word("field-expiration")),
+                ("persist", Fact::Number(times.endless)),
+                ("lower", Fact::Number(times.lower_ms)),
+                ("upper", Fact::Number(times.upper_ms)),
+            ],
+            None => Vec::new(),
+        },
+        Some(Type::List) => ends(header).map_or_else(Vec::new, |(head, tail)| {
+            vec![("head", Fact::Number(head)), ("tail", Fact::Number(tail))]
+        }),
+        Some(Type::Json) => match header.rest.first() {
+            Some(0) => vec![("format", Fact::Word("json"))],
+            Some(1) => vec![("format", Fact::Word("cbor"))],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// Kvrocks': what stands in the metadata of a key, as a map. Types that have neither version nor
+/// size show 0.
+pub(super) fn metadata(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
+    let at = cx.scope.at(args.bytes()?);
+    let Some(living) = at.living(cx.txn)? else { return Err(Error::text("ERR NotFound: ")) };
+    let header = living.header();
+    let (version, size) = header.version_and_size().unwrap_or_default();
+    let mut facts = vec![
+        ("type", Fact::Word(header.kind().map_or("unknown", Type::name))),
+        ("size", Fact::Number(size)),
+        ("expire", Fact::Number(header.expire_ms)),
+        ("flags", Fact::Number(u64::from(header.flags()))),
+        ("version", Fact::Number(version)),
+    ];
+    facts.extend(particulars(&header));
+    Ok(reply.with(|writer| write_facts(writer, &facts)))
+}
+
+fn write_facts(writer: &mut Writer<'_>, facts: &[(&str, Fact)]) {
+    writer.map(facts.len());
+    for (name, fact) in facts {
+        writer.bulk(name.as_bytes());
+        match fact {
+            Fact::Number(number) => writer.integer(i64::try_from(*number).unwrap_or(i64::MAX)),
+            Fact::Word(word) => writer.bulk(word.as_bytes()),
+        }
+    }
 }
 
 /// The longest string that Redis keeps beside its head.

@@ -4,6 +4,8 @@
 //! is in memory is one value: a value above the limit of batches ends the load. Keys that were
 //! written before that stay, as in Kvrocks.
 //!
+//! A library of functions takes the place of the one of its name; with NX that one stays.
+//!
 //! A value is read with nothing held. Only for its batch the write gate is held, and the lock of
 //! its key; a change of role or database since the begin ends the load there.
 //!
@@ -25,6 +27,7 @@ use storage::types::keys;
 use storage::{Scope, Store, Suspended};
 use topology::{Route, RouteRequest, key_slot};
 
+use super::script::Loaded;
 use crate::clock;
 use crate::command::{Args, Error, Reply, Result};
 use crate::config::Values;
@@ -141,8 +144,7 @@ impl Load<'_> {
                     self.written += u64::from(is_written);
                     self.node.loads.passed(is_written, file.taken());
                 }
-                // Functions come with commands of their own.
-                Next::Library(_) => {}
+                Next::Library(source) => self.library(source)?,
                 Next::End => return self.publish(),
             }
         }
@@ -163,6 +165,44 @@ impl Load<'_> {
         }
         let Some(writes) = self.read(file, key, &scope)? else { return Ok(false) };
         self.write(&key.name, writes, &scope)
+    }
+
+    /// Keeps a library, of whichever database: they belong to none.
+    fn library(&self, source: Vec<u8>) -> Result<()> {
+        let (node, config) = (self.node, self.node.config.now());
+        let named = |error: Error| {
+            let text = error.to_string();
+            let text = text.strip_prefix("ERR ").unwrap_or(&text);
+            Error::err(format!("a library of the dump file cannot be kept: {text}"))
+        };
+        let library = Loaded::of_file(node, &config, source).map_err(named)?;
+        self.wait_for_set()?;
+        self.has_room(&config)?;
+        let engine = node.engine();
+        let store = gates::may_write(node, &config, &engine)?;
+        if engine.generation != self.generation {
+            return Err(changed());
+        }
+        let held = node.locks.lock_all();
+        let mut txn = store.txn();
+        let is_kept = library.put(&mut txn, self.request.only_new).map_err(named)?;
+        txn.commit()?;
+        drop(held);
+        tracing::info!(
+            library = library.name(),
+            is_kept,
+            "a dump file holds a library of functions"
+        );
+        Ok(())
+    }
+
+    /// Refuses what would grow a database that is as large as it may be.
+    fn has_room(&self, config: &Values) -> Result<()> {
+        let limit = u64::from(config.max_db_size) << 30;
+        if limit > 0 && self.node.used_bytes.load(Ordering::Relaxed) > limit {
+            return Err(Error::text("ERR the database has reached max-db-size"));
+        }
+        Ok(())
     }
 
     /// The database, if nothing has changed since the begin.
@@ -215,10 +255,7 @@ impl Load<'_> {
     fn write(&mut self, name: &[u8], writes: Suspended, scope: &Scope<'_>) -> Result<bool> {
         self.wait_for_set()?;
         let (node, config) = (self.node, self.node.config.now());
-        let limit = u64::from(config.max_db_size) << 30;
-        if limit > 0 && node.used_bytes.load(Ordering::Relaxed) > limit {
-            return Err(Error::text("ERR the database has reached max-db-size"));
-        }
+        self.has_room(&config)?;
         let Some(engine) = self.enter(name)? else { return Ok(false) };
         let store = engine.store.as_ref().ok_or_else(changed)?;
         let stripes = Locks::stripes(std::iter::once(name));

@@ -1,4 +1,6 @@
-//! PSYNC, REPLCONF and the other requests of replicas; WAIT; SLAVEOF. Texts and rules: Kvrocks' replication reference.
+//! PSYNC, REPLCONF and the other requests of replicas; WAIT and WAITAOF; SLAVEOF. Texts and rules: Kvrocks' replication reference.
+
+mod disks;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ pub const COMMANDS: &[Command] = &[
     Command::session("_fetch_file", -2, fetch_file).admin().peer().no_multi().no_script().stale().skip_slowlog(),
     Command::session("_db_name",     1, db_name).admin().peer().no_script().stale(),
     Command::session("wait",         3, wait).blocking().no_script().skip_slowlog(),
+    Command::session("waitaof",      4, disks::wait_aof).blocking().no_script().skip_slowlog(),
     Command::session("slaveof",      3, slaveof).admin().peer().no_multi().no_script().stale(),
     Command::session("replicaof",    3, slaveof).admin().peer().no_multi().no_script().stale(),
 ];

@@ -1,4 +1,4 @@
-//! Commands about the node as a whole: INFO, CONFIG, COMMAND, DBSIZE, FLUSHALL, SLOWLOG, SHUTDOWN, DEBUG.
+//! Commands about the node as a whole: INFO, CONFIG, COMMAND, DBSIZE, FLUSHALL, BGSAVE, SLOWLOG, SHUTDOWN, DEBUG.
 //!
 //! Behaviour and error texts are Redis 7's; ROLE has Kvrocks' shape. What changes the node itself is refused to clients that came through a
 //! balancer of a balancer-only node.
@@ -26,7 +26,7 @@ use crate::command::row::Usage;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::info;
 use crate::session::table::SessionHandler;
-use crate::session::{After, Command, SessionCx, WriteCx};
+use crate::session::{After, Command, SessionCx, Tells, WriteCx};
 use crate::slowlog::Entry;
 
 #[rustfmt::skip]
@@ -41,6 +41,7 @@ pub const COMMANDS: &[Command] = &[
     Command::session("time",      1, time).fast().loading().stale(),
     Command::session("lastsave",  1, lastsave).fast().loading().stale(),
     Command::session("bgsave",   -1, bgsave).admin().peer().loading().stale().no_script(),
+    Command::session("save",      1, save).admin().peer().loading().stale().no_script().no_multi().skip_slowlog(),
     Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),
     Command::session("role",      1, role).fast().loading().stale().no_script(),
     Command::container("slowlog", SLOWLOG).admin().loading().stale(),
@@ -49,9 +50,12 @@ pub const COMMANDS: &[Command] = &[
     Command::container("latency", latency::COMMANDS).admin().loading().stale().no_script(),
     Command::container("perflog", odd::PERFLOG).usage(odd::PERFLOG_USAGE).admin().loading().stale(),
     Command::session("compact",   1, engine::compact).no_script(),
+    Command::session("flushmemtable", -1, engine::flush_memtable).admin().at_node().no_script().no_multi().skip_slowlog(),
+    Command::session("flushblockcache", 1, engine::flush_block_cache).admin().at_node().no_script().no_multi(),
     Command::session("stats",     1, engine::stats).whole().loading().stale(),
     Command::session("pollupdates", -2, engine::poll_updates).admin().at_node().no_script().no_multi(),
     Command::write  ("applybatch", -2, NONE, engine::apply_batch).admin().keyspace().all_keys().no_script().no_multi().skip_slowlog(),
+    Command::container("module", odd::MODULE),
     Command::session("failover", -1, odd::failover).admin().peer().no_script().stale(),
     Command::session("lolwut",   -1, odd::lolwut).fast().loading().stale(),
     Command::session("monitor",   1, monitor).admin().at_node().loading().stale().no_script().no_multi(),
@@ -114,6 +118,20 @@ fn bgsave(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     }
     backup::begin(cx.node).map_err(|_| Error::err("bgsave in-progress"))?;
     Ok(reply.ok().into())
+}
+
+/// Makes a backup and answers when it is complete and on the disk. Unlike Redis' it stops nobody.
+fn save(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, _reply: Reply<'_>) -> Result<After> {
+    let made = backup::make_and_tell(cx.node);
+    let made = made.map_err(|_| Error::err("Background save already in progress"))?;
+    let answer = Box::pin(async move {
+        match made.await {
+            Ok(Ok(())) => b"+OK\r\n".to_vec(),
+            Ok(Err(why)) => format!("-ERR {why}\r\n").into_bytes(),
+            Err(_) => b"-ERR the backup was given up\r\n".to_vec(),
+        }
+    });
+    Ok(After::Later(answer, Tells::Nothing))
 }
 
 /// Removes the backup.

@@ -1,5 +1,7 @@
 //! Strings. Replies are Redis 7's; CAS and CAD are Kvrocks'.
 
+mod compared;
+
 use storage::types::CommandError;
 use storage::types::expiry::{Expiry, Unit};
 use storage::types::lcs;
@@ -35,6 +37,9 @@ pub const COMMANDS: &[Command] = &[
     Command::write("decr",         2, KEY,   decr).fast(),
     Command::write("cas",         -4, KEY,   cas),
     Command::write("cad",          3, KEY,   cad).removes(),
+    Command::write("delex",       -2, KEY,   compared::delex).fast().removes(),
+    Command::read ("digest",       2, KEY,   compared::digest).fast(),
+    Command::write("msetex",      -4, compared::MSETEX_KEYS, compared::msetex),
     Command::read ("lcs",         -3, KEYS2, lcs),
 ];
 
@@ -175,11 +180,10 @@ fn set(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
     let mut chosen = None;
     while let Some(word) = args.word() {
         match &*word {
-            b"NX" if options.condition != Condition::IfPresent => {
-                options.condition = Condition::IfAbsent
-            }
-            b"XX" if options.condition != Condition::IfAbsent => {
-                options.condition = Condition::IfPresent
+            b"NX" => compared::condition(&mut options.condition, Condition::IfAbsent)?,
+            b"XX" => compared::condition(&mut options.condition, Condition::IfPresent)?,
+            b"IFEQ" | b"IFNE" | b"IFDEQ" | b"IFDNE" if options.condition == Condition::Always => {
+                options.condition = Condition::If(compared::comparison(&word, args)?);
             }
             b"GET" => options.get = true,
             b"KEEPTTL" => choose(&mut chosen, Lifetime::Kept)?,

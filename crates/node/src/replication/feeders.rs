@@ -82,6 +82,11 @@ impl Replica {
         self.acked_next.load(Ordering::SeqCst).checked_sub(1)
     }
 
+    /// Whether what it acknowledges is on its disk, as it said itself.
+    pub(super) fn acknowledges_disk(&self) -> bool {
+        self.member.is_some_and(|member| member.boot.is_none())
+    }
+
     /// Whose it is, and when it last said something.
     pub(super) fn heard(&self) -> Option<(NodeId, u64)> {
         Some((self.member?.node(), self.heard_ms.load(Ordering::Relaxed)))
@@ -187,6 +192,15 @@ mod tests {
         // Silent for too long: it may have moved.
         feeders.admit(6, &copy, (11_000, 1_000)).unwrap();
         assert!(*first.end.borrow() && !*other.end.borrow());
+    }
+
+    #[test]
+    fn disks_are_acknowledged_by_who_says_so() {
+        let id = "07c37dfeb235213a872192d90877d0cd55635b91";
+        let acknowledges = |member: Option<&str>| replica(1, member, 0).acknowledges_disk();
+        assert!(acknowledges(Some(&format!("{id}/1/-"))));
+        // A reboot may lose what is acknowledged; and Kvrocks says nothing of it.
+        assert!(!acknowledges(Some(&format!("{id}/1/1"))) && !acknowledges(None));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Replication {
     pub(super) shelf: Mutex<Shelf>,
     /// One checkpoint at a time is being made.
     pub(super) making: Mutex<()>,
+    /// Held by who syncs the log for clients that wait for that.
+    pub(crate) syncing: tokio::sync::Mutex<()>,
     pub(super) is_sweeping: AtomicBool,
     pub(super) pacer: Pacer,
     /// Who wrote the data here.
@@ -108,6 +110,13 @@ impl Replication {
     /// Sequences the replicas have acknowledged as applied; only of those that acknowledge.
     pub fn acked(&self) -> Vec<u64> {
         self.feeders.list().iter().filter_map(|replica| replica.acked()).collect()
+    }
+
+    /// The same, of those alone whose acknowledgements mean that it is on their disks.
+    pub fn acked_as_durable(&self) -> Vec<u64> {
+        let replicas = self.feeders.list();
+        let durable = replicas.iter().filter(|replica| replica.acknowledges_disk());
+        durable.filter_map(|replica| replica.acked()).collect()
     }
 
     /// The replicas that could be members of the in-sync set.

@@ -18,11 +18,13 @@ use crate::gate::Role;
 use crate::listener::Listener;
 
 mod discarded;
+mod disks;
 mod epochs;
 mod exchanged;
 mod lost;
 mod messages;
 mod progress;
+mod shards;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
@@ -566,8 +568,18 @@ struct ClusterPair {
 
 impl ClusterPair {
     fn start() -> Self {
-        let start = || Running::start_with(|values| values.cluster_enabled = true);
-        Self { one: start(), two: start(), ids: ["1".repeat(40), "2".repeat(40)] }
+        Self::start_with([|_| {}, |_| {}])
+    }
+
+    /// With other options of the first and of the second one.
+    fn start_with([one, two]: [fn(&mut Values); 2]) -> Self {
+        let start = |change: fn(&mut Values)| {
+            Running::start_with(|values| {
+                values.cluster_enabled = true;
+                change(values);
+            })
+        };
+        Self { one: start(one), two: start(two), ids: ["1".repeat(40), "2".repeat(40)] }
     }
 
     /// Tells both nodes who is master, the one that is not first.

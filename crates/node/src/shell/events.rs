@@ -72,6 +72,15 @@ fn what_happens_to_keys_is_told_by_the_names_of_redis() {
     check("DEL e", &[]);
     check("EXEC", &["set e", "del e"]);
     check("FLUSHALL", &[]);
+    check("MSETEX 2 a ex b 1", &["set a", "set b"]);
+    check("MSETEX 2 a 1 b 1 EX 10", &["set a", "expire a", "set b", "expire b"]);
+    check("SET a 2 IFEQ 1", &["set a"]);
+    check("SET a 3 IFNE ex", &["set a"]);
+    check("SET a 3 IFNE 2 PX 9000", &["set a", "expire a"]);
+    check("SET a 4 IFEQ 2", &[]);
+    check("DELEX a IFEQ 4", &[]);
+    check("DELEX a IFEQ 3", &["del a"]);
+    check("DELEX b", &["del b"]);
 }
 
 #[test]

@@ -587,3 +587,35 @@ fn a_compaction_that_nobody_acknowledged_is_a_floor_for_rewinds() {
         "{late}"
     );
 }
+
+#[test]
+fn what_is_on_the_disk_is_told_once_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    let write = |store: &Store| {
+        let mut txn = store.txn();
+        txn.put(Family::Metadata, b"k", b"v");
+        txn.commit().unwrap();
+        store.publish().unwrap()
+    };
+    let written = write(&store);
+    assert!(written > 0 && store.synced() == 0, "a publish hands it to the operating system");
+    assert_eq!(store.sync().unwrap(), written);
+    assert_eq!(store.synced(), written);
+    assert_eq!((write(&store), store.synced()), (written + 1, written));
+    store.close().unwrap();
+    let store =
+        Store::open(dir.path(), Options { sync_writes: true, ..Options::default() }).unwrap();
+    assert_eq!(store.synced(), 0, "who knows what the process before has synced");
+    let written = write(&store);
+    assert_eq!(store.synced(), written);
+}
+
+#[test]
+fn a_held_history_stays_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { hold_tail: true, ..Options::default() }).unwrap();
+    assert!(matches!(store.flush(), Err(Error::Unsettled)));
+    store.settle().unwrap();
+    store.flush().unwrap();
+}

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rocksdb::wal::WalFileType;
 
-use crate::{Error, Family, Store, engine};
+use crate::{Error, Family, Store, cache, engine};
 
 impl Store {
     /// Says that everything up to `sequence` is acknowledged: no rewind will ever go before it. Compactions then remove what
@@ -66,6 +66,32 @@ impl Store {
                 .map_err(|error| Error::engine("set options of a family", error))?;
         }
         engine::set_log_size(&inner.db, inner.options.max_total_wal_size)
+    }
+
+    /// Writes all memtables to tables, and waits for that. What is in tables cannot be cut off any
+    /// more, so this is refused until the history here is known to be the right one
+    /// ([`Store::settle`]).
+    ///
+    /// # Errors
+    /// [`Error::Unsettled`], I/O errors.
+    pub fn flush(&self) -> Result<(), Error> {
+        if self.is_holding() {
+            return Err(Error::Unsettled);
+        }
+        for family in Family::ALL {
+            self.inner
+                .db
+                .flush_cf(self.cf(family)?)
+                .map_err(|error| Error::engine("flush memtables", error))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of the block cache, and of values that are kept beside it, back: but for
+    /// what is in use just now.
+    pub fn release_caches(&self) {
+        cache::release(&self.inner.db);
+        self.inner.hot.clear();
     }
 
     /// Removes archived log files as `wal_ttl_seconds` and `wal_size_limit_mb` say, oldest first, but none with a record that

@@ -66,6 +66,11 @@ impl<'a> Header<'a> {
         self.kind().is_some_and(Type::is_single)
     }
 
+    /// The byte that the value begins with: the id of the type, and bit 7 for 64-bit fields.
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// 64-bit form?
     pub fn is_wide(&self) -> bool {
         self.flags & WIDE != 0

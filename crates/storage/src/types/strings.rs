@@ -5,6 +5,8 @@
 //! get the current one. Unlike Kvrocks, whatever changes a string takes a bitmap too, as in Redis,
 //! where there is no such type.
 
+pub mod compared;
+
 use std::ops::{Deref, Range};
 
 use super::expiry::Expiry;
@@ -13,6 +15,7 @@ use super::kind::Type;
 use super::numbers::{add_floats, parse_integer};
 use super::{CommandError, bitmap, bounds};
 use crate::{At, Family, Read, Scope, Txn, Value};
+use compared::Comparison;
 
 /// Longest string, bytes.
 pub const MAX_BYTES: usize = 512 << 20;
@@ -170,7 +173,7 @@ pub fn getrange<'r>(
 
 /// When SET writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Condition {
+pub enum Condition<'a> {
     /// In any case.
     #[default]
     Always,
@@ -178,17 +181,38 @@ pub enum Condition {
     IfAbsent,
     /// XX.
     IfPresent,
+    /// IFEQ, IFNE, IFDEQ, IFDNE: the old value must be a string.
+    If(Comparison<'a>),
+}
+
+impl Condition<'_> {
+    /// Whether it is met, by the present value, or by whether there is any.
+    fn is_met(&self, is_present: bool, value: Option<&[u8]>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfAbsent => !is_present,
+            Self::IfPresent => is_present,
+            Self::If(comparison) => comparison.is_met(value),
+        }
+    }
 }
 
 /// Options of [`set`]. The default reads nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SetOptions {
-    /// NX, XX.
-    pub condition: Condition,
+pub struct SetOptions<'a> {
+    /// NX, XX, IFEQ and its kin.
+    pub condition: Condition<'a>,
     /// EX, PX, EXAT, PXAT, KEEPTTL.
     pub expiry: Expiry,
     /// GET: the old value is wanted, and must be a string.
     pub get: bool,
+}
+
+impl SetOptions<'_> {
+    /// Whether the old value is read.
+    fn needs_value(&self) -> bool {
+        self.get || matches!(self.condition, Condition::If(_))
+    }
 }
 
 /// What [`set`] did.
@@ -203,12 +227,12 @@ pub struct SetOutcome<'a> {
 /// SET with all its options; also SETNX, SETEX, PSETEX, GETSET.
 ///
 /// # Errors
-/// Wrong type of the old value if that is asked for.
+/// Wrong type of the old value if that is asked for, or compared.
 pub fn set<'a>(
     txn: &mut Txn<'a>,
     at: &At<'_>,
     value: &[u8],
-    options: &SetOptions,
+    options: &SetOptions<'_>,
 ) -> Result<SetOutcome<'a>, CommandError> {
     let mut expire_ms = match options.expiry {
         Expiry::At(end_ms) => end_ms,
@@ -223,14 +247,12 @@ pub fn set<'a>(
         if let (Expiry::Keep, Some(living)) = (options.expiry, &living) {
             expire_ms = living.header().expire_ms;
         }
-        if let (true, Some(living)) = (options.get, living) {
-            old = Some(Payload::owned(payload(txn, at, living)?.to_vec()));
+        let mut value = None;
+        if let (true, Some(living)) = (options.needs_value(), living) {
+            value = Some(Payload::owned(payload(txn, at, living)?.to_vec()));
         }
-        let is_met = match options.condition {
-            Condition::Always => true,
-            Condition::IfAbsent => !is_present,
-            Condition::IfPresent => is_present,
-        };
+        let is_met = options.condition.is_met(is_present, value.as_deref());
+        old = value.filter(|_| options.get);
         if !is_met {
             return Ok(SetOutcome { is_set: false, old });
         }
@@ -263,6 +285,42 @@ pub fn msetnx(
         return Ok(false);
     }
     mset(txn, scope, pairs);
+    Ok(true)
+}
+
+/// MSETEX: all pairs, or none if its condition is not met by all keys; comparisons are not for it.
+/// Returns whether it wrote. Without an expiry the keys live on without end.
+///
+/// # Errors
+/// Those of the engine.
+pub fn msetex(
+    txn: &mut Txn<'_>,
+    scope: &Scope<'_>,
+    pairs: &[(&[u8], &[u8])],
+    (condition, expiry): (Condition<'_>, Expiry),
+) -> Result<bool, CommandError> {
+    let keys: Vec<_> = pairs.iter().map(|(key, _)| *key).collect();
+    let count = match condition {
+        Condition::Always | Condition::If(_) => None,
+        Condition::IfAbsent => Some(0),
+        Condition::IfPresent => Some(keys.len()),
+    };
+    if let Some(wanted) = count
+        && super::keys::exists(txn, scope, &keys)? != wanted as u64
+    {
+        return Ok(false);
+    }
+    txn.log(Type::String.log_data());
+    for (key, value) in pairs {
+        let at = scope.at(key);
+        let expire_ms = match expiry {
+            Expiry::Never => 0,
+            Expiry::At(end_ms) => end_ms,
+            Expiry::Keep => at.load(txn)?.map_or(0, |living| living.header().expire_ms),
+        };
+        let prefix = Prefix::new(Type::String, expire_ms);
+        txn.put_parts(Family::Metadata, &[&at.ns_key], &[prefix.as_bytes(), value]);
+    }
     Ok(true)
 }
 

@@ -239,3 +239,18 @@ fn who_reaches_announced_endpoints_is_shown_no_other() {
     assert!(nodes(A, Reach::Nodes).contains("10.0.0.2:1@10001"));
     assert_eq!(slots(&topology, Reach::Nodes).len(), 2);
 }
+
+#[test]
+fn the_nodes_of_a_shard_agree_on_its_least_id_whoever_is_master() {
+    let shards = |first: &str, second: &str| {
+        let text =
+            format!("{C} h 1 {first}\n{B} h 2 {second}\n{A} h 3 master - 6-9\n{D} h 4 slave {A}");
+        let topology = Topology::parse(&text, 1).unwrap();
+        [A, B, C, D].map(|node| least_in_shard(&topology, id(node)))
+    };
+    let expected = [A, B, B, A].map(|node| Some(id(node)));
+    assert_eq!(shards("master - 0-5", &format!("slave {C}")), expected);
+    assert_eq!(shards(&format!("slave {B}"), "master - 0-5"), expected);
+    let alone = Topology::parse(format!("{A} h 1 master - 0-5"), 1).unwrap();
+    assert_eq!(least_in_shard(&alone, id(B)), None);
+}

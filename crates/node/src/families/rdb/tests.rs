@@ -66,3 +66,45 @@ fn clients_reach_plain_files_in_the_folder_only() {
     assert!(text(run(&node, &request("none.rdb", false))).contains("open the dump file"));
     assert_eq!(value(&node, b"a"), None);
 }
+
+/// A file with one library, and its end.
+fn with_library(source: &str) -> Vec<u8> {
+    assert!((64..1 << 14).contains(&source.len()), "a length of two bytes");
+    let length = (0x4000 | source.len() as u16).to_be_bytes();
+    [&b"REDIS0010\xf5"[..], &length, source.as_bytes(), b"\xff\0\0\0\0\0\0\0\0"].concat()
+}
+
+#[test]
+fn libraries_of_functions_are_loaded_and_with_nx_only_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = shell::node(dir.path(), shell::small(), topology::Cluster::default(), Role::Master);
+    let source = |library: &str, function: &str| {
+        format!(
+            "#!lua name={library}\nredis.register_function('{function}', function() return 1 end)"
+        )
+    };
+    let load = |source: &str, only_new: bool| {
+        fs::write(dir.path().join("dump.rdb"), with_library(source)).unwrap();
+        text(run(&node, &request("dump.rdb", only_new)))
+    };
+    let kept = || {
+        let engine = node.engine();
+        let libraries = storage::types::scripts::libraries(engine.store.as_ref().unwrap()).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        libraries.into_iter().map(|(name, code)| (text(name), text(code))).collect::<Vec<_>>()
+    };
+    let named = |name: &str, source: &str| (name.to_owned(), source.to_owned());
+    let (first, second) = (source("lib", "f"), source("lib", "g"));
+    assert_eq!(load(&first, true), "");
+    assert_eq!(kept(), [named("lib", &first)]);
+    assert_eq!(load(&second, true), "");
+    assert_eq!(kept(), [named("lib", &first)]);
+    assert_eq!(load(&second, false), "");
+    assert_eq!(kept(), [named("lib", &second)]);
+    let refused = load(&source("other", "g"), false);
+    assert_eq!(refused, "ERR a library of the dump file cannot be kept: Function g already exists");
+    let refused =
+        load(&format!("#!lua name=wrong\n{}", "this is no Lua at all. ".repeat(4)), false);
+    assert!(refused.contains("Error compiling function"), "{refused}");
+    assert_eq!(kept(), [named("lib", &second)]);
+}

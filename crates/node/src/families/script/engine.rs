@@ -48,6 +48,16 @@ pub(super) fn with<T>(
     })
 }
 
+/// Gives up the Lua state of this thread, which will run no scripts.
+pub(super) fn give_up(node: &Node) {
+    ENGINE.with(|slot| {
+        if let Some(engine) = slot.take() {
+            let bytes = i64::try_from(engine.used_memory()).unwrap_or(i64::MAX);
+            node.scripts.note_lua_bytes(bytes.saturating_neg());
+        }
+    });
+}
+
 /// A library that is being loaded runs no commands.
 pub(super) struct Loading;
 

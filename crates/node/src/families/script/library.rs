@@ -1,5 +1,7 @@
 //! FUNCTION and FCALL.
 
+mod restore;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,10 +19,12 @@ use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::Values;
 use crate::node::Node;
 use crate::session::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx};
+pub(in crate::families) use restore::Loaded;
 
 #[rustfmt::skip]
 pub(super) const FUNCTION: &[Command] = &[
     Command::write  ("function|delete",  3, Keys::None, delete).no_script().keyspace().all_keys().removes(),
+    Command::read   ("function|dump",    2, Keys::None, restore::dump).no_script().keyspace(),
     Command::write  ("function|flush",  -2, Keys::None, flush).no_script().keyspace().all_keys().removes(),
     Command::session("function|help",    2, help).loading().stale(),
     Command::session("function|kill",    2, kill).no_script(),
@@ -28,6 +32,7 @@ pub(super) const FUNCTION: &[Command] = &[
     Command::read   ("function|listfunc", -2, Keys::None, list_functions).no_script().keyspace(),
     Command::read   ("function|listlib", 3, Keys::None, list_library).no_script().keyspace(),
     Command::write  ("function|load",   -3, Keys::None, load).no_script().keyspace().all_keys().script(),
+    Command::write  ("function|restore", -3, Keys::None, restore::restore).no_script().keyspace().all_keys().script(),
     Command::read   ("function|stats",   2, Keys::None, stats).no_script().keyspace(),
 ];
 
@@ -35,6 +40,8 @@ const HELP: &[&str] = &[
     "FUNCTION <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "DELETE <library name>",
     "    Forget a library.",
+    "DUMP",
+    "    Answer all libraries as a payload for FUNCTION RESTORE, here or at a Redis.",
     "FLUSH [ASYNC|SYNC]",
     "    Forget all libraries.",
     "KILL",
@@ -47,6 +54,9 @@ const HELP: &[&str] = &[
     "    Name the functions of a library.",
     "LOAD [REPLACE] <code>",
     "    Keep a library.",
+    "RESTORE <payload> [FLUSH|APPEND|REPLACE]",
+    "    Keep the libraries of a payload: in place of all, beside those that are there",
+    "    (default), or in place of those of the same names.",
     "STATS",
     "    Tell of the function that has run longest, and of engines.",
     "HELP",

@@ -12,6 +12,7 @@ use crate::command::keys::Keys;
 use crate::command::row::Access;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{After, Command, NestedCx, ReadCx, SessionCx, WriteCx};
+pub(super) use library::Loaded;
 use run::Script;
 
 const KEYS: Keys = Keys::Counted { also: 0, count: 2 };

@@ -1,4 +1,5 @@
-//! What is asked of the database as a whole: COMPACT, STATS, POLLUPDATES, APPLYBATCH.
+//! What is asked of the database as a whole: COMPACT, STATS, POLLUPDATES, APPLYBATCH,
+//! FLUSHMEMTABLE, FLUSHBLOCKCACHE.
 
 use resp::Writer;
 use storage::batch::{self, Record};
@@ -26,6 +27,59 @@ pub(super) fn compact(
         return Err(Error::err("compact in-progress"));
     }
     Ok(reply.ok().into())
+}
+
+/// Writes memtables to tables, and answers when it is done, or with ASYNC at once. What is in
+/// tables cannot be cut off any more: a node that has to give some of it up takes a copy instead.
+pub(super) fn flush_memtable(
+    cx: &mut SessionCx<'_>,
+    args: &mut Args<'_>,
+    reply: Reply<'_>,
+) -> Result<After> {
+    let waits = match (args.word().as_deref(), args.is_empty()) {
+        (_, false) => return Err(Error::Arity("flushmemtable".into())),
+        (None, true) => true,
+        (Some(b"ASYNC"), true) => false,
+        (Some(_), true) => return Err(Error::err("parameter must be 'ASYNC'")),
+    };
+    let store = cx.node.engine().store.clone().ok_or_else(|| Error::text(LOADING))?;
+    if store.is_holding() {
+        return Err(storage::Error::Unsettled.into());
+    }
+    if !waits {
+        let spawned = std::thread::Builder::new().name("flush".into()).spawn(move || {
+            if let Err(error) = store.flush() {
+                tracing::error!(%error, "FLUSHMEMTABLE ASYNC failed");
+            }
+        });
+        spawned.map_err(|error| Error::err(format_args!("start a thread: {error}")))?;
+        return Ok(reply.ok().into());
+    }
+    let answer = Box::pin(async move {
+        let flushed = tokio::task::spawn_blocking(move || store.flush().map_err(Error::from)).await;
+        match flushed.unwrap_or_else(|error| Err(Error::err(error))) {
+            Ok(()) => b"+OK\r\n".to_vec(),
+            Err(error) => format!("-{error}\r\n").into_bytes(),
+        }
+    });
+    Ok(After::Later(answer, Tells::Nothing))
+}
+
+/// Gives the memory of caches back, but for what is in use.
+pub(super) fn flush_block_cache(
+    cx: &mut SessionCx<'_>,
+    _args: &mut Args<'_>,
+    _reply: Reply<'_>,
+) -> Result<After> {
+    let store = cx.node.engine().store.clone().ok_or_else(|| Error::text(LOADING))?;
+    // A large cache takes its time.
+    let answer = Box::pin(async move {
+        match tokio::task::spawn_blocking(move || store.release_caches()).await {
+            Ok(()) => b"+OK\r\n".to_vec(),
+            Err(error) => format!("-ERR {error}\r\n").into_bytes(),
+        }
+    });
+    Ok(After::Later(answer, Tells::Nothing))
 }
 
 /// What INFO's RocksDB section shows, as JSON.

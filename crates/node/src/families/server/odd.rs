@@ -1,4 +1,4 @@
-//! Commands that answer what there is to say, and little more: PERFLOG, FAILOVER, LOLWUT.
+//! Commands that answer what there is to say, and little more: PERFLOG, FAILOVER, LOLWUT, MODULE.
 
 use crate::command::row::Usage;
 use crate::command::{Args, Error, Reply, Result};
@@ -38,6 +38,28 @@ fn perflog_len(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) 
 
 fn perflog_reset(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     Ok(reply.ok().into())
+}
+
+#[rustfmt::skip]
+pub(super) const MODULE: &[Command] = &[
+    Command::session("module|help", 2, module_help).loading().stale(),
+    Command::session("module|list", 2, module_list).admin().no_script(),
+];
+
+const MODULE_HELP: &[&str] = &[
+    "MODULE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "LIST",
+    "    List what is loaded: nothing, there are no modules.",
+    "HELP",
+    "    Print this help.",
+];
+
+fn module_help(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.help(MODULE_HELP).into())
+}
+
+fn module_list(_cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
+    Ok(reply.with(|writer| writer.array(0)).into())
 }
 
 /// In a cluster the controller decides which node is master; outside it, SLAVEOF does.

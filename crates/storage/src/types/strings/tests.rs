@@ -53,14 +53,14 @@ fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-fn with(condition: Condition, expiry: Expiry, get: bool) -> SetOptions {
+fn with(condition: Condition<'_>, expiry: Expiry, get: bool) -> SetOptions<'_> {
     SetOptions { condition, expiry, get }
 }
 
 #[test]
 fn set_and_its_options() {
     let db = Db::new();
-    let run = |key: &str, value: &str, options: SetOptions| {
+    let run = |key: &str, value: &str, options: SetOptions<'_>| {
         let mut txn = db.store.txn();
         let outcome = set(&mut txn, &SCOPE.at(key.as_bytes()), value.as_bytes(), &options).unwrap();
         let answer = (outcome.is_set, outcome.old.as_deref().map(text));
@@ -221,4 +221,57 @@ fn old_form_stays_readable_and_keeps_its_form() {
     db.write(|txn| incrby(txn, &SCOPE.at(b"k"), 1).unwrap());
     let stored = db.store.get(Family::Metadata, &key).unwrap().unwrap();
     assert_eq!(text(&stored), text(b"\x01\0\0\x07\xd06"));
+}
+
+#[test]
+fn a_condition_on_the_value_decides_who_writes_and_deletes() {
+    use super::compared::{Comparison, With, delex, digest};
+    let db = Db::new();
+    let of = |with, is_equal| Comparison { with, is_equal };
+    let set = |value: &str, condition, get| {
+        let options = with(Condition::If(condition), Expiry::Keep, get);
+        let outcome = db.write(|txn| {
+            let outcome = set(txn, &SCOPE.at(b"k"), value.as_bytes(), &options).unwrap();
+            (outcome.is_set, outcome.old.map(|old| text(&old)))
+        });
+        (outcome.0, outcome.1, db.get("k"))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(set("1", of(With::Value(b"0"), true), false), (false, None, None));
+    assert_eq!(set("1", of(With::Value(b"0"), false), true), (true, None, some("1")));
+    assert_eq!(set("2", of(With::Value(b"1"), false), true), (false, some("1"), some("1")));
+    assert_eq!(set("2", of(With::Value(b"1"), true), false), (true, None, some("2")));
+    let of_two = digest(b"2");
+    let same = With::Digest(of_two.as_bytes());
+    assert_eq!(set("3", of(same, false), false), (false, None, some("2")));
+    assert_eq!(set("3", of(same, true), true), (true, some("2"), some("3")));
+    let delex = |condition| db.write(|txn| delex(txn, &SCOPE.at(b"k"), &condition).unwrap());
+    assert!(!delex(of(same, true)) && !delex(of(With::Value(b"3"), false)));
+    let before = db.store.latest_sequence();
+    assert!(delex(of(same, false)));
+    assert_eq!((db.get("k"), db.store.latest_sequence()), (None, before + 1));
+    assert!(!delex(of(same, false)), "there is nothing to delete");
+}
+
+#[test]
+fn several_strings_are_written_with_one_end_or_not_at_all() {
+    let db = Db::new();
+    let run = |pairs: &[(&str, &str)], how| {
+        let pairs: Vec<(&[u8], &[u8])> =
+            pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect();
+        db.write(|txn| msetex(txn, &SCOPE, &pairs, how).unwrap())
+    };
+    let end = Expiry::At(NOW_MS + 500);
+    assert!(!run(&[("a", "1"), ("b", "1")], (Condition::IfPresent, end)));
+    assert!(run(&[("a", "1"), ("b", "2")], (Condition::IfAbsent, end)));
+    assert_eq!([db.lifetime("a"), db.lifetime("b")], [Lifetime::Until(NOW_MS + 500); 2]);
+    assert!(!run(&[("a", "3"), ("c", "3")], (Condition::IfAbsent, Expiry::Never)));
+    assert!(!run(&[("a", "3"), ("c", "3")], (Condition::IfPresent, Expiry::Never)));
+    assert_eq!([db.get("a"), db.get("c")], [Some("1".into()), None]);
+    assert!(run(&[("a", "4"), ("a", "5"), ("c", "6")], (Condition::Always, Expiry::Keep)));
+    assert_eq!([db.get("a"), db.get("c")], [Some("5".into()), Some("6".into())]);
+    assert_eq!(db.lifetime("a"), Lifetime::Until(NOW_MS + 500));
+    assert_eq!(db.lifetime("c"), Lifetime::Endless);
+    assert!(run(&[("a", "7"), ("b", "8")], (Condition::IfPresent, Expiry::Never)));
+    assert_eq!(db.lifetime("a"), Lifetime::Endless);
 }
