@@ -15,6 +15,7 @@ use crate::replication::tests::{Running, answer, wait_until};
 use super::state::MS;
 use crate::clock;
 
+mod answers;
 mod live;
 
 /// Id of the master.
@@ -92,9 +93,9 @@ impl Controller {
 }
 
 /// A replica that acknowledges what the test wants.
-struct Puppet {
+pub(crate) struct Puppet {
     stream: TcpStream,
-    member: Member,
+    pub(crate) member: Member,
     bulks: wire::BulkReader,
     /// Newest sequence it was sent. A master ends the feed of whoever acknowledges more.
     sent: u64,
@@ -107,7 +108,7 @@ impl Puppet {
         format!("{}/1/1", r()).parse().unwrap()
     }
 
-    fn follow(master: &Running) -> Self {
+    pub(crate) fn follow(master: &Running) -> Self {
         let (mut stream, member, sent) = (master.connect(), Self::member(), master.sequence());
         for words in [
             vec!["replconf", "holdfast", "1"],
@@ -123,10 +124,15 @@ impl Puppet {
     }
 
     fn ack(&mut self, sequence: u64, epoch: u64, echo: Option<wire::Stamp>) {
+        self.ack_under(sequence, epoch * 11, echo);
+    }
+
+    /// Under the epoch of that id.
+    pub(crate) fn ack_under(&mut self, sequence: u64, id: u64, echo: Option<wire::Stamp>) {
         while self.sent < sequence {
             self.read();
         }
-        let epoch = ::replication::history::EpochId::from_random(epoch * 11);
+        let epoch = ::replication::history::EpochId::from_random(id);
         self.stream.write_all(&wire::ack_of_member(sequence, Some(epoch), echo)).unwrap();
     }
 
