@@ -404,6 +404,25 @@ mod tests {
         assert_eq!(Session::decode(&subscriber.encode().unwrap()), Ok(subscriber));
     }
 
+    /// A node that does not know users must not make such a session the default user's.
+    #[test]
+    fn the_session_of_a_user_has_a_format_of_its_own() {
+        let record = |user: &str, channels: usize| {
+            let channels = vec![b"c".to_vec(); channels];
+            let subscriptions = Subscriptions { channels, ..Subscriptions::default() };
+            let session = Session { user: user.into(), subscriptions, ..session() };
+            let bytes = session.encode().unwrap();
+            assert_eq!(Session::decode(&bytes), Ok(session));
+            bytes
+        };
+        assert_eq!([record("", 0)[0], record("", 1)[0], record("ann", 0)[0]], [1, 2, 3]);
+        let of_user = record("ann", 2);
+        assert_eq!(of_user[0], 3);
+        for cut in 0..of_user.len() {
+            assert!(Session::decode(&of_user[..cut]).is_err(), "{cut}");
+        }
+    }
+
     #[test]
     fn a_record_that_was_cut_or_made_longer_is_none() {
         let bytes = session().encode().unwrap();
@@ -479,10 +498,11 @@ mod tests {
             words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..5),
             unread in proptest::collection::vec(any::<u8>(), 0..100),
             name in "[!-~]{0,20}",
+            user in "[!-~]{0,20}",
             is_open: bool,
         ) {
             let queue = is_open.then(|| vec![words.clone(), words]);
-            let session = Session { queue, unread, name, ..session() };
+            let session = Session { queue, unread, name, user, ..session() };
             let body = session.encode().unwrap();
             prop_assert_eq!(Session::decode(&body), Ok(session));
             let stream = [b"$1\r\nx\r\n".to_vec(), trailer(body.clone()).unwrap()].concat();

@@ -102,8 +102,7 @@ async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
     let conf = identified(values, &dir)?;
     make_private(&dir);
     let opening = disk::Opening::begin(&dir);
-    // What a deposed master has to discard must still be in the log when it learns of it.
-    let options = Options { hold_tail: true, ..storage_options(values) };
+    let options = starting_options(values);
     replication::finish_rewind(&dir, &options)?;
     let began = Instant::now();
     tracing::info!(dir = %dir.display(), "opening the database");
@@ -361,6 +360,12 @@ fn mib(count: u32) -> u64 {
 
 fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// What a process that starts opens the engine with: what a deposed master has to discard must
+/// still be in the log when it learns of it.
+pub(crate) fn starting_options(values: &Values) -> Options {
+    Options { hold_tail: true, ..storage_options(values) }
 }
 
 /// What the engine is opened with.

@@ -243,18 +243,29 @@ fn what_is_answered_later_and_what_peers_write_waits_for_the_set_too() -> Result
         ensure!(sequence(&master)? > written);
         Ok(())
     })?;
+    let mut operator = master.connect()?;
+    ensure!(operator.call(&["AUTH", "secret"])?.text() == "OK");
+    let deleted = sequence(&master)?;
+    let apply = "CLUSTERX DISCARDED APPLY 0 - RUN ABSENT SET back 3 0";
+    operator.send(&apply.split(' ').collect::<Vec<_>>())?;
+    wait::until("what is put back is in the log", PATIENCE, || {
+        ensure!(sequence(&master)? > deleted);
+        Ok(())
+    })?;
     wait::until("the master asks for a set without it", PATIENCE, || {
         let seen = hello(&master)?;
         ensure!(!seen["request_members"].contains(&id('r')), "{seen:?}");
         Ok(())
     })?;
-    for connection in [&mut client, &mut counter, &mut peer] {
+    for connection in [&mut client, &mut counter, &mut peer, &mut operator] {
         is_silent(connection)?;
     }
     record.adopt(&master, 'm')?;
     ensure!(client.receive()?.text() == "OK");
     ensure!(matches!(counter.receive()?, Reply::Integer(1 | 2)));
     ensure!(peer.receive()?.text() == "OK");
+    let told = operator.receive()?;
+    ensure!(told.elements().iter().map(Reply::text).eq(["applied"]), "{told:?}");
     ensure!(client.call(&["EXISTS", "foo"])? == Reply::Integer(0));
     process::signal(replica.process().pid(), libc::SIGCONT)
 }

@@ -13,4 +13,4 @@ pub mod relay;
 pub mod state;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,6 +16,7 @@ use super::state::MS;
 use crate::clock;
 
 mod alone;
+mod answers;
 mod live;
 
 /// Id of the master.
@@ -93,9 +94,9 @@ impl Controller {
 }
 
 /// A replica that acknowledges what the test wants.
-struct Puppet {
+pub(crate) struct Puppet {
     stream: TcpStream,
-    member: Member,
+    pub(crate) member: Member,
     bulks: wire::BulkReader,
     /// Newest sequence it was sent. A master ends the feed of whoever acknowledges more.
     sent: u64,
@@ -108,7 +109,7 @@ impl Puppet {
         format!("{}/1/1", r()).parse().unwrap()
     }
 
-    fn follow(master: &Running) -> Self {
+    pub(crate) fn follow(master: &Running) -> Self {
         let (mut stream, member, sent) = (master.connect(), Self::member(), master.sequence());
         for words in [
             vec!["replconf", "holdfast", "1"],
@@ -124,10 +125,15 @@ impl Puppet {
     }
 
     fn ack(&mut self, sequence: u64, epoch: u64, echo: Option<wire::Stamp>) {
+        self.ack_under(sequence, epoch * 11, echo);
+    }
+
+    /// Under the epoch of that id.
+    pub(crate) fn ack_under(&mut self, sequence: u64, id: u64, echo: Option<wire::Stamp>) {
         while self.sent < sequence {
             self.read();
         }
-        let epoch = ::replication::history::EpochId::from_random(epoch * 11);
+        let epoch = ::replication::history::EpochId::from_random(id);
         self.stream.write_all(&wire::ack_of_member(sequence, Some(epoch), echo)).unwrap();
     }
 

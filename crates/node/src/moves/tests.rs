@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ::grant::{Member, Members};
 use ::replication::slots::{Cursor, Least, MoveId, Slots};
 use ::replication::wire;
 use api::heartbeat::{LeaseMode, Reply};
@@ -18,6 +19,7 @@ use crate::config::Values;
 use crate::replication::tests::{Running, answer, wait_until};
 
 mod beside;
+mod committed;
 
 const ID: MoveId = MoveId(1);
 /// Slots of S, of which the lower half moves.
@@ -34,12 +36,15 @@ struct Master {
     node: Option<Running>,
     id: String,
     epoch: u64,
+    /// Of its set, beside itself.
+    replicas: Vec<Member>,
 }
 
 impl Master {
     fn new(letter: char) -> Self {
         let node = Some(Running::start_with(options));
-        let master = Self { node, id: letter.to_string().repeat(40), epoch: 0 };
+        let id = letter.to_string().repeat(40);
+        let master = Self { node, id, epoch: 0, replicas: Vec::new() };
         assert_eq!(master.ask(&["CLUSTERX", "SETNODEID", &master.id]), "+OK");
         master
     }
@@ -69,17 +74,22 @@ impl Master {
         assert_eq!(self.heartbeat(&[]).standing.granted_epoch, self.epoch);
     }
 
+    fn epoch_id(&self) -> u64 {
+        self.epoch * 1000 + u64::from(self.id.as_bytes()[0])
+    }
+
     fn heartbeat(&self, asked: &[Asked]) -> Reply {
         let read = |text: String| Reply::parse(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let hello = ["CLUSTERX", "HEARTBEAT", &self.id, "1000", "1", "CLOCK", "0", "0"];
         let seen = read(self.ask(&hello));
-        let letter = u64::from(self.id.as_bytes()[0]);
         let mut words: Vec<String> =
             ["CLUSTERX", "HEARTBEAT", &self.id, "30000", "1", "CLOCK"].map(str::to_owned).to_vec();
         words.extend([seen.clock_ns.to_string(), seen.nonce.clone(), "GRANT".into()]);
-        words.extend([self.epoch.to_string(), format!("{:016x}", self.epoch * 1000 + letter)]);
-        let member = seen.member().unwrap().to_string();
-        words.extend(["-", "0", "in-sync", "1", "0", &member, "MOVES"].map(str::to_owned));
+        words.extend([self.epoch.to_string(), format!("{:016x}", self.epoch_id())]);
+        let own = seen.member().unwrap();
+        let members: Members = self.replicas.iter().copied().chain([own]).collect();
+        let members = members.to_string();
+        words.extend(["-", "0", "in-sync", "1", "0", &members, "MOVES"].map(str::to_owned));
         words.extend(asked.iter().map(ToString::to_string));
         read(self.ask(&words.iter().map(String::as_str).collect::<Vec<_>>()))
     }

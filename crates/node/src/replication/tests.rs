@@ -16,6 +16,7 @@ use crate::config::file::{Kept, rewrite};
 use crate::config::{Config, Values};
 use crate::gate::Role;
 use crate::listener::Listener;
+use crate::run::storage_options;
 
 mod discarded;
 mod disks;
@@ -25,6 +26,7 @@ mod lost;
 mod messages;
 mod progress;
 mod shards;
+mod started;
 
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
@@ -39,17 +41,22 @@ impl Running {
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut Values)) -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), 0, change)
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), 0, change, storage_options)
     }
 
     /// A new process in the folder of an earlier one, at its port.
     pub(crate) fn restart(self, change: impl FnOnce(&mut Values)) -> Self {
         let (dir, port) = (Arc::clone(&self.dir), self.port);
         drop(self);
-        Self::start_in(dir, port, change)
+        Self::start_in(dir, port, change, storage_options)
     }
 
-    fn start_in(dir: Arc<tempfile::TempDir>, port: u16, change: impl FnOnce(&mut Values)) -> Self {
+    fn start_in(
+        dir: Arc<tempfile::TempDir>,
+        port: u16,
+        change: impl FnOnce(&mut Values),
+        options: fn(&Values) -> storage::Options,
+    ) -> Self {
         let mut values = Values { workers: 2, ..Values::default() };
         values.rocksdb_metadata_block_cache_size = 8;
         values.rocksdb_subkey_block_cache_size = 8;
@@ -71,8 +78,7 @@ impl Running {
             Ok(())
         });
         let lock = lock.unwrap();
-        let store =
-            Store::open(&dir.path().join("db"), crate::run::storage_options(&values)).unwrap();
+        let store = Store::open(&dir.path().join("db"), options(&values)).unwrap();
         let config = Config::new(values, None);
         let path = dir.path().to_owned();
         let node = Node::new(

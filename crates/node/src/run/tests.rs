@@ -158,3 +158,16 @@ fn defaults_of_the_file_are_the_engines() {
     };
     assert_eq!(shown(&of_file), shown(&engine));
 }
+
+/// With `durable-ack yes` an acknowledgement of a replica, or of a master alone, means the disk.
+#[test]
+fn durable_ack_makes_every_acknowledged_write_a_synced_one() {
+    let syncs = |change: fn(&mut Values)| {
+        let mut values = Values::default();
+        change(&mut values);
+        storage_options(&values).sync_writes
+    };
+    assert!(!syncs(|_| {}));
+    assert!(syncs(|values| values.durable_ack = true));
+    assert!(syncs(|values| values.rocksdb_write_options_sync = true));
+}

@@ -189,6 +189,23 @@ fn a_move_from_the_queue_to_the_end() {
     assert_eq!(s.plan(), Plan::default());
 }
 
+/// The giver has the only other copy: a whole set that loses its power at once keeps what is on the
+/// disk alone.
+#[test]
+fn the_giver_deletes_nothing_before_the_takers_set_has_it_and_its_disk_too() {
+    let mut s = Script::ready();
+    s.acts();
+    s.says("a", |said| said.mark = Some(Mark::Gone { is_empty: false }));
+    s.says("b", |said| said.mark = Some(Mark::Held));
+    for has in [(false, false), (true, false), (false, true), (true, true)] {
+        s.says("b", |said| (said.is_committed, said.is_synced) = has);
+        let plan = s.plan();
+        let cleans = plan.orders.iter().any(|(_, ordered)| ordered.order == Order::Clean);
+        assert_eq!(cleans, has == (true, true), "{has:?}: {plan:?}");
+        assert!(plan.orders.iter().any(|(_, o)| o.order == (Order::Leave { version: 8 })));
+    }
+}
+
 #[test]
 fn a_freeze_that_is_not_met_in_time_is_given_up_and_counts_no_more() {
     let mut s = Script::ready();

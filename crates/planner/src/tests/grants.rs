@@ -313,6 +313,13 @@ fn a_set_the_master_asks_for_is_taken_over_at_once() {
     });
     assert_eq!(s.plan().actions, [], "nor one with a stranger");
     ask(&mut s, |_| {});
+    let shard = &s.record.shards[0];
+    let is_set = |reply: &Reply| {
+        crate::epoch::request(shard, shard.master().expect("a master"), reply).is_some()
+    };
+    let seen = s.observed.node(&id("a")).seen.clone().expect("an answer").reply;
+    assert!(is_set(&seen));
+    assert!(!is_set(&Reply { nonce: "2".into(), ..seen }), "nor one of another process");
     s.check(expect![[r#"
         store v7 a*@lb0 b@lb1 c@lb2 epoch 3=3 process 1 request 2 of a/1/1 c/1/1: shard 0: in sync are a:1, c:1
         leases: a

@@ -128,6 +128,32 @@ fn a_master_that_restarted_with_its_data_goes_on_at_once() {
     assert!(opens_for_a(&s), "{:?}", s.plan());
 }
 
+/// It has its epoch, and lost the end of it: slots that were moved here are in no other shard.
+#[test]
+fn a_master_below_the_position_at_which_slots_came_does_not_go_on() {
+    let below = |sequence: u64| {
+        let mut s = asynchronous(&["a", "b"]);
+        let floor = crate::moves::Floor { epoch: 3, id: EpochId(3), sequence: 100 };
+        s.record.shards[0].floor = Some(floor);
+        comes_back(&mut s, 3, sequence);
+        s
+    };
+    assert!(opens_for_a(&below(100)), "{:?}", below(100).plan());
+    let mut s = below(99);
+    assert!(!opens_for_a(&s), "the other one was not heard yet");
+    assert!(s.plan().shards[0].detail().contains("waiting for b:1, which may hold more"));
+    replica(&mut s, "b", 3, 98);
+    let plan = s.plan();
+    assert!(!opens_for_a(&s) && plan.grants.is_empty(), "{plan:?}");
+    let told =
+        "at sequence 99 of epoch 3; it lacks slots that were moved here, and nobody has them";
+    assert!(plan.alarms.iter().any(|alarm| alarm.contains(told)), "{:?}", plan.alarms);
+    // Not one of them either, unless it has them.
+    assert_eq!(plan.shards[0].word(), "stuck");
+    replica(&mut s, "b", 3, 100);
+    assert_eq!(s.plan().shards[0].word(), "fencing", "{:?}", s.plan());
+}
+
 #[test]
 fn what_lies_in_db_deposed_is_told_with_the_way_back() {
     let mut s = in_sync(&["a", "b"]);

@@ -99,6 +99,55 @@ fn switchover() {
     "#]]);
 }
 
+/// The record names it long before: an operator who is told so goes on to stop the old one.
+#[test]
+fn a_switchover_is_done_once_the_new_master_answers_as_such() {
+    let mut s = caught_up();
+    let is_done = |s: &Script| crate::serves(&s.record, &s.observed, &s.policy, 0);
+    assert!(is_done(&s), "by the old master");
+    s.acts();
+    assert!(!is_done(&s), "the store names the new one");
+    s.after_ms(5);
+    s.balancer_answers(&[]);
+    s.acts();
+    assert!(s.record.shards[0].fence.is_none() && !is_done(&s), "the old one is fenced");
+    s.acts();
+    s.answers("b", reply("b", 7, Does::Master));
+    assert!(!is_done(&s), "it has not heard of it");
+    s.answers("b", reply("b", 8, Does::Slave));
+    assert!(!is_done(&s));
+    s.answers("b", reply("b", 8, Does::Master));
+    s.answers_with("b", |reply| reply.lease_remaining_ms = 0);
+    assert!(!is_done(&s), "it may not serve yet");
+    s.answers_with("b", |reply| reply.lease_remaining_ms = 900);
+    assert!(is_done(&s));
+}
+
+/// Until it has compared its data with its successor's it refuses reads, so sessions wait.
+#[test]
+fn sessions_of_the_replica_are_held_until_the_former_master_has_compared_its_data() {
+    let mut s = caught_up();
+    s.acts();
+    s.after_ms(5);
+    s.balancer_answers(&[]);
+    s.acts();
+    s.acts();
+    s.answers("a", reply("a", 8, Does::Slave));
+    let leads = |s: &mut Script| {
+        s.acts();
+        let frontends = s.observed.desired.clone().expect("a demand").frontends;
+        let of_replica = frontends.into_iter().find(|frontend| frontend.listen.host == "lb1");
+        let of_replica = of_replica.expect("a frontend");
+        (of_replica.backend.map(|at| at.node), of_replica.hold)
+    };
+    for resync in [Resync::Required, Resync::Running] {
+        s.answers_with("a", |reply| reply.resync = resync);
+        assert_eq!(leads(&mut s), (None, true), "{resync:?}");
+    }
+    s.answers_with("a", |reply| reply.resync = Resync::None);
+    assert_eq!(leads(&mut s), (Some(id("a")), false));
+}
+
 #[test]
 fn sessions_that_do_not_leave_delay_the_demotion_for_a_while_and_wait_for_a_while() {
     let mut s = caught_up();

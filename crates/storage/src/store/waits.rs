@@ -273,6 +273,27 @@ mod tests {
         assert_eq!(all.longest(3_600, || false), 2_600, "it does hang");
     }
 
+    /// A grant is held, and clients are answered under it, once the epoch is open.
+    #[test]
+    fn an_epoch_is_on_the_disk_once_it_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), crate::Options::default()).unwrap();
+        assert!(!store.options().sync_writes);
+        let is_synced =
+            || store.inner().synced_bytes.load(Ordering::SeqCst) == store.appended_bytes();
+        let id = replication::history::EpochId::from_random(1);
+        // The second time it is open already; what was written since is on the disk all the same.
+        for opens in 1..3 {
+            let mut txn = store.txn();
+            txn.put(crate::Family::Metadata, b"k", b"v");
+            txn.commit().unwrap();
+            store.publish().unwrap();
+            assert!(!is_synced(), "a write is not, by default");
+            store.open_epoch(1, id, 1).unwrap();
+            assert!(is_synced() && store.published() == store.latest_sequence(), "{opens}");
+        }
+    }
+
     #[test]
     fn a_store_that_is_written_to_waits_for_nothing_afterwards() {
         let folder = tempfile::tempdir().unwrap();

@@ -108,6 +108,34 @@ fn a_node_without_a_grant_gives_nothing_to_data_of_an_epoch() {
     }
 }
 
+/// What is to be replaced is nobody's to compare with, or to copy.
+#[test]
+fn data_that_is_to_be_replaced_is_shown_and_given_to_no_replica() {
+    let node = Running::start();
+    node.ask(&["SET", "k", "v"]);
+    let mine = node.store().position().to_string();
+    let asks = || {
+        let requests = [
+            &["replconf", "history", &mine][..],
+            &["replconf", "history", &mine, "granted", "?", "lineage", "-"],
+            &["_fetch_meta"],
+        ];
+        requests.map(|words| {
+            let mut stream = node.connect();
+            stream.write_all(&::replication::wire::request(&bytes(words))).unwrap();
+            line(&mut stream)
+        })
+    };
+    node.node.resync.set_required(true);
+    let [by_history, by_grant, files] = asks();
+    assert!(by_history.starts_with("-LOADING") && by_grant == by_history, "{by_history}");
+    assert_eq!(files, "-can't create db checkpoint");
+    node.node.resync.set_required(false);
+    for answer in asks() {
+        assert!(!answer.starts_with('-'), "{answer}");
+    }
+}
+
 /// A replica whose data went aside for a master of a later epoch.
 fn set_aside() -> (Running, Running, Position, Position) {
     let (replica, master) = lost();

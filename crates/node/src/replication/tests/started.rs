@@ -1,0 +1,53 @@
+//! Processes that have just started, and processes that are about to end.
+
+use super::*;
+
+impl Running {
+    /// As a process starts: the log is held until its history is known to be the right one.
+    fn start_held() -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(dir, 0, |_| {}, crate::run::starting_options)
+    }
+
+    fn await_settled(&self) {
+        wait_until(|| match self.store().is_holding() {
+            true => Err("the log is held".into()),
+            false => Ok(()),
+        });
+    }
+}
+
+/// Memtables that are not flushed keep their records in the log, where a rewind finds them.
+#[test]
+fn the_log_is_held_after_a_start_until_there_is_an_epoch_or_a_stream() {
+    let (master, replica) = (Running::start_held(), Running::start_held());
+    for node in [&master, &replica] {
+        node.ask(&["PING"]);
+        assert!(node.store().is_holding());
+    }
+    replica.follow(master.port);
+    replica.await_up_with(&master);
+    replica.await_settled();
+    assert!(master.store().is_holding(), "nobody has told it anything");
+    master.grant(1);
+    master.await_settled();
+}
+
+/// Its successor would wait for it to catch up, and then for its end.
+#[test]
+fn a_node_that_is_demoted_while_it_stops_follows_nobody() {
+    let (successor, node) = (Running::start(), Running::start());
+    let follows = || {
+        let is_linked = node.node.replication.link.lock().cancel.is_some();
+        (is_linked, node.node.engine().role.is_master())
+    };
+    node.follow(successor.port);
+    node.await_up_with(&successor);
+    assert_eq!(follows(), (true, false));
+    assert_eq!(node.ask(&["SLAVEOF", "NO", "ONE"]), "+OK");
+    assert_eq!(follows(), (false, true));
+    node.node.stopping.begin(1);
+    node.follow(successor.port);
+    assert_eq!(follows(), (false, false), "demoted all the same");
+    assert_eq!(node.node.replication.link_status(), LinkStatus::Connecting);
+}
