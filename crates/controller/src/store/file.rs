@@ -329,13 +329,13 @@ impl File {
             if all(tx)?.iter().any(|r| r.namespace == record.namespace && r.name == record.name) {
                 return Err(StoreError::Exists);
             }
-            put(tx, record, event)
+            put(tx, record, std::slice::from_ref(event))
         })
     }
 
     /// Replaces a cluster, if the store still has what the change was made from.
     pub(super) fn swap(&self, change: &Change) -> Outcome {
-        let Change { was, record, event } = change;
+        let Change { was, record, .. } = change;
         self.engine.write("change a cluster", |tx| {
             let all = all(tx)?;
             let old = all
@@ -345,7 +345,7 @@ impl File {
             if old.tag != was.tag || old.revision != was.revision {
                 return Err(StoreError::Conflict);
             }
-            put(tx, record, event)
+            put(tx, record, &change.events())
         })
     }
 
@@ -397,14 +397,14 @@ fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
     records(&tx.open_table(CLUSTERS).map_err(engine("open clusters"))?)
 }
 
-fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<(), StoreError> {
+fn put(tx: &redb::WriteTransaction, record: &Record, events: &[Event]) -> Result<(), StoreError> {
     unused_elsewhere(&all(tx)?, record)?;
     let text = serde_json::to_vec(record).map_err(failed("encode a cluster"))?;
     let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
     table
         .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())
         .map_err(engine("write a cluster"))?;
-    log::append(tx, event)
+    events.iter().try_for_each(|event| log::append(tx, event))
 }
 
 #[cfg(test)]

@@ -187,6 +187,7 @@ mod tests {
             cluster: "n/c".into(),
             kind: "operator".into(),
             text: "shard 0: switchover asked for".into(),
+            shard: None,
             by,
         };
         let rows = audit_rows(vec![event(None), event(Some(by))]);
