@@ -283,7 +283,7 @@ pub trait Store: Records {
 }
 
 /// Nodes and balancers are told everything as a whole: two clusters on one would fight for it.
-fn unused_elsewhere(all: &[Record], record: &Record) -> Result<(), StoreError> {
+pub(crate) fn unused_elsewhere(all: &[Record], record: &Record) -> Result<(), StoreError> {
     for other in all {
         if other.namespace == record.namespace && other.name == record.name {
             continue;

@@ -17,6 +17,7 @@ mod named;
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
 pub(crate) mod server;
+mod trial;
 mod used;
 mod whole;
 mod wire;

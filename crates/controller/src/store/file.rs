@@ -6,6 +6,7 @@
 
 mod engine;
 mod log;
+mod trial;
 mod users;
 mod whole;
 
@@ -16,6 +17,7 @@ use planner::Record;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use self::engine::{Engine, Opener};
+pub(super) use self::trial::try_out;
 pub(super) use self::whole::Idle;
 use super::{About, Change, Export, Identity, Outcome, StoreError, failed, unused_elsewhere};
 use crate::access::User;

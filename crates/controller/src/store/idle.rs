@@ -91,7 +91,8 @@ impl Idle {
         }
     }
 
-    /// Takes it up again as it is, under another generation and a higher term.
+    /// Takes it up again as it is, under another generation and a higher term; `event` says so in
+    /// its log.
     ///
     /// # Errors
     /// As [`Idle::give_up`].
@@ -100,6 +101,18 @@ impl Idle {
             Kind::File(path, None) => Err(none(path)),
             Kind::File(_, Some(file)) => file.adopt(as_),
             Kind::Etcd(etcd) => etcd.adopt(as_).await,
+        }
+    }
+
+    /// Shows that it would take all of `export`, and changes nothing: something of the size that is
+    /// to come is written there, read back and removed.
+    ///
+    /// # Errors
+    /// It would not, or does not answer; with the remedy, where one is known.
+    pub async fn try_out(&self, export: &Export) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::File(path, _) => file::try_out(path, export),
+            Kind::Etcd(etcd) => etcd.try_out(export).await,
         }
     }
 

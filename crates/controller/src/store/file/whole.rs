@@ -234,6 +234,7 @@ impl Idle {
                 clusters: count(clusters.len().map_err(engine("count clusters"))?),
                 given_up: mark(&texts)?,
                 is_filling: false,
+                filling_of: None,
             })
         })
     }
