@@ -5,12 +5,14 @@
 //! A store that begins has terms above all that its nodes have seen, so that nodes refuse whoever still leads by a copy.
 //!
 //! Each step is checked before the next: a failure leaves what the words of its error say. Whether
-//! the new place can take all of it is tried before anything is changed.
+//! the new place can take all of it is tried before anything is changed. What was done is an event
+//! in the store that begins.
 
 mod content;
 mod decide;
 mod nodes;
 mod place;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +110,7 @@ impl Side {
         self.idle.try_out(export).await.with_context(|| format!("try out {}", self.idle.place()))
     }
 
-    /// Puts the content there, and looks whether it is.
+    /// Puts the content there, with an event that says so, and looks whether it is.
     async fn fill(
         &mut self,
         found: &Found,
@@ -117,12 +119,13 @@ impl Side {
     ) -> Result<Begun> {
         let place = self.place();
         let unfinished = || format!("import into {place}: it has not ended, make it once more");
-        self.idle.fill(found, export, &beginning).await.with_context(unfinished)?;
+        let export = told::imported(export, &beginning);
+        self.idle.fill(found, &export, &beginning).await.with_context(unfinished)?;
         let read = self.export().await?;
         // Controllers that waited for it may have begun already, and changed something.
         let is_led = read.term > beginning.term;
         ensure!(
-            read.identity == beginning.identity && (is_led || read.has_the_content_of(export)),
+            read.identity == beginning.identity && (is_led || read.has_the_content_of(&export)),
             "{place} does not hold what was put there: do others write to it?"
         );
         Ok(Begun { place, beginning, clusters: export.clusters.len() })
@@ -201,12 +204,7 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
     };
     target.can_take(&before).await?;
     say(&format!("{from} has {} clusters, {to} can take them", before.clusters.len()));
-    // An etcd's controllers may run: the mark ends them. A file's do not; who is heard all the same leads by another store.
-    let heard = match source.is_file {
-        true => heard(&before, &source, how, say).await?,
-        false if how.without_nodes => Heard::default(),
-        false => nodes::ask_once(&before.clusters, &source.tls).await,
-    };
+    let heard = heard_before_a_mark(&source, (&before, &found), how, say).await?;
     let known = before.term.max(known_by(&there)).max(found.term).max(heard.term);
     let term = decide::begins_with(&found, known, rand::random());
     source.give_up(&found, GivenUp { to: to.clone(), generation, term, at_ms: now_ms() }).await?;
@@ -244,7 +242,7 @@ pub async fn adopt(config: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let origin = format!("generation {} of {place}", identity.generation);
     let term = decide::term(known_by(&found).max(heard.term), rand::random());
     let beginning = beginning(&export, generation, term, origin);
-    let done = side.idle.adopt(&beginning).await;
+    let done = side.idle.adopt(&beginning, &told::adopted(&beginning)).await;
     done.with_context(|| format!("adopt {place}: make this command once more"))?;
     Ok(Begun { place, beginning, clusters: export.clusters.len() })
 }
@@ -268,6 +266,25 @@ fn said(config: &Config) -> Result<String> {
         }
         Kind::Etcd => format!("etcd {} {}", config.etcd_endpoints.join(","), config.etcd_prefix),
     })
+}
+
+/// An etcd's controllers may run: the mark ends them. A file's do not; who is heard all the same
+/// leads by another store.
+async fn heard_before_a_mark(
+    source: &Side,
+    (export, found): (&Export, &Found),
+    how: How,
+    say: Say<'_>,
+) -> Result<Heard> {
+    if source.is_file || how.without_nodes {
+        return heard(export, source, how, say).await;
+    }
+    let heard = nodes::ask_once(&export.clusters, &source.tls).await;
+    say(&format!("{} of {} nodes say what they have obeyed", heard.terms.len(), heard.nodes));
+    if let Some(told) = heard.beyond(found.term) {
+        say(&told);
+    }
+    Ok(heard)
 }
 
 async fn heard(export: &Export, side: &Side, how: How, say: Say<'_>) -> Result<Heard> {

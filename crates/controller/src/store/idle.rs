@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::whole::{Beginning, Export, Found, GivenUp};
 use super::{Place, StoreError, etcd, file};
+use crate::events::Event;
 
 /// Where a store is, or is to be.
 #[derive(Debug, Clone)]
@@ -96,11 +97,11 @@ impl Idle {
     ///
     /// # Errors
     /// As [`Idle::give_up`].
-    pub async fn adopt(&mut self, as_: &Beginning) -> Result<(), StoreError> {
+    pub async fn adopt(&mut self, as_: &Beginning, event: &Event) -> Result<(), StoreError> {
         match &mut self.kind {
             Kind::File(path, None) => Err(none(path)),
-            Kind::File(_, Some(file)) => file.adopt(as_),
-            Kind::Etcd(etcd) => etcd.adopt(as_).await,
+            Kind::File(_, Some(file)) => file.adopt(as_, event),
+            Kind::Etcd(etcd) => etcd.adopt(as_, event).await,
         }
     }
 

@@ -14,10 +14,12 @@ use serde_json::json;
 
 use super::claim::Leader;
 use super::client::Client;
+use super::journal::Journal;
 use super::name::Name;
 use super::used::Used;
 use super::wire::{Answer, Compare, Range, Write};
 use super::{Place, encode, journal, key_of, records, show, trial};
+use crate::events::Event;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
 use crate::store::{FORMAT, StoreError, failed, fresh_tag};
 
@@ -203,9 +205,16 @@ impl Idle {
     ///
     /// # Errors
     /// As [`Self::give_up`].
-    pub(in crate::store) async fn adopt(&mut self, as_: &Beginning) -> Result<(), StoreError> {
+    pub(in crate::store) async fn adopt(
+        &mut self,
+        as_: &Beginning,
+        event: &Event,
+    ) -> Result<(), StoreError> {
         let (name, vacant) = begun(as_)?;
-        self.turn("adopt the store", (&name, vacant), Vec::new(), Vec::new()).await
+        // What leads now makes no change once `leader` is another, so the log ends here.
+        let mut log = Journal::read(&self.client, &self.prefix, as_.term).await?;
+        let told = log.writes(&self.prefix, std::slice::from_ref(event))?;
+        self.turn("adopt the store", (&name, vacant), Vec::new(), told).await
     }
 
     /// Shows that it would take all of `export`, as [`trial`] does.
