@@ -476,6 +476,9 @@ pub struct Event {
     pub kind: String,
     /// What and why.
     pub text: String,
+    /// The lasting name of the shard whose writes a `loss` tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
     /// By whom, where somebody asked for it.
     #[serde(default, deserialize_with = "if_known", skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,

@@ -33,8 +33,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) use copied::Copied;
+use losses::Loss;
 #[cfg(test)]
-pub(crate) use sample::{test_actor, test_record};
+pub(crate) use sample::{test_actor, test_failover, test_pair, test_record, test_sequences};
 pub(crate) use shared::Shared;
 use tasks::{BalancerTask, NodeTask};
 pub(crate) use text::{TopologyError, TopologyText, topology_of};
@@ -328,7 +329,7 @@ impl Cluster {
             let _call = self.shared.call().await?;
             let term = self.shared.store.term();
             let event = Event::asked(by, term, self.label(), reason.to_owned());
-            let swap = self.swap_as(record, after, event);
+            let swap = self.swap_as(record, after, event, Vec::new());
             // The change itself goes on to its end.
             let Ok(swapped) = tokio::time::timeout(STORE_LIMIT, swap).await else {
                 return Err(UpdateError::Unknown(StoreError::Silent(STORE_LIMIT).to_string()));
@@ -349,16 +350,18 @@ impl Cluster {
         own.fold(record.version, i64::max)
     }
 
-    /// Writes `record` if the store still has the revision before it, and lets everybody know. It goes on to its end even
-    /// if nobody waits for it any more (a client that hangs up ends its request): what the store has must be in force.
+    /// Writes `record` if the store still has the revision before it, and lets everybody know, also
+    /// of what is lost by it. It goes on to its end even if nobody waits for it any more (a client
+    /// that hangs up ends its request): what the store has must be in force.
     async fn swap(
         self: &Arc<Self>,
         record: Record,
         event: Event,
+        losses: Vec<Loss>,
     ) -> Result<Arc<Record>, UpdateError> {
         let (was, known) = self.in_force();
         let topology = topology_after(&was, &known, &record)?;
-        self.swap_as(record, topology, event).await
+        self.swap_as(record, topology, event, losses).await
     }
 
     /// [`Cluster::swap`], where the topology is rendered already.
@@ -367,10 +370,12 @@ impl Cluster {
         record: Record,
         topology: Arc<TopologyText>,
         event: Event,
+        losses: Vec<Loss>,
     ) -> Result<Arc<Record>, UpdateError> {
         record.check()?;
         let cluster = Arc::clone(self);
-        let written = tokio::spawn(async move { cluster.write(record, topology, event).await });
+        let written =
+            tokio::spawn(async move { cluster.write(record, topology, event, losses).await });
         written.await.map_err(|_| UpdateError::Gone)?
     }
 
@@ -379,6 +384,7 @@ impl Cluster {
         record: Record,
         topology: Arc<TopologyText>,
         event: Event,
+        losses: Vec<Loss>,
     ) -> Result<Arc<Record>, UpdateError> {
         let was = self.record();
         if (was.tag, was.revision + 1) != (record.tag, record.revision) {
@@ -386,10 +392,12 @@ impl Cluster {
             return Err(StoreError::Conflict.into());
         }
         let records = self.shared.records();
-        let change = Change::new(was, record, event);
+        let also = losses::events(&losses);
+        let change = Change { also, ..Change::new(was, record, event) };
         match records.swap(change.clone()).await {
             Outcome::Done(()) => {
                 self.comes_into_force(Arc::clone(&change.record), topology);
+                losses::tell(self, losses, &change.record);
                 Ok(change.record)
             }
             Outcome::NotDone(error) => {
@@ -402,7 +410,7 @@ impl Cluster {
                 }
                 Err(error.into())
             }
-            Outcome::Unknown(error) => self.in_doubt(change, error).await,
+            Outcome::Unknown(error) => self.in_doubt(change, losses, error).await,
         }
     }
 

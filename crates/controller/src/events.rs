@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::rest::{Actor, if_known};
 use parking_lot::Mutex;
+use planner::ShardId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -28,6 +29,10 @@ pub struct Event {
     pub kind: String,
     /// What happened and why.
     pub text: String,
+    /// The shard that it is about by its lasting name, where something is made of it later: an
+    /// index shifts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardId>,
     /// By whom, where somebody asked for it: then it is of the audit. Earlier versions pass it
     /// over.
     #[serde(default, deserialize_with = "if_known", skip_serializing_if = "Option::is_none")]
@@ -37,7 +42,8 @@ pub struct Event {
 impl Event {
     /// An entry of this moment.
     pub fn now(term: u64, cluster: String, kind: &str, text: String) -> Self {
-        Self { number: 0, at_ms: now_ms(), term, cluster, kind: kind.to_owned(), text, by: None }
+        let kind = kind.to_owned();
+        Self { number: 0, at_ms: now_ms(), term, cluster, kind, text, shard: None, by: None }
     }
 
     /// What `actor` asks for at this moment.

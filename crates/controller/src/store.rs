@@ -179,13 +179,23 @@ pub struct Change {
     pub record: Arc<Record>,
     /// Why.
     pub event: Event,
+    /// What else it brings about; at most [`Change::ALSO_MAX`].
+    pub also: Vec<Event>,
 }
 
 impl Change {
+    /// Events beside the first one: a transaction of etcd has room for no more.
+    pub const ALSO_MAX: usize = 50;
+
     /// `record` in place of `was`, under a tag of its own.
     pub fn new(was: Arc<Record>, mut record: Record, event: Event) -> Self {
         record.tag = fresh_tag();
-        Self { was, record: Arc::new(record), event }
+        Self { was, record: Arc::new(record), event, also: Vec::new() }
+    }
+
+    /// All events that are written with it.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        std::iter::once(&self.event).chain(&self.also).cloned().collect()
     }
 }
 
@@ -274,7 +284,7 @@ pub trait Store: Records {
 }
 
 /// Nodes and balancers are told everything as a whole: two clusters on one would fight for it.
-fn unused_elsewhere(all: &[Record], record: &Record) -> Result<(), StoreError> {
+pub(crate) fn unused_elsewhere(all: &[Record], record: &Record) -> Result<(), StoreError> {
     for other in all {
         if other.namespace == record.namespace && other.name == record.name {
             continue;

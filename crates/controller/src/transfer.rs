@@ -4,10 +4,15 @@
 //! new one gets its first byte, the new one can be led from only with its last one, and every command can be repeated.
 //! A store that begins has terms above all that its nodes have seen, so that nodes refuse whoever still leads by a copy.
 //!
-//! Each step is checked before the next: a failure leaves what the words of its error say.
+//! Each step is checked before the next: a failure leaves what the words of its error say. Whether
+//! the new place can take all of it is tried before anything is changed. What was done is an event
+//! in the store that begins.
 
+mod content;
 mod decide;
 mod nodes;
+mod place;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,12 +88,10 @@ impl Side {
         self.idle.export().await.with_context(|| format!("read {}", self.idle.place()))
     }
 
+    /// Marks it, if it is not marked so already; that a mark is for this very place was looked at.
     async fn give_up(&mut self, found: &Found, mark: GivenUp) -> Result<()> {
-        if found
-            .given_up
-            .as_ref()
-            .is_some_and(|old| (&old.to, old.generation) == (&mark.to, mark.generation))
-        {
+        let is_marked = |old: &GivenUp| old.generation == mark.generation && old.term >= mark.term;
+        if found.given_up.as_ref().is_some_and(is_marked) {
             return Ok(());
         }
         let done = self.idle.give_up(found, &mark).await;
@@ -100,7 +103,14 @@ impl Side {
         })
     }
 
-    /// Puts the content there, and looks whether it is.
+    /// Whether all of that could be led from, and be put here.
+    async fn can_take(&self, export: &Export) -> Result<()> {
+        let refused = "nothing was changed: no controller could lead from what is to be moved";
+        content::check(export).map_err(anyhow::Error::msg).context(refused)?;
+        self.idle.try_out(export).await.with_context(|| format!("try out {}", self.idle.place()))
+    }
+
+    /// Puts the content there, with an event that says so, and looks whether it is.
     async fn fill(
         &mut self,
         found: &Found,
@@ -109,12 +119,13 @@ impl Side {
     ) -> Result<Begun> {
         let place = self.place();
         let unfinished = || format!("import into {place}: it has not ended, make it once more");
-        self.idle.fill(found, export, &beginning).await.with_context(unfinished)?;
+        let export = told::imported(export, &beginning);
+        self.idle.fill(found, &export, &beginning).await.with_context(unfinished)?;
         let read = self.export().await?;
         // Controllers that waited for it may have begun already, and changed something.
         let is_led = read.term > beginning.term;
         ensure!(
-            read.identity == beginning.identity && (is_led || read.has_the_content_of(export)),
+            read.identity == beginning.identity && (is_led || read.has_the_content_of(&export)),
             "{place} does not hold what was put there: do others write to it?"
         );
         Ok(Begun { place, beginning, clusters: export.clusters.len() })
@@ -130,10 +141,11 @@ pub async fn export(config: &Config, give_up_for: Option<&str>, say: Say<'_>) ->
     let mut side = Side::open(config).await?;
     let (found, place) = (side.found().await?, side.place());
     if let Some(to) = give_up_for {
-        let identity = decide::source(&found, &place, to).map_err(anyhow::Error::msg)?;
+        let identity =
+            decide::source(&found, &place, goes_on(&found, to)).map_err(anyhow::Error::msg)?;
         let generation = decide::after(identity.generation);
-        let to = to.to_owned();
-        side.give_up(&found, GivenUp { to, generation, at_ms: now_ms() }).await?;
+        let (to, term) = (to.to_owned(), decide::most(found.term));
+        side.give_up(&found, GivenUp { to, generation, term, at_ms: now_ms() }).await?;
         say(&format!("{place} is given up: no controller leads from it any more"));
     }
     ensure!(!decide::is_empty(&found), "{place} holds no cluster and no namespace");
@@ -152,9 +164,11 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
     let Next::Fill(generation) = next.map_err(anyhow::Error::msg)? else {
         anyhow::bail!("{place} has that content already");
     };
+    side.can_take(&export).await?;
     let heard = heard(&export, &side, how, say).await?;
-    let known = export.term.max(found.term).max(heard.term);
-    let beginning = beginning(&export, generation, known, format!("an export of {}", export.from));
+    let known = export.term.max(known_by(&found)).max(heard.term);
+    let term = decide::term(known, rand::random());
+    let beginning = beginning(&export, generation, term, format!("an export of {}", export.from));
     let begun = side.fill(&found, &export, beginning).await?;
     say(&format!("{place} holds it"));
     Ok(begun)
@@ -166,16 +180,14 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
 /// One of the two is not what it must be, nodes hear another controller, a disk or an etcd fails. Made once more, it goes
 /// on where it was.
 pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Result<Begun> {
-    let place = |of: &Config| match of.store {
-        Kind::Embedded => of.data.display().to_string(),
-        Kind::Etcd => format!("{} of {}", of.etcd_prefix, of.etcd_endpoints.join(", ")),
-    };
-    ensure!(place(from) != place(to), "both configurations say the same place: {}", place(from));
+    let (one, other) = (said(from)?, said(to)?);
+    ensure!(!place::is_same(&one, &other), "both configurations say the same place: {one}");
     let mut source = Side::open(from).await?;
     let mut target = Side::open(to).await?;
     let (from, to) = (source.place(), target.place());
     let found = source.found().await?;
-    let identity = decide::source(&found, &from, &to).map_err(anyhow::Error::msg)?;
+    let identity =
+        decide::source(&found, &from, goes_on(&found, &to)).map_err(anyhow::Error::msg)?;
     let mark = found.given_up.as_ref().map(|mark| mark.generation);
     let there = target.found().await?;
     let next = decide::target(&identity, mark, &there, &to, how.replace);
@@ -190,26 +202,24 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
             return Ok(Begun { place: to, beginning, clusters: there.clusters });
         }
     };
+    target.can_take(&before).await?;
     say(&format!("{from} has {} clusters, {to} can take them", before.clusters.len()));
-    // An etcd's controllers may run: the mark ends them. A file's do not; who is heard all the same leads by another store.
-    let heard = match source.is_file {
-        true => heard(&before, &source, how, say).await?,
-        false if how.without_nodes => Heard::default(),
-        false => nodes::ask_once(&before.clusters, &source.tls).await,
-    };
-    source.give_up(&found, GivenUp { to: to.clone(), generation, at_ms: now_ms() }).await?;
+    let heard = heard_before_a_mark(&source, (&before, &found), how, say).await?;
+    let known = before.term.max(known_by(&there)).max(found.term).max(heard.term);
+    let term = decide::begins_with(&found, known, rand::random());
+    source.give_up(&found, GivenUp { to: to.clone(), generation, term, at_ms: now_ms() }).await?;
     say(&format!("{from} is given up: no controller leads from it any more"));
     // From here on nothing changes in it.
     let export = source.export().await?;
     // A controller that leads at the other place may have gone on meanwhile.
     let there = target.found().await?;
     let next = decide::target(&identity, Some(generation), &there, &to, how.replace);
+    let is_as_before = next.map_err(anyhow::Error::msg)? == Next::Fill(generation);
     ensure!(
-        next.map_err(anyhow::Error::msg)? == Next::Fill(generation),
+        is_as_before && known_by(&there).max(export.term) <= term,
         "{to} has changed meanwhile: make this command once more"
     );
-    let known = export.term.max(there.term).max(heard.term);
-    let beginning = beginning(&export, generation, known, from);
+    let beginning = beginning(&export, generation, term, from);
     let begun = target.fill(&there, &export, beginning).await?;
     say(&format!("{to} holds it"));
     Ok(begun)
@@ -223,17 +233,58 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
 pub async fn adopt(config: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let mut side = Side::open(config).await?;
     let (found, place) = (side.found().await?, side.place());
-    let marked_for = found.given_up.as_ref().map(|mark| mark.to.clone()).unwrap_or_default();
-    let identity = decide::source(&found, &place, &marked_for).map_err(anyhow::Error::msg)?;
+    // Whatever it was given up for.
+    let identity = decide::source(&found, &place, true).map_err(anyhow::Error::msg)?;
     let export = side.export().await?;
     let heard = heard(&export, &side, how, say).await?;
     let others = found.given_up.as_ref().map_or(0, |mark| mark.generation);
     let generation = decide::after(identity.generation.max(others));
     let origin = format!("generation {} of {place}", identity.generation);
-    let beginning = beginning(&export, generation, found.term.max(heard.term), origin);
-    let done = side.idle.adopt(&beginning).await;
+    let term = decide::term(known_by(&found).max(heard.term), rand::random());
+    let beginning = beginning(&export, generation, term, origin);
+    let done = side.idle.adopt(&beginning, &told::adopted(&beginning)).await;
     done.with_context(|| format!("adopt {place}: make this command once more"))?;
     Ok(Begun { place, beginning, clusters: export.clusters.len() })
+}
+
+/// Whether what it was given up for is `to`.
+fn goes_on(found: &Found, to: &str) -> bool {
+    found.given_up.as_ref().is_some_and(|mark| place::is_same(&mark.to, to))
+}
+
+/// The highest term that this store has seen, or one that was made of it began with.
+fn known_by(found: &Found) -> u64 {
+    found.term.max(decide::begun_elsewhere(found))
+}
+
+/// A place as a store there says it.
+fn said(config: &Config) -> Result<String> {
+    Ok(match config.store {
+        Kind::Embedded => {
+            let path = std::path::absolute(&config.data).context("find the `data` file")?;
+            path.display().to_string()
+        }
+        Kind::Etcd => format!("etcd {} {}", config.etcd_endpoints.join(","), config.etcd_prefix),
+    })
+}
+
+/// An etcd's controllers may run: the mark ends them. A file's do not; who is heard all the same
+/// leads by another store.
+async fn heard_before_a_mark(
+    source: &Side,
+    (export, found): (&Export, &Found),
+    how: How,
+    say: Say<'_>,
+) -> Result<Heard> {
+    if source.is_file || how.without_nodes {
+        return heard(export, source, how, say).await;
+    }
+    let heard = nodes::ask_once(&export.clusters, &source.tls).await;
+    say(&format!("{} of {} nodes say what they have obeyed", heard.terms.len(), heard.nodes));
+    if let Some(told) = heard.beyond(found.term) {
+        say(&told);
+    }
+    Ok(heard)
 }
 
 async fn heard(export: &Export, side: &Side, how: How, say: Say<'_>) -> Result<Heard> {
@@ -247,7 +298,7 @@ async fn heard(export: &Export, side: &Side, how: How, say: Say<'_>) -> Result<H
     Ok(heard)
 }
 
-fn beginning(export: &Export, generation: u64, known: u64, origin: String) -> Beginning {
+fn beginning(export: &Export, generation: u64, term: u64, origin: String) -> Beginning {
     let identity = crate::store::Identity { generation, ..export.identity.clone() };
-    Beginning { identity, term: decide::term(known, rand::random()), origin }
+    Beginning { identity, term, origin }
 }

@@ -13,7 +13,7 @@ use api::moves::MoveId;
 use topology::Endpoint;
 
 use crate::moves::{Attempts, Moved};
-use crate::{Authority, Time};
+use crate::{Authority, ShardId, Time};
 
 /// A heartbeat reply and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,9 +269,9 @@ pub struct Observed {
     /// By shard: when what was asked of it last ended, as far as this controller saw it end.
     /// Written by `cluster`.
     pub concluded: BTreeMap<usize, Time>,
-    /// By shard: until when it is told what a failover has lost, and what, as far as controllers know.
-    /// Written by `losses`.
-    pub losses: BTreeMap<usize, (Time, String)>,
+    /// By shard: until when it is told what a failover has lost, and what, as far as controllers
+    /// know. A shard without a lasting name has none. Written by `losses`.
+    pub losses: BTreeMap<ShardId, (Time, String)>,
     /// When this controller learned of the newest epoch of the record: only answers to questions
     /// asked since then tell a newer process from one that the granted process replaced.
     /// Written by `cluster`.

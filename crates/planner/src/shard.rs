@@ -26,7 +26,7 @@ pub(crate) fn decide(cx: &Context<'_>, index: usize, plan: &mut Plan) -> Verdict
     loss::tell_of_deposed(cx, case, plan);
     tell_of_fences(cx, case, plan);
     tell::of_links(cx, case, plan);
-    tell::of_losses(cx, index, plan);
+    tell::of_losses(cx, case, plan);
     if let Some(pending) = &shard.fence {
         return handover::await_fence(cx, case, pending, plan);
     }

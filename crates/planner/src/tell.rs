@@ -66,11 +66,12 @@ fn why_not(reply: &Reply) -> String {
 }
 
 /// Writes that a failover is known to have lost.
-pub(crate) fn of_losses(cx: &Context<'_>, index: usize, plan: &mut Plan) {
-    let Some((until, what)) = cx.observed.losses.get(&index) else { return };
+pub(crate) fn of_losses(cx: &Context<'_>, case: Case<'_>, plan: &mut Plan) {
+    let Case { index, shard, .. } = case;
+    let Some((until, what)) = cx.observed.losses.get(&shard.id) else { return };
     if cx.now < *until {
         plan.wake(*until);
-        plan.alarms.insert(what.clone());
+        plan.alarms.insert(format!("shard {index}: {what}"));
     }
 }
 

@@ -72,6 +72,14 @@ fn a_user_does_what_its_role_lets_it_and_stands_in_the_audit() -> Result<()> {
     ensure!(code == Some(1) && said.contains("refuses this token"), "{said}");
     let (code, said) = admin(&["user", "remove", "duty"])?;
     ensure!(code == Some(1) && said.contains("user duty: not found"), "{said}");
+    ensure!(said.contains("`ctl user list` shows all"), "{said}");
+    // A name that is read as another path: once it deleted what that path names.
+    for name in ["../namespaces/n", "x?y", ".."] {
+        let (code, said) = admin(&["user", "remove", name])?;
+        ensure!(code == Some(1) && said.contains("`ctl user list` shows all"), "{name}: {said}");
+    }
+    let (_, said) = admin(&["list", "namespaces"])?;
+    ensure!(said.lines().eq(["n"]), "{said}");
     ensure!(!controller.log().contains(token), "{}", controller.log());
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use planner::Record;
 
+use super::losses::{self, Loss};
 use super::{Cluster, UpdateError};
 use crate::events::Event;
 use crate::store::{Change, Outcome, StoreError};
@@ -30,20 +31,21 @@ impl Cluster {
     pub(super) async fn in_doubt(
         self: &Arc<Self>,
         change: Change,
+        losses: Vec<Loss>,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
         let (why, reason) = (error.chain(), change.event.text.as_str());
         tracing::error!(cluster = %self.label(), error = why, "whether the record was changed is not known: {reason}");
         self.doubts(&change.record, 1, reason);
         if let Settled::Known(record) = self.settle(&change).await {
-            return self.settled(&change, record, error);
+            return self.settled(&change, losses, record, error);
         }
         let (cluster, error) = (Arc::clone(self), UpdateError::Unknown(why));
-        tokio::spawn(async move { cluster.find_out(change).await });
+        tokio::spawn(async move { cluster.find_out(change, losses).await });
         Err(error)
     }
 
-    async fn find_out(self: Arc<Self>, change: Change) {
+    async fn find_out(self: Arc<Self>, change: Change, losses: Vec<Loss>) {
         loop {
             tokio::time::sleep(RETRY).await;
             if self.state.lock().deleted {
@@ -52,7 +54,7 @@ impl Cluster {
             }
             match self.settle(&change).await {
                 Settled::Known(record) => {
-                    let outcome = self.settled(&change, record, StoreError::Conflict);
+                    let outcome = self.settled(&change, losses, record, StoreError::Conflict);
                     let is_done = outcome.is_ok();
                     tracing::info!(cluster = %self.label(), is_done, "it is known which record is in force");
                     return;
@@ -97,12 +99,17 @@ impl Cluster {
     fn settled(
         self: &Arc<Self>,
         change: &Change,
+        losses: Vec<Loss>,
         found: Option<Box<Record>>,
         error: StoreError,
     ) -> Result<Arc<Record>, UpdateError> {
         let found = found.map(|found| Arc::new(*found));
         let adopted = match &found {
-            Some(record) => self.adopt(Arc::clone(record)),
+            Some(record) => {
+                let adopted = self.adopt(Arc::clone(record));
+                losses::tell(self, losses, record);
+                adopted
+            }
             None => Ok(()),
         };
         self.doubts(&change.record, -1, "");
@@ -139,7 +146,7 @@ mod tests {
     use planner::Policy;
 
     use super::*;
-    use crate::cluster::{Shared, test_actor, test_record};
+    use crate::cluster::{Shared, test_actor, test_failover, test_pair, test_sequences};
     use crate::store::{Embedded, Records, Store as _, Work};
 
     /// A store far away: the answer to a swap may be lost, and what was asked arrive later.
@@ -203,7 +210,7 @@ mod tests {
             let event = Event::now(1, "n/c".to_owned(), "operator", "created".to_owned());
             let made = store.create_namespace("n".to_owned(), event.clone()).await;
             made.done().expect("a namespace");
-            store.create(test_record(), event).await.done().expect("a cluster");
+            store.create(test_pair(), event).await.done().expect("a cluster");
             let late = Arc::new(Late {
                 store,
                 is_lost: AtomicBool::new(false),
@@ -213,7 +220,7 @@ mod tests {
             let shared = Shared::new(Arc::new(open("near")), Policy::default()).expect("threads");
             let records: Arc<dyn Records> = Arc::<Late>::clone(&late);
             let shared = Arc::new(shared.recorded_by(records));
-            let cluster = Cluster::start(shared, test_record(), None).expect("a cluster");
+            let cluster = Cluster::start(shared, test_pair(), None).expect("a cluster");
             Self { _folder: folder, late, cluster }
         }
 
@@ -289,5 +296,46 @@ mod tests {
         stage.known().await;
         assert_eq!(stage.cluster.record().longest_lease_ms, before.longest_lease_ms + 1_000);
         stage.cluster.stop();
+    }
+
+    impl Stage {
+        /// The master of the shard is replaced, without its last 22 writes.
+        async fn fails_over(&self) -> Result<Arc<Record>, UpdateError> {
+            test_sequences(&mut self.cluster.state.lock().observed, 122, 100);
+            let after = test_failover(&self.cluster.record());
+            let lost = losses::of(&self.cluster, &after);
+            assert_eq!(lost.len(), 1);
+            let event = Event::now(1, "n/c".to_owned(), "failover", "a is down".to_owned());
+            self.cluster.swap(after, event, lost).await
+        }
+
+        /// Alarms of losses, and how many writes were counted.
+        fn told(&self) -> (usize, u64) {
+            let alarms = self.cluster.state.lock().observed.losses.len();
+            (alarms, self.cluster.shared.counters.lost_writes.get())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_failover_lost_is_told_once_it_is_known_to_be_done_and_not_before() {
+        let stage = settled().await;
+        // Not done, and shut out: nothing is lost.
+        stage.late.is_lost.store(true, Ordering::SeqCst);
+        assert!(stage.fails_over().await.is_err());
+        stage.known().await;
+        assert_eq!(stage.told(), (0, 0));
+        assert!(!stage.late.arrives().await, "it arrived after another was in force");
+        // Done, and only later known to be.
+        stage.late.is_away.store(true, Ordering::SeqCst);
+        let error = stage.fails_over().await.expect_err("nobody knows");
+        assert!(matches!(error, UpdateError::Unknown(_)), "{error}");
+        assert_eq!(stage.told(), (0, 0));
+        assert!(stage.late.arrives().await, "it arrives");
+        stage.late.is_away.store(false, Ordering::SeqCst);
+        stage.known().await;
+        assert_eq!(stage.told(), (1, 22));
+        stage.cluster.stop();
+        let written = stage.late.store.events(10, Box::new(|event| event.kind == "loss")).await;
+        assert_eq!(written.expect("events").len(), 1);
     }
 }

@@ -155,9 +155,8 @@ async fn commit(cluster: &Arc<Cluster>, record: planner::Record, reason: &str) {
     let lost = losses::of(cluster, &record);
     let term = cluster.shared.store.term();
     let event = Event::now(term, cluster.label(), kind, reason.to_owned());
-    match cluster.swap(record, event).await {
+    match cluster.swap(record, event, lost).await {
         Ok(after) => {
-            losses::tell(cluster, lost);
             let counters = &cluster.shared.counters;
             counters.record_changes.add(1);
             if promoted != before.version {

@@ -1,7 +1,8 @@
-//! A record for tests, and somebody who changes it.
+//! Records for tests, and somebody who changes them.
 
+use api::heartbeat::Reply;
 use api::rest::{Actor, UserRole};
-use planner::Record;
+use planner::{Observed, Record, Role, Seen, Time};
 use topology::Endpoint;
 
 /// One shard of one node that does not answer.
@@ -48,4 +49,31 @@ pub(crate) fn test_record() -> Record {
 /// Somebody who may do anything.
 pub(crate) fn test_actor() -> Actor {
     Actor { who: "deploy".to_owned(), role: UserRole::Admin, from: "127.0.0.1".to_owned() }
+}
+
+/// One shard of two nodes that do not answer.
+pub(crate) fn test_pair() -> Record {
+    let mut record = test_record();
+    let mut replica = record.shards[0].nodes[0].clone();
+    (replica.id, replica.local.port, replica.role) = ("b".repeat(40), 2, Role::Slave);
+    record.shards[0].nodes.push(replica);
+    record
+}
+
+/// The next record, in which its replica is master.
+pub(crate) fn test_failover(record: &Record) -> Record {
+    let mut after = record.next();
+    assert!(after.promote(0, &"b".repeat(40)), "a replica of that name");
+    after.version += 1;
+    after
+}
+
+/// Its master was seen at one sequence, its replica at the other.
+pub(crate) fn test_sequences(observed: &mut Observed, master: u64, replica: u64) {
+    let text = format!("role:slave\r\nsequence:{replica}\r\nversion:1\r\n");
+    let reply = Reply::parse(&text).expect("a reply");
+    let (sent_at, received_at) = (Time::default(), Time::default());
+    let seen = Some(Seen { reply, sent_at, received_at });
+    observed.nodes.entry("b".repeat(40)).or_default().seen = seen;
+    observed.nodes.entry("a".repeat(40)).or_default().master_sequence = Some(master);
 }

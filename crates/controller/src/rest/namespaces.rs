@@ -51,14 +51,14 @@ pub(super) async fn exists(registry: &App, name: &str) -> Result<bool, ApiError>
 
 /// Names appear in paths and in labels of metrics.
 pub(super) fn check_name(what: &str, name: &str) -> Result<(), ApiError> {
-    let fine = !name.is_empty()
+    let fine = !matches!(name, "" | "." | "..")
         && name.len() <= 255
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if fine {
         Ok(())
     } else {
         Err(ApiError::bad(format!(
-            "{what} `{name}` must be 1 to 255 letters, digits, `-`, `_`, `.`"
+            "{what} `{name}` must be 1 to 255 letters, digits, `-`, `_`, `.`, and not `.` or `..`"
         )))
     }
 }

@@ -211,6 +211,7 @@ async fn log(
         cluster: event.cluster,
         kind: event.kind,
         text: event.text,
+        shard: event.shard.map(|id| id.to_string()),
         by: event.by,
     });
     Ok(ok(rest::Events { events: events.collect() }))

@@ -17,6 +17,7 @@ mod named;
 #[path = "../../tests/support/etcd.rs"]
 #[allow(unreachable_pub, reason = "tests of the crate and of its outside share it")]
 pub(crate) mod server;
+mod trial;
 mod used;
 mod whole;
 mod wire;
@@ -220,7 +221,7 @@ impl Etcd {
         }
     }
 
-    async fn put(&self, old: Option<&Record>, record: &Record, event: &Event) -> Outcome {
+    async fn put(&self, old: Option<&Record>, record: &Record, events: &[Event]) -> Outcome {
         let (doc, tag) = (key_of("clusters", record), key_of("tags", record));
         let (doc, tag) = (self.key(&doc), self.key(&tag));
         let (namespace, compare) = match old {
@@ -231,7 +232,7 @@ impl Etcd {
             }
         };
         for _ in 0..AGAIN {
-            let mut writes = match self.logged(std::slice::from_ref(event)).await {
+            let mut writes = match self.logged(events).await {
                 Ok(writes) => writes,
                 Err(error) => return Outcome::NotDone(error),
             };
@@ -340,7 +341,7 @@ enum Changed {
 
 impl Records for Etcd {
     fn swap(&self, change: Change) -> Work<'_, Outcome> {
-        Box::pin(async move { self.put(Some(&change.was), &change.record, &change.event).await })
+        Box::pin(async move { self.put(Some(&change.was), &change.record, &change.events()).await })
     }
 
     fn cluster<'a>(
@@ -400,7 +401,7 @@ impl Store for Etcd {
     }
 
     fn create(&self, record: Record, event: Event) -> Work<'_, Outcome> {
-        Box::pin(async move { self.put(None, &record, &event).await })
+        Box::pin(async move { self.put(None, &record, &[event]).await })
     }
 
     fn delete(&self, namespace: String, name: String, event: Event) -> Work<'_, Outcome> {

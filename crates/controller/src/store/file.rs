@@ -6,6 +6,7 @@
 
 mod engine;
 mod log;
+mod trial;
 mod users;
 mod whole;
 
@@ -17,6 +18,7 @@ use planner::Record;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use self::engine::{Engine, Opener};
+pub(super) use self::trial::try_out;
 pub(super) use self::whole::Idle;
 use super::{About, Change, Export, Identity, Outcome, StoreError, failed, unused_elsewhere};
 use crate::access::User;
@@ -332,7 +334,7 @@ impl File {
                 return Err(StoreError::Exists);
             }
             unused_elsewhere(&all, record)?;
-            put(tx, record, event)
+            put(tx, record, std::slice::from_ref(event))
         })
     }
 
@@ -421,7 +423,7 @@ fn all(tx: &redb::WriteTransaction) -> Result<Vec<Record>, StoreError> {
 /// Reads no other cluster's record but where addresses are new: a change of one must not cost more
 /// the more there are.
 fn swap(tx: &redb::WriteTransaction, change: &Change) -> Result<(), StoreError> {
-    let Change { was, record, event } = change;
+    let Change { was, record, .. } = change;
     let old: Record = {
         let table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
         let key = (record.namespace.as_str(), record.name.as_str());
@@ -435,7 +437,7 @@ fn swap(tx: &redb::WriteTransaction, change: &Change) -> Result<(), StoreError> 
     if has_new_addresses(&old, record) {
         unused_elsewhere(&all(tx)?, record)?;
     }
-    put(tx, record, event)
+    put(tx, record, &change.events())
 }
 
 /// Of nodes or balancers; all others are this cluster's already.
@@ -446,13 +448,13 @@ fn has_new_addresses(old: &Record, record: &Record) -> bool {
         || record.balancers.iter().any(|of| !balancers.contains(&of.endpoint))
 }
 
-fn put(tx: &redb::WriteTransaction, record: &Record, event: &Event) -> Result<(), StoreError> {
+fn put(tx: &redb::WriteTransaction, record: &Record, events: &[Event]) -> Result<(), StoreError> {
     let text = serde_json::to_vec(record).map_err(failed("encode a cluster"))?;
     let mut table = tx.open_table(CLUSTERS).map_err(engine("open clusters"))?;
     table
         .insert((record.namespace.as_str(), record.name.as_str()), text.as_slice())
         .map_err(engine("write a cluster"))?;
-    log::append(tx, event)
+    events.iter().try_for_each(|event| log::append(tx, event))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::whole::{Beginning, Export, Found, GivenUp};
 use super::{Place, StoreError, etcd, file};
+use crate::events::Event;
 
 /// Where a store is, or is to be.
 #[derive(Debug, Clone)]
@@ -91,15 +92,28 @@ impl Idle {
         }
     }
 
-    /// Takes it up again as it is, under another generation and a higher term.
+    /// Takes it up again as it is, under another generation and a higher term; `event` says so in
+    /// its log.
     ///
     /// # Errors
     /// As [`Idle::give_up`].
-    pub async fn adopt(&mut self, as_: &Beginning) -> Result<(), StoreError> {
+    pub async fn adopt(&mut self, as_: &Beginning, event: &Event) -> Result<(), StoreError> {
         match &mut self.kind {
             Kind::File(path, None) => Err(none(path)),
-            Kind::File(_, Some(file)) => file.adopt(as_),
-            Kind::Etcd(etcd) => etcd.adopt(as_).await,
+            Kind::File(_, Some(file)) => file.adopt(as_, event),
+            Kind::Etcd(etcd) => etcd.adopt(as_, event).await,
+        }
+    }
+
+    /// Shows that it would take all of `export`, and changes nothing: something of the size that is
+    /// to come is written there, read back and removed.
+    ///
+    /// # Errors
+    /// It would not, or does not answer; with the remedy, where one is known.
+    pub async fn try_out(&self, export: &Export) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::File(path, _) => file::try_out(path, export),
+            Kind::Etcd(etcd) => etcd.try_out(export).await,
         }
     }
 

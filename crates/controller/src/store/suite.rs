@@ -82,6 +82,7 @@ suite!(
     an_address_is_one_clusters,
     a_deleted_cluster_leaves_its_addresses,
     events_are_in_the_transaction_of_the_change,
+    a_change_brings_as_many_events_as_it_may,
     history_outlives_a_flood,
     users_come_and_go_with_their_events_or_not_at_all,
     a_term_is_above_zero_and_nothing_is_wrong,
@@ -185,6 +186,29 @@ async fn events_are_in_the_transaction_of_the_change(stage: Stage) {
     assert!(all.is_sorted_by_key(|event| event.number));
     let some = store.events(1, Box::new(|event| event.kind == "change")).await.expect("events");
     assert_eq!(some.len(), 1);
+}
+
+/// A failover of many shards, each of which has lost something.
+async fn a_change_brings_as_many_events_as_it_may(stage: Stage) {
+    let store = &*stage.store;
+    named(store, "n").await.done().expect("a namespace");
+    let first = Arc::new(test_record());
+    store.create(Record::clone(&first), event("operator", "created")).await.done().expect("new");
+    let lost = |shard: u64| {
+        let shard = Some(planner::ShardId(shard));
+        Event { shard, ..event("loss", "shard 0: lost") }
+    };
+    let most = u64::try_from(Change::ALSO_MAX).expect("few");
+    let also: Vec<Event> = (1..=most).map(lost).collect();
+    let change = Change { also, ..longer(&first) };
+    store.swap(change.clone()).await.done().expect("a change");
+    let told = |event: &Event| event.kind == "loss";
+    let all = store.events(1_000, Box::new(told)).await.expect("events");
+    let shards: Vec<u64> = all.iter().filter_map(|event| Some(event.shard?.0)).collect();
+    assert_eq!(shards, (1..=most).collect::<Vec<_>>());
+    // With a change that is not made none of them is.
+    assert!(store.swap(change).await.done().is_err());
+    assert_eq!(store.events(1_000, Box::new(told)).await.expect("events").len(), shards.len());
 }
 
 async fn history_outlives_a_flood(stage: Stage) {

@@ -41,6 +41,10 @@ pub struct GivenUp {
     pub to: String,
     /// The generation that counts from then on.
     pub generation: u64,
+    /// No store that was made of it began with a higher term, as far as its nodes knew none; 0 in
+    /// marks of before.
+    #[serde(default)]
+    pub term: u64,
     /// Ms since 1970.
     pub at_ms: u64,
 }
@@ -73,6 +77,8 @@ pub struct Found {
     pub given_up: Option<GivenUp>,
     /// An import into it has begun and not ended: what it holds is not whole.
     pub is_filling: bool,
+    /// The store whose import that is; `None` where an earlier version began it.
+    pub filling_of: Option<Identity>,
 }
 
 /// What begins at a new place.

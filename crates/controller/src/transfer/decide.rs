@@ -21,8 +21,31 @@ pub(super) fn term(known: u64, random: u64) -> u64 {
     known.saturating_add(JUMP).saturating_add(random % JUMP)
 }
 
-/// Whether `found` can be given up for `to`, and what it is called.
-pub(super) fn source(found: &Found, place: &str, to: &str) -> Result<Identity, String> {
+/// Above what an import of that store begins with, if its nodes have seen no more than it.
+pub(super) fn most(known: u64) -> u64 {
+    known.saturating_add(2 * JUMP).saturating_add(1)
+}
+
+/// The term that a store begins with which is made of `found`: that of an earlier attempt, which
+/// its mark has, where that is high enough.
+pub(super) fn begins_with(found: &Found, known: u64, random: u64) -> u64 {
+    let marked = found.given_up.as_ref().map(|mark| mark.term).filter(|term| *term > 0);
+    // Its leaders have higher ones: an import that has not ended says this very term.
+    marked.filter(|marked| *marked >= known).unwrap_or_else(|| term(known, random))
+}
+
+/// The highest term that a store which was made of `found` may have begun with, as far as it is
+/// known here: 0 where none was.
+pub(super) fn begun_elsewhere(found: &Found) -> u64 {
+    found.given_up.as_ref().map_or(0, |mark| match mark.term {
+        0 => most(found.term),
+        term => term,
+    })
+}
+
+/// Whether `found` can be given up, and what it is called. `goes_on`: if it was already, then for
+/// this very place.
+pub(super) fn source(found: &Found, place: &str, goes_on: bool) -> Result<Identity, String> {
     if found.is_filling {
         return Err(format!("an import into {place} has not ended: make it once more"));
     }
@@ -30,7 +53,7 @@ pub(super) fn source(found: &Found, place: &str, to: &str) -> Result<Identity, S
         return Err(format!("{place} holds no cluster and no namespace: there is nothing to move"));
     };
     match &found.given_up {
-        Some(mark) if mark.to != to => Err(format!(
+        Some(mark) if !goes_on => Err(format!(
             "{place} was given up for {} already, as generation {}: go on from there, or take this one up again by `holdfast ctl store adopt`",
             mark.to, mark.generation
         )),
@@ -49,8 +72,13 @@ pub(super) fn target(
 ) -> Result<Next, String> {
     let same = found.identity.as_ref().filter(|there| there.name == of.name);
     let there = same.map_or(0, |there| there.generation);
-    let next = mark.unwrap_or(0).max(after(of.generation)).max(after(there));
-    if found.is_filling || is_empty(found) {
+    // What was made of it counts for more than it, too.
+    let made = found.given_up.as_ref().filter(|_| same.is_some()).map_or(0, |of| of.generation);
+    let next = mark.unwrap_or(0).max(after(of.generation)).max(after(there.max(made)));
+    if found.is_filling {
+        return goes_on_filling(of, found, place).map(|()| Next::Fill(next));
+    }
+    if is_empty(found) {
         return Ok(Next::Fill(next));
     }
     if same.is_none() {
@@ -75,6 +103,20 @@ pub(super) fn target(
         ));
     }
     Ok(Next::Fill(next))
+}
+
+/// An import that stopped half way is ended by the same store, or by a later generation of it: else
+/// two operators would put two stores into one place, and each believe that it holds theirs.
+fn goes_on_filling(of: &Identity, found: &Found, place: &str) -> Result<(), String> {
+    let whose = match &found.filling_of {
+        Some(begun) if begun.name == of.name && begun.generation <= of.generation => return Ok(()),
+        Some(begun) => format!("of store {}, generation {}", begun.name, begun.generation),
+        None => "by an earlier version".to_owned(),
+    };
+    Err(format!(
+        "an import into {place} {whose} has begun and not ended, and this is store {}, generation {}: make that import once more, or remove all keys of that prefix (`etcdctl del --prefix`), or say another `etcd_prefix`",
+        of.name, of.generation
+    ))
 }
 
 /// The next generation.
@@ -102,22 +144,22 @@ mod tests {
     }
 
     fn marked(to: &str, generation: u64, found: Found) -> Found {
-        let mark = GivenUp { to: to.to_owned(), generation, at_ms: 1 };
+        let mark = GivenUp { to: to.to_owned(), generation, term: 70, at_ms: 1 };
         Found { given_up: Some(mark), ..found }
     }
 
     #[test]
     fn a_store_is_given_up_once_and_for_one_place() {
-        assert_eq!(source(&found("a", 1), "here", "there"), Ok(named("a", 1)));
+        assert_eq!(source(&found("a", 1), "here", true), Ok(named("a", 1)));
         let again = marked("there", 2, found("a", 1));
-        assert_eq!(source(&again, "here", "there"), Ok(named("a", 1)), "the same once more");
-        let other = source(&again, "here", "elsewhere").expect_err("another place");
+        assert_eq!(source(&again, "here", true), Ok(named("a", 1)), "the same once more");
+        let other = source(&again, "here", false).expect_err("another place");
         assert!(other.contains("for there already"), "{other}");
-        assert!(source(&Found::default(), "here", "there").is_err());
+        assert!(source(&Found::default(), "here", true).is_err());
         let nothing = Found { namespaces: 0, clusters: 0, ..found("a", 1) };
-        assert!(source(&nothing, "here", "there").is_err());
+        assert!(source(&nothing, "here", true).is_err());
         let half = Found { is_filling: true, ..found("a", 1) };
-        assert!(source(&half, "here", "there").is_err());
+        assert!(source(&half, "here", true).is_err());
     }
 
     #[test]
@@ -127,8 +169,25 @@ mod tests {
         assert_eq!(go(None, &Found::default()), Ok(Next::Fill(4)));
         let used = Found { namespaces: 0, clusters: 0, ..found("b", 8) };
         assert_eq!(go(None, &used), Ok(Next::Fill(4)), "a controller has begun there");
-        let half = Found { is_filling: true, ..found("a", 7) };
+        let filling_of = Some(named("a", 3));
+        let half = Found { is_filling: true, filling_of, ..found("a", 7) };
         assert_eq!(go(Some(4), &half), Ok(Next::Fill(8)), "an attempt that did not end");
+    }
+
+    #[test]
+    fn an_import_that_stopped_half_way_is_gone_on_with_by_the_same_store_alone() {
+        let half = |filling_of: Option<Identity>| {
+            // It may hold anything by then, or nothing yet.
+            let found = Found { is_filling: true, filling_of, clusters: 0, ..found("x", 1) };
+            target(&named("a", 3), None, &found, "there", true)
+        };
+        assert_eq!(half(Some(named("a", 3))), Ok(Next::Fill(4)));
+        assert_eq!(half(Some(named("a", 2))), Ok(Next::Fill(4)), "a later life of it");
+        let other = half(Some(named("b", 1))).expect_err("another store");
+        assert!(other.contains("of store b, generation 1 has begun"), "{other}");
+        assert!(other.contains("etcdctl del --prefix"), "{other}");
+        assert!(half(Some(named("a", 4))).is_err(), "an older life of it");
+        assert!(half(None).expect_err("nobody says").contains("by an earlier version"));
     }
 
     #[test]
@@ -143,6 +202,8 @@ mod tests {
         assert!(go(&found("a", 2), false).expect_err("not said").contains("--replace"));
         let old = marked("elsewhere", 3, found("a", 2));
         assert_eq!(go(&old, true), Ok(Next::Fill(4)), "the way back");
+        let made = marked("elsewhere", 9, found("a", 2));
+        assert_eq!(go(&made, true), Ok(Next::Fill(10)), "above what was made of it");
     }
 
     #[test]
@@ -153,6 +214,21 @@ mod tests {
         // It has gone on from there since.
         assert!(go(&marked("elsewhere", 5, found("a", 4))).is_err());
         assert!(go(&found("a", 5)).is_err());
+    }
+
+    #[test]
+    fn a_store_that_was_given_up_knows_what_terms_the_other_began_with() {
+        let (plain, marked) = (found("a", 1), marked("there", 2, found("a", 1)));
+        assert_eq!((begun_elsewhere(&plain), begun_elsewhere(&marked)), (0, 70));
+        // A mark of before has none: above whatever was made of it then.
+        let mut old = marked.clone();
+        old.given_up.as_mut().expect("a mark").term = 0;
+        assert!(begun_elsewhere(&old) > term(old.term, JUMP - 1));
+        // Made once more, a command goes on with the term that is in the mark.
+        assert_eq!(begins_with(&marked, 9, 5), 70);
+        assert_eq!((begins_with(&marked, 70, 5), begins_with(&marked, 71, 5)), (70, term(71, 5)));
+        assert_eq!(begins_with(&plain, 9, 5), term(9, 5));
+        assert_eq!(begins_with(&Found::default(), 0, 5), term(0, 5));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Heard {
     pub(super) silent: Vec<String>,
     /// Addresses of those that heard a controller while they were asked.
     pub(super) led: Vec<String>,
+    /// What each that told has seen, and its address, the highest term first.
+    pub(super) terms: Vec<(u64, String)>,
 }
 
 impl Heard {
@@ -49,6 +51,23 @@ impl Heard {
             ));
         }
         Ok(())
+    }
+
+    /// What is to be said of nodes that have obeyed a higher term than the store of their
+    /// controllers knows: another store has led them, perhaps still does, and none but the terms
+    /// keep the two apart.
+    pub(super) fn beyond(&self, term: u64) -> Option<String> {
+        let beyond: Vec<&str> = (self.terms.iter())
+            .filter(|(seen, _)| *seen > term)
+            .map(|(_, address)| address.as_str())
+            .collect();
+        let (highest, _) = self.terms.first().filter(|_| !beyond.is_empty())?;
+        Some(format!(
+            "{} of {} nodes have obeyed term {highest}, and the store that is given up knows {term} ({}): another store has led them. See that its controllers are stopped; the terms of the new one are above",
+            beyond.len(),
+            self.nodes,
+            beyond.join(", ")
+        ))
     }
 }
 
@@ -85,14 +104,16 @@ async fn asked(records: &[Record], tls: &Arc<Tls>, since: Instant) -> Heard {
             Ok((address, term, is_led)) => {
                 heard.term = heard.term.max(term);
                 if is_led {
-                    heard.led.push(address);
+                    heard.led.push(address.clone());
                 }
+                heard.terms.push((term, address));
             }
             Err(address) => heard.silent.push(address),
         }
     }
     heard.led.sort();
     heard.silent.sort();
+    heard.terms.sort_by(|(one, at), (other, there)| other.cmp(one).then_with(|| at.cmp(there)));
     heard
 }
 
@@ -133,6 +154,7 @@ mod tests {
             nodes: 2,
             silent: vec!["a:1".to_owned(); silent],
             led: vec!["b:1".to_owned(); led],
+            terms: Vec::new(),
         };
         assert_eq!(two(0, 0).check(), Ok(()));
         assert!(two(0, 1).check().expect_err("led").contains("b:1 hears a controller of term 4"));
@@ -141,5 +163,17 @@ mod tests {
         assert_eq!(Heard::default().check(), Ok(()), "there is nobody to ask");
         let three = Heard { nodes: 3, ..two(1, 0) };
         assert_eq!(three.check(), Ok(()), "most of them told");
+    }
+
+    #[test]
+    fn nodes_that_know_a_higher_term_than_their_store_are_named() {
+        let terms = vec![(9, "b:1".to_owned()), (7, "a:1".to_owned())];
+        let heard = Heard { term: 9, nodes: 3, terms, ..Heard::default() };
+        assert_eq!(heard.beyond(9), None);
+        let told = heard.beyond(7).expect("a word");
+        assert!(told.starts_with("1 of 3 nodes have obeyed term 9"), "{told}");
+        assert!(told.contains("knows 7 (b:1)"), "{told}");
+        assert!(heard.beyond(6).expect("a word").contains("(b:1, a:1)"));
+        assert_eq!(Heard::default().beyond(0), None);
     }
 }

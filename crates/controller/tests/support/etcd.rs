@@ -10,6 +10,8 @@ pub struct Etcd {
     /// Ports for clients and for the other members.
     ports: Vec<(u16, u16)>,
     members: Vec<Option<Child>>,
+    /// Options of each member beside those of its place.
+    options: Vec<String>,
 }
 
 /// Ports that were free a moment ago.
@@ -27,9 +29,15 @@ fn at(port: u16) -> String {
 impl Etcd {
     /// Starts so many members, and waits until they take writes.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// The same with more options.
+    pub async fn start_with(count: usize, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let members = (0..count).map(|_| None).collect();
-        let mut etcd = Self { folder, ports: ports(count), members };
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut etcd = Self { folder, ports: ports(count), members, options };
         for member in 0..count {
             etcd.run(member);
         }
@@ -55,6 +63,7 @@ impl Etcd {
             .args(["--initial-cluster", &peers.collect::<Vec<_>>().join(",")])
             .args(["--log-level", "error", "--auto-compaction-retention", "1"])
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -79,7 +79,7 @@ async fn change(cx: &Context, place: &Place, body: &ClusterChange, done: &str) -
 
 pub(crate) async fn release(cx: &Context, release: Release) -> Result<()> {
     let Release::Cluster { name, namespace, yes } = release;
-    let path = format!("{}/{name}", cx.namespace(namespace.as_deref()).await?);
+    let path = cx.named(namespace.as_deref(), &name).await?;
     let confirm = said(&name, yes.as_deref())?;
     let body = ReleaseSpec { confirm };
     let value = cx.http.call(Method::POST, &format!("{path}/release"), Some(&body)).await?;

@@ -20,7 +20,7 @@ use super::made::made;
 use super::redis::{self, FromRedis};
 use super::secret::{self, Password};
 use super::table::{json, render, text};
-use super::words::{Members, announced, balancers, specs, with_master};
+use super::words::{Members, announced, balancers, in_path, specs, with_master};
 use super::{Context, Place};
 
 #[derive(Debug, Subcommand)]
@@ -278,10 +278,11 @@ pub(crate) async fn create(cx: &Context, create: Create) -> Result<()> {
 pub(crate) async fn delete(cx: &Context, delete: Delete) -> Result<()> {
     let (path, done) = match delete {
         Delete::Namespace { name } => {
-            (format!("/namespaces/{name}"), format!("namespace {name} deleted"))
+            let path = in_path("namespace", &name, "list namespaces")?;
+            (format!("/namespaces/{path}"), format!("namespace {name} deleted"))
         }
         Delete::Cluster { name, namespace, yes } => {
-            let path = format!("{}/{name}", cx.namespace(namespace.as_deref()).await?);
+            let path = cx.named(namespace.as_deref(), &name).await?;
             away::may_forget(cx, &path, &name, yes.as_deref()).await?;
             (path, format!("cluster {name} forgotten"))
         }
@@ -362,7 +363,7 @@ pub(crate) async fn import(cx: &Context, import: Import) -> Result<()> {
             (name, namespace, members, promise)
         }
     };
-    let path = format!("{}/{name}/import", cx.namespace(namespace.as_deref()).await?);
+    let path = format!("{}/import", cx.named(namespace.as_deref(), &name).await?);
     let body = ImportSpec {
         nodes: specs(&members)?,
         allow_unfenced: members.allow_unfenced,
@@ -397,7 +398,8 @@ pub(crate) async fn balancer(cx: &Context, verb: BalancerVerb) -> Result<()> {
         }
         BalancerVerb::Remove { name, place, force } => {
             let query = if force { "?force=yes" } else { "" };
-            let path = format!("{}/balancers/{name}{query}", cx.cluster(&place).await?);
+            let part = in_path("balancer", &name, "balancer list")?;
+            let path = format!("{}/balancers/{part}{query}", cx.cluster(&place).await?);
             let value = cx.http.call(Method::DELETE, &path, None::<&()>).await?;
             if cx.json {
                 return json(&value);

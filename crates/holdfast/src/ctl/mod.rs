@@ -219,6 +219,7 @@ impl Context {
     /// `/namespaces/<ns>/clusters`.
     async fn namespace(&self, given: Option<&str>) -> Result<String> {
         if let Some(name) = given {
+            let name = words::in_path("namespace", name, "list namespaces")?;
             return Ok(format!("/namespaces/{name}/clusters"));
         }
         let known: Namespaces = self.http.get("/namespaces").await?;
@@ -229,12 +230,18 @@ impl Context {
         }
     }
 
+    /// `/namespaces/<ns>/clusters/<name>`.
+    async fn named(&self, namespace: Option<&str>, name: &str) -> Result<String> {
+        let base = self.namespace(namespace).await?;
+        Ok(format!("{base}/{}", words::in_path("cluster", name, "list clusters")?))
+    }
+
     /// `/namespaces/<ns>/clusters/<c>`.
     async fn cluster(&self, place: &Place) -> Result<String> {
-        let base = self.namespace(place.namespace.as_deref()).await?;
         if let Some(name) = &place.cluster {
-            return Ok(format!("{base}/{name}"));
+            return self.named(place.namespace.as_deref(), name).await;
         }
+        let base = self.namespace(place.namespace.as_deref()).await?;
         let known: Clusters = self.http.get(&base).await?;
         match known.clusters.as_slice() {
             [only] => Ok(format!("{base}/{only}")),

@@ -70,8 +70,7 @@ pub(crate) async fn list(cx: &Context, list: List) -> Result<()> {
 pub(crate) async fn get(cx: &Context, get: Get) -> Result<()> {
     match get {
         Get::Cluster { name, namespace } => {
-            let path = cx.namespace(namespace.as_deref()).await?;
-            let path = format!("{path}/{name}");
+            let path = cx.named(namespace.as_deref(), &name).await?;
             show(cx, &path, |answer: ClusterAnswer| cluster_table(cx.width, &answer.cluster)).await
         }
         Get::Shard { index, place } => {
@@ -192,6 +191,7 @@ mod tests {
             cluster: "n/c".into(),
             kind: "operator".into(),
             text: "shard 0: switchover asked for".into(),
+            shard: None,
             by,
         };
         let rows = audit_rows(vec![event(None), event(Some(by))]);

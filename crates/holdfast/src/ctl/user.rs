@@ -10,6 +10,7 @@ use reqwest::Method;
 
 use super::Context;
 use super::table::{json, render, text};
+use super::words::in_path;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserVerb {
@@ -74,7 +75,7 @@ pub(crate) async fn run(cx: &Context, verb: UserVerb) -> Result<()> {
             text(&list(cx.width, &serde_json::from_value(value).context("read the users")?))
         }
         UserVerb::Remove { name } => {
-            let path = format!("/users/{name}");
+            let path = format!("/users/{}", in_path("user", &name, "user list")?);
             let value = cx.http.call(Method::DELETE, &path, None::<&()>).await?;
             if cx.json { json(&value) } else { text(&format!("user {name} removed\n")) }
         }

@@ -91,6 +91,18 @@ fn balancer_spec(text: &str) -> Result<BalancerSpec> {
     Ok(spec)
 }
 
+/// A name as a part of a path, which is read again on its way: `..` or `?` in it would make it
+/// another path. `all` is the command that shows which names there are.
+pub(super) fn in_path<'a>(what: &str, name: &'a str, all: &str) -> Result<&'a str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || matches!(name, "." | "..") || !name.bytes().all(is_plain) {
+        bail!(
+            "no {what} is called `{name}`: names have letters, digits, `-`, `_` and `.`; `ctl {all}` shows all"
+        );
+    }
+    Ok(name)
+}
+
 /// An HAProxy is reached at its Runtime API and its master socket.
 pub(super) fn with_master(endpoint: String, master: Option<String>) -> String {
     match master {
@@ -102,6 +114,15 @@ pub(super) fn with_master(endpoint: String, master: Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_becomes_another_path() {
+        assert_eq!(in_path("user", "a-B_9.x", "user list").expect("a name"), "a-B_9.x");
+        for name in ["", ".", "..", "../namespaces/n", "a/b", "duty?x", "duty#", "%2e%2e", "ä"] {
+            let error = in_path("user", name, "user list").expect_err(name).to_string();
+            assert!(error.contains("`ctl user list` shows all"), "{error}");
+        }
+    }
 
     #[test]
     fn endpoints_and_balancers_are_read_from_the_command_line() {

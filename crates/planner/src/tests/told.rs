@@ -104,7 +104,9 @@ fn a_disk_that_is_nearly_full_is_told_of_before_it_is_full() {
 fn lost_writes_are_an_alarm_for_an_hour() {
     let mut s = Script::serving(&["a", "b"]);
     let until = s.now.plus_millis(crate::LOSS_MS);
-    s.observed.losses.insert(0, (until, "shard 0: 22 writes are lost".to_owned()));
+    let id = s.record.shards[0].id;
+    s.observed.losses.insert(id, (until, "22 writes are lost".to_owned()));
+    s.observed.losses.insert(crate::ShardId(99), (until, "of a shard that is gone".to_owned()));
     assert_eq!(s.plan().alarms.into_iter().collect::<Vec<_>>(), ["shard 0: 22 writes are lost"]);
     s.after_ms(3_600_000);
     assert!(s.plan().alarms.is_empty());

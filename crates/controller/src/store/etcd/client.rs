@@ -69,6 +69,9 @@ struct Version {
 struct Status {
     #[serde(rename = "dbSize")]
     size: String,
+    /// Of version 3.6 and later.
+    #[serde(rename = "dbSizeQuota", default)]
+    quota: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -317,6 +320,14 @@ impl Client {
         let at = self.first.load(Ordering::Relaxed);
         let status = self.post::<Status>(at, "/v3/maintenance/status", &json!({})).await;
         status.ok()?.size.parse().ok()
+    }
+
+    /// What that member has and may have, bytes; `None` where it does not say.
+    pub(super) async fn room(&self) -> Option<(u64, u64)> {
+        let at = self.first.load(Ordering::Relaxed);
+        let status = self.post::<Status>(at, "/v3/maintenance/status", &json!({})).await.ok()?;
+        let quota = status.quota.parse().ok().filter(|quota| *quota > 0)?;
+        Some((status.size.parse().ok()?, quota))
     }
 
     /// This process must end.

@@ -24,6 +24,9 @@ pub(super) struct Name {
     /// An import has begun: random, of that attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) filling: Option<String>,
+    /// What is imported then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) filling_of: Option<Identity>,
     /// Of a store that is not to be led from: the highest term, since `leader` says none.
     #[serde(default)]
     pub(super) term: u64,
@@ -43,6 +46,7 @@ impl Name {
             origin,
             given_up: None,
             filling: None,
+            filling_of: None,
             term: 0,
         }
     }
@@ -102,7 +106,7 @@ mod tests {
         assert_eq!(old.identity(), Identity { name: "cd".to_owned(), generation: 1 });
         old.check("/x/").expect("one to lead from");
 
-        let mark = GivenUp { to: "a file".to_owned(), generation: 5, at_ms: 1 };
+        let mark = GivenUp { to: "a file".to_owned(), generation: 5, term: 9, at_ms: 1 };
         let closed = Name {
             format: crate::store::whole::CLOSED,
             given_up: Some(mark.clone()),

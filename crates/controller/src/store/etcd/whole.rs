@@ -4,8 +4,9 @@
 //! it with the next read and ends, and nobody claims, since a claim compares `store`. `leader` then says what no version
 //! reads as a leader.
 //!
-//! An import takes many transactions. Until its last one `store` says that it has not ended, and each of them compares
-//! that: of two imports at a time one fails, and what is not whole is led from by nobody.
+//! An import takes many transactions. Until its last one `store` says that it has not ended, and of
+//! which store it is, and each of them compares that: of two imports at a time one fails, and what
+//! is not whole is led from by nobody.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,12 @@ use serde_json::json;
 
 use super::claim::Leader;
 use super::client::Client;
+use super::journal::Journal;
 use super::name::Name;
 use super::used::Used;
 use super::wire::{Answer, Compare, Range, Write};
-use super::{Place, encode, journal, key_of, records, show};
+use super::{Place, encode, journal, key_of, records, show, trial};
+use crate::events::Event;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
 use crate::store::{FORMAT, StoreError, failed, fresh_tag};
 
@@ -134,7 +137,8 @@ impl Idle {
             namespaces: answer.found(2).pairs.len(),
             clusters: answer.found(3).pairs.len(),
             given_up: name.as_ref().and_then(|name| name.given_up.clone()),
-            is_filling: name.is_some_and(|name| name.filling.is_some()),
+            is_filling: name.as_ref().is_some_and(|name| name.filling.is_some()),
+            filling_of: name.and_then(|name| name.filling_of),
         })
     }
 
@@ -147,12 +151,14 @@ impl Idle {
         export(&answer, &self.prefix, self.place.clone())
     }
 
-    /// Puts `store` and `leader`, if both are as [`Self::found`] read them, and what is said beside is so.
+    /// Puts `store` and `leader`, and makes more writes, if both are as [`Self::found`] read them,
+    /// and what is said beside is so.
     async fn turn(
         &mut self,
         what: &'static str,
         (name, leader): (&Name, String),
         beside: Vec<Compare>,
+        more: Vec<Write>,
     ) -> Result<(), StoreError> {
         let as_read = |key: String, value: &Option<String>| match value {
             Some(value) => Compare::Is(key, value.clone()),
@@ -163,7 +169,8 @@ impl Idle {
             vec![as_read(store.clone(), &self.read.0), as_read(lead.clone(), &self.read.1)];
         compares.extend(beside);
         let text = encode(name)?;
-        let writes = [Write::Put(store, text.clone()), Write::Put(lead, leader.clone())];
+        let mut writes = vec![Write::Put(store, text.clone()), Write::Put(lead, leader.clone())];
+        writes.extend(more);
         let answer = self.client.write(what, &compares, &writes).await.done()?;
         if !answer.succeeded {
             return Err(StoreError::Conflict);
@@ -191,16 +198,44 @@ impl Idle {
             ..Name::of(identity, None)
         };
         let closed = json!({ "given_up": mark }).to_string();
-        self.turn("give up the store", (&name, closed), Vec::new()).await
+        self.turn("give up the store", (&name, closed), Vec::new(), Vec::new()).await
     }
 
-    /// Takes it up again as it is, under another generation and a higher term.
+    /// Takes it up again as it is, under another generation and a higher term; `event` says so.
     ///
     /// # Errors
     /// As [`Self::give_up`].
-    pub(in crate::store) async fn adopt(&mut self, as_: &Beginning) -> Result<(), StoreError> {
+    pub(in crate::store) async fn adopt(
+        &mut self,
+        as_: &Beginning,
+        event: &Event,
+    ) -> Result<(), StoreError> {
         let (name, vacant) = begun(as_)?;
-        self.turn("adopt the store", (&name, vacant), Vec::new()).await
+        // What leads now makes no change once `leader` is another, so the log ends here.
+        let mut log = Journal::read(&self.client, &self.prefix, as_.term).await?;
+        let told = log.writes(&self.prefix, std::slice::from_ref(event))?;
+        self.turn("adopt the store", (&name, vacant), Vec::new(), told).await
+    }
+
+    /// Shows that it would take all of `export`, as [`trial`] does.
+    ///
+    /// # Errors
+    /// It would not, or does not answer.
+    pub(in crate::store) async fn try_out(&self, export: &Export) -> Result<(), StoreError> {
+        let pairs = content(&self.prefix, export)?;
+        let bytes = |(key, value): &(String, String)| key.len() + value.len();
+        let all: usize = pairs.iter().map(bytes).sum();
+        let used = format!("{}used", self.prefix);
+        // A cluster that gets a node is written with the addresses in use.
+        let beside = pairs.iter().find(|pair| pair.0 == used).map_or(0, bytes);
+        let largest = pairs.iter().filter(|pair| pair.0 != used).max_by_key(|pair| bytes(pair));
+        let (of, largest) = largest.map_or((&used, 0), |pair| (&pair.0, bytes(pair)));
+        let portions = portions(pairs.clone());
+        let portions = portions.iter().map(|some| some.iter().map(bytes).sum::<usize>());
+        let request = portions.max().unwrap_or(0).max(largest + beside);
+        let wanted = trial::Wanted { request, of: of.clone(), all };
+        let single = ["used", "store", "leader"];
+        trial::run(&self.client, (&self.prefix, &self.place), (&CONTENT, &single), &wanted).await
     }
 
     /// Replaces what it holds. What was begun and did not end is begun anew by the next one.
@@ -218,6 +253,7 @@ impl Idle {
         let filling = Name {
             format: CLOSED,
             filling: Some(attempt.clone()),
+            filling_of: Some(export.identity.clone()),
             term: found.term.max(as_.term),
             ..Name::of(kept, None)
         };
@@ -226,23 +262,17 @@ impl Idle {
         let is_empty = found.namespaces == 0 && found.clusters == 0 && !found.is_filling;
         let none_of = ["namespaces/", "clusters/"].map(|of| Compare::NoneOf(self.key(of)));
         let beside = none_of.into_iter().filter(|_| is_empty).collect();
-        self.turn("begin an import", (&filling, closed), beside).await?;
+        self.turn("begin an import", (&filling, closed), beside, Vec::new()).await?;
         let mut clear: Vec<Write> =
             CONTENT.iter().map(|prefix| Write::Clear(self.key(prefix))).collect();
         clear.push(Write::Remove(self.key("used")));
         self.put(clear).await?;
-        let (mut some, mut bytes) = (Vec::new(), 0);
-        for (key, value) in content(&self.prefix, export)? {
-            bytes += key.len() + value.len();
-            some.push(Write::Put(key, value));
-            if some.len() >= AT_ONCE || bytes >= BYTES_AT_ONCE {
-                self.put(std::mem::take(&mut some)).await?;
-                bytes = 0;
-            }
+        for some in portions(content(&self.prefix, export)?) {
+            let puts = some.into_iter().map(|(key, value)| Write::Put(key, value));
+            self.put(puts.collect()).await?;
         }
-        self.put(some).await?;
         let (name, vacant) = begun(as_)?;
-        self.turn("end an import", (&name, vacant), Vec::new()).await
+        self.turn("end an import", (&name, vacant), Vec::new(), Vec::new()).await
     }
 
     /// Makes these writes, as long as `store` is as this process put it.
@@ -261,6 +291,24 @@ impl Idle {
 fn begun(as_: &Beginning) -> Result<(Name, String), StoreError> {
     let name = Name::of(as_.identity.clone(), Some(as_.origin.clone()));
     Ok((name, encode(&Leader::vacant(as_.term))?))
+}
+
+/// Keys and values as they go into one transaction each: as many as etcd takes, and no more bytes
+/// than it need take for one of them alone.
+fn portions(pairs: Vec<(String, String)>) -> Vec<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    for (key, value) in pairs {
+        let more = key.len() + value.len();
+        if some.len() >= AT_ONCE || (!some.is_empty() && bytes + more > BYTES_AT_ONCE) {
+            all.push(std::mem::take(&mut some));
+            bytes = 0;
+        }
+        bytes += more;
+        some.push((key, value));
+    }
+    all.push(some);
+    all
 }
 
 /// Keys and values of all that an export has.
@@ -328,6 +376,20 @@ mod tests {
         let twice = Record { name: "d".to_owned(), ..record };
         let export = Export { clusters: vec![export.clusters[0].clone(), twice], ..export };
         assert!(matches!(content("/p/", &export), Err(StoreError::Used { .. })));
+    }
+
+    #[test]
+    fn no_request_of_an_import_is_larger_than_it_must_be() {
+        let of = |bytes: usize| (String::new(), "x".repeat(bytes));
+        let sizes = |pairs: Vec<_>| {
+            let size = |some: &Vec<(String, String)>| some.iter().map(|pair| pair.1.len()).sum();
+            portions(pairs).iter().map(size).collect::<Vec<usize>>()
+        };
+        let half = BYTES_AT_ONCE / 2;
+        assert_eq!(sizes(vec![of(half), of(half), of(1)]), [2 * half, 1]);
+        assert_eq!(sizes(vec![of(1), of(3 * half), of(1)]), [1, 3 * half, 1]);
+        assert_eq!(sizes(vec![of(1); AT_ONCE + 1]), [AT_ONCE, 1]);
+        assert_eq!(sizes(Vec::new()), [0]);
     }
 
     #[test]

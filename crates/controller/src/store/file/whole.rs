@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::engine::transact;
 use super::{CLUSTERS, META, NAMESPACES, PROBE, TEXTS, engine, log, make, named, private, records};
+use crate::events::Event;
 use crate::store::whole::{Beginning, CLOSED, Export, Found, GivenUp, Identity};
 use crate::store::{FORMAT, StoreError, failed};
 
@@ -234,6 +235,7 @@ impl Idle {
                 clusters: count(clusters.len().map_err(engine("count clusters"))?),
                 given_up: mark(&texts)?,
                 is_filling: false,
+                filling_of: None,
             })
         })
     }
@@ -264,12 +266,15 @@ impl Idle {
         })
     }
 
-    /// Takes it up again as it is, under another generation and a higher term.
+    /// Takes it up again as it is, under another generation and a higher term; `event` says so.
     ///
     /// # Errors
     /// The disk does not take it, or does not say.
-    pub(in crate::store) fn adopt(&self, as_: &Beginning) -> Result<(), StoreError> {
-        self.write("adopt the store", |tx| begins(tx, as_))
+    pub(in crate::store) fn adopt(&self, as_: &Beginning, event: &Event) -> Result<(), StoreError> {
+        self.write("adopt the store", |tx| {
+            log::append(tx, event)?;
+            begins(tx, as_)
+        })
     }
 
     /// Replaces what it holds, all at once.
