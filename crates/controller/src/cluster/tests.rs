@@ -107,6 +107,8 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         deposed: None,
         uptime_ms: clock_ns / 1_000_000,
         copies: Vec::new(),
+        copying: Vec::new(),
+        usual_rate: None,
         wall_ms: 0,
         standing: Standing::default(),
         moves: None,
