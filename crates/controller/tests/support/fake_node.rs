@@ -275,12 +275,7 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         ["AUTH", _] => reply.simple("OK"),
         ["PING"] => reply.simple("PONG"),
         ["CONFIG", "SET", "master-lease-mode", mode] => {
-            let mut inside = inside.lock();
-            if inside.keeps_lease_mode {
-                return reply.error("ERR the mode stays what it is");
-            }
-            inside.lease_mode = mode.parse().expect("a mode");
-            reply.simple("OK");
+            set_lease_mode(&mut inside.lock(), mode, reply);
         }
         ["CONFIG", "REWRITE"] => {
             reply.error("ERR the server is running without a config file");
@@ -311,6 +306,14 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         }
         other => reply.error(&format!("ERR unknown command {other:?}")),
     }
+}
+
+fn set_lease_mode(inside: &mut Inside, mode: &str, mut reply: Writer<'_>) {
+    if inside.keeps_lease_mode {
+        return reply.error("ERR the mode stays what it is");
+    }
+    inside.lease_mode = mode.parse().expect("a mode");
+    reply.simple("OK");
 }
 
 /// A command of a controller that names its term.
