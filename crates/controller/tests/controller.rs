@@ -188,7 +188,12 @@ async fn two_controllers_do_not_share_a_store() {
 #[tokio::test]
 async fn endpoints_change_by_patch_and_secrets_stay_inside() {
     let stage = Stage::new(2).await;
-    stage.create().await;
+    let mut spec = stage.spec();
+    (spec["password"], spec["balancers"][0]["token"]) = (json!("s3cret-peer"), json!("s3cret-lb"));
+    let (code, answer) = stage.controller.call("POST", "/namespaces/n/clusters", spec).await;
+    assert_eq!(code, 201, "{answer}");
+    assert!(!answer.to_string().contains("s3cret"), "{answer}");
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
     let id = stage.nodes[1].id();
     let path = format!("/namespaces/n/clusters/c/shards/0/nodes/{id}");
     let body = json!({"lb_host": "lb.test", "lb_port": 7100});
@@ -206,6 +211,29 @@ async fn endpoints_change_by_patch_and_secrets_stay_inside() {
     assert_eq!(code, 400);
     let message = &answer["error"]["message"];
     assert_eq!(message, "cannot take master node offline, failover first");
+    // It has them, and tells nobody: not a viewer, nor whoever reads what is shown of a change.
+    let cluster = "/namespaces/n/clusters/c";
+    let (code, _) =
+        stage.controller.call("PATCH", cluster, json!({"password": "s3cret-next"})).await;
+    assert_eq!(code, 200);
+    let nodes = format!("{cluster}/shards/0/nodes");
+    for shown in [
+        "/namespaces/n/clusters",
+        cluster,
+        &format!("{cluster}/status"),
+        &format!("{cluster}/shards"),
+        &format!("{cluster}/shards/0"),
+        &nodes,
+        &format!("{cluster}/balancers"),
+        &format!("{cluster}/events"),
+        "/events",
+        "/store",
+    ] {
+        let (code, answer) = stage.controller.call("GET", shown, json!({})).await;
+        assert_eq!(code, 200, "{shown}: {answer}");
+        let text = answer.to_string();
+        assert!(text.len() > 20 && !text.contains("s3cret"), "{shown}: {text}");
+    }
 }
 
 #[tokio::test]

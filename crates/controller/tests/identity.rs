@@ -272,3 +272,25 @@ async fn a_released_cluster_serves_without_a_controller() {
     assert_eq!(modes, [api::heartbeat::LeaseMode::Disabled; 2]);
     assert!(stage.nodes[0].write());
 }
+
+/// The first node was told already that it needs no lease: left alone it would serve beside
+/// whoever takes over from it.
+#[tokio::test]
+async fn a_release_that_a_node_refuses_is_taken_back() {
+    let mut stage = Stage::new(2).await;
+    stage.create().await;
+    stage.nodes[1].inside.lock().keeps_lease_mode = true;
+    let path = format!("{CLUSTER}/release");
+    let (code, body) = stage.controller.call("POST", &path, json!({"confirm": true})).await;
+    assert_eq!(code, 500, "{body}");
+    let wanted = "ERR the mode stays what it is; the cluster was not released";
+    assert!(message(&body).ends_with(wanted), "{body}");
+    let modes: Vec<_> = stage.nodes.iter().map(|node| node.inside.lock().lease_mode).collect();
+    assert_eq!(modes, [api::heartbeat::LeaseMode::BlockAll; 2]);
+    // Healthy: a pause would be an alarm.
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
+    written(&stage).await;
+    // It is led as before: its leases end, and others take over.
+    stage.nodes[0].kill().await;
+    stage.controller.until("a failover", |status| status.shards[0].nodes[1].role == "master").await;
+}

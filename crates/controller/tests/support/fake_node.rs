@@ -49,6 +49,8 @@ pub struct Inside {
     pub complained: u32,
 
     pub lease_mode: LeaseMode,
+    /// It takes no other one.
+    pub keeps_lease_mode: bool,
     pub client_access: ClientAccess,
     pub balancer_sources: Vec<String>,
     pub strangers: Vec<api::heartbeat::Stranger>,
@@ -85,6 +87,7 @@ impl FakeNode {
             complaint: None,
             complained: 0,
             lease_mode: LeaseMode::BlockAll,
+            keeps_lease_mode: false,
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
             strangers: Vec::new(),
@@ -259,9 +262,11 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
             None => reply.error("ERR CLUSTERX command, CLUSTERX VERSION|…"),
         },
         ["CLUSTERX", "CONTROLLER"] => controller(&inside.lock(), reply),
+        // Any word will do.
+        ["AUTH", _] => reply.simple("OK"),
+        ["PING"] => reply.simple("PONG"),
         ["CONFIG", "SET", "master-lease-mode", mode] => {
-            inside.lock().lease_mode = mode.parse().expect("a mode");
-            reply.simple("OK");
+            set_lease_mode(&mut inside.lock(), mode, reply);
         }
         ["CONFIG", "REWRITE"] => {
             reply.error("ERR the server is running without a config file");
@@ -292,6 +297,14 @@ fn answer(inside: &Mutex<Inside>, world: &World, arguments: &[String], mut reply
         }
         other => reply.error(&format!("ERR unknown command {other:?}")),
     }
+}
+
+fn set_lease_mode(inside: &mut Inside, mode: &str, mut reply: Writer<'_>) {
+    if inside.keeps_lease_mode {
+        return reply.error("ERR the mode stays what it is");
+    }
+    inside.lease_mode = mode.parse().expect("a mode");
+    reply.simple("OK");
 }
 
 /// A command of a controller that names its term.
