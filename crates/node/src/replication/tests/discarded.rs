@@ -113,6 +113,41 @@ fn where_no_epoch_says_what_the_fork_is_nothing_is_put_back_by_the_log() {
     assert_eq!(apply(&node, fork, &["-", "RUN", "ABSENT", "SET", "absent", "1", "0"]), "applied");
 }
 
+/// What nobody could read any more, or would look for here, is not written.
+#[test]
+fn what_is_over_or_of_another_shard_is_told_and_not_put_back() {
+    let node = start();
+    // `bar` is of slot 5061, `foo` of 12182.
+    let nodes = format!(
+        "{} 127.0.0.1 {} master - 0-8191\n{} 127.0.0.1 1 master - 8192-16383",
+        id(0),
+        node.port,
+        id(1)
+    );
+    assert_eq!(node.ask(&["CLUSTERX", "SETNODEID", &id(0)]), "+OK");
+    assert_eq!(node.ask(&["CLUSTERX", "SETNODES", &nodes, "1"]), "+OK");
+    let before = node.sequence();
+    let changes = ["SET", "bar", "1", "1", "SET", "foo", "1", "0", "DEL", "{foo}", "", "0"];
+    for mode in ["DRY", "RUN"] {
+        let said = apply(&node, 0, &[&["-", mode, "ABSENT"], &changes[..]].concat());
+        assert_eq!(said, "expired moved moved", "{mode}");
+    }
+    assert_eq!((node.sequence(), node.ask(&["GET", "bar"])), (before, "nil".into()));
+}
+
+#[test]
+fn more_keys_than_fit_one_request_are_refused() {
+    let node = master();
+    let keys: Vec<String> = (0..=16_384).map(|number| number.to_string()).collect();
+    let say = |count: usize| {
+        let changes = keys[..count].iter().flat_map(|key| ["DEL", key.as_str(), "", "0"]);
+        let words: Vec<&str> = ["-", "DRY", "ABSENT"].into_iter().chain(changes).collect();
+        apply(&node, 0, &words)
+    };
+    assert_eq!(say(16_385), "-ERR syntax error");
+    assert!(say(16_384).split(' ').all(|word| word == "same"));
+}
+
 /// The gate is held for a few keys at a time; each of them is judged all the same.
 #[test]
 fn many_keys_are_put_back_and_what_changed_stays() {
