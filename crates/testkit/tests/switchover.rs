@@ -649,3 +649,34 @@ fn a_shard_that_is_stopped_as_a_whole_ends_with_its_master() -> Result<()> {
     ensure!(log.contains("nobody has taken over in time"), "{log}");
     Ok(())
 }
+
+/// Somebody who cannot wait for a successor says it twice.
+#[test]
+fn a_second_signal_ends_a_master_that_nobody_can_take_over_from() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, restart: false, ..Options::default() })?;
+    let (master, replica) = pair(&cluster)?;
+    is(&mut cluster.peer(&master)?, &["CONFIG", "SET", "handover-timeout-ms", "600000"], "OK")?;
+    process::signal(replica.running()?, libc::SIGTERM)?;
+    cluster.await_that("the replica has ended", PATIENCE, |state| {
+        state.nodes.iter().all(|node| node.pid.is_some() == (node.id == master.id))
+    })?;
+    let log = cluster.dir().join(format!("logs/node-{}.log", master.port));
+    let says = |text: &str| -> Result<()> {
+        let log = std::fs::read_to_string(&log)?;
+        ensure!(log.contains(text), "{text}: {log}");
+        Ok(())
+    };
+    let pid = master.running()?;
+    process::signal(pid, libc::SIGTERM)?;
+    wait::until("it waits to be rid of its role", PATIENCE, || {
+        says("a second signal ends this one")
+    })?;
+    process::signal(pid, libc::SIGINT)?;
+    cluster.await_that("the master has ended too", PATIENCE, |state| {
+        state.nodes.iter().all(|node| node.pid.is_none())
+    })?;
+    says("SIGINT again: stopping at once")?;
+    says("stopped")?;
+    ensure!(says("the wait is over").is_err(), "it ended by itself");
+    Ok(())
+}
