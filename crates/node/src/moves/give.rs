@@ -339,11 +339,11 @@ impl Giving<'_> {
         // While nothing of the slots is written the taker is told seldom of the rest.
         let is_idle = self.in_flight == 0 && self.log.to == 0;
         let is_whole = *self.sender.cursor() == Cursor::End;
-        let is_near = is_whole && !self.beside.is_behind() && (is_idle || behind <= CLOSE_BYTES);
+        let is_near = is_whole && (is_idle || behind <= CLOSE_BYTES);
         if !is_near {
             self.far_at_ms = now;
         }
-        let is_close = now.saturating_sub(self.far_at_ms) >= CLOSE_MS;
+        let is_close = now.saturating_sub(self.far_at_ms) >= CLOSE_MS && !self.beside.is_behind();
         *self.give.feed.lock() = Some(if is_close { Feed::Close } else { Feed::Far });
         Ok(())
     }
