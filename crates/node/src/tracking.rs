@@ -165,7 +165,7 @@ impl Tracking {
                     changed.insert(key.id().to_vec());
                 }
                 Change::Range { namespace } => state.tell_all(namespace, sending),
-                Change::Message { .. } | Change::Namespaces(_) => {}
+                Change::Group(_) | Change::Message { .. } | Change::Namespaces(_) => {}
             }
         }
         for id in &changed {

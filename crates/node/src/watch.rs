@@ -79,6 +79,8 @@ impl Watches {
         for change in changes::of(batch, cluster) {
             match change {
                 Change::Key(key) | Change::Part(key) => self.touch(std::iter::once(key)),
+                // As in Redis: what a group has got is no change of the stream.
+                Change::Group(_) => {}
                 // If there was one before, EXEC sees that it has gone.
                 Change::Emptied(_) => {}
                 Change::Range { namespace } => self.each_watcher(namespace, |seen| &seen.flushed),

@@ -83,7 +83,7 @@ pub fn note_ready(node: &Node, batch: &[u8], cluster: bool, ready: &mut Ready) {
                 add(&key.id());
             }
             // What gives a key something says so of the key too.
-            Change::Key(_) | Change::Emptied(_) | Change::Part(_) => {}
+            Change::Key(_) | Change::Emptied(_) | Change::Part(_) | Change::Group(_) => {}
             Change::Message { .. } | Change::Namespaces(_) => {}
             Change::Range { namespace } => {
                 node.waiters.minding_ends(namespace).iter().for_each(|id| add(id));
