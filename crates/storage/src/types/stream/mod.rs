@@ -26,7 +26,7 @@ pub use group::{
 pub use id::{Id, Span};
 pub use lag::lag;
 pub use member::{Consumer, Group, InGroup, Pending, find_group, groups};
-pub use pending::{Filter, Summary, ack, list_pending, summary};
+pub use pending::{Delivery, Filter, Listed, Summary, ack, list_all, list_pending, summary};
 pub use read_group::{Delivered, Reader, read_history, read_new};
 
 use super::bounds::SubRange;
