@@ -26,7 +26,8 @@ use tokio::time::Instant;
 pub enum Told {
     /// Its reply, as RESP.
     Answer(Vec<u8>),
-    /// It begins anew: its keys are another node's now, and the gates say which one's.
+    /// It begins anew: its keys are another node's now, and the gates say which one's; or a script
+    /// holds one of them, which is waited for where every command waits for it.
     Again,
 }
 
