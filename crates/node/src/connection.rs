@@ -199,7 +199,7 @@ impl Connection {
         let mut session = Session::new(client, &config, is_denied);
         session.meet(&self.node);
         if let Some(moved) = moved {
-            moving::unpack(&self.node, &mut session, moved, &config.renames);
+            moving::unpack(&self.node, &mut session, moved, &config);
         }
         drop(config);
         self.go_on(session).await
