@@ -147,6 +147,8 @@ struct Connection {
     is_over: bool,
     /// The stream has ended.
     at_end: bool,
+    /// Pushes stay where they are: what is waited for was read before they came.
+    keeps_pushes: bool,
 }
 
 impl Connection {
@@ -167,6 +169,7 @@ impl Connection {
             kept_back: 0,
             is_over: false,
             at_end: false,
+            keeps_pushes: false,
         }
     }
 

@@ -13,6 +13,7 @@ use super::event::Reads;
 use super::{Connection, End, Ended, Leave, moving as sessions};
 use crate::clients::Pause;
 use crate::clock;
+use crate::command::Flags;
 use crate::long_reads::Hold;
 use crate::node::Node;
 use crate::session::{After, Answer, LongRead, ReplyMode, Session};
@@ -90,7 +91,14 @@ impl Connection {
         let _blocked = session.client.blocked();
         let moves = self.may_move() && sessions::is_repeatable(session);
         let reads = if moves { Reads::ToEnd } else { Reads::Not };
-        self.done_or_end(session, reads, answer).await
+        // What waits for something else may wait for long.
+        let reads_keys = session.client.last_command.get().is_some_and(|command| {
+            [Flags::SCRIPT, Flags::RUNS_QUEUE].iter().any(|flag| command.flags.has(*flag))
+        });
+        self.keeps_pushes = reads_keys && session.tracks.is_some();
+        let answered = self.done_or_end(session, reads, answer).await;
+        self.keeps_pushes = false;
+        answered
     }
 
     /// What a long read answers, and the memory it holds until that is sent; `None` if the balancer
@@ -102,7 +110,12 @@ impl Connection {
     ) -> Result<(Option<Told>, Option<Hold>), End> {
         // A transaction that has run is answered here, or not at all.
         let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
-        match self.done_or_end(session, reads, read.answer).await? {
+        // That a key has changed comes behind the value that it had before: else the client would
+        // keep that, and be told of nothing any more.
+        self.keeps_pushes = session.tracks.is_some();
+        let answered = self.done_or_end(session, reads, read.answer).await;
+        self.keeps_pushes = false;
+        match answered? {
             Some(done) if done.is_nothing => Ok((Some(Told::Again), None)),
             Some(done) => Ok((Some(Told::Answer(done.bytes)), done.hold)),
             None if self.is_over || !self.may_move() => Err(End::Eof),

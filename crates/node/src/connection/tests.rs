@@ -105,6 +105,18 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
+/// What a command of another client is answered.
+fn ask(node: &Arc<Node>, command: &str) -> String {
+    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    let (mut session, mut out) = (crate::shell::session(node), Vec::new());
+    let mut batch = Batch::begin(node, node.config.now(), 0, clock::unix_ms());
+    let after = batch.run(&mut session, &words, &mut out);
+    assert!(matches!(after, After::Next(_)), "{command}: {after:?}");
+    batch.close(&session, &mut out).finish(node).unwrap();
+    node.clients.remove(session.client.id);
+    String::from_utf8(out).unwrap()
+}
+
 /// Keeps the thread for what is slow until the sender is dropped.
 fn occupied() -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
