@@ -83,6 +83,8 @@ pub struct Client {
     /// Bytes of replies that have not left: the client does not read them, or they wait for the
     /// in-sync set.
     pub reply_bytes: AtomicUsize,
+    /// Bytes of pushes among these that stand behind replies which wait for the in-sync set.
+    pub pushed_bytes: AtomicUsize,
     /// Memory that these take; 0 where there are none.
     pub reply_memory: AtomicUsize,
     /// What its session is like.
@@ -194,7 +196,11 @@ impl Client {
 
     /// Sends it a push, as RESP of its version. One that reads none is cut off.
     pub fn push(&self, push: &[u8], limit: Limit, now_ms: u64) {
-        let unsent = self.reply_bytes.load(Ordering::Relaxed);
+        let is_there_for_pushes =
+            self.kind() == Kind::Subscriber || self.is_monitor.load(Ordering::Relaxed);
+        // A reply that somebody asked for who is told of changes besides is no push, however long.
+        let unsent = if is_there_for_pushes { &self.reply_bytes } else { &self.pushed_bytes };
+        let unsent = unsent.load(Ordering::Relaxed);
         if self.inbox.put(push, unsent, limit, now_ms) {
             self.call.notify_one();
         } else if !self.is_killed() {
@@ -353,6 +359,7 @@ impl Clients {
             descriptor: AtomicI32::new(-1),
             query_bytes: AtomicUsize::new(0),
             reply_bytes: AtomicUsize::new(0),
+            pushed_bytes: AtomicUsize::new(0),
             reply_memory: AtomicUsize::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),

@@ -107,7 +107,7 @@ impl Connection {
         } else {
             let mut pushes = Vec::new();
             inbox.take(&mut pushes);
-            self.held.push_behind(&mut pushes);
+            self.held.push_behind(pushes);
         }
         // They count as long as they are here, against the limit of those that come.
         self.show_buffers(session);
