@@ -13,6 +13,7 @@ mod held;
 mod late;
 mod moving;
 mod peers;
+mod rest;
 mod sending;
 mod turn;
 

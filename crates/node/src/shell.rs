@@ -28,6 +28,7 @@ mod blooms;
 pub(crate) mod ear;
 mod events;
 mod geo;
+mod groups;
 mod hashes;
 mod hyperloglogs;
 mod jsons;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use resp::{Protocol, Writer};
+use resp::Protocol;
 use storage::Name;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -128,6 +128,13 @@ impl Wish {
     /// The keys by the ids of their names.
     fn ids(&self) -> impl Iterator<Item = Vec<u8>> {
         self.keys.iter().map(|key| Name { namespace: &self.namespace, key }.id().to_vec())
+    }
+}
+
+impl Standing {
+    /// For how long it still waits; `None`: for ever.
+    pub fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -319,11 +326,9 @@ impl Waiting {
         told.unwrap_or_else(|| Told::Answer(self.waiter.nil.clone()))
     }
 
-    /// The command it is if it begins anew, where that is not what the client sent; as RESP.
-    pub fn again(&self) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        Writer::new(&mut bytes, Protocol::V2).bulks(&self.waiter.words);
-        self.waiter.is_other.then_some(bytes)
+    /// The words it begins anew with, and whether these are others than its client sent.
+    pub fn again(&self) -> (&[Vec<u8>], bool) {
+        (&self.waiter.words, self.waiter.is_other)
     }
 
     /// Ends the wait without an answer; false if there is one already.

@@ -5,12 +5,12 @@
 //! that is gone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resp::Parser;
 
 use super::event::Reads;
-use super::{Connection, End, Ended, Leave, moving as sessions};
+use super::{Connection, End, Ended, Leave, moving as sessions, rest};
 use crate::clients::Pause;
 use crate::clock;
 use crate::command::Flags;
@@ -39,10 +39,13 @@ impl Connection {
                 self.conclude(session, told, (length, replies)).await?;
                 self.send_later(session, ran, begun).await?;
             }
-            After::Long(read) => {
-                let closes = read.closes;
+            After::Long(mut read) => {
+                let (closes, again) = (read.closes, read.again.take());
+                let since = Instant::now();
                 let (told, hold) = self.long(session, read).await?;
                 let begins_anew = told == Some(Told::Again);
+                let again = again.map(|words| later(session, &words, since.elapsed()));
+                let length = self.reword(told.as_ref(), length, again);
                 self.conclude(session, told, (length, replies)).await?;
                 if begins_anew {
                     (*parser, session.has_looked) = (Parser::new(), true);
@@ -54,10 +57,19 @@ impl Connection {
                     return Err(End::Quit);
                 }
             }
-            After::Blocked(waiting) => {
-                let (again, standing) = (waiting.again(), waiting.standing());
-                let told = self.blocked(session, waiting).await?;
+            After::Blocked(mut waiting) => {
+                let standing = waiting.standing();
+                let told = self.blocked(session, &mut waiting).await?;
                 let begins_anew = told == Some(Told::Again);
+                let again = match (&told, waiting.again(), standing.left()) {
+                    (Some(Told::Answer(_)), ..) => None,
+                    // Elsewhere nobody knows how long it has waited.
+                    (None, (words, _), Some(left)) => {
+                        Some(rest::with_rest(last_name(session), words, left))
+                    }
+                    (_, (words, is_other), _) => is_other.then(|| rest::as_resp(words)),
+                };
+                drop(waiting);
                 let length = self.reword(told.as_ref(), length, again);
                 self.conclude(session, told, (length, replies)).await?;
                 *parser = Parser::new();
@@ -167,7 +179,7 @@ impl Connection {
     pub(super) async fn blocked(
         &mut self,
         session: &Session,
-        mut waiting: Waiting,
+        waiting: &mut Waiting,
     ) -> Result<Option<Told>, End> {
         let _shown = session.client.blocked();
         if let Some(told) = self.done_or_end(session, Reads::WhileAwaited, waiting.told()).await? {
@@ -178,6 +190,20 @@ impl Connection {
         }
         // If it cannot be withdrawn, its answer was there first.
         if waiting.withdraw() { Ok(None) } else { Ok(Some(waiting.told().await)) }
+    }
+}
+
+/// The name of the command that is waited for, however it may be renamed.
+fn last_name(session: &Session) -> &'static str {
+    session.client.last_command.get().map_or("", |row| row.name)
+}
+
+/// A command that began so long ago as it begins anew.
+fn later(session: &Session, words: &[Vec<u8>], ago: Duration) -> Vec<u8> {
+    let name = last_name(session);
+    match rest::patience(name, words) {
+        Some(patience) => rest::with_rest(name, words, patience.saturating_sub(ago)),
+        None => rest::as_resp(words),
     }
 }
 

@@ -98,10 +98,10 @@ impl Connection {
     }
 }
 
-/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one, and a script that runs already may write.
+/// Whether the last command may begin anew at another node: what is asked of a node is meant for this one, and a script that runs already may write.
 pub(super) fn is_repeatable(session: &Session) -> bool {
     let command = session.client.last_command.get();
-    let stays = [Flags::PEER, Flags::SCRIPT, Flags::RUNS_QUEUE];
+    let stays = [Flags::PEER, Flags::AT_NODE, Flags::SCRIPT, Flags::RUNS_QUEUE];
     command.is_some_and(|command| !stays.iter().any(|flag| command.flags.has(*flag)))
 }
 

@@ -220,6 +220,40 @@ fn a_client_that_is_always_one_waiting_command_ahead_does_not_grow() {
     });
 }
 
+#[test]
+fn what_is_asked_of_a_node_does_not_begin_anew_at_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |_| {});
+    let session = crate::shell::session(&node);
+    for (name, moves) in [("wait", true), ("dbsize", true), ("rdb load", false), ("eval", false)] {
+        let words: Vec<&[u8]> = name.split(' ').map(str::as_bytes).collect();
+        let (_, command) = crate::session::table::find(&node.config.now().renames, &words).unwrap();
+        session.client.last_command.set(&command.row);
+        assert_eq!(moving::is_repeatable(&session), moves, "{name}");
+    }
+}
+
+/// However often it moves.
+#[test]
+fn one_that_waits_waits_elsewhere_for_what_is_left_of_its_time() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 3600\r\nPING\r\n").await;
+        until(|| node.waiters.any()).await;
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        let unread = String::from_utf8(moved.unread).unwrap();
+        let words: Vec<&str> = unread.split("\r\n").collect();
+        let ["*3", "$5", "BLPOP", "$1", "q", "$8", seconds, "PING", ""] = words[..] else {
+            panic!("{unread}")
+        };
+        let seconds: f64 = seconds.parse().unwrap();
+        assert!((3000.0..3600.0).contains(&seconds), "{seconds}");
+    });
+}
+
 /// What a client that is gone waited for is for others; a session that is asked for begins its wait
 /// anew at the next node.
 #[test]

@@ -7,6 +7,7 @@
 
 mod aside;
 mod ran;
+mod settled;
 mod shared;
 mod unknown;
 mod wait;
@@ -254,9 +255,7 @@ impl<'n> Batch<'n> {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
             Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
-            Handler::BlockingRead(handler) => {
-                self.run_blocking_read(session, command, handler, words, out)
-            }
+            Handler::BlockingRead(..) => self.run_settled(session, command, words, out),
             Handler::Nested(_) => self.run_nested(session, (command, words), out),
             Handler::Script(_) => self.run_script(session, (command, words), out),
             // The gates let nothing through that is not in it.
