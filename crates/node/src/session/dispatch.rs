@@ -165,6 +165,10 @@ impl<'n> Batch<'n> {
             // An error of the commit is a reply too, and is not sent either.
             self.settle(session, out);
         }
+        let flags = command.flags;
+        let is_pushed = flags.has(Flags::PUBSUB) && flags.has(Flags::SUBSCRIBER);
+        // As in Redis: what subscriptions answer are pushes, and the messages before them too.
+        let mark = if is_pushed && outcome == Outcome::Done { out.len() } else { mark };
         Self::silence(session, out, mark, after)
     }
 
