@@ -338,7 +338,19 @@ pub struct Clients {
     pub places: Arc<Places>,
 }
 
+/// Bits of the number of a connection that are counted, and those above that are drawn. More would
+/// be more than JavaScript can tell apart.
+const COUNTED_BITS: u32 = 32;
+const DRAWN_BITS: u32 = 20;
+
 impl Clients {
+    /// Without connections; `drawn`, a random number, is what their numbers begin with. A session
+    /// that was moved here remembers the number that it had at another node: it is to be nobody's.
+    pub fn numbered(drawn: u64) -> Self {
+        let high = drawn % (1 << DRAWN_BITS);
+        Self { next_id: AtomicU64::new(high << COUNTED_BITS), ..Self::default() }
+    }
+
     /// Registers a connection.
     pub fn add(
         &self,
@@ -472,6 +484,16 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_those_of_one_node_and_fit_into_any_client() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let id = |clients: &Clients| clients.add(address, address, Via::Direct, 0).id;
+        let (one, other) = (Clients::numbered(u64::MAX), Clients::numbered(7));
+        let (first, second) = (id(&one), id(&one));
+        assert_eq!((second, id(&other)), (first + 1, (7 << 32) + 1));
+        assert!(second + u64::from(u32::MAX) < 1 << 53, "{second}");
+    }
 
     #[test]
     fn a_pause_never_shrinks_and_ends_by_itself() {

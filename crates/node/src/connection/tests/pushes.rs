@@ -30,7 +30,7 @@ fn pushes_come_between_replies_and_while_a_command_waits() {
         publish(&node, "b", "2");
         expect(&mut stream, ">3\r\n$7\r\nmessage\r\n$1\r\nb\r\n$1\r\n2\r\n").await;
         // Own messages come before the reply to the command that sent them.
-        assert!(node.waiters.unblock(1, None));
+        assert!(node.waiters.unblock(node.clients.list()[0].id, None));
         expect(&mut stream, "_\r\n").await;
         stream.write_all(b"PUBLISH a x\r\n").await.unwrap();
         expect(&mut stream, ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n:1\r\n").await;
