@@ -113,6 +113,33 @@ impl Watches {
         }
     }
 
+    /// Those are watched for no more whose connection has gone without a word, as one does whose
+    /// command panicked.
+    pub fn forget_gone(&self) {
+        let mut by_key = self.by_key.lock();
+        let mut known: HashMap<*const Seen, usize> = HashMap::new();
+        for watcher in by_key.values().flatten() {
+            *known.entry(Arc::as_ptr(watcher)).or_default() += 1;
+        }
+        by_key.retain(|_, watchers| {
+            let before = watchers.len();
+            // All that is left of it are those here.
+            watchers.retain(|watcher| {
+                known
+                    .get(&Arc::as_ptr(watcher))
+                    .is_none_or(|here| Arc::strong_count(watcher) > *here)
+            });
+            self.count.fetch_sub(before - watchers.len(), Ordering::SeqCst);
+            !watchers.is_empty()
+        });
+    }
+
+    /// Watchers of all keys together.
+    #[cfg(test)]
+    pub fn watchers(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
     /// These keys are being changed; to be called while their locks are held.
     pub fn touch<'k>(&self, keys: impl Iterator<Item = Name<'k>>) {
         if self.count.load(Ordering::SeqCst) == 0 {

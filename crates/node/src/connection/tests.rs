@@ -35,6 +35,37 @@ async fn a_panic_ends_one_connection_only() {
     assert!(told.contains("told"), "{told}");
 }
 
+/// Others do not learn of it from the connection itself: its session has gone.
+#[tokio::test]
+async fn a_panic_leaves_nothing_of_its_connection_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |_| {});
+    let mut session = crate::shell::session(&node);
+    let client = Arc::clone(&session.client);
+    for command in ["HELLO 3", "WATCH a b", "CLIENT TRACKING ON", "SUBSCRIBE a", "MONITOR"] {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+        batch.run(&mut session, &words, &mut Vec::new());
+        batch.close(&session, &mut Vec::new()).finish(&node).unwrap();
+    }
+    let mut other = crate::shell::session(&node);
+    let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+    batch.run(&mut other, &[b"WATCH", b"a"], &mut Vec::new());
+    batch.close(&other, &mut Vec::new()).finish(&node).unwrap();
+    let known = |node: &Node| {
+        (node.pubsub.any(), node.monitors.any(), node.tracking.any(), node.clients.len())
+    };
+    assert_eq!(known(&node), (true, true, true, 2));
+    let panics = async move {
+        let _session = session;
+        assert_eq!(std::hint::black_box(1), 2, "told");
+        End::Quit
+    };
+    attend(&node, &client, panics).await;
+    assert_eq!(known(&node), (false, false, false, 1));
+    assert_eq!(node.watches.watchers(), 1, "the other one watches on");
+}
+
 fn node(folder: &std::path::Path, change: impl FnOnce(&mut Values)) -> Arc<Node> {
     let mut values = Values { peer_auth: "secret".into(), ..crate::shell::small() };
     values.balancer_sources = Networks(vec!["127.0.0.1/32".parse().unwrap()]);
