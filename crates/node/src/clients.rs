@@ -83,6 +83,8 @@ pub struct Client {
     /// Bytes of replies that have not left: the client does not read them, or they wait for the
     /// in-sync set.
     pub reply_bytes: AtomicUsize,
+    /// Bytes of pushes among these that stand behind replies which wait for the in-sync set.
+    pub pushed_bytes: AtomicUsize,
     /// Memory that these take; 0 where there are none.
     pub reply_memory: AtomicUsize,
     /// What its session is like.
@@ -194,7 +196,11 @@ impl Client {
 
     /// Sends it a push, as RESP of its version. One that reads none is cut off.
     pub fn push(&self, push: &[u8], limit: Limit, now_ms: u64) {
-        let unsent = self.reply_bytes.load(Ordering::Relaxed);
+        let is_there_for_pushes =
+            self.kind() == Kind::Subscriber || self.is_monitor.load(Ordering::Relaxed);
+        // A reply that somebody asked for who is told of changes besides is no push, however long.
+        let unsent = if is_there_for_pushes { &self.reply_bytes } else { &self.pushed_bytes };
+        let unsent = unsent.load(Ordering::Relaxed);
         if self.inbox.put(push, unsent, limit, now_ms) {
             self.call.notify_one();
         } else if !self.is_killed() {
@@ -332,7 +338,19 @@ pub struct Clients {
     pub places: Arc<Places>,
 }
 
+/// Bits of the number of a connection that are counted, and those above that are drawn. More would
+/// be more than JavaScript can tell apart.
+const COUNTED_BITS: u32 = 32;
+const DRAWN_BITS: u32 = 20;
+
 impl Clients {
+    /// Without connections; `drawn`, a random number, is what their numbers begin with. A session
+    /// that was moved here remembers the number that it had at another node: it is to be nobody's.
+    pub fn numbered(drawn: u64) -> Self {
+        let high = drawn % (1 << DRAWN_BITS);
+        Self { next_id: AtomicU64::new(high << COUNTED_BITS), ..Self::default() }
+    }
+
     /// Registers a connection.
     pub fn add(
         &self,
@@ -353,6 +371,7 @@ impl Clients {
             descriptor: AtomicI32::new(-1),
             query_bytes: AtomicUsize::new(0),
             reply_bytes: AtomicUsize::new(0),
+            pushed_bytes: AtomicUsize::new(0),
             reply_memory: AtomicUsize::new(0),
             shown: Shown { resp: AtomicU8::new(2), queued: AtomicI64::new(-1), ..Shown::default() },
             is_peer: AtomicBool::new(false),
@@ -465,6 +484,16 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_those_of_one_node_and_fit_into_any_client() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let id = |clients: &Clients| clients.add(address, address, Via::Direct, 0).id;
+        let (one, other) = (Clients::numbered(u64::MAX), Clients::numbered(7));
+        let (first, second) = (id(&one), id(&one));
+        assert_eq!((second, id(&other)), (first + 1, (7 << 32) + 1));
+        assert!(second + u64::from(u32::MAX) < 1 << 53, "{second}");
+    }
 
     #[test]
     fn a_pause_never_shrinks_and_ends_by_itself() {

@@ -13,6 +13,7 @@ mod held;
 mod late;
 mod moving;
 mod peers;
+mod rest;
 mod sending;
 mod turn;
 
@@ -147,6 +148,8 @@ struct Connection {
     is_over: bool,
     /// The stream has ended.
     at_end: bool,
+    /// Pushes stay where they are: what is waited for was read before they came.
+    keeps_pushes: bool,
 }
 
 impl Connection {
@@ -167,6 +170,7 @@ impl Connection {
             kept_back: 0,
             is_over: false,
             at_end: false,
+            keeps_pushes: false,
         }
     }
 
@@ -199,7 +203,7 @@ impl Connection {
         let mut session = Session::new(client, &config, is_denied);
         session.meet(&self.node);
         if let Some(moved) = moved {
-            moving::unpack(&self.node, &mut session, moved, &config.renames);
+            moving::unpack(&self.node, &mut session, moved, &config);
         }
         drop(config);
         self.go_on(session).await

@@ -9,7 +9,7 @@
 //! Nothing removes expired keys at a moment that could be told.
 
 use storage::changes::Outcome;
-use storage::{DEFAULT_NAMESPACE, Name, Scope, Txn};
+use storage::{DEFAULT_NAMESPACE, Family, Name, Scope, Txn};
 
 use crate::command::Row;
 use crate::config::value::Events;
@@ -120,10 +120,11 @@ const NAMES: &[(Class, &[&str], &str, &str)] = &[
 
 /// What a call did to its first key and to its last one.
 fn names(row: &Row, words: &[&[u8]]) -> Option<(Class, &'static str, &'static str)> {
-    let has = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted.as_bytes()));
     let at = |place: usize, wanted: &str| {
         words.get(place).is_some_and(|word| word.eq_ignore_ascii_case(wanted.as_bytes()))
     };
+    // A key may be called as an option is: it stands behind the keys.
+    let behind_keys = |before: usize| before + row.keys_in(words).count();
     let side = |is_left, left, right| if is_left { left } else { right };
     match row.name {
         "lmove" | "blmove" => {
@@ -131,20 +132,37 @@ fn names(row: &Row, words: &[&[u8]]) -> Option<(Class, &'static str, &'static st
             Some((Class::List, side(from, "lpop", "rpop"), side(to, "lpush", "rpush")))
         }
         "lmpop" | "blmpop" => {
-            let name = side(has("left"), "lpop", "rpop");
+            let place = behind_keys(if row.name == "lmpop" { 2 } else { 3 });
+            let name = side(at(place, "left"), "lpop", "rpop");
             Some((Class::List, name, name))
         }
         "zmpop" | "bzmpop" => {
-            let name = side(has("min"), "zpopmin", "zpopmax");
+            let place = behind_keys(if row.name == "zmpop" { 2 } else { 3 });
+            let name = side(at(place, "min"), "zpopmin", "zpopmax");
             Some((Class::SortedSet, name, name))
         }
-        "zadd" if has("incr") => Some((Class::SortedSet, "zincr", "zincr")),
-        "getex" if has("persist") => Some((Class::Generic, "persist", "persist")),
+        "zadd" if increments(words) => Some((Class::SortedSet, "zincr", "zincr")),
+        "getex" if at(2, "persist") => Some((Class::Generic, "persist", "persist")),
         name => NAMES
             .iter()
             .find(|(_, commands, ..)| commands.contains(&name))
             .map(|(class, _, first, last)| (*class, *first, *last)),
     }
+}
+
+/// Whether a ZADD is one with INCR: its options stand before the scores and members.
+fn increments(words: &[&[u8]]) -> bool {
+    const OPTIONS: [&str; 6] = ["nx", "xx", "gt", "lt", "ch", "incr"];
+    let is_option =
+        |word: &&&[u8]| OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()));
+    let mut options = words.iter().skip(2).take_while(is_option);
+    options.any(|word| word.eq_ignore_ascii_case(b"incr"))
+}
+
+/// Whether a call takes from its first key what it gives to its last one: as in Redis, that it was
+/// given is told first.
+fn hands_over(row: &Row) -> bool {
+    matches!(row.name, "lmove" | "blmove" | "rpoplpush" | "brpoplpush")
 }
 
 /// Whether a call gives its key an end besides.
@@ -192,14 +210,22 @@ pub fn of(
         }
     };
     let names = names(row, words);
-    let first = row.keys_in(words).next();
-    for (id, outcome) in txn.outcomes_since(mark, scope.cluster, scope.now_ms) {
+    let (first, hands_over) = (row.keys_in(words).next(), hands_over(row));
+    let mut outcomes = txn.outcomes_since(mark, scope.cluster, scope.now_ms);
+    let is_within_one = hands_over && outcomes.len() == 1;
+    if hands_over {
+        outcomes.reverse();
+    }
+    for (id, outcome) in outcomes {
         let is_first = Name::of(&id).is_some_and(|name| Some(name.key) == first);
         let is_moved = outcome == Outcome::Deleted
             && matches!(row.name, "rename" | "renamenx" | "move" | "movex");
         if let Some((class, at_first, at_last)) = names {
             let is_end = outcome == Outcome::Deleted && class == Class::Generic;
             if is_moved {
+                add(class, at_first, &id);
+            } else if is_within_one {
+                add(class, at_last, &id);
                 add(class, at_first, &id);
             } else if !is_end {
                 let is_of_two = matches!(row.name, "rename" | "renamenx" | "move" | "movex");
@@ -209,6 +235,9 @@ pub fn of(
         match outcome {
             Outcome::Deleted | Outcome::Emptied if !is_moved => add(Class::Generic, "del", &id),
             Outcome::Kept if expires(row, words) => add(Class::Generic, "expire", &id),
+            _ if row.name == "xadd" && txn.has_deleted_since(mark, Family::Stream) => {
+                add(Class::Stream, "xtrim", &id);
+            }
             _ => {}
         }
     }

@@ -175,7 +175,7 @@ impl Node {
             gate: RwLock::new(Engine { store: Some(store), role, generation: 0 }),
             cluster: ArcSwap::from_pointee(cluster),
             changing: tokio::sync::Mutex::new(()),
-            clients: Clients::default(),
+            clients: Clients::numbered(rand::random()),
             descriptors: Descriptors::default(),
             locks: Locks::default(),
             watches: Watches::default(),

@@ -134,14 +134,33 @@ impl Pubsub {
             let clients: Vec<Arc<Client>> =
                 tables.shards.get(&name).into_iter().flat_map(BTreeMap::values).cloned().collect();
             for client in clients {
-                self.remove(&mut tables, &client, Kind::Shard, &name);
-                let left = client.subscriptions.lock().count(Kind::Shard);
-                let mut push = Vec::new();
-                let mut writer = Writer::new(&mut push, client.protocol());
-                confirmation(&mut writer, "sunsubscribe", Some(&name), left);
-                client.push(&push, limit, now_ms);
+                self.end_shard(&mut tables, &client, &name, (limit, now_ms));
             }
         }
+    }
+
+    /// The same for one channel of one client, if it subscribes to it.
+    pub fn drop_shard(&self, client: &Client, name: &[u8], limit: Limit, now_ms: u64) {
+        let mut tables = self.tables.lock();
+        let is_there = client.subscriptions.lock().of(Kind::Shard).contains(name);
+        if is_there {
+            self.end_shard(&mut tables, client, name, (limit, now_ms));
+        }
+    }
+
+    fn end_shard(
+        &self,
+        tables: &mut Tables,
+        client: &Client,
+        name: &[u8],
+        (limit, now_ms): (Limit, u64),
+    ) {
+        self.remove(tables, client, Kind::Shard, name);
+        let left = client.subscriptions.lock().count(Kind::Shard);
+        let mut push = Vec::new();
+        let mut writer = Writer::new(&mut push, client.protocol());
+        confirmation(&mut writer, "sunsubscribe", Some(name), left);
+        client.push(&push, limit, now_ms);
     }
 
     /// How many would get a message, each as often as it does.

@@ -28,6 +28,7 @@ mod blooms;
 pub(crate) mod ear;
 mod events;
 mod geo;
+mod groups;
 mod hashes;
 mod hyperloglogs;
 mod jsons;
@@ -218,9 +219,10 @@ impl Shell {
         for batch in self.batches_since(before) {
             for change in changes::of(&batch, self.values.cluster_enabled) {
                 let is_declared = match change {
-                    Change::Key(key) | Change::Part(key) | Change::Emptied(key) => {
-                        declared.contains(&key.key)
-                    }
+                    Change::Key(key)
+                    | Change::Part(key)
+                    | Change::Group(key)
+                    | Change::Emptied(key) => declared.contains(&key.key),
                     Change::Range { .. } => false,
                     Change::Message { .. } | Change::Namespaces(_) => true,
                 };

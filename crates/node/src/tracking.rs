@@ -165,7 +165,7 @@ impl Tracking {
                     changed.insert(key.id().to_vec());
                 }
                 Change::Range { namespace } => state.tell_all(namespace, sending),
-                Change::Message { .. } | Change::Namespaces(_) => {}
+                Change::Group(_) | Change::Message { .. } | Change::Namespaces(_) => {}
             }
         }
         for id in &changed {
@@ -265,7 +265,7 @@ impl Tracker {
         }
         match keys {
             Some(keys) => writer.bulks(keys),
-            None => writer.null_array(),
+            None => writer.null(),
         }
         self.target.push(&push, sending.limit, sending.now_ms);
     }
@@ -357,6 +357,8 @@ mod tests {
         note(&tracking, &a, "k", 0);
         tracking.tell(&batch(&["k"]), false, None, SENDING);
         assert_eq!(pushed(&target), "*3 $7 message $20 __redis__:invalidate *1 $1 k ");
+        tracking.tell_all(SENDING);
+        assert_eq!(pushed(&target), "*3 $7 message $20 __redis__:invalidate $-1 ");
         target.kill();
         note(&tracking, &a, "k", 0);
         tracking.tell(&batch(&["k"]), false, None, SENDING);

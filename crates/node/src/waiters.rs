@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use resp::{Protocol, Writer};
+use resp::Protocol;
 use storage::Name;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -26,7 +26,8 @@ use tokio::time::Instant;
 pub enum Told {
     /// Its reply, as RESP.
     Answer(Vec<u8>),
-    /// It begins anew: its keys are another node's now, and the gates say which one's.
+    /// It begins anew: its keys are another node's now, and the gates say which one's; or a script
+    /// holds one of them, which is waited for where every command waits for it.
     Again,
 }
 
@@ -127,6 +128,13 @@ impl Wish {
     /// The keys by the ids of their names.
     fn ids(&self) -> impl Iterator<Item = Vec<u8>> {
         self.keys.iter().map(|key| Name { namespace: &self.namespace, key }.id().to_vec())
+    }
+}
+
+impl Standing {
+    /// For how long it still waits; `None`: for ever.
+    pub fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -318,11 +326,9 @@ impl Waiting {
         told.unwrap_or_else(|| Told::Answer(self.waiter.nil.clone()))
     }
 
-    /// The command it is if it begins anew, where that is not what the client sent; as RESP.
-    pub fn again(&self) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        Writer::new(&mut bytes, Protocol::V2).bulks(&self.waiter.words);
-        self.waiter.is_other.then_some(bytes)
+    /// The words it begins anew with, and whether these are others than its client sent.
+    pub fn again(&self) -> (&[Vec<u8>], bool) {
+        (&self.waiter.words, self.waiter.is_other)
     }
 
     /// Ends the wait without an answer; false if there is one already.

@@ -79,6 +79,8 @@ impl Watches {
         for change in changes::of(batch, cluster) {
             match change {
                 Change::Key(key) | Change::Part(key) => self.touch(std::iter::once(key)),
+                // As in Redis: what a group has got is no change of the stream.
+                Change::Group(_) => {}
                 // If there was one before, EXEC sees that it has gone.
                 Change::Emptied(_) => {}
                 Change::Range { namespace } => self.each_watcher(namespace, |seen| &seen.flushed),
@@ -109,6 +111,33 @@ impl Watches {
                 by_key.remove(id);
             }
         }
+    }
+
+    /// Those are watched for no more whose connection has gone without a word, as one does whose
+    /// command panicked.
+    pub fn forget_gone(&self) {
+        let mut by_key = self.by_key.lock();
+        let mut known: HashMap<*const Seen, usize> = HashMap::new();
+        for watcher in by_key.values().flatten() {
+            *known.entry(Arc::as_ptr(watcher)).or_default() += 1;
+        }
+        by_key.retain(|_, watchers| {
+            let before = watchers.len();
+            // All that is left of it are those here.
+            watchers.retain(|watcher| {
+                known
+                    .get(&Arc::as_ptr(watcher))
+                    .is_none_or(|here| Arc::strong_count(watcher) > *here)
+            });
+            self.count.fetch_sub(before - watchers.len(), Ordering::SeqCst);
+            !watchers.is_empty()
+        });
+    }
+
+    /// Watchers of all keys together.
+    #[cfg(test)]
+    pub fn watchers(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
     }
 
     /// These keys are being changed; to be called while their locks are held.

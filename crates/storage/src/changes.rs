@@ -2,7 +2,7 @@
 //! it.
 
 use crate::batch::{self, Record};
-use crate::key::{split_internal, split_namespace};
+use crate::key::{is_of_group, split_internal, split_namespace};
 use crate::scope::namespace_of_range;
 use crate::types::head::Header;
 use crate::{Family, Name};
@@ -20,6 +20,8 @@ pub enum Change<'a> {
     Emptied(Name<'a>),
     /// Something in this key. Alone this makes and fills no key.
     Part(Name<'a>),
+    /// What a group of consumers of this stream has got: nothing in the stream.
+    Group(Name<'a>),
     /// Keys that are not named: a range of them was removed.
     Range {
         /// Whose they are; `None`: perhaps of several namespaces.
@@ -71,9 +73,11 @@ pub fn of(bytes: &[u8], cluster: bool) -> impl Iterator<Item = Change<'_>> {
                 Some(if is_empty { Change::Emptied(name) } else { Change::Key(name) })
             }
             Family::Default | Family::ZsetScore | Family::Stream => {
+                let is_group = family == Family::Stream && is_of_group(key, cluster);
                 let (prefix, key, _) = split_internal(key, cluster)?;
                 let (namespace, _) = split_namespace(prefix)?;
-                Some(Change::Part(Name { namespace, key }))
+                let name = Name { namespace, key };
+                Some(if is_group { Change::Group(name) } else { Change::Part(name) })
             }
             Family::Propagate if key == NAMESPACES => value.map(Change::Namespaces),
             Family::Propagate | Family::Pubsub | Family::Search => None,
@@ -176,6 +180,9 @@ mod tests {
             writer.delete(Family::ZsetScore, &mine.sub_key(b"z", 7, b"score"));
             writer.put(Family::Metadata, &[&other.ns_key(b"b")], &[b"v"]);
             writer.put(Family::Default, &[&other.sub_key(b"b", 7, b"field")], &[b"v"]);
+            let (entry, group) = ([u8::MAX; 16], [&[u8::MAX; 8][..], b"\x01", &[0; 8]].concat());
+            writer.put(Family::Stream, &[&mine.sub_key(b"x", 7, &entry)], &[b"v"]);
+            writer.delete(Family::Stream, &mine.sub_key(b"x", 7, &group));
             writer.put(Family::Propagate, &[b"lua"], &[b"v"]);
             writer.put(
                 Family::Metadata,
@@ -200,6 +207,8 @@ mod tests {
                 Change::Part(mine(b"z")),
                 Change::Key(other(b"b")),
                 Change::Part(other(b"b")),
+                Change::Part(mine(b"x")),
+                Change::Group(mine(b"x")),
                 // A set without members, and a stream, which may be without entries.
                 Change::Emptied(mine(b"e")),
                 Change::Key(mine(b"s")),

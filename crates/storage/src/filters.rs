@@ -8,10 +8,12 @@
 //! grace for the sub-keys only, a replica whose clock is ahead drops the metadata first, then the sub-keys of the missing
 //! metadata at once, while the master may still prolong the key.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use rocksdb::{CompactionDecision, DB};
 
 use crate::Family;
@@ -42,6 +44,42 @@ struct Shared {
     has_epochs: AtomicBool,
     /// Copies of slots that a view may be older than.
     barriers: Barriers,
+    read: Moments,
+}
+
+/// What is still to be read as of an earlier moment, which snapshots alone do not keep from
+/// filters.
+struct Moments {
+    /// So many at each sequence.
+    all: Mutex<BTreeMap<u64, usize>>,
+    /// The first of these sequences; the last possible one where there is none.
+    oldest: AtomicU64,
+}
+
+impl Moments {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, usize>)) {
+        let mut all = self.all.lock();
+        change(&mut all);
+        let oldest = all.keys().next().copied().unwrap_or(u64::MAX);
+        self.oldest.store(oldest, Ordering::SeqCst);
+    }
+}
+
+/// For as long as it is kept, what can be seen at a sequence stays.
+pub(crate) struct Keeping {
+    shared: Arc<Shared>,
+    sequence: u64,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.shared.read.change(|all| {
+            if let Some(count) = all.get_mut(&self.sequence) {
+                *count -= 1;
+            }
+            all.retain(|_, count| *count > 0);
+        });
+    }
 }
 
 /// Which rule a family's filter follows.
@@ -61,7 +99,14 @@ impl Filters {
     pub(crate) fn new(cluster: bool) -> Self {
         let (db, views, has_epochs) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(true));
         let barriers = Barriers::default();
-        Self { shared: Arc::new(Shared { cluster, db, views, has_epochs, barriers }) }
+        let read = Moments { all: Mutex::default(), oldest: AtomicU64::new(u64::MAX) };
+        Self { shared: Arc::new(Shared { cluster, db, views, has_epochs, barriers, read }) }
+    }
+
+    /// Keeps what can be seen from this sequence on; to be called before it is read at.
+    pub(crate) fn keep(&self, sequence: u64) -> Keeping {
+        self.shared.read.change(|all| *all.entry(sequence).or_default() += 1);
+        Keeping { shared: Arc::clone(&self.shared), sequence }
     }
 
     /// Lets the filters work: from now on they remove entries.
@@ -185,9 +230,22 @@ impl Filter {
             FilterKind::SubKey(_) if !self.may_judge(key) => false,
             FilterKind::SubKey(family) => match self.why(key, value) {
                 None => false,
+                // Looked at last: what was seen as dead is so for whoever comes to read later.
+                Some(_) if self.is_read() => false,
                 Some(Why::Owner) => self.is_old_enough(family, key, None),
                 Some(Why::Value) => self.is_old_enough(family, key, Some(value)),
             },
+        }
+    }
+
+    /// Whether somebody reads at a moment before the one at which this filter looks: what is dead
+    /// now may have lived then.
+    fn is_read(&self) -> bool {
+        let oldest = self.shared.read.oldest.load(Ordering::SeqCst);
+        match &self.look {
+            Look::Now => oldest < u64::MAX,
+            Look::At(view) => oldest < view.sequence(),
+            Look::Nowhere => true,
         }
     }
 

@@ -29,6 +29,20 @@ pub(crate) fn split_internal(internal: &[u8], cluster: bool) -> Option<(&[u8], &
     Some((prefix, user_key, u64::from_be_bytes(*version)))
 }
 
+/// With what the sub-keys of a stream's groups begin. Those of its entries may too, and are
+/// shorter.
+pub(crate) const GROUPS: [u8; 8] = [u8::MAX; 8];
+/// Bytes of the sub-key of an entry.
+const ENTRY_BYTES: usize = 16;
+
+/// Whether an internal key of the family of streams is that of a record of a group.
+pub(crate) fn is_of_group(internal: &[u8], cluster: bool) -> bool {
+    let Some((prefix, key, _)) = split_internal(internal, cluster) else { return false };
+    let begin = prefix.len() + size_of::<u32>() + key.len() + size_of::<u64>();
+    let sub_key = internal.get(begin..).unwrap_or_default();
+    sub_key.len() > ENTRY_BYTES && sub_key.starts_with(&GROUPS)
+}
+
 /// Calls `owner` with the two halves of the metadata key that owns an internal key, and returns the
 /// version. `None` (and no call) if the key is malformed.
 pub(crate) fn metadata_key_of(

@@ -12,6 +12,7 @@
 
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 
+use crate::filters::Keeping;
 use crate::overlay::{Lookup, Shared};
 use crate::{Cursor, Direction, Error, Family, Read, Store, Txn, Value, budget};
 
@@ -148,11 +149,14 @@ impl Read for Snapshot<'_> {
 }
 
 /// What a transaction sees at one moment, to be read later and by another thread. It holds the
-/// database open, and old states of keys as a snapshot does.
+/// database open, and old states of keys as a snapshot does; also those that compaction filters
+/// take for rubbish by now.
 pub struct Moment {
     /// Before `store`, which it points into.
     at: Engine<'static>,
     overlay: Option<Shared>,
+    /// Behind `at`: until that is gone.
+    _keeping: Keeping,
     store: Store,
 }
 
@@ -163,10 +167,11 @@ impl Moment {
     )]
     pub(crate) fn take(store: &Store, overlay: Option<Shared>) -> Self {
         let store = store.clone();
+        let keeping = store.keep();
         // SAFETY: the database lives on the heap of an `Arc` of the store, which does not move and
         // which this value holds for longer than the snapshot: fields are dropped in their order.
         let place: &'static DB = unsafe { &*std::ptr::from_ref(store.db()) };
-        Self { at: place.snapshot(), overlay, store }
+        Self { at: place.snapshot(), overlay, _keeping: keeping, store }
     }
 
     /// The database it is of.

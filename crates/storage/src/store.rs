@@ -13,7 +13,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{Cache, DB, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::feed::{FeedReader, Ring};
-use crate::filters::Filters;
+use crate::filters::{Filters, Keeping};
 use crate::hot::{Hot, Writing};
 use crate::overlay::Slice as OverlaySlice;
 use crate::stats::Meters;
@@ -166,6 +166,11 @@ impl Store {
     /// Sequence number of the newest record, published or not; 0 in an empty database.
     pub fn latest_sequence(&self) -> u64 {
         self.inner.db.latest_sequence_number()
+    }
+
+    /// What can be seen now stays for as long as the answer is kept, whatever filters make of it.
+    pub(crate) fn keep(&self) -> Keeping {
+        self.inner.filters.keep(self.latest_sequence())
     }
 
     /// Sequence number up to which everything is published.

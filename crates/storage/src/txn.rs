@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::batch::{Mark, Writer};
+use crate::batch::{Mark, Record, Writer};
 use crate::changes::{self, Outcome};
 use crate::overlay::{Lookup, Overlay};
 use crate::snapshot::Moment;
@@ -73,6 +73,15 @@ impl<'a> Txn<'a> {
         let batch = self.batch.as_ref();
         batch.map_or_else(Vec::new, |batch| {
             changes::outcomes(batch.records_from(mark.bytes()), cluster, now_ms)
+        })
+    }
+
+    /// Whether something of this family was deleted since `mark`.
+    pub fn has_deleted_since(&self, mark: Mark, family: Family) -> bool {
+        let is_such =
+            |record| matches!(record, Record::Delete { family: deleted, .. } if deleted == family);
+        self.batch.as_ref().is_some_and(|batch| {
+            batch.records_from(mark.bytes()).map_while(Result::ok).any(is_such)
         })
     }
 

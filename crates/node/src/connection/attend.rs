@@ -16,6 +16,11 @@ pub(super) async fn attend(node: &Node, client: &Client, connection: impl Future
         }
         Err(panic) => {
             // A defect of ours. Locks and gates were let go of on the way here, and nothing was answered.
+            // Its session is gone, and with it who would have left what others know of it.
+            node.pubsub.leave(client);
+            node.monitors.remove(client);
+            node.tracking.end(client.id);
+            node.watches.forget_gone();
             node.clients.remove(client.id);
             let command = client.command();
             tracing::error!(conn = client.id, %address, command, panic, "a command panicked: its connection is closed");

@@ -31,14 +31,15 @@ pub(super) enum Reads {
 }
 
 impl Connection {
-    /// Waits for `done`, and for the client if the connection `reads`. Pushes leave meanwhile.
+    /// Waits for `done`, and for the client if the connection `reads`. Pushes leave meanwhile,
+    /// unless they must not overtake what is waited for.
     pub(super) async fn event<T>(
         &mut self,
         session: &Session,
         reads: bool,
         done: impl Future<Output = T>,
     ) -> Result<Event<T>, End> {
-        let client = &session.client;
+        let (client, keeps_pushes) = (&session.client, self.keeps_pushes);
         let mut done = std::pin::pin!(done);
         loop {
             tokio::select! {
@@ -51,7 +52,8 @@ impl Connection {
                     // One that sends without pause is never asked below.
                     return if client.is_killed() { Err(End::Killed) } else { Ok(Event::Read(read)) };
                 }
-                () = client.called() => {}
+                () = client.called(), if !keeps_pushes => {}
+                () = client.killed(), if keeps_pushes => {}
                 () = client.visit_over(), if client.is_visitor() => return Err(self.turn_away().await),
             }
             if client.is_killed() {
@@ -105,7 +107,7 @@ impl Connection {
         } else {
             let mut pushes = Vec::new();
             inbox.take(&mut pushes);
-            self.held.push_behind(&mut pushes);
+            self.held.push_behind(pushes);
         }
         // They count as long as they are here, against the limit of those that come.
         self.show_buffers(session);

@@ -23,6 +23,8 @@ const GROUPS_MAX: usize = 1024;
 pub(super) struct Held {
     groups: VecDeque<Group>,
     bytes: usize,
+    /// Of them, those of pushes.
+    pushed: usize,
 }
 
 /// Replies of one batch.
@@ -32,6 +34,13 @@ struct Group {
     /// `None` for replies that only wait for their turn.
     ticket: Option<Ticket>,
     begun: Begun,
+    is_pushed: bool,
+}
+
+impl Group {
+    fn pushed_bytes(&self) -> usize {
+        if self.is_pushed { self.bytes.len() } else { 0 }
+    }
 }
 
 impl Held {
@@ -41,21 +50,34 @@ impl Held {
 
     /// Takes what is in `out`.
     pub(super) fn push(&mut self, out: &mut Vec<u8>, ticket: Option<Ticket>, begun: Begun) {
-        if out.is_empty() {
-            return;
+        if !out.is_empty() {
+            self.put(Group { bytes: std::mem::take(out), ticket, begun, is_pushed: false });
         }
-        self.bytes += out.len();
-        self.groups.push_back(Group { bytes: std::mem::take(out), ticket, begun });
     }
 
     /// Takes pushes, which wait for their turn only.
-    pub(super) fn push_behind(&mut self, pushes: &mut Vec<u8>) {
-        self.push(pushes, None, Begun { at: Instant::now(), commands: 0 });
+    pub(super) fn push_behind(&mut self, pushes: Vec<u8>) {
+        let begun = Begun { at: Instant::now(), commands: 0 };
+        self.put(Group { bytes: pushes, ticket: None, begun, is_pushed: true });
+    }
+
+    fn put(&mut self, group: Group) {
+        if group.bytes.is_empty() {
+            return;
+        }
+        self.bytes += group.bytes.len();
+        self.pushed += group.pushed_bytes();
+        self.groups.push_back(group);
     }
 
     /// Bytes of them.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of pushes among them.
+    pub(super) fn pushed_bytes(&self) -> usize {
+        self.pushed
     }
 
     fn is_full(&self) -> bool {
@@ -81,6 +103,7 @@ impl Connection {
             }
             if let Some(group) = self.held.groups.pop_front() {
                 self.held.bytes -= group.bytes.len();
+                self.held.pushed -= group.pushed_bytes();
                 if self.out.is_empty() {
                     self.out = group.bytes;
                 } else {

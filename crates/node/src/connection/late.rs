@@ -5,14 +5,15 @@
 //! that is gone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resp::Parser;
 
 use super::event::Reads;
-use super::{Connection, End, Ended, Leave, moving as sessions};
+use super::{Connection, End, Ended, Leave, moving as sessions, rest};
 use crate::clients::Pause;
 use crate::clock;
+use crate::command::Flags;
 use crate::long_reads::Hold;
 use crate::node::Node;
 use crate::session::{After, Answer, LongRead, ReplyMode, Session};
@@ -38,10 +39,13 @@ impl Connection {
                 self.conclude(session, told, (length, replies)).await?;
                 self.send_later(session, ran, begun).await?;
             }
-            After::Long(read) => {
-                let closes = read.closes;
+            After::Long(mut read) => {
+                let (closes, again) = (read.closes, read.again.take());
+                let since = Instant::now();
                 let (told, hold) = self.long(session, read).await?;
                 let begins_anew = told == Some(Told::Again);
+                let again = again.map(|words| later(session, &words, since.elapsed()));
+                let length = self.reword(told.as_ref(), length, again);
                 self.conclude(session, told, (length, replies)).await?;
                 if begins_anew {
                     (*parser, session.has_looked) = (Parser::new(), true);
@@ -53,10 +57,19 @@ impl Connection {
                     return Err(End::Quit);
                 }
             }
-            After::Blocked(waiting) => {
-                let (again, standing) = (waiting.again(), waiting.standing());
-                let told = self.blocked(session, waiting).await?;
+            After::Blocked(mut waiting) => {
+                let standing = waiting.standing();
+                let told = self.blocked(session, &mut waiting).await?;
                 let begins_anew = told == Some(Told::Again);
+                let again = match (&told, waiting.again(), standing.left()) {
+                    (Some(Told::Answer(_)), ..) => None,
+                    // Elsewhere nobody knows how long it has waited.
+                    (None, (words, _), Some(left)) => {
+                        Some(rest::with_rest(last_name(session), words, left))
+                    }
+                    (_, (words, is_other), _) => is_other.then(|| rest::as_resp(words)),
+                };
+                drop(waiting);
                 let length = self.reword(told.as_ref(), length, again);
                 self.conclude(session, told, (length, replies)).await?;
                 *parser = Parser::new();
@@ -90,7 +103,14 @@ impl Connection {
         let _blocked = session.client.blocked();
         let moves = self.may_move() && sessions::is_repeatable(session);
         let reads = if moves { Reads::ToEnd } else { Reads::Not };
-        self.done_or_end(session, reads, answer).await
+        // What waits for something else may wait for long.
+        let reads_keys = session.client.last_command.get().is_some_and(|command| {
+            [Flags::SCRIPT, Flags::RUNS_QUEUE].iter().any(|flag| command.flags.has(*flag))
+        });
+        self.keeps_pushes = reads_keys && session.tracks.is_some();
+        let answered = self.done_or_end(session, reads, answer).await;
+        self.keeps_pushes = false;
+        answered
     }
 
     /// What a long read answers, and the memory it holds until that is sent; `None` if the balancer
@@ -102,7 +122,12 @@ impl Connection {
     ) -> Result<(Option<Told>, Option<Hold>), End> {
         // A transaction that has run is answered here, or not at all.
         let reads = if read.is_repeatable { Reads::WhileAwaited } else { Reads::Not };
-        match self.done_or_end(session, reads, read.answer).await? {
+        // That a key has changed comes behind the value that it had before: else the client would
+        // keep that, and be told of nothing any more.
+        self.keeps_pushes = session.tracks.is_some();
+        let answered = self.done_or_end(session, reads, read.answer).await;
+        self.keeps_pushes = false;
+        match answered? {
             Some(done) if done.is_nothing => Ok((Some(Told::Again), None)),
             Some(done) => Ok((Some(Told::Answer(done.bytes)), done.hold)),
             None if self.is_over || !self.may_move() => Err(End::Eof),
@@ -154,7 +179,7 @@ impl Connection {
     pub(super) async fn blocked(
         &mut self,
         session: &Session,
-        mut waiting: Waiting,
+        waiting: &mut Waiting,
     ) -> Result<Option<Told>, End> {
         let _shown = session.client.blocked();
         if let Some(told) = self.done_or_end(session, Reads::WhileAwaited, waiting.told()).await? {
@@ -165,6 +190,20 @@ impl Connection {
         }
         // If it cannot be withdrawn, its answer was there first.
         if waiting.withdraw() { Ok(None) } else { Ok(Some(waiting.told().await)) }
+    }
+}
+
+/// The name of the command that is waited for, however it may be renamed.
+fn last_name(session: &Session) -> &'static str {
+    session.client.last_command.get().map_or("", |row| row.name)
+}
+
+/// A command that began so long ago as it begins anew.
+fn later(session: &Session, words: &[Vec<u8>], ago: Duration) -> Vec<u8> {
+    let name = last_name(session);
+    match rest::patience(name, words) {
+        Some(patience) => rest::with_rest(name, words, patience.saturating_sub(ago)),
+        None => rest::as_resp(words),
     }
 }
 

@@ -16,10 +16,11 @@ use super::{Connection, End};
 use crate::clients::subscriptions::Kind;
 use crate::clients::{Client, Via};
 use crate::clock;
-use crate::command::{Flags, Renames};
+use crate::command::Flags;
+use crate::config::Values;
 use crate::moving::{Refused, seal};
 use crate::node::Node;
-use crate::session::{Auth, ReplyMode, Session};
+use crate::session::{Auth, ReplyMode, Session, gates};
 
 impl Connection {
     /// Reads a record of `length` bytes behind a PROXY header, and checks that it belongs to this client.
@@ -97,10 +98,10 @@ impl Connection {
     }
 }
 
-/// Whether the last command may begin anew at another node: what nodes and controllers ask for is meant for this one, and a script that runs already may write.
+/// Whether the last command may begin anew at another node: what is asked of a node is meant for this one, and a script that runs already may write.
 pub(super) fn is_repeatable(session: &Session) -> bool {
     let command = session.client.last_command.get();
-    let stays = [Flags::PEER, Flags::SCRIPT, Flags::RUNS_QUEUE];
+    let stays = [Flags::PEER, Flags::AT_NODE, Flags::SCRIPT, Flags::RUNS_QUEUE];
     command.is_some_and(|command| !stays.iter().any(|flag| command.flags.has(*flag)))
 }
 
@@ -159,13 +160,9 @@ fn subscriptions(client: &Client) -> moving::Subscriptions {
 }
 
 /// Makes a new session what the one that was moved here was. What was published in between it has
-/// missed, as any subscriber that connects anew.
-pub(super) fn unpack(
-    node: &Node,
-    session: &mut Session,
-    moved: moving::Session,
-    renames: &Renames,
-) {
+/// missed, as any subscriber that connects anew; of channels whose slots left this shard meanwhile
+/// it is told that they did.
+pub(super) fn unpack(node: &Node, session: &mut Session, moved: moving::Session, config: &Values) {
     if moved.is_authenticated {
         session.auth = Auth::Client;
     }
@@ -189,7 +186,7 @@ pub(super) fn unpack(
     let transaction = &mut session.transaction;
     transaction.is_aborted = moved.is_aborted;
     if let Some(queue) = moved.queue {
-        transaction.resume(queue, renames);
+        transaction.resume(queue, &config.renames);
     }
     if moved.is_watching {
         // Nobody here knows what happened to the keys meanwhile: as if one had changed.
@@ -210,4 +207,8 @@ pub(super) fn unpack(
     names.version = moved.version;
     drop(names);
     session.show();
+    let shards: Vec<Vec<u8>> =
+        client.subscriptions.lock().of(Kind::Shard).iter().cloned().collect();
+    let shards: Vec<&[u8]> = shards.iter().map(Vec::as_slice).collect();
+    gates::leave_foreign_channels((node, config, clock::unix_ms()), session, &shards);
 }

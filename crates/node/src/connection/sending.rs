@@ -68,6 +68,7 @@ impl Connection {
         client.query_bytes.store(self.buffer.len(), Ordering::Relaxed);
         let (waiting, held) = (self.out.len(), self.held.bytes());
         client.reply_bytes.store(waiting + held, Ordering::Relaxed);
+        client.pushed_bytes.store(self.held.pushed_bytes(), Ordering::Relaxed);
         // An empty buffer is kept for the next reply.
         let memory = if waiting > 0 { self.out.capacity() } else { 0 };
         client.reply_memory.store(memory + held, Ordering::Relaxed);

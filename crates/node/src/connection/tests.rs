@@ -36,6 +36,37 @@ async fn a_panic_ends_one_connection_only() {
     assert!(told.contains("told"), "{told}");
 }
 
+/// Others do not learn of it from the connection itself: its session has gone.
+#[tokio::test]
+async fn a_panic_leaves_nothing_of_its_connection_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |_| {});
+    let mut session = crate::shell::session(&node);
+    let client = Arc::clone(&session.client);
+    for command in ["HELLO 3", "WATCH a b", "CLIENT TRACKING ON", "SUBSCRIBE a", "MONITOR"] {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+        batch.run(&mut session, &words, &mut Vec::new());
+        batch.close(&session, &mut Vec::new()).finish(&node).unwrap();
+    }
+    let mut other = crate::shell::session(&node);
+    let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+    batch.run(&mut other, &[b"WATCH", b"a"], &mut Vec::new());
+    batch.close(&other, &mut Vec::new()).finish(&node).unwrap();
+    let known = |node: &Node| {
+        (node.pubsub.any(), node.monitors.any(), node.tracking.any(), node.clients.len())
+    };
+    assert_eq!(known(&node), (true, true, true, 2));
+    let panics = async move {
+        let _session = session;
+        assert_eq!(std::hint::black_box(1), 2, "told");
+        End::Quit
+    };
+    attend(&node, &client, panics).await;
+    assert_eq!(known(&node), (false, false, false, 1));
+    assert_eq!(node.watches.watchers(), 1, "the other one watches on");
+}
+
 fn node(folder: &std::path::Path, change: impl FnOnce(&mut Values)) -> Arc<Node> {
     let mut values = Values { peer_auth: "secret".into(), ..crate::shell::small() };
     values.balancer_sources = Networks(vec!["127.0.0.1/32".parse().unwrap()]);
@@ -104,6 +135,18 @@ async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::task::yield_now().await;
     }
+}
+
+/// What a command of another client is answered.
+fn ask(node: &Arc<Node>, command: &str) -> String {
+    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    let (mut session, mut out) = (crate::shell::session(node), Vec::new());
+    let mut batch = Batch::begin(node, node.config.now(), 0, clock::unix_ms());
+    let after = batch.run(&mut session, &words, &mut out);
+    assert!(matches!(after, After::Next(_)), "{command}: {after:?}");
+    batch.close(&session, &mut out).finish(node).unwrap();
+    node.clients.remove(session.client.id);
+    String::from_utf8(out).unwrap()
 }
 
 /// Keeps the thread for what is slow until the sender is dropped.
@@ -206,6 +249,40 @@ fn a_client_that_is_always_one_waiting_command_ahead_does_not_grow() {
         let client = node.clients.list().remove(0);
         let kept = client.query_bytes.load(Ordering::Relaxed);
         assert!(kept < 1 << 20, "{kept} bytes are kept");
+    });
+}
+
+#[test]
+fn what_is_asked_of_a_node_does_not_begin_anew_at_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |_| {});
+    let session = crate::shell::session(&node);
+    for (name, moves) in [("wait", true), ("dbsize", true), ("rdb load", false), ("eval", false)] {
+        let words: Vec<&[u8]> = name.split(' ').map(str::as_bytes).collect();
+        let (_, command) = crate::session::table::find(&node.config.now().renames, &words).unwrap();
+        session.client.last_command.set(&command.row);
+        assert_eq!(moving::is_repeatable(&session), moves, "{name}");
+    }
+}
+
+/// However often it moves.
+#[test]
+fn one_that_waits_waits_elsewhere_for_what_is_left_of_its_time() {
+    served(|node, mut stream| async move {
+        say(&mut stream, b"BLPOP q 3600\r\nPING\r\n").await;
+        until(|| node.waiters.any()).await;
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        let unread = String::from_utf8(moved.unread).unwrap();
+        let words: Vec<&str> = unread.split("\r\n").collect();
+        let ["*3", "$5", "BLPOP", "$1", "q", "$8", seconds, "PING", ""] = words[..] else {
+            panic!("{unread}")
+        };
+        let seconds: f64 = seconds.parse().unwrap();
+        assert!((3000.0..3600.0).contains(&seconds), "{seconds}");
     });
 }
 

@@ -10,6 +10,7 @@ use crate::clients::subscriptions::Kind;
 use crate::command::keys::Keys;
 use crate::command::{Args, Replied, Reply, Result};
 use crate::pubsub::{Message, confirmation};
+use crate::session::gates::leave_foreign_channels;
 use crate::session::table::SessionHandler;
 use crate::session::{After, Command, SessionCx, WriteCx};
 
@@ -99,12 +100,16 @@ fn begin(
     reply: Reply<'_>,
 ) -> After {
     let client = Arc::clone(&cx.session.client);
+    let names = args.rest();
     let replied = reply.with(|writer| {
-        for name in args.rest() {
+        for name in names {
             let count = cx.node.pubsub.subscribe(&client, kind, name);
             confirmation(writer, what, Some(name), count);
         }
     });
+    if kind == Kind::Shard {
+        leave_foreign_channels((cx.node, cx.config, cx.now_ms), cx.session, names);
+    }
     replied.into()
 }
 

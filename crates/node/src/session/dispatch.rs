@@ -7,6 +7,7 @@
 
 mod aside;
 mod ran;
+mod settled;
 mod shared;
 mod unknown;
 mod wait;
@@ -164,6 +165,10 @@ impl<'n> Batch<'n> {
             // An error of the commit is a reply too, and is not sent either.
             self.settle(session, out);
         }
+        let flags = command.flags;
+        let is_pushed = flags.has(Flags::PUBSUB) && flags.has(Flags::SUBSCRIBER);
+        // As in Redis: what subscriptions answer are pushes, and the messages before them too.
+        let mark = if is_pushed && outcome == Outcome::Done { out.len() } else { mark };
         Self::silence(session, out, mark, after)
     }
 
@@ -254,9 +259,7 @@ impl<'n> Batch<'n> {
                 self.run_write(session, command, handler, words, out).map(After::Next)
             }
             Handler::Blocking(handler) => self.run_blocking(session, command, handler, words, out),
-            Handler::BlockingRead(handler) => {
-                self.run_blocking_read(session, command, handler, words, out)
-            }
+            Handler::BlockingRead(..) => self.run_settled(session, command, words, out),
             Handler::Nested(_) => self.run_nested(session, (command, words), out),
             Handler::Script(_) => self.run_script(session, (command, words), out),
             // The gates let nothing through that is not in it.

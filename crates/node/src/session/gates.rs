@@ -5,6 +5,7 @@
 //! command before the first of them runs, because role, topology and lease may have changed in
 //! between: a refusal is EXEC's own reply, and nothing ran.
 
+mod channels;
 mod moves;
 mod script;
 
@@ -16,8 +17,9 @@ use resp::Protocol;
 use storage::Store;
 use topology::{Cluster, Route, RouteRequest, key_slot};
 
+pub use channels::leave_foreign_channels;
 pub use moves::all_may_change;
-use moves::{frozen, hold, is_opened, may_run, moves};
+use moves::{frozen, hold, is_opened_by, may_run, moves};
 pub use script::{are_served, pass_in_script, pass_to_append, pass_to_write};
 
 use super::{Auth, Session};
@@ -328,10 +330,13 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let Some(cluster) = check.cluster else { return Ok(()) };
     let command = check.command;
     let slots = command.keys_in(check.words).map(key_slot);
-    match cluster.route(slots, check.route_request(command.is_write())) {
+    let mut request = check.route_request(command.is_write());
+    // As in Redis: shard channels are served by every node of the shard.
+    request.readonly |= command.flags.has(Flags::PUBSUB);
+    match cluster.route(slots, request) {
         Route::Run => Ok(()),
         Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),
-        Route::Moved { slot, .. } if is_opened(check, slot.number()) => Ok(()),
+        Route::Moved { slot, .. } if is_opened_by(&check.caller, slot.number()) => Ok(()),
         Route::Moved { to, .. } if leads_back(check.session, &to) => {
             Err(Refusal::Close("reached through a balancer address that belongs to another node"))
         }

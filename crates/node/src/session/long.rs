@@ -104,13 +104,16 @@ impl Drop for Wish {
 
 /// The answer of one read.
 pub(super) fn answer(job: Job) -> LongRead {
+    let waits = matches!(job.command.handler, Handler::BlockingRead(..));
+    let again = waits.then(|| job.words.clone());
     let gaps = Gaps { reply: Vec::new(), jobs: vec![(0, job)] };
-    LongRead { is_repeatable: true, ..filling(gaps, Tells::Read) }
+    LongRead { is_repeatable: true, again, ..filling(gaps, Tells::Read) }
 }
 
 /// The answer of a transaction that has run but for some reads.
 pub(super) fn filling(gaps: Gaps, tells: Tells) -> LongRead {
-    LongRead { answer: Box::pin(fill(gaps)), tells, is_repeatable: false, closes: false }
+    let answer = Box::pin(fill(gaps));
+    LongRead { answer, tells, is_repeatable: false, closes: false, again: None }
 }
 
 async fn fill(gaps: Gaps) -> Done {
@@ -262,7 +265,7 @@ impl Job {
         let reply = Reply::new(Writer::new(out, self.protocol).within(Some(room)));
         match self.command.handler {
             Handler::Read(handler) => handler(cx, &mut args, reply).map(|_| true),
-            Handler::BlockingRead(handler) => match handler(cx, &mut args, reply)? {
+            Handler::BlockingRead(handler, _) => match handler(cx, &mut args, reply)? {
                 Taken::Replied(_) => Ok(true),
                 // Inside EXEC nothing waits.
                 Taken::Nothing(wait) if self.moment.is_some() => {

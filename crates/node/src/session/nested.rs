@@ -321,7 +321,7 @@ impl<'a> NestedCx<'a> {
             Handler::Read(handler) => {
                 self.read(write, (command, words), |cx, reply| handler(cx, &mut args, reply))?;
             }
-            Handler::BlockingRead(handler) => {
+            Handler::BlockingRead(handler, _) => {
                 let read = |cx: &ReadCx<'_>, reply: Reply<'_>| handler(cx, &mut args, reply);
                 if let Some(Taken::Nothing(wait)) = self.read(write, (command, words), read)? {
                     self.reply().with(|writer| wait.nil.write(writer));

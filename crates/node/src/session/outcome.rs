@@ -50,6 +50,8 @@ pub struct LongRead {
     pub is_repeatable: bool,
     /// The connection is closed after it.
     pub closes: bool,
+    /// The words that it begins anew with, where these may be others than its client sent.
+    pub again: Option<Vec<Vec<u8>>>,
 }
 
 /// What came of it.

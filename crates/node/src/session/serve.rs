@@ -2,10 +2,13 @@
 //!
 //! They run as they were sent, in order of arrival, each as a batch of its own, while the keys of
 //! the batch before are still locked. A command that names other keys too is served then if those
-//! are free; else afterwards, under all its locks.
+//! are free; else afterwards, under all its locks. Where a script holds one of them, which may be
+//! for long, it begins anew on its own connection, and holds up nobody: the worker that gave the
+//! key something has other clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use resp::Writer;
@@ -20,11 +23,21 @@ use crate::config::Values;
 use crate::events::{self, Event};
 use crate::locks::Locks;
 use crate::node::Node;
+use crate::scripts::SLICE;
 use crate::tracking::Sending;
 use crate::waiters::{Slot, Told, Waiter};
 
 /// Keys that others wait for, and that got something: the ids of their names.
 pub type Ready = VecDeque<Vec<u8>>;
+
+/// What came of the locks of a waiting command.
+enum Locking<L> {
+    Held(L),
+    /// Its key is tried again by who holds no locks.
+    Later,
+    /// They are not to be had soon.
+    Anew,
+}
 
 /// What serving needs to know of the batch that does it.
 #[derive(Clone, Copy)]
@@ -83,7 +96,7 @@ pub fn note_ready(node: &Node, batch: &[u8], cluster: bool, ready: &mut Ready) {
                 add(&key.id());
             }
             // What gives a key something says so of the key too.
-            Change::Key(_) | Change::Emptied(_) | Change::Part(_) => {}
+            Change::Key(_) | Change::Emptied(_) | Change::Part(_) | Change::Group(_) => {}
             Change::Message { .. } | Change::Namespaces(_) => {}
             Change::Range { namespace } => {
                 node.waiters.minding_ends(namespace).iter().for_each(|id| add(id));
@@ -107,7 +120,7 @@ impl Server<'_> {
             let is_done = self.serve_key(&key, ready, &mut has_written, |server, stripes| {
                 let more: Vec<u16> =
                     stripes.iter().copied().filter(|stripe| !held.contains(stripe)).collect();
-                server.node.locks.try_lock(&more)
+                server.node.locks.try_lock(&more).map_or(Locking::Later, Locking::Held)
             });
             if !is_done {
                 later.push_back(key);
@@ -119,10 +132,18 @@ impl Server<'_> {
 
     /// The same for a caller that holds no locks.
     pub fn serve(&self, mut ready: Ready) -> bool {
-        let mut has_written = false;
+        // For all of them together, however many wait.
+        let (mut has_written, mut patience) = (false, SLICE);
         while let Some(key) = ready.pop_front() {
             self.serve_key(&key, &mut ready, &mut has_written, |server, stripes| {
-                Some(server.node.locks.lock(stripes))
+                let held = server.node.locks.lock_within(stripes, patience);
+                held.map_or_else(
+                    || {
+                        patience = Duration::ZERO;
+                        Locking::Anew
+                    },
+                    Locking::Held,
+                )
             });
         }
         has_written
@@ -147,7 +168,7 @@ impl Server<'_> {
         id: &[u8],
         ready: &mut Ready,
         has_written: &mut bool,
-        lock: impl Fn(&'s Self, &[u16]) -> Option<L>,
+        mut lock: impl FnMut(&'s Self, &[u16]) -> Locking<L>,
     ) -> bool {
         let Some(Name { key, .. }) = Name::of(id) else { return true };
         let (mut is_gone, mut places) = (false, self.node.waiters.places());
@@ -163,7 +184,14 @@ impl Server<'_> {
             let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
             let Some((_, command)) = table::find(&self.config.renames, &words) else { continue };
             let stripes = Locks::stripes(command.keys_in(&words));
-            let Some(_alone) = lock(self, &stripes) else { return false };
+            let _alone = match lock(self, &stripes) {
+                Locking::Held(held) => held,
+                Locking::Later => return false,
+                Locking::Anew => {
+                    self.node.waiters.tell(&waiter, Told::Again);
+                    continue;
+                }
+            };
             let scope = scope_in(&waiter.namespace, self.config, self.now_ms);
             is_gone = matches!(keys::exists(&self.store.txn(), &scope, &[key]), Ok(0));
             if !is_gone || waiter.minds_end {
@@ -177,7 +205,7 @@ impl Server<'_> {
     fn serve_read(&self, waiter: &Arc<Waiter>, key: &[u8]) -> bool {
         let words: Words<'_> = waiter.words.iter().map(Vec::as_slice).collect();
         let Some((_, command)) = table::find(&self.config.renames, &words) else { return false };
-        let Handler::BlockingRead(handler) = command.handler else { return false };
+        let Handler::BlockingRead(handler, _) = command.handler else { return false };
         let slot = waiter.slot();
         if slot.is_none() {
             return true;

@@ -32,6 +32,11 @@ pub type BlockingHandler =
 pub type BlockingReadHandler =
     for<'a> fn(&ReadCx<'_>, &mut Args<'a>, Reply<'_>) -> Result<Taken<'a>>;
 
+/// The words of such a command with what means the moment at which it came (the `$` of XREAD) by
+/// its name, so that it means the same whenever it is tried; `None` where there is nothing like
+/// that.
+pub type Settle = fn(&ReadCx<'_>, &[&[u8]]) -> Option<Vec<Vec<u8>>>;
+
 /// What a command found that waits if it finds nothing.
 #[derive(Debug)]
 pub enum Taken<'a> {
@@ -100,7 +105,8 @@ pub enum Handler {
     /// As a write, and waits if there is nothing for it. Inside EXEC it does not wait.
     Blocking(BlockingHandler),
     /// As a read, and waits if there is nothing for it. Inside EXEC it does not wait.
-    BlockingRead(BlockingReadHandler),
+    /// What settles its words is called when it comes, before it reads.
+    BlockingRead(BlockingReadHandler, Settle),
     /// Changes the connection or the node, and may answer later. Runs outside the write gate.
     Session(SessionHandler),
     /// Runs other commands as one.
@@ -117,7 +123,7 @@ impl fmt::Debug for Handler {
             Self::Read(_) => "Read",
             Self::Write(_) => "Write",
             Self::Blocking(_) => "Blocking",
-            Self::BlockingRead(_) => "BlockingRead",
+            Self::BlockingRead(..) => "BlockingRead",
             Self::Session(_) => "Session",
             Self::Nested(_) => "Nested",
             Self::Script(_) => "Script",
@@ -185,8 +191,9 @@ impl Command {
         arity: i8,
         keys: Keys,
         handler: BlockingReadHandler,
+        settle: Settle,
     ) -> Self {
-        Self::new(name, arity, keys, Handler::BlockingRead(handler)).blocking()
+        Self::new(name, arity, keys, Handler::BlockingRead(handler, settle)).blocking()
     }
 
     /// A command about the connection or the node.
@@ -222,7 +229,7 @@ impl Command {
 
     const fn new(name: &'static str, arity: i8, keys: Keys, handler: Handler) -> Self {
         let access = match handler {
-            Handler::Read(_) | Handler::BlockingRead(_) => Access::Read,
+            Handler::Read(_) | Handler::BlockingRead(..) => Access::Read,
             Handler::Write(_) | Handler::Blocking(_) => Access::Write,
             Handler::Session(_) | Handler::Nested(_) | Handler::Script(_) | Handler::Container => {
                 Access::None

@@ -52,7 +52,7 @@ fn what_happens_to_keys_is_told_by_the_names_of_redis() {
     check("PERSIST c", &["persist c"]);
     check("EXPIRE c -1", &["del c"]);
     check("LPUSH l a b", &["lpush l"]);
-    check("LMOVE l m LEFT RIGHT", &["lpop l", "rpush m"]);
+    check("LMOVE l m LEFT RIGHT", &["rpush m", "lpop l"]);
     check("RPOP l", &["rpop l", "del l"]);
     check("SADD s a", &["sadd s"]);
     check("SADD s a", &[]);
@@ -81,6 +81,32 @@ fn what_happens_to_keys_is_told_by_the_names_of_redis() {
     check("DELEX a IFEQ 4", &[]);
     check("DELEX a IFEQ 3", &["del a"]);
     check("DELEX b", &["del b"]);
+}
+
+/// As redis-server 7.0 tells them.
+#[test]
+fn keys_may_be_called_as_options_are_and_one_command_may_do_two_things() {
+    let mut told = Listener::new("EA");
+    let mut check = |command, expected: &[&str]| told.told(command, expected);
+    check("RPUSH left a b", &["rpush left"]);
+    check("LMPOP 1 left RIGHT", &["rpop left"]);
+    check("BLMPOP 0 1 left LEFT", &["lpop left", "del left"]);
+    check("ZADD min 1 a 2 b", &["zadd min"]);
+    check("ZMPOP 1 min MAX", &["zpopmax min"]);
+    check("BZMPOP 0 1 min MIN", &["zpopmin min", "del min"]);
+    check("ZADD k 1 incr", &["zadd k"]);
+    check("ZADD k CH INCR 1 incr", &["zincr k"]);
+    check("SET persist v", &["set persist"]);
+    check("GETEX persist EX 10", &["expire persist"]);
+    check("GETEX persist PERSIST", &["persist persist"]);
+    check("RPUSH l a b", &["rpush l"]);
+    check("LMOVE l l LEFT RIGHT", &["rpush l", "lpop l"]);
+    check("LMOVE l m LEFT RIGHT", &["rpush m", "lpop l"]);
+    check("BLMOVE l m LEFT RIGHT 0", &["rpush m", "lpop l", "del l"]);
+    check("RPOPLPUSH m l", &["lpush l", "rpop m"]);
+    check("XADD x 1-1 f v", &["xadd x"]);
+    check("XADD x MAXLEN 5 2-1 f v", &["xadd x"]);
+    check("XADD x MAXLEN 1 3-1 f v", &["xadd x", "xtrim x"]);
 }
 
 #[test]

@@ -409,12 +409,20 @@ impl Scene<'_> {
 
     fn history(&mut self, key: &str, after: Id) -> String {
         self.asks();
-        let theirs =
-            self.group.pending.iter().filter(|(_, (consumer, ..))| *consumer == self.consumer);
-        let shown = theirs.filter(|(id, _)| **id > after).map(|(id, _)| {
-            let found = self.entries.get_key_value(id).map(entry);
-            found.unwrap_or_else(|| format!("*2 {} *-1", bulk(Some(&text(*id)))))
-        });
+        let (mut shown, now_ms) = (Vec::new(), self.now_ms);
+        for (id, (consumer, since, count)) in &mut self.group.pending {
+            if *consumer != self.consumer || *id <= after {
+                continue;
+            }
+            shown.push(match self.entries.get_key_value(id) {
+                Some(found) => {
+                    // It is delivered once more.
+                    (*since, *count) = (now_ms, *count + 1);
+                    entry(found)
+                }
+                None => format!("*2 {} *-1", bulk(Some(&text(*id)))),
+            });
+        }
         format!("*1 *2 {} {}", bulk(Some(key)), listing(shown))
     }
 

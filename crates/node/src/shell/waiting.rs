@@ -1,8 +1,11 @@
 //! Commands that wait for a key: who is served, by what, and when.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::Shell;
+use crate::locks::Locks;
 use crate::waiters::{Told, Waiting};
 
 /// What a waiting command was told, in one line; `None` while it waits.
@@ -133,6 +136,26 @@ fn one_that_was_killed_takes_nothing_though_it_has_not_noticed() {
     assert_eq!(shell.run_as(other, &format!("CLIENT KILL ID {id}")), ":1");
     assert_eq!((shell.run("RPUSH q a"), shell.run("LLEN q")), (":1".into(), ":1".into()));
     drop(waiting);
+}
+
+/// A script may hold a key for as long as it likes.
+#[test]
+fn a_push_does_not_wait_for_another_key_of_one_that_waits() {
+    let mut shell = Shell::new();
+    let (one, other) = (shell.client(), shell.client());
+    let (mut both, mut alone) =
+        (shell.wait_as(one, "BLPOP q r 0"), shell.wait_as(other, "BLPOP q 0"));
+    let (node, mut pusher) = (shell.node(), shell.beside());
+    let held = node.locks.lock(&Locks::stripes([b"r".as_slice()].into_iter()));
+    let (done, pushed) = mpsc::channel();
+    let pushing = std::thread::spawn(move || done.send(pusher.run("RPUSH q a b")));
+    let reply = pushed.recv_timeout(Duration::from_secs(20));
+    drop(held);
+    pushing.join().unwrap().unwrap();
+    assert_eq!(reply.as_deref(), Ok(":2"), "it waited for the end of the script");
+    assert_eq!(told(&mut both).as_deref(), Some("again"));
+    assert_eq!(told(&mut alone), popped("q", "a"), "others are served");
+    assert_eq!(Some(shell.run_as(one, "BLPOP q r 0")), popped("q", "b"));
 }
 
 /// Several workers push while several wait: each element goes to one of them, and none is lost.

@@ -82,6 +82,60 @@ fn a_long_read_ends_with_its_client() {
     served_by(short, gone);
 }
 
+/// Else the client would keep the value, which was read before the change, for good.
+#[test]
+fn a_change_is_told_behind_the_long_read_of_what_was_there_before() {
+    served_by(short, |node, mut stream| async move {
+        filled(&node);
+        let taken = seats(&node).await;
+        say(&mut stream, b"CLIENT REPLY SKIP\r\nHELLO 3\r\nCLIENT TRACKING ON\r\nSMEMBERS s\r\n")
+            .await;
+        until_waits(&node).await;
+        let client = node.clients.list().remove(0);
+        assert_eq!(ask(&node, "SADD s more"), ":1\r\n");
+        // As many turns as it would take to send it.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!client.inbox.is_empty(), "it has left");
+        drop(taken);
+        stream.write_all(mark().bytes()).await.unwrap();
+        let text = rest(&mut stream).await;
+        assert!(text.starts_with("+OK\r\n~501\r\n"), "{}", &text[..20]);
+        assert!(text.ends_with(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\ns\r\n"));
+    });
+}
+
+#[test]
+fn one_that_waits_misses_nothing_while_another_thread_looks() {
+    let shortest = |values: &mut Values| values.long_read_steps = 1;
+    served_by(shortest, |node, mut stream| async move {
+        assert_eq!(ask(&node, "XADD s 1-1 f v"), "$3\r\n1-1\r\n");
+        let taken = seats(&node).await;
+        say(&mut stream, b"XREAD BLOCK 0 STREAMS s t $ $\r\n").await;
+        until_waits(&node).await;
+        ask(&node, "XADD s 2-1 f v");
+        drop(taken);
+        let answer = "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n2-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        let mut bytes = vec![0; answer.len()];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), answer);
+        // Nor where it goes, if its balancer takes it elsewhere meanwhile.
+        let _taken = seats(&node).await;
+        let before = node.long_reads.count();
+        stream.write_all(b"XREAD BLOCK 0 STREAMS s t $ $\r\n").await.unwrap();
+        until(|| node.long_reads.count() > before).await;
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let record = find(&bytes).and_then(|range| bytes.get(range)).expect("a trailer");
+        let moved = node.taken.open("secret", record, clock::unix_ms()).unwrap();
+        let unread = String::from_utf8(moved.unread).unwrap().replace("\r\n", " ");
+        let settled = "*8 $5 XREAD $5 BLOCK $1 0 $7 STREAMS $1 s $1 t $3 2-1 $3 0-0 ";
+        assert_eq!(unread, settled);
+    });
+}
+
 /// A session that its balancer asks for takes its read along.
 #[test]
 fn a_long_read_begins_anew_where_its_session_goes() {

@@ -2,7 +2,7 @@
 
 use resp::Writer;
 use storage::types::object::Object;
-use storage::types::stream::{self, Filter, Group, Id, InGroup, Span, Stream};
+use storage::types::stream::{self, Group, Id, InGroup, Span, Stream};
 use storage::{Direction, Snapshot};
 
 use super::{SECOND, write_entry, write_id, wrong_usage};
@@ -217,19 +217,17 @@ fn write_group(
     group: &InGroup<'_>,
     count: u64,
 ) -> Result<()> {
-    let listed = |consumer| {
-        let filter = Filter { span: Span::ALL, count, idle_ms: 0, consumer };
-        stream::list_pending(read, group, &filter)
-    };
+    let consumers = group.consumers(read)?;
+    let names = consumers.iter().map(|(name, _)| name.clone());
+    let listed = stream::list_all(read, group, names, count)?;
     writer.map(7);
     name(writer, "name");
     writer.bulk(group.name);
     progress(writer, &group.stream, &group.group);
     number(writer, "pel-count", group.group.pending);
     name(writer, "pending");
-    let pending = listed(None)?;
-    writer.array(pending.len());
-    for (id, pending) in &pending {
+    writer.array(listed.all.len());
+    for (id, pending) in &listed.all {
         writer.array(4);
         write_id(writer, *id);
         writer.bulk(&pending.consumer);
@@ -237,7 +235,6 @@ fn write_group(
         writer.integer(i64::try_from(pending.count).unwrap_or(i64::MAX));
     }
     name(writer, "consumers");
-    let consumers = group.consumers(read)?;
     writer.array(consumers.len());
     for (consumer, known) in &consumers {
         writer.map(4);
@@ -246,13 +243,13 @@ fn write_group(
         number(writer, "seen-time", known.seen_ms);
         number(writer, "pel-count", known.pending);
         name(writer, "pending");
-        let pending = listed(Some(consumer))?;
+        let pending = listed.of_consumers.get(consumer).map_or(&[][..], Vec::as_slice);
         writer.array(pending.len());
-        for (id, pending) in &pending {
+        for (id, delivered_ms, times) in pending {
             writer.array(3);
             write_id(writer, *id);
-            writer.integer(i64::try_from(pending.delivered_ms).unwrap_or(i64::MAX));
-            writer.integer(i64::try_from(pending.count).unwrap_or(i64::MAX));
+            writer.integer(i64::try_from(*delivered_ms).unwrap_or(i64::MAX));
+            writer.integer(i64::try_from(*times).unwrap_or(i64::MAX));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ mod read;
 use claim::{xautoclaim, xclaim};
 use edit::{xadd, xdel, xsetid, xtrim};
 use pending::{xack, xpending};
-use read::{xread, xreadgroup};
+use read::{settle, xread, xreadgroup};
 use resp::Writer;
 use storage::Direction;
 use storage::types::stream::{self, Entry, Id, InGroup, Span, fields};
@@ -31,7 +31,7 @@ pub const COMMANDS: &[Command] = &[
     Command::write("xdel",       -3, KEY, xdel).fast().removes(),
     Command::write("xtrim",      -4, KEY, xtrim).removes(),
     Command::write("xsetid",     -3, KEY, xsetid).fast(),
-    Command::waiting_read("xread", -4, STREAMS, xread),
+    Command::waiting_read("xread", -4, STREAMS, xread, settle),
     Command::container("xgroup", group::COMMANDS),
     Command::waiting("xreadgroup", -7, STREAMS, xreadgroup).removes(),
     Command::write("xack",       -4, KEY, xack).fast().removes(),

@@ -67,7 +67,7 @@ impl<'a> Wanted<'a> {
                     }
                     let words = args.rest();
                     if !words.len().is_multiple_of(2) {
-                        return Err(unbalanced(has_group));
+                        return Err(Error::text(UNBALANCED));
                     }
                     let (keys, ids) = words.split_at(words.len() / 2);
                     return Ok(Self { count, patience, group, acknowledges, keys, ids });
@@ -76,6 +76,12 @@ impl<'a> Wanted<'a> {
             }
         }
         Err(Error::Syntax)
+    }
+
+    /// The same, served by what gave a key something.
+    fn served(self, is_served: bool) -> Self {
+        let is_open = is_served && self.count == u64::MAX;
+        Self { count: if is_open { SERVED } else { self.count }, ..self }
     }
 
     /// Each key with its identifier.
@@ -99,13 +105,9 @@ fn only_of_groups(option: &str) -> Error {
     ))
 }
 
-fn unbalanced(has_group: bool) -> Error {
-    let (name, sign) = if has_group { ("xreadgroup", '>') } else { ("xread", '$') };
-    Error::err(format_args!(
-        "Unbalanced '{name}' list of streams: for each stream key an ID or '{sign}' must be \
-         specified."
-    ))
-}
+/// Of both commands, as in Redis 7.0 and Kvrocks.
+const UNBALANCED: &str = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' \
+                          must be specified.";
 
 /// The time to wait, in milliseconds; 0, here `None`, is for ever.
 fn milliseconds(args: &mut Args<'_>) -> Result<Option<Duration>> {
@@ -150,17 +152,42 @@ impl Found {
     }
 }
 
-/// `$` means the moment at which the command came: while it waits, the identifier of that moment
-/// stands in its place.
+/// So many entries of each stream at most where a command has waited for them and was not told how
+/// many, as in Redis: what gives a key so many serves all that wait before anything else.
+const SERVED: u64 = 1000;
+
+/// The identifiers that stand for the `$` of an XREAD that waits: it means the moment at which the
+/// command came. Words that it does not understand it leaves to the command.
+pub(super) fn settle(cx: &ReadCx<'_>, words: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
+    let wanted = Wanted::read(&mut Args::behind(1, words), false).ok()?;
+    if wanted.patience.is_none() || !wanted.ids.contains(&&b"$"[..]) {
+        return None;
+    }
+    let behind = words.len().checked_sub(wanted.ids.len())?;
+    let mut settled: Vec<Vec<u8>> = words.iter().take(behind).map(|word| word.to_vec()).collect();
+    for (key, word) in wanted.streams() {
+        settled.push(match word {
+            b"$" => {
+                let found = stream::find(cx.txn, &cx.scope.at(key)).ok()?;
+                let last = found.map_or(Id::MIN, |found| found.tail.last_generated);
+                last.to_string().into_bytes()
+            }
+            word => word.to_vec(),
+        });
+    }
+    Some(settled)
+}
+
+/// Where `$` has not been settled, in EXEC and where it does not wait, it means now.
 pub(super) fn xread<'a>(
     cx: &ReadCx<'_>,
     args: &mut Args<'a>,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
     let words = args.all();
-    let wanted = Wanted::read(args, false)?;
+    let wanted = Wanted::read(args, false)?.served(cx.serves.is_some());
     let (snapshot, protocol) = (cx.txn.snapshot(), reply.protocol());
-    let (mut sources, mut ids) = (Vec::new(), Vec::new());
+    let mut sources = Vec::new();
     for (key, word) in wanted.streams() {
         let found = cx.find_or_wait(key, || Ok(stream::find(&snapshot, &cx.scope.at(key))?))?;
         let after = match word {
@@ -173,7 +200,6 @@ pub(super) fn xread<'a>(
             }
             word => id(word, 0)?,
         };
-        ids.push(after);
         sources.extend(found.map(|found| (key, found, after)));
     }
     let mut found = Found::new(protocol);
@@ -189,12 +215,10 @@ pub(super) fn xread<'a>(
             found.add(key, count, &elements);
         }
     }
-    let is_open = wanted.ids.contains(&&b"$"[..]);
     let mut taken = wanted.answer(found, reply);
-    if let (Taken::Nothing(wait), true) = (&mut taken, is_open) {
-        let behind = words.len().saturating_sub(ids.len());
-        let begin = words.iter().take(behind).map(|word| word.to_vec());
-        wait.words = Some(begin.chain(ids.iter().map(|id| id.to_string().into_bytes())).collect());
+    if let Taken::Nothing(wait) = &mut taken {
+        // What was settled is not settled anew where it begins anew.
+        wait.words = Some(words.iter().map(|word| word.to_vec()).collect());
     }
     Ok(taken)
 }
@@ -245,7 +269,7 @@ pub(super) fn xreadgroup<'a>(
     args: &mut Args<'a>,
     reply: Reply<'_>,
 ) -> Result<Taken<'a>> {
-    let wanted = Wanted::read(args, true)?;
+    let wanted = Wanted::read(args, true)?.served(cx.serves.is_some());
     let (name, consumer) = wanted.group.unwrap_or_default();
     let reader = Reader { consumer, count: wanted.count, acknowledges: wanted.acknowledges };
     let mut sources = Vec::new();

@@ -11,9 +11,9 @@ use crate::moves::state::{self, Barred};
 use crate::node::Node;
 
 /// A slot that was opened here under a topology that this node does not have yet.
-pub(super) fn is_opened(check: &Check<'_>, slot: u16) -> bool {
-    let (Some(store), Some(cluster)) = (&check.engine.store, check.cluster) else { return false };
-    check.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
+pub(super) fn is_opened_by(caller: &Caller<'_>, slot: u16) -> bool {
+    let (Some(store), Some(cluster)) = (&caller.engine.store, caller.cluster) else { return false };
+    caller.engine.role.is_master() && state::is_opened(store, slot, cluster.version())
 }
 
 /// Slots that are handed over: their commands wait and are not refused, EXEC as a whole. What names

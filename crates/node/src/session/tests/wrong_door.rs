@@ -6,6 +6,9 @@ use api::heartbeat::ClientAccess;
 
 use super::*;
 use crate::clients::Via;
+use crate::command::{Args, Renames, Reply};
+use crate::session::SessionCx;
+use crate::session::table::{self, Handler};
 
 pub(super) const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 pub(super) const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -204,4 +207,46 @@ fn a_node_without_a_door_of_its_own_shows_itself_without_an_address() {
     assert!(said.contains(&format!("{ME} :0@0 myself,slave,noaddr {OTHER}")), "{said}");
     let moved = format!("GET {HIGH}");
     assert_eq!(bench.answer(&moved).unwrap(), format!("-MOVED 15495 {OTHER_DOOR}"));
+}
+
+#[test]
+fn shard_channels_are_served_by_the_whole_shard() {
+    let mut bench = Bench::behind_a_master();
+    // As redis-server 7.0, without READONLY.
+    let said = bench.answer(&format!("SSUBSCRIBE {LOW}")).unwrap();
+    assert_eq!(said, format!("*3 $10 ssubscribe $1 {LOW} :1"));
+    let said = bench.answer(&format!("SUNSUBSCRIBE {LOW}")).unwrap();
+    assert_eq!(said, format!("*3 $12 sunsubscribe $1 {LOW} :0"));
+    let moved = format!("-MOVED 3300 {OTHER_DOOR}");
+    for command in [format!("SPUBLISH {LOW} x"), format!("GET {LOW}")] {
+        assert_eq!(bench.answer(&command), Ok(moved.clone()), "{command}");
+    }
+    let mut bench = Bench::beside_another_master();
+    let moved = format!("-MOVED 15495 {OTHER_DOOR}");
+    assert_eq!(bench.answer(&format!("SSUBSCRIBE {HIGH}")), Ok(moved));
+}
+
+/// A topology that came behind the gates has ended the subscriptions that it found.
+#[test]
+fn a_shard_subscription_that_comes_too_late_is_ended_at_once() {
+    let mut bench = Bench::beside_another_master();
+    let words = [&b"SSUBSCRIBE"[..], LOW.as_bytes(), HIGH.as_bytes()];
+    let (_, command) = table::find(&Renames::default(), &words).unwrap();
+    let Handler::Session(handler) = command.handler else { panic!("{command:?}") };
+    let config = bench.node.config.now();
+    let mut cx = SessionCx {
+        node: &bench.node,
+        session: &mut bench.session,
+        config: &config,
+        exec: None,
+        now_ms: 1,
+    };
+    let mut out = Vec::new();
+    let reply = Reply::new(resp::Writer::new(&mut out, resp::Protocol::V2));
+    handler(&mut cx, &mut Args::behind(command.names, &words), reply).unwrap();
+    bench.session.client.inbox.take(&mut out);
+    let said = String::from_utf8(out).unwrap().replace("\r\n", " ");
+    let begun = format!("*3 $10 ssubscribe $1 {LOW} :1 *3 $10 ssubscribe $1 {HIGH} :2 ");
+    assert_eq!(said, format!("{begun}*3 $12 sunsubscribe $1 {HIGH} :1 "));
+    assert_eq!(bench.node.pubsub.names(true, None), [LOW.as_bytes().to_vec()]);
 }

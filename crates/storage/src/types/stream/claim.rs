@@ -1,10 +1,11 @@
 //! XCLAIM and XAUTOCLAIM: pending entries that change hands. What was deleted from the stream is not
 //! pending any more once somebody looks.
 
-use super::member::{InGroup, Pending};
-use super::{Entry, Id, Span};
+use super::member::{InGroup, Pending, RECORD_BYTES};
+use super::{Entry, Id, Span, Stream};
 use crate::types::CommandError;
 use crate::types::kind::Type;
+use crate::types::object::Object;
 use crate::{Direction, Txn};
 
 /// How entries change hands.
@@ -20,7 +21,7 @@ pub struct Claim<'a> {
     pub count: Option<u64>,
     /// FORCE: also what is not pending.
     pub forces: bool,
-    /// JUSTID: that is no delivery.
+    /// JUSTID: that is no delivery, and the entries that are returned have no fields.
     pub only_ids: bool,
     /// LASTID: the group has read so far at least.
     pub last_id: Option<Id>,
@@ -35,6 +36,17 @@ impl Claim<'_> {
             count: self.count.unwrap_or(count),
             consumer: self.consumer.to_vec(),
         }
+    }
+
+    /// What is kept of an entry, if it is there; nothing of it where only its identifier is shown.
+    fn value(
+        &self,
+        txn: &Txn<'_>,
+        stream: &Object<Stream>,
+        id: Id,
+    ) -> Result<Option<Box<[u8]>>, CommandError> {
+        let value = stream.entry(txn, id)?;
+        Ok(value.map(|value| if self.only_ids { Box::default() } else { (*value).into() }))
     }
 }
 
@@ -79,10 +91,18 @@ impl Hands<'_, '_> {
         &mut self,
         txn: &mut Txn<'_>,
         (id, before): (Id, &Pending),
+        claim: &Claim<'_>,
     ) -> Result<(), CommandError> {
         self.group.remove_pending(txn, id);
         self.group.group.pending = self.group.group.pending.saturating_sub(1);
-        self.group.relieve(txn, &before.consumer, 1)
+        match &mut self.consumer {
+            // What is known of the one who claims is written at the end.
+            Some(consumer) if before.consumer == claim.consumer => {
+                consumer.pending = consumer.pending.saturating_sub(1);
+                Ok(())
+            }
+            _ => self.group.relieve(txn, &before.consumer, 1),
+        }
     }
 
     /// Writes what is known of the consumer, and of the group if that changed.
@@ -113,23 +133,25 @@ pub fn claim(
     }
     let now_ms = group.now_ms;
     let mut hands = Hands { group: &mut group, consumer: None };
-    let mut claimed = Vec::new();
+    let (mut claimed, mut bytes) = (Vec::new(), 0);
     for id in ids {
         let pending = hands.group.pending(txn, *id)?;
-        let value: Option<Box<[u8]>> =
-            hands.group.stream.entry(txn, *id)?.map(|value| (*value).into());
+        let value = claim.value(txn, &hands.group.stream, *id)?;
         match (value, pending) {
-            (None, Some(pending)) => hands.drop(txn, (*id, &pending))?,
+            (None, Some(pending)) => hands.drop(txn, (*id, &pending), claim)?,
             (Some(value), Some(pending)) if pending.idle_ms(now_ms) >= claim.idle_ms => {
                 hands.take(txn, (*id, Some(&pending)), claim)?;
+                bytes += value.len();
                 claimed.push((*id, value));
             }
             (Some(value), None) if claim.forces => {
                 hands.take(txn, (*id, None), claim)?;
+                bytes += value.len();
                 claimed.push((*id, value));
             }
             _ => {}
         }
+        txn.must_have_room(bytes)?;
     }
     let has_changed = hands.group.group != before;
     hands.close(txn, claim.consumer, has_changed);
@@ -171,6 +193,7 @@ pub fn autoclaim(
 ) -> Result<AutoClaimed, CommandError> {
     let mut found = AutoClaimed::default();
     let (mut looks, mut chosen) = (auto.count.saturating_mul(LOOKS), Vec::new());
+    let mut bytes = 0_usize;
     let span = Span { first: auto.first, last: Id::MAX };
     let (stream, now_ms) = (&group.stream, group.now_ms);
     group.walk_pending(txn, span, Direction::Forward, |id, pending| {
@@ -179,8 +202,10 @@ pub fn autoclaim(
             return Ok(false);
         }
         looks -= 1;
-        let value: Option<Box<[u8]>> = stream.entry(txn, id)?.map(|value| (*value).into());
+        let value = claim.value(txn, stream, id)?;
         if value.is_none() || pending.idle_ms(now_ms) >= claim.idle_ms {
+            bytes += RECORD_BYTES + value.as_ref().map_or(0, |value| value.len());
+            txn.must_have_room(bytes)?;
             chosen.push((id, pending, value));
         }
         Ok(true)
@@ -195,7 +220,7 @@ pub fn autoclaim(
                 found.entries.push((id, value));
             }
             None => {
-                hands.drop(txn, (id, &pending))?;
+                hands.drop(txn, (id, &pending), claim)?;
                 found.deleted.push(id);
             }
         }

@@ -60,9 +60,12 @@ const TOGETHER: usize = 100;
 const RECORD_BYTES: usize = 24;
 
 /// What goes, and what is the first entry then.
+#[derive(Default)]
 struct Leaving {
     ids: Vec<Id>,
     next: Option<Id>,
+    /// How many entries there were, where all of them were seen: the size may say more.
+    counted: Option<u64>,
 }
 
 impl Trim {
@@ -84,7 +87,7 @@ impl Trim {
         let most = if self.is_rough && !is_whole { most - most % TOGETHER } else { most };
         let (mut ids, mut next): (Vec<Id>, Option<Id>) = (Vec::new(), None);
         if most == 0 {
-            return Ok(Leaving { ids, next });
+            return Ok(Leaving::default());
         }
         let is_before = |id: Id| behind.is_none_or(|behind| id < behind);
         stream.walk(txn, Span::ALL, Direction::Forward, |id, _| {
@@ -97,15 +100,28 @@ impl Trim {
             Ok(false)
         })?;
         let mut is_all = next.is_none();
+        let counted = is_all.then_some(ids.len() as u64);
+        // Where the size says more than there is, fewer go.
+        let most = match (counted, self.strategy) {
+            (Some(counted), Strategy::MaxLen(length)) => {
+                let total = counted.saturating_add(u64::from(new.is_some()));
+                usize::try_from(total.saturating_sub(length)).unwrap_or(usize::MAX).min(most)
+            }
+            _ => most,
+        };
         if let (true, Some(new)) = (is_all, new) {
             is_all = ids.len() < most && is_before(new);
             ids.extend(Some(new).filter(|_| is_all));
+        }
+        if ids.len() > most {
+            (is_all, next) = (false, ids.get(most).copied());
+            ids.truncate(most);
         }
         let is_rounded = self.is_rough && !is_all;
         let going = if is_rounded { ids.len() - ids.len() % TOGETHER } else { ids.len() };
         next = ids.get(going).copied().or(next);
         ids.truncate(going);
-        Ok(Leaving { ids, next })
+        Ok(Leaving { ids, next, counted })
     }
 }
 
@@ -123,6 +139,7 @@ impl Object<Stream> {
         leaving: &Leaving,
         new: Option<Id>,
     ) -> Result<(), CommandError> {
+        self.size = leaving.counted.unwrap_or(self.size);
         for id in leaving.ids.iter().filter(|id| Some(**id) != new) {
             self.remove_entry(txn, *id);
             txn.must_fit()?;
@@ -179,7 +196,7 @@ pub fn add(
     let id = addition.id.behind(stream.tail.last_generated, at.scope.now_ms)?;
     let leaving = match &addition.trim {
         Some(trim) => trim.leaving(txn, &stream, Some(id))?,
-        None => Leaving { ids: Vec::new(), next: None },
+        None => Leaving::default(),
     };
     txn.log(Type::Stream.log_data());
     // What goes goes first, as Kvrocks orders its batches.

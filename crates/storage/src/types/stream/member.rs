@@ -5,13 +5,15 @@
 //! in places. So nothing here relies on them but what shows them.
 
 use super::{Id, STREAM, Span, Stream, find};
+use crate::key::GROUPS;
 use crate::types::CommandError;
 use crate::types::bounds::SubRange;
 use crate::types::object::Object;
 use crate::{At, Direction, Read, Txn};
 
-/// In front of all of these keys.
-pub(super) const BEGIN: [u8; 8] = [u8::MAX; 8];
+/// What becomes of an entry that is delivered or changes hands takes that many bytes of a batch at
+/// least, and of what is kept meanwhile.
+pub(super) const RECORD_BYTES: usize = 64;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ enum Part {
 
 /// Where the records of a part begin.
 fn of_part(part: Part) -> Vec<u8> {
-    [&BEGIN[..], &[part as u8]].concat()
+    [&GROUPS[..], &[part as u8]].concat()
 }
 
 /// Where those of a group begin: its name, with its length before it.

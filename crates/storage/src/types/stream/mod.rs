@@ -26,13 +26,14 @@ pub use group::{
 pub use id::{Id, Span};
 pub use lag::lag;
 pub use member::{Consumer, Group, InGroup, Pending, find_group, groups};
-pub use pending::{Filter, Summary, ack, list_pending, summary};
+pub use pending::{Delivery, Filter, Listed, Summary, ack, list_all, list_pending, summary};
 pub use read_group::{Delivered, Reader, read_history, read_new};
 
 use super::bounds::SubRange;
 use super::kind::Type;
 use super::object::{Kind, Object, Tail};
 use super::{CommandError, elements::Elements};
+use crate::key::GROUPS;
 use crate::{At, Direction, Family, Read, Value};
 
 /// Why a stream refuses a command.
@@ -161,7 +162,7 @@ impl Object<Stream> {
         // Nor are groups, where the last possible millisecond has no entries.
         let limit = match self.tail.last_generated.ms {
             u64::MAX => vec![u8::MAX; 17],
-            _ => member::BEGIN.to_vec(),
+            _ => GROUPS.to_vec(),
         };
         let behind =
             span.last.next().map_or_else(|| limit.clone(), |next| next.to_bytes().to_vec());

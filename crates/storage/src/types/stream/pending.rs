@@ -102,3 +102,44 @@ pub fn list_pending(
     })?;
     Ok(found)
 }
+
+/// A pending entry of a consumer that is known: its identifier, when it was delivered last (Unix
+/// ms) and how often.
+pub type Delivery = (Id, u64, u64);
+
+/// What is pending in a group, and for each of its consumers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listed {
+    /// The first ones of the group.
+    pub all: Vec<(Id, Pending)>,
+    /// The first ones of each consumer, by its name.
+    pub of_consumers: BTreeMap<Vec<u8>, Vec<Delivery>>,
+}
+
+/// What is pending in a group, and for each of these consumers of it: so many at most for each. It
+/// walks once, however many they are.
+///
+/// # Errors
+/// Those of the engine.
+pub fn list_all(
+    read: &impl Read,
+    group: &InGroup<'_>,
+    consumers: impl Iterator<Item = Vec<u8>>,
+    count: u64,
+) -> Result<Listed, CommandError> {
+    let of_consumers = consumers.map(|name| (name, Vec::new())).collect();
+    let mut listed = Listed { all: Vec::new(), of_consumers };
+    let mut wanting = listed.of_consumers.len();
+    group.walk_pending(read, Span::ALL, Direction::Forward, |id, pending| {
+        let theirs = listed.of_consumers.get_mut(&pending.consumer);
+        if let Some(theirs) = theirs.filter(|theirs| (theirs.len() as u64) < count) {
+            theirs.push((id, pending.delivered_ms, pending.count));
+            wanting -= usize::from(theirs.len() as u64 == count);
+        }
+        if (listed.all.len() as u64) < count {
+            listed.all.push((id, pending));
+        }
+        Ok(wanting > 0 || (listed.all.len() as u64) < count)
+    })?;
+    Ok(listed)
+}

@@ -1,10 +1,13 @@
 //! XREADGROUP: what is new to a group, and what a consumer has got and not acknowledged.
 //!
-//! One deliberate difference from Kvrocks: an entry counts as delivered once when it is delivered,
-//! at that time, and reading it again changes neither, all as in Redis. And what makes a consumer
-//! and what it reads are one batch.
+//! An entry counts as delivered once when it is delivered, and once more each time its consumer
+//! reads it again, at that time, as in Redis. What makes a consumer and what it reads are one
+//! batch.
+//!
+//! Without COUNT a consumer may ask for more than there is memory for: what it reads is no more
+//! than a batch may be.
 
-use super::member::{InGroup, Pending};
+use super::member::{InGroup, Pending, RECORD_BYTES};
 use super::{Entry, Id, Span};
 use crate::types::CommandError;
 use crate::types::kind::Type;
@@ -31,9 +34,11 @@ pub fn read_new(
     mut group: InGroup<'_>,
     reader: &Reader<'_>,
 ) -> Result<Vec<Entry>, CommandError> {
-    let mut entries: Vec<Entry> = Vec::new();
+    let (mut entries, mut bytes): (Vec<Entry>, usize) = (Vec::new(), 0);
     let Some(span) = Span::after(group.group.last_delivered) else { return Ok(entries) };
     group.stream.walk(txn, span, Direction::Forward, |id, value| {
+        bytes += RECORD_BYTES + value.len();
+        txn.must_have_room(bytes)?;
         entries.push((id, value.into()));
         Ok((entries.len() as u64) < reader.count)
     })?;
@@ -79,8 +84,8 @@ pub fn read_new(
 /// An entry that was delivered before: its fields as they lie, if it is still there.
 pub type Delivered = (Id, Option<Box<[u8]>>);
 
-/// XREADGROUP with an identifier: what this consumer has got behind it and not acknowledged; `None`
-/// in place of an entry that was deleted since.
+/// XREADGROUP with an identifier: what this consumer has got behind it and not acknowledged, which
+/// is delivered once more; `None` in place of an entry that was deleted since.
 ///
 /// # Errors
 /// Those of the engine.
@@ -90,22 +95,32 @@ pub fn read_history(
     after: Id,
     reader: &Reader<'_>,
 ) -> Result<Vec<Delivered>, CommandError> {
-    let mut ids = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     if let Some(span) = Span::after(after) {
+        let stream = &group.stream;
         group.walk_pending(txn, span, Direction::Forward, |id, pending| {
             if pending.consumer == reader.consumer {
-                ids.push(id);
+                let value: Option<Box<[u8]>> = stream.entry(txn, id)?.map(|value| (*value).into());
+                bytes += RECORD_BYTES + value.as_ref().map_or(0, |value| value.len());
+                txn.must_have_room(bytes)?;
+                found.push((id, pending.count, value));
             }
-            Ok((ids.len() as u64) < reader.count)
+            Ok((found.len() as u64) < reader.count)
         })?;
     }
-    let entries = ids
-        .into_iter()
-        .map(|id| Ok((id, group.stream.entry(txn, id)?.map(|value| (*value).into()))))
-        .collect::<Result<_, CommandError>>()?;
     let before = group.group;
     let consumer = group.asking(txn, reader.consumer)?;
     txn.log(Type::Stream.log_data());
+    let mut entries = Vec::with_capacity(found.len());
+    for (id, count, value) in found {
+        // One that was deleted is shown, and not delivered.
+        if value.is_some() {
+            let (delivered_ms, consumer) = (group.now_ms, reader.consumer.to_vec());
+            let count = count.saturating_add(1);
+            group.put_pending(txn, id, &Pending { delivered_ms, count, consumer });
+        }
+        entries.push((id, value));
+    }
     if group.group != before {
         group.store(txn);
     }
