@@ -226,3 +226,14 @@ fn what_a_group_gets_is_no_change_of_its_stream() {
         assert_eq!(after(&mut shell, command), "*-1", "{command}");
     }
 }
+
+/// As redis-server 7.0 and Kvrocks, for both commands.
+#[test]
+fn a_list_of_streams_without_as_many_identifiers_is_refused_by_one_text() {
+    let mut shell = Shell::new();
+    let text = "-ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be \
+                specified.";
+    for command in ["XREAD STREAMS a b c", "XREADGROUP GROUP g c STREAMS a b c"] {
+        assert_eq!(shell.run(command), text, "{command}");
+    }
+}
