@@ -322,8 +322,10 @@ fn lcs(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied
         ));
     }
     let not_strings = |_| Error::text("ERR The specified keys must contain string values");
-    let first = strings::get(cx.txn, &cx.scope.at(first)).map_err(not_strings)?;
-    let second = strings::get(cx.txn, &cx.scope.at(second)).map_err(not_strings)?;
+    // Both as of one moment: two values that were written at once are compared as such.
+    let read = cx.txn.snapshot();
+    let first = strings::get(&read, &cx.scope.at(first)).map_err(not_strings)?;
+    let second = strings::get(&read, &cx.scope.at(second)).map_err(not_strings)?;
     let found =
         lcs::lcs(first.as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default())?;
     Ok(match (options.length, options.index) {

@@ -97,7 +97,9 @@ fn parse_fixed(text: &[u8]) -> Option<i128> {
 
 fn format_fixed(value: i128) -> String {
     let sign = if value < 0 { "-" } else { "" };
-    let (whole, fraction) = (value.abs() / SCALE, value.abs() % SCALE);
+    // Its least value has no positive one.
+    let (whole, fraction) =
+        (value.unsigned_abs() / SCALE.unsigned_abs(), value.unsigned_abs() % SCALE.unsigned_abs());
     let text = format!("{sign}{whole}.{fraction:017}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -141,6 +143,9 @@ mod tests {
             let found = String::from_utf8(add_floats(a.as_bytes(), b.as_bytes()).unwrap()).unwrap();
             assert!(found.starts_with(sum), "{a} + {b} = {found}");
         }
+        let least = format_fixed(i128::MIN);
+        assert!(least.starts_with("-1701411834604692317316.8730"), "{least}");
+        assert_eq!(least.matches('-').count(), 1, "{least}");
         assert!(matches!(add_floats(b"x", b"1"), Err(CommandError::NotAFloat)));
         assert!(matches!(add_floats(b"1", b"nan"), Err(CommandError::NotAFloat)));
         assert!(matches!(add_floats(b"1", b" 1"), Err(CommandError::NotAFloat)));

@@ -189,6 +189,26 @@ pub(super) fn random_between(first: &[u8], last: &[u8]) -> Vec<u8> {
         }
         u64::from_be_bytes(bytes)
     };
-    let point = rand::random_range(number(first)..=number(last));
+    // Both ends were looked up one after the other: what is written meanwhile may have changed their
+    // order, and there is no number between a greater and a smaller one.
+    let (one, other) = (number(first), number(last));
+    let point = rand::random_range(one.min(other)..=one.max(other));
     [first.get(..common).unwrap_or_default(), &point.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_drawn_between_two_in_any_order() {
+        for (one, other) in [(&b"a"[..], &b"b"[..]), (b"b", b"a"), (b"key", b"key"), (b"", b"x")] {
+            for _ in 0..50 {
+                let drawn = random_between(one, other);
+                let (least, most) = (one.min(other), one.max(other));
+                assert!(drawn[..] >= *least, "{drawn:?}");
+                assert!(drawn.get(..most.len()) <= Some(most), "{drawn:?}");
+            }
+        }
+    }
 }
