@@ -50,14 +50,20 @@ pub(crate) fn run<C: Settings, F: Future<Output = Result<()>>>(
         return Ok(ExitCode::SUCCESS);
     }
     prepare(&mut config);
+    let runtime = runtime()?;
+    // Before the first line of the log: whoever has read that may send it. It waits until there is
+    // something to be read again.
+    let mut hangup = {
+        let _inside = runtime.enter();
+        signals::hangup()?
+    };
     let (level, log_file) = config.log();
     let log = logging::init(level)?;
     log.direct(log_file.map(PathBuf::as_path), false)
         .with_context(|| place(&file, &["log_file"]))?;
     tracing::info!(version = VERSION, config = %file.display(), "{name} starts");
     let live = Arc::new(Live::new(config).map_err(wrong)?);
-    let done = runtime()?.block_on(async {
-        let mut hangup = signals::hangup()?;
+    let done = runtime.block_on(async {
         let (log, live_again) = (log.clone(), Arc::clone(&live));
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {

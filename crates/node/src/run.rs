@@ -55,17 +55,23 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
     reload::direct(&*log, &loaded.values.log_dir)?;
     let config = loaded.file.as_ref().map(|file| file.display().to_string());
     let config = config.as_deref().unwrap_or("none");
-    tracing::info!(version = version::VERSION, config, dir = loaded.values.dir, "node starts");
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
+    // Before the first line of the log: whoever has read that may send it. From here on it does not
+    // end the process, whenever it comes.
+    let hangup = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup()).context("handle SIGHUP")?
+    };
+    tracing::info!(version = version::VERSION, config, dir = loaded.values.dir, "node starts");
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let tables = loaded.values.rocksdb_max_open_files;
     let again = Reload { arguments: arguments.to_vec(), log: Arc::from(log), tables };
-    match runtime.block_on(serve(loaded, again)) {
+    match runtime.block_on(serve(loaded, again, hangup)) {
         Err(error) if disk::is_full(&error) => {
             tracing::error!(exit_code = disk::EXIT_CODE, "the disk is full: {error:#}");
             Ok(ExitCode::from(disk::EXIT_CODE))
@@ -78,9 +84,7 @@ pub fn main(arguments: &[String], log: Box<dyn Log>) -> anyhow::Result<ExitCode>
     }
 }
 
-async fn serve(mut loaded: Loaded, again: Reload) -> anyhow::Result<()> {
-    // From here on it does not end the process, whenever it comes.
-    let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
+async fn serve(mut loaded: Loaded, again: Reload, hangup: Signal) -> anyhow::Result<()> {
     loaded.check_files()?;
     let descriptors = Descriptors::prepare(&mut loaded.values)?;
     let values = &loaded.values;
