@@ -423,11 +423,13 @@ mod tests {
         let created = Event::now(1, String::new(), "", String::new());
         shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
         let by = test_actor();
-        for name in ["c", "d"] {
+        for name in ["gone", "c"] {
             let made = Record { name: name.to_owned(), ..record() };
             registry.create(made, &by, "created".to_owned()).await.expect("a cluster");
+            if name == "gone" {
+                registry.delete("n", name, &by).await.expect("its end");
+            }
         }
-        registry.delete("n", "d", &by).await.expect("its end");
         let mut keeping = Box::pin(registry.keep());
         // One that was ended on purpose is none.
         let short = tokio::time::timeout(3 * WATCH_PACE, &mut keeping).await;

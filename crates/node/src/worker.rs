@@ -240,7 +240,7 @@ mod tests {
 
     async fn call<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &str) -> String {
         stream.write_all(format!("{words}\r\n").as_bytes()).await.unwrap();
-        let mut answer = [0; 256];
+        let mut answer = [0; 4096];
         let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
         String::from_utf8_lossy(&answer[..read]).trim_end().to_owned()
     }
