@@ -217,6 +217,11 @@ async fn endpoints_change_by_patch_and_secrets_stay_inside() {
         stage.controller.call("PATCH", cluster, json!({"password": "s3cret-next"})).await;
     assert_eq!(code, 200);
     let nodes = format!("{cluster}/shards/0/nodes");
+    // Nor is it kept of a node by itself: all have one.
+    let other = json!({"addr": "127.0.0.1:1", "password": "s3cret-other"});
+    let (code, answer) = stage.controller.call("POST", &nodes, other).await;
+    let why = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(code == 400 && why.contains("is not the cluster's"), "{answer}");
     for shown in [
         "/namespaces/n/clusters",
         cluster,

@@ -207,6 +207,13 @@ async fn every_controller_answers_for_the_one_that_leads() {
     let url = format!("{}/api/v1{path}", follower.url);
     let passed = http.get(url).header("X-Holdfast-Passed-On", "1").send().await;
     assert_eq!(passed.expect("an answer").status().as_u16(), 503);
+    // Those who stand by see no shard that anybody should be woken for.
+    for (place, controller) in site.controllers.iter().enumerate() {
+        let page = http.get(format!("{}/metrics", controller.url)).send().await.expect("a page");
+        let page = page.text().await.expect("a page");
+        let tells = page.contains("holdfast_controller_shard_state{");
+        assert_eq!(tells, place == leader, "{page}");
+    }
     // Nothing is written while nothing happens.
     until("a second without a write", || async {
         let before = site.store.look(0).await.expect("a look").revision;

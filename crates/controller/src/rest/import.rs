@@ -4,6 +4,8 @@
 //! be the one that was given: from an older one, nodes that were removed would come back, and
 //! masters that were replaced.
 
+use std::time::Duration;
+
 use api::heartbeat::Reply;
 use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeSpec};
 use axum::Extension;
@@ -16,7 +18,10 @@ use topology::{Endpoint, Topology};
 use super::clusters::{balancers, default_mode, known_namespace, least, new_name};
 use super::error::{ApiError, ok};
 use super::{App, body, namespaces, probe, view};
-use crate::client::Connection;
+use crate::client::{ClientError, Connection};
+
+/// Longest wait for a node's topology.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn import(
     registry: App,
@@ -153,10 +158,14 @@ async fn topology_at(
     (at, password): (&Endpoint, Option<&str>),
     version: i64,
 ) -> Result<Topology, ApiError> {
-    let failed = |error: &crate::client::ClientError| ApiError::node(at, error);
-    let opened = Connection::open(at, password, &registry.shared.tls).await;
-    let mut connection = opened.map_err(|e| failed(&e))?;
-    let value = connection.command(&["CLUSTERX", "NODES"]).await.map_err(|e| failed(&e))?;
+    let failed = |error: &ClientError| ApiError::node(at, error);
+    let ask = async {
+        let mut connection = Connection::open(at, password, &registry.shared.tls).await?;
+        connection.command(&["CLUSTERX", "NODES"]).await
+    };
+    let answer = tokio::time::timeout(ANSWER_LIMIT, ask).await;
+    let value =
+        answer.unwrap_or(Err(ClientError::Timeout(ANSWER_LIMIT))).map_err(|e| failed(&e))?;
     let text = value.as_bytes().unwrap_or_default();
     Topology::parse(text, version)
         .map_err(|error| ApiError::bad(format!("node {at}: its topology cannot be read: {error}")))

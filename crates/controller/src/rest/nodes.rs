@@ -39,9 +39,15 @@ pub(super) async fn add(
         }
     }
     let mut nodes = vec![probe::new_node(&fields, Role::Slave)?];
+    let given = fields.password.as_deref().filter(|given| !given.is_empty());
+    if given.is_some() && given != record.password.as_deref() {
+        // Nodes are asked with the cluster's; one that has another would answer nothing but errors.
+        return Err(ApiError::bad(
+            "that password is not the cluster's, which is the same for all of its nodes: give the node that one (`peer-auth`), or change the cluster's first",
+        ));
+    }
     if !super::clusters::skips_checks(&headers) {
-        let password = fields.password.or_else(|| record.password.clone());
-        probe::fresh(&registry, &mut nodes, password.as_deref()).await?;
+        probe::fresh(&registry, &mut nodes, record.password.as_deref()).await?;
     }
     let Some(node) = nodes.pop() else { return Err(ApiError::failed("no node")) };
     let (id, added) = (node.id.clone(), node);

@@ -134,8 +134,16 @@ async fn carry_out(
         take_back(cluster, by, &before, &nodes).await;
         return Err(ApiError::failed(format!("{why}; the cluster was not released")));
     }
-    registry.delete(&before.namespace, &before.name, by).await?;
-    Ok(nodes)
+    match registry.delete(&before.namespace, &before.name, by).await {
+        Ok(()) => Ok(nodes),
+        Err(error @ UpdateError::Unknown(_)) => Err(ApiError::failed(format!(
+            "{error}; all nodes are released, and whether the record is gone is not known: release it once more"
+        ))),
+        Err(error) => {
+            take_back(cluster, by, &before, &nodes).await;
+            Err(error.into())
+        }
+    }
 }
 
 /// Waits until no master waits for a set, and everything is in order.

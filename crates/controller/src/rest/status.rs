@@ -219,8 +219,10 @@ async fn log(
 
 pub(super) async fn metrics(registry: App) -> Response {
     let shared = &registry.shared;
+    // What one that stands by sees is nothing to be woken for: it has told nobody anything.
+    let seen = if shared.leads() { registry.all() } else { Vec::new() };
     let clusters: Vec<rest::Status> =
-        registry.all().iter().map(|cluster| status(cluster, troubles(&registry))).collect();
+        seen.iter().map(|cluster| status(cluster, troubles(&registry))).collect();
     let (term, age) = (shared.store.term(), shared.store.written_ago());
     let ends_s = shared.tls.ends_s();
     let text = crate::metrics::render(term, &shared.counters, age, &clusters, ends_s);
