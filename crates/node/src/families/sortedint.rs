@@ -74,15 +74,20 @@ fn limit(args: &mut Args<'_>) -> Result<u64> {
     Ok(u64::try_from(args.integer()?).unwrap_or(u64::MAX))
 }
 
-/// By place; behind CURSOR is the last number of the page before. As in Kvrocks, CURSOR without a
-/// number says nothing.
+/// As many as there are, where it is 0.
+fn most(args: &mut Args<'_>) -> Result<u64> {
+    Ok(Some(limit(args)?).filter(|count| *count > 0).unwrap_or(u64::MAX))
+}
+
+/// By place; behind CURSOR is the last number of the page before, or 0 if there was none. As in
+/// Kvrocks, CURSOR without a number says nothing, and 0 of the numbers is no limit.
 fn by_place(
     cx: &ReadCx<'_>,
     args: &mut Args<'_>,
     reply: Reply<'_>,
     direction: Direction,
 ) -> Result<Replied> {
-    let (key, offset, count) = (args.bytes()?, limit(args)?, limit(args)?);
+    let (key, offset, count) = (args.bytes()?, limit(args)?, most(args)?);
     let mut range = Range { numbers: 0..=u64::MAX, direction, offset, count };
     if args.len() == 2 {
         if args.word().as_deref() != Some(b"CURSOR") {
@@ -91,6 +96,7 @@ fn by_place(
         let cursor = number(args.bytes()?)?;
         range.numbers = match direction {
             Direction::Forward => above(cursor),
+            Direction::Reverse if cursor == 0 => 0..=u64::MAX,
             Direction::Reverse => below(cursor),
         };
     }
@@ -120,7 +126,7 @@ fn sirevrange(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<
 fn bound(text: &[u8], what: &'static str) -> Result<(u64, bool)> {
     match text {
         b"-inf" => return Ok((0, false)),
-        b"+inf" | b"inf" => return Ok((u64::MAX, false)),
+        b"+inf" => return Ok((u64::MAX, false)),
         _ => {}
     }
     let (digits, is_excluded) = match text {
@@ -131,7 +137,8 @@ fn bound(text: &[u8], what: &'static str) -> Result<(u64, bool)> {
     Ok((value, is_excluded))
 }
 
-/// By number, between two bounds. As in Kvrocks, words behind them that are no LIMIT say nothing.
+/// By number, between two bounds. As in Kvrocks, one or two words behind them say nothing, and of a
+/// LIMIT what is negative does not, nor a count of 0.
 fn by_value(
     cx: &ReadCx<'_>,
     args: &mut Args<'_>,
@@ -143,6 +150,9 @@ fn by_value(
         Direction::Forward => (first, second),
         Direction::Reverse => (second, first),
     };
+    if min == b"+inf" || max == b"-inf" {
+        return Err(Error::err("min > max"));
+    }
     let (min, is_above) = bound(min, "min")?;
     let (max, is_below) = bound(max, "max")?;
     let lower = if is_above { above(min) } else { min..=u64::MAX };
@@ -152,8 +162,12 @@ fn by_value(
         false => *lower.start()..=*upper.end(),
     };
     let mut range = Range { numbers, direction, offset: 0, count: u64::MAX };
-    if args.len() == 3 && args.word().as_deref() == Some(b"LIMIT") {
-        (range.offset, range.count) = (limit(args)?, limit(args)?);
+    if args.len() == 3 {
+        if args.word().as_deref() != Some(b"LIMIT") {
+            return Err(Error::Syntax);
+        }
+        range.offset = u64::try_from(args.integer()?).unwrap_or_default();
+        range.count = most(args)?;
     }
     list(cx, key, &range, reply)
 }
