@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
+use super::Shell;
 use super::model::{self, KEYS, Keyspace, Said, Value, any};
 
 type Numbers = BTreeSet<u64>;
@@ -44,6 +45,8 @@ fn step(random: &mut StdRng, model: &mut Keyspace<Numbers>) -> (String, String) 
     let (one, two) = (number(random), number(random));
     let held = model.value(key).cloned().unwrap_or_default();
     let (offset, count) = (random.random_range(0..3_usize), random.random_range(0..5_usize));
+    // None is no limit.
+    let most = if count == 0 { usize::MAX } else { count };
     match random.random_range(0..8) {
         0..=2 => {
             let numbers = model.value_mut(key);
@@ -63,16 +66,16 @@ fn step(random: &mut StdRng, model: &mut Keyspace<Numbers>) -> (String, String) 
             (format!("SIEXISTS {key} {one} {two}"), format!("*2 :{} :{}", has(one), has(two)))
         }
         5 => {
-            let page = held.into_iter().filter(|number| *number > one).skip(offset).take(count);
+            let page = held.into_iter().filter(|number| *number > one).skip(offset).take(most);
             (format!("SIRANGE {key} {offset} {count} CURSOR {one}"), listed(page))
         }
         6 => {
-            let page = held.into_iter().rev().skip(offset).take(count);
+            let page = held.into_iter().rev().skip(offset).take(most);
             (format!("SIREVRANGE {key} {offset} {count}"), listed(page))
         }
         _ => {
             let within = held.into_iter().rev().filter(|number| (one..two).contains(number));
-            let page = within.skip(offset).take(count);
+            let page = within.skip(offset).take(most);
             let command = format!("SIREVRANGEBYVALUE {key} ({two} {one} LIMIT {offset} {count}");
             (command, listed(page))
         }
@@ -82,4 +85,28 @@ fn step(random: &mut StdRng, model: &mut Keyspace<Numbers>) -> (String, String) 
 #[test]
 fn sorted_sets_of_numbers_are_what_the_model_says() {
     model::runs::<Numbers>();
+}
+
+/// What the recordings do not have, by Kvrocks' source.
+#[test]
+fn pages_and_limits_of_none_are_those_of_the_reference() {
+    let mut shell = Shell::new();
+    assert_eq!(shell.run("SIADD s 1 2 3"), ":3");
+    let all = "*3 $1 3 $1 2 $1 1";
+    for (command, reply) in [
+        ("SIREVRANGE s 0 10 CURSOR 0", all),
+        ("SIREVRANGE s 0 0", all),
+        ("SIRANGE s 0 0", "*3 $1 1 $1 2 $1 3"),
+        ("SIREVRANGE s 0 2 CURSOR 3", "*2 $1 2 $1 1"),
+        ("SIREVRANGE s 0 2 CURSOR 1", "*0"),
+        ("SIRANGEBYVALUE s 1 9 LIMIT 0 0", "*3 $1 1 $1 2 $1 3"),
+        ("SIRANGEBYVALUE s 1 9 LIMIT -1 2", "*2 $1 1 $1 2"),
+        ("SIRANGEBYVALUE s 1 9 LIMIT 1 -1", "*2 $1 2 $1 3"),
+        ("SIRANGEBYVALUE s 1 9 FOO 1 2", "-ERR syntax error"),
+        ("SIRANGEBYVALUE s +inf -inf", "-ERR min > max"),
+        ("SIREVRANGEBYVALUE s -inf +inf", "-ERR min > max"),
+        ("SIRANGEBYVALUE s 1 inf", "-ERR the max isn't integer"),
+    ] {
+        assert_eq!(shell.run(command), reply, "{command}");
+    }
 }
