@@ -58,9 +58,14 @@ pub fn add_floats(current: &[u8], increment: &[u8]) -> Result<Vec<u8>, CommandEr
     Ok(exact.unwrap_or_else(|| format_float(sum)).into_bytes())
 }
 
-/// Without exponent, without superfluous zeros, "-0" as "0".
+/// Without exponent, without superfluous zeros, no more than 17 digits behind the point, "-0" as "0".
 fn format_float(value: f64) -> String {
-    if value == 0.0 { "0".to_owned() } else { value.to_string() }
+    let mut text = value.to_string();
+    if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() > 17) {
+        text = format!("{value:.17}");
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    if matches!(&*text, "0" | "-0") { "0".to_owned() } else { text }
 }
 
 /// A decimal number in units of 10^-17; `None` if it is not exactly one, or out of range.
@@ -139,6 +144,7 @@ mod tests {
             ("1e20", "0", "100000000000000000000"),
             ("-1.5", "0.25", "-1.25"),
             ("1e300", "1", "1"),
+            ("1e-16", "1e-18", "0.0000000000000001"),
         ] {
             let found = String::from_utf8(add_floats(a.as_bytes(), b.as_bytes()).unwrap()).unwrap();
             assert!(found.starts_with(sum), "{a} + {b} = {found}");
@@ -146,6 +152,8 @@ mod tests {
         let least = format_fixed(i128::MIN);
         assert!(least.starts_with("-1701411834604692317316.8730"), "{least}");
         assert_eq!(least.matches('-').count(), 1, "{least}");
+        assert_eq!(add_floats(b"0", b"1e-20").unwrap(), b"0");
+        assert_eq!(add_floats(b"-1e-20", b"0").unwrap(), b"0");
         assert!(matches!(add_floats(b"x", b"1"), Err(CommandError::NotAFloat)));
         assert!(matches!(add_floats(b"1", b"nan"), Err(CommandError::NotAFloat)));
         assert!(matches!(add_floats(b"1", b" 1"), Err(CommandError::NotAFloat)));
