@@ -80,7 +80,11 @@ impl Controller {
                     anyhow::bail!("the controller ended");
                 }
                 answer = http.get(format!("{url}/healthz")).send() => {
-                    if answer.is_ok_and(|answer| answer.status().is_success()) {
+                    let Ok(answer) = answer else { continue };
+                    let is_well = answer.status().is_success();
+                    // One that stands back for another has begun, too.
+                    let text = answer.text().await.unwrap_or_default();
+                    if is_well || text.starts_with("nothing is done for cluster") {
                         break;
                     }
                 }
