@@ -247,6 +247,16 @@ impl Cluster {
         None
     }
 
+    /// Why nothing is done for this cluster: another controller leads it. One of several that share
+    /// a store may stand by for ever, and says nothing of that. An alarm of the plan tells more.
+    pub(crate) fn stands_back(&self) -> Option<String> {
+        let label = self.label();
+        let state = self.state.lock();
+        let why = state.plan.stands_back.as_ref()?;
+        let is_alone = state.observed.authority == planner::Authority::Alone;
+        is_alone.then(|| format!("nothing is done for cluster {label}: {why}"))
+    }
+
     /// What keeps this cluster from being looked after, although the process runs; `None` if nothing does.
     pub(crate) fn trouble(&self) -> Option<String> {
         if let Some(ended) = self.ended() {
@@ -256,12 +266,6 @@ impl Cluster {
         let state = self.state.lock();
         if state.deleted {
             return None;
-        }
-        // One of several controllers may stand by for ever.
-        if state.observed.authority == planner::Authority::Alone
-            && let Some(why) = &state.plan.stands_back
-        {
-            return Some(format!("nothing is done for cluster {label}: {why}"));
         }
         let late = |due: &Time| self.shared.now().millis_since(*due) >= PLAN_LATE_MS;
         let since = state.plan_due.filter(late)?;

@@ -272,6 +272,11 @@ impl Registry {
         of_store.or_else(|| self.all().iter().find_map(|cluster| cluster.trouble()))
     }
 
+    /// Why this process, the only one of its store, carries nothing out; `None` if it does.
+    pub(crate) fn stands_back(&self) -> Option<String> {
+        self.all().iter().find_map(|cluster| cluster.stands_back())
+    }
+
     /// Keeps the store and the log of events going; returns why this process must end.
     pub(crate) async fn keep(self: &Arc<Self>) -> String {
         let shared = Arc::clone(&self.shared);
