@@ -195,7 +195,8 @@ fn a_redis_is_given_up_for_a_cluster_while_it_takes_writes() -> Result<()> {
 
 #[test]
 fn a_stream_that_breaks_goes_on_and_a_signal_ends_it() -> Result<()> {
-    let stage = Stage::new(&[("repl-diskless-sync", "no")])?;
+    // The writers are faster than what follows: what it is behind by must be there when it is back.
+    let stage = Stage::new(&[("repl-diskless-sync", "no"), ("repl-backlog-size", "256mb")])?;
     let folder = tempfile::tempdir().context("a folder")?;
     let mut import = stage.import(&folder.path().join("log"), &[])?;
     let mut redis = stage.redis.connect()?;
