@@ -361,16 +361,21 @@ mod tests {
         assert!(done.is_ok(), "never: {what}");
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_a_client_began_is_in_force_although_it_hung_up() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
+    /// One without clusters, and with a namespace `n`.
+    async fn registry(folder: &std::path::Path) -> Arc<Registry> {
+        let store = Embedded::open(&folder.join("store"), 0).expect("a store");
         let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
         let registry = Registry::start(shared, None).await.expect("a registry");
         let (store, created) =
-            (&registry.shared.store, Event::now(1, String::new(), "", "".into()));
+            (&registry.shared.store, Event::now(1, String::new(), "", String::new()));
         store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
+        registry
+    }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_client_began_is_in_force_although_it_hung_up() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let registry = registry(dir.path()).await;
         let by = test_actor();
         hang_up(registry.create(record(), &by, "created".to_owned())).await;
         eventually("the cluster runs", || registry.get("n", "c").is_some()).await;
@@ -392,11 +397,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_record_that_fell_behind_its_store_catches_up() {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
-        let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
-        let created = Event::now(1, String::new(), "", String::new());
-        shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
+        let registry = registry(dir.path()).await;
         let by = test_actor();
         let made = registry.create(record(), &by, "created".to_owned()).await;
         let cluster = made.expect("a cluster");
@@ -406,7 +407,7 @@ mod tests {
         let next = known.next();
         let change = Change::new(known, next, event);
         let unseen = Arc::clone(&change.record);
-        shared.store.swap(change).await.done().expect("a write");
+        registry.shared.store.swap(change).await.done().expect("a write");
         let updated = tokio::time::timeout(
             Duration::from_secs(10),
             cluster.update(&by, "seen", |record| {
@@ -422,11 +423,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_task_that_ended_by_itself_is_the_end_of_the_process() {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Embedded::open(&dir.path().join("store"), 0).expect("a store");
-        let shared = Arc::new(Shared::new(Arc::new(store), Policy::default()).expect("threads"));
-        let registry = Registry::start(Arc::clone(&shared), None).await.expect("a registry");
-        let created = Event::now(1, String::new(), "", String::new());
-        shared.store.create_namespace("n".to_owned(), created).await.done().expect("a namespace");
+        let registry = registry(dir.path()).await;
         let by = test_actor();
         for name in ["gone", "c"] {
             let made = Record { name: name.to_owned(), ..record() };

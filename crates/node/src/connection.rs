@@ -13,8 +13,8 @@ mod held;
 mod late;
 mod moving;
 mod peers;
-mod rest;
 mod sending;
+mod time_left;
 mod turn;
 
 use std::convert::Infallible;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use resp::Parser;
 
 use super::event::Reads;
-use super::{Connection, End, Ended, Leave, moving as sessions, rest};
+use super::{Connection, End, Ended, Leave, moving as sessions, time_left};
 use crate::clients::Pause;
 use crate::clock;
 use crate::command::Flags;
@@ -65,9 +65,9 @@ impl Connection {
                     (Some(Told::Answer(_)), ..) => None,
                     // Elsewhere nobody knows how long it has waited.
                     (None, (words, _), Some(left)) => {
-                        Some(rest::with_rest(last_name(session), words, left))
+                        Some(time_left::with_rest(last_name(session), words, left))
                     }
-                    (_, (words, is_other), _) => is_other.then(|| rest::as_resp(words)),
+                    (_, (words, is_other), _) => is_other.then(|| time_left::as_resp(words)),
                 };
                 drop(waiting);
                 let length = self.reword(told.as_ref(), length, again);
@@ -201,9 +201,9 @@ fn last_name(session: &Session) -> &'static str {
 /// A command that began so long ago as it begins anew.
 fn later(session: &Session, words: &[Vec<u8>], ago: Duration) -> Vec<u8> {
     let name = last_name(session);
-    match rest::patience(name, words) {
-        Some(patience) => rest::with_rest(name, words, patience.saturating_sub(ago)),
-        None => rest::as_resp(words),
+    match time_left::patience(name, words) {
+        Some(patience) => time_left::with_rest(name, words, patience.saturating_sub(ago)),
+        None => time_left::as_resp(words),
     }
 }
 
