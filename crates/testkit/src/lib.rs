@@ -15,6 +15,7 @@ pub mod linear;
 pub mod netns;
 pub mod ports;
 pub mod process;
+pub mod reshard;
 pub mod restartable;
 pub mod torture;
 pub mod transcript;

@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5)]
     runs: u32,
     /// Only these rows: kill, stop, kill-restart, replica-kill, replica-stop, switchover, controller-kill, dns; and,
-    /// where `make drill` runs them, link-down, partition-balancer, partition-controller
+    /// where `make drill` runs them, link-down, partition-balancer, partition-controller, reshard
     #[arg(long, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<Row>,
     /// For how long a killed controller is away, s
@@ -95,10 +95,10 @@ async fn story(args: &Args, chosen: &[Row], dir: &Path) -> Result<bool> {
         rows.extend(by_name(args, dir, &timeline).await?);
     }
     for name in chosen.iter().filter_map(|row| match row {
-        Row::Network(name) => Some(name),
+        Row::Elsewhere(name) => Some(name),
         _ => None,
     }) {
-        timeline.say(&format!("{name} is not run here: it takes network namespaces (make drill)"));
+        timeline.say(&format!("{name} is not run here, but by `make drill`"));
     }
     if !rows.is_empty() {
         crate::out::text(&report::render(&rows, args.runs))?;

@@ -11,14 +11,14 @@ pub(crate) enum Row {
     Fault(Fault),
     /// A killed master, for clients that follow a DNS name.
     ByName,
-    /// A fault of a network; it takes a namespace per host, which is not this program's business. `make drill` runs it
-    /// with the same arguments after this.
-    Network(&'static str),
+    /// What is not this program's business: a fault of a network takes a namespace per host, and slots that move take
+    /// clients of their own. `make drill` runs it with the same arguments after this.
+    Elsewhere(&'static str),
 }
 
 impl Row {
     /// All names, in the order in which they are drilled.
-    const NAMES: [(&'static str, Self); 11] = [
+    const NAMES: [(&'static str, Self); 12] = [
         ("kill", Self::Fault(Fault::Kill)),
         ("stop", Self::Fault(Fault::Stop)),
         ("kill-restart", Self::Fault(Fault::KillAndRestart)),
@@ -27,9 +27,10 @@ impl Row {
         ("switchover", Self::Fault(Fault::Switchover)),
         ("controller-kill", Self::Fault(Fault::ControllerKill)),
         ("dns", Self::ByName),
-        ("link-down", Self::Network("link-down")),
-        ("partition-balancer", Self::Network("partition-balancer")),
-        ("partition-controller", Self::Network("partition-controller")),
+        ("link-down", Self::Elsewhere("link-down")),
+        ("partition-balancer", Self::Elsewhere("partition-balancer")),
+        ("partition-controller", Self::Elsewhere("partition-controller")),
+        ("reshard", Self::Elsewhere("reshard")),
     ];
 
     /// Those that are chosen, in their order; all without a choice. `None` if that leaves none.

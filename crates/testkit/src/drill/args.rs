@@ -56,13 +56,23 @@ pub struct Args {
     pub balancer: Balancer,
     /// Where to work; a temporary folder without.
     pub dir: Option<PathBuf>,
+    /// The row in which slots move was chosen as well, or none was.
+    pub reshards: bool,
 }
+
+/// The row in which slots move, as it is chosen.
+const RESHARD: &str = "reshard";
 
 impl Args {
     /// Reads `--name value` and `--name=value`.
     pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut args =
-            Self { rows: Row::ALL.to_vec(), runs: 5, balancer: Balancer::Builtin, dir: None };
+        let mut args = Self {
+            rows: Row::ALL.to_vec(),
+            runs: 5,
+            balancer: Balancer::Builtin,
+            dir: None,
+            reshards: true,
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let (name, given) = match word.split_once('=') {
@@ -85,6 +95,7 @@ impl Args {
             "--only" => {
                 let chosen: Vec<&str> = value.split(',').collect();
                 self.rows.retain(|row| chosen.contains(&row.word()));
+                self.reshards = chosen.contains(&RESHARD);
             }
             "--runs" => self.runs = value.parse().context("--runs needs a number")?,
             "--balancer" => {
@@ -118,6 +129,9 @@ mod tests {
         assert_eq!(args.dir, Some(PathBuf::from("/d/network")));
         assert_eq!(parse("").unwrap().rows, Row::ALL);
         assert!(parse("--only dns").unwrap().rows.is_empty());
+        assert!(!args.reshards && parse("").unwrap().reshards);
+        let args = parse("--only reshard").unwrap();
+        assert!(args.rows.is_empty() && args.reshards);
         assert!(parse("--runs 0").is_err() && parse("--unknown 1").is_err());
     }
 }
