@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use common::PATIENCE;
+use common::{PATIENCE, ctl};
 use testkit::cluster::{Cluster, Options};
 use testkit::{clients, process, wait};
 
@@ -72,6 +74,47 @@ fn all_clients_recover(balancer: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// Slots go from shard to shard, and home, while every client writes and reads: no library passes
+/// an error on. What each is shown covers all slots meanwhile.
+fn slots_move(balancer: &'static str) -> Result<()> {
+    let clients = clients::installed()?;
+    let cluster = Cluster::start(Options { balancer, ..Options::default() })?;
+    let start = cluster.master(0)?.announced()?;
+    let folder = tempfile::tempdir().context("create a folder")?;
+    let mut running = clients
+        .iter()
+        .map(|client| client.start(start, KEYS_PER_PASS, LONGEST, folder.path()))
+        .collect::<Result<Vec<_>>>()?;
+    for client in &mut running {
+        passes_cleanly(client, 0)?;
+    }
+    for (slots, to) in [("0-1999", "1"), ("6000-7999", "2"), ("0-1999", "0"), ("6000-7999", "1")] {
+        ctl::done(&cluster, &["move", "slots", slots, "--to", to, "--yes"])?;
+        let last = ctl::moves_over(&cluster)?;
+        ensure!(last["error"].is_null(), "{last:#}");
+        covers_all_slots(start)?;
+    }
+    for client in &mut running {
+        // One that began after the last move, so that every library has met what moved.
+        let begun = client.passes()?.len();
+        passes_cleanly(client, begun + 1).with_context(|| cluster.logs())?;
+        let passes = client.passes()?;
+        let has_errors = passes.iter().any(|errors| *errors > 0);
+        ensure!(!has_errors, "{}: {passes:?}\n{}", client.name, client.said());
+    }
+    Ok(())
+}
+
+/// `redis-cli --cluster check`, where no replica is shown whose master is not.
+fn covers_all_slots(at: SocketAddr) -> Result<()> {
+    let mut command = Command::new("redis-cli");
+    let output = command.args(["--cluster", "check", &at.to_string()]).output();
+    let output = output.context("run redis-cli --cluster check")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.contains("[OK] All 16384 slots covered."), "{said}");
+    Ok(())
+}
+
 /// Waits for a pass without errors among those after the first `skip`.
 fn passes_cleanly(client: &mut clients::Running, skip: usize) -> Result<()> {
     wait::until("a pass without errors", PATIENCE, || {
@@ -105,6 +148,16 @@ fn examples_of_types_behind_haproxy() -> Result<()> {
 #[test]
 fn without_balancers() -> Result<()> {
     all_clients("none")
+}
+
+#[test]
+fn slots_move_behind_the_builtin_balancer() -> Result<()> {
+    slots_move("builtin")
+}
+
+#[test]
+fn slots_move_behind_haproxy() -> Result<()> {
+    slots_move("haproxy")
 }
 
 #[test]

@@ -3,56 +3,21 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value as Json;
+use anyhow::{Context as _, Result, ensure};
 use testkit::cluster::{Cluster, Options};
-use testkit::process;
-use testkit::wait;
 use testkit::wire::{Connection, Reply};
 
-use common::PATIENCE;
+use common::ctl::{done, moves_over, refused};
 
 /// All keys are in the slot of this word.
 const TAG: &str = "{hello}";
 const SLOT: &str = "866";
 const KEYS: usize = 2_000;
-
-/// What `ctl` says, on either of its outputs.
-fn ctl(cluster: &Cluster, words: &[&str]) -> Result<(bool, String)> {
-    let url = cluster.state()?.controller.url;
-    let mut command = Command::new(process::holdfast()?);
-    let output = command.args(["ctl", "-H", &url]).args(words).output().context("run ctl")?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
-}
-
-fn done(cluster: &Cluster, words: &[&str]) -> Result<String> {
-    let (is_done, said) = ctl(cluster, words)?;
-    if is_done { Ok(said) } else { bail!("{words:?}: {said}") }
-}
-
-fn refused(cluster: &Cluster, words: &[&str], why: &str) -> Result<()> {
-    let (is_done, said) = ctl(cluster, words)?;
-    ensure!(!is_done && said.contains(why), "{words:?}: {said}");
-    Ok(())
-}
-
-/// Waits until no move is queued or under way; what the newest one came to.
-fn over(cluster: &Cluster) -> Result<Json> {
-    wait::until("the move to be over", PATIENCE, || {
-        let moves: Json = serde_json::from_str(&done(cluster, &["--json", "moves"])?)?;
-        ensure!(moves["moves"].as_array().is_some_and(Vec::is_empty), "{moves:#}");
-        let last = moves["done"].as_array().and_then(|done| done.last().cloned());
-        last.context("no move was made")
-    })
-    .with_context(|| cluster.logs())
-}
 
 /// What a client saw that counts up and follows MOVED.
 #[derive(Debug, Default)]
@@ -147,7 +112,7 @@ fn slots_go_to_another_shard_and_come_home_while_a_client_counts() -> Result<()>
     for (to, round) in [("1", 1), ("0", 2)] {
         let queued = done(&cluster, &[&moves(to)[..], &["--yes"]].concat())?;
         ensure!(queued.contains(&format!("queued as {round}")), "{queued}");
-        let last = over(&cluster)?;
+        let last = moves_over(&cluster)?;
         ensure!(last["id"] == round && last["error"].is_null(), "{last:#}");
         refused(&cluster, &moves(to), "already")?;
         if to == "1" {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod certs;
+pub(crate) mod ctl;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
