@@ -277,8 +277,12 @@ fn what_fails_leaves_the_slots_with_the_source() -> Result<()> {
         ensure!(said.starts_with("ERR ") && said.contains(why), "{conduct:?}: {said}");
         kept(&mut connection)?;
         if conduct == Conduct::Refuses {
-            let last = target.requests().last().cloned().unwrap_or_default();
-            ensure!(last.get(3).is_some_and(|state| state == b"2"), "{last:?}");
+            // Its client is answered first.
+            wait::until("the target to be told", PATIENCE, || {
+                let last = target.requests().last().cloned().unwrap_or_default();
+                ensure!(last.get(3).is_some_and(|state| state == b"2"), "{last:?}");
+                Ok(())
+            })?;
         }
         // It may be tried again, to a target that is not there any more.
         if conduct == Conduct::Dies(20) {
