@@ -51,7 +51,7 @@ fn of_three([low, middle, high]: [u8; 3]) -> i64 {
 }
 
 /// A packed list, of which the elements are taken one by one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Packed<'a> {
     rest: &'a [u8],
     form: Form,

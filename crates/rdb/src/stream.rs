@@ -14,6 +14,9 @@ const DELETED: i64 = 1;
 /// It has the fields of the first one of its listpack.
 const SAME_FIELDS: i64 = 2;
 
+/// Most fields of an entry. A word takes some 40 bytes of memory here, and may take two in its list.
+const FIELDS_MAX: u64 = 1 << 20;
+
 /// Reads a stream of type 15, 19 or 21.
 pub(crate) fn read<R: io::Read, E: From<Error>>(
     reader: &mut Reader<R>,
@@ -53,6 +56,14 @@ fn count(list: &mut Packed<'_>) -> Result<u64, Error> {
     u64::try_from(number).map_err(|_| Error::Malformed("a count of a stream is negative"))
 }
 
+/// So many fields as an entry may have.
+fn few(fields: u64) -> Result<u64, Error> {
+    match fields {
+        0..=FIELDS_MAX => Ok(fields),
+        _ => Err(Error::Malformed("an entry of a stream has more than 1048576 fields")),
+    }
+}
+
 /// The entries of a listpack, behind the one that it is named by.
 fn entries<E: From<Error>>(
     mut list: Packed<'_>,
@@ -60,9 +71,12 @@ fn entries<E: From<Error>>(
     visit: &mut impl FnMut(Part<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let (mut living, mut deleted) = (count(&mut list)?, count(&mut list)?);
-    let mut names: Vec<Cow<'_, [u8]>> = Vec::new();
-    for _ in 0..count(&mut list)? {
-        names.push(list.must()?.text());
+    // They are read anew for each entry that has them: collected, they would take many times what
+    // a compressed payload has.
+    let fields_of_all = count(&mut list)?;
+    let names_of_all = list.clone();
+    for _ in 0..fields_of_all {
+        list.must()?;
     }
     // Where the length of an entry stands elsewhere.
     list.must()?;
@@ -72,12 +86,13 @@ fn entries<E: From<Error>>(
         let seq = first.seq.wrapping_add(list.number()? as u64);
         let mut words: Vec<Cow<'_, [u8]>> = Vec::new();
         if flags & SAME_FIELDS != 0 {
-            for name in &names {
-                words.push(name.clone());
+            let mut names = names_of_all.clone();
+            for _ in 0..few(fields_of_all)? {
+                words.push(names.must()?.text());
                 words.push(list.must()?.text());
             }
         } else {
-            for _ in 0..count(&mut list)? {
+            for _ in 0..few(count(&mut list)?)? {
                 words.push(list.must()?.text());
                 words.push(list.must()?.text());
             }
@@ -153,4 +168,46 @@ fn consumer<R: io::Read, E: From<Error>>(
         visit(Part::Pending { group, consumer: &name, id, delivered_ms, count })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A listpack of small numbers.
+    fn listpack(numbers: &[u8]) -> Vec<u8> {
+        let elements: Vec<u8> = numbers.iter().flat_map(|number| [*number, 1]).collect();
+        let mut bytes = (elements.len() as u32 + 7).to_le_bytes().to_vec();
+        bytes.extend((numbers.len() as u16).to_le_bytes());
+        bytes.extend(elements);
+        bytes.push(0xff);
+        bytes
+    }
+
+    fn read_node(bytes: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, Error> {
+        let mut found = Vec::new();
+        entries(Packed::listpack(bytes)?, Id::default(), &mut |part| {
+            if let Part::Entry { fields, .. } = part {
+                found.push(fields.iter().map(|field| field.to_vec()).collect());
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn entries_of_the_same_fields_each_read_their_names() {
+        // Two living, none deleted, one field `7`; each entry: flags, ms, seq, value, length.
+        let node = listpack(&[2, 0, 1, 7, 0, 2, 0, 0, 8, 4, 2, 0, 1, 9, 4]);
+        let found = read_node(&node).unwrap();
+        let words = |texts: [&str; 2]| texts.map(|text| text.as_bytes().to_vec()).to_vec();
+        assert_eq!(found, [words(["7", "8"]), words(["7", "9"])]);
+    }
+
+    #[test]
+    fn an_entry_of_too_many_fields_is_refused_before_they_are_collected() {
+        assert!(few(FIELDS_MAX).is_ok());
+        let refused = few(FIELDS_MAX + 1).unwrap_err().to_string();
+        assert!(refused.contains(&FIELDS_MAX.to_string()), "{refused}");
+    }
 }
