@@ -242,6 +242,38 @@ fn a_stream_that_breaks_goes_on_and_a_signal_ends_it() -> Result<()> {
     Ok(())
 }
 
+/// What follows is behind: it reads keys anew that are ahead of the stream, and then comes to a
+/// FLUSHALL of before.
+#[test]
+fn a_flush_takes_nothing_that_was_written_after_it() -> Result<()> {
+    let stage = Stage::new(&[])?;
+    let folder = tempfile::tempdir().context("a folder")?;
+    let mut import = stage.import(&folder.path().join("log"), &[])?;
+    let mut redis = stage.redis.connect()?;
+    let keeps_up = |import: &mut Process, redis: &mut Connection| {
+        wait::until("all to be there", PATIENCE, || {
+            ensure!(import.ended()?.is_none(), "it ended: {}", import.log());
+            ensure!(import.log().ends_with(&offset(redis)?), "{}", import.log());
+            Ok(())
+        })
+    };
+    keeps_up(&mut import, &mut redis)?;
+    process::signal(import.pid(), libc::SIGSTOP)?;
+    // Of several slots: such keys are read anew.
+    redis.call(&["MSET", "behind:a", "1", "behind:b", "1"])?;
+    redis.call(&["FLUSHALL"])?;
+    for key in ["behind:a", "behind:b"] {
+        ensure!(redis.call(&["SET", key, "2"])?.text() == "OK");
+    }
+    process::signal(import.pid(), libc::SIGCONT)?;
+    keeps_up(&mut import, &mut redis)?;
+    process::signal(import.pid(), libc::SIGINT)?;
+    ensure!(ended(&mut import)?, "{}", import.log());
+    let (here, there) = stage.keys()?;
+    ensure!((here, there) == (2, 2), "{here} keys, not {there}: {}", import.log());
+    Ok(())
+}
+
 /// The end of the line that says that nothing is left to do.
 fn offset(redis: &mut Connection) -> Result<String> {
     let info = redis.call(&["INFO", "replication"])?.text();

@@ -96,6 +96,10 @@ impl Applier {
                 Meaning::Everywhere => {
                     self.flush().await?;
                     self.everywhere(&one.words).await?;
+                    // It may have deleted what was read of a later moment.
+                    let ahead = self.ahead.iter().filter(|(_, ahead)| **ahead > one.end);
+                    let keys = ahead.map(|(key, _)| key.clone()).collect();
+                    self.read_anew(keys).await?;
                 }
                 Meaning::Stop(why) => bail!("{why}: begin anew, with an empty target"),
             }
