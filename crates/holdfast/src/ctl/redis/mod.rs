@@ -123,7 +123,10 @@ pub(crate) async fn run(args: FromRedis) -> Result<()> {
         let cut_over = args.cut_over;
         follow::run(Plan { access, db, to: args.to, to_password, cut_over, spool }).await?;
     } else {
-        let counts = copy(&mut source, &mut target, args.keep, args.state.as_deref()).await?;
+        let run_id = source.run_id().await?;
+        let begin = Saved { db: place.db, to: args.to, run_id, cursor: "0".to_owned(), seen: 0 };
+        let state = args.state.as_deref();
+        let counts = copy(&mut source, &mut target, args.keep, (begin, state)).await?;
         let Counts { copied, kept, gone } = counts;
         out::say(&format!("{copied} keys copied, {kept} kept, {gone} gone meanwhile"));
     }
@@ -138,18 +141,23 @@ async fn copy(
     source: &mut Source,
     target: &mut Target,
     keeps: bool,
-    state: Option<&std::path::Path>,
+    (begin, state): (Saved, Option<&std::path::Path>),
 ) -> Result<Counts> {
-    let (run_id, total) = (source.run_id().await?, source.size().await?);
-    // A cursor means something to the process that gave it.
-    let saved =
-        state.map(Saved::read).transpose()?.flatten().filter(|saved| saved.run_id == run_id);
-    let mut cursor = saved.as_ref().map_or_else(|| "0".to_owned(), |saved| saved.cursor.clone());
-    let mut seen = saved.map_or(0, |saved| saved.seen);
+    let total = source.size().await?;
+    let mut at = begin;
+    if let Some(path) = state
+        && let Some(saved) = Saved::read(path)?
+    {
+        saved.must_be_of(at.db, &at.to, path)?;
+        // A cursor means something to the process that gave it.
+        if saved.run_id == at.run_id {
+            at = saved;
+        }
+    }
     let (mut counts, mut told) = (Counts::default(), Instant::now());
     loop {
-        let (next, keys) = source.scan(&cursor).await?;
-        seen += keys.len() as u64;
+        let (next, keys) = source.scan(&at.cursor).await?;
+        at.seen += keys.len() as u64;
         let values = source.dump(&keys).await?;
         counts.gone += values.iter().filter(|value| value.is_none()).count() as u64;
         let values: Vec<Put> = values.into_iter().flatten().map(Put::Value).collect();
@@ -159,13 +167,13 @@ async fn copy(
         if next == "0" {
             break;
         }
-        cursor = next;
+        at.cursor = next;
         if let Some(path) = state {
-            Saved { run_id: run_id.clone(), cursor: cursor.clone(), seen }.write(path)?;
+            at.write(path)?;
         }
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
-            out::say(&format!("{seen} of about {total} keys"));
+            out::say(&format!("{} of about {total} keys", at.seen));
         }
     }
     if let Some(path) = state {

@@ -3,12 +3,16 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Saved {
+    /// Which database of the source is copied.
+    pub(super) db: u32,
+    /// To where, as it was named.
+    pub(super) to: String,
     /// Which process of the source gave the cursor.
     pub(super) run_id: String,
     /// Where SCAN goes on.
@@ -25,6 +29,22 @@ impl Saved {
             text => text.with_context(|| format!("read {}", path.display()))?,
         };
         serde_json::from_str(&text).with_context(|| format!("read {}", path.display())).map(Some)
+    }
+
+    /// What was copied below the cursor of another copy is not there.
+    ///
+    /// # Errors
+    /// When it is that of another one.
+    pub(super) fn must_be_of(&self, db: u32, to: &str, path: &Path) -> Result<()> {
+        ensure!(
+            self.db == db && self.to == to,
+            "{} is the state of a copy of database {} to {}: name another file for this one, or \
+             remove it",
+            path.display(),
+            self.db,
+            self.to
+        );
+        Ok(())
     }
 
     /// Replaces the file as a whole.
@@ -53,9 +73,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         assert_eq!(Saved::read(&path).unwrap(), None);
-        let saved = Saved { run_id: "r".into(), cursor: "7".into(), seen: 9 };
+        let to = "h:1".to_owned();
+        let saved = Saved { db: 1, to, run_id: "r".into(), cursor: "7".into(), seen: 9 };
         saved.write(&path).unwrap();
-        assert_eq!(Saved::read(&path).unwrap(), Some(saved));
+        assert_eq!(Saved::read(&path).unwrap().as_ref(), Some(&saved));
+        assert!(saved.must_be_of(1, "h:1", &path).is_ok());
+        for (db, to) in [(0, "h:1"), (1, "h:2")] {
+            let refused = saved.must_be_of(db, to, &path).unwrap_err().to_string();
+            assert!(refused.contains("database 1 to h:1"), "{refused}");
+        }
         Saved::remove(&path).unwrap();
         Saved::remove(&path).unwrap();
         std::fs::write(&path, "{").unwrap();
