@@ -209,6 +209,18 @@ impl Namespaces {
             return;
         }
         let mut tokens = stored(store).unwrap_or_default();
+        // With both, SELECT 0 would lead a tenant to the keys of all.
+        if values.redis_databases > 0 {
+            if !tokens.is_empty() {
+                let count = tokens.len();
+                tracing::warn!(
+                    count,
+                    "tokens of namespaces in the database are not in force: there are either \
+                     namespaces or redis-databases"
+                );
+            }
+            return;
+        }
         for (token, namespace) in &values.namespaces {
             tokens.entry(token.clone()).or_insert_with(|| namespace.clone());
         }
@@ -217,7 +229,11 @@ impl Namespaces {
 
     /// Takes up the tokens that a batch of the master holds, if it holds any.
     pub fn take_up(&self, values: &Values, batch: &[u8]) {
-        if !values.repl_namespace_enabled || memchr::memmem::find(batch, NAMESPACES).is_none() {
+        let has_databases = values.redis_databases > 0;
+        if !values.repl_namespace_enabled
+            || has_databases
+            || memchr::memmem::find(batch, NAMESPACES).is_none()
+        {
             return;
         }
         for change in changes::of(batch, values.cluster_enabled) {

@@ -54,7 +54,8 @@ struct Tracker {
     client: Arc<Client>,
     /// The connection that is told.
     target: Arc<Client>,
-    namespace: Arc<[u8]>,
+    /// Those that it has been in since it tracks: what it read of each may still be kept.
+    namespaces: Vec<Arc<[u8]>>,
     wish: Wish,
     is_broken: bool,
 }
@@ -111,12 +112,34 @@ impl Tracking {
         let tracker = Tracker {
             client: Arc::clone(client),
             target: target.unwrap_or_else(|| Arc::clone(client)),
-            namespace: Arc::clone(namespace),
+            namespaces: vec![Arc::clone(namespace)],
             wish,
             is_broken: false,
         };
         if self.state.lock().trackers.insert(client.id, tracker).is_none() {
             self.count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A client sees another database from here on.
+    pub fn enter(&self, client: u64, namespace: &Arc<[u8]>) {
+        if !self.any() {
+            return;
+        }
+        if let Some(tracker) = self.state.lock().trackers.get_mut(&client)
+            && !tracker.namespaces.contains(namespace)
+        {
+            tracker.namespaces.push(Arc::clone(namespace));
+        }
+    }
+
+    /// It is somebody else's from here on, and sees this namespace alone.
+    pub fn only(&self, client: u64, namespace: &Arc<[u8]>) {
+        if !self.any() {
+            return;
+        }
+        if let Some(tracker) = self.state.lock().trackers.get_mut(&client) {
+            tracker.namespaces = vec![Arc::clone(namespace)];
         }
     }
 
@@ -203,7 +226,7 @@ impl State {
         for tracker in listeners {
             let names = changed.iter().filter_map(|id| Name::of(id));
             let keys: Vec<&[u8]> = names
-                .filter(|name| *name.namespace == *tracker.namespace)
+                .filter(|name| tracker.is_in(name.namespace))
                 .map(|name| name.key)
                 .filter(|key| {
                     let prefixes = &tracker.wish.prefixes;
@@ -220,7 +243,7 @@ impl State {
         let is_meant = |other: &[u8]| namespace.is_none_or(|wanted| wanted == other);
         self.readers.retain(|id, _| !Name::of(id).is_some_and(|name| is_meant(name.namespace)));
         for tracker in self.trackers.values_mut() {
-            if is_meant(&tracker.namespace) {
+            if namespace.is_none_or(|namespace| tracker.is_in(namespace)) {
                 tracker.tell(None, None, sending);
             }
         }
@@ -228,6 +251,10 @@ impl State {
 }
 
 impl Tracker {
+    fn is_in(&self, namespace: &[u8]) -> bool {
+        self.namespaces.iter().any(|own| **own == *namespace)
+    }
+
     /// Tells of these keys; `None`: of all.
     fn tell(&mut self, keys: Option<&[&[u8]]>, writer: Option<u64>, sending: Sending) {
         if self.wish.is_no_loop && writer == Some(self.client.id) {
@@ -333,6 +360,26 @@ mod tests {
         tracking.end(a.id);
         tracking.end(b.id);
         assert!(!tracking.any());
+    }
+
+    #[test]
+    fn what_was_read_of_each_database_is_told_of() {
+        let (tracking, clients) = (Tracking::default(), Clients::default());
+        let (a, b) = (client(&clients, 3), client(&clients, 3));
+        tracking.begin(&a, &Arc::from(&b"0"[..]), None, Wish::default());
+        let wish = Wish { mode: Mode::Broadcast, ..Wish::default() };
+        tracking.begin(&b, &Arc::from(&b"0"[..]), None, wish);
+        tracking.tell(&batch(&["k"]), false, None, SENDING);
+        assert_eq!(pushed(&b), "", "of another database");
+        for reader in [&a, &b] {
+            tracking.enter(reader.id, &Arc::from(&b"n"[..]));
+        }
+        note(&tracking, &a, "k", 0);
+        tracking.state.lock().tell_all(Some(b"n"), SENDING);
+        assert_eq!(pushed(&a), ">2 $10 invalidate _ ");
+        assert_eq!(pushed(&b), ">2 $10 invalidate _ ");
+        tracking.tell(&batch(&["k"]), false, None, SENDING);
+        assert_eq!(pushed(&b), ">2 $10 invalidate *1 $1 k ");
     }
 
     #[test]

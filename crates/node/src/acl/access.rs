@@ -30,7 +30,7 @@ const ONLY_WRITE: &[&str] = &[
     "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer",
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
     "zremrangebyrank", "zremrangebyscore", "pfadd", "siadd", "sirem", "hpexpire", "hexpire",
-    "hexpireat", "hpexpireat", "hpersist", "movex", "tdigest.add", "tdigest.create", "tdigest.reset",
+    "hexpireat", "hpexpireat", "hpersist", "tdigest.add", "tdigest.create", "tdigest.reset",
     "ts.add", "ts.alter", "ts.create", "ts.del", "ts.madd",
 ];
 
@@ -105,6 +105,8 @@ pub(crate) fn needs(row: &Row, words: &[&[u8]], (place, count): (usize, usize)) 
             }
         }
         Access::Write if name == "xreadgroup" => READ,
+        // What a script may do with its keys is not known before it runs.
+        Access::None if matches!(name, "eval" | "evalsha" | "fcall") => BOTH,
         Access::Write => BOTH,
         Access::Read | Access::None => READ,
     }
@@ -133,6 +135,10 @@ mod tests {
         check("GET k", &[READ]);
         check("SET k v", &[WRITE]);
         check("SET k v XX GET", &[BOTH]);
+        check("EVAL return(1) 1 k", &[BOTH]);
+        check("EVAL_RO return(1) 1 k", &[READ]);
+        check("FCALL f 2 k l", &[BOTH, BOTH]);
+        check("MOVEX k token", &[BOTH]);
         check("SET k get", &[WRITE]);
         check("SET k v IFEQ x", &[BOTH]);
         check("SET k v ifdne 0123456789abcdef", &[BOTH]);

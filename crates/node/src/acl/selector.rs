@@ -65,6 +65,10 @@ struct Pattern {
     write: bool,
 }
 
+fn is_blank(byte: u8) -> bool {
+    byte == 0 || byte == 0x0b || byte.is_ascii_whitespace()
+}
+
 /// A set of permissions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selector {
@@ -112,6 +116,10 @@ impl Selector {
                 return Ok(());
             }
             _ => {}
+        }
+        // Lines of a file are divided at blanks: what has one could not be read back.
+        if modifier.bytes().any(is_blank) {
+            return Err(RuleError::Syntax);
         }
         match modifier.split_at_checked(1) {
             Some(("+", what)) => self.add_rule(true, what),

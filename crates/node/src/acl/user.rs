@@ -137,7 +137,12 @@ impl User {
             _ => None,
         });
         match pattern {
-            Some(pattern) if !selectors.any(Selector::reads_everything) => {
+            // The one that allows the command has to allow what it looks up, too.
+            Some(pattern)
+                if !selectors.any(|selector| {
+                    selector.reads_everything() && selector.check(row, words).is_ok()
+                }) =>
+            {
                 Err(Denied::Key(pattern.to_vec()))
             }
             _ => Ok(()),

@@ -29,9 +29,22 @@ pub const CATEGORIES: [&str; 22] = [
     "sortedint",
 ];
 
-/// Commands that are dangerous to a server without being an administrator's, beside those that write
-/// all keys.
-const DANGEROUS: [&str; 6] = ["info", "keys", "restore", "role", "sort", "sort_ro"];
+/// Commands that are dangerous to a server without being an administrator's.
+const DANGEROUS: [&str; 7] = ["flushall", "flushdb", "info", "keys", "restore", "sort", "sort_ro"];
+
+/// Commands of administrators that clients of a namespace may run all the same, as in Kvrocks.
+const ADMIN: [&str; 10] = [
+    "client|kill",
+    "client|list",
+    "client|no-evict",
+    "client|unblock",
+    "cluster|count-failure-reports",
+    "cluster|replicas",
+    "cluster|reset",
+    "cluster|slaves",
+    "module|list",
+    "role",
+];
 
 /// The flags that COMMAND shows.
 pub fn flag_words(row: &Row) -> Vec<&'static str> {
@@ -61,10 +74,10 @@ fn of_family(family: &str) -> Option<String> {
 pub fn categories(row: &Row, family: &str) -> Vec<String> {
     let flags = row.flags;
     let is_fast = flags.has(Flags::FAST);
-    let is_admin = flags.has(Flags::ADMIN) || flags.has(Flags::PEER);
+    let is_admin = flags.has(Flags::ADMIN) || flags.has(Flags::PEER) || ADMIN.contains(&row.name);
     let kind = flag_words(row).first().copied();
     let is_keyspace = flags.has(Flags::KEYSPACE) && !flags.has(Flags::PUBSUB);
-    let is_dangerous = is_admin || flags.has(Flags::ALL_KEYS) || DANGEROUS.contains(&row.name);
+    let is_dangerous = is_admin || DANGEROUS.contains(&row.name);
     let own = of_family(family);
     let is = |category: &str| match category {
         "keyspace" => family == "generic" || is_keyspace,
@@ -83,4 +96,44 @@ pub fn categories(row: &Row, family: &str) -> Vec<String> {
     let unknown = own.filter(|own| !CATEGORIES.contains(&own.as_str()));
     found.extend(unknown);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::Catalog;
+
+    /// As ACL CAT of Redis 7.0.15 lists them, of commands that there are here.
+    const OF_ADMINISTRATORS: &str = "acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log \
+        acl|save acl|setuser acl|users bgsave client|kill client|list client|no-evict client|pause \
+        client|unblock client|unpause cluster|count-failure-reports cluster|replicas cluster|reset \
+        cluster|slaves config|get config|resetstat config|rewrite config|set failover lastsave \
+        latency|doctor latency|graph latency|histogram latency|history latency|latest latency|reset \
+        module|list monitor role save shutdown slaveof slowlog|get slowlog|len slowlog|reset";
+    const DANGEROUS_BESIDES: &str = "flushall flushdb info keys restore sort sort_ro";
+
+    fn has(name: &str, category: &str) -> Option<bool> {
+        crate::shell::table();
+        let catalog = Catalog::get();
+        let entry = catalog.find(name).map(|at| &catalog.entries()[at])?;
+        Some(entry.categories.iter().any(|own| own == category))
+    }
+
+    #[test]
+    fn administrators_have_the_commands_that_redis_gives_them() {
+        for name in OF_ADMINISTRATORS.split_ascii_whitespace() {
+            for category in ["admin", "dangerous"] {
+                assert_ne!(has(name, category), Some(false), "{name} @{category}");
+            }
+        }
+        for name in DANGEROUS_BESIDES.split_ascii_whitespace() {
+            assert_eq!(has(name, "dangerous"), Some(true), "{name}");
+            assert_eq!(has(name, "admin"), Some(false), "{name}");
+        }
+        for name in ["client|id", "client|setname", "client|tracking", "cluster|slots", "time"] {
+            assert_eq!(has(name, "dangerous"), Some(false), "{name}");
+        }
+        for name in ["function|load", "function|delete", "function|flush", "function|restore"] {
+            assert_eq!(has(name, "dangerous"), Some(false), "{name}");
+        }
+    }
 }

@@ -22,14 +22,14 @@ pub(super) const COMMANDS: &[Command] = &[
     client("client|list",    -2, list),
     client("client|no-evict", 3, switch),
     client("client|no-touch", 3, switch),
-    client("client|pause",   -3, pause).control(),
+    client("client|pause",   -3, pause).control().admin(),
     client("client|reply",    3, set_reply_mode),
     client("client|setinfo",  4, set_info),
     client("client|setname",  3, set_name),
     client("client|tracking", -3, tracking::tracking),
     client("client|trackinginfo", 2, tracking::info),
     client("client|unblock", -3, unblock),
-    client("client|unpause",  2, unpause).control(),
+    client("client|unpause",  2, unpause).control().admin(),
 ];
 
 const fn client(name: &'static str, arity: i8, handler: SessionHandler) -> Command {
@@ -193,6 +193,8 @@ struct KillFilter {
     kind: Option<Kind>,
     user: Option<String>,
     spares_me: bool,
+    /// A client of a namespace ends nobody's replication.
+    spares_replicas: bool,
 }
 
 impl KillFilter {
@@ -203,20 +205,23 @@ impl KillFilter {
             && self.kind.is_none_or(|kind| kind == client.kind())
             && self.user.as_ref().is_none_or(|user| *user == client.user_name())
             && !(self.spares_me && client.id == me)
+            && !(self.spares_replicas && client.kind() == Kind::Replica)
     }
 }
 
 fn kill(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let me = cx.session.client.id;
+    let spares_replicas = !cx.session.is_admin();
     if args.len() == 1 {
         let address = args.text()?.to_owned();
-        let filter = KillFilter { address: Some(address), ..KillFilter::default() };
+        let address = Some(address);
+        let filter = KillFilter { address, spares_replicas, ..KillFilter::default() };
         return match cx.node.clients.kill_where(|client| filter.matches(client, me)) {
             0 => Err(Error::text("ERR No such client")),
             _ => Ok(reply.ok().into()),
         };
     }
-    let mut filter = KillFilter { spares_me: true, ..KillFilter::default() };
+    let mut filter = KillFilter { spares_me: true, spares_replicas, ..KillFilter::default() };
     while let Some(word) = args.word() {
         match &*word {
             b"ID" => filter.id = Some(parse_id(args)?),
@@ -304,4 +309,26 @@ fn set_reply_mode(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>)
     };
     cx.session.reply_mode = mode;
     Ok(reply.ok().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::clients::{Clients, Via};
+
+    #[test]
+    fn a_client_of_a_namespace_ends_no_replication() {
+        let clients = Clients::default();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let replica = clients.add(address, address, Via::Direct, 0);
+        replica.is_replica.store(true, Ordering::Relaxed);
+        let other = clients.add(address, address, Via::Direct, 0);
+        for (spares_replicas, of_replica) in [(false, true), (true, false)] {
+            let filter = KillFilter { spares_replicas, ..KillFilter::default() };
+            assert_eq!(filter.matches(&replica, 0), of_replica);
+            assert!(filter.matches(&other, 0));
+        }
+    }
 }

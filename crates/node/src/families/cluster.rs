@@ -48,7 +48,7 @@ const CLUSTER: &[Command] = &[
     cluster("cluster|myshardid",       2, redis::my_shard_id),
     cluster("cluster|nodes",           2, nodes),
     cluster("cluster|replicas",        3, replicas),
-    cluster("cluster|reset",          -2, reset).no_multi(),
+    cluster("cluster|reset",          -2, reset).no_multi().admin(),
     cluster("cluster|shards",          2, shards),
     cluster("cluster|slaves",          3, replicas),
     cluster("cluster|slots",           2, slots),

@@ -1,5 +1,7 @@
 //! Commands about the connection itself: greeting, authentication, RESET.
 
+use std::sync::Arc;
+
 use resp::{Protocol, Writer};
 use storage::DEFAULT_NAMESPACE;
 
@@ -45,8 +47,9 @@ fn is_same_secret(given: &[u8], secret: &str) -> bool {
 /// A log-in that fails is for ACL LOG.
 fn log_in_or_note(cx: &mut SessionCx<'_>, user: Option<&[u8]>, password: &[u8]) -> Result<()> {
     let outcome = log_in(cx, user, password);
-    if outcome.is_err() {
-        note_failed_login(cx, user);
+    match outcome {
+        Ok(()) => cx.node.tracking.only(cx.session.client.id, &cx.session.namespace),
+        Err(_) => note_failed_login(cx, user),
     }
     outcome
 }
@@ -222,7 +225,12 @@ fn select(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Resu
     let namespace = cx.config.database(index);
     let namespace = namespace.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
     if cx.config.redis_databases > 0 {
-        cx.session.enter(namespace.into(), false);
+        if !cx.session.is_admin() {
+            return Err(Error::text("ERR DB index is out of range"));
+        }
+        let namespace = Arc::from(namespace);
+        cx.node.tracking.enter(cx.session.client.id, &namespace);
+        cx.session.enter(namespace, false);
     }
     Ok(reply.ok().into())
 }

@@ -39,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
     Command::write  ("flushall", -1, NONE, flushall).removes().keyspace().all_keys().whole(),
     Command::container("namespace", namespace::COMMANDS).usage(namespace::USAGE).loading().stale().no_script(),
     Command::session("time",      1, time).fast().loading().stale(),
-    Command::session("lastsave",  1, lastsave).fast().loading().stale(),
+    Command::session("lastsave",  1, lastsave).admin().fast().loading().stale(),
     Command::session("bgsave",   -1, bgsave).admin().peer().loading().stale().no_script(),
     Command::session("save",      1, save).admin().peer().loading().stale().no_script().no_multi().skip_slowlog(),
     Command::session("flushbackup", 1, flushbackup).admin().peer().loading().stale().no_script(),

@@ -7,13 +7,15 @@
 
 mod alone;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLockReadGuard;
 use resp::{Protocol, Writer};
+use smallvec::SmallVec;
 use storage::types::keys;
-use storage::{Store, budget};
+use storage::{DEFAULT_NAMESPACE, Scope, Store, budget};
 use topology::Slot;
 
 use super::long::{self, Aside, Gaps, Job};
@@ -195,22 +197,39 @@ impl<'a> NestedCx<'a> {
         self.run_from(mark, calls)
     }
 
+    /// Keys of where the session is now, whose name is kept in `place`.
+    fn scope<'p>(&self, place: Option<&'p OnceCell<Arc<[u8]>>>) -> Scope<'p> {
+        let namespace: &[u8] = match place {
+            Some(place) => place.get_or_init(|| Arc::clone(&self.session.namespace)),
+            None => DEFAULT_NAMESPACE,
+        };
+        scope_in(namespace, self.config, self.now_ms)
+    }
+
     fn run_from(&mut self, mark: usize, calls: &[Call<'_>]) -> Result<After> {
         let mut closes = false;
         self.touched.clear();
         self.touched_all = false;
         self.events.clear();
-        let namespace = Arc::clone(&self.session.namespace);
+        // Each command that changes the session may lead to another database.
+        let changes = calls.iter().filter(|(c, _)| matches!(c.handler, Handler::Session(_)));
+        let entered: SmallVec<[OnceCell<Arc<[u8]>>; 1]> =
+            (0..=changes.count()).map(|_| OnceCell::new()).collect();
+        let mut entered = entered.iter();
         let mut write = WriteCx {
             txn: self.store.txn(),
             serves: None,
-            scope: scope_in(&namespace, self.config, self.now_ms),
+            scope: self.scope(entered.next()),
             node: self.node,
             config: self.config,
             worker: self.worker,
         };
         for (command, words) in calls {
+            let before = Arc::clone(&self.session.namespace);
             closes |= self.call(&mut write, command, words);
+            if self.session.namespace != before {
+                write.scope = self.scope(entered.next());
+            }
         }
         if let Some(error) = self.failed.take() {
             self.take_back(mark);
@@ -344,10 +363,16 @@ impl<'a> NestedCx<'a> {
                     exec: Some(&write.txn),
                     now_ms: self.now_ms,
                 };
+                let before = Arc::clone(&cx.session.namespace);
                 match handler(&mut cx, &mut args, reply)? {
                     After::Next(_) => {}
                     After::Close => return Ok(true),
                     _ => return Err(Error::err("this command is not possible inside EXEC")),
+                }
+                if self.is_in_script && self.session.namespace != before {
+                    let is_tenant = !self.session.is_admin();
+                    self.session.enter(before, is_tenant);
+                    return Err(Error::err("a script stays in the database of its caller"));
                 }
             }
             Handler::Script(handler) => {

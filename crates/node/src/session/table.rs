@@ -10,7 +10,9 @@ use resp::Writer;
 use super::{After, NestedCx, ReadCx, SessionCx, WriteCx};
 use crate::command::keys::Keys;
 use crate::command::row::{Access, Flags, Row, Usage, each_flag};
-use crate::command::{Args, Catalog, Renames, Replied, Reply, Result, Table};
+use crate::command::{Args, Catalog, Renames, Replied, Reply, Result, Table, Words};
+use crate::config::Values;
+use crate::node::Node;
 
 /// See [`Handler::Read`].
 pub type ReadHandler = fn(&ReadCx<'_>, &mut Args<'_>, Reply<'_>) -> Result<Replied>;
@@ -36,6 +38,10 @@ pub type BlockingReadHandler =
 /// its name, so that it means the same whenever it is tried; `None` where there is nothing like
 /// that.
 pub type Settle = fn(&ReadCx<'_>, &[&[u8]]) -> Option<Vec<Vec<u8>>>;
+
+/// What calls of a thread for scripts do before anything is held for them. What it finds, their
+/// handlers find.
+pub type Prepare = fn(&Node, &Values, &[Words<'_>]);
 
 /// What a command found that waits if it finds nothing.
 #[derive(Debug)]
@@ -141,6 +147,8 @@ pub struct Command {
     pub handler: Handler,
     /// The commands of a container, by their second word.
     pub leaves: &'static [Self],
+    /// Calls that have this are handed to it first, all those of a transaction together.
+    pub prepare: Option<Prepare>,
 }
 
 impl Deref for Command {
@@ -245,7 +253,7 @@ impl Command {
             is_container: false,
             usage: Usage::Redis,
         };
-        Self { row, handler, leaves: &[] }
+        Self { row, handler, leaves: &[], prepare: None }
     }
 
     /// A name that says nothing without a second word.
@@ -257,6 +265,12 @@ impl Command {
     pub const fn containing(mut self, leaves: &'static [Self]) -> Self {
         self.row.is_container = true;
         self.leaves = leaves;
+        self
+    }
+
+    /// With something to be done before gate and locks are held.
+    pub const fn prepared(mut self, prepare: Prepare) -> Self {
+        self.prepare = Some(prepare);
         self
     }
 

@@ -34,7 +34,15 @@ fn each_token_sees_its_own_keys() {
     assert_eq!(shell.run_as(b, "RANDOMKEY"), "$-1");
     assert_eq!(shell.run_as(a, "NAMESPACE CURRENT"), "$3 ns1");
     assert_eq!(shell.run("NAMESPACE CURRENT"), "$11 __namespace");
-    for refused in ["FLUSHALL", "CONFIG GET *", "NAMESPACE GET *", "MONITOR"] {
+    for refused in [
+        "FLUSHALL",
+        "CONFIG GET *",
+        "NAMESPACE GET *",
+        "MONITOR",
+        "CLIENT PAUSE 1",
+        "CLIENT UNPAUSE",
+        "LASTSAVE",
+    ] {
         let answer = shell.run_as(a, refused);
         assert_eq!(answer, "-ERR admin permission required to perform the command", "{refused}");
     }
@@ -144,6 +152,16 @@ fn databases_are_namespaces_of_their_numbers() {
     assert_eq!(shell.run("SELECT 1"), "+OK");
     assert_eq!(shell.run("GET k"), "$1 1");
     shown(&mut shell, "1");
+    // What follows a SELECT in a transaction is of that database; a script stays in its caller's.
+    let calls = ["MULTI", "SELECT 2", "SET t 2", "GET k", "SELECT 1", "GET k", "EXEC"];
+    let told: Vec<String> = calls.iter().map(|call| shell.run(call)).collect();
+    assert_eq!(told.last().map(String::as_str), Some("*5 +OK +OK $-1 +OK $1 1"));
+    assert_eq!(shell.run("EXISTS t"), ":0");
+    let refused = shell.run("EVAL return(redis.call('SELECT',2)) 0");
+    assert!(refused.contains("a script stays in the database of its caller"), "{refused}");
+    shown(&mut shell, "1");
+    assert_eq!(shell.run("SELECT 2"), "+OK");
+    assert_eq!(shell.run("GET t"), "$1 2");
     assert_eq!(shell.run("RESET"), "+RESET");
     shown(&mut shell, "0");
     assert!(shell.pairs().iter().any(|(_, key, _)| key == b"\x011k"));

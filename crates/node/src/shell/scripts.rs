@@ -232,6 +232,21 @@ fn a_change_of_role_waits_for_no_script_and_takes_what_it_wrote() {
 }
 
 #[test]
+fn a_library_that_is_loaded_holds_up_nobody() {
+    let mut shell = Shell::new();
+    let code = "#!lua\tname=lib\nwhile(true)do\tend";
+    let load = beside(shell.beside(), format!("FUNCTION LOAD {code}"));
+    await_that("a library's code", || shell.node.scripts.any());
+    assert!(shell.node.gate.try_write().is_some(), "the gate is held");
+    assert_eq!(shell.run("SET k v"), "+OK");
+    // Half a second is over, or somebody ends it before.
+    shell.run("FUNCTION KILL");
+    let said = load.join().unwrap();
+    assert!(said.contains("FUNCTION LOAD timeout") || said.contains("FUNCTION KILL"), "{said}");
+    assert_eq!(shell.run("FUNCTION LIST"), "*0");
+}
+
+#[test]
 fn scripts_that_meet_at_keys_they_do_not_name_lose_nothing() {
     let mut shell = Shell::new();
     let text = "local a=redis.call('GET',ARGV[1]) or 0 local b=redis.call('GET',ARGV[2]) or 0 \

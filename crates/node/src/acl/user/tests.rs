@@ -79,6 +79,9 @@ fn each_key_must_match_a_pattern_with_what_is_done_to_it() {
     denies("+@all ~a*", "ZUNIONSTORE a 2 a b", key("b"));
     denies("+@all ~a*", "SORT a BY w_*", key("w_*"));
     allows("+@all ~a*", "SORT a BY nosort");
+    // Another selector that reads everything does not allow this command.
+    denies("+sort ~l* (%R~* +exists)", "SORT l BY nosort GET *", Denied::Key(b"*".to_vec()));
+    allows("+sort ~l* (%R~* +sort)", "SORT l BY nosort GET *");
     denies("+@all ~a*", "SORT a GET x", key("x"));
     allows("+@all %R~*", "SORT a GET x");
 }
@@ -150,6 +153,11 @@ fn what_is_no_modifier_is_said() {
         ("~x", RuleError::AfterAllKeys),
         ("&x", RuleError::AfterAllChannels),
         ("(+nosuch)", RuleError::Unknown),
+        // What its own file could not bring back.
+        ("~my key:*", RuleError::Syntax),
+        ("%R~a\tb", RuleError::Syntax),
+        ("&a\nuser b on nopass", RuleError::Syntax),
+        ("+get|a b", RuleError::Syntax),
     ] {
         assert_eq!(all.change(modifier), Err(error), "{modifier}");
     }

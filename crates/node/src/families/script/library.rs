@@ -1,12 +1,13 @@
 //! FUNCTION and FCALL.
 
+mod ready;
 mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use resp::{Protocol, Writer};
-use script::{Function, HeaderError, Job, Library};
+use script::{Function, HeaderError, Job};
 use storage::Read;
 use storage::types::glob;
 use storage::types::scripts as kept;
@@ -28,11 +29,11 @@ pub(super) const FUNCTION: &[Command] = &[
     Command::write  ("function|flush",  -2, Keys::None, flush).no_script().keyspace().all_keys().removes(),
     Command::session("function|help",    2, help).loading().stale(),
     Command::session("function|kill",    2, kill).no_script(),
-    Command::read   ("function|list",   -2, Keys::None, list).no_script().keyspace().script(),
+    Command::read   ("function|list",   -2, Keys::None, list).no_script().keyspace().script().prepared(ready::prepare),
     Command::read   ("function|listfunc", -2, Keys::None, list_functions).no_script().keyspace(),
     Command::read   ("function|listlib", 3, Keys::None, list_library).no_script().keyspace(),
-    Command::write  ("function|load",   -3, Keys::None, load).no_script().keyspace().all_keys().script(),
-    Command::write  ("function|restore", -3, Keys::None, restore::restore).no_script().keyspace().all_keys().script(),
+    Command::write  ("function|load",   -3, Keys::None, load).no_script().keyspace().all_keys().script().prepared(ready::prepare),
+    Command::write  ("function|restore", -3, Keys::None, restore::restore).no_script().keyspace().all_keys().script().prepared(ready::prepare),
     Command::read   ("function|stats",   2, Keys::None, stats).no_script().keyspace(),
 ];
 
@@ -79,6 +80,9 @@ fn job(name: &str) -> Job<'_> {
 fn said(error: script::Error) -> Error {
     match error {
         script::Error::Script(text) => Error::text(text),
+        script::Error::Stopped(script::Stop::Killed) => {
+            Error::err("FUNCTION LOAD was ended with FUNCTION KILL")
+        }
         script::Error::Stopped(_) => Error::err("FUNCTION LOAD timeout"),
     }
 }
@@ -89,8 +93,12 @@ fn functions_of(
     name: &str,
     text: &[u8],
 ) -> Result<Vec<Function>> {
-    let functions =
-        engine::with(node, config, |engine| engine.functions(name, text, &mut Loading, job(name)))?;
+    let functions = match ready::take(text) {
+        Some(outcome) => outcome,
+        None => engine::with(node, config, |engine| {
+            engine.functions(name, text, &mut Loading, job(name))
+        })?,
+    };
     functions.map_err(said)
 }
 
@@ -176,9 +184,7 @@ fn load(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
     if is_known && !replaces {
         return Err(Error::err(format!("Library '{name}' already exists")));
     }
-    let loaded =
-        engine::with(cx.node, cx.config, |engine| engine.load(code, &mut Loading, job(&name)))?;
-    let Library { functions, .. } = loaded.map_err(said)?;
+    let functions = functions_of((cx.node, cx.config), &name, code)?;
     for function in &functions {
         let library = kept::library_of(&cx.txn, function.name.as_bytes())?;
         if library.is_some_and(|library| library != name.as_bytes()) {

@@ -5,10 +5,10 @@
 use storage::Txn;
 use storage::types::scripts as kept;
 
-use super::{job, library_name, said, text};
+use super::{functions_of, library_name, text};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::Values;
-use crate::families::script::engine::{self, Loading};
+use crate::families::script::engine;
 use crate::node::Node;
 use crate::session::{ReadCx, WriteCx};
 
@@ -36,10 +36,8 @@ fn load(node: &Node, config: &Values, source: Vec<u8>, others: &[Loaded]) -> Res
     if others.iter().any(|other| other.name == name) {
         return Err(Error::err(format_args!("Library '{name}' already exists")));
     }
-    let loaded =
-        engine::with(node, config, |engine| engine.load(&source, &mut Loading, job(&name)))?;
-    let functions: Vec<String> =
-        loaded.map_err(said)?.functions.into_iter().map(|function| function.name).collect();
+    let functions = functions_of((node, config), &name, &source)?;
+    let functions: Vec<String> = functions.into_iter().map(|function| function.name).collect();
     let known = |name: &&String| others.iter().any(|other| other.functions.contains(name));
     if let Some(function) = functions.iter().find(known) {
         return Err(taken(function));
