@@ -1,8 +1,9 @@
 //! PROXY protocol version 2: the header that tells a node which client is behind a balancer's connection.
 //!
 //! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length the header states and never panics on any input.
-//! Of the TLVs two are read: Holdfast's own, by which a balancer says that it can move the session (`docs/protocol.md` §12), and `PP2_TYPE_SSL`, by which
-//! it says that the client's TLS ended there. Others are skipped.
+//! Of the TLVs two are read: Holdfast's own, by which a balancer says that it can move the session
+//! (`docs/protocol.md` §12), and `PP2_TYPE_SSL`, by which it says that TLS ended there. Others are
+//! skipped.
 //! Not here: reading version 1 (text), checksums; who may send a header at all (`docs/protocol.md` §3). [`opening`] knows either version where none is expected.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -478,7 +479,7 @@ mod tests {
         assert_eq!(sent(&known), Some(known.clone()));
         let unknown = Secure { is_known: false, name: None, ..known.clone() };
         assert_eq!(sent(&unknown), Some(unknown.clone()));
-        // Whom nobody vouched for has no name, and a name that is too long is left out.
+        // A client that nobody vouched for has no name, and a name that is too long is left out.
         assert_eq!(sent(&Secure { is_known: false, ..known.clone() }), Some(unknown));
         let long = Secure { name: Some("x".repeat(NAME_MAX + 1)), ..known.clone() };
         assert_eq!(sent(&long), Some(Secure { name: None, ..known }));
@@ -499,7 +500,7 @@ mod tests {
         let told = with(b"\x07\0\0\0\0\x21\0\x07TLSv1.3\x22\0\x03ann").expect("TLS");
         assert_eq!((told.version.as_str(), told.name.as_deref()), ("TLSv1.3", Some("ann")));
         assert!(told.is_known && told.cipher.is_empty());
-        // A certificate that was not verified names nobody; without one there is nobody to be named.
+        // A certificate that was not verified names nobody, and without one nobody is named.
         for bits in [b"\x07\0\0\0\x13", b"\x01\0\0\0\0"] {
             let told = with(&[&bits[..], b"\x22\0\x03ann"].concat()).expect("TLS");
             assert_eq!((told.is_known, told.name), (false, None));

@@ -74,7 +74,7 @@ impl Files {
         format!("client_ca_file = '{}'\n", self.path("ann.pem").display())
     }
 
-    /// A client that knows the balancer by the certificate `ca`, and shows its own where one is named.
+    /// A client that knows the balancer by the certificate `ca`, and shows `own`.
     fn client(&self, ca: &str, own: Option<&str>) -> TlsConnector {
         let read = |name: &str| CertificateDer::from_pem_file(self.path(&format!("{name}.pem")));
         let mut roots = RootCertStore::empty();
@@ -207,7 +207,7 @@ async fn where_and_of_whom_tls_ends_is_the_operators_to_say() {
     assert_eq!(nobody.greeting[6], "nobody");
     let ann = Secure::connect(&listen, &files.client("lb", Some("ann"))).await.unwrap();
     assert_eq!(ann.greeting[6], "ann");
-    // Who may leave it out may not show any.
+    // One that may be left out must be good all the same.
     files.issue("bob", 2200);
     assert!(Secure::connect(&listen, &files.client("lb", Some("bob"))).await.is_err());
     // In clear there too: the first byte tells. The node speaks only once it was spoken to.

@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/healthz`, `/primary`, `/replica` over HTTP, or HTTPS with `tls-admin`. It only shows; nothing can be changed here.
+//! The admin port: `/metrics`, `/healthz`, `/primary`, `/replica` over HTTP, or HTTPS with
+//! `tls-admin`. It only shows; nothing can be changed here.
 //!
 //! `/primary` is what a load balancer outside of ours may probe. It is answered from what the data path is answered from – role, lease, and the
 //! write gate itself – so a node that would not serve a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as

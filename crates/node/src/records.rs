@@ -1,7 +1,7 @@
 //! Where the TLS records of a client end, and a balancer's own bytes begin.
 //!
 //! A balancer that passes TLS on tells of its client's end by a mark in clear (`docs/protocol.md`
-//! §12). To TLS that is a broken record, and what was asked before would not be answered. Whatever a
+//! §12). To TLS that is a broken record, and what was asked before would not be answered. What a
 //! client encrypts comes in records that say how long they are, so what comes between two of them,
 //! and begins none, is the balancer's.
 

@@ -214,8 +214,8 @@ pub fn server(
 }
 
 /// A client that resumes a session shows no certificate, and is known by the one that it showed
-/// before: that one must still be good at that Unix time. Of a whole handshake it was looked at just
-/// now.
+/// before: that one must still be good at that Unix time. In a whole handshake it was looked at
+/// just now.
 ///
 /// # Errors
 /// It has run out.

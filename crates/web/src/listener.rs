@@ -27,8 +27,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// What `bounded` accepts. `greets` is asked at each connection what it is greeted with; `None`:
-    /// it is answered in clear.
+    /// What `bounded` accepts. `greets` is asked at each connection what it is greeted with; by
+    /// `None` it is answered in clear.
     pub fn new(
         bounded: Bounded,
         greets: impl Fn() -> Option<TlsAcceptor> + Send + Sync + 'static,

@@ -1,7 +1,7 @@
 //! TLS that ends here: what a load balancer greets clients with, and the connection behind that.
 //!
-//! The handshake is the caller's task's, so that one that is slow holds up nobody else, and it has a
-//! limit.
+//! The handshake is a part of the caller's task, so that one that is slow holds up nobody else, and
+//! it has a limit.
 
 use std::io;
 use std::path::PathBuf;
@@ -151,7 +151,7 @@ pub struct Said {
     pub version: String,
     /// As the standard writes it: `TLS_AES_256_GCM_SHA384`.
     pub cipher: String,
-    /// It showed a certificate that is believed, in this session or in the one that this one resumes.
+    /// It showed a certificate that is believed, now or in the session that this one resumes.
     pub is_known: bool,
     /// The common name in it.
     pub name: Option<String>,

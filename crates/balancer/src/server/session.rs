@@ -1,7 +1,8 @@
 //! From an accepted connection to its end.
 //!
-//! Invariant: whatever ends a session other than both sides closing — a cut, an error, the end of the process — resets both sides. A client whose handshake
-//! fails, or lasts when it is cut, has none yet: its connection is closed.
+//! Invariant: whatever ends a session other than both sides closing — a cut, an error, the end of
+//! the process — resets both sides. A client whose handshake fails, or lasts when it is cut, has no
+//! session yet: its connection is closed.
 //!
 //! A session leads to one node after the other: where its frontend holds, it is taken back from its node (`docs/protocol.md` §12), waits, and goes on at the next one.
 

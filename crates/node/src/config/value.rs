@@ -386,7 +386,7 @@ word_enum! {
     }
 }
 word_enum! {
-    /// Whom a client's certificate makes it.
+    /// The user that a client's certificate makes it.
     ClientsUser {
         /// Nobody.
         Off = "off",

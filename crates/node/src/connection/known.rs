@@ -1,4 +1,4 @@
-//! Whom a client's certificate shows: what is spoken with it, and whose its session is.
+//! What is spoken with a client, and the user that its certificate names.
 //!
 //! Known once the handshake is over, which is while the first bytes are read, or from the header of
 //! a balancer where the client's TLS ended.
@@ -48,8 +48,8 @@ pub(super) fn recognize_behind(
     }
 }
 
-/// The session is that of the user whom the certificate names. A client of one that is not there, or
-/// is off, has to show who it is as anybody else; nobody is the default user by a name.
+/// The session is that of the user whom the certificate names. A client of one that is not there,
+/// or is off, has to show who it is as anybody else; nobody is the default user by a name.
 fn become_user(node: &Node, session: &mut Session, name: Option<&str>) {
     let takes_names = node.config.now().tls_auth_clients_user == ClientsUser::Cn;
     let Some(name) = name.filter(|_| takes_names && session.auth != Auth::Peer) else { return };

@@ -1,5 +1,5 @@
-//! Clients that speak TLS: with this node, through a balancer that passes it on, and with a balancer
-//! where it ends.
+//! Clients that speak TLS: with this node, through a balancer that passes it on, and with a
+//! balancer where it ends.
 
 use std::io::Write as _;
 

@@ -65,7 +65,7 @@ impl Files {
         Tls::load(&values).unwrap().unwrap()
     }
 
-    /// Who the client is to the node.
+    /// The user that the client is to the node.
     fn user(&self, node: &Running) -> String {
         let socket = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
         let mut stream = self.client().over(socket, "127.0.0.1").unwrap();
@@ -85,7 +85,7 @@ impl Files {
         let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let mut socket = TcpStream::connect(address).unwrap();
         let mut said = Vec::new();
-        // Whoever is not let in learns it by an end or a reset.
+        // One that is not let in learns it by an end or a reset.
         let _ = if is_secure {
             let mut stream = self.client().over(socket, "127.0.0.1").unwrap();
             stream.write_all(request).and_then(|()| stream.read_to_end(&mut said))
