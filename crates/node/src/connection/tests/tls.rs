@@ -235,13 +235,26 @@ async fn what_reads_certificates_is_done_aside() {
     let folder = tempfile::tempdir().unwrap();
     let node = node(folder.path(), |_| {});
     let mut session = crate::shell::session(&node);
-    let mut out = Vec::new();
-    let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
-    let words: [&[u8]; 4] = [b"CONFIG", b"SET", b"tls-cert-file", b"/none.pem"];
-    let after = batch.run(&mut session, &words, &mut out);
-    batch.close(&session, &mut out).finish(&node).unwrap();
-    let After::Later(answer, _) = after else { panic!("{after:?}") };
-    let answer = String::from_utf8(answer.await).unwrap();
+    let mut begin = |name: &[u8], value: &[u8]| {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+        let after = batch.run(&mut session, &[b"CONFIG", b"SET", name, value], &mut out);
+        batch.close(&session, &mut out).finish(&node).unwrap();
+        match after {
+            After::Later(answer, _) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+    let answer = String::from_utf8(begin(b"tls-cert-file", b"/none.pem").await).unwrap();
     assert!(answer.starts_with("-ERR CONFIG SET failed"), "{answer}");
     assert_eq!(node.config.now().tls_cert_file, "");
+    // So is a change that comes while another one is under way.
+    let mut other = None;
+    let set = node.config.set_if(&[], |_| {
+        other = Some(begin(b"timeout", b"7"));
+        Ok(())
+    });
+    set.unwrap();
+    assert_eq!(other.unwrap().await, b"+OK\r\n");
+    assert_eq!(node.config.now().timeout, 7);
 }

@@ -49,8 +49,10 @@ fn get_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 
 fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
     let pairs = pairs(args.rest())?;
-    // Certificates are files: a disk that hangs must not hold up the other clients of this worker.
-    if cx.exec.is_none() && pairs.iter().any(|(name, _)| is_of_tls(name)) {
+    // Certificates are files: a disk that hangs must not hold up the other clients of this worker,
+    // nor must the change of somebody else that waits for one.
+    let may_wait = pairs.iter().any(|(name, _)| is_of_tls(name)) || cx.node.config.is_changing();
+    if cx.exec.is_none() && may_wait {
         return Ok(set_aside(cx, &pairs));
     }
     change_options(cx.node, &pairs, &cx.session.client.address.to_string())?;
