@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 pub use topology::Endpoint;
 
+use crate::certificate::Certificate;
+
 /// The node behind a frontend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Backend {
@@ -106,6 +108,9 @@ pub struct State {
     /// Whether nodes get a PROXY header; older balancers do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_proxy: Option<bool>,
+    /// Its certificates; older balancers do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
     /// Every frontend known.
     pub frontends: Vec<FrontendState>,
 }
@@ -137,6 +142,7 @@ mod tests {
             version: 1,
             bind_source: text(),
             send_proxy: Some(true),
+            certificates: vec![Certificate { option: "tls.cert_file".into(), ends_s: 1 }],
             frontends: vec![FrontendState {
                 listen,
                 backend: Some(Backend { node: "n".into(), host: "h".into(), port: 1 }),
@@ -158,6 +164,7 @@ mod tests {
         let mut said: Vec<&str> = keys(&value);
         said.extend(keys(frontend));
         said.extend(keys(&frontend["sessions"][0]));
+        said.extend(keys(&value["certificates"][0]));
         said.sort_unstable();
         let mut documented = documented();
         documented.sort();

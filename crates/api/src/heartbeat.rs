@@ -5,19 +5,21 @@ mod error;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use topology::NodeId;
 
+use crate::certificate::{self, Certificate};
 use crate::grant::{Member, Members, parse_id};
 use crate::moves::{Copying, Progress, Rate, Said};
 
 mod room;
 mod standing;
+mod stranger;
 
 pub use room::Room;
 pub use standing::Standing;
+pub use stranger::Stranger;
 
 pub use copied::Copied;
 pub use error::ParseError;
@@ -125,17 +127,6 @@ pub struct ReplicaLine {
     pub member: Option<Member>,
 }
 
-/// A load balancer that a node does not take for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stranger {
-    /// Where it dials the node from.
-    pub address: IpAddr,
-    /// Connections that began with a PROXY header, since the start of the process.
-    pub connections: u64,
-    /// Since the last of them, ms.
-    pub age_ms: u64,
-}
-
 /// Where data ends: newest epoch, 0 for none, and newest sequence. Of one history, who has the higher epoch has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct End {
@@ -218,6 +209,8 @@ pub struct Reply {
     /// What the copy of a move from here brings where nothing else is said; `None` from nodes that
     /// do not say.
     pub usual_rate: Option<Rate>,
+    /// Its certificates, for people; empty from nodes that have none, or do not say.
+    pub certificates: Vec<Certificate>,
 }
 
 impl Reply {
@@ -243,8 +236,7 @@ impl Reply {
         line("client_access", &self.client_access);
         line("balancer_sources", &self.balancer_sources.join(","));
         if !self.strangers.is_empty() {
-            let show = |s: &Stranger| format!("{}/{}/{}", s.address, s.connections, s.age_ms);
-            line("refused_headers", &self.strangers.iter().map(show).collect::<Vec<_>>().join(","));
+            line("refused_headers", &Stranger::show_all(&self.strangers));
         }
         line("link_status", &self.link_status);
         if let Some(error) = &self.link_error {
@@ -287,6 +279,9 @@ impl Reply {
         line("wall_ms", &self.wall_ms);
         if self.stopping {
             line("stopping", &1);
+        }
+        if !self.certificates.is_empty() {
+            line("certificates", &certificate::show_all(&self.certificates));
         }
         self.standing.render(&mut line);
         self.render_moves(&mut line);
@@ -358,7 +353,7 @@ impl Reply {
                 .filter(|source| !source.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            strangers: fields.strangers(),
+            strangers: Stranger::read_all(fields.optional("refused_headers")),
             link_status: fields.or("link_status", LinkStatus::Connecting)?,
             link_error: fields.optional("link_error").map(str::to_owned),
             sync: Copied::read(fields.optional("sync_done"), fields.optional("sync_of")),
@@ -394,6 +389,7 @@ impl Reply {
             knows_rates: fields.or("move_rate", 0_u8)? != 0,
             copying: fields.numbered("copying"),
             usual_rate: fields.optional("usual_rate").and_then(|rate| rate.parse().ok()),
+            certificates: certificate::read_all(fields.optional("certificates")),
         })
     }
 }
@@ -418,20 +414,6 @@ impl<'a> Fields<'a> {
         T::Err: std::fmt::Display,
     {
         if self.optional(name).is_some() { self.required(name) } else { Ok(default) }
-    }
-
-    /// What cannot be read is left out: nothing is decided by it, it is only told to people.
-    fn strangers(&self) -> Vec<Stranger> {
-        let read = |text: &str| {
-            let mut parts = text.split('/');
-            let mut part = || parts.next();
-            Some(Stranger {
-                address: part()?.parse().ok()?,
-                connections: part()?.parse().ok()?,
-                age_ms: part()?.parse().ok()?,
-            })
-        };
-        self.optional("refused_headers").unwrap_or_default().split(',').filter_map(read).collect()
     }
 
     fn hex(&self, name: &'static str, digits: usize) -> Result<Option<u128>, ParseError> {
@@ -562,6 +544,10 @@ mod tests {
                 clash: Some("library `a`: of another text".into()),
             }],
             usual_rate: Some(Rate::USUAL),
+            certificates: vec![
+                Certificate { option: "tls-cert-file".into(), ends_s: 7_258_118_400 },
+                Certificate { option: "admin".into(), ends_s: -1 },
+            ],
         }
     }
 

@@ -3,6 +3,7 @@
 //! Pure: values and text, no sockets, no clocks. `docs/protocol.md` is the prose.
 
 pub mod balancer;
+pub mod certificate;
 pub mod grant;
 pub mod health;
 pub mod heard;

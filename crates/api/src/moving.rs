@@ -45,6 +45,16 @@ impl Mark {
         Self(random.map(|byte| if byte == b'\n' { b'\x0b' } else { byte }))
     }
 
+    /// The same for a new one. It begins like no TLS record either: behind what a client encrypted
+    /// it is told from more of that.
+    pub fn fresh(random: [u8; Self::BYTES]) -> Self {
+        let mut mark = Self::new(random);
+        if let Some(first) = mark.0.first_mut().filter(|first| (20..=24).contains(*first)) {
+            *first |= 0x80;
+        }
+        mark
+    }
+
     /// As it is sent.
     pub fn bytes(&self) -> &[u8; Self::BYTES] {
         &self.0

@@ -1,7 +1,9 @@
 //! PROXY protocol version 2: the header that tells a node which client is behind a balancer's connection.
 //!
 //! Pure: bytes in, bytes out. The parser is incremental and bounded; it never reads past the length the header states and never panics on any input.
-//! Of the TLVs only Holdfast's own is read, by which a balancer says that it can move the session (`docs/protocol.md` §12); others are skipped.
+//! Of the TLVs two are read: Holdfast's own, by which a balancer says that it can move the session
+//! (`docs/protocol.md` §12), and `PP2_TYPE_SSL`, by which it says that TLS ended there. Others are
+//! skipped.
 //! Not here: reading version 1 (text), checksums; who may send a header at all (`docs/protocol.md` §3). [`opening`] knows either version where none is expected.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,6 +33,20 @@ const MOVING: [u8; 13] = *b"holdfast-move";
 const UNMARKED: u8 = 1;
 const MARKED: u8 = 2;
 
+/// `PP2_TYPE_SSL`: a byte of bits, 4 bytes that are 0 if the client's certificate is believed, then
+/// TLVs of its own.
+const TLV_TLS: u8 = 0x20;
+/// The client speaks TLS.
+const TLS: u8 = 0x01;
+/// It showed a certificate on this connection, or in the session that this one resumes.
+const SHOWED_NOW: u8 = 0x02;
+const SHOWED: u8 = 0x04;
+const TLS_VERSION: u8 = 0x21;
+const TLS_NAME: u8 = 0x22;
+const TLS_CIPHER: u8 = 0x23;
+/// Longest name that is sent, in bytes; the standard allows 64 characters.
+const NAME_MAX: usize = 256;
+
 /// What the sender of the header stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -40,8 +56,21 @@ pub enum Command {
     Proxy,
 }
 
+/// A client whose TLS ended at the balancer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Secure {
+    /// As OpenSSL writes it: `TLSv1.3`. Empty if the balancer does not say.
+    pub version: String,
+    /// As the standard writes it: `TLS_AES_256_GCM_SHA384`. Empty if the balancer does not say.
+    pub cipher: String,
+    /// It showed a certificate that the balancer believes.
+    pub is_known: bool,
+    /// The common name in it.
+    pub name: Option<String>,
+}
+
 /// A complete header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Bytes the header took, 16..=[`MAX_HEADER`]; what follows is the client's.
     pub len: usize,
@@ -53,6 +82,8 @@ pub struct Header {
     pub destination: Option<SocketAddr>,
     /// The sender can move the session to another node: when it ends its side, it wants a trailer.
     pub moving: Option<Moving>,
+    /// The client speaks TLS with the sender.
+    pub secure: Option<Box<Secure>>,
 }
 
 /// What a balancer says that can move a session.
@@ -65,7 +96,7 @@ pub struct Moving {
 }
 
 /// What was found at the start of the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// A correct beginning; more bytes are needed.
     Incomplete,
@@ -136,25 +167,50 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
         _ => None,
     }
     .unzip();
-    let moving = match command {
-        Command::Proxy => body.get(needed..).and_then(moving),
-        Command::Local => None,
+    let tlvs = match command {
+        Command::Proxy => body.get(needed..).unwrap_or_default(),
+        Command::Local => &[],
     };
-    Ok(Parsed::Header(Header { len, command, source, destination, moving }))
+    let (moving, secure) = (moving(tlvs), secure(tlvs).map(Box::new));
+    Ok(Parsed::Header(Header { len, command, source, destination, moving, secure }))
 }
 
-/// Looks through the TLVs; what is not well-formed ends the search.
-fn moving(mut tlvs: &[u8]) -> Option<Moving> {
-    while let Some((&[kind, high, low], rest)) = tlvs.split_first_chunk() {
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
-        if kind == TLV_MOVING
-            && let Some(value) = value.strip_prefix(&MOVING)
-        {
-            return form(value);
-        }
-        tlvs = rest;
+/// Kinds and values of the TLVs; what is not well-formed ends them.
+fn tlvs(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[kind, high, low], behind) = rest.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let (value, behind) = behind.split_at_checked(length)?;
+        rest = behind;
+        Some((kind, value))
+    })
+}
+
+fn moving(bytes: &[u8]) -> Option<Moving> {
+    let ours = |(kind, value): (u8, &[u8])| {
+        let value = (kind == TLV_MOVING).then(|| value.strip_prefix(&MOVING)).flatten()?;
+        Some(form(value))
+    };
+    tlvs(bytes).find_map(ours).flatten()
+}
+
+fn secure(bytes: &[u8]) -> Option<Secure> {
+    let (_, value) = tlvs(bytes).find(|(kind, _)| *kind == TLV_TLS)?;
+    let (&[bits, fault @ ..], inner) = value.split_first_chunk::<5>()?;
+    if bits & TLS == 0 {
+        return None;
     }
-    None
+    let text = |wanted: u8| {
+        let (_, text) = tlvs(inner).find(|(kind, _)| *kind == wanted)?;
+        std::str::from_utf8(text).ok().map(str::to_owned)
+    };
+    let is_known = bits & (SHOWED | SHOWED_NOW) != 0 && fault == [0; 4];
+    Some(Secure {
+        version: text(TLS_VERSION).unwrap_or_default(),
+        cipher: text(TLS_CIPHER).unwrap_or_default(),
+        is_known,
+        name: text(TLS_NAME).filter(|_| is_known),
+    })
 }
 
 fn form(value: &[u8]) -> Option<Moving> {
@@ -208,14 +264,46 @@ pub fn encode_moving(
     record: u32,
     mark: &Mark,
 ) -> Vec<u8> {
+    encode_session(source, destination, record, mark, None)
+}
+
+/// The same for a client whose TLS ended here, where there is something to be said of it.
+pub fn encode_session(
+    source: SocketAddr,
+    destination: SocketAddr,
+    record: u32,
+    mark: &Mark,
+    secure: Option<&Secure>,
+) -> Vec<u8> {
     let mut out = encode(source, destination);
     let value = [&MOVING[..], &[MARKED], &record.to_be_bytes(), mark.bytes()].concat();
-    out.push(TLV_MOVING);
-    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
-    out.extend_from_slice(&value);
+    put(&mut out, TLV_MOVING, &value);
+    if let Some(secure) = secure {
+        put(&mut out, TLV_TLS, &tls(secure));
+    }
     let length = (out.len() - FIXED) as u16;
     out[14..FIXED].copy_from_slice(&length.to_be_bytes());
     out
+}
+
+/// Appends a TLV.
+fn put(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    out.push(kind);
+    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(value);
+}
+
+/// The value of `PP2_TYPE_SSL`.
+fn tls(Secure { version, cipher, is_known, name }: &Secure) -> Vec<u8> {
+    let (bits, fault) = if *is_known { (TLS | SHOWED, 0_u32) } else { (TLS, 1) };
+    let mut value = vec![bits];
+    value.extend_from_slice(&fault.to_be_bytes());
+    put(&mut value, TLS_VERSION, version.as_bytes());
+    put(&mut value, TLS_CIPHER, cipher.as_bytes());
+    if let Some(name) = name.as_ref().filter(|name| name.len() <= NAME_MAX) {
+        put(&mut value, TLS_NAME, name.as_bytes());
+    }
+    value
 }
 
 /// A header for a client's connection. With one IPv4 and one IPv6 address both are written as IPv6, the former as `::ffff:a.b.c.d`.
@@ -324,6 +412,7 @@ mod tests {
                 source: Some(address("127.0.0.1:36504")),
                 destination: Some(address("127.0.0.1:17001")),
                 moving: None,
+                secure: None,
             }
         );
         assert_eq!(encode(address("127.0.0.1:36504"), address("127.0.0.1:17001")), HAPROXY);
@@ -369,6 +458,57 @@ mod tests {
         let mut local = encode_moving(from, from, 9, &mark);
         local[12] = 0x20;
         assert_eq!(header(&local).moving, None);
+    }
+
+    #[test]
+    fn a_client_whose_tls_ended_at_the_balancer_is_told_of() {
+        let (from, mark) = (address("10.0.0.1:5"), Mark::new([7; Mark::BYTES]));
+        let known = Secure {
+            version: "TLSv1.3".into(),
+            cipher: "TLS_AES_256_GCM_SHA384".into(),
+            is_known: true,
+            name: Some("zoë".into()),
+        };
+        let sent = |secure: &Secure| {
+            let bytes = encode_session(from, from, 9, &mark, Some(secure));
+            let read = header(&bytes);
+            assert_eq!(read.moving, Some(Moving { record: 9, mark: Some(mark) }));
+            assert_eq!(read.len, bytes.len());
+            read.secure.map(|secure| *secure)
+        };
+        assert_eq!(sent(&known), Some(known.clone()));
+        let unknown = Secure { is_known: false, name: None, ..known.clone() };
+        assert_eq!(sent(&unknown), Some(unknown.clone()));
+        // A client that nobody vouched for has no name, and a name that is too long is left out.
+        assert_eq!(sent(&Secure { is_known: false, ..known.clone() }), Some(unknown));
+        let long = Secure { name: Some("x".repeat(NAME_MAX + 1)), ..known.clone() };
+        assert_eq!(sent(&long), Some(Secure { name: None, ..known }));
+        let mut local = encode_session(from, from, 9, &mark, Some(&long));
+        local[12] = 0x20;
+        assert_eq!(header(&local).secure, None);
+    }
+
+    #[test]
+    fn the_tls_that_haproxy_tells_of_is_read() {
+        let with = |value: &[u8]| {
+            let mut bytes = encode(address("10.0.0.1:5"), address("10.0.0.1:5"));
+            put(&mut bytes, TLV_TLS, value);
+            bytes[15] = (bytes.len() - FIXED) as u8;
+            header(&bytes).secure.map(|secure| *secure)
+        };
+        // As `send-proxy-v2-ssl-cn` lays it out: bits, verify, version, then the name.
+        let told = with(b"\x07\0\0\0\0\x21\0\x07TLSv1.3\x22\0\x03ann").expect("TLS");
+        assert_eq!((told.version.as_str(), told.name.as_deref()), ("TLSv1.3", Some("ann")));
+        assert!(told.is_known && told.cipher.is_empty());
+        // A certificate that was not verified names nobody, and without one nobody is named.
+        for bits in [b"\x07\0\0\0\x13", b"\x01\0\0\0\0"] {
+            let told = with(&[&bits[..], b"\x22\0\x03ann"].concat()).expect("TLS");
+            assert_eq!((told.is_known, told.name), (false, None));
+        }
+        assert_eq!(with(b"\0\0\0\0\0\x21\0\x07TLSv1.3"), None, "in clear");
+        assert_eq!(with(b"\x01\0\0"), None, "too short");
+        let cut = with(b"\x07\0\0\0\0\x22\0\x09ann").expect("TLS");
+        assert_eq!((cut.is_known, cut.name), (true, None));
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn sessions(bytes: &[u8]) {
 fn headers(bytes: &[u8]) {
     let opening = proxy::opening(bytes);
     if let Ok(Parsed::Header(header)) = proxy::parse(bytes) {
-        assert_eq!(proxy::parse(&bytes[..header.len]), Ok(Parsed::Header(header)));
+        assert_eq!(proxy::parse(&bytes[..header.len]), Ok(Parsed::Header(header.clone())));
         assert_eq!(proxy::parse(&bytes[..header.len - 1]), Ok(Parsed::Incomplete));
         assert_eq!(opening, Opening::Header);
         if let (Some(source), Some(destination)) = (header.source, header.destination) {

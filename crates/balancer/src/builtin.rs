@@ -123,6 +123,7 @@ fn applied(state: State) -> Applied {
         start_id: state.start_id,
         source: state.bind_source,
         sends_header: state.send_proxy,
+        certificates: state.certificates,
         ..Applied::default()
     };
     for frontend in state.frontends {

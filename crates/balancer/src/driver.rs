@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use api::balancer::{Backend, Desired};
+use api::certificate::Certificate;
 use thiserror::Error;
 use topology::Endpoint;
 
@@ -49,6 +50,8 @@ pub struct Applied {
     pub dials: Vec<(String, String)>,
     /// Whether nodes get a PROXY header; `None` where it is not said.
     pub sends_header: Option<bool>,
+    /// Its certificates; nothing from kinds that do not tell.
+    pub certificates: Vec<Certificate>,
     /// Frontends that could not be served as wished, and why.
     pub errors: Vec<(Endpoint, String)>,
     /// Why this answer does not cover every process of the instance; nothing is fenced then.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use web::certs::Fault;
 use web::tls::{Files, Tls};
 use web::{Reloaded, Settings};
 
@@ -297,6 +298,10 @@ impl Settings for Config {
         let lease = self.lease_ms >= 2 * self.heartbeat_ms && self.lease_ms <= 60_000;
         range(lease, "lease_ms", self.lease_ms, "twice heartbeat_ms ..=60000")?;
         range(self.drift_permille <= 500, "drift_permille", self.drift_permille, "0..=500")?;
+        if self.tls.terminate.is_some() {
+            let why = "no client of a cluster comes by a controller: it belongs into balancer.toml";
+            return Err(Fault::of("tls.terminate", why).into());
+        }
         web::Names::parse(&self.allowed_hosts)?;
         self.check_etcd()?;
         if self.token.as_deref() == Some("") {
@@ -436,6 +441,7 @@ mod tests {
                 client_ca_file: Some("/etc/holdfast/ca.pem".into()),
                 ca_file: Some("/etc/holdfast/ca.pem".into()),
                 nodes: false,
+                terminate: None,
             },
             ..Config::default()
         };
@@ -452,6 +458,10 @@ mod tests {
         let short = Config { lease_ms: 100, ..Config::default() };
         assert!(short.check().unwrap_err().to_string().starts_with("`lease_ms` is 100"));
         assert!(toml::from_str::<Config>("haertbeat_ms = 1").is_err());
+        let ending = toml::from_str::<Config>("[tls.terminate]\n").expect("keys are known");
+        let why = ending.check().unwrap_err();
+        assert!(why.to_string().contains("it belongs into balancer.toml"), "{why}");
+        assert_eq!(Config::keys_of(&why), ["tls.terminate"]);
         let nowhere = Config { store: Kind::Etcd, ..Config::default() };
         assert!(nowhere.check().unwrap_err().to_string().starts_with("`etcd_endpoints` is empty"));
         let shared = Config { etcd_endpoints: vec!["http://127.0.0.1:2379".into()], ..nowhere };

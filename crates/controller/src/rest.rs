@@ -2,6 +2,7 @@
 //! Handlers are grouped by what they touch.
 
 mod balancers;
+mod certificates;
 mod clusters;
 mod deposed;
 mod discarded;

@@ -73,7 +73,8 @@ pub async fn serve(
     tracing::info!(%address, "controller started");
     web::supervisor::ready();
     let app = web::service(rest::router(Arc::clone(&registry), live));
-    let listener = web::Listener::new(Bounded::new(listener, CONNECTIONS, IDLE), tls);
+    let listener =
+        web::Listener::new(Bounded::new(listener, CONNECTIONS, IDLE), move || tls.acceptor());
     // Not graceful: a stuck client must not keep a controller from ending.
     let served = tokio::select! {
         served = axum::serve(listener, app) => served.context("serve the REST interface"),

@@ -8,6 +8,7 @@
 
 mod support;
 
+use api::certificate::Certificate;
 use api::heartbeat::Stranger;
 use serde_json::{Value, json};
 use support::fake_balancer::FakeBalancer;
@@ -172,6 +173,29 @@ async fn lists_that_differ_are_told_from_either_side() {
     let address = "10.0.8.3".parse().expect("an address");
     stage.nodes[0].inside.lock().strangers = vec![Stranger { address, connections: 3, age_ms: 5 }];
     stage.alarm(&["a load balancer at 10.0.8.3 is refused by", &of_master]).await;
+}
+
+/// The time that a certificate has left is told by its owner, and watched by the controller.
+#[tokio::test]
+async fn certificates_that_run_out_are_told_of_until_they_are_replaced() {
+    let stage = Stage::new(2).await;
+    stage.create().await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_s = i64::try_from(now.expect("after 1970").as_secs()).expect("seconds");
+    let with = |option: &str, left_s: i64| {
+        vec![Certificate { option: option.to_owned(), ends_s: now_s + left_s }]
+    };
+    let (day_s, address) = (86_400, stage.nodes[1].address());
+    stage.nodes[0].inside.lock().certificates = with("tls-cert-file", 400 * day_s);
+    stage.nodes[1].inside.lock().certificates = with("tls-cert-file", 3 * day_s + 3_600);
+    let of_node = format!("node {address}: its certificate (tls-cert-file) runs out in 3 days: ");
+    let told = stage.alarm(&[&of_node, "SIGHUP"]).await;
+    assert!(told.starts_with("node "), "{told}");
+    stage.balancer.set_certificates(with("tls.cert_file", -5));
+    stage.alarm(&["balancer b: its certificate (tls.cert_file) has run out: replace"]).await;
+    stage.nodes[1].inside.lock().certificates = with("tls-cert-file", 400 * day_s);
+    stage.balancer.set_certificates(with("tls.cert_file", 400 * day_s));
+    stage.controller.until("a healthy cluster", |status| status.healthy).await;
 }
 
 /// Created, added, moved to: an address belongs to one node.

@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/healthz`, `/primary`, `/replica` over HTTP. It only shows; nothing can be changed here.
+//! The admin port: `/metrics`, `/healthz`, `/primary`, `/replica` over HTTP, or HTTPS with
+//! `tls-admin`. It only shows; nothing can be changed here.
 //!
 //! `/primary` is what a load balancer outside of ours may probe. It is answered from what the data path is answered from – role, lease, and the
 //! write gate itself – so a node that would not serve a write does not claim it would. A gate that cannot be had in [`GATE_WAIT`] counts as
@@ -52,7 +53,10 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener) -> anyhow::Result<()>
         // The sender lives as long as the node, so this only ends with a shutdown.
         let _ = shutdown.wait_for(|stop| *stop).await;
     };
-    let listener = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
+    let bounded = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
+    let greeter = Arc::clone(&node);
+    let greets = move || greeter.tls.now().and_then(|tls| tls.admin_acceptor());
+    let listener = web::Listener::new(bounded, greets);
     axum::serve(listener, web::service(router(node)))
         .with_graceful_shutdown(ended)
         .await

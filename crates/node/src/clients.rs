@@ -70,6 +70,9 @@ pub struct Client {
     file: Option<Arc<str>>,
     /// How.
     pub via: Via,
+    /// By which version of TLS it speaks, with this node or with a balancer in front of it; nothing
+    /// in clear, and before a handshake is over.
+    pub tls: OnceLock<String>,
     /// When it connected, Unix ms.
     pub since_ms: u64,
     /// Last command, Unix ms.
@@ -365,6 +368,7 @@ impl Clients {
             local,
             file: self.file.get().filter(|_| listener::is_file(&address)).cloned(),
             via,
+            tls: OnceLock::new(),
             since_ms: now_ms,
             last_ms: AtomicU64::new(now_ms),
             last_command: LastCommand::default(),

@@ -10,6 +10,7 @@ mod attend;
 mod event;
 mod greeting;
 mod held;
+mod known;
 mod late;
 mod moving;
 mod peers;
@@ -102,13 +103,14 @@ pub async fn serve(at: Seat, stream: impl Into<Stream>, peer: SocketAddr, mut pl
     let stream = stream.into();
     let local = stream.accepted().unwrap_or(peer);
     let mut connection = Connection::new(at, stream, Vec::new());
-    let Greeting { address, via, moved } = match connection.arrive(peer, local, &mut place).await {
-        Ok(greeting) => greeting,
-        Err(end) => {
-            tracing::debug!(%peer, %end, "connection refused");
-            return;
-        }
-    };
+    let Greeting { address, via, moved, secure } =
+        match connection.arrive(peer, local, &mut place).await {
+            Ok(greeting) => greeting,
+            Err(end) => {
+                tracing::debug!(%peer, %end, "connection refused");
+                return;
+            }
+        };
     // A session that was elsewhere goes on in clear where it was in the middle of a command.
     let decided = match &moved {
         Some(moved) if !moved.unread.is_empty() => connection.stream.stay_clear(),
@@ -123,7 +125,14 @@ pub async fn serve(at: Seat, stream: impl Into<Stream>, peer: SocketAddr, mut pl
     let client = node.clients.add(address, local, via, since_ms);
     client.sit(place);
     client.descriptor.store(connection.stream.descriptor(), Ordering::Relaxed);
-    attend(&node, &client, connection.run(Arc::clone(&client), moved)).await;
+    let told = Told { moved, secure };
+    attend(&node, &client, connection.run(Arc::clone(&client), told)).await;
+}
+
+/// What a balancer tells of a client.
+struct Told {
+    moved: Option<api::moving::Session>,
+    secure: Option<Box<proxy::Secure>>,
 }
 
 struct Connection {
@@ -150,6 +159,8 @@ struct Connection {
     at_end: bool,
     /// Pushes stay where they are: what is waited for was read before they came.
     keeps_pushes: bool,
+    /// It is not known yet whether the client speaks TLS, and what that tells of it.
+    is_new: bool,
 }
 
 impl Connection {
@@ -171,13 +182,14 @@ impl Connection {
             is_over: false,
             at_end: false,
             keeps_pushes: false,
+            is_new: true,
         }
     }
 
     /// From here on the client says whether it speaks TLS, where this node has a certificate.
     fn secure(&mut self) -> std::io::Result<()> {
         let tls = self.node.tls.now();
-        self.stream.secure(tls.as_deref(), &mut self.buffer)
+        self.stream.secure(tls.as_deref(), &mut self.buffer, self.mark)
     }
 
     /// Its balancer may take the session elsewhere. One over TLS has its keys here, and stays.
@@ -185,7 +197,7 @@ impl Connection {
         self.moves && !self.stream.is_secure()
     }
 
-    async fn run(mut self, client: Arc<Client>, moved: Option<api::moving::Session>) -> End {
+    async fn run(mut self, client: Arc<Client>, told: Told) -> End {
         let config = self.node.config.now();
         let is_denied = config.protected_mode
             && config.requirepass.is_empty()
@@ -202,6 +214,10 @@ impl Connection {
         }
         let mut session = Session::new(client, &config, is_denied);
         session.meet(&self.node);
+        let Told { moved, secure } = told;
+        if let Some(secure) = secure {
+            known::recognize_behind(&self.node, &mut session, &secure, moved.is_some());
+        }
         if let Some(moved) = moved {
             moving::unpack(&self.node, &mut session, moved, &config);
         }

@@ -38,6 +38,7 @@ pub mod namespaces;
 pub mod node;
 pub mod pubsub;
 pub mod rdb_load;
+pub mod records;
 mod reload;
 pub mod replication;
 pub mod role;

@@ -396,6 +396,7 @@ pub fn heartbeat_reply(node: &Node) -> api::heartbeat::Reply {
         knows_rates: true,
         copying: node.moves.copying(),
         usual_rate: api::moves::Rate::new(config.move_rate_mb).ok(),
+        certificates: node.tls.certificates(),
     }
 }
 

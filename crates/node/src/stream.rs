@@ -13,18 +13,37 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use api::moving::Mark;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::{Accept, TlsAcceptor, TlsConnector, TlsStream};
 
+use crate::clock;
+use crate::records::Records;
 use crate::tls::Tls;
 
 /// The first byte of a TLS record of the kind "handshake".
 const HANDSHAKE: u8 = 0x16;
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is spoken with a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spoken {
+    /// That is not known before its first bytes, or the end of a handshake.
+    Undecided,
+    /// Nothing is encrypted.
+    Clear,
+    /// What it sends is encrypted.
+    Tls {
+        /// As OpenSSL writes it: `TLSv1.3`.
+        version: String,
+        /// The common name in the certificate that it showed.
+        name: Option<String>,
+    },
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -37,11 +56,19 @@ pub struct Stream {
 enum Inner {
     Plain(TcpStream),
     /// What comes first decides.
-    Undecided(TcpStream, TlsAcceptor),
+    Undecided(TcpStream, Greeter),
     Greeting(Box<Greeting>),
     Secure(Box<Secure>),
     /// Between two states, and after a handshake that failed.
     Gone,
+}
+
+/// What a client is greeted with, if it speaks TLS.
+#[derive(Clone)]
+struct Greeter {
+    acceptor: TlsAcceptor,
+    /// What its balancer sends behind its last record.
+    mark: Option<Mark>,
 }
 
 struct Greeting {
@@ -72,6 +99,8 @@ impl std::fmt::Debug for Inner {
 struct Slot {
     socket: Option<TcpStream>,
     ahead: Vec<u8>,
+    /// Followed where a balancer tells of the client's end by a mark.
+    records: Option<Box<Records>>,
 }
 
 fn gone() -> io::Error {
@@ -94,6 +123,38 @@ impl AsyncRead for Slot {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.records.is_none() {
+            return self.poll_raw(cx, to);
+        }
+        self.poll_records(cx, to)
+    }
+}
+
+impl Slot {
+    fn new(socket: TcpStream, ahead: Vec<u8>, mark: Option<Mark>) -> Self {
+        let records = mark.map(|mark| Box::new(Records::until(mark)));
+        Self { socket: Some(socket), ahead, records }
+    }
+
+    /// The client's records; the mark behind them is the end.
+    fn poll_records(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = to.filled().len();
+        while to.filled().len() == start
+            && self.records.as_ref().is_some_and(|records| !records.are_over())
+        {
+            ready!(self.poll_raw(cx, to))?;
+            let read = to.filled().get(start..).unwrap_or_default();
+            if read.is_empty() {
+                break;
+            }
+            let Some(records) = &mut self.records else { break };
+            let taken = records.take(read)?;
+            to.set_filled(start + taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_raw(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
             return self.socket()?.poll_read(cx, to);
         }
@@ -154,18 +215,24 @@ impl Stream {
         socket.set_nodelay(true)?;
         let Some(tls) = tls else { return Ok(socket.into()) };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let slot = Slot { socket: Some(socket), ahead: Vec::new() };
+        let slot = Slot::new(socket, Vec::new(), None);
         let dialled = TlsConnector::from(tls.client()?).connect(name, slot);
         let tls = tokio::time::timeout(PATIENCE, dialled).await??;
         let secure = Secure { tls: tls.into(), pending: 0 };
         Ok(Self { inner: Inner::Secure(Box::new(secure)), must_be_secure: true })
     }
 
-    /// From here on the client says whether it speaks TLS; `ahead` is what came already.
+    /// From here on the client says whether it speaks TLS; `ahead` is what came already, and `mark`
+    /// what its balancer sends in place of its end.
     ///
     /// # Errors
     /// TLS only is spoken here, and there is no certificate.
-    pub fn secure(&mut self, tls: Option<&Tls>, ahead: &mut Vec<u8>) -> io::Result<()> {
+    pub fn secure(
+        &mut self,
+        tls: Option<&Tls>,
+        ahead: &mut Vec<u8>,
+        mark: Option<Mark>,
+    ) -> io::Result<()> {
         let Some(tls) = tls else {
             let why = "there is no certificate to speak TLS with";
             return if self.must_be_secure { Err(io::Error::other(why)) } else { Ok(()) };
@@ -173,12 +240,12 @@ impl Stream {
         let Inner::Plain(socket) = std::mem::replace(&mut self.inner, Inner::Gone) else {
             return Err(gone());
         };
-        let acceptor = tls.acceptor();
+        let greeter = Greeter { acceptor: tls.acceptor(), mark };
         self.inner = match ahead.first() {
-            _ if self.must_be_secure => Inner::greet(socket, &acceptor, std::mem::take(ahead)),
-            Some(&HANDSHAKE) => Inner::greet(socket, &acceptor, std::mem::take(ahead)),
+            _ if self.must_be_secure => Inner::greet(socket, &greeter, std::mem::take(ahead)),
+            Some(&HANDSHAKE) => Inner::greet(socket, &greeter, std::mem::take(ahead)),
             Some(_) => Inner::Plain(socket),
-            None => Inner::Undecided(socket, acceptor),
+            None => Inner::Undecided(socket, greeter),
         };
         Ok(())
     }
@@ -197,6 +264,24 @@ impl Stream {
     /// Whether what is sent is encrypted, or is about to be.
     pub fn is_secure(&self) -> bool {
         matches!(self.inner, Inner::Greeting(_) | Inner::Secure(_))
+    }
+
+    /// What is spoken with who was accepted here.
+    pub fn spoken(&self) -> Spoken {
+        match &self.inner {
+            Inner::Plain(_) => Spoken::Clear,
+            Inner::Secure(secure) => {
+                let (_, connection) = secure.tls.get_ref();
+                let version = connection.protocol_version();
+                let version = version.and_then(|version| version.as_str()).unwrap_or("TLS");
+                let shown = connection.peer_certificates().and_then(<[_]>::first);
+                Spoken::Tls {
+                    version: version.replace('_', "."),
+                    name: shown.and_then(web::certs::common_name),
+                }
+            }
+            _ => Spoken::Undecided,
+        }
     }
 
     /// Whether a text can be sent at once: not within a handshake, and not in clear where TLS alone is
@@ -263,20 +348,20 @@ impl Away {
 }
 
 impl Inner {
-    fn greet(socket: TcpStream, acceptor: &TlsAcceptor, ahead: Vec<u8>) -> Self {
-        let accept = acceptor.accept(Slot { socket: Some(socket), ahead });
+    fn greet(socket: TcpStream, greeter: &Greeter, ahead: Vec<u8>) -> Self {
+        let accept = greeter.acceptor.accept(Slot::new(socket, ahead, greeter.mark));
         Self::Greeting(Box::new(Greeting { accept, limit: Box::pin(tokio::time::sleep(PATIENCE)) }))
     }
 
     /// Looks at the first byte without taking it.
     fn poll_decide(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Undecided(socket, acceptor) = self else { return Poll::Ready(Ok(())) };
+        let Self::Undecided(socket, greeter) = self else { return Poll::Ready(Ok(())) };
         let mut first = [0; 1];
         let count = ready!(socket.poll_peek(cx, &mut ReadBuf::new(&mut first)))?;
-        let acceptor = acceptor.clone();
+        let greeter = greeter.clone();
         let is_handshake = count > 0 && first == [HANDSHAKE];
         self.settle(|socket| match is_handshake {
-            true => Self::greet(socket, &acceptor, Vec::new()),
+            true => Self::greet(socket, &greeter, Vec::new()),
             false => Self::Plain(socket),
         });
         Poll::Ready(Ok(()))
@@ -300,7 +385,9 @@ impl Inner {
             }
         };
         *self = Self::Gone;
-        let secure = Secure { tls: accepted?.into(), pending: 0 };
+        let accepted = accepted?;
+        web::certs::check_resumed(accepted.get_ref().1, clock::unix_s())?;
+        let secure = Secure { tls: accepted.into(), pending: 0 };
         *self = Self::Secure(Box::new(secure));
         Poll::Ready(Ok(()))
     }
@@ -430,7 +517,7 @@ mod tests {
         let dialling = clients
             .spawn(async move { Stream::dial("127.0.0.1", port, Some(of_client)).await.unwrap() });
         let mut accepted: Stream = listener.accept().await.unwrap().0.into();
-        accepted.secure(Some(tls), &mut Vec::new()).unwrap();
+        accepted.secure(Some(tls), &mut Vec::new(), None).unwrap();
         (dialling, accepted)
     }
 
@@ -506,7 +593,7 @@ mod tests {
             client.write_all(b"PING\r\n").await.unwrap();
             let (socket, _) = listener.accept().await.unwrap();
             let mut server = if is_tls_port { Stream::of_tls_port(socket) } else { socket.into() };
-            server.secure(Some(&tls), &mut Vec::new()).unwrap();
+            server.secure(Some(&tls), &mut Vec::new(), None).unwrap();
             let mut word = [0; 6];
             let read = server.read_exact(&mut word).await;
             assert_eq!((read.is_err(), &word == b"PING\r\n"), (is_tls_port, !is_tls_port));
@@ -515,6 +602,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let mut server = Stream::of_tls_port(listener.accept().await.unwrap().0);
-        assert!(server.secure(None, &mut Vec::new()).is_err());
+        assert!(server.secure(None, &mut Vec::new(), None).is_err());
     }
 }

@@ -8,11 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::certificate::Certificate;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
 };
@@ -32,6 +34,8 @@ use crate::config::{Config, Values};
 #[derive(Debug)]
 pub struct Tls {
     server: Arc<ServerConfig>,
+    /// For the HTTP port.
+    admin: Option<Arc<ServerConfig>>,
     client: Option<Arc<ClientConfig>>,
     /// What is shown.
     chain: Vec<CertificateDer<'static>>,
@@ -64,6 +68,12 @@ impl Current {
     /// What is in force; nothing where there is no certificate.
     pub fn now(&self) -> Option<Arc<Tls>> {
         self.tls.load_full()
+    }
+
+    /// What is told of the certificate in a heartbeat.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        let ends_s = self.tls.load().as_ref().map(|tls| tls.validity.ends_s());
+        Certificate::of(CERT, ends_s).into_iter().collect()
     }
 
     /// Reads certificate and key at the start. A certificate that is not valid now is in force all
@@ -123,6 +133,7 @@ const CERT: &str = "tls-cert-file";
 const KEY: &str = "tls-key-file";
 const CA_FILE: &str = "tls-ca-cert-file";
 const CA_DIR: &str = "tls-ca-cert-dir";
+const ADMIN: &str = "tls-admin";
 
 fn fault(option: &'static str, why: impl std::fmt::Display) -> Fault {
     Fault::of(option, why)
@@ -139,6 +150,7 @@ impl Tls {
             let needing = [
                 (values.tls_port > 0, "tls-port"),
                 (values.tls_replication, "tls-replication"),
+                (values.tls_admin, ADMIN),
                 (!values.tls_key_file.is_empty(), KEY),
             ];
             return match needing.into_iter().find(|(needs, _)| *needs) {
@@ -157,15 +169,25 @@ impl Tls {
         let validity = own.validity();
         let own = own.certified(&provider)?;
         let roots = roots(values)?;
-        let server = server(values, &provider, &versions, &own, roots.clone())?;
+        let server = server(values, &provider, &versions, &own, roots.as_ref())?;
+        let admin = match values.tls_admin {
+            true => Some(Arc::new(admin(values, &provider, &versions, &own, roots.as_ref())?)),
+            false => None,
+        };
         let client = client(values, &provider, &versions, &own, roots)?;
         let chain = own.cert.clone();
-        Ok(Some(Self { server: Arc::new(server), client: client.map(Arc::new), chain, validity }))
+        let client = client.map(Arc::new);
+        Ok(Some(Self { server: Arc::new(server), admin, client, chain, validity }))
     }
 
     /// Greets those who connect.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.server))
+    }
+
+    /// Greets those who ask at the HTTP port; `None` where it speaks in clear.
+    pub fn admin_acceptor(&self) -> Option<TlsAcceptor> {
+        self.admin.clone().map(TlsAcceptor::from)
     }
 
     /// For what is dialled.
@@ -248,6 +270,20 @@ fn versions(protocols: &str) -> Result<Vec<&'static SupportedProtocolVersion>, F
     }
 }
 
+/// Whether a file of a folder of CAs counts: others may keep there what they like. Beside
+/// certificates by name these are OpenSSL's, `<hash>.<number>`.
+fn is_of_a_ca(path: &Path) -> bool {
+    let part =
+        |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str().map(str::to_owned));
+    let (Some(name), Some(kind)) = (part(path.file_stem()), part(path.extension())) else {
+        return false;
+    };
+    let is_named = ["pem", "crt", "cer"].iter().any(|known| kind.eq_ignore_ascii_case(known));
+    let is_hash = name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hidden = name.starts_with('.');
+    !is_hidden && (is_named || (is_hash && kind.bytes().all(|byte| byte.is_ascii_digit())))
+}
+
 /// Everybody who may vouch for others; `None` where nobody is named.
 fn roots(values: &Values) -> Result<Option<Arc<RootCertStore>>, Fault> {
     let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
@@ -258,9 +294,16 @@ fn roots(values: &Values) -> Result<Option<Arc<RootCertStore>>, Fault> {
         let failed = |error| fault(CA_DIR, format!("{}: {error}", values.tls_ca_cert_dir));
         for entry in std::fs::read_dir(&values.tls_ca_cert_dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.is_file() {
+            if path.is_file() && is_of_a_ca(&path) {
                 files.push((CA_DIR, path));
             }
+        }
+        if !files.iter().any(|(option, _)| *option == CA_DIR) {
+            let why = format!(
+                "there is no certificate in {}: its files are named .pem, .crt or .cer, or as by `openssl rehash`",
+                values.tls_ca_cert_dir
+            );
+            return Err(fault(CA_DIR, why));
         }
     }
     certs::roots(files.iter().map(|(option, path)| (*option, path.as_path())))
@@ -271,26 +314,13 @@ fn server(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
     own: &CertifiedKey,
-    roots: Option<Arc<RootCertStore>>,
+    roots: Option<&Arc<RootCertStore>>,
 ) -> Result<ServerConfig, Fault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
         .map_err(|error| fault("tls-protocols", error))?;
-    let builder = match values.tls_auth_clients {
-        AuthClients::No => builder.with_no_client_auth(),
-        asked => {
-            let none = "a CA is needed to know clients by (tls-ca-cert-file); or set it to no";
-            let roots = roots.ok_or_else(|| fault("tls-auth-clients", none))?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
-            let verifier = match asked {
-                AuthClients::Optional => verifier.allow_unauthenticated(),
-                _ => verifier,
-            };
-            builder.with_client_cert_verifier(
-                verifier.build().map_err(|error| fault("tls-auth-clients", error))?,
-            )
-        }
-    };
+    let verifier = verifier("tls-auth-clients", values.tls_auth_clients, provider, roots)?;
+    let builder = builder.with_client_cert_verifier(verifier);
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
     config.ignore_client_order = values.tls_prefer_server_ciphers;
     let sessions: Arc<dyn StoresServerSessions> = match values.tls_session_caching {
@@ -304,6 +334,45 @@ fn server(
         }
     };
     config.session_storage = sessions;
+    Ok(config)
+}
+
+/// What `option` asks of who connects.
+fn verifier(
+    option: &'static str,
+    asked: AuthClients,
+    provider: &Arc<CryptoProvider>,
+    roots: Option<&Arc<RootCertStore>>,
+) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
+    if asked == AuthClients::No {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    }
+    let none = "a CA is needed to know clients by (tls-ca-cert-file); or set it to no";
+    let roots = Arc::clone(roots.ok_or_else(|| fault(option, none))?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    let verifier = match asked {
+        AuthClients::Optional => verifier.allow_unauthenticated(),
+        _ => verifier,
+    };
+    verifier.build().map_err(|error| fault(option, error))
+}
+
+/// For the HTTP port.
+fn admin(
+    values: &Values,
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    own: &CertifiedKey,
+    roots: Option<&Arc<RootCertStore>>,
+) -> Result<ServerConfig, Fault> {
+    let asked = values.tls_admin_auth_clients;
+    let verifier = verifier("tls-admin-auth-clients", asked, provider, roots)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| fault("tls-protocols", error))?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

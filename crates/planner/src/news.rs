@@ -50,7 +50,17 @@ pub fn is_news(before: &NodeObserved, reply: &Reply) -> bool {
 /// Whether a balancer's answer, or its want, tells more than was known of the balancer: what it has
 /// in force, whom it reaches, whether sessions are left at a node.
 pub fn is_news_of_balancer(before: &BalancerObserved, after: &BalancerObserved) -> bool {
-    let BalancerObserved { in_force, error, reach, faults, source, dials, sends_header } = before;
+    let BalancerObserved {
+        in_force,
+        error,
+        reach,
+        faults,
+        source,
+        dials,
+        sends_header,
+        // As of a node.
+        certificates: _,
+    } = before;
     let is_in_force = match (in_force, &after.in_force) {
         (Some(before), Some(after)) => is_still_in_force(before, after),
         (before, after) => before.is_none() && after.is_none(),
@@ -113,6 +123,8 @@ fn is_alike(before: &Reply, after: &Reply) -> bool {
         knows_rates,
         copying,
         usual_rate,
+        // For people, and by the day: a status looks at it, and no plan.
+        certificates: _,
     } = before;
     *role == after.role
         && *myid == after.myid

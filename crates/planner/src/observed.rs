@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::balancer::{Frontend, Sessions};
+use api::certificate::Certificate;
 use api::heartbeat::Reply;
 use api::moves::MoveId;
 use topology::Endpoint;
@@ -223,6 +224,8 @@ pub struct BalancerObserved {
     pub dials: BTreeMap<String, String>,
     /// Whether it sends nodes a PROXY header, if it says so.
     pub sends_header: Option<bool>,
+    /// Its certificates, for people.
+    pub certificates: Vec<Certificate>,
 }
 
 /// Whether a balancer reaches a node.

@@ -43,23 +43,7 @@ impl Service {
     /// Asks for a path over HTTPS; shows the certificate `client` where one is named, and says the
     /// token `hush`, for which nobody asks but who has it.
     fn get(&self, ca: &Ca, client: Option<&str>, path: &str) -> Result<String> {
-        let mut builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
-        let root = std::fs::read(ca.path("ca.pem"))?;
-        builder = builder.add_root_certificate(reqwest::Certificate::from_pem(&root)?);
-        if let Some(name) = client {
-            let mut pem = std::fs::read(ca.path(&format!("{name}.key")))?;
-            pem.extend(std::fs::read(ca.path(&format!("{name}.pem")))?);
-            builder = builder.identity(reqwest::Identity::from_pem(&pem)?);
-        }
-        let (client, url) = (builder.build()?, format!("{}{path}", self.url()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let answer = client.get(&url).bearer_auth("hush").send().await?;
-            let status = answer.status();
-            let text = answer.text().await?;
-            ensure!(status.is_success(), "{status}: {text}");
-            Ok(text)
-        })
+        get(ca, client, &format!("{}{path}", self.url()))
     }
 
     /// Has it read its files again; returns once it has said so in words that contain these.
@@ -71,6 +55,27 @@ impl Service {
             if count() > before { Ok(()) } else { Err(self.process.log()) }
         })
     }
+}
+
+/// Asks who is known by `ca`; shows the certificate `client` where one is named.
+fn get(ca: &Ca, client: Option<&str>, url: &str) -> Result<String> {
+    let mut builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    let root = std::fs::read(ca.path("ca.pem"))?;
+    builder = builder.add_root_certificate(reqwest::Certificate::from_pem(&root)?);
+    if let Some(name) = client {
+        let mut pem = std::fs::read(ca.path(&format!("{name}.key")))?;
+        pem.extend(std::fs::read(ca.path(&format!("{name}.pem")))?);
+        builder = builder.identity(reqwest::Identity::from_pem(&pem)?);
+    }
+    let client = builder.build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let answer = client.get(url).bearer_auth("hush").send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "{status}: {text}");
+        Ok(text)
+    })
 }
 
 /// Lines of the table `tls`.
@@ -300,6 +305,113 @@ fn a_controller_asks_nodes_over_tls_and_believes_those_of_its_ca() -> Result<()>
         Ok(())
     })
     .with_context(|| controller.process.log())
+}
+
+#[test]
+fn the_http_port_of_a_node_speaks_tls_alone_where_it_is_told_to() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (old, new) = (Ca::new(folder.path(), "old")?, Ca::new(folder.path(), "new")?);
+    for ca in [&old, &new] {
+        ca.issue("node", &[HERE], GOOD)?;
+    }
+    let port = process::free_port()?;
+    let admin = format!("admin-port {port}\ntls-admin yes\n");
+    let node = Server::node(&format!("{}tls-auth-clients no\n{admin}", old.lines("node")))?;
+    let url = format!("https://{HERE}:{port}");
+    let asked = |ca: &Ca, path: &str| get(ca, None, &format!("{url}{path}"));
+    wait::until("it answers", PATIENCE, || asked(&old, "/healthz"))?;
+    let page = asked(&old, "/metrics")?;
+    ensure!(page.contains(&format!("process_certificate_end_time_seconds {ENDS_S}\n")), "{page}");
+    ensure!(asked(&new, "/healthz").is_err());
+    let mut plain = TcpStream::connect((HERE, port))?;
+    plain.set_read_timeout(Some(PATIENCE))?;
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    // A reset is as good as an end.
+    let _ = plain.read_to_end(&mut answer);
+    ensure!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+    // Replaced under their old names: both ports take up the new pair together.
+    for file in ["node.pem", "node.key"] {
+        std::fs::copy(new.path(file), old.path(file))?;
+    }
+    process::signal(node.process().pid(), libc::SIGHUP)?;
+    wait::until("the new certificate is in force", PATIENCE, || asked(&new, "/healthz"))?;
+    ensure!(asked(&old, "/healthz").is_err());
+    // Without a certificate there is nothing to speak TLS by.
+    let config = folder.path().join("node.conf");
+    std::fs::write(&config, format!("dir {}\n{admin}", folder.path().display()))?;
+    let mut command = Command::new(process::holdfast()?);
+    let output = command.args(["node", "--check", "-c"]).arg(&config).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let is_told = text.contains("line 3: option `tls-admin`: a certificate is needed");
+    ensure!(!output.status.success() && is_told, "{text}");
+    Ok(())
+}
+
+#[test]
+fn tls_ends_at_a_balancer_and_its_node_knows_who_came() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ca = Ca::new(folder.path(), "ca")?;
+    for name in ["clients", "ann"] {
+        ca.issue(name, &[HERE], GOOD)?;
+    }
+    let user = "user ann on nopass ~* &* +@all\n";
+    let node = Server::node(&format!(
+        "requirepass hush\nbalancer-sources 127.0.0.2/32\ntls-auth-clients-user CN\n{user}"
+    ))?;
+    let (pem, key) = (ca.path("clients.pem"), ca.path("clients.key"));
+    let ends = format!(
+        "[tls.terminate]\ncert_file = '{pem}'\nkey_file = '{key}'\nclient_ca_file = '{}'\n",
+        ca.path("ca.pem")
+    );
+    let lines = "bind_source = '127.0.0.2'";
+    let balancer = Service::start(folder.path(), "balancer", lines, &ends)?;
+    let port = process::free_port()?;
+    let backend = serde_json::json!({
+        "node": "a".repeat(40), "host": HERE, "port": node.address.port(),
+    });
+    let desired = serde_json::json!({
+        "term": 1, "version": 1,
+        "frontends": [{ "listen": { "host": HERE, "port": port }, "backend": backend }],
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let url = format!("http://{HERE}:{}/api/v1/desired", balancer.port);
+    wait::until("the frontend is open", PATIENCE, || {
+        let answer = runtime.block_on(client.put(&url).json(&desired).send())?;
+        ensure!(answer.status().is_success(), "{}", answer.status());
+        Ok(())
+    })?;
+    let cli = |name: Option<&str>, words: &[&str]| -> Result<String> {
+        let output = ca.cli((HERE, port), name).args(words).output().context("run redis-cli")?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+    };
+    wait::until("the client is served", PATIENCE, || {
+        let said = cli(Some("ann"), &["ACL", "WHOAMI"])?;
+        ensure!(said == "ann", "{said}");
+        Ok(())
+    })?;
+    let said = cli(Some("ann"), &["CLIENT", "INFO"])?;
+    let is_told = said.contains(" user=ann ") && said.contains("via=balancer:127.0.0.2:");
+    ensure!(is_told && said.contains(" tls=TLSv1.3"), "{said}");
+    let nobody = cli(None, &["PING"])?;
+    ensure!(!nobody.contains("PONG") && !nobody.contains("NOAUTH"), "{nobody}");
+    // What cannot be is refused with file, line and remedy.
+    let config = folder.path().join("wrong.toml");
+    for (text, line, why) in [
+        ("[tls.terminate]\nkey_file = 'x'\n", "", "tls.terminate.cert_file"),
+        ("send_proxy = false\n[tls.terminate]\ncert_file = 'x'\n", "line 1", "`send_proxy`"),
+        ("\n[tls.terminate]\nfrontends = ['lb']\n", "line 3", "`lb` is no frontend"),
+    ] {
+        std::fs::write(&config, text)?;
+        let mut command = Command::new(process::holdfast()?);
+        let output = command.args(["balancer", "--check", "-c"]).arg(&config).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_told = said.contains(why) && said.contains(line);
+        ensure!(!output.status.success() && is_told, "{text}: {said}");
+    }
+    Ok(())
 }
 
 /// An etcd of one member that speaks TLS with who shows a certificate of the same CA.

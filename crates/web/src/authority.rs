@@ -114,6 +114,11 @@ impl Authority {
         self.host == other.host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
     }
 
+    /// Whether a port is named.
+    pub fn has_port(&self) -> bool {
+        self.port.is_some()
+    }
+
     /// The address, if it is one and no name.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         match self.host {

@@ -4,15 +4,20 @@
 //! the certificate is valid where another one is in force already. Nothing of a key is shown in an
 //! error.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, HandshakeKind, InconsistentKeys, RootCertStore, ServerConfig,
+    ServerConnection,
+};
 use x509_parser::time::ASN1Time;
 
 /// Largest file that is read.
@@ -104,6 +109,11 @@ impl Validity {
         }
     }
 
+    /// The option that names the certificate.
+    pub fn option(&self) -> &'static str {
+        self.option
+    }
+
     /// When it runs out, Unix seconds.
     pub fn ends_s(&self) -> i64 {
         self.ends.timestamp()
@@ -162,6 +172,76 @@ pub fn roots<'a>(
     Ok((!roots.is_empty()).then(|| Arc::new(roots)))
 }
 
+/// The clients that a port takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Clients<'a> {
+    /// Those that show a certificate of these CAs.
+    pub file: Named<'a>,
+    /// And those that show none.
+    pub may_be_unknown: bool,
+}
+
+/// What a port greets with; `own` is what it shows, and the option that names it.
+///
+/// # Errors
+/// The option to change, and why.
+pub fn server(
+    provider: &Arc<CryptoProvider>,
+    option: &'static str,
+    own: &CertifiedKey,
+    clients: Option<Clients<'_>>,
+) -> Result<ServerConfig, Fault> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault::of(option, error))?;
+    let known = match clients {
+        None => None,
+        Some(clients) => roots([clients.file])?.map(|roots| (clients, roots)),
+    };
+    let builder = match known {
+        None => builder.with_no_client_auth(),
+        Some((clients, roots)) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+            let verifier = match clients.may_be_unknown {
+                true => verifier.allow_unauthenticated(),
+                false => verifier,
+            };
+            let verifier = verifier.build().map_err(|error| Fault::of(clients.file.0, error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone()))))
+}
+
+/// A client that resumes a session shows no certificate, and is known by the one that it showed
+/// before: that one must still be good at that Unix time. In a whole handshake it was looked at
+/// just now.
+///
+/// # Errors
+/// It has run out.
+pub fn check_resumed(connection: &ServerConnection, now_s: i64) -> io::Result<()> {
+    let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    let chain = connection.peer_certificates().filter(|_| is_resumed);
+    // Its own alone: what else it sent need not have been looked at when it was believed.
+    let Some(own) = chain.and_then(|chain| chain.get(..1)) else { return Ok(()) };
+    let validity = Validity::of("certificate of the client", own).map_err(io::Error::other)?;
+    let expired = |_| io::Error::other(rustls::Error::from(CertificateError::Expired));
+    validity.check(now_s).map_err(expired)
+}
+
+/// The common name in a certificate.
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = read.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+/// The time now, Unix seconds.
+pub fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 fn read((option, path): Named<'_>) -> Result<Vec<u8>, Fault> {
     let shown = path.display();
     let failed = |error| Fault::of(option, format!("{shown}: {error}"));
@@ -210,13 +290,22 @@ fn tell(ends_s: i64, now_s: i64) {
 
 /// What an operator should know of a certificate that is good for less than 14 days.
 pub fn runs_out(ends_s: i64, now_s: i64) -> Option<String> {
-    let left_s = ends_s.saturating_sub(now_s);
-    let when = match left_s {
-        ..0 => "has run out".to_owned(),
-        _ if left_s < SOON_DAYS * DAY_S => format!("runs out in {} days", left_s / DAY_S),
-        _ => return None,
-    };
-    Some(format!("the certificate {when}: replace its file, then SIGHUP"))
+    let when = ends_soon(ends_s, now_s)?;
+    Some(format!("the certificate {when}: {REMEDY}"))
+}
+
+/// What to do about a certificate that runs out.
+pub const REMEDY: &str = "replace its file, then SIGHUP";
+
+/// `runs out in 3 days`, `has run out`; nothing of one that is good for 14 days or more.
+pub fn ends_soon(ends_s: i64, now_s: i64) -> Option<String> {
+    match ends_s.saturating_sub(now_s) {
+        ..0 => Some("has run out".to_owned()),
+        left_s if left_s < SOON_DAYS * DAY_S => {
+            Some(format!("runs out in {} days", left_s / DAY_S))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod live;
 mod place;
 mod secret;
 pub mod supervisor;
+pub mod terminate;
 pub mod tls;
 
 pub use authority::{Authority, BadName, Names};

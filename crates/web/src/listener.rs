@@ -6,7 +6,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,22 +15,25 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
-use crate::tls::Tls;
+use crate::certs;
 
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Accepts connections; over TLS if there is a certificate at that moment.
-#[derive(Debug)]
 pub struct Listener {
     bounded: Bounded,
-    tls: Arc<Tls>,
+    greets: Box<dyn Fn() -> Option<TlsAcceptor> + Send + Sync>,
 }
 
 impl Listener {
-    /// What `bounded` accepts, spoken with as `tls` says.
-    pub fn new(bounded: Bounded, tls: Arc<Tls>) -> Self {
-        Self { bounded, tls }
+    /// What `bounded` accepts. `greets` is asked at each connection what it is greeted with; by
+    /// `None` it is answered in clear.
+    pub fn new(
+        bounded: Bounded,
+        greets: impl Fn() -> Option<TlsAcceptor> + Send + Sync + 'static,
+    ) -> Self {
+        Self { bounded, greets: Box::new(greets) }
     }
 }
 
@@ -41,7 +43,7 @@ impl axum::serve::Listener for Listener {
 
     async fn accept(&mut self) -> (Stream, SocketAddr) {
         let (socket, peer) = self.bounded.accept().await;
-        (Stream::new(socket, self.tls.acceptor()), peer)
+        (Stream::new(socket, (self.greets)()), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -93,7 +95,9 @@ impl Stream {
                 }
             };
             self.inner = Inner::Gone;
-            self.inner = Inner::Secure(Box::new(accepted?));
+            let stream = accepted?;
+            certs::check_resumed(stream.get_ref().1, certs::now_s())?;
+            self.inner = Inner::Secure(Box::new(stream));
         }
         Poll::Ready(Ok(&mut self.inner))
     }

@@ -6,7 +6,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 pub use rustls::ClientConfig;
@@ -14,15 +13,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::certs::{self, Fault, Named, Own, Validity};
+use crate::certs::{self, Clients, Fault, Named, Own, Validity, now_s};
+use crate::terminate::{self, Terminate, Terminator};
 
 /// The table `tls` of a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -39,6 +38,8 @@ pub struct Files {
     pub ca_file: Option<PathBuf>,
     /// Nodes are dialled over TLS.
     pub nodes: bool,
+    /// TLS of a balancer's clients ends here.
+    pub terminate: Option<Terminate>,
 }
 
 /// The key of a configuration file, as faults name it.
@@ -56,15 +57,11 @@ struct Loaded {
     known: Option<Arc<WebPkiServerVerifier>>,
     validity: Option<Validity>,
     dials_nodes: bool,
+    terminate: Option<terminate::Loaded>,
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn named<'a>(option: &'static str, path: Option<&'a PathBuf>) -> Option<Named<'a>> {
@@ -94,37 +91,30 @@ impl Loaded {
         }
         let clients = named(CLIENT_CA, files.client_ca_file.as_ref());
         match &loaded.own {
-            Some(own) => loaded.server = Some(Arc::new(server(&provider, own, clients)?)),
+            Some(own) => {
+                let clients = clients.map(|file| Clients { file, may_be_unknown: false });
+                let mut server = certs::server(&provider, CERT, own, clients)?;
+                server.alpn_protocols = vec![b"http/1.1".to_vec()];
+                loaded.server = Some(Arc::new(server));
+            }
             None if clients.is_some() => {
                 let why = "clients show certificates over TLS only: set tls.cert_file too";
                 return Err(Fault::of(CLIENT_CA, why));
             }
             None => {}
         }
+        let terminate = files.terminate.as_ref();
+        loaded.terminate =
+            terminate.map(|table| terminate::Loaded::read(table, &provider)).transpose()?;
         Ok(loaded)
     }
-}
 
-fn server(
-    provider: &Arc<CryptoProvider>,
-    own: &Arc<CertifiedKey>,
-    clients: Option<Named<'_>>,
-) -> Result<ServerConfig, Fault> {
-    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Fault::of(CERT, error))?;
-    let builder = match certs::roots(clients)? {
-        None => builder.with_no_client_auth(),
-        Some(roots) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
-            let verifier = verifier.build().map_err(|error| Fault::of(CLIENT_CA, error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let resolver = SingleCertAndKey::from(CertifiedKey::clone(own));
-    let mut config = builder.with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    /// What is shown by each certificate, and how long it is good for.
+    fn shown(&self) -> impl Iterator<Item = (&[CertificateDer<'static>], Validity)> {
+        let own = self.own.as_ref().map(|own| &own.cert[..]).zip(self.validity);
+        let of_clients = self.terminate.as_ref().map(|table| (table.chain(), table.validity()));
+        own.into_iter().chain(of_clients)
+    }
 }
 
 /// What is in force.
@@ -140,7 +130,7 @@ impl Tls {
     /// The option to change, and why.
     pub fn read(files: &Files) -> Result<Self, Fault> {
         let loaded = Loaded::read(files)?;
-        if let Some(validity) = loaded.validity {
+        for (_, validity) in loaded.shown() {
             validity.tell(now_s());
         }
         Ok(Self { loaded: ArcSwap::from_pointee(loaded) })
@@ -152,25 +142,38 @@ impl Tls {
     /// The option to change, and why; a new certificate that is not valid now too.
     pub fn renew(&self, files: &Files) -> Result<(), Fault> {
         let loaded = Loaded::read(files)?;
-        let chain = |of: &Loaded| of.own.as_ref().map(|own| own.cert.clone());
-        if let Some(validity) = loaded.validity {
+        let before = self.loaded.load();
+        for (chain, validity) in loaded.shown() {
             // One that is in force already stays so: what else is read need not wait for another.
-            if chain(&loaded) != chain(&self.loaded.load()) {
+            if !before.shown().any(|(shown, _)| shown == chain) {
                 validity.check(now_s())?;
             }
+        }
+        for (_, validity) in loaded.shown() {
             validity.tell(now_s());
         }
         self.loaded.store(Arc::new(loaded));
         Ok(())
     }
 
-    /// Whether the certificate is valid now, if there is one.
+    /// Whether the certificates are valid now, as far as there are any.
     ///
     /// # Errors
-    /// It is not.
+    /// One is not.
     pub fn check(&self) -> Result<(), Fault> {
-        let validity = self.loaded.load().validity;
-        validity.map_or(Ok(()), |validity| validity.check(now_s()))
+        self.loaded.load().shown().try_for_each(|(_, validity)| validity.check(now_s()))
+    }
+
+    /// What the clients of a balancer's frontend are greeted with; `None`: what they send is passed
+    /// on as it is.
+    pub fn terminator(&self, frontend: &str) -> Option<Terminator> {
+        self.loaded.load().terminate.as_ref()?.at(frontend)
+    }
+
+    /// The keys that name certificates, and when these run out, Unix seconds.
+    pub fn ends(&self) -> Vec<(&'static str, i64)> {
+        let loaded = self.loaded.load();
+        loaded.shown().map(|(_, validity)| (validity.option(), validity.ends_s())).collect()
     }
 
     /// Greets those who connect; `None`: they are answered in clear.
@@ -178,9 +181,9 @@ impl Tls {
         self.loaded.load().server.clone().map(TlsAcceptor::from)
     }
 
-    /// When the certificate runs out, Unix seconds; `None` where there is none.
+    /// When the first certificate runs out, Unix seconds; `None` where there is none.
     pub fn ends_s(&self) -> Option<i64> {
-        self.loaded.load().validity.map(|validity| validity.ends_s())
+        self.loaded.load().shown().map(|(_, validity)| validity.ends_s()).min()
     }
 
     /// What an operator should know of a certificate that runs out soon.
@@ -310,6 +313,16 @@ mod tests {
         assert_eq!(fault(&Files { client_ca_file: file(), ..Files::default() }), CLIENT_CA);
         assert_eq!(fault(&Files { ca_file: file(), ..Files::default() }), CA);
         assert_eq!(fault(&Files { nodes: true, ..Files::default() }), CA);
+        let fault = |table: Terminate| {
+            Tls::read(&Files { terminate: Some(table), ..Files::default() }).unwrap_err()
+        };
+        assert_eq!(fault(Terminate::default()).option, terminate::CERT);
+        let with_certificate = || Terminate { cert_file: file(), ..Terminate::default() };
+        assert_eq!(fault(with_certificate()).option, terminate::KEY);
+        let unnamed = Terminate { key_file: file(), client_optional: true, ..with_certificate() };
+        assert_eq!(fault(unnamed).option, "tls.terminate.client_optional");
+        let missing = Terminate { key_file: file(), ..with_certificate() };
+        assert!(fault(missing).why.contains("none.pem"));
         assert!(Tls::read(&Files::default()).unwrap().acceptor().is_none());
     }
 }

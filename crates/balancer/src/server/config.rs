@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
+use web::certs::Fault;
 use web::tls::Files;
-use web::{Reloaded, Settings};
+use web::{Authority, Reloaded, Settings};
 
 /// Everything an operator can say.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -155,6 +156,29 @@ const PER_WORKER: u64 = 4;
 /// Descriptors for listeners, health checks and the like.
 const OWN: u64 = 128;
 
+/// The part of the sample that is about the TLS of clients.
+const TERMINATE: &str = r#"# [tls.terminate]
+# TLS of clients ends here: what they send goes to the nodes in clear, behind a header that says so, and their sessions
+# move in a switchover. Without this table TLS is passed on to the nodes. All of it is read again at SIGHUP.
+# Certificate that clients see, then those that lead to its CA, PEM; it names the frontends' addresses.
+# cert_file = "/etc/holdfast/clients.pem"
+
+# Its key, PEM, not encrypted.
+# key_file = "/etc/holdfast/clients.key"
+
+# Certificates of the CAs of which clients must show one, PEM. Default: none is asked for.
+# client_ca_file = "/etc/holdfast/client-ca.pem"
+
+# Whether a client may show none; one that is shown must be of these CAs all the same.
+# client_optional = false
+
+# The frontends where TLS ends, `host:port` as they are announced. Empty: all.
+# frontends = []
+
+# Whether clients may speak in clear there too; the first byte tells which it is.
+# plain = false
+"#;
+
 impl Default for Limits {
     fn default() -> Self {
         Self { max_sessions: 20_000, connect_timeout_ms: 1_000, drain_ms: 1_000 }
@@ -242,7 +266,8 @@ impl Config {
 
 # Certificates of the CAs of which clients must show one, PEM, beside the token. Default: none is asked for.
 # client_ca_file = \"/etc/holdfast/ca.pem\"
-"
+
+{TERMINATE}"
         )
     }
 
@@ -289,6 +314,28 @@ impl Config {
         Ok(config)
     }
 
+    /// Where TLS of clients ends here.
+    fn check_terminate(&self) -> Result<(), Fault> {
+        let Some(table) = &self.tls.terminate else { return Ok(()) };
+        if !self.send_proxy {
+            let why = "with tls.terminate it must be true: by its header alone a node knows who speaks TLS";
+            return Err(Fault::of("send_proxy", why));
+        }
+        // Compared as text, so there must be one way to write it.
+        let is_one = |text: &String| {
+            text.parse().is_ok_and(|at: Authority| {
+                at.has_port() && at.to_string().eq_ignore_ascii_case(text)
+            })
+        };
+        match table.frontends.iter().find(|text| !is_one(text)) {
+            None => Ok(()),
+            Some(text) => {
+                let why = format!("`{text}` is no frontend: host:port as the controller says it");
+                Err(Fault::of("tls.terminate.frontends", why))
+            }
+        }
+    }
+
     pub(super) fn worker_count(&self) -> usize {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -318,8 +365,9 @@ impl Settings for Config {
         if self.tls.ca_file.is_some() || self.tls.nodes {
             let why = "a balancer passes TLS on to nodes, and dials nobody by itself";
             let option = if self.tls.nodes { "tls.nodes" } else { "tls.ca_file" };
-            return Err(web::certs::Fault::of(option, why).into());
+            return Err(Fault::of(option, why).into());
         }
+        self.check_terminate()?;
         for (key, accepted, of) in BOUNDS {
             let value = of(self);
             if !accepted.contains(&value) {
@@ -417,6 +465,8 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use web::terminate::Terminate;
+
     use super::*;
 
     #[test]
@@ -426,7 +476,7 @@ mod tests {
         let is_toml = |line: &&str| line.contains(" = ") || line.starts_with('[');
         let lines: Vec<&str> =
             sample.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml).collect();
-        assert_eq!(lines.len(), 19, "{lines:?}");
+        assert_eq!(lines.len(), 26, "{lines:?}");
         let lines: Vec<&str> =
             lines.into_iter().filter(|line| !line.starts_with("token_file")).collect();
         let shown = Config {
@@ -439,6 +489,12 @@ mod tests {
                 client_ca_file: Some("/etc/holdfast/ca.pem".into()),
                 ca_file: None,
                 nodes: false,
+                terminate: Some(Terminate {
+                    cert_file: Some("/etc/holdfast/clients.pem".into()),
+                    key_file: Some("/etc/holdfast/clients.key".into()),
+                    client_ca_file: Some("/etc/holdfast/client-ca.pem".into()),
+                    ..Terminate::default()
+                }),
             },
             ..Config::default()
         };
@@ -471,6 +527,17 @@ mod tests {
         assert!(error("listen = '0.0.0.0:1'").contains("token"));
         assert!(error("token = ''").contains("token"));
         assert!(error("workers = 'many'").contains("workers"));
+        let told = error("send_proxy = false\n[tls.terminate]\ncert_file = 'x'\n");
+        assert!(
+            told.starts_with("option `send_proxy`: with tls.terminate it must be true"),
+            "{told}"
+        );
+        for wrong in ["lb.test", "lb.test:", "lb.test:70000", ""] {
+            let told =
+                error(&format!("[tls.terminate]\nfrontends = ['lb.test:7000', '{wrong}']\n"));
+            assert!(told.contains(&format!("`{wrong}` is no frontend")), "{told}");
+        }
+        assert!(error("[tls.terminate]\ncert = 'x'\n").contains("cert"));
     }
 
     #[test]

@@ -154,7 +154,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_watch_that_ends_by_a_fault_is_told_of_and_begins_anew() {
-        let table = Arc::new(Table::new(&Config::default(), Workers::start(1).unwrap()));
+        let table =
+            Arc::new(Table::new(&Config::default(), Workers::start(1).unwrap(), Arc::default()));
         let begun = Arc::new(AtomicUsize::new(0));
         let go_on = Arc::new(tokio::sync::Notify::new());
         let watch = {

@@ -53,12 +53,13 @@ pub async fn serve(
     let mut config = Config::clone(&live.config());
     config.fit_into(limits::raise_open_files(config.open_files())?)?;
     let workers = Workers::start(config.worker_count()).context("start worker threads")?;
-    let table = Arc::new(Table::new(&config, workers));
+    let table = Arc::new(Table::new(&config, workers, Arc::clone(live.tls())));
     let address = listener.local_addr().context("read the admin address")?;
     tracing::info!(name = %config.name, admin = %address, start_id = table.start_id(), "balancer is up, all frontends closed");
 
     let bounded = Bounded::new(listener, ADMIN_CONNECTIONS, ADMIN_IDLE);
-    let listener = web::Listener::new(bounded, Arc::clone(live.tls()));
+    let tls = Arc::clone(live.tls());
+    let listener = web::Listener::new(bounded, move || tls.acceptor());
     let router = admin::router(Arc::clone(&table), live);
     let server = axum::serve(listener, web::service(router));
     let mut server = tokio::spawn(server.into_future());

@@ -20,6 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use web::terminate::Client;
 
 /// Bytes read at once.
 const SCRATCH: usize = 64 * 1024;
@@ -168,7 +169,7 @@ impl Drop for Pipe<'_> {
 /// Copies until both sides have closed, passing a half-close on, or until the session has left the backend. An error of either side ends it.
 /// `luggage` is sent first, and holds what was not sent when the session leaves.
 pub(super) async fn relay(
-    client: &mut TcpStream,
+    client: &mut Client,
     backend: &mut TcpStream,
     luggage: &mut Luggage,
     (inbound, outbound): (&AtomicU64, &AtomicU64),
@@ -197,7 +198,7 @@ pub(super) async fn relay(
             // Its socket is not read any more, and perhaps there is nothing to be written for long.
             let gone = match &mut gone {
                 Some(gone) => gone,
-                none => none.insert(Box::pin(broken(again(client)?))),
+                none => none.insert(Box::pin(broken(again(client.socket())?))),
             };
             if gone.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -268,8 +269,8 @@ impl<'a> Pipe<'a> {
     fn step(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
         scratch: &mut [u8],
     ) -> Poll<io::Result<()>> {
         while !self.closed {
@@ -299,7 +300,11 @@ impl<'a> Pipe<'a> {
     }
 
     /// Closes this direction, whether or not all that was kept was sent. A mark that was begun is completed: half of one would pass for the client's.
-    fn close(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn close(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
         if !self.shut {
             if self.mark.is_some_and(|(_, sent)| sent > 0) {
                 ready!(self.send_mark(cx, to))?;
@@ -310,7 +315,11 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    fn send_mark(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn send_mark(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
         while let Some((mark, sent)) = &mut self.mark
             && let Some(rest) = mark.bytes().get(*sent..).filter(|rest| !rest.is_empty())
         {
@@ -327,8 +336,8 @@ impl<'a> Pipe<'a> {
     fn step_to_end(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
         scratch: &mut [u8],
     ) -> Poll<io::Result<()>> {
         while !self.ended {
@@ -375,7 +384,11 @@ impl<'a> Pipe<'a> {
         self.kept.len().saturating_sub(SCRATCH)
     }
 
-    fn send_kept(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn send_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
         while self.sent < self.kept.len() {
             let sent = ready!(Pin::new(&mut *to).poll_write(cx, &self.kept[self.sent..]))?;
             if sent == 0 {

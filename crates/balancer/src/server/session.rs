@@ -1,6 +1,8 @@
 //! From an accepted connection to its end.
 //!
-//! Invariant: whatever ends a session other than both sides closing — a cut, an error, the end of the process — resets both sides.
+//! Invariant: whatever ends a session other than both sides closing — a cut, an error, the end of
+//! the process — resets both sides. A client whose handshake fails, or lasts when it is cut, has no
+//! session yet: its connection is closed.
 //!
 //! A session leads to one node after the other: where its frontend holds, it is taken back from its node (`docs/protocol.md` §12), waits, and goes on at the next one.
 
@@ -12,10 +14,13 @@ use std::time::Duration;
 
 use api::balancer::Backend;
 use api::moving::Mark;
+use api::proxy::{self, Secure};
 use limits::{Seldom, Spare};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use web::terminate::{Client, Said};
+use web::tls::Tls;
 
 use super::frontend::{Frontend, Pass, Reach};
 use super::relay::{Budgets, End, Leave, Luggage, Record, relay};
@@ -39,6 +44,8 @@ pub(super) struct Shared {
     pub(super) sessions: AtomicUsize,
     /// For what is kept of sessions that move.
     pub(super) budgets: Budgets,
+    /// Where the TLS of clients ends here.
+    pub(super) tls: Arc<Tls>,
 }
 
 /// A place under `limits.max_sessions`.
@@ -52,7 +59,7 @@ impl Drop for Place {
 
 /// Both ends. Fields are dropped in this order: the sockets are closed before the session stops counting.
 struct Ends {
-    client: TcpStream,
+    client: Client,
     backend: Option<TcpStream>,
     clean: bool,
     pass: Pass,
@@ -63,7 +70,7 @@ struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         if !self.clean {
-            sys::reset_on_close(&self.client);
+            sys::reset_on_close(self.client.socket());
             if let Some(backend) = &self.backend {
                 sys::reset_on_close(backend);
             }
@@ -141,12 +148,16 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
             return;
         }
     };
+    let frontend = Arc::clone(&pass.frontend);
+    let client = match greet(client, &frontend, &shared).await {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::debug!(frontend = %frontend.listen, %peer, %error, "cannot use a client's connection");
+            frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    };
     let mut ends = Ends { client, backend: None, clean: false, pass, _place: place, _seat: seat };
-    let frontend = Arc::clone(&ends.pass.frontend);
-    if let Err(error) = sys::tune(&ends.client) {
-        tracing::debug!(frontend = %frontend.listen, %error, "cannot use a client's connection");
-        return;
-    }
     let (mut luggage, mut record) = (Luggage::default(), None);
     while let Some(to) = ends.pass.next().await {
         let connecting = connect(&ends, peer, (&to, record.take()), &shared);
@@ -196,6 +207,23 @@ async fn run(client: StdStream, peer: SocketAddr, pass: Pass, place: Place, seat
     frontend.counters.refused.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Makes a client's connection ready. Where its TLS ends here the handshake comes first: the client
+/// has a place already, and no node yet. One that fails is closed and not reset, so that the client
+/// learns why.
+async fn greet(client: TcpStream, frontend: &Frontend, shared: &Shared) -> io::Result<Client> {
+    sys::tune(&client)?;
+    match shared.tls.terminator(&frontend.listen.to_string()) {
+        None => Ok(client.into()),
+        Some(terminator) => terminator.greet(client).await,
+    }
+}
+
+/// What the node is told of a client whose TLS ended here.
+fn secure(client: &Client) -> Option<Secure> {
+    let Said { version, cipher, is_known, name } = client.said()?;
+    Some(Secure { version, cipher, is_known, name })
+}
+
 /// Moves bytes until the session ends or leaves its node.
 async fn follow(
     ends: &mut Ends,
@@ -224,8 +252,10 @@ async fn connect(
     }
     let bytes = record.as_ref().map(|record| &record.bytes[..]).unwrap_or_default();
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    let mark = Mark::new(rand::random());
-    let header = api::proxy::encode_moving(peer, ends.client.local_addr()?, length, &mark);
+    let mark = Mark::fresh(rand::random());
+    let to = ends.client.socket().local_addr()?;
+    let secure = secure(&ends.client);
+    let header = proxy::encode_session(peer, to, length, &mark, secure.as_ref());
     backend.write_all(&header).await?;
     backend.write_all(bytes).await?;
     // Counted until here.

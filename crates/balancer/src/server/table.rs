@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::balancer::{Desired, GIVE_BACK_MS, HOLD_MS, State};
+use api::certificate::Certificate;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 use topology::Endpoint;
+use web::tls::Tls;
 
 use super::config::Config;
 use super::frontend::{Frontend, Way};
@@ -62,7 +64,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(config: &Config, workers: Workers) -> Self {
+    pub(super) fn new(config: &Config, workers: Workers, tls: Arc<Tls>) -> Self {
         Self {
             name: config.name.clone(),
             start_id: format!("{:016x}", rand::random::<u64>()),
@@ -76,6 +78,7 @@ impl Table {
                 max_sessions: config.limits.max_sessions,
                 sessions: AtomicUsize::new(0),
                 budgets: Budgets::default(),
+                tls,
             }),
             frontends: Mutex::default(),
             applied: Mutex::default(),
@@ -112,6 +115,7 @@ impl Table {
             version,
             bind_source: self.bind_source.map(|ip| ip.to_string()),
             send_proxy: Some(self.shared.send_proxy),
+            certificates: certificates(&self.shared.tls),
             frontends: self.frontends().iter().map(|frontend| frontend.state()).collect(),
         }
     }
@@ -232,6 +236,9 @@ impl Table {
         }
         match bind(listen).await {
             Ok(listener) => {
+                if self.shared.tls.terminator(&listen.to_string()).is_some() {
+                    tracing::info!(frontend = %listen, "TLS of its clients ends here");
+                }
                 switch(&frontend, way);
                 let accepting =
                     session::accept(listener, Arc::clone(&frontend), Arc::clone(&self.shared));
@@ -271,6 +278,12 @@ impl Table {
             let _ = timeout_at(deadline, frontend.drained()).await;
         }
     }
+}
+
+/// As an answer has them.
+fn certificates(tls: &Tls) -> Vec<Certificate> {
+    let all = tls.ends().into_iter();
+    all.map(|(option, ends_s)| Certificate { option: option.to_owned(), ends_s }).collect()
 }
 
 /// Switches a frontend; one that begins to hold does so for a bounded time, whatever becomes of the controller.

@@ -86,7 +86,12 @@ async fn answer(mut stream: TcpStream, peer: SocketAddr, name: &str) -> io::Resu
         return stream.write_all(b"+PONG\r\n").await;
     }
     let (source, destination) = (header.source.unwrap(), header.destination.unwrap());
-    let greeting = format!("{name} {source} {destination} {}\n", peer.ip());
+    // What is known of a client whose TLS ended at the balancer, behind the rest.
+    let secure = header.secure.as_ref().map_or_else(String::new, |secure| {
+        let name = secure.name.as_deref().unwrap_or("nobody");
+        format!(" {} {} {name}", secure.version, secure.cipher)
+    });
+    let greeting = format!("{name} {source} {destination} {}{secure}\n", peer.ip());
     stream.write_all(greeting.as_bytes()).await?;
     let mut incoming = Incoming::new(&header, bytes[header.len..].to_vec());
     while let Some(bytes) = incoming.next(&mut stream).await? {

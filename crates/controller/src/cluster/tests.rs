@@ -109,6 +109,7 @@ fn reply(id: &str, hash: &str, began: Instant) -> Reply {
         copies: Vec::new(),
         copying: Vec::new(),
         usual_rate: None,
+        certificates: Vec::new(),
         wall_ms: 0,
         standing: Standing::default(),
         moves: None,

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use planner::{NodeObserved, Policy, Role, Shard, ShardState, Time};
 
 use super::error::{ApiError, ok};
-use super::{App, find, view};
+use super::{App, certificates, find, view};
 use crate::cluster::{Cluster, State};
-use crate::events::Event;
+use crate::events::{Event, now_ms};
 use crate::store::Store;
 
 /// Events told when the request does not say how many, and at most.
@@ -50,7 +50,10 @@ pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
     });
     let balancers: Vec<rest::BalancerStatus> =
         record.balancers.iter().map(|balancer| balancer_status(&state, balancer)).collect();
-    let alarms = troubles.into_iter().chain(state.plan.alarms.clone()).collect::<Vec<_>>();
+    let now_s = i64::try_from(now_ms() / 1_000).unwrap_or(i64::MAX);
+    let certificates = certificates::alarms(record, &state.observed, now_s);
+    let alarms: Vec<String> =
+        (troubles.into_iter()).chain(state.plan.alarms.clone()).chain(certificates).collect();
     rest::Status {
         namespace: record.namespace.clone(),
         name: record.name.clone(),

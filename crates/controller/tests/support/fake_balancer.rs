@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::balancer::{Backend, Desired, FrontendState, State};
+use api::certificate::Certificate;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use axum::routing::{get, put};
@@ -54,6 +55,11 @@ impl FakeBalancer {
         state.send_proxy = Some(true);
     }
 
+    #[allow(dead_code, reason = "not every test that shares this module says so")]
+    pub fn set_certificates(&self, certificates: Vec<Certificate>) {
+        self.inside.state.lock().certificates = certificates;
+    }
+
     pub fn set_reachable(&self, reachable: bool) {
         self.inside.reachable.send_replace(reachable);
     }
@@ -97,6 +103,7 @@ fn closed(start_id: String) -> State {
         version: 0,
         bind_source: None,
         send_proxy: None,
+        certificates: Vec::new(),
         frontends: Vec::new(),
     }
 }

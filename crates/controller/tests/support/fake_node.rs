@@ -54,6 +54,7 @@ pub struct Inside {
     pub client_access: ClientAccess,
     pub balancer_sources: Vec<String>,
     pub strangers: Vec<api::heartbeat::Stranger>,
+    pub certificates: Vec<api::certificate::Certificate>,
     /// By how much its wall clock is ahead; `None`: it says no time.
     pub ahead: Option<Duration>,
     started: Instant,
@@ -99,6 +100,7 @@ impl FakeNode {
             client_access: ClientAccess::BalancerOnly,
             balancer_sources: vec!["127.0.0.2/32".to_owned()],
             strangers: Vec::new(),
+            certificates: Vec::new(),
             ahead: None,
             started: Instant::now(),
         }));
@@ -483,6 +485,7 @@ impl Inside {
             knows_rates: self.mover.is_some(),
             copying: Vec::new(),
             usual_rate: None,
+            certificates: self.certificates.clone(),
             stopping: false,
         }
     }

@@ -48,6 +48,7 @@ impl TlsArgs {
             client_ca_file: None,
             ca_file: said(&self.cacert, "HOLDFAST_CACERT").or_else(system),
             nodes: false,
+            terminate: None,
         };
         let tls = Tls::read(&files).map_err(by_flag)?;
         Arc::new(tls).client().context("prepare TLS")

@@ -7,7 +7,8 @@ use super::{Client, Kind, Via};
 
 impl Client {
     /// The line of CLIENT LIST, without line end. Fields are Redis', as far as there is something
-    /// here to be measured; `via` and `peer` are our own. What waits to be sent lies in one buffer:
+    /// here to be measured; `via`, `peer` and `tls` are our own. What waits to be sent lies in one
+    /// buffer:
     /// `obl` are its bytes and `omem` the memory that they take, so they are not to be added up.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names.lock().clone();
@@ -46,7 +47,11 @@ impl Client {
             shown.resp.load(Ordering::Relaxed),
             names.library,
             names.version,
-            u8::from(self.is_peer.load(Ordering::Relaxed)),
+            format_args!(
+                "{}{}",
+                u8::from(self.is_peer.load(Ordering::Relaxed)),
+                self.tls.get().map_or_else(String::new, |version| format!(" tls={version}")),
+            ),
             match names.namespace.as_str() {
                 "" => String::new(),
                 name => format!(" namespace={name}"),

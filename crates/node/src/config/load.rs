@@ -84,6 +84,9 @@ const NEEDING: &[Needing] = &[
     ("unixsocketperm", "unixsocket", |values| values.unixsocket.0.is_empty()),
     ("admin-bind", "admin-port", |values| values.admin_port == 0),
     ("admin-allowed-hosts", "admin-port", |values| values.admin_port == 0),
+    ("tls-admin", "admin-port", |values| values.admin_port == 0),
+    ("tls-admin-auth-clients", "tls-admin", |values| !values.tls_admin),
+    ("tls-auth-clients-user", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
     ("tls-auth-clients", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
     ("tls-ca-cert-file", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
     ("tls-ca-cert-dir", "tls-cert-file", |values| values.tls_cert_file.is_empty()),
@@ -593,6 +596,8 @@ mod tests {
             ("unixsocketperm 700", "unixsocket x"),
             ("admin-bind 10.0.0.1", "admin-port 7"),
             ("admin-allowed-hosts node1", "admin-port 7"),
+            ("tls-admin yes", "admin-port 7"),
+            ("tls-admin-auth-clients optional", "tls-admin yes\nadmin-port 7"),
             ("tls-ca-cert-file ca.pem", "tls-cert-file x"),
         ] {
             let told = loaded(line, &[]).unwrap().warnings;

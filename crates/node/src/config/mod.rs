@@ -99,6 +99,11 @@ impl Config {
 }
 
 impl Config {
+    /// Whether somebody changes options just now, who may be waiting for a disk.
+    pub fn is_changing(&self) -> bool {
+        self.changing.is_locked()
+    }
+
     /// SLAVEOF has made the node a replica of another one, or a master: from here on that is what
     /// is shown, and what CONFIG REWRITE writes.
     pub fn note_master(&self, master: Option<Endpoint>) {

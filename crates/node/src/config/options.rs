@@ -11,8 +11,8 @@ use super::Tokens;
 use super::output::OutputLimits;
 use super::schedule::Schedule;
 use super::value::{
-    AuthClients, CacheType, Compression, DumpLevel, Events, Host, Hosts, JsonFormat, LogDir,
-    LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
+    AuthClients, CacheType, ClientsUser, Compression, DumpLevel, Events, Host, Hosts, JsonFormat,
+    LogDir, LogLevel, Master, MigrateType, Networks, Octal, Size, SocketPath, Value,
 };
 
 /// Why an option could not be set.
@@ -165,6 +165,12 @@ options! {
     "tls-ca-cert-dir" tls_ca_cert_dir: String = String::new(), Live;
     /// Whether a client must show a certificate of one of these CAs: yes, no, optional.
     "tls-auth-clients" tls_auth_clients: AuthClients = AuthClients::Yes, Live;
+    /// The user of a client that showed a certificate: off, or CN, the user of its common name.
+    "tls-auth-clients-user" tls_auth_clients_user: ClientsUser = ClientsUser::Off, Live;
+    /// The HTTP port (admin-port) speaks TLS only, with the same certificate.
+    "tls-admin" tls_admin: bool = false, Live;
+    /// As tls-auth-clients, of those who ask at the HTTP port.
+    "tls-admin-auth-clients" tls_admin_auth_clients: AuthClients = AuthClients::No, Live;
     /// Links to the master are made over TLS. Its certificate must name its address.
     "tls-replication" tls_replication: bool = false, Live;
     /// Of TLSv1.2 and TLSv1.3, separated by blanks; empty: both.

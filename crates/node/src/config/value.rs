@@ -76,7 +76,7 @@ macro_rules! words {
     )+};
 }
 words!(LeaseMode, ClientAccess, LogLevel, Compression, JsonFormat, AuthClients, MigrateType);
-words!(CacheType, DumpLevel);
+words!(CacheType, DumpLevel, ClientsUser);
 
 /// Bytes, with Kvrocks' suffixes k, m, g, t, p (1024-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -383,6 +383,15 @@ word_enum! {
         Yes = "yes",
         /// One that is shown must be good.
         Optional = "optional",
+    }
+}
+word_enum! {
+    /// The user that a client's certificate makes it.
+    ClientsUser {
+        /// Nobody.
+        Off = "off",
+        /// The user of its common name.
+        Cn = "CN",
     }
 }
 word_enum! {

@@ -23,6 +23,8 @@ pub(super) struct Greeting {
     pub(super) via: Via,
     /// What the session was at another node.
     pub(super) moved: Option<api::moving::Session>,
+    /// What its balancer says of it, if its TLS ended there.
+    pub(super) secure: Option<Box<proxy::Secure>>,
 }
 
 impl Connection {
@@ -35,7 +37,8 @@ impl Connection {
         let config = self.node.config.now();
         // Behind the socket file is a process of this host, whatever addresses balancers have.
         if listener::is_file(&peer) || !config.balancer_sources.contains(peer.ip()) {
-            return Ok(Greeting { address: canonical(peer), via: Via::Direct, moved: None });
+            let (address, via) = (canonical(peer), Via::Direct);
+            return Ok(Greeting { address, via, moved: None, secure: None });
         }
         let header = match tokio::time::timeout(GREETING, self.read_header()).await {
             Ok(Err(End::Refused(why))) => return Err(self.bad_header(peer, why)),
@@ -47,7 +50,8 @@ impl Connection {
         };
         let address = canonical(header.source.unwrap_or(peer));
         if header.command == proxy::Command::Local {
-            return Ok(Greeting { address, via: Via::Check { balancer: peer }, moved: None });
+            let via = Via::Check { balancer: peer };
+            return Ok(Greeting { address, via, moved: None, secure: None });
         }
         let frontend = header.destination.unwrap_or(local);
         self.moves = header.moving.is_some() && !config.peer_auth.is_empty();
@@ -61,7 +65,8 @@ impl Connection {
                 Some(read.map_err(late)??)
             }
         };
-        Ok(Greeting { address, via: Via::Balancer { balancer: peer, frontend }, moved })
+        let via = Via::Balancer { balancer: peer, frontend };
+        Ok(Greeting { address, via, moved, secure: header.secure })
     }
 
     fn bad_header(&self, peer: SocketAddr, why: String) -> End {

@@ -21,6 +21,7 @@ mod long_reads;
 mod moved;
 mod places;
 mod pushes;
+mod tls;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -72,7 +73,9 @@ fn node(folder: &std::path::Path, change: impl FnOnce(&mut Values)) -> Arc<Node>
     values.balancer_sources = Networks(vec!["127.0.0.1/32".parse().unwrap()]);
     values.protected_mode = false;
     change(&mut values);
-    crate::shell::node(folder, values, Cluster::default(), Role::Master)
+    let node = crate::shell::node(folder, values, Cluster::default(), Role::Master);
+    node.tls.start(&node.config).unwrap();
+    node
 }
 
 /// Runs `test` with the balancer's end of a connection that `node` serves, and waits until the node has let go of it.

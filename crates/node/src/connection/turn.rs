@@ -90,7 +90,7 @@ pub(super) async fn serve(mut served: Box<Served>) -> Option<(Result<Leave, End>
         served = back;
         let Served { connection, session, parser, .. } = &mut *served;
         match connection.answer(session, parser, done).await {
-            Ok(None) => {}
+            Ok(None) => connection.recognize(session),
             Ok(Some(leave)) => return Some((Ok(leave), served)),
             Err(end) => return Some((Err(end), served)),
         }

@@ -32,6 +32,9 @@ fn what_changes_all_the_time_is_no_news() {
     reply.wall_ms += 1;
     reply.lease_remaining_ms -= 1;
     reply.standing.committed += 5;
+    // A status tells of it, and no plan.
+    reply.certificates =
+        api::certificate::Certificate::of("tls-cert-file", Some(1)).into_iter().collect();
     assert!(!is_news(before, &reply));
 }
 
@@ -110,6 +113,8 @@ fn a_balancer_that_says_the_same_again_is_no_news() {
     };
     assert!(!later(|of| answer(of).at = Time::from_millis(77_000)));
     assert!(!later(|of| answer(of).sessions[0].count += 5));
+    assert!(!later(|of| of.certificates =
+        vec![api::certificate::Certificate { option: "tls.cert_file".to_owned(), ends_s: 1 }]));
     let news: [fn(&mut crate::BalancerObserved); 8] = [
         |of| answer(of).version += 1,
         |of| answer(of).sessions[0].count = 0,

@@ -38,6 +38,7 @@ impl Ca {
         let mut params = CertificateParams::new(names)?;
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         std::fs::write(self.path(&format!("{name}.pem")), certificate.pem())?;

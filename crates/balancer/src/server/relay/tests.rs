@@ -25,7 +25,7 @@ fn left(budget: &Budget) -> usize {
 
 /// Relays between two sockets until the session ends or has left the node.
 async fn run(
-    client: &mut TcpStream,
+    client: &mut Client,
     mut backend: TcpStream,
     luggage: &mut Luggage,
     order: &Notify,
@@ -58,7 +58,8 @@ fn what_is_withheld_has_a_bound_over_all_sessions() {
 /// Who is not asked for withholds nothing, also when the client has ended its side.
 #[tokio::test]
 async fn a_clients_end_is_a_mark_and_holds_nothing_back() {
-    let ((mut client, mut accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let mut accepted = Client::from(accepted);
     let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
     let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
     let test = async {
@@ -82,7 +83,8 @@ async fn a_clients_end_is_a_mark_and_holds_nothing_back() {
 /// A client that has ended its side and then vanishes while its node has nothing to say.
 #[tokio::test]
 async fn a_client_that_is_gone_behind_its_end_ends_the_session() {
-    let ((mut client, mut accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let mut accepted = Client::from(accepted);
     let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
     let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
     let test = async {
@@ -101,10 +103,11 @@ async fn a_client_that_is_gone_behind_its_end_ends_the_session() {
 #[tokio::test]
 async fn unread_replies_of_a_session_that_moved_are_counted() {
     const REPLIES: usize = 900_000;
-    let ((mut client, mut accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let ((mut client, accepted), (dialled, mut node)) = (pair().await, pair().await);
+    let mut accepted = Client::from(accepted);
     // Most of it stays with the session.
     SockRef::from(&client).set_recv_buffer_size(16 * 1024).unwrap();
-    SockRef::from(&accepted).set_send_buffer_size(16 * 1024).unwrap();
+    SockRef::from(accepted.socket()).set_send_buffer_size(16 * 1024).unwrap();
     let (budgets, order, mut luggage) = (Budgets::default(), Notify::new(), Luggage::default());
     let relaying = run(&mut accepted, dialled, &mut luggage, &order, &budgets);
     let test = async {

@@ -2,6 +2,8 @@
 //!
 //! Secrets are never shown: their value reads as empty whether or not one is set. CONFIG SET changes all of its options or none.
 
+use std::sync::Arc;
+
 use api::heartbeat::{ClientAccess, LeaseMode};
 use storage::types::glob;
 
@@ -9,6 +11,7 @@ use super::rewrite::write_file;
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::config::{OPTIONS, SetError, Values, without_effect};
 use crate::node::Node;
+use crate::session::outcome::Tells;
 use crate::session::table::SessionHandler;
 use crate::session::{After, Command, SessionCx};
 use crate::tls;
@@ -45,7 +48,14 @@ fn get_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 }
 
 fn set_options(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    set(cx, args.rest())?;
+    let pairs = pairs(args.rest())?;
+    // Certificates are files: a disk that hangs must not hold up the other clients of this worker,
+    // nor must the change of somebody else that waits for one.
+    let may_wait = pairs.iter().any(|(name, _)| is_of_tls(name)) || cx.node.config.is_changing();
+    if cx.exec.is_none() && may_wait {
+        return Ok(set_aside(cx, &pairs));
+    }
+    change_options(cx.node, &pairs, &cx.session.client.address.to_string())?;
     Ok(reply.ok().into())
 }
 
@@ -123,8 +133,27 @@ fn pairs<'a>(words: &[&'a [u8]]) -> Result<Vec<(&'a str, &'a str)>> {
 const PEER_AUTH: &str = "peer-auth";
 const PERSIST: &str = "persist-cluster-nodes-enabled";
 
-fn set(cx: &SessionCx<'_>, words: &[&[u8]]) -> Result<()> {
-    change_options(cx.node, &pairs(words)?, &cx.session.client.address.to_string())
+/// Changes options on another thread.
+fn set_aside(cx: &SessionCx<'_>, pairs: &[(&str, &str)]) -> After {
+    let (node, who) = (Arc::clone(cx.node), cx.session.client.address.to_string());
+    let protocol = cx.session.protocol;
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let pairs: Vec<(String, String)> = pairs.iter().map(own).collect();
+    let answer = Box::pin(async move {
+        let change = move || {
+            let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            change_options(&node, &pairs.collect::<Vec<_>>(), &who)
+        };
+        let done = tokio::task::spawn_blocking(change).await;
+        let mut bytes = Vec::new();
+        let mut writer = resp::Writer::new(&mut bytes, protocol);
+        match done.unwrap_or_else(|error| Err(Error::err(error))) {
+            Ok(()) => writer.simple("OK"),
+            Err(error) => writer.error(&error.to_string()),
+        }
+        bytes
+    });
+    After::Later(answer, Tells::Nothing)
 }
 
 /// Changes live options, all or none, with what else a change means. `who` is for the log.

@@ -17,7 +17,8 @@ impl Files {
         let mut both = String::new();
         for name in ["node", "client"] {
             let key = rcgen::KeyPair::generate().unwrap();
-            let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
             let pem = params.self_signed(&key).unwrap().pem();
             std::fs::write(files.path(&format!("{name}.pem")), &pem).unwrap();
             std::fs::write(files.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -27,6 +28,12 @@ impl Files {
             std::fs::create_dir(files.path(folder)).unwrap();
         }
         std::fs::copy(files.path("node.pem"), files.path("of-node/ca.pem")).unwrap();
+        // What others keep there: a text, and a certificate under a name that is none of a CA's.
+        std::fs::write(files.path("of-node/README"), "no certificate").unwrap();
+        for name in ["client.pem.bak", ".client.pem"] {
+            std::fs::copy(files.path("client.pem"), files.path(&format!("of-node/{name}")))
+                .unwrap();
+        }
         for file in ["both.pem", "of-both/ca.pem"] {
             std::fs::write(files.path(file), &both).unwrap();
         }
@@ -46,9 +53,8 @@ impl Files {
         node
     }
 
-    /// What is spoken with the node by a client that shows its own certificate; `None` if it is not
-    /// let in.
-    fn greeted(&self, node: &Running) -> Option<(ProtocolVersion, SupportedCipherSuite)> {
+    /// What the client speaks TLS by.
+    fn client(&self) -> Tls {
         let values = Values {
             tls_cert_file: self.path("client.pem"),
             tls_key_file: self.path("client.key"),
@@ -56,9 +62,44 @@ impl Files {
             tls_auth_clients: AuthClients::No,
             ..Values::default()
         };
-        let tls = Tls::load(&values).unwrap().unwrap();
+        Tls::load(&values).unwrap().unwrap()
+    }
+
+    /// The user that the client is to the node.
+    fn user(&self, node: &Running) -> String {
         let socket = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
-        let mut stream = tls.over(socket, "127.0.0.1").unwrap();
+        let mut stream = self.client().over(socket, "127.0.0.1").unwrap();
+        stream.write_all(b"ACL WHOAMI\r\n").unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
+        lines.map_while(Result::ok).nth(1).unwrap()
+    }
+
+    /// Whether the admin port answers a probe over TLS, or in clear.
+    fn probed(&self, node: &Running, is_secure: bool) -> bool {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = Arc::clone(&node.node);
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(crate::admin::serve(serving, listener));
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut socket = TcpStream::connect(address).unwrap();
+        let mut said = Vec::new();
+        // One that is not let in learns it by an end or a reset.
+        let _ = if is_secure {
+            let mut stream = self.client().over(socket, "127.0.0.1").unwrap();
+            stream.write_all(request).and_then(|()| stream.read_to_end(&mut said))
+        } else {
+            socket.write_all(request).and_then(|()| socket.read_to_end(&mut said))
+        };
+        said.starts_with(b"HTTP/1.1 200 ")
+    }
+
+    /// What is spoken with the node by a client that shows its own certificate; `None` if it is not
+    /// let in.
+    fn greeted(&self, node: &Running) -> Option<(ProtocolVersion, SupportedCipherSuite)> {
+        let socket = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
+        let mut stream = self.client().over(socket, "127.0.0.1").unwrap();
         let mut answer = [0; 5];
         let asked = stream.write_all(b"PING\r\n").and_then(|()| stream.read_exact(&mut answer));
         let is_answered = asked.is_ok() && &answer == b"+PONG";
@@ -104,6 +145,11 @@ pub(super) fn of_tls(name: &str) -> bool {
             assert!(!is_let_in());
             set(&node, name, &both);
             assert!(is_let_in());
+            if name == "tls-ca-cert-dir" {
+                let empty = tempfile::tempdir().unwrap();
+                let said = node.ask(&["CONFIG", "SET", name, empty.path().to_str().unwrap()]);
+                assert!(said.contains("there is no certificate in "), "{said}");
+            }
         }
         "tls-replication" => {
             begins(&node.ask(&["CONFIG", "SET", name, "yes"]), "-ERR CONFIG SET failed");
@@ -121,7 +167,41 @@ pub(super) fn of_tls(name: &str) -> bool {
             let suite = files.greeted(&node).unwrap().1.suite();
             assert_eq!(suite, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
         }
-        _ => return is_in_force(&node, name),
+        _ => return is_of_whom(&files, &node, name) || is_in_force(&node, name),
+    }
+    true
+}
+
+/// Those about who a client is, and of the admin port.
+fn is_of_whom(files: &Files, node: &Running, name: &str) -> bool {
+    match name {
+        "tls-auth-clients-user" => {
+            let both = files.path("both.pem");
+            let asks = ["CONFIG", "SET", "tls-auth-clients", "yes", "tls-ca-cert-file", &both];
+            assert_eq!(node.ask(&asks), "+OK");
+            node.node.acl.set("client", &["on", "~*", "+@all"]).unwrap();
+            assert_eq!(files.user(node), "default");
+            set(node, name, "CN");
+            assert_eq!(files.user(node), "client");
+        }
+        "tls-admin" => {
+            let probed = || [true, false].map(|is_secure| files.probed(node, is_secure));
+            assert_eq!(probed(), [false, true]);
+            set(node, name, "yes");
+            assert_eq!(probed(), [true, false]);
+        }
+        "tls-admin-auth-clients" => {
+            let of_node = files.path("node.pem");
+            let words = ["CONFIG", "SET", "tls-admin", "yes", "tls-ca-cert-file", &of_node];
+            assert_eq!(node.ask(&words), "+OK");
+            for (asked, lets_in) in [("no", true), ("yes", false), ("optional", false)] {
+                set(node, name, asked);
+                assert_eq!(files.probed(node, true), lets_in, "{asked}");
+            }
+            set(node, "tls-ca-cert-file", &files.path("both.pem"));
+            assert!(files.probed(node, true));
+        }
+        _ => return false,
     }
     true
 }

@@ -1,0 +1,260 @@
+//! Clients that speak TLS: with this node, through a balancer that passes it on, and with a
+//! balancer where it ends.
+
+use std::io::Write as _;
+
+use api::proxy::Secure;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::config::value::{AuthClients, ClientsUser};
+use crate::tls::Tls;
+
+/// Certificates that vouch for themselves, the node's and that of the client `ann`.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    /// The client's is valid until then, Unix seconds.
+    fn until(ends_s: i64) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        for (name, ends_s) in [("node", 7_258_118_400), ("ann", ends_s)] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            let since = Duration::from_secs(u64::try_from(ends_s).unwrap());
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since;
+            let pem = params.self_signed(&key).unwrap().pem();
+            std::fs::write(files.path(&format!("{name}.pem")), pem).unwrap();
+            std::fs::write(files.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        files
+    }
+
+    fn good() -> Self {
+        Self::until(7_258_118_400)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    /// A node that believes the client.
+    fn of_node(&self, values: &mut Values) {
+        values.tls_cert_file = self.path("node.pem");
+        values.tls_key_file = self.path("node.key");
+        values.tls_ca_cert_file = self.path("ann.pem");
+        values.tls_auth_clients = AuthClients::Yes;
+    }
+
+    /// What the client dials with.
+    fn client(&self) -> ClientConfig {
+        let values = Values {
+            tls_cert_file: self.path("ann.pem"),
+            tls_key_file: self.path("ann.key"),
+            tls_ca_cert_file: self.path("node.pem"),
+            tls_auth_clients: AuthClients::No,
+            ..Values::default()
+        };
+        let tls = Tls::load(&values).unwrap().unwrap();
+        ClientConfig::clone(&tls.client().unwrap())
+    }
+}
+
+fn here() -> ServerName<'static> {
+    ServerName::try_from("127.0.0.1").unwrap()
+}
+
+/// What the node says to commands over TLS, and which kind of handshake there was.
+async fn asked(
+    node: &Arc<Node>,
+    config: &Arc<ClientConfig>,
+    commands: &[u8],
+) -> std::io::Result<(String, Option<HandshakeKind>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, peer) = listener.accept().await.unwrap();
+    let seat = Seat { node: Arc::clone(node), worker: 0, peers: None };
+    let serving = serve(seat, accepted, peer, node.clients.places.enter(1_000, 8));
+    let asking = async {
+        let mut tls = TlsConnector::from(Arc::clone(config)).connect(here(), stream).await?;
+        tls.write_all(&[commands, b"QUIT\r\n"].concat()).await?;
+        let mut said = Vec::new();
+        tls.read_to_end(&mut said).await?;
+        let kind = tls.get_ref().1.handshake_kind();
+        Ok((String::from_utf8_lossy(&said).into_owned(), kind))
+    };
+    let ((), said) = tokio::time::timeout(PATIENCE, async { tokio::join!(serving, asking) })
+        .await
+        .expect("an end");
+    said
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn a_certificate_names_the_user_where_that_is_asked_for() {
+    let (files, folder) = (Files::good(), tempfile::tempdir().unwrap());
+    let node = node(folder.path(), |values| {
+        files.of_node(values);
+        values.balancer_sources = Networks(Vec::new());
+        values.requirepass = "secret".into();
+    });
+    let config = Arc::new(files.client());
+    let whoami = || runtime().block_on(asked(&node, &config, b"ACL WHOAMI\r\n")).unwrap().0;
+    let unknown = "-NOAUTH Authentication required.\r\n";
+    assert!(whoami().starts_with(unknown));
+    node.config.set(&[("tls-auth-clients-user", "CN")]).unwrap();
+    assert!(whoami().starts_with(unknown), "there is no such user");
+    node.acl.set("ann", &["off", "~*", "+@all"]).unwrap();
+    assert!(whoami().starts_with(unknown), "the user is off");
+    node.acl.set("ann", &["on"]).unwrap();
+    assert!(whoami().starts_with("$3\r\nann\r\n"));
+    let info = runtime().block_on(asked(&node, &config, b"CLIENT INFO\r\n")).unwrap().0;
+    assert!(info.contains(" user=ann ") && info.contains(" tls=TLSv1.3"), "{info}");
+}
+
+#[test]
+fn a_client_whose_tls_ended_at_a_balancer_is_the_user_of_its_certificate() {
+    let secure = |is_known| Secure {
+        version: "TLSv1.2".into(),
+        cipher: String::new(),
+        is_known,
+        name: is_known.then(|| "ann".to_owned()),
+    };
+    let cases = [
+        (Some(secure(true)), ClientsUser::Cn, "ann", true),
+        (Some(secure(true)), ClientsUser::Off, "default", true),
+        (Some(secure(false)), ClientsUser::Cn, "default", true),
+        (None, ClientsUser::Cn, "default", false),
+    ];
+    let named_default = Secure { name: Some("default".to_owned()), ..secure(true) };
+    served_by(
+        |values| {
+            values.tls_auth_clients_user = ClientsUser::Cn;
+            values.requirepass = "secret".into();
+        },
+        |_, mut stream| async move {
+            let (client, frontend) = ends();
+            let head = proxy::encode_session(client, frontend, 0, &mark(), Some(&named_default));
+            let all = [&head[..], &b"PING\r\n"[..], &mark().bytes()[..]].concat();
+            stream.write_all(&all).await.unwrap();
+            let said = rest(&mut stream).await;
+            assert!(said.starts_with("-NOAUTH "), "{said}");
+        },
+    );
+    for (secure, named, user, is_secure) in cases {
+        let change = |values: &mut Values| values.tls_auth_clients_user = named;
+        served_by(change, |node, mut stream| async move {
+            node.acl.set("ann", &["on", "~*", "+@all"]).unwrap();
+            let (client, frontend) = ends();
+            let head = proxy::encode_session(client, frontend, 0, &mark(), secure.as_ref());
+            let asked = b"ACL WHOAMI\r\nCLIENT INFO\r\n";
+            let all = [&head[..], &asked[..], &mark().bytes()[..]].concat();
+            stream.write_all(&all).await.unwrap();
+            let said = rest(&mut stream).await;
+            assert!(said.starts_with(&format!("${}\r\n{user}\r\n", user.len())), "{said}");
+            assert_eq!(said.contains(" tls=TLSv1.2"), is_secure, "{said}");
+        });
+    }
+}
+
+/// Without a last word of TLS: the balancer sees the end of the client's side, and tells of it in
+/// clear, right behind the last record.
+#[test]
+fn a_client_over_tls_that_ended_its_side_is_answered_to_the_end() {
+    let files = Files::good();
+    let config = Arc::new(files.client());
+    served_by(
+        |values| files.of_node(values),
+        |_, mut stream| async move {
+            let end = Mark::fresh(rand::random());
+            let (client, frontend) = ends();
+            let head = proxy::encode_moving(client, frontend, 0, &end);
+            stream.write_all(&head).await.unwrap();
+            let connector = TlsConnector::from(config);
+            let mut tls = connector.connect(here(), stream).await.unwrap();
+            let (socket, connection) = tls.get_mut();
+            connection.writer().write_all(b"SET k v\r\nPING last\r\n").unwrap();
+            let mut all = Vec::new();
+            while connection.wants_write() {
+                connection.write_tls(&mut all).unwrap();
+            }
+            all.extend_from_slice(end.bytes());
+            socket.write_all(&all).await.unwrap();
+            let mut said = Vec::new();
+            tls.read_to_end(&mut said).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&said), "+OK\r\n$4\r\nlast\r\n");
+        },
+    );
+}
+
+/// A resumed session shows no certificate, so nobody would look at one that has run out since.
+#[test]
+fn a_session_is_not_resumed_once_the_certificate_of_its_client_has_run_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut for_s = 3;
+    let (node, config, ends_s) = loop {
+        let ends_s = clock::unix_s() + for_s;
+        let (files, folder) = (Files::until(ends_s), folder.path().join(for_s.to_string()));
+        std::fs::create_dir(&folder).unwrap();
+        let node = node(&folder, |values| {
+            files.of_node(values);
+            values.balancer_sources = Networks(Vec::new());
+        });
+        let mut config = files.client();
+        config.resumption = Resumption::in_memory_sessions(8);
+        let config = Arc::new(config);
+        let kind = || runtime().block_on(asked(&node, &config, b"PING\r\n")).map(|said| said.1);
+        let kinds = (kind(), kind());
+        if clock::unix_s() < ends_s {
+            let kinds = (kinds.0.unwrap(), kinds.1.unwrap());
+            assert_eq!(kinds, (Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)));
+            break (node, config, ends_s);
+        }
+        // A machine that was too busy for that.
+        for_s *= 3;
+        assert!(for_s < 300, "two handshakes take minutes");
+    };
+    runtime().block_on(async {
+        while clock::unix_s() <= ends_s {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(asked(&node, &config, b"PING\r\n").await.is_err());
+    });
+}
+
+/// The files of certificates may lie on a disk that hangs.
+#[tokio::test]
+async fn what_reads_certificates_is_done_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), |_| {});
+    let mut session = crate::shell::session(&node);
+    let mut begin = |name: &[u8], value: &[u8]| {
+        let mut out = Vec::new();
+        let mut batch = Batch::begin(&node, node.config.now(), 0, clock::unix_ms());
+        let after = batch.run(&mut session, &[b"CONFIG", b"SET", name, value], &mut out);
+        batch.close(&session, &mut out).finish(&node).unwrap();
+        match after {
+            After::Later(answer, _) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+    let answer = String::from_utf8(begin(b"tls-cert-file", b"/none.pem").await).unwrap();
+    assert!(answer.starts_with("-ERR CONFIG SET failed"), "{answer}");
+    assert_eq!(node.config.now().tls_cert_file, "");
+    // So is a change that comes while another one is under way.
+    let mut other = None;
+    let set = node.config.set_if(&[], |_| {
+        other = Some(begin(b"timeout", b"7"));
+        Ok(())
+    });
+    set.unwrap();
+    assert_eq!(other.unwrap().await, b"+OK\r\n");
+    assert_eq!(node.config.now().timeout, 7);
+}

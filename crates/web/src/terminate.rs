@@ -1,0 +1,264 @@
+//! TLS that ends here: what a load balancer greets clients with, and the connection behind that.
+//!
+//! The handshake is a part of the caller's task, so that one that is slow holds up nobody else, and
+//! it has a limit.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::certs::{self, Clients, Fault, Own, Validity};
+
+/// How long a handshake may take, and how long the first byte of a client is waited for that may
+/// speak in clear.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first byte of a TLS record of the kind "handshake", which begins no command.
+const HANDSHAKE: u8 = 0x16;
+
+/// The key of a configuration file, as faults name it.
+pub const CERT: &str = "tls.terminate.cert_file";
+/// The key of a configuration file, as faults name it.
+pub const KEY: &str = "tls.terminate.key_file";
+const CLIENT_CA: &str = "tls.terminate.client_ca_file";
+const OPTIONAL: &str = "tls.terminate.client_optional";
+
+/// The table `tls.terminate` of a balancer's configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Terminate {
+    /// Certificate that clients see, then those that lead to its CA, PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM, not encrypted.
+    pub key_file: Option<PathBuf>,
+    /// Certificates of the CAs of which clients must show one, PEM.
+    pub client_ca_file: Option<PathBuf>,
+    /// A client may show none; one that is shown must be of these CAs all the same.
+    pub client_optional: bool,
+    /// The frontends where TLS ends, as `host:port`; none: all.
+    pub frontends: Vec<String>,
+    /// Clients may speak in clear there too.
+    pub plain: bool,
+}
+
+/// What the files of such a table hold.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    server: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
+    validity: Validity,
+    frontends: Vec<String>,
+    plain: bool,
+}
+
+impl Loaded {
+    /// # Errors
+    /// The key to change, and why.
+    pub(crate) fn read(table: &Terminate, provider: &Arc<CryptoProvider>) -> Result<Self, Fault> {
+        let Some(certificate) = &table.cert_file else {
+            return Err(Fault::of(CERT, "TLS cannot end here without a certificate"));
+        };
+        let Some(key) = &table.key_file else {
+            return Err(Fault::of(KEY, "the key of the certificate is needed"));
+        };
+        if table.client_optional && table.client_ca_file.is_none() {
+            let why = "there is nothing to be left out: set tls.terminate.client_ca_file too";
+            return Err(Fault::of(OPTIONAL, why));
+        }
+        let own = Own::read((CERT, certificate), (KEY, key))?;
+        let validity = own.validity();
+        let own = own.certified(provider)?;
+        let clients = table
+            .client_ca_file
+            .as_deref()
+            .map(|path| Clients { file: (CLIENT_CA, path), may_be_unknown: table.client_optional });
+        let server = Arc::new(certs::server(provider, CERT, &own, clients)?);
+        Ok(Self {
+            server,
+            chain: own.cert.clone(),
+            validity,
+            frontends: table.frontends.clone(),
+            plain: table.plain,
+        })
+    }
+
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    pub(crate) fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// What the clients of this frontend are greeted with; `None`: it passes on what they send.
+    pub(crate) fn at(&self, frontend: &str) -> Option<Terminator> {
+        let is_meant = self.frontends.is_empty()
+            || self.frontends.iter().any(|at| at.eq_ignore_ascii_case(frontend));
+        let acceptor = || TlsAcceptor::from(Arc::clone(&self.server));
+        is_meant.then(|| Terminator { acceptor: acceptor(), plain: self.plain })
+    }
+}
+
+/// Greets the clients of a frontend.
+#[derive(Clone)]
+pub struct Terminator {
+    acceptor: TlsAcceptor,
+    plain: bool,
+}
+
+impl Terminator {
+    /// Greets a client; what it says comes in clear from then on.
+    ///
+    /// # Errors
+    /// Those of the connection and of the handshake; it takes longer than ten seconds; the
+    /// certificate of a client that comes again has run out.
+    pub async fn greet(self, socket: TcpStream) -> io::Result<Client> {
+        if self.plain && !begins_with_handshake(&socket).await? {
+            return Ok(Client::Plain(socket));
+        }
+        let tls = timeout(PATIENCE, self.acceptor.accept(socket)).await??;
+        certs::check_resumed(tls.get_ref().1, certs::now_s())?;
+        Ok(Client::Secure(Box::new(Secure { tls, pending: 0 })))
+    }
+}
+
+/// Looks at the first byte without taking it. A client that is silent says nothing in clear, which
+/// is its right.
+async fn begins_with_handshake(socket: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; 1];
+    match timeout(PATIENCE, socket.peek(&mut first)).await {
+        Ok(count) => Ok(count? > 0 && first == [HANDSHAKE]),
+        Err(_) => Ok(false),
+    }
+}
+
+/// What is known of a client that speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// As OpenSSL writes it: `TLSv1.3`.
+    pub version: String,
+    /// As the standard writes it: `TLS_AES_256_GCM_SHA384`.
+    pub cipher: String,
+    /// It showed a certificate that is believed, now or in the session that this one resumes.
+    pub is_known: bool,
+    /// The common name in it.
+    pub name: Option<String>,
+}
+
+/// A client's connection.
+pub enum Client {
+    /// In clear, or encrypted for the node behind this process.
+    Plain(TcpStream),
+    /// Its TLS ends here.
+    Secure(Box<Secure>),
+}
+
+/// The connection of a client whose TLS ends here.
+pub struct Secure {
+    tls: TlsStream<TcpStream>,
+    /// Bytes that were encrypted, and have not left as a whole: not counted as written yet.
+    pending: usize,
+}
+
+impl From<TcpStream> for Client {
+    fn from(socket: TcpStream) -> Self {
+        Self::Plain(socket)
+    }
+}
+
+impl Client {
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(secure) => secure.tls.get_ref().0,
+        }
+    }
+
+    /// What is known of it, if its TLS ends here.
+    pub fn said(&self) -> Option<Said> {
+        let Self::Secure(secure) = self else { return None };
+        let connection = secure.tls.get_ref().1;
+        let version = connection.protocol_version();
+        let version = version.and_then(|version| version.as_str()).unwrap_or_default();
+        let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+        let suite = suite.and_then(|suite| suite.as_str()).unwrap_or_default();
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
+        Some(Said {
+            version: version.replace('_', "."),
+            cipher: suite.replace("TLS13_", "TLS_"),
+            is_known: shown.is_some(),
+            name: shown.and_then(certs::common_name),
+        })
+    }
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, to),
+            Self::Secure(secure) => match Pin::new(&mut secure.tls).poll_read(cx, to) {
+                // Clients close without saying so first: what they sent is whole commands or none.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                read => read,
+            },
+        }
+    }
+}
+
+impl Secure {
+    /// Counts bytes as written only once they have left: nobody flushes what a session leaves. One
+    /// that was told to wait offers the same bytes again.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.pending == 0 {
+            self.pending = ready!(Pin::new(&mut self.tls).poll_write(cx, bytes))?;
+        }
+        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+        Poll::Ready(Ok(std::mem::take(&mut self.pending).min(bytes.len())))
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Secure(secure) => secure.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Secure(secure) => Pin::new(&mut secure.tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Secure(secure) => Pin::new(&mut secure.tls).poll_shutdown(cx),
+        }
+    }
+}
