@@ -141,7 +141,7 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
 
 /// Whether a failover could be carried out now, and not only whether somebody listens.
 async fn health(registry: App) -> Response {
-    match registry.trouble().or_else(|| registry.stands_back()) {
+    match registry.unready() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
     }

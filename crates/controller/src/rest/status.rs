@@ -224,7 +224,12 @@ pub(super) async fn metrics(registry: App) -> Response {
     let clusters: Vec<rest::Status> =
         seen.iter().map(|cluster| status(cluster, troubles(&registry))).collect();
     let (term, age) = (shared.store.term(), shared.store.written_ago());
-    let ends_s = shared.tls.ends_s();
-    let text = crate::metrics::render(term, &shared.counters, age, &clusters, ends_s);
+    let page = crate::metrics::Process {
+        term,
+        is_ready: registry.unready().is_none(),
+        store_age: age,
+        certificate_ends_s: shared.tls.ends_s(),
+    };
+    let text = crate::metrics::render(&page, &shared.counters, &clusters);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
