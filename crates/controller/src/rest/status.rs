@@ -32,7 +32,8 @@ pub(super) async fn show(
 fn troubles(registry: &App) -> Vec<String> {
     let certificate = registry.shared.tls.runs_out();
     let certificate = certificate.map(|text| format!("this controller: {text}"));
-    registry.trouble().into_iter().chain(certificate).collect()
+    let soon = registry.shared.store.warnings();
+    registry.trouble().into_iter().chain(soon).chain(certificate).collect()
 }
 
 pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
