@@ -146,6 +146,8 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Place {
     /// Namespace; the only one if left out
+    /// Print the controller's REST interface as an OpenAPI document, as of this version
+    Openapi,
     #[arg(short, long)]
     namespace: Option<String>,
     /// Cluster; the only one if left out
@@ -195,6 +197,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
         Verb::Store(verb) => store::run(&cx, verb).await?,
+        Verb::Openapi => table::text(api::openapi::DOCUMENT)?,
         Verb::Status { place } => return status::status(&cx, &place).await,
         Verb::Events(args) => show::events(&cx, &args).await?,
         Verb::User(verb) => user::run(&cx, verb).await?,
