@@ -16,6 +16,7 @@ mod made;
 mod moves;
 mod planned;
 mod redis;
+mod rotate;
 mod secret;
 mod shards;
 mod show;
@@ -24,6 +25,7 @@ mod store;
 mod table;
 mod tls;
 mod user;
+mod well;
 mod words;
 
 use std::io::IsTerminal as _;
@@ -126,6 +128,9 @@ enum Verb {
     /// Show, export or move what the controllers keep: the store as a whole
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Change a password of a running cluster, without anybody being refused meanwhile
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
     /// Print the configuration of an HAProxy in front of a cluster
     HaproxyConfig(haproxy::HaproxyConfig),
     /// Show what is seen of a cluster now
@@ -197,6 +202,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
         Verb::Store(verb) => store::run(&cx, verb).await?,
+        Verb::Rotate(verb) => rotate::run(&cx, &args.tls, verb).await?,
         Verb::Openapi => table::text(api::openapi::DOCUMENT)?,
         Verb::Status { place } => return status::status(&cx, &place).await,
         Verb::Events(args) => show::events(&cx, &args).await?,
