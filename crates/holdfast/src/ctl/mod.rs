@@ -24,6 +24,7 @@ mod status;
 mod store;
 mod table;
 mod tls;
+mod upgrade;
 mod user;
 mod well;
 mod words;
@@ -128,6 +129,11 @@ enum Verb {
     /// Show, export or move what the controllers keep: the store as a whole
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Restart the nodes one after the other, for a new version or an option that is read at the start
+    ///
+    /// Shard by shard: replicas, a switchover, the former master; before each step the cluster must be
+    /// healthy. Without --run it says what would be done. Can be made again at any time.
+    Upgrade(upgrade::Upgrade),
     /// Change a password of a running cluster, without anybody being refused meanwhile
     #[command(subcommand)]
     Rotate(rotate::Rotate),
@@ -202,6 +208,7 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
         Verb::Store(verb) => store::run(&cx, verb).await?,
+        Verb::Upgrade(rolling) => upgrade::run(&cx, &args.tls, rolling).await?,
         Verb::Rotate(verb) => rotate::run(&cx, &args.tls, verb).await?,
         Verb::Openapi => table::text(api::openapi::DOCUMENT)?,
         Verb::Status { place } => return status::status(&cx, &place).await,
