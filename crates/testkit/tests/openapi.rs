@@ -31,7 +31,8 @@ const NOT_ASKED: [&str; 8] = [
 ];
 
 /// Verbs that ask no controller, or work on the store itself.
-const NOT_ASKING: [&str; 6] = [
+const NOT_ASKING: [&str; 7] = [
+    "backup",
     "haproxy-config",
     "openapi",
     "import redis",
