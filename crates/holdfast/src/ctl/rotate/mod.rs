@@ -27,7 +27,8 @@ use super::table::json as print_json;
 use super::tls::TlsArgs;
 use super::{Context, Place, well};
 
-/// Longest wait until the cluster is well after a step: a link to a master is made anew.
+/// Longest wait until the cluster is well, before the first step and after each: a link to a master
+/// is made anew.
 const WELL: Duration = Duration::from_secs(30);
 /// Random bytes of a password that is made.
 const RANDOM: usize = 32;
@@ -110,7 +111,7 @@ pub(crate) async fn run(cx: &Context, tls: &TlsArgs, rotate: Rotate) -> Result<(
     let peers = Peers { new: if is_peers { new.clone() } else { old.clone() }, old, tls };
     let (writes_files, unwritten) = (!common.no_rewrite, Vec::new());
     let mut rotation = Rotation { cx, path, nodes, peers, password: new, writes_files, unwritten };
-    rotation.well(Duration::ZERO).await.context("nothing was changed")?;
+    rotation.well(WELL).await.context("nothing was changed")?;
     let steps = if is_peers {
         let mut takes = Vec::new();
         for node in &rotation.nodes {
