@@ -69,7 +69,7 @@ fleet: bootstrap ## what thousands of nodes cost a controller, and hundreds of m
 profile: build ## where a command spends its time, µs by stage: ARGS='SET GET HSET'; perf
 	@$(ENV) scripts/profile $(ARGS)
 
-deb: bootstrap ## the Debian package; PROFILE=dist: half an hour slower to build, a few percent faster to run
+deb: bootstrap ## the Debian package, a list of what it is made of, and checksums; PROFILE=dist: half an hour slower to build, a few percent faster to run
 	@$(ENV) scripts/cargo build --profile $(or $(PROFILE),release) --locked --workspace --bin holdfast
 	@$(ENV) scripts/deb "$$CARGO_TARGET_DIR/$(or $(PROFILE),release)/holdfast"
 

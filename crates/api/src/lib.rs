@@ -10,6 +10,7 @@ pub mod heard;
 pub mod heartbeat;
 pub mod moves;
 pub mod moving;
+pub mod openapi;
 pub mod proxy;
 pub mod rest;
 pub mod time;

@@ -41,16 +41,24 @@ pub(crate) struct Counters {
     pub(crate) refused: Counter,
 }
 
+/// What the page tells of this process, beside its counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pub(crate) term: u64,
+    /// What `/healthz` says.
+    pub(crate) is_ready: bool,
+    /// Since the store was last written; `None` before.
+    pub(crate) store_age: Option<Duration>,
+    /// Unix time; `None` without a certificate.
+    pub(crate) certificate_ends_s: Option<i64>,
+}
+
 /// The page: what `metrics::controller` lists.
-pub(crate) fn render(
-    term: u64,
-    counters: &Counters,
-    store_age: Option<Duration>,
-    clusters: &[Status],
-    certificate_ends_s: Option<i64>,
-) -> String {
+pub(crate) fn render(process: &Process, counters: &Counters, clusters: &[Status]) -> String {
+    let Process { term, is_ready, store_age, certificate_ends_s } = *process;
     let mut page = Page::default();
     page.family(&rows::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1)]);
+    page.value(&rows::READY, u8::from(is_ready));
     page.value(&rows::TERM, term);
     for (metric, counter) in COUNTERS {
         page.value(metric, counter(counters).get());
@@ -185,8 +193,9 @@ mod tests {
 
     #[test]
     fn the_page_announces_every_metric_of_the_table_and_tells_what_status_does() {
-        let age = Some(Duration::from_secs(9));
-        let text = render(4, &Counters::default(), age, &[status()], Some(7));
+        let store_age = Some(Duration::from_secs(9));
+        let process = Process { term: 4, is_ready: true, store_age, certificate_ends_s: Some(7) };
+        let text = render(&process, &Counters::default(), &[status()]);
         let announced: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -210,6 +219,7 @@ mod tests {
             "holdfast_controller_slots_moved_total 0".to_owned(),
             "holdfast_controller_store_write_age_seconds 9".to_owned(),
             "holdfast_controller_failovers_total 0".to_owned(),
+            "holdfast_controller_ready 1".to_owned(),
         ] {
             assert!(text.contains(&format!("{row}\n")), "{row}\n{text}");
         }

@@ -277,6 +277,11 @@ impl Registry {
         self.all().iter().find_map(|cluster| cluster.stands_back())
     }
 
+    /// Why no failover could be carried out now; `None` if one could. Never waits.
+    pub(crate) fn unready(&self) -> Option<String> {
+        self.trouble().or_else(|| self.stands_back())
+    }
+
     /// Keeps the store and the log of events going; returns why this process must end.
     pub(crate) async fn keep(self: &Arc<Self>) -> String {
         let shared = Arc::clone(&self.shared);

@@ -33,6 +33,7 @@ use api::rest::UserRole::{Admin, Operator, Viewer};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware, routing};
 use planner::{Record, Shard, ShardId};
@@ -74,6 +75,7 @@ fn rows() -> Vec<Row> {
         // All secrets that the store has.
         get("/api/v1/store/export", Admin, store::export),
         get("/api/v1/events", Viewer, status::events),
+        get("/api/v1/openapi.json", Viewer, openapi),
         get("/metrics", Viewer, status::metrics),
         get(CLUSTERS, Viewer, clusters::list),
         post(CLUSTERS, Admin, clusters::create),
@@ -142,10 +144,15 @@ fn routes(registry: Arc<Registry>, live: Arc<Live>) -> Router {
 
 /// Whether a failover could be carried out now, and not only whether somebody listens.
 async fn health(registry: App) -> Response {
-    match registry.trouble().or_else(|| registry.stands_back()) {
+    match registry.unready() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
     }
+}
+
+/// What can be asked, for programs.
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], api::openapi::DOCUMENT).into_response()
 }
 
 /// Reads a JSON body; an empty one counts as `{}`.

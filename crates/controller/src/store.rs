@@ -264,6 +264,11 @@ pub trait Store: Records {
     /// What keeps the store from its work now, for people; `None` if nothing does. Never waits.
     fn trouble(&self) -> Option<String>;
 
+    /// What may keep it from its work soon, for people. Never waits.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Why this process must end: another controller has led with the store, or it is not the same any more.
     fn lost(&self) -> Option<String>;
 

@@ -21,6 +21,7 @@ rows! {
     LISTENING Gauge "holdfast_balancer_listening" ["balancer", "frontend"] "1 if connections are accepted.";
     APPLIED_TERM Gauge "holdfast_balancer_applied_term" ["balancer"] "Term of the state in force.";
     APPLIED_VERSION Gauge "holdfast_balancer_applied_version" ["balancer"] "Version of the state in force.";
+    READY Gauge "holdfast_balancer_ready" ["balancer"] "1 while `/healthz` answers 200: clients may be sent here.";
     CLOSED Gauge "holdfast_balancer_closed" ["balancer"] "1 while no frontend leads to a node.";
     BUILD_INFO Gauge "holdfast_balancer_build_info" ["balancer", "version"] "Version of this build; always 1.";
 }

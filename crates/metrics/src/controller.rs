@@ -4,6 +4,8 @@ use crate::rows;
 
 rows! {
     BUILD_INFO Gauge "holdfast_controller_build_info" ["version"] "Version of this build; always 1.";
+    READY Gauge "holdfast_controller_ready"
+        "1 while `/healthz` answers 200: a failover could be carried out.";
     TERM Gauge "holdfast_controller_term" "Term of this controller.";
     HEARTBEAT_MISSES Counter "holdfast_controller_heartbeat_misses_total" "Heartbeats without an answer.";
     PUSHES Counter "holdfast_controller_pushes_total" "Topologies sent to nodes.";

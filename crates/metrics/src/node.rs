@@ -5,6 +5,7 @@ use crate::rows;
 
 rows! {
     BUILD_INFO Gauge "holdfast_node_build_info" ["version"] "Version of this build; always 1.";
+    READY Gauge "holdfast_node_ready" "1 while `/healthz` answers 200: the node takes writes.";
     PROCESS_UPTIME_SECONDS Gauge "holdfast_node_process_uptime_seconds" "Age of the process.";
     PROCESS_CPU_SECONDS Counter "holdfast_node_process_cpu_seconds_total" ["mode"] "CPU used.";
     PROCESS_RESIDENT_BYTES Gauge "holdfast_node_process_resident_bytes" "Physical memory of the process.";

@@ -168,9 +168,13 @@ fn replica(node: &Node, engine: &Engine) -> Verdict {
     }
 }
 
+/// The metrics, with what `/healthz` would say.
+fn page(node: &Node, files: &files::Files) -> String {
+    metrics::render(node, files, judge(node, health).is_ok(), GATE_WAIT)
+}
+
 async fn metrics(State(node): State<Arc<Node>>, files: files::Files) -> Response {
-    let render = move || metrics::render(&node, &files, GATE_WAIT);
-    match tokio::task::spawn_blocking(render).await {
+    match tokio::task::spawn_blocking(move || page(&node, &files)).await {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("collect metrics: {error}\n"))
             .into_response(),
@@ -217,6 +221,17 @@ mod tests {
         let node = node(folder.path(), Role::Replica { from });
         assert_eq!(judge(&node, primary), Err("not master: replica of 127.0.0.1:1".into()));
         assert_eq!(judge(&node, replica), Err("link to 127.0.0.1:1: connecting".into()));
+    }
+
+    #[test]
+    fn the_page_of_numbers_says_what_the_check_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path(), Role::Master);
+        let files = files::Files::default();
+        assert!(page(&node, &files).contains("\nholdfast_node_ready 1\n"));
+        let _taken = node.gate.write();
+        assert!(judge(&node, health).is_err());
+        assert!(page(&node, &files).contains("\nholdfast_node_ready 0\n"));
     }
 
     #[test]

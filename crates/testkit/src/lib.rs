@@ -13,6 +13,7 @@ pub mod disk;
 pub mod drill;
 pub mod linear;
 pub mod netns;
+pub mod openapi;
 pub mod ports;
 pub mod process;
 pub mod reshard;

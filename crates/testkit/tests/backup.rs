@@ -232,6 +232,54 @@ fn backups_of_a_cluster_are_restored_into_a_new_one() -> Result<()> {
 }
 
 #[test]
+fn ctl_keeps_copies_of_what_replicas_save_and_they_are_restored() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let (master, replica) = (cluster.master(0)?, cluster.replica(0)?);
+    in_set(&cluster, &master, &replica)?;
+    write_until_ok(master.announced()?, "key", "kept")?;
+    let to = tempfile::tempdir()?;
+    let secret = cluster.dir().join("secret");
+    let back_up = |nodes: &str| {
+        Command::new(process::holdfast()?)
+            .args(["ctl", "--wide", "backup", "--nodes", nodes, "--keep", "1", "--replicas-only"])
+            .arg("--to")
+            .arg(to.path())
+            .arg("--password-file")
+            .arg(&secret)
+            .output()
+            .context("run ctl")
+    };
+    let copies = || -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(to.path())?;
+        Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?)
+    };
+    let nodes = format!("{},{}", master.local()?, replica.local()?);
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let output = back_up(&nodes)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(said.contains("a master with replicas, which is left to them"), "{said}");
+        let there = copies()?;
+        ensure!(there.len() == 1, "{there:?}");
+        made.extend(there);
+    }
+    ensure!(made[0] != made[1], "the older one was kept: {made:?}");
+    ensure!(named(&made[1], "node")? == replica.id && named(&made[1], "role")? == "slave");
+    // One that is not there keeps none from being saved, and is told.
+    let nobody = process::free_port()?;
+    let output = back_up(&format!("127.0.0.1:{nobody},{}", replica.local()?))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && said.contains(&nobody.to_string()), "{said}");
+    let there = copies()?;
+    ensure!(there.len() == 1 && there[0] != made[1], "{there:?}");
+    let restored = Restored::from(&there)?;
+    let found = restored.get("key")?;
+    ensure!(found == Reply::Bulk(b"kept".to_vec()), "{found:?}");
+    Ok(())
+}
+
+#[test]
 fn a_backup_waits_for_what_the_set_does_not_have_and_is_none_without_it() -> Result<()> {
     let options = Options { shards: 1, restart: false, ..Options::default() };
     let cluster = Cluster::start(options)?;

@@ -192,6 +192,73 @@ fn both_passwords_are_changed_without_an_error_for_anybody() -> Result<()> {
     load.end().with_context(|| cluster.logs())
 }
 
+/// `ctl rotate` with these words; what it says.
+fn rotate(cluster: &Cluster, words: &[&str]) -> Result<String> {
+    let url = cluster.state()?.controller.url;
+    let mut command = Command::new(process::holdfast()?);
+    command.args(["ctl", "-H", &url, "rotate"]).args(words);
+    let output = command.output().context("run ctl")?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    bail!("{}", String::from_utf8_lossy(&output.stderr).trim())
+}
+
+#[test]
+fn ctl_rotates_both_passwords_under_load_and_goes_on_where_a_run_ended() -> Result<()> {
+    let cluster = Cluster::start(Options { shards: 1, ..Options::default() })?;
+    let nodes = cluster.state()?.nodes;
+    let old = cluster.secret()?;
+    for node in &nodes {
+        set(node, &old, &["requirepass", "client-1"])?;
+    }
+    let load = Load::start(&cluster, "client-1")?;
+    in_set(&cluster, &cluster.master(0)?, &cluster.replica(0)?)?;
+    let path = |name: &str| cluster.dir().join(name).display().to_string();
+    let (old_file, new_file, clients) = (path("secret"), path("peer-2"), path("client-2"));
+    std::fs::write(&clients, "client-2\n")?;
+
+    let peers = ["peers", "--password-file", &old_file, "--new-file", &new_file, "--generate"];
+    let said = rotate(&cluster, &peers)?;
+    ensure!(said.contains("Nothing was changed"), "{said}");
+    let new = std::fs::read_to_string(&new_file)?.trim().to_owned();
+    for node in &nodes {
+        ensure!(peer(node, &new).is_err(), "{} was changed", node.id);
+    }
+    // As a run leaves it that ended after its first step.
+    set(&nodes[1], &old, &["peer-auth-also", &new])?;
+    let said = rotate(&cluster, &[&peers[..], &["--yes"]].concat())?;
+    ensure!(said.contains("the controller says the new password"), "{said}");
+    ensure!(!said.contains(&new) && !said.contains(&old), "a password is shown: {said}");
+    for node in &nodes {
+        peer(node, &new)?;
+        ensure!(peer(node, &old).is_err(), "the former secret is still taken");
+        let file = cluster.dir().join(format!("nodes/{}/node.conf", node.port));
+        let kept = std::fs::read_to_string(&file)?;
+        ensure!(kept.contains(&new), "{} does not have it", file.display());
+    }
+    load.goes_on()?;
+    link_is_made_anew(&cluster, &new)?;
+    let said = rotate(&cluster, &[&peers[..], &["--yes"]].concat())?;
+    ensure!(said.contains("nothing to do"), "{said}");
+
+    let words = ["clients", "--password-file", &new_file, "--new-file", &clients, "--yes"];
+    let said = rotate(&cluster, &words)?;
+    ensure!(said.contains("--finish"), "{said}");
+    load.goes_on()?;
+    "client-2".clone_into(&mut load.password.lock());
+    load.goes_on()?;
+    rotate(&cluster, &[&words[..], &["--finish"]].concat())?;
+    load.goes_on()?;
+    let said = Connection::open(cluster.master(0)?.announced()?)?.call(&["AUTH", "client-1"])?;
+    ensure!(matches!(said, Reply::Error(_)), "the former password is still taken: {said:?}");
+    // With a password that no node has nothing is begun.
+    let wrong = ["peers", "--password-file", &old_file, "--new-file", &clients, "--yes"];
+    let refused = rotate(&cluster, &wrong).map(|_| ()).unwrap_err().to_string();
+    ensure!(refused.contains("nothing was changed"), "{refused}");
+    load.end().with_context(|| cluster.logs())
+}
+
 /// A new controller cannot authenticate at a master whose `peer-auth` is mistyped, nor can its replica for it. The master
 /// answers with errors, has no lease any more, and is replaced.
 #[test]

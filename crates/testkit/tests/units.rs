@@ -14,13 +14,13 @@ fn units() -> Result<Vec<(String, String)>> {
     let mut units = Vec::new();
     for entry in std::fs::read_dir(folder()).context("read the folder of units")? {
         let path = entry?.path();
-        if path.extension().is_some_and(|kind| kind == "service") {
+        if path.extension().is_some_and(|kind| kind == "service" || kind == "timer") {
             let name = path.file_name().and_then(|name| name.to_str()).context("a name")?;
             units.push((name.to_owned(), std::fs::read_to_string(&path)?));
         }
     }
     units.sort();
-    ensure!(units.len() >= 5, "units: {units:?}");
+    ensure!(units.len() >= 8, "units: {units:?}");
     Ok(units)
 }
 
@@ -66,6 +66,10 @@ fn systemd_finds_nothing_wrong_with_the_units() -> Result<()> {
 #[test]
 fn every_process_is_started_again_for_ever_and_has_files_enough() -> Result<()> {
     for (name, text) in units()? {
+        // What is done once, at its time, is started again at the next one.
+        if name.ends_with(".timer") || text.contains("\nType=oneshot\n") {
+            continue;
+        }
         for line in ["Restart=always", "StartLimitIntervalSec=0"] {
             ensure!(text.lines().any(|it| it == line), "{name} has no {line}");
         }
@@ -82,6 +86,30 @@ fn every_process_is_started_again_for_ever_and_has_files_enough() -> Result<()> 
     Ok(())
 }
 
+/// The line of the backup with the values of its sample: it is understood, and fails for want of a
+/// node alone.
+fn takes_its_environment(words: &[&str], name: &str) -> Result<()> {
+    let sample = folder().join("../etc/backup.env");
+    let sample = std::fs::read_to_string(sample).context("read backup.env")?;
+    let folder = tempfile::tempdir()?;
+    let port = process::free_port()?;
+    let mut line = words.join(" ");
+    for (key, value) in sample.lines().filter_map(|line| line.split_once('=')) {
+        let value = match key {
+            "TO" => folder.path().display().to_string(),
+            "NODES" => format!("127.0.0.1:{port}"),
+            _ => value.to_owned(),
+        };
+        line = line.replace(&format!("${{{key}}}"), &value).replace(&format!("${key}"), &value);
+    }
+    ensure!(!line.contains('$'), "{name}: backup.env lacks a value of {line}");
+    let output = Command::new(process::holdfast()?).args(line.split(' ')).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_refused = output.status.code() == Some(1) && said.contains(&port.to_string());
+    ensure!(is_refused, "{name}: {line}: {:?} {said}", output.status);
+    Ok(())
+}
+
 #[test]
 fn the_processes_take_the_command_lines_of_their_units() -> Result<()> {
     let into = tempfile::tempdir()?;
@@ -94,6 +122,10 @@ fn the_processes_take_the_command_lines_of_their_units() -> Result<()> {
             continue;
         };
         let words: Vec<&str> = line.split(' ').collect();
+        if words.first() == Some(&"ctl") {
+            takes_its_environment(&words, &name)?;
+            continue;
+        }
         let [process, "-c", _file] = words.as_slice() else { bail!("{name}: {line}") };
         if *process == "node" {
             continue;

@@ -53,6 +53,7 @@ pub(super) fn render(table: &Table, ends_s: Option<i64>) -> String {
     let is_closed = state.frontends.iter().all(|frontend| frontend.backend.is_none());
     page.family(&rows::APPLIED_TERM, [(balancer, state.term)]);
     page.family(&rows::APPLIED_VERSION, [(balancer, state.version)]);
+    page.family(&rows::READY, [(balancer, u8::from(table.trouble().is_none()))]);
     page.family(&rows::CLOSED, [(balancer, u8::from(is_closed))]);
     page.head(&rows::BUILD_INFO);
     page.sample(&rows::BUILD_INFO, &[balancer, env!("CARGO_PKG_VERSION")], 1);

@@ -32,7 +32,8 @@ pub(super) async fn show(
 fn troubles(registry: &App) -> Vec<String> {
     let certificate = registry.shared.tls.runs_out();
     let certificate = certificate.map(|text| format!("this controller: {text}"));
-    registry.trouble().into_iter().chain(certificate).collect()
+    let soon = registry.shared.store.warnings();
+    registry.trouble().into_iter().chain(soon).chain(certificate).collect()
 }
 
 pub(super) fn status(cluster: &Cluster, troubles: Vec<String>) -> rest::Status {
@@ -227,7 +228,12 @@ pub(super) async fn metrics(registry: App) -> Response {
     let clusters: Vec<rest::Status> =
         seen.iter().map(|cluster| status(cluster, troubles(&registry))).collect();
     let (term, age) = (shared.store.term(), shared.store.written_ago());
-    let ends_s = shared.tls.ends_s();
-    let text = crate::metrics::render(term, &shared.counters, age, &clusters, ends_s);
+    let page = crate::metrics::Process {
+        term,
+        is_ready: registry.unready().is_none(),
+        store_age: age,
+        certificate_ends_s: shared.tls.ends_s(),
+    };
+    let text = crate::metrics::render(&page, &shared.counters, &clusters);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -74,6 +74,8 @@ pub(super) fn must_be(by: &Actor, needs: UserRole) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// What each role may do, as the operator's page has it. Nothing that changes is for viewers.
@@ -93,6 +95,27 @@ mod tests {
         assert_eq!(of(UserRole::Admin), ADMIN);
         assert_eq!(of(UserRole::Operator), OPERATOR);
         assert!(rows.len() > ADMIN.len() + OPERATOR.len());
+    }
+
+    /// The document has these routes and no others, each with its role.
+    #[test]
+    fn the_openapi_document_has_the_routes_of_the_table_and_their_roles() {
+        let document: serde_json::Value =
+            serde_json::from_str(api::openapi::DOCUMENT).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        let mut told = BTreeSet::new();
+        for (path, methods) in paths {
+            for (method, route) in methods.as_object().expect("methods") {
+                let role = route["x-holdfast-role"].as_str().unwrap_or("nobody");
+                told.insert(format!("{} {path}: {role}", method.to_uppercase()));
+            }
+        }
+        let rows = super::super::rows();
+        let row = |row: &Row| format!("{} {}: {}", row.method, row.path, row.needs);
+        let mut there: BTreeSet<String> = rows.iter().map(row).collect();
+        assert_eq!(there.len(), rows.len());
+        there.extend(super::super::PROBES.iter().map(|path| format!("GET {path}: nobody")));
+        assert_eq!(told, there, "see crates/api/src/openapi/routes.rs");
     }
 
     const ADMIN: [&str; 15] = [

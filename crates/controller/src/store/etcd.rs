@@ -11,6 +11,7 @@
 mod claim;
 mod client;
 mod journal;
+mod measured;
 mod name;
 mod named;
 #[cfg(test)]
@@ -416,9 +417,14 @@ impl Store for Etcd {
         Box::pin(async move { journal::newest(&self.client, &self.prefix, limit, &wanted).await })
     }
 
-    /// Who leads is read all the time, which shows the same and costs etcd nothing.
+    /// Who leads is read all the time, which shows the same and costs etcd nothing. How full it is
+    /// must be asked for.
     fn probe(&self) -> Work<'_, ()> {
-        Box::pin(async {})
+        Box::pin(self.client.measure())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.client.warnings()
     }
 
     fn trouble(&self) -> Option<String> {

@@ -86,6 +86,11 @@ impl Http {
         Ok(Self { bases, token, client, limit })
     }
 
+    /// How long something may take that usually takes so long: as the operator said it.
+    pub(super) fn limit_or(&self, usual: Duration) -> Duration {
+        self.limit.unwrap_or(usual)
+    }
+
     /// The `data` of the answer, null when there is none.
     pub(crate) async fn call(
         &self,

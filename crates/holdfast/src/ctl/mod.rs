@@ -5,6 +5,7 @@
 //! cluster that is not healthy, and 4 for one with a shard that is stuck.
 
 mod away;
+mod backup;
 mod change;
 mod decide;
 mod discarded;
@@ -16,6 +17,7 @@ mod made;
 mod moves;
 mod planned;
 mod redis;
+mod rotate;
 mod secret;
 mod shards;
 mod show;
@@ -23,7 +25,9 @@ mod status;
 mod store;
 mod table;
 mod tls;
+mod upgrade;
 mod user;
+mod well;
 mod words;
 
 use std::io::IsTerminal as _;
@@ -126,8 +130,24 @@ enum Verb {
     /// Show, export or move what the controllers keep: the store as a whole
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Restart the nodes one after the other, for a new version or an option that is read at the start
+    ///
+    /// Shard by shard: replicas, a switchover, the former master; before each step the cluster must be
+    /// healthy. Without --run it says what would be done. Can be made again at any time.
+    Upgrade(upgrade::Upgrade),
+    /// Save nodes of this host, and keep copies elsewhere
+    ///
+    /// Each node makes its backup (`SAVE`), which is copied to a folder of its own below --to, named by
+    /// time, node and sequence. Run it on the host of the nodes, as a user that may read their folders.
+    /// A copy is of one moment of its shard.
+    Backup(backup::Backup),
+    /// Change a password of a running cluster, without anybody being refused meanwhile
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
     /// Print the configuration of an HAProxy in front of a cluster
     HaproxyConfig(haproxy::HaproxyConfig),
+    /// Print the controller's REST interface as an OpenAPI document, as of this version
+    Openapi,
     /// Show what is seen of a cluster now
     ///
     /// Exit code 0: healthy, 3: not healthy or with an alarm, 4: a shard is stuck, 1: the controller does not say.
@@ -195,6 +215,10 @@ async fn act(args: Args) -> Result<ExitCode> {
         Verb::HaproxyConfig(config) => haproxy::print(&config)?,
         Verb::Balancer(balancer) => change::balancer(&cx, balancer).await?,
         Verb::Store(verb) => store::run(&cx, verb).await?,
+        Verb::Upgrade(rolling) => upgrade::run(&cx, &args.tls, rolling).await?,
+        Verb::Backup(nodes) => backup::run(&cx, &args.tls, nodes).await?,
+        Verb::Rotate(verb) => rotate::run(&cx, &args.tls, verb).await?,
+        Verb::Openapi => table::text(api::openapi::DOCUMENT)?,
         Verb::Status { place } => return status::status(&cx, &place).await,
         Verb::Events(args) => show::events(&cx, &args).await?,
         Verb::User(verb) => user::run(&cx, verb).await?,

@@ -40,6 +40,18 @@ impl TlsArgs {
     /// # Errors
     /// A file that cannot be used, by its flag.
     pub(super) fn client(&self) -> Result<ClientConfig> {
+        Arc::new(self.read(false)?).client().context("prepare TLS")
+    }
+
+    /// What nodes are dialled with: over TLS, or in clear.
+    ///
+    /// # Errors
+    /// As [`TlsArgs::client`].
+    pub(super) fn nodes(&self, is_over_tls: bool) -> Result<Tls> {
+        if is_over_tls { self.read(true) } else { Ok(Tls::default()) }
+    }
+
+    fn read(&self, nodes: bool) -> Result<Tls> {
         let said = |given: &Option<PathBuf>, name| given.clone().or_else(|| file(name));
         let system = || SYSTEM.iter().map(PathBuf::from).find(|path| Path::exists(path));
         let files = Files {
@@ -47,11 +59,10 @@ impl TlsArgs {
             key_file: said(&self.key, "HOLDFAST_KEY"),
             client_ca_file: None,
             ca_file: said(&self.cacert, "HOLDFAST_CACERT").or_else(system),
-            nodes: false,
+            nodes,
             terminate: None,
         };
-        let tls = Tls::read(&files).map_err(by_flag)?;
-        Arc::new(tls).client().context("prepare TLS")
+        Ok(Tls::read(&files).map_err(by_flag)?)
     }
 }
 

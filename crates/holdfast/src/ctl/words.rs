@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use api::rest::{Announced, BalancerSpec, NodeFields, NodeSpec};
+use topology::Endpoint;
 
 use super::secret::{self, Password};
 
@@ -53,6 +54,12 @@ pub(super) fn announced(text: &str) -> Result<Announced> {
     let (host, port) =
         parts.with_context(|| format!("endpoint `{text}` must be host:port, or `none`"))?;
     Ok(Announced { announced_host: Some(host), announced_port: Some(port) })
+}
+
+/// The address of a node: `host:port`, IPv6 in brackets.
+pub(super) fn endpoint(address: &str) -> Option<Endpoint> {
+    let (_, port) = address.rsplit_once(':')?;
+    Some(Endpoint { host: web::tls::host(address).to_owned(), port: port.parse().ok()? })
 }
 
 /// What `create` and `import` are told of balancers.
@@ -122,6 +129,14 @@ mod tests {
             let error = in_path("user", name, "user list").expect_err(name).to_string();
             assert!(error.contains("`ctl user list` shows all"), "{error}");
         }
+    }
+
+    #[test]
+    fn addresses_of_nodes_are_those_of_the_controller() {
+        let of = |text: &str| endpoint(text).map(|endpoint| (endpoint.host, endpoint.port));
+        assert_eq!(of("10.0.0.1:6666"), Some(("10.0.0.1".to_owned(), 6666)));
+        assert_eq!(of("[::1]:7"), Some(("::1".to_owned(), 7)));
+        assert_eq!(of("host"), None);
     }
 
     #[test]

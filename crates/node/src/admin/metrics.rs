@@ -23,10 +23,12 @@ use crate::stats::latency::BOUNDS_US;
 use crate::strangers::Fault;
 use crate::version;
 
-/// All metrics. What lies behind the write gate is left out when the gate cannot be had within `wait`, and what the
-/// database says of its files when its disk has not answered in that time: the last known is shown, with its age.
-pub(super) fn render(node: &Node, files: &Files, wait: Duration) -> String {
+/// All metrics; `is_ready` is what `/healthz` says. What lies behind the write gate is left out when
+/// the gate cannot be had within `wait`, and what the database says of its files when its disk has
+/// not answered in that time: the last known is shown, with its age.
+pub(super) fn render(node: &Node, files: &Files, is_ready: bool, wait: Duration) -> String {
     let mut out = Page::with_capacity(16 << 10);
+    out.value(&rows::READY, u8::from(is_ready));
     process_metrics(node, &mut out);
     metrics::process::render(&mut out, node.tls.now().map(|tls| tls.validity().ends_s()));
     client_metrics(node, &mut out);
@@ -242,7 +244,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         node.stats.workers[0].command(0, 1500, crate::stats::Outcome::Done);
-        let text = render(&node, &Files::default(), Duration::from_secs(60));
+        let text = render(&node, &Files::default(), true, Duration::from_secs(60));
         let mut announced: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -275,7 +277,7 @@ mod tests {
         std::fs::write(discarded.join("1-2.jsonl"), "12345").unwrap();
         std::fs::create_dir_all(folder.path().join("db.deposed")).unwrap();
         std::fs::write(folder.path().join("db.deposed/000001.sst"), "123").unwrap();
-        let text = render(&node, &Files::default(), Duration::from_secs(60));
+        let text = render(&node, &Files::default(), true, Duration::from_secs(60));
         for row in ["discarded_files 1", "discarded_bytes 5", "deposed_bytes 3"] {
             assert!(text.contains(&format!("\nholdfast_node_{row}\n")), "{row}");
         }
@@ -287,7 +289,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = node(folder.path());
         let _taken = node.gate.write();
-        let text = render(&node, &Files::default(), Duration::from_millis(1));
+        let text = render(&node, &Files::default(), true, Duration::from_millis(1));
         assert!(text.contains("\nholdfast_node_gate_taken 1\n"));
         assert!(!text.contains("holdfast_node_storage_sequence"));
     }

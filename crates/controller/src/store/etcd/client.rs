@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Place;
+use super::measured::{Measured, Room};
 use super::wire::{self, Answer, Compare, Header, Range, Refusal, Write};
 use crate::store::{Outcome, StoreError};
 
@@ -58,6 +59,7 @@ pub(super) struct Client {
     first: AtomicUsize,
     seen: Mutex<Seen>,
     health: Mutex<Health>,
+    measured: Mutex<Measured>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +74,16 @@ struct Status {
     /// Of version 3.6 and later.
     #[serde(rename = "dbSizeQuota", default)]
     quota: String,
+    /// Of version 3.4 and later.
+    #[serde(rename = "dbSizeInUse", default)]
+    in_use: String,
+}
+
+impl Status {
+    fn room(&self) -> Option<Room> {
+        let quota = self.quota.parse().ok().filter(|quota| *quota > 0)?;
+        Some(Room { size: self.size.parse().ok()?, in_use: self.in_use.parse().ok(), quota })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +107,7 @@ impl Client {
             first: AtomicUsize::new(0),
             seen: Mutex::new(Seen::default()),
             health: Mutex::new(Health::default()),
+            measured: Mutex::default(),
         })
     }
 
@@ -115,6 +128,7 @@ impl Client {
         ranges: &[Range],
     ) -> Result<Answer, StoreError> {
         let (body, before) = (wire::reads(ranges), self.seen.lock().clone());
+        let began = Instant::now();
         let mut read = self.hedged(&body, limit).await;
         if read.as_ref().is_err_and(|failure| failure.wants_token) && self.log_in().await {
             read = self.hedged(&body, limit).await;
@@ -122,6 +136,9 @@ impl Client {
         match read {
             Ok(answer) => {
                 self.went_on(&before, &answer.header)?;
+                if limit == self.place.limit {
+                    self.measured.lock().read(began.elapsed(), limit);
+                }
                 Ok(answer)
             }
             Err(failure) => {
@@ -317,17 +334,31 @@ impl Client {
 
     /// What the member that is asked first has on its disk, bytes.
     pub(super) async fn bytes(&self) -> Option<u64> {
-        let at = self.first.load(Ordering::Relaxed);
-        let status = self.post::<Status>(at, "/v3/maintenance/status", &json!({})).await;
-        status.ok()?.size.parse().ok()
+        self.status().await?.size.parse().ok()
     }
 
     /// What that member has and may have, bytes; `None` where it does not say.
     pub(super) async fn room(&self) -> Option<(u64, u64)> {
+        let room = self.status().await?.room()?;
+        Some((room.size, room.quota))
+    }
+
+    async fn status(&self) -> Option<Status> {
         let at = self.first.load(Ordering::Relaxed);
-        let status = self.post::<Status>(at, "/v3/maintenance/status", &json!({})).await.ok()?;
-        let quota = status.quota.parse().ok().filter(|quota| *quota > 0)?;
-        Some((status.size.parse().ok()?, quota))
+        self.post(at, "/v3/maintenance/status", &json!({})).await.ok()
+    }
+
+    /// Asks now and then how full it is.
+    pub(super) async fn measure(&self) {
+        if self.measured.lock().is_due(Instant::now()) {
+            let room = self.status().await.and_then(|status| status.room());
+            self.measured.lock().room(room);
+        }
+    }
+
+    /// What may become a trouble.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.measured.lock().warnings(self.place.limit)
     }
 
     /// This process must end.
@@ -403,6 +434,14 @@ mod tests {
         ] {
             assert!(!failure(unclear).is_refused, "{unclear}");
         }
+    }
+
+    #[test]
+    fn how_full_an_etcd_is_is_known_where_it_says_its_quota() {
+        let room = |text: &str| serde_json::from_str::<Status>(text).expect("a status").room();
+        let text = r#"{"version":"3.6.0","dbSize":"20","dbSizeInUse":"10","dbSizeQuota":"30"}"#;
+        assert_eq!(room(text), Some(Room { size: 20, in_use: Some(10), quota: 30 }));
+        assert_eq!(room(r#"{"version":"3.4.23","dbSize":"20","dbSizeInUse":"10"}"#), None);
     }
 
     #[test]

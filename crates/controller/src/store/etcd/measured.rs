@@ -1,0 +1,161 @@
+//! What an operator should know of an etcd before it fails: how full it is, and how slow its reads
+//! are. Pure: times and sizes go in, sentences come out.
+
+use std::time::{Duration, Instant};
+
+/// How often etcd is asked for its size, and for how long reads are counted together.
+const PACE: Duration = Duration::from_secs(30);
+/// Share of the quota at which a person should act, percent.
+const FULL: u64 = 80;
+/// Share of reads that may be slow, percent, and how many must be before one speaks of it.
+const SLOW: u64 = 1;
+const SLOW_LEAST: u64 = 3;
+
+/// What a member has on its disk, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) size: u64,
+    /// Of it, what is not free to be written again; as far as it says.
+    pub(super) in_use: Option<u64>,
+    pub(super) quota: u64,
+}
+
+impl Room {
+    fn warning(&self) -> Option<String> {
+        let Self { size, in_use, quota } = *self;
+        if size.saturating_mul(100) < quota.saturating_mul(FULL) {
+            return None;
+        }
+        let mb = |bytes: u64| bytes / 1_000_000;
+        let how =
+            format!("etcd has {} MB on its disk, and its quota is {} MB", mb(size), mb(quota));
+        let then = "at the quota it takes no writes, and nobody fails over";
+        Some(match in_use {
+            Some(in_use) if in_use < size / 2 => format!(
+                "{how}; {then}. {} MB of it are in use: defragment one member after the other (`etcdctl defrag`)",
+                mb(in_use)
+            ),
+            _ => format!(
+                "{how}; {then}. Have it forget its history (`--auto-compaction-retention 1`), then defragment one member \
+                 after the other (`etcdctl defrag`), or raise `--quota-backend-bytes`"
+            ),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Reads {
+    all: u64,
+    slow: u64,
+    slowest: Duration,
+}
+
+impl Reads {
+    fn warning(&self, limit: Duration) -> Option<String> {
+        let is_much = self.slow >= SLOW_LEAST && self.slow * 100 > self.all * SLOW;
+        is_much.then(|| {
+            format!(
+                "etcd is slow: of {} reads in {} s {} took more than {} ms, the slowest {} ms; from {} ms on (`etcd_limit_ms`) \
+                 they fail. Look at its members' disks and at the network to them",
+                self.all,
+                PACE.as_secs(),
+                self.slow,
+                (limit / 2).as_millis(),
+                self.slowest.as_millis(),
+                limit.as_millis()
+            )
+        })
+    }
+}
+
+/// What was measured of an etcd.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    due: Option<Instant>,
+    /// Those of now, and those of the time before, which are all there.
+    now: Reads,
+    whole: Reads,
+    room: Option<Room>,
+}
+
+impl Measured {
+    /// A read that was answered took so long.
+    pub(super) fn read(&mut self, took: Duration, limit: Duration) {
+        self.now.all += 1;
+        self.now.slow += u64::from(took > limit / 2);
+        self.now.slowest = self.now.slowest.max(took);
+    }
+
+    /// Whether its size is to be asked for again.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        if self.due.is_some_and(|due| now < due) {
+            return false;
+        }
+        self.due = Some(now + PACE);
+        self.whole = std::mem::take(&mut self.now);
+        true
+    }
+
+    /// Its size; nothing where it does not say.
+    pub(super) fn room(&mut self, room: Option<Room>) {
+        self.room = room;
+    }
+
+    /// For people.
+    pub(super) fn warnings(&self, limit: Duration) -> Vec<String> {
+        let room = self.room.as_ref().and_then(Room::warning);
+        room.into_iter().chain(self.whole.warning(limit)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(250);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_person_is_told_before_the_quota_is_reached_and_what_helps() {
+        let warning = |size, in_use| {
+            let mut measured = Measured::default();
+            measured.room(Some(Room { size, in_use, quota: 2_000_000_000 }));
+            measured.warnings(LIMIT).pop()
+        };
+        assert_eq!(warning(1_599_999_999, None), None);
+        let fragmented = warning(1_700_000_000, Some(100_000_000)).expect("a warning");
+        assert!(fragmented.contains("1700 MB") && fragmented.contains("100 MB of it are in use"));
+        assert!(!fragmented.contains("retention"), "{fragmented}");
+        let history = warning(1_700_000_000, Some(1_600_000_000)).expect("a warning");
+        assert!(history.contains("--auto-compaction-retention 1"), "{history}");
+        assert_eq!(Measured::default().warnings(LIMIT), Vec::<String>::new());
+    }
+
+    #[test]
+    fn slow_reads_are_told_once_they_are_more_than_a_few_and_no_longer_than_they_last() {
+        let mut measured = Measured::default();
+        let start = Instant::now();
+        assert!(measured.is_due(start));
+        for _ in 0..100 {
+            measured.read(ms(5), LIMIT);
+        }
+        for _ in 0..2 {
+            measured.read(ms(200), LIMIT);
+        }
+        assert!(!measured.is_due(start + ms(29_999)));
+        assert!(measured.is_due(start + PACE));
+        assert_eq!(measured.warnings(LIMIT), Vec::<String>::new());
+        for took in [130, 140, 240, 125] {
+            measured.read(ms(took), LIMIT);
+        }
+        assert!(measured.is_due(start + 2 * PACE));
+        let told = measured.warnings(LIMIT).pop().expect("a warning");
+        let words = "of 4 reads in 30 s 3 took more than 125 ms, the slowest 240 ms";
+        assert!(told.contains(words), "{told}");
+        assert!(measured.is_due(start + 3 * PACE));
+        assert_eq!(measured.warnings(LIMIT), Vec::<String>::new());
+    }
+}
