@@ -217,6 +217,17 @@ pub(super) const DOCS: &[Doc] = &[
     doc("bf.madd",     "",       "Adds items to a Bloom filter; creates it if needed."),
     doc("bf.mexists",  "",       "Tells which items a Bloom filter may have."),
     doc("bf.reserve",  "",       "Creates a Bloom filter for a number of items and rate of errors."),
+    // Cuckoo filters.
+    doc("cf.add",      "",       "Adds an item to a cuckoo filter; creates it if needed."),
+    doc("cf.addnx",    "",       "Adds an item to a cuckoo filter that does not have it."),
+    doc("cf.count",    "",       "Estimates how often an item was added to a cuckoo filter."),
+    doc("cf.del",      "",       "Deletes an item from a cuckoo filter once."),
+    doc("cf.exists",   "",       "Tells whether a cuckoo filter may have an item."),
+    doc("cf.info",     "",       "Tells how large a cuckoo filter is and how it grows."),
+    doc("cf.insert",   "",       "Adds items to a cuckoo filter, and says how it is created."),
+    doc("cf.insertnx", "",       "Adds items to a cuckoo filter that does not have them."),
+    doc("cf.mexists",  "",       "Tells which items a cuckoo filter may have."),
+    doc("cf.reserve",  "",       "Creates a cuckoo filter for a number of items."),
     // T-digests.
     doc("tdigest.add",     "",       "Adds numbers to a T-digest sketch."),
     doc("tdigest.byrank",  "",       "Estimates the numbers at ranks, counted from the smallest."),
