@@ -216,6 +216,10 @@ impl Shell {
         if !command.is_write() || command.flags.has(Flags::ALL_KEYS) {
             return;
         }
+        // The series that rules lead to are found while it runs, and locked then.
+        if command.flags.has(Flags::LEADS) {
+            return;
+        }
         let declared: Vec<&[u8]> = command.keys_in(words).collect();
         for batch in self.batches_since(before) {
             for change in changes::of(&batch, self.values.cluster_enabled) {

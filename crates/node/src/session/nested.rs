@@ -204,6 +204,7 @@ impl<'a> NestedCx<'a> {
         let mut write = WriteCx {
             txn: self.store.txn(),
             serves: None,
+            beyond: self.beyond(),
             scope: scope_in(&namespace, self.config, self.now_ms),
             node: self.node,
             config: self.config,
@@ -328,6 +329,8 @@ impl<'a> NestedCx<'a> {
                 }
             }
             Handler::Write(handler) => {
+                // A script takes locks while it runs.
+                write.beyond = self.beyond();
                 handler(write, &mut args, self.reply())?;
             }
             Handler::Blocking(handler) => {
