@@ -33,7 +33,7 @@ const ONLY_WRITE: &[&str] = &[
     "hexpireat", "hpexpireat", "hpersist", "movex", "tdigest.add", "tdigest.create", "tdigest.reset",
     "ts.add", "ts.alter", "ts.create", "ts.del", "ts.madd", "cf.add", "cf.addnx", "cf.del", "cf.insert",
     "cf.insertnx", "cf.reserve",
-    "ts.deleterule",
+    "ts.deleterule", "restore-asking",
 ];
 
 /// They tell of a key, and nothing of what is in it.

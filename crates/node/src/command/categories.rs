@@ -31,7 +31,8 @@ pub const CATEGORIES: [&str; 22] = [
 
 /// Commands that are dangerous to a server without being an administrator's, beside those that write
 /// all keys.
-const DANGEROUS: [&str; 6] = ["info", "keys", "restore", "role", "sort", "sort_ro"];
+const DANGEROUS: [&str; 7] =
+    ["info", "keys", "restore", "restore-asking", "role", "sort", "sort_ro"];
 
 /// The flags that COMMAND shows.
 pub fn flag_words(row: &Row) -> Vec<&'static str> {

@@ -299,6 +299,7 @@ pub(super) const DOCS: &[Doc] = &[
     doc("rename",      "1.0.0",  "Gives a key another name, in place of any key that has it."),
     doc("renamenx",    "1.0.0",  "Gives a key another name if no key has it."),
     doc("restore",     "2.6.0",  "Creates a key from its serialised form."),
+    doc("restore-asking", "3.0.0", "Creates a key from its serialised form; for MIGRATE."),
     doc("scan",        "2.8.0",  "Walks through the keys step by step."),
     doc("sort",        "1.0.0",  "Sorts the elements of a list or set; may store the result."),
     doc("sort_ro",     "7.0.0",  "Sorts the elements of a list or set."),

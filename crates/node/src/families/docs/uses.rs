@@ -27,7 +27,7 @@ const INSERTS: &[&str] = &[
 /// What was there does not matter to them.
 #[rustfmt::skip]
 const OVERWRITES: &[&str] = &[
-    "bitop", "geosearchstore", "mset", "msetex", "msetnx", "psetex", "restore", "sdiffstore", "set", "setex", "setnx",
+    "bitop", "geosearchstore", "mset", "msetex", "msetnx", "psetex", "restore", "restore-asking", "sdiffstore", "set", "setex", "setnx",
     "sinterstore", "sunionstore", "zdiffstore", "zinterstore", "zrangestore", "zunionstore",
 ];
 
