@@ -68,7 +68,7 @@ const NAMES: &[(Class, &[&str], &str, &str)] = &[
     (Class::Generic, &["rename", "renamenx"], "rename_from", "rename_to"),
     (Class::Generic, &["copy"], "copy_to", "copy_to"),
     (Class::Generic, &["move", "movex"], "move_from", "move_to"),
-    (Class::Generic, &["restore"], "restore", "restore"),
+    (Class::Generic, &["restore", "restore-asking"], "restore", "restore"),
     (Class::List, &["lpush", "lpushx"], "lpush", "lpush"),
     (Class::List, &["rpush", "rpushx"], "rpush", "rpush"),
     (Class::List, &["lpop", "blpop"], "lpop", "lpop"),

@@ -25,6 +25,7 @@ use crate::waiters::Waiting;
 mod batches;
 mod bits;
 mod blooms;
+mod cuckoos;
 pub(crate) mod ear;
 mod events;
 mod geo;
@@ -213,6 +214,10 @@ impl Shell {
         // What a read finds written meanwhile is of a client beside it. What a script writes is
         // locked when it is called.
         if !command.is_write() || command.flags.has(Flags::ALL_KEYS) {
+            return;
+        }
+        // The series that rules lead to are found while it runs, and locked then.
+        if command.flags.has(Flags::LEADS) {
             return;
         }
         let declared: Vec<&[u8]> = command.keys_in(words).collect();

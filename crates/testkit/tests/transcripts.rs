@@ -83,6 +83,11 @@ fn bloomfilter() -> Result<()> {
 }
 
 #[test]
+fn cuckoo() -> Result<()> {
+    check("cuckoo.resp")
+}
+
+#[test]
 fn tdigest() -> Result<()> {
     check("tdigest.resp")
 }

@@ -31,7 +31,9 @@ const ONLY_WRITE: &[&str] = &[
     "xgroup|destroy", "xgroup|setid", "xsetid", "xtrim", "zadd", "zrem", "zremrangebylex",
     "zremrangebyrank", "zremrangebyscore", "pfadd", "siadd", "sirem", "hpexpire", "hexpire",
     "hexpireat", "hpexpireat", "hpersist", "tdigest.add", "tdigest.create", "tdigest.reset",
-    "ts.add", "ts.alter", "ts.create", "ts.del", "ts.madd",
+    "ts.add", "ts.alter", "ts.create", "ts.del", "ts.madd", "cf.add", "cf.addnx", "cf.del", "cf.insert",
+    "cf.insertnx", "cf.reserve",
+    "ts.deleterule", "restore-asking",
 ];
 
 /// They tell of a key, and nothing of what is in it.
@@ -153,6 +155,8 @@ mod tests {
         check("TDIGEST.MERGE a 1 b", &[BOTH, READ]);
         check("TS.ADD a 1 2", &[WRITE]);
         check("TS.INCRBY a 1", &[BOTH]);
+        check("CF.INSERT a ITEMS x", &[WRITE]);
+        check("CF.COUNT a x", &[READ]);
         check("INCR k", &[BOTH]);
         check("DEL a b", &[WRITE, WRITE]);
         check("RENAME a b", &[BOTH, WRITE]);

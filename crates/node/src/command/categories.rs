@@ -30,7 +30,8 @@ pub const CATEGORIES: [&str; 22] = [
 ];
 
 /// Commands that are dangerous to a server without being an administrator's.
-const DANGEROUS: [&str; 7] = ["flushall", "flushdb", "info", "keys", "restore", "sort", "sort_ro"];
+const DANGEROUS: [&str; 8] =
+    ["flushall", "flushdb", "info", "keys", "restore", "restore-asking", "sort", "sort_ro"];
 
 /// Commands of administrators that clients of a namespace may run all the same, as in Kvrocks.
 const ADMIN: [&str; 10] = [

@@ -28,6 +28,9 @@ pub enum Error {
         "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
     )]
     Locked,
+    /// It writes these keys besides, which it does not name: it is tried again with their locks.
+    #[error("ERR the series that it leads to change all the time")]
+    Beyond(Vec<Vec<u8>>),
     /// A data type or the engine refused.
     #[error("{}", storage_text(.0))]
     Storage(#[from] storage::Error),
@@ -83,7 +86,11 @@ impl From<storage::types::CommandError> for Error {
             Cause::NotAtRoot => {
                 Self::text("ERR Invalid argument: new objects must be created at the root")
             }
-            Cause::HasRules => Self::text("ERR series with compaction rules are read only here"),
+            Cause::LeadsTo(keys) => Self::Beyond(keys),
+            Cause::BeyondRetention => Self::text(
+                "ERR Invalid argument: When a series has compactions, deleting samples or \
+                 compaction buckets beyond the series retention period is not possible",
+            ),
             Cause::TooManyBuckets => Self::text("ERR too many empty buckets"),
             Cause::Json(cause) => cause.into(),
             Cause::Stream(refusal) => Self::text(match refusal {

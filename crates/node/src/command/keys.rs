@@ -5,7 +5,8 @@ use super::args::parse_integer;
 /// Where a command's keys are among its words, its name included.
 ///
 /// Locks, the slot gate, WATCH and joined writes go by these positions alone. A key that a handler
-/// writes and that is not among them is written without its lock.
+/// writes and that is not among them is written without its lock, unless the handler asks for it
+/// (`Flags::LEADS`).
 #[derive(Debug, Clone, Copy)]
 pub enum Keys {
     /// It has none.

@@ -88,6 +88,11 @@ macro_rules! each_flag {
             SUBSCRIBER = 20, subscriber, "";
             /// It concerns all namespaces: not for clients of one.
             WHOLE = 21, whole, "";
+            /// What it writes may lead to keys that it does not name, found while it runs: inside
+            /// of transactions and scripts it takes every key lock.
+            LEADS = 22, leads, "";
+            /// Served as behind ASKING.
+            ASKING = 23, asking, "asking";
             /// Runs scripts: on a thread for them, where it may take long.
             SCRIPT = 24, script, "";
         }

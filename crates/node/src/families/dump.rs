@@ -1,4 +1,5 @@
 //! DUMP and RESTORE: values in the form of Redis. Replies are Redis 7's, payloads those of Kvrocks.
+//! MIGRATE of a Redis in cluster mode sends RESTORE-ASKING.
 
 use rdb::Reader;
 use storage::types::CommandError;
@@ -13,6 +14,7 @@ use crate::session::{Command, ReadCx, WriteCx};
 pub const COMMANDS: &[Command] = &[
     Command::read ("dump",     2, KEY, dump_),
     Command::write("restore", -4, KEY, restore),
+    Command::write("restore-asking", -4, KEY, restore).asking(),
 ];
 
 fn dump_(cx: &ReadCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {

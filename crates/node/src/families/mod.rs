@@ -6,6 +6,7 @@ pub mod bloom;
 mod client;
 pub mod cluster;
 pub mod connection;
+pub mod cuckoo;
 pub mod docs;
 pub mod dump;
 pub mod geo;
@@ -45,6 +46,7 @@ pub const ALL: &[Family] = &[
     Family { name: "sorted-int", commands: sortedint::COMMANDS },
     Family { name: "hyperloglog", commands: hyperloglog::COMMANDS },
     Family { name: "bloom-filter", commands: bloom::COMMANDS },
+    Family { name: "cuckoo-filter", commands: cuckoo::COMMANDS },
     Family { name: "tdigest", commands: tdigest::COMMANDS },
     Family { name: "timeseries", commands: timeseries::COMMANDS },
     Family { name: "json", commands: json::COMMANDS },

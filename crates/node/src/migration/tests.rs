@@ -79,6 +79,7 @@ impl Side {
                 "+MBbloom--\\r\\n" => format!("BF.INFO {key}"),
                 "+sortedint\\r\\n" => format!("SIRANGE {key} 0 -1"),
                 "+list\\r\\n" => format!("LRANGE {key} 0 -1"),
+                "+MBbloomCF\\r\\n" => format!("CF.MEXISTS {key} x1 x2 x3 x4 x5 x6 x7"),
                 "+TDIS-TYPE\\r\\n" => format!("TDIGEST.QUANTILE {key} 0 0.3 0.5 0.9 1"),
                 "+timeseries\\r\\n" => format!("TS.RANGE {key} - +"),
                 "+none\\r\\n" => continue,
@@ -113,9 +114,9 @@ fn all() -> SlotRange {
     SlotRange::new(Slot::new(0).unwrap(), Slot::new(16_383).unwrap()).unwrap()
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "string", "ends", "hash", "timed", "list", "set", "zset", "bits", "ints", "stream", "grouped",
-    "json", "bloom", "sketch", "geo", "digest", "series", "any",
+    "json", "bloom", "sketch", "geo", "digest", "series", "cuckoo", "any",
 ];
 
 /// Commands; `#` is a small number, `@` one that counts up.
@@ -135,6 +136,7 @@ const COMMANDS: &[&str] = &[
     "TDIGEST.CREATE digest", "TDIGEST.ADD digest # 1#.5 -#", "TDIGEST.RESET digest", "DEL digest",
     "TS.ADD series @000 #", "TS.ADD series @001 #.5", "TS.DEL series 0 #000", "DEL series",
     "BF.ADD bloom x#", "PFADD sketch x# y# z#", "DEL bloom", "GEOADD geo 13.36# 38.11 p#", "ZREM geo p#",
+    "CF.RESERVE cuckoo 4 BUCKETSIZE 1 MAXITERATIONS 2 EXPANSION 2", "CF.ADD cuckoo x#", "CF.INSERT cuckoo ITEMS x# y#", "CF.DEL cuckoo x#", "DEL cuckoo",
     "SET any v", "LPUSH any a", "SADD any a", "HSET any f v", "XADD any * f v", "DEL any", "EXPIRE any 100000", "PFADD any x", "SIADD any 1", "JSON.SET any $ 1", "BF.ADD any x", "SETBIT any 3 1",
 ];
 

@@ -341,6 +341,7 @@ fn fill(client: &mut Client, tags: &[String]) {
             &["JSON.SET", &key("json"), "$", "{\"a\":1}"],
             &["BF.ADD", &key("bloom"), "a"],
             &["PFADD", &key("hll"), "a"],
+            &["CF.ADD", &key("cuckoo"), "a"],
             &["TDIGEST.CREATE", &key("digest"), "COMPRESSION", "1"],
             &["TDIGEST.ADD", &key("digest"), "1", "2"],
             &["TDIGEST.MERGE", &key("digest"), "1", &key("digest")],

@@ -333,6 +333,7 @@ fn slot_owner(check: &Check<'_>) -> Result<(), Refusal> {
     let mut request = check.route_request(command.is_write());
     // As in Redis: shard channels are served by every node of the shard.
     request.readonly |= command.flags.has(Flags::PUBSUB);
+    request.asking |= command.flags.has(Flags::ASKING);
     match cluster.route(slots, request) {
         Route::Run => Ok(()),
         Route::Moved { slot, .. } if check.node.moves.is_held(slot.number()) => Err(hold()),

@@ -133,12 +133,33 @@ pub struct ReadCx<'a> {
     pub worker: usize,
 }
 
+/// Keys that a write has the locks of although it does not name them.
+#[derive(Debug, Clone, Copy)]
+pub enum Beyond<'a> {
+    /// These.
+    These(&'a [Vec<u8>]),
+    /// All there are.
+    All,
+}
+
+impl Beyond<'_> {
+    /// Whether a key is one of them.
+    pub fn holds(self, key: &[u8]) -> bool {
+        match self {
+            Self::These(keys) => keys.iter().any(|held| held == key),
+            Self::All => true,
+        }
+    }
+}
+
 /// What a write handler sees.
 pub struct WriteCx<'a> {
     /// Reads and writes go here; committed when the handler returns `Ok`.
     pub txn: Txn<'a>,
     /// The key for which a waiting command is tried again; `None` when it came just now.
     pub serves: Option<&'a [u8]>,
+    /// What it has locks of beside the keys that it names.
+    pub beyond: Beyond<'a>,
     /// Namespace, mode and time.
     pub scope: Scope<'a>,
     /// The node.

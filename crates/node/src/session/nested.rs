@@ -219,6 +219,7 @@ impl<'a> NestedCx<'a> {
         let mut write = WriteCx {
             txn: self.store.txn(),
             serves: None,
+            beyond: self.beyond(),
             scope: self.scope(entered.next()),
             node: self.node,
             config: self.config,
@@ -347,6 +348,8 @@ impl<'a> NestedCx<'a> {
                 }
             }
             Handler::Write(handler) => {
+                // A script takes locks while it runs.
+                write.beyond = self.beyond();
                 handler(write, &mut args, self.reply())?;
             }
             Handler::Blocking(handler) => {

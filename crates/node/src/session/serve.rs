@@ -17,7 +17,7 @@ use storage::types::keys;
 use storage::{Name, Store};
 
 use super::table::{self, Handler, Taken};
-use super::{Command, ReadCx, WriteCx, scope_in};
+use super::{Beyond, Command, ReadCx, WriteCx, scope_in};
 use crate::command::{Args, Error, Reply, Words};
 use crate::config::Values;
 use crate::events::{self, Event};
@@ -246,6 +246,7 @@ impl Server<'_> {
         let mut cx = WriteCx {
             txn: self.store.txn(),
             serves: Some(key),
+            beyond: Beyond::These(&[]),
             scope,
             node: self.node,
             config: self.config,

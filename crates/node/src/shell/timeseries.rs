@@ -2,12 +2,15 @@
 //! the same raw entries.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
 use super::Shell;
 use super::model::{self, KEYS, Keyspace, Said, Value, any};
+use crate::locks::Locks;
 
 /// Samples by their times. Chunks are small and duplicates are added up.
 #[derive(Clone, Default)]
@@ -170,4 +173,73 @@ fn batches_are_those_of_kvrocks() {
     for command in ["TS.ALTER b RETENTION 5", "TS.DEL b 1 1", "TS.ADD a 3 2", "TS.CREATE a"] {
         assert_eq!(shell.written_by(command), Vec::<String>::new(), "{command}");
     }
+}
+
+const RULE: [&str; 3] =
+    ["TS.CREATE s CHUNK_SIZE 2", "TS.CREATE d", "TS.CREATERULE s d AGGREGATION sum 10"];
+
+/// A node with a rule from `s` to `d`.
+fn ruled() -> Shell {
+    let mut shell = Shell::new();
+    shell.follow();
+    for command in RULE {
+        assert_eq!(shell.run(command), "+OK", "{command}");
+    }
+    shell
+}
+
+/// Alone, behind other writes of a pipeline, in transactions and in scripts.
+#[test]
+fn what_a_rule_leads_to_is_written_wherever_its_source_is() {
+    let mut shell = ruled();
+    assert_eq!(shell.run("TS.ADD s 1 1"), ":1");
+    assert_eq!(shell.run("TS.MADD s 2 2 d 100 7 s 11 4"), "*3 :2 :100 :11");
+    assert_eq!(shell.run("TS.RANGE d - +"), "*2 *2 :0 $1 3 *2 :100 $1 7");
+    for command in ["MULTI", "TS.INCRBY s 1 TIMESTAMP 21", "SET k v", "EXEC"] {
+        shell.run(command);
+    }
+    assert_eq!(shell.run("TS.RANGE d 10 10"), "*1 *2 :10 $1 4");
+    let script = "EVAL return\tredis.call('TS.ADD',KEYS[1],31,1) 1 s";
+    assert_eq!(shell.run(script), ":31");
+    assert_eq!(shell.run("TS.RANGE d 20 20"), "*1 *2 :20 $1 5");
+    assert_eq!(shell.run("TS.DEL s 1 2"), ":2");
+    assert_eq!(shell.run("TS.RANGE d 0 9"), "*0");
+    shell.assert_replica_is_equal();
+    let before = shell.pairs();
+    shell.restart();
+    assert_eq!(shell.pairs(), before);
+}
+
+#[test]
+fn batches_of_rules_are_those_of_kvrocks() {
+    let mut shell = ruled();
+    let (log, value, metadata) = ("log 13", "put default", "put metadata");
+    let (rule, made) = ("log 13 upsertDownStream", "log 13 createDownStreamMetadata");
+    shell.run("TS.CREATE e");
+    let written = shell.written_by("TS.CREATERULE s e AGGREGATION avg 100");
+    assert_eq!(written, [log, made, value, metadata]);
+    assert_eq!(shell.written_by("TS.ADD s 1 1"), [log, value, metadata]);
+    // A bucket is over: the rule, and the series that it leads to.
+    let over = [log, value, rule, value, log, value, metadata];
+    assert_eq!(shell.written_by("TS.ADD s 11 1"), over);
+    assert_eq!(shell.written_by("TS.DELETERULE s d"), [log, "delete default", metadata]);
+    assert_eq!(shell.written_by("TS.ADD s 12 1")[..2], [log, value]);
+}
+
+/// The series that a rule leads to is not among the words of the command.
+#[test]
+fn the_series_that_a_rule_leads_to_is_locked_before_it_is_read() {
+    let mut shell = ruled();
+    shell.run("TS.ADD s 1 1");
+    let (node, mut writer) = (shell.node(), shell.beside());
+    let held = node.locks.lock(&Locks::stripes([b"d".as_slice()].into_iter()));
+    let (done, added) = mpsc::channel();
+    let adding = std::thread::spawn(move || done.send(writer.run("TS.ADD s 11 1")));
+    let early = added.recv_timeout(Duration::from_millis(200));
+    drop(held);
+    let reply = added.recv_timeout(Duration::from_secs(20));
+    adding.join().unwrap().unwrap();
+    assert!(early.is_err(), "it did not wait for the other series: {early:?}");
+    assert_eq!(reply.as_deref(), Ok(":11"));
+    assert_eq!(shell.run("TS.RANGE d - +"), "*1 *2 :0 $1 1");
 }

@@ -16,6 +16,7 @@ pub mod bitmap;
 pub mod bloom;
 pub mod bounds;
 pub mod copy;
+pub mod cuckoo;
 pub mod dump;
 pub mod elements;
 pub mod expiry;
@@ -32,6 +33,7 @@ pub mod kind;
 pub mod lcs;
 pub mod list;
 pub mod log;
+mod murmur;
 pub mod numbers;
 pub mod object;
 pub mod page;
@@ -107,9 +109,14 @@ pub enum CommandError {
     /// A stream refuses.
     #[error(transparent)]
     Stream(#[from] stream::Refusal),
-    /// A time series has rules that lead to others.
-    #[error("the time series has compaction rules")]
-    HasRules,
+    /// Rules lead from a time series to these keys, of which some are not held: what it takes is
+    /// for them too.
+    #[error("the time series has rules that lead to keys which are not locked")]
+    LeadsTo(Vec<Vec<u8>>),
+    /// A time series with rules keeps its samples for a time only, and some are to be deleted that
+    /// were before it.
+    #[error("the time series has rules, and does not keep samples that were before")]
+    BeyondRetention,
     /// A reply would list too many buckets without samples.
     #[error("too many empty buckets")]
     TooManyBuckets,

@@ -10,7 +10,7 @@ use crate::command::{Flags, Row};
 /// They take something away.
 #[rustfmt::skip]
 const DELETES: &[&str] = &[
-    "blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "cad", "del", "delex",
+    "blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "cad", "cf.del", "del", "delex",
     "getdel", "hdel", "hgetdel", "json.clear", "json.del", "json.forget", "lmove", "lmpop", "lpop", "lrem", "ltrim",
     "rename", "renamenx", "rpop", "rpoplpush", "sirem", "smove", "spop", "srem", "ts.del", "unlink", "xautoclaim",
     "xdel", "xgroup|delconsumer", "xgroup|destroy", "xtrim", "zmpop", "zpopmax", "zpopmin", "zrem", "zremrangebylex",
@@ -20,14 +20,14 @@ const DELETES: &[&str] = &[
 /// They add something, and change nothing that is there.
 #[rustfmt::skip]
 const INSERTS: &[&str] = &[
-    "append", "bf.reserve", "hsetnx", "linsert", "lpush", "lpushx", "msetnx", "pfadd", "pfmerge", "rpush", "rpushx",
+    "append", "bf.reserve", "cf.reserve", "hsetnx", "linsert", "lpush", "lpushx", "msetnx", "pfadd", "pfmerge", "rpush", "rpushx",
     "sadd", "setnx", "siadd", "tdigest.create", "ts.create", "xgroup|create", "xgroup|createconsumer",
 ];
 
 /// What was there does not matter to them.
 #[rustfmt::skip]
 const OVERWRITES: &[&str] = &[
-    "bitop", "geosearchstore", "mset", "msetex", "msetnx", "psetex", "restore", "sdiffstore", "set", "setex", "setnx",
+    "bitop", "geosearchstore", "mset", "msetex", "msetnx", "psetex", "restore", "restore-asking", "sdiffstore", "set", "setex", "setnx",
     "sinterstore", "sunionstore", "zdiffstore", "zinterstore", "zrangestore", "zunionstore",
 ];
 

@@ -2,9 +2,11 @@
 //! protocol of the connection has for doubles.
 //!
 //! As in the cluster mode of Kvrocks, series have no labels, and nothing looks for them. This file
-//! has the table and what concerns a series; [`range`] has what reads its samples.
+//! has the table and what concerns a series; [`range`] has what reads its samples, [`rules`] what
+//! makes one series of another.
 
 mod range;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +15,7 @@ use storage::types::timeseries::{
     self, About, Added, Adding, Aggregator, Changes, Duplicates, Sample,
 };
 
-use crate::command::keys::{KEY, Keys};
+use crate::command::keys::{KEY, KEYS2, Keys};
 use crate::command::{Args, Error, Replied, Reply, Result};
 use crate::session::{Command, ReadCx, WriteCx};
 
@@ -24,11 +26,13 @@ const TRIPLES: Keys = Keys::Range { first: 1, last: -3, step: 3 };
 pub const COMMANDS: &[Command] = &[
     Command::write("ts.create",   -2, KEY, create),
     Command::write("ts.alter",    -2, KEY, alter),
-    Command::write("ts.add",      -4, KEY, add),
-    Command::write("ts.madd",     -4, TRIPLES, madd),
-    Command::write("ts.incrby",   -3, KEY, incrby),
-    Command::write("ts.decrby",   -3, KEY, decrby),
-    Command::write("ts.del",       4, KEY, del).removes(),
+    Command::write("ts.add",      -4, KEY, add).leads(),
+    Command::write("ts.madd",     -4, TRIPLES, madd).leads(),
+    Command::write("ts.incrby",   -3, KEY, incrby).leads(),
+    Command::write("ts.decrby",   -3, KEY, decrby).leads(),
+    Command::write("ts.del",       4, KEY, del).removes().leads(),
+    Command::write("ts.createrule", -6, KEYS2, rules::create),
+    Command::write("ts.deleterule", 3, KEYS2, rules::delete).removes(),
     Command::read ("ts.info",     -2, KEY, info),
     Command::read ("ts.get",      -2, KEY, range::get),
     Command::read ("ts.range",    -4, KEY, range::range),
@@ -150,7 +154,9 @@ fn add(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Re
     let (at, value) = (time(args, cx.scope.now_ms)?, value(args)?);
     let options = Options::parse(args, cx.scope.now_ms)?;
     let how = Adding { making: Some(options.changes), duplicates: options.on_duplicate };
-    let added = timeseries::add(&mut cx.txn, &key, &[Sample { at, value }], how)?;
+    let beyond = cx.beyond;
+    let holds = |key: &[u8]| beyond.holds(key);
+    let added = timeseries::add(&mut cx.txn, &key, &[Sample { at, value }], how, &holds)?;
     outcome(added.and_then(|added| added.first().copied()), at, reply)
 }
 
@@ -169,8 +175,11 @@ fn madd(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<R
         of_key.1.push(samples.len());
         samples.push((at, Ok(Added::Stored)));
     }
+    let beyond = cx.beyond;
+    let holds = |key: &[u8]| beyond.holds(key);
     for (key, (of_key, numbers)) in series {
-        let added = timeseries::add(&mut cx.txn, &cx.scope.at(key), &of_key, Adding::default());
+        let (at, how) = (cx.scope.at(key), Adding::default());
+        let added = timeseries::add(&mut cx.txn, &at, &of_key, how, &holds);
         let outcomes: Vec<std::result::Result<Added, Error>> = match added {
             Ok(Some(added)) => added.into_iter().map(Ok).collect(),
             Ok(None) => numbers.iter().map(|_| Err(no_series())).collect(),
@@ -207,7 +216,9 @@ fn add_to_last(
     let options = Options::parse(args, cx.scope.now_ms)?;
     let at = options.at.unwrap_or(cx.scope.now_ms);
     let by = Sample { at, value };
-    match timeseries::increment(&mut cx.txn, &key, by, options.changes)? {
+    let beyond = cx.beyond;
+    let holds = |key: &[u8]| beyond.holds(key);
+    match timeseries::increment(&mut cx.txn, &key, by, options.changes, &holds)? {
         None => Err(Error::text(
             "ERR timestamp must be equal to or higher than the maximum existing timestamp",
         )),
@@ -226,7 +237,9 @@ fn decrby(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result
 fn del(cx: &mut WriteCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<Replied> {
     let at = cx.scope.at(args.bytes()?);
     let span = range::Span::parse(args)?;
-    let deleted = timeseries::delete(&mut cx.txn, &at, (span.from, span.to))?;
+    let beyond = cx.beyond;
+    let holds = |key: &[u8]| beyond.holds(key);
+    let deleted = timeseries::delete(&mut cx.txn, &at, (span.from, span.to), &holds)?;
     Ok(reply.number(deleted.ok_or_else(no_series)?))
 }
 

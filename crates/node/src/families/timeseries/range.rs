@@ -65,7 +65,7 @@ fn refused<T>(text: &str) -> Result<T> {
     Err(Error::err(text))
 }
 
-fn aggregator(args: &mut Args<'_>) -> Result<(Aggregator, u64)> {
+pub(super) fn aggregator(args: &mut Args<'_>) -> Result<(Aggregator, u64)> {
     let word = args.bytes().unwrap_or_default();
     let known = Aggregator::ALL.iter().find(|(_, name)| word.eq_ignore_ascii_case(name.as_bytes()));
     let Some((aggregator, _)) = known else { return refused("Invalid aggregator type") };

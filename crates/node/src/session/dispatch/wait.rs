@@ -9,7 +9,7 @@ use super::super::long;
 use super::super::nested::lock;
 use super::super::serve::{self, Ready, Server};
 use super::super::table::{BlockingHandler, BlockingReadHandler, Nil, Taken, Wait};
-use super::super::{After, Command, Session, WriteCx};
+use super::super::{After, Beyond, Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Words};
 use crate::events;
@@ -50,7 +50,9 @@ impl<'n> Batch<'n> {
         let store = self.store()?.clone();
         let scope = session.scope(&self.config, self.now_ms);
         let (config, worker, now_ms) = (&*self.config, self.worker, self.now_ms);
-        let mut cx = WriteCx { txn: store.txn(), serves: None, scope, node, config, worker };
+        let beyond = Beyond::These(&[]);
+        let mut cx =
+            WriteCx { txn: store.txn(), serves: None, beyond, scope, node, config, worker };
         let before = cx.txn.mark();
         let taken = handler(&mut cx, &mut Args::behind(command.names, words), session.reply(out))?;
         let replied = match taken {

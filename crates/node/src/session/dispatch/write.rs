@@ -10,12 +10,15 @@ use super::super::nested::lock;
 use super::super::pipeline::{Committed, Group};
 use super::super::serve::Server;
 use super::super::table::WriteHandler;
-use super::super::{Command, Session, WriteCx};
+use super::super::{Beyond, Command, Session, WriteCx};
 use super::Batch;
 use crate::command::{Args, Error, Flags, Replied};
 use crate::events::{self, Event};
 use crate::locks::Locks;
 use crate::node::Node;
+
+/// How often a write is tried that is told of more and more keys it writes besides.
+const TRIES: u32 = 4;
 
 /// What a write has put into its transaction, and what it did to keys.
 type Written = (Suspended, Vec<Event>);
@@ -100,7 +103,7 @@ impl<'n> Batch<'n> {
     ) -> Result<Replied, Error> {
         let node: &'n Arc<Node> = self.node;
         let takes_all = command.flags.has(Flags::ALL_KEYS);
-        let stripes = Locks::stripes(command.keys_in(words));
+        let mut stripes = Locks::stripes(command.keys_in(words));
         let joins = !takes_all && self.pending.is_in(&session.namespace);
         let joined = if joins { self.pending.join(&node.locks, &stripes) } else { None };
         let mut held = match joined {
@@ -112,22 +115,32 @@ impl<'n> Batch<'n> {
                 lock(node, &stripes)?
             }
         };
-        let waiting = self.pending.take_writes();
-        let mut mark = out.len();
-        let (mut result, mut written) =
-            self.run_handler(command, handler, words, waiting, session, out)?;
-        if matches!(result, Err(Error::Storage(storage::Error::TooLarge { .. })))
-            && !self.pending.is_empty()
-        {
-            // Too large only together with what waits: that is committed first.
+        let mut waiting = self.pending.take_writes();
+        let (mut mark, mut beyond, mut tries) = (out.len(), Vec::new(), 0);
+        let (result, written) = loop {
+            let call = (command, words, Beyond::These(&beyond));
+            let (result, written) = self.run_handler(call, handler, waiting, session, out)?;
+            tries += 1;
+            match result {
+                // Too large only together with what waits: that is committed first.
+                Err(Error::Storage(storage::Error::TooLarge { .. }))
+                    if !self.pending.is_empty() => {}
+                // Of the series that rules lead to the locks come before they are read.
+                Err(Error::Beyond(keys)) if tries < TRIES => {
+                    let named = command.keys_in(words).chain(keys.iter().map(Vec::as_slice));
+                    stripes = Locks::stripes(named);
+                    beyond = keys;
+                }
+                result => break (result, written),
+            }
             out.truncate(mark);
             self.pending.put_back(written.0);
             drop(held);
             self.settle(session, out);
             held = lock(node, &stripes)?;
+            waiting = None;
             mark = out.len();
-            (result, written) = self.run_handler(command, handler, words, None, session, out)?;
-        }
+        };
         if result.is_err() {
             out.truncate(mark);
             self.pending.put_back(written.0);
@@ -146,9 +159,8 @@ impl<'n> Batch<'n> {
     /// would not be written.
     fn run_handler(
         &self,
-        command: &Command,
+        (command, words, beyond): (&Command, &[&[u8]], Beyond<'_>),
         handler: WriteHandler,
-        words: &[&[u8]],
         waiting: Option<Suspended>,
         session: &Session,
         out: &mut Vec<u8>,
@@ -159,6 +171,7 @@ impl<'n> Batch<'n> {
         let mut cx = WriteCx {
             txn,
             serves: None,
+            beyond,
             scope: session.scope(&self.config, self.now_ms),
             node: self.node,
             config: &self.config,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::RwLockReadGuard;
 
-use super::super::Command;
 use super::super::gates::{self, Caller, Refusal};
+use super::super::{Beyond, Command};
 use super::{CHANGED, Call, NestedCx};
 use crate::clock;
 use crate::command::row::Access;
@@ -41,14 +41,23 @@ pub fn lock<'n>(node: &'n Node, stripes: &[u16]) -> Result<Held<'n>> {
     }
 }
 
+/// Whether a command takes the locks of all keys.
+fn takes_all(command: &Command) -> bool {
+    command.flags.has(Flags::ALL_KEYS) || command.flags.has(Flags::LEADS)
+}
+
 impl<'a> NestedCx<'a> {
+    /// What its commands hold of the keys that they do not name.
+    pub(super) fn beyond(&self) -> Beyond<'static> {
+        if self.wants_all { Beyond::All } else { Beyond::These(&[]) }
+    }
+
     /// Takes the locks of all keys that these commands name and of those that the connection
     /// watches, or of all keys. It holds none. What is watched must not change between the look
     /// whether it has and the commit: two transactions of which each watches what the other writes
     /// would both go through.
     pub fn lock(&mut self, calls: &[Call<'_>]) -> Result<()> {
-        let takes_all =
-            self.wants_all || calls.iter().any(|(command, _)| command.flags.has(Flags::ALL_KEYS));
+        let takes_all = self.wants_all || calls.iter().any(|(command, _)| takes_all(command));
         self.held = match takes_all {
             true => Locks::all_stripes(),
             false => {
@@ -76,7 +85,8 @@ impl<'a> NestedCx<'a> {
         if self.wants_all {
             return Ok(());
         }
-        let mut more = match command.flags.has(Flags::ALL_KEYS) {
+        let takes_all = takes_all(command);
+        let mut more = match takes_all {
             true => Locks::all_stripes(),
             false => Locks::stripes(command.keys_in(words)),
         };
@@ -90,6 +100,7 @@ impl<'a> NestedCx<'a> {
         };
         self.guards.extend(guards);
         self.held.extend(more);
+        self.wants_all |= takes_all;
         Ok(())
     }
 

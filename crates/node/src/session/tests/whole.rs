@@ -272,3 +272,19 @@ fn a_waiting_command_that_may_not_be_committed_has_one_reply() {
     let said = bench.pipeline(&["BLMPOP 0 1 l LEFT COUNT 2000", "LLEN l"]);
     assert!(said.starts_with("-ERR ") && said.ends_with(" :2000"), "{said}");
 }
+
+/// A Redis that moves keys here says so with each of them: it needs no ASKING before.
+#[test]
+fn restore_asking_reaches_a_slot_that_is_being_taken_over() {
+    let mut bench = Bench::beside_another_master();
+    let [plain, asking] = ["RESTORE", "RESTORE-ASKING"].map(|name| format!("{name} {HIGH} 0 x"));
+    let moved = format!("-MOVED 15495 {OTHER_DOOR}");
+    assert_eq!(bench.answer(&asking).unwrap(), moved);
+    let slot = topology::Slot::new(15_495).unwrap();
+    let mut cluster = Cluster::clone(&bench.node.cluster.load());
+    cluster.update_marks(|marks| marks.importing = topology::SlotRange::new(slot, slot));
+    bench.node.cluster.store(Arc::new(cluster));
+    assert_eq!(bench.answer(&plain).unwrap(), moved);
+    let refused = "-ERR DUMP payload version or checksum are wrong";
+    assert_eq!(bench.answer(&asking).unwrap(), refused);
+}

@@ -4,6 +4,10 @@
 //! the greatest number of them, and one more. The estimate is Otmar Ertl's (arXiv:1702.01284), as in
 //! Redis and Kvrocks.
 
+use crate::types::murmur;
+
+/// Redis' seed.
+const SEED: u64 = 0xadc8_3b19;
 /// Bits of a hash that choose the register.
 const CHOICE_BITS: u32 = 14;
 /// The others.
@@ -22,29 +26,9 @@ const MASK: u16 = (1 << BITS) - 1;
 
 /// Which register an element is for, and what it wants there.
 pub(super) fn place(element: &[u8]) -> (usize, u8) {
-    let hash = hash(element);
+    let hash = murmur::hash(element, SEED);
     let rank = (hash >> CHOICE_BITS | 1 << RANK_BITS).trailing_zeros() + 1;
     ((hash & (ALL as u64 - 1)) as usize, rank as u8)
-}
-
-/// MurmurHash64A with Redis' seed.
-fn hash(bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0xc6a4_a793_5bd1_e995;
-    let mixed = |word: u64| {
-        let word = word.wrapping_mul(FACTOR);
-        (word ^ word >> 47).wrapping_mul(FACTOR)
-    };
-    let mut hash = 0xadc8_3b19_u64 ^ (bytes.len() as u64).wrapping_mul(FACTOR);
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        hash = (hash ^ mixed(u64::from_le_bytes(*word))).wrapping_mul(FACTOR);
-    }
-    if !rest.is_empty() {
-        let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        hash = (hash ^ last).wrapping_mul(FACTOR);
-    }
-    hash = (hash ^ hash >> 47).wrapping_mul(FACTOR);
-    hash ^ hash >> 47
 }
 
 /// The two bytes that a register lies in, and its lowest bit there. A last register's second byte

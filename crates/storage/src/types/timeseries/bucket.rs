@@ -53,6 +53,11 @@ impl Aggregator {
     pub fn word(id: u8) -> Option<&'static str> {
         Self::ALL.into_iter().find(|(one, _)| *one as u8 == id).map(|(_, word)| word)
     }
+
+    /// The one with this id.
+    pub(super) fn of(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|(one, _)| *one as u8 == id).map(|(one, _)| one)
+    }
 }
 
 /// Where buckets begin.

@@ -3,8 +3,8 @@
 //!
 //! Bytes are those of Kvrocks. There what is older than samples are kept is dropped by compactions,
 //! which replicas do not see; here a chunk that is over goes in the batch that begins a new one.
-//! Labels and rules of a series are sub-keys too, which Kvrocks wrote: they are shown. A series
-//! with rules takes no samples here: those that the rules lead to would miss them.
+//! Labels and rules of a series are sub-keys too. Labels are Kvrocks': they are shown. What rules
+//! do is in [`rules`].
 
 use super::bounds::SubRange;
 use super::kind::Type;
@@ -14,14 +14,20 @@ use crate::{At, Direction, Family, Read, Txn};
 
 mod bucket;
 mod chunk;
+mod delete;
+mod gathered;
 mod range;
 mod read;
+mod rules;
 
 pub use bucket::{Aggregator, Grid};
 pub use chunk::{Added, Duplicates, Sample};
 use chunk::{New, Split};
+pub use delete::delete;
 pub use range::{Buckets, Query, Stamp, range};
 pub use read::{About, Rule, about, for_each, last};
+use rules::{Fed, Lead};
+pub use rules::{Holds, NoRule, Says, create_rule, delete_rule};
 
 /// Chunks that one write deletes because their time is over.
 const TRIMMED_MAX: usize = 1024;
@@ -201,21 +207,6 @@ impl Object<TimeSeries> {
         }
     }
 
-    /// Whether a rule leads from here to a series that knows of it.
-    fn has_rules(&self, read: &impl Read, at: &At<'_>) -> Result<bool, CommandError> {
-        let mut rules =
-            self.elements(read, FAMILY, &SubRange::starting_with(RULES), Direction::Forward)?;
-        while let Some((sub, _)) = rules.next()? {
-            let to = at.scope.at(sub.strip_prefix(RULES).unwrap_or_default());
-            match Self::find(read, &to) {
-                Ok(Some(series)) if series.tail.source == at.key => return Ok(true),
-                Ok(_) | Err(CommandError::WrongType) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-
     /// Writes a chunk anew, as one or several; how many.
     fn put_chunk(
         &self,
@@ -260,25 +251,27 @@ impl Object<TimeSeries> {
         Ok(news)
     }
 
-    /// Adds samples; the metadata is written if it is another one then.
+    /// Adds samples; the metadata is written if it is another one then. Its rules follow.
     fn add(
         mut self,
         txn: &mut Txn<'_>,
-        samples: &[Sample],
+        (at, added): (&At<'_>, &[Sample]),
         duplicates: Duplicates,
+        leads: &mut [Lead],
     ) -> Result<Vec<Added>, CommandError> {
         let last = self.last_chunk(txn)?;
         let end_of = |chunk: &Chunk| chunk.1.last().map_or(chunk.0, |sample| sample.at);
-        let last_at = last.as_ref().map_or(0, end_of);
+        let last_at = last.as_ref().map(end_of);
         let (news, mut outcomes) =
-            chunk::arrange(samples, last_at, self.tail.retention_ms, duplicates);
+            chunk::arrange(added, last_at.unwrap_or(0), self.tail.retention_ms, duplicates);
         let (before, mark) = ((self.size, self.tail.last_at), txn.mark());
         txn.log(Type::TimeSeries.log_data());
         let logged = txn.count();
         let last_id = last.as_ref().map_or(0, |chunk| chunk.0);
         let rest = self.add_before(txn, &news, last_id, (duplicates, &mut outcomes))?;
         let (old, mut samples) = last.map_or((None, Vec::new()), |(id, all)| (Some(id), all));
-        if chunk::merge(&mut samples, rest, duplicates, &mut outcomes) {
+        let is_written = chunk::merge(&mut samples, rest, duplicates, &mut outcomes);
+        if is_written {
             let parts = self.put_chunk(txn, old, &samples, Split::Full);
             self.size = self.size.saturating_add(parts).saturating_sub(u64::from(old.is_some()));
             if parts > 1 {
@@ -291,6 +284,15 @@ impl Object<TimeSeries> {
         }
         if txn.count() == logged {
             txn.rollback(mark);
+        } else if !leads.is_empty() {
+            let parts = match is_written {
+                true => chunk::split(&samples, self.tail.chunk_size, Split::Full),
+                false => vec![samples.as_slice()],
+            };
+            let stored = added.iter().zip(&outcomes).filter(|(_, what)| **what == Added::Stored);
+            let stored: Vec<u64> = stored.map(|(sample, _)| sample.at).collect();
+            let fed = Fed { last_at, parts: &parts, stored: &stored };
+            rules::feed(txn, at, &self, (leads, &fed))?;
         }
         txn.must_fit()?;
         Ok(outcomes)
@@ -383,36 +385,39 @@ pub struct Adding {
     pub duplicates: Option<Duplicates>,
 }
 
+/// A series that takes samples, and its rules.
+type Opened = (Object<TimeSeries>, Vec<Lead>);
+
 /// A series that takes samples, made if need be.
 fn open(
     txn: &mut Txn<'_>,
     at: &At<'_>,
     making: Option<Changes>,
-) -> Result<Option<Object<TimeSeries>>, CommandError> {
+    holds: Holds<'_>,
+) -> Result<Option<Opened>, CommandError> {
     if let Some(object) = find(txn, at)? {
-        if object.has_rules(txn, at)? {
-            return Err(CommandError::HasRules);
-        }
-        return Ok(Some(object));
+        let leads = rules::of(txn, at, &object, holds)?;
+        return Ok(Some((object, leads)));
     }
     let Some(how) = making else { return Ok(None) };
     make(txn, at, how);
-    find(txn, at)
+    Ok(find(txn, at)?.map(|object| (object, Vec::new())))
 }
 
 /// TS.ADD and TS.MADD: what became of each sample; `None` if there is no series.
 ///
 /// # Errors
-/// Wrong type; [`CommandError::HasRules`].
+/// Wrong type; [`CommandError::LeadsTo`] where a series is not held that a rule leads to.
 pub fn add(
     txn: &mut Txn<'_>,
     at: &At<'_>,
     samples: &[Sample],
     how: Adding,
+    holds: Holds<'_>,
 ) -> Result<Option<Vec<Added>>, CommandError> {
-    let Some(object) = open(txn, at, how.making)? else { return Ok(None) };
+    let Some((object, mut leads)) = open(txn, at, how.making, holds)? else { return Ok(None) };
     let duplicates = how.duplicates.unwrap_or(object.tail.duplicates);
-    object.add(txn, samples, duplicates).map(Some)
+    object.add(txn, (at, samples), duplicates, &mut leads).map(Some)
 }
 
 /// TS.INCRBY: adds to the last value, at its time or a later one; `None` if the time is earlier.
@@ -424,69 +429,17 @@ pub fn increment(
     at: &At<'_>,
     mut by: Sample,
     making: Changes,
+    holds: Holds<'_>,
 ) -> Result<Option<Added>, CommandError> {
-    let Some(object) = open(txn, at, Some(making))? else { return Ok(None) };
+    let Some((object, mut leads)) = open(txn, at, Some(making), holds)? else { return Ok(None) };
     if let Some(last) = object.last_chunk(txn)?.and_then(|(_, samples)| samples.last().copied()) {
         if by.at < last.at {
             return Ok(None);
         }
         by.value += last.value;
     }
-    let outcomes = object.add(txn, &[by], Duplicates::Last)?;
+    let outcomes = object.add(txn, (at, &[by][..]), Duplicates::Last, &mut leads)?;
     Ok(outcomes.first().copied())
-}
-
-/// TS.DEL: deletes the samples of a time; how many. `None` if there is no series.
-///
-/// # Errors
-/// As [`add`].
-pub fn delete(
-    txn: &mut Txn<'_>,
-    at: &At<'_>,
-    (from, to): (u64, u64),
-) -> Result<Option<u64>, CommandError> {
-    let Some(mut object) = open(txn, at, None)? else { return Ok(None) };
-    // Chunks that go as a whole, and what is left of the others: those at the ends of the span.
-    let (mut whole, mut parts) = (Vec::new(), Vec::new());
-    let mut deleted = 0_u64;
-    object.walk(txn, ((from, to), Direction::Forward), |sub, value| {
-        let id = chunk_id(sub)?;
-        let span = chunk::span(value).filter(|(first, last, _)| from <= *first && *last <= to);
-        if let Some((.., count)) = span {
-            deleted = deleted.saturating_add(count);
-            whole.push(id);
-            return Ok(true);
-        }
-        let (_, mut left) = chunk(sub, value)?;
-        let count = left.len();
-        left.retain(|sample| !(from..=to).contains(&sample.at));
-        if left.len() < count {
-            deleted = deleted.saturating_add((count - left.len()) as u64);
-            parts.push((id, left));
-        }
-        Ok(true)
-    })?;
-    if deleted == 0 {
-        return Ok(Some(0));
-    }
-    txn.log(Type::TimeSeries.log_data());
-    let before = object.size;
-    for id in whole {
-        object.remove(txn, FAMILY, &[&chunk_sub(id)]);
-        object.size = object.size.saturating_sub(1);
-        txn.must_fit()?;
-    }
-    for (id, left) in parts {
-        object.put_chunk(txn, Some(id), &left, Split::Even);
-    }
-    if object.size != before {
-        let last = object.last_chunk(txn)?;
-        let last = last.and_then(|(_, samples)| samples.last().copied());
-        object.tail.last_at = last.map_or(0, |last| last.at);
-        object.write(txn);
-    }
-    txn.must_fit()?;
-    Ok(Some(deleted))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is read of a series: its samples, and what TS.INFO tells.
 
-use super::{FAMILY, Facts, LABELS, RULES, Sample, chunk, find};
+use super::{FAMILY, Facts, LABELS, RULES, Sample, chunk, find, rules};
 use crate::types::CommandError;
 use crate::types::bounds::SubRange;
 use crate::{At, Direction, Snapshot, budget};
@@ -131,24 +131,7 @@ pub fn about(read: &Snapshot<'_>, at: &At<'_>) -> Result<Option<About>, CommandE
         }
         budget::gather(sub.len() + value.len())?;
     }
-    let source = source_of(read, at, &object.tail.source)?;
+    let source = rules::source_of(read, at, &object.tail.source)?;
     let ends = (first, last);
     Ok(Some(About { chunks: object.size, facts: object.tail, source, ends, labels, rules }))
-}
-
-/// The series that another one names as its source, if it knows of that.
-fn source_of(
-    read: &Snapshot<'_>,
-    at: &At<'_>,
-    named: &[u8],
-) -> Result<Option<Vec<u8>>, CommandError> {
-    if named.is_empty() {
-        return Ok(None);
-    }
-    let rule = match find(read, &at.scope.at(named)) {
-        Ok(Some(source)) => source.element(read, FAMILY, &[RULES, at.key].concat())?,
-        Ok(None) | Err(CommandError::WrongType) => None,
-        Err(error) => return Err(error),
-    };
-    Ok(rule.map(|_| named.to_vec()))
 }

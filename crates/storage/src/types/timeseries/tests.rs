@@ -10,6 +10,29 @@ use super::*;
 use crate::types::bench::{SCOPE, store};
 use crate::{Store, budget};
 
+/// With all locks.
+fn add(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    samples: &[Sample],
+    how: Adding,
+) -> Result<Option<Vec<Added>>, CommandError> {
+    super::add(txn, at, samples, how, &|_: &[u8]| true)
+}
+
+fn increment(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    by: Sample,
+    making: Changes,
+) -> Result<Option<Added>, CommandError> {
+    super::increment(txn, at, by, making, &|_: &[u8]| true)
+}
+
+fn delete(txn: &mut Txn<'_>, at: &At<'_>, span: (u64, u64)) -> Result<Option<u64>, CommandError> {
+    super::delete(txn, at, span, &|_: &[u8]| true)
+}
+
 fn sample(at: u64, value: f64) -> Sample {
     Sample { at, value }
 }
@@ -155,33 +178,28 @@ fn increments_go_on_from_the_last_value() {
 }
 
 #[test]
-fn a_series_with_rules_takes_nothing() {
+fn labels_and_rules_of_kvrocks_are_shown() {
     let (_dir, store) = store();
-    let (at, to) = (SCOPE.at(b"t"), SCOPE.at(b"u"));
+    let at = SCOPE.at(b"t");
     let mut txn = store.txn();
     create(&mut txn, &at, Changes::default()).unwrap();
     let object = find(&txn, &at).unwrap().unwrap();
-    let rule = [&[7][..], &60_u64.to_be_bytes(), &5_u64.to_be_bytes(), &[0; 10]].concat();
+    let rule = [&[7_u8][..], &60_u64.to_be_bytes(), &5_u64.to_be_bytes(), &[0; 8]].concat();
+    let rule = [&rule[..], &[1, 1], &[0; 8], &[0x80, 0, 0, 0, 0, 0, 0, 0]].concat();
     object.put(&mut txn, FAMILY, &[RULES, b"u"], &[&rule]);
     object.put(&mut txn, FAMILY, &[LABELS, b"city"], &[b"Bern"]);
+    // It leads to no series that knows of it.
     let one = [sample(1, 1.0)];
-    // It leads nowhere yet.
-    assert!(add(&mut txn, &at, &one, Adding::default()).unwrap().is_some());
-    create(&mut txn, &to, Changes::default()).unwrap();
-    assert!(add(&mut txn, &at, &one, Adding::default()).unwrap().is_some());
-    let mut series = find(&txn, &to).unwrap().unwrap();
-    series.tail.source = b"t".to_vec();
-    series.write(&mut txn);
-    let added = add(&mut txn, &at, &one, Adding::default());
-    assert!(matches!(added, Err(CommandError::HasRules)));
-    assert!(matches!(delete(&mut txn, &at, (0, 9)), Err(CommandError::HasRules)));
+    for how in [Adding::default(), adding(Changes::default())] {
+        let added = super::add(&mut txn, &at, &one, how, &|_: &[u8]| false).unwrap();
+        assert!(added.is_some());
+        create(&mut txn, &SCOPE.at(b"u"), Changes::default()).unwrap();
+    }
     txn.commit().unwrap();
-    let from = about(&store.snapshot(), &at).unwrap().unwrap();
+    let about = about(&store.snapshot(), &at).unwrap().unwrap();
     let rule = Rule { to: b"u".to_vec(), aggregator: 7, duration: 60, alignment: 5 };
-    assert_eq!((from.rules, from.source), (vec![rule], None));
-    assert_eq!(from.labels, [(b"city".to_vec(), b"Bern".to_vec())]);
-    let to = about(&store.snapshot(), &to).unwrap().unwrap();
-    assert_eq!(to.source.as_deref(), Some(&b"t"[..]));
+    assert_eq!((about.rules, about.source), (vec![rule], None));
+    assert_eq!(about.labels, [(b"city".to_vec(), b"Bern".to_vec())]);
 }
 
 #[test]

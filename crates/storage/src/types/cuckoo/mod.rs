@@ -1,0 +1,481 @@
+//! Cuckoo filters: a chain of them, each a table of buckets that hold fingerprints of items. The
+//! newest one is filled first; when an item finds no place, fingerprints of the last filter are
+//! moved to their other buckets, and if that does not help either, another filter follows, which is
+//! larger by the expansion.
+//!
+//! Bytes are those of Kvrocks. Its batches have the log data `14 reserve <key>`, `14 add <key>` and
+//! `14 del <key>`, the pages that were changed, and the metadata behind them. What one command adds
+//! is one batch here. A filter that is emptied while items are deleted goes with its pages, as far
+//! as a chain is small: a write has no bound on what it reads.
+
+use super::kind::Type;
+use super::object::{Kind, Object, Tail};
+use super::{CommandError, log};
+use crate::{At, Family, Read, Snapshot, Txn};
+
+mod filter;
+mod pages;
+
+use filter::{EMPTY, Mark};
+use pages::Pages;
+
+/// The type.
+#[derive(Debug)]
+pub enum Cuckoo {}
+
+impl Kind for Cuckoo {
+    const TYPE: Type = Type::Cuckoo;
+    type Tail = Chain;
+}
+
+/// Where pages lie.
+const PAGES: Family = Family::Default;
+/// Bytes of a page of a new chain, at the most.
+const PAGE_BYTES: u32 = 2048;
+/// Nobody makes larger ones.
+const PAGE_BYTES_MAX: u32 = 1 << 20;
+/// Larger chains keep a filter that could be emptied.
+const COMPACTED_MAX: u64 = 1 << 18;
+
+/// How a chain was made, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// Filters there are.
+    pub filters: u16,
+    /// How many times more items each next one takes; 0: there is no next one.
+    pub expansion: u16,
+    /// Items the first one is made for.
+    pub capacity: u64,
+    /// Fingerprints of a bucket.
+    pub bucket_size: u8,
+    /// How often fingerprints are moved for one item.
+    pub iterations: u16,
+    /// Items that were deleted since the chain was last looked through for a filter to give up.
+    pub deleted: u64,
+    /// Bytes of a page, at the most.
+    page_bytes: u32,
+}
+
+impl Tail for Chain {
+    fn fresh() -> Self {
+        Self::new(&Shape::default())
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (filters, rest) = bytes.split_first_chunk::<2>()?;
+        let (expansion, rest) = rest.split_first_chunk::<2>()?;
+        let (capacity, rest) = rest.split_first_chunk::<8>()?;
+        let (&bucket_size, rest) = rest.split_first()?;
+        let (iterations, rest) = rest.split_first_chunk::<2>()?;
+        let (deleted, rest) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            filters: u16::from_be_bytes(*filters),
+            expansion: u16::from_be_bytes(*expansion),
+            capacity: u64::from_be_bytes(*capacity),
+            bucket_size,
+            iterations: u16::from_be_bytes(*iterations),
+            deleted: u64::from_be_bytes(*deleted),
+            page_bytes: u32::from_be_bytes(rest.try_into().ok()?),
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.filters.to_be_bytes());
+        out.extend_from_slice(&self.expansion.to_be_bytes());
+        out.extend_from_slice(&self.capacity.to_be_bytes());
+        out.push(self.bucket_size);
+        out.extend_from_slice(&self.iterations.to_be_bytes());
+        out.extend_from_slice(&self.deleted.to_be_bytes());
+        out.extend_from_slice(&self.page_bytes.to_be_bytes());
+    }
+}
+
+/// How a chain is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Items the first filter is made for, at least 2.
+    pub capacity: u64,
+    /// Fingerprints of a bucket, at least 1.
+    pub bucket_size: u8,
+    /// See [`Chain::iterations`], at least 1.
+    pub iterations: u16,
+    /// See [`Chain::expansion`], at most 32,768; becomes a power of two.
+    pub expansion: u16,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { capacity: 1024, bucket_size: 2, iterations: 20, expansion: 1 }
+    }
+}
+
+impl Shape {
+    /// Whether a filter has buckets enough.
+    pub fn is_possible(&self) -> bool {
+        filter::buckets_for(self.capacity, self.bucket_size).is_some()
+    }
+}
+
+/// The buckets of one filter of a chain.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    filter: u16,
+    /// A power of two.
+    buckets: u32,
+    per_bucket: usize,
+    per_page: u32,
+}
+
+impl Slots {
+    fn pages(&self) -> u32 {
+        self.buckets.div_ceil(self.per_page)
+    }
+
+    /// Bytes of a page; the last one may be shorter.
+    fn page_bytes(&self, page: u32) -> usize {
+        let first = page.saturating_mul(self.per_page);
+        let buckets = self.buckets.saturating_sub(first).min(self.per_page);
+        (buckets as usize).saturating_mul(self.per_bucket)
+    }
+}
+
+impl Chain {
+    fn new(shape: &Shape) -> Self {
+        Self {
+            filters: 1,
+            // No more than 32,768 is asked for.
+            expansion: match shape.expansion {
+                0 => 0,
+                expansion => expansion.checked_next_power_of_two().unwrap_or(1 << 15),
+            },
+            capacity: shape.capacity,
+            bucket_size: shape.bucket_size,
+            iterations: shape.iterations,
+            deleted: 0,
+            page_bytes: PAGE_BYTES,
+        }
+    }
+
+    /// Whether these can be numbers of a chain.
+    fn check(&self) -> Result<(), CommandError> {
+        let has_all =
+            self.filters > 0 && self.capacity > 0 && self.bucket_size > 0 && self.iterations > 0;
+        let pages = u32::from(self.bucket_size)..=PAGE_BYTES_MAX;
+        if has_all && pages.contains(&self.page_bytes) {
+            return Ok(());
+        }
+        Err(CommandError::corrupt("a chain of cuckoo filters has impossible numbers"))
+    }
+
+    /// The buckets of one of its filters, which may be the one behind the last; `None`: it cannot
+    /// have as many.
+    fn layout(&self, filter: u16) -> Option<Slots> {
+        let growth = u64::from(self.expansion).checked_pow(u32::from(filter))?;
+        let buckets = filter::buckets_for(self.capacity.checked_mul(growth)?, self.bucket_size)?;
+        let per_page = self.page_bytes.checked_div(u32::from(self.bucket_size))?.max(1);
+        Some(Slots { filter, buckets, per_bucket: usize::from(self.bucket_size), per_page })
+    }
+
+    fn slots(&self, filter: u16) -> Result<Slots, CommandError> {
+        let slots = self.layout(filter);
+        slots.ok_or_else(|| CommandError::corrupt("a chain of cuckoo filters is too long"))
+    }
+
+    /// Buckets of the first filter.
+    ///
+    /// # Errors
+    /// The numbers of the chain are impossible.
+    pub fn buckets(&self) -> Result<u32, CommandError> {
+        Ok(self.slots(0)?.buckets)
+    }
+
+    /// Bytes of all filters, once each of their pages is there.
+    ///
+    /// # Errors
+    /// The numbers of the chain are impossible.
+    pub fn bytes(&self) -> Result<u64, CommandError> {
+        let mut bytes = 0_u64;
+        for filter in 0..self.filters {
+            let slots = self.slots(filter)?;
+            let all = u64::from(slots.buckets).saturating_mul(slots.per_bucket as u64);
+            bytes = bytes.saturating_add(all);
+        }
+        Ok(bytes)
+    }
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there, once more perhaps.
+    Added,
+    /// It was there already, as far as a filter can tell, and nothing was added.
+    There,
+    /// There is no room for it, and the chain does not grow.
+    Full,
+    /// There is no room for it, and the chain has no numbers for another filter.
+    Longest,
+}
+
+/// How items are added.
+#[derive(Debug, Clone, Copy)]
+pub struct Inserting {
+    /// How a chain is made if there is none; `None`: it is not.
+    pub making: Option<Shape>,
+    /// Items that are there are left as they are.
+    pub is_new_only: bool,
+}
+
+/// A chain that is there; `None` if there is none.
+///
+/// # Errors
+/// Wrong type; its numbers are impossible.
+pub fn find(read: &impl Read, at: &At<'_>) -> Result<Option<Object<Cuckoo>>, CommandError> {
+    let found = Object::<Cuckoo>::find(read, at)?;
+    if let Some(object) = &found {
+        object.tail.check()?;
+    }
+    Ok(found)
+}
+
+fn fresh(at: &At<'_>, shape: &Shape) -> Object<Cuckoo> {
+    let mut object = Object::<Cuckoo>::new(at);
+    object.tail = Chain::new(shape);
+    object
+}
+
+fn log_of(word: &[u8], at: &At<'_>) -> Vec<u8> {
+    log::words(Type::Cuckoo, &[word, at.key])
+}
+
+/// CF.RESERVE. False if the key is there.
+///
+/// # Errors
+/// Wrong type.
+pub fn reserve(txn: &mut Txn<'_>, at: &At<'_>, shape: &Shape) -> Result<bool, CommandError> {
+    if find(txn, at)?.is_some() {
+        return Ok(false);
+    }
+    txn.log(&log_of(b"reserve", at));
+    fresh(at, shape).write(txn);
+    Ok(true)
+}
+
+/// CF.ADD, CF.INSERT and those of them that end in NX: what became of each item; `None` if there is
+/// no chain and none is to be made.
+///
+/// # Errors
+/// Wrong type; more than a batch takes.
+pub fn insert(
+    txn: &mut Txn<'_>,
+    at: &At<'_>,
+    items: &[&[u8]],
+    how: Inserting,
+) -> Result<Option<Vec<Inserted>>, CommandError> {
+    let mut object = match (find(txn, at)?, how.making) {
+        (Some(object), _) => object,
+        (None, Some(shape)) => fresh(at, &shape),
+        (None, None) => return Ok(None),
+    };
+    let (before, mut pages) = (object.size, Pages::default());
+    let mut outcomes = Vec::with_capacity(items.len());
+    for item in items {
+        let mark = Mark::of(item);
+        let is_there = how.is_new_only && count_of(txn, &object, &mut pages, mark, 1)? > 0;
+        let outcome =
+            if is_there { Inserted::There } else { add(txn, &mut object, &mut pages, mark)? };
+        outcomes.push(outcome);
+        pages.settle();
+        txn.must_have_room(pages.changed_bytes())?;
+    }
+    if object.size != before {
+        txn.log(&log_of(b"add", at));
+        pages.write(txn, &object);
+        object.write(txn);
+        txn.must_fit()?;
+    }
+    Ok(Some(outcomes))
+}
+
+/// Finds a place for a mark.
+fn add(
+    read: &impl Read,
+    object: &mut Object<Cuckoo>,
+    pages: &mut Pages,
+    mark: Mark,
+) -> Result<Inserted, CommandError> {
+    let size = object.size.saturating_add(1);
+    for filter in (0..object.tail.filters).rev() {
+        if pages.put(read, object, &object.tail.slots(filter)?, mark)? {
+            object.size = size;
+            return Ok(Inserted::Added);
+        }
+    }
+    let last = object.tail.slots(object.tail.filters.saturating_sub(1))?;
+    if move_for(read, object, pages, (&last, mark))? {
+        object.size = size;
+        return Ok(Inserted::Added);
+    }
+    if object.tail.expansion == 0 {
+        return Ok(Inserted::Full);
+    }
+    let longer = object.tail.filters.checked_add(1);
+    let next = object.tail.layout(object.tail.filters);
+    let (Some(longer), Some(next)) = (longer, next) else { return Ok(Inserted::Longest) };
+    if !pages.put(read, object, &next, mark)? {
+        return Err(CommandError::corrupt("a filter that is new is full"));
+    }
+    (object.size, object.tail.filters) = (size, longer);
+    Ok(Inserted::Added)
+}
+
+/// Puts a mark in the place of another one, which moves to its other bucket, and so on. False if no
+/// place was found: all is as before then.
+fn move_for(
+    read: &impl Read,
+    object: &Object<Cuckoo>,
+    pages: &mut Pages,
+    (slots, mark): (&Slots, Mark),
+) -> Result<bool, CommandError> {
+    let (mut bucket, mut fingerprint) = (mark.within(slots.buckets), mark.fingerprint);
+    let mut slot = 0;
+    for _ in 0..object.tail.iterations {
+        fingerprint = pages.replace(read, object, (slots, bucket, slot), fingerprint)?;
+        if fingerprint == EMPTY {
+            return Ok(true);
+        }
+        bucket = Mark { bucket: u64::from(bucket), fingerprint }.moved().within(slots.buckets);
+        if pages.put_into(read, object, (slots, bucket), fingerprint)? {
+            return Ok(true);
+        }
+        slot = (slot + 1) % slots.per_bucket.max(1);
+    }
+    pages.take_back();
+    Ok(false)
+}
+
+/// How often a chain has a mark; it is not looked further once that is `enough`.
+fn count_of(
+    read: &impl Read,
+    object: &Object<Cuckoo>,
+    pages: &mut Pages,
+    mark: Mark,
+    enough: u64,
+) -> Result<u64, CommandError> {
+    let mut count = 0_u64;
+    for filter in (0..object.tail.filters).rev() {
+        count += pages.count(read, object, &object.tail.slots(filter)?, mark)?;
+        if count >= enough {
+            break;
+        }
+    }
+    Ok(count)
+}
+
+/// CF.EXISTS and CF.MEXISTS: which items are there, as far as a filter can tell.
+///
+/// # Errors
+/// Wrong type.
+pub fn has(read: &Snapshot<'_>, at: &At<'_>, items: &[&[u8]]) -> Result<Vec<bool>, CommandError> {
+    let Some(object) = find(read, at)? else { return Ok(vec![false; items.len()]) };
+    let (mut pages, mut there) = (Pages::default(), Vec::with_capacity(items.len()));
+    for item in items {
+        there.push(count_of(read, &object, &mut pages, Mark::of(item), 1)? > 0);
+        pages.settle();
+    }
+    Ok(there)
+}
+
+/// CF.COUNT: how often an item is there, as far as a filter can tell.
+///
+/// # Errors
+/// Wrong type.
+pub fn count(read: &Snapshot<'_>, at: &At<'_>, item: &[u8]) -> Result<u64, CommandError> {
+    let Some(object) = find(read, at)? else { return Ok(0) };
+    count_of(read, &object, &mut Pages::default(), Mark::of(item), u64::MAX)
+}
+
+/// CF.DEL: deletes an item once. False if it is not there.
+///
+/// # Errors
+/// Wrong type.
+pub fn delete(txn: &mut Txn<'_>, at: &At<'_>, item: &[u8]) -> Result<bool, CommandError> {
+    let Some(mut object) = find(txn, at)? else { return Ok(false) };
+    let (mark, mut pages, mut is_found) = (Mark::of(item), Pages::default(), false);
+    for filter in (0..object.tail.filters).rev() {
+        is_found = pages.take(txn, &object, &object.tail.slots(filter)?, mark)?;
+        if is_found {
+            break;
+        }
+    }
+    if !is_found {
+        return Ok(false);
+    }
+    let size = object.size.checked_sub(1);
+    object.size = size.ok_or_else(|| CommandError::corrupt("a filter has more than it says"))?;
+    object.tail.deleted = object.tail.deleted.saturating_add(1);
+    let is_sparse = object.tail.deleted.saturating_mul(10) > object.size;
+    let mut emptied = Vec::new();
+    if is_sparse && object.tail.filters > 1 && object.tail.bytes()? <= COMPACTED_MAX {
+        emptied = compact(txn, &mut object, &mut pages)?;
+    }
+    txn.log(&log_of(b"del", at));
+    pages.write(txn, &object);
+    for slots in &emptied {
+        pages::remove(txn, &object, slots)?;
+    }
+    object.write(txn);
+    Ok(true)
+}
+
+/// Gives up filters at the end of a chain whose fingerprints find a place in those before; which.
+fn compact(
+    read: &impl Read,
+    object: &mut Object<Cuckoo>,
+    pages: &mut Pages,
+) -> Result<Vec<Slots>, CommandError> {
+    let mut emptied = Vec::new();
+    while object.tail.filters > 1 {
+        let last = object.tail.slots(object.tail.filters - 1)?;
+        if !is_emptied(read, object, pages, &last)? {
+            break;
+        }
+        pages.drop_filter(last.filter);
+        object.tail.filters = last.filter;
+        emptied.push(last);
+    }
+    object.tail.deleted = 0;
+    Ok(emptied)
+}
+
+/// Moves the fingerprints of a filter to the first ones of its chain that have room for them.
+/// Whether none is left.
+fn is_emptied(
+    read: &impl Read,
+    object: &Object<Cuckoo>,
+    pages: &mut Pages,
+    from: &Slots,
+) -> Result<bool, CommandError> {
+    let mut is_empty = true;
+    for page in 0..from.pages() {
+        let first = page.saturating_mul(from.per_page);
+        let held = pages.page(read, object, (from, page))?.to_vec();
+        for (place, fingerprint) in held.into_iter().enumerate().filter(|held| held.1 != EMPTY) {
+            let slot = place % from.per_bucket.max(1);
+            let bucket = first.saturating_add((place / from.per_bucket.max(1)) as u32);
+            let (mark, mut is_moved) = (Mark { bucket: u64::from(bucket), fingerprint }, false);
+            for filter in 0..from.filter {
+                is_moved = pages.put(read, object, &object.tail.slots(filter)?, mark)?;
+                if is_moved {
+                    pages.replace(read, object, (from, bucket, slot), EMPTY)?;
+                    break;
+                }
+            }
+            is_empty &= is_moved;
+        }
+    }
+    Ok(is_empty)
+}
+
+#[cfg(test)]
+mod tests;
