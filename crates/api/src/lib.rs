@@ -11,4 +11,5 @@ pub mod moves;
 pub mod moving;
 pub mod proxy;
 pub mod rest;
+pub mod store;
 pub mod time;

@@ -124,13 +124,15 @@ impl Cluster {
         guard: Option<Guard>,
     ) -> Result<Arc<Self>, TopologyError> {
         let topology = Arc::new(topology_of(&record)?);
-        let now = shared.now();
+        let (now, about) = (shared.now(), shared.store.about());
         let observed = Observed {
             started_at: now,
             record_at: now,
             epoch_at: now,
             term: shared.store.term(),
             authority: shared.authority(),
+            store: about.identity.id(),
+            takes: about.takes,
             guard,
             topology_hash: topology.hash.to_string(),
             // Balancers refuse what is older than the newest they saw in this term, and they may

@@ -399,6 +399,7 @@ impl Inside {
             term: self.term,
             heard_ms: self.heard.map(|(_, at)| ms(at)),
             heard_term: self.heard.map_or(0, |(term, _)| term),
+            store: api::store::Heeds::Unsaid,
         }
     }
 
