@@ -148,14 +148,19 @@ pub(super) fn observed(
 
 /// The first question on a connection: whether the node knows stores by name, and from which one it
 /// is led. It changes nothing there. Nodes of before do not know the question, or say nothing of
-/// stores.
+/// stores. One that cannot answer now may know: it is not led by less than its store's name.
 pub(super) async fn meet(connection: &mut Connection) -> Result<Heeds, ClientError> {
     match connection.command(&["CLUSTERX", "OBSERVE"]).await {
         Ok(value) => Ok(heeds(&value)),
-        // Whatever is wrong, the heartbeat shows it.
-        Err(ClientError::Node(_)) => Ok(Heeds::Unsaid),
+        Err(ClientError::Node(why)) if is_not_known(&why) => Ok(Heeds::Unsaid),
         Err(error) => Err(error),
     }
+}
+
+/// What a node says to a question that it does not know.
+fn is_not_known(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["clusterx command", "unknown", "wrong number", "syntax"].iter().any(|word| why.contains(word))
 }
 
 /// The same from an answer to that question.
@@ -314,6 +319,24 @@ mod tests {
         }
         let heir = [&named[..], &["FOR", "0000000000000003", "4"]].concat();
         assert_eq!(to("term:7\r\nstore:0000000000000003/4\r\n"), heir);
+    }
+
+    #[test]
+    fn a_node_that_cannot_answer_now_is_not_taken_for_one_of_before() {
+        for why in [
+            "ERR CLUSTERX command, CLUSTERX VERSION|MYID|SETNODEID|SETNODES|SETSLOT|MIGRATE",
+            "ERR unknown command 'CLUSTERX', with args beginning with: 'OBSERVE'",
+            "ERR Wrong number of arguments",
+        ] {
+            assert!(is_not_known(why), "{why}");
+        }
+        for why in [
+            "LOADING kvrocks is restoring the db from backup",
+            "ERR max number of clients reached",
+            "NOAUTH Authentication required.",
+        ] {
+            assert!(!is_not_known(why), "{why}");
+        }
     }
 
     #[test]
