@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::store::Heeds;
+
 /// What a node knows of its controller.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
@@ -16,16 +18,21 @@ pub struct Told {
     pub heard_ms: Option<u64>,
     /// Term of that heartbeat.
     pub heard_term: u64,
+    /// From which store its controllers must lead it. What cannot be read counts as not said.
+    pub store: Heeds,
 }
 
 impl Told {
     /// The text that goes over the wire.
     pub fn render(&self) -> String {
-        let Self { myid, cluster_id, term, heard_ms, heard_term } = self;
+        let Self { myid, cluster_id, term, heard_ms, heard_term, store } = self;
         let mut text = format!("myid:{myid}\r\ncluster_id:{cluster_id}\r\nterm:{term}\r\n");
         if let Some(heard_ms) = heard_ms {
             // Writing to a String cannot fail.
             let _ = write!(text, "heard_ms:{heard_ms}\r\nheard_term:{heard_term}\r\n");
+        }
+        if let Some(store) = store.shown() {
+            let _ = write!(text, "store:{store}\r\n");
         }
         text
     }
@@ -33,10 +40,11 @@ impl Told {
     /// The reply of `CLUSTERX OBSERVE`: that of a heartbeat, and whom the node hears. Both are read from it.
     pub fn behind(&self, reply: &crate::heartbeat::Reply) -> String {
         let text = self.render();
-        // The heartbeat's reply names node and cluster itself.
-        let own = text
-            .split_inclusive('\n')
-            .filter(|line| !line.starts_with("myid:") && !line.starts_with("cluster_id:"));
+        // The heartbeat's reply names node, cluster and store itself.
+        let is_told = |line: &&str| {
+            ["myid:", "cluster_id:", "store:"].iter().any(|name| line.starts_with(name))
+        };
+        let own = text.split_inclusive('\n').filter(|line| !is_told(line));
         reply.render() + &own.collect::<String>()
     }
 
@@ -52,6 +60,7 @@ impl Told {
                 "term" => (told.term, is_told) = (value.parse().ok()?, true),
                 "heard_ms" => told.heard_ms = Some(value.parse().ok()?),
                 "heard_term" => told.heard_term = value.parse().ok()?,
+                "store" => told.store = Heeds::read(Some(value)).unwrap_or_default(),
                 _ => {}
             }
         }
@@ -62,6 +71,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreId;
 
     #[test]
     fn what_is_told_is_read_back() {
@@ -71,9 +81,11 @@ mod tests {
             term: 7,
             heard_ms: Some(80),
             heard_term: 6,
+            store: Heeds::Store(StoreId { name: 0xab, generation: 2 }),
         };
-        let free = Told { heard_ms: None, heard_term: 0, ..led.clone() };
-        for told in [led, free] {
+        let free = Told { heard_ms: None, heard_term: 0, store: Heeds::Nobody, ..led.clone() };
+        let older = Told { store: Heeds::Unsaid, ..led.clone() };
+        for told in [led, free, older] {
             assert_eq!(Told::parse(&told.render()), Some(told.clone()));
             let newer = format!("{}later:1\r\n", told.render());
             assert_eq!(Told::parse(&newer), Some(told));

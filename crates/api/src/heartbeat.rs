@@ -12,6 +12,7 @@ use topology::NodeId;
 use crate::certificate::{self, Certificate};
 use crate::grant::{Member, Members, parse_id};
 use crate::moves::{Copying, Progress, Rate, Said};
+use crate::store::Heeds;
 
 mod room;
 mod standing;
@@ -443,6 +444,8 @@ impl<'a> Fields<'a> {
             request: self.or("request", 0)?,
             request_members: self.or("request_members", Members::default())?,
             promised_ms: self.or("promised_ms", 0)?,
+            store: Heeds::read(self.optional("store"))
+                .map_err(|why| ParseError::Bad { name: "store", why: why.to_owned() })?,
         })
     }
 
@@ -481,6 +484,7 @@ mod tests {
     use super::*;
 
     use crate::grant::EpochId;
+    use crate::store::StoreId;
 
     fn sample() -> Reply {
         Reply {
@@ -535,6 +539,7 @@ mod tests {
                 request: 2,
                 request_members: [member()].into_iter().collect(),
                 promised_ms: 1,
+                store: Heeds::Store(StoreId { name: 0xab, generation: 2 }),
             },
             moves: Some(vec![Said::nothing(crate::moves::MoveId(3))]),
             knows_rates: true,
@@ -560,6 +565,7 @@ mod tests {
     fn an_older_nodes_reply_says_nothing_of_grants() {
         let reply = Reply::parse("role:master\r\nsequence:1\r\nversion:1\r\n").unwrap();
         assert_eq!((&reply.standing, reply.member()), (&Standing::default(), None));
+        assert_eq!(reply.standing.store, Heeds::Unsaid, "it would refuse the word");
         assert!(!reply.has_cluster() && !reply.is_nameless() && sample().has_cluster());
         let nameless = Reply { cluster_id: "-".into(), ..sample() };
         assert!(nameless.is_nameless() && !nameless.has_cluster());

@@ -13,4 +13,5 @@ pub mod moving;
 pub mod openapi;
 pub mod proxy;
 pub mod rest;
+pub mod store;
 pub mod time;

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::store::Heeds;
 use resp::{Value, encode_command};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -77,6 +78,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for T {}
 pub struct Connection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// From which store the node at the other end is led, once it was asked on this connection.
+    pub(crate) heeds: Option<Heeds>,
 }
 
 impl Connection {
@@ -92,7 +95,7 @@ impl Connection {
             true => Box::new(tls.connect(&endpoint.host, socket).await?),
             false => Box::new(socket),
         };
-        let mut connection = Self { stream, buffer: Vec::new() };
+        let mut connection = Self { stream, buffer: Vec::new(), heeds: None };
         if let Some(password) = password.filter(|password| !password.is_empty()) {
             connection.expect_ok("AUTH", &["AUTH", password]).await?;
         }

@@ -42,6 +42,7 @@ pub(crate) use text::{TopologyError, TopologyText, topology_of};
 use text::{apart, topology_after};
 
 use crate::events::Event;
+use crate::lead::known::Lead;
 use crate::store::{Change, Outcome, StoreError};
 
 /// A plan that is late by so much, ms, is not made any more: something keeps its task.
@@ -124,13 +125,15 @@ impl Cluster {
         guard: Option<Guard>,
     ) -> Result<Arc<Self>, TopologyError> {
         let topology = Arc::new(topology_of(&record)?);
-        let now = shared.now();
+        let (now, about) = (shared.now(), shared.store.about());
         let observed = Observed {
             started_at: now,
             record_at: now,
             epoch_at: now,
             term: shared.store.term(),
             authority: shared.authority(),
+            store: about.identity.id(),
+            takes: about.takes,
             guard,
             topology_hash: topology.hash.to_string(),
             // Balancers refuse what is older than the newest they saw in this term, and they may
@@ -398,8 +401,13 @@ impl Cluster {
         let records = self.shared.records();
         let also = losses::events(&losses);
         let change = Change { also, ..Change::new(was, record, event) };
+        let lead = self.shared.lead.as_ref();
+        let (claimed, sent) = (lead.and_then(Lead::term), self.shared.now());
         match records.swap(change.clone()).await {
             Outcome::Done(()) => {
+                if let (Some(lead), Some(term)) = (lead, claimed) {
+                    lead.changed(term, sent);
+                }
                 self.comes_into_force(Arc::clone(&change.record), topology);
                 losses::tell(self, losses, &change.record);
                 Ok(change.record)

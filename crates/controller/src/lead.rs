@@ -90,7 +90,7 @@ impl Lead {
                     let mut known = self.known.lock();
                     known.leader = leader;
                     if self.etcd.holds() == Some(term) {
-                        known.read = known.read.max(Some(sent));
+                        known.shown(term, sent);
                     }
                     trouble = false;
                 }

@@ -22,6 +22,7 @@ use web::tls::Tls;
 
 use self::decide::Next;
 use self::nodes::Heard;
+pub(crate) use self::nodes::newest;
 use crate::Live;
 use crate::config::{Config, Kind};
 use crate::events::now_ms;
@@ -168,7 +169,9 @@ pub async fn import(text: &str, config: &Config, how: How, say: Say<'_>) -> Resu
     let heard = heard(&export, &side, how, say).await?;
     let known = export.term.max(known_by(&found)).max(heard.term);
     let term = decide::term(known, rand::random());
-    let beginning = beginning(&export, generation, term, format!("an export of {}", export.from));
+    let generation = decide::generation(generation, &export.identity.name, &heard.stores);
+    let origin = format!("an export of {}", export.from);
+    let beginning = beginning(&export, (generation, term), origin, &heard, say);
     let begun = side.fill(&found, &export, beginning).await?;
     say(&format!("{place} holds it"));
     Ok(begun)
@@ -198,7 +201,7 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
             say(&format!("{to} holds it already"));
             let origin = from;
             let identity = there.identity.unwrap_or(identity);
-            let beginning = Beginning { identity, term: there.term, origin };
+            let beginning = Beginning { identity, term: there.term, origin, takes: Vec::new() };
             return Ok(Begun { place: to, beginning, clusters: there.clusters });
         }
     };
@@ -207,6 +210,7 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
     let heard = heard_before_a_mark(&source, (&before, &found), how, say).await?;
     let known = before.term.max(known_by(&there)).max(found.term).max(heard.term);
     let term = decide::begins_with(&found, known, rand::random());
+    let generation = decide::generation(generation, &identity.name, &heard.stores);
     source.give_up(&found, GivenUp { to: to.clone(), generation, term, at_ms: now_ms() }).await?;
     say(&format!("{from} is given up: no controller leads from it any more"));
     // From here on nothing changes in it.
@@ -219,7 +223,7 @@ pub async fn migrate(from: &Config, to: &Config, how: How, say: Say<'_>) -> Resu
         is_as_before && known_by(&there).max(export.term) <= term,
         "{to} has changed meanwhile: make this command once more"
     );
-    let beginning = beginning(&export, generation, term, from);
+    let beginning = beginning(&export, (generation, term), from, &heard, say);
     let begun = target.fill(&there, &export, beginning).await?;
     say(&format!("{to} holds it"));
     Ok(begun)
@@ -241,7 +245,8 @@ pub async fn adopt(config: &Config, how: How, say: Say<'_>) -> Result<Begun> {
     let generation = decide::after(identity.generation.max(others));
     let origin = format!("generation {} of {place}", identity.generation);
     let term = decide::term(known_by(&found).max(heard.term), rand::random());
-    let beginning = beginning(&export, generation, term, origin);
+    let generation = decide::generation(generation, &identity.name, &heard.stores);
+    let beginning = beginning(&export, (generation, term), origin, &heard, say);
     let done = side.idle.adopt(&beginning, &told::adopted(&beginning)).await;
     done.with_context(|| format!("adopt {place}: make this command once more"))?;
     Ok(Begun { place, beginning, clusters: export.clusters.len() })
@@ -298,7 +303,18 @@ async fn heard(export: &Export, side: &Side, how: How, say: Say<'_>) -> Result<H
     Ok(heard)
 }
 
-fn beginning(export: &Export, generation: u64, term: u64, origin: String) -> Beginning {
+/// What begins, and whose place it takes.
+fn beginning(
+    export: &Export,
+    (generation, term): (u64, u64),
+    origin: String,
+    heard: &Heard,
+    say: Say<'_>,
+) -> Beginning {
     let identity = crate::store::Identity { generation, ..export.identity.clone() };
-    Beginning { identity, term, origin }
+    let takes = decide::takes(&identity.name, &heard.stores);
+    for taken in &takes {
+        say(&format!("nodes were led from {}: it takes the place of that one", taken.told()));
+    }
+    Beginning { identity, term, origin, takes }
 }

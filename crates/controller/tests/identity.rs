@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use api::health::Health;
 use api::rest::Status;
+use api::store::Heeds;
 use controller::Config;
 use serde_json::{Value, json};
 use support::{Controller, Stage, until};
@@ -151,6 +152,60 @@ async fn nodes_that_another_controller_leads_are_not_taken() {
     }
     assert_eq!(stage.nodes[0].inside.lock().term, term, "nobody was led by asking");
     stage.controller.until("the first to go on", |status| status.healthy).await;
+}
+
+fn heeds(stage: &Stage) -> Vec<Heeds> {
+    stage.nodes.iter().map(|node| node.inside.lock().heeds).collect()
+}
+
+/// The store is lost, its successor imports what it finds, and then it is found, with terms that are
+/// far above (rule O7).
+#[tokio::test]
+async fn nodes_obey_another_store_once_it_takes_the_place_of_theirs_and_theirs_no_more() {
+    let mut stage = Stage::new(2).await;
+    for node in &stage.nodes {
+        node.inside.lock().heeds = Heeds::Nobody;
+    }
+    stage.create().await;
+    let first = heeds(&stage)[0].store().expect("its name was said");
+    assert_eq!(heeds(&stage), [Heeds::Store(first); 2]);
+    stage.stop_controller().await;
+
+    let data = stage.folder.path().join("other.redb");
+    let other = Controller::start_with(Config { data, min_term: 100, ..Config::default() }).await;
+    other.call("POST", "/namespaces", json!({"namespace": "n"})).await;
+    let mut spec = stage.spec();
+    spec["nodes"] = json!([stage.nodes[0].address()]);
+    let (code, body) = other.call("POST", &format!("{CLUSTER}/import"), spec).await;
+    assert_eq!(code, 200, "{body}");
+    other.until("it to lead", |status| status.healthy).await;
+    let second = heeds(&stage)[0].store().expect("its name was said");
+    assert_ne!(second.name, first.name);
+    assert_eq!(heeds(&stage), [Heeds::Store(second); 2]);
+    let (_, events) = other.call("GET", "/events?limit=100", json!({})).await;
+    let taken = format!("in the place of store {:016x}, generation 1", first.name);
+    assert!(events.to_string().contains(&taken), "{events}");
+
+    let data = stage.folder.path().join("store.redb");
+    let found = Config { data, min_term: 1_000_000, take_over: true, ..Config::default() };
+    let found = Controller::start_with(found).await;
+    let told = found.until("the other store to be told", |status| {
+        status.alarms.iter().any(|alarm| alarm.contains("are led from store"))
+    });
+    let told = told.await;
+    let (leads, own) = (format!("{:016x}", second.name), format!("{:016x}", first.name));
+    assert!(
+        alarms(&told).iter().any(|alarm| {
+            let names = alarm.contains(&leads) && alarm.contains(&own);
+            names && alarm.contains("it does nothing") && alarm.contains("ctl store adopt")
+        }),
+        "{told:#?}"
+    );
+    let term = stage.nodes.iter().map(|node| node.inside.lock().term).max();
+    assert!(term < Some(1_000_000), "{term:?}");
+    other.until("the second to go on", |status| status.healthy).await;
+    written(&stage).await;
+    assert_eq!(heeds(&stage), [Heeds::Store(second); 2]);
 }
 
 #[tokio::test]

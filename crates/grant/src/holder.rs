@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use api::grant::{CommitMode, EpochId, Grant, Member};
+use api::store::{Said, StoreId};
 
 use crate::history::{History, Opened};
 use crate::in_sync::{InSync, Unconfirmed};
@@ -205,9 +206,32 @@ impl Holder {
     /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule O5).
     ///
     /// # Errors
-    /// A higher one was seen.
-    pub fn obey(&mut self, term: u64) -> Result<(), HeartbeatError> {
-        self.lease.obey(term)
+    /// A higher one was seen, or another store leads.
+    pub fn obey(&mut self, term: u64, said: Option<Said>) -> Result<(), HeartbeatError> {
+        self.lease.obey(term, said)
+    }
+
+    /// The store whose controllers are obeyed (rule O7).
+    pub fn store(&self) -> Option<StoreId> {
+        self.lease.store()
+    }
+
+    /// As [`Lease::led_from`].
+    pub fn led_from(&mut self, store: StoreId) {
+        self.lease.led_from(store);
+    }
+
+    /// As [`Lease::to_begin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_begin(&self, term: u64, said: Said) -> Result<Option<StoreId>, HeartbeatError> {
+        self.lease.to_begin(term, said)
+    }
+
+    /// As [`Lease::forget_leaders`].
+    pub fn forget_leaders(&mut self) {
+        self.lease.forget_leaders();
     }
 
     /// The grant that is held.

@@ -37,6 +37,7 @@ fn beat(from_ms: u64, grant: Option<Grant>) -> Heartbeat {
         term: 1,
         clock: Some((from_ms * MS, NONCE)),
         grant,
+        store: None,
     }
 }
 

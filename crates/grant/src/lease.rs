@@ -4,6 +4,7 @@
 //! read late grants the past (rule R7).
 
 use api::grant::Grant;
+use api::store::{Mismatch, Said, StoreId};
 
 /// Longest lease a heartbeat may name, in milliseconds.
 pub const LEASE_MS_MAX: u64 = 600_000;
@@ -25,6 +26,10 @@ pub enum HeartbeatError {
         /// The highest seen.
         seen: u64,
     },
+    /// A controller of a store that was left behind, or of another one, whatever its term (rule
+    /// O7).
+    #[error(transparent)]
+    Store(#[from] Mismatch),
     /// A heartbeat of the older kind after one with CLOCK.
     #[error("heartbeat without CLOCK refused: one with CLOCK was seen")]
     WithoutClock,
@@ -46,6 +51,8 @@ pub struct Heartbeat {
     pub clock: Option<(u64, u64)>,
     /// `GRANT …`.
     pub grant: Option<Grant>,
+    /// `STORE …`: from which store it leads; `None` from a controller that does not say.
+    pub store: Option<Said>,
 }
 
 /// The lease that controllers gave this process.
@@ -55,12 +62,14 @@ pub struct Lease {
     deadline_ns: u64,
     term: u64,
     has_clock: bool,
+    /// The store whose controllers are obeyed, once one has said its name and that is on disk.
+    store: Option<StoreId>,
 }
 
 impl Lease {
     /// No lease yet; `nonce` is this process's.
     pub fn new(nonce: u64) -> Self {
-        Self { nonce, deadline_ns: 0, term: 0, has_clock: false }
+        Self { nonce, deadline_ns: 0, term: 0, has_clock: false, store: None }
     }
 
     /// This process's nonce.
@@ -85,14 +94,58 @@ impl Lease {
         (self.has_clock && self.term > kept).then_some(self.term)
     }
 
-    /// Whether a heartbeat is from a controller to be listened to; notes its term.
+    /// The store whose controllers are obeyed (rule O7); `None` before one has said its name.
+    pub fn store(&self) -> Option<StoreId> {
+        self.store
+    }
+
+    /// From here on only controllers of that store are obeyed, of that generation or a later one,
+    /// and those that say none. The next process must find it on disk before anything is answered
+    /// under it.
+    pub fn led_from(&mut self, store: StoreId) {
+        self.store = Some(store);
+    }
+
+    /// The node was made nobody's: what was obeyed is nothing to whose it will be.
+    pub fn forget_leaders(&mut self) {
+        (self.term, self.store) = (0, None);
+    }
+
+    /// The store that is to be on disk, and then told to [`Self::led_from`], before a command of
+    /// that term and store is obeyed; `None` where it is the one that is obeyed already. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// It is not to be obeyed at all.
+    pub fn to_begin(&self, term: u64, said: Said) -> Result<Option<StoreId>, HeartbeatError> {
+        let is_news = said.against(self.store)?;
+        self.check_term(term)?;
+        Ok(is_news.then_some(said.by))
+    }
+
+    /// Another store is told before an older term: a store that was given up has the lower terms as
+    /// well, and the remedy against those is not its.
+    fn check(&self, term: u64, said: Option<Said>) -> Result<(), HeartbeatError> {
+        if let Some(said) = said {
+            said.against(self.store)?;
+        }
+        self.check_term(term)
+    }
+
+    fn check_term(&self, term: u64) -> Result<(), HeartbeatError> {
+        match term < self.term {
+            true => Err(HeartbeatError::Term { got: term, seen: self.term }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a heartbeat is from a controller to be listened to; notes its term. A controller
+    /// that says no store is of an earlier version: its term alone is looked at.
     pub fn admit(&mut self, beat: &Heartbeat) -> Result<(), HeartbeatError> {
         if !(1..=LEASE_MS_MAX).contains(&beat.lease_ms) {
             return Err(HeartbeatError::LeaseMs);
         }
-        if beat.term < self.term {
-            return Err(HeartbeatError::Term { got: beat.term, seen: self.term });
-        }
+        self.check(beat.term, beat.store)?;
         if beat.clock.is_none() && self.has_clock {
             return Err(HeartbeatError::WithoutClock);
         }
@@ -101,11 +154,10 @@ impl Lease {
         Ok(())
     }
 
-    /// Whether a command of a controller that names its term is to be obeyed; notes the term (rule O5).
-    pub fn obey(&mut self, term: u64) -> Result<(), HeartbeatError> {
-        if term < self.term {
-            return Err(HeartbeatError::Term { got: term, seen: self.term });
-        }
+    /// Whether a command of a controller that names its term, and perhaps its store, is to be
+    /// obeyed; notes the term (rule O5).
+    pub fn obey(&mut self, term: u64, said: Option<Said>) -> Result<(), HeartbeatError> {
+        self.check(term, said)?;
         self.term = term;
         Ok(())
     }
@@ -150,7 +202,7 @@ mod tests {
     const LONGEST: u64 = 60_000;
 
     fn beat(clock: Option<(u64, u64)>) -> Heartbeat {
-        Heartbeat { is_for_me: true, lease_ms: 1000, term: 3, clock, grant: None }
+        Heartbeat { is_for_me: true, lease_ms: 1000, term: 3, clock, grant: None, store: None }
     }
 
     fn take(lease: &mut Lease, beat: &Heartbeat, now: u64) -> Result<(), HeartbeatError> {
@@ -191,8 +243,8 @@ mod tests {
     fn a_command_of_an_older_term_is_refused_and_a_newer_one_shuts_older_heartbeats_out() {
         let mut lease = Lease::new(7);
         take(&mut lease, &beat(Some((MS, 7))), MS).unwrap();
-        assert_eq!(lease.obey(2), Err(HeartbeatError::Term { got: 2, seen: 3 }));
-        lease.obey(4).unwrap();
+        assert_eq!(lease.obey(2, None), Err(HeartbeatError::Term { got: 2, seen: 3 }));
+        lease.obey(4, None).unwrap();
         let refused = Err(HeartbeatError::Term { got: 3, seen: 4 });
         assert_eq!(take(&mut lease, &beat(Some((MS, 7))), MS), refused);
     }
@@ -201,7 +253,7 @@ mod tests {
     fn the_next_process_refuses_what_this_one_would_have_refused() {
         let mut lease = Lease::new(7);
         assert_eq!(lease.to_keep(0), None, "nobody was heard");
-        lease.obey(2).unwrap();
+        lease.obey(2, None).unwrap();
         assert_eq!(lease.to_keep(0), None, "it has not led yet");
         take(&mut lease, &beat(Some((MS, 7))), MS).unwrap();
         assert_eq!(lease.to_keep(0), Some(3));
@@ -232,6 +284,94 @@ mod tests {
         take(&mut lease, &beat(Some((0, 0))), 6 * MS).unwrap();
         let refused = Err(HeartbeatError::WithoutClock);
         assert_eq!(take(&mut lease, &beat(None), 7 * MS), refused);
+    }
+
+    fn of(name: u64, generation: u64) -> Said {
+        Said { by: StoreId { name, generation }, instead_of: None }
+    }
+
+    /// As a node does: what is new is on disk first.
+    fn hear(lease: &mut Lease, term: u64, said: Option<Said>) -> Result<(), HeartbeatError> {
+        if let Some(store) = said.map_or(Ok(None), |said| lease.to_begin(term, said))? {
+            lease.led_from(store);
+        }
+        lease.admit(&Heartbeat { term, store: said, ..beat(Some((MS, 7))) })
+    }
+
+    fn is_of_the_store(heard: Result<(), HeartbeatError>) -> bool {
+        matches!(heard, Err(HeartbeatError::Store(_)))
+    }
+
+    #[test]
+    fn a_lower_generation_and_another_store_are_refused_whatever_their_term() {
+        let mut lease = Lease::new(7);
+        hear(&mut lease, 3, Some(of(0xa, 2))).unwrap();
+        for other in [of(0xa, 1), of(0xb, 9)] {
+            assert!(is_of_the_store(hear(&mut lease, 1_000, Some(other))), "{other:?}");
+            assert!(is_of_the_store(lease.obey(1_000, Some(other))), "{other:?}");
+            // Also where its term is too low as well: to raise it would not help.
+            assert!(is_of_the_store(hear(&mut lease, 1, Some(other))), "{other:?}");
+        }
+        assert_eq!(lease.term(), 3, "what is refused leaves no term");
+        hear(&mut lease, 4, Some(of(0xa, 2))).unwrap();
+        hear(&mut lease, 5, Some(of(0xa, 3))).unwrap();
+        assert!(is_of_the_store(hear(&mut lease, 1_000, Some(of(0xa, 2)))));
+        // The next process has it from the disk.
+        let mut next = Lease::new(8);
+        next.remember(lease.term());
+        next.led_from(lease.store().unwrap());
+        assert!(is_of_the_store(hear(&mut next, 1_000, Some(of(0xa, 2)))));
+        assert_eq!(
+            hear(&mut next, 4, Some(of(0xa, 3))),
+            Err(HeartbeatError::Term { got: 4, seen: 5 })
+        );
+    }
+
+    #[test]
+    fn another_store_leads_once_it_names_the_one_whose_place_it_takes() {
+        let mut lease = Lease::new(7);
+        hear(&mut lease, 3, Some(of(0xa, 2))).unwrap();
+        let heir = |generation| {
+            let instead_of = Some(StoreId { name: 0xa, generation });
+            Some(Said { instead_of, ..of(0xb, 1) })
+        };
+        assert!(is_of_the_store(hear(&mut lease, 9, heir(1))));
+        let older = hear(&mut lease, 2, heir(2));
+        assert_eq!(older, Err(HeartbeatError::Term { got: 2, seen: 3 }), "terms count as ever");
+        assert_eq!(lease.store(), Some(of(0xa, 2).by), "and leave the name");
+        hear(&mut lease, 9, heir(2)).unwrap();
+        assert!(
+            is_of_the_store(hear(&mut lease, 1_000, Some(of(0xa, 2)))),
+            "it is over for that one"
+        );
+        hear(&mut lease, 9, Some(of(0xb, 1))).unwrap();
+        hear(&mut lease, 9, heir(2)).unwrap();
+    }
+
+    /// A rolling upgrade, in both orders, and back.
+    #[test]
+    fn controllers_that_say_no_store_are_kept_apart_by_terms_alone() {
+        let mut lease = Lease::new(7);
+        hear(&mut lease, 3, None).unwrap();
+        assert_eq!(lease.store(), None);
+        // The first of the site's controllers is of this version, and leads.
+        hear(&mut lease, 4, Some(of(0xa, 1))).unwrap();
+        // It ends; one of before takes over.
+        hear(&mut lease, 5, None).unwrap();
+        lease.obey(5, None).unwrap();
+        assert_eq!(lease.store(), Some(of(0xa, 1).by), "what was said is known still");
+        assert_eq!(hear(&mut lease, 4, None), Err(HeartbeatError::Term { got: 4, seen: 5 }));
+        hear(&mut lease, 6, Some(of(0xa, 1))).unwrap();
+    }
+
+    #[test]
+    fn a_node_that_is_nobodys_has_obeyed_nobody() {
+        let mut lease = Lease::new(7);
+        hear(&mut lease, 9, Some(of(0xa, 2))).unwrap();
+        lease.forget_leaders();
+        assert_eq!((lease.term(), lease.store()), (0, None));
+        hear(&mut lease, 1, Some(of(0xb, 1))).unwrap();
+        assert_eq!(lease.store(), Some(of(0xb, 1).by));
     }
 
     #[test]

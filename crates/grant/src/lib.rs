@@ -15,6 +15,7 @@ pub mod lease;
 pub mod promise;
 
 pub use api::grant::{CommitMode, EpochId, Grant, Least, Member, Members};
+pub use api::store::{Mismatch, Said, StoreId};
 pub use history::{History, Opened, Position};
 pub use holder::{Facts, Held, Holder, Ignored, NoServing, Refusal, Taken};
 pub use in_sync::{InSync, Link};

@@ -12,6 +12,7 @@ use crate::node::{LEASE_MS, Power, clock};
 use crate::planning::{PAUSE, Planned, Stored, plan};
 use crate::replicate::{claim, echo, follow, judge};
 use crate::rules::Failover;
+use crate::second::{self, is_obeyed, said};
 use crate::world::{Instance, Late, World};
 
 /// A step. Numbers name controllers (0, 1), nodes (0, 1, 2) and instances of the balancer (0, 1).
@@ -83,6 +84,8 @@ pub enum Action {
     RestartController,
     /// An operator asks for another master.
     Want,
+    /// Controller 1 begins to lead from the second store.
+    Second,
 }
 
 pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
@@ -122,6 +125,10 @@ pub(crate) fn act(model: &Failover, world: &mut World, action: Action) {
             store.intent = Some(number);
             spread(world);
         }
+        Action::Second => {
+            second::begin(world);
+            react(model, world, 1);
+        }
         Action::Mend(at, node) => world.cut &= !(1 << (3 * at + node)),
         Action::Join(at) => world.parted &= !(1 << at),
         Action::Reconnect(at) => {
@@ -150,7 +157,9 @@ fn disturb(model: &Failover, world: &mut World, fault: Action) {
         }
         Action::AnswerLate(at, node) => {
             let (beat, _) = heartbeat(model, world, at, node);
-            hear(model, world, node, beat);
+            if !hear(model, world, node, beat) {
+                return;
+            }
             let reply = world.nodes[usize::from(node)].reply(now);
             let controller = world.controllers[usize::from(at)].clone();
             let (term, epoch) = (controller.term, controller.record.epoch);
@@ -218,8 +227,9 @@ fn react(model: &Failover, world: &mut World, at: u8) {
     for _ in 0..4 {
         let planned = plan(model, &world.controllers[usize::from(at)], world.now);
         for node in 0..3 {
-            let is_reached =
-                world.nodes[usize::from(node)].power == Power::Up && !world.is_cut(at, node);
+            let is_reached = world.nodes[usize::from(node)].power == Power::Up
+                && !world.is_cut(at, node)
+                && is_obeyed(model, world, at, node);
             if planned.pushes & (1 << node) != 0 && is_reached {
                 push(world, at, node);
             }
@@ -269,13 +279,19 @@ fn apply(world: &mut World, at: u8, instance: u8, (term, wanted): (u8, (u8, Opti
 
 /// The store is read all the time by who reaches it: it shows at once that this controller leads.
 fn read(world: &mut World, at: u8) {
-    if world.leader == at && world.controllers[usize::from(at)].is_connected {
+    if world.leads(at) && world.controllers[usize::from(at)].is_connected {
         world.controller(at).read();
     }
 }
 
 /// A transaction: the claim of who sent it, and the record it was made from.
 fn swap(model: &Failover, world: &mut World, term: u8, old: &Arc<Stored>, new: Arc<Stored>) {
+    if let Some(second) = world.second.as_mut().filter(|second| second.term == term) {
+        if second.store == *old {
+            second.store = new;
+        }
+        return;
+    }
     let leads = term == world.term || !model.rules.claim;
     if leads && world.store == *old {
         world.store = new;
@@ -286,8 +302,8 @@ fn swap(model: &Failover, world: &mut World, term: u8, old: &Arc<Stored>, new: A
 fn settle(world: &mut World, at: u8) {
     let controller = &world.controllers[usize::from(at)];
     let Some(old) = controller.in_doubt.clone().filter(|_| controller.is_connected) else { return };
-    if world.store == old {
-        Arc::make_mut(&mut world.store).revision += 1;
+    if *world.stored(at) == old {
+        Arc::make_mut(world.stored_mut(at)).revision += 1;
     }
     world.controller(at).in_doubt = None;
     spread(world);
@@ -295,7 +311,7 @@ fn settle(world: &mut World, at: u8) {
 
 /// It reads the store: whose claim that has not stops.
 fn reconnect(world: &mut World, at: u8) {
-    if world.leader == at {
+    if world.leads(at) {
         world.controller(at).is_connected = true;
         read(world, at);
         spread(world);
@@ -313,8 +329,8 @@ fn elect(world: &mut World, at: u8) {
 
 /// The record becomes known to those who reach the store.
 fn spread(world: &mut World) {
-    let store = Arc::clone(&world.store);
     for at in 0..2 {
+        let store = Arc::clone(world.stored(at));
         let controller = &world.controllers[usize::from(at)];
         if controller.is_connected && controller.term > 0 && controller.record != store {
             world.controller(at).adopt(&store);
@@ -331,29 +347,33 @@ fn heartbeat(
 ) -> (Heartbeat, Option<(u64, u64)>) {
     let controller = &world.controllers[usize::from(at)];
     let planned = plan(model, controller, world.now);
-    let term = u64::from(controller.term);
+    let (term, store) = (u64::from(controller.term), said(model, world, at));
     let granted = planned.granted[usize::from(node)].clone();
     let is_for_me = controller.record.master == node;
     let Some(granted) = granted else {
         let clock = Some((0, 0));
-        return (Heartbeat { is_for_me, lease_ms: LEASE_MS, term, clock, grant: None }, None);
+        return (
+            Heartbeat { is_for_me, lease_ms: LEASE_MS, term, clock, grant: None, store },
+            None,
+        );
     };
     let seen = &mut world.controller(at).nodes[usize::from(node)];
     seen.lease_until = seen.lease_until.max(Some(granted.end));
     let confirms = granted.grant.as_ref().map(|grant| (grant.epoch, grant.request));
     let clock = Some((granted.clock_ns, granted.nonce));
     let (lease_ms, grant) = (granted.lease_ms, granted.grant);
-    (Heartbeat { is_for_me, lease_ms, term, clock, grant }, confirms)
+    (Heartbeat { is_for_me, lease_ms, term, clock, grant, store }, confirms)
 }
 
-fn hear(model: &Failover, world: &mut World, node: u8, mut beat: Heartbeat) {
+/// False: it is led from another store, and says no more than that.
+fn hear(model: &Failover, world: &mut World, node: u8, mut beat: Heartbeat) -> bool {
     let now = world.now;
     if !model.rules.clock_and_nonce {
         // As if read just now, by whoever reads it.
         let nonce = world.nodes[usize::from(node)].holder.nonce();
         beat.clock = beat.clock.filter(|clock| clock.1 != 0).map(|_| (clock(now), nonce));
     }
-    world.node(node).hear(&beat, now);
+    world.node(node).hear(&beat, now)
 }
 
 fn ask(model: &Failover, world: &mut World, at: u8, node: u8) {
@@ -363,7 +383,10 @@ fn ask(model: &Failover, world: &mut World, at: u8, node: u8) {
     }
     let (beat, confirms) = heartbeat(model, world, at, node);
     let epoch = world.controllers[usize::from(at)].record.epoch;
-    hear(model, world, node, beat);
+    if !hear(model, world, node, beat) {
+        world.controller(at).refused(node);
+        return;
+    }
     let reply = world.nodes[usize::from(node)].reply(now);
     let controller = world.controller(at);
     let is_held = confirms.is_some_and(|(epoch, _)| epoch == reply.granted_epoch);
@@ -445,6 +468,9 @@ fn arrive(model: &Failover, world: &mut World, which: u8) {
 
 fn start(model: &Failover, world: &mut World, at: u8) {
     let now = world.now;
+    if !model.rules.store_kept {
+        world.node(at).store = None;
+    }
     world.node(at).start(now);
     let node = &world.nodes[usize::from(at)];
     if model.rules.grant_after_restart || !node.is_master() {
@@ -464,7 +490,7 @@ fn start(model: &Failover, world: &mut World, at: u8) {
         version: 0,
     };
     let clock = Some((clock(now), node.holder.nonce()));
-    let beat =
-        Heartbeat { is_for_me: true, lease_ms: LEASE_MS, term: 0, clock, grant: Some(grant) };
+    let (is_for_me, lease_ms, grant) = (true, LEASE_MS, Some(grant));
+    let beat = Heartbeat { is_for_me, lease_ms, term: 0, clock, grant, store: None };
     world.node(at).hear(&beat, now);
 }

@@ -15,6 +15,8 @@ pub struct Seen {
     pub received: u8,
     /// The last heartbeat was not answered.
     pub missed: bool,
+    /// It refused the last one, for the sake of another store.
+    pub is_led: bool,
     /// The store was read since the answer came, and showed the claim of this controller.
     pub is_read: bool,
     /// The answer was asked for after the newest epoch was known.
@@ -47,6 +49,8 @@ pub struct Controller {
     pub term: u8,
     /// When that began.
     pub started: u8,
+    /// It leads from the second store.
+    pub is_apart: bool,
     /// It reaches the store.
     pub is_connected: bool,
     /// It will not, once it has sent its next change.
@@ -70,6 +74,7 @@ impl Controller {
         Self {
             term: 0,
             started: 0,
+            is_apart: false,
             is_connected: true,
             is_swap_late: false,
             is_swap_lost: false,
@@ -137,5 +142,12 @@ impl Controller {
         seen.reply = Some(Arc::new(reply));
         (seen.sent, seen.received) = (sent, now);
         (seen.missed, seen.is_fresh, seen.is_read) = (false, is_fresh, false);
+        seen.is_led = false;
+    }
+
+    /// A node says that it is led from another store.
+    pub(crate) fn refused(&mut self, node: u8) {
+        let seen = &mut self.nodes[usize::from(node)];
+        (seen.missed, seen.is_led) = (false, true);
     }
 }

@@ -2,7 +2,8 @@
 
 use api::grant::Member;
 use grant::{
-    Answer, EpochId, Facts, Heartbeat, History, Holder, Kept, Link, Opened, Promise, Taken,
+    Answer, EpochId, Facts, Heartbeat, HeartbeatError, History, Holder, Kept, Link, Opened,
+    Promise, StoreId, Taken,
 };
 use topology::NodeId;
 
@@ -68,6 +69,8 @@ pub struct Node {
     pub holder: Holder,
     /// A promise on disk.
     pub kept: Option<Kept>,
+    /// The store that has led it, on disk.
+    pub store: Option<StoreId>,
     /// Its replicas' streams, as far as it has heard.
     pub links: [Option<Link>; 3],
     /// Until when it takes no writes, for a switchover; 0 if it does.
@@ -109,6 +112,7 @@ impl Node {
             master: 0,
             holder: Holder::new(1, Promise::new(0, None, true)),
             kept: None,
+            store: None,
             links: [None; 3],
             paused_until: 0,
         };
@@ -121,6 +125,9 @@ impl Node {
         self.starts += 1;
         let nonce = u64::from(self.index + 1) * 16 + u64::from(self.starts);
         self.holder = Holder::new(nonce, Promise::new(clock(now), self.kept, true));
+        if let Some(store) = self.store {
+            self.holder.led_from(store);
+        }
         self.power = Power::Up;
         self.links = [None; 3];
         self.paused_until = 0;
@@ -201,9 +208,20 @@ impl Node {
         }
     }
 
-    /// Takes a heartbeat as the node's command does; an epoch that opens is on disk before the grant is held.
-    /// Refusals need no care here: the answer shows what is held.
-    pub(crate) fn hear(&mut self, beat: &Heartbeat, now: u8) {
+    /// Takes a heartbeat as the node's command does; an epoch that opens is on disk before the
+    /// grant is held. Of refusals one needs care here, by who leads from another store: it gets no
+    /// answer, and false is returned. After others the answer shows what is held.
+    pub(crate) fn hear(&mut self, beat: &Heartbeat, now: u8) -> bool {
+        if let Some(said) = beat.store {
+            match self.holder.to_begin(beat.term, said) {
+                Ok(Some(store)) => {
+                    self.store = Some(store);
+                    self.holder.led_from(store);
+                }
+                Err(HeartbeatError::Store(_)) => return false,
+                Ok(None) | Err(_) => {}
+            }
+        }
         let entries = self.entries();
         let facts = self.facts(&entries, now);
         if self.holder.heartbeat(beat, &facts) == Ok(Taken::Open)
@@ -215,6 +233,7 @@ impl Node {
             self.holder.open(beat, first, &facts);
         }
         self.commit();
+        true
     }
 
     /// A topology is pushed: durable, then in force. Demotion gives everything up.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use api::balancer::{Backend, Frontend};
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role as Does, Standing};
+use api::store::Heeds;
 use planner::{
     Action, Authority, Balancer, BalancerKind, BalancerObserved, Desired, Epoch, InForce, Intent,
-    NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard,
+    Led, NodeObserved, Observed, Pause, PendingFence, Policy, Pushed, Record, Role, Seen, Shard,
     ShardId, Stated, Time,
 };
 use topology::Endpoint;
@@ -18,6 +19,7 @@ use topology::Endpoint;
 use crate::control::{Controller, Seen as Heard};
 use crate::node::{LEASE_MS, TICK_MS, TICK_NS, index_of, name};
 use crate::rules::Failover;
+use crate::second::led_from;
 
 /// The reply of a heartbeat, without what never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -192,6 +194,7 @@ impl Stored {
             cluster_id: String::new(),
             paused: None,
             moves: planner::moves::Moves::default(),
+            instead_of: Vec::new(),
         }
     }
 }
@@ -295,7 +298,7 @@ fn think(model: &Failover, controller: &Controller, now: u8) -> Planned {
         ..Policy::default()
     };
     let record = controller.record.record(model);
-    let observed = observed(model, controller);
+    let observed = observed(model, controller, now);
     let plan = planner::plan(&record, &observed, &policy, time(now));
     let mut planned = Planned::default();
     for action in &plan.actions {
@@ -332,7 +335,7 @@ fn think(model: &Failover, controller: &Controller, now: u8) -> Planned {
     planned
 }
 
-fn observed(model: &Failover, controller: &Controller) -> Observed {
+fn observed(model: &Failover, controller: &Controller, now: u8) -> Observed {
     let rules = &model.rules;
     let record = &controller.record;
     let master = &controller.nodes[usize::from(record.master)];
@@ -343,6 +346,7 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
         epoch_at: if is_fresh { Time::default() } else { Time::from_nanos(u64::MAX) },
         fresh_id: (record.epoch + 1) * 16 + u64::from(controller.term),
         term: u64::from(controller.term),
+        store: rules.store.then(|| led_from(model, controller.is_apart)),
         authority: Authority::Shared { read: Some(read_at(model, controller)), is_fresh: true },
         in_doubt: (controller.in_doubt.is_some() && rules.doubt).then(String::new),
         topology_hash: hash(record.version),
@@ -366,6 +370,12 @@ fn observed(model: &Failover, controller: &Controller) -> Observed {
                 .then(|| Pushed { version: i64::from(seen.pushed), at: Time::default() }),
             lease_until: seen.lease_until.filter(|_| rules.fence_wait).map(time),
             confirmed: seen.confirmed,
+            led: seen.is_led.then(|| Led {
+                term: 0,
+                heard_at: Some(time(now)),
+                at: time(now),
+                store: Some(led_from(model, !controller.is_apart)),
+            }),
             pause: seen.paused.map(|(intent, at)| Pause {
                 intent: intent.to_string(),
                 sent_at: time(at),
@@ -473,6 +483,7 @@ fn reply(model: &Failover, index: u8, answered: &Answered) -> Reply {
             request: answered.request,
             request_members: answered.members.clone(),
             promised_ms: answered.promised_ms,
+            store: Heeds::Nobody,
         },
     }
 }

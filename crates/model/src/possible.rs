@@ -127,7 +127,8 @@ fn is_asked(world: &World) -> bool {
                 let is_up = world.nodes[usize::from(node)].power == Power::Up;
                 let is_reached = is_up && !world.is_cut(at, node);
                 let is_known = seen.reply.is_some() && seen.sent == world.now;
-                if is_reached { is_known } else { seen.missed || is_known }
+                let is_told = is_known || seen.is_led;
+                if is_reached { is_told } else { seen.missed || is_told }
             })
     })
 }
@@ -145,9 +146,12 @@ fn is_quiet(model: &Failover, world: &World) -> bool {
 
 fn controller_steps(model: &Failover, world: &World, at: u8, found: &mut Vec<Action>) {
     let controller = &world.controllers[usize::from(at)];
+    if at == 1 && model.second.is_some() && controller.term == 0 {
+        found.push(Action::Second);
+    }
     // Any proof will do, also a false one: the leader goes on with what it had, without the store.
     let is_gone = !world.controllers[usize::from(world.leader)].is_connected;
-    if world.leader != at && is_gone && controller.is_connected {
+    if !world.leads(at) && is_gone && controller.is_connected {
         found.push(Action::Elect(at));
     }
     if controller.term == 0 {

@@ -3,6 +3,7 @@
 use stateright::{Model, Property};
 
 use crate::act::{self, Action};
+use crate::second::Second;
 use crate::world::World;
 use crate::{check, possible};
 
@@ -110,6 +111,11 @@ pub struct Rules {
     pub grant_shown: bool,
     /// Replicas that let a master go on without its controller refuse grants (R9).
     pub promises: bool,
+    /// Nodes that were led from a store refuse earlier lives of it, and any other, whatever the
+    /// term (O7).
+    pub store: bool,
+    /// A node's next process knows that store (O7).
+    pub store_kept: bool,
 }
 
 impl Rules {
@@ -129,6 +135,8 @@ impl Rules {
         rewind_to_newer: true,
         grant_shown: true,
         promises: true,
+        store: true,
+        store_kept: true,
     };
 }
 
@@ -141,6 +149,8 @@ pub struct Failover {
     pub rules: Rules,
     /// Nodes serve clients only through the balancer; otherwise only leases fence.
     pub balanced: bool,
+    /// A second store, from which controller 1 may begin to lead.
+    pub second: Option<Second>,
     /// What has happened when the search begins, after the steady state; its faults are not counted.
     pub begin: &'static [Action],
 }

@@ -8,6 +8,7 @@ use crate::check::Violation;
 use crate::control::Controller;
 use crate::node::{Node, TICK_NS};
 use crate::planning::{Answered, Stored};
+use crate::second::Apart;
 
 /// One instance of the balancer. It starts closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -51,7 +52,7 @@ pub enum Late {
     },
     /// A compare-and-swap on its way to the store.
     Swap {
-        /// If the store still has the claim of this term, which is the sender's,
+        /// If the sender's store still has the claim of this term, which is the sender's,
         term: u8,
         /// and still has this.
         old: Arc<Stored>,
@@ -83,6 +84,8 @@ pub struct World {
     pub leader: u8,
     /// Of that claim.
     pub term: u8,
+    /// The second store, if a controller leads from it.
+    pub second: Option<Apart>,
     /// The controllers.
     pub controllers: [Arc<Controller>; 2],
     /// The nodes.
@@ -112,6 +115,7 @@ impl World {
             store: Arc::new(Stored::new()),
             leader: 0,
             term: 0,
+            second: None,
             controllers: [Arc::new(Controller::new()), Arc::new(Controller::new())],
             nodes: [0, 1, 2].map(|index| Arc::new(Node::new(index))),
             balancer: [Instance::default(); 2],

@@ -3,7 +3,7 @@
 mod common;
 
 use common::Searched;
-use model::{Action, Bounds, Failover, Kinds, Rules, World};
+use model::{Action, Bounds, Failover, Kinds, Rules, Second, World};
 use stateright::Model;
 
 fn search(name: &str, model: Failover, depth: usize) -> Searched {
@@ -22,7 +22,7 @@ const BOUNDS: Bounds =
 
 fn all_rules(balanced: bool, kinds: Kinds, faults: u8) -> Failover {
     let bounds = Bounds { kinds, faults, ..BOUNDS };
-    Failover { bounds, rules: Rules::ALL, balanced, begin: &[] }
+    Failover { bounds, rules: Rules::ALL, balanced, second: None, begin: &[] }
 }
 
 #[test]
@@ -353,4 +353,75 @@ fn promises_are_kept() {
     (model.begin, model.bounds.writes) = (SILENCE, 0);
     is_needed("promises", model, |rules| rules.promises = false);
     assert_eq!(search("with promises", model, 12), Searched::NothingFound);
+}
+
+/// A controller of a second store, whose terms are higher, reaches the replicas, and for longer
+/// than a lease not the master, which the first store's controller leads.
+const BESIDE: &[Action] = &[
+    Action::Second,
+    Action::Cut(1, 0),
+    Action::AskReplicas(1),
+    Action::Miss(1, 0),
+    Action::AskMaster(0),
+    Action::Tick,
+    Action::AskReplicas(1),
+    Action::AskMaster(0),
+    Action::Tick,
+    Action::AskReplicas(1),
+    Action::AskMaster(0),
+];
+
+#[test]
+fn nodes_refuse_a_second_store_whatever_its_terms() {
+    for second in [Second::Earlier, Second::Other] {
+        let mut model = all_rules(false, Kinds::CUT, 0);
+        (model.begin, model.bounds.writes, model.second) = (BESIDE, 0, Some(second));
+        // What is violated is more than that each keeps the other from its work.
+        model.bounds.recover_one_of = u64::MAX;
+        is_needed(&format!("store, {second:?}"), model, |rules| rules.store = false);
+        model.bounds.recover_one_of = 1;
+        assert_eq!(search("with store", model, 12), Searched::NothingFound);
+    }
+}
+
+/// The replicas' processes are killed, and the second store's controller is the first that the next
+/// ones hear.
+const BESIDE_RESTARTED: &[Action] = &[
+    Action::Second,
+    Action::Cut(1, 0),
+    Action::Crash(1),
+    Action::Start(1),
+    Action::Crash(2),
+    Action::Start(2),
+    Action::AskReplicas(1),
+    Action::Miss(1, 0),
+    Action::AskMaster(0),
+    Action::Tick,
+    Action::AskReplicas(1),
+    Action::AskMaster(0),
+    Action::Tick,
+    Action::AskReplicas(1),
+    Action::AskMaster(0),
+];
+
+#[test]
+fn the_next_process_of_a_node_knows_its_store() {
+    let mut model = all_rules(false, Kinds::CUT, 0);
+    (model.begin, model.bounds.writes) = (BESIDE_RESTARTED, 0);
+    (model.second, model.bounds.recover_one_of) = (Some(Second::Other), u64::MAX);
+    is_needed("store kept", model, |rules| rules.store_kept = false);
+    model.bounds.recover_one_of = 1;
+    assert_eq!(search("with store kept", model, 12), Searched::NothingFound);
+}
+
+#[test]
+fn a_fault_beside_a_second_store_violates_nothing() {
+    for second in [Second::Earlier, Second::Other] {
+        let mut model = all_rules(false, Kinds::ALL, 1);
+        model.second = Some(second);
+        let name = format!("leases, one fault, second store: {second:?}");
+        assert_eq!(search(&name, model, 10), Searched::NothingFound);
+        model.begin = BESIDE;
+        assert_eq!(search(&format!("{name}, beside"), model, 10), Searched::NothingFound);
+    }
 }

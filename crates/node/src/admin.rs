@@ -195,7 +195,8 @@ mod tests {
     fn grant(node: &Node, lease_ms: u64) {
         let now_ns = clock::boottime_ns();
         let clock = Some((now_ns, node.grants.nonce()));
-        let beat = Heartbeat { is_for_me: true, lease_ms, term: 1, clock, grant: None };
+        let (is_for_me, grant, store) = (true, None, None);
+        let beat = Heartbeat { is_for_me, lease_ms, term: 1, clock, grant, store };
         crate::grants::drive::heartbeat(node, &beat).unwrap();
     }
 

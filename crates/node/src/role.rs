@@ -59,6 +59,7 @@ pub async fn change(
     let next = change.next().clone();
     let outcome = change.outcome;
     let version = next.version();
+    let is_reset = next.id().is_none() && node.cluster.load().id().is_some();
     let warnings = next.topology().map(topology::Topology::warnings).unwrap_or_default();
     match commit(&node, next, &outcome) {
         Err(ChangeError::Lineage(error)) => {
@@ -68,7 +69,13 @@ pub async fn change(
         done => done?,
     }
     let owned = Arc::clone(&node);
-    tokio::task::spawn_blocking(move || crate::grants::owner::keep(&owned)).await?;
+    tokio::task::spawn_blocking(move || {
+        crate::grants::owner::keep(&owned);
+        if is_reset {
+            crate::grants::leader::forget(&owned);
+        }
+    })
+    .await?;
     for warning in warnings {
         tracing::warn!(version, "the topology was taken as it is, but {warning}");
     }
@@ -512,6 +519,7 @@ mod tests {
             grant: Some(
                 grant::Grant::parse(&["1", "1", "-", "0", "async", "1", "0", "-"]).unwrap(),
             ),
+            store: None,
         };
         crate::grants::drive::heartbeat(&node, &beat).unwrap();
         assert!(!changes(generation), "somebody grants: only a named move deletes");

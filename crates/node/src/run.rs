@@ -242,7 +242,7 @@ fn load_topology(node: &Node, conf: NodesConf) -> anyhow::Result<()> {
     }
     // A node without an id was reset, or is new: what was obeyed in this folder before is nothing to it.
     match loaded.id() {
-        Some(_) => node.grants.remember(grants::identity::load_term(&node.dir)),
+        Some(_) => node.grants.remember(grants::identity::load_obeyed(&node.dir)),
         None => grants::identity::forget_term(&node.dir).context("remove the file `term`")?,
     }
     node.cluster.store(Arc::new(loaded));

@@ -53,6 +53,7 @@ fn is_of_one_shard(record: &Record, wanted: &Record, index: usize) -> bool {
         cluster_id,
         paused,
         moves,
+        instead_of,
     } = record;
     let alike = |place: usize| place == index || shards[place] == wanted.shards[place];
     wanted.revision == revision + 1
@@ -72,4 +73,5 @@ fn is_of_one_shard(record: &Record, wanted: &Record, index: usize) -> bool {
         && *cluster_id == wanted.cluster_id
         && *paused == wanted.paused
         && *moves == wanted.moves
+        && *instead_of == wanted.instead_of
 }

@@ -68,7 +68,7 @@ pub use record::{
     Balancer, BalancerKind, Epoch, Intent, IntentResult, Node, Paused, PendingFence, Record,
     RecordError, Role, Shard, Stated,
 };
-pub use rival::guarded;
+pub use rival::{guarded, said};
 pub use shard_id::ShardId;
 pub use tell::LOSS_MS;
 pub use time::Time;

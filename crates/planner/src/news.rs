@@ -180,6 +180,7 @@ fn is_same_standing(before: &Standing, after: &Standing) -> bool {
         request,
         request_members,
         promised_ms,
+        store,
     } = before;
     *incarnation == after.incarnation
         && *boot == after.boot
@@ -190,4 +191,5 @@ fn is_same_standing(before: &Standing, after: &Standing) -> bool {
         && *request == after.request
         && *request_members == after.request_members
         && (*promised_ms > 0) == (after.promised_ms > 0)
+        && *store == after.store
 }

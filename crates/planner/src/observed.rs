@@ -11,6 +11,7 @@ use api::balancer::{Frontend, Sessions};
 use api::certificate::Certificate;
 use api::heartbeat::Reply;
 use api::moves::MoveId;
+use api::store::StoreId;
 use topology::Endpoint;
 
 use crate::moves::{Attempts, Moved};
@@ -84,6 +85,8 @@ pub struct Led {
     pub heard_at: Option<Time>,
     /// When it said so.
     pub at: Time,
+    /// From which store it is led, if it knows.
+    pub store: Option<StoreId>,
 }
 
 /// One node.
@@ -283,6 +286,10 @@ pub struct Observed {
     pub fresh_id: u64,
     /// Term of this controller. Written by `cluster`, at the start.
     pub term: u64,
+    /// The store it leads from; `None` where that has no name that can be said. As `term`.
+    pub store: Option<StoreId>,
+    /// The stores whose place that one takes, for all clusters. As `term`.
+    pub takes: Vec<StoreId>,
     /// It does not lead before it knows that nobody else does.
     /// Written by `cluster` at the start, then by `rival`.
     pub guard: Option<Guard>,

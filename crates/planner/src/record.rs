@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use api::grant::{CommitMode, EpochId, Least, Member, Members};
 use api::heartbeat::{ClientAccess, LeaseMode, Reply};
 use api::moves::MoveId;
+use api::store::StoreId;
 use serde::{Deserialize, Serialize};
 use topology::Endpoint;
 
@@ -304,6 +305,10 @@ pub struct Record {
     /// Slots on their way from shard to shard.
     #[serde(default, skip_serializing_if = "Moves::is_empty")]
     pub moves: Moves,
+    /// The stores that have led its nodes, where it was imported from them: this one takes their
+    /// place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<StoreId>,
 }
 
 /// No failover happens by itself, for the time of a maintenance.

@@ -91,6 +91,7 @@ pub(crate) fn record(nodes: &[&str]) -> Record {
         cluster_id: String::new(),
         paused: None,
         moves: crate::moves::Moves::default(),
+        instead_of: Vec::new(),
     }
 }
 

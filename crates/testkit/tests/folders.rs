@@ -135,7 +135,7 @@ fn data_keeps_the_name_of_its_node() -> Result<()> {
     let said = connection.call(&["CLUSTERX", "SETCLUSTERID", "00000000000000bb"])?.text();
     ensure!(said.ends_with(&format!("belongs to cluster {CLUSTER}")), "{said}");
     let told = connection.call(&["CLUSTERX", "CONTROLLER"])?.text();
-    let wanted = format!("myid:{}\r\ncluster_id:{CLUSTER}\r\nterm:0\r\n", NAMES[0]);
+    let wanted = format!("myid:{}\r\ncluster_id:{CLUSTER}\r\nterm:0\r\nstore:-\r\n", NAMES[0]);
     ensure!(told == wanted, "{told}");
     // A heartbeat that names nobody says hello, and leads nobody.
     let nobody = "0".repeat(40);
@@ -154,7 +154,7 @@ fn data_keeps_the_name_of_its_node() -> Result<()> {
     ensure!(node.terminate()?.success());
     let node = pair.start(0)?;
     let told = node.connect()?.call(&["CLUSTERX", "CONTROLLER"])?.text();
-    ensure!(told.ends_with("term:7\r\n"), "{told}");
+    ensure!(told.ends_with("term:7\r\nstore:-\r\n"), "{told}");
     ensure!(node.terminate()?.success());
     Ok(())
 }

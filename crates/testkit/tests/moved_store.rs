@@ -151,11 +151,38 @@ fn writes(master: SocketAddr, stop: &AtomicBool) -> Result<i64> {
     Ok(count)
 }
 
+/// A copy from before the move bears no mark. Whatever its terms are, and although it asks nobody
+/// first, nodes refuse its generation, and its status says so.
+fn a_copy_leads_nobody(site: &Site) -> Result<()> {
+    let (port, data) = (process::free_port()?, site.path("copy.redb"));
+    let lines =
+        format!("listen = \"127.0.0.1:{port}\"\ndata = {data:?}\nmin_term = 900000000000\n");
+    let config = site.path("copy.toml");
+    std::fs::write(&config, lines)?;
+    let asks_nobody = Path::new("--take-over");
+    let arguments = [Path::new("controller"), Path::new("-c"), &config, asks_nobody];
+    let copy = Process::start(&process::holdfast()?, &arguments, &site.path("copy.log"))?;
+    wait::until("the alarm of a copy", PATIENCE, || {
+        let at = format!("http://127.0.0.1:{port}");
+        let status = Command::new(process::holdfast()?)
+            .args(["ctl", "-H", &at, "--json", "status"])
+            .output()?;
+        let said = String::from_utf8_lossy(&status.stdout);
+        ensure!(said.contains("are led from store") && said.contains("generation 3"), "{said}");
+        ensure!(said.contains("generation 1: it does nothing"), "{said}");
+        Ok(())
+    })?;
+    site.is_healthy("embedded", 3)?;
+    ensure!(copy.terminate()?.success());
+    Ok(())
+}
+
 fn there_and_back(site: &Site, old: Process) -> Result<()> {
     let migrate = ["migrate", "--from", "file.toml", "--to", "etcd.toml", "--yes"];
     let said = site.on_stores(&migrate).expect_err("its controller runs").to_string();
     ensure!(said.contains("another controller uses"), "{said}");
     ensure!(old.terminate()?.success());
+    std::fs::copy(site.path("store.redb"), site.path("copy.redb")).context("copy the store")?;
     let said = site.on_stores(&migrate)?;
     ensure!(said.contains("2 of 2 nodes say that they hear no controller"), "{said}");
     let new = site.boot("etcd.toml", "two.log")?;
@@ -172,6 +199,7 @@ fn there_and_back(site: &Site, old: Process) -> Result<()> {
     let back = site.boot("file.toml", "three.log")?;
     site.is_healthy("embedded", 3)?;
     ends(site.boot("old-etcd.toml", "refused-too.log")?, "was given up for the export")?;
+    a_copy_leads_nobody(site)?;
     ensure!(back.terminate()?.success());
     Ok(())
 }

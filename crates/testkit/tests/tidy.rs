@@ -94,6 +94,7 @@ const DRIVERS: &[&str] = &[
     "cron",
     "families",
     "grants::drive",
+    "grants::leader",
     "grants::owner",
     "grants::relay",
     "replication::deposed",

@@ -1,6 +1,7 @@
 //! What a reply says of grants.
 
 use crate::grant::{EpochId, Members, show_id};
+use crate::store::Heeds;
 
 /// What a node says of grants: who it is as a member of a set, what it holds, what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +27,8 @@ pub struct Standing {
     pub request_members: Members,
     /// For how long it refuses any grant, because it promised its master so.
     pub promised_ms: u64,
+    /// From which store its controllers must lead it.
+    pub store: Heeds,
 }
 
 impl Standing {
@@ -48,5 +51,8 @@ impl Standing {
         line("request", &self.request);
         line("request_members", &self.request_members);
         line("promised_ms", &self.promised_ms);
+        if let Some(store) = self.store.shown() {
+            line("store", &store);
+        }
     }
 }

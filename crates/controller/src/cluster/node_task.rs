@@ -174,13 +174,23 @@ impl NodeTask {
         if !self.cluster.shared.authority().acts() {
             let sent_at = self.cluster.shared.now();
             let value = open.command(&["CLUSTERX", "OBSERVE"]).await?;
+            open.heeds = Some(question::heeds(&value));
             question::observed(&self.cluster, &self.id, sent_at, &value)?;
             return Ok(Heard::Observed);
         }
-        let question = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
+        let heeds = match open.heeds {
+            Some(heeds) => heeds,
+            // Another process may be at the other end than before, and of another version.
+            None => {
+                let heeds = question::meet(open).await?;
+                open.heeds = Some(heeds);
+                heeds
+            }
+        };
+        let question = question::ask(&self.cluster, &self.id, heeds).ok_or_else(gone)?;
         match ask(open, &self.cluster, &question).await {
             Err(error) if question::is_refusal(&self.cluster, &self.id, &question, &error) => {
-                let again = question::ask(&self.cluster, &self.id).ok_or_else(gone)?;
+                let again = question::ask(&self.cluster, &self.id, heeds).ok_or_else(gone)?;
                 ask(open, &self.cluster, &again)
                     .await
                     .map(|seen| Heard::Answer(Box::new((again, seen))))
@@ -188,6 +198,7 @@ impl NodeTask {
             Err(error) if rival::is_outranked(&error) => {
                 // An error is an answer: who it obeys is worth more than that it refuses. Older nodes say no more than that.
                 let told = rival::ask(open).await.map_err(|_| error)?;
+                open.heeds = Some(told.store);
                 Ok(Heard::Told(told, question.sent_at))
             }
             other => other.map(|seen| Heard::Answer(Box::new((question, seen)))),
@@ -238,7 +249,9 @@ async fn ask(
     let words = question.words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let value = connection.command(&words).await?;
-    question::read(cluster, question, &value)
+    let seen = question::read(cluster, question, &value)?;
+    connection.heeds = Some(seen.reply.standing.store);
+    Ok(seen)
 }
 
 /// The node was taken out of the cluster: its task is about to end.

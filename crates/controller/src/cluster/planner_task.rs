@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::store::{Heeds, Said};
 use planner::{Action, Pause, Pushed};
 use tokio::time::{Instant, sleep_until};
 
@@ -290,8 +291,8 @@ async fn push(cluster: Arc<Cluster>, id: String) {
     if let Some(name) = &cluster_id {
         commands.push(("CLUSTERX SETCLUSTERID", vec!["CLUSTERX", "SETCLUSTERID", name]));
     }
-    let term = cluster.shared.store.term().to_string();
-    let commands = commands.into_iter().map(|command| named(&cluster, &term, command));
+    let under = named_by(&cluster, &id);
+    let commands = commands.into_iter().map(|command| named(&under, command));
     let commands: Vec<_> = commands.collect();
     let result =
         client::once((&local, &cluster.shared.tls), password.as_deref(), &commands, COMMAND_LIMIT)
@@ -323,7 +324,7 @@ async fn push(cluster: Arc<Cluster>, id: String) {
 /// Reaches a master through one of its replicas, which passes the heartbeat on (rule R9).
 async fn relay(cluster: Arc<Cluster>, id: String, via: String) {
     let (Some((local, password)), Some(question)) =
-        (address(&cluster, &via), question::ask(&cluster, &id))
+        (address(&cluster, &via), question::ask(&cluster, &id, heeds(&cluster, &id)))
     else {
         return;
     };
@@ -352,9 +353,9 @@ async fn relay(cluster: Arc<Cluster>, id: String, via: String) {
 async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
     let Some((local, password)) = address(&cluster, &id) else { return };
     let bound = for_ms.to_string();
-    let term = cluster.shared.store.term().to_string();
+    let under = named_by(&cluster, &id);
     let command = ("CLIENT PAUSE", vec!["CLIENT", "PAUSE", &bound, "WRITE"]);
-    let command = [named(&cluster, &term, command)];
+    let command = [named(&under, command)];
     let result =
         client::once((&local, &cluster.shared.tls), password.as_deref(), &command, COMMAND_LIMIT)
             .await;
@@ -377,8 +378,8 @@ async fn pause(cluster: Arc<Cluster>, id: String, for_ms: u64, intent: String) {
 
 async fn unpause(cluster: Arc<Cluster>, id: String) {
     let Some((local, password)) = address(&cluster, &id) else { return };
-    let term = cluster.shared.store.term().to_string();
-    let command = [named(&cluster, &term, ("CLIENT UNPAUSE", vec!["CLIENT", "UNPAUSE"]))];
+    let under = named_by(&cluster, &id);
+    let command = [named(&under, ("CLIENT UNPAUSE", vec!["CLIENT", "UNPAUSE"]))];
     if let Err(error) =
         client::once((&local, &cluster.shared.tls), password.as_deref(), &command, COMMAND_LIMIT)
             .await
@@ -387,18 +388,41 @@ async fn unpause(cluster: Arc<Cluster>, id: String) {
     }
 }
 
-/// The command under this controller's term, where others may lead: a node refuses a term lower than one it has seen, so
-/// what an older leader sent arrives behind its successor's for nothing (rule O5).
+/// From which store the node is led, as it said last.
+fn heeds(cluster: &Cluster, id: &str) -> Heeds {
+    let state = cluster.state.lock();
+    let seen = state.observed.node(id).seen.as_ref();
+    seen.map_or(Heeds::Unsaid, |seen| seen.reply.standing.store)
+}
+
+/// Words in front of a command to the node that say under which term, and from which store, it is
+/// said: none for an older node of a controller that shares its store with nobody.
+fn named_by(cluster: &Cluster, id: &str) -> Vec<String> {
+    let heeds = heeds(cluster, id);
+    let said = {
+        let state = cluster.state.lock();
+        planner::said(&state.record, &state.observed, heeds)
+    };
+    if cluster.shared.lead.is_none() && said.is_none() {
+        return Vec::new();
+    }
+    let term = cluster.shared.store.term().to_string();
+    let words = ["CLUSTERX".to_owned(), "AS".to_owned(), term];
+    words.into_iter().chain(said.iter().flat_map(Said::words)).collect()
+}
+
+/// The command under this controller's term, where others may lead: a node refuses a term lower
+/// than one it has seen, so what an older leader sent arrives behind its successor's for nothing
+/// (rule O5), and so for its store (O7).
 fn named<'a>(
-    cluster: &Cluster,
-    term: &'a str,
+    under: &'a [String],
     (name, words): (&'static str, Vec<&'a str>),
 ) -> (&'static str, Vec<&'a str>) {
-    if cluster.shared.lead.is_none() {
+    if under.is_empty() {
         return (name, words);
     }
     let rest = words.into_iter().skip(1);
-    (name, ["CLUSTERX", "AS", term].into_iter().chain(rest).collect())
+    (name, under.iter().map(String::as_str).chain(rest).collect())
 }
 
 fn address(cluster: &Cluster, id: &str) -> Option<(topology::Endpoint, Option<String>)> {

@@ -9,11 +9,12 @@ use api::health::Health;
 use api::heard::Told;
 use api::heartbeat::Reply;
 use api::moves::Asked;
+use api::store::{Heeds, Said};
 use planner::{Led, Refusal, Role, Seen, Time};
 use resp::Value;
 
 use super::{Cluster, Copied, State};
-use crate::client::ClientError;
+use crate::client::{ClientError, Connection};
 use crate::events::now_ms;
 
 /// What a node says to a grant that contradicts what it has. The node is alive all the same.
@@ -30,6 +31,8 @@ pub(super) struct Question {
     clock_ns: u64,
     nonce: String,
     grant: Option<Grant>,
+    /// From which store this controller leads.
+    store: Option<Said>,
     /// Of slots that move.
     moves: Vec<Asked>,
     pub(super) sent_at: Time,
@@ -45,6 +48,7 @@ impl Question {
             words.push("GRANT".to_owned());
             words.extend(grant.words());
         }
+        words.extend(self.store.iter().flat_map(Said::words));
         if !self.moves.is_empty() {
             words.push("MOVES".to_owned());
             words.extend(self.moves.iter().map(Asked::to_string));
@@ -53,9 +57,9 @@ impl Question {
     }
 }
 
-/// Decides under the lock what this heartbeat grants, and writes the bound down first. `None`: the
-/// node is in the cluster no more.
-pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
+/// Decides under the lock what this heartbeat grants, and writes the bound down first. `heeds`:
+/// from which store the node is led, as it said last. `None`: the node is in the cluster no more.
+pub(super) fn ask(cluster: &Arc<Cluster>, id: &str, heeds: Heeds) -> Option<Question> {
     let shared = &cluster.shared;
     let mut state = cluster.state.lock();
     state.observed.authority = shared.authority();
@@ -63,6 +67,7 @@ pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
     let master = shard.master().map_or_else(|| id.to_owned(), |master| master.id.clone());
     let (record, policy) = (&state.record, &shared.policy);
     let granted = planner::granted(&state.plan, record, shard, &state.observed, policy, id);
+    let store = planner::said(&state.record, &state.observed, heeds);
     let node = state.observed.nodes.entry(id.to_owned()).or_default();
     let mut question = Question {
         master,
@@ -71,6 +76,7 @@ pub(super) fn ask(cluster: &Arc<Cluster>, id: &str) -> Option<Question> {
         clock_ns: 0,
         nonce: "0".to_owned(),
         grant: None,
+        store,
         moves: Vec::new(),
         sent_at: shared.now(),
     };
@@ -124,6 +130,7 @@ pub(super) fn observed(
         clock_ns: 0,
         nonce: String::new(),
         grant: None,
+        store: None,
         moves: Vec::new(),
         sent_at,
     };
@@ -134,8 +141,31 @@ pub(super) fn observed(
         .map(|ms| Time::from_nanos(sent_at.nanos().saturating_sub(ms.saturating_mul(1_000_000))));
     let mut state = cluster.state.lock();
     let node = state.observed.nodes.entry(id.to_owned()).or_default();
-    node.led = Some(Led { term: told.term, heard_at, at: sent_at });
+    let store = told.store.store();
+    node.led = Some(Led { term: told.term, heard_at, at: sent_at, store });
     Ok(())
+}
+
+/// The first question on a connection: whether the node knows stores by name, and from which one it
+/// is led. It changes nothing there. Nodes of before do not know the question, or say nothing of
+/// stores. One that cannot answer now may know: it is not led by less than its store's name.
+pub(super) async fn meet(connection: &mut Connection) -> Result<Heeds, ClientError> {
+    match connection.command(&["CLUSTERX", "OBSERVE"]).await {
+        Ok(value) => Ok(heeds(&value)),
+        Err(ClientError::Node(why)) if is_not_known(&why) => Ok(Heeds::Unsaid),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a node says to a question that it does not know.
+fn is_not_known(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["clusterx command", "unknown", "wrong number", "syntax"].iter().any(|word| why.contains(word))
+}
+
+/// The same from an answer to that question.
+pub(super) fn heeds(value: &Value) -> Heeds {
+    value.as_str().and_then(Told::parse).map_or(Heeds::Unsaid, |told| told.store)
 }
 
 /// Writes an answer down, and has the cluster planned if that is news to it. An older one than the newest is none.
@@ -255,7 +285,59 @@ pub(super) fn is_refusal(
 
 #[cfg(test)]
 mod tests {
+    use api::store::StoreId;
+
     use super::*;
+
+    fn words(store: Option<Said>) -> Vec<String> {
+        let question = Question {
+            master: "m".to_owned(),
+            lease_ms: 1_000,
+            term: 7,
+            clock_ns: 5,
+            nonce: "beef".to_owned(),
+            grant: None,
+            store,
+            moves: Vec::new(),
+            sent_at: Time::default(),
+        };
+        question.words()
+    }
+
+    /// A rolling upgrade in either order: a node of before is asked as before.
+    #[test]
+    fn a_store_is_said_to_who_knows_the_word() {
+        let before = ["CLUSTERX", "HEARTBEAT", "m", "1000", "7", "CLOCK", "5", "beef"];
+        let (own, other) = (StoreId { name: 1, generation: 2 }, StoreId { name: 3, generation: 4 });
+        let to = |said: &str| words(Said::to(own, [other], heeds(&Value::Bulk(said.into()))));
+        for said in ["OK", "term:7\r\n", "term:7\r\nstore:nonsense\r\n"] {
+            assert_eq!(to(said), before, "{said}");
+        }
+        let named = [&before[..], &["STORE", "0000000000000001", "2"]].concat();
+        for said in ["term:7\r\nstore:-\r\n", "term:7\r\nstore:0000000000000003/9\r\n"] {
+            assert_eq!(to(said), named, "{said}");
+        }
+        let heir = [&named[..], &["FOR", "0000000000000003", "4"]].concat();
+        assert_eq!(to("term:7\r\nstore:0000000000000003/4\r\n"), heir);
+    }
+
+    #[test]
+    fn a_node_that_cannot_answer_now_is_not_taken_for_one_of_before() {
+        for why in [
+            "ERR CLUSTERX command, CLUSTERX VERSION|MYID|SETNODEID|SETNODES|SETSLOT|MIGRATE",
+            "ERR unknown command 'CLUSTERX', with args beginning with: 'OBSERVE'",
+            "ERR Wrong number of arguments",
+        ] {
+            assert!(is_not_known(why), "{why}");
+        }
+        for why in [
+            "LOADING kvrocks is restoring the db from backup",
+            "ERR max number of clients reached",
+            "NOAUTH Authentication required.",
+        ] {
+            assert!(!is_not_known(why), "{why}");
+        }
+    }
 
     #[test]
     fn a_clock_is_compared_with_the_middle_of_question_and_answer() {

@@ -1,5 +1,5 @@
-//! Asking a node who leads it, without leading it by that: where it refuses this controller's term,
-//! and where the store was copied or moved.
+//! Asking a node who leads it, without leading it by that: where it refuses this controller's term
+//! or store, and where the store was copied or moved.
 
 use std::sync::Arc;
 
@@ -11,6 +11,9 @@ use crate::client::{ClientError, Connection};
 
 /// What a node says to a term that is lower than one it has seen.
 const OUTRANKED: &str = "ERR election version mismatch";
+
+/// What a node says to a controller of a store that was left behind, or of another one (rule O7).
+const OTHER_STORE: &str = "ERR store mismatch";
 
 /// Nodes must have heard of nobody for so many heartbeats, at least [`QUIET_MS`].
 const QUIET_BEATS: u64 = 5;
@@ -24,7 +27,7 @@ pub(crate) fn guard(shared: &Shared, from: String) -> Guard {
 
 /// The node refuses this controller, for another one's sake.
 pub(super) fn is_outranked(error: &ClientError) -> bool {
-    matches!(error, ClientError::Node(why) if why.starts_with(OUTRANKED))
+    matches!(error, ClientError::Node(why) if why.starts_with(OUTRANKED) || why.starts_with(OTHER_STORE))
 }
 
 /// Asks. Older nodes do not know the question.
@@ -52,7 +55,8 @@ pub(super) fn heard(cluster: &Arc<Cluster>, id: &str, told: &Told, sent_at: Time
             Time::from_nanos(sent_at.nanos().saturating_sub(ms.saturating_mul(1_000_000)))
         });
         let node = state.observed.nodes.entry(id.to_owned()).or_default();
-        node.led = Some(Led { term: told.term, heard_at, at: sent_at });
+        let store = told.store.store();
+        node.led = Some(Led { term: told.term, heard_at, at: sent_at, store });
         state.observed.heard(id, sent_at);
         was_guarded = state.observed.guard.is_some();
         state.observed.guard = planner::guarded(&state.record, &state.observed);

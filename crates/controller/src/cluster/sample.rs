@@ -43,6 +43,7 @@ pub(crate) fn test_record() -> Record {
         cluster_id: String::new(),
         paused: None,
         moves: planner::moves::Moves::default(),
+        instead_of: Vec::new(),
     }
 }
 

@@ -20,6 +20,16 @@ pub(super) struct Known {
     pub(super) leader: Option<Leader>,
 }
 
+impl Known {
+    /// What showed the claim of `term` was sent at `sent`. Of an earlier claim it says nothing of
+    /// this one.
+    pub(super) fn shown(&mut self, term: u64, sent: Time) {
+        if self.leads == Some(term) {
+            self.read = self.read.max(Some(sent));
+        }
+    }
+}
+
 /// The part of this process in who leads.
 #[derive(Debug)]
 pub(crate) struct Lead {
@@ -55,6 +65,19 @@ impl Lead {
         Authority::shared(known.read.filter(|_| leads), now)
     }
 
+    /// The term in which it leads, as far as it knows.
+    pub(crate) fn term(&self) -> Option<u64> {
+        self.known.lock().leads
+    }
+
+    /// A change was made that compared the claim of `term`, and sent at `sent`: it shows that claim
+    /// as a read that was sent then would (rule O2).
+    pub(crate) fn changed(&self, term: u64, sent: Time) {
+        if self.etcd.holds() == Some(term) {
+            self.known.lock().shown(term, sent);
+        }
+    }
+
     /// Whether requests are for this process.
     pub(crate) fn leads(&self) -> bool {
         let leads = self.known.lock().leads;
@@ -66,5 +89,29 @@ impl Lead {
         let known = self.known.lock();
         let other = known.leader.as_ref().filter(|leader| !leader.is_vacant())?;
         (other.address != self.address()).then(|| other.address.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_was_made_is_a_read_of_the_claim_that_it_compared_and_of_no_later_one() {
+        let at = Time::from_millis;
+        let mut known = Known { leads: Some(7), read: None, leader: None };
+        known.shown(7, at(50));
+        assert_eq!(known.read, Some(at(50)));
+        known.shown(7, at(40));
+        assert_eq!(known.read, Some(at(50)), "answers come in any order");
+        known.shown(6, at(60));
+        assert_eq!(known.read, Some(at(50)));
+        // It was claimed anew since.
+        (known.leads, known.read) = (Some(9), None);
+        known.shown(7, at(70));
+        assert_eq!(known.read, None);
+        known.leads = None;
+        known.shown(9, at(80));
+        assert_eq!(known.read, None);
     }
 }

@@ -83,6 +83,7 @@ pub(super) async fn create(
         cluster_id: new_name(),
         paused: None,
         moves: planner::moves::Moves::default(),
+        instead_of: Vec::new(),
     };
     probe::fenceable(&record)?;
     if let Some(shared) = topology_of(&record).map_err(UpdateError::from)?.shared.first() {

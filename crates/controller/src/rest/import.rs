@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::heartbeat::Reply;
 use api::rest::{Actor, ClusterAnswer, ImportSpec, NodeSpec};
+use api::store::{Heeds, StoreId};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -19,6 +20,7 @@ use super::clusters::{balancers, default_mode, known_namespace, least, new_name}
 use super::error::{ApiError, ok};
 use super::{App, body, namespaces, probe, view};
 use crate::client::{ClientError, Connection};
+use crate::transfer::newest;
 
 /// Longest wait for a node's topology.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -45,7 +47,7 @@ pub(super) async fn import(
     }
     let topology = topology_at(&registry, (&first_at, password.as_deref()), reply.version).await?;
     let mut shards = imported_shards(&topology)?;
-    let cluster_id =
+    let (cluster_id, instead_of) =
         survey(&registry, &mut shards, (&first_at, &reply), password.as_deref()).await?;
     let sizes = || shards.iter().map(|shard| shard.nodes.len());
     let (smallest, largest) = (sizes().min().unwrap_or(1), sizes().max().unwrap_or(1));
@@ -70,6 +72,7 @@ pub(super) async fn import(
         cluster_id,
         paused: None,
         moves: planner::moves::Moves::default(),
+        instead_of,
     };
     for given in &fields {
         let (local, announced) = (view::endpoint(&given.addr)?, view::announced(&given.announced)?);
@@ -85,19 +88,22 @@ pub(super) async fn import(
         }
     }
     probe::fenceable(&record)?;
-    let reason = format!("imported version {} from {first_at}", reply.version);
+    let mut reason = format!("imported version {} from {first_at}", reply.version);
+    for taken in &record.instead_of {
+        reason.push_str(&format!(", in the place of {}", taken.told()));
+    }
     let cluster = registry.create(record, &by, reason).await?;
     Ok(ok(ClusterAnswer { cluster: view::cluster(&cluster.record()) }))
 }
 
-/// Asks every node at once, notes what each states of itself, and returns the name of the cluster.
-/// Silent nodes say nothing against it.
+/// Asks every node at once, notes what each states of itself, and returns the name of the cluster,
+/// and whose place this store takes there. Silent nodes say nothing against it.
 async fn survey(
     registry: &App,
     shards: &mut [Shard],
     (first_at, first): (&Endpoint, &Reply),
     password: Option<&str>,
-) -> Result<String, ApiError> {
+) -> Result<(String, Vec<StoreId>), ApiError> {
     let nodes = || shards.iter().flat_map(|shard| &shard.nodes);
     let locals: Vec<Endpoint> = nodes().map(|node| node.local.clone()).collect();
     probe::unled(registry, &locals, password).await?;
@@ -105,11 +111,40 @@ async fn survey(
     let heard: Vec<(&Node, Reply)> =
         nodes().zip(&answers).filter_map(|(node, reply)| Some((node, reply.clone()?))).collect();
     let name = judge(&heard, (first_at, first)).map_err(ApiError::bad)?;
+    let own = registry.shared.store.about().identity.id();
+    let led_from = heard.iter().map(|(node, reply)| (&node.local, reply.standing.store));
+    let places = places(led_from, own).map_err(ApiError::bad)?;
     let mut answers = answers.into_iter();
     for node in shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
         node.stated = answers.next().flatten().as_ref().map(Stated::of);
     }
-    Ok(name.unwrap_or_else(new_name))
+    Ok((name.unwrap_or_else(new_name), places))
+}
+
+/// The stores whose place `own` takes with an import of nodes that heed these; or why it is not to
+/// be made: of this very store the nodes know a later life. That no other leads them now was looked
+/// at.
+fn places<'a>(
+    nodes: impl Iterator<Item = (&'a Endpoint, Heeds)>,
+    own: Option<StoreId>,
+) -> Result<Vec<StoreId>, String> {
+    let Some(own) = own else { return Ok(Vec::new()) };
+    let mut others = Vec::new();
+    for (local, heeds) in nodes {
+        match heeds.store() {
+            Some(known) if known.name != own.name => others.push(known),
+            Some(known) if known.generation > own.generation => {
+                return Err(format!(
+                    "node {local} was led from {}, and this controller leads from generation {} of it, which was left behind: \
+                     stop it, and `holdfast ctl store adopt` first if it is to lead",
+                    known.told(),
+                    own.generation
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(newest(others))
 }
 
 /// The name that all nodes have for their cluster, if they have one; or why this topology is not to
@@ -232,6 +267,24 @@ mod tests {
         let (node, reply) = heard.first().expect("a node");
         let heard: Vec<_> = heard.iter().map(|(node, reply)| (node, reply.clone())).collect();
         judge(&heard, (&node.local, reply))
+    }
+
+    #[test]
+    fn an_import_takes_the_place_of_whoever_led_and_not_of_a_later_life_of_its_own_store() {
+        let of = |name, generation| StoreId { name, generation };
+        let at = |host: &str| Endpoint { host: host.to_owned(), port: 1 };
+        let (a, b, c) = (at("a"), at("b"), at("c"));
+        let own = Some(of(0xb, 2));
+        let told = |heeds: [Heeds; 3]| places([&a, &b, &c].into_iter().zip(heeds), own);
+        let nobody = [Heeds::Unsaid, Heeds::Nobody, Heeds::Store(of(0xb, 2))];
+        assert_eq!(told(nobody), Ok(Vec::new()));
+        let lost = [3, 4, 3].map(|generation| Heeds::Store(of(0xa, generation)));
+        assert_eq!(told(lost), Ok(vec![of(0xa, 4)]));
+        let later = [Heeds::Nobody, Heeds::Store(of(0xa, 1)), Heeds::Store(of(0xb, 3))];
+        let refused = told(later).expect_err("a copy that was left behind");
+        assert!(refused.starts_with("node c:1 was led from store 000000000000000b, generation 3"));
+        assert!(refused.contains("`holdfast ctl store adopt`"), "{refused}");
+        assert_eq!(places([(&c, later[2])].into_iter(), None), Ok(Vec::new()));
     }
 
     #[test]

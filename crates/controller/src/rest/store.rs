@@ -12,7 +12,7 @@ use crate::store::{About, FORMAT};
 /// Also where the store does not work: then what cannot be read is left out.
 pub(super) async fn show(registry: App) -> Response {
     let shared = &registry.shared;
-    let About { kind, place, identity, origin } = shared.store.about();
+    let About { kind, place, identity, origin, takes: _ } = shared.store.about();
     let namespaces = registry.store(|store| async move { store.namespaces().await }).await;
     let bytes = registry.store(|store| async move { Ok(store.bytes().await) }).await;
     ok(StoreStatus {

@@ -26,6 +26,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::store::StoreId;
 use parking_lot::Mutex;
 use planner::Record;
 use serde::Serialize;
@@ -89,6 +90,8 @@ pub struct Etcd {
     identity: Identity,
     /// Where its content came from.
     origin: Option<String>,
+    /// The stores whose place it takes.
+    takes: Vec<StoreId>,
     /// The key `store` as this process began with it.
     name_text: String,
     claims: Mutex<Claims>,
@@ -134,6 +137,7 @@ impl Etcd {
             prefix,
             identity: name.identity(),
             origin: name.origin,
+            takes: name.instead_of,
             name_text,
             claims: Mutex::new(Claims::default()),
             journal: tokio::sync::Mutex::new(None),
@@ -151,6 +155,7 @@ impl Etcd {
             prefix: self.prefix.clone(),
             identity: self.identity.clone(),
             origin: self.origin.clone(),
+            takes: self.takes.clone(),
             name_text: self.name_text.clone(),
             claims: Mutex::new(Claims { held, unknown: Vec::new(), term }),
             journal: tokio::sync::Mutex::new(self.journal.try_lock().ok().and_then(|known| *known)),
@@ -445,7 +450,8 @@ impl Store for Etcd {
 
     fn about(&self) -> About {
         let (place, identity) = (self.place.clone(), self.identity.clone());
-        About { kind: "etcd", place, identity, origin: self.origin.clone() }
+        let (origin, takes) = (self.origin.clone(), self.takes.clone());
+        About { kind: "etcd", place, identity, origin, takes }
     }
 
     fn bytes(&self) -> Work<'_, Option<u64>> {

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::store::StoreId;
 use planner::Record;
 use redb::{Database, ReadableTable, TableDefinition};
 
@@ -114,6 +115,8 @@ pub(super) struct File {
     identity: Identity,
     /// Where its content came from.
     origin: Option<String>,
+    /// The stores whose place it takes.
+    takes: Vec<StoreId>,
 }
 
 impl File {
@@ -159,7 +162,9 @@ impl File {
         let (term, home, identity) = begun.done()?;
         file.hold_term(term);
         let origin = file.read("read its origin", whole::origin)?;
-        Ok(Self { engine: file, path: PathBuf::new(), term, home, identity, origin })
+        let takes = file.read("read whose place it takes", whole::takes)?;
+        let path = PathBuf::new();
+        Ok(Self { engine: file, path, term, home, identity, origin, takes })
     }
 
     /// The term of this process.
@@ -193,6 +198,7 @@ impl File {
             place: self.path.display().to_string(),
             identity: self.identity.clone(),
             origin: self.origin.clone(),
+            takes: self.takes.clone(),
         }
     }
 

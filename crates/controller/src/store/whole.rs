@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use api::store::StoreId;
 use planner::Record;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +32,11 @@ impl Identity {
     /// Of a store that begins.
     pub(super) fn fresh() -> Self {
         Self { name: format!("{:016x}", fresh_tag()), generation: 1 }
+    }
+
+    /// What is said of it to nodes; `None` where its name is none that can be said.
+    pub fn id(&self) -> Option<StoreId> {
+        StoreId::new(&self.name, self.generation)
     }
 }
 
@@ -60,6 +66,8 @@ pub struct About {
     pub identity: Identity,
     /// Where its content came from, if it began elsewhere.
     pub origin: Option<String>,
+    /// The stores whose place it takes at its nodes.
+    pub takes: Vec<StoreId>,
 }
 
 /// What is found at a place from which no controller of ours leads at the moment.
@@ -90,6 +98,8 @@ pub struct Beginning {
     pub term: u64,
     /// Where it came from, for people.
     pub origin: String,
+    /// The stores that have led its nodes, as far as they told: it takes their place.
+    pub takes: Vec<StoreId>,
 }
 
 /// All that a store holds, of one moment. With secrets: passwords of nodes, tokens of balancers.

@@ -1,5 +1,7 @@
 //! What may be done with two stores, from what was found at each. Pure.
 
+use api::store::StoreId;
+
 use crate::store::{Found, Identity};
 
 /// What an import is to do.
@@ -119,6 +121,18 @@ fn goes_on_filling(of: &Identity, found: &Found, place: &str) -> Result<(), Stri
     ))
 }
 
+/// `next`, or above every generation of the store `name` that its nodes were led from: they refuse lower ones.
+pub(super) fn generation(next: u64, name: &str, stores: &[StoreId]) -> u64 {
+    let known = |of: &&StoreId| StoreId::new(name, of.generation) == Some(**of);
+    stores.iter().filter(known).map(|of| after(of.generation)).fold(next, u64::max)
+}
+
+/// The other stores that its nodes were led from, whose place a store of that name takes.
+pub(super) fn takes(name: &str, stores: &[StoreId]) -> Vec<StoreId> {
+    let own = StoreId::new(name, 1).map(|own| own.name);
+    stores.iter().copied().filter(|of| own.is_some_and(|own| own != of.name)).collect()
+}
+
 /// The next generation.
 pub(super) fn after(generation: u64) -> u64 {
     generation.saturating_add(1)
@@ -229,6 +243,20 @@ mod tests {
         assert_eq!((begins_with(&marked, 70, 5), begins_with(&marked, 71, 5)), (70, term(71, 5)));
         assert_eq!(begins_with(&plain, 9, 5), term(9, 5));
         assert_eq!(begins_with(&Found::default(), 0, 5), term(0, 5));
+    }
+
+    #[test]
+    fn a_store_that_begins_is_obeyed_by_nodes_that_were_led_from_a_later_life_or_another_one() {
+        let of = |name, generation| StoreId { name, generation };
+        let stores = [of(0xa, 4), of(0xb, 7), of(0xc, 1)];
+        assert_eq!(generation(3, "a", &stores), 5, "they refuse the fourth and lower ones");
+        assert_eq!(generation(3, "000000000000000a", &stores), 5);
+        assert_eq!(generation(9, "a", &stores), 9);
+        assert_eq!(generation(3, "d", &stores), 3);
+        assert_eq!(generation(3, "no name", &stores), 3);
+        assert_eq!(takes("a", &stores), stores[1..]);
+        assert_eq!(takes("d", &stores), stores);
+        assert_eq!(takes("no name", &stores), [], "it says nothing to nodes");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What the nodes of all clusters say of who leads them, asked by a tool that leads nobody.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::heard::Told;
+use api::store::StoreId;
 use planner::{Node, Record};
 use tokio::task::JoinSet;
 use web::tls::Tls;
@@ -28,6 +31,8 @@ pub(super) struct Heard {
     pub(super) led: Vec<String>,
     /// What each that told has seen, and its address, the highest term first.
     pub(super) terms: Vec<(u64, String)>,
+    /// From which stores they were led: of each the highest generation.
+    pub(super) stores: Vec<StoreId>,
 }
 
 impl Heard {
@@ -93,38 +98,52 @@ async fn asked(records: &[Record], tls: &Arc<Tls>, since: Instant) -> Heard {
             let (node, password) = (node.clone(), record.password.clone());
             let (tls, cluster) = (Arc::clone(tls), record.cluster_id.clone());
             asked.spawn(async move {
-                let (term, is_led) = one(&node, password, &cluster, &tls, since).await?;
-                Ok::<_, String>((node.local.to_string(), term, is_led))
+                let (told, is_led) = one(&node, password, &cluster, &tls, since).await?;
+                Ok::<_, String>((node.local.to_string(), told, is_led))
             });
         }
     }
     let mut heard = Heard { nodes: asked.len(), ..Heard::default() };
+    let mut stores = Vec::new();
     for answer in asked.join_all().await {
         match answer {
-            Ok((address, term, is_led)) => {
-                heard.term = heard.term.max(term);
+            Ok((address, told, is_led)) => {
+                heard.term = heard.term.max(told.term);
                 if is_led {
                     heard.led.push(address.clone());
                 }
-                heard.terms.push((term, address));
+                stores.extend(told.store.store());
+                heard.terms.push((told.term, address));
             }
             Err(address) => heard.silent.push(address),
         }
     }
+    heard.stores = newest(stores);
     heard.led.sort();
     heard.silent.sort();
     heard.terms.sort_by(|(one, at), (other, there)| other.cmp(one).then_with(|| at.cmp(there)));
     heard
 }
 
-/// Term, and whether it heard a controller since. What another cluster's node says there says nothing; its address then.
+/// Of each store the highest generation.
+pub(crate) fn newest(stores: impl IntoIterator<Item = StoreId>) -> Vec<StoreId> {
+    let mut newest = BTreeMap::new();
+    for StoreId { name, generation } in stores {
+        let known = newest.entry(name).or_insert(generation);
+        *known = generation.max(*known);
+    }
+    newest.into_iter().map(|(name, generation)| StoreId { name, generation }).collect()
+}
+
+/// What it says, and whether it heard a controller since. What another cluster's node says there
+/// says nothing; its address then.
 async fn one(
     node: &Node,
     password: Option<String>,
     cluster: &str,
     tls: &Arc<Tls>,
     since: Instant,
-) -> Result<(u64, bool), String> {
+) -> Result<(Told, bool), String> {
     let exchange = async {
         let mut connection = Connection::open(&node.local, password.as_deref(), tls).await?;
         // Before the question: however long the answer takes, what is heard since then was heard since.
@@ -140,7 +159,7 @@ async fn one(
         return Err(address);
     }
     let is_led = told.heard_ms.is_some_and(|ms| Duration::from_millis(ms) < elapsed);
-    Ok((told.term, is_led))
+    Ok((told, is_led))
 }
 
 #[cfg(test)]
@@ -155,6 +174,7 @@ mod tests {
             silent: vec!["a:1".to_owned(); silent],
             led: vec!["b:1".to_owned(); led],
             terms: Vec::new(),
+            stores: Vec::new(),
         };
         assert_eq!(two(0, 0).check(), Ok(()));
         assert!(two(0, 1).check().expect_err("led").contains("b:1 hears a controller of term 4"));
@@ -163,6 +183,13 @@ mod tests {
         assert_eq!(Heard::default().check(), Ok(()), "there is nobody to ask");
         let three = Heard { nodes: 3, ..two(1, 0) };
         assert_eq!(three.check(), Ok(()), "most of them told");
+    }
+
+    #[test]
+    fn of_each_store_that_has_led_them_the_newest_life_counts() {
+        let of = |name, generation| StoreId { name, generation };
+        let told = [of(2, 1), of(1, 3), of(2, 4), of(1, 2)];
+        assert_eq!(newest(told), [of(1, 3), of(2, 4)]);
     }
 
     #[test]

@@ -15,8 +15,10 @@ pub(super) fn imported(export: &Export, beginning: &Beginning) -> Export {
     let number = export.events.iter().map(|event| event.number).max().unwrap_or(0);
     let clusters = export.clusters.len();
     let text = format!(
-        "the store begins here as generation {}, with {clusters} clusters of {}",
-        beginning.identity.generation, beginning.origin
+        "the store begins here as generation {}, with {clusters} clusters of {}{}",
+        beginning.identity.generation,
+        beginning.origin,
+        taken(beginning)
     );
     let event = Event { number: number.saturating_add(1), ..event(beginning, text) };
     export.events.push(event);
@@ -28,8 +30,22 @@ pub(super) fn adopted(beginning: &Beginning) -> Event {
     let generation = beginning.identity.generation;
     event(
         beginning,
-        format!("the store is adopted as generation {generation}: {}", beginning.origin),
+        format!(
+            "the store is adopted as generation {generation}: {}{}",
+            beginning.origin,
+            taken(beginning)
+        ),
     )
+}
+
+/// Whose place it takes, behind what is done.
+fn taken(beginning: &Beginning) -> String {
+    let taken = beginning.takes.iter().map(|taken| taken.told());
+    let taken: Vec<String> = taken.collect();
+    match taken.is_empty() {
+        true => String::new(),
+        false => format!(", in the place of {}", taken.join(" and of ")),
+    }
 }
 
 fn event(beginning: &Beginning, text: String) -> Event {
@@ -50,6 +66,8 @@ fn actor() -> Actor {
 
 #[cfg(test)]
 mod tests {
+    use api::store::StoreId;
+
     use super::*;
     use crate::store::Identity;
 
@@ -68,12 +86,17 @@ mod tests {
             users: std::collections::BTreeMap::new(),
             events: vec![old],
         };
-        let beginning = Beginning { identity, term: 9, origin: "a file".to_owned() };
+        let origin = "a file".to_owned();
+        let taken = StoreId { name: 0xcd, generation: 4 };
+        let beginning = Beginning { identity, term: 9, origin, takes: vec![taken] };
         let imported = imported(&export, &beginning);
         assert!(imported.has_the_content_of(&export));
         let [_, event] = &imported.events[..] else { panic!("{:?}", imported.events) };
         assert_eq!((event.number, event.term, &*event.cluster), (8, 9, ""));
-        assert_eq!(event.text, "the store begins here as generation 3, with 0 clusters of a file");
+        assert_eq!(
+            event.text,
+            "the store begins here as generation 3, with 0 clusters of a file, in the place of store 00000000000000cd, generation 4"
+        );
         let by = event.by.as_ref().expect("an actor");
         assert!(by.who.starts_with("(ctl store") && event.is_history(), "{event:?}");
         assert!(adopted(&beginning).by.is_some());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api::heartbeat::{ClientAccess, LeaseMode, LinkStatus, Reply, Resync, Role, Standing};
+use api::store::{Heeds, Said};
 use parking_lot::Mutex;
 use resp::{Limits, Parser, Protocol, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +34,8 @@ pub struct Inside {
     pub resync: Resync,
     /// Grants and moves; `None`: it knows neither.
     pub mover: Option<Mover>,
+    /// From which store it is led; [`Heeds::Unsaid`]: it does not know the word.
+    pub heeds: Heeds,
 
     pub nonce: u64,
     pub lease_until_ns: u64,
@@ -86,6 +89,7 @@ impl FakeNode {
             sequence: 0,
             resync: Resync::None,
             mover: None,
+            heeds: Heeds::Unsaid,
             nonce: rand::random::<u64>() | 1,
             lease_until_ns: 0,
             paused_until_ns: 0,
@@ -326,10 +330,15 @@ fn named(
     mut reply: Writer<'_>,
 ) {
     let term: u64 = term.parse().expect("a term");
-    if term < inside.lock().term {
-        return reply.error("ERR election version mismatch: a higher one was seen");
+    let length = match rest {
+        ["STORE", _, _, "FOR", ..] => 6,
+        ["STORE", ..] => 3,
+        _ => 0,
+    };
+    let (store, rest) = rest.split_at(length);
+    if let Err(refused) = inside.lock().obeys(term, store) {
+        return reply.error(&refused);
     }
-    inside.lock().term = term;
     let is_client = ["PAUSE", "UNPAUSE"].contains(&rest[0]);
     let family = if is_client { "CLIENT" } else { "CLUSTERX" };
     let bare: Vec<String> =
@@ -349,10 +358,11 @@ fn heartbeat(
     mover::flow(world);
     let mut inside = inside.lock();
     let term: u64 = term.parse().expect("a term");
-    if term < inside.term {
-        return reply.error("ERR election version mismatch: a higher one was seen");
+    let from = rest.iter().position(|word| *word == "STORE").unwrap_or(rest.len());
+    let store = rest[from..].split(|word| *word == "MOVES").next().unwrap_or_default();
+    if let Err(refused) = inside.obeys(term, store) {
+        return reply.error(&refused);
     }
-    inside.term = term;
     if master.bytes().any(|byte| byte != b'0') {
         inside.heard = Some((term, Instant::now()));
     }
@@ -401,7 +411,24 @@ impl Inside {
             term: self.term,
             heard_ms: self.heard.map(|(_, at)| ms(at)),
             heard_term: self.heard.map_or(0, |(term, _)| term),
+            store: self.heeds,
         }
+    }
+
+    /// Notes term and store of who says so, or says why not.
+    fn obeys(&mut self, term: u64, store: &[&str]) -> Result<(), String> {
+        let said = store.get(1..).and_then(Said::parse);
+        assert!(store.is_empty() || said.is_some(), "{store:?}");
+        if let Some(said) = said {
+            assert_ne!(self.heeds, Heeds::Unsaid, "it does not know {store:?}");
+            said.against(self.heeds.store()).map_err(|why| format!("ERR {why}"))?;
+        }
+        if term < self.term {
+            return Err("ERR election version mismatch: a higher one was seen".to_owned());
+        }
+        self.term = term;
+        self.heeds = said.map_or(self.heeds, |said| Heeds::Store(said.by));
+        Ok(())
     }
 
     fn clock_ns(&self) -> u64 {
@@ -479,8 +506,11 @@ impl Inside {
             uptime_ms: now / 1_000_000,
             copies: mover::copies(self),
             wall_ms: self.ahead.map_or(0, wall_ms),
-            standing: (self.mover.as_ref())
-                .map_or_else(Standing::default, |mover| mover.standing(self.sequence)),
+            standing: Standing {
+                store: self.heeds,
+                ..(self.mover.as_ref())
+                    .map_or_else(Standing::default, |mover| mover.standing(self.sequence))
+            },
             moves: self.mover.as_ref().map(|_| Vec::new()),
             knows_rates: self.mover.is_some(),
             copying: Vec::new(),

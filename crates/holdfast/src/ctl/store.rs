@@ -75,8 +75,9 @@ pub(crate) enum StoreVerb {
     },
     /// Take a store up again that was given up, or whose controllers are refused by their nodes
     ///
-    /// Only once all controllers of the other store are stopped for good. Its generation and terms rise
-    /// above those of the other.
+    /// Only once all controllers of the other store are stopped for good. Its generation and terms
+    /// rise above those of the other, and nodes that were led from a store of another name obey it
+    /// from then on.
     Adopt {
         /// Configuration of its controllers
         #[arg(long, value_name = "FILE")]

@@ -147,6 +147,7 @@ fn record(stored: &Stored) -> Record {
         cluster_id: String::new(),
         paused: None,
         moves: stored.moves.clone(),
+        instead_of: Vec::new(),
     }
 }
 

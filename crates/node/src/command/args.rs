@@ -69,6 +69,11 @@ impl<'a> Args<'a> {
         rest.get(place + 1..)
     }
 
+    /// The argument so many behind the next one, which stays where it is.
+    pub fn ahead(&self, count: usize) -> Option<&'a [u8]> {
+        self.words.get(self.next.saturating_add(count)).copied()
+    }
+
     /// How many arguments are not taken yet.
     pub fn len(&self) -> usize {
         self.words.len().saturating_sub(self.next)

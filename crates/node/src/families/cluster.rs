@@ -5,6 +5,7 @@ mod discarded;
 mod migrate;
 mod moves;
 mod redis;
+mod store;
 
 use std::sync::Arc;
 
@@ -304,10 +305,10 @@ fn observe(cx: &mut SessionCx<'_>, _args: &mut Args<'_>, reply: Reply<'_>) -> Re
     Ok(reply.bulk(text.as_bytes()).into())
 }
 
-/// `AS <term> SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE …`: said by a controller that names its term, and refused
-/// once a higher one was seen (rule O5).
+/// `AS <term> [STORE …] SETNODES|SETNODEID|SETCLUSTERID|PAUSE|UNPAUSE …`: said by a controller that names its term, and refused
+/// once a higher one was seen (rule O5), or where another store leads (O7).
 fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let (term, word) = (args.number()?, args.word());
+    let (term, said, word) = (args.number()?, store::before(args)?, args.word());
     let run: SessionHandler = match word.as_deref() {
         Some(b"SETNODES") => set_nodes,
         Some(b"SETNODEID") => set_node_id,
@@ -316,7 +317,8 @@ fn as_term(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Res
         Some(b"UNPAUSE") => super::client::unpause,
         _ => return Err(Error::text(CLUSTERX_TEXT)),
     };
-    cx.node.grants.obey(term).map_err(Error::err)?;
+    let obeyed = grants::leader::obey(cx.node, term, said);
+    obeyed.map_err(|error| Error::text(error.to_string()))?;
     run(cx, args, reply)
 }
 
@@ -397,7 +399,7 @@ fn flush_slots(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) ->
 }
 
 fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> Result<After> {
-    let asked = moves::asked(args)?;
+    let (asked, said) = (moves::asked(args)?, store::behind(args)?);
     if !matches!(args.len(), 3 | 6 | 15 | 16) {
         return Err(Error::text(CLUSTERX_TEXT));
     }
@@ -421,7 +423,8 @@ fn heartbeat(cx: &mut SessionCx<'_>, args: &mut Args<'_>, reply: Reply<'_>) -> R
     };
     let id = cx.node.cluster.load().id();
     let is_for_me = id.is_some_and(|id| id.as_bytes() == master);
-    let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant };
+    let store = store::of_own(cx.node, master, said);
+    let beat = Heartbeat { is_for_me, lease_ms, term, clock, grant, store };
     grants::drive::heartbeat(cx.node, &beat).map_err(|error| Error::text(error.to_string()))?;
     cx.node.grants.heard.note(master, term, crate::clock::boottime_ns());
     if is_for_me {

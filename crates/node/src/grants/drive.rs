@@ -11,10 +11,12 @@ use ::grant::{
     Answer, CommitMode, EpochId, Facts, Heartbeat, HeartbeatError, History, Opened, Taken,
 };
 use api::heard::Told;
+use api::store::Heeds;
 use storage::Store;
 use tokio::time::MissedTickBehavior;
 
 use super::identity;
+use super::leader::{self, KEEP_AGAIN};
 use super::state::{MS, NO_HISTORY, Ticket};
 use crate::clock;
 use crate::gate::Engine;
@@ -24,15 +26,15 @@ use crate::upkeep::settle;
 /// How often the set is judged.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Between two attempts to put a term on a disk that does not take it.
-const KEEP_AGAIN: Duration = Duration::from_secs(10);
-
 /// Why a heartbeat was not taken. `Display` is what follows `-`.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTaken {
     /// It, or its grant, was refused.
     #[error("ERR {0}")]
     Refused(#[from] HeartbeatError),
+    /// Its controller is not obeyed.
+    #[error(transparent)]
+    Leader(#[from] leader::NotBegun),
     /// The epoch could not be made durable.
     #[error("ERR grant refused: open the epoch: {0}")]
     Storage(#[from] storage::Error),
@@ -64,6 +66,7 @@ fn with_facts<T>(node: &Node, engine: &Engine, decide: impl FnOnce(&Facts<'_>) -
 /// in no form.
 pub fn heartbeat(node: &Node, beat: &Heartbeat) -> Result<(), NotTaken> {
     let grants = &node.grants;
+    leader::begin(node, beat.term, beat.store)?;
     {
         // Under the gate: nothing is granted to a role that is just being lost.
         let engine = node.engine();
@@ -167,9 +170,9 @@ async fn keep_terms(node: &Arc<Node>) {
         tokio::time::sleep(LOOK).await;
         let Some(term) = node.grants.term_to_keep() else { continue };
         let keeping = Arc::clone(node);
-        let kept = tokio::task::spawn_blocking(move || identity::keep_term(&keeping.dir, term));
+        let kept = tokio::task::spawn_blocking(move || leader::keep_term(&keeping, term));
         match kept.await {
-            Ok(Ok(())) => node.grants.kept_term(term),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, term, "the term of the controller cannot be kept on disk; it is tried again");
                 tokio::time::sleep(KEEP_AGAIN).await;
@@ -237,5 +240,6 @@ pub fn told(node: &Node) -> Told {
         term: node.grants.term(),
         heard_ms: heard.map(|(_, at_ns)| since(at_ns)),
         heard_term: heard.map_or(0, |(term, _)| term),
+        store: Heeds::of(node.grants.store()),
     }
 }

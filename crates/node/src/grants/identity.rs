@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grant::{Kept, Member};
+use grant::{Kept, Member, StoreId};
 use topology::NodeId;
 
 use crate::durable::{replace_durably, sync_folder};
@@ -16,7 +16,9 @@ use crate::durable::{replace_durably, sync_folder};
 const INCARNATION: &str = "holdfast.incarnation";
 /// File in the node's folder: `<until ns> <lease ms> <boot id>`.
 const PROMISE: &str = "promise";
-/// File in the node's folder: the highest term of a controller that was obeyed. Of a later version there may be more words.
+/// File in the node's folder: the highest term of a controller that was obeyed, and, once one has
+/// said it, name and generation of its store. Of a later version there may be more words; an
+/// earlier one reads the first.
 const TERM: &str = "term";
 
 /// Identity of the data and of the machine's boot.
@@ -112,20 +114,42 @@ pub fn keep_promise(dir: &Path, identity: &Identity, kept: Kept) -> io::Result<(
     sync_folder(dir)
 }
 
-/// The highest term that an earlier process obeyed; 0 if none is known.
-pub fn load_term(dir: &Path) -> u64 {
-    let Ok(text) = std::fs::read_to_string(dir.join(TERM)) else { return 0 };
-    let term = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    term.unwrap_or_else(|| {
-        tracing::warn!("the file `term` is unreadable and is taken for none");
-        0
-    })
+/// What is kept of the controllers that an earlier process obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Obeyed {
+    /// The highest term; 0 if none is known.
+    pub term: u64,
+    /// The store of who said so.
+    pub store: Option<StoreId>,
 }
 
-/// Makes a term durable. Nothing waits for it: what keeps two masters apart is on disk elsewhere, and this is for a
-/// controller that comes back after days.
-pub fn keep_term(dir: &Path, term: u64) -> io::Result<()> {
-    replace_durably(&dir.join(TERM), format!("{term}\n").as_bytes())?;
+/// Reads that; nothing where the file is missing, or is nonsense.
+pub fn load_obeyed(dir: &Path) -> Obeyed {
+    let Ok(text) = std::fs::read_to_string(dir.join(TERM)) else { return Obeyed::default() };
+    let mut words = text.split_whitespace();
+    let Some(term) = words.next().and_then(|word| word.parse().ok()) else {
+        tracing::warn!("the file `term` is unreadable and is taken for none");
+        return Obeyed::default();
+    };
+    let store = match (words.next(), words.next()) {
+        (Some(name), Some(generation)) => {
+            generation.parse().ok().and_then(|generation| StoreId::new(name, generation))
+        }
+        _ => None,
+    };
+    Obeyed { term, store }
+}
+
+/// Makes that durable. For a term nothing waits: what keeps two masters apart is on disk elsewhere,
+/// and this is for a controller that comes back after days. A store is on disk before anything is
+/// answered under it.
+pub fn keep_obeyed(dir: &Path, obeyed: Obeyed) -> io::Result<()> {
+    let mut text = obeyed.term.to_string();
+    if let Some(StoreId { name, generation }) = obeyed.store {
+        text.push_str(&format!(" {name:016x} {generation}"));
+    }
+    text.push('\n');
+    replace_durably(&dir.join(TERM), text.as_bytes())?;
     sync_folder(dir)
 }
 
@@ -170,17 +194,31 @@ mod tests {
     }
 
     #[test]
-    fn a_term_is_read_back_and_nonsense_is_none() {
+    fn who_was_obeyed_is_read_back_and_nonsense_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load_term(dir.path()), 0);
-        keep_term(dir.path(), 7).unwrap();
-        assert_eq!(load_term(dir.path()), 7);
-        std::fs::write(dir.path().join(TERM), "8 of a later version\n").unwrap();
-        assert_eq!(load_term(dir.path()), 8);
-        std::fs::write(dir.path().join(TERM), "x").unwrap();
-        assert_eq!(load_term(dir.path()), 0);
+        let none = Obeyed::default();
+        assert_eq!(load_obeyed(dir.path()), none);
+        let term = Obeyed { term: 7, store: None };
+        let named = Obeyed { store: Some(StoreId { name: 0xab, generation: 3 }), ..term };
+        for obeyed in [term, named] {
+            keep_obeyed(dir.path(), obeyed).unwrap();
+            assert_eq!(load_obeyed(dir.path()), obeyed);
+        }
+        let file = dir.path().join(TERM);
+        // An earlier version reads the first word.
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "7 00000000000000ab 3\n");
+        for (text, read) in [
+            ("8 of a later version\n", Obeyed { term: 8, store: None }),
+            ("7 00000000000000ab 3 and more\n", named),
+            ("7 00000000000000ab\n", term),
+            ("x", none),
+            ("", none),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(load_obeyed(dir.path()), read, "{text}");
+        }
         forget_term(dir.path()).unwrap();
-        assert!(!dir.path().join(TERM).exists());
+        assert!(!file.exists());
         forget_term(dir.path()).unwrap();
     }
 }

@@ -2,12 +2,13 @@
 //! it out.
 //!
 //! Below, what the node holds and every command looks at: [`state`], [`commit`], [`heard`],
-//! [`identity`]. Above, what acts on it: [`drive`], [`owner`], [`relay`].
+//! [`identity`]. Above, what acts on it: [`leader`], [`drive`], [`owner`], [`relay`].
 
 pub mod commit;
 pub mod drive;
 pub mod heard;
 pub mod identity;
+pub mod leader;
 pub mod owner;
 pub mod relay;
 pub mod state;

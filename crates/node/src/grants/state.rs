@@ -5,17 +5,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::grant::{
-    CommitMode, EpochId, HeartbeatError, History, Holder, LEASE_MS_MAX, Member, Promise,
-};
+use ::grant::{CommitMode, EpochId, History, Holder, LEASE_MS_MAX, Member, Promise, StoreId};
 use ::replication::wire::Stamp;
 use api::heartbeat::Standing;
+use api::store::Heeds;
 use parking_lot::Mutex;
 use storage::Store;
 
 use super::commit::{Commit, Lacks};
 use super::heard::Heard;
-use super::identity::{self, Identity};
+use super::identity::{self, Identity, Obeyed};
 use crate::clock;
 use crate::gate::Engine;
 
@@ -41,6 +40,17 @@ pub struct Grants {
     pub(super) naming: Mutex<()>,
     /// The term that the next process finds on disk.
     kept_term: AtomicU64,
+    /// What it finds there beside; held while that is written, and taken before the holder.
+    pub(super) kept: Mutex<OnDisk>,
+}
+
+/// What the next process finds on disk of whom this one obeyed.
+#[derive(Debug, Default)]
+pub(super) struct OnDisk {
+    /// The store.
+    pub(super) store: Option<StoreId>,
+    /// When the disk did not take one.
+    pub(super) failed_at: Option<std::time::Instant>,
 }
 
 /// A reply that waits for the set.
@@ -71,6 +81,7 @@ impl Grants {
             heard: Heard::default(),
             naming: Mutex::default(),
             kept_term: AtomicU64::new(0),
+            kept: Mutex::default(),
         }
     }
 
@@ -84,11 +95,22 @@ impl Grants {
         self.holder.lock().term()
     }
 
-    /// An earlier process of this node left that term on disk: lower ones are refused (rule O7). To be called before
-    /// anybody is heard.
-    pub fn remember(&self, term: u64) {
-        self.holder.lock().remember(term);
-        self.kept_term(term);
+    /// The store whose controllers are obeyed (rule O7).
+    pub fn store(&self) -> Option<StoreId> {
+        self.holder.lock().store()
+    }
+
+    /// An earlier process of this node left that on disk: lower terms are refused, and other stores
+    /// (rule O7). To be called before anybody is heard.
+    pub fn remember(&self, obeyed: Obeyed) {
+        let mut kept = self.kept.lock();
+        let mut holder = self.holder.lock();
+        holder.remember(obeyed.term);
+        if let Some(store) = obeyed.store {
+            holder.led_from(store);
+        }
+        kept.store = obeyed.store;
+        self.kept_term(obeyed.term);
     }
 
     /// The term that is to be put on disk, if it is not there: of a controller that leads a shard
@@ -101,16 +123,13 @@ impl Grants {
     }
 
     /// That term is on disk.
-    pub fn kept_term(&self, term: u64) {
+    pub(super) fn kept_term(&self, term: u64) {
         self.kept_term.store(term, Ordering::SeqCst);
     }
 
-    /// Whether a command of a controller that names its term is to be obeyed; notes the term.
-    ///
-    /// # Errors
-    /// A higher one was seen.
-    pub fn obey(&self, term: u64) -> Result<(), HeartbeatError> {
-        self.holder.lock().obey(term)
+    /// The term that is on disk.
+    pub(super) fn term_on_disk(&self) -> u64 {
+        self.kept_term.load(Ordering::SeqCst)
     }
 
     /// Whether a master may serve at `now_ns`: it has a lease, and a grant where grants are in use.
@@ -195,6 +214,7 @@ impl Grants {
             promised_ms: holder.promised_ns(clock::boottime_ns()).div_ceil(MS),
             ..Standing::default()
         };
+        standing.store = Heeds::of(holder.store());
         standing.granted_epoch = holder.held().map_or(0, |held| held.epoch);
         standing.granted_version = Some(holder.held().map_or(0, |held| held.version));
         if let (Some(in_sync), Some(store)) = (holder.in_sync(), &engine.store) {

@@ -17,6 +17,7 @@ use crate::clock;
 
 mod alone;
 mod answers;
+mod leader;
 mod live;
 
 /// Id of the master.
@@ -355,7 +356,7 @@ fn a_command_of_an_older_term_is_refused() {
     assert_eq!(as_term("1", &["SETNODEID", &m()]), "+OK");
     assert!(as_term("3", &["FLUSHALL"]).starts_with("-ERR CLUSTERX command"));
     assert_eq!(node.node.grants.term(), 1, "what is no such command is not obeyed");
-    node.node.grants.obey(2).expect("a newer one");
+    super::leader::obey(&node.node, 2, None).expect("a newer one");
     for late in [&["UNPAUSE"][..], &["PAUSE", "1", "WRITE"], &["SETNODEID", &m()]] {
         let refused = as_term("1", late);
         assert_eq!(refused, "-ERR election version mismatch: 1 is older than 2");
@@ -377,12 +378,12 @@ fn the_next_process_refuses_terms_that_this_one_refused() {
     assert_eq!(node.node.grants.term_to_keep(), None, "who says hello may not lead it");
     Reply::parse(&hear(&node, "9")).expect("a reply");
     let dir = node.node.dir.clone();
-    wait_until(|| match super::identity::load_term(&dir) {
+    wait_until(|| match super::identity::load_obeyed(&dir).term {
         9 => Ok(()),
         other => Err(format!("term {other} on disk")),
     });
     let next = node.restart(|values| values.cluster_enabled = true);
-    next.node.grants.remember(super::identity::load_term(&dir));
+    next.node.grants.remember(super::identity::load_obeyed(&dir));
     let refused = hear(&next, "8");
     assert_eq!(refused, "-ERR election version mismatch: 8 is older than 9");
     Reply::parse(&hear(&next, "9")).expect("the same one is obeyed");

@@ -137,7 +137,7 @@ fn a_replica_that_obeys_another_controller_is_no_candidate() {
     s.observed.term = 3;
     s.record.term = 3;
     s.answers_with("c", |_| {});
-    let led = crate::Led { term: 2, heard_at: None, at: s.now };
+    let led = crate::Led { term: 2, heard_at: None, at: s.now, store: None };
     s.observed.nodes.entry(id("b")).or_default().led = Some(led);
     let now = s.now;
     s.observed.heard(&id("b"), now);

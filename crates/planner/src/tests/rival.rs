@@ -1,14 +1,23 @@
 //! Scripted controllers beside this one.
 
+use api::store::{Heeds, Said, StoreId};
+
 use super::*;
-use crate::{Guard, Led, guarded};
+use crate::{Guard, Led, guarded, said};
 
 impl Script {
     fn led(&mut self, name: &str, term: u64, heard_ms_ago: Option<u64>) {
         let at = self.now;
         let heard_at = heard_ms_ago.map(|ms| Time::from_nanos(at.nanos() - ms * 1_000_000));
-        self.observed.nodes.entry(id(name)).or_default().led = Some(Led { term, heard_at, at });
+        self.observed.nodes.entry(id(name)).or_default().led =
+            Some(Led { term, heard_at, at, store: None });
         self.observed.heard(&id(name), at);
+    }
+
+    fn led_from(&mut self, name: &str, store: StoreId) {
+        self.led(name, 3, Some(80));
+        let led = self.observed.nodes.entry(id(name)).or_default().led.as_mut();
+        led.expect("it is led").store = Some(store);
     }
 
     fn guards(&mut self) {
@@ -102,4 +111,89 @@ fn a_copied_store_never_leads_beside_the_one_it_was_copied_from() {
     s.judges();
     assert_eq!(s.observed.guard.as_ref().and_then(|guard| guard.rival), Some(100));
     assert!(s.plan().actions.is_empty() && s.plan().leases.is_empty());
+}
+
+const OWN: StoreId = StoreId { name: 0xb, generation: 2 };
+
+/// Rule O7: whatever the terms are, and as a word that names both stores and what is to be done.
+#[test]
+fn a_controller_of_a_store_that_the_nodes_refuse_does_nothing_and_says_so() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.after_ms(100_000);
+    (s.observed.term, s.record.term) = (1_000, 1_000);
+    s.observed.store = Some(OWN);
+    for name in ["a", "b", "c"] {
+        s.led_from(name, StoreId { name: 0xa, generation: 3 });
+    }
+    s.check(expect![[r#"
+        leases: 
+        suspect: the nodes are led from store 000000000000000a, generation 3
+        alarm: a:1, b:1, c:1 are led from store 000000000000000a, generation 3, this controller leads from store 000000000000000b, generation 2: it does nothing: stop the controllers of one of the two for good; if this one is to lead, `holdfast ctl store adopt` on it takes the place of the other
+    "#]]);
+    for name in ["a", "b", "c"] {
+        s.led_from(name, StoreId { generation: 3, ..OWN });
+    }
+    let plan = s.plan();
+    assert!(plan.actions.is_empty() && plan.leases.is_empty(), "{plan:?}");
+    assert_eq!(plan.alarms.len(), 1, "{:?}", plan.alarms);
+    assert!(
+        plan.alarms.iter().all(|alarm| alarm.contains(
+            "are led from store 000000000000000b, generation 3, this controller leads from store 000000000000000b, generation 2: it does nothing: that one counts"
+        )),
+        "{:?}",
+        plan.alarms
+    );
+    // One that obeys is looked after, and the others are named.
+    s.observed.nodes.entry(id("c")).or_default().led = None;
+    s.answers("c", reply("c", 7, Does::Slave));
+    let plan = s.plan();
+    assert!(plan.stands_back.is_none(), "{plan:?}");
+    assert!(
+        plan.alarms.iter().any(|alarm| alarm.starts_with(
+            "a:1, b:1 are led from store 000000000000000b, generation 3, the others from store"
+        )),
+        "{:?}",
+        plan.alarms
+    );
+}
+
+#[test]
+fn nodes_that_know_its_store_or_none_are_no_reason_to_stand_back() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.after_ms(100_000);
+    (s.observed.term, s.record.term) = (1_000, 1_000);
+    for own in [None, Some(OWN)] {
+        s.observed.store = own;
+        for name in ["a", "b", "c"] {
+            s.led_from(name, StoreId { generation: 1, ..OWN });
+        }
+        assert_eq!(s.plan().stands_back, None, "{own:?}");
+    }
+    // A store without a name that can be said is told apart by terms alone.
+    s.observed.store = None;
+    s.led_from("a", StoreId { name: 0xa, generation: 9 });
+    assert_eq!(s.plan().stands_back, None);
+}
+
+#[test]
+fn a_store_that_takes_the_place_of_another_says_so_to_its_nodes() {
+    let mut s = Script::serving(&["a", "b", "c"]);
+    s.after_ms(100_000);
+    (s.observed.term, s.record.term) = (1_000, 1_000);
+    s.observed.store = Some(OWN);
+    let (lost, older) =
+        (StoreId { name: 0xa, generation: 3 }, StoreId { name: 0xa, generation: 2 });
+    let to = |s: &Script| said(&s.record, &s.observed, Heeds::Store(older));
+    assert_eq!(to(&s), Some(Said { by: OWN, instead_of: None }));
+    // By an adoption of the store, for all clusters; by an import, for one.
+    s.observed.takes = vec![lost];
+    assert_eq!(to(&s), Some(Said { by: OWN, instead_of: Some(lost) }));
+    s.observed.takes = Vec::new();
+    s.record.instead_of = vec![lost];
+    assert_eq!(to(&s), Some(Said { by: OWN, instead_of: Some(lost) }));
+    for name in ["a", "b", "c"] {
+        s.led_from(name, older);
+    }
+    assert_eq!(s.plan().stands_back, None);
+    assert_eq!(said(&s.record, &s.observed, Heeds::Unsaid), None);
 }

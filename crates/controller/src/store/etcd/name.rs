@@ -1,5 +1,6 @@
 //! The key `store`: format, name and generation, and the mark of a store that is not to be led from.
 
+use api::store::StoreId;
 use serde::{Deserialize, Serialize};
 
 use crate::store::whole::{GivenUp, Identity};
@@ -18,6 +19,9 @@ pub(super) struct Name {
     /// Where the content came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) origin: Option<String>,
+    /// The stores whose place it takes. Earlier versions read none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) instead_of: Vec<StoreId>,
     /// It was given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) given_up: Option<GivenUp>,
@@ -44,6 +48,7 @@ impl Name {
             name: identity.name,
             number: identity.generation,
             origin,
+            instead_of: Vec::new(),
             given_up: None,
             filling: None,
             filling_of: None,
@@ -96,11 +101,13 @@ mod tests {
     #[test]
     fn an_older_version_reads_a_name_and_does_not_touch_what_is_closed() {
         let identity = Identity { name: "ab".to_owned(), generation: 4 };
-        let name = Name::of(identity.clone(), Some("a file".to_owned()));
+        let instead_of = vec![StoreId { name: 0xcd, generation: 2 }];
+        let name = Name { instead_of, ..Name::of(identity.clone(), Some("a file".to_owned())) };
         let text = serde_json::to_string(&name).expect("a text");
         let before: Before = serde_json::from_str(&text).expect("a name of before");
         assert_eq!((before.format, &*before.generation), (FORMAT, "ab"));
-        assert_eq!(Name::parse(&text).expect("a name").identity(), identity);
+        assert_eq!(Name::parse(&text).expect("a name"), name);
+        assert_eq!(name.identity(), identity);
 
         let old = Name::parse(r#"{"format":1,"generation":"cd"}"#).expect("a name of before");
         assert_eq!(old.identity(), Identity { name: "cd".to_owned(), generation: 1 });

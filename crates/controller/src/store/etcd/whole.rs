@@ -290,6 +290,7 @@ impl Idle {
 /// The keys `store` and `leader` of one that begins: it is vacant, and its first leader has a higher term.
 fn begun(as_: &Beginning) -> Result<(Name, String), StoreError> {
     let name = Name::of(as_.identity.clone(), Some(as_.origin.clone()));
+    let name = Name { instead_of: as_.takes.clone(), ..name };
     Ok((name, encode(&Leader::vacant(as_.term))?))
 }
 

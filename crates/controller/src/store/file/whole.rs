@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use api::store::StoreId;
 use planner::Record;
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _,
@@ -22,6 +23,8 @@ use crate::store::{FORMAT, StoreError, failed};
 const NAME: &str = "name";
 const ORIGIN: &str = "origin";
 const GIVEN_UP: &str = "given_up";
+/// Text: JSON, a list of the stores whose place it takes.
+const INSTEAD_OF: &str = "instead_of";
 /// Numbers.
 const GENERATION: &str = "generation";
 
@@ -101,6 +104,15 @@ fn name(
 /// Where the content came from.
 pub(super) fn origin(tx: &ReadTransaction) -> Result<Option<String>, StoreError> {
     text(&tx.open_table(TEXTS).map_err(engine("open texts"))?, ORIGIN)
+}
+
+/// The stores whose place it takes.
+pub(super) fn takes(tx: &ReadTransaction) -> Result<Vec<StoreId>, StoreError> {
+    let texts = tx.open_table(TEXTS).map_err(engine("open texts"))?;
+    let read = |text: String| {
+        serde_json::from_str(&text).map_err(failed("read whose place the store takes"))
+    };
+    text(&texts, INSTEAD_OF)?.map_or(Ok(Vec::new()), read)
 }
 
 fn users(tx: &ReadTransaction) -> Result<BTreeMap<String, Value>, StoreError> {
@@ -322,5 +334,7 @@ fn begins(tx: &WriteTransaction, as_: &Beginning) -> Result<(), StoreError> {
     meta.insert("term", as_.term).map_err(engine("write term"))?;
     texts.insert(ORIGIN, as_.origin.as_str()).map_err(engine("write its origin"))?;
     texts.insert("home", as_.origin.as_str()).map_err(engine("write its home"))?;
+    let takes = serde_json::to_string(&as_.takes).map_err(failed("encode whose place it takes"))?;
+    texts.insert(INSTEAD_OF, takes.as_str()).map_err(engine("write whose place it takes"))?;
     Ok(())
 }

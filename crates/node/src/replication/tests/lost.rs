@@ -25,8 +25,8 @@ impl Running {
             version: 0,
         };
         let clock = Some((clock::boottime_ns(), self.node.grants.nonce()));
-        let beat =
-            Heartbeat { is_for_me: true, lease_ms: 60_000, term: 1, clock, grant: Some(grant) };
+        let (is_for_me, grant) = (true, Some(grant));
+        let beat = Heartbeat { is_for_me, lease_ms: 60_000, term: 1, clock, grant, store: None };
         crate::grants::drive::heartbeat(&self.node, &beat).unwrap();
         assert_eq!(self.node.grants.granted_epoch(), Some(epoch));
     }
