@@ -71,7 +71,7 @@ pub(crate) fn render(
             }
         }
     }
-    metrics::process::render(&mut page, certificate_ends_s);
+    metrics::process::render(&mut page, &limits::http::closed(), certificate_ends_s);
     page.into_text()
 }
 
