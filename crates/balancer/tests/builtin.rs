@@ -303,6 +303,18 @@ async fn the_token_is_asked_for() {
     assert!(healthz.starts_with("closed: no controller"), "{healthz}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_leads_no_more_opens_nothing() {
+    let balancer = start(config()).await;
+    let (listen, a) = (free_endpoint(), Node::start('a').await);
+    let state = desired(1, 1, &[(&listen, Some(&a))]);
+    // It was asked how it is, and then the authority was over.
+    let error = balancer.driver.apply_while(&state, || false).await.unwrap_err();
+    assert!(matches!(error, Error::Ended { .. }), "{error}");
+    assert!(balancer.driver.observe().await.unwrap().in_force.is_empty());
+    assert!(balancer.driver.apply_while(&state, || true).await.unwrap().matches(&state));
+}
+
 /// More of them than there are places: neither a controller that has a connection nor one that
 /// comes now is kept out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
