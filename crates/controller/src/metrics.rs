@@ -45,7 +45,7 @@ pub(crate) struct Counters {
 pub(crate) fn render(
     term: u64,
     counters: &Counters,
-    store_age: Option<Duration>,
+    (store_age, unread): (Option<Duration>, usize),
     clusters: &[Status],
     certificate_ends_s: Option<i64>,
 ) -> String {
@@ -58,6 +58,7 @@ pub(crate) fn render(
     if let Some(age) = store_age {
         page.value(&rows::STORE_WRITE_AGE_SECONDS, age.as_secs());
     }
+    page.value(&rows::UNREAD_RECORDS, unread);
     for (metric, samples) in FAMILIES {
         page.head(metric);
         for status in clusters {
@@ -185,8 +186,8 @@ mod tests {
 
     #[test]
     fn the_page_announces_every_metric_of_the_table_and_tells_what_status_does() {
-        let age = Some(Duration::from_secs(9));
-        let text = render(4, &Counters::default(), age, &[status()], Some(7));
+        let store = (Some(Duration::from_secs(9)), 2);
+        let text = render(4, &Counters::default(), store, &[status()], Some(7));
         let announced: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -209,6 +210,7 @@ mod tests {
             format!("holdfast_controller_move_waits_seconds{{{of},move=\"7\"}} 61"),
             "holdfast_controller_slots_moved_total 0".to_owned(),
             "holdfast_controller_store_write_age_seconds 9".to_owned(),
+            "holdfast_controller_unread_records 2".to_owned(),
             "holdfast_controller_failovers_total 0".to_owned(),
         ] {
             assert!(text.contains(&format!("{row}\n")), "{row}\n{text}");

@@ -223,8 +223,9 @@ pub(super) async fn metrics(registry: App) -> Response {
     let seen = if shared.leads() { registry.all() } else { Vec::new() };
     let clusters: Vec<rest::Status> =
         seen.iter().map(|cluster| status(cluster, troubles(&registry))).collect();
-    let (term, age) = (shared.store.term(), shared.store.written_ago());
+    let (term, store) =
+        (shared.store.term(), (shared.store.written_ago(), registry.unread_count()));
     let ends_s = shared.tls.ends_s();
-    let text = crate::metrics::render(term, &shared.counters, age, &clusters, ends_s);
+    let text = crate::metrics::render(term, &shared.counters, store, &clusters, ends_s);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
