@@ -122,8 +122,8 @@ impl Entry {
         self.running.filter(|_| !self.is_fresh(now)).map(|began| began + LIMIT)
     }
 
-    /// What is known now. An answer that is not fresh is good as long as nothing says otherwise,
-    /// but nobody has said it of now.
+    /// What is known now. An answer that is not fresh is the newest there is, and said to be so by
+    /// a fault.
     fn known(&self, now: Instant) -> Answer {
         let mut answer = self.answer.clone();
         if !self.is_fresh(now) && answer.fault.is_none() {

@@ -49,7 +49,8 @@ impl Registry {
         Ok(Arc::new(Self { shared, clusters, unread, passing }))
     }
 
-    /// Runs the records that a look shows, newer ones of clusters that run already, and none that is not named.
+    /// Runs the records that a look shows, newer ones of clusters that run already, and none that is
+    /// not named.
     pub(crate) fn follow(&self, look: Look) {
         let Look { changed, unread, names, .. } = look;
         self.could_read(&changed, unread, &names);

@@ -281,7 +281,8 @@ async fn remove(cx: &mut Cx<'_>, victims: &[Server]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends, in workers left by a reload, every session of ours that does not lead to the node that is wished. They refuse commands on servers, so it goes one by one.
+/// Ends, in workers left by a reload, every session of ours that does not lead to the node that is
+/// wished. They refuse commands on servers, so it goes one by one.
 async fn cut_old_workers(cx: &mut Cx<'_>, wishes: &Wishes) -> Result<(), Error> {
     let deadline = Instant::now() + cx.driver.timeout;
     let mut pause = SHORTEST_PAUSE;

@@ -334,7 +334,8 @@ async fn swallowing(to: String) -> (String, tokio::task::JoinHandle<()>) {
     (here, task)
 }
 
-/// Whoever answers is not taken for gone, so a lead that is left without a word would be nobody's.
+/// A leader that answers is not taken for gone, so a lead that it left without a word would be
+/// nobody's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lead_is_held_until_it_is_vacant_for_certain() {
     let mut server = Server::start(1).await;
