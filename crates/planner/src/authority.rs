@@ -183,14 +183,14 @@ mod tests {
         let gone = Standby { closed_at, refused_at, hearing, ..view() };
         assert_eq!(proven(&gone, 12_009), None);
         assert_eq!(proven(&gone, 12_010), Some(Proof::Refused));
-        let hearing = Hearing { answering: 1, ..hearing };
+        let hearing = Hearing { heard: 1, ..hearing };
         assert_eq!(proven(&Standby { hearing, ..vacant }, 10_000), Some(Proof::Vacant));
         assert_eq!(proven(&Standby { hearing, ..gone }, 10_060), Some(Proof::Refused));
     }
 
     #[test]
     fn one_that_cannot_lead_every_cluster_lets_others_go_first() {
-        let hearing = Hearing { nodes: 4, answering: 4, unread: 1 };
+        let hearing = Hearing { nodes: 4, heard: 4, answering: 4, unread: 1 };
         let vacant = Standby { vacant_at: Some(at(10_000)), hearing, ..view() };
         assert_eq!(proven(&vacant, 11_999), None);
         assert_eq!(proven(&vacant, 12_000), Some(Proof::Vacant), "nobody has");

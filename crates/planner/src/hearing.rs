@@ -3,6 +3,9 @@
 //! The claim is in the store, so one that reaches the store and no node could lead for ever, while
 //! others could do its work. It gives the lead up only to one that says that it hears nodes: where
 //! nobody hears any, nothing is won by a change. One that hears none lets others go first.
+//!
+//! That nodes ended all at once must not look like one's own deafness: what a standby says it hears
+//! is of a third of the time after which a leader is deaf, so the leader was deaf before.
 
 use crate::{Policy, Time};
 
@@ -20,7 +23,9 @@ const DOUBLINGS: u32 = 7;
 pub struct Hearing {
     /// How many there are.
     pub nodes: usize,
-    /// How many of them have answered lately.
+    /// How many of them have answered within the time after which a controller is deaf.
+    pub heard: usize,
+    /// How many of them have answered within a third of it: what others are told.
     pub answering: usize,
     /// Clusters whose record it cannot read, so that it cannot lead them.
     pub unread: usize,
@@ -29,14 +34,15 @@ pub struct Hearing {
 impl Hearing {
     /// Notes one node more, and when it answered last.
     pub fn add(&mut self, answered_at: Option<Time>, policy: &Policy, now: Time) {
-        let is_lately = |at: Time| now < at.plus_millis(deaf_ms(policy));
+        let within = |ms: u64| answered_at.is_some_and(|at| now < at.plus_millis(ms));
         self.nodes += 1;
-        self.answering += usize::from(answered_at.is_some_and(is_lately));
+        self.heard += usize::from(within(deaf_ms(policy)));
+        self.answering += usize::from(within(deaf_ms(policy) / 3));
     }
 
     /// Whether there are nodes, and none is heard.
     pub fn is_deaf(self) -> bool {
-        self.nodes > 0 && self.answering == 0
+        self.nodes > 0 && self.heard == 0
     }
 
     /// Whether a lead that was free to take at `since` may be taken: at once by one that hears
@@ -92,9 +98,13 @@ mod tests {
             let mut hearing = Hearing::default();
             hearing.add(answered.map(at), &policy, at(ms));
             assert_eq!(hearing.nodes, 1);
-            hearing.answering == 1
+            (hearing.heard, hearing.answering)
         };
-        assert!(hears(Some(1_000), 3_999) && !hears(Some(1_000), 4_000) && !hears(None, 0));
+        assert_eq!(hears(Some(1_000), 1_999), (1, 1));
+        assert_eq!(hears(Some(1_000), 2_000), (1, 0));
+        assert_eq!(hears(Some(1_000), 3_999), (1, 0));
+        assert_eq!(hears(Some(1_000), 4_000), (0, 0));
+        assert_eq!(hears(None, 0), (0, 0));
         assert!(!Hearing::default().is_deaf(), "there is nothing to hear");
         let slow = Policy { heartbeat_ms: 5_000, ..policy };
         let mut hearing = Hearing::default();
@@ -115,9 +125,32 @@ mod tests {
         assert!(yields_at(&of, 13_000));
         assert!(!yields_at(&of, 14_000), "nobody has said so lately");
         assert!(!yields_at(&Leading { other_hears_at: None, ..of }, 13_000), "nobody hears any");
-        let one = Leading { hearing: Hearing { answering: 1, ..deaf }, ..of };
+        let one = Leading { hearing: Hearing { heard: 1, ..deaf }, ..of };
         assert!(!yields_at(&one, 13_000), "it hears one");
         assert!(!yields_at(&Leading { hearing: Hearing::default(), ..of }, 13_000));
+    }
+
+    /// A standby hears them one heartbeat longer than the leader, at the most, and says so.
+    #[test]
+    fn nodes_that_end_all_at_once_cost_no_lead() {
+        for heartbeat_ms in [100, 200, 1_000, 5_000] {
+            let policy = Policy { heartbeat_ms, ..Policy::default() };
+            let (last_here, last_there) = (100_000, 100_000 + heartbeat_ms);
+            let mut other_hears_at = None;
+            for ms in (100_000..100_000 + 20 * deaf_ms(&policy)).step_by(100) {
+                let hearing = |last: u64| {
+                    let mut hearing = Hearing::default();
+                    hearing.add(Some(at(last)), &policy, at(ms));
+                    hearing
+                };
+                if hearing(last_there).answering > 0 {
+                    other_hears_at = Some(at(ms));
+                }
+                let hearing = hearing(last_here);
+                let of = Leading { hearing, since: at(0), other_hears_at, in_vain: 0 };
+                assert!(!yields(&of, &policy, at(ms)), "{heartbeat_ms}: at {ms}");
+            }
+        }
     }
 
     #[test]

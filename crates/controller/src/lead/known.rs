@@ -118,7 +118,7 @@ impl Lead {
 fn heard(text: &str) -> Option<Hearing> {
     let (answering, nodes) = text.split_once('/')?;
     let (nodes, answering) = (nodes.parse().ok()?, answering.parse().ok()?);
-    let hearing = Hearing { nodes, answering, unread: 0 };
+    let hearing = Hearing { nodes, answering, ..Hearing::default() };
     (hearing.answering <= hearing.nodes).then_some(hearing)
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_a_standby_hears_is_two_numbers() {
-        assert_eq!(heard("3/5"), Some(Hearing { nodes: 5, answering: 3, unread: 0 }));
+        assert_eq!(heard("3/5"), Some(Hearing { nodes: 5, answering: 3, ..Hearing::default() }));
         assert_eq!(heard("0/0"), Some(Hearing::default()));
         for other in ["", "3", "6/5", "-1/5", "a/b", "3/5/1"] {
             assert_eq!(heard(other), None, "{other}");

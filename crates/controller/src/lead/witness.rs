@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(20);
 /// What this process hears is told for so long after the store has answered it, ms.
-const HEARS_MS: u64 = 1_000;
+const HEARS_MS: u64 = 500;
 /// A connection on which nothing comes for so long is made anew.
 const SILENCE: Duration = Duration::from_secs(1);
 
